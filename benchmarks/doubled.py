@@ -16,13 +16,13 @@ from measuring import hardware, medians, print_head, print_row, seconds
 from torch import Tensor, nn
 
 from spg_trainer.algorithms import Loss
-from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood.masks import AllMasking, Masks
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.seeding import numpy_generator
+from spg_trainer.tensors import Rollouts
 
 
 def build(given: argparse.Namespace) -> nn.Module:

@@ -1,11 +1,12 @@
 """Bias, deviation and direction of every masking and bound, against the exact likelihood and the true policy gradient.
 
-The truth is `spg_trainer.likelihood.exact`. The task is as small as it must be: three words, an end token, completions
-of 8 tokens in 2 blocks, 2 tokens a step by confidence, temperature 0.9, which are LLaDA's defaults in small. The prompt
-is three words; right is the palindrome that begins with them, and a third of what a model of 21,000 weights learned.
+The truth is `tests/common/exact_likelihood.py`. The task is as small as it must be: three words, an end token, and
+completions of 8 tokens in 2 blocks, 2 tokens a step by confidence, temperature 0.9, which are LLaDA's defaults in
+small. The prompt is three words; right is the palindrome that begins with them, and a third of what a model of 21,000
+weights learned.
 docs/experiments/estimators.md explains the columns. Some minutes on one core:
 
-    python benchmarks/estimators.py [--maskings random block ...] [--masks 1 2 4 8]
+    PYTHONPATH=. python benchmarks/estimators.py [--maskings random block ...] [--masks 1 2 4 8]
 """
 
 import argparse
@@ -20,10 +21,15 @@ from measuring import print_head, print_row
 from torch import Tensor
 
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, Masking, Masks, elbo, eubo, mixture
-from spg_trainer.likelihood.exact import (
+from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.seeding import derive, generator, numpy_generator
+from spg_trainer.settings.fields import Sampling
+from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
+from spg_trainer.tensors import Rollouts
+from tests.common.exact_likelihood import (
     Law,
     any_order_elbo,
     any_order_log_likelihood,
@@ -34,11 +40,6 @@ from spg_trainer.likelihood.exact import (
     expected_reward,
     predictor,
 )
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
-from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.seeding import derive, generator, numpy_generator
-from spg_trainer.settings.fields import Sampling
-from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
 
 WORDS, END, MASK = 3, 3, 4
 SAMPLING = Sampling(max_completion_length=8, block_length=4, diffusion_steps=4, temperature=0.9)

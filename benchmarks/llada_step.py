@@ -34,18 +34,19 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.cli import leave_processes
 from spg_trainer.distributed import gather, join, rank, world_size
 from spg_trainer.likelihood import Masks, accumulate
 from spg_trainer.models import LLaDAConfig, Policy, tiny_tokenizer
 from spg_trainer.models.load import divide_policy
 from spg_trainer.models.lora import add_lora
-from spg_trainer.models.shard import clip_gradients, gathered, sum_gradients
+from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.settings.fields import ModelConfig, Sampling
-from spg_trainer.training.update import micro_batch_size
+from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.training.micro_batches import micro_batch_size
+from spg_trainer.training.optimize import clip_gradients, sum_gradients
 
 HEAD_DIM, BLOCK, NUM_MASKS = 128, 32, 2
 PEAK = {"bfloat16": 989.0, "float32": 67.0}
@@ -107,7 +108,7 @@ def write(policy: Policy, given: argparse.Namespace, number: int) -> Rollouts:
     sampling = Sampling(given.completion_length, min(BLOCK, given.completion_length), **decoding)
     noise = [generator(0, "rollout", number, row, device=policy.device) for row in range(given.batch)]
     rows = given.rows_per_forward or None
-    with gathered(policy.model):
+    with unsharded(policy.model):
         return sample_completions(
             policy, *make_prompts(policy, given, number), sampling, noise, rows_per_forward=rows
         )
@@ -144,7 +145,7 @@ def update(
     completions = given.batch * world_size()
     totals = {"completions": float(completions), "tokens": float(completions * given.completion_length)}
     size, masks_at_once = micro_batch_size(given.per_device_batch_size, NUM_MASKS)
-    with gathered(policy.model):
+    with unsharded(policy.model):
         for rows in torch.arange(given.batch, device=device).split(size):
             chosen, some = rollouts.select(rows), masks.select(rows)
             batch = Batch(chosen.completion_mask, advantages[rows], totals)

@@ -6,7 +6,7 @@ activations rather than logits set the scale. The baseline holds the graphs of a
 
     python benchmarks/memory.py [--masks 2 4 8 16] [--algorithms spg wd1 ...] [--vocabulary 4096] [--threads 1]
 
-With --estimate, what `--dry-run` foretells (spg_trainer/training/estimate.py) against the highest memory of a second
+With --estimate, what `--dry-run` foretells (spg_trainer/training/roofline.py) against the highest memory of a second
 whole step, optimizer included, above that of the process before it had a model:
 
     python benchmarks/memory.py --estimate
@@ -33,15 +33,16 @@ from training_step import (
 )
 
 from spg_trainer.algorithms import build
-from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
-from spg_trainer.training.estimate import estimate
-from spg_trainer.training.update import Step, gradient, plan_updates
+from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.training.micro_batches import Step
+from spg_trainer.training.roofline import estimate
+from spg_trainer.training.update import gradient, plan_updates
 
 BASELINE = "all graphs at once"
 ALGORITHMS = "spg raft diffu_grpo wd1 unigrpo gdpo bgpo espo justgrpo vrpo".split()

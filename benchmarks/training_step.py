@@ -21,10 +21,10 @@ from measuring import hardware, medians, print_head, print_row, seconds, wall_se
 from torch import Tensor
 
 from spg_trainer.algorithms.spg_repro import SPGRepro
-from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood import Masks, accumulate
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM
 from spg_trainer.seeding import numpy_generator
+from spg_trainer.tensors import Batch, Rollouts
 
 PROMPT, COMPLETION, BATCH, BLOCK = 64, 128, 6, 32
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
-    from spg_trainer.batch import Rollouts
+    from spg_trainer.tensors import Rollouts
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -55,19 +55,6 @@ def join(device: str) -> "Accelerator | None":
     return Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
 
 
-def deal(lengths: Sequence[int]) -> list[int]:
-    """Which of some rows are this process's, ascending: about as many and as long ones for each.
-
-    lengths: of all rows, equal on all processes.
-    """
-    order, count, mine = sorted(range(len(lengths)), key=lambda row: -lengths[row]), world_size(), []
-    for number, row in enumerate(order):
-        turn, place = divmod(number, count)
-        if rank() == (place if turn % 2 == 0 else count - 1 - place):  # nobody is the first of every turn
-            mine.append(row)
-    return sorted(mine)
-
-
 def gather(items: list[T]) -> list[T]:
     """The items of all processes in the order of ranks, on every process."""
     if world_size() == 1:
@@ -98,7 +85,7 @@ def gather_rows(rollouts: "Rollouts", order: "np.ndarray") -> "Rollouts":
     return replace(rollouts, **whole).select(torch.from_numpy(order))
 
 
-def sum_gradients(parameters: "Sequence[Tensor]") -> None:
+def all_reduce_gradients(parameters: "Sequence[Tensor]") -> None:
     """Sums `.grad` over the processes in one all-reduce; a process without completions takes part with zeros."""
     import torch
 

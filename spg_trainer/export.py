@@ -23,7 +23,7 @@ from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
 
 if TYPE_CHECKING:
     from spg_trainer.evaluation.evaluate import Evaluation
-    from spg_trainer.sft.habits import HabitCounts
+    from spg_trainer.evaluation.habits import HabitCounts
     from spg_trainer.sft.loop import Fit
 
 MERGED, CARD, CURVE = "merged", "README.md", "curve.png"

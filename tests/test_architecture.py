@@ -69,7 +69,7 @@ def test_the_trainer_takes_the_environments_through_its_check() -> None:
 
 
 def test_algorithms_know_torch_and_their_siblings_only() -> None:
-    allowed = "torch spg_trainer.algorithms spg_trainer.likelihood spg_trainer.batch spg_trainer.errors"
+    allowed = "torch spg_trainer.algorithms spg_trainer.likelihood spg_trainer.tensors spg_trainer.errors"
     allowed += " spg_trainer.settings.ranges spg_trainer.settings.values"
     for module, tree in sources("spg_trainer").items():
         if is_within(module, "spg_trainer.algorithms"):

@@ -15,9 +15,9 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
-from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood.masks import Masking, StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
+from spg_trainer.tensors import Batch, Rollouts
 
 
 @dataclass(frozen=True)

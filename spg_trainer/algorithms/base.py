@@ -16,8 +16,8 @@ from spg_trainer.settings.ranges import Below1, Count, as_argument, check_ranges
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spg_trainer.batch import Batch, Rollouts, Sequences
     from spg_trainer.likelihood.masks import Masking, Masks
+    from spg_trainer.tensors import Batch, Rollouts, Sequences
 
 
 Per = Literal[

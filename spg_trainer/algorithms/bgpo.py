@@ -14,9 +14,9 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Loss
 from spg_trainer.algorithms.ratios import sequence_metrics
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
 from spg_trainer.settings.ranges import Below1, Count
+from spg_trainer.tensors import Batch
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
-from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import Masking, Masks, StepMergeMasking
 from spg_trainer.settings.ranges import Count, Nothing
+from spg_trainer.tensors import Batch, Rollouts
 
 
 @dataclass(frozen=True)

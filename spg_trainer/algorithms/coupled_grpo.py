@@ -18,9 +18,9 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Loss, Metric
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood.masks import CoupledFullMasking, Masking, Masks
 from spg_trainer.settings.ranges import Below1, Count, NotNegative, Share
+from spg_trainer.tensors import Batch
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import AllMasking, Masking, Masks
 from spg_trainer.settings.ranges import Below1, Count, NotNegative
+from spg_trainer.tensors import Batch
 
 
 @dataclass(frozen=True)

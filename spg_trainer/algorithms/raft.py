@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Loss, Metric
-from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
 from spg_trainer.settings.ranges import Below1, Count
+from spg_trainer.tensors import Batch, Rollouts
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Loss, Metric
-from spg_trainer.batch import Batch
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.masks import Masks
 from spg_trainer.settings.ranges import AtLeast1, Share
+from spg_trainer.tensors import Batch
 
 
 @dataclass(frozen=True)

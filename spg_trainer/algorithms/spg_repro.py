@@ -28,8 +28,8 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood.masks import BlockModuloMasking, Masking, Masks, RandomMasking
+from spg_trainer.tensors import Batch
 
 
 @dataclass(frozen=True)

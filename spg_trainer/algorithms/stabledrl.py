@@ -17,10 +17,10 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss, Metric
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import Masks
 from spg_trainer.settings.ranges import AtLeast1
+from spg_trainer.tensors import Batch
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.algorithms.diffu_grpo import token_metrics
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
-from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood.masks import Masking, Masks, StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
+from spg_trainer.tensors import Batch, Rollouts
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ from spg_trainer.algorithms.base import Loss, Metric
 from spg_trainer.algorithms.diffu_grpo import token_metrics
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.algorithms.unigrpo import UniGRPO
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import Masking, Masks, RatioMasking
 from spg_trainer.settings.ranges import Count, NotNegative, Share
+from spg_trainer.tensors import Batch
 
 
 @dataclass(frozen=True)

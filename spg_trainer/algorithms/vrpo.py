@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from spg_trainer.algorithms.base import Algorithm, Loss, Metric
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import MASKINGS, Masking, Masks
 from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive
+from spg_trainer.tensors import Batch
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Loss, Metric
-from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import AllMasking, Masking, Masks
 from spg_trainer.settings.ranges import Count, Positive
+from spg_trainer.tensors import Batch, Rollouts
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from spg_trainer.evaluation.evaluate import (
 from spg_trainer.models import load_model
 from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.sampler import check_names
+from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
@@ -37,7 +38,6 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.settings.sources import ENVIRONMENT, model_environment, run_holding
 from spg_trainer.settings.values import flatten
 from spg_trainer.settings.weights import resolve_model
-from spg_trainer.sft.demonstrations import no_room
 
 PAPERS: dict[str, Any] = {
     "max_completion_length": (128, 256, 512),
@@ -97,7 +97,7 @@ def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
         count = len(envs.splits.distinct_problems(env, part.num_problems))
         if text := repeated(env, part.split, part.num_problems, count):
             console.say(text)
-        if text := no_room(policy, env, sampling.max_completion_length):
+        if text := length_warning(policy, env, sampling.max_completion_length):
             console.warn(text)
         shared = {"split": part.split, "num_generations": part.num_generations, "seed": part.seed}
         shared["num_problems"] = count

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.reporting.statistics import Mean, mean_over, sign_test
+from spg_trainer.evaluation.habits import shares
+from spg_trainer.evaluation.statistics import Mean, mean_over, sign_test
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.settings.fields import DiffCommand
-from spg_trainer.sft.habits import shares
 
 SHOWN = 20
 """Problems that are listed of those that were fixed, and of those that broke."""

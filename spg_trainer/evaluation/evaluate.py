@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spg_trainer.batch import Rollouts
-from spg_trainer.distributed import deal, gather, raising_on_all
+from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.habits import count_habits, shares
 from spg_trainer.models import Policy
+from spg_trainer.rollout.collect import sample_and_score
+from spg_trainer.rollout.dealing import deal_rows, prompt_length
 from spg_trainer.rollout.sampler import watching
-from spg_trainer.rollout.scored import Failures, Scored, prompt_length, sample_and_score, sample_rows
+from spg_trainer.rollout.scored import Failures, Scored, sample_rows
+from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.sources import defaults
-from spg_trainer.sft.habits import count_habits, shares
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -146,7 +148,7 @@ def evaluate(
         with agreeing(), watching(lambda share, done=done, part=part: advance(done + share * part)):
             mine = batch
             if world > 1:
-                mine = [batch[row] for row in deal([prompt_length(env, index) for index, _ in batch])]
+                mine = [batch[row] for row in deal_rows([prompt_length(env, index) for index, _ in batch])]
             if mine:  # the last share of a process may be empty
                 index, generation = np.array(mine).T
                 pairs = {"index": index, "generation": generation, "key": ("eval",), "seed": seed}
@@ -185,12 +187,6 @@ def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[
     rows = sample_rows(scored, policy=policy, env=env, step=-1)
     parts = zip(rows, lengths, ended(policy, scored.rollouts), strict=True)
     return [{**row, "length": length, "ended": end} for row, length, end in parts]
-
-
-def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
-    """Whether each completion has an end token."""
-    is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
-    return (is_end & rollouts.completion_mask.numpy(force=True)).any(-1).tolist()
 
 
 def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dict[str, Any]) -> Evaluation:

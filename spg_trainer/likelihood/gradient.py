@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood.logps import (
     Chunk,
     Copies,
@@ -22,6 +21,7 @@ from spg_trainer.likelihood.logps import (
 )
 from spg_trainer.likelihood.masks import Masks
 from spg_trainer.seeding import gpus
+from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:
     from spg_trainer.algorithms.base import Loss

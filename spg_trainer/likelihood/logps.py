@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood.masks import Masks
+from spg_trainer.tensors import Rollouts
 
 Copies = tuple[Tensor, Tensor]
 """Masked copies by the numbers of their rows (S,) and of their masks (S,)."""

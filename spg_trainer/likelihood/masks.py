@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spg_trainer.batch import Rollouts, Rows
 from spg_trainer.errors import ConfigError
+from spg_trainer.tensors import Rollouts, Rows
 
 if TYPE_CHECKING:
     from spg_trainer.models.pattern import Pattern

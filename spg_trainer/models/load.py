@@ -65,7 +65,7 @@ class Policy:
         Fresh adapters: the model below them. A loaded adapter: as it was loaded. All weights: their copy.
         """
         if self.frozen is not None:
-            with shard.apart(self.model), shard.gathered(self.frozen):
+            with shard.resharded(self.model), shard.unsharded(self.frozen):
                 yield self.frozen
             return
         if not self.fresh_adapters and REFERENCE not in getattr(self.model, "peft_config", {}):

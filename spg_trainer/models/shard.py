@@ -2,8 +2,8 @@
 
 `divide` does that by torch's FSDP2, layer by layer. Completions end at different lengths, so processes never make
 equally many passes, and a pass must not wait for another process. So the weights are gathered once for a whole phase
-(`gathered`: a rollout, an evaluation, an update), used as those of any model, and let go; an update sums its gradients
-by one reduce-scatter (`sum_gradients`). Of W weights, each of N processes holds, beside activations:
+(`unsharded`: a rollout, an evaluation, an update), used as those of any model, and let go; an update sums its gradients
+by one reduce-scatter (`reduce_gradients`). Of W weights, each of N processes holds, beside activations:
 
 - always: W / N in the type that is trained, and their optimizer's state;
 - in a phase: W in the type that is computed; in an update also W gradients in the type that is trained.
@@ -14,7 +14,7 @@ Adapters are not divided: they are small, and each process has them whole, as wi
 import copy
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -52,7 +52,7 @@ def divide(model: nn.Module, device: torch.device, compute: torch.dtype) -> None
         p.data = p.data.to(device)
     options: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (distributed.world_size(),)),
-        "reshard_after_forward": False,  # the weights come and go with a phase, see `gathered`
+        "reshard_after_forward": False,  # the weights come and go with a phase, see `unsharded`
         # Inputs stay what they are: positions are rotated in float32 whatever the weights are.
         "mp_policy": MixedPrecisionPolicy(compute, base.dtype, cast_forward_inputs=False),
         "ignored_params": adapters,
@@ -69,7 +69,7 @@ def divide(model: nn.Module, device: torch.device, compute: torch.dtype) -> None
         module.set_modules_to_backward_prefetch([module])
     with torch.no_grad():
         _one_token(base)  # FSDP takes what runs first for the root, and layers run without it later
-    _let_go(base)
+    _reshard(base)
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -85,39 +85,40 @@ def trains_parts(model: nn.Module) -> bool:
 
 
 @contextmanager
-def gathered(model: nn.Module) -> Iterator[None]:
+def unsharded(model: nn.Module) -> Iterator[None]:
     """The whole weights in every process; inside, no pass calls another process.
 
     All processes enter together; none waits for another to leave. Nothing happens where the model is not sharded, or is
     gathered already.
     """
     base = base_model(model)
-    if not _is_apart(base):
+    if not _is_resharded(base):
         yield
         return
-    _gather(base)
+    _unshard(base)
     try:
         yield
     finally:
-        _let_go(base)
+        _reshard(base)
 
 
 @contextmanager
-def apart(model: nn.Module) -> Iterator[None]:
-    """Inside `gathered`: the weights let go for a while, and gathered again unless something has failed."""
+def resharded(model: nn.Module) -> Iterator[None]:
+    """Inside `unsharded`: the weights let go for a while, and gathered again unless something has failed."""
     base = base_model(model)
-    if not is_sharded(base) or _is_apart(base):
+    if not is_sharded(base) or _is_resharded(base):
         yield
         return
-    _let_go(base)
+    _reshard(base)
     yield
-    _gather(base)
+    _unshard(base)
 
 
-def sum_gradients(model: nn.Module) -> None:
-    """Sums the gradients over the processes, inside `gathered`; a sharded model that is trained is apart afterwards.
+def reduce_gradients(model: nn.Module) -> None:
+    """Sums the gradients of a sharded model that is trained, inside `unsharded`; each process is left with its part's.
 
-    A process without completions takes part with zeros. Each is left with the gradient of what it keeps.
+    A process without completions takes part with zeros. The weights are apart afterwards. Adapters are left alone, and
+    so is a model that is not sharded.
     """
     base = base_model(model)
     if trains_parts(base):
@@ -125,23 +126,12 @@ def sum_gradients(model: nn.Module) -> None:
         _reduce_behind_backward(base, True)
         (_one_token(base) * 0).backward()
         _reduce_behind_backward(base, False)
-    rest = [p for p in model.parameters() if p.requires_grad and not _is_part(p)]
-    if rest:
-        distributed.sum_gradients(rest)
-
-
-def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
-    """Scales the gradients so that their norm, which is returned, is at most `limit`; parts of tensors count as one."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = whole(torch.nn.utils.get_total_norm(gradients))
-    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return float(norm)
 
 
 def whole(value: Tensor) -> Tensor:
     """A tensor of which each process has a part, whole in all of them; another as it is."""
     part: Any = value
-    return part.full_tensor() if _is_part(value) else value
+    return part.full_tensor() if is_part(value) else value
 
 
 def whole_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -222,7 +212,7 @@ def load_parts(model: "PreTrainedModel", folder: Path) -> None:
             if saved.shape != value.shape:
                 raise RuntimeError(f"{name} is {tuple(saved.shape)}, not {tuple(value.shape)}")
             saved = saved.to(value.dtype)
-            value.detach().copy_(own_part(saved, value) if _is_part(value) else saved)
+            value.detach().copy_(own_part(saved, value) if is_part(value) else saved)
 
 
 def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -256,7 +246,7 @@ def _is_adapter(name: str) -> bool:
     return ".lora_" in name
 
 
-def _is_part(value: Tensor) -> bool:
+def is_part(value: Tensor) -> bool:
     """Whether a tensor is one of which this process has a part."""
     module = sys.modules.get(
         "torch.distributed.tensor"
@@ -264,8 +254,8 @@ def _is_part(value: Tensor) -> bool:
     return module is not None and isinstance(value, module.DTensor)
 
 
-def _is_apart(base: nn.Module) -> bool:
-    return any(map(_is_part, base.parameters()))
+def _is_resharded(base: nn.Module) -> bool:
+    return any(map(is_part, base.parameters()))
 
 
 def _parts(base: nn.Module) -> "Iterator[FSDPModule]":
@@ -274,12 +264,12 @@ def _parts(base: nn.Module) -> "Iterator[FSDPModule]":
     return (module for module in base.modules() if fsdp is not None and isinstance(module, fsdp.FSDPModule))
 
 
-def _gather(base: nn.Module) -> None:
+def _unshard(base: nn.Module) -> None:
     for module in _parts(base):
         module.unshard()
 
 
-def _let_go(base: nn.Module) -> None:
+def _reshard(base: nn.Module) -> None:
     for module in _parts(base):
         module.reshard()
 

@@ -7,7 +7,7 @@ before a token tells what the token is.
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from spg_trainer.errors import ModelError
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 def base_model(model: "PreTrainedModel | PeftModel") -> PreTrainedModel:
     """The model below its adapters."""
     return model if isinstance(model, PreTrainedModel) else model.get_base_model()
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What of a model is trained, by name, in the order in which an optimizer numbers it."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def hidden_states(

@@ -15,10 +15,10 @@ import numpy as np
 from spg_trainer import algorithms
 from spg_trainer.cli import PROG, flags, parse
 from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.evaluation.statistics import mean_over, sign_test
 from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.reporting.runs import Recorded, read_run
-from spg_trainer.reporting.statistics import mean_over, sign_test
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import SUMMARY

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
+from spg_trainer.rollout.dealing import check_prompts, deal_groups
 from spg_trainer.rollout.scored import Scored
-from spg_trainer.rollout.sources import check_prompts, own_rows
 from spg_trainer.rollout.tokens import Prompt, encode_completions, encode_prompts, is_chat
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
+from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem
@@ -65,7 +65,7 @@ class PairFile:
     def collect(self, step: int) -> Scored:
         """The pairs of a step as if they had been sampled: a chosen one has reward 1, its rejected one 0."""
         chosen = self.choose(step)
-        rows = own_rows([len(str(self.pairs[i])) for i in chosen], 2, whole_groups=True)
+        rows = deal_groups([len(str(self.pairs[i])) for i in chosen], 2, whole_groups=True)
         index = chosen[rows[::2] // 2]
         pairs, count = [self.pairs[i] for i in index], len(index)
         problems = [envs.Problem(pair.prompt, {}) for pair in pairs for _ in range(2)]

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.load import Policy
 from spg_trainer.models.pattern import Pattern, visible
@@ -42,6 +41,7 @@ from spg_trainer.rollout.cache import (
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, Pass
 from spg_trainer.settings.fields import Sampling
+from spg_trainer.tensors import Rollouts
 
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
 

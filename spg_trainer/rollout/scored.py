@@ -1,23 +1,18 @@
-"""Problems to scored completions: prompts, sampling, and one call of the environment for all of them."""
+"""Completions that have been scored: what every source hands to the training loop, and how samples/ shows it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from spg_trainer.batch import Rollouts
 from spg_trainer.distributed import gather
 from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy
-from spg_trainer.rollout.tokens import decode_completions, encode_prompts, sample
-from spg_trainer.settings.fields import Sampling
-from spg_trainer.settings.packages import envs
+from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
-    from spg_trainer.rollout.sources import Source
 
 MAX_ERROR_SHARE = 0.05
 """A step or evaluation in which a larger share of the completions could not be scored stops the run."""
@@ -51,6 +46,23 @@ class Scored:
         return len(self.completions)
 
 
+class Source(Protocol):
+    """What the training loop knows of where completions come from."""
+
+    spec_name: str
+    """What the problems are of, as samples/ records it."""
+    notice: str
+    """A line the user should read, or empty."""
+    env: "TextEnv | None"
+    """The environment that the model answers; None where completions are given."""
+
+    def collect(self, step: int) -> Scored:
+        """This process's completions of a step."""
+
+    def render_text(self, problem: "Problem", completion: str) -> str:
+        """A problem and its completion for a terminal."""
+
+
 @dataclass
 class Failures:
     """Counts the completions of a step or evaluation, `expected` in all, that its environment could not score.
@@ -75,59 +87,6 @@ class Failures:
                 f"{MAX_ERROR_SHARE:.0%}), among them one of problem {index}. Fix the environment, "
                 f"then continue with --resume auto.\n{traceback or ''}".rstrip()
             )
-
-
-def sample_and_score(
-    policy: Policy,
-    env: "TextEnv",
-    index: np.ndarray,
-    generation: np.ndarray,
-    sampling: Sampling,
-    *,
-    key: Sequence[int | str],
-    seed: int,
-    rows_per_forward: int | None,
-    rows: np.ndarray | None = None,
-) -> Scored:
-    """Writes one completion per (index, generation) pair and scores all of them in one verifier call.
-
-    index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation). rows: as in `Scored`,
-    None = there are no others.
-    """
-    vector = envs.TextVectorEnv(env, num_envs=len(index))
-    prompts, _ = vector.reset(options={"index": index})
-    problems = [env.problem(int(i)) for i in index]
-    prefixes = [problem.completion_prefix for problem in problems]
-    keys = [(*key, i, g) for i, g in zip(index.tolist(), generation.tolist(), strict=True)]
-    rollouts = sample(
-        policy, encode_prompts(policy, prompts, prefixes), sampling, seed, keys, rows_per_forward
-    )
-    written = decode_completions(policy, rollouts)
-    completions = [prefix + text for prefix, text in zip(prefixes, written, strict=True)]
-    _, rewards, _, _, info = vector.step(completions)
-    return Scored(
-        index=index,
-        generation=generation,
-        rows=np.arange(len(index)) if rows is None else rows,
-        problems=problems,
-        completions=completions,
-        rollouts=rollouts,
-        rewards=rewards,
-        components=info["rewards"],
-        correct=info["correct"],
-        reason=list(info["reason"]),
-        extracted=list(info["extracted"]),
-        traceback=list(info.get("traceback", [None] * len(index))),
-    )
-
-
-def prompt_length(env: "TextEnv", index: int) -> int:
-    """Characters of a prompt; 0 if the environment cannot make it, which the process that it is dealt to will find."""
-    try:
-        prompt = envs.core.read_problem(env, index).prompt
-    except envs.EnvError:
-        return 0
-    return len(prompt) if isinstance(prompt, str) else sum(len(message["content"]) for message in prompt)
 
 
 def sample_rows(

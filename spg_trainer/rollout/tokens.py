@@ -1,16 +1,25 @@
 """From prompts to token ids, from completions back to text, and both at once in `generate`."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.load import Policy
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.packages import envs
+from spg_trainer.tensors import Rollouts
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+
+FEW = 16
+"""Problems whose demonstrations tell whether a completion can hold an answer."""
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a conversation of {"role", "content"} messages."""
@@ -135,4 +144,31 @@ def is_chat(value: object) -> bool:
             isinstance(m, dict) and all(isinstance(m.get(key), str) for key in ("role", "content"))
             for m in value
         )
+    )
+
+
+def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
+    """Whether each completion has an end token."""
+    is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
+    return (is_end & rollouts.completion_mask.numpy(force=True)).any(-1).tolist()
+
+
+def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
+    """How many tokens each text has."""
+    return [len(row) for row in policy.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
+
+def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
+    """What to tell where `length` tokens are too few for the demonstration of any of some problems; else nothing."""
+    problems = [envs.core.read_problem(env, index) for index in envs.checking.spread(len(env), FEW)]
+    try:
+        counts = count_tokens(policy, [env.demonstration(problem) for problem in problems])
+    except envs.EnvError:  # the author gave none
+        return ""
+    if min(counts) <= length:
+        return ""
+    needed = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    return (
+        f"--max-completion-length {length}: in {len(counts)} problems, the right answers that {env.spec_name} "
+        f"demonstrates have {needed} tokens. Use {max(counts) + 1} or more."
     )

@@ -102,7 +102,7 @@ def write_together(
     write: "Callable[[Path, Weights], None]",
 ) -> None:
     """`write_folder` by all processes of a sharded model: rank 0 as ever, then each its part of the optimizer."""
-    from spg_trainer.runs.parts import OPTIMIZER, save_optimizer
+    from spg_trainer.runs.sharded_optimizer import OPTIMIZER, save_sharded_optimizer
 
     def begin(weights: "Weights") -> None:
         prepare()
@@ -111,7 +111,7 @@ def write_together(
     try:
         with raising_on_all():
             with_weights(policy, begin)
-        save_optimizer(aside_of(target) / OPTIMIZER, policy.model, optimizer_state)
+        save_sharded_optimizer(aside_of(target) / OPTIMIZER, policy.model, optimizer_state)
         with raising_on_all():
             if rank() == 0:
                 finish_folder(target)
@@ -254,16 +254,17 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
     import torch
 
     from spg_trainer.models.shard import own_part
-    from spg_trainer.runs import parts
+    from spg_trainer.models.states import trainable_parameters
+    from spg_trainer.runs.sharded_optimizer import OPTIMIZER, load_sharded_optimizer
 
-    if (folder / parts.OPTIMIZER).is_dir():
-        state = parts.load_optimizer(folder / parts.OPTIMIZER, policy.model)
+    if (folder / OPTIMIZER).is_dir():
+        state = load_sharded_optimizer(folder / OPTIMIZER, policy.model)
         saved = {**optimizer.state_dict(), "state": state}
     else:
         divided = _is_divided(policy)  # then the whole need not be in memory
         file = folder / "training.pt"
         saved = torch.load(file, map_location="cpu", weights_only=True, mmap=divided)["optimizer"]
-        parameters = list(parts.trained(policy.model).values())
+        parameters = list(trainable_parameters(policy.model).values())
         for number, entry in saved["state"].items() if divided else ():
             p = parameters[number]
             entry |= {key: own_part(value, p) for key, value in entry.items() if value.shape == p.shape}

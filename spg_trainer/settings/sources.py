@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import yaml
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.environment_file import kept
+from spg_trainer.runs.environment_copy import kept
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Decoding, EvalCommand, Sampling, SftCommand, TaskSettings
 from spg_trainer.settings.published import decoding_layer

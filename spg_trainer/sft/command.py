@@ -17,10 +17,11 @@ import torch
 from spg_trainer.distributed import decide_on_main, join, raising_on_all, rank, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import evaluate, make_env
+from spg_trainer.evaluation.habits import HabitCounts, count_habits
 from spg_trainer.export import card_of_sft
 from spg_trainer.models import Policy, divide_policy, new_policy, open_policy
 from spg_trainer.models.pattern import Pattern
-from spg_trainer.models.shard import gathered
+from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.sampler import check_names, check_pattern
 from spg_trainer.runs import checkpoint
@@ -38,7 +39,6 @@ from spg_trainer.settings.sources import SFT, defaults, read_config, recipe_kind
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft.demonstrations import completion_length, mix_shares
-from spg_trainer.sft.habits import HabitCounts, count_habits
 from spg_trainer.sft.loop import Fit
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     if saved != trained:
         policy.model.to(saved).to(trained)  # what is evaluated is what is saved
     results = {}
-    with gathered(policy.model):
+    with unsharded(policy.model):
         for split, env in (("test", make_env(command, "test")), ("validation", fit.validation)):
             count = min(EVAL_PROBLEMS, len(env))
             with console.progress(count, f"eval {split}") as advance:

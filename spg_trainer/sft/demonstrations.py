@@ -7,7 +7,7 @@ In every completion of T tokens k are masked, k uniform on 1..T, and scored with
 (`docs/algorithms/spg.md`, form b). Padding behind the end token is learned like any other token.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, head_weight, hidden_states
 from spg_trainer.models.states import base_model
+from spg_trainer.rollout.tokens import count_tokens
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.packages import envs
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 MEASURED = 2000
 """Training problems whose demonstrations decide how long a completion is."""
-FEW = 16
-"""Problems whose demonstrations tell whether a completion can hold an answer."""
 
 
 def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
@@ -109,25 +108,4 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
     indices = range(0, len(env), max(1, len(env) // MEASURED))
     problems = [envs.core.read_problem(env, index) for index in indices]
     texts = [write_habit(env, problem, name) for problem in problems for name in mix]
-    return -(-11 * (max(tokens(policy, texts)) + 1) // 10)
-
-
-def no_room(policy: Policy, env: "TextEnv", length: int) -> str:
-    """What to tell where `length` tokens are too few for the demonstration of any of some problems; else nothing."""
-    problems = [envs.core.read_problem(env, index) for index in envs.checking.spread(len(env), FEW)]
-    try:
-        counts = tokens(policy, [env.demonstration(problem) for problem in problems])
-    except envs.EnvError:  # the author gave none
-        return ""
-    if min(counts) <= length:
-        return ""
-    needed = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    return (
-        f"--max-completion-length {length}: in {len(counts)} problems, the right answers that {env.spec_name} "
-        f"demonstrates have {needed} tokens. Use {max(counts) + 1} or more."
-    )
-
-
-def tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
-    """How many tokens each text has."""
-    return [len(row) for row in policy.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+    return -(-11 * (max(count_tokens(policy, texts)) + 1) // 10)

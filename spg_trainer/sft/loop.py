@@ -11,21 +11,29 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from spg_trainer.distributed import deal, on_all, raising_on_all, rank, sum_metrics, world_size
+from spg_trainer.distributed import on_all, raising_on_all, rank, sum_metrics, world_size
 from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy
-from spg_trainer.models.shard import clip_gradients, gathered, sum_gradients
+from spg_trainer.models.shard import unsharded
+from spg_trainer.models.states import trainable_parameters
+from spg_trainer.rollout.dealing import deal_rows
 from spg_trainer.rollout.tokens import encode_completions, encode_prompts
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, write_text
-from spg_trainer.runs.parts import trained
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.seeding import derive, gpus
-from spg_trainer.settings.fields import Sampling, SftCommand
+from spg_trainer.settings.fields import OptimizerConfig, Sampling, SftCommand
 from spg_trainer.settings.sources import SFT, task_record, to_yaml
 from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked
 from spg_trainer.sft.muon import Muon
+from spg_trainer.training.optimize import (
+    cosine_rate,
+    make_optimizer,
+    optimizer_step,
+    sum_gradients,
+    warmup_stable_decay_rate,
+)
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -74,16 +82,11 @@ class Progress:
 
     def learning_rate(self, command: SftCommand) -> float:
         """The learning rate of the next update: a linear warm-up, and at last 5% of the peak."""
-        peak, warmup, step = command.learning_rate, command.warmup_steps, self.step
+        peak, warmup, total = command.learning_rate, command.warmup_steps, self.total(command)
         if not command.patience:
-            if step < warmup:
-                return peak * (step + 1) / warmup
-            done = (step - warmup) / max(1, command.steps - warmup)
-            return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+            return cosine_rate(peak, self.step, warmup=warmup, total=total)
         start = self.decay_start(command)
-        if step < start:
-            return peak * min(1.0, (step + 1) / max(1, warmup))
-        return peak * (1 - 0.95 * (step + 1 - start) / (self.total(command) - start))
+        return warmup_stable_decay_rate(peak, self.step, warmup=warmup, decay_start=start, total=total)
 
     def note_validation(self, loss: float, command: SftCommand) -> bool:
         """Notes a validation loss; returns whether it is the lowest so far."""
@@ -117,10 +120,12 @@ class Fit:
 
     def __post_init__(self) -> None:
         c = self.command
-        self.trainable = trained(self.policy.model)
+        self.trainable = trainable_parameters(self.policy.model)
         if c.optimizer == "adamw":
-            rates = {"lr": c.learning_rate, "betas": (0.9, 0.99), "weight_decay": c.weight_decay}
-            self.optimizer = torch.optim.AdamW(self.trainable.values(), **rates)
+            settings = OptimizerConfig(
+                learning_rate=c.learning_rate, adam_beta2=0.99, weight_decay=c.weight_decay
+            )
+            self.optimizer = make_optimizer(settings, self.trainable.values())
         else:
             self.optimizer = Muon(self.trainable, c.learning_rate, c.weight_decay)
 
@@ -202,7 +207,7 @@ class Fit:
             if dropout:
                 torch.manual_seed(derive(c.seed, "sft-dropout", p.step, *([rank()] if rank() else [])))
             model.train()
-            with gathered(model):
+            with unsharded(model):
                 with raising_on_all():
                     for part in self.draw(self.train, c.batch_size, p.step):
                         loss = denoising_loss(self.policy, part[:2], *part[2:]) / c.batch_size
@@ -212,22 +217,22 @@ class Fit:
             model.eval()
         sums = sum_metrics({"loss": total, "stop": float(self.stop.asked)})  # all processes end alike
         total, self.stop.asked = sums["loss"], sums["stop"] > 0
-        norm = clip_gradients([p for p in model.parameters() if p.requires_grad], c.max_grad_norm)
-        if not math.isfinite(norm):
-            text = (
-                f"The gradient of sft step {p.step} is not finite. Lower --learning-rate {c.learning_rate}."
-            )
-            raise on_all(TrainingError(text))
-        for group in self.optimizer.param_groups:
-            group["lr"] = p.learning_rate(c)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        stepped = optimizer_step(
+            self.optimizer,
+            list(self.trainable.values()),
+            loss=total,
+            learning_rate=p.learning_rate(c),
+            max_grad_norm=c.max_grad_norm,
+        )
+        if not stepped.applied:
+            text = f"The gradient of sft step {p.step} is not finite"
+            raise on_all(TrainingError(f"{text}. Lower --learning-rate {c.learning_rate}."))
         return total
 
     def validate(self, console: Console) -> None:
         """Measures the validation loss; keeps the weights if they are the best so far."""
         p, c = self.progress, self.command
-        with gathered(self.policy.model), raising_on_all(), torch.no_grad():
+        with unsharded(self.policy.model), raising_on_all(), torch.no_grad():
             losses = [
                 float(denoising_loss(self.policy, part[:2], *part[2:]))
                 for part in self.draw(self.validation, VALIDATION, "validation")
@@ -253,7 +258,7 @@ class Fit:
         completion_ids = encode_completions(policy, texts, length)
         batch: tuple[Tensor, ...] = (*prompt, completion_ids, *draw_masked(count, length, c.seed, step))
         if world_size() > 1:
-            own = deal(prompt[1].sum(-1).tolist())
+            own = deal_rows(prompt[1].sum(-1).tolist())
             longest = int(prompt[1][own].sum(-1).max()) if own else 0
             batch = tuple(column[own] for column in batch)
             batch = (*(column[:, column.shape[1] - longest :] for column in batch[:2]), *batch[2:])

@@ -10,9 +10,9 @@ import yaml
 from spg_trainer import algorithms
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import make_env
+from spg_trainer.rollout.dealing import check_prompts
 from spg_trainer.rollout.pairs import read_pairs, settle_pairs
 from spg_trainer.rollout.sampler import check_names, check_pattern
-from spg_trainer.rollout.sources import check_prompts
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.checks import check
@@ -22,8 +22,8 @@ from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import resolve_model
-from spg_trainer.training.estimate import find_shape, foretell, pattern_of
-from spg_trainer.training.update import micro_batch_size
+from spg_trainer.training.micro_batches import micro_batch_size
+from spg_trainer.training.roofline import find_shape, foretell, pattern_of
 
 if TYPE_CHECKING:
     from envs import TextEnv

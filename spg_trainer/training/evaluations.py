@@ -6,7 +6,7 @@ from typing import Any
 from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.errors import CheckpointError
 from spg_trainer.evaluation.evaluate import Evaluation, evaluate, repeated
-from spg_trainer.models.shard import gathered
+from spg_trainer.models.shard import unsharded
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.packages import envs
@@ -90,7 +90,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
     run.stop.at_once = run.accelerator.num_processes == 1  # several processes stay together
     try:
         progress = run.console.progress(count, f"eval {name} ({split})")
-        with gathered(run.policy.model), progress as advance:
+        with unsharded(run.policy.model), progress as advance:
             result = evaluate(
                 run.policy,
                 env,

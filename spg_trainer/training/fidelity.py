@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood import Masks, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.fields import Decoding, Sampling
+from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored

@@ -4,7 +4,6 @@ A step is one rollout and its `num_iterations` updates. Checkpoints are written 
 stream is keyed by what it is for, so a resumed run goes on exactly where it was.
 """
 
-import math
 import time
 from contextlib import AbstractContextManager
 from typing import Any
@@ -19,24 +18,23 @@ from spg_trainer.distributed import (
     is_on_all,
     on_all,
     raising_on_all,
-    rank,
     sum_metrics,
 )
-from spg_trainer.errors import ConfigError, TrainingError
-from spg_trainer.evaluation.evaluate import ended
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.models.experts import counting_choices, router_load
-from spg_trainer.models.shard import clip_gradients, gathered, sum_gradients, trains_parts
+from spg_trainer.models.shard import trains_parts, unsharded
 from spg_trainer.rollout.scored import Scored, sample_rows
+from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
-from spg_trainer.runs.files import json_document, write_text
 from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Config
-from spg_trainer.sft.habits import count_habits
 from spg_trainer.training.evaluations import evaluate_once, validate, write_best_model
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.optimizer import set_rate
+from spg_trainer.training.micro_batches import Step, Update
+from spg_trainer.training.optimize import count_skipped, learning_rate, optimizer_step, sum_gradients
 from spg_trainer.training.records import (
     closing_lines,
     record_step,
@@ -46,13 +44,11 @@ from spg_trainer.training.records import (
 )
 from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
-from spg_trainer.training.update import Step, Update, gradient, means, plan_updates
+from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.warnings import new_warnings
 
 KNOWS_NOTHING = 256
 """Completions of which none is right before a run asks for --force."""
-MAX_SKIPPED = 3
-"""Non-finite updates in a row that stop a run."""
 
 
 def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
@@ -99,7 +95,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
 def train_step(run: Run) -> None:
     """One rollout and its updates, recorded, validated and shown."""
     state, started = run.state, time.monotonic()
-    with gathered(run.policy.model):
+    with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
         ends = ended(run.policy, scored.rollouts)
@@ -210,7 +206,7 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
     config, device, number = run.config, run.policy.device, run.state.step
     active = [totals["scored_completions"] > 0 for totals in step.totals]
     if not any(active):
-        return {"grad_norm": 0.0, "learning_rate": learning_rate(run)}
+        return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)
     dropout, skipped = config.model.lora_dropout > 0, run.state.skipped
     with torch.random.fork_rng(gpus(device), enabled=dropout):  # dropout knows the global stream only
@@ -231,48 +227,31 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
 
 
 def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
-    """Gradient, all-reduce, clip, optimizer step if all is finite. number: of the update in its step."""
-    with gathered(run.policy.model):
+    """Gradient, sum over the processes, clip, optimizer step if all is finite. number: of the update in its step."""
+    with unsharded(run.policy.model):
         with raising_on_all():
             sums = gradient(run.policy, run.algorithm, update)
         sum_gradients(run.policy.model)
-    metrics = means(sum_metrics(sums), update.totals)
-    norm = clip_gradients(run.parameters, run.config.optimizer.max_grad_norm)
-    rate = learning_rate(run)
-    if math.isfinite(metrics["loss"]) and math.isfinite(norm):  # equal on all processes: sums over them
-        run.state.consistent, run.state.skipped = False, 0
-        set_rate(run.optimizer, rate)
-        run.optimizer.step()
+    metrics, rate = means(sum_metrics(sums), update.totals), next_rate(run)
+    stepped = optimizer_step(
+        run.optimizer,
+        run.parameters,
+        loss=metrics["loss"],
+        learning_rate=rate,
+        max_grad_norm=run.config.optimizer.max_grad_norm,
+        before_change=run.state.will_change,
+    )
+    if stepped.applied:
         run.state.updates += 1
     else:
-        count_skipped(run, update, number)
-    run.optimizer.zero_grad(set_to_none=True)
-    return {**metrics, "grad_norm": norm, "learning_rate": rate}
+        count_skipped(run, update.completions, number)
+    return {**metrics, "grad_norm": stepped.norm, "learning_rate": rate}
 
 
-def count_skipped(run: Run, update: Update, number: int) -> None:
-    """Counts an update that is not finite; after several in a row TrainingError and a file that names the last."""
-    run.state.skipped += 1
-    if run.state.skipped < MAX_SKIPPED:
-        return
-    completions = gather(update.completions)
-    file = run.folder.path / f"nonfinite-step-{run.state.step}.json"
-    if rank() == 0:
-        batch = {"step": run.state.step, "update": number, "index_generation": completions}
-        write_text(file, json_document(batch))
-    text = (
-        f"The loss or its gradient was NaN or infinite {MAX_SKIPPED} times in a row; the weights are those of the last "
-        f"finite update. {file} names the batch. Start a new run with a lower --learning-rate or --max-grad-norm; "
-        "--model with the path of a checkpoint begins from its weights."
-    )
-    raise on_all(TrainingError(text))
-
-
-def learning_rate(run: Run) -> float:
-    """That of the next update: it rises with updates and falls with steps."""
-    o = run.config.optimizer
-    share = 1 - run.state.step / run.config.max_steps if o.lr_schedule == "linear" else 1.0
-    return share * (o.learning_rate * min(1.0, (run.state.updates + 1) / max(1, o.warmup_steps)))
+def next_rate(run: Run) -> float:
+    """The learning rate of the next update."""
+    share_done = run.state.step / run.config.max_steps
+    return learning_rate(run.config.optimizer, updates=run.state.updates, share_done=share_done)
 
 
 def right_groups_teach(run: Run) -> bool:

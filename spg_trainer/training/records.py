@@ -11,12 +11,12 @@ import torch
 
 from spg_trainer import __version__
 from spg_trainer.distributed import gather, gathered_order
+from spg_trainer.evaluation.habits import shares
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.settings.adapters import REFERENCE
 from spg_trainer.settings.sources import task_record
-from spg_trainer.sft.habits import shares
 from spg_trainer.training import validation
 from spg_trainer.training.run import Run
 

@@ -10,7 +10,8 @@ from accelerate import Accelerator
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.models import Policy
-from spg_trainer.rollout.sources import Source
+from spg_trainer.models.states import trainable_parameters
+from spg_trainer.rollout.scored import Source
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import StopRequest
@@ -39,6 +40,10 @@ class TrainingState:
     """Step -> whether each validation problem was solved; empty where --eval-steps is 0."""
     consistent: bool = True
     """Whether the weights are those of the last finished step, and its row is written: only then may it be saved."""
+
+    def will_change(self) -> None:
+        """Notes that a finite update is about to change the weights."""
+        self.consistent, self.skipped = False, 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Run:
     @property
     def parameters(self) -> list[torch.Tensor]:
         """The trainable parameters, in the model's order."""
-        return [p for p in self.policy.model.parameters() if p.requires_grad]
+        return list(trainable_parameters(self.policy.model).values())
 
     def due(self, every: int) -> bool:
         """Whether what happens every so many steps happens at this one; the last step counts."""

@@ -10,26 +10,25 @@ from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, raising_on_all
 from spg_trainer.errors import CheckpointError
 from spg_trainer.models import Policy, divide_policy, open_policy
-from spg_trainer.models.shard import gathered
-from spg_trainer.models.states import base_model
+from spg_trainer.models.shard import unsharded
+from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import budget
+from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.pairs import PairFile, settle_pairs
-from spg_trainer.rollout.sources import EnvironmentSource
+from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.environment_file import keep
+from spg_trainer.runs.environment_copy import keep
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import RunFolder, choose_folder
 from spg_trainer.runs.identity import refuse_changes
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.runs.parts import trained
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.sources import CONFIG, model_environment, to_yaml
-from spg_trainer.sft.demonstrations import no_room
 from spg_trainer.training.dry_run import arithmetic, check_attention, examine
-from spg_trainer.training.optimizer import make_optimizer
+from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.records import environment_record
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.warnings import form_warning
@@ -60,7 +59,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
                 splits["train"], policy, config, rows_per_forward, algorithm.whole_groups
             )
     with raising_on_all():
-        optimizer = make_optimizer(config.optimizer, trained(policy.model).values())
+        optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model).values())
     state, folder = TrainingState(), RunFolder(path)
     if newest is not None:
         with raising_on_all():
@@ -117,7 +116,7 @@ def introduce(run: Run) -> None:
     form, short = "", ""
     if env is not None:
         form = form_warning(run.algorithm, env.reward_weights)
-        short = no_room(run.policy, env, config.rollout.max_completion_length)
+        short = length_warning(run.policy, env, config.rollout.max_completion_length)
     for note in (run.policy.note, run.source.notice, crowded, form, short):
         if note:
             console.warn(note)
@@ -131,7 +130,7 @@ def introduce(run: Run) -> None:
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes))
     if config.rollout.cache != "none" and env is not None:
         rows = -(-config.batch.prompts_per_step * config.batch.num_generations // len(devices))
-        with gathered(run.policy.model):  # apart, weights have the type that is trained
+        with unsharded(run.policy.model):  # apart, weights have the type that is trained
             model = run.policy.model
             console.say(
                 budget(model.config, model.dtype, model.device, config.rollout, rows, run.rows_per_forward)

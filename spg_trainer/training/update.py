@@ -1,78 +1,33 @@
-"""The updates of a step: their masks, old and reference logps, and the gradient, a micro-batch at a time."""
+"""The updates of a step and the gradient of each, a micro-batch at a time."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
-from itertools import groupby
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
-from spg_trainer.batch import Batch, Rollouts, Sequences
 from spg_trainer.distributed import gather, rank
-from spg_trainer.likelihood import Masks, Where, accumulate, token_logps
+from spg_trainer.likelihood import accumulate
 from spg_trainer.models import Policy
-from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import BatchConfig
+from spg_trainer.tensors import Sequences
+from spg_trainer.training.micro_batches import (
+    MicroBatch,
+    Step,
+    Update,
+    draw_masks,
+    micro_batch,
+    micro_batch_size,
+    split_rows,
+)
+from spg_trainer.training.reference_logps import add_old_logps, add_reference_logps
 
 Sums = dict[tuple[str, str], float]
 """(name, what it is divided by) -> sum over completions; adds up over micro-batches and processes. The empty name
 counts tokens."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """The completions of a step that change the loss on this process (B rows), in the order of their groups."""
-
-    rollouts: Rollouts
-    index: np.ndarray
-    """(B,) int64, problem of each completion."""
-    generation: np.ndarray
-    """(B,) int64, number of the completion in its group."""
-    rows: np.ndarray
-    """(B,) int64, number of the completion in the whole step, on all processes."""
-    group: np.ndarray
-    """(B,) int64, number of its group in the whole step."""
-    prepared: Mapping[str, Tensor]
-    """What the algorithm's `prepare` returned for these completions."""
-    totals: Sequence[Mapping[str, float]]
-    """For each minibatch, sums over all of its completions on all processes, as in `Batch`."""
-    num_completions: int
-    """All completions of the step."""
-
-
-@dataclass
-class MicroBatch:
-    """Completions that go through the model together, without prompt columns that are padding in all of them."""
-
-    rollouts: Rollouts
-    masks: Masks
-    batch: Batch
-    masks_at_once: int
-    linear: Tensor
-    """(B,) bool on the CPU, as the algorithm's `linear` says."""
-
-    def select(self, rows: Tensor) -> "MicroBatch":
-        """Some of its completions, rows: (B,) bool, with as many masks at once."""
-        some = (columns.select(rows) for columns in (self.rollouts, self.masks, self.batch))
-        return MicroBatch(*some, self.masks_at_once, self.linear[rows.cpu()])
-
-    def logps(self, model: nn.Module, mask_id: int) -> Tensor:
-        """(B, M, T) without a graph; bit for bit those of the update itself, if the weights are the same."""
-        return token_logps(model, self.rollouts, self.masks, mask_id, self.masks_at_once, self.linear)
-
-
-@dataclass
-class Update:
-    """What this process adds to one optimizer step."""
-
-    totals: Mapping[str, float]
-    """As in `Batch`."""
-    completions: list[tuple[int, int]]
-    """(problem, generation) of each."""
-    micro_batches: list[MicroBatch]
 
 
 def plan_updates(
@@ -97,67 +52,11 @@ def plan_updates(
                 first = not updates  # those that follow have old logps of their own
                 update.micro_batches.append(micro_batch(algorithm, step, rows, masks, totals, at_once, first))
             updates.append(update)
-    if algorithm.needs_old_logps:  # those of the first update are its own
-        for micro in (micro for update in updates[1:] for micro in update.micro_batches):
-            micro.batch = replace(micro.batch, old_logps=micro.logps(policy.model, policy.mask_id))
+    if algorithm.needs_old_logps:
+        add_old_logps(policy, updates)
     if algorithm.needs_ref_logps:
-        with policy.reference() as model:
-            for micro in (micro for update in updates for micro in update.micro_batches):
-                micro.batch = replace(micro.batch, ref_logps=micro.logps(model, policy.mask_id))
+        add_reference_logps(policy, updates)
     return updates
-
-
-def micro_batch(
-    algorithm: Algorithm,
-    step: Step,
-    rows: list[int],
-    masks: Masks,
-    totals: Mapping[str, float],
-    at_once: int,
-    first: bool,
-) -> MicroBatch:
-    """Some rows of a step, with prompts as long as the longest of them. first: whether of its first update."""
-    chosen = torch.tensor(rows, device=step.rollouts.completion_ids.device)
-    rollouts = step.rollouts.select(chosen).trim()
-    cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]
-    masks = masks.select(chosen)
-    prepared = {name: values[chosen] for name, values in step.prepared.items()}
-    group = torch.from_numpy(step.group[rows]).to(chosen.device)
-    batch = Batch(rollouts.completion_mask, prepared["advantages"], totals, group, prepared)
-    return MicroBatch(
-        rollouts,
-        replace(masks, masked=masks.masked[:, :, cut:]),
-        batch,
-        at_once,
-        algorithm.linear(batch, on_policy=first).cpu(),
-    )
-
-
-def draw_masks(
-    algorithm: Algorithm, step: Step, seed: int, number: int, iteration: int, num_iterations: int
-) -> Masks:
-    """The masks of one iteration, drawn from streams keyed by problem and generation, not by place."""
-
-    def stream(row: int, mask: int) -> np.random.Generator:
-        place = ("all",) if row == -1 else (int(step.index[row]), int(step.generation[row]))
-        return numpy_generator(seed, "masks", number, *place, *((mask,) if mask == -2 else (iteration, mask)))
-
-    where = Where(iteration, num_iterations, step.rows.tolist(), step.num_completions)
-    return algorithm.make_masking().draw(step.rollouts, stream, where)
-
-
-def split_rows(rows: np.ndarray, group: np.ndarray, size: int, whole_groups: bool) -> list[list[int]]:
-    """Row numbers in parts of up to `size`; with whole_groups, a group is not divided, even if it is larger."""
-    units = [[row] for row in rows.tolist()]
-    if whole_groups:
-        units = [list(members) for _, members in groupby(rows.tolist(), key=lambda row: group[row])]
-    parts: list[list[int]] = []
-    for unit in units:
-        if parts and len(parts[-1]) + len(unit) <= size:
-            parts[-1] += unit
-        else:
-            parts.append(unit)
-    return parts
 
 
 def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
@@ -235,9 +134,3 @@ def _add(sums: dict[tuple[str, str], Tensor], loss: Loss) -> None:
     figures = {("loss", "update"): loss.loss} | {(n, m.per): m.total for n, m in loss.metrics.items()}
     for key, value in figures.items():
         sums[key] = sums.get(key, 0.0) + value.double()
-
-
-def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
-    """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
-    fit = per_device_batch_size >= num_masks
-    return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)

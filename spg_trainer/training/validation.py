@@ -6,7 +6,7 @@ Every validation of a run asks the same problems, so two of them are compared pr
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spg_trainer.reporting.statistics import sign_test
+from spg_trainer.evaluation.statistics import sign_test
 
 Validations = Mapping[int, Sequence[bool]]
 """Step -> whether each validation problem was solved."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.algorithms import Algorithm, Loss
-from spg_trainer.batch import Batch, Rollouts
 from spg_trainer.likelihood import Masks, accumulate
-from spg_trainer.likelihood.exact import path_log_likelihood, predictor
+from spg_trainer.tensors import Batch, Rollouts
+from tests.common.exact_likelihood import path_log_likelihood, predictor
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood import Masks
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.settings.fields import Sampling
+from spg_trainer.tensors import Rollouts
 from tests.common.rollout_cases import Plain
 from tests.common.stale_cases import how_many
 

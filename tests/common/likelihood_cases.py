@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from spg_trainer.batch import Rollouts
 from spg_trainer.likelihood import Masks
 from spg_trainer.seeding import numpy_generator
+from spg_trainer.tensors import Rollouts
 
 
 def make_rollouts(

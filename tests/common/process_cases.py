@@ -18,7 +18,7 @@ from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, shard
 from spg_trainer.models.shard import whole
-from spg_trainer.rollout.sources import choose_problems
+from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.settings.fields import Config, ModelConfig, SftCommand
 from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft.command import sft

@@ -14,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 from spg_trainer.algorithms import ALGORITHMS, get
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.export import merge
-from spg_trainer.likelihood.exact import completion_law, predictor
 from spg_trainer.models import load_model
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, ModelConfig, Sampling, SftCommand
@@ -24,6 +23,7 @@ from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
+from tests.common.exact_likelihood import completion_law, predictor
 from tests.common.pair_cases import pair_config, pairs_file
 from tests.common.pretend_cuda import CPU, GPU, Wait, pretend_cuda
 from tests.common.process_cases import algorithm_config
@@ -219,7 +219,12 @@ def test_an_update_waits_no_more_for_more_rows(gpu, tmp_path: Path) -> None:
         gpu.clear()
         changes = {"prompts_per_step": prompts, "num_generations": 4, "per_device_batch_size": 64, **LORA}
         one_step(small(tmp_path / str(prompts), sample_steps=0, **changes))
-        counts.append(sum(wait.where.startswith(("training/update", "likelihood/")) for wait in gpu))
+        counts.append(
+            sum(
+                wait.where.startswith(("training/update", "training/reference_logps", "likelihood/"))
+                for wait in gpu
+            )
+        )
     assert 0 < counts[1] <= counts[0] <= 30
 
 
@@ -275,7 +280,11 @@ def test_a_divided_model_trains_and_goes_on() -> None:
     updates = len(rows(folder / "metrics.jsonl")) * 4
     for rank in (0, 1):
         waits = [Wait(*wait) for wait in torch.load(two_processes() / f"rank-{rank}.pt")["waits"]]
-        reads = [w.call for w in waits if w.kind == "read" and w.where.startswith("models/shard.py")]
+        reads = [
+            w.call
+            for w in waits
+            if w.kind == "read" and w.where.startswith(("models/shard.py", "training/optimize.py"))
+        ]
         assert (
             0 < len([call for call in reads if call != "cpu"]) <= 2 * updates
         )  # with which weights are written

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO, DiffuGRPORepro
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood import Masks
+from spg_trainer.tensors import Batch
 from tests.common.algorithm_cases import WITH_ZERO, largest_error, surrogate
 
 

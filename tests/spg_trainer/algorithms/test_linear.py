@@ -8,9 +8,9 @@ import torch
 
 from spg_trainer.algorithms import ALGORITHMS, Loss, build
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood import logps as likelihood_logps
+from spg_trainer.tensors import Batch
 from tests.common.algorithm_cases import MASK, declared, logps_gradient, with_old
 from tests.common.likelihood_cases import (
     count_sequences,

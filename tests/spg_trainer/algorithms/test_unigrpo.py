@@ -7,9 +7,9 @@ import torch
 
 from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.algorithms.unigrpo_repro import UniGRPORepro
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood import Masks
 from spg_trainer.likelihood.masks import RatioMasking
+from spg_trainer.tensors import Batch
 from tests.common.algorithm_cases import LENGTHS, WITH_ZERO, largest_error, surrogate
 from tests.common.likelihood_cases import make_rollouts, seeded
 

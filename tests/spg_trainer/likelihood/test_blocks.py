@@ -11,15 +11,6 @@ from transformers import AutoModelForMaskedLM
 from spg_trainer.algorithms import Loss
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import accumulate, elbo, token_logps
-from spg_trainer.likelihood.exact import (
-    any_order_elbo,
-    any_order_log_likelihood,
-    block_elbo,
-    context_logps,
-    order_log_likelihood,
-    path_log_likelihood,
-    predictor,
-)
 from spg_trainer.likelihood.masks import (
     ActiveBlockMasking,
     AllBlocksMasking,
@@ -35,6 +26,15 @@ from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.sft.demonstrations import denoising_loss
 from tests.common.block_cases import PATTERNS, block_numbers, logps_by_blocks, plain_logits, with_pattern
+from tests.common.exact_likelihood import (
+    any_order_elbo,
+    any_order_log_likelihood,
+    block_elbo,
+    context_logps,
+    order_log_likelihood,
+    path_log_likelihood,
+    predictor,
+)
 from tests.common.likelihood_cases import (
     every_draw,
     make_rollouts,

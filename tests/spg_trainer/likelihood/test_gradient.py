@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from spg_trainer.algorithms import Loss, Metric
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood import accumulate, elbo, eubo
 from spg_trainer.likelihood import logps as likelihood_logps
 from spg_trainer.likelihood.logps import Scorer
@@ -20,6 +19,7 @@ from spg_trainer.likelihood.masks import (
 )
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM
 from spg_trainer.models.lora import add_lora
+from spg_trainer.tensors import Batch
 from tests.common.likelihood_cases import (
     count_sequences,
     make_rollouts,

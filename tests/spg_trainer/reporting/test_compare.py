@@ -16,8 +16,8 @@ from filelock import FileLock
 
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.statistics import mean_over
 from spg_trainer.reporting.compare import against, compare, plan, read_word
-from spg_trainer.reporting.statistics import mean_over
 from spg_trainer.settings.fields import CompareCommand, Config
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spg_trainer.evaluation.statistics import mean_over, t_quantile
 from spg_trainer.reporting.compare import markdown
 from spg_trainer.reporting.runs import Completions, Recorded
-from spg_trainer.reporting.statistics import mean_over, t_quantile
 from spg_trainer.settings.fields import Config
 from verifiers.statistics import wilson_interval
 

@@ -5,8 +5,8 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from spg_trainer.distributed import deal
 from spg_trainer.errors import ConfigError
+from spg_trainer.rollout.dealing import deal_rows
 from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft.command import sft
 from tests.common.likelihood_cases import relative
@@ -35,11 +35,11 @@ def test_two_processes_make_the_model_of_one(tmp_path, name):
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_rows_are_dealt_once_and_evenly_by_length(monkeypatch, count):
     lengths = torch.randint(1, 400, (50,), generator=torch.Generator().manual_seed(count)).tolist()
-    monkeypatch.setattr("spg_trainer.distributed.world_size", lambda: count)
+    monkeypatch.setattr("spg_trainer.rollout.dealing.world_size", lambda: count)
     shares = []
     for number in range(count):
-        monkeypatch.setattr("spg_trainer.distributed.rank", lambda number=number: number)
-        shares.append(deal(lengths))
+        monkeypatch.setattr("spg_trainer.rollout.dealing.rank", lambda number=number: number)
+        shares.append(deal_rows(lengths))
     assert sorted(row for share in shares for row in share) == list(range(50))
     assert all(share == sorted(share) for share in shares)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -18,6 +18,7 @@ import envs
 from spg_trainer import cli, load_model
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
+from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import LLaDAForMaskedLM, Policy, new_policy
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.tiny import BLOCK
@@ -34,7 +35,6 @@ from spg_trainer.sft.demonstrations import (
     mix_shares,
     no_room,
 )
-from spg_trainer.sft.habits import HabitCounts
 from spg_trainer.sft.loop import Fit, Progress
 from tests.common.sft_cases import SMALL, Count
 from tests.common.trainer_cases import same_weights, weights

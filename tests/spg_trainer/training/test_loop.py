@@ -16,7 +16,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
-from spg_trainer.rollout.sources import choose_problems
+from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
 from spg_trainer.training.setup import start

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from spg_trainer.batch import Batch
 from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.seeding import numpy_generator
+from spg_trainer.tensors import Batch
 from spg_trainer.training.loop import credit, train
+from spg_trainer.training.micro_batches import split_rows
 from spg_trainer.training.setup import start
-from spg_trainer.training.update import gradient, means, plan_updates, split_rows
+from spg_trainer.training.update import gradient, means, plan_updates
 from tests.common.likelihood_cases import count_sequences, naive_logps, relative
 from tests.common.process_cases import (
     KINDS,

@@ -9,7 +9,7 @@ import pytest
 
 import envs
 from spg_trainer.errors import ConfigError
-from spg_trainer.reporting.statistics import sign_test
+from spg_trainer.evaluation.statistics import sign_test
 from spg_trainer.runs import checkpoint
 from spg_trainer.training import evaluations, validation
 from spg_trainer.training.loop import train

@@ -9,7 +9,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.fields import OptimizerConfig
 from spg_trainer.training.loop import train
-from spg_trainer.training.optimizer import make_optimizer, set_rate
+from spg_trainer.training.optimize import make_optimizer, set_rate
 from tests.common.trainer_cases import rows, same_weights, save_tiny, small_config, step
 
 EIGHT = OptimizerConfig(adam_moments="8bit")

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import envs
-from spg_trainer.sft.habits import count_habits, habit_answers
+from spg_trainer.evaluation.habits import count_habits, habit_answers
 
 
 class Case(envs.TextEnv):

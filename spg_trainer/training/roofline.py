@@ -17,7 +17,7 @@ from spg_trainer.rollout.cache import CACHES, POSITIONS_PER_THREAD
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.published import known_settings
-from spg_trainer.training.update import micro_batch_size
+from spg_trainer.training.micro_batches import micro_batch_size
 
 PROMPT = 200
 """Tokens of a prompt where nobody says how many."""

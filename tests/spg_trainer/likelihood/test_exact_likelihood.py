@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood.exact import (
+from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
+from spg_trainer.models.pattern import Pattern
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.seeding import generator
+from spg_trainer.settings.fields import Sampling
+from tests.common.block_cases import PATTERNS, with_pattern
+from tests.common.exact_likelihood import (
     Law,
     any_order_elbo,
     any_order_log_likelihood,
@@ -22,12 +28,6 @@ from spg_trainer.likelihood.exact import (
     path_log_likelihood,
     predictor,
 )
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
-from spg_trainer.models.pattern import Pattern
-from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.seeding import generator
-from spg_trainer.settings.fields import Sampling
-from tests.common.block_cases import PATTERNS, with_pattern
 
 END, MASK, VOCABULARY = 3, 4, 5
 PROMPT = torch.tensor([1, 0, 2])

@@ -12,6 +12,7 @@ import torch
 
 from spg_trainer.distributed import on_all
 from spg_trainer.errors import CheckpointError
+from spg_trainer.models.states import trainable_parameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,12 +21,12 @@ OPTIMIZER = "optimizer"
 """Folder of a checkpoint that holds them."""
 
 
-def save_optimizer(folder: Path, model: "nn.Module", optimizer_state: Mapping[str, Any]) -> None:
+def save_sharded_optimizer(folder: Path, model: "nn.Module", optimizer_state: Mapping[str, Any]) -> None:
     """Writes an optimizer's state; all processes call it. Raises CheckpointError on all of them if one cannot."""
     from torch.distributed import checkpoint as dcp
     from torch.distributed.checkpoint.api import CheckpointException
 
-    names = list(trained(model))
+    names = list(trainable_parameters(model))
     named = {
         f"{names[number]}/{key}": value
         for number, entry in optimizer_state["state"].items()
@@ -43,14 +44,14 @@ def save_optimizer(folder: Path, model: "nn.Module", optimizer_state: Mapping[st
         ) from error
 
 
-def load_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[str, Any]]:
+def load_sharded_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[str, Any]]:
     """The `state` of an optimizer's state_dict, of each tensor what this process keeps; no other process is called.
 
     Raises KeyError, RuntimeError or OSError for what is not there or does not fit.
     """
     from torch.distributed import checkpoint as dcp
 
-    reader, parameters = dcp.FileSystemReader(folder), trained(model)
+    reader, parameters = dcp.FileSystemReader(folder), trainable_parameters(model)
     numbers = {name: number for number, name in enumerate(parameters)}
     wanted: dict[str, Tensor] = {}
     saved: Any
@@ -66,8 +67,3 @@ def load_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[str, Any]
         name, _, field = key.rpartition("/")
         state.setdefault(numbers[name], {})[field] = value
     return state
-
-
-def trained(model: "nn.Module") -> "dict[str, nn.Parameter]":
-    """The trainable parameters by name, in the order in which an optimizer numbers them."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}

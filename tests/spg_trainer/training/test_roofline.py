@@ -20,7 +20,7 @@ from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
 from spg_trainer.settings.sources import defaults
-from spg_trainer.training.estimate import (
+from spg_trainer.training.roofline import (
     Device,
     Estimate,
     _count,

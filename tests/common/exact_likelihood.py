@@ -16,12 +16,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.batch import Rollouts
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.states import base_model, head_weight, hidden_states
 from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.settings.fields import Sampling
+from spg_trainer.tensors import Rollouts
 
 Predict = Callable[[Tensor], Tensor]
 """Canvases (N, T) int64 to log-probabilities (N, T, V) float64 over the whole vocabulary, mask id included."""

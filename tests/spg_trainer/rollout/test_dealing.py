@@ -3,7 +3,7 @@
 import pytest
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.rollout.sources import check_prompts, choose_problems, own_rows
+from spg_trainer.rollout.dealing import check_prompts, choose_problems, deal_groups
 
 
 def test_a_step_has_distinct_problems_of_its_seed_and_number():
@@ -24,11 +24,10 @@ def test_a_step_that_asks_for_more_problems_than_there_are_is_refused():
 def test_completions_are_shared_evenly_by_number_and_length(monkeypatch, groups, count, whole_groups):
     """Groups stay whole while each process has equally many."""
     lengths, shares = [37 * group % 11 + 20 for group in range(groups)], []
-    monkeypatch.setattr("spg_trainer.distributed.world_size", lambda: count)
-    monkeypatch.setattr("spg_trainer.rollout.sources.world_size", lambda: count)
+    monkeypatch.setattr("spg_trainer.rollout.dealing.world_size", lambda: count)
     for number in range(count):
-        monkeypatch.setattr("spg_trainer.distributed.rank", lambda number=number: number)
-        shares.append(own_rows(lengths, 4, whole_groups).tolist())
+        monkeypatch.setattr("spg_trainer.rollout.dealing.rank", lambda number=number: number)
+        shares.append(deal_groups(lengths, 4, whole_groups).tolist())
     assert sorted(row for share in shares for row in share) == list(range(4 * groups))
     assert all(share == sorted(share) for share in shares)
     sizes, split = list(map(len, shares)), [{row // 4 for row in share} for share in shares]

@@ -1,0 +1,126 @@
+"""The completions of a step in micro-batches: which go through the model together, and under which masks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spg_trainer.algorithms import Algorithm
+from spg_trainer.likelihood import Masks, Where, token_logps
+from spg_trainer.seeding import numpy_generator
+from spg_trainer.tensors import Batch, Rollouts
+
+
+@dataclass(frozen=True)
+class Step:
+    """The completions of a step that change the loss on this process (B rows), in the order of their groups."""
+
+    rollouts: Rollouts
+    index: np.ndarray
+    """(B,) int64, problem of each completion."""
+    generation: np.ndarray
+    """(B,) int64, number of the completion in its group."""
+    rows: np.ndarray
+    """(B,) int64, number of the completion in the whole step, on all processes."""
+    group: np.ndarray
+    """(B,) int64, number of its group in the whole step."""
+    prepared: Mapping[str, Tensor]
+    """What the algorithm's `prepare` returned for these completions."""
+    totals: Sequence[Mapping[str, float]]
+    """For each minibatch, sums over all of its completions on all processes, as in `Batch`."""
+    num_completions: int
+    """All completions of the step."""
+
+
+@dataclass
+class MicroBatch:
+    """Completions that go through the model together, without prompt columns that are padding in all of them."""
+
+    rollouts: Rollouts
+    masks: Masks
+    batch: Batch
+    masks_at_once: int
+    linear: Tensor
+    """(B,) bool on the CPU, as the algorithm's `linear` says."""
+
+    def select(self, rows: Tensor) -> "MicroBatch":
+        """Some of its completions, rows: (B,) bool, with as many masks at once."""
+        some = (columns.select(rows) for columns in (self.rollouts, self.masks, self.batch))
+        return MicroBatch(*some, self.masks_at_once, self.linear[rows.cpu()])
+
+    def logps(self, model: nn.Module, mask_id: int) -> Tensor:
+        """(B, M, T) without a graph; bit for bit those of the update itself, if the weights are the same."""
+        return token_logps(model, self.rollouts, self.masks, mask_id, self.masks_at_once, self.linear)
+
+
+@dataclass
+class Update:
+    """What this process adds to one optimizer step."""
+
+    totals: Mapping[str, float]
+    """As in `Batch`."""
+    completions: list[tuple[int, int]]
+    """(problem, generation) of each."""
+    micro_batches: list[MicroBatch]
+
+
+def micro_batch(
+    algorithm: Algorithm,
+    step: Step,
+    rows: list[int],
+    masks: Masks,
+    totals: Mapping[str, float],
+    at_once: int,
+    first: bool,
+) -> MicroBatch:
+    """Some rows of a step, with prompts as long as the longest of them. first: whether of its first update."""
+    chosen = torch.tensor(rows, device=step.rollouts.completion_ids.device)
+    rollouts = step.rollouts.select(chosen).trim()
+    cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]
+    masks = masks.select(chosen)
+    prepared = {name: values[chosen] for name, values in step.prepared.items()}
+    group = torch.from_numpy(step.group[rows]).to(chosen.device)
+    batch = Batch(rollouts.completion_mask, prepared["advantages"], totals, group, prepared)
+    return MicroBatch(
+        rollouts,
+        replace(masks, masked=masks.masked[:, :, cut:]),
+        batch,
+        at_once,
+        algorithm.linear(batch, on_policy=first).cpu(),
+    )
+
+
+def draw_masks(
+    algorithm: Algorithm, step: Step, seed: int, number: int, iteration: int, num_iterations: int
+) -> Masks:
+    """The masks of one iteration, drawn from streams keyed by problem and generation, not by place."""
+
+    def stream(row: int, mask: int) -> np.random.Generator:
+        place = ("all",) if row == -1 else (int(step.index[row]), int(step.generation[row]))
+        return numpy_generator(seed, "masks", number, *place, *((mask,) if mask == -2 else (iteration, mask)))
+
+    where = Where(iteration, num_iterations, step.rows.tolist(), step.num_completions)
+    return algorithm.make_masking().draw(step.rollouts, stream, where)
+
+
+def split_rows(rows: np.ndarray, group: np.ndarray, size: int, whole_groups: bool) -> list[list[int]]:
+    """Row numbers in parts of up to `size`; with whole_groups, a group is not divided, even if it is larger."""
+    units = [[row] for row in rows.tolist()]
+    if whole_groups:
+        units = [list(members) for _, members in groupby(rows.tolist(), key=lambda row: group[row])]
+    parts: list[list[int]] = []
+    for unit in units:
+        if parts and len(parts[-1]) + len(unit) <= size:
+            parts[-1] += unit
+        else:
+            parts.append(unit)
+    return parts
+
+
+def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
+    """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
+    fit = per_device_batch_size >= num_masks
+    return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)

@@ -1,0 +1,152 @@
+"""From gradients to new weights, for RL and for `sft`: sum, clip, finite check, learning rate, optimizer step."""
+
+import math
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from spg_trainer.distributed import all_reduce_gradients, gather, on_all, rank
+from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.models.shard import is_part, reduce_gradients, whole
+from spg_trainer.runs.files import json_document, write_text
+from spg_trainer.settings.fields import OptimizerConfig
+
+if TYPE_CHECKING:
+    from spg_trainer.training.run import Run
+
+MAX_SKIPPED = 3
+"""Non-finite updates in a row that stop a run."""
+LAST_RATE = 0.05
+"""The learning rate with which `sft` ends, as a share of the peak."""
+
+
+def make_optimizer(o: OptimizerConfig, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """torch's AdamW, or torchao's with moments of 8 bits.
+
+    Raises ConfigError where that is not installed or cannot run.
+    """
+    trained = list(parameters)
+    rates: dict[str, Any] = {
+        "lr": o.learning_rate,
+        "betas": (0.9, o.adam_beta2),
+        "weight_decay": o.weight_decay,
+    }
+    if o.adam_moments == "float32":
+        return torch.optim.AdamW(trained, **rates)
+    try:
+        from torchao.optim import AdamW8bit
+    except ImportError as error:
+        text = f"--adam-moments 8bit is torchao's, which cannot be imported here ({error})"
+        raise ConfigError(f"{text}. `pip install torchao`, or use --adam-moments float32.") from error
+    on_cpu = trained[0].device.type == "cpu"
+    if not (any(map(shutil.which, ("c++", "g++", "clang++"))) if on_cpu else find_spec("triton")):
+        needs = "a C++ compiler on a CPU" if on_cpu else "triton on a GPU"
+        text = f"--adam-moments 8bit: torchao compiles its step, which needs {needs}"
+        raise ConfigError(f"{text}, and there is none. Install it, or use --adam-moments float32.")
+    return AdamW8bit(trained, **rates)
+
+
+def sum_gradients(model: nn.Module) -> None:
+    """Sums the gradients of all processes, inside `unsharded`; each is left with the sum for what it keeps."""
+    reduce_gradients(model)
+    rest = [p for p in model.parameters() if p.requires_grad and not is_part(p)]
+    if rest:
+        all_reduce_gradients(rest)
+
+
+def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
+    """Scales the gradients so that their norm, which is returned, is at most `limit`; parts of tensors count as one."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = whole(torch.nn.utils.get_total_norm(gradients))
+    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return float(norm)
+
+
+class Stepped(NamedTuple):
+    """What became of an update."""
+
+    norm: float
+    """Of the gradient before it was clipped."""
+    applied: bool
+    """Whether the weights changed: loss and gradient are finite."""
+
+
+def optimizer_step(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[Tensor],
+    *,
+    loss: float,
+    learning_rate: float,
+    max_grad_norm: float,
+    before_change: Callable[[], None] = lambda: None,
+) -> Stepped:
+    """Clips the summed gradients, changes the weights if all is finite, and drops the gradients.
+
+    loss: of all processes, so that they decide alike. before_change: called just before the weights change.
+    """
+    norm = clip_gradients(parameters, max_grad_norm)
+    finite = math.isfinite(loss) and math.isfinite(norm)  # equal on all processes: sums over them
+    if finite:
+        before_change()
+        set_rate(optimizer, learning_rate)
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return Stepped(norm, finite)
+
+
+def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: int) -> None:
+    """Counts an update that is not finite; after `MAX_SKIPPED` in a row TrainingError and a file that names the last.
+
+    completions: (problem, generation) of those that this process had in it. number: of the update in its step.
+    """
+    run.state.skipped += 1
+    if run.state.skipped < MAX_SKIPPED:
+        return
+    everyones = gather(list(completions))
+    file = run.folder.path / f"nonfinite-step-{run.state.step}.json"
+    if rank() == 0:
+        batch = {"step": run.state.step, "update": number, "index_generation": everyones}
+        write_text(file, json_document(batch))
+    text = (
+        f"The loss or its gradient was NaN or infinite {MAX_SKIPPED} times in a row; the weights are those of the last "
+        f"finite update. {file} names the batch. Start a new run with a lower --learning-rate or --max-grad-norm; "
+        "--model with the path of a checkpoint begins from its weights."
+    )
+    raise on_all(TrainingError(text))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Sets the learning rate; compiled optimizers keep it in a tensor, so that they are not compiled for each."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def learning_rate(o: OptimizerConfig, *, updates: int, share_done: float) -> float:
+    """That of RL's next update: it rises with the updates made so far and falls with the share of the steps done."""
+    share = 1 - share_done if o.lr_schedule == "linear" else 1.0
+    return share * (o.learning_rate * min(1.0, (updates + 1) / max(1, o.warmup_steps)))
+
+
+def cosine_rate(peak: float, step: int, *, warmup: int, total: int) -> float:
+    """A linear warm-up, then half a cosine down to `LAST_RATE` of the peak. step: finished updates of `total`."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    return peak * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def warmup_stable_decay_rate(peak: float, step: int, *, warmup: int, decay_start: int, total: int) -> float:
+    """A linear warm-up, then constant, and from update `decay_start` a straight line to `LAST_RATE` of the peak.
+
+    Source: MiniCPM (arXiv 2404.06395), section 4.
+    """
+    if step < decay_start:
+        return peak * min(1.0, (step + 1) / max(1, warmup))
+    return peak * (1 - (1 - LAST_RATE) * (step + 1 - decay_start) / (total - decay_start))
