@@ -23,6 +23,7 @@ from spg_trainer.models import shard
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
 from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
+from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_whole
 from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 from spg_trainer.settings.adapters import settle
@@ -98,6 +99,7 @@ def load_model(
     attention_block: int | None = None,
     mask_token_id: int | None = None,
     lora_experts: bool = False,
+    load_4bit: bool = False,
 ) -> Policy:
     """Opens a masked diffusion model without running any code that comes with it.
 
@@ -105,8 +107,8 @@ def load_model(
     float16 or float64. device: auto (CUDA if there is one), cpu, cuda, cuda:1, ... lora_r: rank of fresh adapters,
     drawn from `seed`; 0 trains every weight, or the adapter in `name`. lora_alpha, lora_dropout: None = as `settle` has
     it. revision: branch, tag or commit of a Hub id. attention_block, mask_token_id: as the flags, None = as the model's
-    files say. lora_experts: as the flag. Raises ModelError that names what is missing and what to do, ConfigError for
-    a rank or alpha that is not the adapter's.
+    files say. lora_experts, load_4bit: as the flags. Raises ModelError that names what is missing and what to do,
+    ConfigError for a rank or alpha that is not the adapter's.
     """
     m = ModelConfig(
         model=name,
@@ -119,6 +121,7 @@ def load_model(
         lora_alpha=lora_alpha,
         lora_dropout=lora_dropout,
         lora_experts=lora_experts,
+        load_4bit=load_4bit,
     )
     return _open(settle(m), env, seed)
 
@@ -267,10 +270,14 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         tokenizer = _open_tokenizer(str(adapter if own_tokenizer else base), config, options)
         tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
         special = _special_token_ids(config, tokenizer)
-        if device.type != "cpu":
+        if m.load_4bit:
+            options["quantization_config"] = four_bits(dtype)
+        if device.type != "cpu" or m.load_4bit:
             options["device_map"] = {"": device}
         with no_progress_bars() if weights.is_local else nullcontext():
             model = AutoModelForMaskedLM.from_pretrained(base, config=config, dtype=dtype, **options)
+        if m.load_4bit:
+            keep_as_stored(model)
     except ModelError as error:
         raise ModelError(f"model {base!r}: {error}") from error
     except Exception as error:
@@ -279,7 +286,10 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         if weights.is_local:
             remedy = "it needs config.json, weights and a tokenizer as save_pretrained writes them"
         raise ModelError(f"model {base!r} cannot be opened: {reason}; {remedy}") from error
-    return Policy(model, tokenizer, **special, source=str(adapter or base), note=weights.note)
+    notes = [weights.note, what_stays_whole(config) if m.load_4bit else ""]
+    return Policy(
+        model, tokenizer, **special, source=str(adapter or base), note=" ".join(filter(None, notes))
+    )
 
 
 def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrainedTokenizerFast:

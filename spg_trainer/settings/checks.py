@@ -125,6 +125,10 @@ def check_common(command: Config | EvalCommand | SftCommand) -> None:
     m = command.model
     if not isinstance(m, ModelConfig):
         return
+    if m.load_4bit and not (m.lora_r or find_adapter(m.model)):
+        raise ConfigError("--load-4bit stores a base that is not trained. Set --lora-r, e.g. 64.")
+    if m.load_4bit and m.shard:
+        raise ConfigError("--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.")
     if (m.lora_alpha is not None or m.lora_dropout) and not (m.lora_r or find_adapter(m.model)):
         raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
     if is_embedded(m.model, "new") and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):

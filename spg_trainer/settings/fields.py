@@ -39,6 +39,9 @@ class LoadConfig:
     where the model's config.json does not say it, or is wrong."""
     mask_token_id: CountOrZero | None = None
     """The id of [MASK], where no file of the model says it."""
+    load_4bit: bool = False
+    """Store the linear layers of the base in 4 bits (QLoRA) and train adapters on them: an 8B model then takes 6 GB
+    instead of 16. Needs bitsandbytes, and --lora-r or an adapter in training."""
 
 
 @dataclass(frozen=True)

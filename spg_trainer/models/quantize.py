@@ -1,0 +1,53 @@
+"""The frozen base in 4 bits under adapters (QLoRA, arXiv 2305.14314); bitsandbytes stores and multiplies it."""
+
+import logging
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from spg_trainer.errors import ModelError
+from spg_trainer.models.experts import experts_of
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig
+
+INSTALL = 'pip install "bitsandbytes>=0.49"'
+BITS = 4.127
+"""Of a stored weight: 4, and what the scales of blocks of 64 weights take, which are stored in 8 bits themselves."""
+
+
+def four_bits(dtype: torch.dtype) -> "BitsAndBytesConfig":
+    """How transformers is told to store linear layers: NF4 with quantised scales, multiplied in `dtype`.
+
+    Embeddings, norms, the head and experts keep `dtype`. Raises ModelError if bitsandbytes is not installed.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(f"--load-4bit needs the package bitsandbytes: {INSTALL}")
+    from transformers import BitsAndBytesConfig
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which kernels it would have liked on a CPU
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def keep_as_stored(model: torch.nn.Module) -> None:
+    """Keeps bitsandbytes from repacking weights on a CPU.
+
+    Its first pass in eval mode would otherwise round their scales to bfloat16, and a rollout would sample from another
+    model than the update trains.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
+def what_stays_whole(config: Any) -> str:
+    """A line for the user about the weights that are not stored in 4 bits, where these are most of the model."""
+    if not experts_of(config).layers:
+        return ""
+    return "--load-4bit: the experts of this model are no linear layers, and keep their type."
