@@ -22,7 +22,7 @@ from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import LLaDAForMaskedLM, Policy, new_policy
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.tiny import BLOCK
-from spg_trainer.rollout.tokens import encode_completions, encode_prompts
+from spg_trainer.rollout.tokens import encode_completions, encode_prompts, length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import ModelConfig, SftCommand
@@ -33,7 +33,6 @@ from spg_trainer.sft.demonstrations import (
     draw_demonstrations,
     draw_masked,
     mix_shares,
-    no_room,
 )
 from spg_trainer.sft.loop import Fit, Progress
 from tests.common.sft_cases import SMALL, Count
@@ -110,8 +109,8 @@ def test_each_habit_gets_its_share_and_every_problem_its_turn() -> None:
 
 
 def test_too_little_room_for_any_demonstration_is_told(policy: Policy) -> None:
-    assert no_room(policy, Count(), 3) == "", "`000` fits, if without its end"
-    text = no_room(policy, Count(), 2)
+    assert length_warning(policy, Count(), 3) == "", "`000` fits, if without its end"
+    text = length_warning(policy, Count(), 2)
     assert "--max-completion-length 2" in text and "have 3 tokens" in text and "Use 4" in text
 
 
