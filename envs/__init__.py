@@ -52,6 +52,7 @@ ENVIRONMENTS = {
     "spg/Coloring-v0": "envs.small.coloring:Coloring",
     "spg/Queens-v0": "envs.small.queens:Queens",
     "spg/Satisfiability-v0": "envs.small.satisfiability:Satisfiability",
+    "spg/Guess-v0": "envs.guess:Guess",
 }
 """{Gymnasium id: where its class is}: a new environment of this package is its file and a line here."""
 

@@ -10,7 +10,17 @@ from typing import Any
 
 from envs import __version__
 from envs.checking import check
-from envs.core import Problem, TextEnv, check_index, read_problem, score_all, summary
+from envs.core import (
+    Problem,
+    TextEnv,
+    check_index,
+    overrides,
+    play,
+    read_problem,
+    render_turns,
+    score_all,
+    summary,
+)
 from envs.errors import EnvError
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.splits import SPLITS
@@ -18,7 +28,8 @@ from envs.template import write_task
 
 _EPILOG = """\
 ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0), a module
-(my_package.my_module:my/MyTask-v0), reasoning_gym:NAME, or a file of rows (rows.jsonl with --env-args verifier=NAME).
+(my_package.my_module:my/MyTask-v0), reasoning_gym:NAME, gymnasium:NAME, or a file of rows (rows.jsonl with --env-args
+verifier=NAME).
 
 examples:
   python -m envs list
@@ -72,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "arguments of the environment, e.g. level=2 source=generated"
     for command in (show, checks):
         command.add_argument("--env-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
+    text = "a task that answers back: several completions to a problem"
+    new.add_argument("--turns", action="store_true", help=text)
     new.add_argument("file", metavar="FILE.py", help="the file to write, e.g. my_task.py; it must not exist")
     return parser
 
@@ -106,6 +119,9 @@ def _list(_: argparse.Namespace) -> int:
         sizes = " / ".join(f"{len(make(id, split=split, **offline)):,}" for split in SPLITS)
         rows.append((short_name(id) + ("*" if offline else ""), id, sizes, summary(cls)))
     rows.append(("reasoning_gym:NAME", "", "", "a dataset of the reasoning-gym package (an optional extra)"))
+    rows.append(
+        ("gymnasium:NAME", "", "", "an environment of Gymnasium with discrete actions, e.g. Blackjack-v1")
+    )
     for name, id, sizes, text in rows:
         sys.stdout.write(f"{name:19} {id:22} {sizes:27} {text}\n")
     sys.stdout.write("* with --env-args source=generated; its default source is a hub.\n")
@@ -135,12 +151,16 @@ def _for_stdout(text: str) -> str:
     return text if coloured else re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
-def _scored(env: TextEnv, index: int, problem: Problem, name: str, completion: str) -> str:
-    scored = score_all(env, [index], [problem], [completion])
+def _scored(env: TextEnv, index: int, problem: Problem, name: str, text: str | list[str]) -> str:
+    turns, replies = play(env, index, problem, text)
+    scored = score_all(env, [index], [problem], [turns])
     rewards = ", ".join(f"{component} {values[0]:g}" for component, values in scored.rewards.items())
     read = "" if scored.extracted[0] is None else f", read as {scored.extracted[0]!r:.80}"
     head = f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read}"
-    if getattr(env.render_text, "__func__", None) is TextEnv.render_text:
+    if len(turns) > 1:
+        return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
+    completion = turns[0]
+    if not overrides(env, "render_text"):
         return f"{head}\n{problem.completion_prefix}{completion}\n"
     return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n"
 
@@ -161,13 +181,13 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _new(options: argparse.Namespace) -> int:
-    id = write_task(options.file)
+    id = write_task(options.file, turns=options.turns)
     name = f"{options.file if os.path.isabs(options.file) else os.path.join('.', options.file)}:{id}"
     sys.stdout.write(
         f"{options.file} holds {id}. What to do with it:\n"
         f"  python -m envs check {name}\n"
         f"  python -m envs show {name}\n"
-        f"  python -m spg_trainer sft --env {name} --mix right=0.4 first=0.6\n"
+        f"  python -m spg_trainer sft --env {name} --mix right=0.4 {'biggest' if options.turns else 'first'}=0.6\n"
     )
     return 0
 

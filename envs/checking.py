@@ -6,13 +6,13 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from envs.core import Problem, TextEnv, read_problem, score_all
+from envs.core import Problem, TextEnv, play, read_problem, score_all
 from envs.errors import EnvError
 from envs.registry import make
 from envs.splits import SPLITS, content
@@ -46,12 +46,19 @@ class _Subject:
     count: int
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def score(self, env: TextEnv, problems: dict[int, Problem], texts: list[str]) -> np.ndarray:
-        """Which texts are right; notes the ranges, and raises EnvError for what `score` raised."""
-        scored = score_all(env, list(problems), list(problems.values()), texts)
-        for index, text, trace in zip(problems, texts, scored.traceback, strict=True):
+    def score(
+        self, env: TextEnv, problems: dict[int, Problem], texts: Sequence[str | Sequence[str]]
+    ) -> np.ndarray:
+        """Which texts are right, played to the end; notes the ranges, and raises EnvError for an author's error."""
+        pairs = zip(problems.items(), texts, strict=True)
+        turns = [play(env, index, problem, text)[0] for (index, problem), text in pairs]
+        scored = score_all(env, list(problems), list(problems.values()), turns)
+        for index, text, trace in zip(problems, turns, scored.traceback, strict=True):
             if trace is not None:
-                raise EnvError(f"score raised on problem {index}, for {text!r:.60}: {trace.splitlines()[-1]}")
+                shown = text[0] if len(text) == 1 else text
+                raise EnvError(
+                    f"score raised on problem {index}, for {shown!r:.60}: {trace.splitlines()[-1]}"
+                )
         for name, values in scored.rewards.items():
             seen = [*self.ranges.get(name, ()), *values.tolist()]
             self.ranges[name] = (min(seen), max(seen))
@@ -89,7 +96,7 @@ def _gymnasium(subject: _Subject) -> str:
 
 
 def _purity(subject: _Subject) -> str:
-    """A problem depends on the arguments and on its index, and on nothing else."""
+    """A problem depends on the arguments and on its index, a reply on these and the completions: on nothing else."""
     job = [subject.name, subject.arguments, min(_FEW, subject.count)]
     first, backwards = contents(*job), contents(*job, backwards=True)
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
@@ -106,8 +113,12 @@ def _purity(subject: _Subject) -> str:
     for problem, text in first.items():
         for other, where in ((backwards, "in another order"), (elsewhere, "in a fresh process")):
             if other[problem] != text:
-                raise EnvError(f"problem {problem} is another one {where}; it must depend on its index only")
-    return f"{len(first)} problems are the same in another order and in a fresh process"
+                what = "a reply to" if other[problem][0] == text[0] else "problem"
+                must = "on problem and completions" if other[problem][0] == text[0] else "on its index"
+                raise EnvError(f"{what} {problem} is another one {where}; it must depend {must} only")
+    replies = sum(len(episode[1]) for _, episodes in first.values() for episode in episodes.values())
+    with_them = f" and {replies} replies" if replies else ""
+    return f"{len(first)} problems{with_them} are the same in another order and in a fresh process"
 
 
 def _splits(subject: _Subject) -> str:
@@ -152,7 +163,7 @@ def _habits(subject: _Subject) -> str:
     """How often each habit is right, with its interval."""
     env = subject.splits["train"]
     problems = _problems(env, subject.count)
-    texts: dict[str, dict[int, str]] = {}
+    texts: dict[str, dict[int, str | list[str]]] = {}
     for index, problem in problems.items():
         for name, text in env.habits(problem).items():
             texts.setdefault(name, {})[index] = text
@@ -208,18 +219,35 @@ def spread(length: int, count: int) -> list[int]:
     return np.unique(np.linspace(0, length - 1, min(length, count)).astype(np.int64)).tolist()
 
 
-def contents(name: str, arguments: Mapping[str, Any], count: int, backwards: bool = False) -> dict[str, str]:
-    """{"train 17": what is in that problem} for `count` problems of each split, asked for in either order."""
+def contents(
+    name: str, arguments: Mapping[str, Any], count: int, backwards: bool = False
+) -> dict[str, list[Any]]:
+    """{"train 17": [what is in that problem, {"right": [completions, replies]}]}, asked for in either order.
+
+    Of `count` problems of each split. Where there are turns, the demonstration and the habits are played.
+    """
     texts = {}
     for split in SPLITS:
         env = make(name, split=split, **arguments)
         indices = spread(len(env), count)
         for index in reversed(indices) if backwards else indices:
-            texts[f"{split} {index}"] = content(read_problem(env, index))
+            problem, played = read_problem(env, index), {}
+            if env.max_turns > 1:
+                given = {
+                    "right": _demonstration(env, problem),
+                    **env.habits(problem),
+                    "junk": "<answer>?</answer>",
+                }
+                played = {
+                    name: list(play(env, index, problem, text))
+                    for name, text in given.items()
+                    if text is not None
+                }
+            texts[f"{split} {index}"] = [content(problem), played]
     return texts
 
 
-def _demonstration(env: TextEnv, problem: Problem) -> str | None:
+def _demonstration(env: TextEnv, problem: Problem) -> str | list[str] | None:
     """The author's demonstration; None if there is none."""
     try:
         return env.demonstration(problem)
@@ -235,7 +263,9 @@ def _prompt_text(problem: Problem) -> str:
     return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
 
 
-def junk(problem: Problem, right: str | None, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
+def junk(
+    problem: Problem, right: str | list[str] | None, rng: np.random.Generator
+) -> Iterator[tuple[str, str]]:
     """(what it is, completion): texts that solve no problem, some of them long, broken or hostile."""
     noise = "".join(map(chr, rng.integers(0, 0x3000, 200)))
     yield "nothing", ""
@@ -251,4 +281,5 @@ def junk(problem: Problem, right: str | None, rng: np.random.Generator) -> Itera
     yield "20,000 open tags", "<answer>" * 20_000
     yield "20,000 brackets", f"<answer>{'(' * 20_000}</answer>"
     if right is not None:
-        yield "an answer behind the end", f"<|endoftext|>{right}"
+        last = right if isinstance(right, str) else right[-1]
+        yield "an answer behind the end", f"<|endoftext|>{last}"

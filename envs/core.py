@@ -100,7 +100,9 @@ def _is_message(x: Any) -> bool:
 class _Episode:
     index: int
     problem: Problem
-    completion: str | None = None
+    turns: list[str] = field(default_factory=list)
+    replies: list[str] = field(default_factory=list)
+    ended: bool = False
     result: str = ""
 
 
@@ -108,13 +110,16 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     """A task over text: every episode shows one problem's prompt, takes one completion and pays for it.
 
     An author writes `__len__`, `problem` and `score` (or `score_batch`), sets `reward_weights`, and calls
-    `envs.register`. `__init__` is free: it need not call `super().__init__()` nor take `render_mode`.
+    `envs.register`. `__init__` is free: it need not call `super().__init__()` nor take `render_mode`. An environment
+    that answers back also sets `max_turns`, and writes `reply`.
     """
 
     reward_weights: Mapping[str, float] = {}
     """{component: weight}; the reward is the weighted sum, weight 0 measures only; "correct" is a must."""
     reward_ranges: Mapping[str, tuple[float, float]] = {}
     """{component: (lowest, highest)} where that is not 0 to 1; `python -m envs check` looks at it."""
+    max_turns: int = 1
+    """The most completions of an episode, its turns; `reply` answers all but the last."""
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
     observation_space = PromptText()
     action_space = Unicode()
@@ -146,18 +151,39 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         """What n completions earn, each for its own problem. Override it where a batch is faster."""
         return _stacked(
-            self, [_as_score(self.score(*pair)) for pair in zip(problems, completions, strict=True)]
+            self,
+            [_as_score(self.score_turns(p, [text])) for p, text in zip(problems, completions, strict=True)],
         )
 
-    def demonstration(self, problem: Problem) -> str:
-        """A completion that solves the problem; raises EnvError where the author gave none."""
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
+        """What answers the completions so far, or None where the episode is over: a pure function, as `problem` is."""
+        return None
+
+    def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score | Mapping[str, float]:
+        """What an episode of these completions earns; by default what its last one does."""
+        return self.score(problem, turns[-1])
+
+    def feedback(self, problem: Problem, score: Score) -> str:
+        """What `tries` says of a wrong completion: what was found, in a sentence that does not give the answer away."""
+        if score.extracted is None:
+            return "There is no answer between <answer> and </answer>."
+        said = {"malformed": "The answer cannot be read.", "rule_broken": "The answer breaks a rule."}
+        short = len(score.extracted) <= 40 and score.extracted.isprintable()
+        wrong = f"The answer is not {score.extracted}." if short else "The answer is not right."
+        return said.get(score.reason, wrong)
+
+    def demonstration(self, problem: Problem) -> str | list[str]:
+        """A completion that solves the problem, or one for each turn; raises EnvError where the author gave none."""
         raise EnvError(
             f"{self.spec_name} has no demonstrations. Write demonstration(self, problem) -> str: "
             "a completion that scores 1; `sft` and few-shot prompts are made from it."
         )
 
-    def habits(self, problem: Problem) -> dict[str, str]:
-        """Named plausible completions of other quality, {"careless": "..."}; none by default."""
+    def habits(self, problem: Problem) -> Mapping[str, str | list[str]]:
+        """Named plausible completions of other quality, {"careless": "..."}; none by default.
+
+        A text is written at every turn, a list from turn to turn.
+        """
         return {}
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
@@ -192,35 +218,55 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         return self._episode.problem.prompt, {"index": index}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Scores the completion and ends the episode; returns ("", reward, True, False, info).
+        """Takes a completion; returns (reply, 0.0, False, False, {"index": i}) while the environment answers.
 
-        info: {"index", "rewards": {component: float}, "correct": bool, "reason": str, "extracted": str |
-        None}. If the author's `score` raises, all rewards are 0, the reason is "error" and info["traceback"]
-        says where. Raises EnvError before `reset`, on a second step, if `action` is not a string, or if the
-        score is not valid.
+        At the end it scores the episode and returns ("", reward, True, False, info), or ("", reward, False, True, info)
+        where the environment would go on after `max_turns`. info: {"index", "rewards": {component: float}, "correct":
+        bool, "reason": str, "extracted": str | None}. If the author's `reply` or `score` raises, the episode ends, all
+        rewards are 0, the reason is "error" and info["traceback"] says where. Raises EnvError before `reset`, after
+        the end, if `action` is not a string, or if reply or score is not valid.
         """
         episode = self._episode
         indices = [] if episode is None else [episode.index]
-        check_step(self, indices, [action], ended=bool(indices) and episode.completion is not None)
-        scored = score_all(self, indices, [episode.problem], [action])
+        check_step(self, indices, [action], ended=bool(indices) and episode.ended)
+        turns = [*episode.turns, action]
+        (reply,), raised = reply_all(self, indices, [episode.problem], [turns])
+        goes_on = reply is not None
+        if goes_on and len(turns) < self.max_turns:
+            episode.turns, episode.replies = turns, [*episode.replies, reply]
+            return reply, 0.0, False, False, {"index": episode.index}
+        scored = score_all(self, indices, [episode.problem], [turns], raised)
         reward, reason = float(scored.total[0]), scored.reason[0]
         rewards = {name: float(values[0]) for name, values in scored.rewards.items()}
         info = {"index": episode.index, "rewards": rewards, "correct": rewards["correct"] == 1.0}
         info |= {"reason": reason, "extracted": scored.extracted[0]}
         if scored.traceback[0] is not None:
             info["traceback"] = scored.traceback[0]
-        episode.completion, episode.result = action, f"reward {reward:g}, {reason or 'no reason given'}"
-        return "", reward, True, False, info
+        episode.turns, episode.ended = turns, True
+        episode.result = f"reward {reward:g}, {reason or 'no reason given'}"
+        return "", reward, not goes_on, goes_on, info
 
     def render(self) -> str | None:
-        """The current problem and completion as text (`render_mode="ansi"`), otherwise None."""
+        """The current problem, its completions and replies as text (`render_mode="ansi"`), otherwise None."""
         if self.render_mode is None:
             return None
         if self._episode is None:
             raise EnvError(f"{self.spec_name}: render() before reset(). Call reset() first.")
         episode = self._episode
         result = f"\n{episode.result}" if episode.result else ""
-        return self.render_text(episode.problem, episode.completion) + result
+        return render_turns(self, episode.problem, episode.turns, episode.replies) + result
+
+
+def render_turns(env: TextEnv, problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> str:
+    """An episode as text for a terminal: as `render_text` where there is one turn, else turn by turn."""
+    if len(turns) < 2 and not replies:
+        return env.render_text(problem, turns[0] if turns else None)
+    own = overrides(env, "render_text")
+    lines = [] if own else [env.render_text(problem, None)]
+    for number, turn in enumerate(turns):
+        lines.append(env.render_text(problem, turn) if own else f"assistant: {turn}")
+        lines += [f"user: {reply}" for reply in replies[number : number + 1]]
+    return "\n".join(lines)
 
 
 def choose_index(
@@ -246,6 +292,8 @@ def check_step(env: TextEnv, indices: Sequence[int], actions: Sequence[Any], *, 
         numbers = ", ".join(map(str, indices[:4]))
         raise EnvError(
             f"{env.spec_name}: a second step() on problem {numbers}. Call reset() for the next problem."
+            if env.max_turns == 1
+            else f"{env.spec_name}: step() after the end of problem {numbers}. Call reset() for the next problem."
         )
     for index, action in zip(indices, actions, strict=True):
         if not isinstance(action, str):
@@ -299,24 +347,78 @@ class ScoredBatch:
     traceback: list[str | None]
 
 
+def reply_all(
+    env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
+) -> tuple[list[str | None], list[str | None]]:
+    """What the environment answers n episodes so far, None where one is over, and where the author's `reply` raised.
+
+    An episode in which it raised is over. Raises EnvError, naming environment and problem, for a reply that is no text.
+    """
+    replies: list[str | None] = []
+    traces: list[str | None] = []
+    for index, problem, so_far in zip(indices, problems, turns, strict=True):
+        reply, trace = None, None
+        try:
+            reply = env.reply(problem, tuple(so_far))
+        except Exception:
+            trace = traceback.format_exc()
+        if not isinstance(reply, str | None):
+            raise _broken(env, index, f"reply returned {reply!r:.80}; it must be a str, or None at the end.")
+        replies.append(reply)
+        traces.append(trace)
+    return replies, traces
+
+
+def play(
+    env: TextEnv, index: int, problem: Problem, text: str | Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """(completions, replies) of an episode in which the model writes `text`: one for each turn, or the same at every.
+
+    The episode ends where the environment ends it, at `max_turns`, or with the last text. Raises EnvError where texts
+    are left after the end, or `reply` raises.
+    """
+    wanted = [text] * env.max_turns if isinstance(text, str) else list(text)
+    turns, replies = [], []
+    for turn in wanted:
+        turns.append(turn)
+        (reply,), (trace,) = reply_all(env, [index], [problem], [turns])
+        if trace is not None:
+            raise _broken(env, index, f"reply raised after {turns!r:.200}: {trace.splitlines()[-1]}")
+        if reply is None or len(turns) == env.max_turns:
+            break
+        replies.append(reply)
+    if len(turns) < len(wanted) and not isinstance(text, str):
+        raise _broken(env, index, f"the episode is over after turn {len(turns)} of {wanted!r:.200}")
+    return turns, replies[: len(turns) - 1]
+
+
 def score_all(
-    env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], completions: Sequence[str]
+    env: TextEnv,
+    indices: Sequence[int],
+    problems: Sequence[Problem],
+    completions: Sequence[str | Sequence[str]],
+    raised: Sequence[str | None] = (),
 ) -> ScoredBatch:
     """Scores n completions, with one `score_batch` call where the author wrote it; one by his `score`, if there is one.
 
-    An exception in the author's code marks only the completions that cause it, with reason "error" and all
-    rewards 0. Raises EnvError, naming environment and problem, for scores that break the contract: a
-    component that is missing, unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a
-    reason or extracted part that is no text.
+    completions: a text each, or those of all turns; the author's `score_turns` sees all of them, else the last is
+    scored. raised: where `reply` raised in an episode, None where it did not; none are given where none did. An
+    exception in the author's code marks only the completions that cause it, with reason "error" and all rewards 0.
+    Raises EnvError, naming environment and problem, for scores that break the contract: a component that is missing,
+    unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted part that is no
+    text.
     """
+    turns = [(text,) if isinstance(text, str) else tuple(text) for text in completions]
+    last = [texts[-1] for texts in turns]
     traces: list[str | None] = [None] * len(problems)
-    if not _overrides(env, "score_batch") or (len(problems) == 1 and _overrides(env, "score")):
-        scores, traces = _score_each(env, indices, problems, completions)
+    alone = len(problems) == 1 and overrides(env, "score")
+    if alone or overrides(env, "score_turns") or not overrides(env, "score_batch"):
+        scores, traces = _score_each(env, indices, problems, turns)
     else:
         try:
-            scores = env.score_batch(problems, completions)
+            scores = env.score_batch(problems, last)
         except Exception as error:  # it does not say for which completion: scoring each alone does
-            scores, traces = _score_each(env, indices, problems, completions)
+            scores, traces = _score_each(env, indices, problems, turns)
             if not any(traces):
                 raise EnvError(
                     f"{env.spec_name}: score_batch raised {error!r:.200} for {len(problems)} completions, but "
@@ -324,25 +426,31 @@ def score_all(
                 ) from error
     _check_form(env, indices, scores)
     rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}
+    reason = [str(r) for r in scores.reason]
+    for row in [row for row, trace in enumerate(raised) if trace is not None]:
+        reason[row], traces[row] = "error", raised[row]
+        for values in rewards.values():
+            values[row] = 0.0
     total = np.zeros(len(traces))
     for name, weight in env.reward_weights.items():
         total += weight * rewards[name]
-    return ScoredBatch(total, rewards, [str(r) for r in scores.reason], list(scores.extracted), traces)
+    return ScoredBatch(total, rewards, reason, list(scores.extracted), traces)
 
 
-def _overrides(env: TextEnv, method: str) -> bool:
+def overrides(env: TextEnv, method: str) -> bool:
+    """Whether the author wrote this method himself."""
     return getattr(getattr(env, method), "__func__", None) is not getattr(TextEnv, method)
 
 
 def _score_each(
-    env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], completions: Sequence[str]
+    env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> tuple[Scores, list[str | None]]:
     """(the scores, the traceback of each that raised)."""
     rows, traces = [], []
-    for index, problem, completion in zip(indices, problems, completions, strict=True):
+    for index, problem, completions in zip(indices, problems, turns, strict=True):
         trace = None
         try:
-            row = _as_score(env.score(problem, completion))
+            row = _as_score(env.score_turns(problem, completions))
         except Exception:
             row, trace = Score(dict.fromkeys(env.reward_weights, 0.0), "error"), traceback.format_exc()
         if not isinstance(row, Score) or not isinstance(row.rewards, Mapping):

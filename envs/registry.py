@@ -15,10 +15,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs import reasoning_gym, rows
+from envs import gymnasium_games, reasoning_gym, rows
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
 from envs.splits import DividedEnv
+from envs.tries import allow_tries
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
 
@@ -40,10 +41,13 @@ def _create(
     signature = inspect.signature(cls)
     parameters = signature.parameters
     split = None if "split" in parameters else arguments.pop("split", None)
-    _check_arguments(signature, id, arguments)
-    env = cls(**arguments)
+    own = {name: value for name, value in arguments.items() if name != "tries" or name in parameters}
+    _check_arguments(signature, id, own)
+    env = cls(**own)
     env._env_id = id
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    if len(own) < len(arguments):
+        allow_tries(env, arguments["tries"])
+    defaults = {"tries": 1, **{name: parameter.default for name, parameter in parameters.items()}}
     env._env_arguments = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k]}
     env.reward_weights = _merged_weights(id, env.reward_weights, reward_weights)
     if split is not None:
@@ -84,8 +88,8 @@ def make(name: str, **arguments: Any) -> TextEnv:
 
     name: all that `resolve` takes. arguments: those of the environment's constructor, and for every
     environment `split` ("train", "validation", "test"), `reward_weights` ({component: weight}, merged over
-    the class's) and `render_mode` (None or "ansi"). Raises EnvError for an unknown name, argument or
-    component.
+    the class's), `render_mode` (None or "ansi") and, where it has one turn, `tries` (answers to a problem, until one
+    is right). Raises EnvError for an unknown name, argument or component.
     """
     return gymnasium.make(resolve(name), disable_env_checker=True, **arguments).unwrapped
 
@@ -100,8 +104,8 @@ def resolve(name: str) -> str:
 
     name: a full id ("spg/Sudoku-v0"), a short name in any case ("sudoku": the newest version),
     "package.module:ID", "./file.py:ID" (or "./file.py", if it registers one environment), an entry point of the group
-    `spg.envs`, "reasoning_gym:NAME", or a file of rows ("rows.jsonl", with `verifier=`). Raises EnvError with the
-    nearest known names.
+    `spg.envs`, "reasoning_gym:NAME", "gymnasium:NAME", or a file of rows ("rows.jsonl", with `verifier=`).
+    Raises EnvError with the nearest known names.
     """
     where, _, id = name.rpartition(":")
     if id.endswith(".py"):
@@ -109,6 +113,10 @@ def resolve(name: str) -> str:
     if where == "reasoning_gym":
         register(f"reasoning_gym/{id}-v0", reasoning_gym.class_of(id))
         return f"reasoning_gym/{id}-v0"
+    if where.partition(":")[0] == "gymnasium":
+        game = name.partition(":")[2]
+        register(full := f"gymnasium/{re.sub(r'[^-.a-zA-Z0-9_]', '_', game)}-v0", gymnasium_games.class_of(game))
+        return full
     if rows.names_file(name):
         register(rows.id_of(name), rows.class_of(name))
         return rows.id_of(name)
@@ -227,7 +235,7 @@ def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[s
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        takes = [*dict.fromkeys([*signature.parameters, "split", "reward_weights", "render_mode"])]
+        takes = [*dict.fromkeys([*signature.parameters, "split", "reward_weights", "render_mode", "tries"])]
         why = str(error)
         if unknown := [name for name in arguments if name not in takes]:
             why = f'it takes no argument "{unknown[0]}". {did_you_mean(unknown[0], takes)}'
@@ -254,7 +262,7 @@ def _check_class(cls: Any, id: str) -> None:
     if not (inspect.isclass(cls) and issubclass(cls, TextEnv)):
         raise EnvError(f"{id}: {cls!r:.80} is not a class derived from envs.TextEnv.")
     missing = [name for name in ("__len__", "problem") if getattr(cls, name) is getattr(TextEnv, name)]
-    if cls.score is TextEnv.score and cls.score_batch is TextEnv.score_batch:
+    if all(getattr(cls, way) is getattr(TextEnv, way) for way in ("score", "score_batch", "score_turns")):
         missing.append("score")
     if missing:
         raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")

@@ -33,11 +33,12 @@ _SHARED = (
         "reward_ranges",
         "observation_space",
         "action_space",
+        "max_turns",
         "origin",
         "_env_id",
         "_env_arguments",
     ),
-    *("score", "score_batch", "demonstration", "habits", "render_text"),
+    *("reply", "score", "score_batch", "score_turns", "feedback", "demonstration", "habits", "render_text"),
 )
 _MAX_DRAWS = 2000
 _SEED = 20_260_701

@@ -7,7 +7,18 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from envs.core import Problem, Prompt, TextEnv, check_index, check_step, choose_index, read_problem, score_all
+from envs.core import (
+    Problem,
+    Prompt,
+    TextEnv,
+    check_index,
+    check_step,
+    choose_index,
+    read_problem,
+    render_turns,
+    reply_all,
+    score_all,
+)
 from envs.errors import EnvError
 
 
@@ -25,7 +36,10 @@ class TextVectorEnv(VectorEnv):
         self.action_space = gymnasium.spaces.Tuple([env.action_space] * num_envs)
         self._indices: list[int] = []
         self._problems: list[Problem] = []
-        self._completions: Sequence[str] | None = None
+        self._turns: list[list[str]] = []
+        self._replies: list[list[str]] = []
+        self._terminated, self._truncated = np.zeros((2, num_envs), bool)
+        self._info: dict[str, Any] = {}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -43,41 +57,82 @@ class TextVectorEnv(VectorEnv):
         indices = [check_index(self.env, i) for i in index]
         once = {i: read_problem(self.env, i) for i in dict.fromkeys(indices)}
         # Set last: after a reset that failed, a step must not judge a mixture of old and new.
-        self._indices, self._problems, self._completions = indices, [once[i] for i in indices], None
-        return tuple(p.prompt for p in self._problems), {"index": np.array(self._indices, np.int64)}
+        self._indices, self._problems = indices, [once[i] for i in indices]
+        self._turns, self._replies = ([[] for _ in indices] for _ in range(2))
+        self._terminated, self._truncated = np.zeros((2, self.num_envs), bool)
+        self._info = {
+            "index": np.array(indices, np.int64),
+            "rewards": {name: np.zeros(self.num_envs) for name in self.env.reward_weights},
+            "correct": np.zeros(self.num_envs, bool),
+            "reason": [""] * self.num_envs,
+            "extracted": [None] * self.num_envs,
+        }
+        return tuple(p.prompt for p in self._problems), {"index": self._info["index"].copy()}
 
     def step(
         self, actions: Sequence[str]
     ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Scores n completions; returns (n times "", rewards (n,) float64, terminated, truncated, info).
+        """Takes n completions; returns (n replies, rewards (n,) float64, terminated, truncated, info).
 
-        info: {"index": (n,), "rewards": {component: (n,) float64}, "correct": (n,) bool, "reason": n words,
-        "extracted": n texts or None}, and "traceback" (n texts or None) if the author's code raised for any.
-        Raises EnvError before `reset`, on a second step, for anything but n strings, or if a score is not
-        valid.
+        Episodes go in lockstep: of one that has ended the action is not looked at, its reply is "" and its reward 0
+        from then on, and it waits for `reset`. All that end in a step are scored at once. info: {"index": (n,),
+        "rewards": {component: (n,) float64}, "correct": (n,) bool, "reason": n words, "extracted": n texts or None} of
+        those that have ended (0 and "" elsewhere), and "traceback" (n texts or None) if the author's code raised for
+        any. Raises EnvError before `reset`, when all have ended, for anything but n strings, or if a reply or score is
+        not valid.
         """
-        n = self.num_envs
+        n, ended = self.num_envs, self._terminated | self._truncated
         if isinstance(actions, str) or not isinstance(actions, Sequence | np.ndarray) or len(actions) != n:
             raise EnvError(
                 f"{self.env.spec_name}: step() got {actions!r:.80}, not a sequence of {n} strings."
             )
-        check_step(self.env, self._indices, actions, ended=self._completions is not None)
-        scored = score_all(self.env, self._indices, self._problems, actions)
-        self._completions = tuple(actions)
-        info: dict[str, Any] = {
-            "index": np.array(self._indices, np.int64),
-            "rewards": scored.rewards,
-            "correct": scored.rewards["correct"] == 1.0,
-            "reason": scored.reason,
-            "extracted": scored.extracted,
+        rows = [row for row in range(n) if not ended[row] or ended.all()]
+        indices = [self._indices[row] for row in rows] if self._indices else []
+        check_step(self.env, indices, [actions[row] for row in rows], ended=bool(ended.all()))
+        turns = {row: [*self._turns[row], actions[row]] for row in rows}
+        replies, raised = reply_all(
+            self.env, indices, [self._problems[row] for row in rows], list(turns.values())
+        )
+        answered = {
+            row: reply
+            for row, reply in zip(rows, replies, strict=True)
+            if reply is not None and len(turns[row]) < self.env.max_turns
         }
-        if any(scored.traceback):
-            info["traceback"] = scored.traceback
-        return ("",) * n, scored.total, np.ones(n, bool), np.zeros(n, bool), info
+        over = [place for place, row in enumerate(rows) if row not in answered]
+        rewards = self._score({rows[i]: turns[rows[i]] for i in over}, [raised[i] for i in over])
+        for place, row in enumerate(rows):  # last: what has raised has not changed anything
+            self._turns[row] = turns[row]
+            self._replies[row] += [answered[row]] if row in answered else []
+            self._terminated[row] = replies[place] is None
+            self._truncated[row] = replies[place] is not None and row not in answered
+        observations = tuple(answered.get(row, "") for row in range(n))
+        return observations, rewards, self._terminated.copy(), self._truncated.copy(), dict(self._info)
+
+    def _score(self, turns: dict[int, list[str]], raised: list[str | None]) -> np.ndarray:
+        """Scores the episodes that end, {row: turns}, and notes what came out; returns the rewards of all, (n,)."""
+        rewards, rows = np.zeros(self.num_envs), list(turns)
+        if not rows:
+            return rewards
+        indices, problems = ([of[row] for row in rows] for of in (self._indices, self._problems))
+        scored, old = score_all(self.env, indices, problems, list(turns.values()), raised), self._info
+        rewards[rows] = scored.total
+        columns = {name: values.copy() for name, values in old["rewards"].items()}
+        for name, values in scored.rewards.items():
+            columns[name][rows] = values
+        self._info = {**old, "rewards": columns, "correct": columns["correct"] == 1.0}
+        lists = {"reason": scored.reason, "extracted": scored.extracted}
+        if any(scored.traceback) or "traceback" in old:
+            lists["traceback"] = scored.traceback
+        for name, values in lists.items():
+            column = dict(enumerate(old.get(name, [None] * self.num_envs))) | dict(
+                zip(rows, values, strict=True)
+            )
+            self._info[name] = list(column.values())
+        return rewards
 
     def render(self) -> tuple[str, ...] | None:
-        """The n problems and completions as texts (`render_mode="ansi"`), otherwise None."""
+        """The n problems, completions and replies as texts (`render_mode="ansi"`), otherwise None."""
         if self.render_mode is None:
             return None
-        shown = self._completions or (None,) * len(self._problems)
-        return tuple(self.env.render_text(p, c) for p, c in zip(self._problems, shown, strict=True))
+        episodes = zip(self._problems, self._turns, self._replies, strict=True)
+        return tuple(render_turns(self.env, *episode) for episode in episodes)

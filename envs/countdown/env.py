@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from envs.answers import paper_completion
-from envs.core import Problem, Scores, TextEnv, check_index
+from envs.core import Problem, Score, Scores, TextEnv, check_index
 from envs.countdown import problems as bank
 from envs.countdown.problems import Puzzle
-from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
+from envs.countdown.rewards import REWARD_PRESETS, flaw, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError, check_choice
 from envs.rendering import paint
@@ -135,6 +135,11 @@ class Countdown(TextEnv):
     def habits(self, problem: Problem) -> dict[str, str]:
         """One habit, "adder": the numbers are simply added, whatever the target."""
         return {"adder": self._write(sum_tree(problem.reference["numbers"]))}
+
+    def feedback(self, problem: Problem, score: Score) -> str:
+        readable = score.reason in ("wrong", "rule_broken")
+        found = flaw(**problem.reference, answer=score.extracted or "") if readable else ""
+        return found or super().feedback(problem, score)
 
     def _write(self, tree: Tree) -> str:
         if self.prompt_style == "plain":

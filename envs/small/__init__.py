@@ -2,6 +2,7 @@
 
 import json
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
@@ -41,10 +42,14 @@ class SmallEnv(TextEnv):
     def score(self, problem: Problem, completion: str) -> Score:
         return judge(completion, lambda answer: self.is_right(answer, **problem.reference))
 
-    def demonstration(self, problem: Problem) -> str:
+    def feedback(self, problem: Problem, score: Score) -> str:
+        flaw = "" if score.extracted is None else self.flaw(score.extracted, **problem.reference)
+        return flaw or super().feedback(problem, score)
+
+    def demonstration(self, problem: Problem) -> str | list[str]:
         return f"<answer>{self.solution(**problem.reference)}</answer>"
 
-    def habits(self, problem: Problem) -> dict[str, str]:
+    def habits(self, problem: Problem) -> Mapping[str, str | list[str]]:
         return {self.habit: f"<answer>{self.mistake(**problem.reference)}</answer>"}
 
     @abstractmethod
@@ -53,11 +58,15 @@ class SmallEnv(TextEnv):
 
     @abstractmethod
     def as_problem(self, drawn: Any) -> Problem:
-        """The problem of that content; its reference are the arguments of the next three."""
+        """The problem of that content; its reference are the arguments of the next four."""
 
     def is_right(self, answer: str, **reference: Any) -> bool:
         """Whether the text of the answer block is right: the solution, unless a task takes others too."""
         return answer == self.solution(**reference)
+
+    def flaw(self, answer: str, **reference: Any) -> str:
+        """What is wrong with an answer, in a sentence; "" where there is no more to say than that it is."""
+        return ""
 
     @abstractmethod
     def solution(self, **reference: Any) -> str:

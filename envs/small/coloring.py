@@ -32,6 +32,12 @@ class Coloring(SmallEnv):
     def is_right(self, answer: str, nodes: int, edges: list[str]) -> bool:
         return len(answer) == nodes and set(answer) <= set("123") and fits(answer, edges)
 
+    def flaw(self, answer: str, nodes: int, edges: list[str]) -> str:
+        if len(answer) != nodes or not set(answer) <= set("123"):
+            return f"The answer must be {nodes} digits, each 1, 2 or 3."
+        same = [edge for edge in edges if not fits(answer, [edge])]
+        return "Nodes {} and {} have the same colour.".format(*same[0]) if same else ""
+
     def solution(self, nodes: int, edges: list[str]) -> str:
         return first_coloring(nodes, edges)
 

@@ -1,6 +1,7 @@
 """Complete a board of eight queens that do not attack each other."""
 
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 
@@ -32,6 +33,15 @@ class Queens(SmallEnv):
 
     def is_right(self, answer: str, board: str) -> bool:
         return answer in solutions() and keeps(board, answer)
+
+    def flaw(self, answer: str, board: str) -> str:
+        if len(answer) != _SIZE or not set(answer) <= set("12345678"):
+            return "The answer must be 8 digits, each from 1 to 8."
+        if not keeps(board, answer):
+            return "A given queen has moved."
+        queens = list(enumerate(map(int, answer), 1))
+        attacks = [(a, b) for (a, x), (b, y) in combinations(queens, 2) if abs(x - y) in (0, b - a)]
+        return "The queens of rows {} and {} attack each other.".format(*attacks[0]) if attacks else ""
 
     def solution(self, board: str) -> str:
         return next(full for full in solutions() if keeps(board, full))

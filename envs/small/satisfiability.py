@@ -32,6 +32,12 @@ class Satisfiability(SmallEnv):
     def is_right(self, answer: str, variables: int, clauses: list[str]) -> bool:
         return len(answer) == variables and set(answer) <= set("01") and holds(answer, clauses)
 
+    def flaw(self, answer: str, variables: int, clauses: list[str]) -> str:
+        if len(answer) != variables or not set(answer) <= set("01"):
+            return f"The answer must be {variables} digits, each 0 or 1."
+        false = [clause for clause in clauses if not holds(answer, [clause])]
+        return f"{false[0]} is false." if false else ""
+
     def solution(self, variables: int, clauses: list[str]) -> str:
         every = map("".join, product("01", repeat=variables))
         return next(bits for bits in every if holds(bits, clauses))

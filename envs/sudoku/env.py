@@ -6,12 +6,12 @@ from math import isqrt
 import numpy as np
 
 from envs.answers import paper_completion
-from envs.core import Problem, Scores, TextEnv, check_index
+from envs.core import Problem, Score, Scores, TextEnv, check_index
 from envs.errors import check_choice
 from envs.rendering import paint
 from envs.splits import SPLIT_SIZES
 from envs.sudoku import problems as bank
-from envs.sudoku.rewards import REWARD_PRESETS, has_format, paper_cells
+from envs.sudoku.rewards import REWARD_PRESETS, flaw, has_format, paper_cells
 
 PAPER_EXAMPLES = {
     4: (
@@ -149,6 +149,10 @@ class Sudoku(TextEnv):
     def habits(self, problem: Problem) -> dict[str, str]:
         """One habit, "careless": each blank gets the smallest digit that its row still lacks."""
         return {"careless": self._write(problem, careless(problem.reference["puzzle"]))}
+
+    def feedback(self, problem: Problem, score: Score) -> str:
+        found = "" if score.extracted is None else flaw(problem.reference["puzzle"], score.extracted)
+        return found or super().feedback(problem, score)
 
     def _write(self, problem: Problem, grid: str) -> str:
         if self.prompt_style == "plain":

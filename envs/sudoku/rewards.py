@@ -1,5 +1,7 @@
 """What of a Sudoku completion is measured beside the verifier's verdict: its format, and the papers' reward."""
 
+from math import isqrt
+
 from envs.answers import CLOSE, OPEN, only_answer, until_end
 
 _MEASURED = {"correct": 0.0, "format": 0.0, "cells": 0.0}
@@ -11,6 +13,27 @@ def has_format(completion: str, size: int = 4) -> bool:
     """Whether there is exactly one closed <answer> block, and n*n digits from 1 to n are all that is in it."""
     grid = only_answer(completion)
     return grid is not None and len(grid) == size * size and not grid.strip("123456789"[:size])
+
+
+def flaw(puzzle: str, answer: str) -> str:
+    """What is wrong with a grid, in a sentence that does not solve the puzzle; "" for what is no grid."""
+    grid, size = "".join(str(int(c)) for c in answer if c.isdecimal()), isqrt(len(puzzle))
+    if len(grid) != len(puzzle):
+        return f"The grid must have {len(puzzle)} digits, not {len(grid)}."
+    for cell, given in enumerate(puzzle):
+        if given not in ("0", grid[cell]):
+            return f"Row {cell // size + 1} column {cell % size + 1} must stay {given}."
+    box, numbers = isqrt(size), range(size)
+    units = [("Row", i, grid[i * size : (i + 1) * size]) for i in numbers]
+    units += [("Column", i, grid[i::size]) for i in numbers]
+    corners = [row * size + column for row in range(0, size, box) for column in range(0, size, box)]
+    boxes = [[grid[c + r * size : c + r * size + box] for r in range(box)] for c in corners]
+    units += [("Box", i, "".join(rows)) for i, rows in enumerate(boxes)]
+    for name, number, digits in units:
+        for digit in digits:
+            if digits.count(digit) > 1:
+                return f"{name} {number + 1} repeats {digit}."
+    return ""
 
 
 def paper_cells(completion: str, puzzle: str, solution: str) -> float:

@@ -1,0 +1,193 @@
+"""One environment class for each of Gymnasium's environments with discrete actions: `gymnasium:NAME`.
+
+The state is shown as text and an action is a word. A game is played again from its seed for every reply, so that a
+reply depends on the problem and the completions alone.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+
+from envs.answers import read_answer
+from envs.core import Problem, Score, TextEnv, check_index
+from envs.errors import EnvError, check_choice
+from envs.splits import STREAMS
+
+SIZES = {"train": 1_000_000, "validation": 256, "test": 10_000}
+"""How many seeds each split has."""
+_SEED = 20_261_123
+
+
+@dataclass(frozen=True)
+class Game:
+    """What Gymnasium does not say of one of its environments."""
+
+    actions: tuple[str, ...]
+    """A word for each action."""
+    state: str = "{}"
+    """The observation, as `str.format` writes it; a tuple gives several values."""
+    least: float | None = None
+    """The return of the episodes that are solved, at least; None = the environment's own threshold."""
+
+
+_MOVES = ("left", "down", "right", "up")
+_TAXI = ("south", "north", "east", "west", "pickup", "dropoff")
+GAMES = {
+    "Blackjack": Game(("stick", "hit"), "you {}, dealer {}, ace {}", least=1),
+    "FrozenLake": Game(_MOVES),
+    "FrozenLake8x8": Game(_MOVES),
+    "CliffWalking": Game(("up", "right", "down", "left"), least=-99),
+    "CliffWalkingSlippery": Game(("up", "right", "down", "left"), least=-99),
+    "Taxi": Game(_TAXI),
+}
+"""By the name without its version. Another environment's actions are called 0, 1, 2, ..."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """Where a game stands."""
+
+    observation: Any
+    info: Mapping[str, Any]
+    total: float
+    """The sum of its rewards so far."""
+    over: bool
+    """Whether the game has ended by its own rules."""
+    stopped: bool
+    """Whether it has been cut off by its own limit of steps."""
+
+
+class GymnasiumGame(TextEnv):
+    """An environment of Gymnasium, one action at a turn; `game` says which.
+
+    Prompt: the name, the state and the actions that are legal, "FrozenLake 0: left, down, right or up?". Answer at
+    each turn: an action. A reply is the state that follows, and its legal actions where these change; a word that is
+    no legal action changes nothing, and the reply says so.
+
+    Rewards:
+        return: the sum of the environment's own rewards, which is what is paid.
+        correct (0 or 1): it has ended with a return of at least `reward_threshold`, or what `GAMES` says; where there
+            is neither, with a return above 0.
+    """
+
+    reward_weights: ClassVar[dict[str, float]] = {"return": 1.0, "correct": 0.0}
+    reward_ranges: ClassVar[dict[str, tuple[float, float]]] = {"return": (-np.inf, np.inf)}
+    game: ClassVar[str] = ""
+
+    def __init__(
+        self, split: str = "train", turns: int = 20, prompt_style: str = "plain", **settings: Any
+    ) -> None:
+        """Opens one split; raises EnvError for what Gymnasium does not take, and for actions that are not discrete.
+
+        turns: the most actions of an episode. prompt_style: "plain", or "rules", which puts the environment's own
+        description first. settings: of the environment, e.g. is_slippery=False.
+        """
+        check_choice(self.game, "split", split, SIZES)
+        check_choice(self.game, "prompt_style", prompt_style, ["plain", "rules"])
+        if isinstance(turns, bool) or not isinstance(turns, int) or turns < 1:
+            raise EnvError(f"gymnasium:{self.game}: turns={turns!r:.80} must be a whole number, at least 1.")
+        self.split, self.prompt_style, self.max_turns = split, prompt_style, turns
+        try:
+            self._env = gymnasium.make(self.game, disable_env_checker=True, **settings)
+        except Exception as error:  # of a package that the user has installed
+            raise EnvError(f"gymnasium:{self.game} with {settings} cannot be opened: {error}") from error
+        self.name = self._env.spec.name
+        if not isinstance(space := self._env.action_space, gymnasium.spaces.Discrete):
+            raise EnvError(
+                f"gymnasium:{self.game} has the actions {space}; they must be gymnasium.spaces.Discrete."
+            )
+        self.first = int(space.start)
+        self.rules = GAMES.get(self.name, Game(tuple(str(self.first + i) for i in range(int(space.n)))))
+
+    def __len__(self) -> int:
+        return SIZES[self.split]
+
+    @property
+    def spec_name(self) -> str:
+        return f"gymnasium:{super().spec_name}"
+
+    def problem(self, index: int) -> Problem:
+        """A game that begins with a seed of its own."""
+        rng = np.random.default_rng([_SEED, STREAMS[self.split], check_index(self, index)])
+        seed = 3 * int(rng.integers(2**29)) + STREAMS[self.split]  # no seed is in two splits
+        prompt = f"{self.name} {self.show(self.played(seed, ()), always=True)}"
+        if self.prompt_style == "rules":
+            about = (
+                inspect.cleandoc(self._env.unwrapped.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+            )
+            ask = "Answer with one action inside <answer> and </answer>."
+            prompt = f"{about}\n{prompt}\n{ask}".lstrip()
+        return Problem(prompt, {"seed": seed})
+
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
+        *earlier, last = turns
+        before = self.legal(self.played(problem.reference["seed"], earlier))
+        play = self.played(problem.reference["seed"], turns)
+        if play.over or play.stopped:
+            return None
+        return self.show(play) if read_answer(last) in before else f"No such action. {self.show(play, True)}"
+
+    def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score:
+        """Reasons: "ok", "wrong", and "unfinished" where the game goes on."""
+        play = self.played(problem.reference["seed"], turns)
+        least = self._env.spec.reward_threshold if self.rules.least is None else self.rules.least
+        solved = play.over and (play.total > 0 if least is None else play.total >= least)
+        reason = "ok" if solved else "wrong" if play.over else "unfinished"
+        return Score({"return": play.total, "correct": float(solved)}, reason, read_answer(turns[-1]))
+
+    def habits(self, problem: Problem) -> dict[str, list[str]]:
+        """One habit, "random": a legal action, each as likely as the others."""
+        seed, turns = problem.reference["seed"], []
+        rng = np.random.default_rng([_SEED, seed])
+        play = self.played(seed, ())
+        while len(turns) < self.max_turns and not play.over and not play.stopped:
+            words = self.legal(play)
+            turns.append(f"<answer>{words[int(rng.integers(len(words)))]}</answer>")
+            play = self.played(seed, turns)
+        return {"random": turns}
+
+    def played(self, seed: int, turns: Sequence[str]) -> Play:
+        """The game of this seed after the actions of these completions; those that are none or not legal do nothing."""
+        observation, info = self._env.reset(seed=seed)
+        play = Play(observation, info, 0.0, False, False)
+        for turn in turns:
+            if play.over or play.stopped:
+                break
+            if (word := read_answer(turn)) in self.legal(play):
+                action = self.first + self.rules.actions.index(word)
+                observation, reward, over, stopped, info = self._env.step(action)
+                play = Play(observation, info, play.total + float(reward), over, stopped)
+        return play
+
+    def legal(self, play: Play) -> list[str]:
+        """The words of the actions that the game's own mask allows, where it has one."""
+        mask = play.info.get("action_mask", np.ones(len(self.rules.actions)))
+        return [word for word, allowed in zip(self.rules.actions, mask, strict=True) if allowed]
+
+    def show(self, play: Play, always: bool = False) -> str:
+        """The state, and the legal actions where they change from turn to turn, or always."""
+        values = play.observation if isinstance(play.observation, tuple) else (play.observation,)
+        state = self.rules.state.format(*values)
+        *words, last = self.legal(play)
+        actions = f"{', '.join(words)} or {last}" if words else last
+        return f"{state}: {actions}?" if always or "action_mask" in play.info else state
+
+
+@cache
+def class_of(name: str) -> type[GymnasiumGame]:
+    """The environment class of one of Gymnasium's, by its id; raises EnvError for one that Gymnasium does not know."""
+    if name.count(":") == 0:
+        try:
+            gymnasium.spec(name)
+        except gymnasium.error.Error as error:
+            raise EnvError(f"gymnasium:{name}: {error}") from error
+    return type(
+        gymnasium.envs.registration.parse_env_id(name.rpartition(":")[2])[1],
+        (GymnasiumGame,),
+        {"game": name, "__doc__": f"{name} of Gymnasium, in words."},
+    )

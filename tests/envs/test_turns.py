@@ -1,0 +1,356 @@
+"""Environments that answer back: replies, how an episode ends, many in lockstep, tries, guess, Gymnasium's games."""
+
+import pickle
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import envs
+from envs import EnvError, Problem, TextEnv
+from envs.__main__ import main
+from envs.checking import check
+from envs.core import play
+from envs.countdown.rewards import flaw, value_of
+
+
+class Spelling(TextEnv):
+    """Spell a word of three letters, one letter at a turn; the fourth turn is one too many."""
+
+    reward_weights = {"correct": 1.0, "letters": 0.5}  # noqa: RUF012
+    reward_ranges = {"letters": (0, 3)}  # noqa: RUF012
+    max_turns = 4
+    words = ("abc", "bca", "cab", "aaa")
+
+    def __len__(self) -> int:
+        return 200
+
+    def problem(self, index: int) -> Problem:
+        return Problem(f"spell {self.words[index % 4]} {index}", {"word": self.words[index % 4]})
+
+    def reply(self, problem, turns):
+        if turns[-1] == "boom":
+            raise ZeroDivisionError("the author's mistake")
+        if turns[-1] == "odd":
+            return 3
+        return None if "".join(turns) == problem.reference["word"] else f"{len(turns)} so far"
+
+    def score_turns(self, problem, turns):
+        right = [a == b for a, b in zip(turns, problem.reference["word"], strict=False)]
+        return {"correct": "".join(turns) == problem.reference["word"], "letters": sum(right)}
+
+    def demonstration(self, problem):
+        return list(problem.reference["word"])
+
+    def habits(self, problem):
+        return {"stuck": "a"}
+
+
+envs.register("test/Spelling-v0", Spelling)
+
+
+def test_an_episode_of_turns_pays_at_its_end():
+    env = envs.make("spelling", render_mode="ansi")
+    prompt, info = env.reset(options={"index": 0})
+    assert prompt == "spell abc 0"
+    assert env.step("a") == ("1 so far", 0.0, False, False, {"index": 0})
+    assert env.step("b") == ("2 so far", 0.0, False, False, {"index": 0})
+    observation, reward, terminated, truncated, info = env.step("c")
+    assert (observation, reward, terminated, truncated) == ("", 2.5, True, False)
+    assert info["correct"] is True and info["rewards"] == {"correct": 1.0, "letters": 3.0}
+    lines = [
+        "spell abc 0",
+        "assistant: a",
+        "user: 1 so far",
+        "assistant: b",
+        "user: 2 so far",
+        "assistant: c",
+    ]
+    assert env.render().splitlines() == [*lines, "reward 2.5, no reason given"]
+    with pytest.raises(EnvError, match=r"step\(\) after the end of problem 0"):
+        env.step("d")
+
+
+def test_an_episode_that_goes_on_is_truncated_at_max_turns():
+    env = envs.make("spelling")
+    env.reset(options={"index": 3})
+    assert [env.step("b")[3] for _ in range(3)] == [False] * 3
+    assert env.step("a")[:4] == ("", 0.0, False, True)
+    env.reset(options={"index": 3})
+    assert not env._episode.turns
+
+
+def test_what_reply_raises_ends_the_episode_and_what_is_no_text_is_refused():
+    env = envs.make("spelling")
+    env.reset(options={"index": 0})
+    env.step("a")
+    with pytest.raises(EnvError, match=r"spelling, problem 0: reply returned 3; it must be a str"):
+        env.step("odd")
+    assert env.step("b")[0] == "2 so far"  # what was refused is forgotten
+    _, reward, terminated, truncated, info = env.step("boom")
+    assert (reward, terminated, truncated, info["reason"]) == (0.0, True, False, "error")
+    assert info["rewards"] == {"correct": 0.0, "letters": 0.0} and "author's mistake" in info["traceback"]
+
+
+def test_many_episodes_go_in_lockstep_and_equal_single_ones():
+    words = [list("abc"), list("bbca"), ["a", "boom"], list("aaa")]
+    many = envs.make_vec("spelling", 4, render_mode="ansi")
+    many.reset(options={"index": range(4)})
+    singles = [envs.make("spelling", render_mode="ansi") for _ in words]
+    for index, env in enumerate(singles):
+        env.reset(options={"index": index})
+    ended, outcome = [False] * 4, [None] * 4
+    for turn in range(4):
+        actions = [word[turn] if turn < len(word) else "" for word in words]
+        observations, rewards, terminated, truncated, info = many.step(actions)
+        for row, env in enumerate(singles):
+            if ended[row]:
+                assert (observations[row], rewards[row]) == ("", 0.0)
+                assert terminated[row] or truncated[row]
+                continue
+            one = env.step(actions[row])
+            assert one[:4] == (observations[row], rewards[row], terminated[row], truncated[row])
+            ended[row], outcome[row] = one[2] or one[3], one[4]
+        for row in range(4):
+            if ended[row]:
+                assert {n: v[row] for n, v in info["rewards"].items()} == outcome[row]["rewards"]
+                assert info["reason"][row] == outcome[row]["reason"]
+                assert info["correct"][row] == outcome[row]["correct"]
+    assert truncated.tolist() == [False, True, False, False] and all(ended)
+    assert [trace is not None for trace in info["traceback"]] == [False, False, True, False]
+    assert many.render() == tuple(env.render().rpartition("\n")[0] for env in singles)
+    with pytest.raises(EnvError, match="after the end of problem 0, 1, 2, 3"):
+        many.step([""] * 4)
+
+
+def test_gymnasium_takes_turns_without_a_warning(recwarn):
+    check_env(gymnasium.make("test/Spelling-v0", render_mode="ansi", disable_env_checker=True).unwrapped)
+    assert not [str(w.message) for w in recwarn]
+
+
+def test_an_environment_divided_by_its_index_answers_as_well():
+    env = envs.make("spelling", split="test")
+    problem = env.problem(0)
+    assert (env.max_turns, env.reply(problem, ["x"])) == (4, "1 so far")
+    assert env.step.__self__ is env and play(env, 0, problem, env.demonstration(problem))[1] == [
+        "1 so far",
+        "2 so far",
+    ]
+
+
+def test_what_is_played_ends_with_the_episode():
+    env = envs.make("spelling")
+    problem = env.problem(0)
+    assert play(env, 0, problem, "a") == (["a"] * 4, [f"{n} so far" for n in (1, 2, 3)])
+    assert play(env, 0, problem, ["a", "b"]) == (["a", "b"], ["1 so far"])
+    with pytest.raises(EnvError, match="over after turn 3"):
+        play(env, 0, problem, list("abcd"))
+    with pytest.raises(EnvError, match="reply raised after"):
+        play(env, 0, problem, ["a", "boom"])
+
+
+IMPURE = """
+import envs
+from tests.envs.test_turns import Spelling
+
+class Told(Spelling):
+    asked = 0
+    def reply(self, problem, turns):
+        Told.asked += 1
+        return f"{{Told.asked}} asked"
+
+envs.register("turns/Told-v0", Told)
+"""
+
+
+def test_a_reply_that_depends_on_more_than_the_episode_is_found(tmp_path, monkeypatch):
+    (tmp_path / "told.py").write_text(IMPURE.replace("{{", "{").replace("}}", "}"))
+    monkeypatch.chdir(tmp_path)
+    found = {finding.name: finding for finding in check("./told.py", 8)}
+    assert not found["purity"].ok and "a reply to train" in found["purity"].figure
+    sound = {finding.name: finding.ok for finding in check("spelling", 8)}
+    assert sound.pop("purity") is False  # a fresh process does not know the class of this test
+    assert all(sound.values())
+
+
+def test_new_writes_a_task_of_turns_that_passes_the_check(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "--turns", "three_questions.py"]) == 0
+    name = "./three_questions.py:my/ThreeQuestions-v0"
+    assert f"sft --env {name} --mix right=0.4 biggest=0.6" in capsys.readouterr().out
+    assert len(Path("three_questions.py").read_text().splitlines()) <= 70
+    assert all(finding.ok for finding in check(name, 30))
+    assert main(["show", name, "-n", "1"]) == 0
+    assert "user: smallest?" in capsys.readouterr().out
+
+
+# tries=N
+
+
+@pytest.mark.parametrize(
+    ("task", "reference", "said"),
+    [
+        ("countdown", {"numbers": [7, 3, 2], "target": 24}, {
+            "7+7-2": "7 is used twice.", "7+3": "2 is not used.", "9+3-2": "9 is not given.",
+            "7+3-2": "It makes 8, not 24.", "7/2*3": "It makes 21/2, not 24.", "7+": "The answer cannot be read.",
+        }),
+        ("sudoku", {"puzzle": "1000000000000000"}, {
+            "111": "The grid must have 16 digits, not 3.", "2134341221434321": "Row 1 column 1 must stay 1.",
+            "1134341221434321": "Row 1 repeats 1.", "1234123434124321": "Column 1 repeats 1.",
+            "1234234134124123": "Box 1 repeats 2.",
+        }),
+        ("satisfiability", {"variables": 4, "clauses": ["abC"]}, {"0010": "abC is false."}),
+        ("coloring", {"nodes": 3, "edges": ["01", "12"]}, {"122": "Nodes 1 and 2 have the same colour."}),
+        ("queens", {"board": "4???????"}, {
+            "12345678": "A given queen has moved.",
+            "43345678": "The queens of rows 1 and 2 attack each other.", "4": "The answer must be 8 digits",
+        }),
+        ("arithmetic", {"line": "1+2*3"}, {"9": "The answer is not 9."}),
+    ],
+)  # fmt: skip
+def test_feedback_says_what_was_found(task, reference, said):
+    env = envs.make(task, tries=3)
+    problem = Problem("", reference)
+    for answer, sentence in said.items():
+        reply = env.reply(problem, [f"<answer>{answer}</answer>"])
+        assert reply.startswith(sentence) and reply.endswith(" Try again.")
+    assert env.reply(problem, ["no block"]) == "There is no answer between <answer> and </answer>. Try again."
+    assert env.reply(problem, ["", "", ""]) is None
+
+
+@pytest.mark.parametrize("task", ["countdown", "sudoku", "gsm8k", "math500", "queens", "doubling"])
+def test_tries_end_with_a_right_answer_and_keep_the_answer_to_themselves(task):
+    from tests.common import env_cases  # noqa: F401 - registers "doubling"
+
+    source = {"source": "generated"} if task in ("gsm8k", "math500") else {}
+    env = envs.make(task, tries=3, **source)
+    once = envs.make(task, **source)
+    assert (env.max_turns, once.max_turns) == (3, 1) and "[tries=3" in env.spec_name
+    assert pickle.loads(pickle.dumps(env)).reply(env.problem(0), ["x"]) == env.reply(env.problem(0), ["x"])
+    for index in range(8):
+        problem = env.problem(index)
+        if task == "doubling":
+            wrong, right = "-1", str(problem.reference["answer"])
+        else:
+            (wrong,), right = env.habits(problem).values(), env.demonstration(problem)
+        turns, replies = play(env, index, problem, [wrong, right] if reject(once, problem, wrong) else right)
+        assert replies == [env.reply(problem, [turn]) for turn in turns[:-1]]
+        if task != "doubling":
+            assert all(envs.read_answer(right) not in reply.rstrip(".").split() for reply in replies)
+        env.reset(options={"index": index})
+        steps = [env.step(turn) for turn in turns]
+        assert steps[-1][2:4] == (True, False) and steps[-1][4]["correct"]
+        once.reset(options={"index": index})
+        assert steps[-1][4] == once.step(turns[-1])[4]
+
+
+def reject(env, problem, text) -> bool:
+    score = env.score(problem, text)
+    return (score if isinstance(score, dict) else score.rewards)["correct"] == 0
+
+
+def test_tries_are_refused_where_they_make_no_sense():
+    with pytest.raises(EnvError, match=r"guess takes no tries: it has 4 turns"):
+        envs.make("guess", tries=2)
+    for tries in (0, 1.5, True, "3"):
+        with pytest.raises(EnvError, match="must be a whole number"):
+            envs.make("sudoku", tries=tries)
+    assert envs.make("sudoku", tries=1).spec_name == "sudoku" and envs.make("sudoku", tries=1).max_turns == 1
+
+
+def test_a_value_is_worked_out_exactly_or_not_at_all():
+    for text, value in {
+        "7+3*2": "13",
+        "(7-3)/8": "1/2",
+        "-(2-5)": "3",
+        "2--3": "5",
+        " 1 - 2 - 3": "-4",
+    }.items():
+        assert str(value_of(text)) == value
+    for text in ("", "7+", "(7", "7)", "1/0", "7 7", "2**3", "7+3=10", "x", "1.5", "(" * 150, "9" * 300):
+        assert value_of(text) is None
+    assert (
+        flaw([7, 7], 3, "7+7") == "It makes 14, not 3." and flaw([7, 8], 3, "7*8*8*8") == "8 is used 3 times."
+    )
+
+
+# guess
+
+
+def test_guess_is_found_by_bisecting_and_answers_every_guess():
+    for level, highest in ((1, 15), (2, 31), (3, 63)):
+        env = envs.make("guess", level=level)
+        assert env.max_turns == 3 + level
+        for index in range(50):
+            problem = env.problem(index)
+            low, high, number = problem.reference.values()
+            assert 1 <= low <= number <= high <= highest and high - low >= highest // 2
+            assert problem.prompt == f"guess {low}-{high}"
+            turns, replies = play(env, index, problem, env.demonstration(problem))
+            assert env.reply(problem, turns) is None
+            for turn, reply in zip(turns, replies, strict=False):
+                assert reply == ("higher" if int(turn[8:-9]) < number else "lower")
+    for text in ("", "<answer>seven</answer>", "<answer>-1</answer>", f"<answer>{'9' * 9}</answer>"):
+        assert env.reply(problem, [text]) == "That is no number."
+
+
+# gymnasium:NAME
+
+
+def rewards_of(name: str, seed: int, words: list[str], rules, **settings) -> float:
+    game = gymnasium.make(name, **settings)
+    game.reset(seed=seed)
+    return sum(float(game.step(rules.actions.index(word))[1]) for word in words)
+
+
+@pytest.mark.parametrize("name", ["Blackjack-v1", "FrozenLake-v1", "CliffWalking-v1", "Taxi-v4"])
+def test_a_game_of_gymnasium_pays_what_gymnasium_pays(name: str):
+    env = envs.make(f"gymnasium:{name}")
+    for index in range(5):
+        problem = env.problem(index)
+        (turns,) = env.habits(problem).values()
+        env.reset(options={"index": index})
+        steps = [env.step(turn) for turn in turns]
+        words = [turn[8:-9] for turn in turns]
+        assert steps[-1][1] == rewards_of(name, problem.reference["seed"], words, env.rules)
+        assert steps[-1][2] or steps[-1][3]
+        assert env.reply(problem, turns[:1]) == env.reply(problem, turns[:1])  # whatever was played between
+    found = {finding.name: finding for finding in check(f"gymnasium:{name}", 6)}
+    assert all(finding.ok for finding in found.values()), found
+
+
+def test_what_is_solved_is_the_goal_of_the_game():
+    lake = envs.make("gymnasium:FrozenLake-v1", is_slippery=False)
+    assert lake.spec_name == "gymnasium:frozenlake-v1[is_slippery=False]"
+    path = [f"<answer>{word}</answer>" for word in ("down", "down", "right", "right", "down", "right")]
+    problem = lake.problem(0)
+    assert play(lake, 0, problem, path)[1] == ["4", "8", "9", "10", "14"]
+    assert lake.score_turns(problem, path).rewards == {"return": 1.0, "correct": 1.0}
+    assert lake.score_turns(problem, path[:5]).reason == "unfinished"
+    fallen = lake.score_turns(problem, ["<answer>right</answer>", "<answer>down</answer>"])
+    assert (fallen.reason, fallen.rewards) == ("wrong", {"return": 0.0, "correct": 0.0})
+    assert lake.reply(problem, ["<answer>jump</answer>"]) == "No such action. 0: left, down, right or up?"
+    cliff = envs.make("gymnasium:CliffWalking-v1")
+    safe = [f"<answer>{word}</answer>" for word in ["up", *["right"] * 11, "down"]]
+    assert cliff.score_turns(cliff.problem(0), safe).rewards == {"return": -13.0, "correct": 1.0}
+    assert (
+        envs.make("gymnasium:FrozenLake-v1", prompt_style="rules").problem(0).prompt.startswith("Frozen lake")
+    )
+
+
+def test_no_seed_is_in_two_splits_and_what_cannot_be_played_is_refused():
+    splits = [envs.make("gymnasium:Blackjack-v1", split=split) for split in ("train", "validation", "test")]
+    seeds = [{env.problem(i).reference["seed"] for i in range(100)} for env in splits]
+    assert sum(map(len, seeds)) == len(set().union(*seeds)) == 300
+    for name, message in (
+        ("Blackjak-v1", "Blackjack"),
+        ("Taxi-v3", "deprecated"),
+        ("Pendulum-v1", "must be gymnasium.spaces.Discrete"),
+    ):
+        with pytest.raises(EnvError, match=message):
+            envs.make(f"gymnasium:{name}")
+    with pytest.raises(EnvError, match="turns=0"):
+        envs.make("gymnasium:Blackjack-v1", turns=0)
+    assert np.isfinite(envs.make("gymnasium:CartPole-v1").reset(seed=1)[1]["index"])
