@@ -115,7 +115,9 @@ def resolve(name: str) -> str:
         return f"reasoning_gym/{id}-v0"
     if where.partition(":")[0] == "gymnasium":
         game = name.partition(":")[2]
-        register(full := f"gymnasium/{re.sub(r'[^-.a-zA-Z0-9_]', '_', game)}-v0", gymnasium_games.class_of(game))
+        register(
+            full := f"gymnasium/{re.sub(r'[^-.a-zA-Z0-9_]', '_', game)}-v0", gymnasium_games.class_of(game)
+        )
         return full
     if rows.names_file(name):
         register(rows.id_of(name), rows.class_of(name))
