@@ -19,7 +19,7 @@ from verifiers.command.fields import PRESETS, candidates, recognise
 from verifiers.command.judge import COMPILING_SECONDS, ROWS_BEFORE_COMPILING, Job, Judged, judge_blocks
 from verifiers.command.read import CommandError, Source
 from verifiers.command.report import plural, summary, summary_text
-from verifiers.errors import UnknownTaskError
+from verifiers.errors import VerifierError
 from verifiers.registry import MODES, find, tasks
 
 LIVE = 60  # characters of the live line
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_intermixed_args(arguments)
     try:
         return _run(args)
-    except (CommandError, UnknownTaskError) as error:
+    except VerifierError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except BrokenPipeError:  # whoever read the verdicts has had enough
@@ -69,7 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("task", metavar="TASK", help=f"what the lines are about: {', '.join(tasks())}")
     formats = "JSONL, a JSON array, .csv, .tsv or parquet, gzipped or not; - is standard input"
-    add("files", metavar="FILE", nargs="+", help=formats)
+    add("files", metavar="FILE", nargs="*", help=formats)
+    add(
+        "--prepare",
+        action="store_true",
+        help="do now what the task does before its first use (code: about a minute)",
+    )
     mode = "strict: the prompt's format exactly; lenient (default): any accepted notation of the value"
     add("--mode", choices=MODES, default="lenient", help=mode)
     add("--output", metavar="FILE", help="write the verdicts here, not to standard output (.gz compresses)")
@@ -92,7 +97,14 @@ def _positive(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    known = candidates(find(args.task), args)
+    task = find(args.task)
+    if task.prepare is not None:
+        task.prepare()
+    if not args.files:
+        if args.prepare:
+            return 0
+        raise CommandError(f"What is to be judged? python -m verifiers {args.task} FILE")
+    known = candidates(task, args)
     names = {name for fields in known.values() for group in fields.names() for name in group}
     columns = names | {name.partition(".")[0] for name in names}
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]

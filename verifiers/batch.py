@@ -170,7 +170,7 @@ def judge_texts(
             return *pack(texts[rows], part), lenient, packed, *columns, rows.start, memory
 
         slices = slices_of(starts)
-        threads = min(len(slices), MAX_THREADS, _cpus())
+        threads = min(len(slices), MAX_THREADS, cpus())
         if threads < 2:
             for rows in slices:
                 kernel(*arguments(rows))
@@ -297,7 +297,8 @@ def slices_of(starts: npt.NDArray[np.int64]) -> list[slice]:
     return [slice(*pair) for pair in pairwise(np.unique([0, *cuts, len(starts) - 1]).tolist())]
 
 
-def _cpus() -> int:
+def cpus() -> int:
+    """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

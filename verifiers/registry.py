@@ -25,7 +25,8 @@ class Task:
 
     `verify(completion, *, mode, **reference)` must answer any Python object with a `Verdict`, and may raise
     only `VerifierError`, about its reference. `verify_batch(completions, *, mode, **references)` gets lists
-    of one length. `optional` fields of the reference may be left out.
+    of one length. `optional` fields of the reference may be left out. `prepare` does what is done once, before the
+    first use, and raises `VerifierError` where the task cannot be judged here.
     """
 
     name: str
@@ -33,9 +34,11 @@ class Task:
     verify: Callable[..., Verdict]
     verify_batch: Callable[..., Verdicts] | None = None
     optional: tuple[str, ...] = ()
+    prepare: Callable[[], None] | None = None
 
 
 _BUILT_IN = {
+    "code": "verifiers.code.task:TASK",
     "gsm8k": "verifiers.gsm8k.task:TASK",
     "countdown": "verifiers.countdown.task:TASK",
     "math": "verifiers.math500.task:TASK",

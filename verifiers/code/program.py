@@ -1,0 +1,114 @@
+"""Which part of a completion is the program, and what is run of it behind, or instead of, the prompt's own code."""
+
+from __future__ import annotations
+
+from verifiers.extract import ANSWER_LIMIT, is_not_text, read_tags
+from verifiers.verdicts import MALFORMED, NO_ANSWER, OK
+
+_FENCE = b"```"
+_DEFINITIONS = tuple(f"{word} " for word in ("def", "class", "async def"))
+_BLANK = b" \t\r\n"
+
+
+def locate(data: bytes, entry: str) -> tuple[int, int, int]:
+    """(OK | NO_ANSWER | MALFORMED, start, end) of the program in a completion; -1, -1 where there is none.
+
+    It is looked for in the last closed `<answer>` block of what precedes the first end-of-text token, else behind an
+    unclosed `<answer>`, else everywhere: there in the last fenced block that defines `entry`, else the last one.
+    """
+    end, low, high, unclosed, _ = read_tags(data, 0, len(data))
+    if low < 0:
+        low, high = max(unclosed, 0), end
+    blocks = fenced_blocks(data, low, high)
+    if blocks:
+        defining = [block for block in blocks if defines(data[slice(*block)].decode(errors="replace"), entry)]
+        low, high = (defining or blocks)[-1]
+    while low < high and data[low:high].lstrip(_BLANK) != data[low:high].lstrip(b" \t"):
+        low = data.index(b"\n", low) + 1  # a blank line; the first line keeps its indentation
+    high = low + len(data[low:high].rstrip(_BLANK))
+    if low == high:
+        return NO_ANSWER, -1, -1
+    if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
+        return MALFORMED, -1, -1
+    return OK, low, high
+
+
+def fenced_blocks(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
+    """Where the fenced blocks that hold something lie.
+
+    One that never ends is a block if its language stands beside the fence; a bare fence ends a block that began
+    before the completion.
+    """
+    blocks: list[tuple[int, int]] = []
+    opened, bare = -1, False
+    i = start
+    while i < end:
+        after = data.find(b"\n", i, end) + 1 or end
+        line = data[i:after].strip()
+        if line.startswith(_FENCE):
+            if opened < 0:
+                opened, bare = after, line == _FENCE
+            else:
+                blocks.append((opened, i))
+                opened = -1
+        elif opened >= 0 and line.endswith(_FENCE):
+            blocks.append((opened, data.rindex(_FENCE, i, after)))
+            opened = -1
+        i = after
+    if opened >= 0:
+        blocks.append((start, data.rindex(_FENCE, start, opened)) if bare and not blocks else (opened, end))
+    return [block for block in blocks if data[slice(*block)].strip()]
+
+
+def indentation(line: str) -> str:
+    return line[: len(line) - len(line.lstrip(" \t"))]
+
+
+def defines(text: str, entry: str) -> bool:
+    """True if a line of the outermost level begins a definition of `entry`, or gives it a value."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    outer = indentation(lines[0]) if lines else ""
+    for line in lines:
+        if not line.startswith(outer + entry) and not line.startswith(
+            tuple(outer + word for word in _DEFINITIONS)
+        ):
+            continue
+        rest = line.strip()
+        for word in _DEFINITIONS:
+            rest = rest.removeprefix(word).lstrip()
+        if rest.startswith(entry) and rest[len(entry) :].lstrip()[:1] in ("(", "=", ":", "["):
+            return True
+    return False
+
+
+def sources_of(text: str, entry: str, prompt: str, lenient: bool) -> list[str]:
+    """What is run, one after the other, so that `text` defines `entry`.
+
+    A whole function, or anything else where the prompt begins none, stands behind the prompt's imports and helpers; a
+    body is put behind the whole prompt. Lenient: a whole function may be indented, and a body have lost its
+    indentation, or that of its first line.
+    """
+    begun = [
+        place
+        for place, line in enumerate(prompt.split("\n"))
+        if defines(line.rstrip(), entry) and line == line.lstrip()
+    ]
+    whole = defines(text, entry)
+    if whole or not begun:
+        if lenient and (outer := indentation(text)):
+            text = "\n".join(line.removeprefix(outer) for line in text.split("\n"))
+        before = "\n".join(prompt.split("\n")[: begun[-1]]) if begun else prompt
+        return [before, text] if before.strip() else [text]
+    if lenient and not indentation(text):
+        text = _indented(text)
+    return [prompt + "\n" * (not prompt.endswith("\n")) + text]
+
+
+def _indented(body: str) -> str:
+    """A body whose first line, or every line, lacks the indentation of a function."""
+    first, *rest = body.split("\n")
+    second = next((line for line in rest if line.strip()), "")
+    inner = 8 if first.rstrip().endswith(":") else 4
+    if second and len(indentation(second).expandtabs()) >= inner:
+        return f"    {body}"
+    return "\n".join(f"    {line}" for line in (first, *rest))

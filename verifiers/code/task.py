@@ -1,0 +1,135 @@
+"""The task `code`: completions and their references, as jobs of worker processes."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from verifiers import batch
+from verifiers.code import interpreter
+from verifiers.code.program import locate, sources_of
+from verifiers.code.values import Case, read_cases
+from verifiers.errors import invalid_reference
+from verifiers.limit import deadline
+from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEOUT, cut, encoded
+
+if TYPE_CHECKING:
+    from verifiers.worker import Workers
+
+FUEL = 2 * 10**9  # instructions of a program, at least: a fifth of a second
+TIMES_REFERENCE = 20  # of the reference's instructions, where these are known
+IDLE_SECONDS = 10.0  # that a guest which waits for something is given, and per 10**9 instructions one more
+_OUTCOMES = {"timeout": TIMEOUT, "error": ERROR}
+
+
+@cache
+def workers() -> Workers:
+    """The processes in which programs are judged; each loads the interpreter in 0.4 s."""
+    from verifiers.worker import Workers
+
+    size = 1 if batch.MAX_THREADS == 1 else batch.cpus()
+    return Workers("verifiers.code.judge", size=size, soft=None, hard=IDLE_SECONDS)
+
+
+def run(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The replies of `judge` to each job, in order; logs what keeps one from being judged."""
+    from verifiers.worker import WorkerUnavailable
+
+    interpreter.prepare()
+    until = deadline()
+
+    def ask(job: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return workers().ask(job, until)
+        except WorkerUnavailable as error:
+            return {"outcome": "error", "detail": str(error)}
+
+    with ThreadPoolExecutor(workers().size, thread_name_prefix="verifiers-code") as threads:
+        replies = list(threads.map(ask, jobs))
+    problem = next((reply["detail"] for reply in replies if reply["outcome"] == "error"), None)
+    if problem is not None:
+        logging.getLogger("verifiers").warning("code: some programs end as reason=error: %s", problem)
+    return replies
+
+
+def job_of(
+    entry: str, sources: list[str], cases: list[Case], lenient: bool, reference_fuel: int
+) -> dict[str, Any]:
+    """What a worker is asked; `hard` is its own limit in seconds of processor time, or of waiting."""
+    fuel = max(FUEL, TIMES_REFERENCE * reference_fuel)
+    return {
+        "entry": entry,
+        "sources": sources,
+        "cases": cases,
+        "lenient": lenient,
+        "fuel": fuel,
+        "hard": IDLE_SECONDS + fuel / 1e9,
+    }
+
+
+def _references(rows: int, columns: list[list[Any] | None], row: int | None) -> list[tuple]:
+    """(entry point, cases, prompt, fuel) of each row; those of one list of cases are read once."""
+    read: dict[int, list[Case]] = {}
+    references = []
+    for place, (entry, cases, prompt, fuel) in enumerate(
+        zip(*(c or [None] * rows for c in columns), strict=True)
+    ):
+        index = row if rows == 1 else place
+        if not isinstance(entry, str) or not entry.isidentifier():
+            raise invalid_reference("entry_point", entry, "is no name of a function, such as 'add'", index)
+        if id(cases) not in read:
+            try:
+                read[id(cases)] = read_cases(cases)
+            except (ValueError, TypeError, OverflowError) as error:
+                problem = (
+                    f"{error}" if isinstance(error, ValueError) else f"has a value that is none ({error})"
+                )
+                raise invalid_reference("cases", cases, problem, index) from error
+        if prompt is not None and not isinstance(prompt, str):
+            raise invalid_reference("prompt", prompt, "is no text of Python code to go on with", index)
+        if fuel is not None and (isinstance(fuel, bool) or not isinstance(fuel, int) or fuel < 0):
+            raise invalid_reference("reference_fuel", fuel, "is no number of instructions", index)
+        references.append((entry, read[id(cases)], prompt or "", fuel or 0))
+    return references
+
+
+def _judge_all(
+    texts: list[str], lenient: bool, *columns: list[Any] | None, row: int | None = None
+) -> batch.Columns:
+    import numpy as np
+
+    interpreter.prepare()  # also where no text holds a program: what is missing is said at once
+    references = _references(len(texts), [*columns], row)
+    reasons, tiers = np.empty((2, len(texts)), np.int8)
+    scores, spans = np.zeros(len(texts)), np.empty((len(texts), 2), np.int64)
+    jobs: dict[tuple, dict[str, Any]] = {}  # one program is run once, however often it is in the batch
+    places: dict[tuple, list[int]] = {}
+    for place, (text, (entry, cases, prompt, fuel)) in enumerate(zip(texts, references, strict=True)):
+        reason, *span = locate(encoded(text), entry)
+        reasons[place], tiers[place], spans[place] = reason, TEXT, span
+        if reason == OK:
+            sources = sources_of(cut(text, *span) or "", entry, prompt, lenient)
+            same = (entry, id(cases), fuel, *sources)
+            jobs.setdefault(same, job_of(entry, sources, cases, lenient, fuel))
+            places.setdefault(same, []).append(place)
+    for same, reply in zip(places, run(list(jobs.values())) if jobs else (), strict=True):
+        reason = _OUTCOMES.get(reply["outcome"], reply["outcome"])
+        reasons[places[same]], scores[places[same]] = reason, reply.get("score", 0.0)
+        tiers[places[same]] = GRAMMAR if reason == MALFORMED else PROBE
+    return reasons, tiers, scores, spans
+
+
+def _judge(data: bytes, lenient: bool, row: int | None, *reference: Any) -> batch.Judged:
+    text = data.decode("utf-8", "surrogatepass")
+    columns = [None if value is None else [value] for value in reference]
+    reasons, tiers, scores, spans = _judge_all([text], lenient, *columns, row=row)
+    return int(reasons[0]), int(tiers[0]), float(scores[0]), *spans[0].tolist()
+
+
+TASK = replace(
+    batch.text_task("code", ("entry_point", "cases"), _judge, _judge_all, ("prompt", "reference_fuel")),
+    prepare=interpreter.prepare,
+)
