@@ -1,11 +1,13 @@
 """What makes a run the run it is: which of its settings may change when it is resumed, and what else has changed."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from spg_trainer import algorithms
 from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.runs.own_code import canonical, kept_if_gone
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.sources import read_config
@@ -21,9 +23,12 @@ MAY_CHANGE = frozenset(
 def identity(config: Config, run: Path, ignore: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
     """The settings of a run by dotted name, without those that may change on resume.
 
-    Adapters count as they are trained; the folder `run` may hold the only copy of the one it started from.
+    Adapters and hyper-parameters count as they are trained. The folder `run` may hold the only copy of the adapter that
+    it started from, and of the files of its environment and algorithm.
     """
-    return flatten(plain(replace(config, model=settle(config.model, run))), ignore)
+    algorithm = algorithms.build(kept_if_gone(run, config).algorithm, config.hyper_parameters)
+    settled = replace(config, model=settle(config.model, run), algorithm_args=asdict(algorithm))
+    return flatten(plain(canonical(run, settled)), ignore)
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

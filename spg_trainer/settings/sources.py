@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import yaml
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.environment_copy import kept
+from spg_trainer.runs import own_code
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Decoding, EvalCommand, Sampling, SftCommand, TaskSettings
 from spg_trainer.settings.published import decoding_layer
@@ -56,10 +56,15 @@ def layers(cls: Any, flags: dict[str, Any]) -> list[Layer]:
     if run := resumed(given):
         moved = {"output_dir": None}  # the folder may have moved
         place = Layer("default", {"output": moved} if cls is Config else moved)
-        return [Layer(str(run), read_yaml(run)), place, *over]
+        return [Layer(str(run), own_code.with_copies(run.parent, read_yaml(run))), place, *over]
     model, record = given.model.model, list[Layer]()
     if recorded := model_environment(given.model.model).get("env"):
-        record = [Layer(f"{model}/{ENVIRONMENT}", {"env": kept(run_holding(model), recorded)})]
+        record = [
+            Layer(
+                f"{model}/{ENVIRONMENT}",
+                {"env": own_code.kept(run_holding(model), own_code.ENVIRONMENT, recorded)},
+            )
+        ]
     env = apply(cls(), [*record, *over]).env
     if cls is Config:
         return [*record, *training(env, model, over), *over]

@@ -1,6 +1,6 @@
 """How a run is put together from its settings, anew or from a checkpoint."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -18,11 +18,11 @@ from spg_trainer.rollout.pairs import PairFile, settle_pairs
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.environment_copy import keep
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import RunFolder, choose_folder
 from spg_trainer.runs.identity import refuse_changes
 from spg_trainer.runs.machine import crowded_cores
+from spg_trainer.runs.own_code import ALGORITHM, ENVIRONMENT, keep, refuse_changed_files
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
 from spg_trainer.settings.fields import Config
@@ -45,7 +45,8 @@ def start(config: Config, *, quiet: bool = False) -> Run:
     with raising_on_all():
         if config.output.resume and (path / CONFIG).is_file():
             refuse_changes(path / CONFIG, config)
-        config = replace(config, model=settle(config.model, path))
+            refuse_changed_files(path, config)
+        config = replace(config, model=settle(config.model, path), algorithm_args=asdict(algorithm))
         splits = examine(config, algorithm, accelerator.num_processes)
     policy = open_model(config, algorithm, path, newest, accelerator)
     with raising_on_all():
@@ -149,7 +150,8 @@ def prepare_folder(run: Run) -> None:
         else:
             run.folder.create(settings, environment_record(run))
         if run.accelerator.is_main_process:
-            keep(path, config.env)
+            keep(path, ENVIRONMENT, config.env)
+            keep(path, ALGORITHM, config.algorithm)
     kept = run.algorithm.needs_ref_logps and not policy.fresh_adapters
     if kept and decide_on_main(lambda: incomplete(path / REFERENCE)):
         with raising_on_all():

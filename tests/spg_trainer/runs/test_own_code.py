@@ -1,0 +1,124 @@
+"""A run notices when its own environment or algorithm has changed, and goes on without the original files."""
+
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.training.loop import train
+from tests.common.process_cases import child_environment
+from tests.common.trainer_cases import rows, small_config
+
+TASK = """
+import envs
+
+
+class Mine(envs.TextEnv):
+    reward_weights = {"correct": 1.0}
+
+    def __init__(self, split="train"):
+        self.split = split
+
+    def __len__(self):
+        return 8
+
+    def problem(self, index):
+        return envs.Problem(f"{self.split} {index}", {})
+
+    def score(self, problem, completion):
+        return {"correct": float("e" in completion)}
+
+
+envs.register("test/Own%s-v0", Mine)
+"""
+ALGORITHM = """
+from dataclasses import dataclass
+
+from spg_trainer.algorithms import Algorithm, Loss
+from spg_trainer.likelihood.bounds import elbo
+
+
+@dataclass(frozen=True)
+class Mine(Algorithm):
+    masking: str = "random"
+    strength: float = 0.5
+
+    def loss(self, logps, masks, batch) -> Loss:
+        terms = self.strength * batch.advantages.to(logps) * elbo(logps, masks)
+        return Loss(-terms.sum() / batch.totals["completions"], {})
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> dict[str, object]:
+    """The settings of a run of one step, in tmp_path/run, with an environment and an algorithm of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    name = f"{zlib.crc32(request.node.name.encode()):x}"  # files of several tests register different tasks
+    Path("task.py").write_text(TASK % name)
+    Path("mine.py").write_text(ALGORITHM)
+    settings = {"env": f"./task.py:test/Own{name}-v0", "env_args": {}, "algorithm": "./mine.py:Mine"}
+    settings |= {"algorithm_args": {"p_mask_prompt": 0.0}, "save_steps": 1}
+    train(small_config(tmp_path / "run", max_steps=1, **settings), quiet=True)
+    return settings
+
+
+def command(*words: str, cwd: str = ".") -> None:
+    """Trains to step 2 in a process of its own, in which no file has been imported yet."""
+    line = [sys.executable, "-m", "spg_trainer", *words, "--max-steps", "2", "--device", "cpu"]
+    done = subprocess.run(line, env=child_environment(), cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def resumed(settings: dict[str, object], steps: int = 2) -> None:
+    train(small_config(None, max_steps=steps, resume="run", **settings), quiet=True)
+
+
+def test_every_hyper_parameter_and_both_files_are_kept(run) -> None:
+    written = yaml.safe_load(Path("run/config.yaml").read_text())["algorithm_args"]
+    assert written["strength"] == 0.5 and written["p_mask_prompt"] == 0.0 and written["masking"] == "random"
+    assert (
+        Path("run/algorithm/mine.py").read_text() == ALGORITHM and Path("run/environment/task.py").is_file()
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "flag"),
+    [
+        ("task.py", '"correct": float("e" in', '"correct": float("f" in', "--env"),
+        ("mine.py", "strength: float = 0.5", "strength: float = 0.7", "--algorithm"),
+    ],
+)
+def test_a_changed_file_is_refused_with_what_differs_and_both_ways_out(run, file, old, new, flag) -> None:
+    text = Path(file).read_text()
+    assert old in text
+    Path(file).write_text(text.replace(old, new))
+    with pytest.raises(ConfigError) as refused:
+        resumed(run)
+    said = str(refused.value)
+    assert f"{file} has changed" in said and repr(new)[1:-1] in said
+    assert f"{flag} run/" in said and "--output-dir" in said
+    assert len(rows(Path("run/metrics.jsonl"))) == 1
+
+
+def test_the_runs_own_copy_goes_on(run) -> None:
+    Path("task.py").write_text(Path("task.py").read_text().replace('"e" in', '"f" in'))
+    name = str(run["env"]).rpartition(":")[2]
+    command("--resume", "run", "--env", f"run/environment/task.py:{name}")
+    assert len(rows(Path("run/metrics.jsonl"))) == 2
+
+
+def test_a_moved_run_resumes_without_the_original_files(run, tmp_path: Path) -> None:
+    shutil.copytree("run", "kept")
+    resumed(run)
+    Path("elsewhere").mkdir()
+    shutil.move("kept", "elsewhere/moved")
+    for file in ("task.py", "mine.py"):
+        Path(file).unlink()
+    command("--resume", "moved", cwd="elsewhere")
+    assert rows(Path("elsewhere/moved/metrics.jsonl")) == rows(Path("run/metrics.jsonl"))
