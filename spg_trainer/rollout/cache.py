@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
+from spg_trainer.errors import ConfigError
+from spg_trainer.models.load import Policy
+from spg_trainer.models.states import head_weight
 from spg_trainer.settings.fields import Sampling
 
 POSITIONS_PER_THREAD = 1024
@@ -86,6 +89,32 @@ def budget(
         f"Decoding keeps keys and values: {rows} rows at once x (prompt + {length}) columns x {column / 1024:.0f} KiB: "
         f"{rows * length * column / 2**30:.2f} GiB, and {rows * column / 2**20:.0f} MiB a token of the prompt."
     )
+
+
+def buffers_for(
+    policy: Policy, rows: int, columns: int, sampling: Sampling, rows_per_forward: int | None
+) -> "KeyValues | None":
+    """Room for as many of the rows at once as are asked for and fit; None where nothing is kept.
+
+    Raises ConfigError where the model cannot leave out columns, or the device has no room for one row.
+    """
+    if CACHES[sampling.cache] is None:
+        return None
+    config, device = policy.model.config, policy.model.device
+    if config._attn_implementation != "sdpa":
+        raise ConfigError(
+            f"cache={sampling.cache}: the model attends by {config._attn_implementation!r}, which cannot leave out "
+            'columns. Use cache=none, or model.set_attn_implementation("sdpa").'
+        )
+    slots = rows_in_flight(rows, rows_per_forward, sampling.block_length, device)
+    row_bytes = columns * bytes_per_column(config, head_weight(policy.model).element_size())
+    fit = rows_that_fit(row_bytes + columns * pass_bytes(config), device)
+    if fit is not None and fit < 1:
+        raise ConfigError(
+            f"cache={sampling.cache}: keys and values of {columns} columns take {row_bytes / 2**30:.1f} GiB, and "
+            f"{device} has no room for one row. Use cache=none, or a shorter completion."
+        )
+    return KeyValues(slots if fit is None else min(slots, fit), columns)
 
 
 class KeyValues:

@@ -1,0 +1,120 @@
+"""The canvas that completions are written on: the ids of prompts and completions, and what is decided of each token.
+
+A *column* counts from the first token of the longest prompt, a *place* from the first token of a completion.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spg_trainer.models.load import Policy
+from spg_trainer.models.states import head_weight
+from spg_trainer.rollout.schedule import Row
+from spg_trainer.tensors import Rollouts
+
+
+@dataclass
+class Blocks:
+    """The active blocks of the b rows of a pass, S places each, and the n places of them that tokens are drawn for."""
+
+    numbers: Tensor
+    """(b,) int64, the rows' numbers on the canvas."""
+    span: Tensor
+    """(b, S) int64, the places of the blocks. A block shorter than S has the end of the one before in front of it."""
+    masked: Tensor
+    """(b, S) bool, the places that hold no token yet."""
+    within: Tensor
+    """(b, n) int64, where in `span` the drawn places are: ascending; behind a row's last one the others follow."""
+    places: Tensor
+    """(b, n) int64, the drawn places; behind a row's last one, places that are computed in this pass."""
+    count: list[int]
+    """b; how many places of each row tokens are drawn for."""
+    written: Tensor | None
+    """(b, n) bool, drawn places that hold a token already; None where only masked places are drawn."""
+
+
+class Canvas:
+    """All rows of a rollout; only the sampler's passes write on it."""
+
+    def __init__(self, policy: Policy, prompt_ids: Tensor, prompt_mask: Tensor, length: int) -> None:
+        (rows, self.width), device = prompt_ids.shape, prompt_ids.device
+        self.prompt_ids, self.prompt_mask, self.length = prompt_ids, prompt_mask, length
+        self.columns = self.width + length
+        masks = prompt_ids.new_full((rows, length), policy.mask_id)
+        self.ids = torch.cat([prompt_ids, masks], -1)
+        """(B, L + T) int64."""
+        self.real = torch.cat([prompt_mask, prompt_mask.new_ones((rows, length))], -1)
+        """(B, L + T) bool, false on padding."""
+        self.unmask_step = torch.full((rows, length), -1, dtype=torch.int64, device=device)
+        dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
+        self.unmask_logps = torch.zeros((rows, length), dtype=dtype, device=device)
+        self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
+
+    def tensor(self, values: Sequence[object]) -> Tensor:
+        """On the canvas's device, without waiting for it as `torch.tensor(..., device=)` does."""
+        return torch.tensor(values).to(self.ids.device, non_blocking=True)
+
+    def active_blocks(self, rows: list[Row], size: int, edits: bool, apart: bool) -> Blocks:
+        """The blocks that some rows are at.
+
+        size: S. edits: whether tokens are drawn for the written places of a block too. apart: whether rows compute
+        nothing but their blocks, so that a place behind a row's last one must be one of them.
+        """
+        count = [row.stop - row.start if edits else row.masked for row in rows]
+        numbers, most = self.tensor([row.number for row in rows]), max(count)
+        edges = self.tensor([[min(row.start, self.length - size), row.stop, row.start] for row in rows])
+        span = edges[:, :1] + torch.arange(size, device=numbers.device)
+        masked = (self.unmask_step[numbers.unsqueeze(-1), span] < 0) & (span < edges[:, 1:2])
+        drawn = (span >= edges[:, 2:]) & (span < edges[:, 1:2]) if edits else masked
+        within = drawn.long().argsort(dim=-1, descending=True, stable=True)[:, :most]
+        places = span[:, :1] + within
+        if apart and min(count) < most:
+            behind = torch.arange(most, device=numbers.device) >= self.tensor(count).unsqueeze(-1)
+            places = torch.where(behind, places[:, :1], places)
+        written = ~masked.gather(1, within) if edits else None
+        return Blocks(numbers, span, masked, within, places, count, written)
+
+    def tokens_at(self, blocks: Blocks) -> Tensor:
+        """(b, n) int64, what stands at the drawn places now."""
+        return self.ids[blocks.numbers.unsqueeze(-1), self.width + blocks.places]
+
+    def write(self, blocks: Blocks, take: Tensor, tokens: Tensor, logps: Tensor, steps: Tensor) -> None:
+        """Keeps the tokens of some of the drawn places.
+
+        take: (b, S) bool. tokens, logps and the steps that drew them: (b, n).
+        """
+        records = (
+            (self.ids, self.width, tokens),
+            (self.unmask_step, 0, steps),
+            (self.unmask_logps, 0, logps),
+        )
+        for record, first, values in records:
+            where = (blocks.numbers.unsqueeze(-1), first + blocks.span)
+            record[where] = torch.where(take, record[where].scatter(1, blocks.within, values), record[where])
+
+    def ended(self, numbers: Tensor) -> Tensor:
+        """(b,) bool, rows that have an end token before their first masked place: what follows is never read."""
+        first_masked = _first(self.unmask_step[numbers] < 0)
+        return _first(torch.isin(self.ids[numbers, self.width :], self.end_tokens)) < first_masked
+
+    def rollouts(self) -> Rollouts:
+        """The record of everything that was unmasked."""
+        completion_ids = self.ids[:, self.width :].contiguous()
+        places = torch.arange(self.length, device=completion_ids.device)
+        end = _first(torch.isin(completion_ids, self.end_tokens))
+        return Rollouts(
+            prompt_ids=self.prompt_ids,
+            prompt_mask=self.prompt_mask,
+            completion_ids=completion_ids,
+            completion_mask=places <= end.unsqueeze(-1),
+            unmask_step=self.unmask_step,
+            unmask_logps=self.unmask_logps,
+        )
+
+
+def _first(marked: Tensor) -> Tensor:
+    """(b,) int64, the first marked column of each row of (b, n), n where there is none."""
+    columns = torch.arange(marked.shape[1], device=marked.device)
+    return columns.masked_fill(~marked, marked.shape[1]).amin(-1)
