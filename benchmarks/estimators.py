@@ -12,7 +12,7 @@ docs/experiments/estimators.md explains the columns. Some minutes on one core:
 import argparse
 import math
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -168,9 +168,8 @@ def oracle_log_likelihoods(policy: Policy, truth: Truth, name: str, rollouts: Ro
 def make_masking(name: str, num_masks: int) -> Masking:
     """A masking of the table, clean prompts, in the blocks of the sampler."""
     settings = {"num_masks": num_masks, "p_mask_prompt": 0.0, "block_length": SAMPLING.block_length}
-    cls = MASKINGS[name]
-    masking = cls(**{f.name: settings[f.name] for f in fields(cls) if f.name in settings})
-    return masking
+    known = {f.name for f in fields(MASKINGS[name])}
+    return replace(MASKINGS[name], **{key: value for key, value in settings.items() if key in known})
 
 
 def draw_masks(masking: Masking, rollouts: Rollouts, seed: int) -> Masks:

@@ -1,8 +1,11 @@
-"""The records that travel through a training step. Axes: B completions, L prompt tokens, T completion tokens."""
+"""The records that travel through a training step.
 
-from collections.abc import Mapping
+Axes: B completions, M masks, L prompt tokens, T completion tokens.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -57,6 +60,34 @@ class Rollouts(Rows):
             completion_mask=torch.ones_like(tail),
             unmask_step=self.unmask_step.masked_fill(tail, int(self.unmask_step.max()) + 1),
         )
+
+
+class Where(NamedTuple):
+    """The place of some rows in their training step."""
+
+    iteration: int
+    """0 .. num_iterations - 1."""
+    num_iterations: int
+    rows: Sequence[int]
+    """(B,) number of each row among all completions of the step, on all processes."""
+    total: int
+    """How many completions the step has."""
+
+
+@dataclass(frozen=True)
+class Masks(Rows):
+    """The masked copies of some completions, and what each scored token weighs."""
+
+    masked: Tensor
+    """(B, M, L+T) bool, shown as [MASK]: prompt noise, masked tokens, what lies behind the end."""
+    scored: Tensor
+    """(B, M, T) bool, the masked completion tokens whose log-probability counts."""
+    weight: Tensor
+    """(B, M, T) float64, importance weight of a token inside the drawn part; 0 where not scored."""
+    scale: Tensor
+    """(B,) float64, 1 / probability of the part drawn once for all M masks; 1 if that is everything."""
+    part: Tensor
+    """(B, T) bool, the tokens of that part."""
 
 
 @dataclass(frozen=True)

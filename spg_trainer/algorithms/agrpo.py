@@ -10,19 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
-from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
-from spg_trainer.likelihood.masks import Masking, StepMergeMasking
+from spg_trainer.algorithms.ratios import TokenRatio
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts
 
 
 @dataclass(frozen=True)
-class AGRPO(DiffuGRPO):
-    """Token-level GRPO on the sampler's own steps, without bias for its path. Raises ConfigError as `DiffuGRPO`."""
+class AGRPO(TokenRatio):
+    """Token-level GRPO on the sampler's own steps, without bias for its path.
+
+    Raises ConfigError for values out of range.
+    """
 
     masking: str = "step_merge"
     """What the sampler saw at a step."""
@@ -37,20 +41,18 @@ class AGRPO(DiffuGRPO):
     beta: NotNegative = 0.0
     """Weight of the KL to the reference, times the ratio; 0 = no reference (the paper's runs)."""
 
-    normalizer: ClassVar[str] = "steps"  # type: ignore[misc]
-    """No choice: the own denoising steps, then all completions."""
-
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        return {"step_merge": StepMergeMasking}
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"step_merge": MASKINGS["step_merge"]}
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         """Besides the advantages `steps`, the denoising steps up to the last that unmasked a scored token."""
         last = rollouts.unmask_step.where(rollouts.completion_mask, -1).amax(-1)
         return {**super().prepare(rewards, rollouts), "steps": last.cpu().double() + 1}
 
-    def norm(self, batch: Batch) -> Tensor:
-        return 1 / (batch.prepared["steps"] * batch.totals["completions"])
+    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
+        own = 1 / (batch.prepared["steps"] * batch.totals["completions"])
+        return elbo(objective, masks) * own.to(objective)
 
     def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
         return log_ratio.exp() * kl

@@ -6,8 +6,8 @@ Axes: P prompts, G generations, B completions, M masks, T completion tokens.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
 from spg_trainer.errors import ConfigError, did_you_mean
@@ -16,8 +16,8 @@ from spg_trainer.settings.ranges import Below1, Count, as_argument, check_ranges
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spg_trainer.likelihood.masks import Masking, Masks
-    from spg_trainer.tensors import Batch, Rollouts, Sequences
+    from spg_trainer.likelihood.masks import Masking
+    from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences
 
 
 Per = Literal[
@@ -45,6 +45,25 @@ class Loss:
     """Figures by name; they add up over micro-batches and processes."""
 
 
+Advantage = Literal["mean", "mean_std", "z_score", "leave_one_out"]
+"""What a reward is compared with: the group mean; that, over the group's deviation, with GRPO's floor; the same over
+the deviation of a population, without a floor; the mean of the others."""
+Linear = Callable[["Algorithm", "Batch", bool], "Tensor | bool"]
+
+
+def linear_where(said: Linear) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
+    """Decorates a `loss` with what `Algorithm.linear` shall say of it; another loss, of a subclass, says nothing.
+
+    said: from the algorithm, the batch and whether it is on policy to (B,) bool, or one bool for all completions.
+    """
+
+    def decorate(loss: Callable[..., Loss]) -> Callable[..., Loss]:
+        loss.linear_where = said  # type: ignore[attr-defined]
+        return loss
+
+    return decorate
+
+
 @dataclass(frozen=True)
 class Algorithm(ABC):
     """Hyper-parameters, each settable by `--algorithm-args`; the defaults are those of the SPG paper.
@@ -61,8 +80,9 @@ class Algorithm(ABC):
     """Chance that a prompt token is masked (`block`: a token of an earlier block, too)."""
     block_length: Count = 32
     """Tokens of a block for `block` and `block_active`; usually that of the rollout."""
-    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
-    """What a reward is compared with: group mean, the same over the group's deviation, mean of the others."""
+    advantage: Advantage = "mean"
+    """What a reward is compared with: the group mean, the same over the group's deviation (`mean_std` with GRPO's
+    floor, `z_score` with none), or the mean of the others."""
     score_tail: bool = False
     """Whether what lies behind the first end token counts as padding (LLaDA: end tokens) and is scored, up to T."""
 
@@ -84,14 +104,6 @@ class Algorithm(ABC):
     """Whether it can learn from the pairs of a file (--pairs): from completions that the model did not sample."""
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
-
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        super().__init_subclass__(**kwargs)
-        said = {
-            name: next(i for i, c in enumerate(cls.__mro__) if name in vars(c)) for name in ("loss", "linear")
-        }
-        if said["loss"] < said["linear"]:  # what was said of another loss
-            cls.linear = Algorithm.linear  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         check_ranges(self, as_argument)
@@ -116,16 +128,18 @@ class Algorithm(ABC):
             raise ConfigError(f"{as_argument(name, getattr(self, name))}: should be {expected}.")
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        """What `masking` chooses from."""
+    def maskings(cls) -> Mapping[str, Masking]:
+        """What `masking` chooses from, each with its own settings where the algorithm has no field of that name."""
         from spg_trainer.likelihood.masks import MASKINGS
 
         return MASKINGS
 
     def make_masking(self) -> Masking:
         """The masking these hyper-parameters ask for; it takes those that it has fields for."""
-        cls = self.maskings()[self.masking]
-        return cls(**{f.name: getattr(self, f.name) for f in fields(cls) if hasattr(self, f.name)})
+        chosen = self.maskings()[self.masking]
+        return replace(
+            chosen, **{f.name: getattr(self, f.name) for f in fields(chosen) if hasattr(self, f.name)}
+        )
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         """What the completions of a step are worth, computed once, before its updates: `advantages`, (P*G,) float64.
@@ -136,11 +150,8 @@ class Algorithm(ABC):
         return {"advantages": self.compute_advantages(rewards)}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
-        """(P*G,) advantages of rewards (P, G), group after group; exactly zero where all rewards are equal.
-
-        mean: reward - group mean (SPG, Dr. GRPO). mean_std: the same over the group's standard deviation (GRPO).
-        z_score: the same over that of a population, without a floor. leave_one_out: reward - mean of the others (RLOO).
-        Raises ConfigError for groups of one.
+        """(P*G,) advantages of rewards (P, G), group after group, as the field `advantage` says; exactly zero where all
+        rewards of a group are equal. Raises ConfigError for groups of one.
         """
         size = rewards.shape[1]
         if size < 2:
@@ -165,21 +176,14 @@ class Algorithm(ABC):
         return (advantages != 0) | self.needs_ref_logps
 
     def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        """(B,) bool, the completions in whose logps `loss` has one gradient, whatever the logps are; by default none.
+        """(B,) bool, the completions in whose logps `loss` has one gradient, whatever the logps are.
 
-        It is then known before the model is asked, which saves work. on_policy: whether the old logps will be the
-        current ones, so that every ratio is 1. A class with a `loss` of its own says it anew.
+        It is then known before the model is asked, which saves work. The loss itself says which (`linear_where`), by
+        default none. on_policy: whether the old logps will be the current ones, so that every ratio is 1.
         """
-        return batch.completion_mask.new_zeros(len(batch.advantages))
-
-    def norm(self, batch: Batch) -> Tensor:
-        """(B,) what a completion's bound is multiplied by, as the subclass's field `normalizer` says: 1 over the
-        update's completions or tokens, or over its completions and the own length.
-        """
-        length = batch.length.double()
-        if self.normalizer == "length":
-            return 1 / (length * batch.totals["completions"])
-        return length.new_full(length.shape, 1 / batch.totals[self.normalizer])
+        said = getattr(self.loss, "linear_where", None)
+        none = batch.completion_mask.new_zeros(len(batch.advantages))
+        return none if said is None else none | said(self, batch, on_policy)
 
     @abstractmethod
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
@@ -205,11 +209,6 @@ class CoupledAlgorithm(Algorithm):
 
         return elbo(logps, masks)
 
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        return batch.completion_mask.new_ones(
-            len(batch.advantages)
-        )  # `coupled_loss` has given them coefficients
-
     def active(self, advantages: Tensor) -> Tensor:
         return advantages == advantages  # all: those that have no advantage are compared with, too
 
@@ -217,5 +216,16 @@ class CoupledAlgorithm(Algorithm):
     def coupled_loss(self, sequences: Sequences) -> Loss:
         """The loss of all N completions, differentiable in `sequences.bounds`. Pure, as `loss`."""
 
+    @linear_where(lambda self, batch, on_policy: True)  # `coupled_loss` has given them coefficients
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         return Loss((batch.prepared["coefficients"] * self.bound(logps, masks)).sum(), {})
+
+
+def norm(batch: Batch, normalizer: str) -> Tensor:
+    """(B,) what a completion's bound is multiplied by: 1 over the update's `completions` or `tokens`, or over its
+    completions and the own `length`.
+    """
+    length = batch.length.double()
+    if normalizer == "length":
+        return 1 / (length * batch.totals["completions"])
+    return length.new_full(length.shape, 1 / batch.totals[normalizer])

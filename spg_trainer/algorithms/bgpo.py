@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss
+from spg_trainer.algorithms.base import Advantage, Algorithm, Loss, linear_where
 from spg_trainer.algorithms.ratios import sequence_metrics
-from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
+from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
 from spg_trainer.settings.ranges import Below1, Count
-from spg_trainer.tensors import Batch
+from spg_trainer.tensors import Batch, Masks
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,18 @@ class BGPO(Algorithm):
     """M, n_t of the paper; 16, on Sudoku 32. Memory does not grow with it."""
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked; 0 in the paper."""
-    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
+    advantage: Advantage = "mean_std"
     """What a reward is compared with; the paper divides by the group's standard deviation."""
 
     needs_old_logps: ClassVar[bool] = True
     separable: ClassVar[bool] = True
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
+    def maskings(cls) -> Mapping[str, Masking]:
         """Those with a likelihood: the bound is one of a ratio of probabilities of whole completions."""
         return LIKELIHOODS
 
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        return torch.full_like(batch.advantages, on_policy, dtype=torch.bool)
-
+    @linear_where(lambda self, batch, on_policy: on_policy)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         advantages = batch.advantages.to(logps)[:, None]
         current, old = estimates(logps, masks), estimates(batch.old_logps, masks)

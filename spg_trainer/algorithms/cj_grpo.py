@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
+from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import Masking, Masks, StepMergeMasking
+from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Count, Nothing
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts
 
 
 @dataclass(frozen=True)
-class CJGRPO(DiffuGRPO):
-    """Token-level GRPO on every step of the sampler's path. Raises ConfigError as `DiffuGRPO`."""
+class CJGRPO(TokenRatio):
+    """Token-level GRPO on every step of the sampler's path. Raises ConfigError for values out of range."""
 
     masking: str = "step_merge"
     """What the sampler saw at a step."""
@@ -32,12 +31,9 @@ class CJGRPO(DiffuGRPO):
     p_mask_prompt: Nothing = 0.0
     """0: the sampler saw the whole prompt."""
 
-    normalizer: ClassVar[str] = "step_tokens"  # type: ignore[misc]
-    """No choice: the tokens of all completions at the own step, then all steps."""
-
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        return {"step_merge": StepMergeMasking}
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"step_merge": MASKINGS["step_merge"]}
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         """Besides the advantages `share` (P*G, T): completions over steps and the tokens unmasked at a token's step."""

@@ -15,12 +15,12 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Loss, Metric
+from spg_trainer.algorithms.base import Advantage, Loss, Metric, linear_where, norm
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
-from spg_trainer.likelihood.masks import CoupledFullMasking, Masking, Masks
+from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, NotNegative, Share
-from spg_trainer.tensors import Batch
+from spg_trainer.tensors import Batch, Masks
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CoupledGRPO(DiffuGRPO):
     """M, odd: 3 in paper and code; more are more pairs."""
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked; 0 in paper and code."""
-    advantage: Literal["mean", "mean_std", "leave_one_out"] = "leave_one_out"
+    advantage: Advantage = "leave_one_out"
     """What a reward is compared with: the mean of the others (paper and code)."""
     beta: NotNegative = 0.01
     """Weight of the KL to the reference; 0 = no reference (code)."""
@@ -52,11 +52,10 @@ class CoupledGRPO(DiffuGRPO):
         self.require("max_ratio", fine, f"from min_ratio={self.min_ratio} up to, but not, 1, both above 0")
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        return {"coupled_full": CoupledFullMasking}
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"coupled_full": MASKINGS["coupled_full"]}
 
-    linear = DiffuGRPO.linear
-
+    @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         weight = masks.weight.to(logps)
 
@@ -75,5 +74,5 @@ class CoupledGRPO(DiffuGRPO):
             kl = kl_k3(phi(logps), phi(batch.ref_logps))
             objective = objective - self.beta * kl
             metrics["kl"] = Metric((kl.detach() * copies).sum(), "scored_tokens")
-        terms = (objective * batch.completion_mask).sum(-1) * self.norm(batch).to(logps)
+        terms = (objective * batch.completion_mask).sum(-1) * norm(batch, self.normalizer).to(logps)
         return Loss(-terms.sum(), metrics)

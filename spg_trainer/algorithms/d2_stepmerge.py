@@ -10,31 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
-from spg_trainer.likelihood.masks import Masking, StepMergeMasking
+from spg_trainer.algorithms.ratios import TokenRatio
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Count
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts
 
 
 @dataclass(frozen=True)
-class D2StepMerge(DiffuGRPO):
-    """diffu-GRPO on segments of the sampler's trajectory. Raises ConfigError as `DiffuGRPO`."""
+class D2StepMerge(TokenRatio):
+    """diffu-GRPO on segments of the sampler's trajectory. Raises ConfigError for values out of range."""
 
     masking: str = "step_merge"
     """What the sampler saw when a segment of its steps began."""
     num_masks: Count = 16
     """K, segments: 16, on GSM8K 8 (paper)."""
 
-    normalizer: ClassVar[str] = "group_tokens"  # type: ignore[misc]
-    """No choice: the tokens of the own group, then all groups."""
-
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        return {"step_merge": StepMergeMasking}
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"step_merge": MASKINGS["step_merge"]}
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         """Besides the advantages `mean_length`, the mean number of tokens in a completion's group."""
@@ -42,5 +39,6 @@ class D2StepMerge(DiffuGRPO):
         mean = lengths.mean(1, keepdim=True).expand_as(rewards)
         return {**super().prepare(rewards, rollouts), "mean_length": mean.reshape(-1)}
 
-    def norm(self, batch: Batch) -> Tensor:
-        return 1 / (batch.prepared["mean_length"] * batch.totals["completions"])
+    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
+        own = 1 / (batch.prepared["mean_length"] * batch.totals["completions"])
+        return elbo(objective, masks) * own.to(objective)

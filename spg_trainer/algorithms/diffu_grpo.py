@@ -18,19 +18,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
-from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
+from spg_trainer.algorithms.base import Advantage, norm
+from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import AllMasking, Masking, Masks
-from spg_trainer.settings.ranges import Below1, Count, NotNegative
-from spg_trainer.tensors import Batch
+from spg_trainer.likelihood.masks import MASKINGS, Masking
+from spg_trainer.settings.ranges import Count
+from spg_trainer.tensors import Batch, Masks
 
 
 @dataclass(frozen=True)
-class DiffuGRPO(Algorithm):
+class DiffuGRPO(TokenRatio):
     """Raises the tokens of good completions, and lowers those of bad ones, by a clipped ratio for each token.
 
     Tokens weigh as in the ELBO of their masking; at a ratio of 1 the gradient is that of the advantage times the bound.
@@ -41,54 +40,13 @@ class DiffuGRPO(Algorithm):
     """What the model is shown: nothing of the completion (section 3.2)."""
     num_masks: Count = 1
     """M; copies differ in the prompt's noise only, of which the paper draws one for each iteration."""
-    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
+    advantage: Advantage = "mean"
     """What a reward is compared with; d1 does not divide by the deviation."""
-    epsilon: Below1 = 0.5
-    """Clip: a token's gradient stops once its ratio is so far from 1 on the side it was to move to (d1)."""
-    beta: NotNegative = 0.04
-    """Weight of the KL to the model that training started from; 0 = no reference (d1)."""
     normalizer: Literal["length", "tokens"] = "length"
     """Divisor: own length and then all completions (equation 3), or all tokens of the update (d1's code)."""
 
-    needs_old_logps: ClassVar[bool] = True
-    separable: ClassVar[bool] = True
-
-    @property
-    def needs_ref_logps(self) -> bool:
-        return self.beta > 0
-
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        return torch.full_like(batch.advantages, on_policy and not self.needs_ref_logps, dtype=torch.bool)
-
-    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        log_ratio = logps - batch.old_logps
-        objective, clipped = clipped_surrogate(
-            log_ratio, batch.advantages.to(logps)[:, None, None], self.epsilon
-        )
-        metrics = token_metrics(logps, log_ratio, clipped, masks)
-        if self.needs_ref_logps:
-            kl = self.penalty(kl_k3(logps, batch.ref_logps), log_ratio)
-            objective = objective - self.beta * kl
-            metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
-        return Loss(-self.weigh(objective, masks, batch).sum(), metrics)
-
-    def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
-        """(B, M, T) what `beta` weighs, from the estimates of the KL and the log-ratios of single tokens."""
-        return kl
-
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
-        """(B,) of the objectives of single tokens (B, M, T)."""
-        return elbo(objective, masks) * self.norm(batch).to(objective)
-
-
-@torch.no_grad()
-def token_metrics(logps: Tensor, log_ratio: Tensor, clipped: Tensor, masks: Masks) -> dict[str, Metric]:
-    """Means over scored tokens: log-probability and ratio; over those with an advantage, what the clip stopped."""
-    return {
-        "logps": Metric(logps.sum(), "scored_tokens"),
-        "ratio/mean": Metric((log_ratio.exp() * masks.scored).sum(), "scored_tokens"),
-        "ratio/clip_fraction": Metric(clipped.sum(), "rewarded_tokens"),
-    }
+        return elbo(objective, masks) * norm(batch, self.normalizer).to(objective)
 
 
 @dataclass(frozen=True)
@@ -101,5 +59,5 @@ class DiffuGRPORepro(DiffuGRPO):
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        return {"all": AllMasking}
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"all": MASKINGS["all"]}

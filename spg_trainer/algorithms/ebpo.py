@@ -12,6 +12,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from spg_trainer.algorithms.base import Advantage
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k2
 from spg_trainer.settings.ranges import Below1, Count
 
@@ -30,7 +31,7 @@ class EBPO(SequenceRatio):
     """M, N of the code: timesteps, each of which masks its share of a block."""
     p_mask_prompt: Below1 = 0.0
     """Chance that a prompt token is masked; 0 in the code."""
-    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
+    advantage: Advantage = "mean_std"
     """What a reward is compared with; the code divides by the group's standard deviation."""
     block_origin: Literal["completion", "sequence"] = "sequence"
     """`all_blocks`: where the model's blocks begin, at the completion, or at the prompt's first token, as in all

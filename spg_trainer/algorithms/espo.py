@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k2
-from spg_trainer.likelihood.masks import CoupledMasking, Masking
+from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, NotNegative
 
 
@@ -66,9 +66,9 @@ class ESPORepro(ESPO):
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
+    def maskings(cls) -> Mapping[str, Masking]:
         """The one that the code has."""
-        return {"coupled": CoupledMasking}
+        return {"coupled": MASKINGS["coupled"]}
 
     def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:
         return kl_k2(bound, reference) / length

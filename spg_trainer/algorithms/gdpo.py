@@ -18,13 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k3
-from spg_trainer.likelihood.masks import GaussMasking, Masking
+from spg_trainer.likelihood.masks import Masking, SubsetMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing
 
 
@@ -46,9 +46,6 @@ class GDPO(SequenceRatio):
     epsilon: Below1 = 0.5
     """The ratio is clipped below 1 - epsilon (published runs: 0.5)."""
 
-    node_weight: ClassVar[Literal["count", "ratio"]] = "count"
-    """`gauss`: a token of a node (t, w) weighs w n/k, k of n tokens being masked, or w/t."""
-
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference
 
@@ -66,12 +63,10 @@ class GDPORepro(GDPO):
     advantage: Literal["mean"] = "mean"
     beta: Nothing = 0.0
 
-    node_weight: ClassVar[Literal["count", "ratio"]] = "ratio"
-
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        """The one that the recipe uses."""
-        return {"gauss": GaussMasking}
+    def maskings(cls) -> Mapping[str, Masking]:
+        """The one that the recipe uses, with a weight w/t."""
+        return {"gauss": SubsetMasking(law="gauss_ratio")}
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference / length

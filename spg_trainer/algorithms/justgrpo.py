@@ -21,11 +21,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.base import Advantage, Algorithm, Loss, Metric, linear_where
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import AutoregressiveMasking, Masking, Masks
+from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Count, Nothing
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,18 @@ class JustGRPO(Algorithm):
     """M: at most so many tokens of a completion are scored, all of them if it has no more, else any so many."""
     p_mask_prompt: Nothing = 0.0
     """0: the sampler saw the whole prompt."""
-    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
+    advantage: Advantage = "mean_std"
     """What a reward is compared with; the paper divides by the group's standard deviation (GRPO)."""
 
     separable: ClassVar[bool] = True
     left_to_right: ClassVar[bool] = True
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
+    def maskings(cls) -> Mapping[str, Masking]:
         """The order in which the completion was written."""
-        return {"autoregressive": AutoregressiveMasking}
+        return {"autoregressive": MASKINGS["autoregressive"]}
 
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        return torch.ones_like(batch.advantages, dtype=torch.bool)
-
+    @linear_where(lambda self, batch, on_policy: True)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         per_token = elbo(logps, masks) / batch.length.to(logps)
         loss = -(batch.advantages.to(logps) * per_token / self.divisor(batch).to(logps)).sum()

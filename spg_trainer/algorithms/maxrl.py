@@ -35,7 +35,7 @@ class MaxRL(RAFT):
     """No choice: the distance from the group's mean, divided by that mean."""
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
+    def maskings(cls) -> Mapping[str, Masking]:
         return LIKELIHOODS
 
     prepare = Algorithm.prepare

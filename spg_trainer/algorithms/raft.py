@@ -15,11 +15,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric, linear_where, norm
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
+from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
 from spg_trainer.settings.ranges import Below1, Count
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,11 @@ class RAFT(Algorithm):
     """No choice: a problem's completions above the mean of the whole step share one weight."""
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
+    def maskings(cls) -> Mapping[str, Masking]:
         """Those with a likelihood, but for the sampler's path: equal texts may be written in different orders."""
-        return {name: cls for name, cls in LIKELIHOODS.items() if name not in ("trajectory", "step_merge")}
+        return {
+            name: masking for name, masking in LIKELIHOODS.items() if name not in ("trajectory", "step_merge")
+        }
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         return {"advantages": merge_equal(self.compute_advantages(rewards), rollouts, rewards.shape[1])}
@@ -52,12 +54,10 @@ class RAFT(Algorithm):
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         return shares(rewards)
 
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        return torch.ones_like(batch.advantages, dtype=torch.bool)
-
+    @linear_where(lambda self, batch, on_policy: True)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.length.to(logps)
-        terms = -batch.advantages.to(logps) * bound * self.norm(batch).to(logps)
+        terms = -batch.advantages.to(logps) * bound * norm(batch, self.normalizer).to(logps)
         metrics = {
             "bound/share": Metric(bound.new_tensor(len(bound)), "completions"),
             "bound/elbo": Metric((bound.detach() / length).sum(), "scored_completions"),

@@ -13,11 +13,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric, linear_where
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import LIKELIHOODS, Masking, Masks
+from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
 from spg_trainer.settings.ranges import Below1, NotNegative
-from spg_trainer.tensors import Batch
+from spg_trainer.tensors import Batch, Masks
 
 
 def clipped_surrogate(
@@ -64,6 +64,54 @@ def sequence_metrics(bound: Tensor, log_ratio: Tensor, batch: Batch) -> dict[str
     }
 
 
+@torch.no_grad()
+def token_metrics(logps: Tensor, log_ratio: Tensor, clipped: Tensor, masks: Masks) -> dict[str, Metric]:
+    """Means over scored tokens: log-probability and ratio; over those with an advantage, what the clip stopped."""
+    return {
+        "logps": Metric(logps.sum(), "scored_tokens"),
+        "ratio/mean": Metric((log_ratio.exp() * masks.scored).sum(), "scored_tokens"),
+        "ratio/clip_fraction": Metric(clipped.sum(), "rewarded_tokens"),
+    }
+
+
+@dataclass(frozen=True)
+class TokenRatio(Algorithm):
+    """A clipped ratio for each token, weighing as in the ELBO of its masking, and a KL penalty to the reference."""
+
+    epsilon: Below1 = 0.5
+    """Clip: a token's gradient stops once its ratio is so far from 1 on the side it was to move to (d1)."""
+    beta: NotNegative = 0.04
+    """Weight of the KL to the model that training started from; 0 = no reference (d1)."""
+
+    needs_old_logps: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
+
+    @property
+    def needs_ref_logps(self) -> bool:
+        return self.beta > 0
+
+    @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        log_ratio = logps - batch.old_logps
+        objective, clipped = clipped_surrogate(
+            log_ratio, batch.advantages.to(logps)[:, None, None], self.epsilon
+        )
+        metrics = token_metrics(logps, log_ratio, clipped, masks)
+        if self.needs_ref_logps:
+            kl = self.penalty(kl_k3(logps, batch.ref_logps), log_ratio)
+            objective = objective - self.beta * kl
+            metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
+        return Loss(-self.weigh(objective, masks, batch).sum(), metrics)
+
+    def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
+        """(B, M, T) what `beta` weighs, from the estimates of the KL and the log-ratios of single tokens."""
+        return kl
+
+    @abstractmethod
+    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
+        """(B,) what a completion adds, from the objectives of its tokens (B, M, T)."""
+
+
 @dataclass(frozen=True)
 class SequenceRatio(Algorithm):
     """A clipped ratio of whole completions, by their ELBOs under the same masks, and a KL penalty."""
@@ -82,13 +130,11 @@ class SequenceRatio(Algorithm):
         return self.beta > 0
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
+    def maskings(cls) -> Mapping[str, Masking]:
         """Those with a likelihood: the ratio is one of probabilities of whole completions."""
         return LIKELIHOODS
 
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        return torch.full_like(batch.advantages, on_policy and not self.needs_ref_logps, dtype=torch.bool)
-
+    @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.length.to(logps)
         log_ratio = self.log_ratio(bound - elbo(batch.old_logps, masks), length)

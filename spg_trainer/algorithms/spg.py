@@ -11,12 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric, linear_where, norm
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
-from spg_trainer.likelihood.masks import Masks
 from spg_trainer.settings.ranges import AtLeast1, Share
-from spg_trainer.tensors import Batch
+from spg_trainer.tensors import Batch, Masks
 
 
 @dataclass(frozen=True)
@@ -57,15 +56,13 @@ class SPG(Algorithm):
     def active(self, advantages: Tensor) -> Tensor:
         return advantages > 0 if self.negatives == "zero" else advantages != 0
 
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        return (batch.advantages >= 0) | self.separable
-
+    @linear_where(lambda self, batch, on_policy: (batch.advantages >= 0) | self.separable)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         advantages = batch.advantages.to(logps)
         lower = elbo(logps, masks)
         upper = eubo(logps, masks, self.eubo_beta) if self.make_masking().has_eubo else None
         bound = torch.where(advantages >= 0, lower, self.negative(lower, upper))
-        terms = -advantages * bound * self.norm(batch).to(logps)
+        terms = -advantages * bound * norm(batch, self.normalizer).to(logps)
         return Loss(terms.sum(), self.metrics(terms, lower, upper, batch))
 
     def negative(self, lower: Tensor, upper: Tensor | None) -> Tensor:

@@ -26,10 +26,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Loss
+from spg_trainer.algorithms.base import Loss, linear_where
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.likelihood.masks import BlockModuloMasking, Masking, Masks, RandomMasking
-from spg_trainer.tensors import Batch
+from spg_trainer.likelihood.masks import MASKINGS, BlockMasking, Masking
+from spg_trainer.tensors import Batch, Masks
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,11 @@ class SPGRepro(SPG):
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
+    def maskings(cls) -> Mapping[str, Masking]:
         """`block` draws blocks as the code does (its `block_random`)."""
-        return {"random": RandomMasking, "block": BlockModuloMasking}
+        return {"random": MASKINGS["random"], "block": BlockMasking(modulo=True)}
 
-    linear = SPG.linear
-
+    @linear_where(lambda self, batch, on_policy: (batch.advantages >= 0) | self.separable)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         advantages = batch.advantages.to(logps)
         length = batch.length.to(logps)

@@ -15,12 +15,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Loss, Metric
+from spg_trainer.algorithms.base import Loss, Metric, linear_where
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import Masks
 from spg_trainer.settings.ranges import AtLeast1
-from spg_trainer.tensors import Batch
+from spg_trainer.tensors import Batch, Masks
+
+
+def _fixed(algorithm: StableDRL, batch: Batch, on_policy: bool) -> Tensor:
+    """(B,) those whose weight is 1 and whose bound is the ELBO."""
+    return ((batch.advantages >= 0) | (algorithm.negatives in ("zero", "elbo"))) & on_policy
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,7 @@ class StableDRL(SPG):
     def active(self, advantages: Tensor) -> Tensor:
         return torch.ones_like(advantages, dtype=torch.bool)
 
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        fixed = (batch.advantages >= 0) | (self.negatives in ("zero", "elbo"))
-        return fixed & on_policy
-
+    @linear_where(_fixed)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bounds = elbo(logps.detach(), masks), elbo(batch.old_logps, masks)
         log_ratio = (bounds[0] - bounds[1]) / batch.length.to(logps)

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.base import Advantage, Algorithm, Loss, Metric, linear_where
 from spg_trainer.algorithms.diffu_grpo import token_metrics
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
-from spg_trainer.likelihood.masks import Masking, Masks, StepMergeMasking
+from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TraceRL(Algorithm):
     """Denoising steps of a row (`shrink`)."""
     p_mask_prompt: Nothing = 0.0
     """0: the sampler saw the whole prompt."""
-    advantage: Literal["z_score", "mean", "mean_std", "leave_one_out"] = "z_score"
+    advantage: Advantage = "z_score"
     """What a reward is compared with; the code divides by the population's deviation, without a floor."""
     epsilon: Below1 = 0.2
     """Clip: a token's gradient stops once its ratio is so far from 1 on the side it was to move to."""
@@ -49,8 +49,8 @@ class TraceRL(Algorithm):
     separable: ClassVar[bool] = True
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        return {"step_merge": StepMergeMasking}
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"step_merge": MASKINGS["step_merge"]}
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         """Besides the advantages `rows`, the mean number of rows of the step's completions, in each of them."""
@@ -59,9 +59,7 @@ class TraceRL(Algorithm):
         rows = sum(len(masking.segments(of_one)[0]) for of_one in steps) / len(steps)
         return {"advantages": advantages, "rows": torch.full_like(advantages, rows)}
 
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        return torch.full_like(batch.advantages, on_policy, dtype=torch.bool)  # its KL is at its minimum then
-
+    @linear_where(lambda self, batch, on_policy: on_policy)  # its KL is at its minimum then
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)

@@ -11,8 +11,8 @@ authors name for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from spg_trainer.algorithms.base import Advantage
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.settings.ranges import Below1, Count, NotNegative
 
@@ -27,7 +27,7 @@ class UniGRPO(DiffuGRPO):
     """M; the paper draws one mask for each iteration."""
     p_mask_prompt: Below1 = 0.0
     """The prompt is always clean (section 3)."""
-    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean_std"
+    advantage: Advantage = "mean_std"
     """GRPO's, over the group's deviation: the paper names GRPO and gives no other."""
     epsilon: Below1 = 0.2
     """Clip. The paper prints none that is known here; this is the value of its authors' code."""

@@ -22,17 +22,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Loss, Metric
+from spg_trainer.algorithms.base import Loss, Metric, linear_where, norm
 from spg_trainer.algorithms.diffu_grpo import token_metrics
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import Masking, Masks, RatioMasking
+from spg_trainer.likelihood.masks import Masking, SubsetMasking
 from spg_trainer.settings.ranges import Count, NotNegative, Share
-from spg_trainer.tensors import Batch
+from spg_trainer.tensors import Batch, Masks
 
 
 @dataclass(frozen=True)
@@ -62,18 +61,16 @@ class UniGRPORepro(UniGRPO):
         self.require("max_ratio", fine, "above 0 and at least min_ratio, e.g. 0.9")
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        return {"bernoulli": RatioMasking}
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"bernoulli": SubsetMasking(law="ratio")}
 
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        return torch.full_like(batch.advantages, on_policy, dtype=torch.bool)  # its KL is at its minimum then
-
+    @linear_where(lambda self, batch, on_policy: on_policy)  # its KL is at its minimum then
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio = logps - batch.old_logps
         advantages = batch.advantages.to(logps)[:, None, None]
         surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
         kl = kl_k3(logps, batch.old_logps)
         penalty = kl.sum(-1).mean(-1) / batch.totals["completions"]
-        terms = elbo(surrogate, masks) * self.norm(batch).to(logps) - self.beta * penalty
+        terms = elbo(surrogate, masks) * norm(batch, self.normalizer).to(logps) - self.beta * penalty
         metrics = token_metrics(logps, log_ratio, clipped, masks)
         return Loss(-terms.sum(), {**metrics, "kl": Metric(kl.detach().sum(), "scored_tokens")})

@@ -15,9 +15,9 @@ from torch.nn.functional import logsigmoid
 
 from spg_trainer.algorithms.base import Algorithm, Loss, Metric
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import MASKINGS, Masking, Masks
+from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive
-from spg_trainer.tensors import Batch
+from spg_trainer.tensors import Batch, Masks
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class VRPO(Algorithm):
     learns_from_pairs: ClassVar[bool] = True
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
+    def maskings(cls) -> Mapping[str, Masking]:
         """Those whose mean over all masks is an ELBO, or the log-likelihood itself."""
         return {
             name: MASKINGS[name]

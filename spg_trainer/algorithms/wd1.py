@@ -24,11 +24,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.base import Advantage, Algorithm, Loss, Metric, linear_where
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import AllMasking, Masking, Masks
+from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Count, Positive
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class WD1(Algorithm):
     """What the model is shown: nothing of the completion, as in d1; others estimate the likelihood by their bound."""
     num_masks: Count = 1
     """M; copies differ in the prompt's noise only, of which the paper draws one for each iteration."""
-    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
+    advantage: Advantage = "mean"
     """What goes into the softmax; the paper does not divide by the deviation."""
     psi: Positive = 1.0
     """Inverse temperature of the weights: 1 / (lambda + beta) of the paper, which has lambda 1 and beta 0."""
@@ -62,9 +62,7 @@ class WD1(Algorithm):
         scores = self.psi * super().compute_advantages(rewards).view_as(rewards)
         return (scores.softmax(1) - (-scores).softmax(1)).view(-1)
 
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        return torch.ones_like(batch.advantages, dtype=torch.bool)
-
+    @linear_where(lambda self, batch, on_policy: True)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         weights, repeats = batch.advantages.to(logps), batch.prepared["repeats"].to(logps)
         terms = -weights * elbo(logps, masks) * repeats / batch.totals["completions"]
@@ -91,5 +89,5 @@ class WD1Repro(WD1):
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
 
     @classmethod
-    def maskings(cls) -> Mapping[str, type[Masking]]:
-        return {"all": AllMasking}
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"all": MASKINGS["all"]}

@@ -3,7 +3,8 @@
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.gradient import accumulate
 from spg_trainer.likelihood.logps import token_logps
-from spg_trainer.likelihood.masks import MASKINGS, MaskedCopy, Masking, Masks, Plan, Where
+from spg_trainer.likelihood.masks import MASKINGS, Copies, Masking, Row
+from spg_trainer.tensors import Masks, Where
 
-__all__ = ["MASKINGS", "MaskedCopy", "Masking", "Masks", "Plan", "Where"]
+__all__ = ["MASKINGS", "Copies", "Masking", "Masks", "Row", "Where"]
 __all__ += ["accumulate", "elbo", "eubo", "mixture", "token_logps"]

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from spg_trainer.likelihood.masks import Masks
+from spg_trainer.tensors import Masks
 
 
 def elbo(logps: Tensor, masks: Masks) -> Tensor:

@@ -19,9 +19,8 @@ from spg_trainer.likelihood.logps import (
     result_dtype,
     softmax_gradient,
 )
-from spg_trainer.likelihood.masks import Masks
 from spg_trainer.seeding import gpus
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Masks, Rollouts
 
 if TYPE_CHECKING:
     from spg_trainer.algorithms.base import Loss

@@ -14,8 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.likelihood.masks import Masks
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Masks, Rollouts
 
 Copies = tuple[Tensor, Tensor]
 """Masked copies by the numbers of their rows (S,) and of their masks (S,)."""

@@ -1,6 +1,7 @@
-"""What the model is shown when a completion is scored: one `Masking` per estimator of its log-likelihood.
+"""What the model is shown when a completion is scored: one `Masking` for each way to estimate its log-likelihood.
 
-A new one is a class derived from `Masking` and a line of `MASKINGS` below; `masking=NAME` chooses it.
+A new one is a class derived from `Masking` that says all `copies` of a completion, and a line of `MASKINGS` below;
+`masking=NAME` chooses it.
 
 Axes: B completions, M masks, L prompt tokens, T completion tokens; n is the number of tokens of a completion, up to and
 including its first end token. All randomness comes from the streams that the caller hands in, so a draw depends neither
@@ -15,87 +16,53 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.tensors import Rollouts, Rows
+from spg_trainer.tensors import Masks, Rollouts, Where
 
 if TYPE_CHECKING:
     from spg_trainer.models.pattern import Pattern
 
+Drawn = tuple[np.ndarray, np.ndarray]
+"""Which of the n tokens each of M copies masks, (M, n) bool, and what each weighs, (M, 1) or (M, n)."""
+_leggauss = cache(np.polynomial.legendre.leggauss)
 Streams = Callable[[int, int], np.random.Generator]
 """(row, mask) -> that mask's private stream. Mask -1: shared by all masks of the row; mask -2: by those of all
 iterations, too. Row -1: the stream that all rows of an iteration share for that mask."""
 
 
-class Where(NamedTuple):
-    """The place of some rows in their training step."""
-
-    iteration: int
-    """0 .. num_iterations - 1."""
-    num_iterations: int
-    rows: Sequence[int]
-    """(B,) number of each row among all completions of the step, on all processes."""
-    total: int
-    """How many completions the step has."""
-
-
-@dataclass(frozen=True)
-class Masks(Rows):
-    """The masked copies of some completions, and what each scored token weighs."""
-
-    masked: Tensor
-    """(B, M, L+T) bool, shown as [MASK]: prompt noise, masked tokens, what lies behind the end."""
-    scored: Tensor
-    """(B, M, T) bool, the masked completion tokens whose log-probability counts."""
-    weight: Tensor
-    """(B, M, T) float64, importance weight of a token inside the drawn part; 0 where not scored."""
-    scale: Tensor
-    """(B,) float64, 1 / probability of the part drawn once for all M masks; 1 if that is everything."""
-    part: Tensor
-    """(B, T) bool, the tokens of that part."""
-
-
 class Row(NamedTuple):
-    """One completion, and where its randomness comes from."""
+    """One completion, and where its randomness comes from.
+
+    length, size, prompt_length: its tokens n, all T of them, and the real ones of its prompt. unmask_step: (T,).
+    surprise: (T,) minus the log-probability of each token when it was unmasked, nats. stream: mask -> stream, as in
+    `Streams`; asked twice for the same, it gives the same, further on. shared: mask -> the stream that all rows share,
+    each from its start. progress: of the iterations, from 0 to 1. quantile: the row's number over that of all rows.
+    """
 
     length: int
-    """Its tokens n."""
+    size: int
     prompt_length: int
-    """Real tokens of its prompt."""
     unmask_step: np.ndarray
-    """(T,)."""
     surprise: np.ndarray
-    """(T,) minus the log-probability of each token when it was unmasked, nats."""
     stream: Callable[[int], np.random.Generator]
-    """mask -> stream, as in `Streams`; asked twice for the same, it gives the same, further on."""
     shared: Callable[[int], np.random.Generator]
-    """mask -> the stream that all rows share, each from its start."""
     progress: float
-    """iteration / (num_iterations - 1), from 0 to 1; 0 if there is only one."""
     quantile: float
-    """The row's number over the number of rows, from 0 up to, but not, 1."""
 
 
-class Plan(NamedTuple):
-    """What all masked copies of one completion share: its length n, its unmask_step (T,), and what is drawn once."""
+class Copies(NamedTuple):
+    """All masked copies of one completion.
 
-    length: int
-    part: slice
-    """The tokens that the masks are about."""
-    unmask_step: np.ndarray
-    choice: np.ndarray | None = None
-    """What was drawn once for all masks, e.g. the active block of each."""
-    scale: float = 1.0
-    """1 / probability of the part."""
-
-
-class MaskedCopy(NamedTuple):
-    """One copy of one completion: what is masked and what is scored, (T,) bool each, and each scored token's weight."""
+    masked, scored: (M, T) bool. weight: of a scored token, anything that broadcasts to (M, T). part, scale: the tokens
+    that the masks are about, up to the end, and 1 / probability of that part.
+    """
 
     masked: np.ndarray
     scored: np.ndarray
-    weight: float | np.ndarray
+    weight: np.ndarray | float
+    part: slice = slice(None)
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -128,6 +95,10 @@ class Masking(ABC):
         """M for completions of `size` tokens."""
         return self.num_masks
 
+    @abstractmethod
+    def copies(self, row: Row) -> Copies:
+        """All masked copies of a completion, `count(T)` of them."""
+
     def draw(self, rollouts: Rollouts, streams: Streams, where: Where | None = None) -> Masks:
         """Masks M copies of every completion; the masks lie on the device of the rollouts.
 
@@ -150,12 +121,11 @@ class Masking(ABC):
             stream = cache(partial(streams, row))
             progress = where.iteration / max(1, where.num_iterations - 1)
             share = where.rows[row] / where.total
-            written = lengths[row], prompts[row], unmask_step[row], surprise[row]
-            plan = self.plan(Row(*written, stream, partial(streams, -1), progress, share))
-            scale[row], part[row, plan.part] = plan.scale, True
-            copies = self.copies(plan, num_masks, stream)
+            written = lengths[row], size, prompts[row], unmask_step[row], surprise[row]
+            copies = self.copies(Row(*written, stream, partial(streams, -1), progress, share))
             masked[row, :, width:], scored[row] = copies.masked, copies.scored
             weight[row] = np.where(copies.scored, copies.weight, 0.0)
+            scale[row], part[row, : lengths[row]][copies.part] = copies.scale, True
             if self.p_mask_prompt > 0:
                 real = np.flatnonzero(prompt[row])
                 for mask in range(num_masks):
@@ -168,44 +138,118 @@ class Masking(ABC):
         device = rollouts.completion_ids.device
         return Masks(*(torch.from_numpy(array).to(device) for array in (masked, scored, weight, scale, part)))
 
-    def plan(self, row: Row) -> Plan:
-        """What is drawn once for all masks of a completion; here nothing."""
-        return Plan(row.length, slice(0, row.length), row.unmask_step)
-
-    def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
-        """All masked copies of a completion, stacked: masked and scored (M, T), weight (M, 1) or (M, T)."""
-        drawn = [self.copy(plan, mask, stream(mask)) for mask in range(num_masks)]
-        masked, scored, weight = zip(*drawn, strict=True)
-        return MaskedCopy(np.stack(masked), np.stack(scored), np.array(weight).reshape(num_masks, -1))
-
-    @abstractmethod
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        """One masked copy of a completion."""
-
 
 @dataclass(frozen=True)
-class ManyMasking(Masking):
-    """One whose copies are many and drawn at once: a subclass says all of them, `copies`."""
+class SubsetMasking(Masking):
+    """Masks a random subset of the n tokens in each copy; `LAWS` has the laws of its size and of what a token weighs.
 
-    @abstractmethod
-    def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
-        """As in `Masking`; the weight is anything that broadcasts to (M, T)."""
+    law           tokens masked                                      weight    mean over all masks
+    random        k, uniform on 1..n (SPG's `random`)                n/k       any-order ELBO
+    bernoulli     each with t, uniform on 0..1 (LLaDA, VRPO, BGPO)   1/t       any-order ELBO
+    coupled       k, uniform on 0..n, then the others (ESPO)         (n+1)/k   any-order ELBO
+    gauss         k = t n for each of M nodes t of weight w (GDPO)   M w n/k   quadrature of the ELBO's integrand
+    all           all (d1)                                           1         mean-field log-likelihood, no bound
+    coupled_full  all, then pairs: each with t, or else the others   below     no likelihood: token weights sum to 3/2
+    ratio         each with t, uniform on min..max_ratio (dLLM-RL)   n/k       no likelihood; a copy may score nothing
+    rising        k = t n, t from a draw to 1 as iterations go by    n/k       no likelihood (UniGRPO)
 
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        masked, scored, weight = self.copies(plan, self.count(len(plan.unmask_step)), lambda _: stream)
-        return MaskedCopy(masked[mask], scored[mask], np.broadcast_to(weight, scored.shape)[mask])
-
-
-@dataclass(frozen=True)
-class RandomMasking(Masking):
-    """Masks k of the n tokens, k uniform on 1..n, each weighing n/k (SPG's `random` baseline).
-
-    Mean over all masks: the any-order ELBO of the completion.
+    t n is rounded down, and at least 1. The quadrature, Gauss's and Legendre's, would be the ELBO for polynomials of
+    degree up to 2M - 1 in t; gauss_ratio (NeMo-RL) weighs M w/t. coupled: the k of the rows of a step are spread evenly
+    over 0..n from one common random start. coupled_full (coupled-GRPO): in the mean over copies a token weighs 1/2 in
+    the first and 1/(2t) or 1/(2(1-t)) in one of a pair; t is uniform on min..max_ratio and that of all rows.
     """
 
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        scored = _random_subset(plan, 0, plan.length, stream)
-        return _copy(scored, plan.length, plan.length / scored.sum())
+    law: str = "random"
+    min_ratio: float = 0.1
+    max_ratio: float = 0.9
+
+    def __post_init__(self) -> None:
+        wrong, odd = "", self.num_masks % 2
+        if self.law == "all" and self.num_masks > 1 and self.p_mask_prompt == 0:
+            wrong = "with masking=all and p_mask_prompt=0 all copies are equal; set num_masks=1"
+        elif self.law == "coupled" and odd:
+            wrong = f"masking=coupled draws pairs; set num_masks={self.num_masks + 1}"
+        elif self.law == "coupled_full" and not (odd and self.num_masks >= 3):
+            wrong = "masking=coupled_full is one full mask and pairs; set num_masks=3"
+        if wrong:
+            raise ConfigError(f"num_masks={self.num_masks}: {wrong}")
+
+    @property
+    def varies_context(self) -> bool:
+        return self.law not in ("all", "coupled_full")
+
+    @property
+    def has_eubo(self) -> bool:  # a pair shows each token once
+        return self.varies_context and self.num_masks > (2 if self.law == "coupled" else 1)
+
+    def copies(self, row: Row) -> Copies:
+        return _hide(row, *LAWS[self.law](self, row))
+
+
+def _bernoulli(masking: SubsetMasking, row: Row) -> Drawn:
+    scored, weight = np.zeros((masking.num_masks, row.length), bool), np.zeros((masking.num_masks, 1))
+    # A copy without masked tokens would be worth nothing: they are drawn given that at least one is masked, and the
+    # weight is multiplied by the probability of that, which bounds it by n and changes no mean.
+    for mask, stream in enumerate(map(row.stream, range(masking.num_masks))):
+        clean, u = stream.random(2)  # the ratio is 1 - clean, so that it is never 0
+        some = 1 - clean**row.length
+        # The first masked token follows a geometric law cut at n; those behind it are masked independently.
+        first = min(int(np.log(1 - u * some) / np.log(clean)), row.length - 1) if clean > 0 else 0
+        scored[mask, first], weight[mask] = True, some / (1 - clean)
+        scored[mask, first + 1 :] = stream.random(row.length - first - 1) >= clean
+    return scored, weight
+
+
+def _coupled(masking: SubsetMasking, row: Row) -> Drawn:
+    scored, sizes = np.zeros((masking.num_masks, row.length), bool), row.length + 1
+    for mask in range(0, masking.num_masks, 2):
+        count = (row.shared(mask).integers(sizes) + int(row.quantile * sizes)) % sizes
+        scored[mask] = _subset(row.stream(mask), row.length, count)
+        scored[mask + 1] = ~scored[mask]
+    return scored, sizes / _count(scored)
+
+
+def _coupled_full(masking: SubsetMasking, row: Row) -> Drawn:
+    pairs = masking.num_masks // 2
+    weight = np.full((masking.num_masks, row.length), masking.num_masks / 2)
+    for pair in range(pairs):
+        ratio = row.shared(pair).uniform(masking.min_ratio, masking.max_ratio)
+        subset = row.stream(2 * pair + 1).random(row.length) < ratio
+        weight[2 * pair + 1] *= subset / (ratio * pairs)
+        weight[2 * pair + 2] *= ~subset / ((1 - ratio) * pairs)
+    return weight > 0, weight
+
+
+def _gauss(masking: SubsetMasking, row: Row, by_ratio: bool = False) -> Drawn:
+    nodes, weights = _leggauss(masking.num_masks)
+    ratios, weights = (1 + nodes) / 2, weights / 2
+    counts = np.maximum(1, (ratios * row.length + 1e-9).astype(int))  # a node at 1/2 may lie just below
+    weights = masking.num_masks * weights / (ratios if by_ratio else counts / row.length)
+    return _of_size(row, counts)[0], weights[:, None]
+
+
+def _ratio(masking: SubsetMasking, row: Row) -> Drawn:
+    low, high, streams = masking.min_ratio, masking.max_ratio, map(row.stream, range(masking.num_masks))
+    scored = np.stack([s.uniform(low, high) > s.random(row.size) for s in streams])[:, : row.length]
+    return scored, row.length / _count(scored)
+
+
+def _rising(masking: SubsetMasking, row: Row) -> Drawn:
+    count = max(1, int((1 - (1 - row.progress) * (1 - row.stream(-2).random())) * row.length))
+    return _of_size(row, [count] * masking.num_masks)
+
+
+LAWS: dict[str, Callable[[SubsetMasking, Row], Drawn]] = {
+    "random": lambda masking, row: _of_size(row, [None] * masking.num_masks),
+    "bernoulli": _bernoulli,
+    "coupled": _coupled,
+    "gauss": _gauss,
+    "gauss_ratio": partial(_gauss, by_ratio=True),
+    "all": lambda masking, row: (np.ones((masking.num_masks, row.length), bool), np.ones((1, 1))),
+    "coupled_full": _coupled_full,
+    "ratio": _ratio,
+    "rising": _rising,
+}
 
 
 @dataclass(frozen=True)
@@ -215,40 +259,33 @@ class BlockMasking(Masking):
     Every masked token up to the end is scored and weighs n/K, K of them being masked, as in SPG's code. Biased: later
     blocks are masked more often than earlier ones, so the mean over all masks is no likelihood but a mixture that
     weighs late blocks more. Each mask draws its own block, uniformly among those that hold a scored token.
-    block_length: tokens, >= 1.
+    block_length: tokens, >= 1. modulo: blocks are drawn as SPG's code draws them, by a permutation of all blocks of the
+    T tokens, modulo those in use; that is not uniform where a completion ends early, and masks may share a block.
     """
 
     block_length: int = 32
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        blocks = _blocks(plan.length, self.block_length)
-        block = int(stream.integers(blocks) if plan.choice is None else plan.choice[mask])
-        start, stop = _span(block, plan.length, self.block_length)
-        scored = _random_subset(plan, start, stop, stream)
-        scored[stop : plan.length] = True
-        if self.p_mask_prompt > 0:
-            scored[:start] = stream.random(start) < self.p_mask_prompt
-        return _copy(scored, plan.length, plan.length / scored.sum())
-
-
-@dataclass(frozen=True)
-class BlockModuloMasking(BlockMasking):
-    """`block` as SPG's code draws it: a permutation of all T/block_length blocks, modulo those in use.
-
-    The draw is not uniform where a completion ends early, and masks may share a block.
-    """
+    modulo: bool = False
 
     def check(self, size: int) -> None:
-        """Raises ConfigError where `size` completion tokens hold fewer blocks than there are masks."""
-        if (blocks := _blocks(size, self.block_length)) < self.num_masks:
+        """Raises ConfigError where `size` completion tokens hold fewer blocks than `modulo` draws."""
+        if self.modulo and (blocks := len(range(0, size, self.block_length))) < self.num_masks:
             text = f"num_masks={self.num_masks} needs as many blocks; {size} completion tokens hold {blocks}"
             remedy = f"lower --block-length {self.block_length}, or use --algorithm-args num_masks={blocks}"
             raise ConfigError(f"{text}: {remedy}")
 
-    def plan(self, row: Row) -> Plan:
-        blocks = _blocks(len(row.unmask_step), self.block_length)
-        order = row.stream(-1).permutation(blocks)[: self.num_masks] % _blocks(row.length, self.block_length)
-        return super().plan(row)._replace(choice=order)
+    def copies(self, row: Row) -> Copies:
+        starts, scored = range(0, row.length, self.block_length), np.zeros((self.num_masks, row.length), bool)
+        if self.modulo:
+            order = row.stream(-1).permutation(len(range(0, row.size, self.block_length))) % len(starts)
+        for mask, subset in enumerate(scored):
+            stream = row.stream(mask)
+            start = starts[order[mask] if self.modulo else stream.integers(len(starts))]
+            stop = min(start + self.block_length, row.length)
+            subset[start:stop] = _subset(stream, stop - start)
+            subset[stop:] = True
+            if self.p_mask_prompt > 0:
+                subset[:start] = stream.random(start) < self.p_mask_prompt
+        return _hide(row, scored, row.length / _count(scored))
 
 
 @dataclass(frozen=True)
@@ -266,29 +303,28 @@ class ActiveBlockMasking(Masking):
     def varies_context(self) -> bool:
         return self.block_length > 1
 
-    def plan(self, row: Row) -> Plan:
-        blocks = _blocks(row.length, self.block_length)
-        part = slice(*_span(row.stream(-1).integers(blocks), row.length, self.block_length))
-        return Plan(row.length, part, row.unmask_step, scale=float(blocks))
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        start, stop = plan.part.start, plan.part.stop
-        scored = _random_subset(plan, start, stop, stream)
-        return _copy(scored, stop, (stop - start) / scored.sum())
+    def copies(self, row: Row) -> Copies:
+        starts, scored = range(0, row.length, self.block_length), np.zeros((self.num_masks, row.length), bool)
+        start = starts[row.stream(-1).integers(len(starts))]
+        stop = min(start + self.block_length, row.length)
+        for mask, subset in enumerate(scored):
+            subset[start:stop] = _subset(row.stream(mask), stop - start)
+        copies = _hide(row, scored, (stop - start) / _count(scored))
+        copies.masked[:, stop:] = True
+        return copies._replace(part=slice(start, stop), scale=float(len(starts)))
 
 
 @dataclass(frozen=True)
-class StepMergeMasking(ManyMasking):
+class StepMergeMasking(Masking):
     """Replays the sampler's steps in segments: shows what it saw when one began, scores all it unmasked there.
 
     Segments are `steps_per_segment` denoising steps each, up to the last that unmasked a scored token; those that
     unmasked none are left out. segment_draw: `all` of them, one a copy: at most num_masks, of nearly equal numbers of
     steps where they would be more; `uniform`: num_masks of them, different ones as far as there are as many; `entropy`:
     with probability in proportion to the surprise of their tokens, spread evenly. Each weighs 1 over its probability.
-    Positions behind the first end token are shown as the sampler saw them, too, and never scored.
-
-    Mean over all masks: the log-probability of writing the tokens of each segment at once. With segments of one step
-    that is the log-probability of the path that the sampler took, with a single segment that of one pass (`all`).
+    Positions behind the first end token are shown as the sampler saw them, too, and never scored. Mean over all masks:
+    the log-probability of writing the tokens of each segment at once, with segments of one step that of the path that
+    the sampler took.
     """
 
     steps_per_segment: int = 1
@@ -299,24 +335,25 @@ class StepMergeMasking(ManyMasking):
     def count(self, size: int) -> int:
         return min(self.num_masks, size) if self.segment_draw == "all" else self.num_masks
 
-    def plan(self, row: Row) -> Plan:
-        """Its choice is (3, C): first step, step after the last, and weight of the segments drawn."""
-        steps, surprise = row.unmask_step[: row.length], row.surprise[: row.length]
-        start, stop, of_token = self.segments(steps)
-        if not len(start):
-            raise ConfigError(
-                "masking=trajectory and step_merge need completions of the sampler (unmask_step); use masking=random"
-            )
-        count, copies = len(start), self.count(len(row.unmask_step))
-        chosen, weight = np.arange(count), np.full(count, copies)
+    def copies(self, row: Row) -> Copies:
+        starts, stops, of_token = self.segments(row.unmask_step[: row.length])
+        if not len(starts):
+            raise ConfigError("this masking needs the sampler's steps (unmask_step); use masking=random")
+        count, copies = len(starts), self.count(row.size)
+        chosen, weights = np.arange(count), np.full(count, copies)
         if self.segment_draw == "uniform":
-            chosen, weight = np.resize(row.stream(-1).permutation(count), copies), np.full(count, count)
+            chosen, weights = np.resize(row.stream(-1).permutation(count), copies), np.full(count, count)
         elif self.segment_draw == "entropy":
-            surprise = np.bincount(of_token, surprise[steps >= 0]) + 1e-8
-            weight = surprise.sum() / surprise
+            unmasked = row.unmask_step[: row.length] >= 0
+            surprise = np.bincount(of_token, row.surprise[: row.length][unmasked]) + 1e-8
+            weights = surprise.sum() / surprise
             quantiles = (np.arange(copies) + row.stream(-1).random(1)) / copies
-            chosen = np.searchsorted((1 / weight).cumsum(), quantiles, side="right").clip(max=count - 1)
-        return super().plan(row)._replace(choice=np.stack([start, stop, weight])[:, chosen])
+            chosen = np.searchsorted((1 / weights).cumsum(), quantiles, side="right").clip(max=count - 1)
+        drawn = np.zeros((3, copies, 1))  # a copy for which no segment is left scores nothing
+        drawn[:, : len(chosen), 0] = np.stack([starts, stops, weights])[:, chosen]
+        start, stop, weight = drawn
+        step, inside = row.unmask_step, np.arange(row.size) < row.length
+        return Copies((step < 0) | (step >= start), (step >= start) & (step < stop) & inside, weight)
 
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """First step and step after the last of the S segments, and the number of that of each unmasked token.
@@ -331,193 +368,9 @@ class StepMergeMasking(ManyMasking):
         used, of_token = np.unique(np.searchsorted(edges, steps, side="right") - 1, return_inverse=True)
         return edges[used], edges[used + 1], of_token
 
-    def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
-        drawn = np.zeros((3, num_masks, 1))  # a copy for which no segment is left scores nothing
-        drawn[:, : plan.choice.shape[1], 0] = plan.choice
-        start, stop, weight = drawn
-        step, inside = plan.unmask_step, np.arange(len(plan.unmask_step)) < plan.length
-        return MaskedCopy((step < 0) | (step >= start), (step >= start) & (step < stop) & inside, weight)
-
 
 @dataclass(frozen=True)
-class TrajectoryMasking(StepMergeMasking):
-    """`step_merge` of single steps, drawn uniformly: what the sampler saw at a step, and the tokens unmasked there.
-
-    Mean over all masks: the log-probability of the path that the sampler took.
-    """
-
-    steps_per_segment: ClassVar[int] = 1
-    segment_draw: ClassVar[str] = "uniform"
-
-
-@dataclass(frozen=True)
-class AllMasking(Masking):
-    """Masks the whole completion: every token is predicted from the prompt alone (d1).
-
-    The mean-field log-likelihood, no bound; copies differ only in the noise of the prompt.
-    """
-
-    varies_context: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.num_masks > 1 and self.p_mask_prompt == 0:
-            text = f"num_masks={self.num_masks}: with masking=all and p_mask_prompt=0 all copies are equal"
-            raise ConfigError(f"{text}; set num_masks=1")
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        scored = np.arange(len(plan.unmask_step)) < plan.length
-        return MaskedCopy(np.ones_like(scored), scored, 1.0)
-
-
-@dataclass(frozen=True)
-class BernoulliMasking(Masking):
-    """Masks each token with probability t, uniform on 0..1, each weighing 1/t (LLaDA, VRPO, BGPO).
-
-    A copy without masked tokens would be worth nothing: the tokens are drawn given that at least one is masked, and the
-    weight is multiplied by the probability of that, 1 - (1 - t)^n, which bounds it by n and changes no mean.
-    Mean over all masks: the any-order ELBO of the completion.
-    """
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        clean, u = stream.random(2)  # the ratio is 1 - clean, so that it is never 0
-        some = 1 - clean**plan.length
-        # The first masked token follows a geometric law cut at n; those behind it are masked independently.
-        first = min(int(np.log(1 - u * some) / np.log(clean)), plan.length - 1) if clean > 0 else 0
-        scored = np.zeros(len(plan.unmask_step), dtype=bool)
-        scored[first] = True
-        scored[first + 1 : plan.length] = stream.random(plan.length - first - 1) >= clean
-        return _copy(scored, plan.length, some / (1 - clean))
-
-
-@dataclass(frozen=True)
-class RatioMasking(Masking):
-    """Masks each token with probability t, uniform on min_ratio..max_ratio; the k masked ones weigh n/k (dLLM-RL).
-
-    No likelihood: the mean over masks of a mean over masked tokens. A copy may have none, and then scores nothing.
-    """
-
-    min_ratio: float = 0.1
-    max_ratio: float = 0.9
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        ratio = stream.uniform(self.min_ratio, self.max_ratio)
-        scored = stream.random(len(plan.unmask_step)) < ratio
-        scored[plan.length :] = False
-        return _copy(scored, plan.length, plan.length / max(1, scored.sum()))
-
-
-@dataclass(frozen=True)
-class CoupledMasking(Masking):
-    """Pairs of complementary masks: k of the n tokens, k uniform on 0..n, then the others (coupled-GRPO, ESPO).
-
-    They weigh (n+1)/k and (n+1)/(n-k), so that each token is scored once in a pair. The k of the rows of a step are
-    spread evenly over 0..n from one common random start. num_masks is even. Mean over all masks: the any-order ELBO.
-    """
-
-    def __post_init__(self) -> None:
-        if self.num_masks % 2:
-            raise ConfigError(
-                f"num_masks={self.num_masks}: masking=coupled draws pairs; set num_masks={self.num_masks + 1}"
-            )
-
-    @property
-    def has_eubo(self) -> bool:
-        return self.num_masks > 2
-
-    def plan(self, row: Row) -> Plan:
-        subsets = np.zeros((self.num_masks // 2, row.length), dtype=bool)
-        for pair, subset in enumerate(subsets):
-            sizes = row.length + 1
-            count = (row.shared(2 * pair).integers(sizes) + int(row.quantile * sizes)) % sizes
-            subset[row.stream(2 * pair).permutation(row.length)[:count]] = True
-        return super().plan(row)._replace(choice=subsets)
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        scored = np.zeros(len(plan.unmask_step), dtype=bool)
-        scored[: plan.length] = plan.choice[mask // 2] ^ bool(mask % 2)
-        return _copy(scored, plan.length, (plan.length + 1) / max(1, scored.sum()))
-
-
-@dataclass(frozen=True)
-class CoupledFullMasking(Masking):
-    """One copy that is all masked, and pairs of complementary ones: each token with probability t, or else the others.
-
-    In the mean over copies a token weighs 1/2 in the first and 1/(2t) or 1/(2(1-t)) in one of a pair (coupled-GRPO). t
-    is uniform on min_ratio..max_ratio and that of all rows. num_masks is odd. No likelihood: the weights of a token sum
-    to 3/2 in the mean, half for predicting it from the prompt alone, and 1 for predicting it beside others.
-    """
-
-    num_masks: int = 3
-    min_ratio: float = 0.2
-    max_ratio: float = 0.8
-
-    varies_context: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.num_masks < 3 or self.num_masks % 2 == 0:
-            text = f"num_masks={self.num_masks}: masking=coupled_full is one full mask and pairs"
-            raise ConfigError(f"{text}; set num_masks=3")
-
-    def plan(self, row: Row) -> Plan:
-        """Its choice is (M, n): what each token weighs in each copy."""
-        pairs = self.num_masks // 2
-        weight = np.full((self.num_masks, row.length), self.num_masks / 2)
-        for pair in range(pairs):
-            ratio = row.shared(pair).uniform(self.min_ratio, self.max_ratio)
-            subset = row.stream(2 * pair + 1).random(row.length) < ratio
-            weight[2 * pair + 1] *= subset / (ratio * pairs)
-            weight[2 * pair + 2] *= ~subset / ((1 - ratio) * pairs)
-        return super().plan(row)._replace(choice=weight)
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        weight = np.zeros(len(plan.unmask_step))
-        weight[: plan.length] = plan.choice[mask]
-        return _copy(weight > 0, plan.length, weight)
-
-
-@dataclass(frozen=True)
-class GaussMasking(Masking):
-    """Gauss-Legendre quadrature of the masking ratio t: one mask for each of M nodes, of exactly t n tokens (GDPO).
-
-    A node (t, w) masks k = t n tokens, rounded down, at least 1; they weigh M w n/k, or M w / t with
-    node_weight=ratio. Mean over all masks: that quadrature of the ELBO's integrand, the ELBO if it were a polynomial of
-    degree up to 2M - 1 in t and t n a whole number.
-    """
-
-    node_weight: str = "count"
-
-    def plan(self, row: Row) -> Plan:
-        return super().plan(row)._replace(choice=_quadrature(self.num_masks))
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        t, weight = plan.choice[:, mask]
-        count = max(1, int(t * plan.length + 1e-9))  # a node at 1/2 may lie just below
-        scored = _subset(plan, 0, plan.length, count, stream)
-        ratio = count / plan.length if self.node_weight == "count" else t
-        return _copy(scored, plan.length, self.num_masks * weight / ratio)
-
-
-@dataclass(frozen=True)
-class RisingMasking(Masking):
-    """Masks a share of the tokens that rises over the updates of a step to all of them (UniGRPO, MMaDA's Algorithm 1).
-
-    The share starts at t_1, uniform on 0..1 and drawn once for each completion, and grows linearly to 1 in the last
-    iteration; k = t n tokens, rounded down, at least 1, weigh n/k each. No likelihood: contexts with many masks
-    prevail.
-    """
-
-    def plan(self, row: Row) -> Plan:
-        first = row.stream(-2).random()
-        ratio = 1 - (1 - row.progress) * (1 - first)
-        return super().plan(row)._replace(choice=np.array([max(1, int(ratio * row.length))]))
-
-    def copy(self, plan: Plan, mask: int, stream: np.random.Generator) -> MaskedCopy:
-        scored = _subset(plan, 0, plan.length, int(plan.choice[0]), stream)
-        return _copy(scored, plan.length, plan.length / scored.sum())
-
-
-@dataclass(frozen=True)
-class AutoregressiveMasking(ManyMasking):
+class AutoregressiveMasking(Masking):
     """Masks everything from a token on and scores that token (JustGRPO).
 
     With num_masks >= T every token of every completion, once: the exact log-likelihood of decoding left to right, one
@@ -530,22 +383,18 @@ class AutoregressiveMasking(ManyMasking):
     def count(self, size: int) -> int:
         return min(self.num_masks, size)
 
-    def plan(self, row: Row) -> Plan:
-        tokens = np.arange(row.length)
+    def copies(self, row: Row) -> Copies:
+        tokens, copies = np.arange(row.length), self.count(row.size)
         if row.length > self.num_masks:
             tokens = np.sort(row.stream(-1).permutation(row.length)[: self.num_masks])
-        return super().plan(row)._replace(choice=tokens)
-
-    def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
-        size, tokens = len(plan.unmask_step), plan.choice
-        token = np.full((num_masks, 1), size)  # where none is left for a copy
+        token = np.full((copies, 1), row.size)  # where none is left for a copy
         token[: len(tokens), 0] = tokens
-        place = np.arange(size)
-        return MaskedCopy(place >= token, place == token, self.count(size) * plan.length / len(tokens))
+        place = np.arange(row.size)
+        return Copies(place >= token, place == token, copies * row.length / len(tokens))
 
 
 @dataclass(frozen=True)
-class AllBlocksMasking(ManyMasking):
+class AllBlocksMasking(Masking):
     """Masks k of the n_b tokens of every block, each weighing n_b/k: all blocks in one copy, for block-causal models.
 
     k is uniform on 1..n_b, spread evenly over blocks and copies from one random start (EBPO). Mean over all masks: the
@@ -572,76 +421,60 @@ class AllBlocksMasking(ManyMasking):
                 f"other blocks. Use --algorithm-args block_length={wanted[0]} block_origin={wanted[1]}."
             )
 
-    def plan(self, row: Row) -> Plan:
-        """Its choice is (n,), the number of each token's block."""
+    def copies(self, row: Row) -> Copies:
         before = row.prompt_length % self.block_length if self.block_origin == "sequence" else 0
-        return super().plan(row)._replace(choice=(before + np.arange(row.length)) // self.block_length)
-
-    def copies(self, plan: Plan, num_masks: int, stream: Callable[[int], np.random.Generator]) -> MaskedCopy:
-        block, sizes = plan.choice, np.bincount(plan.choice)
-        spread = np.arange(num_masks * len(sizes)).reshape(num_masks, -1) / (num_masks * len(sizes))
-        count = 1 + ((stream(-1).random(1) + spread) % 1 * sizes).astype(int)
+        block = (before + np.arange(row.length)) // self.block_length
+        sizes, stream = np.bincount(block), row.stream(-1)
+        spread = np.arange(self.num_masks * len(sizes)).reshape(self.num_masks, -1)
+        count = 1 + ((stream.random(1) + spread / spread.size) % 1 * sizes).astype(int)
         # A token's place in a random order of its block: halved, so that a sum never reaches the next block's number.
-        order = (block + stream(-1).random((num_masks, plan.length)) / 2).argsort(-1).argsort(-1)
+        order = (block + stream.random((self.num_masks, row.length)) / 2).argsort(-1).argsort(-1)
         place = order - (sizes.cumsum() - sizes)[block]
-        scored, weight = np.zeros((2, num_masks, len(plan.unmask_step)))
-        scored[:, : plan.length] = place < count[:, block]
-        weight[:, : plan.length] = (sizes / count)[:, block]
-        return _copy(scored > 0, plan.length, weight)
+        return _hide(row, place < count[:, block], (sizes / count)[:, block])
 
 
-MASKINGS: dict[str, type[Masking]] = {
-    "random": RandomMasking,
-    "block": BlockMasking,
-    "block_active": ActiveBlockMasking,
-    "trajectory": TrajectoryMasking,
-    "all": AllMasking,
-    "bernoulli": BernoulliMasking,
-    "coupled": CoupledMasking,
-    "gauss": GaussMasking,
-    "rising": RisingMasking,
-    "autoregressive": AutoregressiveMasking,
-    "step_merge": StepMergeMasking,
-    "coupled_full": CoupledFullMasking,
-    "all_blocks": AllBlocksMasking,
+MASKINGS: dict[str, Masking] = {
+    "random": SubsetMasking(),
+    "block": BlockMasking(),
+    "block_active": ActiveBlockMasking(),
+    "trajectory": StepMergeMasking(segment_draw="uniform"),
+    "all": SubsetMasking(1, law="all"),
+    "bernoulli": SubsetMasking(law="bernoulli"),
+    "coupled": SubsetMasking(law="coupled"),
+    "gauss": SubsetMasking(law="gauss"),
+    "rising": SubsetMasking(law="rising"),
+    "autoregressive": AutoregressiveMasking(),
+    "step_merge": StepMergeMasking(),
+    "coupled_full": SubsetMasking(3, law="coupled_full", min_ratio=0.2, max_ratio=0.8),
+    "all_blocks": AllBlocksMasking(),
 }
-"""What `--algorithm-args masking=NAME` chooses from."""
+"""What `--algorithm-args masking=NAME` chooses from, each before an algorithm's fields are put in."""
 
-LIKELIHOODS = {
-    name: cls for name, cls in MASKINGS.items() if name not in ("block", "all", "rising", "coupled_full")
-}
+LIKELIHOODS = {k: v for k, v in MASKINGS.items() if k not in ("block", "all", "rising", "coupled_full")}
 """Those whose ELBO is in the mean over all masks a log-likelihood or a bound on one, as a sequence's ratio asks for."""
 
 
-@cache
-def _quadrature(count: int) -> np.ndarray:
-    """(2, count) nodes and weights of Gauss and Legendre on 0..1."""
-    nodes, weights = np.polynomial.legendre.leggauss(count)
-    return np.stack([(1 + nodes) / 2, weights / 2])
-
-
-def _random_subset(plan: Plan, start: int, stop: int, stream: np.random.Generator) -> np.ndarray:
-    """(T,) bool, a uniformly drawn subset of start..stop-1 whose size is uniform on 1..stop-start."""
-    return _subset(plan, start, stop, stream.integers(1, stop - start + 1), stream)
-
-
-def _subset(plan: Plan, start: int, stop: int, count: int, stream: np.random.Generator) -> np.ndarray:
-    """(T,) bool, `count` tokens of start..stop-1, uniformly drawn."""
-    chosen = np.zeros(len(plan.unmask_step), dtype=bool)
-    chosen[start + stream.permutation(stop - start)[:count]] = True
+def _subset(stream: np.random.Generator, size: int, count: int | None = None) -> np.ndarray:
+    """(size,) bool, `count` of them, uniformly drawn, or so many as a draw from 1..size says."""
+    count = stream.integers(1, size + 1) if count is None else count
+    chosen = np.zeros(size, dtype=bool)
+    chosen[stream.permutation(size)[:count]] = True
     return chosen
 
 
-def _copy(scored: np.ndarray, stop: int, weight: float | np.ndarray) -> MaskedCopy:
-    """Shows neither the scored tokens nor anything from `stop` on."""
-    return MaskedCopy(scored | (np.arange(scored.shape[-1]) >= stop), scored, weight)
+def _of_size(row: Row, counts: Sequence[int | None]) -> Drawn:
+    """Such a subset for each copy, k tokens weighing n/k."""
+    scored = np.stack([_subset(row.stream(mask), row.length, count) for mask, count in enumerate(counts)])
+    return scored, row.length / _count(scored)
 
 
-def _blocks(length: int, block_length: int) -> int:
-    """The number of blocks that hold at least one of `length` tokens."""
-    return -(-length // block_length)
+def _count(scored: np.ndarray) -> np.ndarray:
+    """(M, 1) how many tokens a copy scores; 1 where it is none."""
+    return scored.sum(-1, keepdims=True).clip(min=1)
 
 
-def _span(block: int, length: int, block_length: int) -> tuple[int, int]:
-    """First token of a block and the one after its last token of the completion."""
-    return block * block_length, min((block + 1) * block_length, length)
+def _hide(row: Row, scored: np.ndarray, weight: np.ndarray | float) -> Copies:
+    """Shows neither the scored tokens, (M, n) bool, nor anything behind the end; weight: as (M, n)."""
+    behind = ((0, 0), (0, row.size - row.length))
+    masked, weight = np.pad(scored, behind, constant_values=True), np.broadcast_to(weight, scored.shape)
+    return Copies(masked, np.pad(scored, behind), np.pad(weight, behind))

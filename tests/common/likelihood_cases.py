@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from spg_trainer.likelihood import Masks
+from spg_trainer.likelihood import MASKINGS, Masking, Masks
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rollouts
 
@@ -37,6 +38,11 @@ def make_rollouts(
         "unmask_logps": torch.zeros(rows, size),
     }
     return Rollouts(**{name: column.to(device) for name, column in columns.items()})
+
+
+def make_masking(name: str, num_masks: int, p_mask_prompt: float = 0.0, **settings: object) -> Masking:
+    """A masking of the table with these settings."""
+    return replace(MASKINGS[name], num_masks=num_masks, p_mask_prompt=p_mask_prompt, **settings)
 
 
 def seeded(seed: int = 0) -> Callable[[int, int], np.random.Generator]:

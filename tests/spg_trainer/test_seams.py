@@ -9,7 +9,7 @@ import torch
 from spg_trainer.algorithms import build
 from spg_trainer.cli import parse
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood import MASKINGS, MaskedCopy, Masking
+from spg_trainer.likelihood import MASKINGS, Copies, Masking
 from spg_trainer.rollout.cache import CACHES
 from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
 from spg_trainer.settings.fields import Config, EvalCommand
@@ -96,15 +96,15 @@ class FirstTokens(Masking):
 
     block_length: int = 32
 
-    def copy(self, plan, mask, stream):
-        scored = np.arange(len(plan.unmask_step)) < min(self.block_length, plan.length)
-        return MaskedCopy(np.ones_like(scored), scored, 1.0)
+    def copies(self, row):
+        scored = np.tile(np.arange(row.size) < min(self.block_length, row.length), (self.num_masks, 1))
+        return Copies(np.ones_like(scored), scored, 1.0)
 
 
 def test_a_masking_is_a_class_and_a_line_of_the_table(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="random, block, block_active, trajectory"):
         build("spg", {"masking": "first"})
-    monkeypatch.setitem(MASKINGS, "first", FirstTokens)
+    monkeypatch.setitem(MASKINGS, "first", FirstTokens())
     settings = {"masking": "first", "negatives": "elbo", "block_length": 3}
     assert build("spg", settings).make_masking() == FirstTokens(2, 0.15, 3)
     train(outside(tmp_path / "run", algorithm_args=settings), quiet=True)

@@ -7,7 +7,6 @@ import torch
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.spg_repro import SPGRepro
-from spg_trainer.likelihood.masks import BlockModuloMasking
 from spg_trainer.settings.sources import ENVIRONMENT
 from spg_trainer.training.setup import start
 from tests.common.algorithm_cases import LENGTHS, SIZE, WITH_ZERO, largest_error, make_batch
@@ -64,7 +63,7 @@ def test_it_is_spg_with_block_masks_but_for_the_draw_of_blocks():
     logps = -3 * torch.rand(masks.scored.shape, dtype=torch.float64) * masks.scored
     losses = [float(form.loss(logps, masks, batch).loss) for form in (algorithm, same)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-12)
-    assert isinstance(algorithm.make_masking(), BlockModuloMasking)
+    assert algorithm.make_masking().modulo
 
 
 def test_improbable_tokens_are_kept_where_the_reference_loses_them():

@@ -14,12 +14,8 @@ from spg_trainer.likelihood import accumulate, elbo, token_logps
 from spg_trainer.likelihood.masks import (
     ActiveBlockMasking,
     AllBlocksMasking,
-    AllMasking,
     AutoregressiveMasking,
-    CoupledMasking,
-    RandomMasking,
     StepMergeMasking,
-    TrajectoryMasking,
 )
 from spg_trainer.models import Policy
 from spg_trainer.models.pattern import Pattern
@@ -37,6 +33,7 @@ from tests.common.exact_likelihood import (
 )
 from tests.common.likelihood_cases import (
     every_draw,
+    make_masking,
     make_rollouts,
     relative,
     seeded,
@@ -51,13 +48,15 @@ BLOCKS = [name for name in PATTERNS if not name.startswith("full")]
 
 def case(name, lengths=(9, 4, 1, 7), prompts=(7, 2, 3, 1), size=9, masking=None):
     rollouts = make_rollouts(list(lengths), size, list(prompts), width=7)
-    masks = (masking or RandomMasking(2, 0.2)).draw(rollouts, seeded())
+    masks = (masking or make_masking("random", 2, 0.2)).draw(rollouts, seeded())
     return with_pattern(tiny_model(), *PATTERNS[name]), rollouts, masks
 
 
 @each_pattern
 @pytest.mark.parametrize(
-    "masking", [RandomMasking(2, 0.2), ActiveBlockMasking(2, 0.2, block_length=3)], ids=["random", "active"]
+    "masking",
+    [make_masking("random", 2, 0.2), ActiveBlockMasking(2, 0.2, block_length=3)],
+    ids=["random", "active"],
 )
 def test_one_doubled_pass_is_a_pass_for_each_block(name, masking):
     """Ragged prompts and lengths, prompt noise in both halves: logps, and gradients by plain autograd."""
@@ -83,14 +82,14 @@ def test_a_doubled_pass_of_a_published_family_is_a_pass_for_each_block(shared_da
     options = {"block_size": 8} if family == "llada2" else {}
     model = AutoModelForMaskedLM.from_pretrained(folder, **options).double().eval()
     rollouts = make_rollouts([9, 4, 7], 9, [7, 2, 1], width=7, tokens=140)
-    masks = RandomMasking(2, 0.2).draw(rollouts, seeded())
+    masks = make_masking("random", 2, 0.2).draw(rollouts, seeded())
     expected = logps_by_blocks(model, rollouts, masks, 154).detach()
     torch.testing.assert_close(token_logps(model, rollouts, masks, 154), expected, rtol=0, atol=1e-9)
 
 
 @each_pattern
 def test_demonstrations_are_learned_as_they_are_scored(name):
-    model, rollouts, masks = case(name, lengths=[9, 9], prompts=[7, 2], masking=RandomMasking(1))
+    model, rollouts, masks = case(name, lengths=[9, 9], prompts=[7, 2], masking=make_masking("random", 1))
     prompt, weight = (rollouts.prompt_ids, rollouts.prompt_mask), torch.tensor([0.5, 2.0])
     policy = Policy(model, None, MASK, 0, (), "test")
     masked = masks.scored[:, 0]
@@ -111,7 +110,7 @@ def test_the_doubled_pass_leaves_out_what_nobody_reads(name, monkeypatch):
         token_logps(model, rollouts, every.draw(rollouts, seeded(seed)), MASK)
     assert set(widths) == {8, 12}  # the prompt and the blocks up to the scored one
     widths.clear()
-    token_logps(model, rollouts, AllMasking(1).draw(rollouts, seeded()), MASK)
+    token_logps(model, rollouts, make_masking("all", 1).draw(rollouts, seeded()), MASK)
     assert widths == [4 + 4 + 8]  # prompt and first block clean, both blocks noisy
 
 
@@ -185,7 +184,9 @@ def by_cells(logps, numbers, block_length):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-@pytest.mark.parametrize("masking", [RandomMasking(1), CoupledMasking(2)], ids=["random", "coupled"])
+@pytest.mark.parametrize(
+    "masking", [make_masking("random", 1), make_masking("coupled", 2)], ids=["random", "coupled"]
+)
 def test_random_masks_average_to_the_any_order_elbo_of_each_attention_block(name, masking):
     mean, _, logps, rollouts = enumerated(name, masking, length=4, size=5)
     numbers = block_numbers(PATTERNS[name][0], 3, 4)[3:]
@@ -211,9 +212,9 @@ def test_active_blocks_average_to_the_elbo_of_what_both_grids_cut(name, block_le
 def test_all_autoregressive_and_trajectory_masks_average_to_their_paths(name):
     mean, predict, logps, rollouts = enumerated(name, AutoregressiveMasking(2))
     assert mean == pytest.approx(float(order_log_likelihood(logps, range(5))), abs=1e-9)
-    mean, *_ = enumerated(name, AllMasking(1))
+    mean, *_ = enumerated(name, make_masking("all", 1))
     assert mean == pytest.approx(float(logps[0].sum()), abs=1e-9)
-    mean, *_ = enumerated(name, TrajectoryMasking(1))
+    mean, *_ = enumerated(name, make_masking("trajectory", 1))
     with torch.no_grad():
         path = path_log_likelihood(predict, rollouts.completion_ids[0], rollouts.unmask_step[0], 5, MASK)
     assert mean == pytest.approx(float(path), abs=1e-9)
@@ -264,7 +265,7 @@ def test_merged_steps_average_to_the_path_or_to_what_each_segment_writes_at_once
 @pytest.mark.parametrize("name", BLOCKS)
 def test_the_any_order_likelihood_is_that_of_the_blocks_in_turn(name):
     """Orders of different blocks do not matter to each other, so the log of the mean is a sum over blocks."""
-    _, _, logps, _ = enumerated(name, AllMasking(1))
+    _, _, logps, _ = enumerated(name, make_masking("all", 1))
     numbers = block_numbers(PATTERNS[name][0], 3, 5)[3:]
     total = 0.0
     for number in sorted(set(numbers)):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from spg_trainer.likelihood import Masks, elbo, eubo
-from spg_trainer.likelihood.masks import ActiveBlockMasking, BlockMasking, RandomMasking
-from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_rollouts, seeded
+from spg_trainer.likelihood.masks import ActiveBlockMasking
+from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_masking, make_rollouts, seeded
 
 WIDTH = 4
 
@@ -30,12 +30,12 @@ def exact_eubo(model, tokens, later, beta):
     return result
 
 
-def all_draws_as_masks(masking_type, rollouts, shared=(), **settings):
+def all_draws_as_masks(masking, rollouts, shared=(), **settings):
     """Masks whose M samples are all equally likely draws of a masking, once each."""
 
     def draw(num_masks, stream_of):
         streams = lambda row, mask: Branching(shared) if mask == -1 else stream_of(mask)  # noqa: E731
-        return masking_type(num_masks, **settings).draw(rollouts, streams)
+        return make_masking(masking, num_masks, **settings).draw(rollouts, streams)
 
     draws = every_draw(lambda stream: draw(1, lambda mask: stream))
     paths, odds = zip(*[(path, p) for p, _, path in draws], strict=True)
@@ -45,15 +45,15 @@ def all_draws_as_masks(masking_type, rollouts, shared=(), **settings):
 
 @pytest.mark.parametrize("beta", [1.0, 2.5])
 @pytest.mark.parametrize(
-    "masking_type, settings, blocks",
-    [(RandomMasking, {}, [range(5)]), (ActiveBlockMasking, {"block_length": 3}, [range(3), range(3, 5)])],
+    "masking, settings, blocks",
+    [("random", {}, [range(5)]), ("block_active", {"block_length": 3}, [range(3), range(3, 5)])],
 )
-def test_the_eubo_at_large_m_is_the_enumerated_one(beta, masking_type, settings, blocks):
+def test_the_eubo_at_large_m_is_the_enumerated_one(beta, masking, settings, blocks):
     """Of active blocks, the mean over the shared block is the sum over blocks; here two of unequal size."""
     model, size = ToyModel(5), 6
     rollouts, found, expected = make_rollouts([5], size), 0.0, 0.0
     for number, block in enumerate(blocks):
-        masks = all_draws_as_masks(masking_type, rollouts, shared=[number], **settings)
+        masks = all_draws_as_masks(masking, rollouts, shared=[number], **settings)
         found += float(eubo(model.logps(masks, WIDTH), masks, beta)) / len(blocks)
         expected += exact_eubo(model, block, range(block.stop, size), beta)
     assert found == pytest.approx(expected, abs=1e-12)
@@ -67,11 +67,11 @@ def gradients(logps, masks, beta):
 
 
 @pytest.mark.parametrize("num_masks", [1, 3])
-@pytest.mark.parametrize("masking", [RandomMasking, BlockMasking], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("masking", ["random", "block"])
 def test_gradient_mass_of_both_bounds_is_the_length(masking, num_masks):
     lengths = [9, 4, 1]
-    settings = {} if masking is RandomMasking else {"block_length": 4}
-    masks = masking(num_masks, 0.2, **settings).draw(make_rollouts(lengths, 9), seeded(1))
+    settings = {} if masking == "random" else {"block_length": 4}
+    masks = make_masking(masking, num_masks, 0.2, **settings).draw(make_rollouts(lengths, 9), seeded(1))
     logps = torch.randn(masks.scored.shape, dtype=torch.float64) * masks.scored - 2.0 * masks.scored
     for gradient in gradients(logps, masks, 1.5):
         assert gradient.sum((1, 2)).tolist() == pytest.approx(lengths, abs=1e-12)
@@ -93,7 +93,7 @@ def test_gradient_mass_of_active_blocks_has_the_length_as_its_mean(num_masks):
 
 
 def test_with_one_mask_the_two_bounds_have_one_gradient_whatever_beta():
-    masks = RandomMasking(1).draw(make_rollouts([7, 5], 7), seeded())
+    masks = make_masking("random", 1).draw(make_rollouts([7, 5], 7), seeded())
     logps = -torch.rand(masks.scored.shape, dtype=torch.float64) * 5 * masks.scored
     for beta in (0.5, 1.0, 1.5, 3.0):
         lower, upper = gradients(logps, masks, beta)
@@ -115,7 +115,7 @@ def test_where_every_mask_scores_a_token_beta_to_zero_gives_the_elbo():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_improbable_tokens_keep_bounds_and_gradients_finite(dtype):
-    masks = RandomMasking(3).draw(make_rollouts([6, 1], 8), seeded(3))
+    masks = make_masking("random", 3).draw(make_rollouts([6, 1], 8), seeded(3))
     logps = (-200.0 * masks.scored).to(dtype)
     logps[0, 0] = logps[0, 0].clamp(min=-1e-4)
     for beta in (1.0, 2.0, 8.0):

@@ -5,8 +5,7 @@ import torch
 
 from spg_trainer.likelihood import token_logps
 from spg_trainer.likelihood.logps import head_gradient, head_logps
-from spg_trainer.likelihood.masks import RandomMasking
-from tests.common.likelihood_cases import make_rollouts, naive_logps, seeded, tiny_model
+from tests.common.likelihood_cases import make_masking, make_rollouts, naive_logps, seeded, tiny_model
 
 MASK = 257
 
@@ -75,7 +74,7 @@ def test_logits_far_apart_stay_finite():
 )
 def test_logps_are_those_of_the_whole_softmax_at_scored_positions_only(dtype, result, tolerance):
     rollouts = make_rollouts([9, 4, 1, 7], 9, [4, 2, 3, 1])
-    masks, model = RandomMasking(3, 0.2).draw(rollouts, seeded()), tiny_model(getattr(torch, dtype))
+    masks, model = make_masking("random", 3, 0.2).draw(rollouts, seeded()), tiny_model(getattr(torch, dtype))
     found = token_logps(model, rollouts, masks, MASK, 5)
     assert found.dtype == getattr(torch, result) and found.shape == masks.scored.shape
     assert not found.requires_grad

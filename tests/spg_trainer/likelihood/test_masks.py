@@ -15,38 +15,32 @@ from spg_trainer.likelihood import Masks, Where, elbo, token_logps
 from spg_trainer.likelihood.masks import (
     ActiveBlockMasking,
     AllBlocksMasking,
-    AllMasking,
     AutoregressiveMasking,
-    BernoulliMasking,
     BlockMasking,
-    BlockModuloMasking,
-    CoupledFullMasking,
-    CoupledMasking,
-    GaussMasking,
-    RandomMasking,
-    RisingMasking,
     StepMergeMasking,
-    TrajectoryMasking,
 )
 from spg_trainer.rollout.sampler import sample_completions
-from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_rollouts, seeded
+from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_masking, make_rollouts, seeded
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 
 WIDTH = 4
+ALL_MASKED = make_masking("all", 2, 0.15)
 ALL = [
-    RandomMasking(2, 0.15),
+    make_masking("random", 2, 0.15),
     BlockMasking(2, 0.15, 4),
-    BlockModuloMasking(2, 0.15, 4),
+    BlockMasking(2, 0.15, 4, modulo=True),
     ActiveBlockMasking(2, 0.15, 4),
-    TrajectoryMasking(2, 0.15),
-    AllMasking(2, 0.15),
-    BernoulliMasking(2, 0.15),
-    GaussMasking(2, 0.15),
-    RisingMasking(2, 0.15),
+    make_masking("trajectory", 2, 0.15),
+    ALL_MASKED,
+    make_masking("bernoulli", 2, 0.15),
+    make_masking("gauss", 2, 0.15),
+    make_masking("rising", 2, 0.15),
     StepMergeMasking(2, 0.15, 2, "entropy"),
     AllBlocksMasking(2, 0.15, 4),
 ]
-each = pytest.mark.parametrize("masking", ALL, ids=lambda masking: type(masking).__name__)
+each = pytest.mark.parametrize(
+    "masking", ALL, ids=lambda masking: getattr(masking, "law", type(masking).__name__)
+)
 
 
 def draws_of(masking, rollouts):
@@ -74,7 +68,7 @@ def any_order(model, tokens, later=()):
 def test_random_masks_average_to_the_any_order_elbo(length, size):
     model = ToyModel()
     expected = any_order(model, range(length), later=range(length, size))
-    found = mean_elbo(RandomMasking(1), make_rollouts([length], size), model)
+    found = mean_elbo(make_masking("random", 1), make_rollouts([length], size), model)
     assert found == pytest.approx(expected, abs=1e-12)
 
 
@@ -95,7 +89,9 @@ def test_trajectory_masks_average_to_the_path_that_was_taken(num_masks):
     rollouts.unmask_step[0] = torch.tensor(step)
     masked_at = {s: [i for i, r in enumerate(step) if r < 0 or r >= s] for s in range(4)}
     expected = sum(model(i, masked_at[step[i]]) for i in range(length))
-    assert mean_elbo(TrajectoryMasking(num_masks), rollouts, model) == pytest.approx(expected, abs=1e-12)
+    assert mean_elbo(make_masking("trajectory", num_masks), rollouts, model) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 STEPS = [3, 0, 1, 1, 0, 2, 5, 4, 4, -1]
@@ -148,7 +144,7 @@ def test_a_single_segment_is_the_one_pass_of_all_masks():
     """Also where something behind the end was unmasked first."""
     rollouts = path_rollouts([3, 2, 1, 0, 0])
     rollouts.completion_mask[0, 3:] = False
-    one, full = (cls(1).draw(rollouts, seeded()) for cls in (StepMergeMasking, AllMasking))
+    one, full = (make_masking(name, 1).draw(rollouts, seeded()) for name in ("step_merge", "all"))
     assert all(torch.equal(getattr(one, f.name), getattr(full, f.name)) for f in fields(Masks))
     first = StepMergeMasking(9).draw(rollouts, seeded())
     assert first.masked[0, 0, WIDTH:].tolist() == [True, True, True, False, False], "as the sampler saw it"
@@ -206,26 +202,28 @@ def test_full_and_coupled_masks_average_to_half_the_mean_field_and_the_ratios_me
                     np.where(kept, 0.0, 1.0) if count == length else np.ones(count)
                 ),
             )
-            masks = CoupledFullMasking(3, p).draw(rollouts, lambda row, mask, s=stream: s)
+            masks = make_masking("coupled_full", 3, p).draw(rollouts, lambda row, mask, s=stream: s)
             found += w * chance * float(elbo(model.logps(masks, WIDTH), masks))
     assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_full_and_coupled_masks_at_one_half_are_the_full_one_and_twice_each_half():
-    masks = CoupledFullMasking(3, 0.0, 0.5, 0.5).draw(make_rollouts([7, 9], 9), seeded())
+    masks = make_masking("coupled_full", 3, min_ratio=0.5, max_ratio=0.5).draw(
+        make_rollouts([7, 9], 9), seeded()
+    )
     for row, length in enumerate([7, 9]):
         full, one, other = masks.scored[row, :, :length]
         assert full.all() and torch.equal(one, ~other)
         assert (masks.weight[row, 0, :length] / 3).unique().tolist() == [0.5]
         assert (masks.weight[row, 1:, :length].sum(0) / 3).unique().tolist() == [1.0]
-    several = CoupledFullMasking(5, 0.0).draw(make_rollouts([40] * 3, 40), seeded())
+    several = make_masking("coupled_full", 5, 0.0).draw(make_rollouts([40] * 3, 40), seeded())
     shares = several.weight[:, 1:].amax(-1)
     assert torch.equal(shares[0], shares[1]) and len(shares[0].unique()) == 4, (
         "each pair's ratio is that of all rows"
     )
     for few in (1, 2, 4):
         with pytest.raises(ConfigError, match="num_masks=3"):
-            CoupledFullMasking(few)
+            make_masking("coupled_full", few)
 
 
 def block_sees(token, block):
@@ -290,7 +288,9 @@ def test_bernoulli_masks_average_to_the_any_order_elbo():
                 chance *= math.prod((1 - clean) if masked else clean for masked in later)
                 values = iter([np.array([clean, middle]), np.where(later, 1.0, 0.0)])
                 stream = SimpleNamespace(random=lambda count, values=values: next(values))
-                masks = BernoulliMasking(1).draw(make_rollouts([n], size), lambda row, mask, s=stream: s)
+                masks = make_masking("bernoulli", 1).draw(
+                    make_rollouts([n], size), lambda row, mask, s=stream: s
+                )
                 assert masks.scored[0, 0, :n].tolist() == [*[False] * first, True, *later]
                 found += w * chance * float(elbo(model.logps(masks, WIDTH), masks))
     assert found == pytest.approx(any_order(model, range(n), later=[4]), abs=1e-12)
@@ -303,7 +303,7 @@ def test_coupled_masks_average_to_the_any_order_elbo(length, row, total):
     model, rollouts, mean = ToyModel(6), make_rollouts([length], 5), 0.0
     where = Where(0, 1, [row], total)
     for chance, masks, _ in every_draw(
-        lambda stream: CoupledMasking(2).draw(rollouts, lambda row, mask: stream, where)
+        lambda stream: make_masking("coupled", 2).draw(rollouts, lambda row, mask: stream, where)
     ):
         assert (masks.scored[0].sum(0)[:length] == 1).all() and masks.masked[0, :, WIDTH + length :].all()
         mean += chance * float(elbo(model.logps(masks, WIDTH), masks))
@@ -313,10 +313,10 @@ def test_coupled_masks_average_to_the_any_order_elbo(length, row, total):
 def test_coupled_sizes_are_spread_evenly_over_a_step():
     rollouts, where = make_rollouts([9] * 10, 9), Where(0, 1, range(10), 10)
     for seed in range(3):
-        masks = CoupledMasking(2).draw(rollouts, seeded(seed), where)
+        masks = make_masking("coupled", 2).draw(rollouts, seeded(seed), where)
         assert sorted(masks.scored[:, 0].sum(-1).tolist()) == list(range(10))
     with pytest.raises(ConfigError, match="num_masks=4"):
-        CoupledMasking(3)
+        make_masking("coupled", 3)
 
 
 @pytest.mark.parametrize("num_masks, counts", [(1, [2]), (2, [1, 3]), (3, [1, 2, 4])])
@@ -327,7 +327,7 @@ def test_gauss_masks_average_to_their_quadrature(num_masks, counts):
     for weight, count in zip(weights, counts, strict=True):
         subsets = list(itertools.combinations(range(n), count))
         expected += weight * n / count * sum(model(i, s) for s in subsets for i in s) / len(subsets)
-    one = GaussMasking(num_masks)
+    one = make_masking("gauss", num_masks)
     mean = 0.0
     for mask in range(num_masks):  # the masks are drawn apart, so that each can be enumerated by itself
         for chance, masks, _ in every_draw(
@@ -376,14 +376,14 @@ def test_autoregressive_masks_ask_for_no_stream_of_their_own_as_they_are_many(nu
 def test_all_masks_score_every_token_from_the_prompt_alone():
     model, rollouts = ToyModel(9), make_rollouts([3], 5)
     expected = sum(model(i, range(5)) for i in range(3))
-    assert mean_elbo(AllMasking(1), rollouts, model) == pytest.approx(expected, abs=1e-12)
+    assert mean_elbo(make_masking("all", 1), rollouts, model) == pytest.approx(expected, abs=1e-12)
 
 
 def test_rising_masks_grow_over_the_iterations_to_everything():
     rollouts = make_rollouts([20] * 50, 20)
     counts = []
     for iteration in range(4):
-        masks = RisingMasking(1).draw(rollouts, seeded(), Where(iteration, 4, range(50), 50))
+        masks = make_masking("rising", 1).draw(rollouts, seeded(), Where(iteration, 4, range(50), 50))
         counts.append(masks.scored.sum(-1).squeeze(-1))
         assert torch.allclose(masks.weight.sum(-1), torch.tensor(20.0, dtype=torch.float64))
     counts = torch.stack(counts)
@@ -407,7 +407,7 @@ def test_the_elbo_over_all_steps_is_the_samplers_own_log_likelihood(temperature,
     out = sample_completions(policy, *inputs, sampling, streams(len(prompts)))
     lengths = out.completion_mask.sum(-1)
     assert lengths.min() == 1 and lengths.max() > 8, "one text ends at once, one goes over several blocks"
-    masks = TrajectoryMasking(sampling.diffusion_steps).draw(out, seeded())
+    masks = make_masking("trajectory", sampling.diffusion_steps).draw(out, seeded())
     logps = token_logps(policy.model, out, masks, policy.mask_id)
     expected = out.unmask_logps * out.completion_mask
     for row in range(len(out)):
@@ -439,18 +439,18 @@ def block_coefficients(n, block_length, p, odds):
 
 
 @pytest.mark.parametrize(
-    "masking, n, odds, expected",
+    "modulo, n, odds, expected",
     [
-        (BlockMasking, 256, [1 / 8] * 8, [0.39, 0.51, 0.64, 0.80, 0.98, 1.22, 1.51, 1.95]),
-        (BlockModuloMasking, 75, [3 / 8, 3 / 8, 2 / 8], [0.55, 1.08, 2.09]),  # 8 blocks modulo the 3 in use
+        (False, 256, [1 / 8] * 8, [0.39, 0.51, 0.64, 0.80, 0.98, 1.22, 1.51, 1.95]),
+        (True, 75, [3 / 8, 3 / 8, 2 / 8], [0.55, 1.08, 2.09]),  # 8 blocks modulo the 3 in use
     ],
 )
-def test_block_masks_lean_towards_late_blocks_as_published(masking, n, odds, expected):
+def test_block_masks_lean_towards_late_blocks_as_published(modulo, n, odds, expected):
     """The reference figures: what each block weighs on average where an unbiased estimator would say 1."""
     exact = block_coefficients(n, 32, 0.15, odds)
     assert exact == pytest.approx(expected, abs=0.02)  # the published figures are simulated
     draws = 300
-    masks = masking(8, 0.15, 32).draw(make_rollouts([n] * draws, 256), seeded())
+    masks = BlockMasking(8, 0.15, 32, modulo).draw(make_rollouts([n] * draws, 256), seeded())
     means = masks.weight.mean(1)[:, :n].T  # (n, draws)
     per_block = torch.stack([block.mean(0) for block in means.split(32)])
     error = per_block.std(1) / math.sqrt(draws)
@@ -482,7 +482,7 @@ def test_the_noise_of_block_masks_reaches_prompt_and_earlier_blocks():
 
 
 def test_the_modulo_draw_of_blocks_is_that_of_the_reference():
-    rollouts, masking = make_rollouts([10], 24), BlockModuloMasking(2, 0.0, 4)  # 6 blocks, 3 in use
+    rollouts, masking = make_rollouts([10], 24), BlockMasking(2, 0.0, 4, modulo=True)  # 6 blocks, 3 in use
 
     def shared_only(stream):
         return masking.draw(rollouts, lambda row, mask: stream if mask == -1 else Branching([]))
@@ -508,17 +508,17 @@ def test_active_block_masks_share_the_block_and_score_nothing_else():
 def test_trajectory_shows_what_the_sampler_saw():
     rollouts, seen = make_rollouts([3], 6), {}
     rollouts.unmask_step[0] = torch.tensor([4, 2, 4, 0, 3, -1])
-    for _, masks, _ in draws_of(TrajectoryMasking(1), rollouts):
+    for _, masks, _ in draws_of(make_masking("trajectory", 1), rollouts):
         scored = masks.scored[0, 0]
         seen[tuple(scored.nonzero().squeeze(-1).tolist())] = masks.masked[0, 0, WIDTH:].tolist()
         assert masks.weight[0, 0][scored].unique().tolist() == [2.0]  # steps 2 and 4 score, 0 and 3 do not
     shown = {(1,): [True, True, True, False, True, True], (0, 2): [True, False, True, False, False, True]}
     assert seen == shown
-    several = TrajectoryMasking(4).draw(make_rollouts([8], 8), seeded())
+    several = make_masking("trajectory", 4).draw(make_rollouts([8], 8), seeded())
     assert several.scored[0].sum(0).tolist() == [1] * 8, "each mask takes another step"
     rollouts.unmask_step[:] = -1
     with pytest.raises(ConfigError, match="masking=random"):
-        TrajectoryMasking(1).draw(rollouts, seeded())
+        make_masking("trajectory", 1).draw(rollouts, seeded())
 
 
 @each
@@ -541,11 +541,11 @@ def test_what_is_shown_and_scored(masking, device):
 @each
 def test_padding_is_never_masked_and_real_prompt_tokens_are_at_rate_p(masking):
     rollouts = make_rollouts([6] * 40, 8, prompts=[30] * 40, width=50)
-    clear = replace(masking, p_mask_prompt=0.0, num_masks=1 if isinstance(masking, AllMasking) else 2)
+    clear = replace(masking, p_mask_prompt=0.0, num_masks=1 if masking == ALL_MASKED else 2)
     masks, clean = (form.draw(rollouts, seeded()) for form in (masking, clear))
     assert not masks.masked[:, :, :20].any() and not clean.masked[:, :, :50].any()
     assert 0.12 < masks.masked[:, :, 20:50].double().mean() < 0.18
-    if isinstance(masking, RandomMasking):
+    if masking == ALL[0]:
         assert torch.equal(clean.scored, masks.scored), "noise in the prompt leaves the rest as it is"
 
 
@@ -564,8 +564,8 @@ def test_draws_depend_neither_on_padding_nor_on_other_rows(masking, device):
 
 @each
 def test_an_upper_bound_needs_two_masks_and_two_contexts(masking):
-    assert masking.has_eubo is not isinstance(masking, StepMergeMasking | AllMasking)
-    assert not type(masking)(1).has_eubo
+    assert masking.has_eubo is not (isinstance(masking, StepMergeMasking) or masking == ALL_MASKED)
+    assert not replace(masking, num_masks=1).has_eubo
 
 
 @each
@@ -602,6 +602,6 @@ def test_a_block_of_one_token_has_one_context_and_no_upper_bound():
 
 
 def test_modulo_blocks_need_as_many_blocks_as_masks():
-    masking = BlockModuloMasking(3, 0.0, 10)
+    masking = BlockMasking(3, 0.0, 10, modulo=True)
     with pytest.raises(ConfigError, match=r"num_masks=3.* 20 .*--block-length 10.* num_masks=2"):
         masking.draw(make_rollouts([1, 20], 20), seeded())
