@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage, Algorithm, Loss, Metric, linear_where
-from spg_trainer.algorithms.diffu_grpo import token_metrics
-from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
+from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
 from spg_trainer.tensors import Batch, Masks, Rollouts

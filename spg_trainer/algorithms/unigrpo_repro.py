@@ -25,8 +25,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss, Metric, linear_where, norm
-from spg_trainer.algorithms.diffu_grpo import token_metrics
-from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
+from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import Masking, SubsetMasking

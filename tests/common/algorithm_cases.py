@@ -1,7 +1,7 @@
 """Losses of algorithms against plain autograd of their published formulas, one unpadded completion at a time."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -26,10 +26,11 @@ ADVANTAGES = [0.75, -0.25, 0.4, -0.7]
 WITH_ZERO = [0.75, -0.25, 0.0, -0.9]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """A completion of n tokens as a formula sees it: logps (M, n), current ones with a graph, and what was drawn."""
 
+    number: int
     logps: Tensor
     old: Tensor
     """Those of `logps`, detached, where the weights have not moved."""
@@ -41,7 +42,10 @@ class Row:
     scale: float
     advantage: float
     length: int
-    completions: float
+    steps: list[int]
+    """The step that unmasked each token."""
+    group: list["Row"] = field(repr=False)
+    """The completions of its group, this one too."""
 
 
 def make_batch(
@@ -77,38 +81,52 @@ def with_old(algorithm: Algorithm, masks: Masks, batch: Batch, logps: Tensor) ->
     return algorithm.loss(logps, masks, batch)
 
 
-def largest_error(
+def sampled(rows: int = 4) -> Rollouts:
+    """Four or six completions of unequal lengths, with log-probabilities of the sampler."""
+    more = rows - len(LENGTHS)
+    rollouts = make_rollouts([*LENGTHS, 5, 6][:rows], SIZE, [*PROMPTS, 4, 2][:rows] if more else PROMPTS)
+    stream = torch.Generator().manual_seed(5)
+    rollouts.unmask_logps[:] = -4 * torch.rand(rollouts.unmask_logps.shape, generator=stream)
+    return rollouts
+
+
+def formula_error(
     algorithm: Algorithm,
     formula: Callable[[Row], Tensor],
     *,
     off_policy: float = 0.0,
     advantages: list[float] = ADVANTAGES,
-    prepared: dict[str, Tensor] | None = None,
-    rollouts: Rollouts | None = None,
+    sizes: tuple[int, ...] = (1, 3, 4),
 ) -> float:
     """Relative error of loss and gradient, in all ways of splitting rows and masks, to the sum of `formula` over rows.
 
-    off_policy: how far the old logps lie from the current ones, nats; 0 = they are the same.
+    Two neighbours are a group, in an update of 8 completions, 14 of them scored and 50 tokens. off_policy: how far the
+    old logps lie from the current ones, nats; 0 = they are the same.
     """
-    model, rollouts = tiny_model(), rollouts or make_rollouts(LENGTHS, SIZE, PROMPTS)
+    model, rollouts = tiny_model(), sampled(len(advantages))
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(3)
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     with torch.no_grad():
         logps = naive_logps(model, rollouts, masks, MASK)
     old, ref = moved(logps, masks, off_policy, 1), moved(logps, masks, 0.3, 2)
-    batch = make_batch(rollouts.completion_mask, advantages, prepared=prepared or {}, ref_logps=ref)
+    rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)[: len(advantages) // 2]
+    more = {"prepared": algorithm.prepare(rewards, rollouts), "group": torch.arange(len(advantages)) // 2}
     if off_policy:
-        batch = replace(batch, old_logps=old)
-    total = torch.zeros((), dtype=torch.float64)
-    for row, advantage in enumerate(advantages):
-        one, its = alone(rollouts, masks, row)
+        more["old_logps"] = old
+    batch = make_batch(rollouts.completion_mask, advantages, scored=14.0, ref_logps=ref, **more)
+    rows: list[Row] = []
+    for number, advantage in enumerate(advantages):
+        one, its = alone(rollouts, masks, number)
         n = int(one.completion_mask.sum())
         current = naive_logps(model, one, its, MASK)[0, :, :n]
-        before = old[row, :, :n] if off_policy else current.detach()
+        before = old[number, :, :n] if off_policy else current.detach()
         drawn = its.scored[0, :, :n], its.weight[0, :, :n], float(its.scale[0])
-        total = total + formula(Row(current, before, ref[row, :, :n], *drawn, advantage, n, 8.0))
-    return split_error(algorithm, model, rollouts, masks, batch, total)
+        steps, group = one.unmask_step[0, :n].tolist(), [] if number % 2 == 0 else rows[-1].group
+        rows.append(Row(number, current, before, ref[number, :, :n], *drawn, advantage, n, steps, group))
+        group.append(rows[-1])
+    total = sum(map(formula, rows), torch.zeros((), dtype=torch.float64))
+    return split_error(algorithm, model, rollouts, masks, batch, total, sizes)
 
 
 def split_error(
@@ -169,7 +187,7 @@ def k3(row: Row, at: tuple[int, ...], reference: Tensor) -> Tensor:
 
 
 def written() -> dict[int, list[int]]:
-    """Number of tokens -> the step that unmasked each, of the completions that `largest_error` is about."""
+    """Number of tokens -> the step that unmasked each, of the completions that `formula_error` is about."""
     steps = make_rollouts(LENGTHS, SIZE, PROMPTS).unmask_step.tolist()
     return {n: of_one[:n] for n, of_one in zip(LENGTHS, steps, strict=True)}
 

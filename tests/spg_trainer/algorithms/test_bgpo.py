@@ -1,4 +1,4 @@
-"""BGPO: both sides of its bound by hand, never above the objective, and the published formula through a real model."""
+"""BGPO: both sides of its bound by hand, and never above the objective."""
 
 import math
 
@@ -7,24 +7,8 @@ import torch
 
 from spg_trainer.algorithms.bgpo import BGPO
 from spg_trainer.likelihood import Masks, elbo
-from tests.common.algorithm_cases import LENGTHS, SIZE, largest_error, logps_gradient, make_batch, two_tokens
+from tests.common.algorithm_cases import LENGTHS, SIZE, logps_gradient, make_batch, two_tokens
 from tests.common.likelihood_cases import make_rollouts, seeded
-
-
-@pytest.mark.parametrize("off_policy", [0.0, 0.02])
-@pytest.mark.parametrize("masking", ["bernoulli", "random"])
-def test_loss_and_gradient_are_those_of_the_published_formula(masking, off_policy):
-    def formula(row):
-        terms = []
-        for j in range(len(row.logps)):
-            where = row.scored[j]
-            weight = row.weight[j][where] if masking == "bernoulli" else row.length / int(where.sum())
-            d = (weight * (row.logps[j][where] - row.old[j][where])).sum()
-            terms.append((1 + d if row.advantage >= 0 else torch.exp(d)) * row.advantage)
-        return -sum(terms) / len(terms) / row.completions
-
-    algorithm = BGPO(masking=masking, num_masks=5)
-    assert largest_error(algorithm, formula, off_policy=off_policy) < 1e-10
 
 
 def off_policy_case(num_masks=7, seed=0, scale=0.3):

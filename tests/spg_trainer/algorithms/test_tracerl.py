@@ -1,49 +1,17 @@
-"""TraceRL: the published formula through a real model, rows of merged steps, its KL to the model that sampled."""
+"""TraceRL: rows of merged steps, its KL to the model that sampled."""
 
 import pytest
 import torch
 
 from spg_trainer.algorithms.tracerl import TraceRL
 from tests.common.algorithm_cases import (
-    LENGTHS,
-    PROMPTS,
-    SIZE,
-    WITH_ZERO,
-    k3,
-    largest_error,
     logps_gradient,
     make_batch,
-    surrogate,
     two_tokens,
-    written,
 )
 from tests.common.likelihood_cases import make_rollouts
 
 REWARDS = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
-STEPS = written()
-
-
-@pytest.mark.parametrize("off_policy", [0.0, 1.0])
-@pytest.mark.parametrize("settings", [{"steps_per_segment": 2}, {"steps_per_segment": 3, "beta": 0.7}, {}])
-def test_loss_and_gradient_are_those_of_the_published_formula(settings, off_policy):
-    algorithm, held = TraceRL(**settings), []
-    merged = {n: [step // algorithm.steps_per_segment for step in steps] for n, steps in STEPS.items()}
-    rows = 2 * sum(len(set(of_one)) for of_one in merged.values())  # of 8 completions
-
-    def formula(row):
-        total, of_token = 0.0, merged[row.length]
-        for m, segment in enumerate(sorted(set(of_token))):
-            tokens = [i for i in range(row.length) if of_token[i] == segment]
-            assert row.scored[m].nonzero().flatten().tolist() == tokens
-            for i in tokens:
-                term = surrogate(row.logps[m, i] - row.old[m, i], row.advantage, 0.2, 0.2, held)
-                total = total - term / len(tokens) + algorithm.beta * k3(row, (m, i), row.old)
-        return total / rows
-
-    prepared = algorithm.prepare(REWARDS, make_rollouts(LENGTHS, SIZE, PROMPTS))
-    options = {"off_policy": off_policy, "advantages": WITH_ZERO, "prepared": prepared}
-    assert largest_error(algorithm, formula, **options) < 1e-10
-    assert set(held) == ({True, False} if off_policy else {False})
 
 
 def test_a_completion_weighs_by_its_rows():

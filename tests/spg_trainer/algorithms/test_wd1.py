@@ -1,4 +1,4 @@
-"""wd1: weights by hand, the paper's formula by plain autograd, nothing from equal rewards, settings."""
+"""wd1: weights by hand, nothing from equal rewards."""
 
 import math
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.wd1 import WD1, WD1Repro
-from tests.common.algorithm_cases import WITH_ZERO, largest_error
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.2, 0.2], [0.5, 2.5, 1.5]], dtype=torch.float64)
 
@@ -34,33 +33,9 @@ def test_weights_sum_to_zero_are_bounded_and_vanish_for_equal_rewards(psi):
         assert weights[2].tolist() == pytest.approx([-1, 1, 0], abs=1e-9)
 
 
-def published(repeats):
-    """-(w+ - w-) log p, a completion at a time; log p is the sum over what was scored, as the masking weighs it."""
-
-    def formula(row):
-        total = sum(row.weight[at] * row.logps[at] for at in map(tuple, row.scored.nonzero().tolist()))
-        return -row.advantage * repeats * row.scale * total / len(row.logps) / 8
-
-    return formula
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"num_masks": 3}, {"masking": "random", "num_masks": 3}, {"masking": "coupled", "num_masks": 2}],
-    ids=str,
-)
-@pytest.mark.parametrize("normalizer, repeats", [("completions", 1), ("groups", 6)])
-def test_loss_and_gradient_are_those_of_the_paper_s_formula(settings, normalizer, repeats):
-    algorithm = WD1(normalizer=normalizer, **settings)
-    prepared = {"repeats": torch.full((4,), float(repeats))}
-    error = largest_error(algorithm, published(repeats), advantages=WITH_ZERO, prepared=prepared)
-    assert error < 1e-10
-
-
 def test_the_reproduction_sums_a_group_and_ends_at_eos_only():
     algorithm = WD1Repro()
     assert (algorithm.normalizer, algorithm.end_tokens, WD1.end_tokens) == ("groups", "eos", "any")
-    assert largest_error(algorithm, published(6), prepared={"repeats": torch.full((4,), 6.0)}) < 1e-10
     for normalizer, repeats in (("completions", 1), ("groups", 3)):
         prepared = WD1(normalizer=normalizer).prepare(REWARDS, None)
         assert prepared["repeats"].tolist() == [repeats] * 9
