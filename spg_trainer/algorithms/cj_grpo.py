@@ -1,9 +1,10 @@
 """CJ-GRPO: GRPO of single tokens over the whole trajectory of the sampler, step by step.
 
-    loss = -1/S sum_s [ sum_{b, i unmasked at step s} (min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3) / tokens of s ]
+    loss = -1/N sum_b 1/S_b sum_s 1/n_bs sum_{i unmasked at step s} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3]
 
-Every denoising step weighs the same, and tokens share it among all completions. Source: arXiv 2509.23924, formulas as
-in its code; docs/algorithms/cj_grpo.md. Its decoding (few tokens in early steps, late end tokens) is no part of this.
+Every one of the S_b denoising steps that unmasked any of the n_bs scored tokens of a completion weighs the same in it.
+Source: arXiv 2509.23924, formulas as in its code; docs/algorithms/cj_grpo.md. Its decoding (few tokens in early steps,
+late end tokens) is no part of this.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import TokenRatio
@@ -36,11 +38,13 @@ class CJGRPO(TokenRatio):
         return {"step_merge": MASKINGS["step_merge"]}
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
-        """Besides the advantages `share` (P*G, T): completions over steps and the tokens unmasked at a token's step."""
-        step = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu()
-        scored = step >= 0
-        tokens = step[scored].bincount()
-        share = (len(step) / (len(tokens) * tokens.double()))[step.clamp(min=0)] * scored
+        """Besides the advantages `share` (P*G, T), what a token weighs in its completion: 1 / (S_b n_bs)."""
+        steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu()
+        share = torch.zeros(steps.shape, dtype=torch.float64)
+        for row, step in zip(share, steps, strict=True):
+            scored = step >= 0
+            used, number, tokens = step[scored].unique(return_inverse=True, return_counts=True)
+            row[scored] = 1 / (len(used) * tokens[number].double())
         return {**super().prepare(rewards, rollouts), "share": share}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:

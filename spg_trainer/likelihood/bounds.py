@@ -31,7 +31,7 @@ def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
     powers = torch.where(masks.scored, powers, -math.inf)
     seen = masks.scored.any(1)
     means = torch.where(seen, powers.logsumexp(1) - math.log(logps.shape[1]), 0.0)
-    share = masks.part.sum(-1).to(logps.dtype) / seen.sum(-1)
+    share = masks.part.sum(-1).to(logps.dtype) / seen.sum(-1).clamp(min=1)
     return masks.scale.to(logps.dtype) * share * means.sum(-1) / beta
 
 

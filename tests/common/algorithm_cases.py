@@ -82,10 +82,14 @@ def with_old(algorithm: Algorithm, masks: Masks, batch: Batch, logps: Tensor) ->
 
 
 def sampled(rows: int = 4) -> Rollouts:
-    """Four or six completions of unequal lengths, with log-probabilities of the sampler."""
+    """Four or six completions of unequal lengths, with log-probabilities of the sampler.
+
+    The first step unmasked nothing but tokens behind the end.
+    """
     more = rows - len(LENGTHS)
     rollouts = make_rollouts([*LENGTHS, 5, 6][:rows], SIZE, [*PROMPTS, 4, 2][:rows] if more else PROMPTS)
     stream = torch.Generator().manual_seed(5)
+    rollouts.unmask_step[:] = (rollouts.unmask_step + 1).where(rollouts.completion_mask, 0)
     rollouts.unmask_logps[:] = -4 * torch.rand(rollouts.unmask_logps.shape, generator=stream)
     return rollouts
 

@@ -14,12 +14,13 @@ from tests.common.likelihood_cases import make_rollouts
 REWARDS = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
 
 
-def test_every_step_weighs_the_same_and_one_that_unmasked_nothing_counts():
-    rollouts = make_rollouts([3, 2], 4)
-    rollouts.unmask_step[:] = torch.tensor([[0, 0, 3, 1], [3, 0, -1, -1]])
-    share = CJGRPO().prepare(REWARDS[:1], rollouts)["share"]
-    third, half = 2 / (4 * 3), 2 / (4 * 2)
-    assert share.tolist() == [[third, third, half, 0.0], [half, third, 0.0, 0.0]]
+def test_every_step_of_a_completion_that_unmasked_a_scored_token_weighs_the_same():
+    """Also where the first steps unmasked only tokens behind the end, in all completions."""
+    rollouts = make_rollouts([3, 2, 1, 4], 4)
+    rollouts.unmask_step[:] = torch.tensor([[2, 2, 3, 0], [3, 1, 0, -1], [5, 0, 1, 2], [6, 6, 6, 6]])
+    share = CJGRPO().prepare(REWARDS, rollouts)["share"]
+    expected = [[1 / 4, 1 / 4, 1 / 2, 0], [1 / 2, 1 / 2, 0, 0], [1, 0, 0, 0], [1 / 4] * 4]
+    assert share.tolist() == expected
 
 
 def test_where_each_step_unmasks_a_token_of_every_completion_it_is_the_path_over_its_tokens():

@@ -280,14 +280,13 @@ def d2_stepmerge(algorithm, row, held):
 
 
 def cj_grpo(algorithm, row, held):
-    """The four completions stand for all 8: each step has twice as many tokens."""
-    every, total = [sampled().unmask_step[b, :n].tolist() for b, n in enumerate(LENGTHS)], 0.0
+    total = 0.0
     for i, step in enumerate(row.steps):
         (m,) = row.scored[:, i].nonzero().flatten().tolist()
         assert row.scored[m].tolist() == [other == step for other in row.steps]
         term = clipped(algorithm, row, (m, i), held) - algorithm.beta * k3(row, (m, i), row.ref)
-        total = total + term / (2 * sum(steps.count(step) for steps in every))
-    return -total / len({step for steps in every for step in steps})
+        total = total + term / row.steps.count(step)
+    return -total / len(set(row.steps)) / 8
 
 
 def tracerl(algorithm, row, held):
