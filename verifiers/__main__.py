@@ -15,7 +15,8 @@ from itertools import chain, islice
 from typing import IO
 
 from verifiers import batch
-from verifiers.command.fields import PRESETS, candidates, recognise
+from verifiers.command.fields import PRESETS, Fields, candidates, filters_in, recognise
+from verifiers.command.join import completion_of, join, read_references, split_key
 from verifiers.command.judge import COMPILING_SECONDS, ROWS_BEFORE_COMPILING, Job, Judged, judge_blocks
 from verifiers.command.read import CommandError, Source
 from verifiers.command.report import plural, summary, summary_text
@@ -25,6 +26,7 @@ from verifiers.registry import MODES, find, tasks
 LIVE = 60  # characters of the live line
 REPORTED = 100  # problems of lines that standard error names; the output names that of every line
 FIRST = 5  # lines with the same problem that it names
+PARTIAL = ".partial"  # is added to the name of --output while it is written
 LENIENT = r", \boxed{} or behind ####"
 _EPILOG = """\
 examples:
@@ -87,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--answer-field", metavar="NAME", action="append", default=[], help=answer)
     problem = "where the problem is: a copy of it is then no answer (math500)"
     add("--problem-field", metavar="NAME", help=problem)
+    add(
+        "--references",
+        metavar="FILE",
+        help="the references are in this file, not beside the completions; needs --on",
+    )
+    on = "the field by which a completion finds its references; custom_id=id where the two files name it differently"
+    add("--on", metavar="FIELD", help=on)
     return parser
 
 
@@ -106,15 +115,30 @@ def _run(args: argparse.Namespace) -> int:
         raise CommandError(f"What is to be judged? python -m verifiers {args.task} FILE")
     known = candidates(task, args)
     names = {name for fields in known.values() for group in fields.names() for name in group}
-    columns = names | {name.partition(".")[0] for name in names}
+    columns = names | {name.partition(".")[0] for name in [*names, *(args.on or "").split("=")]}
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]
     start = time.monotonic()
     blocks = (block for source in sources for block in source.blocks())
     first = list(islice(blocks, 1))
-    preset = recognise(known, chain.from_iterable(block.lines for block in first))
-    if preset and args.preset is None:
-        sys.stderr.write(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.\n")
-    job = Job(args.task, args.mode, known[preset])
+    if bool(args.references) != bool(args.on):
+        raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
+    if args.references:
+        left, right = split_key(args.on)
+        own = next(iter(known.values()))
+        table = read_references(args.references, right, own.references)
+        blocks = join(chain(first, blocks), completion_of(known, first), left, table, args.references)
+        job = Job(args.task, args.mode, Fields(("completion",), {name: (name,) for name in own.references}))
+        first = []
+    else:
+        preset = recognise(known, chain.from_iterable(block.lines for block in first))
+        if preset and args.preset is None:
+            sys.stderr.write(
+                f"Read as a file of {preset}; --preset or --completion-field would say otherwise.\n"
+            )
+        if preset == "lm-eval" and len(filters := filters_in(first)) > 1:
+            each = f"each document once for each of its filters ({', '.join(filters)})"
+            sys.stderr.write(f"The file holds {each}: what is counted are lines, not documents.\n")
+        job = Job(args.task, args.mode, known[preset])
     tally: Counter[str] = Counter()
     told: dict[tuple[str, str], list[int]] = {}
     unanswered = ""
@@ -126,7 +150,7 @@ def _run(args: argparse.Namespace) -> int:
         begins=lambda: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
     )
     judged_blocks = judge_blocks(job, chain(first, blocks), args.workers)
-    with _output(args) as output, contextlib.closing(judged_blocks) as results:
+    with _output(args) as output, contextlib.closing(judged_blocks) as results, _counting(args, tally):
         for judged in results:
             output.write(judged.output.encode())
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
@@ -161,6 +185,17 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if tally["broken"] or not tally["judged"] else 0
 
 
+@contextlib.contextmanager
+def _counting(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
+    """Says how far it came where something stops it."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError):
+        where = f", in {args.output}{PARTIAL}" if args.output else ""
+        _say(f"\nStopped: {plural(tally['judged'] + tally['invalid'], 'completion')} judged{where}.\n")
+        raise
+
+
 def _tell(judged: Judged, told: dict[tuple[str, str], list[int]]) -> None:
     """Say what is wrong with lines, each thing once; `told` gets how many have it, and the first of them."""
     label = f"{judged.label}, " if judged.label else ""
@@ -189,12 +224,14 @@ def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
     read = [path for path in args.files if path != "-"]
     if os.path.exists(args.output) and any(os.path.samefile(path, args.output) for path in read):
         raise CommandError(f"--output {args.output} is a file that is to be read; give another name.")
+    partial = args.output + PARTIAL
     try:
-        stream = gzip.open(args.output, "wb", 4) if args.output.endswith(".gz") else open(args.output, "wb")
+        stream = gzip.open(partial, "wb", 4) if args.output.endswith(".gz") else open(partial, "wb")
     except OSError as error:
         raise CommandError(f"--output {args.output} cannot be written: {error.strerror}.") from error
     with stream:
         yield stream  # type: ignore[misc]
+    os.replace(partial, args.output)  # so that a whole file is told from one that was interrupted
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from verifiers import __main__ as command
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("docs/verifiers/*.md")), ROOT / "README.md"]
 # Of each task a right sample, with each field under every name that the examples use.
-GSM8K = {"completion": r"<answer>\boxed{18}</answer>", "answer": "18", "solution": "18"}
+GSM8K = {"completion": r"<answer>\boxed{18}</answer>", "answer": "18", "solution": "18", "custom_id": "a"}
 NUMBERS = {"numbers": [3, 5, 7], "target": 22, "nums": [3, 5, 7], "goal": 22}
 SAMPLES = {
     "gsm8k": GSM8K,
@@ -49,6 +49,8 @@ def test_an_example_runs_as_it_stands(run, example: str, mode: str):
         parquet.write_table(pyarrow.Table.from_pylist([SAMPLES[task]] * 3), path)
     else:
         write(Path(path), *[json.dumps(SAMPLES[task])] * 3)
+    if "--references" in flags:
+        Path(flags[flags.index("--references") + 1]).write_text("id,answer\na,18\n")
     status, rows, said = run(task, path, *flags, "--mode", mode)
     if "--output" in flags:
         rows = [

@@ -5,10 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from verifiers.command.read import CommandError, LineError, Names, has, read_line
+from verifiers.command.read import Block, CommandError, LineError, Names, has, has_completion, read_line
 from verifiers.registry import Task
 
 # How a tool names the completion and each reference ({}), and what else it calls the reference of a task with one.
@@ -21,6 +20,7 @@ PRESETS: dict[str, tuple[Names, Names, Names]] = {
         ("gts", "reward_model.ground_truth", "ground_truth"),
     ),
     "qa": (("response",), ("{}",), ("answer",)),
+    "openai": (("response.body.choices.0.message.content",), ("{}",), ("solution", "ground_truth")),
 }
 _OWN: tuple[Names, Names, Names] = (("completion",), ("{}",), ())
 
@@ -32,6 +32,12 @@ class Fields(NamedTuple):
     def names(self) -> list[Names]:
         """Those of the completion, then those of each reference."""
         return [self.completion, *self.references.values()]
+
+    def fit(self, row: dict[str, Any]) -> bool:
+        """Whether a row has them all, and its completion is a text or a list."""
+        return has_completion(row, self.completion) and all(
+            has(row, names) for names in self.references.values()
+        )
 
 
 def candidates(task: Task, flags: Namespace) -> dict[str, Fields]:
@@ -62,6 +68,15 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     return Fields(completion, names)
 
 
+def filters_in(blocks: Iterable[Block]) -> list[str]:
+    """The filters of lm-evaluation-harness that the lines name, in their order."""
+    names: dict[str, None] = {}
+    for line in (line for block in blocks for line in block.lines):
+        with suppress(LineError):
+            names[str(read_line(line).get("filter", ""))] = None
+    return [name for name in names if name]
+
+
 def recognise(known: dict[str, Fields], lines: Iterable[bytes]) -> str:
     """Which of the candidates fits the first object of a file; the task's own, or the only one, if none does.
 
@@ -72,7 +87,7 @@ def recognise(known: dict[str, Fields], lines: Iterable[bytes]) -> str:
     for line in lines if others else ():
         with suppress(LineError):
             row = read_line(line)
-            fitting = [name for name, fields in known.items() if all(map(partial(has, row), fields.names()))]
+            fitting = [name for name, fields in known.items() if fields.fit(row)]
             break
     if default in fitting or not fitting:
         return default

@@ -39,7 +39,7 @@ class Block(NamedTuple):
 
     label: str
     first: int
-    lines: list[bytes]
+    lines: Sequence[bytes | LineError]
 
 
 class Source:
@@ -130,8 +130,10 @@ def _parquet(path: str, wanted: set[str]) -> Iterator[list[bytes]]:
             yield from _rows(dict.fromkeys(names) | sample for sample in samples)
 
 
-def read_line(line: bytes) -> dict[str, Any]:
-    """The JSON object on a line; raises LineError where there is none."""
+def read_line(line: bytes | LineError) -> dict[str, Any]:
+    """The JSON object on a line; raises LineError where there is none, and one that stands in a line's place."""
+    if isinstance(line, LineError):
+        raise line
     if len(line) > LINE_LIMIT:
         raise LineError(f"is longer than {LINE_LIMIT >> 20} MiB.")
     try:
@@ -161,6 +163,11 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
 
 def has(row: dict[str, Any], names: Names) -> bool:
     return _find(row, names) is not _ABSENT
+
+
+def has_completion(row: dict[str, Any], names: Names) -> bool:
+    """Whether a field is there and holds a text, or a list of texts or messages; an object is no completion."""
+    return isinstance(_find(row, names), str | list)
 
 
 def _find(row: dict[str, Any], names: Names) -> Any:

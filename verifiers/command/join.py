@@ -1,0 +1,102 @@
+"""Completions and references in two files: each line of the first gets the references of its row in the second."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from verifiers.command.fields import Fields
+from verifiers.command.read import (
+    Block,
+    CommandError,
+    LineError,
+    Names,
+    Source,
+    has,
+    has_completion,
+    read_line,
+    read_sample,
+)
+
+
+def split_key(on: str) -> tuple[str, str]:
+    """The key's field in the file of completions and in that of references: "custom_id=id", or "id" for both."""
+    left, equals, right = on.partition("=")
+    if not left or (equals and not right):
+        raise CommandError(
+            f"--on {on}: give the field that both files have, or COMPLETIONS_FIELD=REFERENCES_FIELD."
+        )
+    return left, right or left
+
+
+def read_references(path: str, key: str, names: dict[str, Names]) -> dict[str, dict[str, Any]]:
+    """{key as text: {field: reference}} of all rows of a file.
+
+    Raises CommandError for a row that lacks the key or a reference, and for a key that comes twice with different
+    references.
+    """
+    wanted = [(key,), *names.values()]
+    columns = {name.partition(".")[0] for group in wanted for name in group}
+    source, table = Source(path, columns), dict[str, dict[str, Any]]()
+    for block in source.blocks():
+        for number, line in enumerate(block.lines, block.first):
+            if not line.strip():
+                continue
+            try:
+                value, *references = read_sample(read_line(line), wanted)
+            except LineError as error:
+                raise CommandError(f"{path}, line {number} {error}") from error
+            row = dict(zip(names, references, strict=True))
+            if table.setdefault(as_text(value), row) != row:
+                raise CommandError(
+                    f"{path}, line {number}: {key} {value!r} has another reference before. Leave one."
+                )
+    if source.failure:
+        raise CommandError(f"{path} {source.failure}")
+    return table
+
+
+def join(
+    blocks: Iterable[Block], completion: Names, key: str, table: dict[str, dict[str, Any]], path: str
+) -> Iterator[Block]:
+    """The blocks of a file of completions, every line with its references beside it; path: of the references."""
+    for block in blocks:
+        yield block._replace(lines=[_joined(line, completion, key, table, path) for line in block.lines])
+
+
+def _joined(
+    line: bytes | LineError, completion: Names, key: str, table: dict[str, dict[str, Any]], path: str
+) -> bytes | LineError:
+    try:
+        row = read_line(line)
+        if not has(row, (key,)):
+            raise LineError(f'lacks "{key}", the field of --on; it has {", ".join(list(row)[:24])}.')
+        value, text = read_sample(row, [(key,), completion])
+        if as_text(value) not in table:
+            raise LineError(f"has {key} {value!r:.80}, which {path} lacks.")
+    except LineError as error:
+        return error
+    return json.dumps({"completion": text, **table[as_text(value)]}).encode()
+
+
+def as_text(value: Any) -> str:
+    """A key as it is compared: the number 7 and the text "7" are one."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def completion_of(known: dict[str, Fields], first: list[Block]) -> Names:
+    """Which names of the candidates the completion of a file has; those of the task itself where none fits."""
+    for block in first:
+        for line in block.lines:
+            try:
+                row = read_line(line)
+            except LineError:
+                continue
+            fitting = [
+                fields.completion for fields in known.values() if has_completion(row, fields.completion)
+            ]
+            if fitting:
+                return fitting[0]
+            break
+    return next(iter(known.values())).completion
