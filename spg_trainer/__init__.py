@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spg_trainer.reporting.page import report
     from spg_trainer.rollout.tokens import generate
     from spg_trainer.settings.fields import Config, Sampling
-    from spg_trainer.settings.sources import defaults
+    from spg_trainer.settings.resolve import defaults
     from spg_trainer.training.loop import train
 
 __all__ = ["Config", "Evaluation", "Policy", "Sampling", "defaults", "evaluate", "generate", "load_model"]
@@ -26,7 +26,7 @@ _MODULES = {
     "Evaluation": "evaluation.evaluate",
     "Policy": "models",
     "Sampling": "settings.fields",
-    "defaults": "settings.sources",
+    "defaults": "settings.resolve",
     "evaluate": "evaluation.evaluate",
     "generate": "rollout.tokens",
     "load_model": "models",

@@ -18,7 +18,7 @@ from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.published import known_settings
-from spg_trainer.settings.sources import ENVIRONMENT, model_environment, to_yaml
+from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, to_yaml
 from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from spg_trainer.algorithms import build
 from spg_trainer.cli import main
 from spg_trainer.models import LLaDAConfig
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.sources import defaults
+from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.roofline import Estimate, estimate
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scale.md"

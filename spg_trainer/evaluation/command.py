@@ -32,10 +32,10 @@ from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.settings.checks import check_eval
 from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.sources import ENVIRONMENT, model_environment, run_holding
+from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding
+from spg_trainer.settings.validate import Validated, validate
 from spg_trainer.settings.values import flatten
 from spg_trainer.settings.weights import resolve_model
 
@@ -53,14 +53,14 @@ STYLE = {"prompt_style": "paper", "reward_preset": "paper"}
 """Their prompts and rewards, as arguments of the tasks that they have."""
 
 
-def run_eval(command: EvalCommand, *, quiet: bool = False) -> list[Evaluation]:
+def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False) -> list[Evaluation]:
     """Evaluates a model as often as the command has protocols, lengths and numbers of steps; results in that order.
 
     Raises:
         ConfigError: numbers that cannot work; results of other settings under the same name.
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
-    check_eval(command)
+    command = validate(asked).settings
     console = Console(quiet=quiet)
     m = command.model
     planned = []

@@ -20,7 +20,7 @@ from spg_trainer.rollout.scored import Failures, Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.settings.packages import envs, verifiers
-from spg_trainer.settings.sources import defaults
+from spg_trainer.settings.resolve import defaults
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -28,7 +28,8 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.sampler import check_names
 from spg_trainer.rollout.tokens import decode_completions, encode_texts, sample
 from spg_trainer.settings.fields import Config, Decoding, Sampling
-from spg_trainer.settings.sources import defaults, model_environment
+from spg_trainer.settings.recorded import model_environment
+from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from spg_trainer import algorithms
-from spg_trainer.cli import PROG, flags, parse
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.evaluation.statistics import mean_over, sign_test
 from spg_trainer.reporting.curves import Groups, draw_solved
@@ -23,10 +22,12 @@ from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
-from spg_trainer.settings.checks import check_common
 from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.flags import as_flag, places
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.sources import CONFIG
+from spg_trainer.settings.recorded import CONFIG
+from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.validate import validate
 from spg_trainer.settings.values import parse_pairs
 
 OWN = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
@@ -101,10 +102,9 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
         words += [word for key, value in env_args.items() for word in ("--env-args", f"{key}={value}")]
         task, setting = label(env, env_args), label(algorithm, settings)
         with naming(task, setting):
-            config = parse(Config, words, PROG)
-            check_common(config)
+            config = validate(resolve(Config, words).config).settings
+            envs.make(config.env, split="train", **config.env_args)  # before the next, which loads torch
             algorithms.build(config.algorithm, config.hyper_parameters)
-            envs.make(config.env, split="train", **config.env_args)
         runs.append(Planned(task, setting, tuple(words), config, root))
     if not runs or len({run.folder for run in runs}) < len(runs):
         raise ConfigError("--env and --algorithms need at least one name each, and none twice.")
@@ -118,7 +118,7 @@ def refuse(runs: Sequence[Planned]) -> None:
         key = run.task, run.setting
         with naming(*key):
             if key not in settled:
-                settled[key], _ = import_module("spg_trainer.training.dry_run").refuse_early(run.config)
+                settled[key], _ = import_module("spg_trainer.training.dry_run").refuse_unopened(run.config)
         if (file := run.folder / CONFIG).is_file():  # the two decide what model/ is
             config = replace(settled[key], seed=run.config.seed)
             refuse_changes(file, config, MAY_CHANGE - {"max_steps", "eval.eval_steps"})
@@ -147,16 +147,17 @@ def label(name: str, arguments: dict[str, object]) -> str:
 
 def typed(algorithm: str, settings: dict[str, object]) -> list[str]:
     """Settings of an algorithm as they are typed: by their flag of training, else as hyper-parameters."""
-    words, known = list[str](), flags(Config)
+    words, known = list[str](), places(Config)
     for name, value in settings.items():
-        flag = name.replace("_", "-")
-        if flag in known:
-            is_switch = isinstance(value, bool)
-            words += [f"--{'' if value else 'no-'}{flag}"] if is_switch else [f"--{flag}", f"{value}"]
+        if (flag := name.replace("-", "_")) in known:
+            if isinstance(value, bool):
+                words.append(as_flag(flag if value else f"no_{flag}"))
+            else:
+                words += [as_flag(flag), f"{value}"]
             continue
         own = [field.name for field in fields(algorithms.get(algorithm))]
         if name not in own:
-            nearest = did_you_mean(name, [*own, *(word.replace("-", "_") for word in known)])
+            nearest = did_you_mean(name, [*own, *known])
             raise ConfigError(f"--algorithms {algorithm}:{name}={value}: no such setting. {nearest}".rstrip())
         words += ["--algorithm-args", f"{name}={value}"]
     return words

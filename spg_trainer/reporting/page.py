@@ -17,7 +17,7 @@ from spg_trainer.reporting.runs import Recorded, group_by_setting, read_run
 from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.settings.fields import ReportCommand
-from spg_trainer.settings.sources import to_yaml
+from spg_trainer.settings.recorded import to_yaml
 
 
 @dataclass(frozen=True)

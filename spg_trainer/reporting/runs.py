@@ -12,7 +12,7 @@ from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS
 from spg_trainer.runs.identity import identity
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, read_config
+from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
 
 Row = dict[str, Any]
 

@@ -26,7 +26,7 @@ from spg_trainer.runs.files import (
     write_folder,
     writing,
 )
-from spg_trainer.settings.sources import ENVIRONMENT
+from spg_trainer.settings.recorded import ENVIRONMENT
 from spg_trainer.training.validation import Validations, needed_steps
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ from spg_trainer.runs.files import (
     writing,
 )
 from spg_trainer.runs.identity import identity
-from spg_trainer.settings.sources import CONFIG, ENVIRONMENT, read_config
+from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
-    from spg_trainer.settings.fields import Config
+    from spg_trainer.settings.fields import Config, SftCommand
 
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
@@ -250,6 +250,29 @@ def choose_folder(config: "Config") -> tuple[Path, Path | None]:
     if resume != "auto" and not (path / CONFIG).is_file():
         raise ConfigError(f"--resume {resume}: {path} holds no run. Give a run folder or a checkpoint of it.")
     return path, newest
+
+
+def choose_sft_folder(command: "SftCommand") -> tuple[Path, bool]:
+    """The folder that `sft` writes into, and whether it holds what the command goes on with.
+
+    Raises SpgError if it holds something else, or no model of `sft` where one should be resumed.
+    """
+    folder = Path(command.output_dir or f"models/{command.env.rpartition('/')[2]}-sft-s{command.seed}")
+    if command.resume not in (None, "auto"):
+        folder = Path(command.resume)
+        if not (folder / SFT).is_file():
+            raise ConfigError(
+                f"--resume {folder}: it holds no {SFT}. Name the folder of a model made by `sft`."
+            )
+    if command.resume and (folder / SFT).is_file():
+        return folder, True
+    names: list[str] = []
+    if folder.exists():
+        with writing(folder):
+            names = os.listdir(folder)
+    if any(not name.startswith(".") for name in names):
+        raise ConfigError(f"--output-dir {folder} is not empty. Choose another, or use --resume auto.")
+    return folder, False
 
 
 def _try_lock(run: Path) -> "tuple[FileLock, str | None]":

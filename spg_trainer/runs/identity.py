@@ -10,7 +10,7 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.own_code import canonical, kept_if_gone
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.sources import read_config
+from spg_trainer.settings.recorded import read_config
 from spg_trainer.settings.values import flatten, plain
 
 MAY_CHANGE = frozenset(

@@ -1,10 +1,10 @@
 """Every setting of a command: its default, unit, meaning (the docstrings are the text of `--help`) and range.
 
-Where a value comes from is in `sources.py`, what cannot work in `checks.py`. Imports nothing heavy.
+Where a value comes from is in `resolve.py`, what cannot work in `validate.py`. Imports nothing heavy.
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.ranges import (
@@ -152,6 +152,14 @@ class Sampling(Decoding):
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
         check_ranges(self)
+        self.check_fit()
+
+    def check_fit(self) -> None:
+        """`check` of what goes together, where the ranges are known to hold."""
+        self._check_lengths()
+        self._check_choices()
+
+    def _check_lengths(self) -> None:
         length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
@@ -167,23 +175,20 @@ class Sampling(Decoding):
                 f"diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
                 f"block) and at most one for each token. Use diffusion_steps={fits}."
             )
-        self._check_decoding()
 
-    def _check_decoding(self) -> None:
+    def _check_choices(self) -> None:
         if self.unmasking != "schedule" and self.remasking in ("random", *_QUIET):
             raise ConfigError(
                 f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
                 "is sure of. Use remasking=low_confidence or unmasking=schedule."
             )
-        usual = Decoding()
-        for choice, ignored in _IGNORED.items():
-            for name in (name for name in ignored if getattr(self, name) != getattr(usual, name)):
-                flag, _, value = choice.partition("=")
-                if str(getattr(self, flag)) == value:
-                    raise ConfigError(
-                        f"{name}={getattr(self, name)} says nothing with {choice}. Leave it out, or use another "
-                        f"{flag}, e.g. {_INSTEAD[name]}."
-                    )
+        for name, choice, values, instead in UNREAD:
+            value, chosen = getattr(self, name), getattr(self, choice)
+            if chosen in values and value != getattr(Decoding, name):
+                raise ConfigError(
+                    f"{name}={value} says nothing with {choice}={chosen}. Leave it out, or use another {choice}, e.g. "
+                    f"{choice}={instead}."
+                )
         scheduled = self.unmasking == "schedule" and self.steps_per_block == 1
         if self.cache not in ("none", "blocks") and scheduled and not self.prompt_refresh_steps:
             raise ConfigError(
@@ -194,27 +199,27 @@ class Sampling(Decoding):
 
 _QUIET = ("entropy", "margin", "sequential")
 """Remaskings that draw nothing."""
-_UNMASKING = ("threshold", "threshold_slack", "factor", "max_tokens_per_step")
-_IGNORED = {
-    "editing_threshold=None": ("max_post_steps",),
-    "unmasking=schedule": _UNMASKING,
-    "unmasking=threshold": ("factor",),
-    "unmasking=dynamic": ("factor",),
-    "unmasking=factor": ("threshold", "threshold_slack"),
-    "cache=none": ("refresh_steps", "prompt_refresh_steps", "window_tokens"),
-    "cache=prefix": ("window_tokens",),
-    "cache=dual": ("window_tokens",),
-    "cache=blocks": ("refresh_steps", "prompt_refresh_steps", "window_tokens"),
-}
-"""Settings that a choice does not read."""
-_INSTEAD = {
-    **dict.fromkeys(_UNMASKING, "unmasking=threshold"),
-    "factor": "unmasking=factor",
-    "max_post_steps": "editing_threshold=0.9",
-    "refresh_steps": "cache=dual",
-    "prompt_refresh_steps": "cache=dual",
-    "window_tokens": "cache=window",
-}
+
+
+class Unread(NamedTuple):
+    """A setting that says nothing where another one has one of some values; `instead` is one that reads it."""
+
+    name: str
+    choice: str
+    values: tuple[str | None, ...]
+    instead: str
+
+
+UNREAD = (
+    Unread("threshold", "unmasking", ("schedule", "factor"), "threshold"),
+    Unread("threshold_slack", "unmasking", ("schedule", "factor"), "threshold"),
+    Unread("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
+    Unread("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
+    Unread("max_post_steps", "editing_threshold", (None,), "0.9"),
+    Unread("refresh_steps", "cache", ("none", "blocks"), "dual"),
+    Unread("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
+    Unread("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
+)
 
 
 @dataclass(frozen=True)
@@ -305,6 +310,8 @@ class TaskSettings:
 class Config(TaskSettings):
     """Train a masked diffusion language model by RL on a verifiable task."""
 
+    word = ""
+
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components, e.g. `correct=1 cells=0.2`."""
     algorithm: str = "spg"
@@ -342,6 +349,9 @@ class Config(TaskSettings):
 class ReportCommand:
     """Write runs into one HTML page: curves, how texts came to be, samples, failures, settings."""
 
+    word = "report"
+    positional = "runs"
+
     runs: tuple[str, ...] = ()
     """Run folders, finished or not. Seeds of one setting become a band."""
     output: str | None = None
@@ -351,6 +361,9 @@ class ReportCommand:
 @dataclass(frozen=True)
 class MergeCommand:
     """Work an adapter into the weights below it: a whole model under LLaDA's own tensor names."""
+
+    word = "merge"
+    positional = "source"
 
     source: str = ""
     """A run that trained an adapter, or an adapter's folder."""
@@ -363,6 +376,9 @@ class MergeCommand:
 @dataclass(frozen=True)
 class PushCommand:
     """Upload a finished run's model to the Hugging Face Hub, with a card: task, settings, evaluations, curve."""
+
+    word = "push"
+    positional = "run"
 
     run: str = ""
     """A finished run."""
@@ -379,6 +395,8 @@ class PushCommand:
 @dataclass(frozen=True)
 class EvalCommand(TaskSettings, Decoding):
     """Measure a model's solved rate on a task."""
+
+    word = "eval"
 
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components."""
@@ -411,6 +429,8 @@ class EvalCommand(TaskSettings, Decoding):
 @dataclass(frozen=True)
 class SftCommand(TaskSettings):
     """Make a base model from an environment's demonstrations and habits (supervised, masked denoising)."""
+
+    word = "sft"
 
     mix: Pairs = field(default_factory=dict)
     """Share of `right`, the demonstration, and of each habit, e.g. `right=0.4 careless=0.6`; unset = all right."""
@@ -467,6 +487,9 @@ class SftCommand(TaskSettings):
 class DiffCommand:
     """Compare two evaluations problem by problem: the difference with its interval, what was fixed and what broke."""
 
+    word = "diff"
+    positional = "evaluations"
+
     evaluations: tuple[str, ...] = ()
     """Files of eval/ on the same problems, or run folders, whose eval/after is taken."""
 
@@ -477,6 +500,8 @@ class CompareCommand:
 
     Flags of training, for every run, come last, behind ` -- `.
     """
+
+    word = "compare"
 
     env: tuple[str, ...] = ("sudoku",)
     """Tasks, with arguments behind a colon: `sudoku countdown:level=2,source=my.jsonl ./my_task.py:my/MyTask-v0`."""

@@ -6,8 +6,9 @@ pydantic would do the second in some thirty lines less, for 0.16 s of every star
 import json
 import math
 import types
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from spg_trainer.errors import ConfigError, did_you_mean
@@ -38,28 +39,62 @@ def scalar(text: str) -> object:
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
-def overlay(base: T, values: Any, source: str, path: str = "") -> T:
-    """A copy of the dataclass `base` with nested `values` laid over it; dicts are merged by key.
+@cache
+def hints(cls: type) -> dict[str, Any]:
+    """The type of each field of a dataclass, without `Annotated`."""
+    known = get_type_hints(cls)
+    return {field.name: known[field.name] for field in fields(cls)}
 
-    source: what an error calls the place where the values stand. Raises ConfigError for an unknown key or wrong type.
+
+def read(cls: type, values: Any, shown: Callable[[str], str], path: str = "") -> dict[str, Any]:
+    """Nested values for a dataclass by dotted name, each converted to its type: `{"batch.num_generations": 6}`.
+
+    A key of a dict field is a name of its own: `env_args.blanks`. shown: how an error writes a dotted name, with the
+    place where it stands. Raises ConfigError for an unknown key or a wrong type.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{source} {path or 'it'} should hold `name: value` lines, not {values!r}.")
-    hints, changes = get_type_hints(type(base)), {}
-    below = {field.name: getattr(base, field.name) for field in fields(base)}  # type: ignore[arg-type]
+        where = shown(path.rstrip(".") or "it")
+        raise ConfigError(f"{where} should hold `name: value` lines, not {values!r}.")
+    leaves: dict[str, Any] = {}
     for key, value in values.items():
-        if key not in below:
-            parts = [part for part, inner in below.items() if is_dataclass(inner) and hasattr(inner, key)]
-            nearest = f"Did you mean '{parts[0]}.{key}'? " if parts else did_you_mean(key, below)
-            known = ", ".join(below)
-            raise ConfigError(f"{source} no setting {path}{key} (={value!r}). {nearest}Known: {known}.")
-        if is_dataclass(below[key]):
-            changes[key] = overlay(below[key], value, source, f"{path}{key}.")
-            continue
-        changes[key] = convert(value, hints[key], f"{source} {path}{key}")
-        if isinstance(below[key], dict):
-            changes[key] = below[key] | {str(name): item for name, item in changes[key].items()}
+        name, hint = f"{path}{key}", hints(cls).get(key)
+        if hint is None:
+            inner = {part: hints(of) for part, of in hints(cls).items() if is_dataclass(of)}
+            parts = [part for part, names in inner.items() if key in names]
+            nearest = f"Did you mean '{parts[0]}.{key}'? " if parts else did_you_mean(key, hints(cls))
+            known = ", ".join(hints(cls))
+            raise ConfigError(f"{shown(name)}={value!r}: no such setting. {nearest}Known: {known}.")
+        if is_dataclass(hint):
+            leaves |= read(hint, value, shown, f"{name}.")
+        elif get_origin(hint) is dict:
+            leaves |= {f"{name}.{k}": item for k, item in convert(value, hint, shown(name)).items()}
+        else:
+            leaves[name] = convert(value, hint, shown(name))
+    return leaves
+
+
+def compose(base: T, leaves: Mapping[str, Any]) -> T:
+    """A copy of a dataclass with values by dotted name, as `read` returns them, in place of its own."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, value in leaves.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = value
+    changes: dict[str, Any] = {}
+    for part, inner in parts.items():
+        below = getattr(base, part)
+        if is_dataclass(below):
+            changes[part] = compose(below, inner)
+        else:
+            changes[part] = below | inner if isinstance(below, dict) else inner[""]
     return replace(base, **changes)  # type: ignore[type-var]
+
+
+def overlay(base: T, values: Any, source: str) -> T:
+    """A copy of the dataclass `base` with nested `values` laid over it; dicts are merged by key.
+
+    source: what an error calls the place where the values stand. Raises ConfigError as `read`.
+    """
+    return compose(base, read(type(base), values, lambda name: f"{source} {name}"))
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:

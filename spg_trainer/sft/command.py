@@ -26,16 +26,16 @@ from spg_trainer.models.states import base_model
 from spg_trainer.rollout.sampler import check_names, check_pattern
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.early import goes_on, sft_folder
 from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
-from spg_trainer.runs.folder import LOCK, lock, unlock
+from spg_trainer.runs.folder import LOCK, choose_sft_folder, lock, unlock
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.stop import stopping
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.checks import check_sft
 from spg_trainer.settings.fields import Config, Sampling, SftCommand
-from spg_trainer.settings.sources import SFT, defaults, read_config, recipe_kind, task_record
+from spg_trainer.settings.recorded import SFT, read_config, recipe_kind, task_record
+from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.validate import Validated, check_processes, validate
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft.demonstrations import completion_length, mix_shares
@@ -54,18 +54,18 @@ MAY_CHANGE = frozenset(
 """Settings that may change on resume."""
 
 
-def sft(command: SftCommand, *, quiet: bool = False) -> Path:
+def sft(asked: SftCommand | Validated[SftCommand], *, quiet: bool = False) -> Path:
     """Trains a model on demonstrations and writes it with environment.json and a model card; returns its folder.
 
     Raises ConfigError for settings that cannot work, CheckpointError if the folder cannot be written (checked before
     the training), TrainingError if a gradient is not finite.
     """
+    command = validate(asked).settings
     accelerator = join(command.model.device)
-    check_sft(command, world_size())
+    check_processes(command.model, world_size())
     console = Console(quiet=quiet)
-    folder = sft_folder(command)
+    folder, going_on = decide_on_main(lambda: choose_sft_folder(command))
     with locked(folder):
-        going_on = decide_on_main(lambda: goes_on(command, folder))
         fit = prepare(command, folder, accelerator)
         for note in (fit.policy.note, crowded_cores(fit.policy.device)):
             if note:

@@ -24,7 +24,7 @@ from spg_trainer.runs.files import COMPLETE, write_text
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import OptimizerConfig, Sampling, SftCommand
-from spg_trainer.settings.sources import SFT, task_record, to_yaml
+from spg_trainer.settings.recorded import SFT, task_record, to_yaml
 from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked
 from spg_trainer.sft.muon import Muon
 from spg_trainer.training.optimize import (

@@ -30,6 +30,7 @@ from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.validate import Validated
 from spg_trainer.training.evaluations import evaluate_once, validate, write_best_model
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
@@ -51,14 +52,12 @@ KNOWS_NOTHING = 256
 """Completions of which none is right before a run asks for --force."""
 
 
-def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
+def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[str, Any]:
     """Trains to the end of the settings and returns what summary.json holds.
 
     config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the recipes. quiet: nothing is
     printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
     """
-    if config.dry_run or config.config:
-        raise ConfigError("dry_run and config are for the command line; in Python, use defaults(config=).")
     run = start(config, quiet=quiet)
     try:
         with run.console, stopping_between_steps(run):
@@ -66,7 +65,7 @@ def train(config: Config, *, quiet: bool = False) -> dict[str, Any]:
             validate(run)
             while not (ended_by := reason_to_end(run)):
                 train_step(run)
-                if run.due(config.output.save_steps):
+                if run.due(run.config.output.save_steps):
                     save_checkpoint(run)
             validate(run, last=True)
             save_checkpoint(run)

@@ -16,7 +16,7 @@ from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.settings.adapters import REFERENCE
-from spg_trainer.settings.sources import task_record
+from spg_trainer.settings.recorded import task_record
 from spg_trainer.training import validation
 from spg_trainer.training.run import Run
 

@@ -2,19 +2,23 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
 
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, raising_on_all
-from spg_trainer.errors import CheckpointError
+from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.collect import EnvironmentSource
+from spg_trainer.rollout.dealing import check_prompts
 from spg_trainer.rollout.pairs import PairFile, settle_pairs
+from spg_trainer.rollout.sampler import check_names, check_pattern
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -23,22 +27,34 @@ from spg_trainer.runs.folder import RunFolder, choose_folder
 from spg_trainer.runs.identity import refuse_changes
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.own_code import ALGORITHM, ENVIRONMENT, keep, refuse_changed_files
-from spg_trainer.runs.tracking import Trackers
+from spg_trainer.runs.tracking import Trackers, check_trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.sources import CONFIG, model_environment, to_yaml
-from spg_trainer.training.dry_run import arithmetic, check_attention, examine
+from spg_trainer.settings.packages import envs
+from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
+from spg_trainer.settings.validate import Validated, check_algorithm, validate
+from spg_trainer.training.micro_batches import micro_batch_size
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.records import environment_record
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.warnings import form_warning
 
+if TYPE_CHECKING:
+    from envs import TextEnv
+    from spg_trainer.models.pattern import Pattern
 
-def start(config: Config, *, quiet: bool = False) -> Run:
+
+def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
     """Checks the settings, loads everything, and continues from a checkpoint where `resume` says so."""
+    config = asked.settings if isinstance(asked, Validated) else asked
     device = config.model.device
     accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
     with raising_on_all():
+        validate(asked)
+        if config.dry_run or config.config:
+            raise ConfigError(
+                "dry_run and config are for the command line; in Python, use defaults(config=)."
+            )
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         config = settle_pairs(config)
     path, newest = decide_on_main(lambda: choose_folder(config))
@@ -47,7 +63,7 @@ def start(config: Config, *, quiet: bool = False) -> Run:
             refuse_changes(path / CONFIG, config)
             refuse_changed_files(path, config)
         config = replace(config, model=settle(config.model, path), algorithm_args=asdict(algorithm))
-        splits = examine(config, algorithm, accelerator.num_processes)
+        splits = open_splits(config, algorithm, accelerator.num_processes)
     policy = open_model(config, algorithm, path, newest, accelerator)
     with raising_on_all():
         check_attention(config, algorithm, base_model(policy.model).pattern)
@@ -87,6 +103,35 @@ def start(config: Config, *, quiet: bool = False) -> Run:
         state.validations = decide_on_main(folder.validations)
     run.trackers.open(config.output.track, path, config)
     return run
+
+
+def open_splits(
+    config: Config, algorithm: algorithms.Algorithm, num_processes: int = 1
+) -> "dict[str, TextEnv]":
+    """The environment in `train` and in the splits that are evaluated, of settled settings.
+
+    Raises ConfigError for what does not go with the algorithm, the processes, the environment or an installed package.
+    """
+    check_names(config.rollout)
+    check_algorithm(config, algorithm, num_processes)
+    check_trackers(config.output.track)
+    splits = {split: make_env(config, split) for split in ("train", config.eval.eval_split)}
+    if config.eval.eval_steps and "validation" not in splits:
+        try:
+            splits["validation"] = make_env(config, "validation")
+        except envs.EnvError as error:
+            text = f"{error} Validation needs this split: --eval-steps 0 trains without."
+            raise ConfigError(text) from error
+    if config.pairs is None:
+        train = splits["train"]
+        check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
+    return splits
+
+
+def check_attention(config: Config, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
+    """Raises ConfigError for decoding, or masks of an algorithm, that do not go with who attends to whom in a model."""
+    check_pattern(pattern, config.rollout)
+    algorithm.make_masking().check_pattern(pattern)
 
 
 def open_model(
@@ -136,6 +181,23 @@ def introduce(run: Run) -> None:
             console.say(
                 budget(model.config, model.dtype, model.device, config.rollout, rows, run.rows_per_forward)
             )
+
+
+def arithmetic(config: Config, algorithm: algorithms.Algorithm, num_processes: int = 1) -> str:
+    """One line that says what a step does, in numbers."""
+    b, r = config.batch, config.rollout
+    num_masks = algorithm.make_masking().count(r.max_completion_length)
+    completions = b.prompts_per_step * b.num_generations
+    rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
+    groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {b.num_generations} generations"
+    most = f"{'up to ' * (completions % num_processes > 0)}{-(-completions // num_processes)}"
+    shared = f" ({num_processes} processes x {most})" if num_processes > 1 else ""
+    return (
+        f"{b.prompts_per_step} {groups} = {completions} completions a step{shared}; {r.max_completion_length} tokens "
+        f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "
+        f"{b.num_iterations * b.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to {rows} "
+        f"completions; {config.max_steps} steps."
+    )
 
 
 def prepare_folder(run: Run) -> None:

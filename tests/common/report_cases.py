@@ -7,7 +7,8 @@ from typing import Any
 import envs
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.sources import defaults, to_yaml
+from spg_trainer.settings.recorded import to_yaml
+from spg_trainer.settings.resolve import defaults
 
 HOSTILE = [
     "</script><script>document.title='owned'</script>",

@@ -16,7 +16,9 @@ from spg_trainer import __version__, cli
 from spg_trainer.algorithms import build
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand, SftCommand
-from spg_trainer.training.dry_run import arithmetic
+from spg_trainer.settings.flags import ELSEWHERE, as_flag, places
+from spg_trainer.settings.resolve import resolve
+from spg_trainer.training.setup import arithmetic
 from tests.common.trainer_cases import save_tiny
 
 COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand, "compare": CompareCommand}
@@ -161,8 +163,8 @@ LINES = [
 def test_what_a_dry_run_prints_reads_back_to_the_same_settings(here, capsys, line: str) -> None:
     settings, numbers = dry(line, capsys)
     (here / "again.yaml").write_text(settings)
-    config = cli.parse(Config, shlex.split(line), "")
-    again = cli.parse(Config, ["--config", "again.yaml"], "")
+    config = resolve(Config, shlex.split(line)).config
+    again = resolve(Config, ["--config", "again.yaml"]).config
     algorithm = build(config.algorithm, config.hyper_parameters)
     assert build(again.algorithm, again.hyper_parameters) == algorithm
     config = replace(
@@ -296,8 +298,8 @@ def test_what_names_and_files_show_is_told_before_torch_is_loaded(tmp_path: Path
 
 
 def test_flags_of_other_trainers_lead_to_ours(capsys) -> None:
-    known = cli.flags(Config)
-    assert set(cli.ELSEWHERE.values()) <= known.keys() and not cli.ELSEWHERE.keys() & known.keys()
+    known = {as_flag(name).removeprefix("--") for name in places(Config)}
+    assert set(ELSEWHERE.values()) <= known and not ELSEWHERE.keys() & known
     assert cli.main(["--lr", "3"]) == 2
     assert "Did you mean --learning-rate?" in capsys.readouterr().err
 
@@ -321,7 +323,7 @@ def test_version_is_named_at_once(capsys) -> None:
 
 
 def test_a_stop_by_hand_is_one_line_a_bug_keeps_its_traceback(here, capsys, monkeypatch) -> None:
-    def fail(over: object) -> None:
+    def fail(*settings: object) -> None:
         raise errors.pop()
 
     errors = [KeyError("a bug"), KeyboardInterrupt()]

@@ -9,7 +9,7 @@ from spg_trainer import cli
 from spg_trainer.algorithms import build, get
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import load_model, save_model
-from spg_trainer.training.dry_run import refuse_early
+from spg_trainer.training.dry_run import refuse_unopened
 from spg_trainer.training.loop import train_step
 from spg_trainer.training.setup import start
 from tests.common.family_cases import UNTRAINED, family_folder, untrained
@@ -160,7 +160,7 @@ def test_ebpo_scores_all_blocks_of_a_published_model_by_one_flag(capsys, model):
 def test_a_training_refuses_it_before_anything_is_decoded(tmp_path, family, changes, remedy):
     config = small_config(tmp_path / "run", model=untrained(family), **changes)
     with pytest.raises(ConfigError, match=remedy):
-        refuse_early(config)
+        refuse_unopened(config)
     with pytest.raises(ConfigError, match=remedy):
         start(config, quiet=True)
     assert not (tmp_path / "run").exists()
@@ -173,7 +173,7 @@ def test_an_adapter_is_checked_by_what_was_answered_for_it(tmp_path):
     )
     config = small_config(tmp_path / "run", model=tmp_path / "adapter", cache="dual")
     with pytest.raises(ConfigError, match="cache=blocks"):
-        refuse_early(config)
+        refuse_unopened(config)
 
 
 @pytest.mark.parametrize("kind, length", [("block", 8), ("shift", 20)])

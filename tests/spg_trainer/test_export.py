@@ -17,7 +17,7 @@ from spg_trainer import cli, load_model
 from spg_trainer.export import without_folders
 from spg_trainer.models import save_model, tiny_tokenizer
 from spg_trainer.runs.files import write_folder
-from spg_trainer.settings.sources import model_environment
+from spg_trainer.settings.recorded import model_environment
 from tests.common.model_cases import edit, hub_folder, some_ids
 from tests.common.report_cases import write_run
 from tests.common.trainer_cases import ENV, save_adapter, snapshot, tiny_folder

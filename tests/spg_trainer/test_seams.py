@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from spg_trainer.algorithms import build
-from spg_trainer.cli import parse
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, Copies, Masking
 from spg_trainer.rollout.cache import CACHES
 from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
 from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import rows, small_config, steps_of
 
@@ -133,7 +133,7 @@ def block_and_one_before(start, stop, seen, sampling):
 )
 def test_a_way_to_decode_is_a_function_and_a_line(tmp_path, monkeypatch, flag, names, table, function, steps):
     for command in (Config, EvalCommand):
-        assert "mine" in str(parse(command, [f"--{flag}", "mine"], "test"))
+        assert "mine" in str(resolve(command, [f"--{flag}", "mine"]).config)
     with pytest.raises(ConfigError, match=f"--{flag} 'mine' is .* Use one of: {names}"):
         train(outside(tmp_path / "run", **{flag: "mine"}), quiet=True)
     assert not (tmp_path / "run").exists()

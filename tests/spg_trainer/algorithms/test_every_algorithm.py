@@ -10,7 +10,7 @@ import torch
 from spg_trainer.algorithms import ALGORITHMS, get
 from spg_trainer.models import load_model, save_model
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.sources import defaults
+from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
 from tests.common.likelihood_cases import relative

@@ -75,7 +75,7 @@ def test_the_command_samples_as_the_function_does(command):
 def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, changes, words):
     (tmp_path / "file").write_text("a file where a folder should be")
     with pytest.raises((ConfigError, CheckpointError, envs.EnvError), match=words):
-        run_eval(replace(command, model=ModelConfig(model="./nowhere"), **changes), quiet=True)
+        run_eval(replace(command, model=ModelConfig(model="nobody/nothing"), **changes), quiet=True)
 
 
 def test_what_is_there_is_not_made_again_and_other_settings_are_refused(

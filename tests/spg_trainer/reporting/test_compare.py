@@ -19,6 +19,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import mean_over
 from spg_trainer.reporting.compare import against, compare, plan, read_word
 from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.resolve import resolve
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
 
 SMALL = shlex.split(
@@ -86,7 +87,7 @@ def test_runs_are_all_pairs_seed_by_seed_with_their_settings() -> None:
     assert runs[0].config.rollout.temperature == 1.2
     assert last.model.gradient_checkpointing and not runs[0].config.model.gradient_checkpointing
     for run in runs[:2]:  # what is typed means what was planned
-        assert cli.parse(Config, run.words, "") == run.config
+        assert resolve(Config, run.words).config == run.config
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.pairs import Pair, PairFile, as_rollouts, read_pairs
 from spg_trainer.rollout.tokens import decode_completions
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
 from tests.common.pair_cases import COUNT, pair_config, pairs_file
@@ -182,7 +183,7 @@ def test_another_file_is_refused_when_the_run_goes_on(tmp_path, file):
     own.write_text(own.read_text().replace("abc", "abd"))
     with pytest.raises(ConfigError, match="pairs_sha256 was"):
         train(pair_config(tmp_path / "run", own, resume="auto"), quiet=True)
-    command = cli.parse(Config, ["--resume", str(tmp_path / "run"), "--max-steps", "2"], "x")
+    command = resolve(Config, ["--resume", str(tmp_path / "run"), "--max-steps", "2"]).config
     with pytest.raises(ConfigError, match=r"own.jsonl: its sha256 .* --output-dir"):
         train(command, quiet=True)
 

@@ -13,7 +13,7 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import load_model
 from spg_trainer.settings.adapters import find_adapter, settle
 from spg_trainer.settings.fields import Config, ModelConfig, SftCommand
-from spg_trainer.settings.sources import defaults
+from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import (
     assert_equal_runs,

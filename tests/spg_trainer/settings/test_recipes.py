@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from spg_trainer.algorithms import ALGORITHMS, build
-from spg_trainer.settings.checks import check, check_sft
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
 from spg_trainer.settings.recipes import task_recipe
-from spg_trainer.settings.sources import defaults, to_yaml
+from spg_trainer.settings.recorded import to_yaml
+from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.validate import check_algorithm, validate
 from spg_trainer.settings.values import overlay
 
 LLADA = "GSAI-ML/LLaDA-8B-Instruct"
@@ -35,7 +36,7 @@ def test_whose_recipe_a_task_has() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_algorithm_can_start_on_every_task(task: str, model: str, algorithm: str) -> None:
     config = defaults(Config, env=task, model=model, algorithm=algorithm)
-    check(config, build(config.algorithm, config.hyper_parameters))
+    check_algorithm(validate(config).settings, build(config.algorithm, config.hyper_parameters))
     assert config.eval.eval_steps == (10 if model == "tiny" and algorithm != "spg_repro" else 0)
 
 
@@ -51,7 +52,7 @@ def test_every_recipe_names_its_algorithm_and_serves_every_command(task: str, mo
     Sampling(length, evaluation.block_length, round(steps)).check()
     assert steps == config.rollout.diffusion_steps
     sft = defaults(SftCommand, env=task, model="new" if model == "tiny" else model)
-    check_sft(sft)
+    validate(sft)
     assert sft.env_args == config.env_args and sft.temperature == config.rollout.temperature
     assert sft.max_completion_length == 0 or sft.max_completion_length >= config.rollout.max_completion_length
 

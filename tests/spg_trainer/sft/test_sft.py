@@ -26,6 +26,7 @@ from spg_trainer.rollout.tokens import encode_completions, encode_prompts, lengt
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import ModelConfig, SftCommand
+from spg_trainer.settings.resolve import resolve
 from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft.command import base_policy, easier_first, eval_sampling, sft
 from spg_trainer.sft.demonstrations import (
@@ -395,7 +396,7 @@ def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, 
 def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path, monkeypatch) -> None:
     folder = tmp_path / "model"
     interrupt(replace(LONG, output_dir=str(folder)), 9, monkeypatch)
-    read = cli.parse(SftCommand, ["--resume", str(folder), "--steps", "24"], "")
+    read = resolve(SftCommand, ["--resume", str(folder), "--steps", "24"]).config
     assert replace(read, steps=20, resume=None, model=LONG.model) == LONG
     for wrong, words in (
         (replace(LONG, seed=4, resume=str(folder)), rf"seed was 3, now 4.*--model {folder}"),

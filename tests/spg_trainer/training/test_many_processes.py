@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spg_trainer.settings.sources import to_yaml
+from spg_trainer.settings.recorded import to_yaml
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import run_processes
 from tests.common.trainer_cases import (

@@ -29,8 +29,7 @@ def test_the_library_that_is_not_there_is_named(monkeypatch):
         make_optimizer(EIGHT, parameters())
 
 
-def test_blocks_of_numbers_are_not_divided(monkeypatch, tmp_path):
-    monkeypatch.setattr("spg_trainer.settings.checks.check_shard", lambda m, count: None)
+def test_blocks_of_numbers_are_not_divided(tmp_path):
     with pytest.raises(ConfigError, match=r"--shard with --adam-moments 8bit.*Use --adam-moments float32\."):
         train(small_config(tmp_path / "run", shard=True, adam_moments="8bit"), quiet=True)
 

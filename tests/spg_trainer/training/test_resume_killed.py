@@ -11,7 +11,7 @@ import time
 import pytest
 
 from spg_trainer.runs import checkpoint, files
-from spg_trainer.settings.sources import to_yaml
+from spg_trainer.settings.recorded import to_yaml
 from tests.common.trainer_cases import assert_equal_runs, child_environment, rows, save_tiny, small_config
 
 STEPS = 8

@@ -19,7 +19,7 @@ from spg_trainer.models.lora import add_lora
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
-from spg_trainer.settings.sources import defaults
+from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.roofline import (
     Device,
     Estimate,

@@ -9,12 +9,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModel, AutoModelForMaskedLM
 
-from spg_trainer.cli import parse
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.settings.fields import EvalCommand
-from spg_trainer.settings.sources import to_yaml
+from spg_trainer.settings.recorded import to_yaml
+from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.process_cases import run_processes
 from tests.common.trainer_cases import (
@@ -120,7 +120,7 @@ def test_every_checkpoint_and_the_model_open_as_models(finished):
 
 def test_the_eval_command_reads_a_run_folder_and_agrees_with_its_evaluation(finished):
     folder, summary = finished
-    command = parse(EvalCommand, ["--model", str(folder), "--device", "cpu", "--num-problems", "4"], "eval")
+    command = resolve(EvalCommand, ["--model", str(folder), "--device", "cpu", "--num-problems", "4"]).config
     assert command.env == ENV and command.max_completion_length == (10,)
     (result,) = run_eval(command, quiet=True)
     after = summary["eval_after"]

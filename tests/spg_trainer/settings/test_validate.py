@@ -4,19 +4,25 @@ from dataclasses import replace
 
 import pytest
 
+from spg_trainer.algorithms import Algorithm
 from spg_trainer.algorithms.justgrpo import JustGRPO
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.checks import check, check_sft
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling, SftCommand
-from spg_trainer.settings.sources import defaults
+from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.validate import check_algorithm, validate
+
+
+def check(config: Config, algorithm: Algorithm) -> None:
+    """What a start refuses of settings, with an algorithm."""
+    check_algorithm(validate(config).settings, algorithm)
 
 
 def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
     config = defaults(Config, algorithm="vrpo")
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "adapter_config.json").write_text("{}")
+    (tmp_path / "model" / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
     for change in (
         {"lora_r": 8},
         {"model": str(tmp_path)},
@@ -29,7 +35,7 @@ def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
     with pytest.raises(ConfigError, match="--ref-copy: --algorithm spg"):
         check(Config(model=ModelConfig(ref_copy=True)), SPG())
     with pytest.raises(ConfigError, match="--ref-copy: sft"):
-        check_sft(SftCommand(model=ModelConfig(ref_copy=True)))
+        validate(SftCommand(model=ModelConfig(ref_copy=True)))
 
 
 @pytest.mark.parametrize(

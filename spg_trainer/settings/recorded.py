@@ -1,0 +1,87 @@
+"""What files say of settings: config.yaml of a run, sft.yaml and environment.json of a model."""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.fields import Config, Decoding, Sampling, SftCommand
+from spg_trainer.settings.values import overlay, plain
+from spg_trainer.settings.weights import is_embedded, resolve_model
+
+Settings = TypeVar("Settings")
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+SFT = "sft.yaml"
+"""The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
+
+
+def model_environment(model: str) -> dict[str, Any]:
+    """What a model folder says of the environment it was made for; empty where it says nothing.
+
+    Recipes are made of the embedded models of LLaDA's kind, whose own files say no more.
+    """
+    other_kind = is_embedded(model, "tiny") and model != "tiny"
+    folder = Path(resolve_model(model).base if other_kind else model).expanduser()
+    files = (folder / ENVIRONMENT, folder / "model" / ENVIRONMENT)
+    file = next((file for file in files if file.is_file()), None)
+    try:
+        return dict(json.loads(file.read_text())) if file else {}
+    except (ValueError, TypeError) as error:
+        text = f"{file} is not a JSON object ({error}). Restore it, or remove it to use the recipes."
+        raise ConfigError(text) from error
+
+
+def run_holding(path: str | Path) -> Path | None:
+    """The run folder that a path is, or that holds it as its model, a checkpoint or a superseded one."""
+    place = Path(path).expanduser()
+    if (place / CONFIG).is_file():
+        return place
+    above = list(place.resolve().parents)[:3] if place.is_dir() else []
+    return next((p for p in above if (p / CONFIG).is_file() and (p / ENVIRONMENT).is_file()), None)
+
+
+def task_record(command: Config | SftCommand, sampling: Sampling, **record: Any) -> dict[str, Any]:
+    """What environment.json of a model says of the task it was made for: of decoding lengths and remasking alone."""
+    # No run inherits an approximation.
+    own = {f.name for f in fields(Decoding)} - {"remasking"} | {"temperature"}
+    lengths = {name: value for name, value in asdict(sampling).items() if name not in own}
+    made = {"preset": recipe_kind(command.model.model), "rollout": lengths}
+    return {"env": command.env, "env_args": dict(command.env_args), **record, **made}
+
+
+def recipe_kind(model: str) -> str:
+    """Which recipes suit a model: `tiny` for the embedded ones and what was made from them, else `llada`."""
+    if any(is_embedded(model, word) for word in ("tiny", "new")):
+        return "tiny"
+    return model_environment(model).get("preset", "llada")
+
+
+def to_yaml(settings: Any) -> str:
+    """The settings, nested as the dataclasses are; what `--config` reads."""
+    return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """What is in a YAML file; ConfigError if it cannot be read."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = Path(path).read_text(encoding="utf-8").splitlines()[: mark.line + 1][-1:]
+        shown = f" ({line[0].strip()})" if line else ""
+        raise ConfigError(
+            f"{path}, line {mark.line + 1}{shown}: {error.problem}. It must be YAML."
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        why = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise ConfigError(f"{path} cannot be read as YAML: {why}. Give the path of a YAML file.") from error
+
+
+def read_config(file: str | Path, cls: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
+    """The settings in config.yaml of a run, or in sft.yaml of a model; ConfigError if they cannot be read."""
+    return overlay(cls(), read_yaml(file), f"{file}:")

@@ -1,0 +1,198 @@
+"""Where the value of each setting comes from: one list of layers, merged once, and every value keeps its layer's name.
+
+Over the dataclass (`fields.py`) lie, in this order: the task's recipe (`recipes/`, which names its algorithm), the
+published decoding of the model's family, the algorithm's own recipe (`algorithms/recipes.yaml`), environment.json of a
+model that was made for the task, --config FILE, and flags. A run that is resumed has its own config.yaml in place of
+all that lies below file and flags.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.runs import own_code
+from spg_trainer.settings.adapters import find_adapter
+from spg_trainer.settings.fields import Config, Decoding, EvalCommand, SftCommand, TaskSettings
+from spg_trainer.settings.flags import as_flag, places, read_words
+from spg_trainer.settings.published import decoding_layer
+from spg_trainer.settings.recipes import Layer, algorithm_recipe, task_name, task_recipe
+from spg_trainer.settings.recorded import (
+    CONFIG,
+    ENVIRONMENT,
+    SFT,
+    model_environment,
+    read_yaml,
+    recipe_kind,
+    run_holding,
+)
+from spg_trainer.settings.values import compose, read
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[Settings]):
+    """The settings of a command, and which layer has set each of them."""
+
+    config: Settings
+    origins: Mapping[str, str]
+    """Dotted name, e.g. `optimizer.learning_rate` or `env_args.blanks`, -> layer; a name that is not here has the value
+    of the dataclass."""
+
+
+def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> Resolved[Settings]:
+    """The settings of a command line (words), or of keywords named as its flags are; None leaves a keyword out.
+
+    Raises ConfigError for an unknown name, a wrong type, or a file that cannot be read.
+    """
+    flags = read_words(cls, words) if words else nested(cls, keywords)
+    asked = [read_layer(cls, Layer("flag", flags))]
+    if file := flags.get("config"):
+        asked.insert(0, read_layer(cls, Layer(file, read_yaml(file))))
+    below = layers_below(cls, asked) if issubclass(cls, TaskSettings) else []
+    return merge(cls, [*below, *asked])
+
+
+def defaults(
+    cls: type[Settings],
+    env: str | None = None,
+    model: str | None = None,
+    algorithm: str | None = None,
+    **more: Any,
+) -> Settings:
+    """The settings of a command for a task, a model and an algorithm; more: any other of its flags, `config` too."""
+    return resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
+
+
+def nested(cls: type, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords named as flags are, nested as the settings; ConfigError for an unknown one."""
+    known, values = places(cls), dict[str, Any]()
+    for name, value in keywords.items():
+        if value is None:
+            continue
+        if name not in known:
+            nearest = did_you_mean(name, known)
+            raise ConfigError(
+                f"{cls.__name__}: no setting {name} (={value!r}). {nearest}Known: {', '.join(known)}."
+            )
+        place = values
+        for part in known[name][:-1]:
+            place = place.setdefault(part, {})
+        place[name] = value
+    return values
+
+
+def read_layer(cls: type, layer: Layer) -> Layer:
+    """A layer with its values by dotted name, each of its type."""
+    is_flag = layer.origin == "flag"
+    return Layer(
+        layer.origin, read(cls, layer.values, as_flag if is_flag else lambda name: f"{layer.origin}: {name}")
+    )
+
+
+def merge(cls: type[Settings], layers: Iterable[Layer]) -> Resolved[Settings]:
+    """The one merge: a later layer's value stands over an earlier one's."""
+    values, origins = dict[str, Any](), dict[str, str]()
+    for layer in layers:
+        values |= layer.values
+        origins |= dict.fromkeys(layer.values, layer.origin)
+    return Resolved(compose(cls(), values), origins)
+
+
+def said(layers: Iterable[Layer], name: str, otherwise: Any) -> Any:
+    """What the last of some layers says of a setting."""
+    return next((layer.values[name] for layer in reversed([*layers]) if name in layer.values), otherwise)
+
+
+def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
+    """What lies between the dataclass and what was asked for, by file and flags, of a command on a task."""
+    if run := resumed(cls, asked):
+        folder = "output.output_dir" if cls is Config else "output_dir"
+        moved = Layer("default", {folder: None})  # the folder may have moved
+        own = own_code.with_copies(run.parent, read_yaml(run))
+        return [read_layer(cls, Layer(str(run), own)), moved]
+    model, record = said(asked, "model.model", cls().model.model), list[Layer]()
+    if recorded := model_environment(model).get("env"):
+        env = own_code.kept(run_holding(model), own_code.ENVIRONMENT, recorded)
+        record = [Layer(f"{model}/{ENVIRONMENT}", {"env": env})]
+    env = said([*record, *asked], "env", cls().env)
+    if cls is Config:
+        return [*record, *for_training(env, model, asked)]
+    trained = merge(Config, for_training(env, model)).config
+    return [*record, *(for_eval if cls is EvalCommand else for_sft)(env, model, trained)]
+
+
+def for_training(env: str, model: str, asked: Iterable[Layer] = ()) -> list[Layer]:
+    """Recipes and environment.json. asked: where another algorithm than the task's own may be named."""
+    kind = recipe_kind(model)
+    task = task_recipe(env, kind)
+    if kind != "tiny" and (decoding := decoding_layer(model)):
+        task.append(decoding)
+    recipes = [read_layer(Config, layer) for layer in task]
+    algorithm = said([*recipes, *asked], "algorithm", Config().algorithm)
+    recipes += [read_layer(Config, layer) for layer in algorithm_recipe(algorithm, env, kind)]
+    recipes = for_model(model, recipes)
+    made = read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", made_for(env, model)))
+    return [*recipes, made, *one_by_one(recipes, made)]
+
+
+def one_by_one(recipes: Sequence[Layer], made: Layer) -> list[Layer]:
+    """A recipe with blocks of one token takes a step for each, also of a model that was made with other blocks."""
+    if said(recipes, "rollout.block_length", None) != 1:
+        return []
+    length = said([*recipes, made], "rollout.max_completion_length", Config().rollout.max_completion_length)
+    return [Layer(recipes[-1].origin, {"rollout.block_length": 1, "rollout.diffusion_steps": length})]
+
+
+def for_eval(env: str, model: str, trained: Config) -> list[Layer]:
+    """What a training on the task samples, in the type that the model was trained in."""
+    names = ("max_completion_length", "block_length", "tokens_per_step", *(f.name for f in fields(Decoding)))
+    lengths = {name: getattr(trained.rollout, name) for name in names}
+    dtype = model_environment(model).get("dtype", "auto")
+    values = {"env_args": trained.env_args, **lengths, "model": {"dtype": dtype}}
+    return [read_layer(EvalCommand, Layer(f"training on {env}", values))]
+
+
+def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
+    """Its own recipe, a training's arguments and temperature, and the length that the model was made with."""
+    # Habits are counted at the temperature of a training.
+    shared = {"env_args": trained.env_args, "temperature": trained.rollout.temperature}
+    made = made_for(env, model).get("rollout", {})
+    length = {name: value for name, value in made.items() if name == "max_completion_length"}
+    layers = [Layer(f"training on {env}", shared), *task_recipe(env, f"{recipe_kind(model)} sft")]
+    layers = [read_layer(SftCommand, layer) for layer in layers]
+    return [*for_model(model, layers), read_layer(SftCommand, Layer(f"{model}/{ENVIRONMENT}", length))]
+
+
+def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
+    """Recipes without what they say of the model, if that is an adapter, which is trained as it is."""
+    if find_adapter(model) is None:
+        return recipes
+    return [
+        Layer(origin, {name: value for name, value in values.items() if not name.startswith("model.")})
+        for origin, values in recipes
+    ]
+
+
+def made_for(env: str, model: str) -> dict[str, Any]:
+    """The arguments and lengths that a model was made with, if it was made for this task."""
+    recorded = model_environment(model)
+    same = task_name(str(recorded.get("env"))) == task_name(env)
+    return {part: recorded.get(part) or {} for part in ("env_args", "rollout")} if same else {}
+
+
+def resumed(cls: type, asked: Sequence[Layer]) -> Path | None:
+    """The file with the settings of the run (of `sft`, the model) that --resume continues; None if there is none."""
+    if cls is EvalCommand:
+        return None
+    part, file = ("output.", CONFIG) if cls is Config else ("", SFT)
+    folder = said(asked, f"{part}resume", None)
+    if folder == "auto":
+        folder = said(asked, f"{part}output_dir", None)
+    if folder is None:
+        return None
+    place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
+    files = (above / file for above in (place, *list(place.parents)[:3]))
+    return next((file for file in files if file.is_file()), None)

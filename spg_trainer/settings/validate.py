@@ -1,0 +1,210 @@
+"""Settings that cannot work, refused before anything is loaded, each with a value that would.
+
+`validate` is for what files and settings tell, which takes no torch; `check_algorithm` for what an algorithm asks for.
+"""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.settings.adapters import find_adapter
+from spg_trainer.settings.fields import (
+    Config,
+    EvalCommand,
+    LoadConfig,
+    MergeCommand,
+    ModelConfig,
+    Sampling,
+    SftCommand,
+    TaskSettings,
+)
+from spg_trainer.settings.ranges import check_ranges
+from spg_trainer.settings.weights import is_embedded, resolve_model
+
+Settings = TypeVar("Settings")
+
+
+class Validated(NamedTuple, Generic[Settings]):
+    """Settings that `validate` has seen."""
+
+    settings: Settings
+
+
+def validate(given: Settings | Validated[Settings]) -> Validated[Settings]:
+    """Looks at settings once. Raises SpgError for numbers, choices, files and devices that cannot be."""
+    if isinstance(given, Validated):
+        return given
+    check_ranges(given)
+    if isinstance(given, MergeCommand) and given.source:
+        resolve_model(given.source)
+    if isinstance(given, TaskSettings):
+        check_task(given)
+    if isinstance(given, Config):
+        check_training(given)
+    elif isinstance(given, EvalCommand):
+        check_eval(given)
+    elif isinstance(given, SftCommand):
+        check_sft(given)
+    if isinstance(given, TaskSettings):
+        resumed = isinstance(given, Config) and given.output.resume  # the run may keep its own copy
+        if not is_embedded(given.model.model, "new") and not resumed:
+            resolve_model(given.model.model, given.env)
+    return Validated(given)
+
+
+def check_task(command: Any) -> None:
+    """What every command on a task refuses: arguments that have flags, idle adapters, a device that is not there."""
+    flags = {"split": "--split or --eval-split", "reward_weights": "--reward-weights"}
+    for name in flags.keys() & command.env_args.keys():
+        raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
+    if isinstance(command.model, ModelConfig):
+        check_adapters(command.model)
+    check_device(command.model.device)
+
+
+def check_adapters(m: ModelConfig) -> None:
+    """Adapters where none are trained, and what a new model cannot have."""
+    if m.load_4bit and not (m.lora_r or find_adapter(m.model)):
+        raise ConfigError("--load-4bit stores a base that is not trained. Set --lora-r, e.g. 64.")
+    if m.load_4bit and m.shard:
+        raise ConfigError("--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.")
+    if (m.lora_alpha is not None or m.lora_dropout) and not (m.lora_r or find_adapter(m.model)):
+        raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
+    if is_embedded(m.model, "new") and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
+        raise ConfigError(
+            f"--model {m.model} takes no --lora-r, --revision or --dtype: they need --model PATH."
+        )
+
+
+def check_device(name: str) -> None:
+    """A CUDA device where the installed torch has no CUDA; once torch is loaded, it says so itself."""
+    if "torch" in sys.modules:
+        return
+    try:
+        build = version("torch")
+    except PackageNotFoundError:  # its import will say so
+        return
+    if name.startswith("cuda") and build.endswith("+cpu"):
+        raise ModelError(
+            f"device {name!r}: torch {build} is built without CUDA; use --device cpu, or install torch for CUDA "
+            "(pytorch.org)"
+        )
+
+
+def check_training(config: Config) -> None:
+    """How a training decodes, divides a step and keeps its optimizer, whatever the algorithm."""
+    b = config.batch
+    config.rollout.check_fit()
+    if b.num_minibatches > (groups := b.prompts_per_step):
+        raise ConfigError(
+            f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."
+        )
+    if config.model.shard and config.optimizer.adam_moments == "8bit":
+        raise ConfigError(
+            "--shard with --adam-moments 8bit: blocks of them share a scale, so that another number of processes could "
+            "not resume. Use --adam-moments float32."
+        )
+
+
+def check_unmasking(r: Sampling, force: bool) -> None:
+    """Decoding that feeds on what it changes, and decoding that no bound describes."""
+    by_threshold = r.unmasking in ("threshold", "dynamic")  # dynamic: those, or as many as the schedule
+    least = r.threshold * (1 - r.threshold_slack) if by_threshold else 0.0
+    safe = force or (least >= 0.95 and r.max_tokens_per_step)
+    if r.unmasking != "schedule" and not safe:
+        raise ConfigError(
+            f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with --unmasking "
+            "threshold or dynamic, a threshold that stays at 0.95 or more, slack included, and --max-tokens-per-step "
+            "4, or insist with --force."
+        )
+    if r.editing_threshold is not None:
+        raise ConfigError(
+            f"--editing-threshold {r.editing_threshold}: a token that was replaced has stood beside others as another "
+            "one, so no masked copy of the completion shows what they were drawn from, and no bound of a likelihood "
+            "holds for what the sampler does. Leave it out of training; eval decodes with it."
+        )
+
+
+def check_eval(command: EvalCommand) -> None:
+    """Equal completions; sizes that do not divide are found once for each length and number of steps."""
+    if command.num_generations > 1 and command.temperature == 0:
+        count = f"--num-generations {command.num_generations}"
+        raise ConfigError(
+            f"{count} at --temperature 0 gives equal completions. Raise it, e.g. --temperature 0.9."
+        )
+
+
+def check_sft(command: SftCommand) -> None:
+    """What only a training by RL has, and what a divided model or an adapter cannot have."""
+    m, save = command.model, command.save_dtype
+    if m.ref_copy:
+        raise ConfigError("--ref-copy: sft compares with no reference. Leave it out.")
+    if m.shard and command.patience:
+        raise ConfigError(
+            f"--shard with --patience {command.patience}: of a divided model the best weights are not kept apart. Use "
+            "--patience 0, a cosine of --steps."
+        )
+    if m.shard and command.optimizer == "muon":
+        raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
+    if m.shard and save != "auto":
+        raise ConfigError(
+            f"--shard writes weights as they are trained, not in {save}. Use --save-dtype auto."
+        )
+    if save != "auto" and (m.lora_r or find_adapter(m.model)):
+        raise ConfigError(f"--save-dtype {save} is for whole models, not adapters. Use auto.")
+
+
+def check_processes(m: LoadConfig, num_processes: int) -> None:
+    """Weights that shall be divided where there is nobody to share them with; one GPU for several processes."""
+    if num_processes > 1 and ":" in m.device:
+        raise ConfigError(f"--device {m.device} is one GPU, not {num_processes}. Leave out --device.")
+    if getattr(m, "shard", False) and num_processes == 1:
+        raise ConfigError(
+            "--shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
+            "--nproc-per-node 8 -m spg_trainer`, or leave it out."
+        )
+
+
+def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
+    """What goes with an algorithm: its decoding, its updates, its reference, and whole groups in each process."""
+    b, r, name = config.batch, config.rollout, f"--algorithm {config.algorithm}"
+    algorithm.make_masking().check(r.max_completion_length)
+    check_unmasking(r, config.force)
+    if algorithm.needs_sampler_logps and r.shortcuts:
+        raise ConfigError(
+            f"{name} uses the probabilities with which tokens were drawn; with {', '.join(r.shortcuts)} these are not "
+            "the model's. Use --cache none --unmasking schedule."
+        )
+    if config.pairs and not algorithm.learns_from_pairs:
+        raise ConfigError(f"--pairs: {name} learns only from what the model samples. Use --algorithm vrpo.")
+    if config.pairs and b.num_generations != 2:
+        raise ConfigError(f"--num-generations {b.num_generations}: a pair is two. Use --num-generations 2.")
+    if algorithm.left_to_right and r.block_length != 1:
+        steps = f"--block-length 1 --diffusion-steps {r.max_completion_length}"
+        raise ConfigError(f"{name} samples token by token, not in blocks of {r.block_length}. Use {steps}.")
+    if algorithm.left_to_right and b.num_iterations * b.num_minibatches > 1:
+        updates = "--num-iterations 1 --num-minibatches 1"
+        raise ConfigError(f"{name} has no ratio for several updates of a rollout. Use {updates}.")
+    check_reference(config.model, algorithm.needs_ref_logps, name)
+    check_processes(config.model, num_processes)
+    together = b.num_generations if algorithm.whole_groups or config.pairs else 1
+    if b.prompts_per_step * b.num_generations < num_processes * together:
+        raise ConfigError(
+            f"--prompts-per-step {b.prompts_per_step} leaves some of {num_processes} processes without a completion. "
+            f"Use {-(-num_processes * together // b.num_generations)} or more."
+        )
+
+
+def check_reference(m: ModelConfig, needed: bool, name: str) -> None:
+    """A reference that nobody asks for, and one that nothing keeps."""
+    if m.ref_copy and not needed:
+        raise ConfigError(
+            f"--ref-copy: {name} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
+            "--algorithm-args beta=0.04, where the algorithm has one."
+        )
+    if needed and not (m.lora_r or m.ref_copy or find_adapter(m.model)):
+        raise ConfigError(
+            f"{name} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, start from an adapter "
+            "(--model PATH), or keep a frozen copy of the weights (--ref-copy)."
+        )
