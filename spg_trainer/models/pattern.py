@@ -64,6 +64,17 @@ class Pattern:
         """How many of a prompt's tokens, `prompt` in all, share a block with the completion's first."""
         return 0 if self.is_full or self.origin == "completion" else prompt % self.block_size
 
+    def copy_width(self, prompt: int, length: int) -> int:
+        """Columns of a masked copy of a completion behind its prompt, at most.
+
+        Where attention has blocks: those that the completion touches, and behind them once more, clean, all that stands
+        before the last of these.
+        """
+        if self.is_full:
+            return prompt + length
+        last, _ = self.block_of(length - 1, prompt)
+        return self.head(prompt) + length + prompt + last
+
 
 def visible(asking: Tensor, asked: Tensor) -> Tensor:
     """Which columns attend to which, (B, 1, Q, K) bool, from block numbers (B, Q) and (B, K), -1 on padding.

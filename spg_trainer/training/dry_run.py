@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from spg_trainer import algorithms
+from spg_trainer.models.shape import find_config, pattern_of
 from spg_trainer.rollout.pairs import read_pairs, settle_pairs
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config
@@ -15,7 +16,7 @@ from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.validate import Validated, validate
 from spg_trainer.settings.values import plain
-from spg_trainer.training.roofline import find_shape, foretell, pattern_of
+from spg_trainer.training.roofline import foretell
 from spg_trainer.training.setup import arithmetic, check_attention, open_splits
 
 
@@ -40,8 +41,8 @@ def refuse_unopened(
     algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
     config = settle_pairs(replace(config, model=settle(config.model)))
     open_splits(config, algorithm, num_processes)
-    if shape := find_shape(config):
-        check_attention(config, algorithm, pattern_of(shape))
+    if model := find_config(config.model, config.env):
+        check_attention(config, algorithm, pattern_of(model))
     if config.pairs:
         read_pairs(config.pairs)
     return config, algorithm

@@ -17,18 +17,12 @@ from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, hidden_states, new
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.pattern import Pattern
+from spg_trainer.models.shape import pattern_of, shape_of
+from spg_trainer.rollout.passes import passes
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.training.roofline import (
-    Device,
-    Estimate,
-    _count,
-    _passes,
-    count_weights,
-    estimate,
-    pattern_of,
-)
+from spg_trainer.training.roofline import Device, Estimate, estimate
 
 GIB = 2**30
 SIZES = {"d_model": 64, "n_layers": 3, "n_heads": 4, "mlp_hidden_size": 160, "vocab_size": 40}
@@ -88,10 +82,10 @@ def test_weights_and_adapters_of_every_kind_of_body_are_counted(architecture, mo
     sizes |= {"moe_intermediate_size": 24, "num_experts_per_tok": 2} if mixture else {}
     config = BY_ARCHITECTURE[architecture](**sizes)
     model, m = AutoModelForMaskedLM.from_config(config), ModelConfig(lora_r=3, lora_experts=lora_experts)
-    body, ends, active = count_weights(config)
-    assert body + ends == sum(p.numel() for p in model.parameters())
+    counted = shape_of(config)
+    assert counted.whole == sum(p.numel() for p in model.parameters())
     sparse = 2 if mixture else 0  # layers, in which a token takes 2 of 6
-    assert active == body - sparse * 4 * 3 * 64 * 24
+    assert counted.active == counted.body - sparse * 4 * 3 * 64 * 24
     if lora_experts and not mixture:
         return
     adapted = add_lora(model, r=3, alpha=3, dropout=0.0, seed=0, base="", experts=lora_experts)
@@ -179,8 +173,7 @@ def test_activations_of_a_doubled_pass_are_what_autograd_keeps(block, width, ori
     config = kind(**sizes, num_attention_heads=4, num_key_value_heads=4, block_size=block)
     if origin == "completion" and block:
         width = 64 + 40 + 64 - block
-    work = _count(config, Config(rollout=Sampling(64, 64, 64)), build("spg", {}), "float32", 40)
-    assert work.copy == width
+    assert pattern_of(config).copy_width(40, 64) == width
     for dtype in ("float32", "bfloat16"):
         found, estimated = kept(config, dtype, ModelConfig())
         assert estimated == pytest.approx(found, rel=0.05)
@@ -236,7 +229,7 @@ def test_passes_under_block_causal_attention_are_as_wide_as_those_of_the_sampler
     s = Sampling(16, block_length, steps, cache=cache)
     ids = torch.arange(prompt)[None]
     sample_completions(policy, ids, torch.ones_like(ids, dtype=torch.bool), s, [None])
-    assert [computed for computed, _, _ in _passes(s, prompt, pattern)] == widths
+    assert [computed for computed, _, _ in passes(s, prompt, pattern)] == widths
 
 
 def test_a_block_causal_model_is_decoded_at_less_cost() -> None:

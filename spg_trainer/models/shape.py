@@ -1,0 +1,133 @@
+"""A model in numbers, from its configuration alone: how many weights, of which widths, and who attends to whom."""
+
+from typing import Any, NamedTuple
+
+from spg_trainer.errors import ModelError
+from spg_trainer.models.experts import experts_of
+from spg_trainer.models.pattern import Pattern
+from spg_trainer.settings.fields import ModelConfig
+from spg_trainer.settings.published import known_settings
+from spg_trainer.settings.weights import resolve_model
+
+LLADA_8B = ("GSAI-ML/LLaDA-8B-Base", "GSAI-ML/LLaDA-8B-Instruct", "GSAI-ML/LLaDA-1.5")
+
+
+class Shape(NamedTuple):
+    """Numbers of a model; weights are counted, not bytes."""
+
+    layers: int
+    width: int
+    """Of the hidden states."""
+    ffn: int
+    """Of what a token meets inside the feed-forward part: of a mixture, in all the experts that it takes."""
+    queries: int
+    """Numbers in the queries of all heads, and in the keys of those that have their own."""
+    keys: int
+    vocabulary: int
+    body: int
+    """Weights of the layers and the last norm."""
+    ends: int
+    """Weights of embedding and head."""
+    active: int
+    """Weights of the layers that a token meets: of a mixture, not those of experts that it does not take."""
+    largest: int
+    """Weights of the largest tensor."""
+    pattern: Pattern
+
+    @property
+    def whole(self) -> int:
+        """All weights, without adapters."""
+        return self.body + self.ends
+
+
+def shape_of(config: Any) -> Shape:
+    """The numbers of a model of this configuration, which is under the names of transformers."""
+    sizes = [p.numel() for p in _on_meta(config).parameters()]
+    experts, width = experts_of(config), config.hidden_size
+    head = getattr(config, "head_dim", None) or width // config.num_attention_heads
+    ends = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
+    body = sum(sizes) - ends
+    idle = experts.layers * (experts.count - experts.chosen) * 3 * width * experts.width
+    met = (experts.chosen + experts.shared) * experts.width
+    return Shape(
+        layers=config.num_hidden_layers,
+        width=width,
+        ffn=met if experts.layers else config.intermediate_size,
+        queries=head * config.num_attention_heads,
+        keys=head * config.num_key_value_heads,
+        vocabulary=config.vocab_size,
+        body=body,
+        ends=ends,
+        active=body - idle,
+        largest=max(sizes),
+        pattern=pattern_of(config),
+    )
+
+
+def count_lora(config: Any, r: int, *, experts: bool) -> int:
+    """Weights of the adapters that `add_lora` puts on a model of this configuration."""
+    from spg_trainer.models.lora import ATTENTION, EXPERTS, FEED_FORWARD
+
+    if not r:
+        return 0
+    targets, count = ATTENTION + (FEED_FORWARD if experts or not experts_of(config).layers else ()), 0
+    for name, p in _on_meta(config).named_parameters():
+        module = name.removesuffix(".weight").rpartition(".")[2]
+        if name.endswith(EXPERTS):
+            count += experts * p.shape[0] * sum(p.shape[1:])
+        elif module in targets:
+            count += sum(p.shape)
+    return r * count
+
+
+def _on_meta(config: Any) -> Any:
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    with torch.device("meta"):
+        return AutoModelForMaskedLM.from_config(config)
+
+
+def pattern_of(config: Any) -> Pattern:
+    """Who attends to whom in a model of this configuration."""
+    return Pattern(config.block_size, config.family.origin) if hasattr(config, "family") else Pattern()
+
+
+def find_config(m: ModelConfig, env: str) -> Any:
+    """The configuration of the model that settings name, without a network; None where it is not known.
+
+    Raises ModelError where it does not say who attends to whom and no flag does, as when the model is opened.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    from spg_trainer.models import LLaDAConfig
+    from spg_trainer.models.body import check_block_size
+    from spg_trainer.models.family import FamilyConfig
+    from spg_trainer.models.load import answer
+
+    weights = resolve_model(m.model, env)
+    base, adapter = weights.base, weights.adapter
+    place = adapter if adapter is not None and (adapter / "config.json").is_file() else base
+    try:
+        config = AutoConfig.from_pretrained(
+            place, revision=m.revision or "main", local_files_only=True, trust_remote_code=False
+        )
+    except ModelError:
+        raise
+    except (OSError, ValueError):  # not downloaded, or of a kind that transformers does not know
+        if base in LLADA_8B:
+            config = LLaDAConfig()
+        elif known := known_settings(base):
+            config = CONFIG_MAPPING[known["model_type"]].from_dict(known)
+        else:
+            return None
+    if not isinstance(config, LLaDAConfig | FamilyConfig):
+        return None
+    try:
+        answer(config, m)
+        if isinstance(config, FamilyConfig):
+            check_block_size(config)
+    except ModelError as error:
+        raise ModelError(f"model {base!r}: {error}") from error
+    return config
