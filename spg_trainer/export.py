@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
@@ -20,11 +20,6 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.settings.published import known_settings
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, to_yaml
 from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
-
-if TYPE_CHECKING:
-    from spg_trainer.evaluation.evaluate import Evaluation
-    from spg_trainer.evaluation.habits import HabitCounts
-    from spg_trainer.sft.loop import Fit
 
 MERGED, CARD, CURVE = "merged", "README.md", "curve.png"
 FOLDERS = re.compile(r"^(?:[A-Za-z]:|~|\.{1,2})?[/\\](?:[^:]*[/\\])?")
@@ -132,33 +127,6 @@ It started from {f"`{base}`" if base else start}.{step}
     measured = {f"{name} training": run.summary[f"eval_{name}"] for name in ("after", "before")}
     usage = opening(repo, without_folders(config.env))
     return compose(repo.rpartition("/")[2], text, config, measured, usage, family, **front)
-
-
-def card_of_sft(
-    fit: "Fit", results: "Mapping[str, Evaluation]", greedy: "HabitCounts", sampled: "HabitCounts"
-) -> str:
-    """The card of a model made by `sft`. results: by split. greedy, sampled: what its completions follow."""
-    command, p = fit.command, fit.progress
-    weights = sum(w.numel() for w in fit.policy.model.parameters())
-    mix = " ".join(f"{name}={share:g}" for name, share in fit.mix.items())
-    kept = "whose weights these are" if command.patience else "but these are the last ones"
-    text = f"""\
-A masked diffusion language model of {weights:,} weights, made to begin reinforcement learning on {task(command)}: it
-imitates several ways to answer, one of them right, and knows no other task.
-
-- Start: {command.model.model}. Demonstrations: {mix} (`right` is the environment's own solution).
-- {p.step} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens.
-- Last training loss {sum(p.losses) / len(p.losses):.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
-  {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type}.
-- Validation completions, greedy: {greedy.shares}.
-  At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.
-
-`python -m spg_trainer sft --config FILE` with the settings below makes it again.
-"""
-    front = {"library_name": "transformers", "license": "apache-2.0"}
-    measured = {split: result.summary() for split, result in results.items()}
-    family = fit.policy.model.config.to_dict()["model_type"]
-    return compose(f"A base model for {task(command)}", text, command, measured, opening(), family, **front)
 
 
 def compose(

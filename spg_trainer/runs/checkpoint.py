@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -27,7 +27,6 @@ from spg_trainer.runs.files import (
     writing,
 )
 from spg_trainer.settings.recorded import ENVIRONMENT
-from spg_trainer.training.validation import Validations, needed_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,12 +49,12 @@ def save(
     state: Mapping[str, Any],
     environment: Mapping[str, Any],
     keep: int,
-    validations: Validations | None = None,
+    needed: Callable[[list[int]], Collection[int]] = lambda kept: (),
     **tensors: Any,
 ) -> Path:
     """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
 
-    state: counters, as JSON. validations: those of the run, which say which was the best at each one that is kept.
+    state: counters, as JSON. needed: from the steps of the newest ones, which others have to be kept, too.
     tensors: for training.pt, beside the optimizer's. A complete checkpoint of this step is left as it is. All get the
     path. Rank 0 writes alone; of a sharded model that is trained, all processes together, to one file system. Raises
     CheckpointError if the disk refuses; earlier checkpoints are untouched then.
@@ -90,7 +89,7 @@ def save(
         prepare()
         write_folder(target, lambda aside: write(aside, None))
     if rank() == 0:
-        delete_old(folder, keep, validations or {})
+        delete_old(folder, keep, needed)
     return target
 
 
@@ -136,13 +135,13 @@ def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
             pass
 
 
-def delete_old(folder: Path, keep: int, validations: Validations) -> None:
-    """Deletes the checkpoints of a run that are neither among the newest `keep` nor needed as the best of one."""
+def delete_old(folder: Path, keep: int, needed: Callable[[list[int]], Collection[int]]) -> None:
+    """Deletes the checkpoints of a run that are neither among the newest `keep` nor `needed` beside these."""
     whole = [path for path in _checkpoints(folder) if incomplete(path) is None]
-    needed = needed_steps(validations, [_step(path) for path in whole[-keep:]])
+    besides = needed([_step(path) for path in whole[-keep:]])
     for path in whole[:-keep]:
         try:
-            if _step(path) not in needed:
+            if _step(path) not in besides:
                 delete_folder(path)
         except OSError as error:  # one checkpoint too many costs disk, not the run
             _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)

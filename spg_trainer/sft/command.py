@@ -18,7 +18,6 @@ from spg_trainer.distributed import decide_on_main, join, raising_on_all, rank, 
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import evaluate, make_env
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
-from spg_trainer.export import card_of_sft
 from spg_trainer.models import Policy, divide_policy, new_policy, open_policy
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.shard import unsharded
@@ -40,6 +39,7 @@ from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft.demonstrations import completion_length, mix_shares
 from spg_trainer.sft.loop import Fit
+from spg_trainer.sft.model_card import model_card
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -230,7 +230,7 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     def write(place: Path, weights: checkpoint.Weights) -> None:
         checkpoint.write_model(place, policy, task_record(command, fit.sampling), weights)
         (place / SFT).write_text(fit.settings, encoding="utf-8")
-        (place / "README.md").write_text(card_of_sft(fit, results, greedy, sampled), encoding="utf-8")
+        (place / "README.md").write_text(model_card(fit, results, greedy, sampled), encoding="utf-8")
 
     if saved != trained:
         policy.model.to(saved)

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def save_checkpoint(run: Run) -> None:
         state={"updates": state.updates, "seconds": run.elapsed_seconds, "skipped": state.skipped},
         environment=environment_record(run),
         keep=run.config.output.keep,
-        validations=state.validations,
+        needed=partial(validation.needed_steps, state.validations),
     )
 
 
