@@ -83,8 +83,8 @@ def test_the_top_of_the_trainer_is_short() -> None:
     assert len(top) <= 8, top
 
 
-def arrows(package: str) -> dict[str, set[str]]:
-    """Module -> modules of its package that it imports at run time, at the top or inside a function."""
+def arrows(package: str, types: bool = False) -> dict[str, set[str]]:
+    """Module -> modules of its package that it imports, at the top or inside a function. types: for types, too."""
     modules = set(sources(package))
 
     def holder(name: str) -> str:
@@ -94,7 +94,7 @@ def arrows(package: str) -> dict[str, set[str]]:
         return name
 
     return {
-        module: {holder(name) for name in imports(at_run_time(tree))} - {"", module}
+        module: {holder(name) for name in imports(tree if types else at_run_time(tree))} - {"", module}
         for module, tree in sources(package).items()
     }
 
@@ -102,6 +102,60 @@ def arrows(package: str) -> dict[str, set[str]]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_circle_among_modules(package: str) -> None:
     TopologicalSorter(arrows(package)).prepare()
+
+
+def test_no_circle_inside_a_room_of_the_trainer_even_for_types() -> None:
+    found = arrows("spg_trainer", types=True)
+    inside = {a: {b for b in names if layer(a) == layer(b)} for a, names in found.items() if a != LAYERS[0]}
+    TopologicalSorter(inside).prepare()
+
+
+LAYERS = (
+    "spg_trainer",  # the version, and lazily what users import
+    "spg_trainer.settings.packages",
+    "spg_trainer.errors",
+    "spg_trainer.seeding",
+    "spg_trainer.tensors",
+    "spg_trainer.settings",
+    "spg_trainer.distributed",
+    "spg_trainer.models",
+    "spg_trainer.likelihood",
+    "spg_trainer.algorithms",
+    "spg_trainer.rollout",
+    "spg_trainer.runs",
+    "spg_trainer.evaluation",
+    "spg_trainer.reporting",
+    "spg_trainer.training",
+    "spg_trainer.export",
+    "spg_trainer.sft",
+    "spg_trainer.cli",  # finds its commands by name when they are asked for
+    "spg_trainer.reporting.jobs",  # these start trainings
+    "spg_trainer.reporting.compare",
+    "spg_trainer.__main__",
+)
+"""The rooms of the trainer from the bottom up: each imports from those before it, and from itself."""
+UPWARDS = {
+    "spg_trainer.settings": "spg_trainer.runs.own_code",  # what a run keeps of a user's files is found by their name
+    "spg_trainer.likelihood.gradient": "spg_trainer.algorithms.base",  # a type
+}
+"""The arrows that run back up all the same."""
+
+
+def layer(module: str) -> int:
+    """The place of a module's room in `LAYERS`."""
+    named = [name for name in LAYERS[1:] if is_within(module, name)]
+    assert named or module == LAYERS[0], f"{module} stands in no layer: add its room to LAYERS"
+    return LAYERS.index(max(named, key=len, default=LAYERS[0]))
+
+
+def test_imports_inside_the_trainer_run_down_the_layers() -> None:
+    """At the top of a file, inside functions, and for a type checker alone."""
+    found = {(module, name) for module, names in arrows("spg_trainer", types=True).items() for name in names}
+    up = {(module, name) for module, name in found if layer(name) > layer(module) > 0}
+    told = {
+        (a, b) for a, b in up for low, high in UPWARDS.items() if is_within(a, low) and is_within(b, high)
+    }
+    assert up == told and len(up) <= 5, up - told
 
 
 SEEDS = r"torch\.(random\.|default_generator\.|cuda\.)?manual_seed(_all)?"
