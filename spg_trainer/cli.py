@@ -1,5 +1,5 @@
-"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | push | lm-eval] ...`;
-without a word: training.
+"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | push | algorithms | lm-eval]
+...`; without a word: training.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -31,7 +31,9 @@ COMMANDS = {
     "push": (fields.PushCommand, "export", "push"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
-WORDS = (*COMMANDS, "lm-eval")
+OWN_FLAGS = {"algorithms": "algorithms.command", "lm-eval": "evaluation.lm_eval"}
+"""Commands that read their flags themselves: {word: module with a `main`}."""
+WORDS = (*COMMANDS, *OWN_FLAGS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,9 +76,8 @@ def run(word: str, args: Sequence[str]) -> int:
         )
     if word not in ("", "eval", "sft") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
-    if word == "lm-eval":  # its flags are lm-eval's own
-        import_module("spg_trainer.evaluation.lm_eval").main(args)
-        return 0
+    if word in OWN_FLAGS:
+        return import_module(f"spg_trainer.{OWN_FLAGS[word]}").main(args) or 0
     cls, module, name = COMMANDS.get(word, (fields.Config, "training.loop", "train"))
     end = args.index("--") if word == "compare" and "--" in args else len(args)
     resolved = resolve(cls, args[:end])

@@ -1,0 +1,314 @@
+"""Does an algorithm keep its contract? `python -m spg_trainer algorithms check FILE:CLASS` tries it, without a model.
+
+Rollouts, rewards and log-probabilities are drawn at random; what a loss must hold for all of them is tried on these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss
+from spg_trainer.algorithms.registry import build
+from spg_trainer.seeding import generator, numpy_generator
+from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences
+
+PROMPTS, GENERATIONS, PROMPT_TOKENS, TOKENS, BLOCK = 3, 4, 5, 8, 4
+STEP = 1e-5
+"""Of a finite difference, in float64."""
+CLOSE = 1e-5
+"""Largest relative distance of a gradient from its finite differences."""
+TRIED = 24
+"""Log-probabilities whose derivative is tried."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check; figure: what was measured, or what is wrong and what would be right."""
+
+    name: str
+    ok: bool
+    figure: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """A whole update of an algorithm: the completions that change its loss, and what the trainer hands over."""
+
+    algorithm: Algorithm
+    logps: Tensor
+    """(B, M, T) float64, zero where not scored."""
+    masks: Masks
+    batch: Batch
+
+    def loss(self, logps: Tensor | None = None, **changes: object) -> Loss:
+        """The loss at some log-probabilities; changes: of the batch."""
+        batch = replace(self.batch, **changes) if changes else self.batch
+        logps = self.logps if logps is None else logps
+        if not isinstance(self.algorithm, CoupledAlgorithm):
+            return self.algorithm.loss(logps, self.masks, batch)
+
+        def bound(of: Tensor) -> Tensor:
+            return self.algorithm.bound(of, self.masks)
+
+        refs = None if batch.ref_logps is None else bound(batch.ref_logps)
+        olds = bound(logps if batch.old_logps is None else batch.old_logps).detach()
+        columns = {"group": batch.group, "length": batch.length, "totals": batch.totals}
+        return self.algorithm.coupled_loss(
+            Sequences(bound(logps), olds, batch.advantages, ref_bounds=refs, **columns)
+        )
+
+    def gradient(self, logps: Tensor | None = None) -> Tensor:
+        """(B, M, T), that of the loss."""
+        logps = (self.logps if logps is None else logps).clone().requires_grad_()
+        loss = self.loss(logps).loss
+        if not loss.requires_grad:
+            return torch.zeros_like(logps)
+        return torch.autograd.grad(loss, logps, allow_unused=True)[0]
+
+    def select(self, rows: Tensor) -> Case:
+        """Some of its completions, with the totals of all."""
+        return Case(self.algorithm, self.logps[rows], self.masks.select(rows), self.batch.select(rows))
+
+
+def check(name: str, args: dict[str, object] | None = None) -> list[Finding]:
+    """Checks an algorithm by its name, `./mine.py:Mine` included; raises ConfigError if it cannot be built."""
+    algorithm = build(name, {"block_length": BLOCK, **(args or {})})
+    findings = []
+    for title, run in CHECKS.items():
+        try:
+            findings.append(Finding(title, True, run(algorithm)))
+        except CheckFailed as failure:
+            findings.append(Finding(title, False, str(failure)))
+        except Exception as error:  # what an author's code raises is a finding too
+            findings.append(Finding(title, False, f"{type(error).__name__}: {error}"))
+    return findings
+
+
+class CheckFailed(Exception):
+    """A check that an algorithm does not pass; its text says what is wrong and what would be right."""
+
+
+def draw_rollouts(seed: int = 0) -> Rollouts:
+    """Completions of a sampler that unmasked one position a step, in random order.
+
+    Their lengths are random, but for the longest, the shortest, and one whose first steps unmasked what lies behind it.
+    """
+    stream, count = numpy_generator(seed, "check"), PROMPTS * GENERATIONS
+    lengths = torch.from_numpy(stream.integers(1, TOKENS + 1, count))
+    lengths[:3] = torch.tensor([TOKENS, 1, 3])
+    order = torch.stack([torch.from_numpy(stream.permutation(TOKENS)) for _ in range(count)])
+    order[2] = torch.arange(TOKENS).flip(0)
+    ids = torch.from_numpy(stream.integers(0, 50, (count, PROMPT_TOKENS + TOKENS)))
+    logps = -torch.from_numpy(stream.random((count, TOKENS))) - 0.05
+    return Rollouts(
+        prompt_ids=ids[:, :PROMPT_TOKENS],
+        prompt_mask=torch.ones(count, PROMPT_TOKENS, dtype=torch.bool),
+        completion_ids=ids[:, PROMPT_TOKENS:],
+        completion_mask=torch.arange(TOKENS) < lengths[:, None],
+        unmask_step=order,
+        unmask_logps=logps,
+    )
+
+
+def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0) -> Case:
+    """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones."""
+    rollouts, stream = draw_rollouts(seed), numpy_generator(seed, "check rewards")
+    if rewards is None:
+        rewards = torch.from_numpy(stream.integers(0, 2, (PROMPTS, GENERATIONS)).astype(float))
+        rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
+    if algorithm.score_tail:
+        rollouts = rollouts.count_tail(pad_id=0)
+    prepared = algorithm.prepare(rewards, rollouts)
+    masks = algorithm.make_masking().draw(
+        rollouts, lambda row, mask: numpy_generator(seed, "check masks", row, mask)
+    )
+    advantages, group = prepared["advantages"], torch.arange(rewards.numel()) // GENERATIONS
+    active = algorithm.active(advantages)
+    totals = {
+        "completions": float(rewards.numel()),
+        "tokens": float(rollouts.completion_mask.sum()),
+        "scored_completions": float(active.sum()),
+        "rewarded_completions": float((advantages != 0).sum()),
+    }
+
+    def some_logps(key: str, spread: float) -> Tensor:
+        noise = torch.rand(masks.scored.shape, generator=generator(seed, key), dtype=torch.float64)
+        return spread * noise * masks.scored
+
+    logps = -some_logps("check logps", 2.0) - 0.1 * masks.scored
+    batch = Batch(rollouts.completion_mask, advantages, totals, group, prepared)
+    if algorithm.needs_old_logps:
+        batch = replace(batch, old_logps=logps + some_logps("check old", 0.02))
+    if algorithm.needs_ref_logps:
+        batch = replace(batch, ref_logps=logps + some_logps("check ref", 0.1))
+    return Case(algorithm, logps, masks, batch).select(active)
+
+
+def is_pure(algorithm: Algorithm) -> str:
+    """The loss is the same twice, draws nothing from a global stream and leaves what it is given."""
+    case = draw_case(algorithm)
+    given, before = [t.clone() for t in tensors(case)], torch.random.get_rng_state()
+    first, second = case.loss().loss, case.loss().loss
+    if not torch.equal(first, second):
+        raise CheckFailed(
+            f"loss gave {float(first):.6g}, then {float(second):.6g}, for equal arguments; draw nothing in it"
+        )
+    if not torch.equal(before, torch.random.get_rng_state()):
+        raise CheckFailed("loss or prepare drew from torch's global stream; it must draw nothing")
+    if any(not torch.equal(a, b) for a, b in zip(given, tensors(case), strict=True)):
+        raise CheckFailed("loss changed a tensor that it was given; make a new one")
+    if first.shape or not torch.isfinite(first):
+        raise CheckFailed(f"the loss is {first!r}; it must be a finite scalar")
+    return f"equal twice ({float(first):.6g})"
+
+
+def has_its_gradient(algorithm: Algorithm) -> str:
+    """Autograd's gradient of the loss equals finite differences."""
+    case = draw_case(algorithm)
+    gradient = case.gradient()
+    places = case.masks.scored.nonzero()
+    order = torch.randperm(len(places), generator=generator(0, "check places"))
+    scale = float(gradient.abs().max())
+    if not torch.isfinite(gradient).all():
+        raise CheckFailed("the gradient is not finite; look for a division whose result is masked afterwards")
+    if bool((gradient != 0)[~case.masks.scored].any()):
+        raise CheckFailed(
+            "a position that is not scored has a gradient; multiply by masks.scored or masks.weight"
+        )
+    if scale == 0:
+        raise CheckFailed(
+            "the gradient is zero though every group has right and wrong completions; is logps read?"
+        )
+    tried = places[order[:TRIED]]
+    differences = torch.tensor([finite_difference(case, *place) for place in tried.tolist()])
+
+    def distance(gradient: Tensor) -> float:
+        return float((gradient[tuple(tried.T)] - differences).abs().max()) / scale
+
+    if (worst := distance(gradient)) <= CLOSE:
+        return f"equals finite differences to {worst:.0e}"
+    with nothing_detached():
+        through = case.gradient()
+    if distance(through) > CLOSE:
+        raise CheckFailed(
+            f"autograd differs from finite differences by {worst:.1g} of the largest derivative"
+        )
+    return "equals finite differences, but for what the loss detaches: is that part meant to be constant?"
+
+
+def finite_difference(case: Case, row: int, mask: int, token: int) -> float:
+    """The derivative of the loss in one log-probability."""
+    values = []
+    for sign in (1, -1):
+        moved = case.logps.clone()
+        moved[row, mask, token] += sign * STEP
+        values.append(float(case.loss(moved).loss))
+    return (values[0] - values[1]) / (2 * STEP)
+
+
+@contextmanager
+def nothing_detached() -> Iterator[None]:
+    """Inside it, autograd also goes through what a loss detaches."""
+    detach = torch.Tensor.detach
+    torch.Tensor.detach = lambda tensor: tensor  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.Tensor.detach = detach  # type: ignore[method-assign]
+
+
+def ignores_equal_rewards(algorithm: Algorithm) -> str:
+    """Where all completions of a group earn the same, nothing is learned from the reward."""
+    case = draw_case(algorithm, torch.ones(PROMPTS, GENERATIONS, dtype=torch.float64))
+    if bool((case.batch.advantages != 0).any()):
+        raise CheckFailed(
+            f"advantages of equal rewards are {case.batch.advantages.tolist()[:4]}; they must be zero"
+        )
+    if algorithm.needs_ref_logps or not len(case.logps):
+        return "advantages are zero"
+    if bool((case.gradient() != 0).any()):
+        raise CheckFailed("the gradient is not zero though all rewards are equal")
+    return "advantages and gradient are zero"
+
+
+def divides_by_totals(algorithm: Algorithm) -> str:
+    """In an update of twice as many completions and tokens these add half as much."""
+    if isinstance(algorithm, CoupledAlgorithm):
+        return "is its own: it sees the whole update"
+    case = draw_case(algorithm)
+    doubled = {name: 2 * total for name, total in case.batch.totals.items()}
+    one, half = float(case.loss().loss), float(case.loss(totals=doubled).loss)
+    if abs(half - one / 2) > 1e-9 * max(1.0, abs(one)):
+        raise CheckFailed(
+            f"with totals twice as large the loss is {half:.6g}, not half of {one:.6g}. Divide by batch.totals, not by "
+            "what is at hand: that would depend on the micro-batch and on the number of processes"
+        )
+    return "halves where an update has twice as many"
+
+
+def adds_up(algorithm: Algorithm) -> str:
+    """The losses of two micro-batches add up to that of both together."""
+    if isinstance(algorithm, CoupledAlgorithm):
+        return "is its own: it sees the whole update"
+    case = draw_case(algorithm)
+    first = case.batch.group < 1 if algorithm.whole_groups else torch.arange(len(case.logps)) % 2 == 0
+    whole = float(case.loss().loss)
+    parts = sum(float(case.select(rows).loss().loss) for rows in (first, ~first))
+    if abs(whole - parts) > 1e-9 * max(1.0, abs(whole)):
+        hint = (
+            ""
+            if algorithm.whole_groups
+            else " If it compares completions of a group, set whole_groups = True."
+        )
+        raise CheckFailed(f"two micro-batches give {parts:.6g}, both together {whole:.6g}.{hint}")
+    return "over micro-batches"
+
+
+def keeps_what_it_declares(algorithm: Algorithm) -> str:
+    """`linear` and `separable`, which save passes through the model, are true."""
+    case = draw_case(algorithm)
+    other = case.logps - 0.3 * case.masks.scored
+    before, after = case.gradient(), case.gradient(other)
+    linear = algorithm.linear(case.batch, on_policy=False)
+    if isinstance(algorithm, CoupledAlgorithm):
+        return "separable, by its bounds"
+    if bool(linear.any()) and not torch.allclose(before[linear], after[linear], rtol=1e-9, atol=1e-12):
+        raise CheckFailed("`linear` says that the gradient does not depend on logps, and it does")
+    if algorithm.separable and case.logps.shape[1] > 1:
+        moved = case.logps.clone()
+        moved[:, 1:] -= 0.3 * case.masks.scored[:, 1:]
+        if not torch.allclose(case.gradient()[:, 0], case.gradient(moved)[:, 0], rtol=1e-9, atol=1e-12):
+            raise CheckFailed(
+                "`separable` says that a copy's gradient depends on this copy alone, and it does not"
+            )
+    said = [
+        name for name, holds in (("separable", algorithm.separable), ("linear", bool(linear.any()))) if holds
+    ]
+    return f"{' and '.join(said)} as declared" if said else "nothing is declared"
+
+
+def tensors(case: Case) -> list[Tensor]:
+    """All that a loss is given."""
+    found = [case.logps]
+    for record in (case.masks, case.batch):
+        for field in fields(record):
+            value = getattr(record, field.name)
+            found += [
+                v for v in (value.values() if isinstance(value, dict) else [value]) if isinstance(v, Tensor)
+            ]
+    return found
+
+
+CHECKS: dict[str, Callable[[Algorithm], str]] = {
+    "purity": is_pure,
+    "gradient": has_its_gradient,
+    "equal rewards": ignores_equal_rewards,
+    "divisor": divides_by_totals,
+    "micro-batches": adds_up,
+    "declarations": keeps_what_it_declares,
+}

@@ -1,0 +1,76 @@
+"""`python -m spg_trainer algorithms list | new | check`: which there are, a file to begin with, if one is sound."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from spg_trainer.algorithms.registry import ALGORITHMS
+from spg_trainer.algorithms.template import write_algorithm
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.values import parse_pairs
+
+PROG = "python -m spg_trainer algorithms"
+EPILOG = """\
+examples:
+  python -m spg_trainer algorithms new my_algorithm.py
+  python -m spg_trainer algorithms check ./my_algorithm.py:MyAlgorithm
+  python -m spg_trainer algorithms check spg wd1 --algorithm-args num_masks=4
+
+Exit status: 0 when all is well, 1 when a check fails, 2 when a name, a file or a flag cannot be used.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """One that raises what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}. See {self.prog} --help")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns its exit status. Raises ConfigError for what cannot be used."""
+    options = parser().parse_args(list(arguments))
+    if options.command == "list":
+        sys.stdout.write("".join(f"{name}\n" for name in ALGORITHMS))
+        return 0
+    if options.command == "new":
+        name = write_algorithm(options.file)
+        sys.stdout.write(
+            f"{options.file} holds {name}, with every line explained. Check it, then train with it:\n"
+            f"  {PROG} check ./{options.file}:{name}\n"
+            f"  python -m spg_trainer --env sudoku --algorithm ./{options.file}:{name}\n"
+        )
+        return 0
+    from spg_trainer.algorithms.checking import check  # torch takes seconds
+
+    failed = False
+    for name in options.names:
+        sys.stdout.write(f"{name}\n")
+        for finding in check(name, parse_pairs(options.algorithm_args, where="--algorithm-args")):
+            failed |= not finding.ok
+            sys.stdout.write(f"{'ok' if finding.ok else 'FAILS':6} {finding.name:14} {finding.figure}\n")
+    return int(failed)
+
+
+def parser() -> Parser:
+    result = Parser(
+        prog=PROG,
+        description="Algorithms: a file to begin with, and whether a loss keeps its contract.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = result.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    commands.add_parser("list", help="names every algorithm of this package")
+    new = commands.add_parser("new", help="writes a working algorithm with every line explained")
+    new.add_argument(
+        "file", metavar="FILE.py", help="the file to write, e.g. my_algorithm.py; it must not exist"
+    )
+    text = "tries purity, gradient, equal rewards, divisor, micro-batches and declarations, without a model"
+    check = commands.add_parser("check", help=text)
+    text = "algorithms of this package, or files: ./my_algorithm.py:MyAlgorithm"
+    check.add_argument("names", metavar="NAME", nargs="+", help=text)
+    text = "hyper-parameters with which they are checked"
+    check.add_argument("--algorithm-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
+    return result

@@ -1,0 +1,73 @@
+"""`algorithms check` passes what is sound, and finds each way in which a loss can break its contract."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from spg_trainer.algorithms import ALGORITHMS
+from spg_trainer.algorithms.checking import check
+from spg_trainer.cli import main
+
+HEAD = """
+from dataclasses import dataclass
+from typing import ClassVar
+import torch
+from spg_trainer.algorithms import Algorithm, Loss
+from spg_trainer.likelihood.bounds import elbo
+
+@dataclass(frozen=True)
+class Mine(Algorithm):
+    masking: str = "random"
+"""
+LOSS = """
+    def loss(self, logps, masks, batch):
+        terms = batch.advantages.to(logps) * elbo(logps, masks)
+        return Loss(-terms.sum() / batch.totals["completions"], {})
+"""
+BROKEN = {
+    "purity": LOSS.replace("terms.sum()", "terms.sum() * torch.rand(())"),
+    "gradient": LOSS.replace("elbo(logps, masks)", "(elbo(logps, masks) / (batch.length - 1))"),
+    "equal rewards": LOSS
+    + "\n    def compute_advantages(self, rewards):\n        return rewards.reshape(-1)\n",
+    "divisor": LOSS.replace('batch.totals["completions"]', "len(terms)"),
+    "micro-batches": LOSS.replace("terms.sum()", "(terms - terms.mean()).square().sum()"),
+    "declarations": LOSS.replace("terms.sum()", "terms.square().sum()")
+    + "\n    separable: ClassVar[bool] = True\n",
+}
+
+
+@pytest.mark.parametrize("name", [*ALGORITHMS])
+def test_every_algorithm_of_the_package_passes(name: str) -> None:
+    assert not [finding for finding in check(name) if not finding.ok]
+
+
+@pytest.mark.parametrize("broken", [*BROKEN])
+def test_each_check_finds_what_it_is_for(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + BROKEN[broken])
+    assert broken in {finding.name for finding in check(f"{file}:Mine") if not finding.ok}
+
+
+def test_the_file_that_new_writes_passes(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["algorithms", "new", "my_algorithm.py"]) == 0
+    assert (
+        main(["algorithms", "check", "./my_algorithm.py:MyAlgorithm", "--algorithm-args", "strength=2"]) == 0
+    )
+    out = capsys.readouterr().out
+    assert "FAILS" not in out and out.count("ok ") == 6
+    assert main(["algorithms", "new", "my_algorithm.py"]) == 2
+    (tmp_path / "mine.py").write_text(HEAD + BROKEN["divisor"])
+    assert main(["algorithms", "check", "./mine.py:Mine"]) == 1
+    assert "FAILS  divisor" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["check"], ["check", "spgg"], ["frobnicate"], ["new", "x"]])
+def test_a_mistake_is_one_line_and_status_2(words: list[str], capsys) -> None:
+    assert main(["algorithms", *words]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
