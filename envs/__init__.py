@@ -46,6 +46,7 @@ ENVIRONMENTS = {
     "spg/GSM8K-v0": "envs.gsm8k:GSM8K",
     "spg/MATH500-v0": "envs.math500:MATH500",
     "spg/Sudoku-v0": "envs.sudoku:Sudoku",
+    "spg/Code-v0": "envs.code:Code",
     "spg/Arithmetic-v0": "envs.small.arithmetic:Arithmetic",
     "spg/Sorting-v0": "envs.small.sorting:Sorting",
     "spg/Edits-v0": "envs.small.edits:Edits",

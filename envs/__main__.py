@@ -21,7 +21,7 @@ from envs.core import (
     score_all,
     summary,
 )
-from envs.errors import EnvError
+from envs.errors import EnvError, MissingPackage
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.splits import SPLITS
 from envs.template import write_task
@@ -116,7 +116,10 @@ def _list(_: argparse.Namespace) -> int:
     rows = [("--env", "id", "train / validation / test", "what it is")]
     for id, cls in known().items():
         offline = offline_arguments(id)
-        sizes = " / ".join(f"{len(make(id, split=split, **offline)):,}" for split in SPLITS)
+        try:
+            sizes = " / ".join(f"{len(make(id, split=split, **offline)):,}" for split in SPLITS)
+        except MissingPackage as error:
+            sizes = str(error).rpartition("; ")[2]
         rows.append((short_name(id) + ("*" if offline else ""), id, sizes, summary(cls)))
     rows.append(("reasoning_gym:NAME", "", "", "a dataset of the reasoning-gym package (an optional extra)"))
     rows.append(
@@ -171,7 +174,13 @@ def _check(options: argparse.Namespace) -> int:
         raise EnvError("check wants the ID of one environment or several, or --all; see python -m envs list.")
     arguments, ok = pairs(options.env_args), True
     for name in options.ids or [id for id in known() if id.startswith("spg/")]:
-        findings = check(name, options.n, **{**offline_arguments(resolve(name)), **arguments})
+        try:
+            findings = check(name, options.n, **{**offline_arguments(resolve(name)), **arguments})
+        except MissingPackage as error:
+            if not options.all:
+                raise
+            sys.stdout.write(f"{name}\nnot checked: {error}\n")
+            continue
         ok &= all(finding.ok for finding in findings)
         sys.stdout.write(f"{name}\n")
         for finding in findings:

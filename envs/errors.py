@@ -9,6 +9,10 @@ class EnvError(Exception):
     """An environment that is unknown, misused, or breaks its contract; the text names it and the problem."""
 
 
+class MissingPackage(EnvError):
+    """An environment that needs a package which is not installed; the text says how to get it."""
+
+
 def check_choice(env: str, name: str, value: object, known: Iterable[object]) -> None:
     """Raises EnvError, naming the nearest known one, unless the argument `name` of `env` is among `known`."""
     known = list(known)

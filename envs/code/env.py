@@ -1,0 +1,193 @@
+"""Code: write a Python function that returns what it should, also on calls that the prompt does not show."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from envs.answers import only_answer
+from envs.code import generated
+from envs.core import Problem, Score, Scores, TextEnv, check_index
+from envs.errors import EnvError, MissingPackage, check_choice
+from envs.splits import SPLIT_SIZES, SPLITS
+from verifiers.errors import VerifierError
+
+if TYPE_CHECKING:
+    from envs.code.published import Exercise
+
+_PAPER = """\
+Write a Python function f(x) that does the following to x, step by step: {sentence}.
+For example, {calls}.
+Answer with the whole function between <answer> and </answer>."""
+# As lm-evaluation-harness has them: {task name: (prompt, what the completion begins with)}.
+_HUMANEVAL = {
+    "plain": ("{prompt}", ""),
+    "paper": (
+        "Write a solution to the following problem and make sure that it passes the tests:\n```python\n{prompt}\n```\n",
+        "Here is the completed function:\n```python\n{prompt}\n",
+    ),
+}
+_MBPP = {
+    "plain": (
+        "You are an expert Python programmer, and here is your task: {prompt} Your code should pass these tests:\n\n"
+        "{tests}\n[BEGIN]\n",
+        "",
+    ),
+    "paper": (
+        "You are an expert Python programmer, and here is your task:\n{prompt}\nYour code should pass these tests:\n"
+        "{tests}",
+        "```python\n",
+    ),
+}
+
+
+class Code(TextEnv):
+    """Python functions from a sentence and examples (`spg/Code-v0`), run in a sealed interpreter.
+
+    Prompt: "add 3, times 2. f(4)=14 f(7)=20" (plain), or a user message that says more (paper); of a published set,
+    as lm-evaluation-harness asks (plain: its task for base models, paper: the one for instruction-tuned models).
+    Action: a text with the function, or its body, in `<answer>...</answer>`, in a fenced block, or alone.
+
+    Rewards:
+        correct (0 or 1): every call returns what it should, shown or not, by `verifiers.verify("code")`.
+        passed (0 to 1): the share of the calls that do.
+        format (0 or 1): exactly one closed `<answer>` block; of a published set, exactly one fenced block.
+
+    Splits: 1,000,000 train, 256 validation and 256 test problems; a hash of the sentence says which split owns a
+    function. Published sets have their own; a hash of the prompt divides others, 80/10/10.
+    """
+
+    reward_weights: Mapping[str, float] = {"correct": 1.0, "passed": 0.0, "format": 0.0}
+
+    def __init__(
+        self,
+        split: str = "train",
+        source: str = "generated",
+        prompt_style: str = "plain",
+        level: int = 1,
+        hidden: int = 8,
+        rows: int = 2000,
+    ) -> None:
+        """Opens one split; raises EnvError for an unknown value, for data that cannot be used, without the interpreter.
+
+        Args:
+            source: "generated", "humaneval", "mbpp" (its sanitized part), a .jsonl or .parquet file, or a data set
+                of the hub, with the columns of one of these, of KodCode or of AceCode.
+            prompt_style: "plain" (35 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
+            level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
+            hidden: where a prompt shows its tests, so many calls that it does not show are made with the reference.
+            rows: of a file, or of a set of the hub, so many are read.
+        """
+        check_choice("code", "split", split, SPLITS)
+        check_choice("code", "prompt_style", prompt_style, ["plain", "paper"])
+        check_choice("code", "level", level, generated.LEVELS)
+        check_installed()
+        self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
+        self._exercises: Sequence[Exercise] | None = None
+        if self.source != "generated":
+            from envs.code import published
+
+            self._exercises, self.notice = published.load(self.source, split, hidden, rows)
+
+    def __len__(self) -> int:
+        if self._exercises is not None:
+            return len(self._exercises)
+        return (
+            SPLIT_SIZES["train"]
+            if self.split == "train"
+            else len(generated.fixed_set(self.level, self.split))
+        )
+
+    def problem(self, index: int) -> Problem:
+        i = check_index(self, index)
+        if self._exercises is not None:
+            return self._published(self._exercises[i])
+        if self.split == "train":
+            task = generated.train_task(self.level, i)
+        else:
+            task = generated.fixed_set(self.level, self.split)[i]
+        calls = [f"f({x!r})={value!r}" for x, value in task.calls[: generated.SHOWN]]
+        prompt = f"{task.function.sentence}. {' '.join(calls)}"
+        if self.prompt_style == "paper":
+            prompt = _PAPER.format(sentence=task.function.sentence, calls=" and ".join(calls))
+        cases = [{"args": [x], "expected": value} for x, value in task.calls]
+        reference = {"entry_point": "f", "cases": cases, "prompt": "def f(x):\n"}
+        metadata = {"code": f"return {task.function.code}", "shown": generated.SHOWN}
+        return Problem(prompt, reference, metadata=metadata)
+
+    def _published(self, exercise: "Exercise") -> Problem:
+        row = exercise.row
+        prompt, prefix = (_MBPP if row.shows_tests else _HUMANEVAL)[self.prompt_style]
+        words = {"prompt": row.prompt, "tests": row.tests}
+        reference = {
+            "entry_point": row.entry_point,
+            "cases": [*exercise.shown, *exercise.hidden],
+            "prompt": row.setup,
+        }
+        reference["reference_fuel"] = exercise.fuel
+        shown = len(exercise.shown) if row.shows_tests else 0
+        metadata = {"code": row.reference, "shown": shown}
+        return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
+
+    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
+        from verifiers import verify_batch
+
+        names = ("entry_point", "cases", "prompt", "reference_fuel")
+        columns = {name: [problem.reference.get(name) for problem in problems] for name in names}
+        verdicts = verify_batch("code", completions, **columns)
+        form = self._has_block if self._exercises is None else self._has_fence
+        rewards = {
+            "correct": np.asarray(verdicts.correct, np.float64),
+            "passed": verdicts.score,
+            "format": np.array(list(map(form, problems, completions)), np.float64),
+        }
+        return Scores(rewards, verdicts.reasons, verdicts.extracted)
+
+    @staticmethod
+    def _has_block(problem: Problem, completion: str) -> bool:
+        return only_answer(completion) is not None
+
+    @staticmethod
+    def _has_fence(problem: Problem, completion: str) -> bool:
+        return (problem.completion_prefix + completion).count("```") == 2
+
+    def demonstration(self, problem: Problem) -> str:
+        """The right function; raises EnvError where a published set has none."""
+        if not problem.metadata["code"]:
+            raise EnvError(f"{self.spec_name} has no reference solutions.")
+        return self._write(problem, problem.metadata["code"])
+
+    def habits(self, problem: Problem) -> dict[str, str]:
+        """One habit, "first": returns what the first example does, whatever the arguments."""
+        from verifiers.code.values import expression, read_value
+
+        first = problem.reference["cases"][0].get("expected")
+        code = f"return {expression(read_value(first))}"
+        if self._exercises is not None:
+            code = f"def {problem.reference['entry_point']}(*args):\n    {code}"
+        return {"first": self._write(problem, code)}
+
+    def _write(self, problem: Problem, code: str) -> str:
+        if self._exercises is not None:
+            return f"{code}\n```" if problem.completion_prefix else f"```python\n{code}\n```"
+        if self.prompt_style == "plain":
+            return f"<answer>{code}</answer>"
+        return f"<answer>\ndef f(x):\n    {code}\n</answer>"
+
+    def feedback(self, problem: Problem, score: Score) -> str:
+        """The first shown call that fails, and what it returned."""
+        from verifiers.code.task import first_failure
+
+        reference = problem.reference
+        found = first_failure(score.extracted or "", reference, problem.metadata["shown"])
+        return found or super().feedback(problem, score)
+
+
+def check_installed() -> None:
+    """Raises MissingPackage, which says what to install, where programs cannot be run."""
+    from verifiers.code.interpreter import check_installed
+
+    try:
+        check_installed()
+    except VerifierError as error:
+        raise MissingPackage(f"code: {error}") from error

@@ -1,0 +1,149 @@
+"""Small functions made of steps, each a phrase, its Python and what it computes: nothing to download.
+
+A problem is known by its steps; a hash of these says which split owns it, so that no function that is measured was
+trained on, with whatever examples.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.splits import STREAMS, distinct, pick, split_of
+
+SEED = 39_000_039  # keeps these streams apart from those of any other task
+SHOWN, HIDDEN = 2, 6
+"""Calls of a problem that the prompt shows, and that it does not."""
+LETTERS = "abcdefgh"
+
+
+class Step(NamedTuple):
+    """phrase and code have {n} for a number or letters, code has {v} for the value so far."""
+
+    phrase: str
+    code: str
+    run: Callable[[Any, Any], Any]
+
+
+_NUMBERS = (
+    Step("add {n}", "{v}+{n}", lambda v, n: v + n),
+    Step("subtract {n}", "{v}-{n}", lambda v, n: v - n),
+    Step("times {n}", "{v}*{n}", lambda v, n: v * n),
+)
+_TEXTS = (
+    Step("reverse", "{v}[::-1]", lambda v, n: v[::-1]),
+    Step("capitals", "{v}.upper()", lambda v, n: v.upper()),
+    Step("repeat {n} times", "{v}*{n}", lambda v, n: v * n),
+    Step("drop the first {n}", "{v}[{n}:]", lambda v, n: v[n:]),
+    Step("keep the first {n}", "{v}[:{n}]", lambda v, n: v[:n]),
+    Step("add {n!r} behind", "{v}+{n!r}", lambda v, n: v + n),
+    Step("put {n!r} before", "{n!r}+{v}", lambda v, n: n + v),
+)
+_LISTS = (
+    Step("sort", "sorted({v})", lambda v, n: sorted(v)),
+    Step("reverse", "{v}[::-1]", lambda v, n: v[::-1]),
+    Step("times {n}", "[a*{n} for a in {v}]", lambda v, n: [a * n for a in v]),
+    Step("only above {n}", "[a for a in {v} if a>{n}]", lambda v, n: [a for a in v if a > n]),
+    Step("only below {n}", "[a for a in {v} if a<{n}]", lambda v, n: [a for a in v if a < n]),
+)
+_ENDS = (
+    Step("sum", "sum({v})", lambda v, n: sum(v)),
+    Step("count", "len({v})", lambda v, n: len(v)),
+    Step("append {n}", "{v}+[{n}]", lambda v, n: [*v, n]),
+)
+_CONDITIONS = (
+    Step("x is odd", "x%2", lambda v, n: v % 2),
+    Step("x is even", "x%2==0", lambda v, n: v % 2 == 0),
+    Step("x is above {n}", "x>{n}", lambda v, n: v > n),
+)
+LEVELS = (1, 2, 3, 4)
+"""1: two steps with numbers, 2: two with texts, 3: two with lists, 4: one of two steps with numbers, by a condition."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """What a problem asks for."""
+
+    sentence: str
+    code: str
+    """A right expression of x."""
+    run: Callable[[Any], Any]
+
+
+def draw_function(rng: np.random.Generator, level: int) -> Function:
+    """A random function of a level."""
+    if level == 4:
+        first, second = (_chain(rng, [pick(rng, _NUMBERS)], 20) for _ in range(2))
+        condition = _chain(rng, [pick(rng, _CONDITIONS)], 10)
+        return Function(
+            f"{first.sentence} if {condition.sentence}, else {second.sentence}",
+            f"{first.code} if {condition.code} else {second.code}",
+            lambda x: first.run(x) if condition.run(x) else second.run(x),
+        )
+    tables, limit = {1: ((_NUMBERS, _NUMBERS), 20), 2: ((_TEXTS, _TEXTS), 5), 3: ((_LISTS, _ENDS), 9)}[level]
+    return _chain(rng, [pick(rng, table) for table in tables], limit)
+
+
+def _chain(rng: np.random.Generator, steps: list[Step], limit: int) -> Function:
+    """Step after step, each with a random number below `limit`, or letters where it takes a text."""
+    code, last, phrases, parts = "x", "", [], []
+    for step in steps:
+        n: Any = int(rng.integers(2, limit))
+        if "{n!r}" in step.phrase:
+            n = "".join(rng.choice(list(LETTERS), 2))
+        binds = step.code[3:4] in ("*", "[", ".") and last[3:4] + last[:1] in ("+{", "-{", "*{", "r{")
+        code = step.code.format(v=f"({code})" if binds else code, n=n)
+        last = step.code
+        phrases.append(step.phrase.format(n=n))
+        parts.append((step.run, n))
+
+    def run(x: Any) -> Any:
+        for function, number in parts:
+            x = function(x, number)
+        return x
+
+    return Function(", ".join(phrases), code, run)
+
+
+def draw_input(rng: np.random.Generator, level: int) -> Any:
+    """A random argument: a number, a text or a list."""
+    if level in (1, 4):
+        return int(rng.integers(0, 13))
+    size = int(rng.integers(3, 6))
+    return "".join(rng.choice(list(LETTERS), size)) if level == 2 else rng.integers(0, 10, size).tolist()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A function and calls of it: (argument, value), of which the prompt shows the first SHOWN."""
+
+    function: Function
+    calls: tuple[tuple[Any, Any], ...]
+
+
+def draw(rng: np.random.Generator, level: int, split: str) -> Task:
+    """A random problem of a split; no function is in two splits, and the values of its calls differ."""
+    while True:
+        function = draw_function(rng, level)
+        inputs: list[Any] = []
+        while len(inputs) < SHOWN + HIDDEN:
+            if (x := draw_input(rng, level)) not in inputs:
+                inputs.append(x)
+        calls = tuple((x, function.run(x)) for x in inputs)
+        if split_of(function.sentence) == split and any(value != calls[0][1] for _, value in calls):
+            return Task(function, calls)
+
+
+def train_task(level: int, index: int) -> Task:
+    return draw(np.random.default_rng([SEED, level, STREAMS["train"], index]), level, "train")
+
+
+@cache
+def fixed_set(level: int, split: str) -> tuple[Task, ...]:
+    """The 256 different problems of `validation` or `test`, in their order."""
+    rng = np.random.default_rng([SEED, level, STREAMS[split]])
+    return distinct(
+        lambda turn: draw(rng, level, split), lambda task: f"{task.function.sentence} {task.calls}"
+    )

@@ -1,0 +1,182 @@
+"""HumanEval, MBPP and sets of their columns as problems; with calls that the prompt does not show, made here."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.datasets import HubDataset, Row, load_rows, read_files
+from envs.errors import EnvError
+from envs.splits import split_of
+from verifiers.code.published import Published, cases_of, read_row
+from verifiers.code.task import job_of, run
+from verifiers.code.values import NO_VALUE, built, read_cases, read_reply
+
+HUMANEVAL = {"test": HubDataset("openai/openai_humaneval", "openai_humaneval", "test", 164)}
+MBPP = {
+    split: HubDataset("google-research-datasets/mbpp", "sanitized", split, rows)
+    for split, rows in (("train", 120), ("validation", 43), ("test", 257))
+}
+NAMED = {"humaneval": HUMANEVAL, "mbpp": MBPP}
+COLUMNS = ("prompt",)
+MADE = 24
+"""Calls that are made of those of a problem, of which up to `hidden` are kept."""
+SEED = 39_100_039
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A row that can be used; `fuel`: instructions that the reference takes, 0 where there is none."""
+
+    row: Published
+    shown: tuple[dict[str, Any], ...]
+    """The cases of the set's own tests."""
+    hidden: tuple[dict[str, Any], ...]
+    fuel: int
+
+
+@cache
+def load(source: str, split: str, hidden: int, rows: int) -> tuple[tuple[Exercise, ...], str]:
+    """The exercises of a split, in their order, and what to say of them.
+
+    source: "humaneval", "mbpp", a file, or a data set of the hub, which a hash of the prompt divides 80/10/10; of it
+    the first `rows` rows are read. Raises EnvError where it cannot be read or no row can be used.
+    """
+    given = _rows(source, split, rows)
+    read, faults = [], []
+    for where, values in given:
+        try:
+            row = read_row(values)
+            if source in NAMED or split_of(row.prompt) == split:
+                read.append((where, row))
+        except (ValueError, TypeError, KeyError) as error:
+            faults.append(f"{where} {error}")
+    recorded = cases_of([row for _, row in read])
+    made = [
+        _changed(cases, number) if hidden and row.shows_tests else []
+        for number, ((_, row), (cases, _)) in enumerate(zip(read, recorded, strict=True))
+    ]
+    calls = [cases + new for (cases, _), new in zip(recorded, made, strict=True)]
+    exercises, kept = [], []
+    for (where, row), (cases, lost), new, answer in zip(
+        read, recorded, made, _answers(read, calls), strict=True
+    ):
+        values, met, fuel = answer
+        if not cases or lost:
+            faults.append(f"{where} has a test that is no call with a value")
+        elif row.reference and not all(met[: len(cases)]):
+            faults.append(f"{where} has a reference that its tests refuse")
+        else:
+            numbered = enumerate(new, len(cases))
+            kept.append([_expecting(call, values[i]) for i, call in numbered if i in values])
+            exercises.append(Exercise(row, tuple(cases), tuple(kept[-1][:hidden]), fuel))
+    if not exercises:
+        first = f" The first row that cannot be used: {faults[0]}." if faults else ""
+        raise EnvError(f"code: source={source} leaves no problem for {split}.{first}")
+    notice = f"code: {len(exercises):,} problems of {source}."
+    if faults:
+        notice += f" {len(faults):,} of {len(given):,} rows cannot be used and are left out: {faults[0]}."
+    if any(made):
+        share = sum(map(len, kept)) / sum(map(len, made))
+        notice += (
+            f" Of {sum(map(len, made)):,} calls that were made to be hidden, {share:.0%} have a plain value."
+        )
+    if bare := sum(one.row.shows_tests and not one.hidden for one in exercises):
+        notice += f" The prompts of {bare:,} show every call that they are judged by."
+    return tuple(exercises), notice
+
+
+def _expecting(call: dict[str, Any], value: Any) -> dict[str, Any]:
+    """The call as a case, in the view that its test takes of the result."""
+    views = {"set": frozenset, "tuple": tuple}
+    return {**call, "expected": views[call["via"]](value) if "via" in call else value}
+
+
+def _rows(source: str, split: str, rows: int) -> list[Row]:
+    if source in NAMED:
+        if split not in NAMED[source]:
+            raise EnvError(
+                f"code: {source} has no {split} problems, test alone; train on source=mbpp, for example."
+            )
+        return load_rows("code", "hub", NAMED[source][split], COLUMNS)[0]
+    if Path(source).is_file():
+        return read_files("code", [Path(source)], ())[:rows]
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        known = ", ".join(["generated", *NAMED])
+        raise EnvError(
+            f"code: source={source} is no file; known are {known}, a .jsonl or .parquet file, OWNER/NAME."
+        )
+    import datasets
+
+    try:
+        table = datasets.load_dataset(source, split="train", streaming=True)
+        return [Row(f"{source}, row {number}", values) for number, values in enumerate(table.take(rows), 1)]
+    except Exception as error:  # whatever a download, a cache and a file format can raise
+        raise EnvError(
+            f"code: {source} cannot be loaded from the Hugging Face hub ({str(error)[:200]})."
+        ) from error
+
+
+def _answers(
+    read: Sequence[tuple[str, Published]], calls: Sequence[list[dict[str, Any]]]
+) -> list[tuple[dict[int, Any], list[bool], int]]:
+    """For each row with a reference: {call: plain value}, which cases it meets, and the fuel."""
+    rows = [row for _, row in read]
+    answers: list[tuple[dict[int, Any], list[bool], int]] = [({}, [], 0)] * len(rows)
+    places = [place for place, row in enumerate(rows) if row.reference and calls[place]]
+    jobs = []
+    for place in places:
+        row, cases = rows[place], read_cases([{"expected": None, **call} for call in calls[place]])
+        jobs.append({**job_of(row.entry_point, [row.setup, row.reference], cases, True, 10**9), "keep": True})
+    for place, reply in zip(places, run(jobs) if jobs else (), strict=True):
+        values = {}
+        for number, text in enumerate(reply.get("replies", ())):
+            try:
+                values[number] = built(read_reply(text.encode()))
+            except NO_VALUE:
+                continue
+        answers[place] = values, reply.get("met", []), reply.get("fuel") or 0
+    return answers
+
+
+def _changed(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
+    """Up to MADE calls that differ from the cases in one or more arguments; they compare as the first case does."""
+    rng = np.random.default_rng([SEED, number])
+    plain = [case for case in cases if case["args"] and case.get("compare") in (None, "close")]
+    made: dict[str, dict[str, Any]] = {}
+    for _ in range(MADE if plain else 0):
+        case = plain[int(rng.integers(len(plain)))]
+        new = {name: value for name, value in case.items() if name != "expected"}
+        new["args"] = [changed(rng, value) for value in case["args"]]
+        if all(new["args"] != other["args"] for other in cases):
+            made.setdefault(repr(new["args"]), new)
+    return list(made.values())
+
+
+def changed(rng: np.random.Generator, value: Any) -> Any:
+    """A value like it: of its type, its sign and its letters; empty only where it is empty."""
+    if isinstance(value, bool):
+        return bool(rng.integers(2))
+    if isinstance(value, int | float):
+        moved = value + type(value)(rng.integers(-3, 4))
+        return moved if np.sign(moved) == np.sign(value) or value == 0 < moved else value
+    if isinstance(value, str | list | tuple) and len(value):
+        items = list(value)
+        place, other = (int(i) for i in rng.integers(len(items), size=2))
+        turn = int(rng.integers(4))
+        if turn == 0 and len(items) > 1:
+            del items[place]
+        elif turn == 1:
+            items.insert(place, items[other])
+        elif turn == 2:
+            items[place], items[other] = items[other], items[place]
+        elif not isinstance(value, str):
+            items[place] = changed(rng, items[place])
+        return "".join(items) if isinstance(value, str) else type(value)(items)
+    if isinstance(value, dict) and value:
+        return {name: changed(rng, item) for name, item in value.items()}
+    return value
