@@ -83,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "arguments of the environment, e.g. level=2 source=generated"
     for command in (show, checks):
         command.add_argument("--env-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
+        own = "the verifier of a file of rows; short for --env-args verifier=NAME"
+        command.add_argument("--verifier", metavar="NAME", help=own)
     text = "a task that answers back: several completions to a problem"
     new.add_argument("--turns", action="store_true", help=text)
     new.add_argument("file", metavar="FILE.py", help="the file to write, e.g. my_task.py; it must not exist")
@@ -93,6 +95,12 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of problems; use 1 or more")
     return int(text)
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """The environment's arguments that a command line names."""
+    verifier = {} if options.verifier is None else {"verifier": options.verifier}
+    return {**pairs(options.env_args), **verifier}
 
 
 def pairs(words: Sequence[str]) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def _list(_: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     """Prints problems as a person reads them, and what the demonstration and each habit earn."""
-    env = make(options.id, split=options.split, **pairs(options.env_args))
+    env = make(options.id, split=options.split, **given(options))
     for index in options.index or range(min(options.n, len(env))):
         problem = read_problem(env, check_index(env, index))
         title = f"== {env.spec_name}, {options.split}, problem {index} =="
@@ -172,7 +180,7 @@ def _check(options: argparse.Namespace) -> int:
     """Checks environments; one that would ask a hub with source=generated, unless --env-args name a source."""
     if bool(options.ids) == options.all:
         raise EnvError("check wants the ID of one environment or several, or --all; see python -m envs list.")
-    arguments, ok = pairs(options.env_args), True
+    arguments, ok = given(options), True
     for name in options.ids or [id for id in known() if id.startswith("spg/")]:
         try:
             findings = check(name, options.n, **{**offline_arguments(resolve(name)), **arguments})

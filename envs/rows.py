@@ -156,7 +156,7 @@ def _columns(
     """{what a row must have: its column}: the prompt, the verifier's reference fields, maybe a demonstration."""
     known = ", ".join(tasks())
     if not verifier:
-        raise EnvError(f"{name}: which verifier judges it? Give --env-args verifier=NAME, one of {known}.")
+        raise EnvError(f"{name}: which verifier judges it? Give --verifier NAME, one of {known}.")
     try:
         task = find(verifier)
     except UnknownTaskError as error:

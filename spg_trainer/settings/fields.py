@@ -297,7 +297,9 @@ class TaskSettings:
     """What every command on a task has."""
 
     env: str = "sudoku"
-    """Task: a name, `my_package.my_module:my/MyTask-v0` or `./my_task.py:my/MyTask-v0`; unset = the model's own."""
+    """The task: a name such as `countdown`, a file of your own (`./my_task.py:my/MyTask-v0`), a module
+    (`my_package.my_module:my/MyTask-v0`), or a file of rows with the verifier that judges it (`rows.jsonl --verifier
+    gsm8k`); unset = the task that the model was made for."""
     env_args: Pairs = field(default_factory=dict)
     """Arguments of the environment, e.g. `prompt_style=paper`."""
     seed: CountOrZero = 0

@@ -33,6 +33,10 @@ ELSEWHERE = {
 """What TRL and the reference codes call a flag, and what it is called here."""
 
 
+SHORT = {"--verifier": "verifier"}
+"""Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
+
+
 class Words(list[str]):
     """What stands behind a flag, as it was typed."""
 
@@ -57,7 +61,8 @@ def program(cls: Any) -> str:
 
 def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     """What flags say, nested as the settings are, in words or as KEY=VALUE pairs; ConfigError for an unknown flag."""
-    typed, loose = run_tyro(cls, [word for word in words if word not in HELP], return_unknown_args=True)
+    words = written_out([word for word in words if word not in HELP])
+    typed, loose = run_tyro(cls, words, return_unknown_args=True)
     values = take(cls, typed, loose)
     if flag := next((word for word in loose if re.match(r"--?[A-Za-z]", word)), ""):
         flag = re.sub(r"(?<=\w)_", "-", flag.partition("=")[0])
@@ -78,6 +83,21 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"{switch} takes no value, so not {loose[0]!r}. Use {switch} or {no}.")
         raise ConfigError(f"{loose[0]!r} belongs to no flag. All flags: {program(cls)} --help")
     return values
+
+
+def written_out(words: Sequence[str]) -> list[str]:
+    """The words with `--env-args NAME=VALUE` in place of each flag of `SHORT`."""
+    result, rest = [], iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag in SHORT:
+            value = value if equals else next(rest, "")
+            if not value or value.startswith("--"):
+                raise ConfigError(f"{flag}: expected one argument, e.g. {flag} gsm8k.")
+            result += ["--env-args", f"{SHORT[flag]}={value}"]
+        else:
+            result.append(word)
+    return result
 
 
 def take(cls: type, typed: dict[str, Any], loose: list[str]) -> dict[str, Any]:

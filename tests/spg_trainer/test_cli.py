@@ -14,6 +14,7 @@ import pytest
 
 from spg_trainer import __version__, cli
 from spg_trainer.algorithms import build
+from spg_trainer.errors import ConfigError
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand, SftCommand
 from spg_trainer.settings.flags import ELSEWHERE, as_flag, places
@@ -343,3 +344,11 @@ def test_a_reader_who_has_had_enough_is_no_error(words: str, tmp_path: Path) -> 
         started.stdout.close()
         said = started.stderr.read()
     assert (started.returncode, said) == (0, "")
+
+
+@pytest.mark.parametrize("words", [["--verifier", "gsm8k"], ["--verifier=gsm8k"]])
+def test_the_verifier_of_a_file_of_rows_is_an_argument_of_the_environment(words, tmp_path) -> None:
+    line = ["--env", "x.jsonl", *words, "--env-args", "prompt=question"]
+    assert resolve(Config, line).config.env_args == {"prompt": "question", "verifier": "gsm8k"}
+    with pytest.raises(ConfigError, match="expected one argument"):
+        resolve(Config, ["--env", "x.jsonl", "--verifier", "--seed", "1"])
