@@ -1,8 +1,8 @@
 """What a training needs of each device, and how long a step takes: from a model's shape and the settings alone.
 
 `estimate` adds up the tensors that this trainer holds at the highest points of an update and of a rollout. The time is
-a roofline (arithmetic or memory, whichever takes longer) under the assumptions of `Device`; every completion has its
-full length in it, so it is the longest that a step takes. benchmarks/memory.py compares it with measured peaks.
+a roofline (arithmetic or memory, whichever takes longer) under the assumptions of `Device`, for completions of full
+length. benchmarks/memory.py compares the memory with measured peaks.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.likelihood.logps import rows_per_chunk
-from spg_trainer.models.shape import Shape, count_lora, find_config, shape_of
+from spg_trainer.models.shape import Shape, count_lora, shape_of
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.passes import passes
 from spg_trainer.settings.adapters import find_adapter
@@ -19,7 +19,7 @@ from spg_trainer.training.micro_batches import micro_batch_size
 
 PROMPT = 200
 """Tokens of a prompt where nobody says how many."""
-_BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
+BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,9 @@ class _Work(NamedTuple):
     column_bytes: int
     """Of the keys and values of one column of a row: 512 KiB for LLaDA-8B in bfloat16."""
     masks: int
+    updates: int
     micro_batch: tuple[int, int]
     """Completions that go through the model together, and how many masks of them."""
-    updates: int
-    """In a step."""
 
 
 def estimate(
@@ -106,12 +105,11 @@ def estimate(
 ) -> Estimate:
     """What each of `processes` needs for a step of these settings.
 
-    model: its configuration under the names of transformers; `LLaDAConfig()` is LLaDA-8B's. dtype: that of a pass; what
-    is trained is float32 at least. shard: as --shard. cpu_threads: 0 = on an accelerator, else as the trainer works on
-    a CPU with so many. device: for the seconds.
+    model: its configuration; `LLaDAConfig()` is LLaDA-8B's. dtype: that of a pass; what is trained is float32 at least.
+    shard: as --shard. cpu_threads: of a CPU, 0 = on an accelerator. device: for the seconds.
     """
     batch, m, length = config.batch, config.model, config.rollout.max_completion_length
-    masks, bytes = algorithm.make_masking().count(length), _BYTES[dtype]
+    masks, bytes = algorithm.make_masking().count(length), BYTES[dtype]
     shape, adapters = shape_of(model), count_lora(model, m.lora_r, experts=m.lora_experts)
     n = _Work(
         shape=shape,
@@ -156,10 +154,9 @@ def _held(n: _Work, config: Config, algorithm: Algorithm, share: int, parts: int
     moment = n.wide if config.optimizer.adam_moments == "float32" else 1 + 4 / 256  # torchao: a scale for 256
     held = {"weights": weights, "gradients": float(n.wide * n.trained)}
     held["optimizer"] = 2 * moment * n.trained / parts
-    if algorithm.needs_ref_logps and config.model.ref_copy:
-        held["reference"] = n.wide * whole / share
-    elif algorithm.needs_ref_logps and find_adapter(config.model.model):
-        held["reference"] = float(n.wide * n.adapters)
+    copied = config.model.ref_copy
+    if algorithm.needs_ref_logps and (copied or find_adapter(config.model.model)):
+        held["reference"] = n.wide * whole / share if copied else float(n.wide * n.adapters)
     return held
 
 
@@ -183,8 +180,8 @@ def _update_memory(n: _Work, config: Config) -> dict[str, float]:
     chunk = min(rows_per_chunk(s.vocabulary), rows * masks_at_once * n.length) * s.vocabulary
     logits = float(chunk * (n.wide + n.bytes * (n.bytes < n.wide)))
     ends = 0 if n.adapters else s.width * s.vocabulary
-    if n.bytes < n.wide:  # the head's gradient is summed up in float32, then rounded
-        logits += ends * (n.wide + 2 * n.bytes)
+    # Below float32 the head's gradient is summed up in float32, then rounded.
+    logits += (n.bytes < n.wide) * ends * (n.wide + 2 * n.bytes)
     return {"activations": activations, "logits": max(logits, ends * n.bytes - activations)}
 
 
@@ -192,16 +189,14 @@ def _rollout_memory(n: _Work, sampling: Sampling, rows: int) -> dict[str, float]
     s, of_row = n.shape, sampling.block_length * n.shape.vocabulary
     copies = 3 if sampling.temperature > 0 else 1  # noise, and its difference from the logits
     logits = min(rows, max(1, 2**26 // of_row)) * of_row * (copies * n.wide + n.bytes * (n.bytes < n.wide))
-    memory = {"pass": float(max(logits, rows * (n.prompt + n.length) * 3 * (s.width + s.ffn) * n.bytes))}
-    if sampling.cache != "none":
-        memory["cache"] = float(rows * (n.prompt + n.length) * n.column_bytes)
-    return memory
+    memory = float(max(logits, rows * (n.prompt + n.length) * 3 * (s.width + s.ffn) * n.bytes))
+    kept = {} if sampling.cache == "none" else {"cache": float(rows * (n.prompt + n.length) * n.column_bytes)}
+    return {"pass": memory, **kept}
 
 
 def _flops(n: _Work, computed: int, seen: int) -> float:
     """Of a row in the layers: two for each weight and column, four for each number of a query and each column seen."""
-    s = n.shape
-    return computed * (2.0 * (s.active + n.adapters) + 4 * s.queries * s.layers * seen)
+    return computed * (2.0 * (n.shape.active + n.adapters) + 4 * n.shape.queries * n.shape.layers * seen)
 
 
 def _row_seconds(n: _Work, sampling: Sampling, rows: int, device: Device) -> float:
@@ -220,42 +215,13 @@ def _update_seconds(n: _Work, config: Config, algorithm: Algorithm, device: Devi
     count = 2.0 + (not n.adapters) + config.model.gradient_checkpointing
     count += algorithm.needs_ref_logps + algorithm.couples
     count += algorithm.needs_old_logps * (n.updates - 1) / n.updates
-    if not algorithm.separable:
-        count += 1 - n.micro_batch[1] / n.masks
+    count += (not algorithm.separable) * (1 - n.micro_batch[1] / n.masks)
     head = (
         4 * n.length * n.shape.vocabulary * n.shape.width
     )  # half of the tokens are scored, in four products
-    copies = n.masks * config.batch.num_iterations
-    return copies * (count * _flops(n, n.copy, n.copy) + head) / device.rate(n.bytes)
-
-
-def foretell(config: Config, algorithm: Algorithm, processes: int) -> list[str]:
-    """An estimate of settings in a few lines; one that says why not, where the model's shape cannot be known here."""
-    m, model, device, threads = config.model, find_config(config.model, config.env), Device(), 0
-    if model is None:
-        return [f"memory and time: the shape of {m.model} is unknown here. Download its config.json first."]
-    on_cpu, all_weights = m.device == "cpu", not m.lora_r and not m.shard
-    dtype = m.dtype if m.dtype != "auto" else "float32" if on_cpu or all_weights else "bfloat16"
-    if on_cpu:
-        import torch
-
-        threads = torch.get_num_threads()
-    how = {"dtype": dtype, "processes": processes, "shard": m.shard, "cpu_threads": threads}
-    e, s = estimate(model, config, algorithm, **how), shape_of(model)
-
-    def shown(parts: dict[str, float]) -> str:
-        return ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())
-
-    took = ", ".join(f"{name} {seconds:.1f}" for name, seconds in e.seconds.items() if seconds)
-    met = s.active + s.vocabulary * s.width  # a token's embedding is looked up
-    shared = f"{met / 1e9:.2f} billion of them for a token" if s.active < s.body else "all for every token"
-    lines = [
-        f"weights: {s.whole / 1e9:.2f} billion, {shared}",
-        f"memory of a process (of {processes}) in GiB ({dtype}, prompts of {PROMPT} tokens): {shown(e.held)}",
-        f"  an update adds {shown(e.update)}: {e.update_peak / 2**30:.2f} in all",
-        f"  a rollout adds {shown(e.rollout)}: {e.rollout_peak / 2**30:.2f} in all, without gradients",
-        f"seconds of a step at most: {took}, if an {device.name} reaches {device.rate(_BYTES[dtype]) / 1e12:.0f} "
-        f"TFLOP/s ({device.utilisation:.0%} of a large product's), {device.bandwidth / 1e12:.1f} TB/s from its memory "
-        f"and {device.link / 1e9:.0f} GB/s from others",
-    ]
-    return lines[:4] if on_cpu else lines
+    return (
+        n.masks
+        * config.batch.num_iterations
+        * (count * _flops(n, n.copy, n.copy) + head)
+        / device.rate(n.bytes)
+    )
