@@ -11,7 +11,8 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.packages import envs
 from spg_trainer.training import validation
-from spg_trainer.training.records import environment_record, save_checkpoint
+from spg_trainer.training.environment_json import environment_record
+from spg_trainer.training.records import save_checkpoint
 from spg_trainer.training.run import Run
 
 

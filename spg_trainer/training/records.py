@@ -1,24 +1,19 @@
 """What a run leaves in its folder: rows, samples, checkpoints, the summary and the report."""
 
-import platform
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from spg_trainer import __version__
 from spg_trainer.distributed import gather, gathered_order
 from spg_trainer.evaluation.habits import shares
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import REPORT
-from spg_trainer.settings.adapters import REFERENCE
-from spg_trainer.settings.recorded import task_record
 from spg_trainer.training import validation
+from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.run import Run
 
 
@@ -57,20 +52,6 @@ def save_checkpoint(run: Run) -> None:
         keep=run.config.output.keep,
         needed=partial(validation.needed_steps, state.validations),
     )
-
-
-def environment_record(run: Run) -> dict[str, Any]:
-    """What environment.json holds."""
-    kept = run.folder.path / REFERENCE  # may outlive what it was copied from
-    model = replace(run.config.model, model=str(kept)) if kept.is_dir() else run.config.model
-    made = replace(run.config, model=model)
-    return {
-        **task_record(made, run.config.rollout, origin=dict(run.splits["train"].origin)),
-        "ends": run.algorithm.end_tokens,
-        "dtype": str(run.policy.model.dtype).removeprefix("torch."),
-        "base_model": run.policy.source,
-        "versions": versions(),
-    }
 
 
 def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended_by: str) -> dict[str, Any]:
@@ -135,10 +116,3 @@ def write_report(run: Run) -> None:
     except Exception as error:  # a finished run is worth more than its picture
         again = f"Try again with: python -m spg_trainer report {path}"
         run.console.warn(f"{REPORT} was not written ({type(error).__name__}: {error}). {again}")
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
-    names = ("torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium")
-    ours = {"python": platform.python_version(), "spg-trainer": __version__}
-    return ours | {name: version(name) for name in names}

@@ -33,9 +33,9 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
 from spg_trainer.settings.validate import Validated, check_algorithm, validate
+from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.micro_batches import micro_batch_size
 from spg_trainer.training.optimize import make_optimizer
-from spg_trainer.training.records import environment_record
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.warnings import form_warning
 
