@@ -23,7 +23,7 @@ from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.fields import CompareCommand, Config
-from spg_trainer.settings.flags import as_flag, places
+from spg_trainer.settings.flags import as_flag, settings_of
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG
 from spg_trainer.settings.resolve import resolve
@@ -147,7 +147,7 @@ def label(name: str, arguments: dict[str, object]) -> str:
 
 def typed(algorithm: str, settings: dict[str, object]) -> list[str]:
     """Settings of an algorithm as they are typed: by their flag of training, else as hyper-parameters."""
-    words, known = list[str](), places(Config)
+    words, known = list[str](), settings_of(Config)
     for name, value in settings.items():
         if (flag := name.replace("-", "_")) in known:
             if isinstance(value, bool):

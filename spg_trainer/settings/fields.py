@@ -312,7 +312,7 @@ class TaskSettings:
 class Config(TaskSettings):
     """Train a masked diffusion language model by RL on a verifiable task."""
 
-    word = ""
+    word, positional = "", ""
 
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components, e.g. `correct=1 cells=0.2`."""
@@ -351,8 +351,7 @@ class Config(TaskSettings):
 class ReportCommand:
     """Write runs into one HTML page: curves, how texts came to be, samples, failures, settings."""
 
-    word = "report"
-    positional = "runs"
+    word, positional = "report", "runs"
 
     runs: tuple[str, ...] = ()
     """Run folders, finished or not. Seeds of one setting become a band."""
@@ -364,8 +363,7 @@ class ReportCommand:
 class MergeCommand:
     """Work an adapter into the weights below it: a whole model under LLaDA's own tensor names."""
 
-    word = "merge"
-    positional = "source"
+    word, positional = "merge", "source"
 
     source: str = ""
     """A run that trained an adapter, or an adapter's folder."""
@@ -379,8 +377,7 @@ class MergeCommand:
 class PushCommand:
     """Upload a finished run's model to the Hugging Face Hub, with a card: task, settings, evaluations, curve."""
 
-    word = "push"
-    positional = "run"
+    word, positional = "push", "run"
 
     run: str = ""
     """A finished run."""
@@ -398,7 +395,7 @@ class PushCommand:
 class EvalCommand(TaskSettings, Decoding):
     """Measure a model's solved rate on a task."""
 
-    word = "eval"
+    word, positional = "eval", ""
 
     reward_weights: Pairs = field(default_factory=dict)
     """Weights of the reward components."""
@@ -432,7 +429,7 @@ class EvalCommand(TaskSettings, Decoding):
 class SftCommand(TaskSettings):
     """Make a base model from an environment's demonstrations and habits (supervised, masked denoising)."""
 
-    word = "sft"
+    word, positional = "sft", ""
 
     mix: Pairs = field(default_factory=dict)
     """Share of `right`, the demonstration, and of each habit, e.g. `right=0.4 careless=0.6`; unset = all right."""
@@ -489,8 +486,7 @@ class SftCommand(TaskSettings):
 class DiffCommand:
     """Compare two evaluations problem by problem: the difference with its interval, what was fixed and what broke."""
 
-    word = "diff"
-    positional = "evaluations"
+    word, positional = "diff", "evaluations"
 
     evaluations: tuple[str, ...] = ()
     """Files of eval/ on the same problems, or run folders, whose eval/after is taken."""
@@ -503,7 +499,7 @@ class CompareCommand:
     Flags of training, for every run, come last, behind ` -- `.
     """
 
-    word = "compare"
+    word, positional = "compare", ""
 
     env: tuple[str, ...] = ("sudoku",)
     """Tasks, with arguments behind a colon: `sudoku countdown:level=2,source=my.jsonl ./my_task.py:my/MyTask-v0`."""

@@ -18,19 +18,15 @@ from spg_trainer.settings.values import hints, parse_pairs
 PROG = "python -m spg_trainer"
 HELP = {"-h", "--help"}
 ELSEWHERE = {
-    "lr": "learning-rate",
-    "epochs": "max-steps",
-    "num-train-epochs": "max-steps",
-    "batch-size": "prompts-per-step",
-    "per-device-train-batch-size": "per-device-batch-size",
-    "model-name-or-path": "model",
-    "dataset": "env",
-    "dataset-name": "env",
-    "task": "env",
-    "max-new-tokens": "max-completion-length",
-    "gen-length": "max-completion-length",
+    "learning-rate": "lr",
+    "max-steps": "epochs num-train-epochs",
+    "prompts-per-step": "batch-size",
+    "per-device-batch-size": "per-device-train-batch-size",
+    "model": "model-name-or-path",
+    "env": "dataset dataset-name task",
+    "max-completion-length": "max-new-tokens gen-length",
 }
-"""What TRL and the reference codes call a flag, and what it is called here."""
+"""What TRL and the reference codes call a flag of ours."""
 
 
 SHORT = {"--verifier": "verifier"}
@@ -41,11 +37,13 @@ class Words(list[str]):
     """What stands behind a flag, as it was typed."""
 
 
-def places(cls: type, path: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
-    """The name of each setting of a command -> where it is among them; a name is there once."""
-    found: dict[str, tuple[str, ...]] = {}
+@cache
+def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
+    """The name of each setting of a command, which is there once -> its dotted name and type."""
+    found: dict[str, tuple[str, Any]] = {}
     for name, hint in hints(cls).items():
-        found |= places(hint, (*path, name)) if is_dataclass(hint) else {name: (*path, name)}
+        place = f"{path}{name}"
+        found |= settings_of(hint, f"{place}.") if is_dataclass(hint) else {name: (place, hint)}
     return found
 
 
@@ -54,35 +52,38 @@ def as_flag(name: str) -> str:
     return f"--{name.rpartition('.')[2].replace('_', '-')}"
 
 
-def program(cls: Any) -> str:
-    """How a command is started."""
-    return f"{PROG} {cls.word}".rstrip()
-
-
 def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
-    """What flags say, nested as the settings are, in words or as KEY=VALUE pairs; ConfigError for an unknown flag."""
+    """Name of a setting -> the words behind its flag, or KEY=VALUE pairs; ConfigError for an unknown flag."""
     words = written_out([word for word in words if word not in HELP])
     typed, loose = run_tyro(cls, words, return_unknown_args=True)
-    values = take(cls, typed, loose)
-    if flag := next((word for word in loose if re.match(r"--?[A-Za-z]", word)), ""):
-        flag = re.sub(r"(?<=\w)_", "-", flag.partition("=")[0])
-        known, name = [as_flag(name).removeprefix("--") for name in places(cls)], flag.lstrip("-")
-        nearest = did_you_mean(ELSEWHERE.get(name, name), known, "--{}")
-        if cls is CompareCommand and not nearest and flag in map(as_flag, places(Config)):
-            nearest = "Flags of training stand last, behind ` -- `. "
-        raise ConfigError(f"No flag {flag}. {nearest}All flags: {program(cls)} --help")
-    alone = getattr(cls, "positional", "")
-    if loose and alone:
-        many = get_origin(hints(cls)[alone]) is tuple
-        values[alone] = [*loose] if many else loose.pop(0)
-        loose = [] if many else loose
+    given: dict[str, Any] = {}
+    for name, said in typed.items():
+        hint = settings_of(cls)[name][1]
+        kind = get_origin(hint) or hint
+        if said is None or said == []:  # not there
+            continue
+        if kind is bool:
+            given[name] = said
+            continue
+        if not said[-1]:
+            many = "at least one argument" if kind in (dict, tuple) else "one argument"
+            raise ConfigError(f"{as_flag(name)}: expected {many}. {all_flags(cls)}")
+        if kind is dict:
+            given[name] = parse_pairs([*chain(*said)], as_flag(name))
+        elif kind is tuple:
+            given[name] = said[-1]
+        else:
+            given[name], *more = said[-1]
+            loose += more
+    refuse_unknown(cls, loose)
+    if loose and cls.positional:
+        many = get_origin(settings_of(cls)[cls.positional][1]) is tuple
+        given[cls.positional], loose = (loose, []) if many else (loose[0], loose[1:])
     if loose:
         switch = next((word.partition("=")[0] for word in words if word.endswith(f"={loose[0]}")), "")
-        if switch:
-            no = switch.replace("--", "--no-", 1)
-            raise ConfigError(f"{switch} takes no value, so not {loose[0]!r}. Use {switch} or {no}.")
-        raise ConfigError(f"{loose[0]!r} belongs to no flag. All flags: {program(cls)} --help")
-    return values
+        no = f" {switch} takes none: write it alone, or --no-{switch[2:]}." if switch else ""
+        raise ConfigError(f"{loose[0]!r} belongs to no flag.{no} {all_flags(cls)}")
+    return given
 
 
 def written_out(words: Sequence[str]) -> list[str]:
@@ -100,29 +101,28 @@ def written_out(words: Sequence[str]) -> list[str]:
     return result
 
 
-def take(cls: type, typed: dict[str, Any], loose: list[str]) -> dict[str, Any]:
-    """What was typed, of what tyro returns: for each flag a list of its occurrences; the last counts.
+def refuse_unknown(cls: Any, loose: Sequence[str]) -> None:
+    """Raises ConfigError for a flag that the command does not have, with the nearest."""
+    flag = next((word for word in loose if re.match(r"--?[A-Za-z]", word)), "").partition("=")[0]
+    if not flag:
+        return
+    name = flag.lstrip("-").replace("_", "-")
+    name = next((ours for ours, theirs in ELSEWHERE.items() if name in theirs.split()), name)
+    known = [as_flag(setting)[2:] for setting in settings_of(cls)]
+    nearest = did_you_mean(name, known, "--{}")
+    if cls is CompareCommand and not nearest and name.replace("-", "_") in settings_of(Config):
+        nearest = "Flags of training stand last, behind ` -- `. "
+    raise ConfigError(f"No flag --{flag.lstrip('-').replace('_', '-')}. {nearest}{all_flags(cls)}")
 
-    loose: words without a flag, to which those are added that stand behind the one word of a flag.
-    """
-    values: dict[str, Any] = {}
-    for name, hint in hints(cls).items():
-        given, kind = typed.get(name), get_origin(hint) or hint
-        if is_dataclass(hint):
-            if inner := take(hint, given, loose):
-                values[name] = inner
-        elif kind is bool and given is not None:
-            values[name] = given
-        elif kind is not bool and given:
-            if not given[-1]:
-                many = "at least one argument" if kind in (dict, tuple) else "one argument"
-                raise ConfigError(f"{as_flag(name)}: expected {many}. All flags: {PROG} --help")
-            if kind is dict:
-                values[name] = parse_pairs([*chain(*given)], as_flag(name))
-            else:
-                values[name] = given[-1] if kind is tuple else given[-1][0]
-                loose += [] if kind is tuple else given[-1][1:]
-    return values
+
+def all_flags(cls: Any) -> str:
+    """Where the flags of a command are listed."""
+    return f"All flags: {program(cls)} --help"
+
+
+def program(cls: Any) -> str:
+    """How a command is started."""
+    return f"{PROG} {cls.word}".rstrip()
 
 
 def show_help(cls: Any, base: Any, note: str = "") -> None:
@@ -131,7 +131,7 @@ def show_help(cls: Any, base: Any, note: str = "") -> None:
 
 
 def run_tyro(cls: Any, words: Sequence[str], **options: Any) -> Any:
-    """Calls tyro: with `default`, for the help; without, for what was typed, as lists of occurrences."""
+    """Calls tyro: with `default`, for the help; without, for what was typed, a list of words for each time."""
     import tyro
 
     shown, marks = "default" in options, (tyro.conf.OmitArgPrefixes,)
@@ -141,7 +141,7 @@ def run_tyro(cls: Any, words: Sequence[str], **options: Any) -> Any:
 
 @cache
 def registry(shown: bool) -> Any:
-    """How tyro sees a dataclass. shown: with defaults, texts and the words that need no flag, for the help."""
+    """How tyro sees a dataclass. shown: for the help, with its parts, defaults and texts."""
     from tyro import MISSING, conf
     from tyro.constructors import (
         ConstructorRegistry,
@@ -150,40 +150,40 @@ def registry(shown: bool) -> Any:
         StructFieldSpec,
     )
 
-    def seen(name: str, hint: Any) -> Any:
-        """The type of a setting for tyro: words; typed, a list of them for each time that the flag is there."""
-        aliases = ["-o"] if name == "output" else None
-        if hint is bool:
-            return bool if shown else conf.DisallowNone[bool | None]
-        kind = Words if shown else conf.UseAppendAction[list[Words]]
-        return Annotated[kind, conf.arg(aliases=aliases, metavar=metavar(name, hint))]
-
-    def default(info: Any, name: str, hint: Any) -> Any:
-        if not shown:
-            return None if hint is bool else MISSING
-        value = getattr(info.default, name)
-        return value if hint is bool or is_dataclass(hint) else Words(as_words(value))
-
     rules = ConstructorRegistry()
 
     @rules.primitive_rule
     def words(info: Any) -> PrimitiveConstructorSpec | None:
         return PrimitiveConstructorSpec("*", "", Words, lambda _: True, list) if info.type is Words else None
 
+    def typed(name: str, hint: Any) -> StructFieldSpec:
+        if hint is bool:
+            return StructFieldSpec(name, conf.DisallowNone[bool | None], None)
+        kind = conf.UseAppendAction[list[Words]]
+        aliases = ["-o"] if name == "output" else None
+        return StructFieldSpec(name, Annotated[kind, conf.arg(aliases=aliases)], MISSING)
+
+    def explained(cls: Any, name: str, hint: Any, value: Any) -> StructFieldSpec:
+        text = docstrings(cls).get(name)
+        if hint is bool or is_dataclass(hint):
+            return StructFieldSpec(name, hint, value, text)
+        aliases = ["-o"] if name == "output" else None
+        kind = Annotated[Words, conf.arg(aliases=aliases, metavar=metavar(name, hint))]
+        if name == getattr(cls, "positional", ""):
+            return StructFieldSpec(name, conf.Positional[kind], Words(["none"]), text)
+        return StructFieldSpec(name, kind, Words(as_words(value)), text)
+
     @rules.struct_rule
     def settings(info: Any) -> StructConstructorSpec | None:
-        if not is_dataclass(info.type):
+        cls = info.type
+        if not is_dataclass(cls):
             return None
-        texts, found = docstrings(info.type) if shown else {}, []
-        for name, hint in hints(info.type).items():
-            if name == getattr(info.type, "positional", ""):
-                if shown:
-                    found.append(
-                        StructFieldSpec(name, conf.Positional[seen(name, hint)], Words(["none"]), texts[name])
-                    )
-                continue
-            kind = hint if is_dataclass(hint) else seen(name, hint)
-            found.append(StructFieldSpec(name, kind, default(info, name, hint), texts.get(name)))
+        if shown:
+            found = [
+                explained(cls, name, hint, getattr(info.default, name)) for name, hint in hints(cls).items()
+            ]
+        else:
+            found = [typed(n, hint) for n, (_, hint) in settings_of(cls).items() if n != cls.positional]
         return StructConstructorSpec(dict, tuple(found))
 
     return rules
@@ -206,6 +206,7 @@ def as_words(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
 
 
+@cache
 def docstrings(cls: type) -> dict[str, str]:
     """Setting -> the text below it, of a dataclass and what it inherits from."""
     from docstring_parser import parse_from_object

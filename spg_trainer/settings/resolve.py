@@ -15,7 +15,7 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs import own_code
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Decoding, EvalCommand, SftCommand, TaskSettings
-from spg_trainer.settings.flags import as_flag, places, read_words
+from spg_trainer.settings.flags import as_flag, read_words, settings_of
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, task_name, task_recipe
 from spg_trainer.settings.recorded import (
@@ -27,7 +27,7 @@ from spg_trainer.settings.recorded import (
     recipe_kind,
     run_holding,
 )
-from spg_trainer.settings.values import compose, read
+from spg_trainer.settings.values import compose, convert, read
 
 Settings = TypeVar("Settings")
 
@@ -47,9 +47,9 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
 
     Raises ConfigError for an unknown name, a wrong type, or a file that cannot be read.
     """
-    flags = read_words(cls, words) if words else nested(cls, keywords)
-    asked = [read_layer(cls, Layer("flag", flags))]
-    if file := flags.get("config"):
+    flags = flag_layer(cls, read_words(cls, words) if words else keywords)
+    asked = [flags]
+    if file := flags.values.get("config"):
         asked.insert(0, read_layer(cls, Layer(file, read_yaml(file))))
     below = layers_below(cls, asked) if issubclass(cls, TaskSettings) else []
     return merge(cls, [*below, *asked])
@@ -66,30 +66,30 @@ def defaults(
     return resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
 
 
-def nested(cls: type, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords named as flags are, nested as the settings; ConfigError for an unknown one."""
-    known, values = places(cls), dict[str, Any]()
-    for name, value in keywords.items():
+def flag_layer(cls: type, given: Mapping[str, Any]) -> Layer:
+    """What flags or keywords say, by dotted name, each of its type."""
+    known, values = settings_of(cls), dict[str, Any]()
+    for name, value in given.items():
         if value is None:
             continue
         if name not in known:
             nearest = did_you_mean(name, known)
             raise ConfigError(
-                f"{cls.__name__}: no setting {name} (={value!r}). {nearest}Known: {', '.join(known)}."
+                f"{cls.__name__} has no setting {name} (={value!r}). {nearest}Known: {', '.join(known)}."
             )
-        place = values
-        for part in known[name][:-1]:
-            place = place.setdefault(part, {})
-        place[name] = value
-    return values
+        place, hint = known[name]
+        read = convert(value, hint, as_flag(name))
+        values |= (
+            {f"{place}.{key}": item for key, item in read.items()}
+            if isinstance(read, dict)
+            else {place: read}
+        )
+    return Layer("flag", values)
 
 
 def read_layer(cls: type, layer: Layer) -> Layer:
-    """A layer with its values by dotted name, each of its type."""
-    is_flag = layer.origin == "flag"
-    return Layer(
-        layer.origin, read(cls, layer.values, as_flag if is_flag else lambda name: f"{layer.origin}: {name}")
-    )
+    """A layer of nested values with these by dotted name, each of its type."""
+    return Layer(layer.origin, read(cls, layer.values, lambda name: f"{layer.origin}: {name}"))
 
 
 def merge(cls: type[Settings], layers: Iterable[Layer]) -> Resolved[Settings]:

@@ -17,7 +17,7 @@ from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand, SftCommand
-from spg_trainer.settings.flags import ELSEWHERE, as_flag, places
+from spg_trainer.settings.flags import ELSEWHERE, as_flag, settings_of
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.setup import arithmetic
 from tests.common.trainer_cases import save_tiny
@@ -299,8 +299,8 @@ def test_what_names_and_files_show_is_told_before_torch_is_loaded(tmp_path: Path
 
 
 def test_flags_of_other_trainers_lead_to_ours(capsys) -> None:
-    known = {as_flag(name).removeprefix("--") for name in places(Config)}
-    assert set(ELSEWHERE.values()) <= known and not ELSEWHERE.keys() & known
+    known = {as_flag(name).removeprefix("--") for name in settings_of(Config)}
+    assert ELSEWHERE.keys() <= known and not known & set(" ".join(ELSEWHERE.values()).split())
     assert cli.main(["--lr", "3"]) == 2
     assert "Did you mean --learning-rate?" in capsys.readouterr().err
 
