@@ -15,7 +15,7 @@ from spg_trainer.evaluation.habits import count_habits, shares
 from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
-from spg_trainer.rollout.sampler import watching
+from spg_trainer.rollout.sampler import check_sampling, watching
 from spg_trainer.rollout.scored import Failures, Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
@@ -132,6 +132,7 @@ def evaluate(
     world = accelerator.num_processes if accelerator else 1
     agreeing = raising_on_all if world > 1 else nullcontext
     with agreeing():
+        check_sampling(policy, sampling)
         if isinstance(env, str):
             env = envs.make(env, split=split, **recipe.env_args)
         indices = envs.splits.distinct_problems(env, num_problems)

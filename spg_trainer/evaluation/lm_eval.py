@@ -25,7 +25,7 @@ from tqdm import tqdm
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean
 from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.models import load_model
-from spg_trainer.rollout.sampler import check_names
+from spg_trainer.rollout.sampler import check_names, check_sampling
 from spg_trainer.rollout.tokens import decode_completions, encode_texts, sample
 from spg_trainer.settings.fields import Config, Decoding, Sampling
 from spg_trainer.settings.recorded import model_environment
@@ -103,6 +103,7 @@ class SpgLLaDA(LM):
             mask_token_id=mask_token_id,
         )
         self.policy = policy.ending_with(recorded.get("ends", "any"))
+        check_sampling(self.policy, self.sampling)
         self.seed, self._device = seed, policy.device
         automatic = policy.device.type == "cpu" or str(batch_size).startswith("auto")
         self.batch_size = BATCH if automatic else int(batch_size)

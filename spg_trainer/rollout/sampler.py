@@ -56,12 +56,10 @@ def sample_completions(
     cache on a CPU.
 
     Returns Rollouts on the model's device; positions that were still masked when a row was finished hold the mask id,
-    step -1 and log-probability 0. Raises ConfigError for settings that cannot decode, a prompt too long for the model.
+    step -1 and log-probability 0. Raises ConfigError for a prompt too long for the model.
+    The caller has given the settings to `check_sampling`, once and not at every call.
     """
-    sampling.check()
-    check_names(sampling)
     pattern, device = base_model(policy.model).pattern, policy.model.device
-    check_pattern(pattern, sampling)
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     lengths, length = prompt_mask.sum(-1).tolist(), sampling.max_completion_length
     _check_prompts_fit(policy, lengths, sampling)
@@ -77,6 +75,13 @@ def sample_completions(
         columns = Columns(policy, canvas, sampling, store, rows_per_forward)
         _Sampler(policy, sampling, generators, canvas, schedule, columns).run()
     return canvas.rollouts()
+
+
+def check_sampling(policy: Policy, sampling: Sampling) -> None:
+    """Raises ConfigError for settings with which a model cannot decode."""
+    sampling.check()
+    check_names(sampling)
+    check_pattern(base_model(policy.model).pattern, sampling)
 
 
 def check_names(sampling: Sampling) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.load import Policy
-from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.settings.packages import envs
@@ -47,6 +47,7 @@ def generate(
     Raises ConfigError for settings that cannot decode or a prompt too long for the model, else as `encode_prompts`.
     """
     sampling = sampling or Sampling()
+    check_sampling(policy, sampling)
     keys = [("generate", index) for index in range(len(prompts))]
     encoded = encode_prompts(policy, prompts, completion_prefixes)
     rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward)

@@ -24,45 +24,52 @@ Pairs = dict[str, object]
 
 @dataclass(frozen=True)
 class LoadConfig:
-    """Which weights, their type and device."""
+    """The weights to open, their number type and their device."""
 
     model: str = "tiny"
-    """`tiny` (embedded), a folder, a run folder or a hub id; for `sft` also `new`, a small model with fresh weights."""
+    """The model to start from: `tiny` is embedded, a folder or a run folder is opened, anything else is an id on the
+    Hugging Face Hub. `sft` also takes `new`, a small model with fresh weights."""
     revision: str | None = None
-    """Hub revision (branch, tag or commit) of the model."""
+    """The branch, tag or commit of the model on the Hub. Set it to keep a run reproducible when the Hub's copy
+    changes."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Type of the weights; auto = bfloat16 on a GPU, float32 elsewhere."""
+    """The number type that weights are loaded in; auto takes bfloat16 on a GPU and float32 elsewhere. Choose float32 on
+    a GPU where rounding disturbs the training."""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`, ...; auto = the GPU of this process if there is one."""
+    """Where the model runs: `cpu`, `cuda`, `cuda:1`, ...; auto takes the GPU of this process if there is one."""
     attention_block: CountOrZero | None = None
-    """Blocks from left to right, each of so many tokens, that a token sees up to its own; 0 = all tokens see all. Only
-    where the model's config.json does not say it, or is wrong."""
+    """The number of tokens in a block of the model's attention, where each block sees itself and all blocks before it;
+    0 means that all tokens see each other. Set it only where the model's config.json does not say it or is wrong."""
     mask_token_id: CountOrZero | None = None
-    """The id of [MASK], where no file of the model says it."""
+    """The id of the [MASK] token. Set it only where no file of the model says it."""
     load_4bit: bool = False
-    """Store the linear layers of the base in 4 bits (QLoRA) and train adapters on them: an 8B model then takes 6 GB
-    instead of 16. Needs bitsandbytes, and --lora-r or an adapter in training."""
+    """Stores the linear layers of the base in 4 bits (QLoRA), so that an 8B model takes 6 GB instead of 16. Training
+    then needs --lora-r or an adapter, and the package bitsandbytes."""
 
 
 @dataclass(frozen=True)
 class ModelConfig(LoadConfig):
-    """Which weights, their type and device, and what of them is trained."""
+    """The weights to open, and what of them is trained."""
 
     lora_r: CountOrZero = 0
-    """Rank of fresh LoRA adapters on the seven linear layers of a block, of a mixture of experts on the four of
-    attention; 0 = train what --model is, all or adapter."""
+    """The rank of fresh LoRA adapters on the seven linear layers of each block (in a mixture of experts, on the four of
+    attention). 0 adds none and trains what --model is, whole weights or an adapter. Lower it to save memory."""
     lora_alpha: Count | None = None
-    """Scale of the adapters; unset = half the rank (the papers' 64 for rank 128), or that of the adapter."""
+    """The scale of the adapters. Unset, it is half the rank, as in the papers (64 for rank 128), or what the adapter
+    has."""
     lora_dropout: Below1 | None = None
-    """Dropout in the adapters; unset = the adapter's own, or 0. Above 0 micro-batches change the gradient."""
+    """The dropout rate inside the adapters. Unset, it is the adapter's own, or 0; above 0 the gradient depends on the
+    micro-batches."""
     lora_experts: bool = False
-    """Of a mixture of experts: adapters on every expert and dense layer too; the router has none in any case."""
+    """Puts adapters on every expert and dense layer of a mixture of experts as well; its router never gets any."""
     ref_copy: bool = False
-    """Where all weights are trained, keep a frozen copy as reference: a second set in memory and on disk."""
+    """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained. It costs a
+    second set of weights in memory and on disk."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: about a third slower, far less memory."""
+    """Recomputes activations in the backward pass. Updates take about a third longer and need far less memory."""
     shard: bool = False
-    """Divide weights and optimizer among the processes; --dtype is then what is computed, and trained is float32."""
+    """Divides weights and optimizer among the processes. Set it where one GPU cannot hold them; --dtype is then the
+    type of the computation, and what is trained stays in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,36 +77,42 @@ class Decoding:
     """What a denoising step computes and unmasks: by default exactly what the plain LLaDA sampler does."""
 
     remasking: str = "low_confidence"
-    """Which masked positions are unmasked first, by name: low_confidence = the most confident, random = any, entropy,
-    margin = the surest by either (Dream), sequential = the leftmost."""
+    """Which masked positions a step unmasks first: low_confidence takes the most confident, random any, entropy and
+    margin the surest by these measures (Dream), sequential the leftmost."""
     unmasking: str = "schedule"
-    """How many a step unmasks, by name: schedule = the completion in --diffusion-steps; threshold, factor = those the
-    model is sure of (Fast-dLLM), in as many steps as it takes; dynamic = those, or the schedule's if more (SDAR)."""
+    """How many tokens a step unmasks: schedule spreads the completion over --diffusion-steps; threshold and factor take
+    every token that the model is sure of (Fast-dLLM); dynamic takes those, or the schedule's number if that is more
+    (SDAR). The last three decode faster and are approximations."""
     threshold: Probability = 0.95
-    """Of --unmasking threshold and dynamic: the probability from which tokens are unmasked."""
+    """The probability, above 0 and up to 1, from which --unmasking threshold and dynamic unmask a token. Lower values
+    decode faster and less exactly."""
     threshold_slack: Below1 = 0.0
-    """Lets the threshold fall by up to this share as less is masked (Streaming-dLLM); 0 = constant."""
+    """The share, from 0 to below 1, by which the threshold falls as fewer tokens stay masked (Streaming-dLLM); 0 keeps
+    it constant."""
     factor: Positive = 1.0
-    """Of --unmasking factor: the n surest are unmasked if their probabilities are above 1 - factor / (n + 1)."""
+    """How much doubt --unmasking factor allows: the n surest tokens are unmasked if their probabilities exceed 1 -
+    factor / (n + 1). Larger values decode faster."""
     max_tokens_per_step: CountOrZero = 0
-    """Most tokens that a step unmasks; 0 = no limit."""
+    """The most tokens that a step may unmask; 0 sets no limit. Training by confidence needs a limit such as 4."""
     editing_threshold: NotNegative | None = None
-    """Each step also replaces unmasked tokens of the block where another one is drawn with more than this probability
-    (LLaDA2.1); unset = what is unmasked stays. Not for training."""
+    """The probability above which a step also replaces a token that it unmasked before (LLaDA2.1). Unset, tokens stay
+    as they are. Only eval takes it."""
     max_post_steps: CountOrZero = 16
-    """Of --editing-threshold: steps that a block may have after its last token was unmasked."""
+    """The most steps that --editing-threshold may add to a block after its last token was unmasked."""
     cache: str = "none"
-    """Which keys and values are kept between steps, by name: none = exact; prefix = all before the block; dual = all
-    around it; window = all further away than --window-tokens; blocks = finished blocks, exact, for models whose
-    attention is by blocks."""
+    """Which keys and values are kept between steps: none computes all anew and is exact; prefix keeps what stands
+    before the block, dual all around it, window all further away than --window-tokens; blocks keeps finished blocks and
+    is exact for models whose attention goes by blocks. Caches decode faster."""
     window_tokens: CountOrZero = 16
-    """Of --cache window: columns on either side of the block that each step computes with it."""
+    """The number of tokens on either side of the block that --cache window computes anew in each step."""
     refresh_steps: CountOrZero = 0
-    """With a cache: all is computed anew at a block's start and every so many steps; 0 = at its start alone."""
+    """The number of steps after which a cache is computed anew within a block; 0 does so only at the start of a block.
+    Lower it if --cache changes completions too much."""
     prompt_refresh_steps: CountOrZero = 0
-    """With a cache: the prompt is computed anew only this many steps after the last time; 0 = at each refresh."""
+    """The number of steps for which a cache keeps the prompt; 0 computes it anew at every refresh."""
     suffix_tokens: CountOrZero | None = None
-    """Masked tokens behind the block that the model sees, besides the last one (Streaming-dLLM); unset = all."""
+    """The number of masked tokens behind the block that the model sees, besides the last one (Streaming-dLLM). Unset,
+    it sees all of them."""
 
     @property
     def shortcuts(self) -> list[str]:
@@ -114,13 +127,14 @@ class Sampling(Decoding):
     """How completions are sampled; `eval` uses the same lengths and steps with its own temperature."""
 
     max_completion_length: Count = 256
-    """Tokens of a completion (T)."""
+    """The length of a completion in tokens (T). Raise it if completions are cut off."""
     block_length: Count = 32
-    """Tokens of a block; blocks are decoded left to right. Divides the completion length."""
+    """The length of a block in tokens; blocks are decoded from left to right. It must divide the completion length."""
     diffusion_steps: Count = 128
-    """Denoising steps for a whole completion; a multiple of the number of blocks."""
+    """The number of denoising steps of a whole completion, a multiple of its number of blocks. Fewer steps decode
+    faster and less accurately."""
     temperature: NotNegative = 0.0
-    """Sampling temperature; 0 = greedy."""
+    """The sampling temperature; 0 is greedy. Raise it if all completions of a problem are alike."""
 
     @classmethod
     def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> "Sampling":
@@ -224,18 +238,21 @@ UNREAD = (
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """All but the last change the maths; that one only memory."""
+    """The size of a step and its updates. All but the last change what is learned; the last changes memory alone."""
 
     prompts_per_step: Count = 16
-    """Problems per rollout, over all processes."""
+    """The number of problems that a step samples, over all processes. More of them make the gradient less noisy and the
+    step longer."""
     num_generations: Group = 6
-    """Completions per problem (the group, G), at least 2."""
+    """The number of completions of each problem (the group, G), at least 2. Raise it if groups are seldom mixed."""
     num_iterations: Count = 1
-    """How often the completions of a rollout are used; fresh masks each time."""
+    """How many times the completions of a step are used for an update, each time with fresh masks."""
     num_minibatches: Count = 1
-    """Parts of whole groups that the completions are divided into, one update each; more than 1 is off-policy."""
+    """The number of parts, of whole groups, that the completions of a step are divided into, with one update each. More
+    than 1 is off-policy."""
     per_device_batch_size: Count = 8
-    """(completion, mask) sequences whose graph is in memory at once; rollouts on a GPU take four times as many."""
+    """The number of (completion, mask) sequences whose graph is in memory at once; rollouts on a GPU take four times as
+    many. Lower it if memory runs out: the result stays the same."""
 
 
 @dataclass(frozen=True)
@@ -243,19 +260,21 @@ class OptimizerConfig:
     """AdamW with linear warm-up, then a constant or falling rate."""
 
     learning_rate: Positive = 3e-6
-    """Rate after the warm-up."""
+    """The learning rate after the warm-up. Lower it if rewards collapse or updates are skipped."""
     warmup_steps: CountOrZero = 0
-    """Updates over which the rate rises linearly from 0."""
+    """The number of updates over which the rate rises linearly from 0."""
     lr_schedule: Literal["constant", "linear"] = "constant"
-    """What follows: the same rate, or one that falls step by step to 1/--max-steps of it in the last."""
+    """What the rate does after the warm-up: constant keeps it, linear lets it fall step by step, to 1/--max-steps of it
+    in the last step."""
     adam_beta2: Below1 = 0.99
-    """AdamW's second decay; the first is 0.9."""
+    """AdamW's second decay, from 0 to below 1; the first is 0.9."""
     weight_decay: Below1 = 0.1
-    """AdamW's decoupled weight decay."""
+    """AdamW's decoupled weight decay, from 0 to below 1."""
     adam_moments: Literal["float32", "8bit"] = "float32"
-    """Type of AdamW's moments; 8bit = torchao's, a quarter of the memory (pip install torchao), not for --shard."""
+    """The number type of AdamW's moments. 8bit takes a quarter of the memory (pip install torchao) and does not go with
+    --shard."""
     max_grad_norm: Positive = 0.2
-    """The gradient's norm is clipped to this."""
+    """The norm that a larger gradient is scaled down to."""
 
 
 @dataclass(frozen=True)
@@ -263,13 +282,14 @@ class EvalConfig:
     """Greedy evaluation before and after training, and validation on the way, which chooses the model that is kept."""
 
     eval_steps: CountOrZero = 0
-    """Validate at the start, every so many steps and at the end, and keep the best step; 0 = keep the last."""
+    """The number of steps between validations. The best step is then kept as the model; 0 validates never and keeps the
+    last step."""
     validation_problems: CountOrZero = 64
-    """Problems per validation; 0 = the whole validation split."""
+    """The number of problems of a validation; 0 takes the whole validation split."""
     eval_problems: CountOrZero = 0
-    """Problems of the evaluations before and after training; 0 = the whole split."""
+    """The number of problems of the evaluations before and after training; 0 takes the whole split."""
     eval_split: Literal["test", "validation"] = "test"
-    """Split of the evaluations before and after training."""
+    """The split of the evaluations before and after training."""
 
 
 @dataclass(frozen=True)
@@ -277,19 +297,20 @@ class OutputConfig:
     """Where a run lives and what it keeps."""
 
     output_dir: str | None = None
-    """Run folder; unset = runs/ENV-ALGORITHM-sSEED-UTCTIME."""
+    """The run folder. Unset, it is runs/ENV-ALGORITHM-sSEED-UTCTIME."""
     resume: str | None = None
-    """A run folder or checkpoint to continue; `auto` = that of --output-dir, or the newest unfinished run like this."""
+    """The run folder or checkpoint to continue. `auto` takes that of --output-dir, or the newest unfinished run of
+    these settings."""
     save_steps: CountOrZero = 10
-    """A checkpoint every so many steps; 0 = only at the end."""
+    """The number of steps between checkpoints; 0 writes one only at the end."""
     keep: Count = 2
-    """Newest complete checkpoints kept; that of the best step stays, too."""
+    """The number of newest checkpoints that are kept; that of the best step is kept as well."""
     sample_steps: CountOrZero = 10
-    """Every so many steps completions are written to samples/, and one is shown; 0 = never."""
+    """The number of steps between writing completions to samples/ and showing one of them; 0 does neither."""
     report: bool = True
-    """Write report.html, the run as a page to look at, when it ends."""
+    """Writes report.html, a page about the run, when it ends."""
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Trackers besides the run folder (each a package of its name: pip install wandb)."""
+    """The trackers that are told besides the run folder. Each needs the package of its name, e.g. pip install wandb."""
 
 
 @dataclass(frozen=True)
@@ -299,13 +320,13 @@ class TaskSettings:
     env: str = "sudoku"
     """The task: a name such as `countdown`, a file of your own (`./my_task.py:my/MyTask-v0`), a module
     (`my_package.my_module:my/MyTask-v0`), or a file of rows with the verifier that judges it (`rows.jsonl --verifier
-    gsm8k`); unset = the task that the model was made for."""
+    gsm8k`). Unset, it is the task that the model was made for."""
     env_args: Pairs = field(default_factory=dict)
-    """Arguments of the environment, e.g. `prompt_style=paper`."""
+    """Arguments of the task, e.g. `prompt_style=paper`; `python -m envs show ENV` lists them."""
     seed: CountOrZero = 0
-    """Seed of every random stream."""
+    """The seed of all random numbers. Change it to repeat a run with other draws."""
     config: str | None = None
-    """A YAML file, nested as config.yaml of a run folder; flags override it."""
+    """A YAML file of settings, nested like config.yaml of a run folder. Flags override it."""
 
 
 @dataclass(frozen=True)
@@ -315,25 +336,29 @@ class Config(TaskSettings):
     word, positional = "", ""
 
     reward_weights: Pairs = field(default_factory=dict)
-    """Weights of the reward components, e.g. `correct=1 cells=0.2`."""
+    """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
     algorithm: str = "spg"
-    """A name such as spg or raft, `./my_algorithm.py:MyClass` or `my_module:MyClass`; unset = the task's recipe's."""
+    """The algorithm: a name such as spg or raft, `./my_algorithm.py:MyClass` or `my_module:MyClass`. Unset, the task's
+    recipe names it."""
     algorithm_args: Pairs = field(default_factory=dict)
-    """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`."""
+    """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`; --dry-run lists
+    all."""
     pairs: str | None = None
-    """A .jsonl, .jsonl.gz or .parquet file of pairs to learn from in place of sampled completions: prompt, chosen and
-    rejected. Needs --algorithm vrpo and --num-generations 2."""
+    """A .jsonl, .jsonl.gz or .parquet file of pairs (prompt, chosen, rejected) to learn from in place of sampled
+    completions. It needs --algorithm vrpo and --num-generations 2."""
     pairs_sha256: str | None = None
-    """The sha256 that the file must have; unset = whatever it is, from then on the run's."""
+    """The sha256 that the file of --pairs must have. Unset, the run takes down the one it finds and holds the file to
+    it."""
     force: bool = False
-    """Train all the same: on a task that the model never solves, or by unsafe decoding (a threshold below 0.95, a
-    factor, no --max-tokens-per-step)."""
+    """Trains in spite of a refusal: on a task that the model never solves, or with unsafe decoding (a threshold below
+    0.95, a factor, no --max-tokens-per-step)."""
     max_steps: CountOrZero = 100
-    """Steps in all; a step is one rollout and its num_iterations updates."""
+    """The number of steps of the run. A step is one rollout and its --num-iterations updates."""
     max_minutes: NotNegative = 0.0
-    """Stop after the step in which so many minutes have passed, evaluate and save; 0 = no limit."""
+    """The number of minutes after which the run ends with the step at hand, evaluates and saves; 0 sets no limit."""
     dry_run: bool = False
-    """Print every setting with where it comes from, in a form that --config reads, then end."""
+    """Prints every setting with the layer that set it, in a form that --config reads, and an estimate of memory and
+    time, then ends."""
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: Sampling = field(default_factory=lambda: Sampling(temperature=0.9))
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -354,9 +379,9 @@ class ReportCommand:
     word, positional = "report", "runs"
 
     runs: tuple[str, ...] = ()
-    """Run folders, finished or not. Seeds of one setting become a band."""
+    """Run folders, finished or not. Seeds of one setting are drawn as a band."""
     output: str | None = None
-    """The file to write; unset = report.html in the run folder, of several runs in the working directory."""
+    """The file to write. Unset, it is report.html in the run folder, or for several runs in the working directory."""
 
 
 @dataclass(frozen=True)
@@ -366,11 +391,12 @@ class MergeCommand:
     word, positional = "merge", "source"
 
     source: str = ""
-    """A run that trained an adapter, or an adapter's folder."""
+    """A run that trained an adapter, or the folder of an adapter."""
     output: str | None = None
-    """The folder to write, new or empty; unset = `merged` beside the adapter (RUN/merged)."""
+    """The folder to write, new or empty. Unset, it is `merged` beside the adapter (RUN/merged)."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the weights that are written, after a sum in float32; auto = as the adapter was trained."""
+    """The number type of the weights that are written, after a sum in float32; auto takes that of the adapter's
+    training."""
 
 
 @dataclass(frozen=True)
@@ -382,13 +408,13 @@ class PushCommand:
     run: str = ""
     """A finished run."""
     repo: str = ""
-    """Where to: NAME/ID. It is made if it is not there."""
+    """The repository to upload to, NAME/ID. It is made if it does not exist."""
     private: bool = False
-    """Make it private; refused if it is there and public."""
+    """Makes the repository private; one that exists and is public is refused."""
     merged: bool = False
-    """The whole model that `merge RUN` has written, in place of the adapter."""
+    """Uploads the whole model that `merge RUN` has written, in place of the adapter."""
     dry_run: bool = False
-    """Write the card to RUN/card and upload nothing."""
+    """Writes the card to RUN/card and uploads nothing."""
 
 
 @dataclass(frozen=True)
@@ -398,30 +424,35 @@ class EvalCommand(TaskSettings, Decoding):
     word, positional = "eval", ""
 
     reward_weights: Pairs = field(default_factory=dict)
-    """Weights of the reward components."""
+    """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
     split: Literal["test", "validation", "train"] = "test"
-    """Problems to solve."""
+    """The split whose problems are solved."""
     num_problems: CountOrZero = 0
-    """Problems taken from the start of the split; 0 = all."""
+    """The number of problems, taken from the start of the split; 0 takes all."""
     num_generations: Count = 1
-    """Completions per problem; more than 1 gives pass@k and the majority's answer, and needs --temperature above 0."""
+    """The number of completions of each problem. More than 1 gives pass@k and the majority's answer, and needs a
+    --temperature above 0."""
     max_completion_length: tuple[int, ...] = (256,)
-    """One or several completion lengths, each evaluated."""
+    """One or several lengths of a completion in tokens; each is evaluated."""
     block_length: int = 32
-    """Tokens of a block; a shorter completion is one block."""
+    """The length of a block in tokens; a shorter completion is one block."""
     diffusion_steps: tuple[int, ...] = ()
-    """Denoising steps of a completion, one or several, each with every length; unset = length / --tokens-per-step."""
+    """One or several numbers of denoising steps of a completion, each with every length. Unset, it is the length
+    divided by --tokens-per-step."""
     tokens_per_step: Positive = 2.0
-    """Tokens unmasked per denoising step where --diffusion-steps is unset."""
+    """The number of tokens that a denoising step unmasks where --diffusion-steps is unset. Higher values are faster and
+    less accurate."""
     temperature: float = 0.0
-    """Sampling temperature; 0 = greedy."""
+    """The sampling temperature; 0 is greedy."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
-    """`papers` = as d1 and SPG measure, whatever other flags say: their prompts, lengths 128, 256, 512 in half as many
-    steps, blocks of 32, greedy, cell accuracy for Sudoku."""
+    """Whose protocol is followed. `papers` measures as d1 and SPG do, whatever other flags say: their prompts, lengths
+    of 128, 256 and 512 in half as many steps, blocks of 32, greedy, and cell accuracy for Sudoku."""
     rows_per_forward: Count = 64
-    """Completions decoded at once on a GPU; on a CPU, as many as stay in its cache. Memory only."""
+    """The number of completions that a GPU decodes at once; a CPU takes as many as stay in its cache. Lower it if
+    memory runs out: the result stays the same."""
     output_dir: str | None = None
-    """Folder for result and completions (JSON, JSONL); unset = MODEL/eval for a run folder, else nothing is written."""
+    """The folder for results (JSON) and completions (JSONL). Unset, it is MODEL/eval for a run folder; for other models
+    nothing is written."""
     model: LoadConfig = field(default_factory=LoadConfig)
 
 
@@ -432,53 +463,60 @@ class SftCommand(TaskSettings):
     word, positional = "sft", ""
 
     mix: Pairs = field(default_factory=dict)
-    """Share of `right`, the demonstration, and of each habit, e.g. `right=0.4 careless=0.6`; unset = all right."""
+    """The share of `right`, the demonstration, and of each habit, e.g. `right=0.4 careless=0.6`. Unset, all are
+    right."""
     steps: Count = 3000
-    """Updates at most."""
+    """The most updates that are made."""
     patience: CountOrZero = 5
-    """Evaluations without a validation loss 1% below the best, after which training ends with the best weights; 0 = all
-    updates under a cosine, and the last weights."""
+    """The number of evaluations without a validation loss 1% below the best after which training ends with the best
+    weights. 0 makes all updates under a cosine and keeps the last weights."""
     eval_steps: Count = 100
-    """Every so many updates: the validation loss, the habits of some validation completions, and a checkpoint."""
+    """The number of updates between evaluations: the validation loss, the habits of some completions, and a
+    checkpoint."""
     batch_size: Count = 192
-    """Demonstrations per update."""
+    """The number of demonstrations of an update."""
     per_device_batch_size: CountOrZero = 0
-    """Demonstrations whose graph is in memory at once; 0 = all of an update. Memory only."""
+    """The number of demonstrations whose graph is in memory at once; 0 takes all of an update. Lower it if memory runs
+    out: the result stays the same."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """`muon` takes steps of one size in all directions of a layer's matrices and leaves the rest to AdamW."""
+    """The optimizer. `muon` takes steps of one size in all directions of a layer's matrices and leaves the rest to
+    AdamW."""
     learning_rate: Positive = 2e-3
-    """Peak rate; linear warm-up, then constant until the last fifth of the updates, which takes it to 5%."""
+    """The highest learning rate. It rises linearly in the warm-up and stays until the last fifth of the updates, which
+    takes it down to 5%."""
     warmup_steps: CountOrZero = 50
-    """Updates of warm-up."""
+    """The number of updates of the warm-up."""
     weight_decay: Below1 = 0.01
-    """Decoupled weight decay."""
+    """The decoupled weight decay, from 0 to below 1."""
     max_grad_norm: Positive = 1.0
-    """The gradient's norm is clipped to this."""
+    """The norm that a larger gradient is scaled down to."""
     max_completion_length: CountOrZero = 20
-    """Tokens of a completion (T), padding included; 0 = a tenth more than the longest of 2,000 demonstrations."""
+    """The length of a completion in tokens (T), padding included; 0 takes a tenth more than the longest of 2,000
+    demonstrations. It is written down with the model, and so are the next two: RL and `eval` take them from there."""
     block_length: CountOrZero = 0
-    """Tokens of a block when the model decodes; 0 = the recipe's, or the whole completion if that does not divide it.
-    These three are written down with the model, and RL and `eval` take them from there."""
+    """The length of a block in tokens when the model decodes; 0 takes the recipe's, or the whole completion if that
+    does not divide it."""
     diffusion_steps: CountOrZero = 0
-    """Denoising steps of a completion; 0 = one for each token (llada: half as many)."""
+    """The number of denoising steps of a completion; 0 takes one for each token (for LLaDA half as many)."""
     remasking: str | None = None
-    """Which masked positions are unmasked first; unset = as the recipe has it."""
+    """Which masked positions are unmasked first, by name as for training. Unset, the recipe says it."""
     temperature: Positive = 1.0
-    """Sampling temperature at which habits are counted: that of RL."""
+    """The sampling temperature at which habits are counted. It should be that of the RL to come."""
     hidden_size: Count = 128
-    """Width of a new model (--model new)."""
+    """The width of a new model (--model new)."""
     num_layers: Count = 4
-    """Layers of a new model."""
+    """The number of layers of a new model."""
     num_heads: Count = 4
-    """Attention heads of a new model."""
+    """The number of attention heads of a new model."""
     intermediate_size: Count = 344
-    """Feed-forward width of a new model."""
+    """The width of a new model's feed-forward layers."""
     save_dtype: Literal["auto", "bfloat16"] = "auto"
-    """Type of the weights on disk; auto = as trained. bfloat16 halves the file; what is measured is what is saved."""
+    """The number type of the weights on disk; auto keeps that of training. bfloat16 halves the file, and what is
+    measured is what is saved."""
     output_dir: str | None = None
-    """Folder of the model; unset = models/ENV-sft-sSEED."""
+    """The folder of the model. Unset, it is models/ENV-sft-sSEED."""
     resume: str | None = None
-    """The folder of a model made by `sft` to go on with; `auto` = that of --output-dir."""
+    """The folder of a model made by `sft` that training goes on with; `auto` takes that of --output-dir."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
 
 
@@ -489,7 +527,7 @@ class DiffCommand:
     word, positional = "diff", "evaluations"
 
     evaluations: tuple[str, ...] = ()
-    """Files of eval/ on the same problems, or run folders, whose eval/after is taken."""
+    """Two files of eval/ on the same problems, or two run folders, whose eval/after is taken."""
 
 
 @dataclass(frozen=True)
@@ -502,15 +540,17 @@ class CompareCommand:
     word, positional = "compare", ""
 
     env: tuple[str, ...] = ("sudoku",)
-    """Tasks, with arguments behind a colon: `sudoku countdown:level=2,source=my.jsonl ./my_task.py:my/MyTask-v0`."""
+    """The tasks, with arguments behind a colon: `sudoku countdown:level=2,source=my.jsonl
+    ./my_task.py:my/MyTask-v0`."""
     algorithms: tuple[str, ...] = ("spg",)
-    """Algorithms, or settings of one: `spg wd1 spg:negatives=elbo,temperature=2`. A key is a flag of training where
-    there is one of that name, else a hyper-parameter."""
+    """The algorithms, or several settings of one: `spg wd1 spg:negatives=elbo,temperature=2`. A key is a flag of
+    training where there is one of that name, else a hyper-parameter."""
     model: tuple[str, ...] = ("tiny",)
-    """What runs start from: one for all tasks, or one for each, in the order of --env."""
+    """The model that runs start from: one for all tasks, or one for each in the order of --env."""
     seeds: Count = 3
-    """Runs of each setting on each task, with the seeds 0, 1, ..."""
+    """The number of runs of each setting on each task; their seeds are 0, 1, ..."""
     jobs: CountOrZero = 0
-    """Runs at once; 0 = one for each CPU core, with one thread, or on a GPU one alone."""
+    """The number of runs at the same time; 0 starts one for each CPU core, with one thread each, or a single one on a
+    GPU."""
     output_dir: str = "runs/compare"
-    """Holds a run folder for each run, compare.md (the table) and curves.svg."""
+    """The folder that holds a run folder for each run, the table (compare.md) and the curves (curves.svg)."""

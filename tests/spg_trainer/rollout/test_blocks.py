@@ -8,7 +8,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
 from spg_trainer.models.pattern import Pattern
-from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.settings.fields import Sampling
 from tests.common.block_cases import PATTERNS, plain_block_sampler, with_pattern
 from tests.common.rollout_cases import make_policy, make_prompts, pad, streams
@@ -161,6 +161,6 @@ def test_caches_and_blocks_that_do_not_fit_the_attention_are_refused_with_what_w
         (blocks, {"cache": "blocks", "refresh_steps": 3}, ["refresh_steps=3"]),
     ):
         with pytest.raises(ConfigError) as error:
-            sample_completions(policy, *pad(policy, [[1, 2]]), replace(BASE, **settings), streams(1))
+            check_sampling(policy, replace(BASE, **settings))
         assert all(word in str(error.value) for word in words), error.value
     assert replace(BASE, cache="blocks").shortcuts == [] and replace(BASE, cache="dual").shortcuts
