@@ -83,11 +83,11 @@ def run(word: str, args: Sequence[str]) -> int:
     resolved = resolve(cls, args[:end])
     if HELP & {*args[:end]}:
         explain(cls, resolved.config)
+    validated = validate(resolved.config)
     if isinstance(resolved.config, fields.TaskSettings):
-        packages.envs.resolve(resolved.config.env)
+        packages.envs.resolve(resolved.config.env)  # last: the package takes a while to load
     if isinstance(resolved.config, fields.Config):
         algorithms.locate(resolved.config.algorithm)
-    validated = validate(resolved.config)
     if word == "":
         run_train(resolved, validated)
         return 0
