@@ -76,7 +76,7 @@ def gather_rows(rollouts: "Rollouts", order: "np.ndarray") -> "Rollouts":
     import torch
     from torch.nn.functional import pad
 
-    parts = gather([{name: column.cpu() for name, column in vars(rollouts).items()}])
+    parts = gather([{name: column.cpu() for name, column in vars(rollouts).items() if column is not None}])
     width = max(part["prompt_ids"].shape[1] for part in parts)
     for part in parts:
         for name in ("prompt_ids", "prompt_mask"):

@@ -41,6 +41,12 @@ class Rollouts(Rows):
     """(B, T) int64, the denoising step (0, 1, ... over the whole completion) that unmasked the token; -1 = never."""
     unmask_logps: Tensor
     """(B, T) float32 (float64 if the model is), un-tempered log-probability at that step; 0 where never unmasked."""
+    unmask_entropy: Tensor | None = None
+    """(B, T) as these, entropy of the un-tempered law at that step, nats; only if the algorithm asks."""
+    probe_steps: Tensor | None = None
+    """(B, K) int64, denoising steps whose states were probed, -1 = none; only if the algorithm asks."""
+    probe_rewards: Tensor | None = None
+    """(B, K) float64, the reward of what one greedy pass made of these states; 0 where there is none."""
 
     def __len__(self) -> int:
         return self.prompt_ids.shape[0]

@@ -94,6 +94,8 @@ class Algorithm(ABC):
     """Whether `loss` reads `batch.ref_logps`, those of the model that training started from."""
     needs_sampler_logps: ClassVar[bool] = False
     """Whether `prepare` reads `rollouts.unmask_logps`: then only exact decoding is accepted, where these are exact."""
+    needs_unmask_entropy: ClassVar[bool] = False
+    """Whether the masking or `prepare` reads `rollouts.unmask_entropy`: the sampler then records it."""
     separable: ClassVar[bool] = False
     """Whether `loss` is a sum of terms of one masked copy each: then all go through the model once, however many."""
     whole_groups: ClassVar[bool] = False
@@ -148,6 +150,12 @@ class Algorithm(ABC):
         returned by name; they reach `loss` as `batch.prepared`.
         """
         return {"advantages": self.compute_advantages(rewards)}
+
+    def probe_steps(self, rollouts: Rollouts, num_iterations: int) -> Tensor | None:
+        """(B, K) int64, the denoising steps before which `prepare` wants to know what each completion's state was worth
+        (`rollouts.probe_rewards`), -1 = none; by default it wants to know nothing, which costs nothing.
+        """
+        return None
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         """(P*G,) advantages of rewards (P, G), group after group, as the field `advantage` says; exactly zero where all

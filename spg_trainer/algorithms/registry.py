@@ -40,6 +40,9 @@ ALGORITHMS = {
     "stabledrl": "spg_trainer.algorithms.stabledrl:StableDRL",
     "ebpo": "spg_trainer.algorithms.ebpo:EBPO",
     "maxrl": "spg_trainer.algorithms.maxrl:MaxRL",
+    "egspo": "spg_trainer.algorithms.egspo:EGSPO",
+    "egspo_sa": "spg_trainer.algorithms.egspo:EGSPOSA",
+    "rspo": "spg_trainer.algorithms.rspo:RSPO",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 

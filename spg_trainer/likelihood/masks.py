@@ -38,6 +38,7 @@ class Row(NamedTuple):
     surprise: (T,) minus the log-probability of each token when it was unmasked, nats. stream: mask -> stream, as in
     `Streams`; asked twice for the same, it gives the same, further on. shared: mask -> the stream that all rows share,
     each from its start. progress: of the iterations, from 0 to 1. quantile: the row's number over that of all rows.
+    iteration: of the rollout's updates, from 0. entropy: (T,) that of the law that each token was drawn from, if known.
     """
 
     length: int
@@ -49,6 +50,8 @@ class Row(NamedTuple):
     shared: Callable[[int], np.random.Generator]
     progress: float
     quantile: float
+    iteration: int = 0
+    entropy: np.ndarray | None = None
 
 
 class Copies(NamedTuple):
@@ -109,6 +112,9 @@ class Masking(ABC):
         lengths, prompts = rollouts.completion_mask.sum(-1).tolist(), prompt.sum(-1).tolist()
         unmask_step = rollouts.unmask_step.cpu().numpy()
         surprise = -rollouts.unmask_logps.double().cpu().numpy()
+        entropy = [None] * len(lengths)
+        if rollouts.unmask_entropy is not None:
+            entropy = rollouts.unmask_entropy.double().cpu().numpy()
         (rows, width), size = prompt.shape, unmask_step.shape[1]
         where = where or Where(0, 1, range(rows), rows)
         self.check(size)
@@ -122,7 +128,8 @@ class Masking(ABC):
             progress = where.iteration / max(1, where.num_iterations - 1)
             share = where.rows[row] / where.total
             written = lengths[row], size, prompts[row], unmask_step[row], surprise[row]
-            copies = self.copies(Row(*written, stream, partial(streams, -1), progress, share))
+            seen = where.iteration, entropy[row]
+            copies = self.copies(Row(*written, stream, partial(streams, -1), progress, share, *seen))
             masked[row, :, width:], scored[row] = copies.masked, copies.scored
             weight[row] = np.where(copies.scored, copies.weight, 0.0)
             scale[row], part[row, : lengths[row]][copies.part] = copies.scale, True
@@ -322,6 +329,7 @@ class StepMergeMasking(Masking):
     unmasked none are left out. segment_draw: `all` of them, one a copy: at most num_masks, of nearly equal numbers of
     steps where they would be more; `uniform`: num_masks of them, different ones as far as there are as many; `entropy`:
     with probability in proportion to the surprise of their tokens, spread evenly. Each weighs 1 over its probability.
+    `top`: those of the greatest mean entropy in order, num_masks of them in each iteration of a rollout, of weight 1.
     Positions behind the first end token are shown as the sampler saw them, too, and never scored. Mean over all masks:
     the log-probability of writing the tokens of each segment at once, with segments of one step that of the path that
     the sampler took.
@@ -349,11 +357,23 @@ class StepMergeMasking(Masking):
             weights = surprise.sum() / surprise
             quantiles = (np.arange(copies) + row.stream(-1).random(1)) / copies
             chosen = np.searchsorted((1 / weights).cumsum(), quantiles, side="right").clip(max=count - 1)
+        elif self.segment_draw == "top":
+            if row.entropy is None:
+                raise ConfigError("segment_draw=top needs the sampler's entropies (needs_unmask_entropy)")
+            order = self.by_entropy(row.unmask_step[: row.length], row.entropy[: row.length])[1]
+            chosen, weights = order[row.iteration * copies :][:copies], np.ones(count)
         drawn = np.zeros((3, copies, 1))  # a copy for which no segment is left scores nothing
         drawn[:, : len(chosen), 0] = np.stack([starts, stops, weights])[:, chosen]
         start, stop, weight = drawn
         step, inside = row.unmask_step, np.arange(row.size) < row.length
         return Copies((step < 0) | (step >= start), (step >= start) & (step < stop) & inside, weight)
+
+    def by_entropy(self, steps: np.ndarray, entropy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First step of the S segments in the order of their mean entropy, the greatest first, and their numbers."""
+        starts, _, of_token = self.segments(steps)
+        mean = np.bincount(of_token, entropy[steps >= 0]) / np.bincount(of_token)
+        order = np.argsort(-mean, kind="stable")
+        return starts[order], order
 
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """First step and step after the last of the S segments, and the number of that of each unmasked token.

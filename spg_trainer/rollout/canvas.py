@@ -38,7 +38,9 @@ class Blocks:
 class Canvas:
     """All rows of a rollout; only the sampler's passes write on it."""
 
-    def __init__(self, policy: Policy, prompt_ids: Tensor, prompt_mask: Tensor, length: int) -> None:
+    def __init__(
+        self, policy: Policy, prompt_ids: Tensor, prompt_mask: Tensor, length: int, entropy: bool = False
+    ) -> None:
         (rows, self.width), device = prompt_ids.shape, prompt_ids.device
         self.prompt_ids, self.prompt_mask, self.length = prompt_ids, prompt_mask, length
         self.columns = self.width + length
@@ -50,6 +52,7 @@ class Canvas:
         self.unmask_step = torch.full((rows, length), -1, dtype=torch.int64, device=device)
         dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
         self.unmask_logps = torch.zeros((rows, length), dtype=dtype, device=device)
+        self.unmask_entropy = torch.zeros_like(self.unmask_logps) if entropy else None
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
 
     def tensor(self, values: Sequence[object]) -> Tensor:
@@ -80,16 +83,26 @@ class Canvas:
         """(b, n) int64, what stands at the drawn places now."""
         return self.ids[blocks.numbers.unsqueeze(-1), self.width + blocks.places]
 
-    def write(self, blocks: Blocks, take: Tensor, tokens: Tensor, logps: Tensor, steps: Tensor) -> None:
+    def write(
+        self,
+        blocks: Blocks,
+        take: Tensor,
+        tokens: Tensor,
+        logps: Tensor,
+        steps: Tensor,
+        entropy: Tensor | None = None,
+    ) -> None:
         """Keeps the tokens of some of the drawn places.
 
-        take: (b, S) bool. tokens, logps and the steps that drew them: (b, n).
+        take: (b, S) bool. tokens, logps, entropy and the steps that drew them: (b, n).
         """
-        records = (
+        records = [
             (self.ids, self.width, tokens),
             (self.unmask_step, 0, steps),
             (self.unmask_logps, 0, logps),
-        )
+        ]
+        if entropy is not None:
+            records.append((self.unmask_entropy, 0, entropy))
         for record, first, values in records:
             where = (blocks.numbers.unsqueeze(-1), first + blocks.span)
             record[where] = torch.where(take, record[where].scatter(1, blocks.within, values), record[where])
@@ -102,16 +115,21 @@ class Canvas:
     def rollouts(self) -> Rollouts:
         """The record of everything that was unmasked."""
         completion_ids = self.ids[:, self.width :].contiguous()
-        places = torch.arange(self.length, device=completion_ids.device)
-        end = _first(torch.isin(completion_ids, self.end_tokens))
         return Rollouts(
             prompt_ids=self.prompt_ids,
             prompt_mask=self.prompt_mask,
             completion_ids=completion_ids,
-            completion_mask=places <= end.unsqueeze(-1),
+            completion_mask=until_end(completion_ids, self.end_tokens),
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
+            unmask_entropy=self.unmask_entropy,
         )
+
+
+def until_end(completion_ids: Tensor, end_tokens: Tensor) -> Tensor:
+    """(B, T) bool, true up to and including the first end token of each completion (B, T)."""
+    end = _first(torch.isin(completion_ids, end_tokens))
+    return torch.arange(completion_ids.shape[1], device=end.device) <= end.unsqueeze(-1)
 
 
 def _first(marked: Tensor) -> Tensor:

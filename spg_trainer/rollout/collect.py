@@ -27,8 +27,9 @@ class EnvironmentSource:
         config: Config,
         rows_per_forward: int | None,
         whole_groups: bool = False,
+        record_entropy: bool = False,
     ) -> None:
-        self.whole_groups = whole_groups
+        self.whole_groups, self.record_entropy = whole_groups, record_entropy
         self.env, self.policy, self.config, self.rows_per_forward = env, policy, config, rows_per_forward
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
         self.render_text = env.render_text
@@ -52,6 +53,7 @@ class EnvironmentSource:
                 seed=seed,
                 rows_per_forward=self.rows_per_forward,
                 rows=rows,
+                record_entropy=self.record_entropy,
             )
         Failures(batch.prompts_per_step * batch.num_generations).add(self.env, scored)
         return scored
@@ -68,11 +70,12 @@ def sample_and_score(
     seed: int,
     rows_per_forward: int | None,
     rows: np.ndarray | None = None,
+    record_entropy: bool = False,
 ) -> Scored:
     """Writes one completion per (index, generation) pair and scores all of them in one verifier call.
 
     index, generation: (B,) int64; the noise of a row is keyed by (seed, *key, index, generation). rows: as in `Scored`,
-    None = there are no others.
+    None = there are no others. record_entropy: as for `sample_completions`.
     """
     vector = envs.TextVectorEnv(env, num_envs=len(index))
     prompts, _ = vector.reset(options={"index": index})
@@ -80,7 +83,13 @@ def sample_and_score(
     prefixes = [problem.completion_prefix for problem in problems]
     keys = [(*key, i, g) for i, g in zip(index.tolist(), generation.tolist(), strict=True)]
     rollouts = sample(
-        policy, encode_prompts(policy, prompts, prefixes), sampling, seed, keys, rows_per_forward
+        policy,
+        encode_prompts(policy, prompts, prefixes),
+        sampling,
+        seed,
+        keys,
+        rows_per_forward,
+        record_entropy,
     )
     written = decode_completions(policy, rollouts)
     completions = [prefix + text for prefix, text in zip(prefixes, written, strict=True)]

@@ -28,8 +28,8 @@ def sample_tokens(
     temperature: float,
     generators: Generators,
     counts: Sequence[int],
-    measure: Measure | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    measures: Sequence[Measure] = (),
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Draws a token for every masked position of the active blocks, row by row, in the order of positions.
 
     A token is the argmax of logits - temperature * log E with E ~ Exp(1), which is a draw from softmax(logits /
@@ -40,11 +40,11 @@ def sample_tokens(
 
     hidden_states: (N, D) at the masked positions of b rows, `counts` (b,) of each, N in all. head: (V, D) output
     embedding. temperature: 0 = greedy. generators: b; the noise of a row is one float32 draw of Exp(1) of shape
-    (count, V). Returns tokens (N,) int64, logps (N,) float32, or float64 when the model is, and what `measure` says of
-    the positions (N,); without one, the logps again.
+    (count, V). Returns tokens (N,) int64, logps (N,) float32, or float64 when the model is, and what each of `measures`
+    says of the positions (N,).
     """
-    tokens, logps, sure, at = [], [], [], 0
-    width = columns_at_once(head) if measure is None else head.shape[0]
+    tokens, logps, measured, at = [], [], [], 0
+    width = head.shape[0] if measures else columns_at_once(head)
     for rows in _pieces(counts, _MAX_LOGITS // head.shape[0]):
         size = sum(counts[row] for row in rows)
         noise = None
@@ -56,11 +56,11 @@ def sample_tokens(
         token, logp, powers, mass = _choose(hidden_states[at : at + size], head, noise, mask_id, width)
         tokens.append(token)
         logps.append(logp)
-        if measure:
-            sure.append(measure(powers.div_(mass.unsqueeze(-1))))
+        if measures:
+            probabilities = powers.div_(mass.unsqueeze(-1))
+            measured.append([measure(probabilities) for measure in measures])
         at += size
-    joined = torch.cat(logps)
-    return torch.cat(tokens), joined, torch.cat(sure) if measure else joined
+    return torch.cat(tokens), torch.cat(logps), [torch.cat(parts) for parts in zip(*measured, strict=True)]
 
 
 def log_exponential(parts: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:

@@ -30,7 +30,7 @@ from spg_trainer.rollout.canvas import Blocks, Canvas
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.schedule import Row, Schedule
-from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, Pass
+from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, Pass, certainty
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.tensors import Rollouts
 
@@ -45,6 +45,7 @@ def sample_completions(
     generators: Generators,
     *,
     rows_per_forward: int | None = None,
+    record_entropy: bool = False,
 ) -> Rollouts:
     """Writes one completion for each prompt.
 
@@ -53,7 +54,7 @@ def sample_completions(
     prompt_ids: (B, L) int64, left-padded. prompt_mask: (B, L) bool, false on padding. generators: B on the model's
     device; None where nothing is random. rows_per_forward: at most so many rows in one call of the model, and with a
     cache in flight, which bounds memory; None = what is fastest: all on an accelerator, few enough to stay in the
-    cache on a CPU.
+    cache on a CPU. record_entropy: whether `unmask_entropy` is recorded.
 
     Returns Rollouts on the model's device; positions that were still masked when a row was finished hold the mask id,
     step -1 and log-probability 0. Raises ConfigError for a prompt too long for the model.
@@ -65,7 +66,7 @@ def sample_completions(
     _check_prompts_fit(policy, lengths, sampling)
     policy.model.eval()
     with torch.no_grad():
-        canvas = Canvas(policy, prompt_ids, prompt_mask, length)
+        canvas = Canvas(policy, prompt_ids, prompt_mask, length, record_entropy)
         store = buffers_for(policy, len(lengths), canvas.columns, sampling, rows_per_forward)
         waiting = []
         for number, real in enumerate(lengths):
@@ -163,7 +164,7 @@ class _Sampler:
         apart = not self.columns.pattern.is_full
         blocks = canvas.active_blocks(rows, s.block_length, s.editing_threshold is not None, apart)
         states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, refresh)
-        tokens, logps, order = self._draw(rows, states, blocks)
+        tokens, logps, order, entropy = self._draw(rows, states, blocks)
         ranked = logps if blocks.written is None else logps.masked_fill(blocks.written, float("-inf"))
         many, left = self._how_many(rows, ranked.gather(1, order))
         best = torch.arange(order.shape[1], device=order.device) < many.unsqueeze(-1)
@@ -176,14 +177,16 @@ class _Sampler:
             take |= torch.zeros_like(take).scatter_(1, blocks.within, edits)
             edited, left = edits.any(-1), None
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
-        canvas.write(blocks, take, tokens, logps, steps)
+        canvas.write(blocks, take, tokens, logps, steps, entropy)
         self._advance(rows, blocks.numbers, still, left, edited)
 
-    def _draw(self, rows: list[Row], states: Tensor, blocks: Blocks) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens, their log-probabilities, and the order in which they would be unmasked, (b, n) each.
+    def _draw(
+        self, rows: list[Row], states: Tensor, blocks: Blocks
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Tokens, their log-probabilities, the order in which they would be unmasked, and the entropies, (b, n) each.
 
         states: (b, n, D). What stands behind a row's last place has log-probability -inf; the order ends with that and
-        with what is written.
+        with what is written. The entropies are None unless they are recorded.
         """
         shape, count, inside = states.shape[:2], blocks.count, None
         states = states.flatten(0, 1)
@@ -193,22 +196,26 @@ class _Sampler:
         s, streams = self.sampling, None
         if s.draws_noise:
             streams = [self.generators[row.number] for row in rows]
-        head, measure = head_weight(self.policy.model), MEASURES.get(s.remasking)
-        drawn = sample_tokens(states, head, self.policy.mask_id, s.temperature, streams, count, measure)
-        if inside is None:
-            tokens, logps, sure = (values.view(shape) for values in drawn)
-        else:
-            blank = (states.new_zeros(shape.numel(), dtype=values.dtype) for values in drawn)
-            tokens, logps, sure = (
-                b.index_copy(0, inside, v).view(shape) for b, v in zip(blank, drawn, strict=True)
-            )
+        measures = [MEASURES[s.remasking]] if s.remasking in MEASURES else []
+        measures += [] if self.canvas.unmask_entropy is None else [certainty]
+        head = head_weight(self.policy.model)
+        *drawn, measured = sample_tokens(
+            states, head, self.policy.mask_id, s.temperature, streams, count, measures
+        )
+        drawn += measured
+        if inside is not None:
+            blank = [states.new_zeros(shape.numel(), dtype=values.dtype) for values in drawn]
+            drawn = [b.index_copy(0, inside, values) for b, values in zip(blank, drawn, strict=True)]
+        tokens, logps, *measured = (values.view(shape) for values in drawn)
+        sure = measured[0] if s.remasking in MEASURES else logps
+        entropy = None if self.canvas.unmask_entropy is None else -measured[-1]
         priority = REMASKING[s.remasking](sure, streams, count)
         if inside is not None:
             behind = torch.arange(shape[1], device=states.device) >= self.canvas.tensor(count).unsqueeze(-1)
             logps, priority = (x.masked_fill(behind, float("-inf")) for x in (logps, priority))
         if blocks.written is not None:
             priority = priority.masked_fill(blocks.written, float("-inf"))
-        return tokens, logps, priority.argsort(dim=-1, descending=True, stable=True)
+        return tokens, logps, priority.argsort(dim=-1, descending=True, stable=True), entropy
 
     def _how_many(self, rows: list[Row], logps: Tensor) -> tuple[Tensor, list[int] | None]:
         """How many tokens each row unmasks (b,), and how many then are masked where the settings alone say that."""

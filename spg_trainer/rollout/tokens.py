@@ -61,12 +61,20 @@ def sample(
     seed: int,
     keys: Sequence[tuple[int | str, ...]],
     rows_per_forward: int | None,
+    record_entropy: bool = False,
 ) -> Rollouts:
     """One completion for each encoded prompt, its noise keyed by `seed` and the prompt's key."""
     generators = None
     if sampling.draws_noise:
         generators = [generator(seed, *key, device=policy.device) for key in keys]
-    return sample_completions(policy, *encoded, sampling, generators, rows_per_forward=rows_per_forward)
+    return sample_completions(
+        policy,
+        *encoded,
+        sampling,
+        generators,
+        rows_per_forward=rows_per_forward,
+        record_entropy=record_entropy,
+    )
 
 
 def encode_prompts(

@@ -24,6 +24,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.models.experts import counting_choices, router_load
 from spg_trainer.models.shard import trains_parts, unsharded
+from spg_trainer.rollout.probe import probe
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
@@ -172,6 +173,10 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     batch, algorithm, rollouts = run.config.batch, run.algorithm, scored.rollouts
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(run.policy.pad_id)
+    steps = algorithm.probe_steps(rollouts, batch.num_iterations)
+    if steps is not None:
+        with raising_on_all():
+            rollouts = probe(run.policy, run.source.env, scored, rollouts, steps, run.rows_per_forward)
     everyone = gather_rows(rollouts, gathered_order(scored.rows))
     prepared = algorithm.prepare(torch.from_numpy(rewards), everyone)
     group = np.arange(rewards.size) // batch.num_generations

@@ -73,7 +73,12 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
             source = PairFile(config, policy)
         else:
             source = EnvironmentSource(
-                splits["train"], policy, config, rows_per_forward, algorithm.whole_groups
+                splits["train"],
+                policy,
+                config,
+                rows_per_forward,
+                algorithm.whole_groups,
+                algorithm.needs_unmask_entropy,
             )
     with raising_on_all():
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model).values())

@@ -1,5 +1,6 @@
 """Losses of algorithms against plain autograd of their published formulas, one unpadded completion at a time."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -7,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.algorithms import Algorithm, Loss
+from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
 from spg_trainer.likelihood import Masks, accumulate
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Rollouts, Sequences
 from tests.common.exact_likelihood import path_log_likelihood, predictor
 from tests.common.likelihood_cases import (
     make_rollouts,
@@ -44,8 +45,11 @@ class Row:
     length: int
     steps: list[int]
     """The step that unmasked each token."""
+    reward: float
     group: list["Row"] = field(repr=False)
     """The completions of its group, this one too."""
+    update: list["Row"] = field(repr=False)
+    """The same of the update, as far as they are at hand."""
 
 
 def make_batch(
@@ -91,7 +95,20 @@ def sampled(rows: int = 4) -> Rollouts:
     stream = torch.Generator().manual_seed(5)
     rollouts.unmask_step[:] = (rollouts.unmask_step + 1).where(rollouts.completion_mask, 0)
     rollouts.unmask_logps[:] = -4 * torch.rand(rollouts.unmask_logps.shape, generator=stream)
-    return rollouts
+    return replace(rollouts, unmask_entropy=3 * torch.rand(rollouts.unmask_step.shape, generator=stream))
+
+
+def worth(row: int, step: int) -> float:
+    """What a state of `sampled` is said to be worth."""
+    return math.sin(3 * row + step)
+
+
+def probed(algorithm: Algorithm, rollouts: Rollouts) -> Rollouts:
+    """With what an algorithm asks of their states."""
+    if (steps := algorithm.probe_steps(rollouts, 1)) is None:
+        return rollouts
+    rewards = [[worth(b, step) for step in of_one] for b, of_one in enumerate(steps.tolist())]
+    return replace(rollouts, probe_steps=steps, probe_rewards=torch.tensor(rewards, dtype=torch.float64))
 
 
 def formula_error(
@@ -115,6 +132,7 @@ def formula_error(
         logps = naive_logps(model, rollouts, masks, MASK)
     old, ref = moved(logps, masks, off_policy, 1), moved(logps, masks, 0.3, 2)
     rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)[: len(advantages) // 2]
+    rollouts = probed(algorithm, rollouts)
     more = {"prepared": algorithm.prepare(rewards, rollouts), "group": torch.arange(len(advantages)) // 2}
     if off_policy:
         more["old_logps"] = old
@@ -126,11 +144,25 @@ def formula_error(
         current = naive_logps(model, one, its, MASK)[0, :, :n]
         before = old[number, :, :n] if off_policy else current.detach()
         drawn = its.scored[0, :, :n], its.weight[0, :, :n], float(its.scale[0])
-        steps, group = one.unmask_step[0, :n].tolist(), [] if number % 2 == 0 else rows[-1].group
-        rows.append(Row(number, current, before, ref[number, :, :n], *drawn, advantage, n, steps, group))
+        steps, reward = one.unmask_step[0, :n].tolist(), float(rewards.flatten()[number])
+        group = [] if number % 2 == 0 else rows[-1].group
+        known = advantage, n, steps, reward, group, rows
+        rows.append(Row(number, current, before, ref[number, :, :n], *drawn, *known))
         group.append(rows[-1])
+    if algorithm.couples:
+        batch = replace(batch, prepared=coefficients(algorithm, masks, batch, logps))
     total = sum(map(formula, rows), torch.zeros((), dtype=torch.float64))
     return split_error(algorithm, model, rollouts, masks, batch, total, sizes)
+
+
+def coefficients(algorithm: CoupledAlgorithm, masks: Masks, batch: Batch, logps: Tensor) -> dict[str, Tensor]:
+    """What the trainer tells the completions of an update whose loss compares them."""
+    old = logps if batch.old_logps is None else batch.old_logps
+    of = [algorithm.bound(x, masks).detach() for x in (logps, old, batch.ref_logps)]
+    bounds = of[0].requires_grad_()
+    parts = bounds, of[1], batch.advantages, batch.group, batch.length, batch.totals, of[2]
+    (found,) = torch.autograd.grad(algorithm.coupled_loss(Sequences(*parts)).loss, bounds)
+    return {**batch.prepared, "coefficients": found}
 
 
 def split_error(
@@ -157,7 +189,9 @@ def split_error(
                 options = {"mask_id": MASK, "masks_at_once": masks_at_once}
                 options |= declared(algorithm, batch.select(part))
                 loss += float(accumulate(model, rollouts.select(part), some, loss_fn, **options).loss)
-            errors += [relative(whole_gradient(model), expected), abs(loss - value) / abs(value)]
+            errors.append(relative(whole_gradient(model), expected))
+            if not algorithm.couples:  # whose value is that of the coefficients' sum
+                errors.append(abs(loss - value) / max(abs(value), 1e-6))  # it may be 0 on policy
     return max(errors)
 
 

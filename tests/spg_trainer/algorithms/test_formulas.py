@@ -23,6 +23,7 @@ from tests.common.algorithm_cases import (
     k3,
     sampled,
     surrogate,
+    worth,
 )
 from tests.common.likelihood_cases import seeded
 
@@ -289,6 +290,57 @@ def cj_grpo(algorithm, row, held):
     return -total / len(set(row.steps)) / 8
 
 
+def egspo_steps(algorithm, row):
+    """The M steps of the greatest mean entropy, and the number of tokens that a step of the rollout unmasks."""
+    rollouts = sampled()
+    entropy = rollouts.unmask_entropy[row.number, : row.length].double()
+    mean = {t: float(entropy[torch.tensor(row.steps) == t].mean()) for t in set(row.steps)}
+    taken = int((rollouts.unmask_step.amax(-1) + 1).sum())
+    return sorted(mean, key=mean.get, reverse=True)[
+        : algorithm.num_masks
+    ], rollouts.unmask_step.numel() / taken
+
+
+def egspo(algorithm, row, held):
+    """One ratio for each step, of the product of its tokens."""
+    chosen, step_tokens = egspo_steps(algorithm, row)
+    total = 0.0
+    for m, t in enumerate(chosen):
+        tokens = torch.tensor(row.steps) == t
+        assert row.scored[m].tolist() == tokens.tolist()
+        advantage = row.advantage
+        if algorithm.probe_steps(sampled(), 1) is not None:
+            of_rank = [step_return(algorithm, one, m) for one in row.group]
+            of_rank = [value for value in of_rank if value is not None]
+            advantage = step_return(algorithm, row, m) - sum(of_rank) / len(of_rank)
+        log_ratio = sum(row.logps[m, i] - row.old[m, i] for i in tokens.nonzero().flatten())
+        d = sum(row.ref[m, i] - row.logps[m, i] for i in tokens.nonzero().flatten())
+        term = surrogate(log_ratio, advantage, algorithm.epsilon, algorithm.epsilon_high, held)
+        total = total + term - algorithm.beta * (torch.exp(d) - d - 1)
+    return -total / step_tokens / 8 / algorithm.num_masks
+
+
+def step_return(algorithm, row, rank):
+    """(R + lambda (R - rho)) / (1 + lambda) of a completion's step of that rank, if it has as many."""
+    chosen, _ = egspo_steps(algorithm, row)
+    if rank >= len(chosen):
+        return None
+    rho = worth(row.number, chosen[rank])
+    return (row.reward + algorithm.probe_weight * (row.reward - rho)) / (1 + algorithm.probe_weight)
+
+
+def rspo(algorithm, row, held):
+    """REINFORCE on the ELBO by the token, less beta times half the square of a centred distance to the reference."""
+
+    def moved(one):
+        return float((bound_of(one, one.logps) - bound_of(one, one.ref)).detach()) / one.length
+
+    centre = sum(map(moved, row.update)) / len(row.update) if algorithm.beta else 0.0
+    s = bound_of(row, row.logps) / row.length
+    penalty = (s - float(bound_of(row, row.ref)) / row.length - centre) ** 2 / 2 if algorithm.beta else 0.0
+    return (algorithm.beta * penalty - row.advantage * s) / 8
+
+
 def tracerl(algorithm, row, held):
     every = [sampled().unmask_step[b, :n].tolist() for b, n in enumerate(LENGTHS)]
     merged = [[step // algorithm.steps_per_segment for step in steps] for steps in every]
@@ -473,6 +525,13 @@ CASES = {
     "tracerl": Case(
         tracerl, [{"steps_per_segment": 2}, {"steps_per_segment": 3, "beta": 0.7}, {}], clips=True
     ),
+    "egspo": Case(egspo, [{}, {"num_masks": 8, "beta": 0.0, "epsilon_high": 0.1}], clips=True),
+    "egspo_sa": Case(
+        egspo,
+        [{"num_masks": 3}, {"num_masks": 8, "beta": 0.0, "probe_weight": 2.0, "epsilon_high": 0.1}],
+        clips=True,
+    ),
+    "rspo": Case(rspo, [{"beta": 0.7}, {"beta": 0.0, "num_masks": 2}, {"masking": "random", "beta": 0.7}]),
     "coupled_grpo": Case(
         coupled_grpo,
         [{}, {"beta": 0.0, "epsilon": 0.1}, {"normalizer": "length", "beta": 1.0}],

@@ -11,10 +11,17 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood import logps as likelihood_logps
 from spg_trainer.tensors import Batch
-from tests.common.algorithm_cases import MASK, declared, logps_gradient, with_old
+from tests.common.algorithm_cases import (
+    MASK,
+    coefficients,
+    declared,
+    logps_gradient,
+    probed,
+    sampled,
+    with_old,
+)
 from tests.common.likelihood_cases import (
     count_sequences,
-    make_rollouts,
     naive_logps,
     relative,
     seeded,
@@ -25,7 +32,16 @@ from tests.common.likelihood_cases import (
 LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
 ADVANTAGES = torch.tensor([1.0, -1.0, 0.6, -0.7], dtype=torch.float64)
 MANY = {"num_masks": 4, "block_length": 2}
-WITH_PENALTY = ("diffu_grpo", "espo", "unigrpo", "d2_stepmerge", "cj_grpo", "coupled_grpo")
+WITH_PENALTY = (
+    "diffu_grpo",
+    "espo",
+    "unigrpo",
+    "d2_stepmerge",
+    "cj_grpo",
+    "coupled_grpo",
+    "egspo",
+    "egspo_sa",
+)
 """By default, to a reference."""
 OTHER_BETA = dict.fromkeys(WITH_PENALTY, 0.0) | dict.fromkeys(("gdpo", "agrpo", "ebpo"), 0.1)
 CASES = [(name, on_policy) for name in ALGORITHMS for on_policy in (True, False)]
@@ -34,11 +50,12 @@ CASES = [(name, on_policy) for name in ALGORITHMS for on_policy in (True, False)
 def case(name: str, on_policy: bool, **arguments):
     """The algorithm and four completions in two groups, with old logps beside the current ones or none."""
     given = {"p_mask_prompt": 0.2, **MANY, **arguments}
-    if name in ("justgrpo", "justgrpo_repro", "vrpo", "agrpo", "cj_grpo", "tracerl"):
+    if name in ("justgrpo", "justgrpo_repro", "vrpo", "agrpo", "cj_grpo", "tracerl", "egspo", "egspo_sa"):
         given["p_mask_prompt"] = 0.0
     if name == "coupled_grpo":
         given["num_masks"] = 5
-    algorithm, rollouts, model = build(name, given), make_rollouts(LENGTHS, SIZE, PROMPTS), tiny_model()
+    algorithm, model = build(name, given), tiny_model()
+    rollouts = probed(algorithm, sampled())
     prepared = algorithm.prepare(torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64), rollouts)
     masks = algorithm.make_masking().draw(rollouts, seeded())
     with torch.no_grad():
@@ -55,6 +72,8 @@ def case(name: str, on_policy: bool, **arguments):
         old_logps=None if on_policy else old,
         ref_logps=ref,
     )
+    if algorithm.couples:
+        batch = replace(batch, prepared=coefficients(algorithm, masks, batch, logps))
     return algorithm, model, rollouts, masks, batch
 
 
@@ -104,7 +123,7 @@ def test_which_are_linear():
         for said, on_policy in ((first, True), (later, False)):
             algorithm, *_, batch = case(name, on_policy)
             said[name] = int(algorithm.linear(batch, on_policy).sum())
-    always = {"raft", "maxrl", "wd1", "wd1_repro", "justgrpo", "justgrpo_repro"}
+    always = {"raft", "maxrl", "wd1", "wd1_repro", "justgrpo", "justgrpo_repro", "rspo"}
     assert {name for name, count in later.items() if count == 4} == always
     assert {name for name, count in later.items() if count == 2} == {"spg", "spg_repro"}
     ratios = {

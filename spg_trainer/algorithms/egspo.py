@@ -1,0 +1,130 @@
+"""EGSPO: GRPO of whole denoising steps, those in which the sampler was least sure; EGSPO-SA judges their states too.
+
+    loss = -1/(n N M) sum_b sum_{its M steps t} [min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A) - beta k3(sum_i d_i)]
+    r    = exp sum_{i unmasked at t} (log p_i - log p_i of the model that sampled),  d_i = log p_i(reference) - log p_i
+
+n is the number of tokens that a step unmasks. EGSPO's A is a completion's reward less the mean of its group. That of
+EGSPO-SA is (R + lambda (R - rho_k)) / (1 + lambda) less the mean of the group's k-th ranked steps, rho_k the reward of
+the text that one greedy pass makes of the state before the step: a baseline that depends on the state alone. Source:
+arXiv 2603.12554, formulas as in its code (vishnutez/egspo-dllm-rl); docs/algorithms/egspo.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Algorithm, Loss, Metric, linear_where
+from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
+from spg_trainer.likelihood.masks import Masking, StepMergeMasking
+from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
+from spg_trainer.tensors import Batch, Masks, Rollouts
+
+
+@dataclass(frozen=True)
+class EGSPO(Algorithm):
+    """One clipped ratio for each of a completion's most uncertain denoising steps.
+
+    Defaults are the code's. Raises ConfigError for values out of range.
+    """
+
+    masking: str = "step_merge"
+    """What the sampler saw at a step."""
+    num_masks: Count = 2
+    """M, steps of each completion in an update; a rollout's updates take them in order, the most uncertain first."""
+    p_mask_prompt: Nothing = 0.0
+    """0: the sampler saw the whole prompt."""
+    epsilon: Below1 = 0.2
+    """A step's ratio is clipped below 1 - epsilon."""
+    epsilon_high: NotNegative = 0.5
+    """... and above 1 + epsilon_high."""
+    beta: NotNegative = 0.04
+    """Weight of the KL to the reference, of a step as a whole; 0 = no reference."""
+
+    needs_old_logps: ClassVar[bool] = True
+    needs_unmask_entropy: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
+
+    @property
+    def needs_ref_logps(self) -> bool:
+        return self.beta > 0
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"step_merge": StepMergeMasking(segment_draw="top")}
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        """Besides the advantages `step_tokens`, how many tokens a step unmasked in the mean, in each row."""
+        advantages, steps = self.compute_advantages(rewards), rollouts.unmask_step.cpu()
+        tokens = (steps >= 0).sum().double() / (steps.amax(-1) + 1).sum()
+        return {"advantages": advantages, "step_tokens": tokens.expand_as(advantages)}
+
+    @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        tokens = masks.scored.sum(-1)
+        step_logps, log_ratio = logps.sum(-1), (logps - batch.old_logps).sum(-1)
+        advantages = self.step_advantages(masks, batch).to(logps)
+        objective, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon, self.epsilon_high)
+        metrics = {
+            "logps": Metric(step_logps.detach().sum(), "scored_tokens"),
+            "ratio/mean": Metric((log_ratio.detach().exp() * tokens).sum(), "scored_tokens"),
+            "ratio/clip_fraction": Metric((clipped * tokens).sum(), "rewarded_tokens"),
+        }
+        if self.needs_ref_logps:
+            kl = kl_k3(step_logps, batch.ref_logps.sum(-1))
+            objective = objective - self.beta * kl
+            metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
+        copies = batch.prepared["step_tokens"].to(logps) * batch.totals["completions"] * logps.shape[1]
+        return Loss(-((objective * (tokens > 0)).sum(-1) / copies).sum(), metrics)
+
+    def step_advantages(self, masks: Masks, batch: Batch) -> Tensor:
+        """(B, M) what the step of each copy is worth."""
+        return batch.advantages[:, None].expand(masks.scored.shape[:2])
+
+
+@dataclass(frozen=True)
+class EGSPOSA(EGSPO):
+    """EGSPO whose steps are compared with what their states were worth. Raises ConfigError as `EGSPO`."""
+
+    probe_weight: NotNegative = 0.5
+    """lambda, how much the reward of a state's greedy completion counts; 0 is EGSPO, with the probes' cost."""
+
+    def probe_steps(self, rollouts: Rollouts, num_iterations: int) -> Tensor:
+        masking, count = self.make_masking(), self.num_masks * num_iterations
+        lengths = rollouts.completion_mask.sum(-1).tolist()
+        chosen = torch.full((len(lengths), count), -1)
+        for row, (steps, entropy, n) in enumerate(
+            zip(rollouts.unmask_step.cpu(), rollouts.unmask_entropy.double().cpu(), lengths, strict=True)
+        ):
+            starts = masking.by_entropy(steps[:n].numpy(), entropy[:n].numpy())[0][:count]
+            chosen[row, : len(starts)] = torch.from_numpy(starts)
+        return chosen
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        """Besides what EGSPO has, `step_advantages` (P*G, T), what the step of each token is worth; 0 for steps that
+        are not among the chosen. The advantage of a completion, which is shown, is that of its step furthest from 0.
+        """
+        steps, probed = rollouts.probe_steps.cpu(), rollouts.probe_rewards.cpu().to(rewards)
+        known, reward = steps >= 0, rewards.reshape(-1, 1)
+        returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
+        groups, counted = returns.view(*rewards.shape, -1), known.view(*rewards.shape, -1)
+        shifted = (
+            groups - groups[:, :1]
+        ) * counted  # so that rounding in the mean leaves equal returns equal
+        mean = shifted.sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1)
+        worth = ((shifted - mean) * counted).view_as(returns)
+        at = rollouts.unmask_step.cpu()[:, None] == steps.masked_fill(~known, -2)[:, :, None]  # (P*G, K, T)
+        furthest = worth.abs().argmax(1, keepdim=True)
+        return {
+            **super().prepare(rewards, rollouts),
+            "advantages": worth.gather(1, furthest).squeeze(1),
+            "step_advantages": (worth[:, :, None] * at).sum(1),
+        }
+
+    def step_advantages(self, masks: Masks, batch: Batch) -> Tensor:
+        first = masks.scored.int().argmax(-1)  # of the tokens of a step, which are worth the same
+        return batch.prepared["step_advantages"].gather(1, first)

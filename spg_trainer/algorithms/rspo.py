@@ -1,0 +1,56 @@
+"""RSPO: REINFORCE on the ELBO by the token, held to the reference by a penalty whose differences are centred.
+
+    loss = -1/N sum_b sg(A_b - lambda dh_b) dh_b,   dh_b = d_b - sg(mean of all d),   d_b = (ELBO_b - ELBO_ref_b) / n_b
+
+ELBO_ref is that of the reference, on the same masks; sg stops the gradient. Source: arXiv 2605.10218, equation 3.3, by a third party's notes; docs/algorithms/rspo.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metric
+from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
+from spg_trainer.settings.ranges import Below1, Count, NotNegative
+from spg_trainer.tensors import Sequences
+
+
+@dataclass(frozen=True)
+class RSPO(CoupledAlgorithm):
+    """Raises completions above their group's mean and lowers the others, as far as the reference lets them.
+
+    Raises ConfigError for values out of range.
+    """
+
+    masking: str = "bernoulli"
+    """Each token masked with probability t, weighing 1/t; any with a likelihood behind it."""
+    num_masks: Count = 4
+    """M; the paper's is not known here."""
+    p_mask_prompt: Below1 = 0.0
+    """Chance that a prompt token is masked."""
+    advantage: Advantage = "mean_std"
+    """What a reward is compared with; the paper divides by the group's deviation."""
+    beta: NotNegative = 0.01
+    """lambda, the weight of the penalty; 0 = no reference, which is REINFORCE."""
+
+    @property
+    def needs_ref_logps(self) -> bool:
+        return self.beta > 0
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        return LIKELIHOODS
+
+    def coupled_loss(self, sequences: Sequences) -> Loss:
+        moved = sequences.bounds
+        if self.needs_ref_logps:
+            moved = moved - sequences.ref_bounds
+        moved = moved / sequences.length.to(moved)
+        moved = moved - moved.detach().mean()
+        coefficients = sequences.advantages.to(moved) - self.beta * moved.detach()
+        per_token = (sequences.bounds.detach() / sequences.length.to(moved)).sum()
+        metrics = {"bound/elbo": Metric(per_token, "scored_completions")}
+        if self.needs_ref_logps:
+            metrics["kl"] = Metric(moved.detach().square().sum() / 2, "scored_completions")
+        return Loss(-(coefficients * moved).sum() / sequences.totals["completions"], metrics)

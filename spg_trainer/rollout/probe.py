@@ -1,0 +1,107 @@
+"""What recorded states of a rollout are worth: one pass fills all masks of each, the environment judges the texts."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import Policy
+from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.rollout.canvas import until_end
+from spg_trainer.rollout.draw import Generators, sample_tokens
+from spg_trainer.rollout.scored import Failures, Scored
+from spg_trainer.rollout.tokens import decode_completions
+from spg_trainer.settings.packages import envs
+from spg_trainer.tensors import Rollouts
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+
+
+@torch.no_grad()
+def fill_states(
+    policy: Policy,
+    rollouts: Rollouts,
+    steps: Tensor,
+    *,
+    temperature: float = 0.0,
+    generators: Generators = None,
+    rows_per_forward: int | None = None,
+) -> Rollouts:
+    """Fills all masks that each completion had before a denoising step, in a single pass.
+
+    steps: (B,) int64; a token that was unmasked earlier stays, every other place takes a new one. temperature: 0 takes
+    the likeliest token; else generators are B, as for the sampler. Returns completions that can be trained on as any
+    others: the new tokens were unmasked at that step.
+    """
+    kept = (rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])
+    ids = rollouts.completion_ids.masked_fill(~kept, policy.mask_id)
+    logps, width = rollouts.unmask_logps * kept, rollouts.prompt_ids.shape[1]
+    head, size = head_weight(policy.model), rows_per_forward or len(rollouts)
+    for start in range(0, len(rollouts), size):
+        some = slice(start, start + size)
+        whole = torch.cat([rollouts.prompt_ids[some], ids[some]], 1)
+        real = torch.cat([rollouts.prompt_mask[some], torch.ones_like(kept[some])], 1)
+        places = torch.arange(width, whole.shape[1], device=whole.device).expand(len(whole), -1)
+        states = hidden_states(policy.model, whole, real, keep=places, start=width)
+        free = ~kept[some]
+        streams = None if generators is None else generators[some]
+        counts = free.sum(-1).tolist()
+        tokens, found, _ = sample_tokens(states[free], head, policy.mask_id, temperature, streams, counts)
+        ids[some][free], logps[some][free] = tokens, found
+    ends = torch.tensor(policy.end_token_ids, device=ids.device)
+    return replace(
+        rollouts,
+        completion_ids=ids,
+        completion_mask=until_end(ids, ends),
+        unmask_step=rollouts.unmask_step.where(kept, steps[:, None]),
+        unmask_logps=logps,
+        unmask_entropy=None,
+    )
+
+
+def probe(
+    policy: Policy,
+    env: "TextEnv",
+    scored: Scored,
+    rollouts: Rollouts,
+    steps: Tensor,
+    rows_per_forward: int | None,
+) -> Rollouts:
+    """The rollouts with what their states were worth: the reward of the likeliest completion in one pass.
+
+    rollouts: those of `scored`. steps: (B, K) int64, each the denoising step before which a state is looked at, -1 =
+    none. Raises ConfigError where the environment answers back: a state is then no whole text; TrainingError where too
+    many texts could not be scored.
+    """
+    if env.max_turns > 1:
+        raise ConfigError(
+            f"{env.spec_name} has episodes of up to {env.max_turns} turns, and a probe judges a text at once. Use an "
+            "algorithm without probes, e.g. --algorithm egspo."
+        )
+    row, column = (steps >= 0).nonzero(as_tuple=True)
+    device, rewards = rollouts.completion_ids.device, torch.zeros(steps.shape, dtype=torch.float64)
+    if len(row):
+        policy.model.eval()
+        states, at = rollouts.select(row.to(device)), steps[row, column].to(device)
+        filled = fill_states(policy, states, at, rows_per_forward=rows_per_forward)
+        index = [int(scored.index[b]) for b in row.tolist()]
+        problems = [scored.problems[b] for b in row.tolist()]
+        texts = decode_completions(policy, filled)
+        texts = [p.completion_prefix + text for p, text in zip(problems, texts, strict=True)]
+        judged = envs.core.score_all(env, index, problems, texts)
+        failures = Failures(len(index), shared=False)
+        failures.add(env, _Judged(np.array(index), judged.reason, judged.traceback))
+        rewards[row, column] = torch.from_numpy(judged.total)
+    return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device))
+
+
+class _Judged(NamedTuple):
+    """What `Failures` counts."""
+
+    index: np.ndarray
+    reason: list[str]
+    traceback: list[str | None]

@@ -1,0 +1,152 @@
+"""States of a rollout: the entropy that the sampler records, fills of their masks, and what these are worth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import envs
+from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.likelihood import elbo, token_logps
+from spg_trainer.rollout.collect import sample_and_score
+from spg_trainer.rollout.probe import fill_states, probe
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.rollout.tokens import decode_completions
+from tests.common.likelihood_cases import make_masking, seeded
+from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
+from tests.common.trainer_cases import Letters
+
+
+def rollout(policy, **changes):
+    inputs = pad(policy, make_prompts(policy), extra=2)
+    sampling = replace(SAMPLING, temperature=1.0, **changes)
+    return sample_completions(policy, *inputs, sampling, streams(len(inputs[0])), record_entropy=True)
+
+
+def logits_of(policy, out, row, step):
+    """(T, V) at the places of a completion whose tokens of earlier steps are shown, without padding."""
+    kept = (out.unmask_step[row] >= 0) & (out.unmask_step[row] < step)
+    ids = out.completion_ids[row].masked_fill(~kept, policy.mask_id)
+    prompt = out.prompt_ids[row][out.prompt_mask[row]]
+    with torch.no_grad():
+        return policy.model(input_ids=torch.cat([prompt, ids])[None]).logits[0, len(prompt) :], kept
+
+
+@pytest.mark.parametrize("remasking", ["low_confidence", "margin", "entropy"])
+def test_the_recorded_entropy_is_that_of_the_law_at_the_step_and_changes_no_token(remasking):
+    policy = make_policy(torch.float64)
+    out = rollout(policy, remasking=remasking)
+    plain = sample_completions(
+        policy,
+        out.prompt_ids,
+        out.prompt_mask,
+        replace(SAMPLING, temperature=1.0, remasking=remasking),
+        streams(len(out)),
+    )
+    assert torch.equal(out.completion_ids, plain.completion_ids) and plain.unmask_entropy is None
+    assert torch.allclose(out.unmask_logps, plain.unmask_logps, rtol=0, atol=1e-12)
+    taken = [(row, step) for row in (0, 2, 5) for step in (0, 1, 4) if (out.unmask_step[row] == step).any()]
+    assert len(taken) > 4
+    for row, step in taken:
+        logits, _ = logits_of(policy, out, row, step)
+        found = logits.log_softmax(-1)
+        expected = -(found.exp() * found).sum(-1)
+        at = out.unmask_step[row] == step
+        assert torch.allclose(out.unmask_entropy[row][at], expected[at], rtol=0, atol=1e-10)
+    assert not out.unmask_entropy[out.unmask_step < 0].any()
+
+
+def test_a_fill_takes_the_likeliest_token_of_one_pass_wherever_the_state_had_a_mask():
+    policy = make_policy(torch.float64)
+    out = rollout(policy)
+    steps = torch.tensor([0, 2, 1, 3, 4, 2])
+    for rows_per_forward in (None, 2):
+        filled = fill_states(policy, out, steps, rows_per_forward=rows_per_forward)
+        for row, step in enumerate(steps.tolist()):
+            logits, kept = logits_of(policy, out, row, step)
+            logps = logits.log_softmax(-1)
+            logits[:, policy.mask_id] = -torch.inf
+            ids = torch.where(kept, out.completion_ids[row], logits.argmax(-1))
+            assert torch.equal(filled.completion_ids[row], ids)
+            own = logps.gather(1, ids[:, None])[:, 0]
+            assert torch.allclose(filled.unmask_logps[row][~kept], own[~kept], rtol=0, atol=1e-10)
+            ends = [i for i, token in enumerate(ids.tolist()) if token in policy.end_token_ids]
+            length = ends[0] + 1 if ends else len(ids)
+            assert filled.completion_mask[row].tolist() == [i < length for i in range(len(ids))]
+    assert torch.equal(
+        filled.unmask_step, out.unmask_step.where(filled.unmask_step < steps[:, None], steps[:, None])
+    )
+
+
+def test_a_fill_is_a_row_that_can_be_trained_on():
+    """Its last step unmasked all that it filled: their log-probability is that of the fill's own pass."""
+    policy = make_policy(torch.float64)
+    out = rollout(policy)
+    filled = fill_states(
+        policy, out, torch.full((len(out),), 2), temperature=1.0, generators=streams(len(out), 3)
+    )
+    again = fill_states(
+        policy, out, torch.full((len(out),), 2), temperature=1.0, generators=streams(len(out), 3)
+    )
+    greedy = fill_states(policy, out, torch.full((len(out),), 2))
+    assert torch.equal(filled.completion_ids, again.completion_ids)
+    assert not torch.equal(filled.completion_ids, greedy.completion_ids)
+    masks = make_masking("step_merge", 9).draw(filled, seeded())
+    logps = token_logps(policy.model, filled, masks, policy.mask_id)
+    own = filled.unmask_logps * filled.completion_mask
+    early = out.unmask_step < 2
+    assert torch.allclose(logps.sum(1)[~early], own[~early], rtol=0, atol=1e-10)
+    assert elbo(logps, masks).isfinite().all()
+
+
+class Sized(Letters):
+    """Pays for the size of a text, so that an untrained model earns various things."""
+
+    def score(self, problem, completion):
+        return envs.Score({"correct": float(len(completion) % 2), "letters": len(completion) % 7 / 7})
+
+
+def scored(policy, env):
+    index, generation = np.array([0, 1, 2, 1]), np.array([0, 0, 0, 1])
+    sampling = replace(SAMPLING, temperature=1.0)
+    more = {"key": ("rollout", 0), "seed": 0, "rows_per_forward": None, "record_entropy": True}
+    return sample_and_score(policy, env, index, generation, sampling, **more)
+
+
+def test_states_are_worth_what_the_environment_says_of_their_fills():
+    envs.register("test/Sized-v0", Sized)
+    policy, env = make_policy(torch.float64), envs.make("test/Sized-v0")
+    given = scored(policy, env)
+    assert given.rollouts.unmask_entropy is not None
+    steps = torch.tensor([[0, 3], [2, -1], [-1, -1], [1, 0]])
+    found = probe(policy, env, given, given.rollouts, steps, 2)
+    assert torch.equal(found.probe_steps, steps)
+    for row, column in (steps >= 0).nonzero().tolist():
+        one = given.rollouts.select(torch.tensor([row]))
+        (text,) = decode_completions(policy, fill_states(policy, one, steps[row, column : column + 1]))
+        rewards = env.score(env.problem(int(given.index[row])), text).rewards
+        expected = 0.5 * rewards["correct"] + rewards["letters"]
+        assert float(found.probe_rewards[row, column]) == pytest.approx(expected)
+    assert not found.probe_rewards[steps < 0].any() and len(found.probe_rewards.unique()) > 2
+    nothing = probe(policy, env, given, given.rollouts, torch.full((4, 2), -1), None)
+    assert not nothing.probe_rewards.any()
+
+
+def test_what_cannot_be_judged_is_no_worth():
+    policy, env = make_policy(torch.float64), Letters()
+    given = scored(policy, env)
+
+    class Talks(Letters):
+        max_turns = 3
+
+    class Broken(Letters):
+        def score(self, problem, completion):
+            raise ValueError("no such letter")
+
+    envs.register("test/Broken-v0", Broken)
+    steps = torch.zeros(4, 1, dtype=torch.int64)
+    with pytest.raises(ConfigError, match=r"3 turns.*--algorithm egspo"):
+        probe(policy, Talks(), given, given.rollouts, steps, None)
+    with pytest.raises(TrainingError, match="no such letter"):
+        probe(policy, envs.make("test/Broken-v0"), given, given.rollouts, steps, None)
