@@ -112,6 +112,7 @@ def draw_rollouts(seed: int = 0) -> Rollouts:
         completion_mask=torch.arange(TOKENS) < lengths[:, None],
         unmask_step=order,
         unmask_logps=logps,
+        unmask_entropy=torch.from_numpy(stream.random((count, TOKENS))),
     )
 
 
@@ -123,6 +124,11 @@ def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0
         rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(pad_id=0)
+    if (
+        steps := algorithm.probe_steps(rollouts, 1)
+    ) is not None:  # a state is worth a share of what came of it
+        worth = rewards.reshape(-1, 1) * torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
+        rollouts = replace(rollouts, probe_steps=steps, probe_rewards=worth)
     prepared = algorithm.prepare(rewards, rollouts)
     masks = algorithm.make_masking().draw(
         rollouts, lambda row, mask: numpy_generator(seed, "check masks", row, mask)

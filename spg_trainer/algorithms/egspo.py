@@ -1,6 +1,6 @@
 """EGSPO: GRPO of whole denoising steps, those in which the sampler was least sure; EGSPO-SA judges their states too.
 
-    loss = -1/(n N M) sum_b sum_{its M steps t} [min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A) - beta k3(sum_i d_i)]
+    loss = -1/(n N M) sum_b sum_{M steps t} [min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A) - beta k3(sum_i d_i)]
     r    = exp sum_{i unmasked at t} (log p_i - log p_i of the model that sampled),  d_i = log p_i(reference) - log p_i
 
 n is the number of tokens that a step unmasks. EGSPO's A is a completion's reward less the mean of its group. That of
@@ -66,7 +66,8 @@ class EGSPO(Algorithm):
     @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         tokens = masks.scored.sum(-1)
-        step_logps, log_ratio = logps.sum(-1), (logps - batch.old_logps).sum(-1)
+        step_logps = (logps * masks.scored).sum(-1)
+        log_ratio = step_logps - batch.old_logps.sum(-1)
         advantages = self.step_advantages(masks, batch).to(logps)
         objective, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon, self.epsilon_high)
         metrics = {

@@ -2,7 +2,8 @@
 
     loss = -1/N sum_b sg(A_b - lambda dh_b) dh_b,   dh_b = d_b - sg(mean of all d),   d_b = (ELBO_b - ELBO_ref_b) / n_b
 
-ELBO_ref is that of the reference, on the same masks; sg stops the gradient. Source: arXiv 2605.10218, equation 3.3, by a third party's notes; docs/algorithms/rspo.md.
+ELBO_ref is that of the reference, on the same masks; sg stops the gradient. Source: arXiv 2605.10218, equation 3.3, by
+a third party's notes; docs/algorithms/rspo.md.
 """
 
 from __future__ import annotations
