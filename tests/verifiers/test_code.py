@@ -55,7 +55,7 @@ def programs() -> list[tuple[str, str, str, str]]:
 @pytest.mark.parametrize("mode", ["strict", "lenient"])
 def test_no_wrong_program_is_paid_and_no_right_one_refused(mode):
     book = programs()
-    assert len(book) >= 90 and len({title for _, _, title, _ in book}) == len(book)
+    assert len(book) >= 100 and len({title for _, _, title, _ in book}) == len(book)
     verdicts = verify_batch(
         "code",
         [text for *_, text in book],
@@ -198,6 +198,15 @@ def test_reasons_and_the_share_of_cases(program, reason, score):
     assert (verdict.reason, verdict.score, verdict.correct) == (reason, score, reason == "ok")
 
 
+def test_a_program_is_found_in_linear_time():
+    import time
+
+    start = time.process_time()
+    for part in ("\n", "```\n", "```python\n", "<answer>", "    \n", "def add(", "x```\n"):
+        locate(part.encode() * (10**6 // len(part)), "add")
+    assert time.process_time() - start < 10
+
+
 ADD = "def add(a, b):\n    return a + b"
 PROMPT = 'import math\n\ndef helper(x):\n    return x\n\ndef add(a, b):\n    """The sum."""\n'
 
@@ -282,6 +291,48 @@ def test_a_reference_that_cannot_be_used_is_named(changed, message):
     columns = {name: [value, value] for name, value in {**good, **changed}.items()}
     with pytest.raises(InvalidReferenceError, match=r"\[0\]"):
         verify_batch("code", ["", ""], **columns)
+
+
+@needed
+def test_the_command_judges_lm_evals_samples_and_counts_pass_at_k(tmp_path, capsys):
+    import json
+
+    from verifiers.__main__ import main
+
+    humaneval = {
+        **{"task_id": "HumanEval/999", "prompt": PROMPT, "entry_point": "add"},
+        "test": "def check(candidate):\n    for n in range(3):\n        assert candidate(n, n) == 2 * n\n",
+        "canonical_solution": "    return a + b\n",
+    }
+    mbpp = {
+        "text": "Add two numbers.",
+        "code": ADD,
+        "test_list": ["assert add(1, 2) == 3"],
+        "test_setup_code": "",
+    }
+    lines = [
+        {"doc": humaneval, "resps": [["    return a + b\n```\nDone.", "    return a\n", "    return b + a"]]},
+        {"doc": mbpp, "resps": [[f"```python\n{ADD}\n```", ADD.replace("+", "-"), "import os\nos._exit(0)"]]},
+        {"doc": {**mbpp, "test_list": ["assert len(add(1, 2)) == 3"]}, "resps": [[ADD]]},
+    ]
+    file = tmp_path / "samples_humaneval.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["code", str(file), "--json", "--output", str(tmp_path / "verdicts.jsonl")]) == 0
+    printed = capsys.readouterr()
+    facts = json.loads(printed.out)
+    assert (facts["n"], facts["correct"], facts["invalid_lines"]) == (6, 3, 1)
+    assert facts["pass_at"] == {"1": 0.5, "2": pytest.approx(5 / 6), "3": 1.0}
+    assert "Read as a file of lm-eval" in printed.err
+    own = tmp_path / "own.jsonl"
+    row = {
+        "completion": "return a + b",
+        "entry_point": "add",
+        "cases": [{"args": [1, 2], "expected": 3}],
+        "code": PROMPT,
+    }
+    own.write_text(json.dumps(row) + "\n")
+    assert main(["code", str(own), "--answer-field", "prompt=code", "--json"]) == 0
+    assert '"correct": true' in capsys.readouterr().out
 
 
 @needed

@@ -49,8 +49,8 @@ class Conversation:
     def answer(self, message: bytes) -> bytes:
         self._requests += 1
         if self._requests == 2:
-            self.report = message
-        elif self._requests > 2:
+            self.report = message[:2]
+        elif self._requests > 2 and len(self.replies) < self._calls:
             self.replies.append(message if len(message) <= REPLY_LIMIT else b"")
         if self._requests > 1 and self.report != b"L":
             self._answers = iter([b""] if self._requests == 2 else [])
@@ -75,7 +75,7 @@ def judge(
     """
     talk = Conversation(harness, [entry, *sources], [case.call for case in cases])
     ended, used = interpreter.converse(talk.answer, fuel, talk.cancel)
-    replies = talk.replies[: len(cases)]
+    replies = talk.replies
     met = [meets(case, read_reply(reply), lenient) for case, reply in zip(cases, replies, strict=False)]
     right = sum(met)
     kept = {"met": met, "replies": [reply.decode(errors="replace") for reply in replies]} if keep else {}

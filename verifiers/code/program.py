@@ -23,8 +23,8 @@ def locate(data: bytes, entry: str) -> tuple[int, int, int]:
     if blocks:
         defining = [block for block in blocks if defines(data[slice(*block)].decode(errors="replace"), entry)]
         low, high = (defining or blocks)[-1]
-    while low < high and data[low:high].lstrip(_BLANK) != data[low:high].lstrip(b" \t"):
-        low = data.index(b"\n", low) + 1  # a blank line; the first line keeps its indentation
+    first = high - len(data[low:high].lstrip(_BLANK))
+    low = max(low, data.rfind(b"\n", low, first) + 1)  # the first line keeps its indentation
     high = low + len(data[low:high].rstrip(_BLANK))
     if low == high:
         return NO_ANSWER, -1, -1

@@ -7,7 +7,9 @@ call, of what is expected and of how the two are compared; loops, helpers and th
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from verifiers.code.task import job_of, run
@@ -58,6 +60,17 @@ def read_row(row: Mapping[str, Any]) -> Published:
         entry = names[0] if names else called(row["test"])
         return Published(entry, text, "", row["test"], str(row.get("solution") or ""))
     raise ValueError("has no tests: test, test_list or test_cases")
+
+
+@lru_cache(1024)
+def reference_of(row: str) -> dict[str, Any]:
+    """The fields of `verify("code", ...)` of a row, given as JSON; None for each where its tests are not all calls."""
+    try:
+        read = read_row(json.loads(row))
+    except (ValueError, TypeError, KeyError):
+        return dict.fromkeys(("entry_point", "cases", "prompt"))
+    ((cases, lost),) = cases_of([read])
+    return {"entry_point": read.entry_point, "cases": None if lost else cases, "prompt": read.setup}
 
 
 def called(tests: str) -> str:

@@ -22,6 +22,8 @@ PRESETS: dict[str, tuple[Names, Names, Names]] = {
     "qa": (("response",), ("{}",), ("answer",)),
     "openai": (("response.body.choices.0.message.content",), ("{}",), ("solution", "ground_truth")),
 }
+# Tasks whose references are all made of one column that the tool writes, the row of the published set.
+_ROWS = {("lm-eval", "code"): ("doc", ("entry_point", "cases", "prompt"))}
 _OWN: tuple[Names, Names, Names] = (("completion",), ("{}",), ())
 
 
@@ -52,9 +54,12 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
         completion = (flags.completion_field,)
     others = others if len(task.fields) == 1 else ()
     names = {field: (*(form.format(field) for form in forms), *others) for field in task.fields}
+    if (preset, task.name) in _ROWS:
+        column, fields = _ROWS[preset, task.name]
+        names = dict.fromkeys(fields, (column,))
     for text in flags.answer_field:
         field, equals, name = text.partition("=")
-        if equals and field in names and name:
+        if equals and field in (*names, *task.optional) and name:
             names[field] = (name,)
         elif len(names) == 1:
             names = {field: (text,) for field in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,8 +23,22 @@ SHOWN = 100  # characters of a completion without an answer
 MEMORY = None  # bytes of a worker's address space
 _AHEAD = 2  # blocks under way for each worker
 
+
+def _of_row(field: str, value: Any) -> Any:
+    """A reference of the task `code`, also where the row of a published set stands in its place."""
+    if not isinstance(value, dict):
+        return value
+    from verifiers.code.published import reference_of
+
+    return reference_of(json.dumps(value, sort_keys=True))[field]
+
+
 # References that a file may hold in another form.
-_SPECIAL: dict[str, Callable[[Any], Any]] = {"problem": partial(unwrap, role="user"), "numbers": integers_in}
+_SPECIAL: dict[str, Callable[[Any], Any]] = {
+    "problem": partial(unwrap, role="user"),
+    "numbers": integers_in,
+    **{field: partial(_of_row, field) for field in ("entry_point", "cases", "prompt")},
+}
 
 # (correct, score, extracted, reason, decided_by), or why there is no verdict
 Outcome = tuple[bool, float, str | None, str, str] | str
