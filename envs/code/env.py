@@ -44,7 +44,7 @@ _MBPP = {
 class Code(TextEnv):
     """Python functions from a sentence and examples (`spg/Code-v0`), run in a sealed interpreter.
 
-    Prompt: "add 3, times 2. f(4)=14 f(7)=20" (plain), or a user message that says more (paper); of a published set,
+    Prompt: "f(4)=14 f(7)=20: add 3, times 2" (plain), or a user message that says more (paper); of a published set,
     as lm-evaluation-harness asks (plain: its task for base models, paper: the one for instruction-tuned models).
     Action: a text with the function, or its body, in `<answer>...</answer>`, in a fenced block, or alone.
 
@@ -73,7 +73,7 @@ class Code(TextEnv):
         Args:
             source: "generated", "humaneval", "mbpp" (its sanitized part), a .jsonl or .parquet file, or a data set
                 of the hub, with the columns of one of these, of KodCode or of AceCode.
-            prompt_style: "plain" (35 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
+            prompt_style: "plain" (32 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
             hidden: where a prompt shows its tests, so many calls that it does not show are made with the reference.
             rows: of a file, or of a set of the hub, so many are read.
@@ -107,7 +107,7 @@ class Code(TextEnv):
         else:
             task = generated.fixed_set(self.level, self.split)[i]
         calls = [f"f({x!r})={value!r}" for x, value in task.calls[: generated.SHOWN]]
-        prompt = f"{task.function.sentence}. {' '.join(calls)}"
+        prompt = f"{' '.join(calls)}: {task.function.sentence}"
         if self.prompt_style == "paper":
             prompt = _PAPER.format(sentence=task.function.sentence, calls=" and ".join(calls))
         cases = [{"args": [x], "expected": value} for x, value in task.calls]

@@ -75,14 +75,14 @@ class Function:
 def draw_function(rng: np.random.Generator, level: int) -> Function:
     """A random function of a level."""
     if level == 4:
-        first, second = (_chain(rng, [pick(rng, _NUMBERS)], 20) for _ in range(2))
+        first, second = (_chain(rng, [pick(rng, _NUMBERS)], 10) for _ in range(2))
         condition = _chain(rng, [pick(rng, _CONDITIONS)], 10)
         return Function(
             f"{first.sentence} if {condition.sentence}, else {second.sentence}",
             f"{first.code} if {condition.code} else {second.code}",
             lambda x: first.run(x) if condition.run(x) else second.run(x),
         )
-    tables, limit = {1: ((_NUMBERS, _NUMBERS), 20), 2: ((_TEXTS, _TEXTS), 5), 3: ((_LISTS, _ENDS), 9)}[level]
+    tables, limit = {1: ((_NUMBERS, _NUMBERS), 10), 2: ((_TEXTS, _TEXTS), 5), 3: ((_LISTS, _ENDS), 9)}[level]
     return _chain(rng, [pick(rng, table) for table in tables], limit)
 
 
@@ -110,7 +110,7 @@ def _chain(rng: np.random.Generator, steps: list[Step], limit: int) -> Function:
 def draw_input(rng: np.random.Generator, level: int) -> Any:
     """A random argument: a number, a text or a list."""
     if level in (1, 4):
-        return int(rng.integers(0, 13))
+        return int(rng.integers(0, 10))
     size = int(rng.integers(3, 6))
     return "".join(rng.choice(list(LETTERS), size)) if level == 2 else rng.integers(0, 10, size).tolist()
 

@@ -280,7 +280,11 @@ def test_imports_from_the_future_stand_behind_the_prompts_helpers():
         ({"cases": [{"expected": 1, "wants": 2}]}, "'wants' in case 0"),
         ({"cases": [{"expected": object()}]}, "a value of type object"),
         ({"cases": [{"expected": 1, "compare": "near"}]}, "compare='near'"),
-        ({"prompt": 3}, "prompt=3 is no text"),
+        ({"prompt": 3}, "prompt=3 is no Python code"),
+        (
+            {"prompt": "Write a function f."},
+            "is no Python code to go on with; leave a prompt out that is a sentence",
+        ),
         ({"reference_fuel": "many"}, "reference_fuel='many' is no number"),
     ],
 )

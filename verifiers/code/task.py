@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from verifiers import batch
@@ -89,6 +91,16 @@ def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
     return ""
 
 
+@lru_cache(4096)
+def is_code(prompt: str) -> bool:
+    """Whether a prompt is Python, also where it ends behind the head of a function."""
+    for text in (prompt, f"{prompt}\n    pass\n"):
+        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            ast.parse(text)
+            return True
+    return False
+
+
 def _references(rows: int, columns: list[list[Any] | None], row: int | None) -> list[tuple]:
     """(entry point, cases, prompt, fuel) of each row; those of one list of cases are read once."""
     read: dict[int, list[Case]] = {}
@@ -107,8 +119,9 @@ def _references(rows: int, columns: list[list[Any] | None], row: int | None) -> 
                     f"{error}" if isinstance(error, ValueError) else f"has a value that is none ({error})"
                 )
                 raise invalid_reference("cases", cases, problem, index) from error
-        if prompt is not None and not isinstance(prompt, str):
-            raise invalid_reference("prompt", prompt, "is no text of Python code to go on with", index)
+        if not (prompt is None or (isinstance(prompt, str) and is_code(prompt))):
+            problem = "is no Python code to go on with; leave a prompt out that is a sentence"
+            raise invalid_reference("prompt", prompt, problem, index)
         if fuel is not None and (isinstance(fuel, bool) or not isinstance(fuel, int) or fuel < 0):
             raise invalid_reference("reference_fuel", fuel, "is no number of instructions", index)
         references.append((entry, read[id(cases)], prompt or "", fuel or 0))
