@@ -46,13 +46,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data ($SPG_SHARED_DATA, else ../shared/data beside the checkout); skips where absent."""
+    """The folder of others' texts ($SPG_SHARED_DATA, else ../shared/data beside the checkout); skips where absent."""
     folder = Path(
         os.environ.get("SPG_SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data"
     )
     if not folder.is_dir():
-        pytest.skip(f"no shared data at {folder}; set SPG_SHARED_DATA")
+        pytest.skip(f"needs the texts of others' data sets, which are not shipped; SPG_SHARED_DATA={folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small `models` of the published families, and what their original code computed with them."""
+    from tests.common.published import write_published
+
+    return write_published(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture(autouse=True)

@@ -99,7 +99,7 @@ def tokenizer_of(name: str, **settings: object) -> PreTrainedTokenizerFast:
 
 def family_folder(data: Path, name: str, folder: Path, **settings: object) -> Path:
     """A family's small checkpoint with its tokenizer, and remote code that must not run."""
-    shutil.copytree(data / "models" / name, folder, ignore=shutil.ignore_patterns("*.npz", "README", "*.txt"))
+    shutil.copytree(data / "models" / name, folder, ignore=shutil.ignore_patterns("*.npz"))
     tokenizer_of(name, **settings).save_pretrained(folder)
     settings = json.loads((folder / "config.json").read_text())
     for reference in (settings.get("auto_map") or {}).values():

@@ -121,10 +121,10 @@ def test_a_dry_run_refuses_what_the_attention_of_a_known_model_cannot_have(
     assert said.count("\n") == 1 and value in said and remedy in said.partition(value)[2]
 
 
-def test_a_dry_run_asks_who_attends_to_whom_as_training_does(shared_data, tmp_path, capsys):
+def test_a_dry_run_asks_who_attends_to_whom_as_training_does(published, tmp_path, capsys):
     """Of a folder, and of a name on the Hub whose config.json does not say it either."""
     words = ["--env", "countdown", "--algorithm", "ebpo", "--dry-run", "--model"]
-    folder = str(family_folder(shared_data, "qwen3_diffusion", tmp_path / "hub"))
+    folder = str(family_folder(published, "qwen3_diffusion", tmp_path / "hub"))
     with pytest.raises(ModelError) as asked:
         load_model(folder)
     assert cli.main([*words, folder]) == 2

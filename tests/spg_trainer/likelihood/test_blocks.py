@@ -75,10 +75,8 @@ def test_one_doubled_pass_is_a_pass_for_each_block(name, masking):
 
 
 @pytest.mark.parametrize("family", ["dream", "fastdllm_v2", "llada2", "sdar"])
-def test_a_doubled_pass_of_a_published_family_is_a_pass_for_each_block(shared_data, family):
-    folder = shared_data / "models" / family
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
+def test_a_doubled_pass_of_a_published_family_is_a_pass_for_each_block(published, family):
+    folder = published / "models" / family
     options = {"block_size": 8} if family == "llada2" else {}
     model = AutoModelForMaskedLM.from_pretrained(folder, **options).double().eval()
     rollouts = make_rollouts([9, 4, 7], 9, [7, 2, 1], width=7, tokens=140)

@@ -51,18 +51,18 @@ def close(found: Tensor, expected: Tensor) -> bool:
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", [*BLOCKS, "llada15"])
-def test_logits_and_experts_are_those_of_the_original_in_every_case(shared_data, name, attention):
+def test_logits_and_experts_are_those_of_the_original_in_every_case(published, name, attention):
     options = {"attn_implementation": attention}
     if name == "llada15":
-        model = AutoModelForMaskedLM.from_pretrained(shared_data / "models" / name, **options).eval()
+        model = AutoModelForMaskedLM.from_pretrained(published / "models" / name, **options).eval()
     else:
-        model = opened(shared_data, name, **options)
+        model = opened(published, name, **options)
     routed = []
     for module_name, module in model.named_modules():
         if module_name.endswith("mlp.gate"):
             module.register_forward_hook(lambda *call: routed.append(call[2]))
     compared = 0
-    for case, given in cases(shared_data, name).items():
+    for case, given in cases(published, name).items():
         if case == "trap_none_is_causal":
             continue
         ids, mask = given["input_ids"], given.get("attention_mask")
@@ -97,9 +97,9 @@ def test_logits_and_experts_are_those_of_the_original_in_every_case(shared_data,
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_without_a_mask_of_pairs_a_model_makes_its_own(shared_data, name):
+def test_without_a_mask_of_pairs_a_model_makes_its_own(published, name):
     """From its pattern, and on the left of padding as if a row stood alone."""
-    model, block = opened(shared_data, name, 8 if BLOCKS[name] else None), 8 if BLOCKS[name] else 0
+    model, block = opened(published, name, 8 if BLOCKS[name] else None), 8 if BLOCKS[name] else 0
     assert model.pattern == Pattern(block) and model.shift == (name in ("dream", "fastdllm_v2"))
     lengths, width = [9, 14, 24], 24
     rows = [some_ids(1, length, vocab=150, seed=length)[0] for length in lengths]
@@ -127,8 +127,8 @@ def test_without_a_mask_of_pairs_a_model_makes_its_own(shared_data, name):
 
 
 @pytest.mark.parametrize("name", ["dream", "llada2"])
-def test_a_layer_called_by_itself_is_not_causal(shared_data, name):
-    model = opened(shared_data, name)
+def test_a_layer_called_by_itself_is_not_causal(published, name):
+    model = opened(published, name)
     x = torch.randn(1, 6, 64, generator=torch.Generator().manual_seed(0))
     changed = x.clone()
     changed[0, -1] += 1
@@ -139,8 +139,8 @@ def test_a_layer_called_by_itself_is_not_causal(shared_data, name):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_columns_that_are_kept_are_those_of_the_whole_pass(shared_data, name):
-    model = opened(shared_data, name)
+def test_columns_that_are_kept_are_those_of_the_whole_pass(published, name):
+    model = opened(published, name)
     body = model.base_model
     ids, keep = some_ids(2, 12, vocab=150), torch.tensor([[5, 7, 11], [0, 1, 2]])
     seen = []
@@ -161,9 +161,9 @@ def test_columns_that_are_kept_are_those_of_the_whole_pass(shared_data, name):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_every_weight_learns_also_an_end_token_that_pads(shared_data, name):
+def test_every_weight_learns_also_an_end_token_that_pads(published, name):
     """LLaDA2's own code has no gradient for its experts in eval mode; padding_idx takes an end token's."""
-    model = opened(shared_data, name)
+    model = opened(published, name)
     ids = some_ids(4, 64, vocab=160)
     model(ids).logits.square().mean().backward()
     weights = {n: p for n, p in model.named_parameters() if not n.endswith("gate.weight")}
@@ -173,10 +173,10 @@ def test_every_weight_learns_also_an_end_token_that_pads(shared_data, name):
     assert model.model.embed_tokens.weight.grad[model.config.pad_token_id or end].any()
 
 
-def test_labels_are_scored_where_a_family_predicts_them(shared_data):
+def test_labels_are_scored_where_a_family_predicts_them(published):
     ids = some_ids(2, 9, vocab=150)
     for name, moved in (("dream", True), ("illada", False)):
-        model = opened(shared_data, name)
+        model = opened(published, name)
         with torch.no_grad():
             output = model(ids, labels=ids)
         logits, labels = (output.logits[:, :-1], ids[:, 1:]) if moved else (output.logits, ids)
@@ -186,9 +186,9 @@ def test_labels_are_scored_where_a_family_predicts_them(shared_data):
 
 
 @pytest.mark.parametrize("name", ["dream", "sdar", "illada", "qwen3_diffusion"])
-def test_a_float64_model_computes_in_float64(shared_data, name):
+def test_a_float64_model_computes_in_float64(published, name):
     """Except its router, whose choice is made in float32 as published; so not for experts."""
-    model = opened(shared_data, name).double()
+    model = opened(published, name).double()
     x = torch.randn(1, 2, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def body(embedded: Tensor) -> Tensor:
@@ -198,12 +198,12 @@ def test_a_float64_model_computes_in_float64(shared_data, name):
 
 
 @pytest.mark.parametrize("name", ["llada2", "lladamoe"])
-def test_experts_are_multiplied_in_groups_and_equal_one_by_one(shared_data, name, monkeypatch):
+def test_experts_are_multiplied_in_groups_and_equal_one_by_one(published, name, monkeypatch):
     ids, called = some_ids(2, 40, vocab=150), []
     found = {}
     for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-10)):
         for implementation in (None, "eager"):
-            model = opened(shared_data, name, experts_implementation=implementation).to(dtype)
+            model = opened(published, name, experts_implementation=implementation).to(dtype)
             logits = model(ids).logits
             logits.square().mean().backward()
             gradient = model.model.layers[1].mlp.experts.gate_up_proj.grad
@@ -212,12 +212,12 @@ def test_experts_are_multiplied_in_groups_and_equal_one_by_one(shared_data, name
             assert (a - b).norm() <= tolerance * b.norm()
     grouped = torch.nn.functional.grouped_mm
     monkeypatch.setattr(F, "grouped_mm", lambda *given, **more: called.append(1) or grouped(*given, **more))
-    opened(shared_data, name)(ids)
+    opened(published, name)(ids)
     assert len(called) == 2 * 2  # two layers with experts, two products each
 
 
-def test_choices_of_experts_are_counted_by_layer(shared_data):
-    model, ids = opened(shared_data, "lladamoe"), some_ids(3, 16, vocab=150)
+def test_choices_of_experts_are_counted_by_layer(published):
+    model, ids = opened(published, "lladamoe"), some_ids(3, 16, vocab=150)
     with counting_choices(model) as counts, torch.no_grad():
         model(ids)
         model(ids)
@@ -230,16 +230,16 @@ def test_choices_of_experts_are_counted_by_layer(shared_data):
         "router/busiest": 1.5
     }
     assert router_load({("a", 0): 0.0}) == {}
-    with counting_choices(opened(shared_data, "dream")) as counts:
+    with counting_choices(opened(published, "dream")) as counts:
         assert counts == {}
 
 
-def test_a_cast_leaves_frequencies_and_the_routers_bias_in_float32(shared_data):
-    exact = dict(opened(shared_data, "llada2").named_buffers())
+def test_a_cast_leaves_frequencies_and_the_routers_bias_in_float32(published):
+    exact = dict(opened(published, "llada2").named_buffers())
     assert any("e_score_correction_bias" in name for name in exact)
     for model in (
-        opened(shared_data, "llada2").bfloat16(),
-        opened(shared_data, "llada2", dtype=torch.bfloat16),
+        opened(published, "llada2").bfloat16(),
+        opened(published, "llada2", dtype=torch.bfloat16),
     ):
         assert model.lm_head.weight.dtype == torch.bfloat16
         for name, buffer in model.named_buffers():
@@ -252,9 +252,9 @@ def test_a_cast_leaves_frequencies_and_the_routers_bias_in_float32(shared_data):
 
 @pytest.mark.parametrize("shard", ["5GB", "40KB"])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_a_saved_model_has_the_hubs_names_settings_and_every_bit(shared_data, tmp_path, name, shard):
-    hub = shared_data / "models" / name
-    opened(shared_data, name).save_pretrained(tmp_path, max_shard_size=shard)
+def test_a_saved_model_has_the_hubs_names_settings_and_every_bit(published, tmp_path, name, shard):
+    hub = published / "models" / name
+    opened(published, name).save_pretrained(tmp_path, max_shard_size=shard)
     stored = {n: x for file in tmp_path.glob("*.safetensors") for n, x in load_file(file).items()}
     weights = load_file(hub / "model.safetensors")
     assert stored.keys() == weights.keys()
@@ -267,8 +267,8 @@ def test_a_saved_model_has_the_hubs_names_settings_and_every_bit(shared_data, tm
     ids = some_ids(2, 12)
     with torch.no_grad():
         again = AutoModel.from_pretrained(tmp_path)
-        assert torch.equal(again(ids).logits, opened(shared_data, name)(ids).logits)
-    opened(shared_data, name, dtype=torch.bfloat16).save_pretrained(tmp_path / "rounded")
+        assert torch.equal(again(ids).logits, opened(published, name)(ids).logits)
+    opened(published, name, dtype=torch.bfloat16).save_pretrained(tmp_path / "rounded")
     kind = "torch_dtype" if "torch_dtype" in settings else "dtype"
     rounded = json.loads((tmp_path / "rounded" / "config.json").read_text())
     assert rounded == written | {kind: "bfloat16"}
@@ -276,12 +276,12 @@ def test_a_saved_model_has_the_hubs_names_settings_and_every_bit(shared_data, tm
 
 @pytest.mark.parametrize("name", [*BLOCKS, "llada15"])
 def test_weights_that_are_written_whole_and_read_in_parts_keep_every_bit(
-    shared_data, tmp_path, name, monkeypatch
+    published, tmp_path, name, monkeypatch
 ):
     """As a sharded run does; here in one process, which has all of every tensor."""
     monkeypatch.setattr(shard, "FILE_BYTES", 60_000)
-    hub = shared_data / "models" / name
-    model = opened(shared_data, name) if name != "llada15" else AutoModel.from_pretrained(hub)
+    hub = published / "models" / name
+    model = opened(published, name) if name != "llada15" else AutoModel.from_pretrained(hub)
     shard.save_whole(model, shard.whole_tensors(model), tmp_path)
     files = list(tmp_path.glob("*.safetensors"))
     stored = {n: x for file in files for n, x in load_file(file).items()}
@@ -323,9 +323,9 @@ def test_a_model_made_from_settings_is_written_as_the_hub_has_it(tmp_path, archi
         assert torch.equal(again(some_ids(1, 20)).logits, model.eval()(some_ids(1, 20)).logits)
 
 
-def test_a_fresh_process_opens_every_family_without_its_code(shared_data, tmp_path):
+def test_a_fresh_process_opens_every_family_without_its_code(published, tmp_path):
     for name in BLOCKS:
-        family_folder(shared_data, name, tmp_path / name)
+        family_folder(published, name, tmp_path / name)
     script = f"""
 import pathlib, transformers, spg_trainer.models
 for name, block in {BLOCKS}.items():
@@ -362,8 +362,8 @@ for name, block in {BLOCKS}.items():
         ("qwen3_diffusion", "rope_parameters", {"rope_type": "linear", "factor": 2.0}),
     ],
 )
-def test_a_setting_of_another_kind_is_refused_by_name(shared_data, tmp_path, name, setting, value):
-    folder = family_folder(shared_data, name, tmp_path / name)
+def test_a_setting_of_another_kind_is_refused_by_name(published, tmp_path, name, setting, value):
+    folder = family_folder(published, name, tmp_path / name)
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {setting: value}))
     for auto in (AutoModel, AutoModelForCausalLM):
@@ -374,9 +374,9 @@ def test_a_setting_of_another_kind_is_refused_by_name(shared_data, tmp_path, nam
 
 
 @pytest.mark.parametrize("name", ["lladamoe", "dream", "llada2"])
-def test_weights_of_other_names_are_refused_by_every_way_in(shared_data, tmp_path, name):
+def test_weights_of_other_names_are_refused_by_every_way_in(published, tmp_path, name):
     """LLaDA-MoE's folder, whose `model_type` is LLaDA's, once opened as a LLaDA with random layers."""
-    folder = family_folder(shared_data, name, tmp_path / name)
+    folder = family_folder(published, name, tmp_path / name)
     settings = {"architectures": ["LLaDAModelLM"], "n_layers": 2, "d_model": 64, "mask_token_id": 153}
     if name == "llada2":
         file = folder / "model.safetensors"
@@ -391,8 +391,8 @@ def test_weights_of_other_names_are_refused_by_every_way_in(shared_data, tmp_pat
             open_it(str(folder))
 
 
-def test_a_tied_head_may_be_stored_twice(shared_data, tmp_path):
-    folder = family_folder(shared_data, "illada", tmp_path / "hub")
+def test_a_tied_head_may_be_stored_twice(published, tmp_path):
+    folder = family_folder(published, "illada", tmp_path / "hub")
     file = folder / "model.safetensors"
     weights = load_file(file)
     head = weights["model.embed_tokens.weight"].clone()
@@ -400,7 +400,7 @@ def test_a_tied_head_may_be_stored_twice(shared_data, tmp_path):
     model = AutoModel.from_pretrained(folder)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     with torch.no_grad():
-        assert torch.equal(model(some_ids(1, 9)).logits, opened(shared_data, "illada")(some_ids(1, 9)).logits)
+        assert torch.equal(model(some_ids(1, 9)).logits, opened(published, "illada")(some_ids(1, 9)).logits)
     model.save_pretrained(tmp_path / "saved")
     assert load_file(tmp_path / "saved" / "model.safetensors").keys() == weights.keys()
 
@@ -408,8 +408,8 @@ def test_a_tied_head_may_be_stored_twice(shared_data, tmp_path):
 # What the files do not say.
 
 
-def test_blocks_that_config_does_not_say_are_asked_for_and_kept(shared_data, tmp_path):
-    folder = family_folder(shared_data, "qwen3_diffusion", tmp_path / "hub")
+def test_blocks_that_config_does_not_say_are_asked_for_and_kept(published, tmp_path):
+    folder = family_folder(published, "qwen3_diffusion", tmp_path / "hub")
     for open_it in (AutoModel.from_pretrained, load_model):
         with pytest.raises(ModelError, match="--attention-block"):
             open_it(str(folder))
@@ -442,9 +442,9 @@ def test_blocks_that_config_does_not_say_are_asked_for_and_kept(shared_data, tmp
     ],
 )
 def test_mask_and_end_tokens_are_found_in_config_tokenizer_and_vocabulary(
-    shared_data, tmp_path, name, mask, ends
+    published, tmp_path, name, mask, ends
 ):
-    folder = family_folder(shared_data, name, tmp_path / name)
+    folder = family_folder(published, name, tmp_path / name)
     block = 8 if BLOCKS[name] is None else None
     policy = load_model(str(folder), attention_block=block)
     assert (policy.mask_id, policy.end_token_ids) == (mask, ends)
@@ -464,9 +464,9 @@ def test_mask_and_end_tokens_are_found_in_config_tokenizer_and_vocabulary(
 @pytest.mark.parametrize("experts", [False, True])
 @pytest.mark.parametrize("name", [*BLOCKS])
 def test_adapters_sit_on_attention_and_where_asked_on_experts_never_on_the_router(
-    shared_data, tmp_path, name, experts
+    published, tmp_path, name, experts
 ):
-    folder = family_folder(shared_data, name, tmp_path / "hub")
+    folder = family_folder(published, name, tmp_path / "hub")
     options = {"attention_block": 8 if BLOCKS[name] is None else None}
     if experts and name not in ("llada2", "lladamoe"):
         with pytest.raises(ConfigError, match="--lora-experts"):
@@ -500,8 +500,8 @@ def test_adapters_sit_on_attention_and_where_asked_on_experts_never_on_the_route
 
 
 @pytest.mark.parametrize("changes", [{"lora_r": 2, "lora_experts": True}, {"lora_r": 0}])
-def test_a_mixture_is_trained_and_its_router_only_with_all_weights(shared_data, tmp_path, changes):
-    folder = family_folder(shared_data, "lladamoe", tmp_path / "hub")
+def test_a_mixture_is_trained_and_its_router_only_with_all_weights(published, tmp_path, changes):
+    folder = family_folder(published, "lladamoe", tmp_path / "hub")
     config = small_config(tmp_path / "run", model=folder, max_steps=1, **changes)
     train(config, quiet=True)
     (row,) = rows(tmp_path / "run" / "timings.jsonl")

@@ -86,8 +86,8 @@ def test_logits_and_gradients_are_those_of_the_dequantised_weights(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", [*FAMILIES])
-def test_every_family_opens_in_4_bits(shared_data, name: str, tmp_path: Path) -> None:
-    folder = family_folder(shared_data, name, tmp_path / "hub")
+def test_every_family_opens_in_4_bits(published, name: str, tmp_path: Path) -> None:
+    folder = family_folder(published, name, tmp_path / "hub")
     options = {"attention_block": FAMILIES[name]}
     policy = load_model(str(folder), lora_r=2, load_4bit=True, **options)
     stir(policy.model)

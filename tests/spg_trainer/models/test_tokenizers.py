@@ -38,8 +38,8 @@ def asked(policy: Policy, prompt: str = "2+2") -> str:
         ("llada2", ROLES, "<role>HUMAN</role>2+2<|role_end|><role>ASSISTANT</role>", 151),
     ],
 )
-def test_a_prompt_is_asked_in_the_folders_own_format(shared_data, tmp_path, name, template, opening, end):
-    folder = family_folder(shared_data, name, tmp_path / "hub", chat_template=template)
+def test_a_prompt_is_asked_in_the_folders_own_format(published, tmp_path, name, template, opening, end):
+    folder = family_folder(published, name, tmp_path / "hub", chat_template=template)
     policy = load_model(str(folder), attention_block=4)
     assert asked(policy).endswith(opening)
     completion = encode_completions(policy, ["4"], 4)[0].tolist()
@@ -77,8 +77,8 @@ def dream_files(folder: Path) -> None:
     (folder / "tokenization_dream.py").write_text("raise SystemExit('remote code was run')")
 
 
-def test_dreams_tokenizer_opens_without_its_code(shared_data, tmp_path):
-    folder = family_folder(shared_data, "dream", tmp_path / "hub")
+def test_dreams_tokenizer_opens_without_its_code(published, tmp_path):
+    folder = family_folder(published, "dream", tmp_path / "hub")
     dream_files(folder)
     policy = load_model(str(folder))
     assert (policy.mask_id, policy.pad_id, policy.end_token_ids) == (154, 150, (150, 152))
@@ -90,7 +90,7 @@ def test_dreams_tokenizer_opens_without_its_code(shared_data, tmp_path):
     assert asked(again, "42") == asked(policy, "42") and again.end_token_ids == (150, 152)
 
 
-def test_a_base_model_without_a_template_is_asked_as_it_is(shared_data, tmp_path):
-    policy = load_model(str(family_folder(shared_data, "illada", tmp_path / "hub")))
+def test_a_base_model_without_a_template_is_asked_as_it_is(published, tmp_path):
+    policy = load_model(str(family_folder(published, "illada", tmp_path / "hub")))
     assert asked(policy) == "2+2" and policy.tokenizer.decode(policy.end_token_ids) == "</s>"
     assert tokenizer_of("illada").convert_tokens_to_ids("<[MASK]>") == policy.mask_id

@@ -1,5 +1,6 @@
 """Decoding with a cache: against the published decoders' tokens, and against stale keys spelled out."""
 
+import gzip
 import json
 from collections import Counter
 from dataclasses import replace
@@ -19,11 +20,10 @@ from tests.common.stale_cases import stale_sampler
 CHECKPOINTS = ("random", "scaled", "trained")
 
 
-@pytest.fixture(scope="module")
-def published(shared_data):
-    folder = shared_data / "decoding"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
+@pytest.fixture
+def decoders(published):
+    """The folder of the published decoders' outputs, and its index."""
+    folder = published / "decoding"
     return folder, json.loads((folder / "index.json").read_text())
 
 
@@ -40,9 +40,9 @@ def as_published(case):
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_tokens_passes_and_confidences_of_the_published_decoders(published, name):
+def test_tokens_passes_and_confidences_of_the_published_decoders(decoders, name):
     """All of Fast-dLLM's and Streaming-dLLM's cases, up to the first end token, three unequal prompts in a batch."""
-    folder, index = published
+    folder, index = decoders
     policy, record = load_model(str(folder / name), dtype="float64"), np.load(folder / f"{name}.npz")
     inputs = pad(policy, index["checkpoints"][name]["prompts"])
     tally = Counter()
@@ -63,9 +63,9 @@ def test_tokens_passes_and_confidences_of_the_published_decoders(published, name
 
 
 @pytest.mark.parametrize("kind, cases", [("fast", 180), ("streaming", 60)])
-def test_rules_choose_what_the_published_functions_choose(published, kind, cases):
-    folder, _ = published
-    given = json.loads((folder / "rules.json").read_text())[kind]
+def test_rules_choose_what_the_published_functions_choose(decoders, kind, cases):
+    folder, _ = decoders
+    given = json.loads(gzip.decompress((folder / "rules.json.gz").read_bytes()))[kind]
     for case in given:
         masked = case["masked"]
         values = [[float.fromhex(x) for x in case["logits"][i]] for i in masked]

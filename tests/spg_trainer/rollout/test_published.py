@@ -16,22 +16,20 @@ from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, by_confidence, certainty, margin
 from spg_trainer.settings.fields import Sampling
+from tests.common.published import MASKS
 from tests.common.rollout_cases import pad, streams
 
-MASKS = {"dream": 154, "fastdllm_v2": 154, "illada": 5, "qwen3_diffusion": 155, "sdar": 155}
 LENGTHS = {"dream": 6, "fastdllm_v2": 4, "illada": 4, "llada15": 3, "llada2": 8}
 LENGTHS |= {"lladamoe": 3, "qwen3_diffusion": 4, "sdar": 8}
 
 
 @pytest.fixture
-def opened(shared_data):
+def opened(published):
     """A function from a family and its block size to a policy in float64 and the recorded generations."""
     from transformers import AutoModelForMaskedLM
 
     def open_one(name, block=None, ends=()):
-        folder = shared_data / "models" / name
-        if not folder.is_dir():
-            pytest.skip(f"{folder} is not there")
+        folder = published / "models" / name
         options = {} if block is None else {"block_size": block}
         model = AutoModelForMaskedLM.from_pretrained(folder, **options).double().eval()
         stored, found = np.load(folder / "generate.npz"), {}
@@ -41,7 +39,7 @@ def opened(shared_data):
         for case in found.values():
             case["params"] = json.loads(str(case["params"]))
         assert len(found) == LENGTHS[name]
-        return Policy(model, None, MASKS.get(name, 153), 150, ends, "test"), found
+        return Policy(model, None, MASKS[name], 150, ends, "test"), found
 
     return open_one
 
