@@ -40,7 +40,8 @@ class Rollouts(Rows):
     unmask_step: Tensor
     """(B, T) int64, the denoising step (0, 1, ... over the whole completion) that unmasked the token; -1 = never."""
     unmask_logps: Tensor
-    """(B, T) float32 (float64 if the model is), un-tempered log-probability at that step; 0 where never unmasked."""
+    """(B, T) float32 (float64 if the model is), un-tempered log-probability at that step; 0 where never unmasked. With
+    --top-p or --top-k, that of the law that drew: tempered, cut, and without the mask id."""
     unmask_entropy: Tensor | None = None
     """(B, T) as these, entropy of the un-tempered law at that step, nats; only if the algorithm asks."""
     probe_steps: Tensor | None = None

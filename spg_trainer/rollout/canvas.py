@@ -97,15 +97,16 @@ class Canvas:
         take: (b, S) bool. tokens, logps, entropy and the steps that drew them: (b, n).
         """
         records = [
-            (self.ids, self.width, tokens),
-            (self.unmask_step, 0, steps),
-            (self.unmask_logps, 0, logps),
+            (self.ids[:, self.width :], tokens),
+            (self.unmask_step, steps),
+            (self.unmask_logps, logps),
         ]
         if entropy is not None:
-            records.append((self.unmask_entropy, 0, entropy))
-        for record, first, values in records:
-            where = (blocks.numbers.unsqueeze(-1), first + blocks.span)
-            record[where] = torch.where(take, record[where].scatter(1, blocks.within, values), record[where])
+            records.append((self.unmask_entropy, entropy))
+        where = (blocks.numbers.unsqueeze(-1), blocks.span)
+        for record, values in records:
+            old = record[where]
+            record[where] = torch.where(take, old.scatter(1, blocks.within, values), old)
 
     def ended(self, numbers: Tensor) -> Tensor:
         """(b,) bool, rows that have an end token before their first masked place: what follows is never read."""

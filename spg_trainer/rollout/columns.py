@@ -73,19 +73,18 @@ class Columns:
         for i, row in enumerate(rows):
             first, end = self._window(row, refresh)
             groups[end - first].append(i)
-        results, order = [], []
-        for width, chosen in groups.items():
-            some, part = rows, slice(None)
-            if len(groups) > 1:
-                some, part = [rows[i] for i in chosen], self.canvas.tensor(chosen)
-            compute = self._compute_windows if width else self._compute_all
-            results.append(compute(some, numbers[part], places[part], refresh))
-            order += chosen
-        if refresh and 0 in groups:
-            for i in groups[0]:
+        if refresh:
+            for i in groups.get(0, ()):
                 rows[i].prompt_computed = rows[i].passes
         if len(groups) == 1:
-            return results[0]
+            compute = self._compute_all if 0 in groups else self._compute_windows
+            return compute(rows, numbers, places, refresh)
+        results, order = [], []
+        for width, chosen in groups.items():
+            compute = self._compute_windows if width else self._compute_all
+            part, some = self.canvas.tensor(chosen), [rows[i] for i in chosen]
+            results.append(compute(some, numbers[part], places[part], refresh))
+            order += chosen
         return torch.cat(results)[self.canvas.tensor(order).argsort()]
 
     def masked_share(self, row: Row) -> float:

@@ -29,6 +29,9 @@ def sample_tokens(
     generators: Generators,
     counts: Sequence[int],
     measures: Sequence[Measure] = (),
+    *,
+    top_k: int = 0,
+    top_p: float = 1.0,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Draws a token for every masked position of the active blocks, row by row, in the order of positions.
 
@@ -36,15 +39,18 @@ def sample_tokens(
     temperature); the additive form needs no exp and cannot overflow. Only the mask id is forbidden: rows of the
     embedding that the tokenizer does not know can be drawn, exactly as the plain LLaDA sampler would. Log-probabilities
     are un-tempered, over the whole vocabulary (mask id included, as in training), and taken relative to the largest
-    logit, which keeps them exact to 1e-7 where the model is sure.
+    logit, which keeps them exact to 1e-7 where the model is sure. With top_k or top_p they are of the law that drew:
+    tempered, without the mask id and the tokens that `cut_law` leaves out.
 
     hidden_states: (N, D) at the masked positions of b rows, `counts` (b,) of each, N in all. head: (V, D) output
     embedding. temperature: 0 = greedy. generators: b; the noise of a row is one float32 draw of Exp(1) of shape
-    (count, V). Returns tokens (N,) int64, logps (N,) float32, or float64 when the model is, and what each of `measures`
-    says of the positions (N,).
+    (count, V). measures: each sees the model's probabilities, un-tempered and uncut. top_k, top_p: as in `cut_law`; the
+    best token is always left, so that temperature 0 needs no cut. Returns tokens (N,) int64, logps (N,) float32, or
+    float64 when the model is, and what each of `measures` says of the positions (N,).
     """
     tokens, logps, measured, at = [], [], [], 0
-    width = head.shape[0] if measures else columns_at_once(head)
+    cut = temperature > 0 and (top_k > 0 or top_p < 1)
+    width = head.shape[0] if measures or cut else columns_at_once(head)
     for rows in _pieces(counts, _MAX_LOGITS // head.shape[0]):
         size = sum(counts[row] for row in rows)
         noise = None
@@ -52,8 +58,13 @@ def sample_tokens(
             noise = torch.empty(size, head.shape[0], dtype=torch.float32, device=head.device)
             parts = noise.split([counts[row] for row in rows])
             log_exponential(parts, [generators[row] for row in rows])
-            noise.mul_(temperature)
-        token, logp, powers, mass = _choose(hidden_states[at : at + size], head, noise, mask_id, width)
+        states = hidden_states[at : at + size]
+        if cut:
+            law = temperature, top_k, top_p
+            token, logp, powers, mass = _choose_from_cut(states, head, noise, mask_id, law)
+        else:
+            noise = noise if noise is None else noise.mul_(temperature)
+            token, logp, powers, mass = _choose(states, head, noise, mask_id, width)
         tokens.append(token)
         logps.append(logp)
         if measures:
@@ -61,6 +72,25 @@ def sample_tokens(
             measured.append([measure(probabilities) for measure in measures])
         at += size
     return torch.cat(tokens), torch.cat(logps), [torch.cat(parts) for parts in zip(*measured, strict=True)]
+
+
+def cut_law(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Log-probabilities (c, V) of the tokens that are left, -inf of the others.
+
+    logits: (c, V), tempered, -inf where a token is forbidden. top_p: the fewest of the most probable tokens whose
+    probabilities reach this sum; 1 = all. top_k: of these at most so many; 0 = all. Tokens exactly as probable as the
+    last one left are left too. Source: Dream (arXiv 2508.15487), `sample_tokens`, which cuts by both in this order.
+    """
+    least = logits.amin(-1, keepdim=True)
+    if top_k:
+        least = logits.topk(min(top_k, logits.shape[-1]), -1).values[:, -1:]
+    if top_p < 1:
+        falling = logits.sort(-1, descending=True).values
+        before = falling.softmax(-1).cumsum(-1).roll(1, -1)
+        before[:, 0] = 0
+        left = (before < top_p).sum(-1, keepdim=True)
+        least = least.maximum(falling.gather(-1, left - 1))
+    return logits.masked_fill(logits < least, float("-inf")).log_softmax(-1)
 
 
 def log_exponential(parts: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
@@ -83,6 +113,23 @@ def _pieces(counts: Sequence[int], most: int) -> Iterator[list[int]]:
         piece.append(row)
         size += count
     yield piece
+
+
+def _choose_from_cut(
+    hidden_states: Tensor, head: Tensor, noise: Tensor, mask_id: int, law: tuple[float, int, float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `_choose`, all columns at a time, from what temperature, top_k and top_p leave.
+
+    noise: (c, V) log E; the token is the one that the same noise draws without cuts, if that one is left.
+    """
+    temperature, top_k, top_p = law
+    logits = linear(hidden_states, head)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    plain = logits.softmax(-1)
+    logits[:, mask_id] = float("-inf")
+    kept = cut_law(logits / temperature, top_k, top_p)
+    token = (kept - noise).argmax(-1)
+    return token, kept.gather(-1, token.unsqueeze(-1)).squeeze(-1), plain, torch.ones_like(plain[:, 0])
 
 
 def _choose(

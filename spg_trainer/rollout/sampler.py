@@ -199,8 +199,9 @@ class _Sampler:
         measures = [MEASURES[s.remasking]] if s.remasking in MEASURES else []
         measures += [] if self.canvas.unmask_entropy is None else [certainty]
         head = head_weight(self.policy.model)
+        law = {"top_k": s.top_k, "top_p": s.top_p}
         *drawn, measured = sample_tokens(
-            states, head, self.policy.mask_id, s.temperature, streams, count, measures
+            states, head, self.policy.mask_id, s.temperature, streams, count, measures, **law
         )
         drawn += measured
         if inside is not None:

@@ -99,6 +99,12 @@ class Decoding:
     as they are. Only eval takes it."""
     max_post_steps: CountOrZero = 16
     """The most steps that --editing-threshold may add to a block after its last token was unmasked."""
+    top_p: Probability = 1.0
+    """The sum of probabilities, above 0 and up to 1, at which the list of tokens that may be drawn ends, the most
+    probable first; 1 allows all. Lower values draw fewer unlikely tokens. It does nothing at temperature 0."""
+    top_k: CountOrZero = 0
+    """The number of most probable tokens that may be drawn; 0 allows all. Lower values draw fewer unlikely tokens. It
+    does nothing at temperature 0."""
     cache: str = "none"
     """Which keys and values are kept between steps: none computes all anew and is exact; prefix keeps what stands
     before the block, dual all around it, window all further away than --window-tokens; blocks keeps finished blocks and

@@ -174,7 +174,7 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
     if algorithm.needs_sampler_logps and r.shortcuts:
         raise ConfigError(
             f"{name} uses the probabilities with which tokens were drawn; with {', '.join(r.shortcuts)} these are not "
-            "the model's. Use --cache none --unmasking schedule."
+            "the model's. Use --cache none --unmasking schedule --top-p 1 --top-k 0."
         )
     if config.pairs and not algorithm.learns_from_pairs:
         raise ConfigError(f"--pairs: {name} learns only from what the model samples. Use --algorithm vrpo.")

@@ -33,7 +33,8 @@ def fidelity_sums(
     rows = torch.arange(mine, device=policy.device)
     rollouts = scored.rollouts.select(rows).trim()
     written = rollouts.completion_mask
-    exact = replace(sampling, **asdict(Decoding(remasking=sampling.remasking)))
+    same = {name: getattr(sampling, name) for name in ("remasking", "top_p", "top_k")}
+    exact = replace(sampling, **asdict(Decoding(**same)))
     pairs = zip(scored.index.tolist(), scored.generation.tolist(), strict=True)
     keys = [("rollout", step, index, generation) for index, generation in pairs][: len(rows)]
     again = sample(policy, (rollouts.prompt_ids, rollouts.prompt_mask), exact, seed, keys, rows_per_forward)
@@ -45,7 +46,8 @@ def fidelity_sums(
 def fidelity_means(sums: Sequence[Sequence[float]]) -> dict[str, float]:
     """Means over the tokens of all processes.
 
-    `decoding/logp`: log-probability at which they were unmasked. `decoding/logp_exact`: the same where all is computed.
+    `decoding/logp`: log-probability at which they were unmasked, under the law that drew. `decoding/logp_exact`: the
+    model's own where all is computed.
     `decoding/equal_tokens`: share that exact decoding, of the same prompts with the same noise, writes at their place.
     """
     logp, exact, equal, written = (sum(column) for column in zip(*sums, strict=True))
