@@ -30,14 +30,15 @@ _BEFORE = word_keys(
     "than times over under above below beyond exceeds exceeding nearly almost least most double triple quadruple no "
     "without except excluding but between"
 )
-_BEHIND = word_keys("squared cubed tens quintillion")
+_BEHIND = word_keys("squared cubed tens quintillion score")
 # Pairs of words that do: the second, and the first ones.
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
 _OF, _PARTS = word_key("of"), word_keys("square cube quarter fraction reciprocal")
 _T = word_key("t")  # of "can't"
+_BELOW, _ZERO = word_key("below"), word_key("zero")
 _PREPOSITIONS = word_keys(
-    "per in for of at every each after within"
+    "per in for of at every each after within over during the"
 )  # a number word behind them says another thing
 _NUMERALS = word_keys(  # each with the value of its place
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -121,6 +122,8 @@ def changes_value(key: int, state: Fields) -> bool:
         return is_one_of(last, _TOWARDS)
     if key == _OF:
         return state[NUMBERS] == 0 and is_one_of(last, _PARTS)
+    if key == _ZERO:
+        return last == _BELOW
     return last == _AT and is_one_of(key, _LIMITS)
 
 
