@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--completion-field", metavar="NAME", help=completion)
     answer = "where the reference is, instead of the task's own name; FIELD=NAME where it has several"
     add("--answer-field", metavar="NAME", action="append", default=[], help=answer)
-    problem = "where the problem is: a copy of it is then no answer (math500)"
+    problem = "where the problem is: a value must then be finished and in the form asked for (math500)"
     add("--problem-field", metavar="NAME", help=problem)
     add(
         "--references",

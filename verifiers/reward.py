@@ -16,9 +16,10 @@ def reward_function(
     """A function that pays 1.0 for each right completion and 0.0 for any other.
 
     Call it with `completions`, N strings or N lists of chat messages, and each reference field of the task as
-    a sequence of N values; a row without a usable reference gets None, as in data of several tasks. `prompts` are the
-    problems of a task that takes them (math500), unless a column `problem` is given; other keywords
-    (`completion_ids`, `trainer_state`, other columns) are ignored. `partial` pays the task's partial credit in [0, 1]
+    a sequence of N values; a row without a usable reference gets None, as in data of several tasks. A task that takes
+    the problem (math500) reads it from a column `problem`, never from `prompts`, which may hold instructions and
+    examples; without one an unfinished value such as `2+3` still gets 0. Other keywords (`completion_ids`,
+    `trainer_state`, other columns) are ignored. `partial` pays the task's partial credit in [0, 1]
     instead. `columns` says under which keyword a reference field comes, where that is another:
     `reward_function("math500", answer="solution")`.
 
@@ -54,11 +55,11 @@ class _Reward:
                 )
                 raise ArgumentError(message, argument=name, value=sorted(given))
         references = {field: given[name] for field, name in names.items()}
-        problems = references.get("problem", given.get("problem", given.get("prompts")))
-        if "problem" in entry.optional and problems is not None:
-            unwrapped = [unwrap(problem, "user") for problem in problems]
-            references["problem"] = [text if isinstance(text, str) else None for text in unwrapped]
         texts = [unwrap(c) for c in completions] if isinstance(completions, list | tuple) else completions
+        if "problem" in entry.optional:  # an empty one asks for no form, and still for a finished value
+            problems = references.get("problem", given.get("problem", [""] * len(texts)))
+            unwrapped = [unwrap(problem, "user") for problem in problems]
+            references["problem"] = [text if isinstance(text, str) else "" for text in unwrapped]
         try:
             verdicts = verify_batch(task, texts, mode=mode, **references)
             usable: Sequence[int] = range(len(texts))

@@ -11,7 +11,7 @@ from tests.common.casebook import Case, cases
 from tests.common.disguises import DISGUISES, NUMBER, formulas
 from verifiers import InvalidReferenceError, verify, verify_batch
 from verifiers.math500 import task
-from verifiers.math500.copies import plain
+from verifiers.math500.text import key
 from verifiers.verdicts import CAS, ERROR
 
 
@@ -73,7 +73,7 @@ def test_no_formula_of_a_published_problem_is_paid(rows: list[dict], split: str)
         (part, gold)
         for (part, gold, _), verdict in zip(paid, after, strict=True)
         if verdict.correct and verdict.decided_by != "text" and not NUMBER.fullmatch(part)
-        if plain(part) != plain(gold) and not VALUE.fullmatch(part)
+        if key(part) != key(gold) and not VALUE.fullmatch(part)
     ]
     assert left == []
 
@@ -83,7 +83,7 @@ def test_a_formula_in_disguise_is_not_paid_either(rows: list[dict], split: str, 
     """Of all problems at most one in a hundred for any disguise; without computer algebra, which takes minutes."""
     monkeypatch.setattr(task, "ask_cas", lambda pairs: [(ERROR, CAS)] * len(pairs))
     found = [(part, row["answer"], row["problem"]) for row in rows for part in formulas(row["problem"])]
-    found = [(part, gold, problem) for part, gold, problem in found if plain(part) != plain(gold)]
+    found = [(part, gold, problem) for part, gold, problem in found if key(part) != key(gold)]
     right = verify_batch("math500", [f"\\boxed{{{case[0]}}}" for case in found], answer=[c[1] for c in found])
     names = [bool(NUMBER.fullmatch(part) or VALUE.fullmatch(part)) for part, _, _ in found]
     found = [

@@ -8,13 +8,13 @@ import pytest
 
 from tests.common.casebook import pairs
 from verifiers.math500.exact import BIT_LIMIT, Point, TooBig, Undefined
-from verifiers.math500.parser import Parser
 from verifiers.math500.probe import NO, UNSURE, YES, compare
+from verifiers.math500.reader import Reader
 from verifiers.math500.tree import Node
 
 
 def parse(text: str) -> Node:
-    return Parser(text, None).answer()
+    return Reader(text, None).answer()
 
 
 CONSTANTS = [
@@ -82,13 +82,13 @@ def test_without_python_flint_roots_are_passed_on(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("text", [r"\frac{1}{0}", "0^{-1}", "0^0", r"\frac{x}{x-x}", r"\infty"])
 def test_undefined_values(text: str) -> None:
     with pytest.raises(Undefined):
-        Point(b"key").evaluate(parse(text))
+        Point("key").evaluate(parse(text))
 
 
 @pytest.mark.parametrize("text", ["9^{9999}\\cdot 9^{9999}", "1001!", "(2^{999})^{999}"])
 def test_too_big_is_not_computed(text: str) -> None:
     with pytest.raises(TooBig):
-        Point(b"key").evaluate(parse(text))
+        Point("key").evaluate(parse(text))
     assert BIT_LIMIT < 30_000
 
 
@@ -106,7 +106,7 @@ def test_exact_values_equal_fractions() -> None:
     for _ in range(300):
         a, b, c = (rng.randint(-50, 50) for _ in range(3))
         d, e = rng.randint(1, 30), rng.randint(0, 5)
-        n, m = Point(b"key").evaluate(
+        n, m = Point("key").evaluate(
             parse(f"\\frac{{{a}+{abs(b)}}}{{{d}}} - ({c})^{e if c else 2} \\cdot 0.25")
         )
         assert Fraction(n, m) == Fraction(a + abs(b), d) - Fraction(c) ** (e if c else 2) / 4

@@ -83,17 +83,20 @@ def test_rows_without_a_usable_reference_get_none(caplog):
     assert rewards == [1.0, None, None, 0.0]
 
 
-def test_prompts_are_the_problems_of_a_task_that_takes_them():
-    texts, golds = ["\\boxed{2+3}", "\\boxed{5}", "\\boxed{2+3}"], ["5"] * 3
+def test_the_problem_comes_from_its_column_and_never_from_the_prompts():
+    texts, golds = ["\\boxed{2+3}", "\\boxed{5}", "\\boxed{(x+1)(x+2)}"], ["5", "5", "x^2+3x+2"]
     reward = reward_function("math500")
-    assert reward(completions=texts, answer=golds) == [1.0, 1.0, 1.0]
-    chat = [{"role": "system", "content": "Think."}, {"role": "user", "content": "What is $2+3$?"}]
-    for prompts in (["Problem: 2+3?"] * 3, [chat] * 3, [None, chat, "2+3"]):
-        expected = [float(prompts[0] is None), 1.0, 0.0]
-        assert reward(completions=texts, answer=golds, prompts=prompts) == expected
-        assert reward(completions=texts, answer=golds, prompts=["?"] * 3, problem=prompts) == expected
+    chat = [
+        {"role": "system", "content": "Expand $(x+1)^2$ like this."},
+        {"role": "user", "content": "Expand $a(b+c)$."},
+    ]
+    for prompts in ({}, {"prompts": ["Expand on each step."] * 3}, {"prompts": [chat] * 3}):
+        assert reward(completions=texts, answer=golds, **prompts) == [0.0, 1.0, 1.0]
+    for problems in (["Expand $(x+1)(x+2)$."] * 3, [chat] * 3):
+        assert reward(completions=texts, answer=golds, problem=problems) == [0.0, 1.0, 0.0]
+    assert reward(completions=texts, answer=golds, problem=[None] * 3) == [0.0, 1.0, 1.0]
     named = reward_function("math500", problem="question")
-    assert named(completions=texts, answer=golds, question=["Add."] * 3) == [0.0, 1.0, 0.0]
+    assert named(completions=texts, answer=golds, question=["Expand $(x+1)(x+2)$."] * 3) == [0.0, 1.0, 0.0]
     with pytest.raises(ArgumentError, match="needs question="):
         named(completions=texts, answer=golds, prompts=["Add."] * 3)
     assert reward_function("gsm8k")(completions=["#### 5"], answer=["5"], prompts=["5?"]) == [1.0]

@@ -16,6 +16,8 @@ NO_STRICT = {
     "math_opaque",
     "math_finished",
     "math_constructed",
+    "math_asked",
+    "math_prose",
 }
 """Books that say nothing of strict mode."""
 

@@ -23,8 +23,6 @@ from math_verify.grader import should_treat_as_complex
 from sympy.core.function import AppliedUndef
 from sympy.parsing import sympy_parser
 
-from verifiers.math500.copies import sides_of
-
 MEMORY = 1 << 30  # bytes
 LENGTH_LIMIT = 1000  # characters of a text
 DEPTH_LIMIT = 24
@@ -110,6 +108,18 @@ def is_called(side: sympy.Basic, text: str, expected: sympy.Basic) -> bool:
 
 
 # ---- reading ----
+
+
+def sides_of(equation: str) -> list[str]:
+    r"""What stands around `=` and `\approx`; the `=` of an index, `\sum_{i=1}^5 i`, belongs to its side."""
+    sides, depth = [""], 0
+    for mark in equation.replace("\\approx", "=").replace("≈", "="):
+        depth += (mark == "{") - (mark == "}")
+        if mark == "=" and depth <= 0:
+            sides.append("")
+        else:
+            sides[-1] += mark
+    return sides
 
 
 class Reader(_Latex2Sympy):

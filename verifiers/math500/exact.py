@@ -31,10 +31,14 @@ class TooBig(Exception):
 
 
 class Point:
-    """Where a tree is evaluated: the value of every unknown, made on demand from `salt`."""
+    """Where a tree is evaluated: the value of every unknown, made on demand from a key.
 
-    def __init__(self, salt: bytes) -> None:
-        self.salt = salt
+    The key is made of `texts`, so that nobody can aim at a value who does not know them all.
+    """
+
+    def __init__(self, *texts: object) -> None:
+        self.texts = texts
+        self.key = b""
         self.values: dict[object, int] = {}
         self.unknowns = False  # if something was met whose difference is no proof
         self.variables = False
@@ -44,7 +48,10 @@ class Point:
         value = self.values.get(key)
         if value is None:
             try:
-                digest = blake2b(repr(key).encode(), digest_size=8, key=self.salt).digest()
+                if not self.key:
+                    texts = "\0".join(map(repr, self.texts))
+                    self.key = blake2b(encoded(texts), digest_size=16).digest()
+                digest = blake2b(repr(key).encode(), digest_size=8, key=self.key).digest()
             except ValueError:  # Python prints no integer of more than 4,300 digits
                 raise TooBig from None
             value = self.values[key] = (int.from_bytes(digest, "big") >> 3) | 1
@@ -180,8 +187,3 @@ def bounded(n: int, d: int) -> Quotient:
         if max(n.bit_length(), d.bit_length()) > BIT_LIMIT:
             raise TooBig
     return n, d
-
-
-def salt_of(*texts: str) -> bytes:
-    """A key for `Point` that nobody can aim at who does not know both texts."""
-    return blake2b(encoded("\0".join(texts)), digest_size=16).digest()

@@ -13,7 +13,8 @@ from string import ascii_letters
 from unicodedata import decimal
 
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
-from verifiers.math500.units import ABBREVIATED, JOINING, KNOWN_WORDS, ORDINALS, SHORT_WORDS
+from verifiers.math500.units import ABBREVIATED, KNOWN_WORDS
+from verifiers.math500.words import JOINING, ORDINALS, SHORT_WORDS
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
 Token = tuple[str, str, bool]
@@ -46,7 +47,7 @@ DROPPED = frozenset(
     "! left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits "
     "nolimits mathbf boldsymbol mathcal vec overrightarrow hat bm bf rm it boxed fbox ( ) [ ] "
     "underline tiny small normalsize large Large LARGE huge Huge mathsf mathtt mathit ensuremath hspace "
-    "vphantom".split()
+    "vphantom checkmark blacksquare".split()
 )
 WITH_ARGUMENT = frozenset("color textcolor phantom hphantom".split())  # dropped with what they take
 TEXTS = frozenset("text textbf textit textrm texttt textsf mbox mathrm operatorname textnormal emph".split())
@@ -59,6 +60,7 @@ ALIASES = {
     "rbrack": "]", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "\\": "\\\\", "newline": "\\\\",
     "cr": "\\\\", "%": "%", "$": "\\$", "&": "and", "varnothing": "emptyset", "ldots": "dots", "cdots": "dots",
     "land": "and", "lor": "or", "backslash": "setminus", "prime": "'", "varphi": "phi", "implies": "Rightarrow",
+    "rightarrow": "Rightarrow", "Longrightarrow": "Rightarrow", "longrightarrow": "Rightarrow",
     "bigcup": "cup", "bar": "overline", "#": "#", "_": "_", "oslash": "emptyset", "mod": "bmod",
 }  # fmt: skip
 SIGN_ALIASES = frozenset("< > | \\{ \\} * / : [ ] \\\\ % \\$ ' # _".split())
@@ -122,6 +124,9 @@ class Lexer:
                 self.add(COMMAND, "ne")
             elif c == "." and self.tokens and self.tokens[-1][1].lower() in ABBREVIATED and not self.spaced:
                 self.position += 1  # sq. ft.
+            elif c in "\"`'" and True in self.braces:
+                self.position += 1  # quotes
+                self.spaced = True
             elif c in SINGLE and not (c == ";" and True in self.braces):
                 self.position += 1
                 self.depth += (c in "([") - (c in ")]")
@@ -228,14 +233,27 @@ class Lexer:
             return
         behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
         if True in self.braces or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
-            self.add(WORD, run)
+            self.word(run)
         elif run in BARE_COMMANDS:
             self.add(COMMAND, ALIASES.get(run, run))
         elif self.is_product(run):
             for letter in run:
                 self.add(LETTERS, letter)
         else:
-            self.add(WORD, run)
+            self.word(run)
+
+    def word(self, run: str) -> None:
+        """A word with what a hyphen or an apostrophe joins to it: two-digit, isn't, Vieta's."""
+        text, end = self.text, self.position
+        while len(run) > 1 and text[end : end + 1] in ("-", "'") and text[end + 1 : end + 2].isalpha():
+            stop = end + 1
+            while text[stop : stop + 1].isalpha():
+                stop += 1
+            if text[end] == "-" and stop - end < 4:
+                break
+            run, end = run + text[end:stop], stop
+        self.position = end
+        self.add(WORD, run)
 
     def is_word(self, run: str, behind: str) -> bool:
         """True for minutes, the th of 5th, and the `a` of "a circle": a word of four letters or more behind it."""

@@ -9,7 +9,7 @@ step says UNSURE.
 
 from __future__ import annotations
 
-from verifiers.math500.exact import Point, TooBig, Undefined, salt_of
+from verifiers.math500.exact import Point, TooBig, Undefined
 from verifiers.math500.tree import Node, divides_by_variable, is_polynomial, is_provable, symbols
 
 NO, YES, UNSURE = 0, 1, 2
@@ -23,8 +23,7 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
     """
     if answer[0] == gold[0] == "num":
         return (YES if answer[1] * gold[2] == gold[1] * answer[2] else NO), True
-    salt = salt_of(repr(answer), repr(gold))
-    point = Point(salt)
+    point = Point(answer, gold)
     try:
         c, d = point.evaluate(gold)
     except TooBig:
@@ -37,7 +36,7 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
     if a * d == c * b:
         if not point.unknowns and not rational and leaves_hole(answer, gold):
             return NO, False
-        return (YES if rational or agrees_again(answer, gold, salt) else UNSURE), rational
+        return (YES if rational or agrees_again(answer, gold, point) else UNSURE), rational
     if not point.unknowns:
         return NO, rational
     return numerically(answer, gold, length), False
@@ -45,7 +44,7 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
 
 def is_negative(node: Node) -> bool:
     """True if it is proved that an expression without variables is below 0."""
-    point = Point(b"")
+    point = Point()
     try:
         n, _ = point.evaluate(node)
     except (TooBig, Undefined):
@@ -61,9 +60,9 @@ def is_negative(node: Node) -> bool:
     return is_below_zero(node)
 
 
-def agrees_again(answer: Node, gold: Node, salt: bytes) -> bool:
+def agrees_again(answer: Node, gold: Node, point: Point) -> bool:
     """A second point with unrelated values, so that no accident of the first one counts."""
-    point = Point(salt + b"again")
+    point = Point("again", point.key)
     try:
         (a, b), (c, d) = point.evaluate(answer), point.evaluate(gold)
     except (TooBig, Undefined):
@@ -83,7 +82,7 @@ def numerically(answer: Node, gold: Node, length: int) -> int:
     except ImportError:  # python-flint is missing
         return UNSURE
     names = sorted(symbols(answer) | symbols(gold))
-    point = Point(salt_of(repr(answer), repr(gold)))
+    point = Point(answer, gold)
     for k in range(POINTS if names else 1):
         values = {name: point.value_of((name, k)) for name in names}
         equal = agree(answer, gold, values, length + 60 if names else length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from itertools import count
@@ -13,15 +14,22 @@ from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
 from verifiers.limit import deadline
-from verifiers.math500 import normal_text
-from verifiers.math500.copies import is_asked, is_copy, sides_of
+from verifiers.math500 import markup, text
 from verifiers.math500.exact import Undefined
-from verifiers.math500.lexer import LETTERS, NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
-from verifiers.math500.parser import OPENS, Parser
-from verifiers.math500.probe import NO, UNSURE, YES
-from verifiers.math500.tree import CONSTANTS, INDICES, Node
-from verifiers.math500.typed import Comparison
-from verifiers.math500.units import NEGATING
+from verifiers.math500.finished import is_finished
+from verifiers.math500.form import NONE as NO_FORM
+from verifiers.math500.form import Form, form_of
+from verifiers.math500.lexer import NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
+from verifiers.math500.meaning import meaning
+from verifiers.math500.names import is_name
+from verifiers.math500.parser import END
+from verifiers.math500.probe import NO, UNSURE, YES, compare
+from verifiers.math500.prose import OPENS
+from verifiers.math500.reader import Reader
+from verifiers.math500.reference import Reference, is_short_integer, reference_of
+from verifiers.math500.same import Comparison
+from verifiers.math500.tree import INFINITIES, Node, leaves
+from verifiers.math500.values import Quantity, Relation, Value, expressions
 from verifiers.verdicts import (
     CAS,
     GRAMMAR,
@@ -30,6 +38,7 @@ from verifiers.verdicts import (
     OK,
     PROBE,
     RATIONAL,
+    RULE_BROKEN,
     TEXT,
     TYPED,
     WRONG,
@@ -42,12 +51,13 @@ if TYPE_CHECKING:
 
     from verifiers.worker import Workers
 
+_DIGITS = "([0-9]{1,18})"
+_LITERAL = re.compile(
+    rf"(-?)(?:{_DIGITS}(?:[.]{_DIGITS})?|\\[dt]?frac *{{{_DIGITS}}} *{{{_DIGITS}}}|{_DIGITS}/{_DIGITS})",
+    re.ASCII,
+)
 CACHE_LIMIT = 1 << 16  # pairs remembered within one batch
 MAX_WORKERS = 4
-CHOICES = "ABCDEFGH"
-ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
-_CHOOSING = frozenset("option choice answer the is".split())
-_ADVICE = "an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
 
 Outcome = tuple[int, int] | None  # reason and tier; None: only a computer algebra system can tell
 _CAS_OUTCOMES = {
@@ -58,70 +68,6 @@ _CAS_OUTCOMES = {
     "error": (verdicts.ERROR, CAS),
 }
 _judged_by_cas: dict[tuple[str, str], tuple[int, int]] = {}
-
-
-class Reference:
-    """A reference: its text, as it was written and to be read, its normal text, its letters, and its tree.
-
-    The tree is None where only a computer algebra system can read it, and where no grammar does, or it is not equal to
-    itself: then `is_text`.
-    """
-
-    def __init__(self, answer: str) -> None:
-        self.text = self.written = answer
-        self.is_integer = is_short_integer(answer)
-        self.key = normal_text.key(answer)
-        self.is_choice = len(self.key) == 1 and self.key in CHOICES
-        self.variables: frozenset[str] = frozenset()
-        self.has_constants = False  # or letters that are called like arbitrary ones
-        self.mixed = self.signs = self.domain = self.is_text = False
-        self.node: Node | None = None
-        try:
-            parser = Parser(answer, None)
-            self.variables = frozenset(value for kind, value, _ in parser.tokens if kind == LETTERS)
-            self.has_constants = not (CONSTANTS | INDICES).isdisjoint(self.variables)
-            node = parser.answer()
-            self.mixed, self.signs, self.domain = parser.mixed, parser.signs, parser.domain
-            if Comparison(2 * len(answer), False).same(node, node) == NO:
-                raise Malformed("it is not equal to itself")
-            self.node = node
-        except Unsupported:
-            pass
-        except (Malformed, Undefined, ArithmeticError, RecursionError):
-            self.is_text = True
-
-
-def is_short_integer(answer: str) -> bool:
-    """True for at most 18 ASCII digits, with or without a minus before them."""
-    digits = answer.removeprefix("-")
-    return len(digits) <= 18 and digits.isdigit() and digits.isascii()
-
-
-@lru_cache(maxsize=8192)
-def _parsed(answer: str) -> Reference | None:
-    if not answer.strip():
-        return None
-    if "\\boxed" in answer:  # "The answer is \\boxed{5}."
-        data = encoded(answer)
-        box, start, end = last_box(data, 0, len(data))
-        answer = data[start:end].decode("utf-8", "surrogatepass") if box >= 0 else answer
-    gold = Reference(answer.strip())
-    trimmed = gold.text.strip(" ,;$").removeprefix("\\approx").removeprefix("approximately").strip()
-    if not gold.is_text or trimmed in ("", gold.text) or trimmed.count("$") % 2:
-        return gold
-    read = Reference(trimmed)
-    read.written = gold.text
-    return read
-
-
-def reference_of(answer: object, index: int | None) -> Reference:
-    exact = answer if type(answer) is str else batch.as_reference(answer)
-    if exact is None:
-        raise invalid_reference("answer", answer, f"is a {type(answer).__name__}; {_ADVICE}", index)
-    gold = _parsed(exact)
-    if gold is None:
-        raise invalid_reference("answer", answer, f"is empty; {_ADVICE}", index)
-    return gold
 
 
 def problem_of(problem: object, index: int | None) -> str | None:
@@ -135,7 +81,7 @@ def problem_of(problem: object, index: int | None) -> str | None:
     return exact
 
 
-def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
+def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """(reason, tier) of an extracted answer by all tiers but the last, cheapest first. Never raises."""
     if answer == gold.text or answer == gold.written:
         return OK, TEXT
@@ -143,125 +89,123 @@ def judge(answer: str, gold: Reference, lenient: bool) -> Outcome:
         return (OK if int(answer) == int(gold.text) else WRONG), RATIONAL
     if len(answer) > TEXT_LIMIT:
         return MALFORMED, TEXT
-    if normal_text.key(answer) == gold.key:
+    if text.key(answer) == gold.key:
         return OK, TEXT
-    if gold.node is None and normal_text.same_text(answer, gold.text):
+    if gold.meaning is None and text.same_text(answer, gold.text):
         return OK, TEXT
     if gold.is_text:
         return WRONG, TEXT
     if lenient:
-        answer = normal_text.unwrapped(answer)
-        if gold.is_choice and leading_choice(answer) == gold.key:
+        answer = markup.unwrapped(answer)
+        if gold.is_choice and markup.leading_choice(answer) == gold.key:
             return OK, TYPED
-        if len(gold.key) > 1 and gold.key.isalpha() and is_subject(gold.key, answer):
+        if len(gold.key) > 1 and gold.key.isalpha() and markup.is_subject(gold.key, answer):
             return OK, TYPED
         if not gold.is_choice and answer.startswith(("\\text", "\\begin")):
-            answer = in_one_line(behind_choice(answer))
+            answer = markup.in_one_line(markup.behind_choice(answer))
         if "." in gold.text:  # which is rounded itself, perhaps
             answer = answer.removeprefix("\\approx").removeprefix("≈")
     try:
-        parser = Parser(answer, gold.variables)
-        if gold.is_choice and starts_as_a_value(parser.tokens):
-            return MALFORMED, GRAMMAR
-        node = parser.answer()
-        if gold.node is None:
-            return None
-        if parser.mixed and not (lenient or gold.mixed):
-            return MALFORMED, TYPED
-        signs = parser.signs or gold.signs
-        comparison = Comparison(len(answer) + len(gold.text), not lenient, signs)
-        verdict = comparison.same(node, gold.node)
-        if verdict != YES and lenient and gold.has_constants:
-            verdict = comparison.renamed(node, gold.node, parser.domain or gold.domain) or verdict
+        number = literal(answer) if type(gold.meaning) is tuple and gold.meaning not in INFINITIES else None
+        if number is not None:
+            verdict, rational = compare(number, gold.meaning, len(answer) + len(gold.text))
+            if verdict == NO:
+                return WRONG, RATIONAL if rational else PROBE
+            if verdict == YES and problem is None and lenient:
+                return OK, RATIONAL if rational else PROBE
+        return compared(Reader(answer, gold.variables), gold, problem, lenient, len(answer))
     except Unsupported:
-        name, *sides = sides_of(answer)
-        named = "\\cap" in name or ("\\int" in name and "\\int_" not in name)  # A \cap B = C
-        named &= name.isascii() and not any(c in "0123456789<>" for c in name) and "\\ne" not in name
-        if lenient and named and len(sides) == 1 and gold.node is not None and gold.node[0] != "rel":
-            return judge(sides[0].strip(), gold, lenient)
-        return None if lenient or gold.node is None else (MALFORMED, GRAMMAR)
+        if problem is not None and gold.meaning is not None:
+            return RULE_BROKEN, GRAMMAR  # an integral, a sum: work that the reference has done
+        return None if lenient or gold.meaning is None else (MALFORMED, GRAMMAR)
     except Malformed:
         return MALFORMED, GRAMMAR
     except (Undefined, ArithmeticError, RecursionError):
         return WRONG, PROBE
-    return None if verdict == UNSURE else (OK if verdict == YES else WRONG, comparison.tier)
 
 
-def finished(
-    outcome: tuple[int, int], answer: str, gold: Reference, problem: str | None, lenient: bool
-) -> tuple[int, int]:
-    """The outcome, or RULE_BROKEN for an equal answer that only says the problem again; see `copies`.
-
-    Where what the problem asks for stands before an equals sign, the value behind it is judged.
-    """
-    if problem is None or outcome[1] == TEXT or gold.is_choice:
-        return outcome
-    if outcome[0] == WRONG and lenient and "=" in answer and gold.node and gold.node[0] != "rel":
-        name, *values = sides_of(answer)
-        if len(values) == 1 and is_asked(name, problem):
-            answer = values[0].strip()
-            outcome = judge(answer, gold, True) or ask_cas([(answer, gold.text)])[0]
-    reason, tier = outcome
-    if reason != OK or (is_short_integer(answer) and gold.is_integer):
-        return outcome
-    copied = is_copy(behind_choice(normal_text.unwrapped(answer)), gold, problem)
-    return (verdicts.RULE_BROKEN, tier) if copied else outcome
+def literal(answer: str) -> Node | None:
+    """The number that is all of an answer in plain notation: 12, -0.5, 3/4, a fraction of two numbers; else None."""
+    found = _LITERAL.fullmatch(answer)
+    if found is None:
+        return None
+    minus, whole, part, *fraction = found.groups()
+    if whole is not None:
+        return ("num", int(f"{minus}{whole}{part or ''}"), 10 ** len(part or ""))
+    above, below = (int(digits) for digits in fraction if digits is not None)
+    return ("num", int(f"{minus}{above}"), below) if below else None
 
 
-def is_subject(name: str, answer: str) -> bool:
-    """True for "Ann is the tallest", which names Ann and denies nothing, and for "No, such an n does not exist"."""
-    answer = " ".join(answer.replace("\\text{", " ").replace("}", " ").split()).lower()
-    if name in ("yes", "no"):
-        return answer.startswith(f"{name}, ") and not {"yes", "no"} & {*answer[len(name) :].split()}
-    return answer.startswith(f"{name} is ") and NEGATING.isdisjoint(answer.split())
+def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool, length: int) -> Outcome:
+    """The verdict by meaning, and with a problem by form and by whether the value is finished."""
+    if gold.is_choice and starts_as_a_value(reader.tokens):
+        return MALFORMED, GRAMMAR
+    value = reader.answer()
+    if reader.holds or type(value) is not tuple or value[0] == "sym":
+        value = meaning(value)
+    if gold.meaning is None:
+        return None
+    if not lenient and ((reader.mixed and not gold.mixed) or (reader.worded and not gold.worded)):
+        return MALFORMED, TYPED
+    form = NO_FORM if problem is None else form_of(problem)
+    if reader.unsure and not lenient:
+        return MALFORMED, GRAMMAR
+    comparison = Comparison(length + len(gold.text), not lenient)
+    if problem:
+        comparison.is_interval, comparison.in_degrees = form.is_interval, "degree" in form.units
+        comparison.no_multiples = "coprime equation" in form.asks
+        comparison.asked_base, comparison.nouns = form.base, form.nouns
+        comparison.first_is_asked = bool(reader.first_side) and form.asks_for(reader.first_side)
+    verdict = comparison.same(value, gold.meaning)
+    if verdict != YES and lenient and gold.has_constants:
+        angles = any("pi" in leaves(node, "const") for node in expressions(gold.meaning))
+        domain = gold.domain or (reader.domain and (angles or type(gold.meaning) is Relation))
+        verdict = comparison.renamed(value, gold.meaning, domain) or verdict
+    if verdict == YES and contradicts(reader.earlier, value):
+        verdict = NO
+    if verdict == YES and not form.allows_unit(value, gold.meaning):
+        verdict = NO
+    if verdict != NO and problem is not None and not is_accepted(value, comparison.sides, gold, form):
+        return RULE_BROKEN, comparison.tier
+    if verdict == UNSURE or (verdict == YES and reader.unsure):
+        return None
+    return OK if verdict == YES else WRONG, comparison.tier
 
 
-def leading_choice(answer: str) -> str:
-    r"""The letter of an answer such as `\textbf{(C)}\ 12`, `C. 12` or `\text{Option C}`; "" if it names another."""
-    for mark in ("\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "}", "$"):
-        answer = answer.replace(mark, "")
-    words = answer.split()
-    while len(words) > 1 and words[0].lower().rstrip(":") in _CHOOSING:
-        del words[0]
-    text = " ".join(words)
-    letter, rest = text[:1], text[1:]
-    if letter == "(":
-        letter, rest = rest[:1], rest[2:] if rest[1:2] == ")" else "?"
-    elif rest:
-        rest = rest[1:] if rest[0] in ".):" else "?"
-    if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q")):
-        return ""
-    words = "".join(c if c.isalnum() else " " for c in rest).split()
-    others = any(word in CHOICES or word.lower() in ("or", "not") for word in words[words[:1] == ["A"] :])
-    return "" if others else letter
+def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: Form) -> bool:
+    """True if one side of an equal answer is finished, in the form asked for, and no formula of the problem."""
+    if sides and form.states(value, gold.meaning, gold.variables):
+        return False
+    for side in sides or [value]:
+        if is_finished(side, gold.meaning) and form.holds(side, gold.meaning):
+            if not form.states(side, gold.meaning, gold.variables):
+                return True
+    return False
 
 
-def behind_choice(answer: str) -> str:
-    r"""The value behind a letter marked as text, `\textbf{(C)}\ 12`; without one the answer itself."""
-    mark, brace, rest = answer.partition("}")
-    label = mark.removeprefix("\\text").removeprefix("bf").removeprefix("{")
-    marked = (
-        brace
-        and len(label) < len(mark)
-        and label.strip(" ().:") in (*CHOICES,)
-        and label.strip() not in CHOICES
-    )
-    value = rest.removeprefix("\\").lstrip(" ,;:~.")
-    return value if marked and value else answer
+def contradicts(earlier: Sequence[Value], value: Value) -> bool:
+    """True if something said before the last arrow has another value under the same name, or under none."""
+    name, said = named_side(value)
+    for one in map(meaning, earlier):
+        own_name, own = named_side(one)
+        if (own_name is not None and own_name == name) or (
+            own_name is None and type(own) in (tuple, Quantity)
+        ):
+            if Comparison(0, False).same(own, said) == NO:
+                return True
+    return False
 
 
-def in_one_line(answer: str) -> str:
-    r"""The rows of an `aligned` that is the whole answer, with commas between them; others as they are."""
-    inside = answer.partition("}")[2].rpartition("\\end{")[0]
-    if not (answer.startswith(ALIGNED) and inside and "\\begin" not in inside):
-        return answer
-    rows = [row.strip() for row in inside.replace("&", " ").split("\\\\") if row.strip()]
-    return ", ".join(rows).replace(", =", " =")
+def named_side(value: Value) -> tuple[Value | None, Value]:
+    """The name that an equation gives a value, and the value; None for what has no name."""
+    if type(value) is Relation and value.operators[-1] == "=" and is_name(value.sides[0]):
+        return value.sides[0], value.sides[-1]
+    return None, value
 
 
 def starts_as_a_value(tokens: Sequence[Token]) -> bool:
     """True for `=(C)`, `+(C)` and `1(C)`: a choice is no value, and takes no sign or factor."""
-    first = next(token for token in tokens if token[1] not in OPENS)
+    first = next((token for token in tokens if token[1] not in OPENS), END)
     return first[0] == NUMBER or first[1] in ("=", "+")
 
 
@@ -306,7 +250,7 @@ def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
         except WorkerUnavailable as error:
             return {"outcome": "error", "detail": str(error)}
 
-    keys = [(normal_text.key(answer), gold) for answer, gold in pairs]
+    keys = [(text.key(answer), gold) for answer, gold in pairs]
     judged = {key: _judged_by_cas[key] for key in keys if key in _judged_by_cas}
     todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in judged}
     with ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="verifiers-cas") as threads:
@@ -342,8 +286,8 @@ def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem:
         reason = format_of(data, low, high, boxed)
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
-        outcome = judge(extracted, gold, lenient) or ask_cas([(extracted, gold.text)])[0]
-        reason, tier = finished(outcome, extracted, gold, asked, lenient)
+        outcome = judge(extracted, gold, asked, lenient) or ask_cas([(extracted, gold.text)])[0]
+        reason, tier = outcome
     return reason, tier, float(reason == OK), low, high
 
 
@@ -359,27 +303,23 @@ def _judge_all(
     outcomes: list[Outcome] = []
     undecided: dict[tuple[str, str], list[int]] = {}
     columns = zip(texts, golds, statuses.tolist(), boxed.tolist(), spans.tolist(), strict=True)
-    for row, (text, gold, reason, from_box, (low, high)) in enumerate(columns):
-        if reason == NO_ANSWER and lenient and _END in text:
-            reason, low, high = final_sentence(encoded(text))
+    for row, (completion, gold, reason, from_box, (low, high)) in enumerate(columns):
+        if reason == NO_ANSWER and lenient and _END in completion:
+            reason, low, high = final_sentence(encoded(completion))
             spans[row] = low, high
         if reason == OK and not lenient:
-            reason = format_of(encoded(text), low, high, from_box)
+            reason = format_of(encoded(completion), low, high, from_box)
         if reason != OK:
             outcomes.append((reason, TEXT))
             continue
-        extracted = cut(text, low, high)
-        outcomes.append(judge_once(extracted, gold, lenient))
+        extracted = cut(completion, low, high)
+        outcomes.append(judge_once(extracted, gold, asked[row], lenient))
         if outcomes[-1] is None:
             undecided.setdefault((extracted, gold.text), []).append(row)
     if undecided:
         for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
             for row in rows:
                 outcomes[row] = outcome
-    for row, outcome in enumerate(outcomes if problems is not None else ()):
-        if outcome[0] in (OK, WRONG) and outcome[1] != TEXT:
-            extracted = cut(texts[row], *spans[row].tolist())
-            outcomes[row] = finished(outcome, extracted, golds[row], asked[row], lenient)
     reasons, tiers = np.array(outcomes, np.int8).reshape(-1, 2).T.copy()
     return reasons, tiers, (reasons == OK).astype(np.float64), spans
 

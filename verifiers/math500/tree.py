@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import permutations
-
 Node = tuple
 ZERO: Node = ("num", 0, 1)
 ONE: Node = ("num", 1, 1)
 MINUS_ONE: Node = ("num", -1, 1)
 INFINITY: Node = ("const", "inf")
 NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
-REALS: Node = ("seq", "(", ")", (NEGATIVE_INFINITY, INFINITY))
-ATOMS = frozenset("num sym const".split())
-EXPRESSIONS = frozenset("num sym const + * / ^ fn deg pct paren".split())
+INFINITIES = (INFINITY, NEGATIVE_INFINITY)
+ATOMS = frozenset("num sym const pm held".split())
 CONSTANTS = frozenset("ABCDKck")  # what an arbitrary constant is called, alone or with a number below it
 INDICES = frozenset("nmk")  # what an arbitrary integer is
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
@@ -61,42 +57,6 @@ def leaves(node: Node, kind: str) -> list:
 
 def symbols(node: Node) -> frozenset[str]:
     return frozenset(leaves(node, "sym"))
-
-
-def renamed(answer: Node, gold: Node, letters: frozenset[str]) -> Iterator[Node]:
-    """The answer with its arbitrary constants, as of an integral, called as the reference's are, in all ways.
-
-    `letters`: what they may be called.
-
-    Constants that both call the same are exchanged only where they are numbered.
-    """
-    own, wanted = ([name for name in sorted(names_in(node)) if name[0] in letters] for node in (answer, gold))
-    numbered = all("_" in name for name in own)
-    if not 0 < len(own) == len(wanted) <= 3 or (own == wanted and not numbered):
-        return
-    if letters == CONSTANTS and len(wanted) == len(names_in(gold)):
-        return  # what the problem asks for, perhaps
-    for names in permutations(wanted):
-        values = {("sym", name): ("sym", other) for name, other in zip(own, names, strict=True)}
-        if answer[0] == "rel":
-            name, *sides = answer[2]
-            yield (*answer[:2], (name, *(substituted(side, values) for side in sides)))
-        else:
-            yield substituted(answer, values)
-
-
-def of_positive(node: Node) -> Node:
-    """The expression with ln x in the place of every ln |x|."""
-    if node[0] == "fn" and node[1] == "ln" and node[2][0][:2] == ("fn", "abs"):
-        return ("fn", "ln", node[2][0][2])
-    if node[0] in ("+", "*"):
-        return (node[0], tuple(map(of_positive, node[1])))
-    return (*node[:2], tuple(map(of_positive, node[2]))) if node[0] == "rel" else node
-
-
-def names_in(node: Node) -> frozenset[str]:
-    """The variables of an expression, or of what a relation says of its first side."""
-    return frozenset().union(*map(symbols, node[2][1:])) if node[0] == "rel" else symbols(node)
 
 
 def divides_by_variable(node: Node) -> bool:
@@ -159,8 +119,5 @@ def has_product_of_sums(node: Node) -> bool:
 
 
 def holds_container(node: Node) -> bool:
-    """True if a tuple, set or matrix hides in an expression."""
-    kind = node[0]
-    if kind in ATOMS or kind == "pm":
-        return False
-    return kind not in EXPRESSIONS or any(map(holds_container, parts(node)))
+    """True if a tuple, a set or a matrix stands in an expression."""
+    return node[0] == "held" or any(map(holds_container, parts(node)))

@@ -36,53 +36,6 @@ def key(text: str) -> str:
     return joined(without_text_command(text))
 
 
-_TAGS = ("b", "strong", "i", "em", "u", "p")
-_WRAPPERS = frozenset("\"“'*_`<{#")
-_QUOTES = {'"': '"', "“": "”", "'": "'"}
-
-
-def unwrapped(text: str) -> str:
-    """An answer without what Markdown, HTML or quotes put around it or around a part of it."""
-    if text[:1] not in _WRAPPERS and "**" not in text and "`" not in text and "</" not in text:
-        return text
-    for mark in ("**", "__"):
-        parts = text.split(mark) if mark in text else ()
-        if len(parts) % 2 and all(map(is_emphasis, parts[:-2:2], parts[1::2], parts[2::2])):
-            text = "".join(parts)
-    text = text.replace("`", "")
-    if "</" in text:
-        for tag in _TAGS:
-            if text.count(f"<{tag}>") == text.count(f"</{tag}>"):
-                text = text.replace(f"<{tag}>", "").replace(f"</{tag}>", "")
-    if text[:1] == "#" and (rest := text.lstrip("#"))[:1] == " ":  # a heading
-        text = rest
-    text = text.strip()
-    starred = text[:1] == text[-1:] == "*" and text.count("*") == 2
-    if len(text) > 2 and (starred or _QUOTES.get(text[0]) == text[-1]):
-        text = text[1:-1].strip()
-    for _ in range(3):
-        if len(text) > 2 and text[0] == "{" and text[-1] == "}" and is_one_group(text):
-            text = text[1:-1].strip()
-    return text
-
-
-def is_emphasis(before: str, inside: str, behind: str) -> bool:
-    """True if `**` around `inside` is bold type, by what stands before and behind: 2**3**2 is none."""
-    apart = not before[-1:].isalnum() and not behind[:1].isalnum()
-    return apart and bool(inside) and not (inside[0].isspace() or inside[-1].isspace())
-
-
-def is_one_group(text: str) -> bool:
-    """True if the brace at the start closes at the end."""
-    depth = 0
-    for k, character in enumerate(text):
-        if character in "{}" and text[k - 1 : k] != "\\":
-            depth += 1 if character == "{" else -1
-            if depth == 0:
-                return k == len(text) - 1
-    return False
-
-
 def without_thin_spaces(text: str) -> str:
     r"""Without `\,`: nothing in its place before a group of three digits, else a space."""
     parts = text.split("\\,")

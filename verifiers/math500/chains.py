@@ -1,0 +1,321 @@
+"""Equations: what a chain of sides says where a value is wanted, and which equations are one curve or one formula."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+
+from verifiers.math500 import tree
+from verifiers.math500.names import is_asked_for, is_call, is_function, is_name, named_value
+from verifiers.math500.probe import NO, YES, compare
+from verifiers.math500.regions import is_less, minus
+from verifiers.math500.tree import CONSTANTS, INDICES, INFINITIES, MINUS_ONE, Node, substituted, symbols
+from verifiers.math500.units import is_known
+from verifiers.math500.values import (
+    Based,
+    Quantity,
+    Relation,
+    Row,
+    Several,
+    Value,
+    Words,
+    expressions,
+    is_expression,
+)
+from verifiers.verdicts import PROBE, RATIONAL, TYPED
+
+EULER = ("const", "e")  # or an eccentricity
+
+
+@dataclass
+class Chains:
+    """One answer against one reference, of so many characters together; `Comparison` adds values of any kind.
+
+    `rational` stays True while only exact rational numbers decided, `structured` False while no container was met.
+    """
+
+    length: int
+    strict: bool
+    is_interval: bool = False  # if the problem asks for an interval
+    in_degrees: bool = False  # if the problem asks for an angle in degrees
+    no_multiples: bool = False  # if the problem asks for an equation with coprime coefficients
+    asked_base: str = ""  # in which the problem asks for a number
+    nouns: frozenset[str] = frozenset()  # what the problem asks for: "which property"
+    first_is_asked: bool = False  # if the problem asks for what stands before the first equals sign
+    rational: bool = True
+    structured: bool = False
+    sides: list[Value] = field(default_factory=list)  # of the answer, of which each says its value
+
+    @property
+    def tier(self) -> int:
+        if self.structured:
+            return TYPED
+        return RATIONAL if self.rational else PROBE
+
+    def same_expression(self, answer: Node, gold: Node) -> int:
+        if answer[0] == gold[0] == "*" and tree.holds_container(gold):
+            return YES if answer == gold else NO  # N(5, 2)
+        if answer in INFINITIES or gold in INFINITIES:
+            self.rational = False
+            return YES if answer == gold else NO
+        if self.strict and not tree.keeps_form(answer, gold):
+            return NO
+        verdict, rational = compare(answer, gold, self.length)
+        self.rational &= rational
+        return verdict
+
+    # ---- a value behind what it is called ----
+
+    def same_relation(self, answer: Value, gold: Value) -> int:
+        self.structured = True
+        if type(answer) is Relation and type(gold) is Relation:
+            return self.same_relations(answer, gold)
+        if type(answer) is Relation:
+            values = by_last_side(answer)
+            if type(gold) in (Several, Row) and len(values) > 1:
+                return self.in_order(values, gold.items)  # x = y = 2 for (2, 2)
+            value = self.value_of_chain(answer, gold)
+            return NO if value is None else self.same(value, gold)
+        value = named_value(gold)
+        named = value is not None and not (self.strict and any(map(symbols, expressions(value))))
+        return self.same(answer, value) if named else NO
+
+    def value_of_chain(self, answer: Relation, gold: Value) -> Value | None:
+        """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
+        operators, sides = answer.operators, answer.sides
+        if operators == ("in",) and is_expression(sides[0]) and is_name(sides[0]) and sides[0][0] != "*":
+            return None if is_expression(sides[1]) else sides[1]
+        if operators[-1] == "approx":
+            if self.is_rounded(answer, gold):
+                return sides[-1]
+            if len(sides) < 2 or is_name(sides[-2]) or self.strict or not self.rounds(*sides[-2:]):
+                return None
+            operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
+        if any(operator != "=" for operator in operators):
+            return None
+        names = self.names_among(sides, gold)
+        letters = symbols(gold) if is_expression(gold) else frozenset()
+        if any(is_expression(side) and side[0] == "sym" and side[1] in letters for side in sides[:-1]):
+            return None  # x = (x - 1)/2 gives no value
+        if (type(sides[-1]) is Words) != (type(gold) is Words):
+            return None
+        values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
+        agree = type(self)(self.length, False)
+        last = values[-1]
+        for value in values[:-1]:
+            alike = agree.same(value, last) or agree.same(last, value)
+            if not alike and agree.same(in_decimal(value), in_decimal(last)) == NO:  # 345_6 = 137
+                return None
+        self.sides += values
+        return last
+
+    def names_among(self, sides: Sequence[Value], gold: Value) -> list[bool]:
+        """Which sides are what the value is called."""
+        letters = symbols(gold) if is_expression(gold) else frozenset()
+        names = [is_name(side) or is_asked_for(side, letters, gold) or is_opaque(side) for side in sides]
+        first = sides[0]
+        names[0] |= self.first_is_asked
+        if is_expression(first):
+            names[0] |= bool(letters) and first[0] == "fn" and not symbols(first)  # log_6 45 = a + b
+            names[0] |= first == EULER and is_expression(gold) and "e" not in tree.leaves(gold, "const")
+            summed = names[0] and first[0] in ("+", "*", "^", "/")
+            asked = symbols(first) if summed else frozenset()
+            for k, side in enumerate(sides[1:-1], 1):  # r^2 + s^2 = (r + s)^2 - 2rs = 19
+                own = symbols(side) if is_expression(side) else frozenset()
+                names[k] |= bool(own) and asked.issuperset(own)
+        return names
+
+    def is_rounded(self, answer: Relation, gold: Value) -> bool:
+        """True for `x = \\sqrt{2} \\approx 1.41` where the reference is rounded itself."""
+        *before, exact, last = answer.sides
+        if self.strict or not (is_expression(gold) and gold[0] == "num" and gold[2] > 1):
+            return False
+        if not (is_expression(last) and last[0] == "num") or set(answer.operators[:-1]) - {"="}:
+            return False
+        return all(map(is_name, before)) and (not is_expression(exact) or is_near(exact, last, gold[2]))
+
+    def rounds(self, exact: Value, last: Value) -> bool:
+        """True unless both are numbers and the last is not the exact one to its own digits."""
+        if not (is_expression(exact) and is_expression(last) and last[0] == "num") or symbols(exact):
+            return True
+        return is_near(exact, last, last[2])
+
+    # ---- two equations ----
+
+    def same_relations(self, answer: Relation, gold: Relation) -> int:
+        if any(type(s) is Quantity and is_name(s.value) and is_known(s.unit) for s in answer.sides):
+            return NO  # a name has no unit
+        value = named_value(gold)
+        answer = self.with_names_of(answer, gold, value)
+        if value is not None and len(answer.sides) > 2 and answer.sides[0] == gold.sides[0]:
+            if {"=", "approx"}.issuperset(answer.operators):
+                rest = Relation(answer.operators[1:], answer.sides[1:])
+                last = self.value_of_chain(rest, value)  # x = 2 + 2 = 4
+                return NO if last is None else self.same(last, value)
+        if answer.operators != gold.operators:
+            return NO
+        if self.in_order(answer.sides, gold.sides) == YES:
+            return YES
+        if answer.operators == ("=",) and self.in_order(answer.sides[::-1], gold.sides) == YES:
+            return YES
+        if value is not None and not (is_expression(value) and symbols(value)):
+            return NO  # 2x = 10 is not solved
+        if (
+            self.strict
+            or answer.operators != ("=",)
+            or not all(map(is_expression, answer.sides + gold.sides))
+        ):
+            return NO
+        return self.proportional(difference(answer), difference(gold))
+
+    def with_names_of(self, answer: Relation, gold: Relation, value: Value | None) -> Relation:
+        """The answer with the reference's names for a function and its argument, and without sides on the way."""
+        if set(answer.operators) == {"="} and len(gold.sides) == 2 < len(answer.sides) and value is None:
+            first, *middle, last = answer.sides  # y^2 = 4 * 2x = 8x
+            if all(self.same(side, last) == YES for side in middle):
+                answer = Relation(("=",), (first, last))
+        if value is None or self.strict:
+            return answer
+        name, wanted = answer.sides[0], gold.sides[0]
+        if is_call(name) and is_call(wanted) and name[1][0] == wanted[1][0]:
+            if wanted[1][1][1] not in names_in(answer):  # f(x) = x + 1 for f(n) = n + 1
+                argument = {name[1][1]: wanted[1][1]}
+                answer = replace(answer, sides=tuple(replaced(side, argument) for side in answer.sides))
+        if is_expression(value) and is_function(answer.sides[0], wanted, symbols(value)):
+            answer = replace(answer, sides=(wanted, *answer.sides[1:]))
+        return answer
+
+    def proportional(self, a: Node, g: Node) -> int:
+        """YES if a = c * g for a constant c: the same line."""
+        names = symbols(g)
+        if symbols(a) != names or not names:
+            return NO
+        point = somewhere(names)
+        here_a, here_g = substituted(a, point), substituted(g, point)
+        verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
+        if self.no_multiples:
+            return compare(a, g, self.length)[0]
+        nonzero = all(compare(here, tree.ZERO, self.length)[0] == NO for here in (here_g, here_a))
+        return verdict if nonzero else NO
+
+    # ---- arbitrary constants ----
+
+    def renamed(self, answer: Value, gold: Value, domain: bool) -> int:
+        """NO, YES or UNSURE for two values whose arbitrary constants may have other names.
+
+        So may their arbitrary integers where it is said of one that it is an integer: `domain`.
+        """
+        if not all(type(side) in (tuple, Relation) for side in (answer, gold)):
+            return NO
+        ways = [of_positive(answer), *renamings(answer, gold, CONSTANTS)]
+        ways += renamings(answer, gold, INDICES) if domain else ()
+        if any(self.same(way, gold) == YES for way in ways):
+            return YES
+        return self.up_to_constant(answer, gold)
+
+    def up_to_constant(self, answer: Value, gold: Value) -> int:
+        """Two antiderivatives, each a sum with a constant of its own: their difference is one."""
+        (a, c), (g, gold_c) = without_constant(answer), without_constant(gold)
+        if not (c and gold_c):
+            return NO
+        names = symbols(g)
+        if len(names) != 1 or symbols(a) != names or not "".join(names).islower():
+            return NO
+        if Relation in (type(answer), type(gold)):
+            if type(answer) is not type(gold) or answer.sides[0] != gold.sides[0]:
+                return NO
+        if a[0] == "+" and any(term[0] == "num" for term in a[1]):
+            return NO  # a point on an axis, perhaps
+        here_a, here_g = (substituted(node, somewhere(names)) for node in (a, g))
+        return compare(("+", (a, here_g)), ("+", (g, here_a)), self.length)[0]
+
+
+def is_near(exact: Node, rounded: Node, places: int) -> bool:
+    """True if two numbers are no further apart than one unit of the last place."""
+    place, error = ("num", 1, places), ("+", (exact, minus(rounded)))
+    return is_less(error, place) and is_less(minus(error), place)
+
+
+def difference(relation: Relation) -> Node:
+    left, right = relation.sides
+    return ("+", (left, ("*", (MINUS_ONE, right))))
+
+
+def by_last_side(relation: Relation) -> list[Value]:
+    """2, 2 of x = y = 2."""
+    *names, value = relation.sides
+    named = set(relation.operators) == {"="} and all(map(is_name, names)) and len(set(names)) == len(names)
+    return [value] * len(names) if named else []
+
+
+def somewhere(names: frozenset[str]) -> dict[Node, Node]:
+    """A point: a number for each variable."""
+    return {("sym", name): ("num", 1009 + 89 * k * k + 7 * k, 113) for k, name in enumerate(sorted(names))}
+
+
+def in_decimal(value: Value) -> Value:
+    """A number with a base as one without; another value as it is."""
+    try:
+        return ("num", int(value.digits, int(value.base)), 1) if type(value) is Based else value
+    except ValueError:  # no digits of that base
+        return value
+
+
+def is_opaque(value: Value) -> bool:
+    """True for a side with dots, and for one that calculates with what is no number: 357_8 + 264_8."""
+    return is_expression(value) and ("\\dots" in symbols(value) or tree.holds_container(value))
+
+
+def replaced(side: Value, values: dict[Node, Node]) -> Value:
+    return substituted(side, values) if is_expression(side) else side
+
+
+def names_in(value: Value) -> frozenset[str]:
+    """The variables of an expression, or of what a relation says of its first side."""
+    sides = value.sides[1:] if type(value) is Relation else (value,)
+    return frozenset().union(*(symbols(node) for side in sides for node in expressions(side)))
+
+
+def renamings(answer: Value, gold: Value, letters: frozenset[str]) -> Iterator[Value]:
+    """The answer with its arbitrary constants, as of an integral, called as the reference's are, in all ways.
+
+    `letters`: what they may be called. Constants that both call the same are exchanged only where they are numbered.
+    """
+    own, wanted = (
+        [name for name in sorted(names_in(value)) if name[0] in letters] for value in (answer, gold)
+    )
+    numbered = all("_" in name for name in own)
+    if not 0 < len(own) == len(wanted) <= 3 or (own == wanted and not numbered):
+        return
+    if letters == CONSTANTS and len(wanted) == len(names_in(gold)):
+        return  # what the problem asks for, perhaps
+    for names in permutations(wanted):
+        values = {("sym", name): ("sym", other) for name, other in zip(own, names, strict=True)}
+        if type(answer) is Relation:
+            first, *sides = answer.sides
+            yield replace(answer, sides=(first, *(replaced(side, values) for side in sides)))
+        else:
+            yield substituted(answer, values)
+
+
+def of_positive(value: Value) -> Value:
+    """The expression with ln x in the place of every ln |x|."""
+    if type(value) is Relation:
+        return replace(value, sides=tuple(map(of_positive, value.sides)))
+    if not is_expression(value):
+        return value
+    if value[0] == "fn" and value[1] == "ln" and value[2][0][:2] == ("fn", "abs"):
+        return ("fn", "ln", value[2][0][2])
+    return (value[0], tuple(map(of_positive, value[1]))) if value[0] in ("+", "*") else value
+
+
+def without_constant(value: Value) -> tuple[Value, Node | None]:
+    """A sum without the arbitrary constant that is one of its terms and nothing else, and that; else None."""
+    node = value.sides[1] if type(value) is Relation and value.operators == ("=",) else value
+    terms = node[1] if is_expression(node) and node[0] == "+" else ()
+    constants = [term for term in terms if term[0] == "sym" and term[1][0] == "C"]
+    if len(constants) != 1:
+        return node, None
+    left = tuple(term for term in terms if term is not constants[0])
+    return (left[0] if len(left) == 1 else ("+", left)), constants[0]

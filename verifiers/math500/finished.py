@@ -1,0 +1,283 @@
+r"""Is a value finished, or is there work left to do in it?
+
+Finished are integers, fractions of two, decimals, a power of a number, a multiple of a surd, sums of distinct surds,
+multiples of pi, e and i, functions such as the reference has, and expressions in variables in which nothing is left to
+collect or to cancel. `work` counts what is left; where the reference leaves some itself, as much may be left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import gcd
+
+from verifiers.math500.exact import integer_root
+from verifiers.math500.fold import HALVES, TWO, factors_of, folded, ordered, without_sign
+from verifiers.math500.polynomials import have_common_factor
+from verifiers.math500.tree import CONSTANTS, INDICES, ONE, TRIGONOMETRIC, ZERO, Node, leaves, parts, symbols
+from verifiers.math500.values import Matrix, Value, expressions
+
+NO_OP = 10  # counts for more than any work that a reference leaves: x^0, pi/pi, a term 0
+EULER, IMAGINARY = ("const", "e"), ("const", "i")
+_FAMILIES = {
+    **dict.fromkeys([*TRIGONOMETRIC, "asin", "acos", "atan"], "trigonometric"),
+    **dict.fromkeys(["ln", "log"], "logarithm"),
+    **dict.fromkeys(["!", "binom"], "factorial"),
+}
+UNTOUCHED = frozenset({"factorial", "root", "polar", "powers of i"}) | {  # no work in themselves
+    f"{kind}{of}" for kind in ("trigonometric", "logarithm", "abs") for of in ("", " of numbers")
+}
+_SMALL_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
+
+
+def is_finished(answer: Value, gold: Value) -> bool:
+    """True if no more work is left in the answer than in the reference and one step beside it, where it leaves any."""
+    families = families_of(gold)
+    cells = expressions(answer)
+    if type(answer) is Matrix:
+        cells = (cell for cell in cells if not is_multiple(cell))
+    nodes = map(folded, cells)
+    left = sum(work(node, families) for node in nodes if not is_root_of_power(node))
+    if type(answer) is type(gold) is tuple and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
+        left += NO_OP * bool(symbols(answer) - symbols(gold))  # letters that cancel
+    if not left:
+        return True
+    own = sum(work(folded(node), families & UNTOUCHED) for node in expressions(gold))
+    return own > 0 and left <= own + 1
+
+
+@lru_cache(4096)
+def families_of(gold: Value) -> frozenset[str]:
+    """The kinds of functions that a reference has, and that an answer may have."""
+    found: set[str] = set()
+    for node in expressions(gold):
+        nodes = [folded(node)]
+        for part in nodes:  # which grows on the way
+            nodes += parts(part)
+            if part[0] == "fn":
+                found.add(family_of(part))
+            elif part[0] == "^":
+                found |= (
+                    {"powers of i"}
+                    if part[1] == IMAGINARY
+                    else {"polar"}
+                    if part[1] == EULER and IMAGINARY in atoms(part)
+                    else set()
+                )
+                found |= {"root"} if part[2] in HALVES else set()
+    if not found.isdisjoint(("logarithm", "root", "logarithm of numbers")):
+        found.add("abs")
+    return frozenset(found)
+
+
+def family_of(node: Node) -> str:
+    """The kind of a function, those of numbers apart: `\\tan 45^\\circ` is work where `\\tan x` is none."""
+    family = _FAMILIES.get(node[1], node[1])
+    return family if node[1] == "root" or any(map(symbols, node[2])) else f"{family} of numbers"
+
+
+def atoms(node: Node) -> set[Node]:
+    return {("const", name) for name in leaves(node, "const")}
+
+
+def work(node: Node, families: frozenset[str]) -> int:
+    """How many steps of a calculation a folded expression leaves to be done."""
+    kind = node[0]
+    if kind in ("num", "sym", "const", "pm", "held"):
+        return 0
+    if kind in ("deg", "pct"):
+        return work(node[1], families)
+    if kind == "+":
+        return work_in_sum(node[1], families)
+    if kind == "^":
+        return work_in_power(node[1], node[2], families)
+    if kind == "fn":
+        if node[1] == "root":
+            return work_in_root(*node[2], families)
+        left = sum(work(argument, families) for argument in node[2])
+        return left + (family_of(node) not in families)
+    inner, minus = without_sign(node)
+    return work(inner, families) if minus else work_in_product(node, families)
+
+
+# ---- powers and roots ----
+
+
+def work_in_power(base: Node, exponent: Node, families: frozenset[str]) -> int:
+    left = work(base, families) + work(exponent, families)
+    if exponent[:2] == ("num", 0) or without_sign(base)[0] in (ONE, ZERO):
+        return left + NO_OP
+    degree = without_sign(exponent)[0]
+    fraction = degree[0] == "/" and degree[1][0] == degree[2][0] == "num"
+    if fraction and gcd(degree[1][1], degree[2][1]) > 1:
+        return left + NO_OP  # n^{2/2}
+    if base == IMAGINARY:
+        return left + ("powers of i" not in families)
+    if base == EULER:
+        return left + (IMAGINARY in atoms(exponent) and "polar" not in families)
+    if symbols(base):
+        return left + (base[0] == "^" and not symbols(exponent))
+    if symbols(exponent) or base[0] in ("num", "const"):
+        return left
+    return left + (not is_literal_fraction(base))  # (1 + \sqrt 2)^2
+
+
+def work_in_root(radicand: Node, degree: Node, families: frozenset[str]) -> int:
+    left = work(radicand, families)
+    if symbols(radicand):
+        whole = radicand[0] == "^" and radicand[2] == degree
+        return left + (whole and families.isdisjoint(("abs", "root")))
+    if radicand[0] == "^" and radicand[2][0] == degree[0] == "num":
+        return left + (gcd(radicand[2][1], degree[1]) > 1 or radicand[1][0] != "num")  # \sqrt{513^4}
+    plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)
+    return left + (not plain and not surds_in(radicand) and not atoms(radicand))
+
+
+def is_multiple(cell: Node) -> bool:
+    """True for the cell of a matrix with a number before it: 2 (3, 5)."""
+    numbers = [without_sign(part)[0] for part in cell[1]] if cell[0] == "*" and len(cell[1]) == 2 else ()
+    return bool(numbers) and all(part[0] == "num" or is_literal_fraction(part) for part in numbers)
+
+
+def is_root_of_power(node: Node) -> bool:
+    """True for \\sqrt{2^{16}}, which is a number where nothing stands beside it."""
+    radicand = node[2][0] if node[:2] == ("fn", "root") else ONE
+    return radicand[0] == "^" and radicand[1][0] == radicand[2][0] == "num" and radicand[1] not in (ONE, ZERO)
+
+
+def is_literal_fraction(node: Node) -> bool:
+    return node[0] == "/" and node[1][0] == node[2][0] == "num"
+
+
+def surd_of(node: Node) -> tuple[int, int] | None:
+    """(radicand, degree) of a root of a whole number, also as a power; None for anything else."""
+    if node[0] == "fn" and node[1] == "root":
+        radicand, degree = node[2]
+    elif node[0] == "^" and node[2][0] == "/":
+        radicand, degree = node[1], node[2][2]
+    elif node[0] == "^" and node[2] in HALVES:
+        radicand, degree = node[1], TWO
+    else:
+        return None
+    if radicand[0] == "^" and radicand[1][0] == radicand[2][0] == "num":
+        radicand = radicand[1]
+    whole = radicand[0] == degree[0] == "num" and radicand[2] == degree[2] == 1
+    return (abs(radicand[1]), degree[1]) if whole and radicand[1] and degree[1] > 1 else None
+
+
+def surds_in(node: Node) -> bool:
+    return surd_of(node) is not None or any(map(surds_in, parts(node)))
+
+
+def is_perfect(surd: tuple[int, int]) -> bool:
+    radicand, degree = surd
+    return degree < 100 and integer_root(radicand, degree) ** degree == radicand
+
+
+# ---- products ----
+
+
+def work_in_product(node: Node, families: frozenset[str]) -> int:
+    above, below = factors_of(node)
+    left = sum(work(factor, families) for factor in [*above, *below])
+    left += work_of_numbers(above, below) + work_of_surds(above, below) + nested_fractions(node)
+    for constant in (EULER, IMAGINARY, ("const", "pi")):
+        up, down = ([base_of(factor) for factor in side].count(constant) for side in (above, below))
+        left += NO_OP * (up > 0 < down) + (up + down > 1) + (constant == IMAGINARY and down > 0)
+    sums = [sum(f[0] == "+" and not symbols(f) for f in side) for side in (above, below)]
+    left += sum(count - 1 for count in sums if count > 1)
+    return left + work_of_letters(above, below)
+
+
+def base_of(factor: Node) -> Node:
+    return factor[1] if factor[0] == "^" else factor
+
+
+def is_rational_factor(node: Node) -> bool:
+    """True for a number, also in degrees or per cent, and for a whole power of one."""
+    if node[0] == "^":
+        return (
+            (node[1][0] == "num" or is_literal_fraction(node[1])) and node[2][0] == "num" and node[2][2] == 1
+        )
+    return node[0] == "num" or (node[0] in ("pct", "deg") and node[1][0] == "num")
+
+
+def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
+    """Numbers that are still to be multiplied; one above and one below the bar are a fraction."""
+    up, down = (
+        [without_sign(f)[0] for f in side if is_rational_factor(without_sign(f)[0])]
+        for side in (above, below)
+    )
+    if ZERO in up:
+        return NO_OP
+    scientific = len(up) == 2 and up[0][0] == "num" and up[1][:2] == ("^", ("num", 10, 1)) and not down
+    left = (len(up) > 1 and not scientific) + (len(down) > 1)
+    left += sum(factor[0] == "num" and factor[2] != 1 for factor in down)
+    return left + sum(factor[0] == "^" and factor[2][1] < 0 for factor in (*down, *(up if down else ())))
+
+
+def work_of_surds(above: Sequence[Node], below: Sequence[Node]) -> int:
+    up, down = ([surd for surd in map(surd_of, side) if surd] for side in (above, below))
+    left = max(len(up) - 1, 0) + max(len(down) - 1, 0)
+    if up and down and up[0] == down[0]:
+        return left + NO_OP
+    left += sum(gcd(a[0], b[0]) > 1 for a in up for b in down)
+    alone = len(above) + len(below) == 1
+    return left + (bool(up or down) and not alone and all(map(is_perfect, (*up, *down))))
+
+
+def nested_fractions(node: Node) -> int:
+    """Fractions of fractions: `\\frac{12}{1/18}`."""
+    if node[0] == "*":
+        return sum(map(nested_fractions, node[1]))
+    return sum(part[0] == "/" for part in node[1:]) if node[0] == "/" else 0
+
+
+def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
+    """Powers of one letter that are still to be joined, and what is still to be cancelled."""
+    up, down = ([ordered(base_of(f)) for f in side if symbols(base_of(f))] for side in (above, below))
+    letters = [base for base in up if base[0] == "sym"]
+    left = len(letters) - len(set(letters))
+    if any(base in down for base in up):
+        return left + NO_OP
+    if up and down:
+        left += have_common_factor(above, below)
+    return left
+
+
+# ---- sums ----
+
+
+def work_in_sum(terms: Sequence[Node], families: frozenset[str]) -> int:
+    left = sum(work(term, families) for term in terms)
+    keys = [key_of(term) for term in terms]
+    if any(term[:2] == ("num", 0) for term in terms) and not any(IMAGINARY in atoms(term) for term in terms):
+        left += NO_OP
+    return left + len(keys) - len(set(keys))
+
+
+def key_of(term: Node) -> tuple:
+    """What a term is a rational multiple of; terms of one key are still to be added."""
+    above, below = factors_of(without_sign(term)[0])
+    sides = []
+    for side in (above, below):
+        kinds = []
+        for factor in side:
+            surd = surd_of(factor)
+            if surd is not None and surd[1] < 100:
+                kinds.append(("surd", kernel(*surd), surd[1]))
+            elif not is_rational_factor(factor):
+                kinds.append(ordered(factor))
+        sides.append(tuple(sorted((kind for kind in kinds if kind[:2] != ("surd", 1)), key=repr)))
+    surds = tuple(kind for side in sides for kind in side if kind[0] == "surd")
+    return (surds, *(tuple(kind for kind in side if kind[0] != "surd") for side in sides))
+
+
+def kernel(radicand: int, degree: int) -> int:
+    """A whole number without the powers of small primes that a root of this degree takes out; 1 if it takes all."""
+    if is_perfect((radicand, degree)):
+        return 1
+    for prime in _SMALL_PRIMES:
+        while radicand % prime**degree == 0:
+            radicand //= prime**degree
+    return radicand

@@ -1,0 +1,449 @@
+"""What a problem asks an answer to look like, read from its text once: a form, a unit, a base, an interval.
+
+A form is asked for only where the reference has it itself; so a problem that speaks of factors, or was misread, refuses
+nothing that looks like its reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import gcd, isqrt
+
+from verifiers.math500 import units
+from verifiers.math500.finished import is_perfect, kernel, surd_of
+from verifiers.math500.fold import folded, ordered, terms_of
+from verifiers.math500.lexer import Lexer, Malformed, Unsupported
+from verifiers.math500.meaning import meaning
+from verifiers.math500.reader import Reader
+from verifiers.math500.regions import Region
+from verifiers.math500.tree import Node, divides_by_variable, has_product_of_sums, leaves, parts, symbols
+from verifiers.math500.values import (
+    Matrix,
+    Quantity,
+    Relation,
+    Row,
+    Value,
+    expressions,
+    inside,
+    is_expression,
+)
+from verifiers.math500.words import IS, NUMBER_WORDS
+
+PROBLEMS_REMEMBERED = 4096
+_PHRASES = {
+    "expanded": "expand $|expand the|expand and|expand:|expand \\|expanded form|multiply out|as a polynomial",
+    "factored": "factored form|factoriz|factoris|factor completely|factored completely|as a product of",
+    "primes": "prime factor|product of prime",
+    "lowest": "lowest terms|simplest form|simplest fraction|reduced f|fully reduced|simplified fraction|reduce $|"
+    "reduce the fraction",
+    "fraction": "as a fraction|common fraction|improper fraction|simplified fraction|reduced fraction",
+    "mixed": "mixed number|mixed fraction",
+    "decimal": "as a decimal|to a decimal|terminating decimal|decimal form|decimal place|in decimal|nearest tenth|"
+    "nearest hundredth|nearest thousandth",
+    "parts": "partial fraction",
+    "polar": "exponential form|polar form|re^{i|in the form $e^",
+    "radical": "simplest radical|simplified radical|simplify the radical",
+    "rational denominator": "rationalize|rationalise",
+    "scientific": "scientific notation",
+    "one fraction": "single fraction|one fraction",
+    "slope": "slope-intercept|slope intercept|$y = mx|$y=mx",
+    "standard": "standard form|ax + by|ax+by",
+    "interval": "interval notation|as an interval|using interval|in interval",
+    "power": "as a power of|exponential notation|using exponents|in exponent form",
+}
+PHRASES = {name: tuple(phrases.split("|")) for name, phrases in _PHRASES.items()}
+PHRASES["coprime equation"] = ("gcd(|a|", "\\gcd(|a|")
+FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
+VERBS = ("to", "completely", "and", "then", "be", "please")  # words before "factor" as a verb
+POINTS = (
+    "ordered pair",
+    "ordered triple",
+    "coordinates",
+    "(x,y)",
+    "(x, y)",
+    "vector",
+    "the point",
+    "vertex",
+    "midpoint",
+)
+INTERVALS = tuple(
+    "interval|domain|range|inequalit|all values of|all real values|solution set|values of $|satisf|for which|\\le|"
+    "\\ge".split("|")
+)
+ASKING = ("find", "value of", "compute", "evaluate", "determine", "calculate", "what is")
+_SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
+_PLURAL = {
+    *"feet cm mm km ft mph kg".split(),
+    *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
+}
+_NO_UNIT = frozenset("percents percent percentage".split())
+Nodes = Sequence[Node]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a problem asks for: names of `PHRASES`, units, a base, nouns such as "property", formulas."""
+
+    problem: str
+    asks: frozenset[str]
+    units: frozenset[str]
+    mentioned: frozenset[str]  # units that stand anywhere in the problem
+    base: str
+    nouns: frozenset[str]
+    is_point: bool
+    is_interval: bool
+
+    def holds(self, answer: Value, gold: Value) -> bool:
+        """True if the answer has every form that is asked for and that the reference has."""
+        own, wanted = ([folded(node) for node in expressions(value)] for value in (answer, gold))
+        if not wanted and not own:
+            return self.has_shape(answer, gold)
+        for name in self.asks & RULES.keys():
+            rule = RULES[name]
+            if rule(wanted, wanted) and not rule(own, wanted):
+                return False
+        return self.has_shape(answer, gold)
+
+    def has_shape(self, answer: Value, gold: Value) -> bool:
+        """True unless an equation, an interval or a point is written as another kind of value than asked for."""
+        if type(gold) is Region or type(gold) is Row:
+            if "interval" in self.asks and type(answer) is Region and not answer.is_written:
+                return type(gold) is Region and not gold.is_written
+            if self.is_point and type(gold) is Row and type(answer) is Region:
+                return False
+        if (
+            type(gold) is Relation
+            and type(answer) is Relation
+            and self.asks & {"slope", "standard", "coprime equation"}
+        ):
+            return sorted(map(letters_of, answer.sides)) == sorted(map(letters_of, gold.sides))
+        return True
+
+    def allows_unit(self, answer: Value, gold: Value) -> bool:
+        """True unless the unit of the answer contradicts the one that is asked for."""
+        unit = answer.unit if type(answer) is Quantity else ""
+        if not unit or not units.is_known(unit) or unit == "percent":
+            return True
+        if type(gold) is Quantity and gold.unit == unit:
+            return True
+        if self.units:
+            return unit in self.units
+        if type(gold) is Quantity:
+            return True
+        name = unit.partition("^")[0]
+        alike = {one for one in self.mentioned if units.conversion(one, name)}
+        return not alike or name in alike
+
+    def asks_for(self, side: str) -> bool:
+        """True for the tokens of a formula that the problem asks for: "find $x^3+y^3$."."""
+        return side in asked_formulas(self.problem)
+
+    def states(self, value: Value, gold: Value, letters: frozenset[str]) -> bool:
+        """True for a formula of the problem that is no bare value and looks other than the reference."""
+        key = key_of(value)
+        if key is None or key == key_of(gold):
+            return False
+        return key in formulas(self.problem, letters)
+
+
+NONE = Form("", frozenset(), frozenset(), frozenset(), "", frozenset(), False, False)
+
+
+@lru_cache(PROBLEMS_REMEMBERED)
+def form_of(problem: str) -> Form:
+    """What a problem asks for."""
+    if not problem:
+        return NONE
+    text = " " + problem.lower()
+    asks = {name for name, phrases in PHRASES.items() if any(phrase in text for phrase in phrases)}
+    if asks_to_factor(text):
+        asks.add("factored")
+    words = text.translate(_MARKS).split()
+    asked, mentioned = units_in(words)
+    is_point = any(mark in text for mark in POINTS)
+    return Form(
+        problem,
+        frozenset(asks),
+        frozenset(asked),
+        frozenset(mentioned),
+        base_in(words),
+        frozenset(nouns_in(words)),
+        is_point,
+        not is_point and any(mark in text for mark in INTERVALS),
+    )
+
+
+_MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
+
+
+def asks_to_factor(text: str) -> bool:
+    """True for "Factor $x^2-1$."; not for a factor that something has or grows by."""
+    before = [text.partition(mark)[0].split() for mark in FACTOR if mark in text]
+    return any(not words or words[-1][-1] in ".:;,?" or words[-1] in VERBS for words in before)
+
+
+def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
+    """The units that are asked for ("how many square feet", "in minutes", "to the nearest cent"), and all."""
+    asked, mentioned = set(), set()
+    for k, word in enumerate(words):
+        if (
+            word in units.UNITS
+            and len(word) > 1
+            and word not in _NO_UNIT
+            and (word != "in" and word != "second")
+        ):
+            mentioned.add(units.UNITS[word].partition(" ")[0])
+        start, singular = 0, False
+        if word == "many" and words[k - 1] == "how":
+            start = k + 1
+        elif word == "in" and k + 1 < len(words):
+            start = k + 1
+        elif word == "nearest":
+            start, singular = k + 1, True
+        elif word == "of" and words[k - 1] == "number":
+            start = k + 1
+        unit = (
+            unit_at(words[start : start + 5], singular, 0 if word in ("in", "nearest") else 2)
+            if start
+            else None
+        )
+        if unit:
+            asked.add(unit)
+    return asked, mentioned
+
+
+def unit_at(words: Sequence[str], singular: bool, skip: int) -> str | None:
+    """The unit that some words begin with, perhaps behind a few others; "square feet", "miles per hour"."""
+    for k in range(min(skip + 1, len(words))):
+        power = words[k] in units.POWERS and k + 1 < len(words)
+        name = words[k + power]
+        if name in _NO_UNIT or name not in units.UNITS or not (singular or name in _PLURAL):
+            continue
+        parts = [*words[k : k + power], name]
+        behind = words[k + power + 1 : k + power + 3]
+        if behind[:1] == ["per"] and len(behind) == 2 and behind[1] in units.UNITS:
+            parts += behind
+        return units.canonical_unit(parts)
+    return None
+
+
+def base_in(words: Sequence[str]) -> str:
+    """8 of "in base 8" or "in base eight"; the last one."""
+    base = ""
+    for k, word in enumerate(words[:-1]):
+        if word == "base":
+            following = words[k + 1] if words[k + 1] != "-" else (*words, "")[k + 2]
+            number = str(NUMBER_WORDS.get(following, following))
+            base = number if number.isdigit() else base
+    return base
+
+
+def nouns_in(words: Sequence[str]) -> Iterator[str]:
+    """What "which" and "what" ask for: "property" of "which property is it?"."""
+    for k, word in enumerate(words):
+        if word in ("which", "what"):
+            for noun in words[k + 1 : k + 6]:
+                if noun in IS or noun in ("does", "do", "did", "has", "have", "will", "can", ",", "?", "."):
+                    break
+                yield noun
+
+
+# ---- the forms ----
+
+
+def all_nodes(nodes: Nodes) -> Iterator[Node]:
+    for node in nodes:
+        yield node
+        yield from all_nodes(parts(node))
+
+
+def is_expanded(own: Nodes, _: Nodes) -> bool:
+    return not any(map(has_product_of_sums, own))
+
+
+def is_factored(own: Nodes, gold: Nodes) -> bool:
+    most = max(map(count_factors, gold), default=0)
+    return most > 1 and max(map(count_factors, own), default=0) >= most
+
+
+def count_factors(node: Node) -> int:
+    """How many factors with variables a product has."""
+    if node[0] == "*":
+        return sum(map(count_factors, node[1]))
+    if node[0] == "^" and node[2][0] == "num" and node[2][2] == 1:
+        return node[2][1] * count_factors(node[1])
+    if node[0] == "/":
+        return count_factors(node[1])
+    return int(node[0] in ("sym", "+") and bool(symbols(node)))
+
+
+def is_product_of_primes(own: Nodes, _: Nodes) -> bool:
+    return any(map(has_primes_alone, own))
+
+
+def has_primes_alone(node: Node) -> bool:
+    if node[0] == "*":
+        return all(map(has_primes_alone, node[1]))
+    if node[0] == "^" and node[2][0] == "num":
+        return has_primes_alone(node[1])
+    n = node[1] if node[0] == "num" and node[2] == 1 and 1 < node[1] < 10**6 else 4
+    return all(n % k for k in range(2, isqrt(n) + 1))
+
+
+def is_lowest(own: Nodes, _: Nodes) -> bool:
+    fractions = [n for n in all_nodes(own) if n[0] == "/" and n[1][0] == n[2][0] == "num"]
+    return all(gcd(n[1][1], n[2][1]) == 1 for n in fractions)
+
+
+def is_decimal_literal(node: Node) -> bool:
+    return node[0] == "num" and str(node[2]).strip("0") == "1"
+
+
+def is_no_mixed_number(own: Nodes, _: Nodes) -> bool:
+    return all(is_decimal_literal(node) for node in all_nodes(own) if node[0] == "num")
+
+
+def is_mixed_number(own: Nodes, _: Nodes) -> bool:
+    return any(node[0] == "num" and not is_decimal_literal(node) for node in all_nodes(own))
+
+
+def is_decimal(own: Nodes, gold: Nodes) -> bool:
+    rounded = any(node[0] == "num" and node[2] > 1 and is_decimal_literal(node) for node in all_nodes(gold))
+    return rounded and all(is_decimal_literal(node) for node in own)
+
+
+def is_in_parts(own: Nodes, gold: Nodes) -> bool:
+    counts = [sum(divides_by_variable(t) for node in nodes for t in terms_of(node)) for nodes in (own, gold)]
+    return counts[0] == counts[1] > 1
+
+
+def is_polar(own: Nodes, _: Nodes) -> bool:
+    return any(
+        node[0] == "^" and node[1] == ("const", "e") and "i" in leaves(node, "const")
+        for node in all_nodes(own)
+    )
+
+
+def has_small_radicands(own: Nodes, _: Nodes) -> bool:
+    surds = [surd for surd in map(surd_of, all_nodes(own)) if surd and surd[1] < 100 and not is_perfect(surd)]
+    return all(kernel(*surd) == surd[0] for surd in surds)
+
+
+def has_rational_denominators(own: Nodes, _: Nodes) -> bool:
+    below = [node[2] for node in all_nodes(own) if node[0] == "/"]
+    return not any(surd_of(node) and not is_perfect(surd_of(node)) for node in all_nodes(below))
+
+
+def is_scientific(own: Nodes, _: Nodes) -> bool:
+    return any(node[:2] == ("^", ("num", 10, 1)) for node in all_nodes(own))
+
+
+def is_one_fraction(own: Nodes, _: Nodes) -> bool:
+    return all(node[0] == "/" for node in own)
+
+
+def is_power(own: Nodes, _: Nodes) -> bool:
+    return any(node[0] == "^" for node in all_nodes(own))
+
+
+RULES: dict[str, Callable[[Nodes, Nodes], bool]] = {
+    "expanded": is_expanded, "factored": is_factored, "primes": is_product_of_primes, "lowest": is_lowest,
+    "fraction": is_no_mixed_number, "mixed": is_mixed_number, "decimal": is_decimal, "parts": is_in_parts,
+    "polar": is_polar, "radical": has_small_radicands, "rational denominator": has_rational_denominators,
+    "scientific": is_scientific, "one fraction": is_one_fraction, "power": is_power,
+}  # fmt: skip
+
+
+def letters_of(side: Value) -> str:
+    return " ".join(sorted({name for node in expressions(side) for name in symbols(node)}))
+
+
+# ---- its formulas ----
+
+
+def formulas_of(problem: str) -> list[str]:
+    for mark in ("$$", "\\[", "\\]", "\\(", "\\)"):
+        problem = problem.replace(mark, "$")
+    return [formula.strip(" .,;\n") for formula in problem.replace("\\$", "").split("$")[1::2]]
+
+
+@lru_cache(PROBLEMS_REMEMBERED)
+def formulas(problem: str, letters: frozenset[str]) -> frozenset:
+    """The formulas of a problem and their parts, in one order, but for bare numbers and names."""
+    found: set = set()
+    for formula in formulas_of(problem):
+        value = read(formula, letters)
+        pieces = [formula]
+        for separator in _SEPARATORS if value is None else ():
+            pieces = [part for piece in pieces for part in piece.split(separator)]
+        values = [value] if value is not None else [read(piece, letters) for piece in pieces]
+        for one in filter(None, values):
+            found.update(keys_in(one))
+    return frozenset(found)
+
+
+def read(formula: str, letters: frozenset[str]) -> Value | None:
+    try:
+        return meaning(Reader(formula, letters).answer())
+    except (Malformed, Unsupported, ArithmeticError, RecursionError):
+        return None
+
+
+def keys_in(value: Value) -> Iterator[tuple]:
+    """What identifies a value and the values in it, without those that are bare."""
+    key = key_of(value)
+    if key is not None:
+        yield key
+    if is_expression(value):
+        for part in parts(value):
+            yield from keys_in(part)
+    for part in inside(value):
+        yield from keys_in(part)
+
+
+def key_of(value: Value) -> object:
+    """A value in one order and layout; None for a number, a reduced fraction, a name and for words."""
+    if not is_expression(value):
+        if type(value) is Quantity:
+            return key_of(value.value)
+        if type(value) is Relation and set(value.operators) == {"="}:
+            sides = [ordered(folded(side)) if is_expression(side) else side for side in value.sides]
+            return ("=", tuple(sorted(sides, key=repr))) if sum(map(is_long, sides)) else None
+        return (value, value.is_written) if type(value) is Region else None
+    node = ordered(folded(value))
+    return node if is_long(node) else None
+
+
+def is_long(node: Value) -> bool:
+    """True for what is neither a number, a reduced fraction, a letter nor letters in a row."""
+    if type(node) is Matrix:
+        return True
+    if not is_expression(node) or node[0] in ("sym", "const", "held", "pm"):
+        return False
+    if node[0] == "num":
+        return False
+    if node[0] == "*":
+        inner = [part for part in node[1] if part != ("num", -1, 1)]
+        return (len(inner) > 1 and not all(part[0] == "sym" for part in inner)) or any(map(is_long, inner))
+    if node[0] in ("deg", "pct"):
+        return is_long(node[1])
+    if node[0] == "/" and node[1][0] == node[2][0] == "num":
+        return gcd(node[1][1], node[2][1]) > 1
+    return True
+
+
+@lru_cache(PROBLEMS_REMEMBERED)
+def asked_formulas(problem: str) -> frozenset[str]:
+    """The tokens of each formula that stands behind "find" or "what is"."""
+    found = set()
+    pieces = problem.replace("\\$", "").split("$")
+    for before, formula in zip(pieces[::2], pieces[1::2], strict=False):
+        if before.lower().rstrip(" :\n").endswith(ASKING):
+            try:
+                tokens = Lexer(formula.strip(" .,;\n"), None).run()
+            except Malformed:
+                continue
+            found.add(" ".join(token[1] for token in tokens))
+    return frozenset(found)

@@ -1,0 +1,202 @@
+"""What a value that was read means, in one canonical form: made once, before anything is compared.
+
+Plus-minus signs become two values, conditions on a variable a region, sums and products of matrices one matrix, "no
+solution" the empty set, "all real numbers" the real line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from verifiers.math500 import tree
+from verifiers.math500.lexer import Malformed, Unsupported
+from verifiers.math500.names import is_name
+from verifiers.math500.parser import held, released
+from verifiers.math500.regions import forwards, region_of, without_points
+from verifiers.math500.tree import MINUS_ONE, ONE, Node
+from verifiers.math500.values import (
+    REALS,
+    Builder,
+    Matrix,
+    Quantity,
+    Relation,
+    Residue,
+    Row,
+    Set,
+    Several,
+    Value,
+    Words,
+    is_expression,
+)
+from verifiers.math500.words import is_reals
+
+_EMPTY = {
+    ("no", "solution"),
+    ("no", "solutions"),
+    ("empty", "set"),
+    ("no", "real", "solution"),
+    ("no", "real", "solutions"),
+}
+_UPPER = {("pm", 1): ONE, ("pm", -1): MINUS_ONE}
+_LOWER = {("pm", 1): MINUS_ONE, ("pm", -1): ONE}
+EMPTY_SET = Set(())
+
+
+def meaning(value: Value) -> Value:
+    """The canonical form of a value; raises `Malformed` and `Unsupported` where it has none."""
+    kind = type(value)
+    if kind is tuple:
+        return meaning_of_expression(value)
+    if kind is Words:
+        return meaning_of_words(value)
+    if kind is Relation:
+        return meaning_of_relation(value)
+    if kind in (Several, Builder):
+        return meaning_of_list(value)
+    if kind is Set:
+        return Set(flattened(value.items))
+    if kind is Row:
+        return both_rows(value)
+    if kind is Quantity:
+        inner = meaning(value.value)
+        return inner if type(inner) is Several else Quantity(inner, value.unit)
+    if kind is Residue:
+        return replace(value, value=meaning(value.value))
+    return value
+
+
+def meaning_of_expression(node: Node) -> Value:
+    if node[0] in ("num", "const"):
+        return node
+    if node == ("sym", "\\emptyset"):
+        return EMPTY_SET
+    if node[0] == "+" and node[1][0] == ("held", REALS) and len(node[1]) == 2:
+        return without_points(node[1][1])
+    if tree.holds_container(node) and not (node[0] == "*" and is_name(node)):
+        return matrix_of(node)
+    signs = tree.leaves(node, "pm")
+    if not signs:
+        return node
+    if signs.count(1) > 1:
+        raise Unsupported("two plus-minus signs")
+    return Several((tree.substituted(node, _UPPER), tree.substituted(node, _LOWER)))
+
+
+def meaning_of_words(value: Words) -> Value:
+    words = tuple(word.lower() for word in value.words)
+    if words in _EMPTY:
+        return EMPTY_SET
+    if words[-3:] == ("does", "not", "exist"):
+        return Words(("dne",))
+    return REALS if is_reals(words) else value
+
+
+def meaning_of_relation(value: Relation) -> Value:
+    both = spread(value)
+    if len(both) > 1:
+        return region_of(Several(both, "and")) or Several(tuple(map(meaning, both)), "and")
+    equations = set(value.operators) == {"="}
+    region = None if equations else region_of(value)
+    if region is not None:
+        return region
+    first, *others = value.sides
+    sides = [first if is_name(first) else part_of_chain(first), *map(part_of_chain, others)]
+    value = Relation(value.operators, tuple(sides))
+    return value if equations else forwards(value)
+
+
+def spread(value: Value) -> tuple[Value, ...]:
+    """`x = \\pm 2` and `x \\ne \\pm 2` as two relations; any other value as it is."""
+    if type(value) is not Relation or value.operators not in (("=",), ("!=",)):
+        return (value,)
+    name, last = value.sides
+    last = meaning(last) if is_expression(last) and tree.leaves(last, "pm") else last
+    return (
+        tuple(Relation(value.operators, (name, i)) for i in last.items) if type(last) is Several else (value,)
+    )
+
+
+def part_of_chain(side: Value) -> Value:
+    """The meaning of a side; a side that has none may still be a name."""
+    try:
+        return meaning(side)
+    except Malformed:
+        return side
+
+
+def meaning_of_list(value: Several | Builder) -> Value:
+    if type(value) is Builder:
+        return region_of(value) or value
+    items = tuple(one for item in value.items for one in spread(item))
+    return region_of(Several(items, value.join)) or Several(flattened(items), value.join)
+
+
+def flattened(items: Sequence[Value]) -> tuple[Value, ...]:
+    """The meanings of the elements, those of a plus-minus sign as two."""
+    elements: list[Value] = []
+    for item in map(meaning, items):
+        elements.extend(item.items if type(item) is Several else (item,))
+    return tuple(elements)
+
+
+def both_rows(row: Row) -> Value:
+    r"""A row, or two where one of its items has a plus-minus sign: (0, \pm 2)."""
+    columns = [meaning(item) for item in row.items]
+    double = [k for k, column in enumerate(columns) if type(column) is Several]
+    if len(double) != 1:
+        return Row(row.opening, row.closing, tuple(columns))
+    (k,) = double
+    rows = (replace(row, items=(*columns[:k], one, *columns[k + 1 :])) for one in columns[k].items)
+    return Several(tuple(rows))
+
+
+# ---- matrices ----
+
+
+def is_vector(value: Value) -> bool:
+    """True for (1, 2), <1, 2> and a matrix of one row or column."""
+    if type(value) is Matrix:
+        return len(value.rows) == 1 or len(value.rows[0]) == 1
+    return type(value) is Row and (value.opening, value.closing) in (("(", ")"), ("<", ">"))
+
+
+def as_matrix(node: Node) -> Matrix:
+    """A matrix, a vector as one of one row, or what an expression of matrices comes to."""
+    value = released(node)
+    if type(value) is Matrix:
+        return value
+    return Matrix((value.items,)) if is_vector(value) else matrix_of(node)
+
+
+def matrix_of(node: Node) -> Matrix:
+    """The sum or product of matrices and scalars as one matrix; of matrices, two that are written out at most."""
+    kind, parts = node[0], tree.parts(node)
+    if kind == "/" and not tree.holds_container(node[2]):
+        kind, parts = "*", (("/", tree.ONE, node[2]), node[1])
+    if kind not in ("+", "*"):
+        raise Malformed("brackets in an expression")
+    scalars = tuple(part for part in parts if not tree.holds_container(part))
+    matrices = [as_matrix(part) for part in parts if part not in scalars]
+    if not all(is_expression(cell) for matrix in matrices for row in matrix.rows for cell in row):
+        raise Malformed("a matrix of no numbers")
+    if kind == "*":
+        if len(matrices) == 2 and all(held(matrix) in parts for matrix in matrices):
+            matrices = [multiplied(*matrices)]
+        if len(matrices) == 1:
+            return Matrix(tuple(tuple(("*", (*scalars, cell)) for cell in row) for row in matrices[0].rows))
+    elif not scalars and len({tuple(map(len, matrix.rows)) for matrix in matrices}) == 1:
+        places = zip(*(matrix.rows for matrix in matrices), strict=True)
+        return Matrix(tuple(tuple(("+", cells) for cells in zip(*rows, strict=True)) for rows in places))
+    raise Malformed("matrices that do not fit")
+
+
+def multiplied(left: Matrix, right: Matrix) -> Matrix:
+    columns = list(zip(*right.rows, strict=True))
+    if len(left.rows[0]) != len(right.rows):
+        raise Malformed("matrices that do not fit")
+
+    def dot(row: Sequence[Node], column: Sequence[Node]) -> Node:
+        return ("+", tuple(("*", pair) for pair in zip(row, column, strict=True)))
+
+    return Matrix(tuple(tuple(dot(row, column) for column in columns) for row in left.rows))

@@ -1,0 +1,109 @@
+"""What a value may be called: the sides of an equation that name another side and say nothing of their own."""
+
+from __future__ import annotations
+
+from verifiers.math500 import tree
+from verifiers.math500.tree import MINUS_ONE, Node
+from verifiers.math500.units import is_known
+from verifiers.math500.values import Matrix, Name, Quantity, Row, Set, Union, Value, Words, is_expression
+
+PLACES = [("num", 10**k, 1) for k in range(1, 5)]
+NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]
+INVERSE_FUNCTIONS = [("^", name, MINUS_ONE) for name in NAMED_FUNCTIONS]
+
+
+def is_name(value: Value) -> bool:
+    """True for x, f(x), AB, P(A), a word, an angle; no sums, no numbers."""
+    kind = type(value)
+    if kind in (Words, Name):
+        return True
+    if kind is Quantity:
+        return not is_known(value.unit) and is_name(value.value)
+    if kind is Row:
+        return all(map(is_name, value.items))
+    if kind is Union:
+        return all(map(is_name, value.parts))
+    if kind is not tuple:
+        return False
+    if value[0] in ("sym", "held"):
+        return value[0] == "sym" or is_name(value[1])
+    if value[0] == "*":
+        first, *others = value[1]
+        if first[0] == "sym" and all(is_argument(part) for part in others):
+            return True  # f(2), P(10, 3)
+        return len(value[1]) <= 4 and all(is_row(part) or is_name(part) for part in value[1])
+    if value[0] == "/" and value[1][0] == value[2][0] == "*":
+        return value[1][1][0] == value[2][1][0] == ("sym", "d") and all(map(is_name, value[1:]))  # dy/dx
+    return value[0] == "fn" and value[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(value[2][0])
+
+
+def is_argument(node: Node) -> bool:
+    return node[0] == "paren" or (node[0] == "held" and type(node[1]) in (Row, Set))
+
+
+def is_row(node: Node) -> bool:
+    return node[0] == "held" and type(node[1]) is Row
+
+
+def is_call(value: Value) -> bool:
+    """True for f(x)."""
+    if not is_expression(value) or value[0] != "*" or len(value[1]) != 2:
+        return False
+    return value[1][0] in NAMED_FUNCTIONS and value[1][1][0] == "sym"
+
+
+def is_function(value: Value, name: Value, letters: frozenset[str]) -> bool:
+    """True for y(t), where the name is y and its value one of t."""
+    if not is_expression(value) or value[0] != "*" or len(value[1]) != 2 or value[1][0] != name:
+        return False
+    return value[1][1][0] == "sym" and value[1][1][1] in letters
+
+
+def base_of(name: Value) -> str:
+    """x of x_1."""
+    return name[1].partition("_")[0] if is_expression(name) and name[0] == "sym" else ""
+
+
+def is_asked_for(value: Value, letters: frozenset[str], gold: Value) -> bool:
+    r"""True for what a question may ask for, in other letters than the reference: m + n, |z|, \gcd(a, b), f^{-1}(x).
+
+    Not 2x or x + 1: an equation of one letter with a number in it still has to be solved, and one with 0 behind it is
+    that of a curve.
+    """
+    node = value.value if type(value) is Quantity and not is_known(value.unit) else value
+    if not is_expression(node) or node[0] in ("num", "const") or tree.holds_container(node):
+        return False
+    if node[0] == "*" and node[1][0] in INVERSE_FUNCTIONS and len(node[1]) == 2:
+        return True
+    names = set(tree.leaves(node, "sym"))
+    if node[0] == "/" and node[2] == ("const", "pi"):
+        node = node[1]  # V / pi
+    several = type(gold) is Matrix or (len(names) > 1 and gold != tree.ZERO)
+    return bool(names) and letters.isdisjoint(names) and not has_number(node, several)
+
+
+def has_number(node: Node, several: bool) -> bool:
+    """True if a number stands in an expression, other than a degree of a root, a base of a logarithm or, in one of
+    `several` letters, an exponent or the value of a digit's place (100a + 10b + c)."""
+    kind = node[0]
+    if kind == "*" and is_name(node):
+        return False  # f(2)
+    if several and (node in PLACES or node == MINUS_ONE or (kind == "^" and node[2][0] == "num")):
+        return kind == "^" and has_number(node[1], several)
+    if kind == "fn" and node[1] in ("root", "log"):
+        return has_number(node[2][0], several)
+    if kind == "^" and node[1][:2] == ("fn", "abs"):
+        return has_number(node[1], several)
+    return kind in ("num", "pct", "const") or any(has_number(part, several) for part in tree.parts(node))
+
+
+def named_value(relation: Value) -> Value | None:
+    """The value of a reference such as x = 5, x in [2, 7] or y = 2x + 3, which may stand without its name."""
+    name, *values = relation.sides
+    named = is_name(name) or (
+        is_expression(name)
+        and name[0] == "*"
+        and name[1][0] in INVERSE_FUNCTIONS
+        and is_name(("*", name[1][1:]))
+    )
+    return values[0] if relation.operators in (("=",), ("in",)) and named else None

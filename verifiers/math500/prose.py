@@ -1,0 +1,222 @@
+r"""What is said around a value: found in the tokens of an answer before any of it is read as mathematics.
+
+One rule: a value with words beside it is that value, unless they hold a number, a negation, an "or", a comparison or
+another unit. Before an equals sign, "is" or a colon words name the value; behind it they may explain it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Token
+from verifiers.math500.words import (
+    CONCLUDING,
+    EXPLAINING,
+    IS,
+    JOINING,
+    NEGATING,
+    NO_REMARK,
+    NUMBER_WORDS,
+    OCCASIONS,
+    OPENING,
+)
+
+OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
+RELATIONS = {
+    "=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "in": "in", "ne": "!=", "equiv": "=", "approx": "approx",
+}  # fmt: skip
+FUNCTION_NAMES = frozenset(
+    "sin cos tan cot sec csc asin acos atan ln log lg exp sinh cosh tanh sech csch coth cis gcd lcm max min det".split()
+)
+NAME_SIGNS = FUNCTION_NAMES | {*"( ) [ ] { } | ' + - * / : _ ^ , overline widehat cap cup perp".split()}
+NAME_SIGNS |= {
+    *"# deg dim ker arg Pr Re Im frac partial nabla circ triangle angle".split(),
+    "mathbb P",
+    "mathbb E",
+}
+NAME_SIGNS |= {
+    *"alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi chi psi omega Delta ell".split()
+}
+QUALIFIERS = frozenset("for forall where".split())
+QUANTIFIERS = frozenset("all any every each forall some integer integers".split())
+NO_QUALIFIER = NEGATING | JOINING | frozenset("otherwise divisible multiple multiples odd even prime".split())
+BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])
+Tokens = Sequence[Token]
+
+
+class Brackets(dict[int, int]):
+    """The place of the closing bracket of each opening one that has one; any other is `Malformed`."""
+
+    def __missing__(self, place: int) -> int:
+        raise Malformed("a bracket that nothing closes")
+
+
+def matched(tokens: Tokens) -> Brackets:
+    kinds = {"(": ")]", "[": ")]", "{": ("}",), "\\{": ("\\}",), "langle": ("rangle",)}
+    match = Brackets()
+    open_places: list[int] = []
+    for place, (kind, value, _) in enumerate(tokens):
+        if kind == SIGN or value in ("langle", "rangle"):
+            if value in kinds:
+                open_places.append(place)
+            elif value in (")", "]", "}", "\\}", "rangle"):
+                if open_places and value in kinds.get(tokens[open_places[-1]][1], ()):
+                    match[open_places.pop()] = place
+                else:
+                    open_places.append(place)  # which nothing closes
+        elif kind == COMMAND and value[:6] == "begin ":
+            open_places.append(place)
+        elif kind == COMMAND and value[:4] == "end ":
+            if open_places and tokens[open_places[-1]][1] == "begin " + value[4:]:
+                match[open_places.pop()] = place
+    return match
+
+
+def is_word(token: Token, words: frozenset[str]) -> bool:
+    return token[0] == WORD and token[1].lower() in words
+
+
+def said(tokens: Tokens) -> list[str]:
+    """The words among the tokens, in lower case."""
+    return [value.lower() for kind, value, _ in tokens if kind == WORD]
+
+
+def negates(tokens: Tokens) -> bool:
+    return not NEGATING.isdisjoint(said(tokens))
+
+
+# ---- before the value ----
+
+
+def opening(tokens: Tokens, low: int, high: int) -> int:
+    """Where the answer begins behind "So,", an arrow or an equals sign."""
+    while low < high:
+        kind, value, _ = tokens[low]
+        following = tokens[low + 1][1] if low + 1 < high else ""
+        if value == "=" or (kind == COMMAND and value in ("therefore", "Rightarrow")):
+            low += 1
+        elif is_word(tokens[low], OPENING) and following in (",", "."):
+            low += 2
+        else:
+            break
+    return low
+
+
+def claims(tokens: Tokens, places: Sequence[int], low: int, high: int) -> list[tuple[int, int]]:
+    """The parts of an answer between arrows and words such as "so" and "therefore"; the last one is what it says."""
+    parts = []
+    for place in places:
+        kind, value, _ = tokens[place]
+        arrow = kind == COMMAND and value in ("Rightarrow", "therefore")
+        if place <= low or not (arrow or is_word(tokens[place], CONCLUDING)):
+            continue
+        end = place
+        while end > low and (tokens[end - 1][1] == "," or is_word(tokens[end - 1], JOINING)):
+            end -= 1
+        parts.append((low, end))
+        low = place + 1 + (place + 1 < high and tokens[place + 1][1] == ",")
+    return [*parts, (low, high)]
+
+
+# ---- behind the value ----
+
+
+def without_explanation(
+    tokens: Tokens, places: Sequence[int], low: int, high: int, is_reference: bool
+) -> int:
+    """Where the values end before "since ...", "at x = 6, y = 4" or "for all n > 2"."""
+    for place in places:
+        if place <= low:
+            continue
+        comma = tokens[place][1] == "," and place + 1 < high
+        first = tokens[place + comma]
+        cut = place if comma or tokens[place - 1][1] != "," else place - 1
+        if is_word(first, EXPLAINING) and not is_reference:
+            return cut
+        if qualifies(tokens[place:high], is_reference):
+            return cut
+        if not is_reference and is_word(first, OCCASIONS) and is_condition(tokens[place + comma : high]):
+            return cut
+    return high
+
+
+def qualifies(rest: Tokens, is_reference: bool) -> bool:
+    """True for "for all n > 2" and "where n is an integer" up to the end: the value is for all of them."""
+    comma = rest[0][1] == ","
+    rest = rest[comma:]
+    values = [value.lower() if kind == WORD else value for kind, value, _ in rest]
+    kinds = [kind for kind, _, _ in rest]
+    first, second, third = (*values, "", "", "")[:3]
+    quantified = comma and first in QUANTIFIERS and len(rest) == 3 and kinds[2] == LETTERS  # any integer n
+    if not (quantified or first in QUALIFIERS) or kinds[0] not in (WORD, COMMAND):
+        return False
+    if not NO_QUALIFIER.isdisjoint(values) or (first != "where" and not IS.isdisjoint(values)):
+        return False
+    if first == "where":
+        return "=" not in values
+    for_all = quantified or first == "forall" or second in QUANTIFIERS
+    return for_all or (not is_reference and third in BOUNDS)
+
+
+def is_condition(tokens: Tokens) -> bool:
+    r"""True for `n \in \mathbb{Z}`, `a = b = c = 2` and "attained at x = 1"; not for x = 2, another answer perhaps."""
+    values = [value for _, value, _ in tokens]
+    if negates(tokens) or "or" in values:
+        return False
+    if is_word(tokens[0], OCCASIONS):
+        return "=" in values or "(" in values or not any(kind == NUMBER for kind, _, _ in tokens)
+    named = all(kind == LETTERS for kind, _, _ in tokens[:-2:2])
+    chain = len(values) > 4 and set(values[1::2]) == {"="}
+    return named and (chain or values[1:2] == ["in"])
+
+
+def is_remark(inside: Tokens, before: Token) -> bool:
+    """True for words or a condition in brackets behind a value: "(simplified)", "(when x = 1)", "(smaller root)"."""
+    if not inside or inside[0][0] not in (WORD, LETTERS):
+        return False
+    words = said(inside)
+    if len(inside) == 1 and words:
+        number = NUMBER_WORDS.get(words[0])
+        if number is not None:
+            return before[1] == str(number)  # 12 (twelve)
+    if before[0] != LETTERS and is_condition(inside):
+        return NO_REMARK.isdisjoint(words)
+    plain = all(
+        kind == WORD or (kind == SIGN and value in ",'-") or kind == LETTERS for kind, value, _ in inside
+    )
+    return plain and any(len(word) > 1 for word in words) and NO_REMARK.isdisjoint(words)
+
+
+# ---- names ----
+
+
+def is_called(tokens: Tokens) -> bool:
+    """True for what only a name can be: `P(A|B)`, `[ABC]`, words; a number stands in its index or its brackets."""
+    if not tokens or negates(tokens):
+        return False
+    first = tokens[0]
+    if first[0] == WORD:
+        return True
+    values = [value for _, value, _ in tokens]
+    if "cap" in values or ("int" in values and "_" not in values):
+        return not any(
+            kind == NUMBER or value in "<>" for kind, value, _ in tokens
+        )  # P(A and B), an antiderivative
+    depth = 0
+    called = (first[0] != SIGN or first[1] in ("_", "^", "#")) and first[1] != "frac"
+    for place, (kind, value, _) in enumerate(tokens):
+        if kind == SIGN:
+            depth += (value in OPENS) - (value in CLOSES)
+            if depth < 0:
+                return False
+        named = (
+            kind in (LETTERS, WORD) or value in NAME_SIGNS or (place and tokens[place - 1][1] in ("_", "^"))
+        )
+        if not (called and depth > 0) and not (named and (value != "," or depth > 0)):
+            return False
+    return tokens[-1][0] != SIGN or tokens[-1][1] in CLOSES or tokens[-1][1] == "|"
+
+
+def last_is(tokens: Tokens, places: Sequence[int]) -> int:
+    """The place of the last "is", "are" or "equals" outside of brackets; -1 where there is none."""
+    return next((place for place in reversed(places) if is_word(tokens[place], IS)), -1)

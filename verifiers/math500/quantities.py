@@ -1,0 +1,202 @@
+"""Reads what stands behind an expression: its unit, and a remark in brackets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from verifiers.math500 import prose, units
+from verifiers.math500.commands import Commands
+from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed
+from verifiers.math500.parser import END
+from verifiers.math500.values import Date, Quantity, Value, Words, is_expression
+from verifiers.math500.words import CHANGING_BEHIND, JOINING, MONTHS, ORDINALS, SCALES
+
+UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())
+
+
+class Quantities(Commands):
+    """A parser that reads units, too.
+
+    `letters` are the letters of the reference, by which a run of letters is a product of them or a word; None where
+    the text is the reference.
+    """
+
+    letters: frozenset[str] | None
+    domain = False  # if it is said which values a letter takes
+
+    @property
+    def is_reference(self) -> bool:
+        return self.letters is None
+
+    def with_unit(self, value: Value) -> Value:
+        """The value with the unit that follows it, from words, a per cent or degree sign, or a currency."""
+        value, unit = lift_unit(value) if self.marks else (value, "")
+        if self.kind == "end" and not unit and not self.currency:
+            return value
+        if type(value) is Words and (unit or self.kind == WORD):
+            raise Malformed("words behind words")
+        words = [unit or self.currency] if unit or self.currency else []
+        if not words or words == [self.currency]:
+            value = self.scaled(value)
+        self.unit_words(words)
+        if len(words) == 1 + (words[-1:] == ["th"]) and words[0].lower() in MONTHS:
+            return Date(MONTHS[words[0].lower()], value)
+        if not words:
+            return value
+        unit = units.canonical_unit(words)
+        if unit is None:
+            raise Malformed("the power of no unit")
+        return self.with_smaller_unit(value, unit, words)
+
+    def with_smaller_unit(self, value: Value, unit: str, words: Sequence[str]) -> Value:
+        """2 hours 15 minutes as 135 minutes."""
+        behind = self.position + (self.value == "and")
+        smaller = units.UNITS.get(self.peek(1 + (self.value == "and"))[1].lower(), "")
+        times = units.conversion(unit, smaller) if smaller else None
+        if times and self.tokens[behind][0] == NUMBER and times[0] > times[1]:
+            self.go(behind)
+            rest = self.with_unit(self.literal())
+            literal = is_expression(value) and value[0] == "num" and value[1] >= 0
+            if not literal or type(rest) is not Quantity or rest.unit != smaller:
+                raise Malformed("two quantities side by side")
+            return Quantity(("+", (("*", (value, ("num", *times))), rest.value)), rest.unit)
+        return Quantity(value, unit) if unit or words[0].lower() not in ORDINALS else value
+
+    def is_smaller_unit(self, place: int) -> bool:
+        """True for the "and" of 2 hours and 15 minutes."""
+        around = [*self.tokens[max(place - 1, 0) : place + 3], END, END, END, END]
+        (_, unit, _), (_, join, _), (kind, _, _), (_, smaller, _) = around[:4]
+        if join != "and" or kind != NUMBER:
+            return False
+        times = units.conversion(units.UNITS.get(unit.lower(), ""), units.UNITS.get(smaller.lower(), ""))
+        return times is not None and times[0] > times[1]
+
+    def scaled(self, value: Value) -> Value:
+        """The literal times what a word such as "million" behind it stands for."""
+        if self.kind != WORD or not is_expression(value) or value[0] != "num":
+            return value
+        if self.value.lower() not in SCALES:
+            return value
+        self.mixed = True
+        return ("num", value[1] * SCALES[self.advance().lower()], value[2])
+
+    def unit_words(self, words: list[str]) -> None:
+        """Read the words and letters of a unit, and a remark in brackets at the end, into a list."""
+        while self.kind != "end":
+            if self.is_remark():
+                self.domain |= self.peek(2)[1] == "in"
+                self.go(self.match[self.position] + 1)
+                if self.kind != "end":
+                    raise Malformed("rest")
+                return
+            if self.is_unit_fraction():
+                self.advance()
+                words += self.unit_fraction()
+            elif (
+                (self.kind == WORD and self.value.lower() not in JOINING)
+                or self.is_unit_letter(words)
+                or self.value == "%"
+            ):
+                self.unit_word(words)
+            elif words and self.accept("/"):
+                words.append("/")
+                if self.kind != WORD and not (self.kind == LETTERS and self.value in units.UNIT_LETTERS):
+                    raise Malformed("unit")
+            else:
+                return
+
+    def unit_word(self, words: list[str]) -> None:
+        word = self.value
+        unknown_letter = self.kind == WORD and len(word) == 1 and word.islower() and word not in units.UNITS
+        second = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
+        if second or word.lower() in CHANGING_BEHIND or unknown_letter:
+            raise Malformed("words")
+        words.append(self.advance())
+        if self.value == "^":
+            if word.lower() not in units.UNITS and word.lower() not in units.GENERIC:
+                raise Malformed("the power of a word")
+            words += self.unit_power()
+            if len(words[-1]) > 2:
+                raise Malformed("unit")
+
+    def is_behind(self) -> bool:
+        if self.kind == LETTERS:
+            return self.is_unit_letter() and self.is_unit_to_the_end()
+        if self.value == "(":
+            return self.is_remark() or self.peek()[1] in ("mod", "bmod")
+        return self.value == "frac" and self.is_unit_fraction()
+
+    def is_remark(self) -> bool:
+        """True at words or a condition in brackets that end a side: "16 (simplified)", "3 (when x = 1)"."""
+        close = self.match.get(self.position, -1)
+        if self.value != "(" or close != self.end - 1 or self.is_reference:
+            return False
+        return prose.is_remark(self.tokens[self.position + 1 : close], self.peek(-1))
+
+    def is_unit_fraction(self) -> bool:
+        if (self.kind, self.value) != (COMMAND, "frac") or self.peek()[1] != "{":
+            return False
+        kind, value, _ = self.peek(2)
+        if kind == LETTERS and value in units.UNIT_LETTERS and self.letters is not None:
+            return self.letters.isdisjoint(units.UNIT_LETTERS) and self.is_unit_to_the_end(1)
+        return kind == WORD
+
+    def unit_fraction(self) -> list[str]:
+        r"""The words of `\frac{\text{miles}}{\text{hour}}` and `\frac{m}{s^2}`."""
+        words = []
+        for slash in (False, True):
+            words += ["/"] * slash
+            self.expect("{")
+            while not self.accept("}"):
+                if self.kind not in (LETTERS, WORD) or self.value.lower() not in units.UNITS:
+                    raise Malformed("unit")
+                words += [self.advance(), *self.unit_power()]
+        return words
+
+    def unit_power(self) -> list[str]:
+        """`^2` or `^{2}` as one word, if it stands here."""
+        if not self.accept("^"):
+            return []
+        braces = self.accept("{")
+        power = "^" + self.digits()
+        if braces:
+            self.expect("}")
+        return [power]
+
+    def is_unit_letter(self, before: Sequence[str] = ()) -> bool:
+        return (
+            self.kind == LETTERS
+            and (self.spaced or before[-1:] == ["/"])
+            and self.letters is not None
+            and self.value in units.UNIT_LETTERS
+            and self.value not in self.letters
+        )
+
+    def is_unit_to_the_end(self, offset: int = 0) -> bool:
+        """True if nothing but units, powers and a slash follows: m, m^3, m/s^2."""
+        for ahead in range(offset, 12):
+            kind, value, _ = token = self.peek(ahead)
+            if token is END:
+                return True
+            if value not in units.UNIT_LETTERS and not (kind in (NUMBER, SIGN) and value in UNIT_SIGNS):
+                return False
+        return False
+
+
+def lift_unit(value: Value) -> tuple[Value, str]:
+    """A degree or per cent sign taken off the whole of an expression: (expression, unit or "")."""
+    if type(value) is not tuple or value[0] == "num":
+        return value, ""
+    kind = value[0]
+    if kind in ("deg", "pct"):
+        return value[1], "degree" if kind == "deg" else "percent"
+    if kind == "/":
+        below, unit = lift_unit(value[2])
+        return (("/", value[1], below), unit) if unit else (value, "")
+    if kind in ("*", "+"):
+        lifted = [lift_unit(part) for part in value[1]]
+        signs = [unit for _, unit in lifted]
+        whole = set(signs) == {"degree"} if kind == "+" else signs[-1] == "degree" and not any(signs[:-1])
+        if whole:
+            return (kind, tuple(inner for inner, _ in lifted)), "degree"
+    return value, ""

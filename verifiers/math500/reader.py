@@ -1,0 +1,409 @@
+"""Reads an answer: lists, relations and quantities of what the parser makes of each expression in it.
+
+What stands in no bracket is split at commas, then at relation signs, before anything is parsed; so each side is read by
+itself, and one that no grammar reads is a name for what stands behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from verifiers.math500 import prose
+from verifiers.math500.commands import MATRICES
+from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Unsupported
+from verifiers.math500.parser import held, released
+from verifiers.math500.prose import QUALIFIERS, QUANTIFIERS, RELATIONS, Brackets, is_word
+from verifiers.math500.quantities import Quantities
+from verifiers.math500.tree import INFINITY, MINUS_ONE, NEGATIVE_INFINITY, Node, symbols
+from verifiers.math500.values import (
+    REALS,
+    Builder,
+    Date,
+    Matrix,
+    Name,
+    Ratio,
+    Relation,
+    Residue,
+    Row,
+    Set,
+    Several,
+    Union,
+    Value,
+    Words,
+    is_expression,
+)
+from verifiers.math500.words import (
+    ANSWERING,
+    ARTICLES,
+    CONCLUDING,
+    EXPLAINING,
+    IS,
+    JOINING,
+    MONTHS,
+    NEGATING,
+    OCCASIONS,
+    OPENING,
+    SPELLED,
+    changes,
+    is_reals,
+)
+
+INTEGERS = tuple(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N"))
+INDICES = tuple(("sym", name) for name in "nmkcC")
+BRACKETS = frozenset(["(", "[", "{", "\\{", "langle", *(f"begin {name}" for name in MATRICES)])
+TRIGGERS = OPENING | CONCLUDING | EXPLAINING | OCCASIONS | QUALIFIERS | QUANTIFIERS | IS | JOINING
+SPEAKING = frozenset(["Rightarrow", "therefore", "forall"])
+SPLITTING = frozenset([",", ";", ":", "\\\\", "pmod", "setminus", "|", *RELATIONS])
+SIDE_LIMIT = 40  # of one chain of equations
+
+
+class Reader(Quantities):
+    """One answer, as tokens and what is found of it on the way.
+
+    `letters` are the letters of the reference, by which a run of letters is a product of them or a word; None where
+    the text is the reference.
+    """
+
+    worded = 0  # how many values words stood before
+    unsure = False  # if a side before the last can only be read by a computer algebra system
+    modulus: Node | None = None  # behind a side of the relation that is read
+    join = ""  # what stands between the items of a list
+    first_side = ""  # the tokens before the first sign of the last relation
+
+    def __init__(self, text: str, letters: frozenset[str] | None) -> None:
+        self.tokens = Lexer(text, letters).run()
+        values = {value for _, value, _ in self.tokens}
+        self.match = Brackets() if BRACKETS.isdisjoint(values) else prose.matched(self.tokens)
+        spoken = (value.lower() for kind, value, _ in self.tokens if kind == WORD)
+        self.speaks = not (SPEAKING.isdisjoint(values) and TRIGGERS.isdisjoint(spoken))
+        self.is_plain = not self.speaks and SPLITTING.isdisjoint(values)
+        self.letters = letters
+        self.earlier: list[Value] = []  # what the answer says before its last arrow
+        self.end = len(self.tokens)
+        self.go(0)
+
+    # ---- the whole answer ----
+
+    def answer(self) -> Value:
+        """What the answer says last; what it says before stands in `earlier`."""
+        tokens = self.tokens
+        if self.is_plain and tokens:
+            return self.side(0, len(tokens))
+        low, high = prose.opening(tokens, 0, len(tokens)), len(tokens)
+        while low < high and tokens[high - 1][1] == "\\\\":
+            high -= 1
+        parts = [(low, high)]
+        if not self.is_reference and self.speaks:
+            parts = prose.claims(tokens, self.top_level(low, high), low, high)
+        for part in parts[:-1]:
+            try:
+                self.earlier.append(self.whole(*part))
+            except (Malformed, Unsupported):
+                continue  # which is about something else
+        self.worded = 0
+        value = self.whole(*parts[-1])
+        self.worded += len(parts) - 1
+        if self.is_reference and type(value) is Several and self.worded > 1:
+            raise Malformed("words that tell values apart")
+        return value
+
+    def whole(self, low: int, high: int) -> Value:
+        low, high = self.unbraced(low, high)
+        cut, verb = high, 0
+        if self.speaks:
+            cut = prose.without_explanation(
+                self.tokens, self.top_level(low, high), low, high, self.is_reference
+            )
+            self.domain |= cut < high
+            verb = self.only_verb(low, cut)
+        items = [self.predicate(low, verb, cut)] if verb else self.items(low, cut)
+        while len(items) > 1 and self.join == "," and is_clause(items[0]) and type(items[-1]) is not Words:
+            del items[0]  # "In the triangle, x is 16"
+        letters = [value for kind, value, _ in self.tokens if kind == LETTERS] if len(items) > 1 else []
+        while len(items) > 1 and is_domain(items[-1], letters, self.is_reference):
+            del items[-1]  # 2 k \pi, k \in \mathbb{Z}
+            self.domain = True
+        return items[0] if len(items) == 1 else Several(tuple(items), self.join)
+
+    def unbraced(self, low: int, high: int) -> tuple[int, int]:
+        """The bounds within braces that hold all there is; a set whose backslashes were lost keeps them."""
+        while low < high and self.tokens[low][1] == "{" and self.match.get(low) == high - 1:
+            if any(self.tokens[place][1] == "," for place in self.top_level(low + 1, high - 1)):
+                break
+            low, high = low + 1, high - 1
+        return low, high
+
+    def within(self, low: int, high: int) -> list[Value]:
+        if self.is_plain:
+            return [self.side(low, high)]
+        outer = self.join, self.modulus
+        items = self.items(low, high)
+        self.join, self.modulus = outer
+        return items
+
+    def items(self, low: int, high: int) -> list[Value]:
+        """What stands between commas, "and" and "or"; `join` is what they are."""
+        items, self.join, start, seen = [], "", low, ""
+        places = self.top_level(low, high)
+        for place in places:
+            kind, value, _ = self.tokens[place]
+            joining = kind == WORD and value.lower() in JOINING
+            if not joining and (kind != SIGN or value not in (",", ";")):
+                continue
+            if joining and self.is_smaller_unit(place):
+                continue
+            join = value.lower()
+            if start < place or not (joining and seen in (",", ";")):  # "1, 2, and 3"
+                items.append(self.relation(start, place))
+                self.join = join if not self.join or join == self.join or self.join == "," else ","
+            else:
+                self.join = join if len(items) == 1 else self.join
+            start, seen = place + 1, join
+        return (
+            [*items, self.relation(start, high)]
+            if items or start > low
+            else [self.relation(low, high, places)]
+        )
+
+    # ---- relations ----
+
+    def relation(self, low: int, high: int, places: Sequence[int] = ()) -> Value:
+        if low < high and self.tokens[low][1] == "{":
+            low, high = self.unbraced(low, high)
+            places = ()
+        places = places or self.top_level(low, high)
+        verb = prose.last_is(self.tokens, places) if self.speaks else -1
+        if verb >= low and not all(token[0] == WORD for token in self.tokens[low:high]):
+            return self.predicate(low, verb, high)
+        self.modulus = None
+        operators: list[str] = []
+        bounds = [low]
+        for place in places:
+            kind, value, _ = self.tokens[place]
+            if kind not in (SIGN, COMMAND) or value not in RELATIONS:
+                continue
+            if value == "=" and bounds[-1] == place and operators and operators[-1] in ("<", ">"):
+                operators[-1] += "="  # >=
+                bounds[-1] = place + 1
+                continue
+            operators.append(RELATIONS[value])
+            bounds += [place, place + 1]
+        if not operators:
+            value = self.side(low, high)
+            return Residue(value, self.modulus, ()) if self.modulus else value
+        self.first_side = " ".join(token[1] for token in self.tokens[low : bounds[1]])
+        if len(operators) > SIDE_LIMIT:
+            raise Malformed("too many sides")
+        return self.chain(operators, [*bounds, high])
+
+    def chain(self, operators: list[str], bounds: list[int]) -> Value:
+        sides: list[Value] = []
+        for k in range(0, len(bounds), 2):
+            low, high = bounds[k : k + 2]
+            if k == len(bounds) - 2:
+                sides.append(self.side(low, high))
+            else:
+                sides.append(self.side_or_name(low, high, operators[k // 2] == "="))
+        residue = is_expression(sides[-1]) and sides[-1][:2] == ("fn", "mod")  # 8 \bmod 15
+        if residue and any(token[1] == "equiv" for token in self.tokens):
+            sides[-1], self.modulus = sides[-1][2]
+        if self.modulus and set(operators) <= {"="}:
+            return Residue(sides[-1], self.modulus, tuple(sides[:-1]))
+        first = sides[0]
+        inverse = is_expression(first) and first[0] == "^" and type(released(first[1])) is Matrix
+        if inverse and operators == ["="]:
+            return sides[1]  # the inverse is not computed, but what the matrix behind it is called
+        return Relation(tuple(operators), tuple(sides))
+
+    def predicate(self, low: int, verb: int, high: int) -> Value:
+        """What is said to be something: "The answer is 5", "x is 5"."""
+        if verb + 1 == high or prose.negates(self.tokens[low:verb]):
+            raise Malformed("words")
+        words = prose.said(self.tokens[verb + 1 : high])
+        if len(words) == high - verb - 1 and not ANSWERING.isdisjoint(words) and NEGATING.isdisjoint(words):
+            if self.tokens[low][0] != WORD:
+                return self.relation(low, verb)  # x = 5 is the only solution
+        items = self.items(verb + 1, high)
+        value = items[0] if len(items) == 1 else Several(tuple(items), self.join)
+        words = [place for place in range(low, verb) if self.tokens[place][0] == WORD]
+        self.worded += bool(words)
+        subject = words[-1] + 1 if words else low
+        if words and subject < verb and not self.tokens[subject][2]:
+            raise Malformed("a word run into what follows")
+        if subject == verb or type(value) is Several:
+            return value
+        name = self.side_or_name(subject, verb)
+        return value if words and not is_letter(name) else Relation(("=",), (name, value))
+
+    def only_verb(self, low: int, high: int) -> int:
+        """The place of the one verb of a sentence that begins with words; 0 where there is none."""
+        if (
+            low == high
+            or self.tokens[low][0] != WORD
+            or all(token[0] == WORD for token in self.tokens[low:high])
+        ):
+            return 0
+        verbs = [place for place in self.top_level(low, high) if is_word(self.tokens[place], IS)]
+        return verbs[0] if len(verbs) == 1 else 0
+
+    def side_or_name(self, low: int, high: int, is_equation: bool = False) -> Value:
+        """A side of a relation behind which there are others; words before an equals sign are a name."""
+        tokens = self.tokens[low:high]
+        if is_equation and len(tokens) > 2 and tokens[0][0] == WORD and tokens[1][1] == "(":  # LCM(12, 18)
+            if prose.is_called(tokens):
+                return Name(" ".join(token[1] for token in tokens))
+        state = self.depth, self.open_bars, self.mixed, self.currency, self.worded
+        try:
+            return self.side(low, high)
+        except (Malformed, Unsupported) as error:
+            if not prose.is_called(tokens):
+                if self.is_reference or not isinstance(error, Unsupported):
+                    raise
+                self.unsure = True
+        self.depth, self.open_bars, self.mixed, self.currency, self.worded = state
+        return Name(" ".join(token[1] for token in tokens))
+
+    # ---- one side: words, an expression, a unit ----
+
+    def side(self, low: int, high: int) -> Value:
+        outer, self.currency, self.end = self.currency, "", high
+        self.go(low)
+        words = []
+        while self.kind == WORD:
+            words.append(self.advance())
+        if words and self.kind == NUMBER and words[-1].lower() in ("negative", "minus"):
+            words.pop()
+            self.tokens[self.position - 1] = (SIGN, "-", True)
+            self.go(self.position - 1)
+        node = self.behind_words(words) if words else None
+        if node is None:
+            self.worded += bool(words)
+            node = self.with_unit(self.joined(released(self.infix())))
+        self.currency = outer
+        if self.kind != "end":
+            raise Malformed("rest")
+        months = [MONTHS[word.lower()] for word in words if word.lower() in MONTHS]
+        if words and months and type(node) is not Words:
+            return Date(months[0], node)
+        return node
+
+    def behind_words(self, words: list[str]) -> Value | None:
+        """What the words say where they say it alone, else None: a value follows."""
+        if self.kind == "end":
+            return words_value(words)
+        if words[-1].lower() == "except" and is_reals(words[:-1]):
+            point = self.sum()
+            return self.without(Set((point,)))
+        if self.value == "(" and self.match.get(self.position) == self.end - 1:
+            inside = self.tokens[self.position + 1 : self.end - 1]
+            if (
+                self.spaced
+                and not self.is_reference
+                and not prose.negates(inside)
+                and "or" not in prose.said(inside)
+            ):
+                if any(kind == WORD and len(value) > 1 for kind, value, _ in inside):
+                    self.go(self.end)  # Bob (55 mph)
+                    return words_value(words)
+        colon = self.accept(":")
+        if colon and self.value == "emptyset" and words[0].lower() == "no":
+            return self.command()  # No solution: \emptyset
+        lower = [word.lower() for word in words]
+        if not NEGATING.isdisjoint(lower) or (changes(lower) if not colon else changes(lower[-1:])):
+            raise Malformed("words")
+        if self.kind == NUMBER and not (self.spaced or colon):
+            raise Malformed("a word run into a number")
+        if any(len(word) == 1 and (word not in "aAI" or len(words) == 1) for word in words):
+            raise Malformed("a letter before the value")
+        if self.value in ("(", "[", "{", "\\{") and not self.spaced:
+            raise Malformed("a word as a function")
+        return None
+
+    def joined(self, first: Value) -> Value:
+        """A union, all numbers but some, or a ratio that begins with `first`; a modulus behind it is read over."""
+        parts = [first]
+        while self.value in ("cup", "U") and (
+            self.kind == COMMAND or (type(parts[-1]) is Row and self.kind == LETTERS)
+        ):
+            self.advance()
+            parts.append(released(self.sum()))
+        while self.value == "setminus" and parts[-1] == REALS:
+            self.advance()
+            parts[-1] = self.without(released(self.sum()))
+        if is_expression(first):
+            counts = first[0] == "num" and self.value in (":", "to") and self.peek()[0] == NUMBER
+            if counts or (self.value == ":" and not symbols(first)):  # \pi : 4
+                while self.accept(":") or self.accept("to", WORD):
+                    parts.append(self.sum())
+                parts = [Ratio(tuple(parts))]
+        if self.value in ("pmod", "("):
+            self.modulus = self.modulus_behind()
+        return parts[0] if len(parts) == 1 else Union(tuple(parts))
+
+    def without(self, removed: Value) -> Node:
+        """All real numbers but some."""
+        self.holds = True
+        return ("+", (held(REALS), ("*", (MINUS_ONE, held(removed)))))
+
+    def modulus_behind(self) -> Node | None:
+        r"""That of `\pmod{7}` or (mod 7), if one stands here."""
+        if self.accept("pmod", COMMAND):
+            return self.argument()
+        if self.value != "(" or self.peek()[1] not in ("mod", "bmod"):
+            return None
+        self.advance(2)
+        modulus = self.sum()
+        self.expect(")")
+        return modulus
+
+    # ---- sets by their conditions ----
+
+    def braces(self) -> Value:
+        r"""A set, or one by its conditions: `\{x \mid x > 2\}`, `\{x \in \mathbb{R} : x \ne 3\}`."""
+        low, close = self.position + 1, self.match[self.position]
+        kind, mark = self.peek()[0], self.peek(2)[1]
+        if kind != LETTERS or (mark not in ("|", ":") and self.peek(2)[:2] != (COMMAND, "in")):
+            return Set(tuple(self.in_brackets()[1]) if close > low else self.go(close + 1) or ())
+        bar = next((k for k in self.top_level(low, close) if self.tokens[k][1] in ("|", ":")), close)
+        end, outer, bars = self.end, self.join, self.open_bars
+        name, self.open_bars = ("sym", self.tokens[low][1]), 0
+        domain = self.relation(low, bar)
+        conditions = self.items(bar + 1, close)
+        join, self.join, self.end, self.open_bars = self.join, outer, end, bars
+        self.go(close + 1)
+        conditions = [domain, *conditions] if type(domain) is Relation else conditions
+        return Builder(tuple(conditions), join or ",", name)
+
+
+def is_letter(value: Value) -> bool:
+    return is_expression(value) and value[0] == "sym"
+
+
+def words_value(words: list[str]) -> Value:
+    """Words alone: a number if they are one, a letter as that letter; no articles, any case."""
+    verbs = [k for k, word in enumerate(words) if word.lower() in IS]
+    if verbs and 0 < verbs[-1] < len(words) - 1:
+        if NEGATING.isdisjoint(word.lower() for word in words[: verbs[-1]]):
+            words = words[verbs[-1] + 1 :]  # "The function is even"
+    if len(words) > 1 and words[0].lower() in ARTICLES:
+        words = words[1:]
+    plain = tuple(word.lower() for word in words)
+    if plain[-1] == "infinity" and plain[:-1] in ((), ("positive",), ("negative",), ("minus",)):
+        return NEGATIVE_INFINITY if plain[0] in ("negative", "minus") else INFINITY
+    if len(plain) == 1 and plain[0] in SPELLED:
+        return ("num", SPELLED[plain[0]], 1)
+    return Words(tuple(words) if len(words) == 1 == len(words[0]) else plain)
+
+
+def is_clause(value: Value) -> bool:
+    """True for words that a sentence may begin with, before its comma."""
+    return type(value) is Words and len(value.words) > 1 and NEGATING.isdisjoint(value.words)
+
+
+def is_domain(value: Value, letters: Sequence[str], of_reference: bool) -> bool:
+    r"""True for what says which values one of the `letters` takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
+    if type(value) is not Relation or len(value.sides) != 2 or value.sides[0] not in INDICES:
+        return False
+    if letters.count(value.sides[0][1]) < 2:
+        return False
+    return value.sides[1] in (*INTEGERS, REALS) or (not of_reference and value.operators[0] in (">", ">="))

@@ -1,0 +1,92 @@
+"""References: what is known of one before any answer is compared with it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from verifiers import batch
+from verifiers.errors import invalid_reference
+from verifiers.extract import last_box
+from verifiers.math500 import text
+from verifiers.math500.exact import Undefined
+from verifiers.math500.lexer import LETTERS, Malformed, Unsupported
+from verifiers.math500.markup import CHOICES
+from verifiers.math500.meaning import meaning
+from verifiers.math500.probe import NO
+from verifiers.math500.reader import Reader
+from verifiers.math500.same import Comparison
+from verifiers.math500.tree import CONSTANTS, INDICES
+from verifiers.math500.values import Value
+from verifiers.verdicts import encoded
+
+_ADVICE = "an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
+
+
+class Reference:
+    """A reference: its text, as it was written and to be read, its normal text, its letters, and its meaning.
+
+    The meaning is None where only a computer algebra system can read it, and where no grammar does, or it is not equal
+    to itself: then `is_text`.
+    """
+
+    def __init__(self, answer: str) -> None:
+        self.text = self.written = answer
+        self.is_integer = is_short_integer(answer)
+        self.key = text.key(answer)
+        self.is_choice = len(self.key) == 1 and self.key in CHOICES
+        self.variables: frozenset[str] = frozenset()
+        self.has_constants = False  # or letters that are called like arbitrary ones
+        self.mixed = self.domain = self.worded = self.is_text = False
+        self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
+        if not self.is_integer:
+            self.read(answer)
+
+    def read(self, answer: str) -> None:
+        """Find the meaning, or that there is none."""
+        try:
+            reader = Reader(answer, None)
+            self.variables = frozenset(value for kind, value, _ in reader.tokens if kind == LETTERS)
+            self.has_constants = not (CONSTANTS | INDICES).isdisjoint(self.variables)
+            value = meaning(reader.answer())
+            self.mixed, self.domain, self.worded = reader.mixed, reader.domain, bool(reader.worded)
+            if Comparison(2 * len(answer), False).same(value, value) == NO:
+                raise Malformed("it is not equal to itself")
+            self.meaning = value
+        except Unsupported:
+            pass
+        except (Malformed, Undefined, ArithmeticError, RecursionError):
+            self.is_text = True
+
+
+def is_short_integer(answer: str) -> bool:
+    """True for at most 18 ASCII digits, with or without a minus before them."""
+    digits = answer.removeprefix("-")
+    return len(digits) <= 18 and digits.isdigit() and digits.isascii()
+
+
+@lru_cache(maxsize=8192)
+def _read(answer: str) -> Reference | None:
+    if not answer.strip():
+        return None
+    if "\\boxed" in answer:  # "The answer is \\boxed{5}."
+        data = encoded(answer)
+        box, start, end = last_box(data, 0, len(data))
+        answer = data[start:end].decode("utf-8", "surrogatepass") if box >= 0 else answer
+    gold = Reference(answer.strip())
+    trimmed = gold.text.strip(" ,;$").removeprefix("\\approx").removeprefix("approximately").strip()
+    if not gold.is_text or trimmed in ("", gold.text) or trimmed.count("$") % 2:
+        return gold
+    read = Reference(trimmed)
+    read.written = gold.text
+    return read
+
+
+def reference_of(answer: object, index: int | None) -> Reference:
+    """The reference in a column `answer`; raises `InvalidReferenceError` for what is none."""
+    exact = answer if type(answer) is str else batch.as_reference(answer)
+    if exact is None:
+        raise invalid_reference("answer", answer, f"is a {type(answer).__name__}; {_ADVICE}", index)
+    gold = _read(exact)
+    if gold is None:
+        raise invalid_reference("answer", answer, f"is empty; {_ADVICE}", index)
+    return gold

@@ -1,0 +1,196 @@
+"""Sets of real numbers: an interval, an inequality, a set by its conditions and words are one thing, a region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from verifiers.math500.lexer import Unsupported
+from verifiers.math500.names import is_name
+from verifiers.math500.parser import released
+from verifiers.math500.probe import is_negative
+from verifiers.math500.tree import INFINITY, MINUS_ONE, NEGATIVE_INFINITY, Node
+from verifiers.math500.values import REALS, Builder, Relation, Row, Set, Several, Union, Value, is_expression
+
+ITEM_LIMIT = 40  # conditions of one region
+_FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+End = tuple[str, Node]  # a bracket and a value
+LOWEST, HIGHEST = ("(", NEGATIVE_INFINITY), (")", INFINITY)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """An interval or a union of some, and the variable that is in it, where one is named."""
+
+    where: Row | Union
+    name: Node | None
+    is_written: bool = field(default=False, compare=False)  # as an interval, "x in (2, 5)"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What an inequality says of one variable: its lowest and its highest value, or the one it has not."""
+
+    name: Node
+    low: End = LOWEST
+    high: End = HIGHEST
+    excluded: Node | None = None
+
+
+def region_of(value: Value) -> Region | None:
+    """The region that conditions on one variable say; None for any other value."""
+    if type(value) is Relation:
+        value = forwards(value)
+        outside = beyond(value)
+        if outside is not None:
+            return outside
+        name, *_, where = value.sides
+        if value.operators == ("in",) and is_expression(name) and is_name(name) and name[0] != "*":
+            where = where.where if type(where) is Region else where
+            return Region(where, name, True) if type(where) in (Row, Union) else None
+    items: Sequence[Value] = (value,)
+    join = "or"
+    if type(value) is Several:
+        items, join = value.items, value.join
+    elif type(value) is Builder:
+        items, join = value.conditions, value.join
+    elif type(value) is not Relation:
+        return None
+    first = items[0]
+    if type(first) is Relation and first.operators == ("!=",):  # x \ne 2, 3
+        items = [i if type(i) is Relation else Relation(("!=",), (first.sides[0], i)) for i in items]
+    if len(items) > ITEM_LIMIT or not all(type(item) is Relation for item in items):
+        return None
+    found = [condition_of(item) for item in items]
+    if None in found or len({condition.name for condition in found}) != 1:
+        return None
+    if type(value) is Builder and items[0].operators != ("in",) and value.name != found[0].name:
+        return None
+    where = joined(found, join)
+    return None if where is None else Region(where, found[0].name)
+
+
+def forwards(relation: Relation) -> Relation:
+    """With `<` instead of `>`, so that direction does not matter."""
+    if not any(operator in (">", ">=") for operator in relation.operators):
+        return relation
+    operators = tuple(_FLIPPED.get(operator, operator) for operator in relation.operators[::-1])
+    return Relation(operators, relation.sides[::-1])
+
+
+def beyond(relation: Relation) -> Region | None:
+    """The region of |x| > a."""
+    operators, sides = relation.operators, relation.sides
+    if operators not in (("<",), ("<=",)) or not is_absolute(sides[1]):
+        return None
+    left, right = ")(" if operators == ("<",) else "]["
+    low = interval(LOWEST, (left, minus(sides[0])))
+    return Region(Union((low, interval((right, sides[0]), HIGHEST))), sides[1][2][0])
+
+
+def is_absolute(side: Value) -> bool:
+    return is_expression(side) and side[:2] == ("fn", "abs") and is_name(side[2][0])
+
+
+def says_inequality(value: Value) -> bool:
+    items = (
+        value.items if type(value) is Several else value.conditions if type(value) is Builder else (value,)
+    )
+    return any(type(item) is Relation and set(item.operators) != {"="} for item in items)
+
+
+def condition_of(relation: Relation) -> Condition | None:
+    """What an inequality says of its only variable; None if it is none, or has none alone on a side."""
+    operators, sides = relation.operators, relation.sides
+    first_is_letter = is_expression(sides[0]) and sides[0][0] == "sym"
+    if operators == ("in",) and sides[1] == REALS and first_is_letter:
+        return Condition(sides[0])
+    if operators == ("!=",) and first_is_letter and is_expression(sides[1]):
+        return Condition(sides[0], excluded=sides[1])
+    relation = forwards(relation)
+    operators, sides = relation.operators, relation.sides
+    if len(sides) > 3 or any(operator not in ("<", "<=") for operator in operators):
+        return None
+    if not all(map(is_expression, sides)):
+        return None
+    if len(sides) == 2 and is_absolute(sides[0]):  # |x| < 1
+        operators, sides = operators * 2, (minus(sides[1]), sides[0][2][0], sides[1])
+    places = [k for k, side in enumerate(sides) if is_name(side) or (side[0] == "*" and is_name(minus(side)))]
+    if len(places) != 1 or (len(sides) == 3 and places != [1]):
+        return None
+    place = places[0]
+    name = sides[place]
+    if not is_name(name):
+        operators, sides = operators[::-1], tuple(minus(side) for side in sides[::-1])  # times -1
+        place = len(sides) - 1 - place
+        name = sides[place]
+    if name[0] == "*" and name[1][0] != ("sym", "f"):
+        return None  # x t is a product
+    low = ("(" if operators[0] == "<" else "[", sides[0]) if place > 0 else LOWEST
+    high = (")" if operators[-1] == "<" else "]", sides[-1]) if place < len(sides) - 1 else HIGHEST
+    return Condition(name, low, high)
+
+
+def minus(node: Node) -> Node:
+    """The negative of an expression, without a double minus."""
+    if node[0] == "num":
+        return ("num", -node[1], node[2])
+    if node[0] == "*" and node[1][0] == MINUS_ONE:
+        return node[1][1] if len(node[1]) == 2 else ("*", node[1][1:])
+    return ("*", (MINUS_ONE, *node[1]) if node[0] == "*" else (MINUS_ONE, node))
+
+
+def joined(conditions: Sequence[Condition], join: str) -> Row | Union | None:
+    """Conditions on one variable as a region: by "or" a union, by "and" what all allow.
+
+    A comma means "and" where that leaves something, else "or".
+    """
+    pieces: list[Row] | None = None
+    if join != "or" or len(conditions) == 1:
+        pieces = common(conditions)
+    if pieces is None and join != "and" and all(condition.excluded is None for condition in conditions):
+        pieces = [interval(condition.low, condition.high) for condition in conditions]
+    if not pieces:
+        return None
+    return pieces[0] if len(pieces) == 1 else Union(tuple(pieces))
+
+
+def common(conditions: Sequence[Condition]) -> list[Row] | None:
+    """The intervals that all conditions allow; None where there are none, or that cannot be told."""
+    lows = [c.low for c in conditions if c.low[1] != NEGATIVE_INFINITY]
+    highs = [c.high for c in conditions if c.high[1] != INFINITY]
+    if len(lows) > 1 or len(highs) > 1:
+        return None
+    pieces = [(lows[0] if lows else LOWEST, highs[0] if highs else HIGHEST)]
+    for point in (c.excluded for c in conditions if c.excluded is not None):
+        for k, (left, right) in enumerate(pieces):
+            if is_less(left[1], point) and is_less(point, right[1]):
+                pieces[k : k + 1] = [(left, (")", point)), (("(", point), right)]
+                break
+        else:
+            return None
+    if len(conditions) > 1 and not all(is_less(left[1], right[1]) for left, right in pieces):
+        return None
+    return [interval(left, right) for left, right in pieces]
+
+
+def interval(low: End, high: End) -> Row:
+    return Row(low[0], high[0], (low[1], high[1]))
+
+
+def is_less(a: Node, b: Node) -> bool:
+    """True if it is proved that a < b."""
+    if a == NEGATIVE_INFINITY or b == INFINITY:
+        return a != b
+    return INFINITY != a and NEGATIVE_INFINITY != b and is_negative(("+", (a, minus(b))))
+
+
+def without_points(removed: Node) -> Row | Union:
+    r"""`\mathbb{R} \setminus \{1, 2\}` as a union of intervals."""
+    points = released(minus(removed))
+    if type(points) is not Set or not all(map(is_expression, points.items)):
+        raise Unsupported("a difference of sets")
+    region = joined([Condition(REALS, excluded=point) for point in points.items], "and")
+    if region is None:
+        raise Unsupported("points in no order")
+    return region

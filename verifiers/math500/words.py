@@ -1,0 +1,102 @@
+"""The vocabulary of answers: words that change the value beside them, numbers in words, and words of no weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# Words that say another number is meant than the one beside them, or none: before it (as in "the square of 5") ...
+NEGATING = frozenset(  # ... also of the thing that "is 5"
+    "not no non never none nor neither incorrect wrong false unknown impossible cannot except excluding instead "
+    "fail fails unless if doubt suppose maybe perhaps possibly probably would could might approximately "
+    "approximate approx roughly nearly almost estimated twice half double triple thrice negative opposite minus "
+    "undefined infinite infinity imaginary isn't aren't wasn't doesn't don't can't won't".split()
+)
+COMPARING = frozenset(
+    "less more fewer than least most about around between over under above below plus".split()
+)
+CHANGING = (
+    NEGATING
+    | COMPARING
+    | frozenset(
+        "greater smaller larger bigger positive third quarter dozens hundreds thousands lakh crore up down through "
+        "either but within until after before difference".split()
+    )
+)
+SCALES = {
+    "dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+}  # fmt: skip
+CHANGING |= {*SCALES, "millions", "billions"}
+CHANGING_BEFORE = CHANGING | frozenset(
+    "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
+    "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
+    "subtracted modulo percent percentage fraction digit digits prime some without one any".split()
+)
+SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
+_NUMERAL_PARTS = frozenset(
+    "tenth tenths hundredth hundredths thousandth thousandths halves thirds fourth fourths quarters fifth fifths sixth "
+    "sixths seventh sevenths eighth eighths ninth ninths".split()
+)
+_UP_TO_NINETEEN = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+NUMBER_WORDS = {word: number for number, word in enumerate(_UP_TO_NINETEEN)}
+NUMBER_WORDS |= {word: 10 * number for number, word in enumerate(_TENS, 2)}
+COMPOUND = {
+    f"{ten}-{one}": NUMBER_WORDS[ten] + NUMBER_WORDS[one] for ten in _TENS for one in _UP_TO_NINETEEN[1:10]
+}
+SPELLED = NUMBER_WORDS | COMPOUND | SCALES  # a dozen
+CHANGING_BEHIND = (  # ... and behind it
+    CHANGING
+    | (SHORT_WORDS - {"of", "on", "at"})
+    | _NUMERAL_PARTS
+    | frozenset(NUMBER_WORDS)
+    | frozenset(COMPOUND)
+    | frozenset(
+        "doubled tripled quadrupled halved reciprocal reciprocals inverse tens quadrillion itself".split()
+    )
+    | frozenset("pi factorial root roots choose mod modulo power score pair pairs gross".split())
+)
+JOINING = frozenset({"and", "or"})
+IS = frozenset("is are was equals".split())
+ORDINALS = frozenset("st nd rd th".split())
+ARTICLES = frozenset(["a", "an", "the"])
+OPENING = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
+CONCLUDING = frozenset("so thus therefore hence then".split())
+EXPLAINING = frozenset("since because".split())
+OCCASIONS = frozenset(
+    "where attained achieved reached when at equality occurs occurring".split()
+)  # of a value
+MEASURES = frozenset("total value answer maximum minimum probability sum result area length distance".split())
+# Words that say in brackets which of several values one is.
+DESCRIBING = frozenset(
+    "only smaller larger greater bigger positive prime digit digits factor root roots".split()
+)
+NO_REMARK = (CHANGING_BEFORE | CHANGING_BEHIND | JOINING) - DESCRIBING - SHORT_WORDS
+ANSWERING = frozenset("answer solution only value minimum maximum root".split())
+REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())
+SPOKEN_OF = frozenset(  # what a word may be said of: "the series converges", "an odd function"
+    "the it on group function series sequence integral limit matrix number relation statement triangle".split()
+)
+MONTHS = {
+    spelling: number
+    for number, names in enumerate(
+        "january jan,february feb,march mar,april apr,may,june jun,july jul,august aug,september sept sep,october oct,"
+        "november nov,december dec".split(",")
+    )
+    for spelling in names.split()
+}
+
+
+def is_reals(words: Iterable[str]) -> bool:
+    """True for "all real numbers" in other words, too."""
+    lower = {word.lower() for word in words}
+    return lower <= REAL_WORDS and not lower.isdisjoint(("real", "reals"))
+
+
+def changes(words: list[str]) -> bool:
+    """True if words right before a value say that another one is meant: "twice", "the square of", "one less:"."""
+    if not CHANGING_BEFORE.isdisjoint(words):
+        return True
+    return len(words) > 1 and words[-1] == "of" and words[-2] not in MEASURES
