@@ -4,7 +4,7 @@ import re
 import sys
 import traceback
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -369,26 +369,41 @@ def reply_all(
     return replies, traces
 
 
-def play(
-    env: TextEnv, index: int, problem: Problem, text: str | Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """(completions, replies) of an episode in which the model writes `text`: one for each turn, or the same at every.
+def chat(problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> Prompt:
+    """What the model reads after some completions, each with its reply: the problem's prompt, or the chat so far."""
+    if not turns:
+        return problem.prompt
+    prompt = problem.prompt
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    for turn, reply in zip(turns, replies, strict=True):
+        messages += [{"role": "assistant", "content": turn}, {"role": "user", "content": reply}]
+    return messages
 
-    The episode ends where the environment ends it, at `max_turns`, or with the last text. Raises EnvError where texts
-    are left after the end, or `reply` raises.
+
+def play(
+    env: TextEnv, index: int, problem: Problem, text: str | Sequence[str] | Callable[[int], str]
+) -> tuple[list[str], list[str]]:
+    """(completions, replies) of an episode in which the model writes `text`.
+
+    text: the same at every turn, or one for each, or what makes it from the number of the turn. The episode ends where
+    the environment ends it, at `max_turns`, or with the last text. Raises EnvError where texts are left after the end,
+    or `reply` raises.
     """
-    wanted = [text] * env.max_turns if isinstance(text, str) else list(text)
+    write = (
+        text if callable(text) else ([text] * env.max_turns if isinstance(text, str) else text).__getitem__
+    )
+    most = len(text) if isinstance(text, Sequence) and not isinstance(text, str) else env.max_turns
     turns, replies = [], []
-    for turn in wanted:
-        turns.append(turn)
+    for turn in range(most):
+        turns.append(write(turn))
         (reply,), (trace,) = reply_all(env, [index], [problem], [turns])
         if trace is not None:
             raise _broken(env, index, f"reply raised after {turns!r:.200}: {trace.splitlines()[-1]}")
         if reply is None or len(turns) == env.max_turns:
             break
         replies.append(reply)
-    if len(turns) < len(wanted) and not isinstance(text, str):
-        raise _broken(env, index, f"the episode is over after turn {len(turns)} of {wanted!r:.200}")
+    if len(turns) < most and isinstance(text, Sequence) and not isinstance(text, str):
+        raise _broken(env, index, f"the episode is over after turn {len(turns)} of {text!r:.200}")
     return turns, replies[: len(turns) - 1]
 
 
@@ -408,7 +423,7 @@ def score_all(
     unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted part that is no
     text.
     """
-    turns = [(text,) if isinstance(text, str) else tuple(text) for text in completions]
+    turns = list(map(as_turns, completions))
     last = [texts[-1] for texts in turns]
     traces: list[str | None] = [None] * len(problems)
     alone = len(problems) == 1 and overrides(env, "score")
@@ -435,6 +450,11 @@ def score_all(
     for name, weight in env.reward_weights.items():
         total += weight * rewards[name]
     return ScoredBatch(total, rewards, reason, list(scores.extracted), traces)
+
+
+def as_turns(text: str | Sequence[str]) -> tuple[str, ...]:
+    """One completion, or those of all turns, as those of all turns."""
+    return (text,) if isinstance(text, str) else tuple(text)
 
 
 def overrides(env: TextEnv, method: str) -> bool:

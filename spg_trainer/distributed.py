@@ -68,21 +68,16 @@ def gathered_order(rows: "np.ndarray") -> "np.ndarray":
     """Where among what `gather` returns the rows of all processes stand, by their numbers; rows: this process's."""
     import numpy as np
 
-    return np.argsort(np.concatenate(gather([rows])))
+    return np.argsort(np.concatenate(gather([rows])), kind="stable")
 
 
 def gather_rows(rollouts: "Rollouts", order: "np.ndarray") -> "Rollouts":
     """The rollouts of all processes in an order that `gathered_order` gives, on the CPU."""
     import torch
-    from torch.nn.functional import pad
 
-    parts = gather([{name: column.cpu() for name, column in vars(rollouts).items() if column is not None}])
-    width = max(part["prompt_ids"].shape[1] for part in parts)
-    for part in parts:
-        for name in ("prompt_ids", "prompt_mask"):
-            part[name] = pad(part[name], (width - part[name].shape[1], 0))
-    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return replace(rollouts, **whole).select(torch.from_numpy(order))
+    columns = {name: column.cpu() for name, column in vars(rollouts).items() if column is not None}
+    parts = gather([columns])
+    return rollouts.join([replace(rollouts, **part) for part in parts]).select(torch.from_numpy(order))
 
 
 def all_reduce_gradients(parameters: "Sequence[Tensor]") -> None:

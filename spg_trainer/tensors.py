@@ -9,6 +9,9 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+_PROMPT = ("prompt_ids", "prompt_mask")
 
 
 class Rows:
@@ -48,6 +51,9 @@ class Rollouts(Rows):
     """(B, K) int64, denoising steps whose states were probed, -1 = none; only if the algorithm asks."""
     probe_rewards: Tensor | None = None
     """(B, K) float64, the reward of what one greedy pass made of these states; 0 where there is none."""
+    episode: Tensor | None = None
+    """(B,) int64, ascending: whose turn a completion is, by the episode's number in the step; None where every
+    completion is an episode of its own."""
 
     def __len__(self) -> int:
         return self.prompt_ids.shape[0]
@@ -57,6 +63,21 @@ class Rollouts(Rows):
         real = int(self.prompt_mask.sum(-1).max()) if len(self) else 0
         cut = self.prompt_mask.shape[1] - real
         return replace(self, prompt_ids=self.prompt_ids[:, cut:], prompt_mask=self.prompt_mask[:, cut:])
+
+    @classmethod
+    def join(cls, parts: "Sequence[Rollouts]") -> "Rollouts":
+        """The rows of all parts, one part after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        width = max(part.prompt_ids.shape[1] for part in parts)
+        parts = [
+            replace(
+                part, **{n: pad(getattr(part, n), (width - part.prompt_ids.shape[1], 0)) for n in _PROMPT}
+            )
+            for part in parts
+        ]
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        return cls(**{name: None if of[0] is None else torch.cat(of) for name, of in columns.items()})
 
     def count_tail(self, pad_id: int) -> Self:
         """With padding behind the first end token, as base models are trained, that counts and was unmasked last."""
@@ -107,7 +128,8 @@ class Batch(Rows):
     """(B,) float64."""
     totals: Mapping[str, float]
     """Sums over every completion of the update on all processes, skipped ones included: `completions`, `tokens`;
-    without them, `scored_completions`; and `rewarded_completions`, those with an advantage other than 0."""
+    without them, `scored_completions`; and `rewarded_completions`, those with an advantage other than 0. The turns of
+    an episode count as one completion."""
     group: Tensor | None = None
     """(B,) int64, number of the completion's group in the step."""
     prepared: Mapping[str, Tensor] = field(default_factory=dict)
@@ -117,10 +139,40 @@ class Batch(Rows):
     ref_logps: Tensor | None = None
     """(B, M, T) float32 at scored positions, under the reference model; only if the algorithm asks."""
 
+    episode: Tensor | None = None
+    """As in `Rollouts`; `advantages`, `group` and what `prepare` returned of an episode are those of each of its turns.
+    """
+
     @property
     def length(self) -> Tensor:
         """(B,) int64, scored tokens of each completion, the end token included."""
         return self.completion_mask.sum(-1)
+
+    @property
+    def episode_length(self) -> Tensor:
+        """(B,) int64, those of all turns of its episode, wherever these are."""
+        return self.prepared.get("episode_length", self.length)
+
+    def sum_turns(self, values: Tensor) -> Tensor:
+        """(E,) the sums of values (B,) over the turns of each episode, for algorithms that have `whole_episodes`."""
+        if self.episode is None:
+            return values
+        which = self._which()
+        return values.new_zeros(int(which[-1]) + 1 if len(which) else 0).index_add(0, which, values)
+
+    def once(self, values: Tensor) -> Tensor:
+        """(E,) of values (B,) that are the same for all turns of an episode."""
+        if self.episode is None:
+            return values
+        return values[torch.searchsorted(self._which(), self._which().unique())]
+
+    def each_turn(self, values: Tensor) -> Tensor:
+        """(B,) of values (E,) of the episodes."""
+        return values if self.episode is None else values[self._which()]
+
+    def _which(self) -> Tensor:
+        """(B,) the place of each row's episode among those at hand."""
+        return self.episode.unique(return_inverse=True)[1]
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,8 @@ class Algorithm(ABC):
     """Whether `loss` is a sum of terms of one masked copy each: then all go through the model once, however many."""
     whole_groups: ClassVar[bool] = False
     """Whether the active completions of a group must be in one micro-batch, because `loss` compares them."""
+    whole_episodes: ClassVar[bool] = False
+    """The same of the active turns of an episode."""
     couples: ClassVar[bool] = False
     """Whether `loss` compares completions of the whole update: see `CoupledAlgorithm`."""
     learns_from_pairs: ClassVar[bool] = False
@@ -147,7 +149,8 @@ class Algorithm(ABC):
         """What the completions of a step are worth, computed once, before its updates: `advantages`, (P*G,) float64.
 
         rewards: (P, G), rollouts: P*G rows, group after group, both of all processes. Other tensors of P*G rows may be
-        returned by name; they reach `loss` as `batch.prepared`.
+        returned by name; they reach `loss` as `batch.prepared`. Where episodes have turns, rollouts have a row for each
+        (`rollouts.episode`), and what is returned may have as many.
         """
         return {"advantages": self.compute_advantages(rewards)}
 
@@ -231,9 +234,9 @@ class CoupledAlgorithm(Algorithm):
 
 def norm(batch: Batch, normalizer: str) -> Tensor:
     """(B,) what a completion's bound is multiplied by: 1 over the update's `completions` or `tokens`, or over its
-    completions and the own `length`.
+    completions and the own `length`. The turns of an episode are one completion.
     """
-    length = batch.length.double()
+    length = batch.episode_length.double()
     if normalizer == "length":
         return 1 / (length * batch.totals["completions"])
     return length.new_full(length.shape, 1 / batch.totals[normalizer])

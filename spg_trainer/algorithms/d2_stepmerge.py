@@ -35,7 +35,10 @@ class D2StepMerge(TokenRatio):
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         """Besides the advantages `mean_length`, the mean number of tokens in a completion's group."""
-        lengths = rollouts.completion_mask.sum(-1).cpu().double().view_as(rewards)
+        lengths = rollouts.completion_mask.sum(-1).cpu().double()
+        if rollouts.episode is not None:
+            lengths = lengths.new_zeros(rewards.numel()).index_add(0, rollouts.episode, lengths)
+        lengths = lengths.view_as(rewards)
         mean = lengths.mean(1, keepdim=True).expand_as(rewards)
         return {**super().prepare(rewards, rollouts), "mean_length": mean.reshape(-1)}
 

@@ -84,7 +84,12 @@ def merge_equal(advantages: Tensor, rollouts: Rollouts, size: int) -> Tensor:
     In the mean over masks the gradient is the same, for fewer passes through the model.
     """
     ids = rollouts.completion_ids.masked_fill(~rollouts.completion_mask, -1).cpu()
-    group = torch.arange(len(ids)) // size
+    episode = torch.arange(len(ids))
+    if rollouts.episode is not None:  # turns are equal only where the chats before them are
+        episode = rollouts.episode
+        ids = torch.cat([rollouts.prompt_ids.masked_fill(~rollouts.prompt_mask, -1).cpu(), ids], 1)
+        advantages = advantages[episode]
+    group = episode // size
     distinct, which = torch.cat([group[:, None], ids], 1).unique(dim=0, return_inverse=True)
     first = torch.full((len(distinct),), len(ids)).scatter_reduce(0, which, torch.arange(len(ids)), "amin")
     total = advantages.new_zeros(len(distinct)).index_add(0, which, advantages)

@@ -114,7 +114,7 @@ class TokenRatio(Algorithm):
 
 @dataclass(frozen=True)
 class SequenceRatio(Algorithm):
-    """A clipped ratio of whole completions, by their ELBOs under the same masks, and a KL penalty."""
+    """A clipped ratio of whole episodes, by the sums of their turns' ELBOs under the same masks, and a KL penalty."""
 
     epsilon: Below1 = 0.2
     """The ratio is clipped below 1 - epsilon."""
@@ -124,6 +124,7 @@ class SequenceRatio(Algorithm):
     """Weight of the KL penalty; 0 needs no reference model."""
 
     needs_old_logps: ClassVar[bool] = True
+    whole_episodes: ClassVar[bool] = True
 
     @property
     def needs_ref_logps(self) -> bool:
@@ -136,17 +137,18 @@ class SequenceRatio(Algorithm):
 
     @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        bound, length = elbo(logps, masks), batch.length.to(logps)
-        log_ratio = self.log_ratio(bound - elbo(batch.old_logps, masks), length)
-        surrogate, stopped = clipped_surrogate(
-            log_ratio, batch.advantages.to(logps), self.epsilon, self.epsilon_high
-        )
-        metrics = sequence_metrics(bound, log_ratio, batch)
-        metrics["ratio/clip_fraction"] = Metric(stopped.to(bound).sum(), "rewarded_completions")
+        bound, length = elbo(logps, masks), batch.sum_turns(batch.length.to(logps))
+        difference = batch.sum_turns(bound - elbo(batch.old_logps, masks))
+        log_ratio, advantages = self.log_ratio(difference, length), batch.once(batch.advantages).to(logps)
+        surrogate, stopped = clipped_surrogate(log_ratio, advantages, self.epsilon, self.epsilon_high)
+        metrics = sequence_metrics(bound, batch.each_turn(log_ratio), batch)
+        stopped = batch.each_turn(stopped.to(bound))
+        metrics["ratio/clip_fraction"] = Metric(stopped.sum(), "rewarded_completions")
         terms = -surrogate / self.divisor(length)
         if self.needs_ref_logps:
-            kl = self.penalty(bound, elbo(batch.ref_logps, masks), length)
-            metrics["kl"] = Metric(kl.detach().sum(), "scored_completions")
+            reference = batch.sum_turns(elbo(batch.ref_logps, masks))
+            kl = self.penalty(batch.sum_turns(bound), reference, length)
+            metrics["kl"] = Metric(batch.each_turn(kl.detach()).sum(), "scored_completions")
             terms = terms + self.beta * kl
         return Loss(terms.sum() / batch.totals["completions"], metrics)
 

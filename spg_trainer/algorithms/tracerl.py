@@ -55,7 +55,7 @@ class TraceRL(Algorithm):
         """Besides the advantages `rows`, the mean number of rows of the step's completions, in each of them."""
         masking, advantages = self.make_masking(), self.compute_advantages(rewards)
         steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu().numpy()
-        rows = sum(len(masking.segments(of_one)[0]) for of_one in steps) / len(steps)
+        rows = sum(len(masking.segments(of_one)[0]) for of_one in steps) / rewards.numel()
         return {"advantages": advantages, "rows": torch.full_like(advantages, rows)}
 
     @linear_where(lambda self, batch, on_policy: on_policy)  # its KL is at its minimum then

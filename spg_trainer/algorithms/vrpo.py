@@ -64,27 +64,33 @@ class VRPO(Algorithm):
         return advantages != 0  # the reference is compared with on pairs only
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        bound = elbo(logps, masks)
-        gain = bound - elbo(batch.ref_logps.to(logps), masks)
+        bound, length = elbo(logps, masks), batch.length
+        shown = (bound / length).detach().sum()
+        gain = batch.sum_turns(bound - elbo(batch.ref_logps.to(logps), masks))
+        bound, length, advantages = (
+            batch.sum_turns(bound),
+            batch.sum_turns(length),
+            batch.once(batch.advantages),
+        )
         # Rows are in the order of groups, and a group's two are here together: row i of one is of row i of the other.
-        chosen, rejected = batch.advantages > 0, batch.advantages < 0
+        chosen, rejected = advantages > 0, advantages < 0
         margin = self.beta * (gain[chosen] - gain[rejected])
         pairs = batch.totals["scored_completions"] / 2
         preference = -logsigmoid(margin).sum() / pairs
-        supervised = -self.sft_weight * (bound / batch.length)[chosen].sum() / pairs
+        supervised = -self.sft_weight * (bound / length)[chosen].sum() / pairs
         metrics = {
-            "pairs/accuracy": per_pair(margin > 0),
-            "pairs/margin": per_pair(margin),
-            "pairs/chosen": per_pair(gain[chosen]),
-            "pairs/rejected": per_pair(gain[rejected]),
-            "bound/share": Metric(bound.new_tensor(len(bound)), "completions"),
-            "bound/elbo": Metric((bound / batch.length).detach().sum(), "scored_completions"),
+            "pairs/accuracy": per_pair(margin > 0, pairs),
+            "pairs/margin": per_pair(margin, pairs),
+            "pairs/chosen": per_pair(gain[chosen], pairs),
+            "pairs/rejected": per_pair(gain[rejected], pairs),
+            "bound/share": Metric(bound.new_tensor(len(logps)), "completions"),
+            "bound/elbo": Metric(shown, "scored_completions"),
             "loss/preference": Metric(preference.detach(), "update"),
             "loss/supervised": Metric(supervised.detach(), "update"),
         }
         return Loss(preference + supervised, metrics)
 
 
-def per_pair(values: Tensor) -> Metric:
-    """A mean over the pairs of the update, each of which is two scored completions."""
-    return Metric(2 * values.detach().sum(), "scored_completions")
+def per_pair(values: Tensor, pairs: float) -> Metric:
+    """A mean over the pairs of the update."""
+    return Metric(values.detach().sum().double() / pairs, "update")

@@ -59,11 +59,14 @@ class Evaluation:
     """What completions follow -> how many: `right`, each habit, `none of these`; empty where a task has no habits."""
     settings: dict[str, Any]
     """Environment, split, sampling: what must be equal for two figures to be comparable."""
+    solved_by: dict[int, float] = field(default_factory=dict)
+    """Turn -> share of the episodes that are solved within so many turns; empty where the environment has one turn."""
     rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
 
     def summary(self) -> dict[str, Any]:
         """Everything but the rows, ready for JSON."""
-        return {k: v for k, v in asdict(self).items() if k != "rows"}
+        left_out = {"rows"} if self.solved_by else {"rows", "solved_by"}
+        return {k: v for k, v in asdict(self).items() if k not in left_out}
 
     @property
     def solved(self) -> str:
@@ -183,10 +186,12 @@ def pair(row: dict[str, Any]) -> tuple[int, int]:
 
 
 def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
-    """The rows of an evaluation's file: those of samples/, how long each completion is and whether it ends."""
-    lengths = scored.rollouts.completion_mask.sum(-1).tolist()
+    """The rows of an evaluation's file: those of samples/, tokens of all turns, and whether each ends."""
+    first = np.flatnonzero(scored.turn == 0)
+    lengths = np.add.reduceat(scored.rollouts.completion_mask.sum(-1).numpy(force=True), first)
+    ends = np.logical_and.reduceat(ended(policy, scored.rollouts), first)
     rows = sample_rows(scored, policy=policy, env=env, step=-1)
-    parts = zip(rows, lengths, ended(policy, scored.rollouts), strict=True)
+    parts = zip(rows, lengths.tolist(), ends.tolist(), strict=True)
     return [{**row, "length": length, "ended": end} for row, length, end in parts]
 
 
@@ -198,6 +203,8 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
     low, high = clustered_interval(correct)
     powers = sorted({2**i for i in range(num_generations.bit_length())} | {num_generations})
     groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
+    won_at = [len(row["turns"]) if row["correct"] else 0 for row in rows if "turns" in row]
+    most = max((len(row["turns"]) for row in rows if "turns" in row), default=0)
     return Evaluation(
         correct=float(correct.mean()),
         n=len(rows),
@@ -211,6 +218,7 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         majority=None if num_generations == 1 else float(np.mean([majority_vote(group) for group in groups])),
         follows=follows,
         settings=settings,
+        solved_by={k: float(np.mean([0 < turn <= k for turn in won_at])) for k in range(1, most + 1)},
         rows=rows,
     )
 
@@ -272,4 +280,7 @@ def figures(result: Evaluation) -> str:
     rates |= {name: mean for name, mean in result.rewards.items() if name != "correct"}
     shown = "".join(f"{name} {rate:.3f}, " for name, rate in rates.items())
     line = f"{result.solved}; {shown}mean length {result.mean_length:.1f}, no end {result.clipped_ratio:.3f}"
+    if result.solved_by:
+        by = ", ".join(f"{turn} {rate:.3f}" for turn, rate in result.solved_by.items())
+        line += f"; solved by turn {by}"
     return f"{line}; {shares(result.follows, result.n)}" if result.follows else line

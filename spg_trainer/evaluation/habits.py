@@ -50,7 +50,7 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
     """Counts what completions follow; a right one follows `right`, others the habit whose answer they give.
 
     rows: as `sample_rows` has them: `index`, `completion`, `extracted`, `correct`, of problems of `env`. Answers are
-    compared as the environment extracts them, whole texts where it extracts nothing.
+    compared as the environment extracts them, whole texts where it extracts nothing, and all turns of an episode.
     """
     correct: dict[int, list[bool]] = {}
     for row in rows:
@@ -60,6 +60,8 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
     neither = 0
     for row in rows:
         given = _answer(row["extracted"], row["completion"])
+        if "turns" in row:
+            given = "\n".join(turn["completion"].strip() for turn in row["turns"])
         names = [name for name, answer in answers[row["index"]].items() if answer == given]
         names += ["right"] * row["correct"]
         neither += not names
@@ -70,9 +72,12 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
 
 
 def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
-    """Habit -> its answer to a problem, as the environment extracts it; empty where it has no habits."""
+    """Habit -> its answer to a problem, as the environment extracts it, or all its turns; empty where it has none."""
     problem = envs.core.read_problem(env, index)
     habits = env.habits(problem)
+    if env.max_turns > 1:
+        played = {name: envs.core.play(env, index, problem, text)[0] for name, text in habits.items()}
+        return {name: "\n".join(turn.strip() for turn in turns) for name, turns in played.items()}
     texts = [problem.completion_prefix + text for text in habits.values()]
     if not texts:
         return {}

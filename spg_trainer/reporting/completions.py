@@ -52,8 +52,20 @@ def page_row(row: Row) -> Row:
         "prompt": prompt_text(row["prompt"]),
         "length": row.get("length", sum(step >= 0 for step in row["reveal_step"])),
         "reveal": row["reveal_step"],
-        "sure": [value if value is None else round(100 * value) for value in row["confidence"]],
+        "sure": percent(row["confidence"]),
+        **({"turns": [page_turn(turn) for turn in row["turns"]]} if "turns" in row else {}),
     }
+
+
+def page_turn(turn: Row) -> Row:
+    """A turn of an episode as the page's script reads it."""
+    shown = {"tokens": turn["tokens"], "reveal": turn["reveal_step"], "sure": percent(turn["confidence"])}
+    return {**shown, "reply": turn["reply"]}
+
+
+def percent(confidence: list[float | None]) -> list[int | None]:
+    """Probabilities as whole percentages."""
+    return [value if value is None else round(100 * value) for value in confidence]
 
 
 def fitting(rows: list[Row], budget: int) -> list[Row]:
@@ -83,7 +95,13 @@ def open_environment(run: Recorded, split: str) -> "tuple[TextEnv | None, str]":
 def render(env: "TextEnv", row: Row) -> str:
     """A completion as its environment shows it; what was raised, where that fails."""
     try:
-        return coloured_html(env.render_text(env.problem(row["index"]), row["completion"]))
+        if "turns" not in row:
+            return coloured_html(env.render_text(env.problem(row["index"]), row["completion"]))
+        turns, replies = (
+            [turn["completion"] for turn in row["turns"]],
+            [t["reply"] for t in row["turns"][:-1]],
+        )
+        return coloured_html(envs.core.render_turns(env, env.problem(row["index"]), turns, replies))
     except Exception as error:  # an author's code may fail in any way
         return f"<p>{escape(f'render_text raised {type(error).__name__}: {error}')}</p>"
 

@@ -61,16 +61,39 @@
     return { box, show };
   }
 
+  /** All turns of an episode, one after the other, as one strip: a reply is shown once its turn is written. */
+  function replay(one) {
+    const turns = one.turns ?? [one], box = make("div"), parts = [];
+    let before = 0;
+    for (const turn of turns) {
+      const part = strip(turn), reply = make("pre", "prompt", turn.reply ?? "");
+      box.append(part.box, reply);
+      parts.push({ part, reply, before, last: before + steps(turn), replied: Boolean(turn.reply) });
+      before += steps(turn);
+    }
+    const show = (step) => {
+      let said = "";
+      for (const { part, reply, before, last, replied } of parts) {
+        const text = part.show(step - before);
+        part.box.hidden = before > 0 && step <= before;
+        reply.hidden = !replied || step < last;
+        if (step > before && step <= last) said = text;
+      }
+      return said;
+    };
+    return { box, show, steps: before };
+  }
+
   /** A completion step by step, and at the last step what its environment makes of it; `show` as of `strip`. */
   function side(one, title) {
-    const box = make("div", "card side"), tokens = strip(one), said = make("small"), finished = make("div", "env");
+    const box = make("div", "card side"), tokens = replay(one), said = make("small"), finished = make("div", "env");
     finished.innerHTML = one.html || "";
     box.append(facts(one, title), tokens.box, said, finished);
     const show = (step) => {
       said.textContent = tokens.show(step);
-      finished.classList.toggle("unfinished", step < steps(one));
+      finished.classList.toggle("unfinished", step < tokens.steps);
     };
-    return { box, show, steps: steps(one) };
+    return { box, show, steps: tokens.steps };
   }
 
   const titled = (set) => set.name === "before" || set.name === "after" ? `${set.name} training` : `${set.name.replace(/step-0*(\d)/, "step $1")}, ${set.split}`;
@@ -200,15 +223,15 @@
     box.append(line);
     box.addEventListener("toggle", () => {
       if (!box.open || box.children.length > 1) return;
-      const inside = make("div", "inside"), tokens = strip(one), slider = make("input");
+      const inside = make("div", "inside"), tokens = replay(one), slider = make("input");
       slider.type = "range";
-      slider.max = slider.value = steps(one);
+      slider.max = slider.value = tokens.steps;
       slider.setAttribute("aria-label", "denoising step");
       slider.addEventListener("input", () => tokens.show(+slider.value));
       const bar = make("div", "bar slider");
       bar.append(slider);
       inside.append(make("pre", "prompt", one.prompt), bar, tokens.box, facts(one, ""));
-      tokens.show(steps(one));
+      tokens.show(tokens.steps);
       box.append(inside);
     });
     return box;

@@ -87,8 +87,8 @@ class PairFile:
             traceback=[None] * (2 * count),
         )
 
-    def render_text(self, problem: "Problem", completion: str) -> str:
-        return f"{problem.prompt}\n{completion}"
+    def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
+        return f"{problem.prompt}\n{turns[0]}"
 
 
 def settle_pairs(config: Config) -> Config:

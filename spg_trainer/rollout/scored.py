@@ -1,5 +1,6 @@
 """Completions that have been scored: what every source hands to the training loop, and how samples/ shows it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,14 +21,18 @@ MAX_ERROR_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Scored:
-    """Completions of some problems and what the environment said of them; every field has B entries."""
+    """Completions of some problems and what the environment said of them; every field has B entries.
+
+    Where the environment answers back, each turn of an episode is a completion; the turns of an episode stand together,
+    in order, and what the episode earned is that of each.
+    """
 
     index: np.ndarray
     """(B,) int64, problem of each completion."""
     generation: np.ndarray
-    """(B,) int64, number of the completion in its group."""
+    """(B,) int64, number of the episode in its group."""
     rows: np.ndarray
-    """(B,) int64, ascending: number of the completion among those of all processes, group by group."""
+    """(B,) int64, ascending: number of the episode among those of all processes, group by group."""
     problems: "list[Problem]"
     completions: list[str]
     rollouts: Rollouts
@@ -40,10 +45,32 @@ class Scored:
     reason: list[str]
     extracted: list[str | None]
     traceback: list[str | None]
-    """Where the author's `score` raised."""
+    """Where the author's `score` or `reply` raised."""
+    replies: Sequence[str | None] = ()
+    """What the environment said to each completion, None at the end of an episode; () where it says nothing."""
+    truncated: np.ndarray | None = None
+    """(B,) bool, whether the episode was cut off; None where every completion is an episode of its own."""
+    no_room: int = 0
+    """Episodes that ended because the next prompt was too long for the model."""
 
     def __len__(self) -> int:
         return len(self.completions)
+
+    @property
+    def last(self) -> np.ndarray:
+        """(B,) bool, the last turn of each episode: one for each, with what the episode earned."""
+        return np.append(self.rows[1:] != self.rows[:-1], True)[: len(self)]
+
+    @property
+    def turn(self) -> np.ndarray:
+        """(B,) int64, the number of each completion in its episode, from 0 on."""
+        return np.arange(len(self)) - np.searchsorted(self.rows, self.rows)
+
+    def episode(self, b: int) -> tuple[list[str], list[str]]:
+        """(completions, replies) of the episode of completion b."""
+        mine = np.flatnonzero(self.rows == self.rows[b])
+        replies = [self.replies[i] for i in mine if self.replies and self.replies[i] is not None]
+        return [self.completions[i] for i in mine], replies
 
 
 class Source(Protocol):
@@ -59,8 +86,8 @@ class Source(Protocol):
     def collect(self, step: int) -> Scored:
         """This process's completions of a step."""
 
-    def render_text(self, problem: "Problem", completion: str) -> str:
-        """A problem and its completion for a terminal."""
+    def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
+        """A problem, its completions and the replies for a terminal."""
 
 
 @dataclass
@@ -76,8 +103,8 @@ class Failures:
 
     def add(self, env: "TextEnv", scored: Scored | None) -> None:
         """Counts the failures among completions (None = there are none); raises TrainingError at too many."""
-        rows = zip(scored.index, scored.reason, scored.traceback, strict=True) if scored else ()
-        failed = [(int(index), traceback) for index, reason, traceback in rows if reason == "error"]
+        rows = zip(scored.last, scored.index, scored.reason, scored.traceback, strict=True) if scored else ()
+        failed = [(int(index), trace) for last, index, reason, trace in rows if last and reason == "error"]
         failed = gather(failed) if self.shared else failed
         self.count += len(failed)
         if failed and self.count > MAX_ERROR_SHARE * self.expected:
@@ -100,12 +127,24 @@ def sample_rows(
     """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked.
 
     "tokens", "reveal_step" and "confidence" (the model's probability of the token as it was unmasked) have an entry for
-    each position; one that stayed masked has "", -1 and null.
+    each position; one that stayed masked has "", -1 and null. Of an episode there is one row, that of its last
+    completion; where the environment answers back, "turns" has all of them, with the reply to each.
     """
     rows, ids = [], scored.rollouts.completion_ids.tolist()
     pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
     sure = scored.rollouts.unmask_logps.exp().tolist()
-    for b, unmask_step in enumerate(scored.rollouts.unmask_step.tolist()):
+    steps, last, turns = scored.rollouts.unmask_step.tolist(), scored.last, []
+    for b, unmask_step in enumerate(steps):
+        written = {
+            "completion": scored.completions[b],
+            "reveal_step": unmask_step,
+            "tokens": [pieces[ids[b][t]] if at >= 0 else "" for t, at in enumerate(unmask_step)],
+            "confidence": [round(sure[b][t], 4) if at >= 0 else None for t, at in enumerate(unmask_step)],
+        }
+        if scored.truncated is not None:
+            turns.append({**written, "reply": scored.replies[b]})
+        if not last[b]:
+            continue
         row = {
             "step": step,
             "env": env.spec_name,
@@ -113,16 +152,17 @@ def sample_rows(
             "index": int(scored.index[b]),
             "generation": int(scored.generation[b]),
             "prompt": scored.problems[b].prompt,
-            "completion": scored.completions[b],
+            "completion": written.pop("completion"),
             "rewards": {name: float(values[b]) for name, values in scored.components.items()},
             "reward": float(scored.rewards[b]),
             "correct": bool(scored.correct[b]),
             "reason": scored.reason[b],
             "extracted": scored.extracted[b],
-            "reveal_step": unmask_step,
-            "tokens": [pieces[ids[b][t]] if at >= 0 else "" for t, at in enumerate(unmask_step)],
-            "confidence": [round(sure[b][t], 4) if at >= 0 else None for t, at in enumerate(unmask_step)],
+            **written,
         }
+        if scored.truncated is not None:
+            row |= {"turns": turns, "truncated": bool(scored.truncated[b])}
+            turns = []
         if scored.traceback[b] is not None:
             row["traceback"] = scored.traceback[b]
         if advantages is not None:

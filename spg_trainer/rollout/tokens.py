@@ -94,6 +94,17 @@ def encode_prompts(
     return encode_texts(policy, [_chat_text(policy, prompt) + prefix for prompt, prefix in turns])
 
 
+def encode_fitting(
+    policy: Policy, prompts: Sequence[Prompt], completion_prefixes: Sequence[str], sampling: Sampling
+) -> tuple[tuple[Tensor, Tensor], list[bool]]:
+    """As `encode_prompts`, without those that leave no room for a completion; and which do, one bool for each."""
+    ids, mask = encode_prompts(policy, prompts, completion_prefixes)
+    lengths = mask.sum(-1)
+    fits = lengths + sampling.max_completion_length <= policy.model.config.max_position_embeddings
+    width = int(lengths[fits].max()) if fits.any() else 0
+    return (ids[fits][:, ids.shape[1] - width :], mask[fits][:, ids.shape[1] - width :]), fits.tolist()
+
+
 def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """As `encode_prompts`, of texts that are in the model's format already."""
     rows = policy.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
@@ -171,7 +182,8 @@ def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
     """What to tell where `length` tokens are too few for the demonstration of any of some problems; else nothing."""
     problems = [envs.core.read_problem(env, index) for index in envs.checking.spread(len(env), FEW)]
     try:
-        counts = count_tokens(policy, [env.demonstration(problem) for problem in problems])
+        texts = [envs.core.as_turns(env.demonstration(problem)) for problem in problems]
+        counts = [max(count_tokens(policy, turns)) for turns in texts]
     except envs.EnvError:  # the author gave none
         return ""
     if min(counts) <= length:

@@ -7,7 +7,9 @@ In every completion of T tokens k are masked, k uniform on 1..T, and scored with
 (`docs/algorithms/spg.md`, form b). Padding behind the end token is learned like any other token.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,19 +50,56 @@ def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
 def draw_demonstrations(
     env: "TextEnv", mix: Mapping[str, float], seed: int, step: int | str, count: int
 ) -> "tuple[list[Problem], list[str]]":
-    """`count` problems of the environment and a completion of each; row r is a pure function of (seed, step, r)."""
+    """`count` problems of the environment and a completion of each; row r is a pure function of (seed, step, r).
+
+    Where the environment answers back, a row is any turn of an episode, and the prompt of its problem the chat so far.
+    """
     names, edges = list(mix), np.cumsum(list(mix.values()))
     problems, completions = [], []
+
+    def draw(rng: np.random.Generator) -> str:
+        return names[min(int(np.searchsorted(edges, rng.random(), side="right")), len(names) - 1)]
+
     for row in range(count):
         rng = numpy_generator(seed, "sft", step, row)
-        problem = envs.core.read_problem(env, int(rng.integers(len(env))))
-        name = names[min(int(np.searchsorted(edges, rng.random(), side="right")), len(names) - 1)]
+        index = int(rng.integers(len(env)))
+        problem = envs.core.read_problem(env, index)
+        text = write_habit(env, problem, draw(rng))
+        if env.max_turns > 1:
+            problem, text = draw_turn(env, index, problem, text, partial(draw, rng), rng)
         problems.append(problem)
-        completions.append(write_habit(env, problem, name))
+        completions.append(text)
     return problems, completions
 
 
-def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str:
+def draw_turn(
+    env: "TextEnv",
+    index: int,
+    problem: "Problem",
+    text: str | list[str],
+    draw: Callable[[], str],
+    rng: np.random.Generator,
+) -> "tuple[Problem, str]":
+    """A turn of an episode that begins with `text`: the problem, its prompt the chat before it, and the completion.
+
+    A list is the whole episode. A text is one turn: what is written at the next is drawn again from the mix.
+    """
+    prefix, written = problem.completion_prefix, [text] if isinstance(text, str) else list(text)
+
+    def write(turn: int) -> str:
+        if turn == len(written):
+            more = envs.core.as_turns(write_habit(env, problem, draw()))
+            written.append(more[min(turn, len(more) - 1)])
+        return prefix + written[turn]
+
+    given = write if isinstance(text, str) else [prefix + one for one in written]
+    turns, replies = envs.core.play(env, index, problem, given)
+    turn = int(rng.integers(len(turns)))
+    chat = envs.core.chat(problem, turns[:turn], replies[:turn])
+    return replace(problem, prompt=chat), written[turn]
+
+
+def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str]:
     """What the habit `name` writes, of `right` the demonstration; ConfigError where the problem has no such habit."""
     if name == "right":
         return env.demonstration(problem)
@@ -107,5 +146,6 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
     """Tokens that the demonstrations of `mix` need, with the end token and a tenth more for longer ones elsewhere."""
     indices = range(0, len(env), max(1, len(env) // MEASURED))
     problems = [envs.core.read_problem(env, index) for index in indices]
-    texts = [write_habit(env, problem, name) for problem in problems for name in mix]
+    written = [write_habit(env, problem, name) for problem in problems for name in mix]
+    texts = [text for turns in written for text in envs.core.as_turns(turns)]
     return -(-11 * (max(count_tokens(policy, texts)) + 1) // 10)

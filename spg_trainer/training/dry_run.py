@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from spg_trainer import algorithms
+from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models.shape import find_config, pattern_of, shape_of
 from spg_trainer.rollout.pairs import read_pairs, settle_pairs
 from spg_trainer.settings.adapters import settle
@@ -24,7 +25,9 @@ def show(resolved: Resolved[Config]) -> str:
     """The settings of a training as YAML with the origin of each; a step in numbers as comments."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     settled, algorithm = refuse_unopened(replace(resolved.config, dry_run=False, config=None), processes)
-    comments = [arithmetic(settled, algorithm, processes), *memory_and_time(settled, algorithm, processes)]
+    turns = 1 if settled.pairs else make_env(settled, "train").max_turns
+    step = arithmetic(settled, algorithm, processes, turns)
+    comments = [step, *memory_and_time(settled, algorithm, processes)]
     decoding = decoding_layer(settled.model.model)
     if decoding and "block_length" not in decoding.values.get("rollout", {}):
         comments.insert(

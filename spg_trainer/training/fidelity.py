@@ -35,8 +35,8 @@ def fidelity_sums(
     written = rollouts.completion_mask
     same = {name: getattr(sampling, name) for name in ("remasking", "top_p", "top_k")}
     exact = replace(sampling, **asdict(Decoding(**same)))
-    pairs = zip(scored.index.tolist(), scored.generation.tolist(), strict=True)
-    keys = [("rollout", step, index, generation) for index, generation in pairs][: len(rows)]
+    places = zip(scored.index.tolist(), scored.generation.tolist(), scored.turn.tolist(), strict=True)
+    keys = [("rollout", step, i, g, *((turn,) if turn else ())) for i, g, turn in places][: len(rows)]
     again = sample(policy, (rollouts.prompt_ids, rollouts.prompt_mask), exact, seed, keys, rows_per_forward)
     equal = (again.completion_ids == rollouts.completion_ids) & again.completion_mask & written
     sums = (rollouts.unmask_logps * written, exact_logps(policy, rollouts) * written, equal, written)

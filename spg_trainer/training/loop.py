@@ -123,7 +123,7 @@ def train_step(run: Run) -> None:
         seconds_left=max(0.0, limit - (time.monotonic() - run.started)) if limit else None,
     )
     if run.due(run.config.output.sample_steps):
-        run.console.say(run.source.render_text(scored.problems[0], scored.completions[0]))
+        run.console.say(run.source.render_turns(scored.problems[0], *scored.episode(0)))
     for warning in new_warnings(state.history, right_groups_teach(run)):
         run.console.warn(warning)
 
@@ -178,31 +178,49 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
         with raising_on_all():
             rollouts = probe(run.policy, run.source.env, scored, rollouts, steps, run.rows_per_forward)
     everyone = gather_rows(rollouts, gathered_order(scored.rows))
+    lengths = everyone.completion_mask.sum(-1).numpy(force=True)
     prepared = algorithm.prepare(torch.from_numpy(rewards), everyone)
-    group = np.arange(rewards.size) // batch.num_generations
-    minibatch, lengths = group % batch.num_minibatches, everyone.completion_mask.sum(-1).numpy(force=True)
+    episode = np.arange(rewards.size)
+    if everyone.episode is not None:  # what an episode is worth, each of its turns is
+        episode = everyone.episode.numpy(force=True)
+        prepared["episode_length"] = torch.from_numpy(np.bincount(episode, lengths).astype(np.int64))
+        of = torch.from_numpy(episode)
+        prepared = {n: values if len(values) == len(of) else values[of] for n, values in prepared.items()}
+    group = episode // batch.num_generations
+    minibatch = group % batch.num_minibatches
     active = algorithm.active(prepared["advantages"]).numpy(force=True)
     rewarded = (prepared["advantages"] != 0).numpy(force=True)
-    counts = {"completions": np.ones_like(lengths), "tokens": lengths}
-    counts |= {"scored_completions": active, "rewarded_completions": rewarded}
-    totals = [
-        {name: float(column[minibatch == m].sum()) for name, column in counts.items()}
+    kinds = {
+        "completions": np.ones_like(active),
+        "scored_completions": active,
+        "rewarded_completions": rewarded,
+    }
+    of_all = [
+        {name: column & (minibatch == m) for name, column in kinds.items()}
         for m in range(batch.num_minibatches)
     ]
-    mine = scored.rows
-    active = active[mine]
+    counts = [{name: float(rows.sum()) for name, rows in chosen.items()} for chosen in of_all]
+    totals = [
+        {name: float(len(np.unique(episode[rows]))) for name, rows in chosen.items()}
+        | {"tokens": float(lengths[chosen["completions"]].sum())}
+        for chosen in of_all
+    ]
+    mine = np.flatnonzero(np.isin(episode, scored.rows))
+    advantages, active = prepared["advantages"][mine], active[mine]
     rows = torch.from_numpy(mine[active])
     step = Step(
         rollouts=rollouts.select(torch.from_numpy(active)),
         index=scored.index[active],
         generation=scored.generation[active],
-        rows=mine[active],
+        turn=scored.turn[active],
+        rows=scored.rows[active],
         group=group[mine[active]],
         prepared={name: values[rows].to(run.policy.device) for name, values in prepared.items()},
         totals=totals,
-        num_completions=rewards.size,
+        counts=counts,
+        num_episodes=rewards.size,
     )
-    return prepared["advantages"][mine], step
+    return advantages, step
 
 
 def apply_updates(run: Run, step: Step) -> dict[str, float]:
@@ -236,7 +254,8 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
         with raising_on_all():
             sums = gradient(run.policy, run.algorithm, update)
         sum_gradients(run.policy.model)
-    metrics, rate = means(sum_metrics(sums), update.totals), next_rate(run)
+    counts = update.totals if run.algorithm.couples else update.counts  # a coupled loss sees episodes
+    metrics, rate = means(sum_metrics(sums), counts), next_rate(run)
     stepped = optimizer_step(
         run.optimizer,
         run.parameters,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spg_trainer.distributed import gather
+from spg_trainer.distributed import gather, gathered_order
 
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
@@ -32,29 +32,45 @@ def rollout_metrics(
         "passes": 1 + rollouts.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
-    parts, texts = gather([mine]), gather(scored.completions)
+    if scored.truncated is not None:
+        mine |= {"turn": scored.turn, "truncated": scored.truncated}
+    last = np.flatnonzero(scored.last)
+    parts, texts = gather([mine]), gather(["\n".join(scored.episode(b)[0]) for b in last])
     whole = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in mine}
-    order = whole["row"].argsort()
+    order = whole["row"].argsort(kind="stable")
     whole = {name: values[order] for name, values in whole.items()}
-    texts = np.array(texts, dtype=object)[order].reshape(-1, num_generations)
-    groups = whole["reward"].reshape(-1, num_generations)
+    ends = np.append(np.diff(whole["row"]) != 0, True)  # what an episode earned is that of its last turn
+    episodes = {name: values[ends] for name, values in whole.items()}
+    texts = np.array(texts, dtype=object)[gathered_order(scored.rows[last])].reshape(-1, num_generations)
+    groups = episodes["reward"].reshape(-1, num_generations)
     constant = np.ptp(groups, axis=1) == 0  # the standard deviation of 0.1s is not quite 0
-    correct, copied = whole["correct"].reshape(-1, num_generations), texts == texts[:, :1]
+    correct, copied = episodes["correct"].reshape(-1, num_generations), texts == texts[:, :1]
     metrics = {
-        "reward": float(whole["reward"].mean()),
+        "reward": float(episodes["reward"].mean()),
         "reward_std": float(groups.std(axis=1).mean()),
         "frac_reward_zero_std": float(constant.mean()),
         "frac_groups_all_correct": float(correct.all(axis=1).mean()),
         "frac_groups_all_wrong": float((correct == 0).all(axis=1).mean()),
         "frac_groups_identical": float(copied.all(axis=1).mean()),
         "frac_groups_wrong_identical": float((copied.all(axis=1) & (correct[:, 0] == 0)).mean()),
-        "correct": float(whole["correct"].mean()),
-        **{name: float(values.mean()) for name, values in whole.items() if name.startswith("rewards/")},
+        "correct": float(episodes["correct"].mean()),
+        **{name: float(values.mean()) for name, values in episodes.items() if name.startswith("rewards/")},
         "completions/mean_length": float(whole["length"].mean()),
         "completions/clipped_ratio": float(whole["clipped"].mean()),
         "completions/entropy": float(whole["nats"].sum() / max(1.0, whole["written"].sum())),
         "completions/tokens_per_pass": float(whole["unmasked"].sum() / max(1.0, whole["passes"].sum())),
         "num_tokens": int(whole["length"].sum()),
-        "env_errors": int(whole["error"].sum()),
+        "env_errors": int(episodes["error"].sum()),
     }
+    if scored.truncated is not None:
+        turns = episodes["turn"] + 1
+        metrics |= {
+            "turns/mean": float(turns.mean()),
+            "turns/truncated": int(episodes["truncated"].sum()),
+            "turns/no_room": sum(gather([scored.no_room])),
+            **{
+                f"turns/reward_of_{n:.0f}": float(groups.reshape(-1)[turns == n].mean())
+                for n in np.unique(turns)
+            },
+        }
     return groups, metrics

@@ -22,17 +22,21 @@ class Step:
     index: np.ndarray
     """(B,) int64, problem of each completion."""
     generation: np.ndarray
-    """(B,) int64, number of the completion in its group."""
+    """(B,) int64, number of the episode in its group."""
+    turn: np.ndarray
+    """(B,) int64, number of the completion in its episode; 0 where it is all of it."""
     rows: np.ndarray
-    """(B,) int64, number of the completion in the whole step, on all processes."""
+    """(B,) int64, number of the episode in the whole step, on all processes."""
     group: np.ndarray
     """(B,) int64, number of its group in the whole step."""
     prepared: Mapping[str, Tensor]
     """What the algorithm's `prepare` returned for these completions."""
     totals: Sequence[Mapping[str, float]]
     """For each minibatch, sums over all of its completions on all processes, as in `Batch`."""
-    num_completions: int
-    """All completions of the step."""
+    counts: Sequence[Mapping[str, float]]
+    """The same where each turn of an episode counts: what means over completions are divided by."""
+    num_episodes: int
+    """All episodes of the step."""
 
 
 @dataclass
@@ -62,6 +66,8 @@ class Update:
 
     totals: Mapping[str, float]
     """As in `Batch`."""
+    counts: Mapping[str, float]
+    """As in `Step`."""
     completions: list[tuple[int, int]]
     """(problem, generation) of each."""
     micro_batches: list[MicroBatch]
@@ -83,7 +89,9 @@ def micro_batch(
     masks = masks.select(chosen)
     prepared = {name: values[chosen] for name, values in step.prepared.items()}
     group = torch.from_numpy(step.group[rows]).to(chosen.device)
-    batch = Batch(rollouts.completion_mask, prepared["advantages"], totals, group, prepared)
+    batch = Batch(
+        rollouts.completion_mask, prepared["advantages"], totals, group, prepared, episode=rollouts.episode
+    )
     return MicroBatch(
         rollouts,
         replace(masks, masked=masks.masked[:, :, cut:]),
@@ -96,13 +104,15 @@ def micro_batch(
 def draw_masks(
     algorithm: Algorithm, step: Step, seed: int, number: int, iteration: int, num_iterations: int
 ) -> Masks:
-    """The masks of one iteration, drawn from streams keyed by problem and generation, not by place."""
+    """The masks of one iteration, drawn from streams keyed by problem, generation and turn, not by place."""
 
     def stream(row: int, mask: int) -> np.random.Generator:
         place = ("all",) if row == -1 else (int(step.index[row]), int(step.generation[row]))
+        if row != -1 and step.turn[row]:
+            place = (*place, "turn", int(step.turn[row]))
         return numpy_generator(seed, "masks", number, *place, *((mask,) if mask == -2 else (iteration, mask)))
 
-    where = Where(iteration, num_iterations, step.rows.tolist(), step.num_completions)
+    where = Where(iteration, num_iterations, step.rows.tolist(), step.num_episodes)
     return algorithm.make_masking().draw(step.rollouts, stream, where)
 
 

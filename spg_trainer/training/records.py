@@ -34,7 +34,7 @@ def record_step(
     if run.due(run.config.output.sample_steps):
         mine = sample_rows(scored, policy=run.policy, env=run.source, step=state.step, advantages=advantages)
         rows = gather(mine)
-        rows = [rows[place] for place in gathered_order(scored.rows)]
+        rows = [rows[place] for place in gathered_order(scored.rows[scored.last])]
         run.folder.samples(state.step, rows)
         run.trackers.table("samples", rows, state.step)
 

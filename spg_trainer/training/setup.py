@@ -178,7 +178,8 @@ def introduce(run: Run) -> None:
     console.say(
         f"{run.splits['train'].spec_name}, {config.algorithm}, model {config.model.model}, {where}; run folder {path}"
     )
-    console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes))
+    turns = env.max_turns if env is not None else 1
+    console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes, turns))
     if config.rollout.cache != "none" and env is not None:
         rows = -(-config.batch.prompts_per_step * config.batch.num_generations // len(devices))
         with unsharded(run.policy.model):  # apart, weights have the type that is trained
@@ -188,8 +189,10 @@ def introduce(run: Run) -> None:
             )
 
 
-def arithmetic(config: Config, algorithm: algorithms.Algorithm, num_processes: int = 1) -> str:
-    """One line that says what a step does, in numbers."""
+def arithmetic(
+    config: Config, algorithm: algorithms.Algorithm, num_processes: int = 1, turns: int = 1
+) -> str:
+    """One line that says what a step does, in numbers. turns: the most of an episode."""
     b, r = config.batch, config.rollout
     num_masks = algorithm.make_masking().count(r.max_completion_length)
     completions = b.prompts_per_step * b.num_generations
@@ -197,8 +200,9 @@ def arithmetic(config: Config, algorithm: algorithms.Algorithm, num_processes: i
     groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {b.num_generations} generations"
     most = f"{'up to ' * (completions % num_processes > 0)}{-(-completions // num_processes)}"
     shared = f" ({num_processes} processes x {most})" if num_processes > 1 else ""
+    what = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"
     return (
-        f"{b.prompts_per_step} {groups} = {completions} completions a step{shared}; {r.max_completion_length} tokens "
+        f"{b.prompts_per_step} {groups} = {completions} {what} a step{shared}; {r.max_completion_length} tokens "
         f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "
         f"{b.num_iterations * b.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to {rows} "
         f"completions; {config.max_steps} steps."

@@ -42,11 +42,14 @@ def plan_updates(
     for iteration in range(settings.num_iterations):
         masks = draw_masks(algorithm, step, seed, number, iteration, settings.num_iterations)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
+        together = step.group if algorithm.whole_groups else step.rows
         for minibatch, totals in enumerate(step.totals):
             chosen = np.flatnonzero(step.group % len(step.totals) == minibatch)
             names = zip(step.index[chosen].tolist(), step.generation[chosen].tolist(), strict=True)
-            update = Update(totals, list(names), [])
-            for rows in split_rows(chosen, step.group, size, algorithm.whole_groups):
+            update = Update(totals, step.counts[minibatch], list(names), [])
+            for rows in split_rows(
+                chosen, together, size, algorithm.whole_groups or algorithm.whole_episodes
+            ):
                 fit = max(1, settings.per_device_batch_size // len(rows))  # a group may be larger than `size`
                 at_once = min(masks_at_once, fit)
                 first = not updates  # those that follow have old logps of their own
@@ -75,7 +78,7 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
             mask_id=policy.mask_id,
             masks_at_once=sent.masks_at_once,
             separable=algorithm.separable,
-            independent=not algorithm.whole_groups,
+            independent=not (algorithm.whole_groups or algorithm.whole_episodes),
             linear=sent.linear,
         )
         if not algorithm.couples:  # else it is known already
@@ -89,10 +92,10 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     return {key: float(value) for key, value in sums.items()}
 
 
-def means(sums: Sums, totals: Mapping[str, float]) -> dict[str, float]:
-    """The metrics of an update, from the sums of all processes."""
+def means(sums: Sums, counts: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of an update, from the sums of all processes; counts: as in `Step`."""
     counted = {per: total for (name, per), total in sums.items() if not name}
-    denominators = {"update": 1.0, "scored_tokens": 0.0, "rewarded_tokens": 0.0, **totals, **counted}
+    denominators = {"update": 1.0, "scored_tokens": 0.0, "rewarded_tokens": 0.0, **counts, **counted}
     return {name: total / (denominators[per] or 1.0) for (name, per), total in sums.items() if name}
 
 
@@ -107,20 +110,37 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
         part |= {"group": batch.group, "length": batch.length}
         if batch.ref_logps is not None:
             part["ref_bounds"] = bound(batch.ref_logps)
+        if batch.episode is not None:
+            part["episode"] = batch.episode
         ours.append({name: column.cpu() for name, column in part.items()})
     everyone = gather([ours])
     parts = [part for of_one in everyone for part in of_one]
     columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    columns, turns = join_turns(columns, columns.pop("episode", None))
     whole = Sequences(totals=update.totals, **columns)
     whole.bounds.requires_grad_()
     result = algorithm.coupled_loss(whole)
     (coefficients,) = torch.autograd.grad(result.loss, whole.bounds)
+    coefficients = coefficients if turns is None else coefficients[turns]
     before = sum(map(len, everyone[: rank()]))
     ours = coefficients.split([len(part["bounds"]) for part in parts])[before : before + len(ours)]
     for micro, part in zip(update.micro_batches, ours, strict=True):
         prepared = {**micro.batch.prepared, "coefficients": part.to(micro.batch.advantages.device)}
         micro.batch = replace(micro.batch, prepared=prepared)
     return replace(result, loss=result.loss.detach()) if rank() == 0 else Loss(torch.zeros(()), {})
+
+
+def join_turns(columns: dict[str, Tensor], episode: Tensor | None) -> tuple[dict[str, Tensor], Tensor | None]:
+    """What is compared of episodes, from (B,) columns of their turns: bounds and lengths add up; and whose each is."""
+    if episode is None:
+        return columns, None
+    _, which = episode.unique(return_inverse=True)
+    joined, count = {}, int(which.max()) + 1
+    for name, column in columns.items():
+        new = column.new_zeros(count)
+        same = name in ("advantages", "group")
+        joined[name] = new.index_copy(0, which, column) if same else new.index_add(0, which, column)
+    return joined, which
 
 
 def _loss(algorithm: Algorithm, micro: MicroBatch, logps: Tensor) -> Loss:

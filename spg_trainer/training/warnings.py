@@ -48,6 +48,11 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
             f"the environment's score raised on {failures} completions of this step, which earn 0; more than 5% stop "
             'the run. Look for the reason "error" in samples/ (--sample-steps 1 writes every step).'
         )
+    if history and (cut := history[-1].get("turns/no_room")):
+        warnings["no room"] = (
+            f"{cut} episodes of this step ended because their next prompt, the chat so far, was too long for the "
+            "model; they earn what they had reached. Lower --max-completion-length or the number of turns."
+        )
     if len(recent) < 3:
         return warnings
     if text := equal_rewards_warning(recent, right_groups_teach):

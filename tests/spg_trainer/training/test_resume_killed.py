@@ -13,6 +13,7 @@ import pytest
 from spg_trainer.runs import checkpoint, files
 from spg_trainer.settings.recorded import to_yaml
 from tests.common.trainer_cases import assert_equal_runs, child_environment, rows, save_tiny, small_config
+from tests.common.turn_cases import talk_config
 
 STEPS = 8
 
@@ -119,3 +120,21 @@ def test_a_run_killed_five_times_ends_like_one_never_interrupted(tmp_path):
     assert "Continuing" in said, seen
     assert_equal_runs(folder, tmp_path / "whole")
     logging.getLogger(__name__).info("killed at %s with %s", seen, times)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_killed_in_the_second_round_of_a_step_ends_like_one_never_interrupted(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(to_yaml(talk_config(None, max_steps=4, save_steps=1, eval_steps=2)))
+    whole = Victim(file, tmp_path / "whole", tmp_path / "marks")
+    said = whole.process.communicate(timeout=300)[0]
+    assert whole.process.returncode == 0, said
+    victim = Victim(file, tmp_path / "run", tmp_path / "marks")
+    next_mark(victim, 2, "reply2")
+    victim.kill(0)
+    assert not (tmp_path / "run" / "summary.json").exists() and victim.lines() in (2, 3)
+    last = Victim(file, tmp_path / "run", tmp_path / "marks")
+    said = last.process.communicate(timeout=300)[0]
+    assert last.process.returncode == 0 and "Continuing" in said, said
+    assert_equal_runs(tmp_path / "run", tmp_path / "whole")
