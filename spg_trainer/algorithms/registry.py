@@ -43,6 +43,7 @@ ALGORITHMS = {
     "egspo": "spg_trainer.algorithms.egspo:EGSPO",
     "egspo_sa": "spg_trainer.algorithms.egspo:EGSPOSA",
     "rspo": "spg_trainer.algorithms.rspo:RSPO",
+    "rldf": "spg_trainer.algorithms.rldf:RLDF",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 

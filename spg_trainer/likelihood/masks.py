@@ -330,6 +330,8 @@ class StepMergeMasking(Masking):
     steps where they would be more; `uniform`: num_masks of them, different ones as far as there are as many; `entropy`:
     with probability in proportion to the surprise of their tokens, spread evenly. Each weighs 1 over its probability.
     `top`: those of the greatest mean entropy in order, num_masks of them in each iteration of a rollout, of weight 1.
+    `surprise`: num_masks of them, without replacement as far as there are as many, with probability in proportion to
+    exp(mean surprise of their tokens), of weight 1. score_rest: whether all that was still masked is scored.
     Positions behind the first end token are shown as the sampler saw them, too, and never scored. Mean over all masks:
     the log-probability of writing the tokens of each segment at once, with segments of one step that of the path that
     the sampler took.
@@ -337,6 +339,7 @@ class StepMergeMasking(Masking):
 
     steps_per_segment: int = 1
     segment_draw: str = "all"
+    score_rest: bool = False
 
     varies_context: ClassVar[bool] = False
 
@@ -362,9 +365,18 @@ class StepMergeMasking(Masking):
                 raise ConfigError("segment_draw=top needs the sampler's entropies (needs_unmask_entropy)")
             order = self.by_entropy(row.unmask_step[: row.length], row.entropy[: row.length])[1]
             chosen, weights = order[row.iteration * copies :][:copies], np.ones(count)
+        elif self.segment_draw == "surprise":
+            unmasked, stream = row.unmask_step[: row.length] >= 0, row.stream(-1)
+            mean = np.bincount(of_token, row.surprise[: row.length][unmasked]) / np.bincount(of_token)
+            once = np.argsort(-(mean + stream.gumbel(size=count)))[:copies]
+            odds = np.exp(mean - mean.max())
+            again = stream.choice(count, copies - len(once), p=odds / odds.sum())
+            chosen, weights = np.concatenate([once, again]), np.ones(count)
         drawn = np.zeros((3, copies, 1))  # a copy for which no segment is left scores nothing
         drawn[:, : len(chosen), 0] = np.stack([starts, stops, weights])[:, chosen]
         start, stop, weight = drawn
+        if self.score_rest:
+            stop = np.where(stop > start, np.inf, stop)
         step, inside = row.unmask_step, np.arange(row.size) < row.length
         return Copies((step < 0) | (step >= start), (step >= start) & (step < stop) & inside, weight)
 

@@ -341,6 +341,22 @@ def rspo(algorithm, row, held):
     return (algorithm.beta * penalty - row.advantage * s) / 8
 
 
+def rldf(algorithm, row, held):
+    """A mean over the step's own tokens and those masked ones that the sampler's model was sure of."""
+    total, filtered = 0.0, 0
+    for m in range(len(row.logps)):
+        v = min(row.steps[i] for i in range(row.length) if row.scored[m, i])
+        assert row.scored[m].tolist() == [step >= v for step in row.steps]
+        sure = [float(row.old[m, i].exp()) >= algorithm.threshold for i in range(row.length)]
+        kept = [i for i, step in enumerate(row.steps) if step == v or (step > v and sure[i])]
+        filtered += int(row.scored[m].sum()) - len(kept)
+        for i in kept:
+            term = clipped(algorithm, row, (m, i), held) - algorithm.beta * k3(row, (m, i), row.ref)
+            total = total + term / len(kept)
+    assert filtered or row.length < 5 or algorithm.threshold == 0
+    return -total / len(row.logps) / 8
+
+
 def tracerl(algorithm, row, held):
     every = [sampled().unmask_step[b, :n].tolist() for b, n in enumerate(LENGTHS)]
     merged = [[step // algorithm.steps_per_segment for step in steps] for steps in every]
@@ -529,6 +545,11 @@ CASES = {
     "egspo_sa": Case(
         egspo,
         [{"num_masks": 3}, {"num_masks": 8, "beta": 0.0, "probe_weight": 2.0, "epsilon_high": 0.1}],
+        clips=True,
+    ),
+    "rldf": Case(
+        rldf,
+        [{"threshold": 0.004}, {"beta": 0.0, "num_masks": 6}, {"threshold": 0.0, "num_masks": 2}],
         clips=True,
     ),
     "rspo": Case(rspo, [{"beta": 0.7}, {"beta": 0.0, "num_masks": 2}, {"masking": "random", "beta": 0.7}]),

@@ -43,14 +43,24 @@ WITH_PENALTY = (
     "egspo_sa",
 )
 """By default, to a reference."""
-OTHER_BETA = dict.fromkeys(WITH_PENALTY, 0.0) | dict.fromkeys(("gdpo", "agrpo", "ebpo"), 0.1)
+OTHER_BETA = dict.fromkeys(WITH_PENALTY, 0.0) | dict.fromkeys(("gdpo", "agrpo", "ebpo"), 0.1) | {"rldf": 0.0}
 CASES = [(name, on_policy) for name in ALGORITHMS for on_policy in (True, False)]
 
 
 def case(name: str, on_policy: bool, **arguments):
     """The algorithm and four completions in two groups, with old logps beside the current ones or none."""
     given = {"p_mask_prompt": 0.2, **MANY, **arguments}
-    if name in ("justgrpo", "justgrpo_repro", "vrpo", "agrpo", "cj_grpo", "tracerl", "egspo", "egspo_sa"):
+    if name in (
+        "justgrpo",
+        "justgrpo_repro",
+        "vrpo",
+        "agrpo",
+        "cj_grpo",
+        "tracerl",
+        "egspo",
+        "egspo_sa",
+        "rldf",
+    ):
         given["p_mask_prompt"] = 0.0
     if name == "coupled_grpo":
         given["num_masks"] = 5

@@ -1,0 +1,66 @@
+"""RLDF: GRPO of tokens that the model is sure of already, each seen as the sampler saw it at a few surprising steps.
+
+    loss = -1/N sum_b 1/K sum_{its K steps v} 1/k sum_{i kept} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3]
+
+A copy shows what the sampler saw at step v. Of the tokens that were still masked, k are kept: those unmasked at v, and
+those of a probability of `threshold` or more under the model that sampled. Source: arXiv 2605.25638, formulas as in its
+code (ant-research/Drift); docs/algorithms/rldf.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Advantage, Loss, Metric
+from spg_trainer.algorithms.ratios import TokenRatio
+from spg_trainer.likelihood.masks import Masking, StepMergeMasking
+from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Share
+from spg_trainer.tensors import Batch, Masks, Rollouts
+
+
+@dataclass(frozen=True)
+class RLDF(TokenRatio):
+    """Token-level GRPO on what the model expects of its own states. Raises ConfigError for values out of range."""
+
+    masking: str = "step_merge"
+    """What the sampler saw at a step."""
+    num_masks: Count = 4
+    """K, steps drawn of each completion, the more surprising their tokens the likelier."""
+    p_mask_prompt: Nothing = 0.0
+    """0: the sampler saw the whole prompt."""
+    advantage: Advantage = "mean_std"
+    """What a reward is compared with; the code divides by the group's deviation."""
+    epsilon: Below1 = 0.2
+    """Clip; idle with one update of a rollout, as in the code's run."""
+    beta: NotNegative = 0.01
+    """Weight of the KL to the reference; 0 = no reference."""
+    threshold: Share = 0.6
+    """Least probability of a token that was not unmasked at the step (tau)."""
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"step_merge": StepMergeMasking(segment_draw="surprise", score_rest=True)}
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        """Besides the advantages `unmask_step` (P*G, T)."""
+        return {**super().prepare(rewards, rollouts), "unmask_step": rollouts.unmask_step.cpu()}
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        """Not linear in logps on policy either: they decide what is kept."""
+        result = super().loss(logps, masks, batch)
+        result.metrics["kept"] = Metric(self.kept(masks, batch).sum(), "scored_tokens")
+        return result
+
+    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
+        kept = self.kept(masks, batch)
+        means = (objective * kept).sum(-1) / kept.sum(-1).clamp(min=1)
+        return means.mean(-1) / batch.totals["completions"]
+
+    def kept(self, masks: Masks, batch: Batch) -> Tensor:
+        """(B, M, T) bool, the scored tokens that count."""
+        step = batch.prepared["unmask_step"][:, None].expand_as(masks.scored)
+        first = step.masked_fill(~masks.scored, step.max()).amin(-1, keepdim=True)  # the copy's own
+        return masks.scored & ((step == first) | (batch.old_logps.exp() >= self.threshold))
