@@ -198,6 +198,25 @@ def test_what_runs_programs_is_imported_by_nothing() -> None:
         assert importing == []
 
 
+def test_the_page_of_a_training_step_names_what_is_there() -> None:
+    """Every function, method and file in the first column of CONTRIBUTING.md's table of a step."""
+    top = Path(__file__).resolve().parents[1]
+    if not (top / "CONTRIBUTING.md").is_file():
+        pytest.skip("no CONTRIBUTING.md beside the tests")
+    page = (top / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## One training step")[2]
+    cells = re.findall(r"^\| (`.*?) \|", page.partition("\n## ")[0], re.MULTILINE)
+    for cell in cells:
+        for part in re.findall(r"`(.+?)`", cell):
+            name = part
+            if ".py" in part:  # else it is in the file that was named before
+                file, _, name = part.partition(": ")
+                places = [place for base in (top / "spg_trainer", top) for place in base.glob(file)]
+            nodes = [n for p in places for n in ast.walk(ast.parse(p.read_text(encoding="utf-8")))]
+            defined = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+            assert places and not set(filter(None, name.split("."))) - defined, part
+    assert len(cells) >= 12
+
+
 def test_no_command_installs_what_is_on_no_index() -> None:
     """Messages name the package that is missing, pages the checkout (`pip install -e '.[track]'`)."""
     beside = Path(__file__).resolve().parents[1]
