@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial
 from inspect import isfunction
 from itertools import pairwise
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     ]
 
 Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end of the judged text
-Integers = list[int]  # or, where compiled, an array of int64
-Scratch = tuple[Integers, ...]  # five
 
 # Worth a thread; a larger buffer is new pages from the system every time, at three times the cost.
 SLICE_CHARACTERS = 1 << 17
@@ -97,25 +95,45 @@ class RowLoop:
 
     `judge(data, start, end, lenient, references, row, scratch)` judges data[start:end] by the reference in that row:
     plain Python that numba compiles too; a negative reason is to be judged outside compiled code. `references` is
-    numba's type of its argument, a tuple, `scratch` the size of each of the five lists of integers that it may write
-    to, `modules` those it calls into.
+    numba's type of its argument, a tuple, `scratch` the class of the object that it may write to (a dataclass whose
+    fields are integers, lists of them, and such dataclasses), `modules` those it calls into.
     """
 
     judge: Callable[..., Judged]
     references: str
-    scratch: int
+    scratch: Callable[[], Any]
     modules: tuple[ModuleType, ...]
 
-    def lists(self) -> Scratch:
-        return tuple([0] * self.scratch for _ in range(5))
+
+@cache
+def struct_of(loop: RowLoop) -> np.dtype:
+    """The type of `loop.scratch` where compiled: a C struct with the same names."""
+    import numpy as np
+
+    return np.dtype(layout(loop.scratch()))
+
+
+def layout(value: Any) -> Any:
+    """numpy's type of an object of integers, lists of integers, and such objects."""
+    if is_dataclass(value):
+        return [(field.name, layout(getattr(value, field.name))) for field in fields(value)]
+    return ("int64", len(value)) if isinstance(value, list) else "int64"
 
 
 @cache
 def compiled_rows(loop: RowLoop, only_cached: bool = False) -> Callable[..., None] | None:
     """The loop as machine code, or None where there is none; see `compile_loop`."""
-    signature = f"void({TEXTS}, boolean, Tuple(({loop.references})), {COLUMNS}, int64, int64[::1])"
-    make = partial(_make_rows, loop)
-    return compile_loop(make, signature, *loop.modules, only_cached=only_cached)
+
+    def signature() -> Any:
+        from numba import from_dtype
+        from numba.core.sigutils import normalize_signature
+
+        known, result = normalize_signature(
+            f"void({TEXTS}, boolean, Tuple(({loop.references})), {COLUMNS}, int64)"
+        )
+        return result(*known, from_dtype(struct_of(loop))[::1])
+
+    return compile_loop(partial(_make_rows, loop), signature, *loop.modules, only_cached=only_cached)
 
 
 def _kernel(loop: RowLoop) -> Callable[..., None] | None:
@@ -125,14 +143,12 @@ def _kernel(loop: RowLoop) -> Callable[..., None] | None:
 
 
 def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
-    judge, size = loop.judge, loop.scratch
+    judge = loop.judge
 
     def judge_rows(data, starts, lenient, references, reason, tier, score, spans, first, memory):  # type: ignore[no-untyped-def]
         if checksum < 0:
             return
-        a, b, c, d = size, 2 * size, 3 * size, 4 * size
-        # Parts of one array, because the compiler knows that these do not overlap.
-        scratch = (memory[:a], memory[a:b], memory[b:c], memory[c:d], memory[d:])
+        scratch = memory[0]
         for i in range(len(starts) - 1):
             start = starts[i]
             reason[i], tier[i], score[i], low, high = judge(
@@ -161,13 +177,19 @@ def judge_texts(
     kernel = _kernel(loop) if is_worth_compiling(texts) else None
     began = perf_counter()
     if kernel is not None:
-        packed, starts = references(), starts_of(texts)
+        packed, starts, struct = references(), starts_of(texts), struct_of(loop)
 
         def arguments(rows: slice) -> tuple:
             part = starts[rows.start : rows.stop + 1] - starts[rows.start]
             columns = (column[rows] for column in (reason, tier, score, spans))
-            memory = np.empty(5 * loop.scratch, np.int64)
-            return *pack(texts[rows], part), lenient, packed, *columns, rows.start, memory
+            return (
+                *pack(texts[rows], part),
+                lenient,
+                packed,
+                *columns,
+                rows.start,
+                np.empty(1, struct),
+            )
 
         slices = slices_of(starts)
         threads = min(len(slices), MAX_THREADS, cpus())
@@ -238,10 +260,10 @@ def compiled_task(
     """
 
     def judge(data: bytes, lenient: bool, row: int | None, *reference: object) -> Judged:
-        return judge_one(data, lenient, row, loop.lists(), *reference)
+        return judge_one(data, lenient, row, loop.scratch(), *reference)
 
     def judge_all(texts: list[str], lenient: bool, *columns: list[object]) -> Columns:
-        scratch = loop.lists()
+        scratch = loop.scratch()
 
         def judge_row(data: bytes, row: int) -> Judged:
             return judge_one(data, lenient, row, scratch, *[column[row] for column in columns])
@@ -317,10 +339,14 @@ class _NotCached(Exception):
 
 
 def compile_loop(
-    make: Callable[[int], Callable], signature: str, *modules: ModuleType, only_cached: bool = False
+    make: Callable[[int], Callable],
+    signature: str | Callable[[], Any],
+    *modules: ModuleType,
+    only_cached: bool = False,
 ) -> Callable | None:
     """Compile `make(checksum)` for one signature, with the functions of `modules` and of `extract` callable from it.
 
+    The signature is a text of numba's, or a function that makes one and may import numba.
     None where numba cannot be imported and, with `only_cached`, where the result is not on disk. numba's disk cache
     notices a change of the file that holds the compiled function, not of the files it calls into; so that function
     must close over `checksum`, that of their sources: numba keys its cache by what a function closes over. The
@@ -360,6 +386,7 @@ def compile_loop(
                     _registered.add(function)
         sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (extract, *modules))
         function = make(zlib.crc32(sources))
+        signature = signature() if callable(signature) else signature
         with suppress(_NotCached), event.install_listener("numba:compile", Watch()):
             try:
                 return numba.njit(signature, nogil=True, _nrt=False, cache=True)(function)
@@ -368,7 +395,14 @@ def compile_loop(
     return None
 
 
-_LOCATE = RowLoop(extract.locate_row, "", 0, ())
+@dataclass(slots=True)
+class _Unused:
+    """The scratch of a loop that needs none."""
+
+    nothing: int = 0
+
+
+_LOCATE = RowLoop(extract.locate_row, "", _Unused, ())
 
 
 def locate_all(

@@ -6,6 +6,14 @@ UTF-8 bytes that numba also compiles as it stands.
 
 from verifiers.extract import Bytes
 
+# ASCII characters by name.
+TAB, NEWLINE, RETURN, SPACE, BANG, QUOTE, DOLLAR, APOSTROPHE = tuple(b"\t\n\r !\"$'")
+LEFT_PAREN, RIGHT_PAREN, STAR, PLUS, COMMA, MINUS, POINT, SLASH = tuple(b"()*+,-./")
+ZERO, ONE, NINE, COLON, LESS, EQUALS, GREATER, UPPER_A, UPPER_Z = tuple(b"019:<=>AZ")
+LEFT_BRACKET, BACKSLASH, RIGHT_BRACKET, CARET, UNDERSCORE, BACKTICK = tuple(b"[\\]^_`")
+LOWER_A, LOWER_Z, LEFT_BRACE, RIGHT_BRACE, TILDE = tuple(b"az{}~")
+BEYOND_ASCII = 0x80
+
 # The zero of every run of ten Unicode decimal digits (category Nd) beyond ASCII, Unicode 16.
 DIGIT_ZEROS = (
     0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xDE6, 0xE50,
@@ -41,6 +49,14 @@ def decode(data: Bytes, i: int) -> tuple[int, int]:
         return (byte & 15) << 12 | (data[i + 1] & 63) << 6 | (data[i + 2] & 63), i + 3
     high = (byte & 7) << 18 | (data[i + 1] & 63) << 12
     return high | (data[i + 2] & 63) << 6 | (data[i + 3] & 63), i + 4
+
+
+def is_ascii_digit(code: int) -> bool:
+    return ZERO <= code <= NINE
+
+
+def is_ascii_letter(code: int) -> bool:
+    return LOWER_A <= code | 32 <= LOWER_Z and code >= UPPER_A
 
 
 def decimal_digit(code: int) -> int:

@@ -12,6 +12,7 @@ ends. Rows, columns and boxes are bit masks (bit v = digit v), so n stays below 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 
 from verifiers import batch, characters
 from verifiers.characters import decimal_digit, decode, is_one_of, read_word, rows
@@ -60,6 +61,20 @@ _WIDE = (
     ),
     *((0x2010, 0x201F, SEPARATOR), (0x2500, 0x257F, SEPARATOR), (0xFF5C, 0xFF5C, SEPARATOR)),
 )
+
+
+def _no_cells() -> Cells:
+    return [0] * MAX_CELLS
+
+
+@dataclass(slots=True)
+class Scratch:
+    """What is written for one verdict: two grids, and what `fill_masks` finds."""
+
+    cells: Cells = field(default_factory=_no_cells)
+    puzzle: Cells = field(default_factory=_no_cells)
+    masks: Cells = field(default_factory=lambda: [0] * (6 * MAX_SIZE))
+
 
 _A_PUZZLE = (
     "is no puzzle that can be solved: 1, 16 or 81 digits, or 256, 625, 1296 or 2401 numbers with spaces, commas or "
@@ -305,11 +320,11 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
 
 
 def judge_completion(
-    data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: batch.Scratch
+    data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: Scratch
 ) -> batch.Judged:
     """The verdict on data[start:end], with INVALID in place of a reason; see `batch.RowLoop`."""
     puzzles, firsts = references
-    cells, puzzle, masks, _, _ = scratch
+    cells, puzzle, masks = scratch.cells, scratch.puzzle, scratch.masks
     size = read_puzzle(puzzles, firsts[row], firsts[row + 1], puzzle, masks)
     if size < 0:
         return INVALID, TEXT, 0.0, -1, -1
@@ -323,9 +338,7 @@ def judge_completion(
     return reason, GRAMMAR, score, low, high
 
 
-def _judge(
-    data: bytes, lenient: bool, row: int | None, scratch: batch.Scratch, puzzle: object
-) -> batch.Judged:
+def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, puzzle: object) -> batch.Judged:
     """One completion without numba; raises for an invalid puzzle."""
     raw = encoded(_puzzle_text(puzzle, row))
     judged = judge_completion(data, 0, len(data), lenient, (raw, (0, len(raw))), 0, scratch)
@@ -340,5 +353,5 @@ def _puzzle_text(puzzle: object, row: int | None) -> str:
     return puzzle
 
 
-_LOOP = batch.RowLoop(judge_completion, batch.TEXTS, MAX_CELLS, (characters, sys.modules[__name__]))
+_LOOP = batch.RowLoop(judge_completion, batch.TEXTS, Scratch, (characters, sys.modules[__name__]))
 TASK = batch.compiled_task("sudoku", ("puzzle",), _LOOP, _judge, batch.pack_texts(_puzzle_text))

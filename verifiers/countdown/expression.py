@@ -10,7 +10,10 @@ what does not fit is not guessed: the outcome is UNDECIDED, and the same functio
 integers without a limit.
 """
 
-from verifiers import characters
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from verifiers import characters as ch
 from verifiers.characters import decimal_digit, decode, is_wide_space, read_word, rows
 from verifiers.extract import Bytes, is_space, matches, strip, word_key, word_keys
 from verifiers.verdicts import MALFORMED, OK, RULE_BROKEN, WRONG
@@ -22,7 +25,7 @@ MAX_DIGITS = 4_000  # of one literal; Python reads at most 4,300
 SAFE_DIGITS = 18  # a literal of so many digits fits 64 bits with room for a carry
 INTEGER, DECIMAL, BIG, BROKEN = 0, 1, 2, 3  # kinds of literals
 
-_POINT, _COLON = characters.FULLWIDTH + ord("."), characters.FULLWIDTH + ord(":")
+_POINT, _COLON = ch.FULLWIDTH + ord("."), ch.FULLWIDTH + ord(":")
 
 _STRICT_KINDS = {
     **dict.fromkeys(b"0123456789", LITERAL),
@@ -40,14 +43,14 @@ _STRICT, _LENIENT = (
 )
 # Of characters beyond ASCII that are no digits, in rows (first, last, kind).
 _WIDE = (
-    *rows(MINUS, *characters.MINUS_SIGNS),
-    *rows(TIMES, *characters.TIMES_SIGNS, 0x2A2F, characters.FULLWIDTH + ord("*")),
-    *rows(DIVIDE, *characters.DIVISION_SIGNS),
-    *rows(PLUS, *characters.PLUS_SIGNS),
-    *rows(OPEN, characters.FULLWIDTH + ord("(")),
-    *rows(CLOSE, characters.FULLWIDTH + ord(")")),
-    *rows(EQUALS, characters.FULLWIDTH + ord("=")),
-    *rows(BLANK, *characters.SPACES, *characters.THIN_SPACES, *characters.ZERO_WIDTH),
+    *rows(MINUS, *ch.MINUS_SIGNS),
+    *rows(TIMES, *ch.TIMES_SIGNS, 0x2A2F, ch.FULLWIDTH + ord("*")),
+    *rows(DIVIDE, *ch.DIVISION_SIGNS),
+    *rows(PLUS, *ch.PLUS_SIGNS),
+    *rows(OPEN, ch.FULLWIDTH + ord("(")),
+    *rows(CLOSE, ch.FULLWIDTH + ord(")")),
+    *rows(EQUALS, ch.FULLWIDTH + ord("=")),
+    *rows(BLANK, *ch.SPACES, *ch.THIN_SPACES, *ch.ZERO_WIDTH),
 )
 # Of TeX commands: (key, kind).
 _TEX_WORDS = {
@@ -67,15 +70,11 @@ _CHANGING = word_keys(
     "negated negation negative neither never no none nor not opposite over percent plus quarter reciprocal "
     "root round sin sqrt square squared subtract tan thrice times triple twice unlike wasnt without wont wrong"
 )
+_CLOSING_TAG = tuple(b"</")
 _TAGS = word_keys("b strong i em u p code pre")
 _LONGEST_KEY = 12  # letters
-_QUOTE = (0xE2, 0x80)  # the first two bytes of a curly quote
-
-Integers = list[int]  # or, where compiled, an array of int64
-# All numbers, where those of this problem begin and end, numerator and denominator of the target.
-Given = tuple[Integers, int, int, int, int]
-# Numerators, denominators and operators (MAX_DEPTH + 1 each), on which side a number was used, the state.
-Memory = tuple[Integers, Integers, Integers, Integers, Integers]
+_QUOTES = tuple(b"`$\"'")
+_CURLY = tuple((tuple(pair[0].encode()), tuple(pair[1].encode())) for pair in ("‘’", "“”"))
 
 MAX_NUMBERS = 256  # given ones
 MAX_LITERALS = 1_024  # of one answer
@@ -90,10 +89,38 @@ _FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces on the stack of operator
 _BINDING = {PLUS: 1, MINUS: 1, TIMES: 2, DIVIDE: 2, NEGATE: 3}
 _PRECEDENCE = bytes(_BINDING.get(operator, 0) for operator in range(_FRACTION_BOTTOM + 1))
 
-# Places in `state`.
-_VALUES, _OPERATORS, _FAULT, _TOTAL, _SIDE, _FOUND, _MAYBE, _UNEQUAL = range(8)
-_COUNT, _UNKNOWN, _UNREAD = 8, 9, 10  # of the side that is being read
-STATE_SIZE = 11
+Integers = list[int]  # or, where compiled, an array of int64
+
+
+class Given(NamedTuple):
+    """What an answer is held against: numbers[first:last] and the target, top / bottom."""
+
+    numbers: Integers
+    first: int
+    last: int
+    top: int
+    bottom: int
+
+
+@dataclass(slots=True)
+class Memory:
+    """Two stacks, and what has been seen of an answer; where it says 1, the rest is 0."""
+
+    tops: Integers = field(default_factory=lambda: [0] * (MAX_DEPTH + 1))  # numerators of values
+    bottoms: Integers = field(default_factory=lambda: [0] * (MAX_DEPTH + 1))
+    values: int = 0  # how many there are
+    operators: Integers = field(default_factory=lambda: [0] * MAX_DEPTH)
+    pending: int = 0  # how many there are
+    used: Integers = field(default_factory=lambda: [0] * MAX_NUMBERS)  # the side that used each number last
+    side: int = 0  # 1 for what stands before the first equals sign
+    literals: int = 0  # in all sides
+    fault: int = 0  # bits of values
+    found: int = 0  # 1 if a side uses all numbers
+    maybe: int = 0  # 1 if a side may, which has literals that were not read
+    unequal: int = 0  # 1 if a side is not the target
+    here: int = 0  # literals of the side that is being read
+    unknown: int = 0  # 1 if one of them is not given, or no longer
+    unread: int = 0  # 1 if one of them is BIG
 
 
 def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
@@ -101,12 +128,12 @@ def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
     while i < end:
         byte, after = data[i] + 0, i + 1
         if not lenient:
-            kind = _STRICT[byte] + 0 if byte < 128 else BAD
-        elif byte == 92:
+            kind = _STRICT[byte] + 0 if byte < ch.BEYOND_ASCII else BAD
+        elif byte == ch.BACKSLASH:
             kind, after = tex_token(data, i, end)
-        elif byte < 128:
+        elif byte < ch.BEYOND_ASCII:
             kind = _LENIENT[byte] + 0
-            if kind == EQUALS and after < end and data[after] == 61:
+            if kind == EQUALS and after < end and data[after] == ch.EQUALS:
                 after += 1  # ==
         else:
             code, after = decode(data, i)
@@ -120,7 +147,7 @@ def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
 
 
 def wide_token(code: int) -> int:
-    """The kind of token of a character beyond ASCII; BLANK for spaces and zero-width characters."""
+    """The kind of token of a character beyond ASCII; BLANK for spaces and zero-width ch."""
     for first, last, kind in _WIDE:
         if first <= code <= last:
             return kind
@@ -133,7 +160,7 @@ def tex_token(data: Bytes, i: int, end: int) -> tuple[int, int]:
     if key == 0:
         known = after < end and data[after] in _TEX_SIGNS
         return (BLANK if known else BAD), after + 1
-    if after < end and 65 <= data[after] <= 90:
+    if after < end and ch.UPPER_A <= data[after] <= ch.UPPER_Z:
         return BAD, after
     for word, kind in _TEX:
         if key == word:
@@ -141,7 +168,7 @@ def tex_token(data: Bytes, i: int, end: int) -> tuple[int, int]:
     if key == _TEX_LEFT or key == _TEX_RIGHT:
         while after < end and is_space(data[after]):
             after += 1
-        wanted = 40 if key == _TEX_LEFT else 41
+        wanted = ch.LEFT_PAREN if key == _TEX_LEFT else ch.RIGHT_PAREN
         if after < end and data[after] == wanted:
             return BLANK, after
     return BAD, after
@@ -158,10 +185,10 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
     pointed = False
     while i < end:
         code, after = decode(data, i)
-        digit = code - 48 if 48 <= code <= 57 else -1
-        if code >= 128 and lenient:
+        digit = code - ch.ZERO if ch.is_ascii_digit(code) else -1
+        if code >= ch.BEYOND_ASCII and lenient:
             digit = decimal_digit(code)
-        point = code == 46 or code == _POINT
+        point = code == ch.POINT or code == _POINT
         if digit >= 0:
             if digits == 0:
                 first = digit
@@ -179,7 +206,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
                     whole = numerator
         elif point and lenient and not pointed:
             pointed = True
-        elif not (lenient and code in characters.ZERO_WIDTH):
+        elif not (lenient and code in ch.ZERO_WIDTH):
             break
         i = after
     if pointed and decimals == 0:
@@ -197,34 +224,34 @@ def frame_size(data: Bytes, start: int, end: int) -> int:
     if length < 2:
         return 0
     first, last = data[start] + 0, data[end - 1] + 0
-    if first == 96 or first == 36 or first == 34 or first == 39:  # ` $ " '
+    if first in _QUOTES:
         return 1 if last == first else 0
-    if first == 123:
-        return 1 if last == 125 else 0
-    if first == 42:
+    if first == ch.LEFT_BRACE:
+        return 1 if last == ch.RIGHT_BRACE else 0
+    if first == ch.STAR:
         stars = 1
-        while 2 * stars + 2 <= length and data[start + stars] == 42 and data[end - 1 - stars] == 42:
+        while 2 * stars + 2 <= length and data[start + stars] == ch.STAR and data[end - 1 - stars] == ch.STAR:
             stars += 1
-        inner = length > 2 * stars and data[start + stars] != 42 and data[end - 1 - stars] != 42
-        return stars if last == 42 and inner else 0
-    if first == 92 and length >= 4 and data[end - 2] == 92:
+        inner = length > 2 * stars and data[start + stars] != ch.STAR and data[end - 1 - stars] != ch.STAR
+        return stars if last == ch.STAR and inner else 0
+    if first == ch.BACKSLASH and length >= 4 and data[end - 2] == ch.BACKSLASH:
         second = data[start + 1] + 0
-        return 2 if (second == 40 and last == 41) or (second == 91 and last == 93) else 0
-    quoted = first == 0xE2 and length >= 6 and matches(data, start, end, _QUOTE)
-    if quoted and matches(data, end - 3, end, _QUOTE):
-        third = data[start + 2] + 0
-        return 3 if (third == 0x98 or third == 0x9C) and last == third + 1 else 0
+        inline = second == ch.LEFT_PAREN and last == ch.RIGHT_PAREN
+        return 2 if inline or (second == ch.LEFT_BRACKET and last == ch.RIGHT_BRACKET) else 0
+    for opening, closing in _CURLY:
+        if matches(data, start, end, opening) and matches(data, max(end - 3, start + 3), end, closing):
+            return 3
     return 0
 
 
 def tag_size(data: Bytes, start: int, end: int) -> int:
     """Bytes of the `<b>` that a `</b>` at the end of data[start:end] closes, or 0."""
-    if end - start < 7 or data[start] != 60 or data[end - 1] != 62:
+    if end - start < 7 or data[start] != ch.LESS or data[end - 1] != ch.GREATER:
         return 0
     key, after = read_word(data, start + 1, end)
     size = after + 1 - start
     closing = end - size - 1
-    if closing < after or data[after] != 62 or data[closing] != 60 or data[closing + 1] != 47:
+    if closing < after or data[after] != ch.GREATER or not matches(data, closing, end, _CLOSING_TAG):
         return 0
     return size if key in _TAGS and read_word(data, closing + 2, end) == (key, end - 1) else 0
 
@@ -239,7 +266,7 @@ def unwrap(data: Bytes, start: int, end: int) -> tuple[int, int]:
             start, end = start + size, end - size
         elif tag:
             start, end = start + tag, end - tag - 1
-        elif end - start > 1 and data[end - 1] == 46 and data[end - 2] != 46:
+        elif end - start > 1 and data[end - 1] == ch.POINT and data[end - 2] != ch.POINT:
             end -= 1
         else:
             break
@@ -248,20 +275,20 @@ def unwrap(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def is_letter(code: int) -> bool:
-    if code < 128:
-        return 97 <= (code | 32) <= 122
+    if code < ch.BEYOND_ASCII:
+        return ch.LOWER_A <= (code | 32) <= ch.LOWER_Z
     return 0xC0 <= code <= 0x24F and code != 0xD7 and code != 0xF7
 
 
 def is_bold_word(data: Bytes, start: int, i: int, end: int) -> bool:
     """True for a star of bold type at a word, one of three at most: `**Answer:** ` or `**Answer**: `."""
     first = last = i
-    while first > start and i - first < 3 and data[first - 1] == 42:
+    while first > start and i - first < 3 and data[first - 1] == ch.STAR:
         first -= 1
-    while last < end and last - i < 3 and data[last] == 42:
+    while last < end and last - i < 3 and data[last] == ch.STAR:
         last += 1
     opens = last < end and is_letter(data[last])
-    return opens or (first > start and (data[first - 1] == 58 or is_letter(data[first - 1])))
+    return opens or (first > start and (data[first - 1] == ch.COLON or is_letter(data[first - 1])))
 
 
 def skip_words(data: Bytes, start: int, end: int) -> int:
@@ -277,9 +304,10 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
         code, after = decode(data, i)
         if is_letter(code):
             letters += 1
-            key = key * 32 + (code | 32) - 96 if code < 128 and letters <= _LONGEST_KEY else 1 << 60
+            short = code < ch.BEYOND_ASCII and letters <= _LONGEST_KEY
+            key = key * 32 + (code | 32) - ch.LOWER_A + 1 if short else ch.OVER_LONG
             gap = colon = False
-        elif not letters or (code != 39 and code != 0x2019):
+        elif not letters or (code != ch.APOSTROPHE and code != 0x2019):
             if letters:
                 if key in _CHANGING:
                     return -1
@@ -287,11 +315,11 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
             key = letters = 0
             if is_space(code) or is_wide_space(code):
                 gap = True
-            elif code == 58 or code == _COLON:
+            elif code == ch.COLON or code == _COLON:
                 gap = colon = True
-            elif code == 44 or code == 46 or code == 33:
+            elif code == ch.COMMA or code == ch.POINT or code == ch.BANG:
                 gap = False
-            elif code == 42 and is_bold_word(data, start, i, end):
+            elif code == ch.STAR and is_bold_word(data, start, i, end):
                 stars += 1
             else:
                 break
@@ -348,26 +376,24 @@ def combine(operator: int, tops: Integers, bottoms: Integers, right: int, exact:
 
 def unwind(level: int, memory: Memory, exact: bool) -> None:
     """Apply every operator on the stack that binds at least as tightly as `level`."""
-    tops, bottoms, operators, _, state = memory
-    while state[_OPERATORS] > 0:
-        operator = operators[state[_OPERATORS] - 1]
+    while memory.pending > 0:
+        operator = memory.operators[memory.pending - 1]
         if _PRECEDENCE[operator] < level:
             return
-        state[_OPERATORS] -= 1
-        top = state[_VALUES] - 1
+        memory.pending -= 1
+        last = memory.values - 1
         if operator == NEGATE:
-            tops[top] = -tops[top]
+            memory.tops[last] = -memory.tops[last]
         else:
-            state[_FAULT] |= combine(operator, tops, bottoms, top, exact)
-            state[_VALUES] -= 1
+            memory.fault |= combine(operator, memory.tops, memory.bottoms, last, exact)
+            memory.values -= 1
 
 
-def use_number(value: int, given: Given, used: Integers, side: int) -> bool:
+def use_number(value: int, given: Given, memory: Memory) -> bool:
     """Mark a given number equal to `value` as used on this side; False if there is none left."""
-    numbers, first, last, _, _ = given
-    for j in range(first, last):
-        if numbers[j] == value and used[j - first] != side:
-            used[j - first] = side
+    for j in range(given.first, given.last):
+        if given.numbers[j] == value and memory.used[j - given.first] != memory.side:
+            memory.used[j - given.first] = memory.side
             return True
     return False
 
@@ -380,81 +406,78 @@ def push_literal(
     Returns the position after it, or -1 if it is malformed. Behind a minus sign of its own it is looked for
     as a negative number first, and in lenient mode then as a positive one under a unary minus.
     """
-    tops, bottoms, operators, used, state = memory
     kind, top, bottom, i = read_literal(data, i, end, lenient, exact)
-    if state[_TOTAL] == MAX_LITERALS or kind == BROKEN:
+    if memory.literals == MAX_LITERALS or kind == BROKEN:
         return -1
-    tops[state[_VALUES]], bottoms[state[_VALUES]] = top, bottom
-    state[_VALUES] += 1
-    state[_TOTAL] += 1
-    state[_COUNT] += 1
+    memory.tops[memory.values], memory.bottoms[memory.values] = top, bottom
+    memory.values += 1
+    memory.literals += 1
+    memory.here += 1
     if kind == BIG:
-        state[_FAULT] |= _TOO_BIG
-        state[_UNREAD] = 1
+        memory.fault |= _TOO_BIG
+        memory.unread = 1
     elif kind == DECIMAL:
-        state[_UNKNOWN] = 1
-    elif not state[_UNKNOWN]:
-        signed = state[_OPERATORS] > 0 and operators[state[_OPERATORS] - 1] == NEGATE
-        known = use_number(-top if signed else top, given, used, state[_SIDE])
-        if not known and not (signed and lenient and use_number(top, given, used, state[_SIDE])):
-            state[_UNKNOWN] = 1
+        memory.unknown = 1
+    elif not memory.unknown:
+        signed = memory.pending > 0 and memory.operators[memory.pending - 1] == NEGATE
+        known = use_number(-top if signed else top, given, memory)
+        if not known and not (signed and lenient and use_number(top, given, memory)):
+            memory.unknown = 1
     return i
 
 
 def end_side(given: Given, memory: Memory, exact: bool) -> None:
     """Compare a finished side with the target, note whether it uses all numbers, and begin the next."""
-    _, first, last, target_top, target_bottom = given
-    tops, bottoms, _, _, state = memory
-    left, fault = product(tops[0], target_bottom, exact)
-    right, more = product(bottoms[0], target_top, exact)
-    state[_FAULT] |= fault | more
+    left, fault = product(memory.tops[0], given.bottom, exact)
+    right, more = product(memory.bottoms[0], given.top, exact)
+    memory.fault |= fault | more
     if left != right:
-        state[_UNEQUAL] = 1
-    if state[_COUNT] == last - first and not state[_UNKNOWN]:
-        state[_MAYBE if state[_UNREAD] else _FOUND] = 1
-    state[_VALUES] = state[_COUNT] = state[_UNKNOWN] = state[_UNREAD] = 0
-    state[_SIDE] += 1
+        memory.unequal = 1
+    if memory.here == given.last - given.first and not memory.unknown:
+        if memory.unread:
+            memory.maybe = 1
+        else:
+            memory.found = 1
+    memory.values = memory.here = memory.unknown = memory.unread = 0
+    memory.side += 1
 
 
-def outcome(state: Integers) -> int:
-    """What the notes in `state` make of a well-formed answer."""
-    if not (state[_FOUND] or state[_MAYBE]):
+def outcome(memory: Memory) -> int:
+    """What the notes make of a well-formed answer."""
+    if not (memory.found or memory.maybe):
         return RULE_BROKEN
-    if state[_MAYBE] or state[_FAULT] & _TOO_BIG:
+    if memory.maybe or memory.fault & _TOO_BIG:
         return UNDECIDED
-    return WRONG if state[_FAULT] or state[_UNEQUAL] else OK
+    return WRONG if memory.fault or memory.unequal else OK
 
 
 def push(operator: int, memory: Memory) -> bool:
     """Put an operator or an open bracket on its stack; False if that is full."""
-    _, _, operators, _, state = memory
-    last = state[_OPERATORS]
-    if last == MAX_DEPTH:
+    if memory.pending == MAX_DEPTH:
         return False
-    operators[last] = operator
-    state[_OPERATORS] = last + 1
+    memory.operators[memory.pending] = operator
+    memory.pending += 1
     return True
 
 
 def close_bracket(kind: int, memory: Memory, exact: bool) -> int:
     """Close a bracket or brace: 1 if an operator follows, 0 if a denominator must, -1 if it was not open."""
-    tops, bottoms, operators, _, state = memory
     unwind(1, memory, exact)
-    last = state[_OPERATORS] - 1
+    last = memory.pending - 1
     if last < 0:
         return -1
-    opened = operators[last]
+    opened = memory.operators[last]
     if kind == CLOSE:
-        state[_OPERATORS] = last
+        memory.pending = last
         return 1 if opened == OPEN else -1
     if opened == _FRACTION_TOP:
-        operators[last] = _FRACTION_BOTTOM
+        memory.operators[last] = _FRACTION_BOTTOM
         return 0
     if opened != _FRACTION_BOTTOM:
         return -1
-    state[_OPERATORS] = last
-    state[_VALUES] -= 1
-    state[_FAULT] |= combine(DIVIDE, tops, bottoms, state[_VALUES], exact)
+    memory.pending = last
+    memory.values -= 1
+    memory.fault |= combine(DIVIDE, memory.tops, memory.bottoms, memory.values, exact)
     return 1
 
 
@@ -468,22 +491,25 @@ def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memor
     if kind == FRACTION:
         kind, i = next_token(data, i, end, lenient)
         return i if kind == LEFT_BRACE and push(_FRACTION_TOP, memory) else -1
-    if kind != MINUS or not (lenient or (i < end and 48 <= data[i] <= 57)):
+    if kind != MINUS or not (lenient or (i < end and ch.is_ascii_digit(data[i]))):
         return -1
     return i if push(NEGATE, memory) else -1
+
+
+def clear(memory: Memory, numbers: int) -> None:
+    """Forget the last answer; `numbers` of them are given now."""
+    memory.values = memory.pending = memory.literals = memory.fault = memory.found = memory.maybe = 0
+    memory.unequal = memory.here = memory.unknown = memory.unread = 0
+    for j in range(numbers):
+        memory.used[j] = 0
+    memory.side = 1
 
 
 def evaluate_expression(
     data: Bytes, i: int, end: int, lenient: bool, exact: bool, given: Given, memory: Memory
 ) -> int:
     """MALFORMED, RULE_BROKEN, WRONG, OK or UNDECIDED (never with `exact`) for the expression data[i:end]."""
-    _, first, last, _, _ = given
-    _, _, _, used, state = memory
-    for j in range(STATE_SIZE):
-        state[j] = 0
-    for j in range(last - first):
-        used[j] = 0
-    state[_SIDE] = 1
+    clear(memory, given.last - given.first)
     operand = True  # one is wanted now
     while i >= 0:
         kind, i = next_token(data, i, end, lenient)
@@ -506,12 +532,12 @@ def evaluate_expression(
                 return MALFORMED
         elif kind == END or kind == EQUALS:
             unwind(1, memory, exact)
-            if state[_OPERATORS] > 0:
+            if memory.pending > 0:
                 return MALFORMED
             end_side(given, memory, exact)
             operand = True
             if kind == END:
-                return outcome(state)
+                return outcome(memory)
         else:
             return MALFORMED
     return MALFORMED

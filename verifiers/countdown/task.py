@@ -127,7 +127,7 @@ def judge_completion(
     first, last = firsts[row], firsts[row + 1]
     if first == last:  # the reference does not fit 64 bits
         return UNDECIDED, TEXT, 0.0, -1, -1
-    given = (numbers, first, last, numerators[row], denominators[row])
+    given = Given(numbers, first, last, numerators[row], denominators[row])
     return judge_exactly(data, start, end, lenient, False, given, memory)
 
 
@@ -136,7 +136,7 @@ def _judge(
 ) -> batch.Judged:
     """One completion without numba, on 64 bits and, where these are too few, on integers of any size."""
     values = _read_numbers(numbers, row)
-    given = (values, 0, len(values), *_read_target(target, row))
+    given = Given(values, 0, len(values), *_read_target(target, row))
     judged = judge_exactly(data, 0, len(data), lenient, False, given, memory)
     if judged[0] == UNDECIDED:
         judged = judge_exactly(data, 0, len(data), lenient, True, given, memory)
@@ -146,7 +146,7 @@ def _judge(
 _LOOP = batch.RowLoop(
     judge_completion,
     "int64[::1], int64[::1], int64[::1], int64[::1]",
-    max(expression.MAX_DEPTH + 1, MAX_NUMBERS, expression.STATE_SIZE),
+    Memory,
     (characters, expression, sys.modules[__name__]),
 )
 TASK = batch.compiled_task("countdown", ("numbers", "target"), _LOOP, _judge, reference_columns)

@@ -1,24 +1,43 @@
 r"""The one number of an answer among its words, signs, currency, units and TeX: `x = \$1,250 \text{ a day}`.
 
-An answer is cut at `=`; each side is a number, words, or something else (an expression, several numbers). A side
-is described by a few integers (`state`): what has been seen, what stands right before, and what rules it out.
+An answer is cut at `=`; each side is a number, words, or something else (an expression, several numbers). A `Side`
+notes what has been seen of it, what stands right before, and what rules it out.
 Plain Python over UTF-8 bytes that numba also compiles as it stands; one pass.
 """
 
+from dataclasses import dataclass, field
+
+from verifiers import characters as ch
 from verifiers.characters import is_one_of
 from verifiers.extract import Bytes, word_key, word_keys
 from verifiers.gsm8k import number as num
-from verifiers.gsm8k.number import Fields, is_digit, read_number, skip_spaces, starts_number, symbol
+from verifiers.gsm8k.number import Number, is_digit, read_number, skip_spaces, starts_number, symbol
 
-# What has been seen of a side so far.
-NUMBERS, PREVIOUS, GAP, SIGNED, LOOSE, WORDS, UNIT, KEY, OPAQUE, REFUSED, HEDGED, VARIABLE, SPELLED = range(
-    13
-)
-STATE = 13
-AT_START, AT_NUMBER, AT_WORD, AT_MARK = 0, 1, 2, 3  # PREVIOUS: what stands before, spaces apart (GAP)
-_NAMED = 2  # LOOSE: the sign is a word
+NOTHING, NUMBER, WORD, MARK = 0, 1, 2, 3  # what stands before, spaces apart
+GLUED, APART, NAMED = 0, 1, 2  # a sign, with a space behind it, as the word "minus" or "negative"
+OPAQUE, HEDGED, REFUSED = 1, 2, 3  # faults: no single number; one of two answers; an answer that is none
 
-_OR, _PER, _K, _B = word_key("or"), word_key("per"), word_key("k"), word_key("b")
+
+@dataclass(slots=True)
+class Side:
+    """One side of an answer as far as it has been read; where it says 1, the rest is 0."""
+
+    number: Number = field(default_factory=Number)  # the first one
+    other: Number = field(default_factory=Number)  # the last of those behind it: `18 per 2 hours`
+    numbers: int = 0  # how many there are
+    fault: int = 0  # the greatest of OPAQUE, HEDGED and REFUSED that was found, or 0
+    before: int = 0  # NOTHING, NUMBER, WORD or MARK
+    spaced: int = 0  # 1 if spaces stand behind that
+    key: int = 0  # of the last word
+    words: int = 0  # 1 if there are words before the number
+    unit: int = 0  # 1 if there are words behind it
+    sign: int = 0  # -1 or 1 of a sign that waits for its number
+    sign_style: int = 0  # GLUED, APART or NAMED
+    variable: int = 0  # 1 if a letter such as x stands behind the number
+    spelled: int = 0  # the sum of the number words behind it
+
+
+_OR, _PER, _K, _B, _LAST_LETTER = (word_key(word) for word in ("or", "per", "k", "b", "z"))
 _NEGATIVE = word_keys("minus negative")
 # Words that change or deny the number wherever they stand, right before it, right behind it.
 _SPOILERS = word_keys(
@@ -57,15 +76,48 @@ WRAPPERS = word_keys(
     "boxed fbox mbox text textbf textrm textsf texttt textit textnormal mathbf mathrm mathsf mathtt mathit "
     "boldsymbol bm bf rm displaystyle underline left right big bigl bigr emph"
 )
-_SPACES = word_keys("quad qquad space enspace thinspace hspace newline")
-_SIGNS = word_keys(
-    "circ degree degrees percent dollar dollars pounds euro textdollar textdegree textcent cent cents therefore "
-    "implies rightarrow to colon checkmark"
-)
 APPROXES = word_keys("approx simeq sim cong equiv doteq")
-_RELATIONS = word_keys("ne neq lt gt le ge leq geq ll gg leqslant geqslant")
-_HEDGES = word_keys("pm mp lor vee")
-_DOTS = word_keys("dots ldots cdots")
+_COMMAND_KINDS = {
+    ch.SPACE: "quad qquad space enspace thinspace hspace newline",
+    num.MARK: "circ degree degrees percent dollar dollars pounds euro textdollar textdegree textcent cent cents "
+    "therefore implies rightarrow to colon checkmark",
+    num.ELLIPSIS: "dots ldots cdots",
+    num.RELATION: "ne neq lt gt le ge leq geq ll gg leqslant geqslant",
+    num.PLUS_MINUS: "pm mp lor vee",
+}
+_COMMANDS = tuple((key, kind) for kind, words in _COMMAND_KINDS.items() for key in word_keys(words))
+_VARIABLES = word_keys("x y z n")
+_ORDINALS = word_keys("th st nd rd o circ degree degrees")
+_OPENERS = tuple(b" \t\n\r([{$~>")
+_CLOSERS = tuple(b" \t\n\r)]}$:;,.!?\"'`~<")
+_FAULTS = {
+    num.RELATION: REFUSED, num.PLUS_MINUS: HEDGED,
+    **dict.fromkeys((num.FOREIGN, num.TIMES, num.POWER, ch.UNDERSCORE), OPAQUE),
+}  # fmt: skip
+_FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))  # of signs wherever they stand
+
+
+def clear(side: Side) -> None:
+    side.numbers = side.fault = side.before = side.spaced = side.key = side.words = 0
+    side.unit = side.sign = side.sign_style = side.variable = side.spelled = 0
+
+
+def is_listed(key: int) -> bool:
+    return _LISTED[key % _TABLE] == 1
+
+
+def blame(side: Side, fault: int) -> None:
+    side.fault = max(side.fault, fault)
+
+
+def follow(side: Side, before: int) -> None:
+    """Note what stands before whatever comes next."""
+    side.before, side.spaced = before, 0
+
+
+def is_behind(side: Side, before: int) -> bool:
+    """True if this stands right before, without a space."""
+    return side.before == before and side.spaced == 0
 
 
 def scale_of(key: int, glued: bool) -> int:
@@ -78,26 +130,25 @@ def scale_of(key: int, glued: bool) -> int:
     return 0
 
 
-def note_number(data: Bytes, i: int, end: int, number: Fields, spare: Fields, state: Fields) -> int:
-    """Read the number at i, the first into `number`; position after it."""
-    if state[PREVIOUS] == AT_WORD and state[GAP] == 0:
-        state[OPAQUE] = 1  # x18, 0x12, CO2
-    if state[NUMBERS] == 0:
+def note_number(data: Bytes, i: int, end: int, side: Side) -> int:
+    """Read the number at i; position after it."""
+    number = side.number
+    unreadable = is_behind(side, WORD)  # x18, 0x12, CO2
+    if side.numbers == 0:
         i = read_number(data, i, end, number)
-        if number[num.SHAPE] == num.NO_NUMBER or (state[LOOSE] == 1 and state[WORDS]):
-            state[OPAQUE] = 1  # "total - 18": a dash or a minus
-        if _LISTED[state[KEY] % _TABLE] and is_one_of(state[KEY], _BEFORE):
-            state[OPAQUE] = 1
-        if state[SIGNED] < 0:
-            number[num.SIGN] = -number[num.SIGN]
+        unreadable |= number.shape == num.NO_NUMBER or (is_listed(side.key) and is_one_of(side.key, _BEFORE))
+        unreadable |= side.sign_style == APART and side.words == 1  # "total - 18": a dash or a minus
+        if side.sign < 0:
+            number.sign = -number.sign
     else:
-        i = read_number(data, i, end, spare)
-        in_unit = state[NUMBERS] == 1 and state[PREVIOUS] == AT_WORD and state[KEY] == _PER
-        if not in_unit or spare[num.SHAPE] == num.NO_NUMBER:
-            state[OPAQUE] = 1
-    state[NUMBERS] += 1
-    state[VARIABLE] = 0  # the x of "9 x 2"
-    state[PREVIOUS], state[GAP], state[SIGNED], state[LOOSE] = AT_NUMBER, 0, 0, 0
+        i = read_number(data, i, end, side.other)
+        in_unit = side.numbers == 1 and side.before == WORD and side.key == _PER
+        unreadable |= not in_unit or side.other.shape == num.NO_NUMBER
+    if unreadable:
+        blame(side, OPAQUE)
+    side.numbers += 1
+    side.variable = side.sign = side.sign_style = 0  # the x of "9 x 2" is none
+    follow(side, NUMBER)
     return i
 
 
@@ -109,301 +160,262 @@ def spelled(key: int) -> int:
     return -1
 
 
-def changes_value(key: int, state: Fields) -> bool:
+def changes_value(key: int, side: Side) -> bool:
     """True if a word, alone or with the one before it, denies the number, bounds it or makes another one of it."""
     if is_one_of(key, _SPOILERS):
         return True
     if is_one_of(key, _BEHIND):
-        return state[NUMBERS] > 0 and state[UNIT] == 0  # "18 squared", not "18 meters squared"
-    last = state[KEY]
+        return side.numbers > 0 and side.unit == 0  # "18 squared", not "18 meters squared"
     if key == _T:
-        return state[PREVIOUS] == AT_MARK and state[GAP] == 0 and last != 0
+        return is_behind(side, MARK) and side.key != 0
     if key == _TO:
-        return is_one_of(last, _TOWARDS)
+        return is_one_of(side.key, _TOWARDS)
     if key == _OF:
-        return state[NUMBERS] == 0 and is_one_of(last, _PARTS)
+        return side.numbers == 0 and is_one_of(side.key, _PARTS)
     if key == _ZERO:
-        return last == _BELOW
-    return last == _AT and is_one_of(key, _LIMITS)
+        return side.key == _BELOW
+    return side.key == _AT and is_one_of(key, _LIMITS)
 
 
-def note_word(key: int, number: Fields, state: Fields) -> None:
+def note_word(key: int, side: Side) -> None:
     """Note a word: most say nothing about the value."""
-    glued = state[GAP] == 0
-    value = spelled(key) if state[NUMBERS] and _LISTED[key % _TABLE] else -1
-    if value >= 0 and not is_one_of(state[KEY], _PREPOSITIONS):
-        state[SPELLED] += value
-    elif state[SPELLED] and state[PREVIOUS] == AT_MARK and glued:
-        state[SPELLED] -= max(spelled(state[KEY]), 0)  # two-liter
+    listed = is_listed(key)
+    value = spelled(key) if side.numbers and listed else -1
+    if value >= 0 and not is_one_of(side.key, _PREPOSITIONS):
+        side.spelled += value
+    elif side.spelled and is_behind(side, MARK):
+        side.spelled -= max(spelled(side.key), 0)  # two-liter
     if key == _OR:
-        state[HEDGED] = 1
-    elif _LISTED[key % _TABLE] and changes_value(key, state):
-        state[OPAQUE] = 1
-    elif state[NUMBERS] and is_one_of(key, _VARIABLES):
-        state[VARIABLE] = 1
+        blame(side, HEDGED)
+    elif listed and changes_value(key, side):
+        blame(side, OPAQUE)
+    elif side.numbers and is_one_of(key, _VARIABLES):
+        side.variable = 1
     elif is_one_of(key, _NEGATIVE):
-        if state[NUMBERS] or state[SIGNED]:
-            state[OPAQUE] = 1
-        state[SIGNED], state[LOOSE], state[GAP], state[PREVIOUS] = -1, _NAMED, 0, AT_MARK
+        if side.numbers or side.sign:
+            blame(side, OPAQUE)
+        side.sign, side.sign_style = -1, NAMED
+        follow(side, MARK)
         return
-    elif state[PREVIOUS] == AT_NUMBER and scale_of(key, glued):
-        if state[NUMBERS] == 1:
-            number[num.SCALE] += scale_of(key, glued)
-        state[GAP] = 0
+    elif side.before == NUMBER and scale_of(key, side.spaced == 0):
+        if side.numbers == 1:
+            side.number.scale += scale_of(key, side.spaced == 0)
+        follow(side, NUMBER)
         return
-    if state[SIGNED]:
-        if state[LOOSE] != 1 or state[SIGNED] > 0 or state[WORDS]:
-            state[OPAQUE] = 1  # -x; "- She makes 18" is a bullet
-        state[SIGNED] = state[LOOSE] = 0
-    state[PREVIOUS], state[KEY], state[GAP] = AT_WORD, key, 0
-    state[UNIT if state[NUMBERS] else WORDS] = 1
+    if side.sign:
+        if side.sign_style != APART or side.sign > 0 or side.words:
+            blame(side, OPAQUE)  # -x; "- She makes 18" is a bullet
+        side.sign = side.sign_style = 0
+    side.key = key
+    follow(side, WORD)
+    if side.numbers:
+        side.unit = 1
+    else:
+        side.words = 1
 
 
 def is_long_word(data: Bytes, i: int, end: int) -> bool:
-    kind, _, key = symbol(data, i, end) if i < end else (0, i, 0)
-    return kind == num.WORD and key > 26
+    kind, _, key = symbol(data, i, end) if i < end else (num.NOTHING, i, 0)
+    return kind == num.WORD and key > _LAST_LETTER
 
 
-def note_sign(data: Bytes, kind: int, after: int, end: int, state: Fields) -> None:
+def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
     """Note a plus or a minus: a sign, a hyphen, a dash, or an operator."""
-    glued_word = state[PREVIOUS] == AT_WORD and state[GAP] == 0
-    if state[NUMBERS]:
-        hyphen = (state[PREVIOUS] == AT_NUMBER or state[PREVIOUS] == AT_WORD) and state[GAP] == 0
-        dash = state[PREVIOUS] == AT_WORD and state[GAP] == 1
-        if kind == num.PLUS or not (dash or (hyphen and is_long_word(data, after, end))):
-            state[OPAQUE] = 1
-    elif state[SIGNED] or (glued_word and (kind == num.PLUS or not is_long_word(data, after, end))):
-        state[OPAQUE] = 1
+    glued_word = is_behind(side, WORD)
+    if side.numbers:
+        hyphen = glued_word or is_behind(side, NUMBER)
+        dash = side.before == WORD and side.spaced
+        if kind == ch.PLUS or not (dash or (hyphen and is_long_word(data, after, end))):
+            blame(side, OPAQUE)
+    elif side.sign or (glued_word and (kind == ch.PLUS or not is_long_word(data, after, end))):
+        blame(side, OPAQUE)
     elif not glued_word:
-        state[SIGNED] = 1 if kind == num.PLUS else -1
-        state[LOOSE] = 0
-    state[PREVIOUS], state[GAP] = AT_MARK, 0
+        side.sign, side.sign_style = 1 if kind == ch.PLUS else -1, GLUED
+    follow(side, MARK)
 
 
-def note_command(key: int, state: Fields) -> None:
+def note_command(key: int, side: Side) -> None:
     """Note a TeX command that begins no number and compares nothing."""
     if is_one_of(key, WRAPPERS):
         return
-    if is_one_of(key, _SPACES):
-        note_gap(state)
-    elif is_one_of(key, _SIGNS):
-        note_mark(num.MARK, state)
-        state[UNIT] |= 1 if state[NUMBERS] else 0
-    elif is_one_of(key, _DOTS):
-        note_mark(num.ELLIPSIS, state)
-    elif is_one_of(key, _RELATIONS):
-        state[REFUSED] = 1
-    elif is_one_of(key, _HEDGES):
-        state[HEDGED] = 1
-    else:
-        state[OPAQUE] = 1
-        state[PREVIOUS], state[GAP] = AT_MARK, 0
-
-
-def note_gap(state: Fields) -> None:
-    state[GAP] = 1
-    if state[SIGNED] and state[LOOSE] != _NAMED:
-        state[LOOSE] = 1
-
-
-def note_mark(kind: int, state: Fields) -> None:
-    """Note punctuation and other signs, those that change the value among them."""
-    at_number = state[PREVIOUS] == AT_NUMBER
-    if kind == num.RELATION:
-        state[REFUSED] = 1
-    elif kind == num.PLUS_MINUS:
-        state[HEDGED] = 1
-    elif (
-        kind == num.FOREIGN
-        or kind == num.TIMES
-        or kind == 95
-        or (kind == 33 and at_number and state[GAP] == 0)
-    ):
-        state[OPAQUE] = 1  # an unknown sign, an operator, a subscript, a factorial
-    elif kind == num.ELLIPSIS and at_number:
-        state[OPAQUE] = 1  # 3.33...
-    elif kind == num.POWER and not (state[UNIT] and state[PREVIOUS] == AT_WORD and state[GAP] == 0):
-        state[OPAQUE] = 1
-    elif kind == num.POWER:
-        state[KEY] = 0
+    kind = num.FOREIGN
+    for command, other in _COMMANDS:
+        if command == key:
+            kind = other
+    if kind == ch.SPACE:
+        note_space(side)
         return
-    elif kind == num.DEGREE and state[NUMBERS]:
-        state[UNIT] = 1
-    if state[SIGNED] and kind != 36 and kind != 40 and kind != num.MARK:
-        state[OPAQUE] = 1
-    if kind == num.COMMA or kind == num.POINT or kind == 58:
-        state[KEY] = 0  # "left over: 18", "No, 18"
-    closes = kind == 41 or kind == 93
-    state[PREVIOUS], state[GAP] = AT_WORD if closes and state[NUMBERS] == 0 and state[WORDS] else AT_MARK, 0
+    note_mark(kind, side)
+    if kind == num.MARK and side.numbers:
+        side.unit = 1
 
 
-_VARIABLES = word_keys("x y z n")
-_ORDINALS = word_keys("th st nd rd o circ degree degrees")
-_OPENERS = tuple(b" \t\n\r([{$~>")
-_CLOSERS = tuple(b" \t\n\r)]}$:;,.!?\"'`~<")
+def note_space(side: Side) -> None:
+    side.spaced = 1
+    if side.sign and side.sign_style != NAMED:
+        side.sign_style = APART
 
 
-def note_caret(data: Bytes, i: int, end: int, state: Fields) -> int:
+def note_mark(kind: int, side: Side) -> None:
+    """Note punctuation and other signs, those that change the value among them."""
+    if kind == num.POWER and side.unit and is_behind(side, WORD):
+        side.key = 0  # cm²
+        return
+    blame(side, _FAULT[kind])
+    if (kind == ch.BANG and is_behind(side, NUMBER)) or (kind == num.ELLIPSIS and side.before == NUMBER):
+        blame(side, OPAQUE)  # a factorial; 3.33...
+    elif kind == num.DEGREE and side.numbers:
+        side.unit = 1
+    if side.sign and kind != ch.DOLLAR and kind != ch.LEFT_PAREN and kind != num.MARK:
+        blame(side, OPAQUE)
+    if kind == ch.COMMA or kind == ch.POINT or kind == ch.COLON:
+        side.key = 0  # "left over: 18", "No, 18"
+    closes = kind == ch.RIGHT_PAREN or kind == ch.RIGHT_BRACKET
+    follow(side, WORD if closes and side.numbers == 0 and side.words else MARK)
+
+
+def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
     """Read what is raised: `18^{th}`, `18^\\circ`, `18 cm^2`; any other power is opaque."""
-    if state[PREVIOUS] == AT_NUMBER and state[GAP] == 0:
+    if is_behind(side, NUMBER):
         while i < end:
             kind, after, key = symbol(data, i, end)
-            if (
-                kind != num.LEFT
-                and kind != num.SPACE
-                and not (kind == num.COMMAND and is_one_of(key, WRAPPERS))
-            ):
-                if kind == num.DEGREE or (
-                    (kind == num.WORD or kind == num.COMMAND) and is_one_of(key, _ORDINALS)
-                ):
-                    state[UNIT] = 1
-                    return after
+            named = kind == num.WORD or kind == num.COMMAND
+            if kind == num.DEGREE or (named and is_one_of(key, _ORDINALS)):
+                side.unit = 1
+                return after
+            wraps = kind == num.COMMAND and is_one_of(key, WRAPPERS)
+            if kind != ch.LEFT_BRACE and kind != ch.SPACE and not wraps:
                 break
             i = after
-    elif state[UNIT] and not is_one_of(state[KEY], _VARIABLES):
+    elif side.unit and not is_one_of(side.key, _VARIABLES):
         power, behind = num.read_exponent(data, i, end, num.BRACED)
         if behind >= 0 and 1 <= abs(power) <= 3:
-            state[KEY] = 0
+            side.key = 0
             return behind
-    state[OPAQUE] = 1
+    blame(side, OPAQUE)
     return i
 
 
-def note_star(data: Bytes, i: int, end: int, state: Fields) -> int:
+def note_star(data: Bytes, i: int, end: int, side: Side) -> int:
     """Read the run of stars at i: bold type if exactly one side of it is open, else an operator."""
-    before = state[PREVIOUS] == AT_START or state[GAP] == 1 or data[i - 1] in _OPENERS
-    while i < end and data[i] == num.STAR:
+    before = side.before == NOTHING or side.spaced == 1 or data[i - 1] in _OPENERS
+    while i < end and data[i] == ch.STAR:
         i += 1
     behind = i >= end or data[i] in _CLOSERS
-    either = i < end and (data[i] == 36 or data[i] == 92)  # `$` and a backslash open and close
-    if (before == behind and not either) or state[SIGNED]:
-        state[OPAQUE] = 1
+    either = i < end and (data[i] == ch.DOLLAR or data[i] == ch.BACKSLASH)  # which open and close
+    if (before == behind and not either) or side.sign:
+        blame(side, OPAQUE)
     return i
 
 
-def note_less(data: Bytes, i: int, end: int, state: Fields) -> int:
+def note_less(data: Bytes, i: int, end: int, side: Side) -> int:
     """Read a tag such as `<b>` or what is left of one (`</answer`); any other `<` compares."""
-    closing = i < end and data[i] == num.SLASH
+    closing = i < end and data[i] == ch.SLASH
     if closing:
         i += 1
-    kind, after, _ = symbol(data, i, end) if i < end else (0, i, 0)
+    kind, after = num.kind_at(data, i, end)
     if kind != num.WORD:
-        state[REFUSED] = 1
+        blame(side, REFUSED)
         return i
-    if after < end and data[after] == 62:
+    if after < end and data[after] == ch.GREATER:
         return after + 1
     if not closing:
-        state[REFUSED] = 1
+        blame(side, REFUSED)
     return after
 
 
-def note_greater(data: Bytes, i: int, end: int, state: Fields) -> int:
+def note_greater(data: Bytes, i: int, end: int, side: Side) -> int:
     r"""Read a `>` that only closing signs follow (`\boxed{36>`); any other compares."""
-    while i < end and (data[i] in _CLOSERS or data[i] == 62):
+    while i < end and (data[i] in _CLOSERS or data[i] == ch.GREATER):
         i += 1
-    if i < end or state[NUMBERS] == 0:
-        state[REFUSED] = 1
+    if i < end or side.numbers == 0:
+        blame(side, REFUSED)
     return i
 
 
-def note_punctuation(data: Bytes, i: int, kind: int, after: int, end: int, state: Fields) -> int:
+def note_punctuation(data: Bytes, i: int, kind: int, after: int, end: int, side: Side) -> int:
     """Note an ASCII sign at i that may mean more than itself; position after it."""
     following = data[after] + 0 if after < end else 0
-    if kind == num.LEFT or kind == num.RIGHT:
-        if kind == num.LEFT and state[PREVIOUS] == AT_WORD:
-            state[PREVIOUS] = AT_MARK
+    if kind == ch.LEFT_BRACE or kind == ch.RIGHT_BRACE:
+        if kind == ch.LEFT_BRACE and side.before == WORD:
+            side.before = MARK
         return after
-    if kind == num.CARET:
-        return note_caret(data, after, end, state)
-    if kind == num.STAR:
-        return note_star(data, i, end, state)
-    if kind == 60:
-        return note_less(data, after, end, state)
-    if kind == 62:
-        return note_greater(data, after, end, state)
-    if kind == 33 and following == num.EQUALS:
-        state[REFUSED] = 1
-    elif kind == num.POINT and following == num.POINT and state[PREVIOUS] == AT_NUMBER:
+    if kind == ch.CARET:
+        return note_caret(data, after, end, side)
+    if kind == ch.STAR:
+        return note_star(data, i, end, side)
+    if kind == ch.LESS:
+        return note_less(data, after, end, side)
+    if kind == ch.GREATER:
+        return note_greater(data, after, end, side)
+    if kind == ch.BANG and following == ch.EQUALS:
+        blame(side, REFUSED)
+    elif kind == ch.POINT and following == ch.POINT and side.before == NUMBER:
         kind = num.ELLIPSIS
-    elif kind == 40 and state[PREVIOUS] == AT_WORD and state[GAP] == 0 and state[NUMBERS] == 0:
-        if is_digit(data, after, end) or following == num.MINUS:
-            state[OPAQUE] = 1  # f(18)
-    elif kind == num.SLASH:
-        start = skip_spaces(data, after, end)
-        unit, _, _ = symbol(data, start, end) if start < end else (0, 0, 0)
-        if unit != num.WORD and unit != num.COMMAND and unit != num.LEFT:
-            state[OPAQUE] = 1
-    note_mark(kind, state)
+    elif kind == ch.LEFT_PAREN and is_behind(side, WORD) and side.numbers == 0:
+        if is_digit(data, after, end) or following == ch.MINUS:
+            blame(side, OPAQUE)  # f(18)
+    elif kind == ch.SLASH:
+        unit, _ = num.kind_at(data, skip_spaces(data, after, end), end)
+        if unit != num.WORD and unit != num.COMMAND and unit != ch.LEFT_BRACE:
+            blame(side, OPAQUE)
+    note_mark(kind, side)
     return after
 
 
-def read_side(
-    data: Bytes, i: int, end: int, number: Fields, spare: Fields, state: Fields
-) -> tuple[int, bool]:
-    """Read up to the next `=` into `number` and `state`; (position after it, if there was one)."""
-    for k in range(STATE):
-        state[k] = 0
-    while i < end:
+def read_side(data: Bytes, i: int, end: int, side: Side) -> tuple[int, bool]:
+    """Read up to the next `=` into `side`; (position after it, if there was one)."""
+    clear(side)
+    more = False
+    while i < end and not more:
         kind, after, key = symbol(data, i, end)
         if starts_number(data, kind, after, end, key):
-            after = note_number(data, i, end, number, spare, state)
-        elif kind == num.SPACE or kind == num.THIN:
-            note_gap(state)
+            after = note_number(data, i, end, side)
+        elif kind == ch.SPACE or kind == num.THIN:
+            note_space(side)
         elif kind == num.WORD:
-            note_word(key, number, state)
-        elif kind == num.EQUALS or kind == num.APPROX or (kind == num.COMMAND and is_one_of(key, APPROXES)):
-            note_end(number, state)
-            return after, True
+            note_word(key, side)
+        elif kind == ch.EQUALS or kind == num.APPROX or (kind == num.COMMAND and is_one_of(key, APPROXES)):
+            more = True
         elif kind == num.COMMAND:
-            note_command(key, state)
-        elif kind == num.PLUS or kind == num.MINUS:
-            note_sign(data, kind, after, end, state)
-        elif 32 < kind < 128:
-            after = note_punctuation(data, i, kind, after, end, state)
+            note_command(key, side)
+        elif kind == ch.PLUS or kind == ch.MINUS:
+            note_sign(data, kind, after, end, side)
+        elif ch.SPACE < kind < ch.BEYOND_ASCII:
+            after = note_punctuation(data, i, kind, after, end, side)
         elif kind != num.NOTHING:
-            note_mark(kind, state)
+            note_mark(kind, side)
         i = after
-    note_end(number, state)
-    return i, False
+    if side.variable:
+        blame(side, REFUSED)  # 18x is no number, and 3x = 18 does not say 18
+    whole = side.number.whole
+    said = side.number.shape == num.LITERAL and whole.mantissa == side.spelled and whole.exponent == 0
+    if side.spelled and not said:
+        blame(side, OPAQUE)  # 72 and seventy-three
+    return i, more
 
 
-def note_end(number: Fields, state: Fields) -> None:
-    state[REFUSED] |= state[VARIABLE]  # 18x is no number, and 3x = 18 does not say 18
-    said = (
-        number[num.SHAPE] == num.LITERAL
-        and number[num.WHOLE] == state[SPELLED]
-        and number[num.WHOLE + 1] == 0
-    )
-    if state[SPELLED] and not said:
-        state[OPAQUE] = 1  # 72 and seventy-three
+def is_number(side: Side) -> bool:
+    """True if a side is one number."""
+    return side.numbers > 0 and side.fault == 0
 
 
-def is_number(state: Fields) -> bool:
-    """True if the side that was read last is one number."""
-    return state[NUMBERS] > 0 and state[OPAQUE] == 0
-
-
-def read_plain(data: Bytes, start: int, end: int, number: Fields) -> bool:
-    """Read `-12.50`, ASCII and at most 17 digits, into `number`; False if it is anything else."""
-    i = start
-    number[num.SIGN], number[num.SHAPE], number[num.SCALE] = 1, num.LITERAL, 0
-    if i < end and data[i] == num.MINUS:
-        number[num.SIGN] = -1
-        i += 1
-    if not 0 < end - i <= 18:
+def read_plain(data: Bytes, start: int, end: int, number: Number) -> bool:
+    """Read `-12.50`, ASCII and at most 18 characters behind the sign; False if it is anything else."""
+    number.sign, number.shape, number.scale = 1, num.LITERAL, 0
+    if start < end and data[start] == ch.MINUS:
+        number.sign = -1
+        start += 1
+    if not 0 < end - start <= 18:
         return False
-    mantissa = 0
-    digits = 0
-    point = end - 1
-    while i < end:
-        digit = data[i] - 48
+    mantissa, point = 0, end - 1
+    for i in range(start, end):
+        digit = data[i] - ch.ZERO
         if 0 <= digit <= 9:
             mantissa = mantissa * 10 + digit
-            digits += 1
-        elif data[i] == num.POINT and digits and point == end - 1 and i < end - 1:
+        elif data[i] == ch.POINT and start < i < end - 1 and point == end - 1:
             point = i
         else:
             return False
-        i += 1
-    number[num.WHOLE], number[num.WHOLE + 1] = mantissa, point + 1 - end
-    return digits < 18
+    number.whole.mantissa, number.whole.exponent = mantissa, point + 1 - end
+    return True

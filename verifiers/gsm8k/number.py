@@ -5,52 +5,52 @@ Digits, groups, points, fractions, mixed numbers and powers of ten; and whether 
 longer one is OVERFLOW, and `equal_exactly` reads it again in Python integers of any size.
 """
 
+from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
+from unicodedata import numeric
 
-from verifiers import characters
-from verifiers.characters import OVER_LONG, decimal_digit, decode, is_one_of, read_word, rows
-from verifiers.extract import Bytes, word_key, word_keys
+from verifiers import characters as ch
+from verifiers.extract import Bytes, matches, word_key, word_keys
 
 # What `symbol` answers beyond ASCII codes. Letters are gathered into words, `\name` into commands.
 NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK, ELLIPSIS = 1, 2, 3, 4, 5, 6, 7
 TIMES, DEGREE, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = 8, 14, 15, 16, 17, 18, 19
-SPACE, STAR, PLUS, COMMA, MINUS, POINT, SLASH, EQUALS, CARET, LEFT, RIGHT = tuple(b" *+,-./=^{}")
 
 # Vulgar fractions: code point, numerator, denominator.
-_FRACTION_SIGNS = (
-    (0xBC, 1, 4), (0xBD, 1, 2), (0xBE, 3, 4), (0x2150, 1, 7), (0x2151, 1, 9), (0x2152, 1, 10), (0x2153, 1, 3),
-    (0x2154, 2, 3), (0x2155, 1, 5), (0x2156, 2, 5), (0x2157, 3, 5), (0x2158, 4, 5), (0x2159, 1, 6),
-    (0x215A, 5, 6), (0x215B, 1, 8), (0x215C, 3, 8), (0x215D, 5, 8), (0x215E, 7, 8),
-)  # fmt: skip
+_FRACTION_SIGNS = tuple(
+    (code, *Fraction(numeric(chr(code))).limit_denominator(10).as_integer_ratio())
+    for code in (0xBC, 0xBD, 0xBE, *range(0x2150, 0x215F))
+)
 SUPERSCRIPTS = (0x2070, 0xB9, 0xB2, 0xB3, 0x2074, 0x2075, 0x2076, 0x2077, 0x2078, 0x2079)
 _RAISED_MINUS = 0x207B
 
 # What characters beyond ASCII stand for, in rows (first, last, kind); the first row that holds one counts.
 _WIDE = (
-    *rows(MINUS, *characters.MINUS_SIGNS),
-    *rows(SLASH, *characters.DIVISION_SIGNS),
-    *rows(TIMES, *characters.TIMES_SIGNS),
-    *rows(THIN, *characters.THIN_SPACES),
-    *rows(SPACE, *characters.SPACES),
-    *rows(NOTHING, *characters.ZERO_WIDTH, 0x200E, 0x200F),
+    *ch.rows(ch.MINUS, *ch.MINUS_SIGNS),
+    *ch.rows(ch.SLASH, *ch.DIVISION_SIGNS),
+    *ch.rows(TIMES, *ch.TIMES_SIGNS),
+    *ch.rows(THIN, *ch.THIN_SPACES),
+    *ch.rows(ch.SPACE, *ch.SPACES),
+    *ch.rows(NOTHING, *ch.ZERO_WIDTH, 0x200E, 0x200F),
     (0x202A, 0x202E, NOTHING), (0x2066, 0x2069, NOTHING), (0xFE00, 0xFE0F, NOTHING),
-    *rows(POINT, 0x66B, characters.IDEOGRAPHIC_STOP),
-    *rows(COMMA, 0x66C),
-    *rows(ELLIPSIS, 0x2026, 0x22EF),
-    *rows(DEGREE, 0xB0, 0xBA, 0x2218, 0x2103, 0x2109),
-    *rows(VULGAR, *(code for code, _, _ in _FRACTION_SIGNS)),
-    *rows(POWER, *SUPERSCRIPTS, _RAISED_MINUS),
-    *rows(APPROX, 0x223C, 0x2243, 0x2245, 0x2248, 0x2261),
-    *rows(RELATION, 0x2260, 0x2264, 0x2265, 0x226A, 0x226B, 0x2A7D, 0x2A7E),
-    *rows(PLUS_MINUS, 0xB1, 0x2213),
-    *rows(FOREIGN, 0x2030, 0x2031),  # per thousand, per ten thousand
+    *ch.rows(ch.POINT, 0x66B, ch.IDEOGRAPHIC_STOP),
+    *ch.rows(ch.COMMA, 0x66C),
+    *ch.rows(ELLIPSIS, 0x2026, 0x22EF),
+    *ch.rows(DEGREE, 0xB0, 0xBA, 0x2218, 0x2103, 0x2109),
+    *ch.rows(VULGAR, *(code for code, _, _ in _FRACTION_SIGNS)),
+    *ch.rows(POWER, *SUPERSCRIPTS, _RAISED_MINUS),
+    *ch.rows(APPROX, 0x223C, 0x2243, 0x2245, 0x2248, 0x2261),
+    *ch.rows(RELATION, 0x2260, 0x2264, 0x2265, 0x226A, 0x226B, 0x2A7D, 0x2A7E),
+    *ch.rows(PLUS_MINUS, 0xB1, 0x2213),
+    *ch.rows(FOREIGN, 0x2030, 0x2031),  # per thousand, per ten thousand
     # Signs that say nothing about a value: quotes, dashes, bullets, arrows, currencies, stops.
-    *rows(MARK, 0xAB, 0xBB, 0xA1, 0xBF, 0x2192, 0x21D2, 0x2234),
-    *rows(MARK, 0x58F, 0x60B, 0x9F2, 0x9F3, 0xE3F, 0x17DB, 0xFDFC, 0xFE69),
+    *ch.rows(MARK, 0xAB, 0xBB, 0xA1, 0xBF, 0x2192, 0x21D2, 0x2234),
+    *ch.rows(MARK, 0x58F, 0x60B, 0x9F2, 0x9F3, 0xE3F, 0x17DB, 0xFDFC, 0xFE69),
     (0xA2, 0xA5, MARK), (0x20A0, 0x20CF, MARK), (0x2012, 0x2027, MARK), (0x2032, 0x203A, MARK),
-    (0xFFE0, 0xFFE6, MARK), (0x3001, 0x3006, MARK), (0x3008, 0x3020, MARK), *rows(MARK, 0x2713, 0x2714),
+    (0xFFE0, 0xFFE6, MARK), (0x3001, 0x3006, MARK), (0x3008, 0x3020, MARK), *ch.rows(MARK, 0x2713, 0x2714),
     # Ideographs that multiply, halve or negate the number beside them, and other numerals and operators.
-    *rows(FOREIGN, 0x4E07, 0x4EBF, 0x5104, 0x5146, 0x5341, 0x5343, 0x534A, 0x767E, 0x842C, 0x8CA0, 0x8D1F),
+    *ch.rows(FOREIGN, 0x4E07, 0x4EBF, 0x5104, 0x5146, 0x5341, 0x5343, 0x534A, 0x767E, 0x842C, 0x8CA0, 0x8D1F),
     (0x3C0, 0x3C0, FOREIGN), (0x2776, 0x2793, FOREIGN), (0x1F100, 0x1F10C, FOREIGN),
     (0x2600, 0x27BF, MARK), (0x1F300, 0x1FAFF, MARK),
     (0x300, 0x36F, FOREIGN), (0x2070, 0x209F, FOREIGN), (0x20D0, 0x20FF, FOREIGN),
@@ -60,34 +60,53 @@ _WIDE = (
 )  # fmt: skip
 _ESCAPED_KINDS = {
     **{ord(","): THIN, ord("!"): NOTHING, ord("$"): ord("$"), ord("%"): ord("%")},
-    **dict.fromkeys(b":;> \t\n\r\\", SPACE),
+    **dict.fromkeys(b":;> \t\n\r\\", ch.SPACE),
     **dict.fromkeys(b"()[].#&{}\"'", MARK),
 }
 _ESCAPED = bytes(_ESCAPED_KINDS.get(byte, FOREIGN) for byte in range(128))  # of ASCII behind a backslash
 
-Fields = list[int]  # or, where compiled, an array of int64
-
 LIMIT = 10**18
 OVERFLOW = -1  # a mantissa that has to be read again
-
-# The fields of a number: four for each literal, and where it lies for whoever needs it exactly.
-SIGN, SHAPE, SCALE = 0, 1, 2
-WHOLE, TOP, BOTTOM = 3, 7, 11  # first of: mantissa, exponent, start, end
-FIELDS = 15
-LITERAL, FRACTION, MIXED, NO_NUMBER = 0, 1, 2, 3
+LITERAL, FRACTION, MIXED, NO_NUMBER = 0, 1, 2, 3  # shapes of numbers
 PLAIN, BRACED, RAISED = 0, 1, 2  # how an exponent is written
 
 _FRACTIONS = word_keys("frac dfrac tfrac cfrac sfrac nicefrac")
 _X, _E, _TIMES_WORD, _CDOT = word_key("x"), word_key("e"), word_key("times"), word_key("cdot")
+_BRACED_COMMA, _NEGATIVE_SPACE = tuple(b",}"), tuple(b"\\!")
+
+
+@dataclass(slots=True)
+class Literal:
+    """Digits, with a point and groups or without: `mantissa * 10**exponent`, read from data[start:end].
+
+    The mantissa is OVERFLOW from LIMIT on.
+    """
+
+    mantissa: int = 0
+    exponent: int = 0
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(slots=True)
+class Number:
+    """`sign * whole * 10**scale`, with `whole / bottom` (FRACTION) or `whole + top / bottom` (MIXED) for `whole`."""
+
+    sign: int = 1
+    shape: int = 0
+    scale: int = 0
+    whole: Literal = field(default_factory=Literal)
+    top: Literal = field(default_factory=Literal)
+    bottom: Literal = field(default_factory=Literal)
 
 
 def map_wide(code: int) -> int:
     """What a character beyond ASCII stands for: an ASCII code, or one of the kinds above."""
-    digit = decimal_digit(code)
+    digit = ch.decimal_digit(code)
     if digit >= 0:
-        return 48 + digit
+        return ch.ZERO + digit
     if 0xFF01 <= code <= 0xFF5E:
-        return code - characters.FULLWIDTH
+        return code - ch.FULLWIDTH
     for first, last, kind in _WIDE:
         if first <= code <= last:
             return kind
@@ -97,40 +116,46 @@ def map_wide(code: int) -> int:
 def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     """(kind or ASCII code, position of the next symbol, key of a word or command or the code point)."""
     byte = data[i] + 0
-    if byte >= 0x80:
-        code, after = decode(data, i)
+    if byte >= ch.BEYOND_ASCII:
+        code, after = ch.decode(data, i)
         kind = map_wide(code)
-        return kind, after, OVER_LONG if kind == WORD else code  # letters beyond ASCII make no known word
-    if 97 <= byte | 32 <= 122 and byte >= 65:
-        key, after = read_word(data, i, end, True)
+        return kind, after, ch.OVER_LONG if kind == WORD else code  # letters beyond ASCII make no known word
+    if ch.is_ascii_letter(byte):
+        key, after = ch.read_word(data, i, end, True)
         return WORD, after, key
-    if byte == 92:
+    if byte == ch.BACKSLASH:
         return escape(data, i + 1, end)
-    if byte == 126 or 9 <= byte <= 13:
-        return SPACE, i + 1, byte
-    if byte < 32:
-        return FOREIGN, i + 1, byte
-    return byte, i + 1, byte
+    if byte == ch.TILDE or ch.TAB <= byte <= ch.RETURN:
+        return ch.SPACE, i + 1, byte
+    return byte if byte >= ch.SPACE else FOREIGN, i + 1, byte
 
 
 def escape(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     r"""`symbol` after a backslash: a command, or one character such as `\%` or `\,`."""
     if i >= end:
         return MARK, i, 0
-    key, after = read_word(data, i, end, True)
+    key, after = ch.read_word(data, i, end, True)
     if key:
         return COMMAND, after, key
     byte = data[i] + 0
-    if byte >= 0x80:
+    if byte >= ch.BEYOND_ASCII:
         return FOREIGN, i, 0
     return _ESCAPED[byte] + 0, i + 1, byte
+
+
+def kind_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
+    """The kind of `symbol`, or NOTHING at the end, and the position after it."""
+    if i >= end:
+        return NOTHING, i
+    kind, after, _ = symbol(data, i, end)
+    return kind, after
 
 
 def skip_spaces(data: Bytes, i: int, end: int) -> int:
     """Position of the first symbol from i on that is not a space."""
     while i < end:
         kind, after, _ = symbol(data, i, end)
-        if kind != SPACE and kind != THIN and kind != NOTHING:
+        if kind != ch.SPACE and kind != THIN and kind != NOTHING:
             break
         i = after
     return i
@@ -140,217 +165,186 @@ def is_digit(data: Bytes, i: int, end: int) -> bool:
     if i >= end:
         return False
     byte = data[i] + 0
-    return 48 <= byte <= 57 if byte < 0x80 else 48 <= symbol(data, i, end)[0] <= 57
+    return ch.is_ascii_digit(byte if byte < ch.BEYOND_ASCII else symbol(data, i, end)[0])
 
 
 def separator(data: Bytes, i: int, end: int) -> tuple[int, int]:
     r"""(COMMA, THIN or 0, position after it) of the thousands separator at i: `,` `{,}` `,\!` `\,` thin."""
     kind, after, _ = symbol(data, i, end)
-    if kind == LEFT and after + 1 < end and data[after] == COMMA and data[after + 1] == RIGHT:
-        return COMMA, after + 2
-    if kind == COMMA:
-        if after + 1 < end and data[after] == 92 and data[after + 1] == 33:
-            after += 2
-        return COMMA, after
+    if kind == ch.LEFT_BRACE and matches(data, after, end, _BRACED_COMMA):
+        return ch.COMMA, after + 2
+    if kind == ch.COMMA:
+        return ch.COMMA, after + 2 if matches(data, after, end, _NEGATIVE_SPACE) else after
     return (THIN, after) if kind == THIN else (0, i)
 
 
-def is_group(data: Bytes, i: int, end: int) -> tuple[bool, int]:
-    """(if exactly three digits stand at i, position after them)."""
+def is_group(data: Bytes, i: int, end: int) -> bool:
+    """True if exactly three digits stand at i."""
     count = 0
     while i < end and count < 4:
-        kind, after, _ = symbol(data, i, end)
-        if not 48 <= kind <= 57:
-            if kind != NOTHING:
-                break
-        else:
+        kind, i, _ = symbol(data, i, end)
+        if ch.is_ascii_digit(kind):
             count += 1
-        i = after
-    return count == 3, i
+        elif kind != NOTHING:
+            break
+    return count == 3
 
 
-def read_literal(data: Bytes, i: int, end: int, fields: Fields, slot: int) -> int:
-    """Read the digits that start at i, with thousands groups and a decimal point, into four fields.
-
-    Returns the position after them. The mantissa is OVERFLOW from 10^18 on.
-    """
+def read_literal(data: Bytes, i: int, end: int, literal: Literal) -> int:
+    """Read the digits that start at i, with thousands groups and a decimal point; position after them."""
     start = last = i
     mantissa = exponent = digits = 0
     groups = 0  # the separator in use, once there is one
     pointed = leading_zero = False
     while i < end:
-        kind, after, _ = symbol(data, i, end)
-        if 48 <= kind <= 57:
-            if digits == 0 and kind == 48:
-                leading_zero = True
+        kind, after = data[i] + 0, i + 1
+        if not ch.is_ascii_digit(kind):  # asked first, because most are
+            kind, after, _ = symbol(data, i, end)
+        if ch.is_ascii_digit(kind):
+            leading_zero = leading_zero or (digits == 0 and kind == ch.ZERO)
             digits += 1
             if pointed:
                 exponent -= 1
             if mantissa >= 0:
-                mantissa = mantissa * 10 + kind - 48 if mantissa < LIMIT // 10 else OVERFLOW
-            i = last = after
-            continue
-        if kind == NOTHING:
-            i = after
-            continue
-        if kind == POINT and not pointed and is_digit(data, after, end):
+                mantissa = mantissa * 10 + kind - ch.ZERO if mantissa < LIMIT // 10 else OVERFLOW
+            last = after
+        elif kind == ch.POINT and not pointed and is_digit(data, after, end):
             pointed = True
-            i = after
-            continue
-        mark, after = separator(data, i, end)
-        if mark == 0 or pointed or leading_zero or (groups == 0 and digits > 3):
-            break
-        if groups != 0 and groups != mark:
-            break
-        grouped, _ = is_group(data, after, end)
-        if not grouped:
-            break
-        groups = mark
+        elif kind != NOTHING:
+            mark, after = separator(data, i, end)
+            if mark == 0 or pointed or leading_zero or (groups == 0 and digits > 3):
+                break
+            if (groups != 0 and groups != mark) or not is_group(data, after, end):
+                break
+            groups = mark
         i = after
-    fields[slot], fields[slot + 1], fields[slot + 2], fields[slot + 3] = mantissa, exponent, start, last
+    literal.mantissa, literal.exponent, literal.start, literal.end = mantissa, exponent, start, last
     return last
 
 
-def set_vulgar(code: int, fields: Fields) -> None:
+def set_vulgar(code: int, number: Number) -> None:
     """Fill the numerator and the denominator from a character such as one half."""
     for sign, top, bottom in _FRACTION_SIGNS:
         if sign == code:
-            fields[TOP], fields[BOTTOM] = top, bottom
-    fields[TOP + 1] = fields[BOTTOM + 1] = 0
+            number.top.mantissa, number.bottom.mantissa = top, bottom
+    number.top.exponent = number.bottom.exponent = 0
 
 
-def read_signed(data: Bytes, i: int, end: int, fields: Fields, slot: int) -> int:
+def read_signed(data: Bytes, i: int, end: int, number: Number, literal: Literal) -> int:
     """Read a literal with a sign, which goes into the sign of the number; position after it, or -1."""
-    if i >= end:
-        return -1
-    kind, after, _ = symbol(data, i, end)
-    if kind == MINUS or kind == PLUS:
+    i = skip_spaces(data, i, end)
+    kind, after = kind_at(data, i, end)
+    if kind == ch.MINUS or kind == ch.PLUS:
         i = skip_spaces(data, after, end)
-        if kind == MINUS:
-            fields[SIGN] = -fields[SIGN]
-        if i >= end:
-            return -1
-        kind, after, _ = symbol(data, i, end)
-    if is_digit(data, i, end) or (kind == POINT and is_digit(data, after, end)):
-        return read_literal(data, i, end, fields, slot)
+        if kind == ch.MINUS:
+            number.sign = -number.sign
+        kind, after = kind_at(data, i, end)
+    if is_digit(data, i, end) or (kind == ch.POINT and is_digit(data, after, end)):
+        return read_literal(data, i, end, literal)
     return -1
 
 
-def read_argument(data: Bytes, i: int, end: int, fields: Fields, slot: int) -> int:
+def read_argument(data: Bytes, i: int, end: int, number: Number, literal: Literal) -> int:
     r"""Read `{number}`, or one digit, as an argument of `\frac`; position after it, or -1."""
     i = skip_spaces(data, i, end)
-    if i >= end:
-        return -1
-    if data[i] != LEFT:
-        if not is_digit(data, i, end):
-            return -1
-        _, after, _ = symbol(data, i, end)
-        return read_literal(data, i, after, fields, slot)
-    i = read_signed(data, skip_spaces(data, i + 1, end), end, fields, slot)
-    if i < 0:
-        return -1
-    i = skip_spaces(data, i, end)
-    return i + 1 if i < end and data[i] == RIGHT else -1
+    if i < end and data[i] == ch.LEFT_BRACE:
+        i = read_signed(data, i + 1, end, number, literal)
+        i = skip_spaces(data, i, end) if i >= 0 else end
+        return i + 1 if i < end and data[i] == ch.RIGHT_BRACE else -1
+    return read_literal(data, i, symbol(data, i, end)[1], literal) if is_digit(data, i, end) else -1
 
 
-def read_frac(data: Bytes, i: int, end: int, fields: Fields) -> int:
-    i = read_argument(data, i, end, fields, TOP)
-    return read_argument(data, i, end, fields, BOTTOM) if i >= 0 else -1
+def read_frac(data: Bytes, i: int, end: int, number: Number, top: Literal) -> int:
+    r"""Read both arguments of a `\frac` that ends at i; position after them, or -1."""
+    i = read_argument(data, i, end, number, top)
+    return read_argument(data, i, end, number, number.bottom) if i >= 0 else -1
 
 
 def starts_number(data: Bytes, kind: int, after: int, end: int, key: int) -> bool:
     """True if the symbol (kind, key), with `after` after it, begins a number."""
-    if 48 <= kind <= 57 or kind == VULGAR:
+    if ch.is_ascii_digit(kind) or kind == VULGAR:
         return True
-    if kind == POINT:
+    if kind == ch.POINT:
         return is_digit(data, after, end)
-    return kind == COMMAND and is_one_of(key, _FRACTIONS)
+    return kind == COMMAND and ch.is_one_of(key, _FRACTIONS)
 
 
-def read_number(data: Bytes, i: int, end: int, fields: Fields) -> int:
-    """Read the number that begins at i into `fields`; position after what was read.
+def read_number(data: Bytes, i: int, end: int, number: Number) -> int:
+    """Read the number that begins at i; position after what was read.
 
     The shape is NO_NUMBER if it only began like one.
     """
-    fields[SIGN], fields[SHAPE], fields[SCALE] = 1, LITERAL, 0
+    number.sign, number.shape, number.scale = 1, LITERAL, 0
     kind, after, key = symbol(data, i, end)
     if kind == VULGAR:
-        set_vulgar(key, fields)
-        fields[SHAPE] = FRACTION
+        number.whole.mantissa = number.whole.exponent = 0
+        set_vulgar(key, number)
+        number.shape = MIXED
         return after
     if kind == COMMAND:
-        behind = read_frac(data, after, end, fields)
-        fields[SHAPE] = FRACTION if behind >= 0 else NO_NUMBER
+        behind = read_frac(data, after, end, number, number.whole)
+        number.shape = FRACTION if behind >= 0 else NO_NUMBER
         return behind if behind >= 0 else after
-    i = read_literal(data, i, end, fields, WHOLE)
+    i = read_literal(data, i, end, number.whole)
     scale, behind = read_power_of_ten(data, i, end)
     if behind >= 0:
-        fields[SCALE] = scale
+        number.scale = scale
         return behind
     start = skip_spaces(data, i, end)
-    if start >= end:
+    kind, after = kind_at(data, start, end)
+    if kind != ch.SLASH:
+        return read_mixed(data, i, start, end, number) if start < end else i
+    behind = read_signed(data, after, end, number, number.bottom)
+    if behind < 0:
+        number.sign = 1
         return i
-    kind, after, key = symbol(data, start, end)
-    if kind == SLASH:
-        behind = read_signed(data, skip_spaces(data, after, end), end, fields, BOTTOM)
-        if behind < 0:
-            fields[SIGN] = 1
-            return i
-        for k in range(4):
-            fields[TOP + k] = fields[WHOLE + k]
-        fields[SHAPE] = FRACTION
-        return behind
-    return read_mixed(data, i, start, end, fields)
+    number.shape = FRACTION
+    return behind
 
 
-def read_mixed(data: Bytes, i: int, start: int, end: int, fields: Fields) -> int:
+def read_mixed(data: Bytes, i: int, start: int, end: int, number: Number) -> int:
     """Read the fraction at `start` after a whole number that ends at i; position after the number."""
-    if fields[WHOLE + 1] != 0:
+    if number.whole.exponent != 0:
         return i
     kind, after, key = symbol(data, start, end)
+    top, bottom = number.top, number.bottom
     behind = -1
     if kind == VULGAR:
-        set_vulgar(key, fields)
+        set_vulgar(key, number)
         behind = after
-    elif kind == COMMAND and is_one_of(key, _FRACTIONS):
-        behind = read_frac(data, after, end, fields)
-    elif 48 <= kind <= 57 and start > i:
-        slash = read_literal(data, start, end, fields, TOP)
-        if slash < end:
-            kind, after, _ = symbol(data, slash, end)
-            if kind == SLASH and is_digit(data, after, end):
-                behind = read_literal(data, after, end, fields, BOTTOM)
+    elif kind == COMMAND and ch.is_one_of(key, _FRACTIONS):
+        behind = read_frac(data, after, end, number, top)
+    elif ch.is_ascii_digit(kind) and start > i:
+        kind, after = kind_at(data, read_literal(data, start, end, top), end)
+        if kind == ch.SLASH and is_digit(data, after, end):
+            behind = read_literal(data, after, end, bottom)
     if behind < 0:
-        fields[SIGN] = 1
+        number.sign = 1
         return i
-    proper = 0 <= fields[TOP] < fields[BOTTOM] and fields[TOP + 1] == 0 and fields[BOTTOM + 1] == 0
-    fields[SHAPE] = MIXED if proper and fields[SIGN] == 1 else NO_NUMBER
+    proper = 0 <= top.mantissa < bottom.mantissa and top.exponent == 0 and bottom.exponent == 0
+    number.shape = MIXED if proper and number.sign == 1 else NO_NUMBER
     return behind
 
 
 def read_power_of_ten(data: Bytes, i: int, end: int) -> tuple[int, int]:
     r"""(exponent, position after) of `\times 10^{3}` or `e3` at i; the position is -1 if there is none."""
-    after_spaces = skip_spaces(data, i, end)
-    if after_spaces >= end:
+    start = skip_spaces(data, i, end)
+    if start >= end:
         return 0, -1
-    kind, after, key = symbol(data, after_spaces, end)
-    if kind == WORD and key == _E and after_spaces == i:
+    kind, after, key = symbol(data, start, end)
+    if kind == WORD and key == _E and start == i:
         return read_exponent(data, after, end, PLAIN)
-    times = kind == TIMES or kind == STAR or (kind == WORD and key == _X)
+    times = kind == TIMES or kind == ch.STAR or (kind == WORD and key == _X)
     if not times and not (kind == COMMAND and (key == _TIMES_WORD or key == _CDOT)):
         return 0, -1
     i = skip_spaces(data, after, end)
-    for digit in (49, 48):
-        if i >= end:
-            return 0, -1
-        kind, i, _ = symbol(data, i, end)
+    for digit in (ch.ONE, ch.ZERO):
+        kind, i = kind_at(data, i, end)
         if kind != digit:
             return 0, -1
     i = skip_spaces(data, i, end)
-    if i >= end:
-        return 0, -1
-    kind, after, _ = symbol(data, i, end)
-    if kind == CARET:
+    kind, after = kind_at(data, i, end)
+    if kind == ch.CARET:
         return read_exponent(data, after, end, BRACED)
     return read_exponent(data, i, end, RAISED)
 
@@ -359,87 +353,82 @@ def raised(code: int) -> int:
     """The ASCII digit or minus sign of a superscript."""
     for digit in range(10):
         if SUPERSCRIPTS[digit] == code:
-            return 48 + digit
-    return MINUS
+            return ch.ZERO + digit
+    return ch.MINUS
 
 
 def read_exponent(data: Bytes, i: int, end: int, style: int) -> tuple[int, int]:
     """(value, position after) of `3` or `-3` that is PLAIN, also `{3}` if BRACED, or RAISED; saturates at 10^9."""
-    braced = style == BRACED and i < end and data[i] == LEFT
+    braced = style == BRACED and i < end and data[i] == ch.LEFT_BRACE
     i = i + 1 if braced else i
     sign, value, digits, signs = 1, 0, 0, 0
     while i < end:
         kind, after, code = symbol(data, i, end)
         if style == RAISED:
             kind = raised(code) if kind == POWER else FOREIGN
-        if 48 <= kind <= 57:
+        if ch.is_ascii_digit(kind):
             digits += 1
-            value = min(value * 10 + kind - 48, 10**9)
-        elif (kind == MINUS or kind == PLUS) and digits == 0 and signs == 0:
-            sign, signs = -1 if kind == MINUS else 1, 1
-        elif not (braced and kind == SPACE):
+            value = min(value * 10 + kind - ch.ZERO, 10**9)
+        elif (kind == ch.MINUS or kind == ch.PLUS) and digits == 0 and signs == 0:
+            sign, signs = -1 if kind == ch.MINUS else 1, 1
+        elif not (braced and kind == ch.SPACE):
             break
         i = after
-    if digits == 0 or (braced and (i >= end or data[i] != RIGHT)):
+    if digits == 0 or (braced and (i >= end or data[i] != ch.RIGHT_BRACE)):
         return 0, -1
     return sign * value, i + 1 if braced else i
 
 
-def magnitude(fields: Fields) -> tuple[int, int, int]:
-    """(numerator, denominator, power of ten) of a number without its sign; OVERFLOW where too large."""
-    if fields[SHAPE] == LITERAL:
-        return fields[WHOLE], 1, fields[WHOLE + 1] + fields[SCALE]
-    top, bottom = fields[TOP], fields[BOTTOM]
-    if fields[SHAPE] == FRACTION:
-        return top, bottom, fields[TOP + 1] - fields[BOTTOM + 1] + fields[SCALE]
-    whole = fields[WHOLE]
-    if whole < 0 or whole >= LIMIT // bottom - 1:
+def magnitude(number: Number, exact: bool) -> tuple[int, int, int]:
+    """(numerator, denominator, power of ten) without the sign; OVERFLOW where too large, unless `exact`."""
+    whole, top, bottom = number.whole, number.top, number.bottom
+    if number.shape == LITERAL:
+        return whole.mantissa, 1, whole.exponent + number.scale
+    if number.shape == FRACTION:
+        return whole.mantissa, bottom.mantissa, whole.exponent - bottom.exponent + number.scale
+    if not exact and (whole.mantissa < 0 or whole.mantissa >= LIMIT // bottom.mantissa - 1):
         return OVERFLOW, 1, 0
-    return whole * bottom + top, bottom, fields[SCALE]
+    return whole.mantissa * bottom.mantissa + top.mantissa, bottom.mantissa, number.scale
 
 
-def strip_zeros(value: int, power: int) -> tuple[int, int]:
-    """The same value * 10^power with as many zeros as possible in the power; value > 0."""
-    while value % 10 == 0:
-        value //= 10
-        power += 1
-    return value, power
-
-
-def equal(first_data: Bytes, first: Fields, second_data: Bytes, second: Fields) -> int:
+def equal(first_data: Bytes, first: Number, second_data: Bytes, second: Number) -> int:
     """1 if two numbers are the same rational, 0 if not, OVERFLOW if 64 bits cannot tell.
 
     The data, which the numbers were read from, are for `equal_exactly`.
     """
-    a, b, power = magnitude(first)
-    c, d, other = magnitude(second)
+    a, b, power = magnitude(first, False)
+    c, d, other = magnitude(second, False)
     if a < 0 or b < 0 or c < 0 or d < 0:
         return OVERFLOW
     if a == 0 or c == 0:
         return 1 if a == c else 0
-    if first[SIGN] != second[SIGN]:
+    if first.sign != second.sign:
         return 0
-    if b != d:
-        if a > LIMIT // d or c > LIMIT // b:
-            return OVERFLOW
-        a, c = a * d, c * b
-    a, power = strip_zeros(a, power)
-    c, other = strip_zeros(c, other)
-    return 1 if a == c and power == other else 0
+    if a > LIMIT // d or c > LIMIT // b:
+        return OVERFLOW
+    left, right, power = a * d, c * b, power - other
+    if power < 0:
+        left, right, power = right, left, -power
+    while power > 0 and left <= right // 10:
+        left *= 10
+        power -= 1
+    return 1 if power == 0 and left == right else 0
 
 
-def is_zero_below(fields: Fields) -> bool:
+def is_zero_below(number: Number) -> bool:
     """True if a number has a denominator and that is zero."""
-    return fields[SHAPE] != LITERAL and fields[BOTTOM] == 0
+    return number.shape != LITERAL and number.bottom.mantissa == 0
 
 
-def equal_exactly(first_data: Bytes, first: Fields, second_data: Bytes, second: Fields) -> int:
+def equal_exactly(first_data: Bytes, first: Number, second_data: Bytes, second: Number) -> int:
     """`equal` for numbers of any size: 1 or 0."""
-    a, b, power = _magnitude(first_data, first)
-    c, d, other = _magnitude(second_data, second)
+    widen(first_data, first)
+    widen(second_data, second)
+    a, b, power = magnitude(first, True)
+    c, d, other = magnitude(second, True)
     if a == 0 or c == 0:
         return int(a == c)
-    if first[SIGN] != second[SIGN]:
+    if first.sign != second.sign:
         return 0
     left, right, power = a * d, c * b, power - other
     if power < 0:
@@ -448,23 +437,14 @@ def equal_exactly(first_data: Bytes, first: Fields, second_data: Bytes, second: 
     return int(3 * power <= right.bit_length() and left * 10**power == right)
 
 
-def _magnitude(data: Bytes, fields: Fields) -> tuple[int, int, int]:
-    if fields[SHAPE] == LITERAL:
-        return _mantissa(data, fields, WHOLE), 1, fields[WHOLE + 1] + fields[SCALE]
-    top, bottom = _mantissa(data, fields, TOP), _mantissa(data, fields, BOTTOM)
-    if fields[SHAPE] == FRACTION:
-        return top, bottom, fields[TOP + 1] - fields[BOTTOM + 1] + fields[SCALE]
-    return _mantissa(data, fields, WHOLE) * bottom + top, bottom, fields[SCALE]
-
-
-def _mantissa(data: Bytes, fields: Fields, slot: int) -> int:
-    """The digits of a literal as one integer."""
-    if fields[slot] != OVERFLOW:
-        return fields[slot]
-    digits = []
-    i = fields[slot + 2]
-    while i < fields[slot + 3]:
-        kind, i, _ = symbol(data, i, fields[slot + 3])
-        if 48 <= kind <= 57:
-            digits.append(chr(kind))
-    return int(Decimal("".join(digits)))  # which takes more digits than `int` does
+def widen(data: Bytes, number: Number) -> None:
+    """Read again, as one Python integer, each literal that was too long."""
+    for literal in (number.whole, number.bottom) if number.shape == FRACTION else (number.whole,):
+        if literal.mantissa == OVERFLOW:
+            digits = []
+            i = literal.start
+            while i < literal.end:
+                kind, i, _ = symbol(data, i, literal.end)
+                if ch.is_ascii_digit(kind):
+                    digits.append(chr(kind))
+            literal.mantissa = int(Decimal("".join(digits)))  # which takes more digits than `int` does

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from verifiers import batch, characters, extract
+from verifiers import batch, extract
+from verifiers import characters as ch
 from verifiers.characters import is_one_of, read_word
 from verifiers.errors import InvalidReferenceError, invalid_reference
 from verifiers.extract import FOUND, Bytes, is_space, locate, strip, word_key, word_keys
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
-from verifiers.gsm8k.answer import HEDGED, NUMBERS, REFUSED, UNIT, WORDS, is_number, read_plain, read_side
-from verifiers.gsm8k.number import FIELDS, SCALE, Fields, equal, equal_exactly, is_zero_below
+from verifiers.gsm8k.answer import HEDGED, REFUSED, Side, is_number, read_plain, read_side
+from verifiers.gsm8k.number import Number, equal, equal_exactly, is_zero_below, read_literal
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, NO_ANSWER, OK, RATIONAL, TEXT, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
@@ -29,73 +31,72 @@ _BEFORE = word_keys("the final so thus therefore hence then and my our correct")
 _SO = word_keys("so thus therefore hence")  # may begin a clause
 _DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt")
 _STOPS = tuple(b".!?")
-_COLON, _STAR, _COMMA = b":*,"
 
 
-def read_gold(data: Bytes, start: int, end: int, number: Fields, spare: Fields, state: Fields) -> bool:
-    """Read the one number of a reference into `number`; False if it is anything else."""
+@dataclass(slots=True)
+class Scratch:
+    """What is read for one verdict: the reference, the first side of the answer that is a number, the side after it."""
+
+    gold: Side = field(default_factory=Side)
+    first: Side = field(default_factory=Side)
+    next: Side = field(default_factory=Side)
+
+
+def read_gold(data: Bytes, start: int, end: int, gold: Side) -> bool:
+    """Read the one number of a reference; False if it is anything else."""
     if end - start > extract.ANSWER_LIMIT:
         return False
     start, end = strip(data, start, end)
+    number = gold.number
     if read_plain(data, start, end, number):
         return True
     low, high = extract.last_line(data, start, end)
     if low >= 0:
         start, end = strip(data, low, high)
-    _, more = read_side(data, start, end, number, spare, state)
-    if more or not is_number(state) or state[NUMBERS] > 1 or state[WORDS] or state[UNIT]:
+    _, more = read_side(data, start, end, gold)
+    if more or not is_number(gold) or gold.numbers > 1 or gold.words or gold.unit:
         return False
-    if abs(number[SCALE]) > _GOLD_POWER or is_zero_below(number):
-        return False
-    return state[HEDGED] == 0 and state[REFUSED] == 0
+    return abs(number.scale) <= _GOLD_POWER and not is_zero_below(number)
 
 
-def skip_digits(data: Bytes, i: int, end: int) -> int:
-    while i < end and 48 <= data[i] <= 57:
-        i += 1
-    return i
-
-
-def is_strict_number(data: Bytes, start: int, end: int) -> bool:
+def is_strict_number(data: Bytes, start: int, end: int, number: Number) -> bool:
     """True for `-?(0|[1-9][0-9]*)(.[0-9]+)?`."""
-    first = start + 1 if start < end and data[start] == 45 else start
-    stop = skip_digits(data, first, end)
-    if stop == first or (data[first] == 48 and stop > first + 1):
+    first = start + 1 if data[start] == ch.MINUS else start
+    for i in range(first, end):
+        if not (ch.is_ascii_digit(data[i]) or data[i] == ch.POINT):
+            return False
+    if first == end or data[first] == ch.POINT or read_literal(data, first, end, number.whole) < end:
         return False
-    return stop == end or (data[stop] == 46 and stop + 1 < end and skip_digits(data, stop + 1, end) == end)
+    return data[first] != ch.ZERO or first + 1 == end or data[first + 1] == ch.POINT
 
 
 def compare(
-    data: Bytes, low: int, high: int, golds: Bytes, scratch: batch.Scratch, same_number: Callable[..., int]
+    data: Bytes, low: int, high: int, golds: Bytes, scratch: Scratch, same_number: Callable[..., int]
 ) -> tuple[int, int]:
     """(reason or UNDECIDED, tier) of the answer in data[low:high], read with all notations.
 
     `same_number` is `equal` or `equal_exactly`.
     """
-    gold, first, number, spare, state = scratch  # `spare`: another number; `state`: of the side being read
+    first = scratch.first
     has_number = False
     more = True
     while more:
-        low, more = read_side(data, low, high, number, spare, state)
-        if state[REFUSED]:
-            return MALFORMED, GRAMMAR
-        if state[HEDGED]:
-            return HEDGE, GRAMMAR
-        if not is_number(state):
+        side = scratch.next if has_number else first
+        low, more = read_side(data, low, high, side)
+        if side.fault >= HEDGED:
+            return MALFORMED if side.fault == REFUSED else HEDGE, GRAMMAR
+        if not is_number(side):
             continue
-        if is_zero_below(number):
+        if is_zero_below(side.number):
             return MALFORMED, GRAMMAR
-        if not has_number:
-            has_number = True
-            for k in range(FIELDS):
-                first[k] = number[k]
-            continue
-        same = same_number(data, first, data, number)
-        if same != 1:
-            return UNDECIDED if same < 0 else HEDGE, RATIONAL
+        if has_number:
+            same = same_number(data, first.number, data, side.number)
+            if same != 1:
+                return UNDECIDED if same < 0 else HEDGE, RATIONAL
+        has_number = True
     if not has_number:
         return MALFORMED, GRAMMAR
-    same = same_number(data, first, golds, gold)
+    same = same_number(data, first.number, golds, scratch.gold.number)
     if same < 0:
         return UNDECIDED, RATIONAL
     return OK if same else WRONG, RATIONAL
@@ -111,18 +112,18 @@ def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
         return -1, -1
     start, end = strip(data, start, end)
     line = end
-    while line > start and data[line - 1] != 10:
+    while line > start and data[line - 1] != ch.NEWLINE:
         line -= 1
     plain, named = True, False  # only such words in this sentence so far; the last of them is "answer"
     doubted = False  # one of _DOUBTS was among them
     i = line
     while i < end:
         key, after = read_word(data, i, end, True)
-        if (key and named and key == _IS) or (key == 0 and named and data[i] == _COLON):
+        if (key and named and key == _IS) or (key == 0 and named and data[i] == ch.COLON):
             i = after if key else i + 1
-            while i < end and (is_space(data[i]) or data[i] == _COLON or data[i] == _STAR):
+            while i < end and (is_space(data[i]) or data[i] == ch.COLON or data[i] == ch.STAR):
                 i += 1
-            while end > i and (is_space(data[end - 1]) or data[end - 1] == _STAR):
+            while end > i and (is_space(data[end - 1]) or data[end - 1] == ch.STAR):
                 end -= 1
             return i, end
         if key:
@@ -133,25 +134,25 @@ def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
             continue
         if data[i] in _STOPS and (i + 1 == end or is_space(data[i + 1])):
             plain, named, doubted = True, False, False
-        elif data[i] == _COMMA and not doubted:
+        elif data[i] == ch.COMMA and not doubted:
             k = i + 1
             while k < end and is_space(data[k]):
                 k += 1
             if is_one_of(read_word(data, k, end, True)[0], _SO):
                 plain, named = True, False
-        elif 48 <= data[i] <= 57:
+        elif ch.is_ascii_digit(data[i]):
             plain = named = False
         i += 1
     return -1, -1
 
 
 def judge_completion(
-    data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: batch.Scratch
+    data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: Scratch
 ) -> batch.Judged:
     """The verdict on data[start:end], with UNDECIDED or BAD_GOLD in place of a reason; see `batch.RowLoop`."""
     golds, firsts = references
-    gold, _, number, spare, state = scratch
-    if not read_gold(golds, firsts[row], firsts[row + 1], gold, spare, state):
+    gold, number = scratch.gold, scratch.first.number
+    if not read_gold(golds, firsts[row], firsts[row + 1], gold):
         return BAD_GOLD, TEXT, 0.0, -1, -1
     status, low, high, boxed = locate(data, start, end, lenient)
     if lenient and status == NO_ANSWER and low < 0:
@@ -161,15 +162,11 @@ def judge_completion(
     if status != FOUND:
         return status, TEXT, 0.0, low, high
     if not lenient:
-        strict = (
-            boxed
-            and is_strict_number(data, low, high)
-            and extract.is_alone(data, start, end, low, high, True)
-        )
-        if not strict:
+        strict = boxed and is_strict_number(data, low, high, number)
+        if not (strict and extract.is_alone(data, start, end, low, high, True)):
             return MALFORMED, GRAMMAR, 0.0, low, high
     if read_plain(data, low, high, number):
-        same = equal(data, number, golds, gold)
+        same = equal(data, number, golds, gold.number)
         reason, tier = UNDECIDED if same < 0 else (OK if same else WRONG), RATIONAL
     else:
         reason, tier = compare(data, low, high, golds, scratch, equal)
@@ -191,9 +188,7 @@ def _invalid(answer: object, index: int | None) -> InvalidReferenceError:
     return invalid_reference("answer", answer, problem, index)
 
 
-def _judge(
-    data: bytes, lenient: bool, row: int | None, scratch: batch.Scratch, answer: object
-) -> batch.Judged:
+def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer: object) -> batch.Judged:
     """One completion without numba; raises for an invalid answer."""
     gold = encoded(_gold_text(answer, row))
     golds = gold, (0, len(gold))
@@ -206,10 +201,5 @@ def _judge(
     return reason, tier, score, low, high
 
 
-_LOOP = batch.RowLoop(
-    judge_completion,
-    batch.TEXTS,
-    max(FIELDS, answers.STATE),
-    (characters, numbers, answers, sys.modules[__name__]),
-)
+_LOOP = batch.RowLoop(judge_completion, batch.TEXTS, Scratch, (ch, numbers, answers, sys.modules[__name__]))
 TASK = batch.compiled_task("gsm8k", ("answer",), _LOOP, _judge, batch.pack_texts(_gold_text))
