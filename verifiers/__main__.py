@@ -21,7 +21,7 @@ from verifiers.command.judge import COMPILING_SECONDS, ROWS_BEFORE_COMPILING, Jo
 from verifiers.command.read import CommandError, Source
 from verifiers.command.report import plural, summary, summary_text
 from verifiers.errors import VerifierError
-from verifiers.registry import MODES, find, tasks
+from verifiers.registry import MODES, RULES, find, tasks
 
 LIVE = 60  # characters of the live line
 REPORTED = 100  # problems of lines that standard error names; the output names that of every line
@@ -79,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     mode = "strict: the prompt's format exactly; lenient (default): any accepted notation of the value"
     add("--mode", choices=MODES, default="lenient", help=mode)
+    rules = (
+        "also judge by the published evaluation code of d1 (SPG, wd1, ... use it), and say where that differs"
+    )
+    add("--rules", choices=RULES[1:], help=rules)
     add("--output", metavar="FILE", help="write the verdicts here, not to standard output (.gz compresses)")
     add("--json", action="store_true", help="write the summary as one line of JSON to standard output")
     add("--workers", metavar="N", type=_positive, default=1, help="judge in N processes (1: in this one)")
@@ -127,7 +131,8 @@ def _run(args: argparse.Namespace) -> int:
         own = next(iter(known.values()))
         table = read_references(args.references, right, own.references)
         blocks = join(chain(first, blocks), completion_of(known, first), left, table, args.references)
-        job = Job(args.task, args.mode, Fields(("completion",), {name: (name,) for name in own.references}))
+        fields = Fields(("completion",), {name: (name,) for name in own.references})
+        job = Job(args.task, args.mode, fields, args.rules)
         first = []
     else:
         preset = recognise(known, chain.from_iterable(block.lines for block in first))
@@ -138,7 +143,7 @@ def _run(args: argparse.Namespace) -> int:
         if preset == "lm-eval" and len(filters := filters_in(first)) > 1:
             each = f"each document once for each of its filters ({', '.join(filters)})"
             sys.stderr.write(f"The file holds {each}: what is counted are lines, not documents.\n")
-        job = Job(args.task, args.mode, known[preset])
+        job = Job(args.task, args.mode, known[preset], args.rules)
     tally: Counter[str] = Counter()
     told: dict[tuple[str, str], list[int]] = {}
     unanswered = ""

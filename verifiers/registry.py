@@ -16,6 +16,8 @@ from verifiers.verdicts import Verdict, Verdicts
 
 Mode = Literal["lenient", "strict"]
 MODES = ("lenient", "strict")
+Rules = Literal["ours", "d1"]
+RULES = ("ours", "d1")
 ENTRY_POINTS = "spg.verifiers"
 
 
@@ -73,8 +75,16 @@ def tasks() -> tuple[str, ...]:
     return tuple(sorted({*_BUILT_IN, *_tasks, *_installed()}))
 
 
-def find(task: str) -> Task:
-    """The `Task` named `task`; raises `UnknownTaskError` with the nearest known name."""
+def find(task: str, rules: Rules = "ours") -> Task:
+    """The `Task` named `task`; raises `UnknownTaskError` with the nearest known name.
+
+    Raises `ArgumentError` for rules that do not exist or do not have it.
+    """
+    if rules not in RULES:
+        message = f"rules={shown(rules)} are not known; use {' or '.join(RULES)}."
+        raise ArgumentError(message, argument="rules", value=rules)
+    if rules == "d1":
+        return import_module("verifiers.d1").task_of(find(task).name)
     if isinstance(task, str) and task in _tasks:
         return _tasks[task]
     if isinstance(task, str) and task in _BUILT_IN:
@@ -98,27 +108,35 @@ def find(task: str) -> Task:
     return _tasks.setdefault(task, loaded)
 
 
-def verify(task: str, completion: object, *, mode: Mode = "lenient", **reference: Any) -> Verdict:
+def verify(
+    task: str, completion: object, *, mode: Mode = "lenient", rules: Rules = "ours", **reference: Any
+) -> Verdict:
     """Judge one completion of `task`, e.g. `verify("sudoku", text, puzzle="0310200404001043")`.
 
     Any object is accepted as a completion and gets a `Verdict`. `mode="strict"` accepts exactly the prompt's
-    format, "lenient" any accepted notation of the same value. Raises `VerifierError` for an unknown task or
-    mode, for missing or unexpected reference fields and for an invalid reference.
+    format, "lenient" any accepted notation of the same value. `rules="d1"` gives the verdict of d1's published
+    evaluation code instead (`verifiers.d1`; Sudoku then needs `solution=` too). Raises `VerifierError` for an unknown
+    task or mode, for missing or unexpected reference fields and for an invalid reference.
     """
-    entry = find(task)
+    entry = find(task, rules)
     _check(entry, mode, reference)
     return entry.verify(completion, mode=mode, **reference)
 
 
 def verify_batch(
-    task: str, completions: Sequence[object], *, mode: Mode = "lenient", **references: Sequence[Any]
+    task: str,
+    completions: Sequence[object],
+    *,
+    mode: Mode = "lenient",
+    rules: Rules = "ours",
+    **references: Sequence[Any],
 ) -> Verdicts:
     """Judge N completions against N references, in order; each reference field is a sequence of N values.
 
     Raises what `verify` raises, with the index of the first invalid reference, and for anything that is not a
     sequence, is a bare string, or has another length than `completions`.
     """
-    entry = find(task)
+    entry = find(task, rules)
     _check(entry, mode, references)
     texts = _as_list("completions", completions)
     columns = {name: _as_list(name, values) for name, values in references.items()}

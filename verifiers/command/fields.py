@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from verifiers.command.read import Block, CommandError, LineError, Names, has, has_completion, read_line
+from verifiers.d1 import fields as rules_fields
 from verifiers.registry import Task
 
 # How a tool names the completion and each reference ({}), and what else it calls the reference of a task with one.
@@ -21,6 +22,15 @@ PRESETS: dict[str, tuple[Names, Names, Names]] = {
     ),
     "qa": (("response",), ("{}",), ("answer",)),
     "openai": (("response.body.choices.0.message.content",), ("{}",), ("solution", "ground_truth")),
+    "d1": (("generations",), (), ()),
+}
+# Where an evaluation file of d1 and its kin has each reference.
+_D1: dict[str, Names] = {
+    "numbers": ("ground_truth.0",),
+    "target": ("ground_truth.1",),
+    "puzzle": ("question",),
+    "solution": ("ground_truth",),
+    "answer": ("ground_truth",),
 }
 # Tasks whose references are all made of one column that the tool writes, the row of the published set.
 _ROWS = {("lm-eval", "code"): ("doc", ("entry_point", "cases", "prompt"))}
@@ -53,7 +63,10 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     if flags.completion_field is not None:
         completion = (flags.completion_field,)
     others = others if len(task.fields) == 1 else ()
-    names = {field: (*(form.format(field) for form in forms), *others) for field in task.fields}
+    asked = list(dict.fromkeys((*task.fields, *(rules_fields(task.name) if flags.rules else ()))))
+    names = {field: (*(form.format(field) for form in forms), *others) for field in asked}
+    if preset == "d1":
+        names = {field: _D1.get(field, ("ground_truth",)) for field in asked}
     if (preset, task.name) in _ROWS:
         column, fields = _ROWS[preset, task.name]
         names = dict.fromkeys(fields, (column,))

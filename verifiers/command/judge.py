@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from json.encoder import encode_basestring_ascii as _quoted
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from verifiers import batch
+from verifiers import batch, d1
 from verifiers.command.fields import Fields
-from verifiers.command.read import Block, LineError, completions_in, integers_in, read_line, read_sample
+from verifiers.command.read import (
+    Block,
+    LineError,
+    completions_in,
+    integers_in,
+    puzzle_in,
+    read_line,
+    read_sample,
+)
 from verifiers.errors import VerifierError
-from verifiers.registry import Mode, verify, verify_batch
+from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
 
 ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported
@@ -38,6 +47,7 @@ _SPECIAL: dict[str, Callable[[Any], Any]] = {
     "problem": partial(unwrap, role="user"),
     "numbers": integers_in,
     **{field: partial(_of_row, field) for field in ("entry_point", "cases", "prompt")},
+    "puzzle": puzzle_in,
 }
 
 # (correct, score, extracted, reason, decided_by), or why there is no verdict
@@ -50,6 +60,8 @@ class Job(NamedTuple):
     task: str
     mode: Mode
     fields: Fields
+    rules: str | None = None
+    """Whose verdicts stand beside ours."""
 
 
 class Judged(NamedTuple):
@@ -59,7 +71,9 @@ class Judged(NamedTuple):
         output: a line of JSON for each completion.
         tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), `compiling` (seconds), and of `reasons.ok`,
             `tiers.text`, ...;
-            `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right.
+            `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right;
+            `rules.n`, `rules.right`, `rules.of` of the other rules, and `differ.HOW.ours` and `differ.HOW.d1` of
+            completions that only one of the two takes.
         problems: what is wrong with lines -> the numbers of these.
         unanswered: the end of the first completion in which no answer was found, "" if all have one.
     """
@@ -99,15 +113,35 @@ def judge_block(job: Job, block: Block) -> Judged:
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(_SPECIAL[name](reference) if name in _SPECIAL else reference)
     unanswered, taken = "", batch.compiling.taken
+    findings = _find(job, completions, references)
     for row, completion, outcome in zip(rows, completions, _judge(job, completions, references), strict=True):
         outcomes[row] = outcome
         if not unanswered and outcome[3:4] == ("no_answer",):
             unanswered = repr(completion)[-SHOWN:]
-    judged = _written(block.label, places, outcomes)
+    judged = _written(block.label, places, outcomes, dict(zip(rows, findings, strict=False)))
     if missing:
         judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
     judged.tally["compiling"] = batch.compiling.taken - taken
     return judged._replace(unanswered=unanswered)
+
+
+def _find(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[d1.Finding | None]:
+    """What the other rules make of each completion, None where the reference is invalid; empty without such rules.
+
+    Takes out of `references` what only they need.
+    """
+    if job.rules is None:
+        return []
+    own = find(job.task)
+    found: list[d1.Finding | None] = []
+    for row, completion in enumerate(completions):
+        try:
+            found.append(d1.judge(job.task, completion, {name: c[row] for name, c in references.items()}))
+        except VerifierError:
+            found.append(None)
+    for name in set(references) - {*own.fields, *own.optional}:
+        del references[name]
+    return found
 
 
 def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[Outcome]:
@@ -136,19 +170,29 @@ def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outco
     return verdict.correct, verdict.score, verdict.extracted, str(verdict.reason), str(verdict.decided_by)
 
 
-def _written(label: str, places: list[tuple[int, int]], outcomes: list[Outcome]) -> Judged:
+def _written(
+    label: str,
+    places: list[tuple[int, int]],
+    outcomes: list[Outcome],
+    findings: Mapping[int, d1.Finding | None] = MappingProxyType({}),
+) -> Judged:
+    """The lines and counts of outcomes; `findings`: those of other rules, by the number of the outcome."""
     tally: Counter[str] = Counter()
     lines: list[str] = []
     problems: dict[str, list[int]] = {}
     before = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
     lists: dict[int, list[bool]] = {}  # line -> which completions of its list are right
-    for (number, sample), outcome in zip(places, outcomes, strict=True):
+    for row, ((number, sample), outcome) in enumerate(zip(places, outcomes, strict=True)):
+        beside = ""
+        if row in findings:
+            tally.update(_compared(outcome, findings[row]))
+            beside = f', "d1": {json.dumps(_facts(findings[row]))}'
         place = f'{before}{number}, "sample": {sample}' if sample else f"{before}{number}"
         if isinstance(outcome, str):
             problems.setdefault(outcome, []).append(number)
             tally["invalid"] += 1
             nothing = '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null'
-            lines.append(f'{place}, {nothing}, "error": {_quoted(outcome)}}}\n')
+            lines.append(f'{place}, {nothing}, "error": {_quoted(outcome)}{beside}}}\n')
         else:
             correct, score, extracted, reason, tier = outcome
             tally["judged"] += 1
@@ -159,12 +203,27 @@ def _written(label: str, places: list[tuple[int, int]], outcomes: list[Outcome])
             lines.append(
                 f'{place}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
                 f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
-                f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}}}\n'
+                f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}{beside}}}\n'
             )
             if sample:
                 lists.setdefault(number, []).append(correct)
     tally.update(f"lists.{sum(several)}/{len(several)}" for several in lists.values())
     return Judged(label, "".join(lines), tally, problems)
+
+
+def _facts(finding: d1.Finding | None) -> dict[str, Any] | None:
+    """A finding as it is written beside our verdict."""
+    return finding and {"correct": finding.right == finding.of, **finding._asdict()}
+
+
+def _compared(outcome: Outcome, finding: d1.Finding | None) -> dict[str, int]:
+    """The counts of a finding, and whether it differs from our verdict."""
+    if finding is None:
+        return {}
+    counts = {"rules.n": 1, "rules.right": finding.right, "rules.of": finding.of}
+    if not isinstance(outcome, str) and outcome[0] != (finding.right == finding.of):
+        counts[f"differ.{finding.how}.{'ours' if outcome[0] else 'd1'}"] = 1
+    return counts
 
 
 def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[Judged]:

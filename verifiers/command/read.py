@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,8 @@ BLOCK_BYTES = 1 << 20
 LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
 _ROWS = 1024  # of a table in a block
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\r?\n|\s*"generations"\s*:\s*\[)')  # one that is no line
+_PUZZLE = re.compile(r"Sudoku puzzle: ([0-9]{16})")
 _ABSENT = object()
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)  # where a file breaks off
 Names = tuple[str, ...]  # of one field, the first that a line has counts
@@ -81,7 +84,17 @@ class Source:
             return _rows(csv.DictReader(text, delimiter=delimiter, strict=True))
         if stream.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             return _rows(json.load(io.TextIOWrapper(stream, "utf-8-sig")))
+        if _OBJECT.match(stream.peek(64)[:64]):
+            return _rows(_generations(json.load(io.TextIOWrapper(stream, "utf-8-sig"))))
         return _lines(stream)
+
+
+def _generations(whole: Any) -> list[Any]:
+    """The samples of an evaluation file of d1 and its kin, which is one object."""
+    samples = whole.get("generations") if isinstance(whole, dict) else None
+    if not isinstance(samples, list):
+        raise ValueError('one JSON object without a list "generations"')
+    return samples
 
 
 def _lines(stream: Any) -> Iterator[list[bytes]]:
@@ -211,3 +224,9 @@ def integers_in(value: object) -> object:
         return [int(part) for part in value.strip("[] ").replace(",", " ").split()] or value
     except ValueError:
         return value
+
+
+def puzzle_in(value: object) -> object:
+    """The 16 digits of a Sudoku in a question of d1's evaluation files; anything else as it is."""
+    match = _PUZZLE.search(value) if isinstance(value, str) else None
+    return match[1] if match else value

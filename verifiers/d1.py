@@ -1,0 +1,321 @@
+r"""The verdicts of d1's evaluation code (arXiv 2504.12216), which SPG, wd1 and others took over, for their tables.
+
+Re-implemented from what that code does, flaws included, so that a published rate can be had beside an exact one: the
+first box with a number in it counts, MATH answers are compared as texts, Countdown is worked out in floating point,
+Sudoku counts cells. A completion is read to its last character, also behind its end token. Nothing is executed; where
+that code would run for ever or stop with an error, the verdict here is wrong. See docs/published.md.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from verifiers.batch import as_reference, as_text
+from verifiers.errors import ArgumentError, invalid_reference
+from verifiers.registry import Task, find
+from verifiers.verdicts import Reason, Tier, Verdict
+
+_CELLS = 16  # of a Sudoku
+_MAX_EXPRESSION = 2_000  # characters; a longer one is wrong
+_MAX_BITS = 4_096  # of an integer power; a larger one is no target
+_TOLERANCE = 1e-5  # of a Countdown target
+
+_BOX = re.compile(r"\\boxed{(.*?)}")
+_NUMBER = re.compile(r"-?\d+\.?\d*")
+_GOLD = re.compile(r"\$?([\d,]*\d[\d,]*(?:\.\d+)?)")
+_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_EQUATION = re.compile(r"([0-9+\-*/() ]+)=[0-9. ]+")
+_ARITHMETIC = re.compile(r"[\d+\-*/().\s]+")
+_QUOTIENT = re.compile(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)")
+
+
+class Finding(NamedTuple):
+    """What the rules make of a completion: `right` of `of` (cells of a Sudoku, else 1), what was judged, and how."""
+
+    right: int
+    of: int
+    extracted: str | None
+    how: str
+
+    def verdict(self) -> Verdict:
+        """The same in the form of every verifier; correct if all is right, the score is the share of it."""
+        correct = 0 < self.of == self.right
+        missing = Reason.NO_ANSWER if self.extracted is None else Reason.WRONG
+        score = self.right / self.of if self.of else 0.0
+        return Verdict(correct, score, self.extracted, Reason.OK if correct else missing, Tier.TEXT)
+
+
+# GSM8K: a number, as a float.
+
+
+def judge_gsm8k(completion: str, answer: object) -> Finding:
+    """The first box with a number in it, else the first `<answer>` block."""
+    gold = as_reference(answer)
+    if gold is None and answer is not None:
+        raise invalid_reference("answer", answer, "is not one number, such as '18' or '1,250'", None)
+    value, extracted, how = _gsm8k_number(completion)
+    text = gold or ""
+    number = _GOLD.match((text.partition("####")[2] or text).strip())
+    if number is None:  # a negative one is not found by the published code, which then takes no answer
+        return Finding(0, 1, extracted, "a reference that is no number without a sign")
+    return Finding(int(value == float(number[1].replace(",", ""))), 1, extracted, how)
+
+
+def _gsm8k_number(completion: str) -> tuple[float | None, str | None, str]:
+    """(number, the text that it was read from, how)."""
+    boxes = [box for box in map(str.strip, _BOX.findall(completion)) if box.strip(".")]
+    several = "the first of several boxes" if len(set(boxes)) > 1 else "the box"
+    for content in boxes:
+        value, whole = _number_in(content, 0)
+        if value is not None:
+            return value, content, several if whole else f"{several}, the first number in it"
+    block = _BLOCK.search(completion)
+    if block is None:
+        return None, None, "neither a box nor a block with a number"
+    text = block[1].strip()
+    value, whole = _number_in(text, -1)
+    return value, text, "the answer block" if whole else "the answer block, the last number in it"
+
+
+def _number_in(text: str, place: int) -> tuple[float | None, bool]:
+    """(the text as a float, True), else (the number at this place among those in it, or None, False)."""
+    try:
+        return float(text), True
+    except ValueError:
+        numbers = _NUMBER.findall(text)
+        return (float(numbers[place]) if numbers else None), False
+
+
+# MATH: a text, compared after the normalisation of the MATH data set's own code (arXiv 2103.03874).
+
+
+def judge_math500(completion: str, answer: object) -> Finding:
+    """What the last box holds, the whole text without one, the first `<answer>` block if its braces do not close."""
+    gold = as_text(answer)
+    if gold is None:
+        raise invalid_reference("answer", answer, r"is no text such as '\frac{1}{2}'", None)
+    text, how = _last_box(completion)
+    if not text:
+        block = _BLOCK.search(completion)
+        text, how = (block[1].strip(), "the answer block") if block else (text, how)
+    return Finding(int(text is not None and same_text(text, gold)), 1, text, f"{how}, compared as text")
+
+
+def _last_box(completion: str) -> tuple[str | None, str]:
+    r"""(what the last `\boxed{}` holds, how); without one the whole completion, None if its braces do not close."""
+    if "\\boxed " in completion:
+        return completion.rpartition("\\boxed ")[2].partition("$")[0], "the last box"
+    command = "\\boxed" if "\\boxed" in completion else "\\fbox"
+    start = completion.rfind(command)
+    if start < 0:
+        return completion, "the whole text, for want of a box"
+    depth = 0
+    for place in range(start, len(completion)):
+        depth += {"{": 1, "}": -1}.get(completion[place], 0)
+        if depth == 0 and completion[place] == "}":
+            box = completion[start : place + 1]
+            return (box[7:-1] if box.startswith("\\boxed{") else box), "the last box"
+    return None, "a box that is not closed"
+
+
+def same_text(answer: str, gold: str) -> bool:
+    """True if two MATH answers are one text after normalisation, or as they are where that fails."""
+    try:
+        return normalized(answer) == normalized(gold)
+    except ValueError:
+        return answer == gold
+
+
+def normalized(answer: str) -> str:
+    """The text that answers are compared by; raises ValueError for one that the normalisation cannot take."""
+    text = answer.replace("\n", "").replace("\\!", "").replace("\\\\", "\\")
+    text = text.replace("tfrac", "frac").replace("dfrac", "frac")
+    for word in ("\\left", "\\right", "^{\\circ}", "^\\circ", "\\$"):
+        text = text.replace(word, "")
+    if text.count("\\text{ ") > 1:
+        raise ValueError("more than one unit")
+    text = text.partition("\\text{ ")[0].replace("\\%", "")
+    text = text.replace(" .", " 0.").replace("{.", "{0.")
+    if text.startswith("."):
+        text = "0" + text
+    left, equals, right = text.partition("=")
+    if equals and "=" not in right and len(left) <= 2:
+        text = right
+    text = _arguments(_braced_roots(text).replace(" ", ""))
+    return _quotient("\\frac{1}{2}" if text == "0.5" else text)
+
+
+def _braced_roots(text: str) -> str:
+    r"""\sqrt3 -> \sqrt{3}."""
+    first, *others = text.split("\\sqrt")
+    if not all(others):
+        raise ValueError("a root of nothing")
+    braced = (part if part[0] == "{" else f"{{{part[0]}}}{part[1:]}" for part in others)
+    return "\\sqrt".join([first, *braced])
+
+
+def _arguments(text: str) -> str:
+    r"""\frac12, \frac1{2} -> \frac{1}{2}; the text as it is if a \frac has no two arguments."""
+    first, *others = text.split("\\frac")
+    if not all(others):
+        raise ValueError("a fraction of nothing")
+    written = [first]
+    for part in others:
+        if not part.startswith("{"):
+            if len(part) < 2:
+                return text
+            below = part[1:] if part[1] == "{" else f"{{{part[1]}}}{part[2:]}"
+            part = f"{{{part[0]}}}{below}"
+        written.append("\\frac" + part)
+    return "".join(written)
+
+
+def _quotient(text: str) -> str:
+    r"""1/2 -> \frac{1}{2}, for whole numbers without leading zeros or a plus sign."""
+    if text.count("/") != 1:
+        return text
+    for part in text.split("/"):
+        int(part)  # ValueError for a quotient of anything else
+    match = _QUOTIENT.fullmatch(text)
+    return f"\\frac{{{match[1]}}}{{{match[2]}}}" if match else text
+
+
+# Countdown: an expression, worked out in floating point.
+
+
+def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> Finding:
+    """The last box, else the whole text: its digits must be the given numbers, its value the target to within 1e-5."""
+    try:
+        given, goal = sorted(map(operator.index, numbers)), Fraction(str(target))
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise invalid_reference(
+            "target", target, "is no rational number, or the numbers no integers", None
+        ) from error
+    text, how = _last_box(completion)
+    if text is None:
+        block = _BLOCK.search(completion)
+        text, how = (block[1].strip(), "the answer block") if block else (completion, "the whole text")
+    for command, sign in (("\\div", "/"), ("\\times", "*"), ("\\cdot", "*")):
+        text = text.replace(command, sign)
+    if equation := _EQUATION.search(text):
+        text, how = equation[1].strip(), f"{how}, the left side of an equation in it"
+    try:
+        used = sorted(map(int, re.findall(r"\d+", text)))
+    except ValueError:  # more digits than Python reads
+        used = []
+    value = _value(text) if used == given else None
+    try:
+        right = (
+            value is not None
+            and abs(value - (int(goal) if goal.denominator == 1 else float(goal))) < _TOLERANCE
+        )
+    except OverflowError:
+        right = False
+    return Finding(int(right), 1, text, f"{how}, in floating point")
+
+
+_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Pow: operator.pow,
+}
+
+
+def _value(text: str) -> Any:
+    """The value of arithmetic as Python has it, with `//` and `**`; None where it has none, or an enormous one."""
+    if len(text) > _MAX_EXPRESSION or not _ARITHMETIC.fullmatch(text.removesuffix("\n")):
+        return None
+    try:
+        return _evaluate(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, ArithmeticError, TypeError, RecursionError, MemoryError):
+        return None
+
+
+def _evaluate(node: ast.expr) -> Any:
+    match node:
+        case ast.Constant(value=int() | float() as number):
+            return number
+        case ast.UnaryOp(op=ast.UAdd() | ast.USub() as sign, operand=inside):
+            value = _evaluate(inside)
+            return value if isinstance(sign, ast.UAdd) else -value
+        case ast.BinOp(left=first, op=sign, right=second) if type(sign) in _OPERATORS:
+            left, right = _evaluate(first), _evaluate(second)
+            if isinstance(sign, ast.Pow) and isinstance(left, int) and isinstance(right, int):
+                if left.bit_length() * max(right, 0) > _MAX_BITS:
+                    raise OverflowError
+            return _OPERATORS[type(sign)](left, right)
+    raise ValueError("no arithmetic")
+
+
+# Sudoku: the share of the empty cells of a 4x4 grid that equal the stored solution.
+
+_GRIDS = (
+    (re.compile(r"<answer>.*?```\s*([\d\s]+)```", re.DOTALL), "a fenced grid behind <answer>"),
+    (
+        re.compile(r"<answer>(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|</answer>)", re.DOTALL),
+        "the answer block",
+    ),
+    (re.compile(r"</answer>\s*(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|$)", re.DOTALL), "what follows </answer>"),
+    (re.compile(r"(\d{16})\s*</answer>"), "16 digits before </answer>"),
+    (re.compile(r"\b(\d{16})\b"), "16 digits anywhere"),
+)
+
+
+def judge_sudoku(completion: str, puzzle: str, solution: str) -> Finding:
+    """Empty cells of the first text that some pattern finds, cut to 16 characters, that equal the stored solution."""
+    for name, text in (("puzzle", puzzle), ("solution", solution)):
+        if not (isinstance(text, str) and len(text) == _CELLS and text.isdecimal()):
+            raise invalid_reference(name, text, "is not 16 digits, such as '0310200404001043'", None)
+    blanks = [cell for cell in range(_CELLS) if puzzle[cell] == "0"]
+    for pattern, how in _GRIDS:
+        match = pattern.search(completion)
+        if match and match[1].strip():
+            grid = "".join(match[1].split())
+            right = sum(grid[cell : cell + 1] == solution[cell] for cell in blanks)
+            if len(grid) != _CELLS:
+                how += ", cut" if len(grid) > _CELLS else ", filled up"
+            return Finding(right, len(blanks), match[1].strip(), how)
+    return Finding(0, len(blanks), None, "nothing")
+
+
+_JUDGES: dict[str, tuple[Callable[..., Finding], tuple[str, ...]]] = {
+    "gsm8k": (judge_gsm8k, ("answer",)),
+    "math": (judge_math500, ("answer",)),
+    "math500": (judge_math500, ("answer",)),
+    "countdown": (judge_countdown, ("numbers", "target")),
+    "sudoku": (judge_sudoku, ("puzzle", "solution")),
+}
+
+
+def fields(task: str) -> tuple[str, ...]:
+    """What the rules compare with; raises ArgumentError for a task that they do not have."""
+    if task not in _JUDGES:
+        message = f'The rules of d1 have no task "{task}"; they have {", ".join(_JUDGES)}. Leave them out.'
+        raise ArgumentError(message, argument="rules", value="d1")
+    return _JUDGES[task][1]
+
+
+def judge(task: str, completion: object, reference: Mapping[str, Any]) -> Finding:
+    """The finding on one completion; raises VerifierError for an unknown task and for an invalid reference."""
+    values = [reference[name] for name in fields(task)]
+    return _JUDGES[task][0](as_text(completion) or "", *values)
+
+
+def task_of(name: str) -> Task:
+    """The rules for one task in the form of every verifier."""
+
+    def verify(completion: object, *, mode: str, **reference: Any) -> Verdict:
+        if mode == "strict":
+            message = 'rules="d1" has no strict mode, which is ours; leave mode= out.'
+            raise ArgumentError(message, argument="mode", value=mode)
+        return judge(name, completion, reference).verdict()
+
+    return Task(name, fields(name), verify, optional=find(name).optional)
