@@ -13,11 +13,15 @@ class MissingPackage(EnvError):
     """An environment that needs a package which is not installed; the text says how to get it."""
 
 
-def check_choice(env: str, name: str, value: object, known: Iterable[object]) -> None:
-    """Raises EnvError, naming the nearest known one, unless the argument `name` of `env` is among `known`."""
+def check_choice(env: str, name: str, value: object, known: Iterable[object], other: str = "") -> None:
+    """Raises EnvError, naming the nearest known one, unless the argument `name` of `env` is among `known`.
+
+    other: what else would do, as the end of a sentence.
+    """
     known = list(known)
     # An int is not taken for a bool, nor 1.0 for 1: what is written into a run's config must be what was meant.
     if not any(type(value) is type(one) and value == one for one in known):
         words = [str(one) for one in known]
         hint = did_you_mean(value, words)
-        raise EnvError(f'{env}: {name}="{value}" is unknown. {hint}Known: {", ".join(words)}.')
+        more = f", {other}" if other else ""
+        raise EnvError(f'{env}: {name}="{value}" is unknown. {hint}Known: {", ".join(words)}{more}.')

@@ -11,6 +11,7 @@ from envs.answers import paper_completion
 from envs.core import Problem, TextEnv, check_index
 from envs.datasets import load_split
 from envs.errors import EnvError, check_choice
+from envs.prompts import read_style
 from envs.rendering import highlight_last, labelled, paint, printable
 from envs.splits import SPLIT_SIZES, STREAMS, distinct
 
@@ -59,13 +60,14 @@ class PublishedEnv(TextEnv):
         Args:
             source: "hub" (the published sets), "generated" (our own problems, no data needed), or the path of a folder
                 or file with their columns.
-            prompt_style: "plain" or "paper"; None = plain for generated problems, paper for all others.
+            prompt_style: "plain", "paper", or a file with a prompt of your own that holds {question} (`envs.prompts`);
+                None = plain for generated problems, paper for all others.
             level: of generated problems, 1 to 3.
             reward_preset: "default", or "paper" for the rewards of d1 and SPG.
             revision: branch, tag or commit of the hub's train set; None = its main branch.
         """
         check_choice(self.task, "split", split, SPLIT_SIZES)
-        check_choice(self.task, "prompt_style", prompt_style, ["plain", "paper", None])
+        self._template = read_style(self.task, prompt_style, ["plain", "paper", None], ["question"])
         check_choice(self.task, "level", level, self.bank.LEVELS)
         check_choice(self.task, "reward_preset", reward_preset, self.reward_presets)
         self.split, self.source, self.level = split, str(source), level
@@ -87,6 +89,8 @@ class PublishedEnv(TextEnv):
         if self.origin:
             commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
             self.notice = f"{self.task}: {', '.join(commits)}. {self.notice}".rstrip()
+        if self._template:
+            self.origin = {**self.origin, self.prompt_style: f"sha256 {self._template.sha256}"}
 
     @property
     def text(self) -> str:
@@ -104,8 +108,12 @@ class PublishedEnv(TextEnv):
         else:
             item = self._problems[i]
         text = getattr(item, self.text)
-        prompt = text if self.prompt_style == "plain" else f"{self.instruction}\n\n{text}"
-        return Problem(prompt, {"answer": item.right[1]}, metadata={self.text: text, **vars(item)})
+        if self._template:
+            prompt, prefix = self._template.fill({"question": text}), self._template.prefix
+        else:
+            prompt = text if self.prompt_style == "plain" else f"{self.instruction}\n\n{text}"
+            prefix = ""
+        return Problem(prompt, {"answer": item.right[1]}, prefix, metadata={self.text: text, **vars(item)})
 
     def _write(self, work: str, answer: str) -> str:
         """A completion in the prompt's style."""

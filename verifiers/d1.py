@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -25,13 +25,15 @@ _MAX_EXPRESSION = 2_000  # characters; a longer one is wrong
 _MAX_BITS = 4_096  # of an integer power; a larger one is no target
 _TOLERANCE = 1e-5  # of a Countdown target
 
-_BOX = re.compile(r"\\boxed{(.*?)}")
 _NUMBER = re.compile(r"-?\d+\.?\d*")
 _GOLD = re.compile(r"\$?([\d,]*\d[\d,]*(?:\.\d+)?)")
-_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_EQUATION = re.compile(r"([0-9+\-*/() ]+)=[0-9. ]+")
+_ARITHMETIC_SIGNS = "0123456789+-*/() "
+_EQUALS = re.compile(r"=(?=[0-9. ])")
 _ARITHMETIC = re.compile(r"[\d+\-*/().\s]+")
 _QUOTIENT = re.compile(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)")
+
+
+# Regular expressions that go over a text once; what would go over it again and again is written out below.
 
 
 class Finding(NamedTuple):
@@ -48,6 +50,13 @@ class Finding(NamedTuple):
         missing = Reason.NO_ANSWER if self.extracted is None else Reason.WRONG
         score = self.right / self.of if self.of else 0.0
         return Verdict(correct, score, self.extracted, Reason.OK if correct else missing, Tier.TEXT)
+
+
+def _first_block(completion: str) -> str | None:
+    """What the first `<answer>` and the next `</answer>` enclose, without white space around it."""
+    _, opened, rest = completion.partition("<answer>")
+    block, closed, _ = rest.partition("</answer>")
+    return block.strip() if opened and closed else None
 
 
 # GSM8K: a number, as a float.
@@ -68,18 +77,26 @@ def judge_gsm8k(completion: str, answer: object) -> Finding:
 
 def _gsm8k_number(completion: str) -> tuple[float | None, str | None, str]:
     """(number, the text that it was read from, how)."""
-    boxes = [box for box in map(str.strip, _BOX.findall(completion)) if box.strip(".")]
+    boxes = [box for box in _boxes(completion) if box.strip(".")]
     several = "the first of several boxes" if len(set(boxes)) > 1 else "the box"
     for content in boxes:
         value, whole = _number_in(content, 0)
         if value is not None:
             return value, content, several if whole else f"{several}, the first number in it"
-    block = _BLOCK.search(completion)
-    if block is None:
-        return None, None, "neither a box nor a block with a number"
-    text = block[1].strip()
+    text = _first_block(completion)
+    if text is None:
+        return None, None, "neither a box with a number nor a block"
     value, whole = _number_in(text, -1)
     return value, text, "the answer block" if whole else "the answer block, the last number in it"
+
+
+def _boxes(completion: str) -> Iterator[str]:
+    r"""What each `\boxed{` and the next `}` on its line enclose."""
+    for line in completion.split("\n"):
+        start = line.find("\\boxed{")
+        while start >= 0 and (end := line.find("}", start)) >= 0:
+            yield line[start + 7 : end].strip()
+            start = line.find("\\boxed{", end)
 
 
 def _number_in(text: str, place: int) -> tuple[float | None, bool]:
@@ -101,8 +118,8 @@ def judge_math500(completion: str, answer: object) -> Finding:
         raise invalid_reference("answer", answer, r"is no text such as '\frac{1}{2}'", None)
     text, how = _last_box(completion)
     if not text:
-        block = _BLOCK.search(completion)
-        text, how = (block[1].strip(), "the answer block") if block else (text, how)
+        block = _first_block(completion)
+        text, how = (text, how) if block is None else (block, "the answer block")
     return Finding(int(text is not None and same_text(text, gold)), 1, text, f"{how}, compared as text")
 
 
@@ -198,12 +215,12 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
         ) from error
     text, how = _last_box(completion)
     if text is None:
-        block = _BLOCK.search(completion)
-        text, how = (block[1].strip(), "the answer block") if block else (completion, "the whole text")
+        block = _first_block(completion)
+        text, how = (completion, "the whole text") if block is None else (block, "the answer block")
     for command, sign in (("\\div", "/"), ("\\times", "*"), ("\\cdot", "*")):
         text = text.replace(command, sign)
-    if equation := _EQUATION.search(text):
-        text, how = equation[1].strip(), f"{how}, the left side of an equation in it"
+    if (side := _left_side(text)) is not None:
+        text, how = side, f"{how}, the left side of an equation in it"
     try:
         used = sorted(map(int, re.findall(r"\d+", text)))
     except ValueError:  # more digits than Python reads
@@ -219,6 +236,15 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
     return Finding(int(right), 1, text, f"{how}, in floating point")
 
 
+def _left_side(text: str) -> str | None:
+    """What stands before the first equals sign between arithmetic and a digit, a point or a space."""
+    for equals in _EQUALS.finditer(text):
+        before = text[: equals.start()]
+        if before[-1:] and before[-1] in _ARITHMETIC_SIGNS:
+            return before[len(before.rstrip(_ARITHMETIC_SIGNS)) :].strip()
+    return None
+
+
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -231,7 +257,7 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 
 def _value(text: str) -> Any:
     """The value of arithmetic as Python has it, with `//` and `**`; None where it has none, or an enormous one."""
-    if len(text) > _MAX_EXPRESSION or not _ARITHMETIC.fullmatch(text.removesuffix("\n")):
+    if len(text) > _MAX_EXPRESSION or not _ARITHMETIC.fullmatch(text):
         return None
     try:
         return _evaluate(ast.parse(text.strip(), mode="eval").body)
@@ -257,16 +283,36 @@ def _evaluate(node: ast.expr) -> Any:
 
 # Sudoku: the share of the empty cells of a 4x4 grid that equal the stored solution.
 
-_GRIDS = (
-    (re.compile(r"<answer>.*?```\s*([\d\s]+)```", re.DOTALL), "a fenced grid behind <answer>"),
-    (
-        re.compile(r"<answer>(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|</answer>)", re.DOTALL),
-        "the answer block",
-    ),
-    (re.compile(r"</answer>\s*(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|$)", re.DOTALL), "what follows </answer>"),
-    (re.compile(r"(\d{16})\s*</answer>"), "16 digits before </answer>"),
-    (re.compile(r"\b(\d{16})\b"), "16 digits anywhere"),
-)
+_DIGITS_AND_SPACES = re.compile(r"[\d\s]*")
+_BEFORE_CLOSE = re.compile(r"(\d{16})\s*</answer>")
+_ANYWHERE = re.compile(r"\b(\d{16})\b")
+_ENDS = ("<|eot_id|>", "<|endoftext|>")
+
+
+def _grids(completion: str) -> Iterator[tuple[str | None, str]]:
+    """(text that may be a grid, how it was found), in the order in which they are tried."""
+    _, opened, inside = completion.partition("<answer>")
+    yield (_fenced(inside) if opened else None), "a fenced grid behind <answer>"
+    ends = [place for end in (*_ENDS, "</answer>") if (place := inside.find(end)) >= 0]
+    yield (inside[: min(ends)] if ends else None), "the answer block"
+    _, closed, behind = completion.partition("</answer>")
+    for end in _ENDS:
+        behind = behind.partition(end)[0]
+    yield (behind if closed else None), "what follows </answer>"
+    for pattern, how in ((_BEFORE_CLOSE, "16 digits before </answer>"), (_ANYWHERE, "16 digits anywhere")):
+        match = pattern.search(completion)
+        yield (match[1] if match else None), how
+
+
+def _fenced(text: str) -> str | None:
+    """The first digits and spaces between two fences of three backticks, which nothing else stands between."""
+    fence = text.find("```")
+    while fence >= 0:
+        run = _DIGITS_AND_SPACES.match(text, fence + 3)
+        if run and run[0] and text.startswith("```", run.end()):
+            return run[0]
+        fence = text.find("```", fence + 1)
+    return None
 
 
 def judge_sudoku(completion: str, puzzle: str, solution: str) -> Finding:
@@ -275,14 +321,13 @@ def judge_sudoku(completion: str, puzzle: str, solution: str) -> Finding:
         if not (isinstance(text, str) and len(text) == _CELLS and text.isdecimal()):
             raise invalid_reference(name, text, "is not 16 digits, such as '0310200404001043'", None)
     blanks = [cell for cell in range(_CELLS) if puzzle[cell] == "0"]
-    for pattern, how in _GRIDS:
-        match = pattern.search(completion)
-        if match and match[1].strip():
-            grid = "".join(match[1].split())
+    for text, how in _grids(completion):
+        if text and text.strip():
+            grid = "".join(text.split())
             right = sum(grid[cell : cell + 1] == solution[cell] for cell in blanks)
             if len(grid) != _CELLS:
                 how += ", cut" if len(grid) > _CELLS else ", filled up"
-            return Finding(right, len(blanks), match[1].strip(), how)
+            return Finding(right, len(blanks), text.strip(), how)
     return Finding(0, len(blanks), None, "nothing")
 
 

@@ -12,6 +12,7 @@ from envs.countdown.problems import Puzzle
 from envs.countdown.rewards import REWARD_PRESETS, flaw, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError, check_choice
+from envs.prompts import read_style
 from envs.rendering import paint
 from envs.splits import SPLIT_SIZES
 
@@ -65,16 +66,19 @@ class Countdown(TextEnv):
         Args:
             source: "generated", or the path of a .jsonl file of {"numbers", "target"} rows that takes the place of the
                 test problems; none of its problems, in whatever order of the numbers, is in train or validation then.
-            prompt_style: "plain" (22 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
+            prompt_style: "plain" (22 characters or so, for tiny models), "paper" (for instruction-tuned ones), or a
+                file with a prompt of your own that holds {numbers} and {target} (`envs.prompts`).
             level: 1 = three numbers, + and - suffice; 2 = three, 3 = four, 4 = five, 5 = six numbers with + - * /.
             reward_preset: "default" (solved or not) or "paper" (component `paper` alone is paid).
         """
         check_choice("countdown", "split", split, SPLIT_SIZES)
-        check_choice("countdown", "prompt_style", prompt_style, ["plain", "paper"])
+        self._template = read_style("countdown", prompt_style, ["plain", "paper"], ["numbers", "target"])
         check_choice("countdown", "level", level, bank.LEVELS)
         check_choice("countdown", "reward_preset", reward_preset, REWARD_PRESETS)
         self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
         self.reward_weights = REWARD_PRESETS[reward_preset]
+        if self._template:
+            self.origin = {prompt_style: f"sha256 {self._template.sha256}"}
         # Read for every split: its problems are kept out of the others, and a wrong path is an error at once.
         own_test = () if self.source == "generated" else bank.read_problems(self.source)
         self._excluded = frozenset(bank.key(*problem) for problem in own_test)
@@ -95,11 +99,14 @@ class Countdown(TextEnv):
             numbers, target = bank.train_problem(self.level, i, self._excluded)
         else:
             numbers, target = self._problems[i]
-        if self.prompt_style == "plain":
+        reference, prefix = {"numbers": list(numbers), "target": target}, ""
+        if self._template:
+            prompt, prefix = self._template.fill(reference), self._template.prefix
+        elif self.prompt_style == "plain":
             prompt = f"countdown {' '.join(map(str, numbers))} = {target}"
         else:
-            prompt = _PAPER_PROMPT.format(target=target, numbers=list(numbers))
-        return Problem(prompt, {"numbers": list(numbers), "target": target})
+            prompt = _PAPER_PROMPT.format(**reference)
+        return Problem(prompt, reference, prefix)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch

@@ -8,6 +8,7 @@ import numpy as np
 from envs.answers import paper_completion
 from envs.core import Problem, Score, Scores, TextEnv, check_index
 from envs.errors import check_choice
+from envs.prompts import read_style
 from envs.rendering import paint
 from envs.splits import SPLIT_SIZES
 from envs.sudoku import problems as bank
@@ -83,14 +84,15 @@ class Sudoku(TextEnv):
         Args:
             source: "generated", or the path of a .jsonl file of {"puzzle", "solution"} rows that takes the place
                 of the test problems; train and validation are generated without the solution grids of the file.
-            prompt_style: "plain" (short, for tiny models) or "paper" (for instruction-tuned ones).
+            prompt_style: "plain" (short, for tiny models), "paper" (for instruction-tuned ones), or a file with a
+                prompt of your own that holds {puzzle} (`envs.prompts`).
             blanks: how many cells are empty: "4-11" or 8, from 1 to 12 (9x9: to 54); None = by the level.
             size: 4 or 9, the side of the board.
             level: 1 to 4, easy to hard, see LEVELS; 4x4 at level 1 is the papers' mix of blanks.
             reward_preset: "default" pays `correct`; "paper" pays `paper_cells`, as d1 and SPG do.
         """
         check_choice("sudoku", "split", split, SPLIT_SIZES)
-        check_choice("sudoku", "prompt_style", prompt_style, ["plain", "paper"])
+        self._template = read_style("sudoku", prompt_style, ["plain", "paper"], ["puzzle"])
         check_choice("sudoku", "size", size, bank.LEVELS)
         check_choice("sudoku", "level", level, bank.LEVELS[size])
         check_choice("sudoku", "reward_preset", reward_preset, REWARD_PRESETS)
@@ -98,6 +100,8 @@ class Sudoku(TextEnv):
         self.size, self.level = size, level
         self.blanks = bank.LEVELS[size][level] if blanks is None else bank.read_blanks(blanks, size)
         self.reward_weights = REWARD_PRESETS[reward_preset]
+        if self._template:
+            self.origin = {prompt_style: f"sha256 {self._template.sha256}"}
         # Read for every split, so that a wrong path is an error at once and not after the training.
         rows = () if self.source == "generated" else bank.read_puzzles(self.source, size)
         self._excluded = frozenset(grid if size == 4 else bank.renamed(grid) for _, grid in rows)
@@ -123,9 +127,13 @@ class Sudoku(TextEnv):
             puzzle, solution = bank.train_puzzle(index, self._table, self._excluded)
         else:
             puzzle, solution = bank.draw_9x9(self.split, index, self.blanks, self._excluded)
-        prompt = f"sudoku {puzzle}" if self.prompt_style == "plain" else paper_prompt(puzzle)
+        prompt, prefix = f"sudoku {puzzle}", ""
+        if self._template:
+            prompt, prefix = self._template.fill({"puzzle": puzzle}), self._template.prefix
+        elif self.prompt_style == "paper":
+            prompt = paper_prompt(puzzle)
         metadata = {"solution": solution, "blanks": puzzle.count("0")}
-        return Problem(prompt, {"puzzle": puzzle}, metadata=metadata)
+        return Problem(prompt, {"puzzle": puzzle}, prefix, metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch

@@ -23,6 +23,7 @@ from spg_trainer.evaluation.evaluate import (
     make_env,
     repeated,
 )
+from spg_trainer.evaluation.rules import by_rules, check_rules, text_beside
 from spg_trainer.models import load_model
 from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.sampler import check_names
@@ -66,6 +67,7 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
     planned = []
     for part in [by_protocol(command, protocol) for protocol in command.protocol]:
         env = make_env(part, part.split)
+        check_rules(part.rules, env)
         planned += [(part, env, sampling) for sampling in samplings(part)]
     place = command.output_dir or run_holding(m.model)
     folder = RunFolder(place) if place else None
@@ -127,9 +129,12 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
             )
         cells = cell_accuracy(result)
         console.say(f"{what}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
+        others = {rules: by_rules(rules, env, result.rows) for rules in part.rules if rules != "ours"}
+        for facts in others.values():
+            console.say("\n".join(text_beside(facts)).strip())
         if folder is not None:
             with raising_on_all():
-                content = {**measured, **result.summary(), "cell_accuracy": cells}
+                content = {**measured, **result.summary(), "cell_accuracy": cells, **others}
                 path = folder.evaluation(name, content, result.rows)
             console.say(f"Written: {path}" + (f" ({len(made)} completions were there)" if made else ""))
         results.append(result)
@@ -153,7 +158,9 @@ def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
     """The command as one of its protocols has it; EnvError for a task that the papers do not have."""
     if protocol == "ours":
         return command
-    return replace(command, env_args={**command.env_args, **STYLE}, **PAPERS)
+    own = command.env_args.get("prompt_style")
+    style = STYLE if own in (None, "plain", "paper") else {**STYLE, "prompt_style": own}
+    return replace(command, env_args={**command.env_args, **style}, **PAPERS)
 
 
 def cell_accuracy(result: Evaluation) -> float | None:

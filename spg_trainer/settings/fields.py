@@ -451,8 +451,12 @@ class EvalCommand(TaskSettings, Decoding):
     temperature: float = 0.0
     """The sampling temperature; 0 is greedy."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
-    """Whose protocol is followed. `papers` measures as d1 and SPG do, whatever other flags say: their prompts, lengths
-    of 128, 256 and 512 in half as many steps, blocks of 32, greedy, and cell accuracy for Sudoku."""
+    """Whose protocol is followed. `papers` measures as d1 and SPG do, whatever other flags say: their prompts, or a
+    file of your own (`--env-args prompt_style=FILE`), lengths of 128, 256 and 512 in half as many steps, blocks of 32,
+    greedy, and cell accuracy for Sudoku."""
+    rules: tuple[Literal["ours", "d1"], ...] = ("ours",)
+    """Whose rules judge a completion. Ours always do; `d1` adds those of d1's published evaluation code, which SPG, wd1
+    and others use, and says where the two differ."""
     rows_per_forward: Count = 64
     """The number of completions that a GPU decodes at once; a CPU takes as many as stay in its cache. Lower it if
     memory runs out: the result stays the same."""

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from verifiers import batch, d1
+from verifiers.beside import compared
 from verifiers.command.fields import Fields
 from verifiers.command.read import (
     Block,
@@ -72,8 +73,7 @@ class Judged(NamedTuple):
         tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), `compiling` (seconds), and of `reasons.ok`,
             `tiers.text`, ...;
             `lists.3/4` is the number of lines with a list of completions of which 3 of 4 are right;
-            `rules.n`, `rules.right`, `rules.of` of the other rules, and `differ.HOW.ours` and `differ.HOW.d1` of
-            completions that only one of the two takes.
+            those of other rules as `compared` names them.
         problems: what is wrong with lines -> the numbers of these.
         unanswered: the end of the first completion in which no answer was found, "" if all have one.
     """
@@ -185,7 +185,8 @@ def _written(
     for row, ((number, sample), outcome) in enumerate(zip(places, outcomes, strict=True)):
         beside = ""
         if row in findings:
-            tally.update(_compared(outcome, findings[row]))
+            correct = None if isinstance(outcome, str) else outcome[0]
+            tally.update(compared(correct, findings[row]))
             beside = f', "d1": {json.dumps(_facts(findings[row]))}'
         place = f'{before}{number}, "sample": {sample}' if sample else f"{before}{number}"
         if isinstance(outcome, str):
@@ -214,16 +215,6 @@ def _written(
 def _facts(finding: d1.Finding | None) -> dict[str, Any] | None:
     """A finding as it is written beside our verdict."""
     return finding and {"correct": finding.right == finding.of, **finding._asdict()}
-
-
-def _compared(outcome: Outcome, finding: d1.Finding | None) -> dict[str, int]:
-    """The counts of a finding, and whether it differs from our verdict."""
-    if finding is None:
-        return {}
-    counts = {"rules.n": 1, "rules.right": finding.right, "rules.of": finding.of}
-    if not isinstance(outcome, str) and outcome[0] != (finding.right == finding.of):
-        counts[f"differ.{finding.how}.{'ours' if outcome[0] else 'd1'}"] = 1
-    return counts
 
 
 def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[Judged]:

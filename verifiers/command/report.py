@@ -6,6 +6,7 @@ from collections import Counter
 from math import comb
 from typing import Any
 
+from verifiers.beside import facts_beside, text_beside
 from verifiers.command.judge import Job
 from verifiers.statistics import wilson_interval
 
@@ -21,7 +22,7 @@ def summary(job: Job, tally: Counter[str], seconds: float, compiling: float) -> 
         "correct": tally["correct"],
         "accuracy": tally["correct"] / n if n else None,
         "interval": list(wilson_interval(tally["correct"], n)) if n else None,
-        **({"rules": beside(job, tally)} if job.rules else {}),
+        **({"rules": facts_beside(job.rules, job.task, tally)} if job.rules else {}),
         **(pass_at(lists) if lists else {}),
         "mean_score": tally["score"] / n if n else None,
         "reasons": counts(tally, "reasons"),
@@ -31,26 +32,6 @@ def summary(job: Job, tally: Counter[str], seconds: float, compiling: float) -> 
         "seconds": round(seconds, 3),
         "compiling_seconds": round(compiling, 3),
         "lines_per_second": round(lines / (seconds - compiling), 1) if seconds > compiling else None,
-    }
-
-
-def beside(job: Job, tally: Counter[str]) -> dict[str, Any]:
-    """What other rules made of the same completions, and how they read those on which they differ from ours."""
-    n, right, of = tally["rules.n"], tally["rules.right"], tally["rules.of"]
-    differ: dict[str, dict[str, int]] = {}
-    for name, count in counts(tally, "differ").items():
-        how, _, who = name.rpartition(".")
-        differ.setdefault(how, {"ours": 0, "d1": 0})[who] = count
-    unit = "empty cells" if job.task == "sudoku" else "completions"
-    rate = right / of if of else None
-    return {
-        "rules": job.rules,
-        "n": n,
-        "right": right,
-        "of": of,
-        "unit": unit,
-        "rate": rate,
-        "differ": differ,
     }
 
 
@@ -87,7 +68,7 @@ def summary_text(facts: dict[str, Any]) -> str:
     rate = f"{right:,} right, {right / n:.2%} [{low:.2%}, {high:.2%}]" if n else "none judged"
     lines = [f"{facts['task']}, {facts['mode']}: {n:,} judged, {rate}"]
     if "rules" in facts:
-        lines += beside_text(facts["rules"])
+        lines += text_beside(facts["rules"])
     for name in ("reasons", "tiers"):
         if facts[name]:
             lines.append(f"  {name:8}" + ", ".join(f"{key} {count:,}" for key, count in facts[name].items()))
@@ -106,19 +87,3 @@ def summary_text(facts: dict[str, Any]) -> str:
     times = f"{facts['seconds']:.1f} s" + compiling * (facts["compiling_seconds"] > 0)
     lines.append(f"  {facts['lines_per_second'] or 0:,.0f} lines/s, {times}")
     return "\n".join(lines) + "\n"
-
-
-def beside_text(other: dict[str, Any]) -> list[str]:
-    """The rate of other rules, and a table of how they read the completions on which they differ."""
-    rate = f"{other['rate']:.2%}" if other["of"] else "no rate"
-    lines = [
-        f"  rules of {other['rules']}: {other['right']:,} of {other['of']:,} {other['unit']} right, {rate}"
-    ]
-    rows = [(how, who["ours"], who["d1"]) for how, who in other["differ"].items()]
-    if not rows:
-        return [*lines, "  every verdict is the same"]
-    rows.append(("all", sum(ours for _, ours, _ in rows), sum(d1 for _, _, d1 in rows)))
-    title = f"right by one of the two alone, by what {other['rules']} read"
-    width = max(len(title), *(len(how) + 2 for how, _, _ in rows))
-    lines.append(f"  {title:{width}}  ours  {other['rules']:>5}")
-    return [*lines, *(f"    {how:{width - 2}} {ours:>5,}  {theirs:>5,}" for how, ours, theirs in rows)]

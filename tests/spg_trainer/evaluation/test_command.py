@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import envs
+import verifiers
 from spg_trainer import Sampling, cli, evaluate, load_model
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation import command as eval_command
@@ -161,6 +162,39 @@ def test_the_papers_protocol_beside_ours(command, monkeypatch, capsys):
     ]
     assert all("Sudoku as 16 digits" in prompt and count == 1 for prompt, _, count in papers)
     assert "; cell accuracy 0.750" in capsys.readouterr().out, "3 of the 4 blanks, of whichever puzzle"
+
+
+def test_a_prompt_of_ones_own_stays_in_the_papers_protocol(command, tmp_path):
+    (tmp_path / "prompt.txt").write_text("Solve {puzzle}\n---\n<reasoning>\n")
+    own = {"prompt_style": str(tmp_path / "prompt.txt"), "reward_preset": "default"}
+    papers = eval_command.by_protocol(replace(command, env_args=own), "papers")
+    assert papers.env_args == {**own, "reward_preset": "paper"} and papers.block_length == 32
+    papers = eval_command.by_protocol(replace(command, env_args={"prompt_style": "plain"}), "papers")
+    assert papers.env_args["prompt_style"] == "paper"
+
+
+def test_other_rules_beside_ours(command, tmp_path, capsys):
+    """The rate over the empty cells of all puzzles, computed again from the rows."""
+    run_eval(replace(command, rules=("ours", "d1"), max_completion_length=(24,), output_dir=str(tmp_path)))
+    (path,) = (tmp_path / "eval").glob("*.json")
+    facts, env = json.loads(path.read_text())["d1"], envs.make("sudoku", split="test")
+    rows = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+    right = [
+        verifiers.verify(
+            "sudoku",
+            row["completion"],
+            rules="d1",
+            puzzle=row["puzzle"],
+            solution=env.problem(row["index"]).metadata["solution"],
+        ).score
+        * row["puzzle"].count("0")
+        for row in rows
+    ]
+    cells = sum(row["puzzle"].count("0") for row in rows)
+    assert facts["n"] == 3 and facts["of"] == cells and facts["right"] == pytest.approx(sum(right))
+    assert f"rules of d1: {facts['right']} of {cells} empty cells right" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match='--rules d1: .* no task "queens"'):
+        run_eval(replace(command, env="queens", rules=("d1",)), quiet=True)
 
 
 TASK = """

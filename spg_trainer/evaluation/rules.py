@@ -1,0 +1,47 @@
+"""The verdicts of other rules on the completions of an evaluation, beside ours."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.packages import verifiers
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+
+
+def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
+    """Raises ConfigError for rules that do not have the task of an environment."""
+    for name in rules:
+        try:
+            verifiers.registry.find(task_of(env), name)
+        except verifiers.VerifierError as error:
+            if name != "ours":
+                raise ConfigError(f"--rules {name}: {error}") from error
+
+
+def by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Their rate on the rows of an evaluation, and how they read the completions on which they differ from ours.
+
+    They read what is in a row, which ends before the first end token; the published code reads on behind it.
+    """
+    task, tally = task_of(env), Counter()
+    verifiers.registry.find(task, rules)  # which loads them
+    for row in rows:
+        problem = env.problem(row["index"])
+        finding = getattr(verifiers, rules).judge(
+            task, row["completion"], {**problem.metadata, **problem.reference}
+        )
+        tally.update(verifiers.beside.compared(row["correct"], finding))
+    return verifiers.beside.facts_beside(rules, task, tally)
+
+
+def text_beside(facts: Mapping[str, Any]) -> list[str]:
+    """The lines that say so."""
+    return verifiers.beside.text_beside(facts)
+
+
+def task_of(env: "TextEnv") -> str:
+    """The task of the verifiers that an environment stands for."""
+    return getattr(env, "verifier", "") or env.spec_name.partition("[")[0]

@@ -1,0 +1,64 @@
+"""`prompt_style=FILE`: a prompt of the user's own, to the byte."""
+
+import pytest
+
+import envs
+
+TASKS = {
+    "gsm8k": ("{question}", {"source": "generated"}),
+    "math500": ("{question}", {"source": "generated"}),
+    "countdown": ("Numbers: {numbers}\nTarget: {target}", {}),
+    "sudoku": ("{puzzle}", {}),
+}
+
+
+def opened(tmp_path, task: str, text: bytes):
+    path = tmp_path / "prompt.txt"
+    path.write_bytes(text)
+    return envs.make(task, split="test", prompt_style=str(path), **TASKS[task][1])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_prompt_is_the_file_with_the_problem_in_it(tmp_path, task):
+    places, arguments = TASKS[task]
+    env = opened(tmp_path, task, f"Box it: \\boxed{{...}}, {{x}}.\n{places}\n\n---\n<reasoning>\n\n".encode())
+    problem, plain = env.problem(3), envs.make(task, split="test", **arguments).problem(3)
+    values = {**problem.metadata, **problem.reference, "question": problem.metadata.get("problem")}
+    values["question"] = problem.metadata.get("question", values["question"])
+    held = places
+    for name in ("question", "numbers", "target", "puzzle"):
+        held = held.replace(f"{{{name}}}", str(values.get(name)))
+    assert problem.prompt == f"Box it: \\boxed{{...}}, {{x}}.\n{held}\n"
+    assert problem.completion_prefix == "<reasoning>\n"
+    assert problem.reference == plain.reference
+    assert env.score(problem, env.demonstration(problem)).rewards["correct"] == 1
+    assert next(iter(env.origin.values())).startswith("sha256 ")
+
+
+def test_without_a_separator_there_is_no_prefix_and_of_several_the_last_divides(tmp_path):
+    problem = opened(tmp_path, "sudoku", b"{puzzle}").problem(0)
+    assert (problem.prompt, problem.completion_prefix) == (problem.reference["puzzle"], "")
+    problem = opened(tmp_path, "sudoku", b"a\n---\n{puzzle}\n---\nb").problem(0)
+    assert problem.prompt.startswith("a\n---\n") and problem.completion_prefix == "b"
+    problem = opened(tmp_path, "sudoku", b"{puzzle}\r\n---\r\n<r>\r\n").problem(0)
+    assert (problem.prompt, problem.completion_prefix) == (problem.reference["puzzle"], "<r>")
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "words"),
+    [
+        ("countdown", b"make {target}", r"lacks \{numbers\}; .* \{numbers\} and \{target\}"),
+        ("sudoku", b"{puzzle} {numbers}", r"must not hold \{numbers\}"),
+        ("gsm8k", b"x\n---\n{question}", r"lacks \{question\}"),
+        ("math500", b"\xff{question}", "cannot be read"),
+    ],
+)
+def test_a_prompt_that_does_not_fit_is_refused(tmp_path, task, text, words):
+    with pytest.raises(envs.EnvError, match=words):
+        opened(tmp_path, task, text)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_unknown_style_names_the_nearest_and_the_file(task):
+    with pytest.raises(envs.EnvError, match=r'prompt_style="papper" .* "paper"\? Known: .* or a file'):
+        envs.make(task, prompt_style="papper", **TASKS[task][1])

@@ -1,0 +1,207 @@
+r"""The rules of d1's evaluation code: what each of them reads, that nothing runs, and the recorded verdicts."""
+
+import json
+import time
+from functools import partial
+
+import pytest
+
+from tests.common.command_cases import call
+from tests.verifiers.test_recorded import rows_of
+from verifiers import ArgumentError, InvalidReferenceError, d1, verify, verify_batch
+
+
+def right(task: str, completion: str, **reference) -> bool:
+    return verify(task, completion, rules="d1", **reference).correct
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer", "takes"),
+    [
+        (r"\boxed{18} and \boxed{19}", "18", True),  # the first box
+        (r"\boxed{...} \boxed{18}", "18", True),  # dots are no answer
+        (r"\boxed{6,250}", "6250", False),  # the first number in a box is 6
+        (r"\boxed{6,250}", "6", True),
+        (r"\boxed{none} <answer>3 of 18</answer>", "18", True),  # the last number of the block
+        (r"<answer>17</answer> <answer>18</answer>", "17", True),  # of the first block
+        ("<answer>18", "18", False),  # which must be closed
+        (r"x <|eot_id|> \boxed{18}", "18", True),  # text behind the end token counts
+        (r"\boxed{1e1}", "10", True),
+        (r"\boxed{-10}", "-10", False),  # the reference is read without its sign, and so not at all
+        (r"\boxed{1250}", "so 2 * 625\n#### 1,250", True),
+        (r"\boxed{nan}", "18", False),
+    ],
+)
+def test_gsm8k_reads_the_first_number(completion, answer, takes):
+    assert right("gsm8k", completion, answer=answer) is takes
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer", "takes"),
+    [
+        (r"\boxed{1} then \boxed{\frac12}", r"\frac{1}{2}", True),  # the last box, the text normalised
+        (r"\boxed{0.5}", r"\frac{1}{2}", True),
+        (r"\boxed{0.50}", r"\frac{1}{2}", False),  # text, not numbers
+        (r"\boxed{2/4}", r"\frac{2}{4}", True),
+        (r"\boxed{x=5}", "5", True),
+        (r"\boxed{10 \text{ cm}}", "10", True),
+        (r"\boxed{b+a}", "a+b", False),
+        (r"<answer>5</answer>", "5", False),  # without a box the whole text is compared
+        (r"\boxed{5 <answer>5</answer>", "5", True),  # the block counts where the box is not closed
+        (r"\boxed 5$ so", "5", True),
+        (r"\fbox{5}", "5", False),
+        (r"\boxed{x/2}", "x /2", False),  # what cannot be normalised is compared as it stands
+    ],
+)
+def test_math_compares_texts(completion, answer, takes):
+    assert right("math500", completion, answer=answer) is takes
+    assert right("math", completion, answer=answer) is takes
+
+
+@pytest.mark.parametrize(
+    ("completion", "numbers", "target", "takes"),
+    [
+        (r"\boxed{3*5+7}", [3, 5, 7], 22, True),
+        (r"\boxed{3 \times 5 + 7 = 22}", [3, 5, 7], 22, True),  # the left side of an equation
+        (r"\boxed{3*5+7 = 20}", [3, 5, 7], 22, True),  # whatever its right side says
+        ("3*5+7=22 it is", [3, 5, 7], 22, True),  # the whole text without a box
+        (r"\boxed{3*5+7-7+7}", [3, 5, 7], 22, False),
+        (r"\boxed{2**3}", [2, 3], 8, True),  # which the published filter lets through
+        (r"\boxed{7//2}", [7, 2], 3, True),
+        (r"\boxed{1/3*3}", [1, 3, 3], 1, True),
+        (r"\boxed{100000/3 - 99999/3}", [100000, 3, 99999, 3], "1/3", True),  # floating point, to within 1e-5
+        (r"\boxed{07+1}", [7, 1], 8, False),  # no number of Python's
+        (r"\boxed{1/(3-3)}", [1, 3, 3], 1, False),
+        (r"\boxed{(3)(5)}", [3, 5], 15, False),
+        (r"\boxed{3+\n5}", [3, 5], 8, False),
+        ("<answer>3+5</answer>", [3, 5], 8, False),  # a block without a box: the tags are part of the text
+    ],
+)
+def test_countdown_works_out_floats(completion, numbers, target, takes):
+    assert right("countdown", completion, numbers=numbers, target=target) is takes
+
+
+PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
+
+
+@pytest.mark.parametrize(
+    ("completion", "cells"),
+    [
+        (f"<answer>{SOLUTION}</answer>", 8),
+        (f"<answer>{SOLUTION}9</answer>", 8),  # cut to 16
+        (f"<answer>{SOLUTION[:-2]}</answer>", 7),  # filled up with zeros
+        (f"<answer>{'9999' + SOLUTION[4:]}</answer>", 7),  # the givens are not looked at
+        (f"<answer>grid ```\n{SOLUTION}\n```</answer>", 8),
+        (f"so </answer> {SOLUTION}<|eot_id|>", 8),
+        (f"it is {SOLUTION}.", 8),
+        ("none", 0),
+    ],
+)
+def test_sudoku_counts_cells(completion, cells):
+    verdict = verify("sudoku", completion, rules="d1", puzzle=PUZZLE, solution=SOLUTION)
+    assert (verdict.score, verdict.correct) == (cells / 8, cells == 8)
+
+
+def test_nothing_runs_and_nothing_takes_long():
+    began = time.process_time()
+    hostile = [
+        "9**9**9**9",
+        "(" * 900 + "9" + ")" * 900,
+        "-" * 1900 + "9",
+        "9" * 5000,
+        "9.real",
+        "()",
+        "9(9)",
+    ]
+    for text in (*hostile, "9" + "**-1" * 400, "1" * 200_000, "{" * 200_000, "<answer>" * 20_000):
+        for form in (r"\boxed{%s}", "<answer>%s</answer>", "%s"):
+            assert not right("countdown", form % text, numbers=[9, 9, 9, 9], target=9)
+            for task in ("gsm8k", "math500"):
+                assert not right(task, form % text, answer="17")
+            assert not right("sudoku", form % text, puzzle=PUZZLE, solution=SOLUTION)
+    for completion in (None, 5, b"\\boxed{18}", ["18"]):
+        assert not right("gsm8k", completion, answer="18")
+    assert time.process_time() - began < 5
+
+
+def test_what_the_rules_do_not_have_is_refused():
+    with pytest.raises(ArgumentError, match=r"rules='d2' are not known; use ours or d1"):
+        verify("gsm8k", "x", rules="d2", answer="18")
+    with pytest.raises(ArgumentError, match="solution"):
+        verify("sudoku", "x", rules="d1", puzzle=PUZZLE)
+    with pytest.raises(ArgumentError, match="no strict mode"):
+        verify("gsm8k", "x", rules="d1", mode="strict", answer="18")
+    with pytest.raises(InvalidReferenceError, match="Row 1: puzzle"):
+        verify_batch("sudoku", ["x"] * 2, rules="d1", puzzle=[PUZZLE, "12"], solution=[SOLUTION] * 2)
+
+
+@pytest.mark.parametrize(
+    ("task", "rates"),
+    [
+        ("gsm8k", {128: 69.3, 512: 78.1}),
+        ("math500", {128: 26.0, 512: 36.2}),
+        ("countdown", {128: 20.7, 512: 16.0}),
+        ("sudoku", {128: 11.7, 512: 5.5}),
+    ],
+)
+def test_recorded_completions_get_the_published_verdicts(shared_data, task, rates):
+    folder = shared_data / "llada_generations"
+    rows, recorded = rows_of(folder / f"{task}.jsonl.gz"), json.loads((folder / "d1_rules.json").read_text())
+    found = [d1.judge(task, row["completion"], row) for row in rows]
+    said = [[finding.right, finding.of] if task == "sudoku" else finding.right for finding in found]
+    assert said == recorded[task]
+    for length, rate in rates.items():
+        part = [finding for finding, row in zip(found, rows, strict=True) if row["gen_length"] == length]
+        share = sum(finding.right for finding in part) / sum(finding.of for finding in part)
+        assert round(100 * share, 1) == rate
+
+
+def evaluation_file(path, ground_truths, generations, indent=2):
+    rows = [
+        {
+            "question": f"Solve the following Sudoku puzzle: {PUZZLE}\n",
+            "generations": text,
+            "ground_truth": truth,
+        }
+        for text, truth in zip(generations, ground_truths, strict=True)
+    ]
+    path.write_text(json.dumps({"generations": rows, "metrics": {"wall_time": 1.0}}, indent=indent))
+    return path
+
+
+@pytest.mark.parametrize("indent", [2, None])
+def test_evaluation_files_are_read_as_they_are(capfd, tmp_path, indent):
+    run = partial(call, capfd)
+    texts = [r"\boxed{18}", r"\boxed{17} or \boxed{18}", r"\boxed{1,800}", r"\boxed{10}"]
+    one = evaluation_file(tmp_path / "gsm_0_generations.json", [18.0, 17.0, 1800.0, None], texts, indent)
+    two = evaluation_file(tmp_path / "gsm_1_generations.json", [18.0], texts[:1], indent)
+    status, rows, said = run("gsm8k", one, two, "--rules", "d1")
+    assert status == 0 and [row["line"] for row in rows] == [1, 2, 3, 4, 1]
+    assert [row["correct"] for row in rows] == [True, False, True, None, True]
+    assert [row["d1"]["correct"] for row in rows] == [True, True, False, False, True]
+    assert rows[2]["d1"] == {
+        "correct": False, "right": 0, "of": 1, "extracted": "1,800", "how": "the box, the first number in it",
+    }  # fmt: skip
+    assert "rules of d1: 3 of 5 completions right, 60.00%" in said
+    table = [line.split() for line in said.splitlines() if "the first" in line or line.split()[:1] == ["all"]]
+    assert sorted(line[-2:] for line in table) == [["0", "1"], ["1", "0"], ["1", "1"]]
+    status, rows, _ = run("gsm8k", one, "--preset", "d1", "--json", "--rules", "d1")
+    assert rows[-1]["rules"]["rate"] == 0.5 and rows[-1]["n"] == 3
+
+
+def test_sudoku_and_countdown_of_evaluation_files(capfd, tmp_path):
+    run = partial(call, capfd)
+    path = evaluation_file(tmp_path / "s.json", [SOLUTION] * 2, [f"<answer>{SOLUTION}</answer>", "12"])
+    status, rows, said = run("sudoku", path, "--rules", "d1")
+    assert status == 0 and [row["d1"]["right"] for row in rows] == [8, 0]
+    assert "rules of d1: 8 of 16 empty cells right, 50.00%" in said and rows[0]["correct"]
+    path = evaluation_file(tmp_path / "c.json", [[[3, 5, 7], 22]], [r"\boxed{3*5+7}"])
+    status, rows, said = run("countdown", path, "--rules", "d1")
+    assert status == 0 and rows[0]["correct"] and rows[0]["d1"]["correct"]
+    assert "by one of the two alone" not in said, "no verdict differs"
+
+
+def test_another_object_is_no_evaluation_file(capfd, tmp_path):
+    (tmp_path / "x.json").write_text('{\n "rows": []\n}')
+    status, rows, said = call(capfd, "gsm8k", tmp_path / "x.json")
+    assert status == 1 and rows == [] and 'one JSON object without a list "generations"' in said

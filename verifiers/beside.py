@@ -1,0 +1,58 @@
+"""Verdicts of other rules beside ours: counts of them, both rates, and how those differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from verifiers.d1 import Finding
+
+
+def compared(correct: bool | None, finding: Finding | None) -> dict[str, int]:
+    """The counts of one completion.
+
+    `rules.n`, `rules.right` and `rules.of` of the finding, and `differ.HOW.ours` or `differ.HOW.theirs` where only one
+    of the two says that it is right. correct: our verdict. None: no verdict, or no finding.
+    """
+    if finding is None:
+        return {}
+    counts = {"rules.n": 1, "rules.right": finding.right, "rules.of": finding.of}
+    if correct is not None and correct != (finding.right == finding.of):
+        counts[f"differ.{finding.how}.{'ours' if correct else 'theirs'}"] = 1
+    return counts
+
+
+def facts_beside(rules: str, task: str, tally: Mapping[str, int]) -> dict[str, Any]:
+    """What other rules made of the same completions, and how they read those on which they differ from ours."""
+    right, of = tally.get("rules.right", 0), tally.get("rules.of", 0)
+    differ: dict[str, dict[str, int]] = {}
+    for name, count in Counter(tally).most_common():
+        kind, _, rest = name.partition(".")
+        if kind == "differ":
+            how, _, who = rest.rpartition(".")
+            differ.setdefault(how, {"ours": 0, "theirs": 0})[who] = int(count)
+    return {
+        "rules": rules,
+        "n": tally.get("rules.n", 0),
+        "right": right,
+        "of": of,
+        "unit": "empty cells" if task == "sudoku" else "completions",
+        "rate": right / of if of else None,
+        "differ": differ,
+    }
+
+
+def text_beside(facts: Mapping[str, Any]) -> list[str]:
+    """The rate of other rules, and a table of how they read the completions on which they differ."""
+    rules, rate = facts["rules"], f"{facts['rate']:.2%}" if facts["of"] else "no rate"
+    lines = [f"  rules of {rules}: {facts['right']:,} of {facts['of']:,} {facts['unit']} right, {rate}"]
+    rows = [(how, who["ours"], who["theirs"]) for how, who in facts["differ"].items()]
+    if not rows:
+        return lines
+    rows.append(("all", sum(ours for _, ours, _ in rows), sum(theirs for _, _, theirs in rows)))
+    title = f"right by one of the two alone, by what {rules} read"
+    width = max(len(title), *(len(how) + 2 for how, _, _ in rows))
+    lines.append(f"  {title:{width}}  ours  {rules:>5}")
+    return [*lines, *(f"    {how:{width - 2}} {ours:>5,}  {theirs:>5,}" for how, ours, theirs in rows)]
