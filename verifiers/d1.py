@@ -340,6 +340,9 @@ _JUDGES: dict[str, tuple[Callable[..., Finding], tuple[str, ...]]] = {
 }
 
 
+TASKS = tuple(_JUDGES)
+
+
 def fields(task: str) -> tuple[str, ...]:
     """What the rules compare with; raises ArgumentError for a task that they do not have."""
     if task not in _JUDGES:
