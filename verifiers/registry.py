@@ -47,6 +47,8 @@ _BUILT_IN = {
     "math500": "verifiers.math500.task:TASK",
     "sudoku": "verifiers.sudoku:TASK",
 }
+_PUBLISHED = {"d1": "verifiers.d1:task_of"}
+"""Rules that are not ours: a function from the name of a task to its `Task` by them."""
 _tasks: dict[str, Task] = {}
 
 
@@ -83,13 +85,12 @@ def find(task: str, rules: Rules = "ours") -> Task:
     if rules not in RULES:
         message = f"rules={shown(rules)} are not known; use {' or '.join(RULES)}."
         raise ArgumentError(message, argument="rules", value=rules)
-    if rules == "d1":
-        return import_module("verifiers.d1").task_of(find(task).name)
+    if rules in _PUBLISHED:
+        return _loaded(_PUBLISHED[rules])(find(task).name)
     if isinstance(task, str) and task in _tasks:
         return _tasks[task]
     if isinstance(task, str) and task in _BUILT_IN:
-        module, _, attribute = _BUILT_IN[task].partition(":")
-        return _tasks.setdefault(task, getattr(import_module(module), attribute))
+        return _tasks.setdefault(task, _loaded(_BUILT_IN[task]))
     entry = _installed().get(task) if isinstance(task, str) else None
     if entry is None:
         known = tasks()
@@ -177,6 +178,11 @@ def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
         may = "".join(f" and, if you like, {name}=..." for name in task.optional)
         message = f'Task "{task.name}" {wrong}; call it with {call}{may}.'
         raise ArgumentError(message, argument=(missing or extra)[0], value=sorted(reference))
+
+
+def _loaded(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def _as_list(name: str, values: object) -> list[Any]:
