@@ -22,7 +22,8 @@ BLOCK_BYTES = 1 << 20
 LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
 _ROWS = 1024  # of a table in a block
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\r?\n|\s*"generations"\s*:\s*\[)')  # one that is no line
+# The beginning of an object that is written over several lines, or of an evaluation file on one line.
+_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"generations"\s*:\s*\[)')
 _PUZZLE = re.compile(r"Sudoku puzzle: ([0-9]{16})")
 _ABSENT = object()
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)  # where a file breaks off
