@@ -269,9 +269,11 @@ class OptimizerConfig:
     """The learning rate after the warm-up. Lower it if rewards collapse or updates are skipped."""
     warmup_steps: CountOrZero = 0
     """The number of updates over which the rate rises linearly from 0."""
-    lr_schedule: Literal["constant", "linear"] = "constant"
-    """What the rate does after the warm-up: constant keeps it, linear lets it fall step by step, to 1/--max-steps of it
-    in the last step."""
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What the rate does after the warm-up: constant keeps it, linear and cosine let it fall from step to step, towards
+    --lr-floor at --max-steps."""
+    lr_floor: Below1 = 0.0
+    """The share of the rate, from 0 to below 1, towards which a falling --lr-schedule goes."""
     adam_beta2: Below1 = 0.99
     """AdamW's second decay, from 0 to below 1; the first is 0.9."""
     weight_decay: Below1 = 0.1

@@ -130,7 +130,8 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def learning_rate(o: OptimizerConfig, *, updates: int, share_done: float) -> float:
     """That of RL's next update: it rises with the updates made so far and falls with the share of the steps done."""
-    share = 1 - share_done if o.lr_schedule == "linear" else 1.0
+    left = {"constant": 1.0, "linear": 1 - share_done, "cosine": 0.5 * (1 + math.cos(math.pi * share_done))}
+    share = o.lr_floor + (1 - o.lr_floor) * left[o.lr_schedule]
     return share * (o.learning_rate * min(1.0, (updates + 1) / max(1, o.warmup_steps)))
 
 

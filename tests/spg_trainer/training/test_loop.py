@@ -17,8 +17,10 @@ from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.rollout.dealing import choose_problems
+from spg_trainer.settings.fields import OptimizerConfig
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
+from spg_trainer.training.optimize import learning_rate
 from spg_trainer.training.setup import start
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
@@ -168,6 +170,12 @@ def test_a_falling_rate_ends_at_its_share_of_the_last_step(tmp_path):
     train(small_config(tmp_path, max_steps=4, resume="auto", **settings), quiet=True)
     shown = [row["learning_rate"] for row in rows(tmp_path / "metrics.jsonl")]
     assert shown == pytest.approx([0.75e-3, 0.5e-3, 0.5e-3, 0.25e-3]), "of 2 steps, then of 4"
+
+
+def test_a_cosine_ends_at_its_floor():
+    o = OptimizerConfig(learning_rate=1.0, lr_schedule="cosine", lr_floor=0.1)
+    rates = [learning_rate(o, updates=9, share_done=share) for share in (0, 1 / 3, 1 / 2, 1)]
+    assert rates == pytest.approx([1, 0.1 + 0.9 * 0.75, 0.55, 0.1])
 
 
 # What is told.
