@@ -88,6 +88,7 @@ class Chains:
             return None if is_expression(sides[1]) else sides[1]
         if operators[-1] == "approx":
             if self.is_rounded(answer, gold):
+                self.sides.append(sides[-1])
                 return sides[-1]
             if len(sides) < 2 or is_name(sides[-2]) or self.strict or not self.rounds(*sides[-2:]):
                 return None
@@ -133,7 +134,8 @@ class Chains:
             return False
         if not (is_expression(last) and last[0] == "num") or set(answer.operators[:-1]) - {"="}:
             return False
-        return all(map(is_name, before)) and (not is_expression(exact) or is_near(exact, last, gold[2]))
+        named = is_name(exact) or not is_expression(exact)
+        return all(map(is_name, before)) and (named or is_near(exact, last, gold[2]))
 
     def rounds(self, exact: Value, last: Value) -> bool:
         """True unless both are numbers and the last is not the exact one to its own digits."""

@@ -212,6 +212,8 @@ def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
         return NO_OP
     scientific = len(up) == 2 and up[0][0] == "num" and up[1][:2] == ("^", ("num", 10, 1)) and not down
     left = (len(up) > 1 and not scientific) + (len(down) > 1)
+    powers = [factor for factor in up if factor[0] == "^" and factor[1] != ("num", 10, 1)]
+    left += bool(powers) and len(above) > len(up) and not any(map(symbols, above))  # 4^2 \\pi
     left += sum(factor[0] == "num" and factor[2] != 1 for factor in down)
     return left + sum(factor[0] == "^" and factor[2][1] < 0 for factor in (*down, *(up if down else ())))
 

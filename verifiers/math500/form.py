@@ -198,14 +198,14 @@ def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
         start, singular = 0, False
         if word == "many" and words[k - 1] == "how":
             start = k + 1
-        elif word == "in" and k + 1 < len(words):
+        elif word in ("in", "to") and k + 1 < len(words):
             start = k + 1
         elif word == "nearest":
             start, singular = k + 1, True
         elif word == "of" and words[k - 1] == "number":
             start = k + 1
         unit = (
-            unit_at(words[start : start + 5], singular, 0 if word in ("in", "nearest") else 2)
+            unit_at(words[start : start + 5], singular, 0 if word in ("in", "to", "nearest") else 2)
             if start
             else None
         )
@@ -279,8 +279,8 @@ def count_factors(node: Node) -> int:
     return int(node[0] in ("sym", "+") and bool(symbols(node)))
 
 
-def is_product_of_primes(own: Nodes, _: Nodes) -> bool:
-    return any(map(has_primes_alone, own))
+def is_product_of_primes(own: Nodes, gold: Nodes) -> bool:
+    return any(node[0] != "num" for node in gold) and any(map(has_primes_alone, own))
 
 
 def has_primes_alone(node: Node) -> bool:

@@ -98,6 +98,8 @@ class Quantities(Commands):
                 or self.value == "%"
             ):
                 self.unit_word(words)
+            elif words[-1:] == ["of"] and self.kind == LETTERS:
+                self.advance()  # 5 values of n
             elif words and self.accept("/"):
                 words.append("/")
                 if self.kind != WORD and not (self.kind == LETTERS and self.value in units.UNIT_LETTERS):

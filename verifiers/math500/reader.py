@@ -35,6 +35,7 @@ from verifiers.math500.values import (
 from verifiers.math500.words import (
     ANSWERING,
     ARTICLES,
+    COMPARING,
     CONCLUDING,
     EXPLAINING,
     IS,
@@ -309,7 +310,7 @@ class Reader(Quantities):
         if colon and self.value == "emptyset" and words[0].lower() == "no":
             return self.command()  # No solution: \emptyset
         lower = [word.lower() for word in words]
-        if not NEGATING.isdisjoint(lower) or (changes(lower) if not colon else changes(lower[-1:])):
+        if not NEGATING.isdisjoint(lower) or (changes(lower) if not colon else lower[-1] in COMPARING):
             raise Malformed("words")
         if self.kind == NUMBER and not (self.spaced or colon):
             raise Malformed("a word run into a number")
