@@ -57,7 +57,8 @@ class Parser:
     def advance(self, count: int = 1) -> str:
         """Go on by one token or more; the value of the first one."""
         value = self.value
-        self.go(self.position + count)
+        position = self.position = self.position + count
+        self.kind, self.value, self.spaced = self.tokens[position] if position < self.end else END
         return value
 
     def peek(self, offset: int = 1) -> Token:
@@ -369,7 +370,9 @@ class Parser:
             nines = 10 ** len(repeated) - 1
             above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
             return ("num", above * nines + int(repeated), below * nines)
-        return self.based(digits) if self.value == "_" or self.base_follows() else number(digits)
+        if self.value in BASE_SIGNS and (self.value == "_" or self.base_follows()):
+            return self.based(digits)
+        return number(digits)
 
     def base_follows(self) -> bool:
         """True at "base 8", "in base 8" and these in brackets."""

@@ -31,8 +31,6 @@ class Quantities(Commands):
     def with_unit(self, value: Value) -> Value:
         """The value with the unit that follows it, from words, a per cent or degree sign, or a currency."""
         value, unit = lift_unit(value) if self.marks else (value, "")
-        if self.kind == "end" and not unit and not self.currency:
-            return value
         if type(value) is Words and (unit or self.kind == WORD):
             raise Malformed("words behind words")
         words = [unit or self.currency] if unit or self.currency else []

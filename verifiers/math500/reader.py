@@ -279,12 +279,16 @@ class Reader(Quantities):
         node = self.behind_words(words) if words else None
         if node is None:
             self.worded += bool(words)
-            node = self.with_unit(self.joined(released(self.infix())))
+            node = released(self.infix())
+            if self.kind != "end" or self.marks or self.currency:
+                node = self.with_unit(self.joined(node))
         self.currency = outer
         if self.kind != "end":
             raise Malformed("rest")
+        if not words:
+            return node
         months = [MONTHS[word.lower()] for word in words if word.lower() in MONTHS]
-        if words and months and type(node) is not Words:
+        if months and type(node) is not Words:
             return Date(months[0], node)
         return node
 

@@ -111,8 +111,9 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
             verdict, rational = compare(number, gold.meaning, len(answer) + len(gold.text))
             if verdict == NO:
                 return WRONG, RATIONAL if rational else PROBE
-            if verdict == YES and problem is None and lenient:
-                return OK, RATIONAL if rational else PROBE
+            if verdict == YES and lenient:
+                accepted = problem is None or is_accepted(number, [], gold, form_of(problem))
+                return OK if accepted else RULE_BROKEN, RATIONAL if rational else PROBE
         return compared(Reader(answer, gold.variables), gold, problem, lenient, len(answer))
     except Unsupported:
         if problem is not None and gold.meaning is not None:
@@ -133,7 +134,7 @@ def literal(answer: str) -> Node | None:
     if whole is not None:
         return ("num", int(f"{minus}{whole}{part or ''}"), 10 ** len(part or ""))
     above, below = (int(digits) for digits in fraction if digits is not None)
-    return ("num", int(f"{minus}{above}"), below) if below else None
+    return ("/", ("num", int(f"{minus}{above}"), 1), ("num", below, 1)) if below else None
 
 
 def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool, length: int) -> Outcome:
