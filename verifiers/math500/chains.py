@@ -39,6 +39,7 @@ class Chains:
     strict: bool
     is_interval: bool = False  # if the problem asks for an interval
     in_degrees: bool = False  # if the problem asks for an angle in degrees
+    ordered: bool = False  # if the problem asks for a list in order
     no_multiples: bool = False  # if the problem asks for an equation with coprime coefficients
     asked_base: str = ""  # in which the problem asks for a number
     nouns: frozenset[str] = frozenset()  # what the problem asks for: "which property"
@@ -149,6 +150,10 @@ class Chains:
         if any(type(s) is Quantity and is_name(s.value) and is_known(s.unit) for s in answer.sides):
             return NO  # a name has no unit
         value = named_value(gold)
+        if value is not None and is_expression(answer.sides[0]) and not self.strict:
+            if not symbols(answer.sides[0]) and not is_name(answer.sides[0]):  # \\log_2 8 = 3 for x = 3
+                last = self.value_of_chain(answer, value)
+                return NO if last is None else self.same(last, value)
         answer = self.with_names_of(answer, gold, value)
         if value is not None and len(answer.sides) > 2 and answer.sides[0] == gold.sides[0]:
             if {"=", "approx"}.issuperset(answer.operators):

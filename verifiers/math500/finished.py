@@ -36,8 +36,7 @@ def is_finished(answer: Value, gold: Value) -> bool:
     cells = expressions(answer)
     if type(answer) is Matrix:
         cells = (cell for cell in cells if not is_multiple(cell))
-    nodes = map(folded, cells)
-    left = sum(work(node, families) for node in nodes if not is_root_of_power(node))
+    left = sum(work(folded(cell), families) for cell in cells)
     if type(answer) is type(gold) is tuple and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
         left += NO_OP * bool(symbols(answer) - symbols(gold))  # letters that cancel
     if not left:
@@ -124,6 +123,8 @@ def work_in_power(base: Node, exponent: Node, families: frozenset[str]) -> int:
 
 def work_in_root(radicand: Node, degree: Node, families: frozenset[str]) -> int:
     left = work(radicand, families)
+    if radicand[0] == degree[0] == "num" and radicand[2] == degree[2] == 1 and 1 < degree[1] < 100:
+        return left + is_perfect((abs(radicand[1]), degree[1]))  # \\sqrt{25}
     if symbols(radicand):
         whole = radicand[0] == "^" and radicand[2] == degree
         return left + (whole and families.isdisjoint(("abs", "root")))
@@ -137,12 +138,6 @@ def is_multiple(cell: Node) -> bool:
     """True for the cell of a matrix with a number before it: 2 (3, 5)."""
     numbers = [without_sign(part)[0] for part in cell[1]] if cell[0] == "*" and len(cell[1]) == 2 else ()
     return bool(numbers) and all(part[0] == "num" or is_literal_fraction(part) for part in numbers)
-
-
-def is_root_of_power(node: Node) -> bool:
-    """True for \\sqrt{2^{16}}, which is a number where nothing stands beside it."""
-    radicand = node[2][0] if node[:2] == ("fn", "root") else ONE
-    return radicand[0] == "^" and radicand[1][0] == radicand[2][0] == "num" and radicand[1] not in (ONE, ZERO)
 
 
 def is_literal_fraction(node: Node) -> bool:
@@ -183,7 +178,8 @@ def work_in_product(node: Node, families: frozenset[str]) -> int:
     left += work_of_numbers(above, below) + work_of_surds(above, below) + nested_fractions(node)
     for constant in (EULER, IMAGINARY, ("const", "pi")):
         up, down = ([base_of(factor) for factor in side].count(constant) for side in (above, below))
-        left += NO_OP * (up > 0 < down) + (up + down > 1) + (constant == IMAGINARY and down > 0)
+        left += NO_OP * (up > 0 < down) + (up + down > 1)
+    left += any(IMAGINARY in atoms(factor) for factor in below)
     sums = [sum(f[0] == "+" and not symbols(f) for f in side) for side in (above, below)]
     left += sum(count - 1 for count in sums if count > 1)
     return left + work_of_letters(above, below)
@@ -212,6 +208,8 @@ def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
         return NO_OP
     scientific = len(up) == 2 and up[0][0] == "num" and up[1][:2] == ("^", ("num", 10, 1)) and not down
     left = (len(up) > 1 and not scientific) + (len(down) > 1)
+    whole = len(up) == len(down) == 1 and up[0][0] == down[0][0] == "num" and up[0][2] == down[0][2] == 1
+    left += whole and len(above) == len(below) == 1 and up[0][1] % down[0][1] == 0  # 300/25
     powers = [factor for factor in up if factor[0] == "^" and factor[1] != ("num", 10, 1)]
     left += bool(powers) and len(above) > len(up) and not any(map(symbols, above))  # 4^2 \\pi
     left += sum(factor[0] == "num" and factor[2] != 1 for factor in down)
@@ -224,8 +222,7 @@ def work_of_surds(above: Sequence[Node], below: Sequence[Node]) -> int:
     if up and down and up[0] == down[0]:
         return left + NO_OP
     left += sum(gcd(a[0], b[0]) > 1 for a in up for b in down)
-    alone = len(above) + len(below) == 1
-    return left + (bool(up or down) and not alone and all(map(is_perfect, (*up, *down))))
+    return left
 
 
 def nested_fractions(node: Node) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import gcd, isqrt
+from math import gcd, isqrt, prod
 
 from verifiers.math500 import units
 from verifiers.math500.finished import is_perfect, kernel, surd_of
-from verifiers.math500.fold import folded, ordered, terms_of
+from verifiers.math500.fold import factors_of, folded, ordered, terms_of, without_sign
 from verifiers.math500.lexer import Lexer, Malformed, Unsupported
 from verifiers.math500.meaning import meaning
 from verifiers.math500.reader import Reader
@@ -24,6 +24,7 @@ from verifiers.math500.values import (
     Quantity,
     Relation,
     Row,
+    Union,
     Value,
     expressions,
     inside,
@@ -36,6 +37,9 @@ _PHRASES = {
     "expanded": "expand $|expand the|expand and|expand:|expand \\|expanded form|multiply out|as a polynomial",
     "factored": "factored form|factoriz|factoris|factor completely|factored completely|as a product of",
     "primes": "prime factor|product of prime",
+    "simplified": "simplify|simplified|simplest",
+    "ordered": "in increasing order|in ascending order|in decreasing order|in descending order|least to greatest|"
+    "greatest to least|smallest to largest|largest to smallest",
     "lowest": "lowest terms|simplest form|simplest fraction|reduced f|fully reduced|simplified fraction|reduce $|"
     "reduce the fraction",
     "fraction": "as a fraction|common fraction|improper fraction|simplified fraction|reduced fraction",
@@ -45,12 +49,12 @@ _PHRASES = {
     "parts": "partial fraction",
     "polar": "exponential form|polar form|re^{i|in the form $e^",
     "radical": "simplest radical|simplified radical|simplify the radical",
-    "rational denominator": "rationalize|rationalise",
+    "rational denominator": "rationaliz|rationalis",
     "scientific": "scientific notation",
     "one fraction": "single fraction|one fraction",
     "slope": "slope-intercept|slope intercept|$y = mx|$y=mx",
     "standard": "standard form|ax + by|ax+by",
-    "interval": "interval notation|as an interval|using interval|in interval",
+    "interval": "interval notation|as an interval|using interval|in interval|union of intervals",
     "power": "as a power of|exponential notation|using exponents|in exponent form",
 }
 PHRASES = {name: tuple(phrases.split("|")) for name, phrases in _PHRASES.items()}
@@ -110,7 +114,7 @@ class Form:
 
     def has_shape(self, answer: Value, gold: Value) -> bool:
         """True unless an equation, an interval or a point is written as another kind of value than asked for."""
-        if type(gold) is Region or type(gold) is Row:
+        if type(gold) in (Region, Row, Union):
             if "interval" in self.asks and type(answer) is Region and not answer.is_written:
                 return type(gold) is Region and not gold.is_written
             if self.is_point and type(gold) is Row and type(answer) is Region:
@@ -267,7 +271,18 @@ def is_expanded(own: Nodes, _: Nodes) -> bool:
 
 def is_factored(own: Nodes, gold: Nodes) -> bool:
     most = max(map(count_factors, gold), default=0)
-    return most > 1 and max(map(count_factors, own), default=0) >= most
+    primitive = all(map(is_primitive, all_nodes(own))) or not all(map(is_primitive, all_nodes(gold)))
+    return most > 1 and primitive and max(map(count_factors, own), default=0) >= most
+
+
+def is_primitive(node: Node) -> bool:
+    """False for a sum of which all coefficients have a divisor: 9x + 3."""
+    if node[0] != "+" or not symbols(node):
+        return True
+    numbers = [
+        [f[1] for f in factors_of(without_sign(t)[0])[0] if f[0] == "num" and f[2] == 1] for t in node[1]
+    ]
+    return gcd(*(prod(of_term) for of_term in numbers)) == 1
 
 
 def count_factors(node: Node) -> int:
@@ -295,16 +310,26 @@ def has_primes_alone(node: Node) -> bool:
 
 
 def is_lowest(own: Nodes, _: Nodes) -> bool:
-    fractions = [n for n in all_nodes(own) if n[0] == "/" and n[1][0] == n[2][0] == "num"]
-    return all(gcd(n[1][1], n[2][1]) == 1 for n in fractions)
+    for node in all_nodes(own):
+        if node[0] in ("*", "/"):
+            sides = [[f[1] for f in side if f[0] == "num" and f[2] == 1] for side in factors_of(node)]
+            if all(sides) and gcd(prod(sides[0]), prod(sides[1])) > 1:
+                return False
+    return True
 
 
 def is_decimal_literal(node: Node) -> bool:
     return node[0] == "num" and str(node[2]).strip("0") == "1"
 
 
-def is_no_mixed_number(own: Nodes, _: Nodes) -> bool:
-    return all(is_decimal_literal(node) for node in all_nodes(own) if node[0] == "num")
+def is_fraction(own: Nodes, gold: Nodes) -> bool:
+    """No mixed number, and no decimal in the place of a fraction in lowest terms."""
+    whole = all(node[2] == 1 for node in all_nodes(own) if node[0] == "num")
+    return whole and is_lowest(own, gold)
+
+
+def is_simplified(own: Nodes, gold: Nodes) -> bool:
+    return is_lowest(own, gold) and has_small_radicands(own, gold)
 
 
 def is_mixed_number(own: Nodes, _: Nodes) -> bool:
@@ -329,12 +354,18 @@ def is_polar(own: Nodes, _: Nodes) -> bool:
 
 
 def has_small_radicands(own: Nodes, _: Nodes) -> bool:
-    surds = [surd for surd in map(surd_of, all_nodes(own)) if surd and surd[1] < 100 and not is_perfect(surd)]
+    surds = [surd for surd in map(surd_of, all_nodes(own)) if surd and surd[1] < 100]
     return all(kernel(*surd) == surd[0] for surd in surds)
+
+
+def is_simplest_radical(own: Nodes, gold: Nodes) -> bool:
+    return is_simplified(own, gold) and has_rational_denominators(own, gold)
 
 
 def has_rational_denominators(own: Nodes, _: Nodes) -> bool:
     below = [node[2] for node in all_nodes(own) if node[0] == "/"]
+    if any(node[:2] == ("fn", "root") and node[2][0][0] == "/" for node in all_nodes(own)):
+        return False
     return not any(surd_of(node) and not is_perfect(surd_of(node)) for node in all_nodes(below))
 
 
@@ -352,8 +383,9 @@ def is_power(own: Nodes, _: Nodes) -> bool:
 
 RULES: dict[str, Callable[[Nodes, Nodes], bool]] = {
     "expanded": is_expanded, "factored": is_factored, "primes": is_product_of_primes, "lowest": is_lowest,
-    "fraction": is_no_mixed_number, "mixed": is_mixed_number, "decimal": is_decimal, "parts": is_in_parts,
-    "polar": is_polar, "radical": has_small_radicands, "rational denominator": has_rational_denominators,
+    "fraction": is_fraction, "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
+    "parts": is_in_parts, "polar": is_polar, "radical": is_simplest_radical,
+    "rational denominator": has_rational_denominators,
     "scientific": is_scientific, "one fraction": is_one_fraction, "power": is_power,
 }  # fmt: skip
 
@@ -449,3 +481,26 @@ def asked_formulas(problem: str) -> frozenset[str]:
                 continue
             found.add(" ".join(token[1] for token in tokens))
     return frozenset(found)
+
+
+def option_of(problem: str, letter: str) -> str:
+    r"""What stands behind (C) among the choices of a problem, without the marks of text around the letters; else ""."""
+    for mark in (
+        "\\textbf",
+        "\\mathrm",
+        "\\text",
+        "\\mathbf",
+        "\\qquad",
+        "\\quad",
+        "\\ ",
+        "~",
+        "$",
+        "{",
+        "}",
+    ):
+        problem = problem.replace(mark, " ")
+    _, found, rest = problem.partition(f"({letter})")
+    if not found:
+        _, found, rest = problem.partition(f"({letter} )")
+    following = rest.partition(f"({chr(ord(letter) + 1)}")[0]
+    return following.partition("\n")[0].strip(" .,;\\") if found else ""

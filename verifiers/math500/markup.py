@@ -72,7 +72,7 @@ def leading_choice(answer: str) -> str:
 def behind_choice(answer: str) -> str:
     r"""The value behind a letter marked as text, `\textbf{(C)}\ 12`; without one the answer itself."""
     mark, brace, rest = answer.partition("}")
-    label = mark.removeprefix("\\text").removeprefix("bf").removeprefix("{")
+    label = mark.removeprefix("\\text").removeprefix("bf").removeprefix("\\mathrm").removeprefix("{")
     marked = (
         brace
         and len(label) < len(mark)

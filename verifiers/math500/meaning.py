@@ -13,7 +13,7 @@ from verifiers.math500 import tree
 from verifiers.math500.lexer import Malformed, Unsupported
 from verifiers.math500.names import is_name
 from verifiers.math500.parser import held, released
-from verifiers.math500.regions import forwards, region_of, without_points
+from verifiers.math500.regions import Region, forwards, region_of, without_points
 from verifiers.math500.tree import MINUS_ONE, ONE, Node
 from verifiers.math500.values import (
     REALS,
@@ -72,7 +72,7 @@ def meaning_of_expression(node: Node) -> Value:
     if node == ("sym", "\\emptyset"):
         return EMPTY_SET
     if node[0] == "+" and node[1][0] == ("held", REALS) and len(node[1]) == 2:
-        return without_points(node[1][1])
+        return Region(without_points(node[1][1]), None)
     if tree.holds_container(node) and not (node[0] == "*" and is_name(node)):
         return matrix_of(node)
     signs = tree.leaves(node, "pm")

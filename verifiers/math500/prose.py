@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Token
 from verifiers.math500.words import (
+    COMPARING,
     CONCLUDING,
     EXPLAINING,
     IS,
@@ -37,6 +38,9 @@ NAME_SIGNS |= {
 NAME_SIGNS |= {
     *"alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi chi psi omega Delta ell".split()
 }
+OPERATORS = frozenset(  # which a problem defines
+    "odot star oplus otimes ominus diamond Diamond clubsuit spadesuit heartsuit diamondsuit bigstar Box @".split()
+)
 QUALIFIERS = frozenset("for forall where".split())
 QUANTIFIERS = frozenset("all any every each forall some integer integers".split())
 NO_QUALIFIER = NEGATING | JOINING | frozenset("otherwise divisible multiple multiples odd even prime".split())
@@ -190,6 +194,12 @@ def is_remark(inside: Tokens, before: Token) -> bool:
 # ---- names ----
 
 
+def hedges(tokens: Tokens) -> bool:
+    """True if words take back what was said: "or", "not", "about"."""
+    words = said(tokens)
+    return not (NEGATING | COMPARING | {"or", "and", "base", "mod", "to"}).isdisjoint(words)
+
+
 def is_called(tokens: Tokens) -> bool:
     """True for what only a name can be: `P(A|B)`, `[ABC]`, words; a number stands in its index or its brackets."""
     if not tokens or negates(tokens):
@@ -198,6 +208,8 @@ def is_called(tokens: Tokens) -> bool:
     if first[0] == WORD:
         return True
     values = [value for _, value, _ in tokens]
+    if not OPERATORS.isdisjoint(values):
+        return True
     if "cap" in values or ("int" in values and "_" not in values):
         return not any(
             kind == NUMBER or value in "<>" for kind, value, _ in tokens

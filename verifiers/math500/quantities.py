@@ -81,7 +81,7 @@ class Quantities(Commands):
     def unit_words(self, words: list[str]) -> None:
         """Read the words and letters of a unit, and a remark in brackets at the end, into a list."""
         while self.kind != "end":
-            if self.is_remark():
+            if self.is_remark(bool(words)):
                 self.domain |= self.peek(2)[1] == "in"
                 self.go(self.match[self.position] + 1)
                 if self.kind != "end":
@@ -108,8 +108,13 @@ class Quantities(Commands):
     def unit_word(self, words: list[str]) -> None:
         word = self.value
         unknown_letter = self.kind == WORD and len(word) == 1 and word.islower() and word not in units.UNITS
+        behind = self.peek()
+        counted = (
+            word in ("more", "fewer") and behind[0] == WORD and behind[1] not in ("than", "or")
+        )  # 15 more people
+        counted |= word == "pairs" and bool(words)  # 55 different pairs
         second = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
-        if second or word.lower() in CHANGING_BEHIND or unknown_letter:
+        if second or (word.lower() in CHANGING_BEHIND and not counted) or unknown_letter:
             raise Malformed("words")
         words.append(self.advance())
         if self.value == "^":
@@ -126,12 +131,18 @@ class Quantities(Commands):
             return self.is_remark() or self.peek()[1] in ("mod", "bmod")
         return self.value == "frac" and self.is_unit_fraction()
 
-    def is_remark(self) -> bool:
-        """True at words or a condition in brackets that end a side: "16 (simplified)", "3 (when x = 1)"."""
+    def is_remark(self, counted: bool = False) -> bool:
+        """True at words or a condition in brackets that end a side: "16 (simplified)", "3 (when x = 1)".
+
+        Behind what is `counted` also at what it is: "3 integers (2, 5, 8)".
+        """
         close = self.match.get(self.position, -1)
         if self.value != "(" or close != self.end - 1 or self.is_reference:
             return False
-        return prose.is_remark(self.tokens[self.position + 1 : close], self.peek(-1))
+        inside = self.tokens[self.position + 1 : close]
+        return prose.is_remark(inside, self.peek(-1)) or (
+            counted and bool(inside) and not prose.hedges(inside)
+        )
 
     def is_unit_fraction(self) -> bool:
         if (self.kind, self.value) != (COMMAND, "frac") or self.peek()[1] != "{":

@@ -185,7 +185,7 @@ class Comparison(Chains):
             return NO
         if len(answer) != len(gold):
             return NO
-        if len(gold) > ITEM_LIMIT:
+        if len(gold) > ITEM_LIMIT or self.ordered:
             return self.in_order(answer, gold)
         left, missing = list(answer), []
         for g in gold:

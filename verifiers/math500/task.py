@@ -18,7 +18,7 @@ from verifiers.math500 import markup, text
 from verifiers.math500.exact import Undefined
 from verifiers.math500.finished import is_finished
 from verifiers.math500.form import NONE as NO_FORM
-from verifiers.math500.form import Form, form_of
+from verifiers.math500.form import Form, form_of, option_of
 from verifiers.math500.lexer import NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
 from verifiers.math500.meaning import meaning
 from verifiers.math500.names import is_name
@@ -101,7 +101,12 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
             return OK, TYPED
         if len(gold.key) > 1 and gold.key.isalpha() and markup.is_subject(gold.key, answer):
             return OK, TYPED
-        if not gold.is_choice and answer.startswith(("\\text", "\\begin")):
+        letter = markup.leading_choice(answer) if problem and not gold.is_choice and len(answer) < 20 else ""
+        if letter and text.key(answer).strip("()") == letter:
+            option = option_of(problem, letter)  # without braces, which would change fractions
+            if option and text.key(option) == text.key(gold.text.replace("{", " ").replace("}", " ")):
+                return OK, TYPED
+        if not gold.is_choice and answer.startswith(("\\text", "\\mathrm", "\\begin")):
             answer = markup.in_one_line(markup.behind_choice(answer))
         if "." in gold.text:  # which is rounded itself, perhaps
             answer = answer.removeprefix("\\approx").removeprefix("≈")
@@ -154,6 +159,7 @@ def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool
     comparison = Comparison(length + len(gold.text), not lenient)
     if problem:
         comparison.is_interval, comparison.in_degrees = form.is_interval, "degree" in form.units
+        comparison.ordered = "ordered" in form.asks
         comparison.no_multiples = "coprime equation" in form.asks
         comparison.asked_base, comparison.nouns = form.base, form.nouns
         comparison.first_is_asked = bool(reader.first_side) and form.asks_for(reader.first_side)

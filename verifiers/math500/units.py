@@ -37,6 +37,9 @@ _SPELLINGS = {
     "ml": "ml milliliter milliliters millilitre millilitres",
     "l": "l liter liters litre litres",
     "gallon": "gal gallon gallons",
+    "quart": "qt quart quarts",
+    "pint": "pint pints",
+    "cup": "cup cups",
     "radian": "rad radian radians",
 }
 _SCALES = (
@@ -47,6 +50,7 @@ _SCALES = (
     {"ounce": 1, "pound": 16},
     {"cent": 1, "dollar": 100},
     {"ml": 1, "l": 1000},
+    {"cup": 1, "pint": 2, "quart": 4, "gallon": 16},
 )
 UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 _KNOWN_PARTS = frozenset(part for unit in _SPELLINGS for part in unit.split()) | {"/"}
@@ -54,7 +58,11 @@ POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "
 GENERIC = frozenset({"unit", "units", "total", "each", "of"})
 UNIT_LETTERS = frozenset("m s h g l L".split())
 KNOWN_WORDS = (
-    (frozenset(UNITS) - frozenset("%$msghl") - {"min"}) | GENERIC | {*POWERS} | JOINING | {"is", "no", "per"}
+    (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup"})
+    | GENERIC
+    | {*POWERS}
+    | JOINING
+    | {"is", "no", "per"}
 )
 ABBREVIATED = frozenset(
     "sq cu ft in yd mi oz lb lbs sec min hr hrs approx jan feb mar apr jun jul aug sept oct nov dec".split()

@@ -56,7 +56,7 @@ CHANGING_BEHIND = (  # ... and behind it
     | frozenset(
         "doubled tripled quadrupled halved reciprocal reciprocals inverse tens quadrillion itself".split()
     )
-    | frozenset("pi factorial root roots choose mod modulo power score pair pairs gross".split())
+    | frozenset("pi factorial root choose mod modulo power score pair pairs gross".split())
 )
 JOINING = frozenset({"and", "or"})
 IS = frozenset("is are was equals".split())
@@ -68,7 +68,6 @@ EXPLAINING = frozenset("since because".split())
 OCCASIONS = frozenset(
     "where attained achieved reached when at equality occurs occurring".split()
 )  # of a value
-MEASURES = frozenset("total value answer maximum minimum probability sum result area length distance".split())
 # Words that say in brackets which of several values one is.
 DESCRIBING = frozenset(
     "only smaller larger greater bigger positive prime digit digits factor root roots".split()
@@ -96,7 +95,5 @@ def is_reals(words: Iterable[str]) -> bool:
 
 
 def changes(words: list[str]) -> bool:
-    """True if words right before a value say that another one is meant: "twice", "the square of", "one less:"."""
-    if not CHANGING_BEFORE.isdisjoint(words):
-        return True
-    return len(words) > 1 and words[-1] == "of" and words[-2] not in MEASURES
+    """True if words right before a value say that another one is meant: "twice", "the square of"."""
+    return not CHANGING_BEFORE.isdisjoint(words)
