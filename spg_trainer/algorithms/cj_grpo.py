@@ -38,14 +38,20 @@ class CJGRPO(TokenRatio):
         return {"step_merge": MASKINGS["step_merge"]}
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
-        """Besides the advantages `share` (P*G, T), what a token weighs in its completion: 1 / (S_b n_bs)."""
+        """Besides the advantages `share` (P*G, T), what a token weighs in its completion: 1 / (S_b n_bs).
+
+        The steps of an episode are those of all its turns.
+        """
         steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu()
-        share = torch.zeros(steps.shape, dtype=torch.float64)
-        for row, step in zip(share, steps, strict=True):
+        share, used = torch.zeros(steps.shape, dtype=torch.float64), torch.zeros(len(steps))
+        for number, (row, step) in enumerate(zip(share, steps, strict=True)):
             scored = step >= 0
-            used, number, tokens = step[scored].unique(return_inverse=True, return_counts=True)
-            row[scored] = 1 / (len(used) * tokens[number].double())
-        return {**super().prepare(rewards, rollouts), "share": share}
+            _, of_token, tokens = step[scored].unique(return_inverse=True, return_counts=True)
+            row[scored], used[number] = 1 / tokens[of_token].double(), len(tokens)
+        if rollouts.episode is not None:
+            whole = used.new_zeros(rewards.numel()).index_add(0, rollouts.episode.cpu(), used)
+            used = whole[rollouts.episode.cpu()]
+        return {**super().prepare(rewards, rollouts), "share": share / used.clamp(min=1)[:, None]}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
         share = batch.prepared["share"].to(objective)[:, None]

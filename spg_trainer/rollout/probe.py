@@ -1,9 +1,8 @@
 """What recorded states of a rollout are worth: one pass fills all masks of each, the environment judges the texts."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,15 +92,8 @@ def probe(
         texts = decode_completions(policy, filled)
         texts = [p.completion_prefix + text for p, text in zip(problems, texts, strict=True)]
         judged = envs.core.score_all(env, index, problems, texts)
-        failures = Failures(len(index), shared=False)
-        failures.add(env, _Judged(np.array(index), judged.reason, judged.traceback))
+        rows = zip(index, judged.reason, judged.traceback, strict=True)
+        failed = [(i, trace) for i, reason, trace in rows if reason == "error"]
+        Failures(len(index), shared=False).note(env, failed)
         rewards[row, column] = torch.from_numpy(judged.total)
     return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device))
-
-
-class _Judged(NamedTuple):
-    """What `Failures` counts."""
-
-    index: np.ndarray
-    reason: list[str]
-    traceback: list[str | None]

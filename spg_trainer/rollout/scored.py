@@ -104,7 +104,10 @@ class Failures:
     def add(self, env: "TextEnv", scored: Scored | None) -> None:
         """Counts the failures among completions (None = there are none); raises TrainingError at too many."""
         rows = zip(scored.last, scored.index, scored.reason, scored.traceback, strict=True) if scored else ()
-        failed = [(int(index), trace) for last, index, reason, trace in rows if last and reason == "error"]
+        self.note(env, [(int(i), trace) for last, i, reason, trace in rows if last and reason == "error"])
+
+    def note(self, env: "TextEnv", failed: list[tuple[int, str | None]]) -> None:
+        """Counts failures, each the problem's index and where the author's `score` raised; raises as `add`."""
         failed = gather(failed) if self.shared else failed
         self.count += len(failed)
         if failed and self.count > MAX_ERROR_SHARE * self.expected:

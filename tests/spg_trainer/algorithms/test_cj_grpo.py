@@ -1,5 +1,7 @@
 """CJ-GRPO: what its steps weigh by hand, the sampler's path by the oracle."""
 
+from dataclasses import replace
+
 import torch
 
 from spg_trainer.algorithms.cj_grpo import CJGRPO
@@ -20,6 +22,12 @@ def test_every_step_of_a_completion_that_unmasked_a_scored_token_weighs_the_same
     rollouts.unmask_step[:] = torch.tensor([[2, 2, 3, 0], [3, 1, 0, -1], [5, 0, 1, 2], [6, 6, 6, 6]])
     share = CJGRPO().prepare(REWARDS, rollouts)["share"]
     expected = [[1 / 4, 1 / 4, 1 / 2, 0], [1 / 2, 1 / 2, 0, 0], [1, 0, 0, 0], [1 / 4] * 4]
+    assert share.tolist() == expected
+    turns = replace(
+        rollouts, episode=torch.tensor([0, 0, 1, 1])
+    )  # of two episodes, with four steps and with two
+    share = CJGRPO().prepare(REWARDS[:1], turns)["share"]
+    expected = [[1 / 8, 1 / 8, 1 / 4, 0], [1 / 4, 1 / 4, 0, 0], [1 / 2, 0, 0, 0], [1 / 8] * 4]
     assert share.tolist() == expected
 
 
