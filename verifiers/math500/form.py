@@ -117,7 +117,7 @@ class Form:
         if type(gold) in (Region, Row, Union):
             if "interval" in self.asks and type(answer) is Region and not answer.is_written:
                 return type(gold) is Region and not gold.is_written
-            if self.is_point and type(gold) is Row and type(answer) is Region:
+            if self.is_point and type(gold) is Row and type(answer) is Region and not answer.is_written:
                 return False
         if (
             type(gold) is Relation
@@ -135,7 +135,10 @@ class Form:
         if type(gold) is Quantity and gold.unit == unit:
             return True
         if self.units:
-            return unit in self.units
+            first, _, second = unit.partition(" / ")
+            return unit in self.units or bool(
+                second and first in self.units and f"per {second}" in self.problem
+            )
         if type(gold) is Quantity:
             return True
         name = unit.partition("^")[0]
@@ -266,7 +269,9 @@ def all_nodes(nodes: Nodes) -> Iterator[Node]:
 
 
 def is_expanded(own: Nodes, _: Nodes) -> bool:
-    return not any(map(has_product_of_sums, own))
+    return not any(
+        node[0] == "*" and any(f[0] == "+" for f in node[1]) for node in all_nodes(own)
+    ) and not any(map(has_product_of_sums, own))
 
 
 def is_factored(own: Nodes, gold: Nodes) -> bool:

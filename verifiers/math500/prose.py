@@ -179,7 +179,11 @@ def is_remark(inside: Tokens, before: Token) -> bool:
     if not inside or inside[0][0] not in (WORD, LETTERS):
         return False
     words = said(inside)
+    if is_word(inside[0], EXPLAINING):
+        return not hedges(inside)
     if len(inside) == 1 and words:
+        if before[0] == NUMBER and inside[0][1] in ("A", "B", "C", "D", "E"):
+            return inside[0][2]  # 220 (D)
         number = NUMBER_WORDS.get(words[0])
         if number is not None:
             return before[1] == str(number)  # 12 (twelve)

@@ -40,6 +40,10 @@ _SPELLINGS = {
     "quart": "qt quart quarts",
     "pint": "pint pints",
     "cup": "cup cups",
+    "tablespoon": "tablespoon tablespoons tbsp",
+    "teaspoon": "teaspoon teaspoons tsp",
+    "pascal": "pascal pascals pa",
+    "kpa": "kpa kilopascal kilopascals",
     "radian": "rad radian radians",
 }
 _SCALES = (
@@ -50,7 +54,8 @@ _SCALES = (
     {"ounce": 1, "pound": 16},
     {"cent": 1, "dollar": 100},
     {"ml": 1, "l": 1000},
-    {"cup": 1, "pint": 2, "quart": 4, "gallon": 16},
+    {"teaspoon": 1, "tablespoon": 3, "cup": 48, "pint": 96, "quart": 192, "gallon": 768},
+    {"pascal": 1, "kpa": 1000},
 )
 UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 _KNOWN_PARTS = frozenset(part for unit in _SPELLINGS for part in unit.split()) | {"/"}
@@ -58,7 +63,7 @@ POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "
 GENERIC = frozenset({"unit", "units", "total", "each", "of"})
 UNIT_LETTERS = frozenset("m s h g l L".split())
 KNOWN_WORDS = (
-    (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup"})
+    (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup", "pa"})
     | GENERIC
     | {*POWERS}
     | JOINING

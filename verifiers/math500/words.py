@@ -59,7 +59,7 @@ CHANGING_BEHIND = (  # ... and behind it
     | frozenset("pi factorial root choose mod modulo power score pair pairs gross".split())
 )
 JOINING = frozenset({"and", "or"})
-IS = frozenset("is are was equals".split())
+IS = frozenset("is are was be equals".split())
 ORDINALS = frozenset("st nd rd th".split())
 ARTICLES = frozenset(["a", "an", "the"])
 OPENING = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
