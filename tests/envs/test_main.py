@@ -98,7 +98,7 @@ def test_wrong_flags_are_refused_by_the_parser(capsys):
         with pytest.raises(SystemExit) as end:
             main(line.split())
         assert end.value.code == 2
-    assert "is not a number of problems" in capsys.readouterr().err
+    assert "'0'" in capsys.readouterr().err
 
 
 def test_pairs_are_read_as_what_they_look_like():

@@ -145,9 +145,9 @@ def test_what_is_played_ends_with_the_episode():
     problem = env.problem(0)
     assert play(env, 0, problem, "a") == (["a"] * 4, [f"{n} so far" for n in (1, 2, 3)])
     assert play(env, 0, problem, ["a", "b"]) == (["a", "b"], ["1 so far"])
-    with pytest.raises(EnvError, match="over after turn 3"):
+    with pytest.raises(EnvError, match="turn 3"):
         play(env, 0, problem, list("abcd"))
-    with pytest.raises(EnvError, match="reply raised after"):
+    with pytest.raises(EnvError, match="reply"):
         play(env, 0, problem, ["a", "boom"])
 
 
@@ -252,10 +252,10 @@ def reject(env, problem, text) -> bool:
 
 
 def test_tries_are_refused_where_they_make_no_sense():
-    with pytest.raises(EnvError, match=r"guess takes no tries: it has 4 turns"):
+    with pytest.raises(EnvError, match=r"guess.* 4 "):
         envs.make("guess", tries=2)
     for tries in (0, 1.5, True, "3"):
-        with pytest.raises(EnvError, match="must be a whole number"):
+        with pytest.raises(EnvError, match=f"tries={tries!r} "):
             envs.make("sudoku", tries=tries)
     assert envs.make("sudoku", tries=1).spec_name == "sudoku" and envs.make("sudoku", tries=1).max_turns == 1
 

