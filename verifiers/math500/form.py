@@ -486,26 +486,3 @@ def asked_formulas(problem: str) -> frozenset[str]:
                 continue
             found.add(" ".join(token[1] for token in tokens))
     return frozenset(found)
-
-
-def option_of(problem: str, letter: str) -> str:
-    r"""What stands behind (C) among the choices of a problem, without the marks of text around the letters; else ""."""
-    for mark in (
-        "\\textbf",
-        "\\mathrm",
-        "\\text",
-        "\\mathbf",
-        "\\qquad",
-        "\\quad",
-        "\\ ",
-        "~",
-        "$",
-        "{",
-        "}",
-    ):
-        problem = problem.replace(mark, " ")
-    _, found, rest = problem.partition(f"({letter})")
-    if not found:
-        _, found, rest = problem.partition(f"({letter} )")
-    following = rest.partition(f"({chr(ord(letter) + 1)}")[0]
-    return following.partition("\n")[0].strip(" .,;\\") if found else ""

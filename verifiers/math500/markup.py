@@ -90,3 +90,26 @@ def in_one_line(answer: str) -> str:
         return answer
     rows = [row.strip() for row in inside.replace("&", " ").split("\\\\") if row.strip()]
     return ", ".join(rows).replace(", =", " =")
+
+
+def option_of(problem: str, letter: str) -> str:
+    r"""What stands behind (C) among the choices of a problem, without the marks of text around the letters; else ""."""
+    for mark in (
+        "\\textbf",
+        "\\mathrm",
+        "\\text",
+        "\\mathbf",
+        "\\qquad",
+        "\\quad",
+        "\\ ",
+        "~",
+        "$",
+        "{",
+        "}",
+    ):
+        problem = problem.replace(mark, " ")
+    _, found, rest = problem.partition(f"({letter})")
+    if not found:
+        _, found, rest = problem.partition(f"({letter} )")
+    following = rest.partition(f"({chr(ord(letter) + 1)}")[0]
+    return following.partition("\n")[0].strip(" .,;\\") if found else ""

@@ -18,7 +18,7 @@ from verifiers.math500 import markup, text
 from verifiers.math500.exact import Undefined
 from verifiers.math500.finished import is_finished
 from verifiers.math500.form import NONE as NO_FORM
-from verifiers.math500.form import Form, form_of, option_of
+from verifiers.math500.form import Form, form_of
 from verifiers.math500.lexer import NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
 from verifiers.math500.meaning import meaning
 from verifiers.math500.names import is_name
@@ -103,7 +103,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
             return OK, TYPED
         letter = markup.leading_choice(answer) if problem and not gold.is_choice and len(answer) < 20 else ""
         if letter and text.key(answer).strip("()") == letter:
-            option = option_of(problem, letter)  # without braces, which would change fractions
+            option = markup.option_of(problem, letter)  # without braces, which would change fractions
             if option and text.key(option) == text.key(gold.text.replace("{", " ").replace("}", " ")):
                 return OK, TYPED
         if not gold.is_choice and answer.startswith(("\\text", "\\mathrm", "\\begin")):
