@@ -44,7 +44,7 @@ _MBPP = {
 class Code(TextEnv):
     """Python functions from a sentence and examples (`spg/Code-v0`), run in a sealed interpreter.
 
-    Prompt: "f(4)=14 f(7)=20: add 3, times 2" (plain), or a user message that says more (paper); of a published set,
+    Prompt: "f(4)=14 f(7)=20: add 3, mul 2" (plain), or a user message that says more (paper); of a published set,
     as lm-evaluation-harness asks (plain: its task for base models, paper: the one for instruction-tuned models).
     Action: a text with the function, or its body, in `<answer>...</answer>`, in a fenced block, or alone.
 

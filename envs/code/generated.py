@@ -29,8 +29,8 @@ class Step(NamedTuple):
 
 _NUMBERS = (
     Step("add {n}", "{v}+{n}", lambda v, n: v + n),
-    Step("subtract {n}", "{v}-{n}", lambda v, n: v - n),
-    Step("times {n}", "{v}*{n}", lambda v, n: v * n),
+    Step("sub {n}", "{v}-{n}", lambda v, n: v - n),
+    Step("mul {n}", "{v}*{n}", lambda v, n: v * n),
 )
 _TEXTS = (
     Step("reverse", "{v}[::-1]", lambda v, n: v[::-1]),

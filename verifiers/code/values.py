@@ -95,7 +95,7 @@ def read_value(value: Any, depth: int = DEPTH) -> Any:
 def expression(value: Any, hashed: bool = False) -> str:
     """Python source of a plain value; `hashed`: it is in a set, or a key."""
     kind = type(value)
-    if kind is int:
+    if kind is int and value.bit_length() > 64:  # Python prints no integer of more than 4,300 digits
         return hex(value)
     if kind is float and not math.isfinite(value):
         return f"float('{value}')"
