@@ -17,7 +17,7 @@ from inspect import isfunction
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
-from threading import Lock
+from threading import Lock, local
 from time import perf_counter
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -177,28 +177,24 @@ def judge_texts(
     kernel = _kernel(loop) if is_worth_compiling(texts) else None
     began = perf_counter()
     if kernel is not None:
-        packed, starts, struct = references(), starts_of(texts), struct_of(loop)
+        packed, starts = references(), starts_of(texts)
+        slices = slices_of(starts)
+        memories = np.empty(len(slices), struct_of(loop))
 
-        def arguments(rows: slice) -> tuple:
+        def arguments(place: int) -> tuple:
+            rows = slices[place]
             part = starts[rows.start : rows.stop + 1] - starts[rows.start]
             columns = (column[rows] for column in (reason, tier, score, spans))
-            return (
-                *pack(texts[rows], part),
-                lenient,
-                packed,
-                *columns,
-                rows.start,
-                np.empty(1, struct),
-            )
+            memory = memories[place : place + 1]
+            return *pack(texts[rows], part), lenient, packed, *columns, rows.start, memory
 
-        slices = slices_of(starts)
         threads = min(len(slices), MAX_THREADS, cpus())
         if threads < 2:
-            for rows in slices:
-                kernel(*arguments(rows))
+            for place in range(len(slices)):
+                kernel(*arguments(place))
         else:
             with ThreadPoolExecutor(threads, thread_name_prefix="verifiers") as pool:
-                for future in [pool.submit(kernel, *arguments(rows)) for rows in slices]:
+                for future in [pool.submit(kernel, *arguments(place)) for place in range(len(slices))]:
                     future.result()
         undecided = np.flatnonzero(reason < 0).tolist()
     for row in undecided:
@@ -259,8 +255,12 @@ def compiled_task(
     `pack_references(*columns)` makes the `references` of the loop.
     """
 
+    mine = local()  # of each thread
+
     def judge(data: bytes, lenient: bool, row: int | None, *reference: object) -> Judged:
-        return judge_one(data, lenient, row, loop.scratch(), *reference)
+        if not hasattr(mine, "scratch"):
+            mine.scratch = loop.scratch()
+        return judge_one(data, lenient, row, mine.scratch, *reference)
 
     def judge_all(texts: list[str], lenient: bool, *columns: list[object]) -> Columns:
         scratch = loop.scratch()

@@ -238,6 +238,8 @@ def frame_size(data: Bytes, start: int, end: int) -> int:
         second = data[start + 1] + 0
         inline = second == ch.LEFT_PAREN and last == ch.RIGHT_PAREN
         return 2 if inline or (second == ch.LEFT_BRACKET and last == ch.RIGHT_BRACKET) else 0
+    if first < ch.BEYOND_ASCII:
+        return 0
     for opening, closing in _CURLY:
         if matches(data, start, end, opening) and matches(data, max(end - 3, start + 3), end, closing):
             return 3
@@ -391,9 +393,10 @@ def unwind(level: int, memory: Memory, exact: bool) -> None:
 
 def use_number(value: int, given: Given, memory: Memory) -> bool:
     """Mark a given number equal to `value` as used on this side; False if there is none left."""
-    for j in range(given.first, given.last):
-        if given.numbers[j] == value and memory.used[j - given.first] != memory.side:
-            memory.used[j - given.first] = memory.side
+    numbers, used, first, side = given.numbers, memory.used, given.first, memory.side
+    for j in range(first, given.last):
+        if numbers[j] == value and used[j - first] != side:
+            used[j - first] = side
             return True
     return False
 
@@ -500,8 +503,9 @@ def clear(memory: Memory, numbers: int) -> None:
     """Forget the last answer; `numbers` of them are given now."""
     memory.values = memory.pending = memory.literals = memory.fault = memory.found = memory.maybe = 0
     memory.unequal = memory.here = memory.unknown = memory.unread = 0
+    used = memory.used
     for j in range(numbers):
-        memory.used[j] = 0
+        used[j] = 0
     memory.side = 1
 
 
