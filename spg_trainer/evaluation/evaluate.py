@@ -59,9 +59,9 @@ class Evaluation:
     """What completions follow -> how many: `right`, each habit, `none of these`; empty where a task has no habits."""
     settings: dict[str, Any]
     """Environment, split, sampling: what must be equal for two figures to be comparable."""
+    rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
     solved_by: dict[int, float] = field(default_factory=dict)
     """Turn -> share of the episodes that are solved within so many turns; empty where the environment has one turn."""
-    rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
 
     def summary(self) -> dict[str, Any]:
         """Everything but the rows, ready for JSON."""

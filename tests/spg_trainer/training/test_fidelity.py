@@ -1,13 +1,13 @@
 """How far fast decoding is from exact: figures that are right where both are, and where they are not."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from spg_trainer import train
+from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.training.fidelity import exact_logps, fidelity_means, fidelity_sums
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad
@@ -19,8 +19,10 @@ def rolled(policy, sampling, seed=3, step=5):
     keys = [("rollout", step, number, 0) for number in range(len(prompts))]
     rollouts = sample(policy, pad(policy, prompts, 2), sampling, seed, keys, None)
     index = np.arange(len(prompts))
-    scored = SimpleNamespace(rollouts=rollouts, index=index, generation=0 * index, rows=index)
-    return rollouts, type("Some", (), {"__len__": lambda self: len(index), **vars(scored)})()
+    count = len(prompts)
+    judged = {"rewards": 0.0 * index, "components": {}, "correct": index < 0, "reason": [""] * count}
+    texts = {"completions": [""] * count, "extracted": [None] * count, "traceback": [None] * count}
+    return rollouts, Scored(index, 0 * index, index, [], rollouts=rollouts, **judged, **texts)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

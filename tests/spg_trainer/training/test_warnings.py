@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms import build
+from spg_trainer.rollout.scored import Scored
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.setup import start
 from spg_trainer.training.warnings import form_warning, new_warnings
@@ -109,8 +110,13 @@ def test_a_run_says_so_before_its_first_step(advantage, tmp_path, capsys):
 
 def test_groups_are_counted_by_what_they_have_in_common():
     correct = [1, 1, 0, 0, 0, 0, 1, 1]
-    scored = SimpleNamespace(
+    scored = Scored(
+        index=np.arange(8) // 2,
+        generation=np.arange(8) % 2,
         rows=np.arange(8),
+        problems=[],
+        extracted=[None] * 8,
+        traceback=[None] * 8,
         rewards=np.array([1.0, 1.0, 0.2, 0.2, 0.0, 0.3, 0.5, 0.5]),
         correct=np.array(correct, bool),
         reason=["ok" if c else "wrong" for c in correct],
