@@ -75,8 +75,8 @@ def judge(task: str, texts: list, references: list[dict], mode: str = "lenient")
 
 
 def built_in() -> list[str]:
-    """The names of our own tasks; a new one needs a line in REFERENCES and in RIGHT."""
-    names = {registry.find(name).name for name in registry._BUILT_IN}  # "math" is "math500"
+    """The names of our own tasks but code, which runs in a guest; a new one needs a line in REFERENCES and in RIGHT."""
+    names = {registry.find(name).name for name in registry._BUILT_IN} - {"code"}  # "math" is "math500"
     assert names <= set(REFERENCES), "give the new task references to be fuzzed with"
     return sorted(names)
 
