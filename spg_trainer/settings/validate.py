@@ -59,7 +59,11 @@ def check_task(command: Any) -> None:
     for name in flags.keys() & command.env_args.keys():
         raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
     if isinstance(command.model, ModelConfig):
-        check_adapters(command.model)
+        resumes = (
+            isinstance(command, Config) and command.output.resume
+        )  # the run may hold the only copy of its start
+        if not resumes:
+            check_adapters(command.model)
     check_device(command.model.device)
 
 

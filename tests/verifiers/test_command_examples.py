@@ -28,7 +28,7 @@ def examples() -> list[str]:
     texts = [page.read_text(encoding="utf-8") for page in PAGES if page.exists()] + [command._EPILOG]
     lines = [line.strip().removeprefix("$ ") for text in texts for line in text.splitlines()]
     shown = [line.partition(" >")[0] for line in lines if line.startswith("python -m verifiers ")]
-    return sorted({line for line in shown if "TASK" not in line})
+    return sorted({line for line in shown if "TASK" not in line and "_generations.json" not in line})
 
 
 @pytest.fixture

@@ -29,11 +29,10 @@ def test_a_pair_of_two_tokens_by_hand():
     found = {name: float(metric.total) for name, metric in loss.metrics.items()}
     assert found["loss/supervised"] == pytest.approx(0.075)
     assert found["bound/share"] == 2 and found["bound/elbo"] == pytest.approx(-1.5 - 3)
-    # Over the two scored completions: the means over the pair.
-    means = {name: value / 2 for name, value in found.items() if name.startswith("pairs/")}
+    means = {name: value for name, value in found.items() if name.startswith("pairs/")}  # of one pair
     expected = {"accuracy": 1.0, "margin": 0.6, "chosen": 1.5, "rejected": -1.5}
     assert means == pytest.approx({f"pairs/{name}": value for name, value in expected.items()})
-    assert all(loss.metrics[name].per == "scored_completions" for name in means)
+    assert all(loss.metrics[name].per == "update" for name in means)
 
 
 def test_a_pair_is_the_best_against_the_worst_the_first_of_equals():
