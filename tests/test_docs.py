@@ -86,8 +86,33 @@ def test_the_commands_that_add_a_task_run_in_order(tmp_path: Path, monkeypatch, 
 def test_every_algorithm_has_a_page_with_all_its_options(name: str) -> None:
     page = get(name).__module__.rpartition(".")[-1]  # those of one file share one
     text = (DOCS / "algorithms" / f"{page}.md").read_text()
-    assert f"`--algorithm {name}`" in text
-    assert {field.name for field in fields(get(name))} <= set(re.findall(r"`(\w+)", text))
+    assert f"--algorithm {name}" in text or f"`{name}`" in text
+    shared = (DOCS / "algorithms" / "README.md").read_text().partition("## Shared options")[2]
+    everywhere = {"block_length", "score_tail"} & set(re.findall(r"^- `(\w+)", shared, flags=re.M))
+    assert {field.name for field in fields(get(name))} <= set(re.findall(r"`(\w+)", text)) | everywhere
+
+
+@pytest.mark.parametrize("folder", ["algorithms", "environments"])
+def test_the_examples_of_pages_are_read_by_the_trainer(folder: str, tmp_path: Path, monkeypatch) -> None:
+    """Those that train, by --dry-run, which resolves and checks each setting without a step."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    lines = {
+        line.removeprefix("python -m spg_trainer ").partition("#")[0]
+        for page in sorted((DOCS / folder).glob("*.md"))
+        for line in shown(page)
+        if line.startswith("python -m spg_trainer --env ")
+    }
+    of_others = (
+        "--pairs",
+        "reasoning_gym",
+        "./",
+        "--model base",
+    )  # files, packages and models to be had first
+    own = [line for line in lines if not any(word in line for word in of_others)]
+    assert len(own) >= 6
+    failed = [line for line in own if main([*shlex.split(line), "--dry-run"]) != 0]
+    assert failed == []
 
 
 def leaves(menu: list | dict | str) -> Iterator[str]:
@@ -97,6 +122,12 @@ def leaves(menu: list | dict | str) -> Iterator[str]:
     else:
         for part in menu.values() if isinstance(menu, dict) else menu:
             yield from leaves(part)
+
+
+def shown(page: Path) -> list[str]:
+    """The lines of a page's blocks of commands, each on one line."""
+    blocks = re.findall(r"^```(?:bash)?\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+    return "".join(blocks).replace("\\\n", " ").splitlines()
 
 
 def without_blocks(text: str) -> str:
