@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     word = args.pop(0) if args and not args[0].startswith("-") else ""
     try:
-        return run(word, args)
+        return run_command(word, args)
     except KeyboardInterrupt as error:
         say_once(error, "\nStopped.\n")
         return 130
@@ -64,7 +64,7 @@ def say_once(error: BaseException, text: str) -> None:
         sys.stderr.write(text)
 
 
-def run(word: str, args: Sequence[str]) -> int:
+def run_command(word: str, args: Sequence[str]) -> int:
     """Runs the command of a word, "" for training; returns the exit status."""
     if not word and "--version" in args:
         sys.stdout.write(f"spg-trainer {__version__}\n")
@@ -87,7 +87,7 @@ def run(word: str, args: Sequence[str]) -> int:
     if isinstance(resolved.config, fields.TaskSettings):
         packages.envs.resolve(resolved.config.env)  # last: the package takes a while to load
     if isinstance(resolved.config, fields.Config):
-        algorithms.locate(resolved.config.algorithm)
+        algorithms.find_algorithm(resolved.config.algorithm)
     if word == "":
         run_train(resolved, validated)
         return 0

@@ -12,7 +12,7 @@ from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.curves import draw_figure
 from spg_trainer.reporting.runs import Recorded, read_run
-from spg_trainer.runs.checkpoint import export, opening
+from spg_trainer.runs.checkpoint import export, how_to_open
 from spg_trainer.runs.files import COMPLETE, incomplete, json_document, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import MergeCommand, PushCommand
@@ -118,18 +118,18 @@ def card_of_run(run: Recorded, repo: str, base: str | None, family: str, *, adap
     step = f" These weights are of step {best}, the best on validation." * (best is not None)
     text = f"""\
 A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, trained by reinforcement learning with
-`{without_folders(config.algorithm)}` on {task(config)} for {run.summary["steps"]} steps, seed {config.seed}.
+`{without_folders(config.algorithm)}` on {shown_task(config)} for {run.summary["steps"]} steps, seed {config.seed}.
 It started from {f"`{base}`" if base else start}.{step}
 
 ![Share solved over the steps of training]({CURVE})
 """
     front = {"library_name": "peft" if adapter else "transformers", "base_model": base}
     measured = {f"{name} training": run.summary[f"eval_{name}"] for name in ("after", "before")}
-    usage = opening(repo, without_folders(config.env))
-    return compose(repo.rpartition("/")[2], text, config, measured, usage, family, **front)
+    usage = how_to_open(repo, without_folders(config.env))
+    return card_text(repo.rpartition("/")[2], text, config, measured, usage, family, **front)
 
 
-def compose(
+def card_text(
     title: str, text: str, settings: Any, measured: dict[str, Any], usage: str, family: str, **front: Any
 ) -> str:
     """A model card. settings: Config or SftCommand. measured: evaluations by name, the model's own first."""
@@ -152,7 +152,7 @@ def compose(
     return str(ModelCard(f"{content}\n\n{chosen}\n## Open it\n\n{usage}"))
 
 
-def task(settings: Any) -> str:
+def shown_task(settings: Any) -> str:
     """The environment and its arguments, without folders."""
     pairs = " ".join(f"{name}={value}" for name, value in without_folders(settings.env_args).items())
     return f"`{without_folders(settings.env)}`" + (f" ({pairs})" if pairs else "")

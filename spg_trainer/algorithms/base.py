@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.settings.ranges import Below1, Count, as_argument, check_ranges
+from spg_trainer.settings.ranges import Below1, Count, argument_with_value, check_ranges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,14 +110,14 @@ class Algorithm(ABC):
     """Whether completions must be sampled token by token, with --block-length 1."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, as_argument)
+        check_ranges(self, argument_with_value)
         choices = {name: get_args(kind) for name, kind in get_type_hints(type(self)).items()}
         choices["masking"] = tuple(self.maskings())
         for name, words in choices.items():
             value = getattr(self, name)
             if words and str in map(type, words) and value not in words:
                 choice = f"expected one of {', '.join(words)}. {did_you_mean(value, words)}".rstrip()
-                raise ConfigError(f"{as_argument(name, value)}: {choice}")
+                raise ConfigError(f"{argument_with_value(name, value)}: {choice}")
         if self.masking == "trajectory":
             exact = self.p_mask_prompt == 0
             self.require("p_mask_prompt", exact, "0 for masking=trajectory, which shows what the sampler saw")
@@ -129,7 +129,7 @@ class Algorithm(ABC):
     def require(self, name: str, fine: bool, expected: str) -> None:
         """Raises ConfigError unless the field's value is fine."""
         if not fine:
-            raise ConfigError(f"{as_argument(name, getattr(self, name))}: should be {expected}.")
+            raise ConfigError(f"{argument_with_value(name, getattr(self, name))}: should be {expected}.")
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

@@ -75,7 +75,7 @@ class Case:
         return Case(self.algorithm, self.logps[rows], self.masks.select(rows), self.batch.select(rows))
 
 
-def check(name: str, args: dict[str, object] | None = None) -> list[Finding]:
+def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Finding]:
     """Checks an algorithm by its name, `./mine.py:Mine` included; raises ConfigError if it cannot be built."""
     algorithm = build(name, {"block_length": BLOCK, **(args or {})})
     findings = []

@@ -42,12 +42,12 @@ def main(arguments: Sequence[str]) -> int:
             f"  python -m spg_trainer --env sudoku --algorithm ./{options.file}:{name}\n"
         )
         return 0
-    from spg_trainer.algorithms.checking import check  # torch takes seconds
+    from spg_trainer.algorithms.checking import check_algorithm  # torch takes seconds
 
     failed = False
     for name in options.names:
         sys.stdout.write(f"{name}\n")
-        for finding in check(name, parse_pairs(options.algorithm_args, where="--algorithm-args")):
+        for finding in check_algorithm(name, parse_pairs(options.algorithm_args, where="--algorithm-args")):
             failed |= not finding.ok
             sys.stdout.write(f"{'ok' if finding.ok else 'FAILS':6} {finding.name:14} {finding.figure}\n")
     return int(failed)

@@ -48,7 +48,7 @@ ALGORITHMS = {
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 
 
-def locate(name: str) -> tuple[str, str]:
+def find_algorithm(name: str) -> tuple[str, str]:
     """Where the class of an algorithm is, a file or a module, and its name; nothing is imported.
 
     name: a name of `ALGORITHMS`, `./file.py:MyClass`, or `package.module:MyClass`. Raises ConfigError with the nearest.
@@ -65,8 +65,8 @@ def locate(name: str) -> tuple[str, str]:
 
 
 def get(name: str) -> type[Algorithm]:
-    """The class of an algorithm, by a name as for `locate`. Raises ConfigError that says why it cannot be loaded."""
-    where, class_name = locate(name)
+    """The class of an algorithm, by a name as for `find_algorithm`; ConfigError if it cannot be loaded."""
+    where, class_name = find_algorithm(name)
     is_file = where.endswith(".py")
     try:
         module = load_file(Path(where).resolve()) if is_file else importlib.import_module(where)

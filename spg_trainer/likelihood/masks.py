@@ -31,7 +31,7 @@ Streams = Callable[[int, int], np.random.Generator]
 iterations, too. Row -1: the stream that all rows of an iteration share for that mask."""
 
 
-class Row(NamedTuple):
+class Completion(NamedTuple):
     """One completion, and where its randomness comes from.
 
     length, size, prompt_length: its tokens n, all T of them, and the real ones of its prompt. unmask_step: (T,).
@@ -99,7 +99,7 @@ class Masking(ABC):
         return self.num_masks
 
     @abstractmethod
-    def copies(self, row: Row) -> Copies:
+    def copies(self, row: Completion) -> Copies:
         """All masked copies of a completion, `count(T)` of them."""
 
     def draw(self, rollouts: Rollouts, streams: Streams, where: Where | None = None) -> Masks:
@@ -129,7 +129,7 @@ class Masking(ABC):
             share = where.rows[row] / where.total
             written = lengths[row], size, prompts[row], unmask_step[row], surprise[row]
             seen = where.iteration, entropy[row]
-            copies = self.copies(Row(*written, stream, partial(streams, -1), progress, share, *seen))
+            copies = self.copies(Completion(*written, stream, partial(streams, -1), progress, share, *seen))
             masked[row, :, width:], scored[row] = copies.masked, copies.scored
             weight[row] = np.where(copies.scored, copies.weight, 0.0)
             scale[row], part[row, : lengths[row]][copies.part] = copies.scale, True
@@ -189,11 +189,11 @@ class SubsetMasking(Masking):
     def has_eubo(self) -> bool:  # a pair shows each token once
         return self.varies_context and self.num_masks > (2 if self.law == "coupled" else 1)
 
-    def copies(self, row: Row) -> Copies:
+    def copies(self, row: Completion) -> Copies:
         return _hide(row, *LAWS[self.law](self, row))
 
 
-def _bernoulli(masking: SubsetMasking, row: Row) -> Drawn:
+def _bernoulli(masking: SubsetMasking, row: Completion) -> Drawn:
     scored, weight = np.zeros((masking.num_masks, row.length), bool), np.zeros((masking.num_masks, 1))
     # A copy without masked tokens would be worth nothing: they are drawn given that at least one is masked, and the
     # weight is multiplied by the probability of that, which bounds it by n and changes no mean.
@@ -207,7 +207,7 @@ def _bernoulli(masking: SubsetMasking, row: Row) -> Drawn:
     return scored, weight
 
 
-def _coupled(masking: SubsetMasking, row: Row) -> Drawn:
+def _coupled(masking: SubsetMasking, row: Completion) -> Drawn:
     scored, sizes = np.zeros((masking.num_masks, row.length), bool), row.length + 1
     for mask in range(0, masking.num_masks, 2):
         count = (row.shared(mask).integers(sizes) + int(row.quantile * sizes)) % sizes
@@ -216,7 +216,7 @@ def _coupled(masking: SubsetMasking, row: Row) -> Drawn:
     return scored, sizes / _count(scored)
 
 
-def _coupled_full(masking: SubsetMasking, row: Row) -> Drawn:
+def _coupled_full(masking: SubsetMasking, row: Completion) -> Drawn:
     pairs = masking.num_masks // 2
     weight = np.full((masking.num_masks, row.length), masking.num_masks / 2)
     for pair in range(pairs):
@@ -227,7 +227,7 @@ def _coupled_full(masking: SubsetMasking, row: Row) -> Drawn:
     return weight > 0, weight
 
 
-def _gauss(masking: SubsetMasking, row: Row, by_ratio: bool = False) -> Drawn:
+def _gauss(masking: SubsetMasking, row: Completion, by_ratio: bool = False) -> Drawn:
     nodes, weights = _leggauss(masking.num_masks)
     ratios, weights = (1 + nodes) / 2, weights / 2
     counts = np.maximum(1, (ratios * row.length + 1e-9).astype(int))  # a node at 1/2 may lie just below
@@ -235,18 +235,18 @@ def _gauss(masking: SubsetMasking, row: Row, by_ratio: bool = False) -> Drawn:
     return _of_size(row, counts)[0], weights[:, None]
 
 
-def _ratio(masking: SubsetMasking, row: Row) -> Drawn:
+def _ratio(masking: SubsetMasking, row: Completion) -> Drawn:
     low, high, streams = masking.min_ratio, masking.max_ratio, map(row.stream, range(masking.num_masks))
     scored = np.stack([s.uniform(low, high) > s.random(row.size) for s in streams])[:, : row.length]
     return scored, row.length / _count(scored)
 
 
-def _rising(masking: SubsetMasking, row: Row) -> Drawn:
+def _rising(masking: SubsetMasking, row: Completion) -> Drawn:
     count = max(1, int((1 - (1 - row.progress) * (1 - row.stream(-2).random())) * row.length))
     return _of_size(row, [count] * masking.num_masks)
 
 
-LAWS: dict[str, Callable[[SubsetMasking, Row], Drawn]] = {
+LAWS: dict[str, Callable[[SubsetMasking, Completion], Drawn]] = {
     "random": lambda masking, row: _of_size(row, [None] * masking.num_masks),
     "bernoulli": _bernoulli,
     "coupled": _coupled,
@@ -280,7 +280,7 @@ class BlockMasking(Masking):
             remedy = f"lower --block-length {self.block_length}, or use --algorithm-args num_masks={blocks}"
             raise ConfigError(f"{text}: {remedy}")
 
-    def copies(self, row: Row) -> Copies:
+    def copies(self, row: Completion) -> Copies:
         starts, scored = range(0, row.length, self.block_length), np.zeros((self.num_masks, row.length), bool)
         if self.modulo:
             order = row.stream(-1).permutation(len(range(0, row.size, self.block_length))) % len(starts)
@@ -310,7 +310,7 @@ class ActiveBlockMasking(Masking):
     def varies_context(self) -> bool:
         return self.block_length > 1
 
-    def copies(self, row: Row) -> Copies:
+    def copies(self, row: Completion) -> Copies:
         starts, scored = range(0, row.length, self.block_length), np.zeros((self.num_masks, row.length), bool)
         start = starts[row.stream(-1).integers(len(starts))]
         stop = min(start + self.block_length, row.length)
@@ -346,7 +346,7 @@ class StepMergeMasking(Masking):
     def count(self, size: int) -> int:
         return min(self.num_masks, size) if self.segment_draw == "all" else self.num_masks
 
-    def copies(self, row: Row) -> Copies:
+    def copies(self, row: Completion) -> Copies:
         starts, stops, of_token = self.segments(row.unmask_step[: row.length])
         if not len(starts):
             raise ConfigError("this masking needs the sampler's steps (unmask_step); use masking=random")
@@ -415,7 +415,7 @@ class AutoregressiveMasking(Masking):
     def count(self, size: int) -> int:
         return min(self.num_masks, size)
 
-    def copies(self, row: Row) -> Copies:
+    def copies(self, row: Completion) -> Copies:
         tokens, copies = np.arange(row.length), self.count(row.size)
         if row.length > self.num_masks:
             tokens = np.sort(row.stream(-1).permutation(row.length)[: self.num_masks])
@@ -453,7 +453,7 @@ class AllBlocksMasking(Masking):
                 f"other blocks. Use --algorithm-args block_length={wanted[0]} block_origin={wanted[1]}."
             )
 
-    def copies(self, row: Row) -> Copies:
+    def copies(self, row: Completion) -> Copies:
         before = row.prompt_length % self.block_length if self.block_origin == "sequence" else 0
         block = (before + np.arange(row.length)) // self.block_length
         sizes, stream = np.bincount(block), row.stream(-1)
@@ -494,7 +494,7 @@ def _subset(stream: np.random.Generator, size: int, count: int | None = None) ->
     return chosen
 
 
-def _of_size(row: Row, counts: Sequence[int | None]) -> Drawn:
+def _of_size(row: Completion, counts: Sequence[int | None]) -> Drawn:
     """Such a subset for each copy, k tokens weighing n/k."""
     scored = np.stack([_subset(row.stream(mask), row.length, count) for mask, count in enumerate(counts)])
     return scored, row.length / _count(scored)
@@ -505,7 +505,7 @@ def _count(scored: np.ndarray) -> np.ndarray:
     return scored.sum(-1, keepdims=True).clip(min=1)
 
 
-def _hide(row: Row, scored: np.ndarray, weight: np.ndarray | float) -> Copies:
+def _hide(row: Completion, scored: np.ndarray, weight: np.ndarray | float) -> Copies:
     """Shows neither the scored tokens, (M, n) bool, nor anything behind the end; weight: as (M, n)."""
     behind = ((0, 0), (0, row.size - row.length))
     masked, weight = np.pad(scored, behind, constant_values=True), np.broadcast_to(weight, scored.shape)

@@ -35,10 +35,15 @@ def page_data(run: Recorded, budget: int) -> dict[str, Any]:
                 row["html"] = render(env, recorded)
         shown.append({"name": one.name, "split": one.split, "total": len(one.rows), "rows": rows})
     script = {"name": run.path.name, "block": run.config.rollout.block_length, "sets": shown}
-    return {"script": script, "failures": failures(run, env), "note": note, "task": task(env, sets)}
+    return {
+        "script": script,
+        "failures": failures(run, env),
+        "note": note,
+        "task": task_and_prompt(env, sets),
+    }
 
 
-def task(env: "TextEnv | None", sets: list[Completions]) -> dict[str, str]:
+def task_and_prompt(env: "TextEnv | None", sets: list[Completions]) -> dict[str, str]:
     """What the task is in its author's words, and the prompt of one of its problems; what is not known is empty."""
     cls = type(getattr(env, "base", env))
     sentence = envs.core.summary(cls) if env and cls.__doc__ != envs.TextEnv.__doc__ else ""

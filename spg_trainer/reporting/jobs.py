@@ -33,7 +33,7 @@ def run_jobs(
     def fill() -> None:
         while waiting and len(running) < at_once:
             folder = waiting.pop(0)
-            running[folder] = start(folder, jobs[folder], {} if on_gpu else {"OMP_NUM_THREADS": "1"})
+            running[folder] = start_process(folder, jobs[folder], {} if on_gpu else {"OMP_NUM_THREADS": "1"})
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -65,7 +65,7 @@ def run_jobs(
     return failed
 
 
-def start(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
+def start_process(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
     """The process of a training, with variables added to those of this one."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("ab") as log:

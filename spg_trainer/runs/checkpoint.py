@@ -168,11 +168,11 @@ def write_model(
         model: Any = policy.model
         save_whole(model, weights, folder)
         policy.tokenizer.save_pretrained(str(folder))
-    (folder / "README.md").write_text(opening(), encoding="utf-8")
+    (folder / "README.md").write_text(how_to_open(), encoding="utf-8")
     (folder / ENVIRONMENT).write_text(json_document(environment), encoding="utf-8")
 
 
-def opening(name: str = "PATH OF THIS FOLDER", env: str = "") -> str:
+def how_to_open(name: str = "PATH OF THIS FOLDER", env: str = "") -> str:
     """How to open a model or adapter, in Markdown. name: its folder or Hub id. env: to measure it on."""
     return f"""\
 A masked diffusion language model; transformers opens it where spg-trainer is installed:
@@ -198,7 +198,7 @@ def latest_complete(run: Path) -> Path | None:
     return None
 
 
-def locate(path: Path) -> tuple[Path, Path | None]:
+def find_checkpoint(path: Path) -> tuple[Path, Path | None]:
     """What `--resume PATH` means: (run folder, checkpoint), for the path of either; None = start at step 0.
 
     Raises CheckpointError if the path does not exist, or names a checkpoint that is not whole.
@@ -207,7 +207,7 @@ def locate(path: Path) -> tuple[Path, Path | None]:
         raise CheckpointError(f"--resume {path}: no such folder. Give a run folder, a checkpoint, or auto.")
     if not path.name.startswith("step-"):
         return path, latest_complete(path)
-    check(path)
+    require_complete(path)
     home = path.resolve().parent
     return (home.parent if home.name == _SUPERSEDED else home).parent, path
 
@@ -222,7 +222,7 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
 
     from spg_trainer.models.shard import is_sharded, load_parts
 
-    check(folder)
+    require_complete(folder)
     try:
         if hasattr(policy.model, "peft_config"):
             from peft import load_peft_weights, set_peft_model_state_dict
@@ -270,7 +270,7 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
     optimizer.load_state_dict(saved)
 
 
-def check(folder: Path) -> None:
+def require_complete(folder: Path) -> None:
     """Raises CheckpointError, saying what is missing, unless `folder` is a whole checkpoint."""
     if problem := incomplete(folder):
         raise CheckpointError(

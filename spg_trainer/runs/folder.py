@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.runs.checkpoint import latest_complete, locate, set_aside_after
+from spg_trainer.runs.checkpoint import find_checkpoint, latest_complete, set_aside_after
 from spg_trainer.runs.files import (
     json_document,
     json_line,
@@ -241,7 +241,7 @@ def choose_folder(config: "Config") -> tuple[Path, Path | None]:
             raise ConfigError(f"{text}. Give its folder with --output-dir, or leave out --resume.")
         newest = latest_complete(path)
     else:
-        path, newest = locate(Path(resume))
+        path, newest = find_checkpoint(Path(resume))
         if out and Path(out).resolve() != path.resolve():
             text = f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}"
             raise ConfigError(

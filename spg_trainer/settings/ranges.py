@@ -28,15 +28,15 @@ AtLeast1 = Annotated[float, Range("1 or more", lambda v: 1 <= v < math.inf)]
 Nothing = Annotated[float, Range("0", lambda v: v == 0)]
 
 
-def as_flag(name: str, value: object) -> str:
+def flag_with_value(name: str, value: object) -> str:
     return f"--{name.replace('_', '-')} {value}"
 
 
-def as_argument(name: str, value: object) -> str:
+def argument_with_value(name: str, value: object) -> str:
     return f"--algorithm-args {name}={value}"
 
 
-def check_ranges(settings: Any, shown: Callable[[str, object], str] = as_flag) -> None:
+def check_ranges(settings: Any, shown: Callable[[str, object], str] = flag_with_value) -> None:
     """Raises ConfigError for a number outside the `Range` of its annotation, nested dataclasses included."""
     hints = get_type_hints(type(settings), include_extras=True)
     for name in (f.name for f in fields(settings)):

@@ -27,7 +27,7 @@ from spg_trainer.settings.recorded import (
     recipe_kind,
     run_holding,
 )
-from spg_trainer.settings.values import compose, convert, read
+from spg_trainer.settings.values import convert, read_nested, replace_nested
 
 Settings = TypeVar("Settings")
 
@@ -52,7 +52,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     if file := flags.values.get("config"):
         asked.insert(0, read_layer(cls, Layer(file, read_yaml(file))))
     below = layers_below(cls, asked) if issubclass(cls, TaskSettings) else []
-    return merge(cls, [*below, *asked])
+    return merge_layers(cls, [*below, *asked])
 
 
 def defaults(
@@ -89,16 +89,16 @@ def flag_layer(cls: type, given: Mapping[str, Any]) -> Layer:
 
 def read_layer(cls: type, layer: Layer) -> Layer:
     """A layer of nested values with these by dotted name, each of its type."""
-    return Layer(layer.origin, read(cls, layer.values, lambda name: f"{layer.origin}: {name}"))
+    return Layer(layer.origin, read_nested(cls, layer.values, lambda name: f"{layer.origin}: {name}"))
 
 
-def merge(cls: type[Settings], layers: Iterable[Layer]) -> Resolved[Settings]:
+def merge_layers(cls: type[Settings], layers: Iterable[Layer]) -> Resolved[Settings]:
     """The one merge: a later layer's value stands over an earlier one's."""
     values, origins = dict[str, Any](), dict[str, str]()
     for layer in layers:
         values |= layer.values
         origins |= dict.fromkeys(layer.values, layer.origin)
-    return Resolved(compose(cls(), values), origins)
+    return Resolved(replace_nested(cls(), values), origins)
 
 
 def said(layers: Iterable[Layer], name: str, otherwise: Any) -> Any:
@@ -120,7 +120,7 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
     env = said([*record, *asked], "env", cls().env)
     if cls is Config:
         return [*record, *for_training(env, model, asked)]
-    trained = merge(Config, for_training(env, model)).config
+    trained = merge_layers(Config, for_training(env, model)).config
     return [*record, *(for_eval if cls is EvalCommand else for_sft)(env, model, trained)]
 
 

@@ -1,6 +1,6 @@
 """Settings that cannot work, refused before anything is loaded, each with a value that would.
 
-`validate` is for what files and settings tell, which takes no torch; `check_algorithm` for what an algorithm asks for.
+`validate` is for what files and settings tell, which takes no torch; `validate_algorithm` for what an algorithm asks.
 """
 
 import sys
@@ -170,7 +170,7 @@ def check_processes(m: LoadConfig, num_processes: int) -> None:
         )
 
 
-def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
+def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     """What goes with an algorithm: its decoding, its updates, its reference, and whole groups in each process."""
     b, r, name = config.batch, config.rollout, f"--algorithm {config.algorithm}"
     algorithm.make_masking().check(r.max_completion_length)

@@ -46,7 +46,7 @@ def hints(cls: type) -> dict[str, Any]:
     return {field.name: known[field.name] for field in fields(cls)}
 
 
-def read(cls: type, values: Any, shown: Callable[[str], str], path: str = "") -> dict[str, Any]:
+def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str = "") -> dict[str, Any]:
     """Nested values for a dataclass by dotted name, each converted to its type: `{"batch.num_generations": 6}`.
 
     A key of a dict field is a name of its own: `env_args.blanks`. shown: how an error writes a dotted name, with the
@@ -65,7 +65,7 @@ def read(cls: type, values: Any, shown: Callable[[str], str], path: str = "") ->
             known = ", ".join(hints(cls))
             raise ConfigError(f"{shown(name)}={value!r}: no such setting. {nearest}Known: {known}.")
         if is_dataclass(hint):
-            leaves |= read(hint, value, shown, f"{name}.")
+            leaves |= read_nested(hint, value, shown, f"{name}.")
         elif get_origin(hint) is dict:
             leaves |= {f"{name}.{k}": item for k, item in convert(value, hint, shown(name)).items()}
         else:
@@ -73,7 +73,7 @@ def read(cls: type, values: Any, shown: Callable[[str], str], path: str = "") ->
     return leaves
 
 
-def compose(base: T, leaves: Mapping[str, Any]) -> T:
+def replace_nested(base: T, leaves: Mapping[str, Any]) -> T:
     """A copy of a dataclass with values by dotted name, as `read` returns them, in place of its own."""
     parts: dict[str, dict[str, Any]] = {}
     for name, value in leaves.items():
@@ -83,7 +83,7 @@ def compose(base: T, leaves: Mapping[str, Any]) -> T:
     for part, inner in parts.items():
         below = getattr(base, part)
         if is_dataclass(below):
-            changes[part] = compose(below, inner)
+            changes[part] = replace_nested(below, inner)
         else:
             changes[part] = below | inner if isinstance(below, dict) else inner[""]
     return replace(base, **changes)  # type: ignore[type-var]
@@ -94,7 +94,7 @@ def overlay(base: T, values: Any, source: str) -> T:
 
     source: what an error calls the place where the values stand. Raises ConfigError as `read`.
     """
-    return compose(base, read(type(base), values, lambda name: f"{source} {name}"))
+    return replace_nested(base, read_nested(type(base), values, lambda name: f"{source} {name}"))
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:

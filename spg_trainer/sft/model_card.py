@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import HabitCounts
-from spg_trainer.export import compose, task
-from spg_trainer.runs.checkpoint import opening
+from spg_trainer.export import card_text, shown_task
+from spg_trainer.runs.checkpoint import how_to_open
 from spg_trainer.sft.loop import Fit
 
 
@@ -16,8 +16,8 @@ def model_card(fit: Fit, results: Mapping[str, Evaluation], greedy: HabitCounts,
     mix = " ".join(f"{name}={share:g}" for name, share in fit.mix.items())
     kept = "whose weights these are" if command.patience else "but these are the last ones"
     text = f"""\
-A masked diffusion language model of {weights:,} weights, made to begin reinforcement learning on {task(command)}: it
-imitates several ways to answer, one of them right, and knows no other task.
+A masked diffusion language model of {weights:,} weights, made to begin reinforcement learning on {shown_task(command)}:
+it imitates several ways to answer, one of them right, and knows no other task.
 
 - Start: {command.model.model}. Demonstrations: {mix} (`right` is the environment's own solution).
 - {p.step} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens.
@@ -31,4 +31,6 @@ imitates several ways to answer, one of them right, and knows no other task.
     front = {"library_name": "transformers", "license": "apache-2.0"}
     measured = {split: result.summary() for split, result in results.items()}
     family = fit.policy.model.config.to_dict()["model_type"]
-    return compose(f"A base model for {task(command)}", text, command, measured, opening(), family, **front)
+    return card_text(
+        f"A base model for {shown_task(command)}", text, command, measured, how_to_open(), family, **front
+    )

@@ -16,7 +16,7 @@ from spg_trainer.training.records import save_checkpoint
 from spg_trainer.training.run import Run
 
 
-def validate(run: Run, last: bool = False) -> float | None:
+def run_validation(run: Run, last: bool = False) -> float | None:
     """Validates the finished step, where its turn has come and this run has not; returns the solved rate.
 
     A new best is saved; a fall below the start is told. last: whether the run ends here, so that its turn has come.

@@ -32,7 +32,7 @@ from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.validate import Validated
-from spg_trainer.training.evaluations import evaluate_once, validate, write_best_model
+from spg_trainer.training.evaluations import evaluate_once, run_validation, write_best_model
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import Step, Update
@@ -63,12 +63,12 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
     try:
         with run.console, stopping_between_steps(run):
             before = evaluate_once(run, "before", 0)
-            validate(run)
+            run_validation(run)
             while not (ended_by := reason_to_end(run)):
                 train_step(run)
                 if run.due(run.config.output.save_steps):
                     save_checkpoint(run)
-            validate(run, last=True)
+            run_validation(run, last=True)
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))
     except BaseException as error:
@@ -115,7 +115,7 @@ def train_step(run: Run) -> None:
     if choices:  # all choices of a pass, also those of padding: they depend on the batching
         timings |= router_load(sum_metrics(choices))
     record_step(run, scored, advantages, metrics, timings)
-    solved = validate(run)
+    solved = run_validation(run)
     limit = 60 * run.config.max_minutes
     run.console.step(
         {**state.history[-1], **timings, "validation": solved},

@@ -32,7 +32,7 @@ from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
-from spg_trainer.settings.validate import Validated, check_algorithm, validate
+from spg_trainer.settings.validate import Validated, validate, validate_algorithm
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.micro_batches import micro_batch_size
 from spg_trainer.training.optimize import make_optimizer
@@ -118,7 +118,7 @@ def open_splits(
     Raises ConfigError for what does not go with the algorithm, the processes, the environment or an installed package.
     """
     check_names(config.rollout)
-    check_algorithm(config, algorithm, num_processes)
+    validate_algorithm(config, algorithm, num_processes)
     check_trackers(config.output.track)
     splits = {split: make_env(config, split) for split in ("train", config.eval.eval_split)}
     if config.eval.eval_steps and "validation" not in splits:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spg_trainer.algorithms import ALGORITHMS
-from spg_trainer.algorithms.checking import check
+from spg_trainer.algorithms.checking import check_algorithm
 from spg_trainer.cli import main
 
 HEAD = """
@@ -39,7 +39,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", [*ALGORITHMS])
 def test_every_algorithm_of_the_package_passes(name: str) -> None:
-    assert not [finding for finding in check(name) if not finding.ok]
+    assert not [finding for finding in check_algorithm(name) if not finding.ok]
 
 
 @pytest.mark.parametrize("broken", [*BROKEN])
@@ -49,7 +49,7 @@ def test_each_check_finds_what_it_is_for(
     monkeypatch.setattr(sys, "path", [*sys.path])
     file = tmp_path / "mine.py"
     file.write_text(HEAD + BROKEN[broken])
-    assert broken in {finding.name for finding in check(f"{file}:Mine") if not finding.ok}
+    assert broken in {finding.name for finding in check_algorithm(f"{file}:Mine") if not finding.ok}
 
 
 def test_the_file_that_new_writes_passes(tmp_path: Path, monkeypatch, capsys) -> None:

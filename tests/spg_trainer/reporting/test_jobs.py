@@ -17,14 +17,14 @@ from tests.common.trainer_cases import ENV, child_environment, tiny_folder
 
 
 def test_a_failed_job_is_named_with_its_last_words_and_others_go_on(tmp_path: Path, monkeypatch) -> None:
-    alive, most, start = [], [], module.start
+    alive, most, start = [], [], module.start_process
 
     def counted(*arguments):
         alive.append(start(*arguments))
         most.append(sum(process.poll() is None for process in alive))
         return alive[-1]
 
-    monkeypatch.setattr(module, "start", counted)
+    monkeypatch.setattr(module, "start_process", counted)
     shown = io.StringIO()
     words = {"bad": ("--num-generation", "1"), "good": ("--version",), "third": ("--version",)}
     jobs = {tmp_path / name: line for name, line in words.items()}
@@ -38,8 +38,10 @@ def test_a_failed_job_is_named_with_its_last_words_and_others_go_on(tmp_path: Pa
 
 
 def test_a_refusal_ends_what_was_started(tmp_path: Path, monkeypatch) -> None:
-    processes, start = [], module.start
-    monkeypatch.setattr(module, "start", lambda *words: processes.append(start(*words)) or processes[-1])
+    processes, start = [], module.start_process
+    monkeypatch.setattr(
+        module, "start_process", lambda *words: processes.append(start(*words)) or processes[-1]
+    )
 
     def refuse() -> None:
         raise ConfigError("not these")

@@ -166,7 +166,7 @@ def test_a_torn_checkpoint_counts_neither_for_resume_nor_for_retention(
         assert files.incomplete(folder) is None
     damage(folder)
     with pytest.raises(CheckpointError, match=f"step-000020.*{named}"):
-        checkpoint.check(folder)
+        checkpoint.require_complete(folder)
     with caplog.at_level(logging.WARNING):
         assert checkpoint.latest_complete(tmp_path) == tmp_path / "checkpoints" / "step-000010"
     assert re.search(f"step-000020.*{named}.*passed over", caplog.text)
@@ -307,13 +307,13 @@ def test_resume_takes_a_run_or_a_checkpoint(tmp_path, fake_model):
     for step in (10, 20):
         save(tmp_path, step, fake_model)
     old = tmp_path / "checkpoints" / "step-000010"
-    assert checkpoint.locate(tmp_path) == (tmp_path, tmp_path / "checkpoints" / "step-000020")
-    assert checkpoint.locate(old) == (tmp_path, old)
+    assert checkpoint.find_checkpoint(tmp_path) == (tmp_path, tmp_path / "checkpoints" / "step-000020")
+    assert checkpoint.find_checkpoint(old) == (tmp_path, old)
     checkpoint.set_aside_after(tmp_path, 10)
     moved = old.with_name("superseded") / "step-000020"
-    assert checkpoint.locate(moved) == (tmp_path, moved)
+    assert checkpoint.find_checkpoint(moved) == (tmp_path, moved)
     (old / "COMPLETE").unlink()
     with pytest.raises(CheckpointError, match="COMPLETE"):
-        checkpoint.locate(old)
+        checkpoint.find_checkpoint(old)
     with pytest.raises(CheckpointError, match=r"absent: .*auto"):
-        checkpoint.locate(tmp_path / "absent")
+        checkpoint.find_checkpoint(tmp_path / "absent")

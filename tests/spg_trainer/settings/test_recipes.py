@@ -10,7 +10,7 @@ from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftComman
 from spg_trainer.settings.recipes import task_recipe
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.validate import check_algorithm, validate
+from spg_trainer.settings.validate import validate, validate_algorithm
 from spg_trainer.settings.values import overlay
 
 LLADA = "GSAI-ML/LLaDA-8B-Instruct"
@@ -36,7 +36,7 @@ def test_whose_recipe_a_task_has() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_algorithm_can_start_on_every_task(task: str, model: str, algorithm: str) -> None:
     config = defaults(Config, env=task, model=model, algorithm=algorithm)
-    check_algorithm(validate(config).settings, build(config.algorithm, config.hyper_parameters))
+    validate_algorithm(validate(config).settings, build(config.algorithm, config.hyper_parameters))
     assert config.eval.eval_steps == (10 if model == "tiny" and algorithm != "spg_repro" else 0)
 
 

@@ -11,12 +11,12 @@ from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling, SftCommand
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.validate import check_algorithm, validate
+from spg_trainer.settings.validate import validate, validate_algorithm
 
 
 def check(config: Config, algorithm: Algorithm) -> None:
     """What a start refuses of settings, with an algorithm."""
-    check_algorithm(validate(config).settings, algorithm)
+    validate_algorithm(validate(config).settings, algorithm)
 
 
 def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
