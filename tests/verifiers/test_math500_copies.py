@@ -108,11 +108,9 @@ def test_a_value_behind_a_name_is_an_answer(rows: list[dict], split: str, name: 
     assert len(whole) > 300 and verdicts.correct.all()
 
 
-def test_a_right_completion_is_lost_only_to_the_form_that_is_asked_for(shared_data: Path):
+def test_no_right_completion_of_a_model_is_lost(shared_data: Path):
     with gzip.open(shared_data / "llada_generations" / "math500.jsonl.gz", "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     columns = {"answer": [row["answer"] for row in rows], "problem": [row["question"] for row in rows]}
     verdicts = verify_batch("math500", [row["completion"] for row in rows], **columns)
-    lost = [v for row, v in zip(rows, verdicts, strict=True) if row["correct"] and not v.correct]
-    assert not any(v.correct and not row["correct"] for row, v in zip(rows, verdicts, strict=True))
-    assert {v.reason for v in lost} <= {"rule_broken"} and len(lost) <= 12  # 0.25 as a common fraction, 8/18
+    assert verdicts.correct.tolist() == [row["correct"] for row in rows]

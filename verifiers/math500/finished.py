@@ -17,6 +17,8 @@ from verifiers.math500.polynomials import have_common_factor
 from verifiers.math500.tree import CONSTANTS, INDICES, ONE, TRIGONOMETRIC, ZERO, Node, leaves, parts, symbols
 from verifiers.math500.values import Matrix, Value, expressions
 
+DEGREE_LIMIT = 100  # of a root that is looked into
+BIT_LIMIT = 4_000  # of what stands below it
 NO_OP = 10  # counts for more than any work that a reference leaves: x^0, pi/pi, a term 0
 EULER, IMAGINARY = ("const", "e"), ("const", "i")
 _FAMILIES = {
@@ -118,18 +120,17 @@ def work_in_power(base: Node, exponent: Node, families: frozenset[str]) -> int:
         return left + (base[0] == "^" and not symbols(exponent))
     if symbols(exponent) or base[0] in ("num", "const"):
         return left
-    return left + (not is_literal_fraction(base))  # (1 + \sqrt 2)^2
+    reduced = is_literal_fraction(base) and gcd(base[1][1], base[2][1]) == 1
+    return left + (not reduced)  # (1 + \sqrt 2)^2
 
 
 def work_in_root(radicand: Node, degree: Node, families: frozenset[str]) -> int:
     left = work(radicand, families)
-    if radicand[0] == degree[0] == "num" and radicand[2] == degree[2] == 1 and 1 < degree[1] < 100:
-        return left + is_perfect((abs(radicand[1]), degree[1]))  # \\sqrt{25}
     if symbols(radicand):
         whole = radicand[0] == "^" and radicand[2] == degree
         return left + (whole and families.isdisjoint(("abs", "root")))
     if radicand[0] == "^" and radicand[2][0] == degree[0] == "num":
-        return left + (gcd(radicand[2][1], degree[1]) > 1 or radicand[1][0] != "num")  # \sqrt{513^4}
+        return left + (radicand[1][0] != "num" or radicand[1][2] != 1)  # \sqrt{(12 \cdot 5)^2}
     plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)
     return left + (not plain and not surds_in(radicand) and not atoms(radicand))
 
@@ -145,19 +146,30 @@ def is_literal_fraction(node: Node) -> bool:
 
 
 def surd_of(node: Node) -> tuple[int, int] | None:
-    """(radicand, degree) of a root of a whole number, also as a power; None for anything else."""
+    """(radicand, degree) of a root of a rational number or of a power of one; None for anything else.
+
+    The radicand is whole: a denominator is taken out of the root, and so are whole powers of a large one.
+    """
+    power = 1
     if node[0] == "fn" and node[1] == "root":
         radicand, degree = node[2]
-    elif node[0] == "^" and node[2][0] == "/":
-        radicand, degree = node[1], node[2][2]
+    elif node[0] == "^" and node[2][0] == "/" and node[2][1][0] == "num":
+        radicand, degree, power = node[1], node[2][2], node[2][1][1]
     elif node[0] == "^" and node[2] in HALVES:
         radicand, degree = node[1], TWO
     else:
         return None
-    if radicand[0] == "^" and radicand[1][0] == radicand[2][0] == "num":
-        radicand = radicand[1]
-    whole = radicand[0] == degree[0] == "num" and radicand[2] == degree[2] == 1
-    return (abs(radicand[1]), degree[1]) if whole and radicand[1] and degree[1] > 1 else None
+    if radicand[0] == "^" and radicand[2][0] == "num" and radicand[2][1] > 0 and radicand[2][2] == 1:
+        radicand, power = radicand[1], power * radicand[2][1]
+    if is_literal_fraction(radicand) and radicand[1][2] == radicand[2][2] == 1:
+        radicand = ("num", radicand[1][1], radicand[2][1])
+    if not (radicand[0] == degree[0] == "num" and degree[2] == 1 < degree[1] < DEGREE_LIMIT and radicand[1]):
+        return None
+    root = degree[1]
+    whole = abs(radicand[1]) * abs(radicand[2]) ** (root - 1)
+    if whole.bit_length() * power > BIT_LIMIT:
+        power %= root
+    return whole**power, root
 
 
 def surds_in(node: Node) -> bool:
@@ -166,7 +178,7 @@ def surds_in(node: Node) -> bool:
 
 def is_perfect(surd: tuple[int, int]) -> bool:
     radicand, degree = surd
-    return degree < 100 and integer_root(radicand, degree) ** degree == radicand
+    return integer_root(radicand, degree) ** degree == radicand
 
 
 # ---- products ----
@@ -175,7 +187,7 @@ def is_perfect(surd: tuple[int, int]) -> bool:
 def work_in_product(node: Node, families: frozenset[str]) -> int:
     above, below = factors_of(node)
     left = sum(work(factor, families) for factor in [*above, *below])
-    left += work_of_numbers(above, below) + work_of_surds(above, below) + nested_fractions(node)
+    left += work_of_numbers(above, below) + work_of_surds(above, below, families) + nested_fractions(node)
     for constant in (EULER, IMAGINARY, ("const", "pi")):
         up, down = ([base_of(factor) for factor in side].count(constant) for side in (above, below))
         left += NO_OP * (up > 0 < down) + (up + down > 1)
@@ -208,21 +220,21 @@ def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
         return NO_OP
     scientific = len(up) == 2 and up[0][0] == "num" and up[1][:2] == ("^", ("num", 10, 1)) and not down
     left = (len(up) > 1 and not scientific) + (len(down) > 1)
-    whole = len(up) == len(down) == 1 and up[0][0] == down[0][0] == "num" and up[0][2] == down[0][2] == 1
-    left += whole and len(above) == len(below) == 1 and up[0][1] % down[0][1] == 0  # 300/25
     powers = [factor for factor in up if factor[0] == "^" and factor[1] != ("num", 10, 1)]
     left += bool(powers) and len(above) > len(up) and not any(map(symbols, above))  # 4^2 \\pi
     left += sum(factor[0] == "num" and factor[2] != 1 for factor in down)
     return left + sum(factor[0] == "^" and factor[2][1] < 0 for factor in (*down, *(up if down else ())))
 
 
-def work_of_surds(above: Sequence[Node], below: Sequence[Node]) -> int:
+def work_of_surds(above: Sequence[Node], below: Sequence[Node], families: frozenset[str]) -> int:
+    """Roots that are still to be multiplied or taken; one above and one below the bar are none for a surd."""
     up, down = ([surd for surd in map(surd_of, side) if surd] for side in (above, below))
     left = max(len(up) - 1, 0) + max(len(down) - 1, 0)
     if up and down and up[0] == down[0]:
         return left + NO_OP
     left += sum(gcd(a[0], b[0]) > 1 for a in up for b in down)
-    return left
+    plain = all(is_rational_factor(factor) or surd_of(factor) for factor in (*above, *below))
+    return left + (0 if plain and "root" in families else sum(map(is_perfect, (*up, *down))))
 
 
 def nested_fractions(node: Node) -> int:
@@ -263,7 +275,7 @@ def key_of(term: Node) -> tuple:
         kinds = []
         for factor in side:
             surd = surd_of(factor)
-            if surd is not None and surd[1] < 100:
+            if surd is not None:
                 kinds.append(("surd", kernel(*surd), surd[1]))
             elif not is_rational_factor(factor):
                 kinds.append(ordered(factor))

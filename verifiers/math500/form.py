@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import gcd, isqrt, prod
 
 from verifiers.math500 import units
-from verifiers.math500.finished import is_perfect, kernel, surd_of
+from verifiers.math500.finished import is_perfect, kernel, surd_of, surds_in
 from verifiers.math500.fold import factors_of, folded, ordered, terms_of, without_sign
 from verifiers.math500.lexer import Lexer, Malformed, Unsupported
 from verifiers.math500.meaning import meaning
@@ -42,7 +42,7 @@ _PHRASES = {
     "greatest to least|smallest to largest|largest to smallest",
     "lowest": "lowest terms|simplest form|simplest fraction|reduced f|fully reduced|simplified fraction|reduce $|"
     "reduce the fraction",
-    "fraction": "as a fraction|common fraction|improper fraction|simplified fraction|reduced fraction",
+    "improper": "improper fraction",
     "mixed": "mixed number|mixed fraction",
     "decimal": "as a decimal|to a decimal|terminating decimal|decimal form|decimal place|in decimal|nearest tenth|"
     "nearest hundredth|nearest thousandth",
@@ -327,18 +327,17 @@ def is_decimal_literal(node: Node) -> bool:
     return node[0] == "num" and str(node[2]).strip("0") == "1"
 
 
-def is_fraction(own: Nodes, gold: Nodes) -> bool:
-    """No mixed number, and no decimal in the place of a fraction in lowest terms."""
-    whole = all(node[2] == 1 for node in all_nodes(own) if node[0] == "num")
-    return whole and is_lowest(own, gold)
-
-
 def is_simplified(own: Nodes, gold: Nodes) -> bool:
-    return is_lowest(own, gold) and has_small_radicands(own, gold)
+    """In lowest terms and without a root, unless the reference has one."""
+    return any(map(surds_in, gold)) or (is_lowest(own, gold) and not any(map(surds_in, own)))
 
 
 def is_mixed_number(own: Nodes, _: Nodes) -> bool:
     return any(node[0] == "num" and not is_decimal_literal(node) for node in all_nodes(own))
+
+
+def is_improper(own: Nodes, gold: Nodes) -> bool:
+    return not is_mixed_number(own, gold)
 
 
 def is_decimal(own: Nodes, gold: Nodes) -> bool:
@@ -359,12 +358,13 @@ def is_polar(own: Nodes, _: Nodes) -> bool:
 
 
 def has_small_radicands(own: Nodes, _: Nodes) -> bool:
-    surds = [surd for surd in map(surd_of, all_nodes(own)) if surd and surd[1] < 100]
-    return all(kernel(*surd) == surd[0] for surd in surds)
+    surds = [surd for surd in map(surd_of, all_nodes(own)) if surd]
+    return all(kernel(*surd) in (1, surd[0]) for surd in surds)
 
 
 def is_simplest_radical(own: Nodes, gold: Nodes) -> bool:
-    return is_simplified(own, gold) and has_rational_denominators(own, gold)
+    """No square below a root and no root below the bar; one that is a whole number says nothing."""
+    return is_lowest(own, gold) and has_small_radicands(own, gold) and has_rational_denominators(own, gold)
 
 
 def has_rational_denominators(own: Nodes, _: Nodes) -> bool:
@@ -388,7 +388,8 @@ def is_power(own: Nodes, _: Nodes) -> bool:
 
 RULES: dict[str, Callable[[Nodes, Nodes], bool]] = {
     "expanded": is_expanded, "factored": is_factored, "primes": is_product_of_primes, "lowest": is_lowest,
-    "fraction": is_fraction, "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
+    "improper": is_improper,
+    "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
     "parts": is_in_parts, "polar": is_polar, "radical": is_simplest_radical,
     "rational denominator": has_rational_denominators,
     "scientific": is_scientific, "one fraction": is_one_fraction, "power": is_power,
@@ -451,8 +452,11 @@ def key_of(value: Value) -> object:
             sides = [ordered(folded(side)) if is_expression(side) else side for side in value.sides]
             return ("=", tuple(sorted(sides, key=repr))) if sum(map(is_long, sides)) else None
         return (value, value.is_written) if type(value) is Region else None
-    node = ordered(folded(value))
-    return node if is_long(node) else None
+    node = folded(value)
+    literal = without_sign(node)[0]
+    is_mixed = literal[0] == "num" and not is_decimal_literal(literal)  # or a repeating decimal
+    node = ordered(node)
+    return node if is_mixed or is_long(node) else None
 
 
 def is_long(node: Value) -> bool:

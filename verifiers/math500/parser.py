@@ -364,9 +364,12 @@ class Parser:
         r"""A number, a repeating decimal such as `0.1\overline{6}`, or digits with their base as in `2516_8`."""
         digits = self.advance()
         if "." in digits and self.accept("overline", COMMAND):
-            self.expect("{")
+            braces = self.accept("{")
             repeated = self.digits()
-            self.expect("}")
+            if len(repeated) > 1 and not braces:
+                raise Malformed("a bar over one digit of several")
+            if braces:
+                self.expect("}")
             nines = 10 ** len(repeated) - 1
             above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
             return ("num", above * nines + int(repeated), below * nines)
