@@ -30,6 +30,10 @@ class Shape(NamedTuple):
     """Weights of embedding and head."""
     active: int
     """Weights of the layers that a token meets: of a mixture, not those of experts that it does not take."""
+    linear: int
+    """Weights of linear layers, without the head and experts: what --load-4bit stores in 4 bits."""
+    largest_linear: int
+    """Weights of the largest of these."""
     largest: int
     """Weights of the largest tensor."""
     pattern: Pattern
@@ -42,7 +46,10 @@ class Shape(NamedTuple):
 
 def shape_of(config: Any) -> Shape:
     """The numbers of a model of this configuration, which is under the names of transformers."""
-    sizes = [p.numel() for p in _on_meta(config).parameters()]
+    model = _on_meta(config)
+    sizes = [p.numel() for p in model.parameters()]
+    head_weight = model.get_output_embeddings().weight
+    linear = [weight.numel() for weight in _linear_weights(model) if weight is not head_weight]
     experts, width = experts_of(config), config.hidden_size
     head = getattr(config, "head_dim", None) or width // config.num_attention_heads
     ends = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
@@ -59,6 +66,8 @@ def shape_of(config: Any) -> Shape:
         body=body,
         ends=ends,
         active=body - idle,
+        linear=sum(linear),
+        largest_linear=max(linear),
         largest=max(sizes),
         pattern=pattern_of(config),
     )
@@ -78,6 +87,12 @@ def count_lora(config: Any, r: int, *, experts: bool) -> int:
         elif module in targets:
             count += sum(p.shape)
     return r * count
+
+
+def _linear_weights(model: Any) -> list[Any]:
+    from torch import nn
+
+    return [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
 
 
 def _on_meta(config: Any) -> Any:

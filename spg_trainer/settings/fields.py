@@ -367,6 +367,9 @@ class Config(TaskSettings):
     dry_run: bool = False
     """Prints every setting with the layer that set it, in a form that --config reads, and an estimate of memory and
     time, then ends."""
+    gpu: Literal["3090", "4090", "A10", "L4", "A100-40", "A100-80", "H100", "H200", "B200"] | None = None
+    """The card that --dry-run computes for: whether the run fits, by which flags it would, hours, disk and download.
+    Unset, it computes seconds for an H200."""
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: Sampling = field(default_factory=lambda: Sampling(temperature=0.9))
     batch: BatchConfig = field(default_factory=BatchConfig)

@@ -100,6 +100,10 @@ def check_training(config: Config) -> None:
     """How a training decodes, divides a step and keeps its optimizer, whatever the algorithm."""
     b = config.batch
     config.rollout.check_fit()
+    if config.gpu and (not config.dry_run or config.model.device == "cpu"):
+        raise ConfigError(
+            f"--gpu {config.gpu} is what --dry-run computes for. Add --dry-run, without --device cpu."
+        )
     if b.num_minibatches > (groups := b.prompts_per_step):
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."

@@ -10,37 +10,18 @@ from typing import Any, NamedTuple
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.likelihood.logps import rows_per_chunk
+from spg_trainer.models.quantize import BITS
 from spg_trainer.models.shape import Shape, count_lora, shape_of
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.passes import passes
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Sampling
+from spg_trainer.training.cards import CARDS, Device
 from spg_trainer.training.micro_batches import micro_batch_size
 
 PROMPT = 200
 """Tokens of a prompt where nobody says how many."""
 BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
-
-
-@dataclass(frozen=True)
-class Device:
-    """An accelerator and its links. The figures are assumptions, and printed with every estimate."""
-
-    name: str = "H200"
-    flops: float = 790e12
-    """Operations a second of a large matrix product in bfloat16."""
-    wide_flops: float = 60e12
-    """The same in float32, for which torch by default uses no tensor cores."""
-    utilisation: float = 0.6
-    """Share of them that a whole pass reaches."""
-    bandwidth: float = 4.8e12
-    """Bytes a second from its memory."""
-    link: float = 50e9
-    """Bytes a second from other devices: a 400 Gb/s card for each. Within a node it is faster."""
-
-    def rate(self, bytes: int) -> float:
-        """Operations a second of whole passes in a type of so many bytes."""
-        return self.utilisation * (self.flops if bytes == 2 else self.wide_flops)
 
 
 @dataclass(frozen=True)
@@ -56,6 +37,15 @@ class Estimate:
     optimizer_step: float
     """On top of what is held, while the optimizer steps."""
     seconds: dict[str, float]
+    bound: dict[str, str]
+    """What limits rollout and update most of the time: `arithmetic` or `memory`."""
+    per_completion: float
+    """Seconds of a rollout for each completion."""
+
+    @property
+    def peak(self) -> float:
+        """Bytes at the highest point of a step."""
+        return max(self.update_peak, self.rollout_peak)
 
     @property
     def update_peak(self) -> float:
@@ -75,6 +65,8 @@ class _Work(NamedTuple):
     adapters: int
     """Weights of LoRA's, and all that are trained: these, or the whole."""
     trained: int
+    linear: float
+    """Weights that are stored in 4 bits, and made whole in each pass."""
     bytes: int
     """Of a number in a pass, and of one that is trained."""
     wide: int
@@ -101,7 +93,7 @@ def estimate(
     processes: int = 1,
     shard: bool = False,
     cpu_threads: int = 0,
-    device: Device = Device(),
+    device: Device = CARDS["H200"],
 ) -> Estimate:
     """What each of `processes` needs for a step of these settings.
 
@@ -115,6 +107,7 @@ def estimate(
         shape=shape,
         adapters=adapters,
         trained=adapters or shape.whole,
+        linear=shape.linear if m.load_4bit else 0,
         bytes=bytes,
         wide=max(4, bytes),
         prompt=prompt_length,
@@ -134,23 +127,28 @@ def estimate(
     gathered = {"gathered weights": float(bytes * shape.whole)} if shard else {}  # while a phase lasts
     summed = n.wide * n.trained * (1 if shard and not n.adapters else 2)
     received = n.updates * summed + (n.updates + 1) * sum(gathered.values())
+    rollout, rollout_bound = _row_seconds(n, config.rollout, rows, device)
+    update, update_bound = _update_seconds(n, config, algorithm, device)
     return Estimate(
         held=_held(n, config, algorithm, processes if shard else 1, parts),
         update=_update_memory(n, config) | gathered,
         rollout=_rollout_memory(n, config.rollout, rows) | gathered,
         optimizer_step=n.wide * stepped,  # roots of second moments: of a tensor at a time, or of all
         seconds={
-            "rollout": _row_seconds(n, config.rollout, rows, device) * completions,
-            "update": _update_seconds(n, config, algorithm, device) * completions,
+            "rollout": rollout * completions,
+            "update": update * completions,
             "links": received * (1 - 1 / processes) / device.link,
         },
+        bound={"rollout": rollout_bound, "update": update_bound},
+        per_completion=rollout,
     )
 
 
 def _held(n: _Work, config: Config, algorithm: Algorithm, share: int, parts: int) -> dict[str, float]:
     """Weights, their gradient and AdamW's two moments; a gradient is whole before it is summed."""
     whole = n.shape.whole
-    weights = n.bytes * whole / share + n.wide * n.adapters if n.adapters else n.wide * whole / share
+    stored = n.bytes * (whole - n.linear) + BITS / 8 * n.linear
+    weights = stored / share + n.wide * n.adapters if n.adapters else n.wide * whole / share
     moment = n.wide if config.optimizer.adam_moments == "float32" else 1 + 4 / 256  # torchao: a scale for 256
     held = {"weights": weights, "gradients": float(n.wide * n.trained)}
     held["optimizer"] = 2 * moment * n.trained / parts
@@ -182,7 +180,13 @@ def _update_memory(n: _Work, config: Config) -> dict[str, float]:
     ends = 0 if n.adapters else s.width * s.vocabulary
     # Below float32 the head's gradient is summed up in float32, then rounded.
     logits += (n.bytes < n.wide) * ends * (n.wide + 2 * n.bytes)
-    return {"activations": activations, "logits": max(logits, ends * n.bytes - activations)}
+    needed = {"activations": activations, "logits": max(logits, ends * n.bytes - activations)}
+    return needed | _made_whole(n)
+
+
+def _made_whole(n: _Work) -> dict[str, float]:
+    """The linear layer at hand, which is stored in 4 bits and multiplied in the type of a pass."""
+    return {"a layer made whole": float(n.bytes * n.shape.largest_linear)} if n.linear else {}
 
 
 def _rollout_memory(n: _Work, sampling: Sampling, rows: int) -> dict[str, float]:
@@ -191,7 +195,7 @@ def _rollout_memory(n: _Work, sampling: Sampling, rows: int) -> dict[str, float]
     logits = min(rows, max(1, 2**26 // of_row)) * of_row * (copies * n.wide + n.bytes * (n.bytes < n.wide))
     memory = float(max(logits, rows * (n.prompt + n.length) * 3 * (s.width + s.ffn) * n.bytes))
     kept = {} if sampling.cache == "none" else {"cache": float(rows * (n.prompt + n.length) * n.column_bytes)}
-    return {"pass": memory, **kept}
+    return {"pass": memory, **kept, **_made_whole(n)}
 
 
 def _flops(n: _Work, computed: int, seen: int) -> float:
@@ -199,29 +203,45 @@ def _flops(n: _Work, computed: int, seen: int) -> float:
     return computed * (2.0 * (n.shape.active + n.adapters) + 4 * n.shape.queries * n.shape.layers * seen)
 
 
-def _row_seconds(n: _Work, sampling: Sampling, rows: int, device: Device) -> float:
-    """Of a completion, `rows` at a time."""
-    s, seconds = n.shape, 0.0
-    weights = n.bytes * (s.whole - s.width * s.vocabulary) + n.wide * n.adapters
+def _row_seconds(n: _Work, sampling: Sampling, rows: int, device: Device) -> tuple[float, str]:
+    """Of a completion, `rows` at a time, and what limits most of them."""
+    s, seconds, by_memory = n.shape, 0.0, 0.0
     for computed, seen, masked in passes(sampling, n.prompt, s.pattern):
         flops = rows * (_flops(n, computed, seen) + 2 * masked * s.vocabulary * s.width)
-        moved = weights + rows * (seen - computed) * n.column_bytes
-        seconds += max(flops / device.rate(n.bytes), moved / device.bandwidth)
-    return seconds / rows
+        moved = _weights_read(n) + rows * (seen - computed) * n.column_bytes
+        took, memory = _pass_seconds(n, flops, moved, device)
+        seconds, by_memory = seconds + took, by_memory + memory
+    return seconds / rows, "memory" if by_memory > seconds / 2 else "arithmetic"
 
 
-def _update_seconds(n: _Work, config: Config, algorithm: Algorithm, device: Device) -> float:
-    """Of a completion. A backward pass is two passes, one where weights are frozen; to recompute is one more."""
+def _weights_read(n: _Work) -> float:
+    """Bytes of the weights that every pass reads, those that were stored in 4 bits once more."""
+    return n.bytes * (n.shape.whole - n.shape.width * n.shape.vocabulary) + n.wide * n.adapters
+
+
+def _pass_seconds(n: _Work, flops: float, moved: float, device: Device) -> tuple[float, float]:
+    """Of a pass, and those of them in which the arithmetic waits for memory.
+
+    Weights in 4 bits are made whole by a kernel of its own, which computes next to nothing.
+    """
+    before = (BITS / 8 + n.bytes) * n.linear / device.bandwidth
+    arithmetic, memory = flops / device.rate(n.bytes), moved / device.bandwidth
+    return before + max(arithmetic, memory), before + memory * (memory > arithmetic)
+
+
+def _update_seconds(n: _Work, config: Config, algorithm: Algorithm, device: Device) -> tuple[float, str]:
+    """Of a completion, and what limits most of them.
+
+    A backward pass is two passes, one where weights are frozen; to recompute is one more.
+    """
     count = 2.0 + (not n.adapters) + config.model.gradient_checkpointing
     count += algorithm.needs_ref_logps + algorithm.couples
     count += algorithm.needs_old_logps * (n.updates - 1) / n.updates
     count += (not algorithm.separable) * (1 - n.micro_batch[1] / n.masks)
-    head = (
-        4 * n.length * n.shape.vocabulary * n.shape.width
-    )  # half of the tokens are scored, in four products
-    return (
-        n.masks
-        * config.batch.num_iterations
-        * (count * _flops(n, n.copy, n.copy) + head)
-        / device.rate(n.bytes)
-    )
+    rows = n.micro_batch[0] * n.micro_batch[1]
+    took, memory = _pass_seconds(n, rows * _flops(n, n.copy, n.copy), _weights_read(n), device)
+    # Half of the tokens are scored, in four products.
+    head = 4 * n.length * n.shape.vocabulary * n.shape.width / device.rate(n.bytes)
+    seconds, copies = count * took / rows + head, n.masks * config.batch.num_iterations
+    bound = "memory" if count * memory / rows > seconds / 2 else "arithmetic"
+    return copies * seconds, bound

@@ -6,14 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForMaskedLM
 
+from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.export import merge
 from spg_trainer.models import load_model
+from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.load import save_model
-from spg_trainer.settings.fields import MergeCommand
+from spg_trainer.models.quantize import four_bits
+from spg_trainer.models.shape import shape_of
+from spg_trainer.settings.fields import Config, MergeCommand, ModelConfig
 from spg_trainer.training.loop import train
-from tests.common.family_cases import family_folder
+from spg_trainer.training.roofline import estimate
+from tests.common.family_cases import UNTRAINED, family_folder
 from tests.common.model_cases import save_small, some_ids
 from tests.common.trainer_cases import rows, small_config
 
@@ -129,3 +135,26 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     base = save_small(tmp_path / "base")
     with pytest.raises(ConfigError, match="Set --lora-r"):
         train(small_config(tmp_path / "run", model=base, load_4bit=True, lora_r=0), quiet=True)
+
+
+WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3, "vocab_size": 200}
+WIDE |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+@pytest.mark.parametrize("name", ["dream", "illada", "lladamoe", "llada2", "sdar"])
+def test_the_dry_run_counts_the_bytes_that_a_model_in_4_bits_holds(name: str, tmp_path: Path) -> None:
+    architecture, more = UNTRAINED[name]
+    config = BY_ARCHITECTURE[architecture](**WIDE | more)
+    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
+    options = {"quantization_config": four_bits(torch.float32)}
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path, dtype=torch.float32, **options)
+    real, linear = 0, 0
+    for weight in model.parameters():
+        real += weight.untyped_storage().nbytes()
+        if isinstance(weight, bitsandbytes.nn.Params4bit):
+            state, linear = weight.quant_state, linear + weight.quant_state.shape.numel()
+            real += state.absmax.nbytes + state.state2.absmax.nbytes
+    assert linear == shape_of(config).linear
+    m = ModelConfig(lora_r=2, load_4bit=True)
+    held = estimate(config, Config(model=m), build("spg", {}), dtype="float32").held
+    assert held["weights"] - held["gradients"] == pytest.approx(real, rel=0.01)

@@ -22,7 +22,8 @@ from spg_trainer.rollout.passes import passes
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.training.roofline import Device, Estimate, estimate
+from spg_trainer.training.cards import CARDS
+from spg_trainer.training.roofline import Estimate, estimate
 
 GIB = 2**30
 SIZES = {"d_model": 64, "n_layers": 3, "n_heads": 4, "mlp_hidden_size": 160, "vocab_size": 40}
@@ -254,7 +255,7 @@ def test_an_update_of_llada_8b_takes_as_long_as_was_worked_out(lora_r, checkpoin
 
 
 def test_a_pass_over_few_columns_takes_as_long_as_reading_the_weights() -> None:
-    slow = replace(Device(), bandwidth=1e9)
+    slow = replace(CARDS["H200"], bandwidth=1e9)
     narrow = Sampling(32, 32, 1)
     read = 2 * 7.5e9 / 1e9  # without the embedding
     assert of_8b(rollout=narrow, device=slow, prompt_length=1).seconds["rollout"] == pytest.approx(

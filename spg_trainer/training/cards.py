@@ -1,0 +1,65 @@
+"""Accelerators in numbers: what --gpu names, by the data sheets of their maker, and what is assumed of each."""
+
+from dataclasses import dataclass
+
+REACHED = 790 / 989.4
+"""Share of a data sheet's bfloat16 rate that a large product reaches: 790 TFLOP/s were measured on an H200."""
+USABLE = 0.9
+"""Share of a card's memory that tensors can take; CUDA, the driver, error correction and holes have the rest."""
+PCIE_4 = 32e9
+"""Bytes a second in each direction through 16 lanes of PCIe 4.0."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """An accelerator and its links. The figures are assumptions, and printed with every estimate."""
+
+    name: str
+    memory: float
+    """Bytes."""
+    flops: float
+    """Operations a second of a large matrix product in bfloat16."""
+    wide_flops: float
+    """The same in float32, for which torch by default uses no tensor cores."""
+    bandwidth: float
+    """Bytes a second from its memory."""
+    link: float = 50e9
+    """Bytes a second from other devices: a 400 Gb/s card for each. Within a node it is faster."""
+    utilisation: float = 0.6
+    """Share of the operations that a whole pass reaches."""
+
+    def rate(self, bytes: int) -> float:
+        """Operations a second of whole passes in a type of so many bytes."""
+        return self.utilisation * (self.flops if bytes == 2 else self.wide_flops)
+
+    @property
+    def usable(self) -> float:
+        """Bytes that tensors can take."""
+        return USABLE * self.memory
+
+
+def _card(name: str, gib: int, gb_s: float, bf16: float, fp32: float, link: float = Device.link) -> Device:
+    """A card of a data sheet. gb_s: of its memory; bf16, fp32: TFLOP/s, dense, summed in float32."""
+    return Device(name, gib * 2**30, REACHED * bf16 * 1e12, 0.9e12 * fp32, gb_s * 1e9, link)
+
+
+CARDS = {
+    # NVIDIA Ampere GA102 GPU architecture, white paper V2, table of the GeForce RTX 3090.
+    "3090": _card("RTX 3090", 24, 936, 71.0, 35.6, PCIE_4),
+    # NVIDIA Ada GPU architecture, white paper V2, table of the GeForce RTX 4090.
+    "4090": _card("RTX 4090", 24, 1008, 165.2, 82.6, PCIE_4),
+    # NVIDIA A10 data sheet.
+    "A10": _card("A10", 24, 600, 125, 31.2, PCIE_4),
+    # NVIDIA L4 data sheet; its 242 TFLOP/s count zeros that are skipped, half of them are dense.
+    "L4": _card("L4", 24, 300, 121, 30.3, PCIE_4),
+    # NVIDIA A100 data sheet: 40 GB as of 2020, 80 GB SXM as of 2021.
+    "A100-40": _card("A100 40 GB", 40, 1555, 312, 19.5),
+    "A100-80": _card("A100 80 GB", 80, 2039, 312, 19.5),
+    # NVIDIA H100 data sheet, SXM; its 1,979 TFLOP/s count skipped zeros.
+    "H100": _card("H100", 80, 3350, 989.4, 67),
+    # NVIDIA H200 data sheet, SXM.
+    "H200": _card("H200", 141, 4800, 989.4, 67),
+    # NVIDIA HGX B200 data sheet, an eighth of its 1.44 TB, 62 TB/s and 18 PFLOP/s.
+    "B200": _card("B200", 180, 7700, 2250, 75),
+}
+"""{--gpu: the card}."""

@@ -1,0 +1,137 @@
+"""What a card makes of a training, computed before anything is downloaded: does it fit, how long, what else."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from spg_trainer.errors import ModelError
+from spg_trainer.evaluation.evaluate import make_env
+from spg_trainer.models.shape import Shape
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.flags import as_flag
+from spg_trainer.settings.packages import envs
+from spg_trainer.settings.weights import resolve_model
+from spg_trainer.training.cards import USABLE, Device
+from spg_trainer.training.roofline import Estimate
+
+GIB = 2**30
+HOST = 3 * GIB
+"""Of Python, torch and CUDA in the host's memory."""
+FILE = 5e9
+"""Bytes of a published file of weights, through which a model is read, at most."""
+LORA_R = 64
+"""The rank that is tried where all weights do not fit."""
+
+Predict = Callable[[Config], Estimate]
+
+
+def card_lines(config: Config, shape: Shape, predict: Predict, card: Device, processes: int = 1) -> list[str]:
+    """Whether settings fit on a card and by which flags they would, hours in all, disk, host memory and download.
+
+    predict: the estimate of other settings of the same model on this card.
+    """
+    e = predict(config)
+    fits = e.peak <= card.usable
+    most = f"{card.usable / GIB:.1f} ({card.memory / GIB:.0f} less {1 - USABLE:.0%} for CUDA and holes)"
+    need = f"it takes {e.peak / GIB:.1f} GiB, and tensors can take {most}"
+    return [
+        f"{card.name}: the run {'fits' if fits else 'does not fit'}: {need}."
+        + ("" if fits else f" {remedy(config, predict, card.usable)}."),
+        hours_in_all(config, e, processes),
+        needed_elsewhere(config, shape, e, processes),
+        "These figures are computed from data sheets, not measured.",
+    ]
+
+
+def remedy(config: Config, predict: Predict, usable: float) -> str:
+    """The flags by which settings fit: the fastest of those that change the training least."""
+    for changes in kinds(config):
+        fitting = []
+        for checkpointing, batch in product(
+            {config.model.gradient_checkpointing, True}, halves(config.batch.per_device_batch_size)
+        ):
+            flags = changes | {"gradient_checkpointing": checkpointing, "per_device_batch_size": batch}
+            changed = with_flags(config, flags)
+            e = predict(changed)
+            if e.peak <= usable:
+                fitting.append((sum(e.seconds.values()), -batch, checkpointing, e.peak, words(config, flags)))
+        if fitting:
+            seconds, _, _, peak, text = min(fitting)
+            return f"It would fit with {text}: {peak / GIB:.1f} GiB, {seconds:.0f} seconds a step"
+    return "No flags of one process make it fit: take a smaller model, a larger card, or --shard over several"
+
+
+def kinds(config: Config) -> list[dict[str, Any]]:
+    """Flags that change what is trained or how exactly, those that change least first."""
+    m = config.model
+    if m.shard:
+        return [{}]
+    adapters = [{}] if m.lora_r else [{}, {"adam_moments": "8bit"}, {"lora_r": LORA_R}]
+    return [*adapters, {"load_4bit": True} if m.lora_r else {"lora_r": LORA_R, "load_4bit": True}]
+
+
+def halves(count: int) -> Iterator[int]:
+    """8, 4, 2, 1."""
+    while count:
+        yield count
+        count //= 2
+
+
+def with_flags(config: Config, flags: dict[str, Any]) -> Config:
+    """`config` with some settings of the model, the batch and the optimizer changed."""
+    parts = {}
+    for name in ("model", "batch", "optimizer"):
+        part = getattr(config, name)
+        parts[name] = replace(part, **{key: value for key, value in flags.items() if hasattr(part, key)})
+    return replace(config, **parts)
+
+
+def words(config: Config, flags: dict[str, Any]) -> str:
+    """Those flags that change something, as they are typed."""
+    parts = (config.model, config.batch, config.optimizer)
+    changed = {
+        key: value
+        for key, value in flags.items()
+        if any(getattr(part, key, value) != value for part in parts)
+    }
+    return " ".join(as_flag(key) + f" {value}" * (value is not True) for key, value in changed.items())
+
+
+def hours_in_all(config: Config, e: Estimate, processes: int) -> str:
+    """Hours of steps, of evaluations before and after, and of validations."""
+    v, steps = config.eval, config.max_steps
+    problems = 2 * len(envs.splits.distinct_problems(make_env(config, v.eval_split), v.eval_problems))
+    if v.eval_steps:
+        split = make_env(config, "validation")
+        times = 1 + -(-steps // v.eval_steps)
+        problems += times * len(envs.splits.distinct_problems(split, v.validation_problems))
+    training = steps * sum(e.seconds.values()) / 3600
+    evaluating = problems * e.per_completion / processes / 3600
+    return (
+        f"The run takes {training + evaluating:.1f} hours: {training:.1f} for {steps} steps, {evaluating:.1f} for "
+        f"{problems} problems in evaluations and validations."
+    )
+
+
+def needed_elsewhere(config: Config, shape: Shape, e: Estimate, processes: int) -> str:
+    """Download, disk and host memory, in GB and GiB."""
+    weights = 2.0 * shape.whole  # published in bfloat16
+    try:
+        local = resolve_model(config.model.model, config.env).is_local
+    except ModelError:
+        local = False
+    checkpoint = checkpoint_bytes(config, e, processes)
+    kept = config.output.keep + 1 + bool(config.eval.eval_steps)  # one is being written, one may be the best
+    run = kept * checkpoint + e.held["gradients"] + e.held.get("reference", 0)
+    download = "nothing" if local else f"{weights / 1e9:.1f} GB"
+    return (
+        f"It downloads {download}, fills {run / 1e9:.1f} GB of disk ({kept} checkpoints of {checkpoint / 1e9:.2f}), "
+        f"and takes {(HOST + min(FILE, weights)) / GIB:.0f} GiB of host memory for each process."
+    )
+
+
+def checkpoint_bytes(config: Config, e: Estimate, processes: int) -> float:
+    """What is trained, which is as large as its gradient, and the optimizer's state of all processes."""
+    parts = processes if config.model.shard and not config.model.lora_r else 1
+    return e.held["gradients"] + parts * e.held["optimizer"]

@@ -1,0 +1,93 @@
+"""--dry-run --gpu: the cards, whether a run fits, the flags by which it would, hours, disk and download."""
+
+import re
+import shlex
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from spg_trainer.algorithms import build
+from spg_trainer.cli import main
+from spg_trainer.models import LLaDAConfig
+from spg_trainer.models.shape import find_config
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.values import hints
+from spg_trainer.training.cards import CARDS
+from spg_trainer.training.dry_run import memory_and_time
+from spg_trainer.training.fits import checkpoint_bytes
+from spg_trainer.training.loop import train
+from spg_trainer.training.roofline import estimate
+from tests.common.trainer_cases import small_config
+
+LLADA = "--env countdown --model GSAI-ML/LLaDA-8B-Instruct --dry-run"
+
+
+def lines(capsys, words: str) -> list[str]:
+    """The last four lines of a dry run: fit, hours, disk, and what the figures are."""
+    assert main(shlex.split(words)) == 0
+    return capsys.readouterr().out.splitlines()[-4:]
+
+
+def test_every_card_of_the_flag_is_in_the_table() -> None:
+    assert get_args(get_args(hints(Config)["gpu"])[0]) == tuple(CARDS)
+    assert CARDS["H200"].flops == pytest.approx(790e12)
+    for card in CARDS.values():
+        assert 10 * card.memory < card.bandwidth < 100 * card.memory and card.wide_flops < card.flops
+
+
+def test_an_unknown_card_is_refused_with_the_list(capsys) -> None:
+    assert main([*LLADA.split(), "--gpu", "5090"]) == 2
+    error = capsys.readouterr().err
+    assert all(name in error for name in CARDS) and "Did you mean '4090'" in error
+    assert main(["--env", "countdown", "--gpu", "4090"]) == 2
+    assert "Add --dry-run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "start, kind", [("", "4bit"), ("--lora-r 0", "lora-r"), ("--per-device-batch-size 2", "")]
+)
+@pytest.mark.parametrize("card", ["4090", "A100-40"])
+def test_the_flags_that_are_named_make_it_fit(capsys, card: str, start: str, kind: str) -> None:
+    asked = f"{LLADA} --gpu {card} --max-completion-length 256 {start}"
+    fit, *_, last = lines(capsys, asked)
+    assert last == "# These figures are computed from data sheets, not measured."
+    if "does not fit" not in fit:
+        assert start == "--per-device-batch-size 2"
+        return
+    flags = fit.partition("It would fit with ")[2].partition(": ")[0]
+    assert flags.startswith("--") and (kind == "4bit" or f"--{kind}" in flags)
+    now, *_ = lines(capsys, f"{asked} {flags}")
+    taken, most = map(float, re.findall(r"takes ([\d.]+) GiB, and tensors can take ([\d.]+)", now)[0])
+    assert "the run fits" in now and taken <= most
+    assert f"{taken:.1f} GiB" in fit
+
+
+def test_hours_are_those_of_steps_evaluations_and_validations(capsys) -> None:
+    words = "--gpu H200 --max-steps 100 --eval-steps 30 --validation-problems 40 --eval-problems 50"
+    _, hours, rest, _ = lines(capsys, f"{LLADA} {words}")
+    config = defaults(Config, env="countdown", model="GSAI-ML/LLaDA-8B-Instruct", max_steps=100)
+    e = estimate(LLaDAConfig(), config, build("spg", config.hyper_parameters))
+    steps, problems = 100 * sum(e.seconds.values()) / 3600, 2 * 50 + 5 * 40
+    asked = problems * e.seconds["rollout"] / 96 / 3600
+    assert f"takes {steps + asked:.1f} hours: {steps:.1f} for 100 steps, {asked:.1f} for {problems}" in hours
+    assert "downloads 16.0 GB" in rest and "4 checkpoints of 4.0" in rest
+
+
+def test_nothing_fits_where_one_layer_is_too_large(monkeypatch) -> None:
+    small = replace(CARDS["L4"], memory=2.0**30)
+    monkeypatch.setitem(CARDS, "L4", small)
+    config = defaults(Config, env="countdown", model="GSAI-ML/LLaDA-8B-Instruct")
+    text = "\n".join(memory_and_time(config, build("spg", config.hyper_parameters), 1, "L4"))
+    assert "No flags of one process make it fit" in text
+
+
+def test_a_checkpoint_is_as_large_as_was_computed(tmp_path) -> None:
+    config = small_config(tmp_path / "run", max_steps=1)
+    train(config, quiet=True)
+    newest = tmp_path / "run" / "checkpoints" / "step-000001"
+    real = sum((newest / name).stat().st_size for name in ("model.safetensors", "training.pt"))
+    algorithm = build(config.algorithm, config.hyper_parameters)
+    e = estimate(find_config(config.model, config.env), config, algorithm, dtype="float32")
+    assert 0 <= real - checkpoint_bytes(config, e, 1) < 15_000  # names of tensors
