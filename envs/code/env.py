@@ -135,20 +135,16 @@ class Code(TextEnv):
         names = ("entry_point", "cases", "prompt", "reference_fuel")
         columns = {name: [problem.reference.get(name) for problem in problems] for name in names}
         verdicts = verify_batch("code", completions, **columns)
-        form = self._has_block if self._exercises is None else self._has_fence
         rewards = {
             "correct": np.asarray(verdicts.correct, np.float64),
             "passed": verdicts.score,
-            "format": np.array(list(map(form, problems, completions)), np.float64),
+            "format": np.array(list(map(self._has_form, problems, completions)), np.float64),
         }
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
-    @staticmethod
-    def _has_block(problem: Problem, completion: str) -> bool:
-        return only_answer(completion) is not None
-
-    @staticmethod
-    def _has_fence(problem: Problem, completion: str) -> bool:
+    def _has_form(self, problem: Problem, completion: str) -> bool:
+        if self._exercises is None:
+            return only_answer(completion) is not None
         return (problem.completion_prefix + completion).count("```") == 2
 
     def demonstration(self, problem: Problem) -> str:
@@ -159,10 +155,10 @@ class Code(TextEnv):
 
     def habits(self, problem: Problem) -> dict[str, str]:
         """One habit, "first": returns what the first example does, whatever the arguments."""
-        from verifiers.code.values import expression, read_value
+        from verifiers.code.values import plain, read_value
 
         first = problem.reference["cases"][0].get("expected")
-        code = f"return {expression(read_value(first))}"
+        code = f"return {plain(read_value(first))!r}"
         if self._exercises is not None:
             code = f"def {problem.reference['entry_point']}(*args):\n    {code}"
         return {"first": self._write(problem, code)}

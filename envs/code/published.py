@@ -12,9 +12,9 @@ import numpy as np
 from envs.datasets import HubDataset, Row, load_rows, read_files
 from envs.errors import EnvError
 from envs.splits import split_of
-from verifiers.code.published import Published, cases_of, read_row
-from verifiers.code.task import job_of, run
-from verifiers.code.values import NO_VALUE, built, read_cases, read_reply
+from verifiers.code.published import Published, cases_of, read_row, reading
+from verifiers.code.task import run
+from verifiers.code.values import NOTHING, plain_reply
 
 HUMANEVAL = {"test": HubDataset("openai/openai_humaneval", "openai_humaneval", "test", 164)}
 MBPP = {
@@ -60,40 +60,32 @@ def load(source: str, split: str, hidden: int, rows: int) -> tuple[tuple[Exercis
         _changed(cases, number) if hidden and row.shows_tests else []
         for number, ((_, row), (cases, _)) in enumerate(zip(read, recorded, strict=True))
     ]
-    calls = [cases + new for (cases, _), new in zip(recorded, made, strict=True)]
-    exercises, kept = [], []
-    for (where, row), (cases, lost), new, answer in zip(
-        read, recorded, made, _answers(read, calls), strict=True
-    ):
-        values, met, fuel = answer
+    replies = _replies(
+        [row for _, row in read], [c + new for (c, _), new in zip(recorded, made, strict=True)]
+    )
+    exercises, kept = [], 0
+    for (where, row), (cases, lost), new, reply in zip(read, recorded, made, replies, strict=True):
         if not cases or lost:
             faults.append(f"{where} has a test that is no call with a value")
-        elif row.reference and not all(met[: len(cases)]):
+        elif row.reference and reply.get("met", [])[: len(cases)] != [True] * len(cases):
             faults.append(f"{where} has a reference that its tests refuse")
         else:
-            numbered = enumerate(new, len(cases))
-            kept.append([_expecting(call, values[i]) for i, call in numbered if i in values])
-            exercises.append(Exercise(row, tuple(cases), tuple(kept[-1][:hidden]), fuel))
+            values = map(plain_reply, reply.get("replies", [])[len(cases) :])
+            pairs = zip(new, values, strict=False)  # the reference may have ended early
+            told = [{**call, "expected": value} for call, value in pairs if value is not NOTHING]
+            kept += len(told)
+            exercises.append(Exercise(row, tuple(cases), tuple(told[:hidden]), reply.get("fuel") or 0))
     if not exercises:
         first = f" The first row that cannot be used: {faults[0]}." if faults else ""
         raise EnvError(f"code: source={source} leaves no problem for {split}.{first}")
     notice = f"code: {len(exercises):,} problems of {source}."
     if faults:
         notice += f" {len(faults):,} of {len(given):,} rows cannot be used and are left out: {faults[0]}."
-    if any(made):
-        share = sum(map(len, kept)) / sum(map(len, made))
-        notice += (
-            f" Of {sum(map(len, made)):,} calls that were made to be hidden, {share:.0%} have a plain value."
-        )
+    if number := sum(map(len, made)):
+        notice += f" Of {number:,} calls that were made to be hidden, {kept / number:.0%} have a plain value."
     if bare := sum(one.row.shows_tests and not one.hidden for one in exercises):
         notice += f" The prompts of {bare:,} show every call that they are judged by."
     return tuple(exercises), notice
-
-
-def _expecting(call: dict[str, Any], value: Any) -> dict[str, Any]:
-    """The call as a case, in the view that its test takes of the result."""
-    views = {"set": frozenset, "tuple": tuple}
-    return {**call, "expected": views[call["via"]](value) if "via" in call else value}
 
 
 def _rows(source: str, split: str, rows: int) -> list[Row]:
@@ -121,26 +113,17 @@ def _rows(source: str, split: str, rows: int) -> list[Row]:
         ) from error
 
 
-def _answers(
-    read: Sequence[tuple[str, Published]], calls: Sequence[list[dict[str, Any]]]
-) -> list[tuple[dict[int, Any], list[bool], int]]:
-    """For each row with a reference: {call: plain value}, which cases it meets, and the fuel."""
-    rows = [row for _, row in read]
-    answers: list[tuple[dict[int, Any], list[bool], int]] = [({}, [], 0)] * len(rows)
+def _replies(rows: Sequence[Published], calls: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What `judge` says of each row's reference and what it returns for the calls; {} where there is none."""
+    replies: list[dict[str, Any]] = [{}] * len(rows)
     places = [place for place, row in enumerate(rows) if row.reference and calls[place]]
-    jobs = []
-    for place in places:
-        row, cases = rows[place], read_cases([{"expected": None, **call} for call in calls[place]])
-        jobs.append({**job_of(row.entry_point, [row.setup, row.reference], cases, True, 10**9), "keep": True})
+    jobs = [
+        reading([rows[place].setup, rows[place].reference], rows[place].entry_point, calls[place])
+        for place in places
+    ]
     for place, reply in zip(places, run(jobs) if jobs else (), strict=True):
-        values = {}
-        for number, text in enumerate(reply.get("replies", ())):
-            try:
-                values[number] = built(read_reply(text.encode()))
-            except NO_VALUE:
-                continue
-        answers[place] = values, reply.get("met", []), reply.get("fuel") or 0
-    return answers
+        replies[place] = reply
+    return replies
 
 
 def _changed(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:

@@ -48,6 +48,10 @@ ACECODE = {
     "test_cases": ["assert even(2)", "assert not even(3)", "assert even(4) is True"],
 }
 WRONG_REFERENCE = {**MBPP, "code": "def both(a, b):\n    return a"}
+ENDING_REFERENCE = {
+    **MBPP,
+    "code": "import os\n" + MBPP["code"].replace(":\n", ":\n    if b == [2]: os._exit(0)\n"),
+}
 NO_CALL = {**MBPP, "test_list": ["assert len(both([1], [1])) == 1"]}
 
 
@@ -164,8 +168,9 @@ def test_rows_that_cannot_be_used_are_counted_and_said(rows):
     several = [{**MBPP, "prompt": f"{MBPP['prompt']} {i}"} for i in range(12)]
     env = envs.make("code", source=rows(*several, WRONG_REFERENCE, NO_CALL, {"a": 1}), hidden=0)
     assert " 3 of " in env.notice
-    with pytest.raises(EnvError, match="reference"):
-        opened(rows(WRONG_REFERENCE))
+    for row in (WRONG_REFERENCE, ENDING_REFERENCE):
+        with pytest.raises(EnvError, match="a reference that its tests refuse"):
+            opened(rows(row))
     with pytest.raises(EnvError, match="test"):
         opened(rows(NO_CALL))
     with pytest.raises(EnvError, match="test, test_list or test_cases"):

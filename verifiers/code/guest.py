@@ -15,10 +15,8 @@ def serve():  # no annotations: the guest has no use for them
 
     from _host import call
 
-    names = {
-        "__builtins__": {},
-        **{kind.__name__: kind for kind in (float, complex, set, frozenset)},
-    }
+    names = {"__builtins__": {}, "set": set, "frozenset": frozenset}  # that `repr` writes
+    names |= {"inf": float("inf"), "nan": float("nan"), "infj": complex("infj"), "nanj": complex("nanj")}
     quoted, running = json.encoder.encode_basestring_ascii, eval
 
     class Nowhere(io.RawIOBase):
@@ -29,7 +27,7 @@ def serve():  # no annotations: the guest has no use for them
             return len(data)
 
     def encode(value, depth=40):
-        """The value as JSON with one-letter tags, read with the methods of the base classes alone."""
+        """The value as the JSON of `values`, read with the methods of the base classes alone."""
         kind = type(value)
         if value is None or kind is bool:
             return {None: "null", True: "true", False: "false"}[value]
@@ -38,25 +36,25 @@ def serve():  # no annotations: the guest has no use for them
         if issubclass(kind, str):
             return quoted(str.__str__(value))
         if issubclass(kind, int):
-            return f'{{"i":"{int.__int__(value):x}"}}'
+            return f'{{"$int":"{int.__int__(value):x}"}}'
         if issubclass(kind, float):
-            return f'{{"f":"{float.hex(value)}"}}'
+            return f'{{"$float":"{float.__repr__(value)}"}}'
         if issubclass(kind, complex):
             parts = complex.real.__get__(value), complex.imag.__get__(value)
-            return f'{{"c":["{float.hex(parts[0])}","{float.hex(parts[1])}"]}}'
-        for base, tag in ((list, ""), (tuple, "t"), (set, "s"), (frozenset, "s")):
+            return f'{{"$complex":["{parts[0]!r}","{parts[1]!r}"]}}'
+        if issubclass(kind, dict):
+            pairs = [
+                f"[{encode(name, depth - 1)},{encode(item, depth - 1)}]" for name, item in dict.items(value)
+            ]
+            return f'{{"$dict":[{",".join(pairs)}]}}'
+        for base, tag in ((list, ""), (tuple, "$tuple"), (set, "$set"), (frozenset, "$set")):
             if issubclass(kind, base):
                 items = f"[{','.join([encode(item, depth - 1) for item in base.__iter__(value)])}]"
                 return f'{{"{tag}":{items}}}' if tag else items
-        if issubclass(kind, dict):
-            pairs = [
-                f"[{encode(key, depth - 1)},{encode(item, depth - 1)}]" for key, item in dict.items(value)
-            ]
-            return f'{{"d":[{",".join(pairs)}]}}'
         numpy = sys.modules.get("numpy")
         if numpy is not None and issubclass(kind, numpy.generic):
             return encode(numpy.generic.item(value), depth - 1)
-        return '{"o":true}' if value else '{"o":false}'
+        return '{"$other":true}' if value else '{"$other":false}'
 
     def load(entry, sources):
         """(report, function): L loaded, S does not compile, Q ends itself, X raises, N has no such function."""

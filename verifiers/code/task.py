@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from verifiers import batch
 from verifiers.code import interpreter
 from verifiers.code.program import locate, sources_of
-from verifiers.code.values import NO_VALUE, Case, built, read_cases, read_reply, read_value
+from verifiers.code.values import NOTHING, Case, arguments, plain_reply, read_cases
 from verifiers.errors import invalid_reference
 from verifiers.limit import deadline
 from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEOUT, cut, encoded
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FUEL = 2 * 10**9  # instructions of a program, at least: a fifth of a second
 TIMES_REFERENCE = 20  # of the reference's instructions, where these are known
 IDLE_SECONDS = 10.0  # that a guest which waits for something is given, and per 10**9 instructions one more
+SHOWN_REPLY = 3000  # characters of a returned value that a model is still told: so many digits can be printed
 FIELDS = ("entry_point", "cases", "prompt", "reference_fuel")
 _OUTCOMES = {"timeout": TIMEOUT, "error": ERROR}
 
@@ -58,36 +59,29 @@ def run(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return replies
 
 
-def job_of(
-    entry: str, sources: list[str], cases: list[Case], lenient: bool, reference_fuel: int
-) -> dict[str, Any]:
-    """What a worker is asked; `hard` is its own limit in seconds of processor time, or of waiting."""
+def job_of(reference_fuel: int, **program: Any) -> dict[str, Any]:
+    """What a worker is asked: the arguments of `judge`, and `hard`, its own limit in seconds of processor time."""
     fuel = max(FUEL, TIMES_REFERENCE * reference_fuel)
-    return {
-        "entry": entry,
-        "sources": sources,
-        "cases": cases,
-        "lenient": lenient,
-        "fuel": fuel,
-        "hard": IDLE_SECONDS + fuel / 1e9,
-    }
+    return {"program": {**program, "fuel": fuel}, "hard": IDLE_SECONDS + fuel / 1e9}
 
 
 def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
     """The first of the `shown` cases that a program does not meet, and what it returned, as a sentence; "" for none."""
     ((entry, cases, prompt, fuel),) = _references(1, [[reference.get(name)] for name in FIELDS], None)
-    job = job_of(entry, sources_of(program, entry, prompt, True), cases, True, fuel)
-    (reply,) = run([{**job, "keep": True}])
-    for number, (met, text) in enumerate(zip(reply.get("met", ()), reply.get("replies", ()), strict=False)):
-        if number < shown and not met:
-            case = reference["cases"][number]
-            words = [f"{name}={read_value(value)!r}" for name, value in (case.get("kwargs") or {}).items()]
-            call = ", ".join([*(repr(read_value(value)) for value in case.get("args") or ()), *words])
-            try:
-                came = f"returns {built(read_reply(text.encode()))!r:.100}"
-            except NO_VALUE:
-                came = "returns no value"
-            return f"{entry}({call:.200}) {came}."
+    sources = sources_of(program, entry, prompt, lenient=True)
+    (reply,) = run([job_of(fuel, entry=entry, sources=sources, cases=cases, lenient=True, keep=True)])
+    came_back = zip(reference["cases"][:shown], reply.get("met", ()), reply.get("replies", ()), strict=False)
+    for case, met, text in came_back:
+        if met:
+            continue
+        args, kwargs = arguments(case)
+        call = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
+        if len(text) > SHOWN_REPLY:
+            came = "returns a long value"
+        else:
+            value = plain_reply(text)
+            came = "returns no value" if value is NOTHING else f"returns {value!r:.100}"
+        return f"{entry}({call:.200}) {came}."
     return ""
 
 
@@ -105,9 +99,8 @@ def _references(rows: int, columns: list[list[Any] | None], row: int | None) -> 
     """(entry point, cases, prompt, fuel) of each row; those of one list of cases are read once."""
     read: dict[int, list[Case]] = {}
     references = []
-    for place, (entry, cases, prompt, fuel) in enumerate(
-        zip(*(c or [None] * rows for c in columns), strict=True)
-    ):
+    full = [column or [None] * rows for column in columns]
+    for place, (entry, cases, prompt, fuel) in enumerate(zip(*full, strict=True)):
         index = row if rows == 1 else place
         if not isinstance(entry, str) or not entry.isidentifier():
             raise invalid_reference("entry_point", entry, "is no name of a function, such as 'add'", index)
@@ -115,10 +108,8 @@ def _references(rows: int, columns: list[list[Any] | None], row: int | None) -> 
             try:
                 read[id(cases)] = read_cases(cases)
             except (ValueError, TypeError, OverflowError) as error:
-                problem = (
-                    f"{error}" if isinstance(error, ValueError) else f"has a value that is none ({error})"
-                )
-                raise invalid_reference("cases", cases, problem, index) from error
+                problem = "" if isinstance(error, ValueError) else "has a value that is none: "
+                raise invalid_reference("cases", cases, f"{problem}{error}", index) from error
         if not (prompt is None or (isinstance(prompt, str) and is_code(prompt))):
             problem = "is no Python code to go on with; leave a prompt out that is a sentence"
             raise invalid_reference("prompt", prompt, problem, index)
@@ -145,7 +136,7 @@ def _judge_all(
         if reason == OK:
             sources = sources_of(cut(text, *span) or "", entry, prompt, lenient)
             same = (entry, id(cases), fuel, *sources)
-            jobs.setdefault(same, job_of(entry, sources, cases, lenient, fuel))
+            jobs.setdefault(same, job_of(fuel, entry=entry, sources=sources, cases=cases, lenient=lenient))
             places.setdefault(same, []).append(place)
     for same, reply in zip(places, run(list(jobs.values())) if jobs else (), strict=True):
         reason = _OUTCOMES.get(reply["outcome"], reply["outcome"])

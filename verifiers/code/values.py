@@ -1,41 +1,61 @@
-"""Cases as they are given, calls as the guest gets them, and returned values against expected ones.
+"""Cases as they are given, and returned values against expected ones.
 
 A value of a case is plain Python (None, bool, int, float, complex, str, list, tuple, set, dict) or the JSON of it, in
 which one-key objects stand for what JSON lacks: {"$tuple": [...]}, {"$set": [...]}, {"$dict": [[key, value], ...]},
-{"$float": "inf" | "-inf" | "nan"}, {"$complex": [real, imaginary]}. A value that comes back is JSON with the tags of
-`guest`: t, s, d, i and f (hexadecimal), c, and o for the truth of anything else.
+{"$float": "inf" | "-inf" | "nan"}, {"$complex": [real, imaginary]}. A value that comes back is such JSON too, with
+{"$int": hexadecimal}, and {"$other": true} for the truth of anything else.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 COMPARISONS = ("equal", "close", "truthy", "falsy")
 REL, ABS = 1e-9, 1e-12  # within which a float is met
 DEPTH = 40
 NOTHING = object()  # in place of a value that did not come
-NO_VALUE = (
-    TypeError,
-    ValueError,
-    AttributeError,
-    ArithmeticError,
-    LookupError,
-    RecursionError,
-)  # of foreign JSON
-_TAGS = {"$tuple", "$set", "$dict", "$float", "$complex"}
+
+
+class Set(tuple):
+    """The items of a set as they came: hashes of numbers can be made to collide, so none is taken."""
+
+
+class Dict(tuple):
+    """The pairs of a dict as they came."""
+
+
+class Other:
+    """What is no plain data: nothing but its truth is known, and it equals nothing."""
+
+    def __init__(self, truth: Any) -> None:
+        self.truth = bool(truth)
+
+    def __bool__(self) -> bool:
+        return self.truth
+
+
+VIEWS = {"set": Set, "tuple": tuple}
+_CONTAINERS = {"$tuple": tuple, "$set": Set, "$dict": Dict}
+_OTHERS = {
+    "$int": lambda digits: int(digits, 16),
+    "$float": float,
+    "$complex": lambda parts: complex(*map(float, parts)),
+    "$other": Other,
+}
 
 
 class Case(NamedTuple):
-    """One call and what it must return; `view` is what the test takes of the result first, "", "set" or "tuple"."""
+    """One call and what it must return; `via` is what the test takes of the result first, "", "set" or "tuple"."""
 
     call: str
     expected: Any
     compare: str
-    view: str
-    rel: float | None
-    abs: float | None
+    via: str
+    rel: float
+    abs: float
 
 
 def read_cases(cases: Any) -> list[Case]:
@@ -52,181 +72,133 @@ def read_cases(cases: Any) -> list[Case]:
 
 def _read_case(case: Any, place: int) -> Case:
     if not isinstance(case, dict) or not {"expected", "compare"} & set(case):
-        raise ValueError(
-            f'has no "expected" in case {place}; a case is such as {{"args": [1, 2], "expected": 3}}'
-        )
+        example = '{"args": [1, 2], "expected": 3}'
+        raise ValueError(f'has no "expected" in case {place}; a case is such as {example}')
     if unknown := set(case) - {"args", "kwargs", "expected", "compare", "via", "rel", "abs"}:
         raise ValueError(f"has {min(map(str, unknown))!r} in case {place}, which no case has")
-    compare, view = case.get("compare") or "equal", case.get("via") or ""
-    if compare not in COMPARISONS or view not in ("", "set", "tuple"):
-        known = f"{', '.join(COMPARISONS)} and set, tuple"
-        raise ValueError(f"has compare={compare!r}, via={view!r} in case {place}; known are {known}")
-    args, kwargs = read_value(case.get("args") or []), read_value(case.get("kwargs") or {})
+    compare, via = case.get("compare") or "equal", case.get("via") or ""
+    if compare not in COMPARISONS or via not in ("", *VIEWS):
+        known = f"{', '.join(COMPARISONS)} and {', '.join(VIEWS)}"
+        raise ValueError(f"has compare={compare!r}, via={via!r} in case {place}; known are {known}")
+    args, kwargs = arguments(case)
     if type(args) not in (list, tuple) or type(kwargs) is not dict:
         raise ValueError(f"has args that are no list, or kwargs that are no object, in case {place}")
-    call = f"({expression(tuple(args))}, {expression(kwargs)})"
-    tolerances = [None if case.get(name) is None else float(case[name]) for name in ("rel", "abs")]
-    return Case(call, read_value(case.get("expected")), compare, view, *tolerances)
+    near = (REL, ABS) if compare == "equal" else (float(case.get(name) or 0) for name in ("rel", "abs"))
+    expected = _viewed(read_value(case.get("expected")), via)
+    return Case(repr((args, kwargs)), expected, compare, via, *near)
+
+
+def arguments(case: dict[str, Any]) -> tuple[Any, Any]:
+    """(args, kwargs) of the call of a case, as Python values."""
+    return plain(read_value(case.get("args") or [])), plain(read_value(case.get("kwargs") or {}))
 
 
 def read_value(value: Any, depth: int = DEPTH) -> Any:
-    """The value that plain Python or its JSON stands for; sets become frozen; raises ValueError."""
-    if value is None or type(value) in (bool, int, float, str, complex):
+    """The value that plain Python or its JSON stands for, with `Set` and `Dict` for sets and dicts.
+
+    Raises ValueError or TypeError for what stands for none.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str, complex):
         return value
     if not depth:
         raise ValueError(f"has a value nested deeper than {DEPTH}")
-    kind = type(value)
-    if kind is dict and len(value) == 1 and next(iter(value)) in _TAGS:
-        ((tag, inside),) = value.items()
-        if tag == "$float":
-            return float(inside)
-        if tag == "$complex":
-            return complex(*map(float, inside))
-        if tag == "$dict":
-            return {read_value(key, depth - 1): read_value(item, depth - 1) for key, item in inside}
-        value, kind = inside, tuple if tag == "$tuple" else frozenset
-    if kind is dict:
-        return {read_value(key, depth - 1): read_value(item, depth - 1) for key, item in value.items()}
-    if kind in (list, tuple, set, frozenset):
-        return (frozenset if kind is set else kind)(read_value(item, depth - 1) for item in value)
-    raise ValueError(f"has a value of type {kind.__name__}; plain Python data can be compared")
+    tag = next(iter(value)) if kind is dict and len(value) == 1 else None
+    if tag in _OTHERS:
+        return _OTHERS[tag](value[tag])
+    if tag in _CONTAINERS:
+        value, kind = value[tag], _CONTAINERS[tag]
+    elif kind is dict:
+        value, kind = value.items(), Dict
+    elif kind in (set, frozenset):
+        kind = Set
+    elif kind not in (list, tuple):
+        raise ValueError(f"has a value of type {kind.__name__}; plain Python data can be compared")
+    if kind is Dict:
+        return Dict((read_value(name, depth - 1), read_value(item, depth - 1)) for name, item in value)
+    return kind(read_value(item, depth - 1) for item in value)
 
 
-def expression(value: Any, hashed: bool = False) -> str:
-    """Python source of a plain value; `hashed`: it is in a set, or a key."""
-    kind = type(value)
-    if kind is int and value.bit_length() > 64:  # Python prints no integer of more than 4,300 digits
-        return hex(value)
-    if kind is float and not math.isfinite(value):
-        return f"float('{value}')"
-    if kind is complex:
-        return f"complex({expression(value.real)}, {expression(value.imag)})"
-    if kind is list:
-        return f"[{', '.join(map(expression, value))}]"
-    if kind is tuple:
-        return "(" + "".join(f"{expression(item, hashed)}, " for item in value) + ")"
-    if kind is frozenset:
-        return f"{'frozenset' if hashed else 'set'}([{', '.join(expression(item, True) for item in value)}])"
-    if kind is dict:
-        return (
-            "{"
-            + ", ".join(f"{expression(key, True)}: {expression(item)}" for key, item in value.items())
-            + "}"
-        )
-    return repr(value)
+def plain(value: Any, hashed: bool = False) -> Any:
+    """The Python value of what `read_value` returned; a set that is in a set, or in a key, is frozen."""
+    if isinstance(value, Other):
+        raise TypeError("no plain data")
+    if isinstance(value, Set):
+        return (frozenset if hashed else set)(plain(item, hashed=True) for item in value)
+    if isinstance(value, Dict):
+        return {plain(name, hashed=True): plain(item) for name, item in value}
+    if isinstance(value, list | tuple):
+        return type(value)(plain(item, hashed) for item in value)
+    return value
 
 
-def read_reply(reply: bytes) -> Any:
-    """The tagged JSON of a returned value, NOTHING where there is none."""
-    if reply[:1] != b"V":
-        return NOTHING
+def read_reply(reply: str) -> Any:
+    """The value that came back, NOTHING where none did; whatever came, there is an answer."""
     try:
-        return json.loads(reply[1:], parse_int=_refuse, parse_float=_refuse, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        return read_value(json.loads(reply[1:])) if reply[:1] == "V" else NOTHING
+    except Exception:  # the guest did not keep to the form
         return NOTHING
 
 
-def _refuse(text: str) -> Any:
-    raise ValueError(text[:20])
+def plain_reply(reply: str) -> Any:
+    """The Python value that came back, NOTHING where none did, or no plain data."""
+    value = read_reply(reply)
+    try:
+        return value if value is NOTHING else plain(value)
+    except TypeError:
+        return NOTHING
 
 
-def meets(case: Case, given: Any, lenient: bool) -> bool:
+def meets(case: Case, reply: str, lenient: bool) -> bool:
     """True if what came back is what the case expects; whatever came back, there is an answer."""
+    given = _viewed(read_reply(reply), case.via)
     if given is NOTHING:
         return False
-    try:
-        if case.compare in ("truthy", "falsy"):
-            return truth(given) == (case.compare == "truthy")
-        if case.view:
-            given = {case.view[0]: items(given)}
-        return equal(case.expected, given, lenient, case)
-    except NO_VALUE:
-        return False  # the guest did not keep to the tags
+    if case.compare in ("truthy", "falsy"):
+        return bool(given) == (case.compare == "truthy")
+    return equal(case.expected, given, lenient, case)
 
 
-def truth(given: Any) -> bool:
-    value = number(given)
-    if value is not None:
-        return bool(value)
-    return bool(next(iter(given.values())) if type(given) is dict else given)
-
-
-def items(given: Any) -> list:
-    """The items of what can be gone through: those of a sequence or set, the keys of a dict, the letters of a text."""
-    if type(given) is dict:
-        ((tag, inside),) = given.items()
-        if tag == "d":
-            return [key for key, _ in inside]
-        return inside if tag in ("t", "s") else _refuse(tag)
-    return list(given) if type(given) in (list, str) else _refuse("no items")
-
-
-def number(given: Any) -> int | float | complex | None:
-    """The number that came back, also a bool; None for anything else."""
-    if type(given) is bool:
-        return given
-    if type(given) is not dict:
-        return None
-    ((tag, inside),) = given.items()
-    if tag == "i":
-        return int(inside, 16)
-    if tag == "c":
-        return complex(*map(float.fromhex, inside))
-    return float.fromhex(inside) if tag == "f" else None
+def _viewed(value: Any, via: str) -> Any:
+    """What the test takes of a value, NOTHING where it has no items."""
+    if not via:
+        return value
+    if not isinstance(value, str | list | tuple):
+        return NOTHING
+    return VIEWS[via]([name for name, _ in value] if isinstance(value, Dict) else value)
 
 
 def equal(expected: Any, given: Any, lenient: bool, case: Case) -> bool:
     """Python's == on plain data, except: a bool is no number (strict), NaN equals NaN, floats have tolerances."""
-    if isinstance(expected, bool | int | float | complex):
-        value = number(given)
-        if value is None or (not lenient and isinstance(expected, bool) != isinstance(value, bool)):
+    if isinstance(expected, int | float | complex):
+        is_number = isinstance(given, int | float | complex)
+        if not is_number or not (lenient or isinstance(expected, bool) == isinstance(given, bool)):
             return False
-        return _near(expected, value, case)
-    if expected is None or isinstance(expected, str):
-        return type(given) is type(expected) and given == expected
-    if isinstance(expected, list):
-        return type(given) is list and _pairwise(expected, given, lenient, case)
-    ((tag, inside),) = given.items() if type(given) is dict else (("", None),)
-    if isinstance(expected, tuple):
-        return tag == "t" and _pairwise(expected, inside, lenient, case)
-    if isinstance(expected, frozenset):
-        return tag == "s" and _keys(expected, lenient) == _keys(map(built, inside), lenient)
-    found = {key(built(name), lenient): value for name, value in inside} if tag == "d" else {}
-    wanted = {key(name, lenient): value for name, value in expected.items()}
-    return (
-        tag == "d"
-        and found.keys() == wanted.keys()
-        and all(equal(value, found[name], lenient, case) for name, value in wanted.items())
-    )
-
-
-def _pairwise(expected: Any, given: list, lenient: bool, case: Case) -> bool:
-    return len(expected) == len(given) and all(
-        equal(one, other, lenient, case) for one, other in zip(expected, given, strict=True)
-    )
-
-
-def _near(expected: complex, value: complex, case: Case) -> bool:
-    if expected == value or (expected != expected and value != value):
-        return True
-    if case.compare == "equal" and not isinstance(expected, float | complex):
+        return _near(expected, given, case)
+    if type(given) is not type(expected):
         return False
-    rel, absolute = (REL, ABS) if case.compare == "equal" else (case.rel or 0.0, case.abs or 0.0)
-    difference = abs(value - expected)
-    return math.isfinite(difference) and difference <= max(rel * abs(expected), absolute)
+    if isinstance(expected, Dict):
+        found = {key(name, lenient): item for name, item in given}
+        wanted = {key(name, lenient): item for name, item in expected}
+        same = found.keys() == wanted.keys()
+        return same and all(equal(item, found[name], lenient, case) for name, item in wanted.items())
+    if isinstance(expected, Set):
+        return key(expected, lenient) == key(given, lenient)
+    if isinstance(expected, list | tuple):
+        pairs = zip(expected, given, strict=False)
+        return len(expected) == len(given) and all(equal(*pair, lenient, case) for pair in pairs)
+    return expected == given
 
 
-def built(given: Any) -> Any:
-    """What came back as a Python value; raises one of `NO_VALUE` where it is none."""
-    value = number(given)
-    if value is not None or given is None or type(given) is str:
-        return given if value is None else value
-    if type(given) is list:
-        return list(map(built, given))
-    ((tag, inside),) = given.items()
-    if tag == "d":
-        return {built(name): built(item) for name, item in inside}
-    return {"t": tuple, "s": frozenset}[tag](map(built, inside))
+def _near(expected: complex, given: complex, case: Case) -> bool:
+    if expected == given or (expected != expected and given != given):
+        return True
+    if case.compare == "equal" and isinstance(expected, int):
+        return False
+    with suppress(OverflowError):  # an integer beyond the floats
+        difference = abs(given - expected)
+        return math.isfinite(difference) and difference <= max(case.rel * abs(expected), case.abs)
+    return False
 
 
 def key(value: Any, lenient: bool) -> Any:
@@ -238,12 +210,7 @@ def key(value: Any, lenient: bool) -> Any:
     if isinstance(value, int | float):
         whole = isinstance(value, int) or value.is_integer()
         return hex(int(value)) if whole else value.hex(), "number"
-    if isinstance(value, tuple):
-        return "tuple", *(key(item, lenient) for item in value)
-    return (
-        ("set", _keys(value, lenient)) if isinstance(value, frozenset) else (str(value), type(value).__name__)
-    )
-
-
-def _keys(values: Any, lenient: bool) -> frozenset:
-    return frozenset(key(value, lenient) for value in values)
+    if isinstance(value, list | tuple):
+        made = frozenset if isinstance(value, Set) else tuple
+        return type(value), made(key(item, lenient) for item in value)
+    return str(value), type(value)
