@@ -36,7 +36,7 @@ _MBPP = {
     "paper": (
         "You are an expert Python programmer, and here is your task:\n{prompt}\nYour code should pass these tests:\n"
         "{tests}",
-        "```python\n",
+        "\n```python\n",
     ),
 }
 
@@ -117,16 +117,15 @@ class Code(TextEnv):
 
     def _published(self, exercise: "Exercise") -> Problem:
         row = exercise.row
-        prompt, prefix = (_MBPP if row.shows_tests else _HUMANEVAL)[self.prompt_style]
-        words = {"prompt": row.prompt, "tests": row.tests}
+        prompt, prefix = (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
+        words = {"prompt": row.prompt, "tests": row.shown}
         reference = {
             "entry_point": row.entry_point,
-            "cases": [*exercise.shown, *exercise.hidden],
+            "cases": list(exercise.cases),
             "prompt": row.setup,
+            "reference_fuel": exercise.fuel,
         }
-        reference["reference_fuel"] = exercise.fuel
-        shown = len(exercise.shown) if row.shows_tests else 0
-        metadata = {"code": row.reference, "shown": shown}
+        metadata = {"code": row.reference, "shown": exercise.shows}
         return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:

@@ -33,9 +33,10 @@ class Exercise:
     """A row that can be used; `fuel`: instructions that the reference takes, 0 where there is none."""
 
     row: Published
-    shown: tuple[dict[str, Any], ...]
-    """The cases of the set's own tests."""
-    hidden: tuple[dict[str, Any], ...]
+    cases: tuple[dict[str, Any], ...]
+    """Those of the set's own tests, then the hidden ones."""
+    shows: int
+    """How many of them the prompt shows."""
     fuel: int
 
 
@@ -57,7 +58,7 @@ def load(source: str, split: str, hidden: int, rows: int) -> tuple[tuple[Exercis
             faults.append(f"{where} {error}")
     recorded = cases_of([row for _, row in read])
     made = [
-        _changed(cases, number) if hidden and row.shows_tests else []
+        _changed(cases, number) if hidden and row.shown else []
         for number, ((_, row), (cases, _)) in enumerate(zip(read, recorded, strict=True))
     ]
     replies = _replies(
@@ -74,7 +75,8 @@ def load(source: str, split: str, hidden: int, rows: int) -> tuple[tuple[Exercis
             pairs = zip(new, values, strict=False)  # the reference may have ended early
             told = [{**call, "expected": value} for call, value in pairs if value is not NOTHING]
             kept += len(told)
-            exercises.append(Exercise(row, tuple(cases), tuple(told[:hidden]), reply.get("fuel") or 0))
+            shows = min(len(cases), row.shown.count("assert"))
+            exercises.append(Exercise(row, (*cases, *told[:hidden]), shows, reply.get("fuel") or 0))
     if not exercises:
         first = f" The first row that cannot be used: {faults[0]}." if faults else ""
         raise EnvError(f"code: source={source} leaves no problem for {split}.{first}")
@@ -83,7 +85,7 @@ def load(source: str, split: str, hidden: int, rows: int) -> tuple[tuple[Exercis
         notice += f" {len(faults):,} of {len(given):,} rows cannot be used and are left out: {faults[0]}."
     if number := sum(map(len, made)):
         notice += f" Of {number:,} calls that were made to be hidden, {kept / number:.0%} have a plain value."
-    if bare := sum(one.row.shows_tests and not one.hidden for one in exercises):
+    if bare := sum(bool(one.row.shown) and one.shows == len(one.cases) for one in exercises):
         notice += f" The prompts of {bare:,} show every call that they are judged by."
     return tuple(exercises), notice
 

