@@ -147,7 +147,8 @@ def _run(args: argparse.Namespace) -> int:
     tally: Counter[str] = Counter()
     told: dict[tuple[str, str], list[int]] = {}
     unanswered = ""
-    progress = sys.stderr.isatty() and not (args.output is None and sys.stdout.isatty())
+    shown = args.output is None and sys.stdout.isatty()
+    progress = sys.stderr.isatty() and not shown
     notice = f"compiling once (about {COMPILING_SECONDS:.0f} s)"
     batch.compiling = batch.Compiling(
         ROWS_BEFORE_COMPILING,
@@ -181,12 +182,14 @@ def _run(args: argparse.Namespace) -> int:
         text = f'The first "{field}" without one ends in {unanswered}.'
         sys.stderr.write(f"Nothing holds an answer that can be read from {places}. {text}\n")
     if args.json:
-        sys.stdout.write(json.dumps(facts) + "\n")
-        sys.stdout.flush()
+        stream = sys.stderr if shown else sys.stdout  # on a terminal apart from the verdicts
+        stream.write(json.dumps(facts) + "\n")
+        stream.flush()
     else:
         sys.stderr.write("\n" * progress + summary_text(facts))
     for source in sources:
-        sys.stderr.write(f"{source.path}: {source.failure}\n" if source.failure else "")
+        said = source.failure or "it holds no rows." * source.empty
+        sys.stderr.write(f"{source.path}: {said}\n" if said else "")
     return 1 if tally["broken"] or not tally["judged"] else 0
 
 

@@ -162,7 +162,7 @@ def test_an_array_with_a_mistake_is_refused(run, tmp_path):
     path = tmp_path / "a.json"
     path.write_text(f"[{sample()},{sample()},,]")
     status, rows, said = run("sudoku", path)
-    assert (status, rows) == (1, []) and "cannot be read past line 0" in said
+    assert (status, rows) == (1, []) and "cannot be read (" in said and "nothing was judged" in said
 
 
 def test_fields_can_have_other_names(run, tmp_path):
@@ -311,7 +311,40 @@ def test_a_json_array_is_read_item_by_item(run, tmp_path):
     assert [row["correct"] for row in run("sudoku", path)[1]] == [True, None, None, None]
     path.write_text(f"[{sample()}")
     status, rows, said = run("sudoku", path)
-    assert (status, rows) == (1, []) and "cannot be read past line 0" in said
+    assert (status, rows) == (1, []) and "cannot be read (" in said and "nothing was judged" in said
+
+
+def test_an_object_that_holds_the_samples_and_a_table_of_semicolons_are_read(run, tmp_path):
+    items = [json.loads(sample(text)) for text in (RIGHT, WRONG)]
+    path = tmp_path / "a.json"
+    for indent in (None, 2):
+        path.write_text(json.dumps({"data": items}, indent=indent))
+        assert [row["correct"] for row in run("sudoku", path)[1]] == [True, False]
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "completion;puzzle\n" + "".join(f"{item['completion']};{item['puzzle']}\n" for item in items)
+    )
+    assert [row["correct"] for row in run("sudoku", path)[1]] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "a.jsonl",
+            json.dumps({"a": 1}, indent=1) + "\n" + json.dumps({"a": 1}, indent=1),
+            "over several lines",
+        ),
+        ("a.json", json.dumps({"a": 1}, indent=1), "Write one object to a line"),
+        ("a.jsonl", "", "it holds no rows"),
+        ("a.json", "[]", "it holds no rows"),
+        ("a.csv", "completion,puzzle\n", "it holds no rows"),
+    ],
+)
+def test_what_holds_no_samples_is_told_in_words(run, tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    status, rows, told = run("sudoku", tmp_path / name)
+    assert (status, rows) == (1, []) and said in told
 
 
 def test_a_file_of_malformed_answers_only_is_questioned(run, tmp_path):

@@ -22,8 +22,11 @@ BLOCK_BYTES = 1 << 20
 LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
 _ROWS = 1024  # of a table in a block
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-# The beginning of an object that is written over several lines, or of an evaluation file on one line.
-_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"generations"\s*:\s*\[)')
+# The beginning of an object that is written over several lines, or of one on a line that holds all samples.
+_OBJECT = re.compile(
+    rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{))'
+)
+_AS_LINES = "Write one object to a line, e.g. with jq -c"
 _PUZZLE = re.compile(r"Sudoku puzzle: ([0-9]{16})")
 _ABSENT = object()
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)  # where a file breaks off
@@ -49,11 +52,12 @@ class Block(NamedTuple):
 class Source:
     """One file, "-" for standard input; of a parquet file only `columns` are read.
 
-    `failure` says why it could not be read to its end, "" if it could. Raises CommandError where there is no file.
+    `failure` says why it could not be read to its end, "" if it could; `empty` whether it held nothing. Raises
+    CommandError where there is no file.
     """
 
     def __init__(self, path: str, columns: set[str], label: str = "") -> None:
-        self.path, self.columns, self.label, self.failure = path, columns, label, ""
+        self.path, self.columns, self.label, self.failure, self.empty = path, columns, label, "", False
         if os.path.isdir(path):
             raise CommandError(f"{path} is a folder. Give one of its files.")
         if path != "-" and not os.access(path, os.R_OK):
@@ -71,7 +75,9 @@ class Source:
                     yield Block(self.label, number, lines)
                     number += len(lines)
         except _BROKEN as error:
-            self.failure = f"cannot be read past line {number - 1} ({error}); what follows was not judged."
+            past, rest = (f" past line {number - 1}", "what follows") if number > 1 else ("", "nothing")
+            self.failure = f"cannot be read{past} ({error}); {rest} was {'not ' * (number > 1)}judged."
+        self.empty = number == 1 and not self.failure
 
     def _pieces(self, stream: io.BufferedReader) -> Iterator[list[bytes]]:
         magic = stream.peek(4)
@@ -81,21 +87,29 @@ class Source:
             stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]
         if delimiter := _DELIMITERS.get(Path(self.path.removesuffix(".gz")).suffix):
             csv.field_size_limit(LINE_LIMIT)
+            head = stream.peek(LINE_LIMIT).partition(b"\n")[0]
+            delimiter = ";" if delimiter == "," and head.count(b";") > head.count(b",") else delimiter
             text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
             return _rows(csv.DictReader(text, delimiter=delimiter, strict=True))
         if stream.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             return _rows(json.load(io.TextIOWrapper(stream, "utf-8-sig")))
         if _OBJECT.match(stream.peek(64)[:64]):
-            return _rows(_generations(json.load(io.TextIOWrapper(stream, "utf-8-sig"))))
+            return _rows(_samples(io.TextIOWrapper(stream, "utf-8-sig")))
         return _lines(stream)
 
 
-def _generations(whole: Any) -> list[Any]:
-    """The samples of an evaluation file of d1 and its kin, which is one object."""
-    samples = whole.get("generations") if isinstance(whole, dict) else None
-    if not isinstance(samples, list):
-        raise ValueError('one JSON object without a list "generations"')
-    return samples
+def _samples(stream: io.TextIOWrapper) -> list[Any]:
+    """The samples of a file that is one object: "generations" as d1 and its kin write it, or "data"."""
+    try:
+        whole = json.load(stream)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            raise
+        raise ValueError(f"its objects go over several lines. {_AS_LINES} .") from error
+    for name in ("generations", "data"):
+        if isinstance(whole.get(name), list):
+            return whole[name]
+    raise ValueError(f'one JSON object without a list "generations" or "data". {_AS_LINES} .')
 
 
 def _lines(stream: Any) -> Iterator[list[bytes]]:
