@@ -39,6 +39,7 @@ from envs.math500 import MATH500  # noqa: E402
 from envs.registry import make, make_vec, register, resolve  # noqa: E402
 from envs.splits import draw_for, split_of  # noqa: E402
 from envs.sudoku import Sudoku  # noqa: E402
+from envs.texts import Texts  # noqa: E402
 from envs.vector import TextVectorEnv  # noqa: E402
 
 ENVIRONMENTS = {
@@ -73,6 +74,7 @@ __all__ = [
     "Sudoku",
     "TextEnv",
     "TextVectorEnv",
+    "Texts",
     "check",
     "draw_for",
     "judge",

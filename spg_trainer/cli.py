@@ -84,7 +84,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
     if HELP & {*args[:end]}:
         explain(cls, resolved.config)
     validated = validate(resolved.config)
-    if isinstance(resolved.config, fields.TaskSettings):
+    if isinstance(resolved.config, fields.TaskSettings) and resolved.config.env:
         packages.envs.resolve(resolved.config.env)  # last: the package takes a while to load
     if isinstance(resolved.config, fields.Config):
         algorithms.find_algorithm(resolved.config.algorithm)

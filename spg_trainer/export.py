@@ -59,8 +59,15 @@ def push(command: PushCommand) -> None:
 
     Raises ConfigError for an unfinished run, an adapter whose base is not on the Hub, and what the Hub refuses.
     """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     if not (command.run and command.repo):
         raise ConfigError("Give a finished run, and with --repo NAME/ID where to.")
+    try:
+        validate_repo_id(command.repo)
+    except HFValidationError as error:
+        raise ConfigError(f"--repo {command.repo}: {str(error).rstrip('.')}. Give NAME/ID.") from error
     run = read_run(command.run)
     folder = run.path / (MERGED if command.merged else "model")
     if run.summary is None:
@@ -135,18 +142,20 @@ def card_text(
     """A model card. settings: Config or SftCommand. measured: evaluations by name, the model's own first."""
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    env = without_folders(settings.env)
-    solved = next(iter(measured.values()))["correct"]
-    result = EvalResult("text-generation", env, env, "accuracy", solved, metric_name="solved")
+    env, results = without_folders(settings.env), []
+    for first in [*measured.values()][:1]:
+        solved = {"metric_value": first["correct"], "metric_name": "solved"}
+        results.append(EvalResult("text-generation", env, env, "accuracy", **solved))
     tags = ["masked-diffusion", family.lower(), "reinforcement-learning", "spg-trainer"]
-    data = ModelCardData(model_name=title, eval_results=[result], tags=tags, **front)
+    data = ModelCardData(model_name=title, eval_results=results or None, tags=tags, **front)
     names = "split max_completion_length diffusion_steps block_length temperature".split()
     head = "| | solved | 95% interval | problems | split | tokens | steps | block | temperature |\n"
     table = head + "|---" * 9
     for name, f in measured.items():
         table += f" |\n| {name} | {f['correct']:.3f} | {f['low']:.3f} to {f['high']:.3f} | {f['n']} | "
         table += " | ".join(str(f["settings"][key]) for key in names)
-    content = f"---\n{data.to_yaml()}\n---\n# {title}\n\n{text}\n{table} |\n\n## Settings of spg-trainer {__version__}"
+    shown_table = f"{table} |\n\n" if measured else ""
+    content = f"---\n{data.to_yaml()}\n---\n# {title}\n\n{text}\n{shown_table}## Settings of spg-trainer {__version__}"
     shown = {name: value for name, value in asdict(settings).items() if name not in PLACES}
     chosen = f"```yaml\n{to_yaml(without_folders(shown))}```\n"
     return str(ModelCard(f"{content}\n\n{chosen}\n## Open it\n\n{usage}"))

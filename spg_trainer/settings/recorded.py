@@ -51,7 +51,8 @@ def task_record(command: Config | SftCommand, sampling: Sampling, **record: Any)
     own = {f.name for f in fields(Decoding)} - {"remasking"} | {"temperature"}
     lengths = {name: value for name, value in asdict(sampling).items() if name not in own}
     made = {"preset": recipe_kind(command.model.model), "rollout": lengths}
-    return {"env": command.env, "env_args": dict(command.env_args), **record, **made}
+    task = {"env": command.env, "env_args": dict(command.env_args)} if command.env else {}
+    return {**task, **record, **made}
 
 
 def recipe_kind(model: str) -> str:

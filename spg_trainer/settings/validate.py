@@ -146,6 +146,10 @@ def check_eval(command: EvalCommand) -> None:
 def check_sft(command: SftCommand) -> None:
     """What only a training by RL has, and what a divided model or an adapter cannot have."""
     m, save = command.model, command.save_dtype
+    if command.data and command.mix:
+        raise ConfigError(
+            "--mix is of an environment's habits. With --data every row is learned: leave it out."
+        )
     if m.ref_copy:
         raise ConfigError("--ref-copy: sft compares with no reference. Leave it out.")
     if m.shard and command.patience:

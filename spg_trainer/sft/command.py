@@ -6,7 +6,7 @@ What is learned is in `demonstrations.py`, the updates are in `loop.py`.
 import math
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spg_trainer.distributed import decide_on_main, join, raising_on_all, rank, world_size
+from spg_trainer.distributed import decide_on_main, join, on_all, raising_on_all, rank, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import evaluate, make_env
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
@@ -23,23 +23,26 @@ from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.sampler import check_names, check_pattern
+from spg_trainer.rollout.tokens import Prompt, count_tokens
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
 from spg_trainer.runs.folder import LOCK, choose_sft_folder, lock, unlock
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
+from spg_trainer.runs.own_code import data_of, refuse_changed_data
 from spg_trainer.runs.stop import stopping
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config, Sampling, SftCommand
-from spg_trainer.settings.recorded import SFT, read_config, recipe_kind, task_record
+from spg_trainer.settings.packages import envs
+from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config, recipe_kind
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.validate import Validated, check_processes, validate
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft.demonstrations import completion_length, mix_shares
 from spg_trainer.sft.loop import Fit
-from spg_trainer.sft.model_card import model_card
+from spg_trainer.sft.model_card import Measured, model_card
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -58,7 +61,8 @@ def sft(asked: SftCommand | Validated[SftCommand], *, quiet: bool = False) -> Pa
     """Trains a model on demonstrations and writes it with environment.json and a model card; returns its folder.
 
     Raises ConfigError for settings that cannot work, CheckpointError if the folder cannot be written (checked before
-    the training), TrainingError if a gradient is not finite.
+    the training), TrainingError if a gradient is not finite; KeyboardInterrupt if the user ended it, once the model so
+    far is written.
     """
     command = validate(asked).settings
     accelerator = join(command.model.device)
@@ -86,6 +90,8 @@ def sft(asked: SftCommand | Validated[SftCommand], *, quiet: bool = False) -> Pa
                 raise KeyboardInterrupt
             fit.stop.asked, fit.stop.at_once = False, True
             publish(fit, console, accelerator)
+            if fit.progress.ended_early:
+                raise on_all(KeyboardInterrupt())
     return folder
 
 
@@ -126,17 +132,36 @@ def prepare(command: SftCommand, folder: Path, accelerator: "Accelerator | None"
         str(accelerator.device) if accelerator and command.model.device == "auto" else command.model.device
     )
     with raising_on_all():
-        # The last is where the model will be evaluated: without problems there, nothing is begun.
-        train, validation, _ = (make_env(command, split) for split in ("train", "validation", "test"))
+        # Where the model will be evaluated: without problems there, nothing is begun.
+        evaluated = {split: make_env(command, split) for split in ("test", "validation") if command.env}
+        if command.data:
+            train, validation = (envs.Texts(command.data, split) for split in ("train", "validation"))
+        else:
+            train, validation = make_env(command, "train"), evaluated["validation"]
         mix = mix_shares(command.mix, train)
         command = replace(command, model=settle(command.model))
         policy = base_policy(command, device)
         if not command.max_completion_length:
             command = replace(command, max_completion_length=completion_length(policy, train, mix))
+        if command.data:
+            refuse_long_texts(policy, [*train.rows, *validation.rows], command)
         sampling = eval_sampling(command, base_model(policy.model).pattern)
     if command.model.shard:
         divide_policy(policy, command.model, device)
-    return Fit(policy, train, validation, mix, command, sampling, folder)
+    return Fit(policy, train, validation, mix, command, sampling, folder, evaluated, data_of(command))
+
+
+def refuse_long_texts(policy: Policy, rows: "Sequence[tuple[Prompt, str]]", command: SftCommand) -> None:
+    """Raises ConfigError for texts of a file that do not fit the completion's length."""
+    longest, length = (
+        [count + 1 for count in count_tokens(policy, [text for _, text in rows])],
+        command.max_completion_length,
+    )
+    if long := sum(count > length for count in longest):
+        raise ConfigError(
+            f"--data {command.data}: {long:,} of {len(rows):,} completions have more than {length} tokens with their "
+            f"end token. Use --max-completion-length {max(longest)}, or leave them out."
+        )
 
 
 def resume(fit: Fit) -> None:
@@ -145,13 +170,15 @@ def resume(fit: Fit) -> None:
     Raises ConfigError if the folder was begun with other settings, or there is nothing left to do.
     """
     folder, command, before = fit.folder, fit.command, read_config(fit.folder / SFT, SftCommand)
+    newest = checkpoint.latest_complete(folder)
+    refuse_changed_data((newest or folder) / ENVIRONMENT, command)
     second_stage = f"train a second stage from its weights: --model {folder} --output-dir ANOTHER"
     extensible = before.patience > 0 and command.patience > 0  # a cosine is of one length only
     ignored = MAY_CHANGE if extensible else MAY_CHANGE - {"steps", "patience"}
     if changed := differences(*(flatten(plain(c), ignored) for c in (before, command))):
         raise ConfigError(f"{folder} has other settings: {changed}. Leave them out, or {second_stage}.")
-    if path := checkpoint.latest_complete(folder):
-        fit.restore(path)
+    if newest:
+        fit.restore(newest)
     if fit.progress.step > command.steps:
         raise ConfigError(f"{folder} is at update {fit.progress.step}, later than --steps {command.steps}.")
     if incomplete(folder) is None and not fit.progress.ended_early:
@@ -205,6 +232,25 @@ def eval_sampling(command: SftCommand, pattern: Pattern) -> Sampling:
     return sampling
 
 
+def measure(fit: Fit, console: Console, accelerator: "Accelerator | None" = None) -> Measured:
+    """What a finished model can do on the task, greedily, and at the temperature of the RL to come."""
+    policy, command, results = fit.policy, fit.command, {}
+    with unsharded(policy.model):
+        for split, env in fit.evaluated.items():
+            count = min(EVAL_PROBLEMS, len(env))
+            with console.progress(count, f"eval {split}") as advance:
+                shown = {"split": split, "num_problems": count, "advance": advance}
+                results[split] = evaluate(policy, env, fit.sampling, **shown, accelerator=accelerator)
+        validation = fit.evaluated["validation"]
+        sampling = replace(fit.sampling, temperature=command.temperature)
+        groups = {"num_problems": GROUPS, "num_generations": GENERATIONS, "seed": command.seed}
+        samples = evaluate(
+            policy, validation, sampling, split="validation", accelerator=accelerator, **groups
+        )
+    greedy = count_habits(validation, results["validation"].rows)
+    return Measured(results, greedy, count_habits(validation, samples.rows))
+
+
 def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None) -> None:
     """Writes the model with its card into its folder, beside what it can go on from, and says what it can do."""
     policy, command, folder, p = fit.policy, fit.command, fit.folder, fit.progress
@@ -212,25 +258,12 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     saved = torch.bfloat16 if command.save_dtype == "bfloat16" else trained
     if saved != trained:
         policy.model.to(saved).to(trained)  # what is evaluated is what is saved
-    results = {}
-    with unsharded(policy.model):
-        for split, env in (("test", make_env(command, "test")), ("validation", fit.validation)):
-            count = min(EVAL_PROBLEMS, len(env))
-            with console.progress(count, f"eval {split}") as advance:
-                shown = {"split": split, "num_problems": count, "advance": advance}
-                results[split] = evaluate(policy, env, fit.sampling, **shown, accelerator=accelerator)
-        greedy = count_habits(fit.validation, results["validation"].rows)
-        sampling = replace(fit.sampling, temperature=command.temperature)
-        groups = {"num_problems": GROUPS, "num_generations": GENERATIONS, "seed": command.seed}
-        samples = evaluate(
-            policy, fit.validation, sampling, split="validation", accelerator=accelerator, **groups
-        )
-    sampled = count_habits(fit.validation, samples.rows)
+    measured = measure(fit, console, accelerator) if fit.evaluated else None
 
     def write(place: Path, weights: checkpoint.Weights) -> None:
-        checkpoint.write_model(place, policy, task_record(command, fit.sampling), weights)
+        checkpoint.write_model(place, policy, fit.record, weights)
         (place / SFT).write_text(fit.settings, encoding="utf-8")
-        (place / "README.md").write_text(model_card(fit, results, greedy, sampled), encoding="utf-8")
+        (place / "README.md").write_text(model_card(fit, measured), encoding="utf-8")
 
     if saved != trained:
         policy.model.to(saved)
@@ -245,10 +278,14 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
                 for path in sorted(aside.iterdir(), key=lambda path: path.name == COMPLETE):  # that one last
                     os.replace(path, folder / path.name)
                 aside.rmdir()
-    solved = "; ".join(f"{split} {result.solved}" for split, result in results.items())
     best = f"best validation loss {p.best_loss:.4f} after {p.best_step}"
     console.say(f"{p.step} updates, {p.seconds / 60:.1f} minutes; {best}.")
-    console.say(f"{fit.train.spec_name}, greedy: {solved}.")
+    if measured is None:
+        console.say(f"The model is in {folder}. Train it: python -m spg_trainer --env ENV --model {folder}")
+        return
+    solved = "; ".join(f"{split} {result.solved}" for split, result in measured.results.items())
+    sampled = measured.sampled
+    console.say(f"{fit.evaluated['test'].spec_name}, greedy: {solved}.")
     console.say(f"At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.")
     console.say(
         f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -114,6 +114,10 @@ class Fit:
     sampling: Sampling
     """Greedy decoding of the model."""
     folder: Path
+    evaluated: "Mapping[str, TextEnv]" = field(default_factory=dict)
+    """Split -> the task that the finished model is evaluated on; empty where only texts of a file are learned."""
+    data: Mapping[str, str] = field(default_factory=dict)
+    """The hashes of the files that are read."""
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
     stop: StopRequest = field(default_factory=StopRequest)
@@ -134,6 +138,11 @@ class Fit:
         """What `SFT` holds: the settings, without where it went on from."""
         return to_yaml(replace(self.command, resume=None, config=None))
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What environment.json of the model holds."""
+        return task_record(self.command, self.sampling, **({"data": dict(self.data)} if self.data else {}))
+
     def restore(self, path: Path) -> None:
         """Puts a checkpoint back."""
         state = checkpoint.load(path, self.policy, self.optimizer)
@@ -152,7 +161,7 @@ class Fit:
             self.optimizer.state_dict(),
             keep=1,
             state=asdict(self.progress),
-            environment=task_record(self.command, self.sampling),
+            environment=self.record,
             best=self.best,
         )
         # Only now: a kill before leaves the finished model, and the settings that say how long it was trained.

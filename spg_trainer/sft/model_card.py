@@ -1,6 +1,7 @@
 """The card of a model that `sft` made."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import HabitCounts
@@ -9,28 +10,43 @@ from spg_trainer.runs.checkpoint import how_to_open
 from spg_trainer.sft.loop import Fit
 
 
-def model_card(fit: Fit, results: Mapping[str, Evaluation], greedy: HabitCounts, sampled: HabitCounts) -> str:
-    """The card of a model made by `sft`. results: by split. greedy, sampled: what its completions follow."""
+class Measured(NamedTuple):
+    """What a finished model does on its task."""
+
+    results: Mapping[str, Evaluation]
+    """By split."""
+    greedy: HabitCounts
+    sampled: HabitCounts
+
+
+def model_card(fit: Fit, measured: Measured | None) -> str:
+    """The card of a model made by `sft`; measured: None where it was made for no task."""
     command, p = fit.command, fit.progress
     weights = sum(w.numel() for w in fit.policy.model.parameters())
     mix = " ".join(f"{name}={share:g}" for name, share in fit.mix.items())
     kept = "whose weights these are" if command.patience else "but these are the last ones"
+    name = f"`{fit.train.spec_name}`" if command.data else shown_task(command)
+    learned = f"of {name}" if command.data else f"{mix} (`right` is the environment's own solution)"
+    made = f"""made to begin reinforcement learning on {name}: it
+imitates several ways to answer, one of them right, and knows no other task."""
+    if command.data:
+        made = f"that imitates the {len(fit.train):,} completions of {name}."
+    follows = ""
+    if measured is not None:
+        follows = f"""
+- Validation completions, greedy: {measured.greedy.shares}.
+  At temperature {command.temperature:g}: {measured.sampled.shares}; {measured.sampled.signal}."""
     text = f"""\
-A masked diffusion language model of {weights:,} weights, made to begin reinforcement learning on {shown_task(command)}:
-it imitates several ways to answer, one of them right, and knows no other task.
+A masked diffusion language model of {weights:,} weights, {made}
 
-- Start: {command.model.model}. Demonstrations: {mix} (`right` is the environment's own solution).
+- Start: {command.model.model}. Demonstrations: {learned}.
 - {p.step} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens.
 - Last training loss {sum(p.losses) / len(p.losses):.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
-  {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type}.
-- Validation completions, greedy: {greedy.shares}.
-  At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.
+  {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type}.{follows}
 
 `python -m spg_trainer sft --config FILE` with the settings below makes it again.
 """
     front = {"library_name": "transformers", "license": "apache-2.0"}
-    measured = {split: result.summary() for split, result in results.items()}
+    results = {split: result.summary() for split, result in measured.results.items()} if measured else {}
     family = fit.policy.model.config.to_dict()["model_type"]
-    return card_text(
-        f"A base model for {shown_task(command)}", text, command, measured, how_to_open(), family, **front
-    )
+    return card_text(f"A base model for {name}", text, command, results, how_to_open(), family, **front)

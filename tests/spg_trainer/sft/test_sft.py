@@ -460,7 +460,8 @@ def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(
 
     with monkeypatch.context() as patch:
         patch.setattr(Fit, "update", asked_after_six)
-        sft(replace(LONG, output_dir=str(folder)))
+        with pytest.raises(KeyboardInterrupt):
+            sft(replace(LONG, output_dir=str(folder)))
     assert "after update 6" in capsys.readouterr().out and not incomplete(folder)
     assert load_model(str(folder)).model.dtype == torch.float32
     sft(replace(LONG, resume=str(folder)), quiet=True)

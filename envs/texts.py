@@ -1,0 +1,116 @@
+"""`sft --data FILE`: prompts and completions of a file, to be imitated as they are."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from envs.core import Problem, Prompt, PromptText, Score, TextEnv, check_index
+from envs.errors import EnvError
+from envs.splits import split_of
+from verifiers.command.read import CommandError, LineError, Source, read_line
+
+COLUMNS = ("prompt", "completion", "messages")
+_MESSAGE = '{"role": ..., "content": ...}'
+
+
+class Texts(TextEnv):
+    """The rows of a file, each a prompt with the completion that is learned; a tenth, by hash, is for validation."""
+
+    reward_weights: Mapping[str, float] = {"correct": 1.0}
+
+    def __init__(self, file: str, split: str = "train") -> None:
+        """Reads a .jsonl, .json, .csv, .tsv or .parquet file with `prompt` and `completion`, or with chat `messages`.
+
+        Raises EnvError for a file that cannot be read, the first row that is no such text, and too few rows.
+        """
+        self.file, self.split = file, split
+        rows = _read(file)
+        held_out = [_held_out(prompt) for prompt, _ in rows]
+        if len(set(held_out)) < 2:  # one prompt for all
+            held_out = [_held_out(row) for row in rows]
+        self.rows = [row for row, out in zip(rows, held_out, strict=True) if out == (split == "validation")]
+        if not self.rows:
+            what = "for validation (a hash picks a tenth)" if split == "validation" else "left to train on"
+            raise EnvError(f"{file}: of {len(rows)} rows none is {what}. Give more rows.")
+
+    @property
+    def spec_name(self) -> str:
+        return Path(self.file).name
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def problem(self, index: int) -> Problem:
+        prompt, completion = self.rows[check_index(self, index)]
+        return Problem(prompt, {}, metadata={"completion": completion})
+
+    def score(self, problem: Problem, completion: str) -> Score:
+        return Score({"correct": float(completion == self.demonstration(problem))})
+
+    def demonstration(self, problem: Problem) -> str:
+        return problem.metadata["completion"]
+
+
+def _held_out(value: Any) -> bool:
+    return split_of(value) == "validation"
+
+
+@cache
+def _read(file: str) -> tuple[tuple[Prompt, str], ...]:
+    rows = []
+    try:
+        source = Source(file, set(COLUMNS))
+        for block in source.blocks():
+            for number, line in enumerate(block.lines, block.first):
+                if line.strip():
+                    rows.append(_row(f"{file}, line {number}", read_line(line)))
+    except (CommandError, LineError) as error:
+        where = f"{file}, line {number} " if isinstance(error, LineError) else ""
+        raise EnvError(f"{where}{error}") from error
+    if source.failure or not rows:
+        raise EnvError(f"{file} {source.failure or 'holds no rows.'}")
+    return tuple(rows)
+
+
+def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
+    """Prompt and completion of a row: its own, or messages of which the last, the assistant's, is the completion."""
+    values = {name: _unpacked(row[name]) for name in COLUMNS if row.get(name) is not None}
+    if "messages" in values and "completion" not in values:
+        messages = values["messages"]
+        if not messages or not _is_chat(messages):
+            raise EnvError(
+                f"{where} has messages {messages!r:.80}; it must be a list of them, each {_MESSAGE}."
+            )
+        *before, last = messages
+        asked_once = [message["role"] for message in before] == ["user"]
+        values |= {"prompt": before[0]["content"] if asked_once else before or "", "completion": [last]}
+    if not values.keys() >= {"prompt", "completion"}:
+        has = ", ".join(row) or "nothing"
+        raise EnvError(f"{where} has {has}. Each row needs `prompt` and `completion`, or chat `messages`.")
+    prompt, completion = values["prompt"], values["completion"]
+    if _is_chat(completion) and len(completion) == 1:
+        (last,) = completion
+        if last["role"] != "assistant":
+            raise EnvError(f"{where}: the last message is the {last['role']}'s; it must be the assistant's.")
+        completion = last["content"]
+    if not PromptText().contains(prompt) or not isinstance(completion, str) or not completion:
+        shown = f"the prompt {prompt!r:.60} and the completion {completion!r:.60}"
+        raise EnvError(f"{where} has {shown}; give texts, of which the completion is not empty, or messages.")
+    return prompt, completion
+
+
+def _is_chat(value: Any) -> bool:
+    return isinstance(value, list) and PromptText().contains(value)
+
+
+def _unpacked(value: Any) -> Any:
+    """Messages that a table holds as their JSON text; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            return value
+        return parsed if _is_chat(parsed) else value
+    return value

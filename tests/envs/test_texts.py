@@ -1,0 +1,87 @@
+"""Files of texts to imitate: every format, what is held out, and what is told of rows that cannot be learned."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import envs
+
+ROWS = [{"prompt": f"say {n}", "completion": f"{n}{n}"} for n in range(40)]
+
+
+def lines(rows: list[object]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_every_format_holds_the_same_texts(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    (tmp_path / "a.jsonl").write_text(lines(ROWS))
+    (tmp_path / "a.json").write_text(json.dumps(ROWS))
+    (tmp_path / "a.csv").write_text("prompt,completion\n" + "".join(f"say {n},{n}{n}\n" for n in range(40)))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    chats = [
+        {
+            "messages": [
+                {"role": "user", "content": r["prompt"]},
+                {"role": "assistant", "content": r["completion"]},
+            ]
+        }
+        for r in ROWS
+    ]
+    (tmp_path / "chat.jsonl").write_text(lines(chats))
+    (tmp_path / "chat.csv").write_text(
+        'messages\n"' + json.dumps(chats[0]["messages"]).replace('"', '""') + '"\n'
+    )
+    whole = envs.Texts(str(tmp_path / "a.jsonl"))
+    for name in ("a.json", "a.csv", "a.parquet", "chat.jsonl"):
+        assert envs.Texts(str(tmp_path / name)).rows == whole.rows, name
+    assert [("say 0", "00")] == [*envs.texts._read(str(tmp_path / "chat.csv"))]
+    held_out = envs.Texts(str(tmp_path / "a.jsonl"), "validation")
+    assert {*held_out.rows, *whole.rows} == {(r["prompt"], r["completion"]) for r in ROWS}
+    assert len(held_out) + len(whole) == 40 and 1 <= len(held_out) <= 10
+    assert whole.demonstration(whole.problem(0)) == whole.rows[0][1]
+
+
+def test_a_prompt_is_never_on_both_sides_unless_it_is_the_only_one(tmp_path: Path) -> None:
+    file = tmp_path / "twice.jsonl"
+    file.write_text(lines([*ROWS, *({**row, "completion": "else"} for row in ROWS)]))
+    sides = [{prompt for prompt, _ in envs.Texts(str(file), split).rows} for split in ("train", "validation")]
+    assert not sides[0] & sides[1]
+    file = tmp_path / "one.jsonl"
+    file.write_text(lines([{"prompt": "", "completion": f"{n}"} for n in range(200)]))
+    assert envs.Texts(str(file)).rows and envs.Texts(str(file), "validation").rows
+
+
+def test_a_chat_of_several_messages_keeps_them_as_its_prompt(tmp_path: Path) -> None:
+    before = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    answer = [{"role": "assistant", "content": "Hi"}]
+    (tmp_path / "a.jsonl").write_text(lines([{"messages": before + answer}]))
+    (tmp_path / "b.jsonl").write_text(lines([{"prompt": before, "completion": answer}]))
+    for name in ("a.jsonl", "b.jsonl"):
+        assert envs.texts._read(str(tmp_path / name)) == ((before, "Hi"),)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "holds no rows"),
+        ([{"question": "1", "answer": "2"}], "line 1 has question, answer. Each row needs `prompt`"),
+        ([{"messages": [{"role": "user", "content": "a"}]}], "the last message is the user's"),
+        ([ROWS[0], {"messages": "hello"}], "line 2 has messages 'hello'"),
+        ([{"messages": []}], "it must be a list of them"),
+        ([{"prompt": "a", "completion": ""}], "the completion ''"),
+        ([{"prompt": 3, "completion": "a"}], "the prompt 3"),
+        ([ROWS[0]], "none is"),
+        (["text"], "line 1 is no JSON object"),
+    ],
+)
+def test_what_cannot_be_learned_is_told(tmp_path: Path, rows: list[object], said: str) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text(lines(rows))
+    with pytest.raises(envs.EnvError) as told:
+        for split in ("train", "validation"):
+            envs.Texts(str(file), split)
+    assert said in str(told.value) and str(file) in str(told.value)

@@ -1,0 +1,91 @@
+"""`sft --data`: a base of texts from a file, for no task or measured on one; the same resume; Ctrl-C ends with 130."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from spg_trainer import cli, generate, load_model
+from spg_trainer.errors import ConfigError
+from spg_trainer.runs.files import incomplete
+from spg_trainer.settings.fields import EvalCommand, SftCommand
+from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.validate import validate
+from spg_trainer.sft.command import sft
+from spg_trainer.sft.loop import Fit
+from tests.common.sft_cases import SMALL
+from tests.common.trainer_cases import same_weights
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> SftCommand:
+    """Settings of four updates on the texts of a file."""
+    file = tmp_path / "texts.jsonl"
+    file.write_text(
+        "".join(json.dumps({"prompt": f"say {n}", "completion": f"{n}" * 3}) + "\n" for n in range(60))
+    )
+    return replace(SMALL, env="", data=str(file), steps=4, eval_steps=2, output_dir=str(tmp_path / "model"))
+
+
+def test_a_base_of_texts_is_of_no_task_and_writes_at_its_own_lengths(texts: SftCommand) -> None:
+    folder = sft(texts, quiet=True)
+    record = json.loads((folder / "environment.json").read_text())
+    assert "env" not in record and list(record["data"]) == [f"--data {texts.data}"]
+    card = (folder / "README.md").read_text()
+    assert "texts.jsonl" in card and "validation loss" in card and "solved" not in card
+    ((logps,),) = (generate(load_model(str(folder), device="cpu"), ["say 7"], return_logps=True)[1],)
+    assert len(logps) <= texts.max_completion_length
+    assert defaults(EvalCommand, "countdown", str(folder)).max_completion_length == (8,)
+
+
+def test_it_is_measured_on_a_task_that_is_named(texts: SftCommand) -> None:
+    folder = sft(replace(texts, env="count", steps=1), quiet=True)
+    assert json.loads((folder / "environment.json").read_text())["env"] == "count"
+    assert "solved" in (folder / "README.md").read_text()
+
+
+def ended_at(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sends this process a signal after so many updates."""
+    update = Fit.update
+
+    def asked(fit: Fit) -> float:
+        loss = update(fit)
+        if fit.progress.step == step - 1:
+            os.kill(os.getpid(), number)
+        return loss
+
+    monkeypatch.setattr(Fit, "update", asked)
+
+
+def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path, monkeypatch) -> None:
+    whole = sft(replace(texts, output_dir=str(tmp_path / "whole")), quiet=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        ended_at(3, signal.SIGTERM, patch)
+        sft(texts, quiet=True)
+    file = Path(texts.data)
+    before = file.read_text()
+    file.write_text(before.replace("say 1", "tell 1"))
+    with pytest.raises(ConfigError, match=r"--data .*texts\.jsonl has changed"):
+        sft(replace(texts, resume="auto"), quiet=True)
+    file.write_text(before)
+    assert same_weights(sft(replace(texts, resume="auto"), quiet=True), whole)
+
+
+def test_ctrl_c_writes_the_model_so_far_and_ends_with_130(texts, monkeypatch, capsys) -> None:
+    ended_at(3, signal.SIGINT, monkeypatch)
+    words = ["--data", texts.data, "--output-dir", texts.output_dir, "--steps", "9", "--eval-steps", "2"]
+    small = ["--hidden-size", "16", "--num-layers", "1", "--num-heads", "2", "--batch-size", "4"]
+    assert cli.main(["sft", *words, *small, "--device", "cpu", "--patience", "0"]) == 130
+    said = capsys.readouterr().out
+    assert "after update 3; go on with" in said and f"The model is in {texts.output_dir}" in said
+    assert incomplete(Path(texts.output_dir)) is None
+
+
+def test_what_does_not_go_with_a_file_is_refused_before_training(texts: SftCommand) -> None:
+    with pytest.raises(ConfigError, match=r"of 60 completions have more than 3 tokens.*length 7"):
+        sft(replace(texts, max_completion_length=3), quiet=True)
+    with pytest.raises(ConfigError, match="--mix"):
+        validate(replace(texts, mix={"right": 1}))
