@@ -1,5 +1,6 @@
 """How the trainer touches the disk: every file is whole or absent, and every failure names the path."""
 
+import errno
 import json
 import math
 import os
@@ -14,6 +15,8 @@ from typing import Any
 from spg_trainer.errors import CheckpointError
 
 COMPLETE = "COMPLETE"
+_FULL = ("inline_container", "iostream error", "StorageFull", "No space left")
+"""What torch and safetensors say where a file could not be written to its end."""
 
 
 @contextmanager
@@ -22,7 +25,10 @@ def writing(path: Path, *refusals: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (OSError, *refusals) as error:
-        reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
+        text = str(error) or type(error).__name__
+        reason = getattr(error, "strerror", None) or text.splitlines()[0]
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(w in text for w in _FULL)
+        reason = "disk full" if full else reason
         raise CheckpointError(
             f"Cannot write {path}: {reason}. What was saved before is untouched: free space or fix the permissions "
             "and continue with --resume, or choose another folder."

@@ -5,7 +5,7 @@ stream is keyed by what it is for, so a resumed run goes on exactly where it was
 """
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from spg_trainer.distributed import (
     raising_on_all,
     sum_metrics,
 )
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.models.experts import counting_choices, router_load
 from spg_trainer.models.shard import trains_parts, unsharded
@@ -74,10 +74,14 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
     except BaseException as error:
         # Of a sharded model each process has only its part, and the others may be elsewhere.
         alone = trains_parts(run.policy.model) and not is_on_all(error)
+        refused = (
+            isinstance(error, CheckpointError) and error.__cause__ is not None
+        )  # by the disk, maybe again
         if run.state.consistent and run.state.step and not alone:
-            with stopping_between_steps(run):  # a launcher whose other process has ended asks this one to end
+            # A launcher whose other process has ended asks this one to end.
+            with stopping_between_steps(run), suppress(CheckpointError) if refused else nullcontext():
                 save_checkpoint(run)
-        if isinstance(error, KeyboardInterrupt):
+        if refused or isinstance(error, KeyboardInterrupt):
             newest = latest_complete(run.folder.path)
             kept = f"{newest} is saved" if newest else "Nothing is saved yet"
             run.console.say(f"{kept}; continue with --resume {run.folder.path}")

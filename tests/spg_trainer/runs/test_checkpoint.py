@@ -1,5 +1,6 @@
 """Checkpoints: bit-equal restore, and no kill, full disk or torn file that loses the last complete one."""
 
+import errno
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from spg_trainer.errors import CheckpointError
 from spg_trainer.models import load as models
@@ -256,6 +258,23 @@ def test_a_full_disk_names_the_path_and_spares_what_was_saved(tmp_path, fake_mod
     (tmp_path / "b" / "checkpoints").write_text("a file where a folder should be")
     with pytest.raises(CheckpointError, match=re.escape(str(tmp_path / "b" / "checkpoints" / "step-000010"))):
         save(tmp_path / "b", 10, fake_model)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:659] . unexpected pos 832 vs 722"),
+        SafetensorError(
+            'Error while serializing: I/O error: Os { code: 28, kind: StorageFull, message: "No" }'
+        ),
+    ],
+    ids=["a text", "torch", "safetensors"],
+)
+def test_whoever_notices_it_a_full_disk_is_called_so(error, tmp_path):
+    with pytest.raises(CheckpointError, match=rf"Cannot write {tmp_path}: disk full\. What was saved"):
+        with files.writing(tmp_path, RuntimeError, SafetensorError):
+            raise error
 
 
 def test_saving_a_step_twice_changes_nothing(tmp_path, fake_model):

@@ -1,5 +1,6 @@
 """The loop: reproducible, changed by nothing but a finite gradient, and keeping finished steps whatever ends it."""
 
+import errno
 import itertools
 import json
 import os
@@ -13,10 +14,12 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
 from spg_trainer.rollout.dealing import choose_problems
+from spg_trainer.runs import files
+from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.fields import OptimizerConfig
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
@@ -346,6 +349,23 @@ def test_whatever_ends_a_run_finished_steps_are_saved_or_done_again(
     train(small_config(folder, **INTERRUPTED, resume="auto"), quiet=True)
     assert (folder / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
     assert same_weights(folder / "model", uninterrupted / "model")
+
+
+def test_a_full_disk_is_told_with_what_is_saved(tmp_path, monkeypatch, capsys):
+    run, append = tmp_path / "run", RunFolder._append
+
+    def full(folder: RunFolder, name: str, lines) -> None:
+        if name == "metrics.jsonl" and lines[0]["step"] == 2:
+            with files.writing(folder.path / name):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        append(folder, name, lines)
+
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match=r"metrics\.jsonl: disk full"):
+        patch.setattr(RunFolder, "_append", full)
+        train(small_config(run, save_steps=1))
+    assert f"{step(run, 1)} is saved; continue with --resume {run}" in capsys.readouterr().out
+    train(small_config(None, resume=str(run)), quiet=True)
+    assert steps_of(run) == [1, 2, 3]
 
 
 def test_a_signal_in_the_evaluation_before_training_ends_at_once(tmp_path, monkeypatch, capsys):
