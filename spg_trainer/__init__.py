@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from spg_trainer.evaluation.evaluate import Evaluation, evaluate
     from spg_trainer.models import Policy, load_model
     from spg_trainer.reporting.page import report
+    from spg_trainer.rollout.sampler import sample_completions
     from spg_trainer.rollout.tokens import generate
     from spg_trainer.settings.fields import Config, Sampling
     from spg_trainer.settings.resolve import defaults
     from spg_trainer.training.loop import train
 
 __all__ = ["Config", "Evaluation", "Policy", "Sampling", "defaults", "evaluate", "generate", "load_model"]
-__all__ += ["report", "train"]
+__all__ += ["report", "sample_completions", "train"]
 _MODULES = {
     "Config": "settings.fields",
     "Evaluation": "evaluation.evaluate",
@@ -31,6 +32,7 @@ _MODULES = {
     "generate": "rollout.tokens",
     "load_model": "models",
     "report": "reporting.page",
+    "sample_completions": "rollout.sampler",
     "train": "training.loop",
 }
 

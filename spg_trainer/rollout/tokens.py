@@ -1,6 +1,7 @@
 """From prompts to token ids, from completions back to text, and both at once in `generate`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,9 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.load import Policy
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.seeding import generator
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.resolve import defaults
 from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:
@@ -33,25 +35,40 @@ def generate(
     seed: int = 0,
     completion_prefixes: Sequence[str] | None = None,
     rows_per_forward: int | None = None,
-) -> list[str]:
+    num_return_sequences: int = 1,
+    return_logps: bool = False,
+) -> list[str] | tuple[list[str], list[Tensor]]:
     """Answers each prompt, in order: the texts up to the first end token, special tokens dropped.
 
     Args:
         policy: what `load_model` returned.
         prompts: texts, each sent as one user message, or lists of chat messages.
-        sampling: how to decode; None = `Sampling()`.
-        seed: of the noise; prompt number i draws from its own stream, whatever the other prompts are.
+        sampling: how to decode; None = greedily, with the lengths that the model was made with (its environment.json),
+            or those that suit a model which does not say.
+        seed: of the noise; each answer draws from its own stream, whatever the other prompts are.
         completion_prefixes: text that each answer is made to start with; not part of what is returned.
         rows_per_forward: at most so many prompts in one call of the model; None = what is fastest.
+        num_return_sequences: answers to each prompt (K), which stand together; more than one needs a temperature.
+        return_logps: also returns, of each answer, the log-probability of each of its tokens (n,) as it was unmasked.
 
     Raises ConfigError for settings that cannot decode or a prompt too long for the model, else as `encode_prompts`.
     """
-    sampling = sampling or Sampling()
+    sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
     check_sampling(policy, sampling)
-    keys = [("generate", index) for index in range(len(prompts))]
-    encoded = encode_prompts(policy, prompts, completion_prefixes)
+    count = num_return_sequences
+    if count < 1 or (count > 1 and not sampling.draws_noise):
+        wanted = "should be at least 1" if count < 1 else "needs a sampling with a temperature, e.g. 0.9"
+        raise ConfigError(f"num_return_sequences={count}: {wanted}.")
+    prompt_ids, prompt_mask = encode_prompts(policy, prompts, completion_prefixes)
+    encoded = prompt_ids.repeat_interleave(count, 0), prompt_mask.repeat_interleave(count, 0)
+    # The first answer to a prompt is the one that it gets alone.
+    keys = [("generate", i, *([k] if k else [])) for i in range(len(prompts)) for k in range(count)]
     rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward)
-    return decode_completions(policy, rollouts)
+    texts = decode_completions(policy, rollouts)
+    if not return_logps:
+        return texts
+    written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
+    return texts, [logps[mask] for logps, mask in zip(rollouts.unmask_logps, written, strict=True)]
 
 
 def sample(
@@ -180,9 +197,11 @@ def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
 
 def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
     """What to tell where `length` tokens are too few for the demonstration of any of some problems; else nothing."""
-    problems = [envs.core.read_problem(env, index) for index in envs.checking.spread(len(env), FEW)]
+    parts = [*env.parts.values()] or [env]
+    chosen = [(part, index) for part in parts for index in envs.checking.spread(len(part), FEW)]
+    problems = [(part, envs.core.read_problem(part, index)) for part, index in chosen]
     try:
-        texts = [envs.core.as_turns(env.demonstration(problem)) for problem in problems]
+        texts = [envs.core.as_turns(part.demonstration(problem)) for part, problem in problems]
         counts = [max(count_tokens(policy, turns)) for turns in texts]
     except envs.EnvError:  # the author gave none
         return ""

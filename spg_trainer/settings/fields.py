@@ -15,6 +15,7 @@ from spg_trainer.settings.ranges import (
     NotNegative,
     Positive,
     Probability,
+    Rate,
     check_ranges,
 )
 
@@ -265,7 +266,7 @@ class BatchConfig:
 class OptimizerConfig:
     """AdamW with linear warm-up, then a constant or falling rate."""
 
-    learning_rate: Positive = 3e-6
+    learning_rate: Rate = 3e-6
     """The learning rate after the warm-up. Lower it if rewards collapse or updates are skipped."""
     warmup_steps: CountOrZero = 0
     """The number of updates over which the rate rises linearly from 0."""
@@ -477,6 +478,9 @@ class SftCommand(TaskSettings):
 
     word, positional = "sft", ""
 
+    data: str | None = None
+    """A .jsonl, .json, .csv or .parquet file to learn instead, with `prompt` and `completion` or chat `messages`. A
+    tenth of it gives the validation loss; --env, if it is given, is what the finished model is evaluated on."""
     mix: Pairs = field(default_factory=dict)
     """The share of `right`, the demonstration, and of each habit, e.g. `right=0.4 careless=0.6`. Unset, all are
     right."""
@@ -496,7 +500,7 @@ class SftCommand(TaskSettings):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """The optimizer. `muon` takes steps of one size in all directions of a layer's matrices and leaves the rest to
     AdamW."""
-    learning_rate: Positive = 2e-3
+    learning_rate: Rate = 2e-3
     """The highest learning rate. It rises linearly in the warm-up and stays until the last fifth of the updates, which
     takes it down to 5%."""
     warmup_steps: CountOrZero = 50

@@ -83,6 +83,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--num-generations 1", ["--num-generations 1", "at least 2"]),
         ("--max-steps -1", ["--max-steps -1", "0 or more"]),
         ("--max-steps many", ["--max-steps='many'", "whole number"]),
+        ("--learning-rate 1e10 --dry-run", ["--learning-rate 10000000000.0", "at most 1"]),
         ("--learning-rate 0", ["--learning-rate 0.0", "above 0"]),
         ("--max-grad-norm nan", ["--max-grad-norm='nan'", "a number"]),
         ("--adam-beta2 1", ["--adam-beta2 1.0", "from 0 up to, but not, 1"]),

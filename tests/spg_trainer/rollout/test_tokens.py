@@ -1,5 +1,6 @@
 """Prompts in, texts out: chat format, padding, cutting at the end token, helpful errors."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -115,6 +116,29 @@ def test_generate_answers_in_order_and_depends_only_on_the_seed(policy):
     assert generate(policy, [], sampling) == []
     twins = generate(policy, ["one", "one"], sampling, seed=3)
     assert twins[0] == first[0] != twins[1]
+
+
+def test_several_answers_stand_together_with_the_log_probability_of_each_token(policy):
+    prompts, sampling = ["one", "two"], replace(SAMPLING, temperature=1.0)
+    texts, logps = generate(policy, prompts, sampling, num_return_sequences=3, return_logps=True)
+    assert len(texts) == len(logps) == 6 and len(set(texts)) > 2
+    assert texts[::3] == generate(policy, prompts, sampling)
+    assert all(own.ndim == 1 and 1 <= len(own) <= 16 and (own <= 0).all() for own in logps)
+    with pytest.raises(ConfigError, match="needs a sampling with a temperature"):
+        generate(policy, prompts, SAMPLING, num_return_sequences=2)
+    with pytest.raises(ConfigError, match="num_return_sequences=0"):
+        generate(policy, prompts, sampling, num_return_sequences=0)
+
+
+def test_a_model_answers_with_the_lengths_that_it_was_made_with(policy, tmp_path):
+    made = {"max_completion_length": 6, "block_length": 3, "diffusion_steps": 4}
+    (tmp_path / "environment.json").write_text(
+        json.dumps({"env": "sudoku", "preset": "tiny", "rollout": made})
+    )
+    policy.source = str(tmp_path)
+    assert generate(policy, ["hello"]) == generate(policy, ["hello"], Sampling(**made))
+    ((logps),) = generate(policy, ["hello"], return_logps=True)[1]
+    assert len(logps) <= 6
 
 
 def test_a_prompt_too_long_for_the_model_is_an_error(policy):
