@@ -60,8 +60,9 @@ class _Subject:
                     f"score raised on problem {index}, for {shown!r:.60}: {trace.splitlines()[-1]}"
                 )
         for name, values in scored.rewards.items():
-            seen = [*self.ranges.get(name, ()), *values.tolist()]
-            self.ranges[name] = (min(seen), max(seen))
+            seen = [*self.ranges.get(name, ()), *values[~np.isnan(values)].tolist()]
+            if seen:  # a task of a mixture need not have the component
+                self.ranges[name] = (min(seen), max(seen))
         return scored.rewards["correct"] == 1
 
 

@@ -30,6 +30,8 @@ class Problem:
     """Text with which every completion begins, written for the model."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """Whatever else is worth knowing: a solution, a level; never shown to the model."""
+    task: str = ""
+    """In an environment of several tasks the one that it belongs to, which that environment sets."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     """What a run should say about this environment before it starts; "" for nothing."""
     origin: Mapping[str, str] = {}
     """Where its data really came from, e.g. {"openai/gsm8k": "the commit"}; a run writes it down."""
+    parts: Mapping[str, "TextEnv"] = {}
+    """{task: its environment} where several are mixed."""
     _env_id: str | None = None
     _env_arguments: Mapping[str, Any] = {}
     _episode: "_Episode | None" = None
@@ -195,6 +199,10 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
     # What Gymnasium and the trainer call.
 
+    def part_of(self, problem: Problem) -> "TextEnv":
+        """The environment that knows what a problem is worth: that of its task where several are mixed."""
+        return self.parts.get(problem.task, self)
+
     @property
     def spec_name(self) -> str:
         """The name under which results are shown: the short name and the arguments that shape the task."""
@@ -259,6 +267,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
 
 def render_turns(env: TextEnv, problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> str:
     """An episode as text for a terminal: as `render_text` where there is one turn, else turn by turn."""
+    env = env.part_of(problem)
     if len(turns) < 2 and not replies:
         return env.render_text(problem, turns[0] if turns else None)
     own = overrides(env, "render_text")
@@ -423,6 +432,8 @@ def score_all(
     unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted part that is no
     text.
     """
+    if env.parts:
+        return _score_parts(env, indices, problems, completions, raised)
     turns = list(map(as_turns, completions))
     last = [texts[-1] for texts in turns]
     traces: list[str | None] = [None] * len(problems)
@@ -450,6 +461,32 @@ def score_all(
     for name, weight in env.reward_weights.items():
         total += weight * rewards[name]
     return ScoredBatch(total, rewards, reason, list(scores.extracted), traces)
+
+
+def _score_parts(
+    env: TextEnv,
+    indices: Sequence[int],
+    problems: Sequence[Problem],
+    completions: Sequence[str | Sequence[str]],
+    raised: Sequence[str | None],
+) -> ScoredBatch:
+    """`score_all` where several tasks are mixed, each by its own; a component that a task does not have is NaN."""
+    count = len(problems)
+    rewards = {name: np.full(count, np.nan) for name in env.reward_weights}
+    whole = ScoredBatch(np.zeros(count), rewards, [""] * count, [None] * count, [None] * count)
+    for task, part in env.parts.items():
+        rows = [row for row, problem in enumerate(problems) if problem.task == task]
+        if not rows:
+            continue
+        mine = [[column[row] for row in rows] for column in (indices, problems, completions)]
+        scored = score_all(part, *mine, [raised[row] for row in rows] if raised else ())
+        whole.total[rows] = scored.total
+        for name, values in scored.rewards.items():
+            rewards[name][rows] = values
+        for column in ("reason", "extracted", "traceback"):
+            for row, value in zip(rows, getattr(scored, column), strict=True):
+                getattr(whole, column)[row] = value
+    return whole
 
 
 def as_turns(text: str | Sequence[str]) -> tuple[str, ...]:

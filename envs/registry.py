@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs import gymnasium_games, reasoning_gym, rows
+from envs import gymnasium_games, mixture, reasoning_gym, rows
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
 from envs.splits import DividedEnv
@@ -50,6 +50,9 @@ def _create(
     defaults = {"tries": 1, **{name: parameter.default for name, parameter in parameters.items()}}
     env._env_arguments = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k]}
     env.reward_weights = _merged_weights(id, env.reward_weights, reward_weights)
+    for part in env.parts.values():
+        own = {name: value for name, value in (reward_weights or {}).items() if name in part.reward_weights}
+        part.reward_weights = _merged_weights(id, part.reward_weights, own)
     if split is not None:
         env = DividedEnv(env, split)
     env.render_mode = render_mode
@@ -104,9 +107,14 @@ def resolve(name: str) -> str:
 
     name: a full id ("spg/Sudoku-v0"), a short name in any case ("sudoku": the newest version),
     "package.module:ID", "./file.py:ID" (or "./file.py", if it registers one environment), an entry point of the group
-    `spg.envs`, "reasoning_gym:NAME", "gymnasium:NAME", or a file of rows ("rows.jsonl", with `verifier=`).
-    Raises EnvError with the nearest known names.
+    `spg.envs`, "reasoning_gym:NAME", "gymnasium:NAME", a file of rows ("rows.jsonl", with `verifier=`), or several of
+    these ("countdown + gsm8k", with `**{"gsm8k.weight": 2}`). Raises EnvError with the nearest known names.
     """
+    if mixture.TOGETHER in name:
+        tasks = {called: resolve(one) for called, one in mixture.tasks_of(name).items()}
+        place = hashlib.sha256(name.encode()).hexdigest()[:8]
+        register(full := f"mixture_{place}/{'_'.join(tasks)}-v0", mixture.class_of(name, make))
+        return full
     where, _, id = name.rpartition(":")
     if id.endswith(".py"):
         where, id = name, ""
@@ -146,6 +154,19 @@ def short_name(id: str) -> str:
     """The alias of an id: "spg/Sudoku-v0" -> "sudoku"."""
     parts = _ID.fullmatch(id)
     return parts["name"].lower() if parts else id
+
+
+def name_of(cls: type[TextEnv]) -> str:
+    """A name under which a registered class is found again, with its module unless that is the script being run.
+
+    Raises EnvError for a class that has not been registered.
+    """
+    id = next((id for id, one in _classes.items() if one is cls), None)
+    if id is None:
+        wanted = f'Call envs.register("my/{cls.__name__}-v0", {cls.__name__}) first.'
+        raise EnvError(f"{cls.__name__} is not registered as an environment. {wanted}")
+    here = cls.__module__ == "__main__" or cls.__module__.startswith("envs.")
+    return id if here else f"{cls.__module__}:{id}"
 
 
 def known() -> dict[str, type[TextEnv]]:

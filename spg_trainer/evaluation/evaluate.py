@@ -62,10 +62,12 @@ class Evaluation:
     rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
     solved_by: dict[int, float] = field(default_factory=dict)
     """Turn -> share of the episodes that are solved within so many turns; empty where the environment has one turn."""
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Task -> its own `solved` rate with `low` and `high`, `n` and `rewards`; empty where there is one task."""
 
     def summary(self) -> dict[str, Any]:
         """Everything but the rows, ready for JSON."""
-        left_out = {"rows"} if self.solved_by else {"rows", "solved_by"}
+        left_out = {"rows", *(name for name in ("solved_by", "tasks") if not getattr(self, name))}
         return {k: v for k, v in asdict(self).items() if k not in left_out}
 
     @property
@@ -170,7 +172,20 @@ def evaluate(
     rows = [made[one] for one in sorted(made)]
     with agreeing():
         follows = count_habits(env, rows).counts
-    return summarize(rows, follows, comparable)
+    return replace(summarize(rows, follows, comparable), tasks=of_tasks(env, rows, comparable))
+
+
+def of_tasks(
+    env: "TextEnv", rows: list[dict[str, Any]], settings: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The figures of each task of a mixture, from its own rows; a task without any has none."""
+    found = {}
+    for task in env.parts:
+        if own := [row for row in rows if row["task"] == task]:
+            result = summarize(own, {}, settings)
+            found[task] = {"solved": result.correct, "low": result.low, "high": result.high}
+            found[task] |= {"n": result.n, "rewards": result.rewards}
+    return found
 
 
 def repeated(env: "TextEnv", split: str, asked: int, count: int) -> str:
@@ -203,6 +218,9 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
     low, high = clustered_interval(correct)
     powers = sorted({2**i for i in range(num_generations.bit_length())} | {num_generations})
     groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
+    components: dict[str, list[float]] = {}
+    for name, value in (pair for row in rows for pair in row["rewards"].items()):
+        components.setdefault(name, []).append(value)
     won_at = [len(row["turns"]) if row["correct"] else 0 for row in rows if "turns" in row]
     most = max((len(row["turns"]) for row in rows if "turns" in row), default=0)
     return Evaluation(
@@ -210,7 +228,7 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         n=len(rows),
         low=low,
         high=high,
-        rewards={name: float(np.mean([r["rewards"][name] for r in rows])) for name in rows[0]["rewards"]},
+        rewards={name: float(np.mean(values)) for name, values in components.items()},
         mean_length=float(np.mean([r["length"] for r in rows])),
         clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
         reasons=dict(Counter(r["reason"] for r in rows).most_common()),
@@ -283,4 +301,6 @@ def figures(result: Evaluation) -> str:
     if result.solved_by:
         by = ", ".join(f"{turn} {rate:.3f}" for turn, rate in result.solved_by.items())
         line += f"; solved by turn {by}"
+    for task, own in result.tasks.items():
+        line += f"; {task} {own['solved']:.3f} of {own['n']}"
     return f"{line}; {shares(result.follows, result.n)}" if result.follows else line

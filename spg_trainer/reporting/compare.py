@@ -25,10 +25,11 @@ from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.flags import as_flag, settings_of
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.recipes import read_env
 from spg_trainer.settings.recorded import CONFIG
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.validate import validate
-from spg_trainer.settings.values import parse_pairs
+from spg_trainer.settings.values import read_word
 
 OWN = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives itself."""
@@ -93,7 +94,7 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
         raise ConfigError(f"--model: {len(models)} for {len(command.env)} tasks. Give one, or one for each.")
     root, runs = Path(command.output_dir), list[Planned]()
     for (task, model), setting in product(zip(command.env, models, strict=True), command.algorithms):
-        env, env_args = read_word("--env", task)
+        env, env_args = read_env(task)
         algorithm, settings = read_word("--algorithms", setting)
         words = [*shared, *typed(algorithm, settings)]  # the last one counts
         if own := {word.partition("=")[0] for word in words} & OWN:
@@ -131,12 +132,6 @@ def naming(task: str, setting: str) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise ConfigError(f"{task} with {setting}: {error}") from error
-
-
-def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:
-    """`spg:negatives=elbo,num_masks=4` -> ("spg", {"negatives": "elbo", "num_masks": 4}); values may hold commas."""
-    name, *rest = re.split(r":(?=\w+=)", word, maxsplit=1)
-    return name, parse_pairs(re.split(r",(?=\w+=)", rest[0]), f"{flag} {word}") if rest else {}
 
 
 def label(name: str, arguments: dict[str, object]) -> str:

@@ -61,6 +61,7 @@ SOLVED = Panel(
 )
 PANELS = (
     SOLVED,
+    Panel("Solved, by task", ".+/solved", "as above, of each task of a mixture", 0, 1),
     Panel("Reward", "reward", "mean of sampled completions"),
     Panel(
         "Reward components", "rewards/.+/mean", "each on its own, those of weight 0 too; dots are evaluations"
@@ -202,6 +203,7 @@ def mark_evaluations(axes: "Axes", run: Recorded, name: str, colour: str) -> Non
 def evaluated(one: Completions, metric: str) -> float | None:
     """An evaluation's value of a metric; None if it does not measure it."""
     values = {f"rewards/{name}/mean": value for name, value in one.figures["rewards"].items()}
+    values |= {f"{task}/solved": own["solved"] for task, own in one.figures.get("tasks", {}).items()}
     values |= {"correct": one.figures["correct"], "completions/mean_length": one.figures["mean_length"]}
     return values.get(metric)
 

@@ -21,6 +21,7 @@ from spg_trainer.runs.files import (
     writing,
 )
 from spg_trainer.runs.identity import identity
+from spg_trainer.settings.recipes import TOGETHER
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class RunFolder:
     def default_path(env: str, algorithm: str, seed: int) -> Path:
         """runs/ENV-ALGORITHM-sSEED-UTCTIME, not yet taken; ask on rank 0 only, because clocks differ."""
         moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        name = re.sub(r"[^\w.\[\]=-]+", "_", f"{env}-{algorithm}-s{seed}-{moment}").strip("._")
+        name = re.sub(r"[^\w.\[\]=+-]+", "_", f"{env}-{algorithm}-s{seed}-{moment}").strip("._")
         return unused(Path("runs") / name)
 
     def refuse_other_run(self) -> None:
@@ -230,8 +231,7 @@ def choose_folder(config: "Config") -> tuple[Path, Path | None]:
     """
     resume, out = config.output.resume, config.output.output_dir
     if resume is None:
-        env = re.split(r"[:/]", config.env)[-1]
-        path = Path(out) if out else RunFolder.default_path(env, config.algorithm, config.seed)
+        path = Path(out) if out else RunFolder.default_path(last(config.env), config.algorithm, config.seed)
         RunFolder(path).refuse_other_run()
         return path, None
     if resume == "auto":
@@ -252,12 +252,17 @@ def choose_folder(config: "Config") -> tuple[Path, Path | None]:
     return path, newest
 
 
+def last(env: str) -> str:
+    """What a folder is called after tasks: their names without the paths and modules before them."""
+    return "+".join(re.split(r"[:/]", task)[-1] for task in env.split(TOGETHER))
+
+
 def choose_sft_folder(command: "SftCommand") -> tuple[Path, bool]:
     """The folder that `sft` writes into, and whether it holds what the command goes on with.
 
     Raises SpgError if it holds something else, or no model of `sft` where one should be resumed.
     """
-    folder = Path(command.output_dir or f"models/{command.env.rpartition('/')[2]}-sft-s{command.seed}")
+    folder = Path(command.output_dir or f"models/{last(command.env or command.data)}-sft-s{command.seed}")
     if command.resume not in (None, "auto"):
         folder = Path(command.resume)
         if not (folder / SFT).is_file():

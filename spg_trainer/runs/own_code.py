@@ -1,23 +1,30 @@
 """The files that `--env ./file.py:ID` and `--algorithm ./file.py:Class` name: a run keeps copies of them.
 
-So it can be evaluated and resumed wherever it is moved, and it notices when a file is no longer what it began with.
+So it can be evaluated and resumed wherever it is moved, and it notices when a file is no longer what it began with. Of
+data it keeps a hash.
 """
 
+import hashlib
+import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.files import writing
+from spg_trainer.runs.files import read_json, writing
+from spg_trainer.settings.recipes import TOGETHER
 
 if TYPE_CHECKING:
-    from spg_trainer.settings.fields import Config
+    from spg_trainer.settings.fields import Config, TaskSettings
 
 ENVIRONMENT, ALGORITHM = "environment", "algorithm"
 """Folders of a run."""
+DATA = (".jsonl", ".json", ".csv", ".parquet", ".gz")
+"""Of a folder that an argument names, the files that count as data."""
 FIELDS = {"env": ENVIRONMENT, "algorithm": ALGORITHM}
 """{setting that may name a file: the folder of its copy}; the flag has the setting's name."""
 
@@ -27,7 +34,11 @@ def keep(run: Path, folder: str, name: str) -> None:
 
     Raises CheckpointError if the disk refuses.
     """
-    file, copies = file_of(name), run / folder
+    for task in name.split(TOGETHER):
+        _keep(run / folder, file_of(task))
+
+
+def _keep(copies: Path, file: Path | None) -> None:
     if file is None or (copies / file.name).is_file():
         return
     loaded = [Path(place) for m in [*sys.modules.values()] if (place := getattr(m, "__file__", None))]
@@ -40,6 +51,8 @@ def keep(run: Path, folder: str, name: str) -> None:
 
 def kept(run: Path | None, folder: str, name: str) -> str:
     """The name of an environment or algorithm by its run's copy, where there is one that the file does not equal."""
+    if TOGETHER in name:
+        return of_each(name, partial(kept, run, folder))
     file, copy = file_of(name), copy_of(run, folder, name)
     if file is None or copy is None:
         return name
@@ -49,12 +62,16 @@ def kept(run: Path | None, folder: str, name: str) -> str:
 
 def with_copies(run: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """What config.yaml of a run holds, with the run's copies in place of own files that are not where they were."""
-    gone = {
-        field: kept(run, folder, name)
-        for field, folder in FIELDS.items()
-        if (file := file_of(name := str(values.get(field) or ""))) is not None and not file.is_file()
+
+    def found(folder: str, task: str) -> str:
+        file = file_of(task)
+        return task if file is None or file.is_file() else kept(run, folder, task)
+
+    named = {field: str(values[field]) for field in FIELDS if values.get(field)}
+    return {
+        **values,
+        **{field: of_each(name, partial(found, FIELDS[field])) for field, name in named.items()},
     }
-    return {**values, **gone}
 
 
 def kept_if_gone(run: Path, config: "Config") -> "Config":
@@ -64,9 +81,10 @@ def kept_if_gone(run: Path, config: "Config") -> "Config":
 
 def refuse_changed_files(run: Path, config: "Config") -> None:
     """Raises ConfigError if a file of the environment or algorithm is no longer the one that the run began with."""
-    named = {file.name for field in FIELDS if (file := file_of(getattr(config, field))) is not None}
-    for field, folder in FIELDS.items():
-        name = getattr(config, field)
+    names = [(field, name) for field in FIELDS for name in getattr(config, field).split(TOGETHER)]
+    named = {file.name for _, name in names if (file := file_of(name)) is not None}
+    for field, name in names:
+        folder = FIELDS[field]
         file, copy = file_of(name), copy_of(run, folder, name)
         if file is None or copy is None or file.resolve() == copy.resolve():
             continue
@@ -75,21 +93,62 @@ def refuse_changed_files(run: Path, config: "Config") -> None:
             if now.name != file.name and now.name in named:  # of environment and algorithm in one folder
                 continue
             if now.is_file() and now.read_bytes() != before.read_bytes():
+                own = of_each(getattr(config, field), partial(kept, run, folder))
                 raise ConfigError(
                     f"{now} has changed since {run} began: {first_difference(before, now)}. To go on with the run's "
-                    f"own copy: --{field} {copy}:{name.rpartition(':')[2]}. To train with the new file, start a new "
+                    f"own copy: --{field} {own}. To train with the new file, start a new "
                     "run with another --output-dir."
                 )
 
 
+def data_of(command: "TaskSettings") -> dict[str, str]:
+    """{what names a file of data: the sha256 of its content}, of a task, its arguments and what `sft` learns."""
+    named = {f"--env {task}": task for task in command.env.split(TOGETHER)}
+    named |= {f"{name}={value}": str(value) for name, value in command.env_args.items()}
+    named |= {f"--{name} {file}": file for name in ("data",) if (file := getattr(command, name, None))}
+    return {name: digest for name, place in named.items() if (digest := hashed(place))}
+
+
+def hashed(place: str) -> str:
+    """The sha256 of a file, or of the files of data in a folder with their names; "" where there is neither."""
+    if os.path.isfile(place):
+        with open(place, "rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    files = (
+        sorted(file for suffix in DATA for file in Path(place).rglob(f"*{suffix}"))
+        if os.path.isdir(place)
+        else []
+    )
+    names = "\n".join(f"{file.relative_to(place)} {hashed(str(file))}" for file in files)
+    return hashlib.sha256(names.encode()).hexdigest() if files else ""
+
+
+def refuse_changed_data(record: Path, command: "TaskSettings") -> None:
+    """Raises ConfigError if data is no longer what it was when a run or a model wrote `record`, an environment.json."""
+    before, now = (read_json(record) or {}).get("data", {}), data_of(command)
+    for name in before.keys() & now.keys():
+        if before[name] != now[name]:
+            raise ConfigError(
+                f"{name} has changed since {record.parent} began: its sha256 was {before[name]}, now it is "
+                f"{now[name]}. Put back what it was to go on. To train on the new data, start a new run with another "
+                "--output-dir."
+            )
+
+
 def canonical(run: Path, config: "Config") -> "Config":
     """The settings with the files that the run has copies of by their names alone, wherever they lie."""
-    known = {
-        field: f"{copy.name}:{name.rpartition(':')[2]}"
-        for field, folder in FIELDS.items()
-        if (copy := copy_of(run, folder, name := getattr(config, field))) is not None
-    }
+
+    def alone(folder: str, name: str) -> str:
+        copy = copy_of(run, folder, name)
+        return name if copy is None else f"{copy.name}:{name.rpartition(':')[2]}"
+
+    known = {f: of_each(getattr(config, f), partial(alone, folder)) for f, folder in FIELDS.items()}
     return replace(config, **known)
+
+
+def of_each(name: str, change: Callable[[str], str]) -> str:
+    """A setting in which each of its tasks, of which most have one, is changed."""
+    return TOGETHER.join(change(task) for task in name.split(TOGETHER))
 
 
 def first_difference(before: Path, now: Path) -> str:

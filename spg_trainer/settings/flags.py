@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.recipes import TOGETHER
 from spg_trainer.settings.values import hints, parse_pairs
 
 PROG = "python -m spg_trainer"
@@ -72,6 +73,8 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
             given[name] = parse_pairs([*chain(*said)], as_flag(name))
         elif kind is tuple:
             given[name] = said[-1]
+        elif name == "env":
+            given[name] = TOGETHER.join(word for word in said[-1] if word != TOGETHER.strip())
         else:
             given[name], *more = said[-1]
             loose += more

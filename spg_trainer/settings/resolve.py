@@ -13,11 +13,12 @@ from typing import Any, Generic, TypeVar
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs import own_code
+from spg_trainer.settings import packages
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Decoding, EvalCommand, SftCommand, TaskSettings
 from spg_trainer.settings.flags import as_flag, read_words, settings_of
 from spg_trainer.settings.published import decoding_layer
-from spg_trainer.settings.recipes import Layer, algorithm_recipe, task_name, task_recipe
+from spg_trainer.settings.recipes import Layer, algorithm_recipe, mixed_recipe, one_name, read_env, task_name
 from spg_trainer.settings.recorded import (
     CONFIG,
     ENVIRONMENT,
@@ -51,18 +52,33 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     asked = [flags]
     if file := flags.values.get("config"):
         asked.insert(0, read_layer(cls, Layer(file, read_yaml(file))))
-    below = layers_below(cls, asked) if issubclass(cls, TaskSettings) else []
-    return merge_layers(cls, [*below, *asked])
+    if not issubclass(cls, TaskSettings):
+        return merge_layers(cls, asked)
+    asked = [with_arguments(layer) for layer in asked]
+    return merge_layers(cls, [*layers_below(cls, asked), *asked])
+
+
+def with_arguments(layer: Layer) -> Layer:
+    """A layer in which a task has its one name; what stands behind it, as in `countdown:level=2`, is an argument."""
+    name, given = read_env(layer.values.get("env") or "")
+    own = {"env": own_code.of_each(name, one_name)} if name else {}
+    return Layer(
+        layer.origin, {**{f"env_args.{key}": value for key, value in given.items()}, **layer.values, **own}
+    )
 
 
 def defaults(
     cls: type[Settings],
-    env: str | None = None,
+    env: str | type | None = None,
     model: str | None = None,
     algorithm: str | None = None,
     **more: Any,
 ) -> Settings:
-    """The settings of a command for a task, a model and an algorithm; more: any other of its flags, `config` too."""
+    """The settings of a command for a task, a model and an algorithm; more: any other of its flags, `config` too.
+
+    env: a name as `--env`, or the class of an environment that has been registered.
+    """
+    env = packages.envs.registry.name_of(env) if isinstance(env, type) else env
     return resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
 
 
@@ -117,7 +133,8 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
     if recorded := model_environment(model).get("env"):
         env = own_code.kept(run_holding(model), own_code.ENVIRONMENT, recorded)
         record = [Layer(f"{model}/{ENVIRONMENT}", {"env": env})]
-    env = said([*record, *asked], "env", cls().env)
+    env = said([*record, *asked], "env", "" if said(asked, "data", None) else cls().env)
+    record = [Layer("--data", {"env": env}), *record] if not env else record
     if cls is Config:
         return [*record, *for_training(env, model, asked)]
     trained = merge_layers(Config, for_training(env, model)).config
@@ -127,7 +144,7 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
 def for_training(env: str, model: str, asked: Iterable[Layer] = ()) -> list[Layer]:
     """Recipes and environment.json. asked: where another algorithm than the task's own may be named."""
     kind = recipe_kind(model)
-    task = task_recipe(env, kind)
+    task = mixed_recipe(env, kind)
     if kind != "tiny" and (decoding := decoding_layer(model)):
         task.append(decoding)
     recipes = [read_layer(Config, layer) for layer in task]
@@ -161,7 +178,7 @@ def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
     shared = {"env_args": trained.env_args, "temperature": trained.rollout.temperature}
     made = made_for(env, model).get("rollout", {})
     length = {name: value for name, value in made.items() if name == "max_completion_length"}
-    layers = [Layer(f"training on {env}", shared), *task_recipe(env, f"{recipe_kind(model)} sft")]
+    layers = [Layer(f"training on {env}", shared), *mixed_recipe(env, f"{recipe_kind(model)} sft")]
     layers = [read_layer(SftCommand, layer) for layer in layers]
     return [*for_model(model, layers), read_layer(SftCommand, Layer(f"{model}/{ENVIRONMENT}", length))]
 
@@ -177,9 +194,9 @@ def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
 
 
 def made_for(env: str, model: str) -> dict[str, Any]:
-    """The arguments and lengths that a model was made with, if it was made for this task."""
+    """The arguments and lengths that a model was made with, if it was made for this task, or of texts for none."""
     recorded = model_environment(model)
-    same = task_name(str(recorded.get("env"))) == task_name(env)
+    same = "env" not in recorded or task_name(str(recorded["env"])) == task_name(env)
     return {part: recorded.get(part) or {} for part in ("env_args", "rollout")} if same else {}
 
 

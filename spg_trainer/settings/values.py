@@ -5,6 +5,7 @@ pydantic would do the second in some thirty lines less, for 0.16 s of every star
 
 import json
 import math
+import re
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -27,6 +28,12 @@ def parse_pairs(words: Sequence[str], where: str) -> dict[str, object]:
             raise ConfigError(f"{where}: {word} {problem}.")
         pairs[key] = scalar(value)
     return pairs
+
+
+def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:
+    """`spg:negatives=elbo,num_masks=4` -> ("spg", {"negatives": "elbo", "num_masks": 4}); values may hold commas."""
+    name, *rest = re.split(r":(?=\w+=)", word, maxsplit=1)
+    return name, parse_pairs(re.split(r",(?=\w+=)", rest[0]), f"{flag} {word}") if rest else {}
 
 
 def scalar(text: str) -> object:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spg_trainer.errors import ModelError, did_you_mean
-from spg_trainer.settings.recipes import own_task
+from spg_trainer.settings.recipes import TOGETHER, own_task
 
 FALLBACK = "sudoku"
 PATTERNS = ("block", "shift")
@@ -62,15 +62,18 @@ def is_embedded(model: str, word: str) -> bool:
 
 
 def _tiny(env: str | None, kind: str) -> Weights:
-    task, behind = own_task(env) if env else FALLBACK, f"-{kind}" if kind else ""
-    folder = models_folder() / f"tiny-{task}{behind}"
-    if folder.is_dir():
-        return Weights(str(folder))
+    behind = f"-{kind}" if kind else ""
+    tasks = [own_task(task) for task in env.split(TOGETHER)] if env else [FALLBACK]
+    there = [task for task in tasks if (models_folder() / f"tiny-{task}{behind}").is_dir()]
+    seen = there[0] if there else FALLBACK
     note = (
-        f"the embedded model has only seen {FALLBACK} and knows nothing of this task; teach it the format first with "
-        f"`python -m spg_trainer sft --env {env}` and pass the folder that writes as --model"
+        f"the embedded model has only seen {seen} and knows nothing of {'the other tasks' if there else 'this task'}; "
+        f"teach it the format first with `python -m spg_trainer sft --env {env}` and pass the folder that writes as "
+        "--model"
     )
-    return Weights(str(models_folder() / f"tiny-{FALLBACK}{behind}"), note=note)
+    return Weights(
+        str(models_folder() / f"tiny-{seen}{behind}"), note="" if there == tasks[:1] == tasks else note
+    )
 
 
 def models_folder() -> Path:

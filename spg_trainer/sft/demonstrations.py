@@ -144,8 +144,9 @@ def denoising_loss(
 
 def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) -> int:
     """Tokens that the demonstrations of `mix` need, with the end token and a tenth more for longer ones elsewhere."""
-    indices = range(0, len(env), max(1, len(env) // MEASURED))
-    problems = [envs.core.read_problem(env, index) for index in indices]
-    written = [write_habit(env, problem, name) for problem in problems for name in mix]
+    parts = [*env.parts.values()] or [env]  # each alone: a stride through a mixture may meet one task only
+    strides = [(part, range(0, len(part), max(1, len(part) // MEASURED))) for part in parts]
+    problems = [(part, envs.core.read_problem(part, index)) for part, indices in strides for index in indices]
+    written = [write_habit(part, problem, name) for part, problem in problems for name in mix]
     texts = [text for turns in written for text in envs.core.as_turns(turns)]
     return -(-11 * (max(count_tokens(policy, texts)) + 1) // 10)

@@ -109,7 +109,9 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
         run.folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
     figures = {**result.rewards, "correct": result.correct, "low": result.low, "high": result.high}
     figures["mean_length"] = result.mean_length
+    figures |= {f"{task}/solved": own["solved"] for task, own in result.tasks.items()}
     run.trackers.log({f"eval/{split}/{key}": value for key, value in figures.items()}, run.state.step)
     run.trackers.table(f"eval/{split}/samples", result.rows, run.state.step)
-    run.console.say(f"{env.spec_name} {split} {name}: {result.solved}")
+    each = "".join(f"; {task} {own['solved']:.3f} of {own['n']}" for task, own in result.tasks.items())
+    run.console.say(f"{env.spec_name} {split} {name}: {result.solved}{each}")
     return result

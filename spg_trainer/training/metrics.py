@@ -36,12 +36,14 @@ def rollout_metrics(
         mine |= {"turn": scored.turn, "truncated": scored.truncated}
     last = np.flatnonzero(scored.last)
     parts, texts = gather([mine]), gather(["\n".join(scored.episode(b)[0]) for b in last])
+    tasks = gather([scored.problems[b].task for b in last])
     whole = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in mine}
     order = whole["row"].argsort(kind="stable")
     whole = {name: values[order] for name, values in whole.items()}
     ends = np.append(np.diff(whole["row"]) != 0, True)  # what an episode earned is that of its last turn
     episodes = {name: values[ends] for name, values in whole.items()}
-    texts = np.array(texts, dtype=object)[gathered_order(scored.rows[last])].reshape(-1, num_generations)
+    place = gathered_order(scored.rows[last])
+    texts = np.array(texts, dtype=object)[place].reshape(-1, num_generations)
     groups = episodes["reward"].reshape(-1, num_generations)
     constant = np.ptp(groups, axis=1) == 0  # the standard deviation of 0.1s is not quite 0
     correct, copied = episodes["correct"].reshape(-1, num_generations), texts == texts[:, :1]
@@ -54,7 +56,7 @@ def rollout_metrics(
         "frac_groups_identical": float(copied.all(axis=1).mean()),
         "frac_groups_wrong_identical": float((copied.all(axis=1) & (correct[:, 0] == 0)).mean()),
         "correct": float(episodes["correct"].mean()),
-        **{name: float(values.mean()) for name, values in episodes.items() if name.startswith("rewards/")},
+        **component_means(episodes),
         "completions/mean_length": float(whole["length"].mean()),
         "completions/clipped_ratio": float(whole["clipped"].mean()),
         "completions/entropy": float(whole["nats"].sum() / max(1.0, whole["written"].sum())),
@@ -73,4 +75,16 @@ def rollout_metrics(
                 for n in np.unique(turns)
             },
         }
+    of = np.array(tasks, dtype=object)[place]
+    for task in sorted({*tasks} - {""}):
+        own = {name: values[of == task] for name, values in episodes.items()}
+        figures = {"solved": own["correct"].mean(), "reward": own["reward"].mean(), **component_means(own)}
+        metrics |= {f"{task}/{name}": float(value) for name, value in figures.items()}
+        metrics[f"{task}/groups"] = int((of == task).sum()) // num_generations
     return groups, metrics
+
+
+def component_means(episodes: dict[str, np.ndarray]) -> dict[str, float]:
+    """The mean of each reward component over the episodes whose task has it."""
+    there = {name: v[~np.isnan(v)] for name, v in episodes.items() if name.startswith("rewards/")}
+    return {name: float(values.mean()) for name, values in there.items() if len(values)}

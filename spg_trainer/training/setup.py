@@ -26,12 +26,20 @@ from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import RunFolder, choose_folder
 from spg_trainer.runs.identity import refuse_changes
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.runs.own_code import ALGORITHM, ENVIRONMENT, keep, refuse_changed_files
+from spg_trainer.runs.own_code import (
+    ALGORITHM,
+    ENVIRONMENT,
+    data_of,
+    keep,
+    refuse_changed_data,
+    refuse_changed_files,
+)
 from spg_trainer.runs.tracking import Trackers, check_trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
+from spg_trainer.settings.recorded import ENVIRONMENT as ENVIRONMENT_JSON
 from spg_trainer.settings.validate import Validated, validate, validate_algorithm
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.micro_batches import micro_batch_size
@@ -62,6 +70,7 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         if config.output.resume and (path / CONFIG).is_file():
             refuse_changes(path / CONFIG, config)
             refuse_changed_files(path, config)
+            refuse_changed_data(path / ENVIRONMENT_JSON, config)
         config = replace(config, model=settle(config.model, path), algorithm_args=asdict(algorithm))
         splits = open_splits(config, algorithm, accelerator.num_processes)
     policy = open_model(config, algorithm, path, newest, accelerator)
@@ -219,7 +228,7 @@ def prepare_folder(run: Run) -> None:
             run.folder.truncate_after(run.state.step)
             run.folder.config(settings)
         else:
-            run.folder.create(settings, environment_record(run))
+            run.folder.create(settings, {**environment_record(run), "data": data_of(config)})
         if run.accelerator.is_main_process:
             keep(path, ENVIRONMENT, config.env)
             keep(path, ALGORITHM, config.algorithm)

@@ -10,6 +10,11 @@ from importlib.resources.abc import Traversable
 from typing import Any, NamedTuple
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings import packages
+from spg_trainer.settings.values import read_word
+
+TOGETHER = " + "
+"""Between the tasks of a run that has several, as `envs.mixture` has it."""
 
 
 class Layer(NamedTuple):
@@ -32,6 +37,42 @@ def task_recipe(env: str, section: str) -> list[Layer]:
     return layers
 
 
+def read_env(word: str) -> tuple[str, dict[str, object]]:
+    """`countdown:level=2` -> ("countdown", {"level": 2}); of several tasks `gsm8k:weight=2` -> "gsm8k.weight"."""
+    words = [read_word("--env", one) for one in word.split(TOGETHER)]
+    if len(words) == 1:
+        return words[0]
+    name = TOGETHER.join(one for one, _ in words)
+    given = zip(packages.envs.mixture.tasks_of(name), words, strict=True)
+    return name, {f"{task}.{key}": value for task, (_, own) in given for key, value in own.items()}
+
+
+def one_name(task: str) -> str:
+    """`Math` and `math500` are both `math500`; a name with more than a word stays as it is."""
+    return own_task(task) or task if task.isidentifier() else task
+
+
+def mixed_recipe(env: str, section: str) -> list[Layer]:
+    """`task_recipe` of the task; of several, that of the longest completions, with the arguments of each."""
+    if TOGETHER not in env:
+        return task_recipe(env, section)
+    each = {task: task_recipe(name, section) for task, name in packages.envs.mixture.tasks_of(env).items()}
+
+    def longest(layers: list[Layer]) -> float:
+        values = {key: value for layer in layers for key, value in layer.values.items()}
+        return values.get("rollout", values).get("max_completion_length") or float(
+            "inf"
+        )  # 0: as long as needed
+
+    lead = max(each, key=lambda task: longest(each[task]))
+    own = [(t, layer.values.get("env_args", {})) for t, layers in each.items() for layer in layers]
+    arguments = {f"{task}.{key}": value for task, values in own for key, value in values.items()}
+    layers = [
+        Layer(origin, {k: v for k, v in given.items() if k != "env_args"}) for origin, given in each[lead]
+    ]
+    return [*layers, Layer("the recipes of all tasks", {"env_args": arguments})]
+
+
 def algorithm_recipe(name: str, env: str, kind: str) -> list[Layer]:
     """What is shipped for an algorithm, on every task and then on this one."""
     file = resources.files("spg_trainer.algorithms") / "recipes.yaml"
@@ -47,8 +88,9 @@ def sections(file: Traversable, origin: str, *names: str) -> list[Layer]:
 
 
 def task_name(env: str) -> str:
-    """`spg/Sudoku-v0`, `./file.py:my/Sudoku-v0` and `sudoku` are all `sudoku`."""
-    return re.sub(r"-v\d+$", "", re.split(r"[:/]", env)[-1]).lower()
+    """`spg/Sudoku-v0`, `./file.py:my/Sudoku-v0` and `sudoku` are all `sudoku`; several are joined by `+`."""
+    names = [re.split(r"[:/]", one)[-1] for one in env.split(TOGETHER)]
+    return "+".join(re.sub(r"-v\d+$", "", name).lower() for name in names)
 
 
 def own_task(env: str) -> str | None:

@@ -1,5 +1,6 @@
 """A run notices when its own environment or algorithm has changed, and goes on without the original files."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.runs.own_code import data_of, hashed
 from spg_trainer.training.loop import train
 from tests.common.process_cases import child_environment
 from tests.common.trainer_cases import rows, small_config
@@ -122,3 +124,36 @@ def test_a_moved_run_resumes_without_the_original_files(run, tmp_path: Path) -> 
         Path(file).unlink()
     command("--resume", "moved", cwd="elsewhere")
     assert rows(Path("elsewhere/moved/metrics.jsonl")) == rows(Path("run/metrics.jsonl"))
+
+
+def test_changed_data_is_refused_with_what_differs_and_both_ways_out(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    problems = [{"question": f"What is 1 + {n}?", "solution": f"#### {n + 1}"} for n in range(60)]
+    file.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
+    columns = {"verifier": "gsm8k", "prompt": "question", "answer": "solution"}
+    settings = {"env": str(file), "env_args": columns}
+    train(small_config(tmp_path / "run", max_steps=1, **settings), quiet=True)
+    train(small_config(None, max_steps=2, resume=str(tmp_path / "run"), **settings), quiet=True)
+    before = hashed(str(file))
+    file.write_text(file.read_text().replace("#### 5", "#### 6"))
+    with pytest.raises(ConfigError) as refused:
+        train(small_config(None, max_steps=3, resume=str(tmp_path / "run"), **settings), quiet=True)
+    said = str(refused.value)
+    assert f"--env {file} has changed" in said and before in said and hashed(str(file)) in said
+    assert "Put back what it was" in said and "--output-dir" in said
+    file.write_text(file.read_text().replace("#### 6", "#### 5", 1))
+    assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 2
+
+
+def test_arguments_that_name_files_and_folders_are_hashed(tmp_path: Path) -> None:
+    (tmp_path / "set" / "main").mkdir(parents=True)
+    for name in ("train.jsonl", "main/test.parquet", "README.md"):
+        (tmp_path / "set" / name).write_text(name)
+    arguments = {"gsm8k.source": str(tmp_path / "set"), "countdown.level": 2, "note": "x" * 5000}
+    config = small_config(None, env="countdown + gsm8k", env_args=arguments)
+    ((name, first),) = data_of(config).items()
+    assert name == f"gsm8k.source={tmp_path / 'set'}"
+    (tmp_path / "set" / "README.md").write_text("else")
+    assert data_of(config)[name] == first
+    (tmp_path / "set" / "main" / "test.parquet").write_text("else")
+    assert data_of(config)[name] != first

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import envs
 from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
@@ -17,6 +18,8 @@ from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.validate import validate_algorithm
 from spg_trainer.settings.values import overlay
 from spg_trainer.settings.weights import models_folder
+from tests.common.trainer_cases import ENV as LETTERS
+from tests.common.trainer_cases import Letters
 
 LLADA = "GSAI-ML/LLaDA-8B-Instruct"
 SUDOKU = defaults(Config)
@@ -241,3 +244,18 @@ def test_what_is_shown_kept_or_how_long_may_change_and_nothing_else(run: Path) -
         refuse_changes(run / "config.yaml", config)
     fixed = "seed env algorithm batch.num_generations rollout.temperature optimizer.learning_rate"
     assert not MAY_CHANGE & set(fixed.split())
+
+
+def test_a_task_has_one_name_however_it_is_typed() -> None:
+    for word in ("math", "MATH500", "Math"):
+        assert typed("--env", word) == typed("--env", "math500"), word
+    assert typed("--env", "Countdown", "math:weight=2").env == "countdown + math500"
+    assert typed("--env", "./Own.py:my/Own-v0").env == "./Own.py:my/Own-v0"
+
+
+def test_a_class_names_its_task() -> None:
+    config = defaults(Config, env=Letters)
+    assert config.env == LETTERS and envs.resolve(config.env) == "test/Letters-v0"
+    assert defaults(Config, env=envs.Countdown) == defaults(Config, env="spg/Countdown-v0")
+    with pytest.raises(envs.EnvError, match=r'envs.register\("my/Unknown-v0", Unknown\) first'):
+        defaults(Config, env=type("Unknown", (envs.TextEnv,), {}))

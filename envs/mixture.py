@@ -1,0 +1,133 @@
+"""`--env countdown gsm8k:weight=2`: several tasks as one environment, each of whose problems knows its task."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
+from typing import Any, ClassVar
+
+from envs.core import Problem, Score, TextEnv, check_index, read_problem
+from envs.errors import EnvError, check_choice
+from envs.splits import SPLITS
+
+TOGETHER = " + "
+"""Between the tasks in the name of a mixture."""
+LONGEST = 10_000
+"""Problems after which the order of the tasks begins again, at most."""
+
+
+class Mixture(TextEnv):
+    """Problems of several tasks in one order, in which each task has the share that its weight says.
+
+    What a problem is worth is for its own task to say; a reward component that this does not have is NaN.
+    """
+
+    reward_weights: Mapping[str, float] = {"correct": 1.0}
+    names: ClassVar[Mapping[str, str]] = {}
+    """{task: its name for `envs.make`}."""
+    open_task: ClassVar[Callable[..., TextEnv]]
+
+    def __init__(self, split: str = "train", **arguments: Any) -> None:
+        """Opens every task; raises EnvError as they do, for an argument of no task, and for a weight that is none.
+
+        arguments: of the tasks, e.g. {"gsm8k.weight": 2, "gsm8k.level": 3}; a weight is 1 where none is given.
+        """
+        check_choice("a mixture", "split", split, SPLITS)
+        own: dict[str, dict[str, Any]] = {task: {} for task in self.names}
+        for name, value in arguments.items():
+            task, _, argument = name.partition(".")
+            if task not in own or not argument:
+                wanted = ", ".join(f"{one}.{argument or name}={value}" for one in own)
+                raise EnvError(f"{name}={value!r:.80}: which task is it for? Give {wanted}.")
+            own[task][argument] = value
+        self.split, shares = split, {task: _share(task, own[task].pop("weight", 1)) for task in own}
+        parts = {task: self.open_task(name, split=split, **own[task]) for task, name in self.names.items()}
+        for task, part in parts.items():
+            if len(part) < 1:
+                raise EnvError(f"{task} has no {split} problems, so it cannot be mixed with others.")
+        self.parts, self.counts = parts, _counts(shares)
+        self.order = _order(self.counts)
+        for field in ("reward_weights", "reward_ranges", "origin"):
+            setattr(self, field, {k: v for part in parts.values() for k, v in getattr(part, field).items()})
+        self.max_turns = max(part.max_turns for part in parts.values())
+        self.notice = " ".join(part.notice for part in parts.values() if part.notice)
+
+    @property
+    def spec_name(self) -> str:
+        """The tasks' own names, each with how often it comes, e.g. "countdown+2*gsm8k[generated]"."""
+        names = [(self.counts[task], part.spec_name) for task, part in self.parts.items()]
+        return "+".join(f"{count}*{name}" if count > 1 else name for count, name in names)
+
+    def __len__(self) -> int:
+        """So many that every task has shown each of its problems; a small one has shown them several times."""
+        rounds = (-(-len(part) // self.counts[task]) for task, part in self.parts.items())
+        return len(self.order) * max(rounds)
+
+    def problem(self, index: int) -> Problem:
+        turn, place = divmod(check_index(self, index), len(self.order))
+        task, number = self.order[place]
+        part = self.parts[task]
+        return replace(read_problem(part, (turn * self.counts[task] + number) % len(part)), task=task)
+
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
+        part = self.part_of(problem)
+        return part.reply(problem, turns) if len(turns) < part.max_turns else None
+
+    def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
+        return self.part_of(problem).score(problem, completion)
+
+    def feedback(self, problem: Problem, score: Score) -> str:
+        return self.part_of(problem).feedback(problem, score)
+
+    def demonstration(self, problem: Problem) -> str | list[str]:
+        return self.part_of(problem).demonstration(problem)
+
+    def habits(self, problem: Problem) -> Mapping[str, str | list[str]]:
+        return self.part_of(problem).habits(problem)
+
+    def render_text(self, problem: Problem, completion: str | None) -> str:
+        return self.part_of(problem).render_text(problem, completion)
+
+
+def tasks_of(name: str) -> dict[str, str]:
+    """{what a task is called in arguments and metrics: its name} of all tasks in a name; the same again is NAME-2."""
+    tasks: dict[str, str] = {}
+    for one in name.split(TOGETHER):
+        last = re.sub(r"-v\d+$", "", re.split(r"[:/]", one.strip())[-1]).lower()
+        called = re.sub(r"[^\w-]+", "_", re.sub(r"\.(py|jsonl?|[ct]sv|parquet)(\.gz)?$", "", last))
+        again = sum(re.sub(r"-\d+$", "", known) == called for known in tasks)
+        tasks[f"{called}-{again + 1}" if again else called] = one.strip()
+    return tasks
+
+
+@cache
+def class_of(name: str, open_task: Callable[..., TextEnv]) -> type[Mixture]:
+    """The environment class of several tasks. open_task: `envs.make`."""
+    inside = {"names": tasks_of(name), "open_task": staticmethod(open_task), "__module__": __name__}
+    return type("Mixture", (Mixture,), {**inside, "__doc__": f"Problems of {name}."})
+
+
+def _share(task: str, weight: Any) -> Fraction:
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not 0 < weight < math.inf:
+        raise EnvError(f"{task}.weight={weight!r:.80} must be a number above 0, e.g. {task}.weight=2.")
+    return Fraction(weight).limit_denominator(100)
+
+
+def _counts(shares: Mapping[str, Fraction]) -> dict[str, int]:
+    """How many problems each task has in a round of all."""
+    together = math.lcm(*(share.denominator for share in shares.values()))
+    counts = {task: int(share * together) for task, share in shares.items()}
+    common = math.gcd(*counts.values())
+    if min(counts.values()) < 1 or sum(counts.values()) // common > LONGEST:
+        given = ", ".join(f"{task}.weight={float(share):g}" for task, share in shares.items())
+        raise EnvError(f"{given}: the weights lie too far apart. Give small whole numbers, e.g. 1 and 3.")
+    return {task: count // common for task, count in counts.items()}
+
+
+def _order(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """A round of all tasks, each spread over it evenly: (task, which of its problems in this round)."""
+    places = [((k + 0.5) / n, i, task, k) for i, (task, n) in enumerate(counts.items()) for k in range(n)]
+    return [(task, k) for _, _, task, k in sorted(places)]

@@ -1,0 +1,97 @@
+"""A run of several tasks: figures of each, exact resume, and the same flags in every command."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from envs import mixture
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.command import run_eval
+from spg_trainer.reporting.curves import draw_panels
+from spg_trainer.reporting.runs import read_run
+from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
+from spg_trainer.settings.recipes import TOGETHER, read_env
+from spg_trainer.settings.resolve import defaults, resolve
+from spg_trainer.settings.weights import resolve_model
+from spg_trainer.training.loop import train
+from tests.common.trainer_cases import ENV, assert_equal_runs, rows, small_config
+
+MIXED = f"{ENV} + arithmetic"
+SETTINGS = {"env": MIXED, "env_args": {"arithmetic.weight": 2, "letters.size": 5}}
+SETTINGS |= {"save_steps": 1, "keep": 9, "prompts_per_step": 6, "eval_problems": 9}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three steps on two tasks; read only."""
+    folder = tmp_path_factory.mktemp("mixed") / "run"
+    train(small_config(folder, **SETTINGS), quiet=True)
+    return folder
+
+
+def test_metrics_samples_and_evaluations_tell_the_tasks_apart(whole: Path) -> None:
+    for row in rows(whole / "metrics.jsonl"):
+        samples = rows(whole / "samples" / f"step-{row['step']:06d}.jsonl")
+        groups = Counter(sample["task"] for sample in samples)
+        assert sum(groups.values()) == 24 and len(groups) == 2
+        for task, count in groups.items():
+            own = [sample for sample in samples if sample["task"] == task]
+            assert row[f"{task}/groups"] == count / 4
+            assert row[f"{task}/solved"] == sum(sample["correct"] for sample in own) / count
+            assert row[f"{task}/reward"] == pytest.approx(sum(sample["reward"] for sample in own) / count)
+            names = {name.split("/")[2] for name in row if name.startswith(f"{task}/rewards/")}
+            assert names == own[0]["rewards"].keys()
+    after = json.loads((whole / "eval" / "after.json").read_text())
+    assert {task: own["n"] for task, own in after["tasks"].items()} == {"letters": 3, "arithmetic": 6}
+    together = sum(own["solved"] * own["n"] for own in after["tasks"].values()) / 9
+    assert after["correct"] == pytest.approx(together)
+    titles = [panel["title"] for panel in draw_panels({"run": [read_run(whole)]})]
+    assert "Solved, by task" in titles
+
+
+def test_a_run_of_several_tasks_resumes_bit_for_bit(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(small_config(folder, **{**SETTINGS, "max_steps": 1}), quiet=True)
+    train(small_config(None, resume=str(folder), **SETTINGS), quiet=True)
+    assert_equal_runs(folder, whole)
+    with pytest.raises(ConfigError, match=r"env_args\.arithmetic\.weight was 2, now 3"):
+        other = {**SETTINGS, "env_args": {**SETTINGS["env_args"], "arithmetic.weight": 3}}
+        train(small_config(None, resume=str(folder), max_steps=9, **other), quiet=True)
+
+
+def test_eval_opens_the_tasks_of_a_run(whole: Path, tmp_path: Path) -> None:
+    command = resolve(
+        EvalCommand, ["--model", str(whole), "--num-problems", "6", "--output-dir", str(tmp_path)]
+    )
+    assert command.config.env == MIXED and command.config.env_args == SETTINGS["env_args"]
+    (result,) = run_eval(command.config, quiet=True)
+    assert {task: own["n"] for task, own in result.tasks.items()} == {"letters": 2, "arithmetic": 4}
+
+
+def test_flags_name_several_tasks_with_arguments_of_each(tmp_path: Path) -> None:
+    assert TOGETHER == mixture.TOGETHER
+    typed = resolve(Config, ["--env", "countdown:level=2", "gsm8k:weight=2,level=3", "--seed", "1"])
+    assert typed.config.env == "countdown + gsm8k" and typed.origins["env_args.gsm8k.weight"] == "flag"
+    made = {"gsm8k.source": "generated", "countdown.level": 2, "gsm8k.weight": 2, "gsm8k.level": 3}
+    assert typed.config.env_args == made
+    file = tmp_path / "mixed.yaml"
+    file.write_text("env: countdown:level=2 + gsm8k:weight=2,level=3\n")
+    assert resolve(Config, ["--config", str(file)]).config.env_args == made
+    assert resolve(Config, ["--env", "countdown:level=2"]).config.env_args == {"level": 2}
+    assert read_env("./a=b/my.py:my/T-v0:size=3") == ("./a=b/my.py:my/T-v0", {"size": 3})
+
+
+def test_lengths_are_those_of_the_longest_task() -> None:
+    both, one = (defaults(Config, env).rollout for env in ("countdown + gsm8k", "gsm8k"))
+    assert both == one
+    assert defaults(EvalCommand, "gsm8k + countdown").max_completion_length == (20,)
+    assert defaults(SftCommand, "countdown + gsm8k").max_completion_length == 20
+    assert defaults(SftCommand, "countdown + sorting").max_completion_length == 0  # as long as they need
+
+
+def test_the_embedded_model_is_that_of_the_first_task_that_has_one() -> None:
+    weights = resolve_model("tiny", "sorting + countdown")
+    assert weights.base.endswith("tiny-countdown") and "nothing of the other tasks" in weights.note
+    assert not resolve_model("tiny", "countdown").note
