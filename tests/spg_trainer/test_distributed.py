@@ -39,7 +39,7 @@ def test_a_stop_asked_of_one_process_in_the_last_step_stops_both() -> None:
 def test_what_cannot_be_written_of_a_sharded_model_ends_both_and_leaves_no_half() -> None:
     said = outcomes("the_disk_of_a_sharded_checkpoint")
     place = two_processes() / "errors" / "the_disk_of_a_sharded_checkpoint"
-    full = f"CheckpointError: Cannot write {step(place.resolve(), 1)}: No space left on device. "
+    full = f"CheckpointError: Cannot write {step(place.resolve(), 1)}: disk full. "
     assert said[0].startswith(full) and said[1].startswith(f"TrainingError: Process 0 failed with {full}")
     said = outcomes("a_part_of_a_sharded_checkpoint")
     assert said[0] == said[1]
