@@ -20,6 +20,8 @@ from envs.splits import STREAMS
 
 SIZES = {"train": 1_000_000, "validation": 256, "test": 10_000}
 """How many seeds each split has."""
+SIZES_OF_ONE_GAME = {"train": 1_000_000, "validation": 16, "test": 1}
+"""The same where every game is known to be the same: a few, as the habit `random` is drawn by the seed."""
 _SEED = 20_261_123
 
 
@@ -97,6 +99,7 @@ class GymnasiumGame(TextEnv):
         except Exception as error:  # of a package that the user has installed
             raise EnvError(f"gymnasium:{self.game} with {settings} cannot be opened: {error}") from error
         self.name = self._env.spec.name
+        self.certain = without_chance(self._env)
         if not isinstance(space := self._env.action_space, gymnasium.spaces.Discrete):
             raise EnvError(
                 f"gymnasium:{self.game} has the actions {space}; they must be gymnasium.spaces.Discrete."
@@ -105,7 +108,7 @@ class GymnasiumGame(TextEnv):
         self.rules = GAMES.get(self.name, Game(tuple(str(self.first + i) for i in range(int(space.n)))))
 
     def __len__(self) -> int:
-        return SIZES[self.split]
+        return (SIZES_OF_ONE_GAME if self.certain else SIZES)[self.split]
 
     @property
     def spec_name(self) -> str:
@@ -176,6 +179,15 @@ class GymnasiumGame(TextEnv):
         *words, last = self.legal(play)
         actions = f"{', '.join(words)} or {last}" if words else last
         return f"{state}: {actions}?" if always or "action_mask" in play.info else state
+
+
+def without_chance(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether every game of an environment with a table of transitions (Gymnasium's toy text) is known to be the same."""
+    start = getattr(env.unwrapped, "initial_state_distrib", None)
+    table = getattr(env.unwrapped, "P", None)
+    if start is None or table is None:
+        return False
+    return max(start) == 1 and all(len(to) == 1 for state in table.values() for to in state.values())
 
 
 @cache

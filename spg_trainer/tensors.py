@@ -148,11 +148,6 @@ class Batch(Rows):
         """(B,) int64, scored tokens of each completion, the end token included."""
         return self.completion_mask.sum(-1)
 
-    @property
-    def episode_length(self) -> Tensor:
-        """(B,) int64, those of all turns of its episode, wherever these are."""
-        return self.prepared.get("episode_length", self.length)
-
     def sum_turns(self, values: Tensor) -> Tensor:
         """(E,) the sums of values (B,) over the turns of each episode, for algorithms that have `whole_episodes`."""
         if self.episode is None:

@@ -234,9 +234,10 @@ class CoupledAlgorithm(Algorithm):
 
 def norm(batch: Batch, normalizer: str) -> Tensor:
     """(B,) what a completion's bound is multiplied by: 1 over the update's `completions` or `tokens`, or over its
-    completions and the own `length`. The turns of an episode are one completion.
+    completions and the own `length`. The turns of an episode are one completion; the own length is that of the turn, as
+    that of the episode would let the one that ends soonest count most, also where it was luck.
     """
-    length = batch.episode_length.double()
+    length = batch.length.double()
     if normalizer == "length":
         return 1 / (length * batch.totals["completions"])
     return length.new_full(length.shape, 1 / batch.totals[normalizer])

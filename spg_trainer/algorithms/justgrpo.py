@@ -57,7 +57,7 @@ class JustGRPO(Algorithm):
 
     @linear_where(lambda self, batch, on_policy: True)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        per_token = elbo(logps, masks) / batch.episode_length.to(logps)
+        per_token = elbo(logps, masks) / batch.length.to(logps)
         loss = -(batch.advantages.to(logps) * per_token / self.divisor(batch).to(logps)).sum()
         metrics = {
             "bound/share": Metric(logps.new_tensor(len(logps)), "completions"),

@@ -187,7 +187,6 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     episode = np.arange(rewards.size)
     if everyone.episode is not None:  # what an episode is worth, each of its turns is
         episode = everyone.episode.numpy(force=True)
-        prepared["episode_length"] = torch.from_numpy(np.bincount(episode, lengths).astype(np.int64))
         of = torch.from_numpy(episode)
         prepared = {n: values if len(values) == len(of) else values[of] for n, values in prepared.items()}
     group = episode // batch.num_generations

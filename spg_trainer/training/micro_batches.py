@@ -116,6 +116,11 @@ def draw_masks(
     return algorithm.make_masking().draw(step.rollouts, stream, where)
 
 
+def by_length(step: Step) -> np.ndarray:
+    """Row numbers by the length of their prompts, so that a turn is not padded to the length of a later one."""
+    return step.rollouts.prompt_mask.sum(-1).numpy(force=True).argsort(kind="stable")
+
+
 def split_rows(rows: np.ndarray, group: np.ndarray, size: int, whole_groups: bool) -> list[list[int]]:
     """Row numbers in parts of up to `size`; with whole_groups, a group is not divided, even if it is larger."""
     units = [[row] for row in rows.tolist()]

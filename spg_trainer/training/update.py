@@ -18,6 +18,7 @@ from spg_trainer.training.micro_batches import (
     MicroBatch,
     Step,
     Update,
+    by_length,
     draw_masks,
     micro_batch,
     micro_batch_size,
@@ -39,17 +40,17 @@ def plan_updates(
     masks that the update itself uses.
     """
     updates: list[Update] = []
+    whole = algorithm.whole_groups or algorithm.whole_episodes
+    order = by_length(step) if step.rollouts.episode is not None and not whole else np.arange(len(step.rows))
     for iteration in range(settings.num_iterations):
         masks = draw_masks(algorithm, step, seed, number, iteration, settings.num_iterations)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
         together = step.group if algorithm.whole_groups else step.rows
         for minibatch, totals in enumerate(step.totals):
-            chosen = np.flatnonzero(step.group % len(step.totals) == minibatch)
+            chosen = order[step.group[order] % len(step.totals) == minibatch]
             names = zip(step.index[chosen].tolist(), step.generation[chosen].tolist(), strict=True)
             update = Update(totals, step.counts[minibatch], list(names), [])
-            for rows in split_rows(
-                chosen, together, size, algorithm.whole_groups or algorithm.whole_episodes
-            ):
+            for rows in split_rows(chosen, together, size, whole):
                 fit = max(1, settings.per_device_batch_size // len(rows))  # a group may be larger than `size`
                 at_once = min(masks_at_once, fit)
                 first = not updates  # those that follow have old logps of their own

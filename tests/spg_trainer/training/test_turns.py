@@ -17,7 +17,7 @@ from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.tensors import Batch, Sequences
 from spg_trainer.training.loop import credit, train, train_step
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.micro_batches import draw_masks
+from spg_trainer.training.micro_batches import by_length, draw_masks
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, plan_updates
 from tests.common import turn_processes
@@ -58,12 +58,18 @@ class Played:
         self.update = self.updates[-1]
         self.number = batch.num_iterations - 1
 
-    def found(self) -> torch.Tensor:
-        gradient(self.run.policy, self.run.algorithm, self.update)
+    def found(self) -> tuple[float, torch.Tensor]:
+        """The loss and its gradient, as a run computes them."""
+        figures = gradient(self.run.policy, self.run.algorithm, self.update)
         grads = torch.cat([p.grad.flatten() for p in self.run.parameters])
         for p in self.run.parameters:
             p.grad = None
-        return grads
+        return figures["loss", "update"], grads
+
+    def equals(self, loss: torch.Tensor) -> bool:
+        """Whether a loss with a graph and its gradient are those of the run."""
+        value, grads = self.found()
+        return abs(value - loss.item()) < 1e-10 and relative(grads, self.gradient_of(loss)) < 1e-10
 
     def logps(self):
         """(R, M, T) with a graph, one turn at a time, and the masks; old and reference ones as they were planned."""
@@ -74,10 +80,12 @@ class Played:
             one, its = alone(self.step.rollouts, masks, row)
             parts.append(plain_logps(policy.model, one, its, policy.mask_id))
         planned = [micro.batch for micro in self.update.micro_batches]
+        whole = run.algorithm.whole_groups or run.algorithm.whole_episodes
+        place = np.arange(len(parts)) if whole else by_length(self.step).argsort()
         known = {
             name: None
             if getattr(planned[0], name) is None
-            else torch.cat([getattr(b, name) for b in planned])
+            else torch.cat([getattr(b, name) for b in planned])[place]
             for name in ("old_logps", "ref_logps")
         }
         return torch.cat(parts), masks, known
@@ -132,7 +140,7 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
     loss = run.algorithm.loss
     if run.algorithm.couples:
         loss = lambda *given: run.algorithm.coupled_loss(by_episode(played, *given))  # noqa: E731
-    assert relative(played.found(), played.gradient_of(loss(logps, masks, batch).loss)) < 1e-10
+    assert played.equals(loss(logps, masks, batch).loss)
 
 
 def by_episode(played, logps, masks, batch) -> Sequences:
@@ -164,15 +172,16 @@ def by_hand(played, name, logps, masks, known):
     group = torch.tensor(which) // 4
     old = sums(elbo(known["old_logps"], masks), episodes) if known["old_logps"] is not None else None
     ref = sums(elbo(known["ref_logps"], masks), episodes) if known["ref_logps"] is not None else None
-    if name == "spg":
-        upper = sums(eubo(logps, masks, a.eubo_beta), episodes)
-        low = a.mix_weight * upper + (1 - a.mix_weight) * bound
-        chosen = torch.where(worth >= 0, bound, low)
-        return -(
-            worth
-            * chosen
-            / {"completions": 16, "length": 16 * n, "tokens": step.totals[0]["tokens"]}[a.normalizer]
-        ).sum()
+    if name in ("spg", "stabledrl"):
+        divisor = {"completions": 16, "length": 16 * length, "tokens": step.totals[0]["tokens"]}[a.normalizer]
+        lower = sums(elbo(logps, masks) / divisor, episodes)
+        upper = sums(eubo(logps, masks, a.eubo_beta) / divisor, episodes)
+        chosen = torch.where(worth >= 0, lower, a.mix_weight * upper + (1 - a.mix_weight) * lower)
+        if name == "spg":
+            return -(worth * chosen).sum()
+        u = ((bound - old) / n).detach().clamp(max=np.log(a.ceiling))
+        weight = [u[group == g].softmax(0) * (group == g).sum() for g in sorted(set(group.tolist()))]
+        return -(torch.cat(weight) * worth * chosen).sum()
     if name in ("gdpo", "espo", "ebpo"):
         ratio = ((bound - old) / (n if name == "espo" else 1)).exp()
         held = ratio.clamp(1 - a.epsilon, 1 + a.epsilon)
@@ -181,14 +190,6 @@ def by_hand(played, name, logps, masks, known):
             d = ref - bound
             terms = terms + a.beta * (d.exp() - d - 1 if name == "gdpo" else d.square() / 2)
         return terms.sum() / 16
-    if name == "stabledrl":
-        u = ((bound - old) / n).detach().clamp(max=np.log(a.ceiling))
-        weight = torch.cat(
-            [u[group == g].softmax(0) * (group == g).sum() for g in sorted(set(group.tolist()))]
-        )
-        upper = sums(eubo(logps, masks, a.eubo_beta), episodes)
-        low = a.mix_weight * upper + (1 - a.mix_weight) * bound
-        return -(weight * worth * torch.where(worth >= 0, bound, low) / n).sum() / 16
     if name == "vrpo":
         gain, pairs, terms = bound - ref, (worth > 0).sum(), 0.0
         for best in np.flatnonzero(worth > 0):
@@ -199,7 +200,7 @@ def by_hand(played, name, logps, masks, known):
     if name == "wd1":
         return -(worth * bound).sum() / 16
     if name == "justgrpo":
-        return -(worth * bound / n).sum() / 16
+        return -(worth * sums(elbo(logps, masks) / length, episodes)).sum() / 16
     ratio = ((bound.detach() - old) / n).exp().clamp(1 - a.epsilon, 1 + a.epsilon)
     return -(ratio * worth * bound).sum() / ratio.sum()
 
@@ -214,7 +215,7 @@ def test_a_bound_of_an_episode_is_the_sum_of_its_turns(name, tmp_path):
         more = {"algorithm_args": {"num_masks": 4}}
     played = Played(talk_algorithm(tmp_path, name, **more, **sizes))
     logps, masks, known = played.logps()
-    assert relative(played.found(), played.gradient_of(by_hand(played, name, logps, masks, known))) < 1e-10
+    assert played.equals(by_hand(played, name, logps, masks, known))
 
 
 def collected(env: Talk, policy, turns_of=3):
