@@ -50,7 +50,9 @@ class Rollouts(Rows):
     probe_steps: Tensor | None = None
     """(B, K) int64, denoising steps whose states were probed, -1 = none; only if the algorithm asks."""
     probe_rewards: Tensor | None = None
-    """(B, K) float64, the reward of what one greedy pass made of these states; 0 where there is none."""
+    """(B, K) float64, the reward of what one pass made of these states; 0 where there is none."""
+    fill_step: Tensor | None = None
+    """(B,) int64, the denoising step before which one pass filled all masks of a row; -1 = the sampler wrote it."""
     episode: Tensor | None = None
     """(B,) int64, ascending: whose turn a completion is, by the episode's number in the step; None where every
     completion is an episode of its own."""
@@ -147,6 +149,11 @@ class Batch(Rows):
     def length(self) -> Tensor:
         """(B,) int64, scored tokens of each completion, the end token included."""
         return self.completion_mask.sum(-1)
+
+    @property
+    def fill(self) -> Tensor:
+        """(B,) bool, whether a row is a fill of a state: its advantage is then what the fill is worth."""
+        return self.prepared.get("fill", torch.zeros_like(self.completion_mask[:, 0]))
 
     def sum_turns(self, values: Tensor) -> Tensor:
         """(E,) the sums of values (B,) over the turns of each episode, for algorithms that have `whole_episodes`."""

@@ -14,6 +14,7 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings.ranges import Below1, Count, argument_with_value, check_ranges
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from spg_trainer.likelihood.masks import Masking
@@ -96,6 +97,8 @@ class Algorithm(ABC):
     """Whether `prepare` reads `rollouts.unmask_logps`: then only exact decoding is accepted, where these are exact."""
     needs_unmask_entropy: ClassVar[bool] = False
     """Whether the masking or `prepare` reads `rollouts.unmask_entropy`: the sampler then records it."""
+    trains_on_fills: ClassVar[bool] = False
+    """Whether states are filled at the temperature of the rollout, and fills are rows of the updates: see `prepare`."""
     separable: ClassVar[bool] = False
     """Whether `loss` is a sum of terms of one masked copy each: then all go through the model once, however many."""
     whole_groups: ClassVar[bool] = False
@@ -150,13 +153,17 @@ class Algorithm(ABC):
 
         rewards: (P, G), rollouts: P*G rows, group after group, both of all processes. Other tensors of P*G rows may be
         returned by name; they reach `loss` as `batch.prepared`. Where episodes have turns, rollouts have a row for each
-        (`rollouts.episode`), and what is returned may have as many.
+        (`rollouts.episode`), and what is returned may have as many. With `trains_on_fills` it also returns
+        `fill_advantages` (P*G, K), what the fill at each of `rollouts.probe_steps` is worth; 0 leaves it out.
         """
         return {"advantages": self.compute_advantages(rewards)}
 
-    def probe_steps(self, rollouts: Rollouts, num_iterations: int) -> Tensor | None:
+    def probe_steps(
+        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], np.random.Generator]
+    ) -> Tensor | None:
         """(B, K) int64, the denoising steps before which `prepare` wants to know what each completion's state was worth
-        (`rollouts.probe_rewards`), -1 = none; by default it wants to know nothing, which costs nothing.
+        (`rollouts.probe_rewards`), -1 = none; by default it wants to know nothing, which costs nothing. streams: row ->
+        its private stream.
         """
         return None
 

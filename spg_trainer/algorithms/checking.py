@@ -124,17 +124,22 @@ def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0
         rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(pad_id=0)
-    if (
-        steps := algorithm.probe_steps(rollouts, 1)
-    ) is not None:  # a state is worth a share of what came of it
-        worth = rewards.reshape(-1, 1) * torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
+    steps = algorithm.probe_steps(rollouts, 1, lambda row: numpy_generator(seed, "check states", row))
+    if steps is not None:
+        # A state is worth what came of it, but in groups that earned different rewards.
+        apart = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
+        worth = rewards.reshape(-1, 1) - apart * torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
         rollouts = replace(rollouts, probe_steps=steps, probe_rewards=worth)
     prepared = algorithm.prepare(rewards, rollouts)
+    if algorithm.trains_on_fills:
+        rollouts, prepared = half_fills(rollouts, prepared)
     masks = algorithm.make_masking().draw(
         rollouts, lambda row, mask: numpy_generator(seed, "check masks", row, mask)
     )
     advantages, group = prepared["advantages"], torch.arange(rewards.numel()) // GENERATIONS
     active = algorithm.active(advantages)
+    if algorithm.trains_on_fills:  # of fills those that are worth something
+        active = torch.where(prepared["fill"], advantages != 0, active)
     totals = {
         "completions": float(rewards.numel()),
         "tokens": float(rollouts.completion_mask.sum()),
@@ -153,6 +158,21 @@ def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0
     if algorithm.needs_ref_logps:
         batch = replace(batch, ref_logps=logps + some_logps("check ref", 0.1))
     return Case(algorithm, logps, masks, batch).select(active)
+
+
+def half_fills(rollouts: Rollouts, prepared: dict[str, Tensor]) -> tuple[Rollouts, dict[str, Tensor]]:
+    """Says that every other completion is the fill of a state of its own; its worth is the greatest of its fills."""
+    fill = torch.arange(len(rollouts)) % 2 == 1
+    at = (rollouts.probe_steps.amax(-1) // 2).where(fill, -1)
+    steps = rollouts.unmask_step.minimum(at.where(fill, rollouts.unmask_step.max())[:, None])
+    worth = prepared["fill_advantages"]
+    first = worth.gather(1, worth.abs().argmax(1, keepdim=True)).squeeze(1)
+    advantages = torch.where(fill, first, prepared["advantages"])
+    return replace(rollouts, unmask_step=steps, fill_step=at), {
+        **prepared,
+        "advantages": advantages,
+        "fill": fill,
+    }
 
 
 def is_pure(algorithm: Algorithm) -> str:

@@ -11,10 +11,11 @@ arXiv 2603.12554, formulas as in its code (vishnutez/egspo-dllm-rl); docs/algori
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,7 +95,9 @@ class EGSPOSA(EGSPO):
     probe_weight: NotNegative = 0.5
     """lambda, how much the reward of a state's greedy completion counts; 0 is EGSPO, with the probes' cost."""
 
-    def probe_steps(self, rollouts: Rollouts, num_iterations: int) -> Tensor:
+    def probe_steps(
+        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], np.random.Generator]
+    ) -> Tensor:
         masking, count = self.make_masking(), self.num_masks * num_iterations
         lengths = rollouts.completion_mask.sum(-1).tolist()
         chosen = torch.full((len(lengths), count), -1)

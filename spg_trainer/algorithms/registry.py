@@ -44,6 +44,8 @@ ALGORITHMS = {
     "egspo_sa": "spg_trainer.algorithms.egspo:EGSPOSA",
     "rspo": "spg_trainer.algorithms.rspo:RSPO",
     "rldf": "spg_trainer.algorithms.rldf:RLDF",
+    "dispo": "spg_trainer.algorithms.dispo:DiSPO",
+    "mdpo": "spg_trainer.algorithms.mdpo:MDPO",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 

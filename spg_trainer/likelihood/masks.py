@@ -115,6 +115,7 @@ class Masking(ABC):
         entropy = [None] * len(lengths)
         if rollouts.unmask_entropy is not None:
             entropy = rollouts.unmask_entropy.double().cpu().numpy()
+        fills = [-1] * len(lengths) if rollouts.fill_step is None else rollouts.fill_step.tolist()
         (rows, width), size = prompt.shape, unmask_step.shape[1]
         where = where or Where(0, 1, range(rows), rows)
         self.check(size)
@@ -129,7 +130,8 @@ class Masking(ABC):
             share = where.rows[row] / where.total
             written = lengths[row], size, prompts[row], unmask_step[row], surprise[row]
             seen = where.iteration, entropy[row]
-            copies = self.copies(Completion(*written, stream, partial(streams, -1), progress, share, *seen))
+            shown = Completion(*written, stream, partial(streams, -1), progress, share, *seen)
+            copies = self.copies(shown) if fills[row] < 0 else _refill(shown, fills[row], num_masks)
             masked[row, :, width:], scored[row] = copies.masked, copies.scored
             weight[row] = np.where(copies.scored, copies.weight, 0.0)
             scale[row], part[row, : lengths[row]][copies.part] = copies.scale, True
@@ -510,3 +512,11 @@ def _hide(row: Completion, scored: np.ndarray, weight: np.ndarray | float) -> Co
     behind = ((0, 0), (0, row.size - row.length))
     masked, weight = np.pad(scored, behind, constant_values=True), np.broadcast_to(weight, scored.shape)
     return Copies(masked, np.pad(scored, behind), np.pad(weight, behind))
+
+
+def _refill(row: Completion, step: int, num_masks: int) -> Copies:
+    """Shows the state that a pass filled before a step, and scores the fill, in the first copy alone."""
+    masked = np.broadcast_to((row.unmask_step < 0) | (row.unmask_step >= step), (num_masks, row.size))
+    scored = masked & (np.arange(row.size) < row.length)
+    scored[1:] = False
+    return Copies(masked, scored, 1.0)

@@ -1,5 +1,6 @@
 """What recorded states of a rollout are worth: one pass fills all masks of each, the environment judges the texts."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.scored import Failures, Scored
@@ -36,6 +38,9 @@ def fill_states(
     the likeliest token; else generators are B, as for the sampler. Returns completions that can be trained on as any
     others: the new tokens were unmasked at that step.
     """
+    if rows_per_forward is None and rollouts.completion_ids.device.type == "cpu":
+        columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
+        rows_per_forward = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // columns)
     kept = (rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])
     ids = rollouts.completion_ids.masked_fill(~kept, policy.mask_id)
     logps, width = rollouts.unmask_logps * kept, rollouts.prompt_ids.shape[1]
@@ -58,7 +63,8 @@ def fill_states(
         completion_mask=until_end(ids, ends),
         unmask_step=rollouts.unmask_step.where(kept, steps[:, None]),
         unmask_logps=logps,
-        unmask_entropy=None,
+        unmask_entropy=None if rollouts.unmask_entropy is None else rollouts.unmask_entropy * kept,
+        fill_step=steps,
     )
 
 
@@ -69,12 +75,16 @@ def probe(
     rollouts: Rollouts,
     steps: Tensor,
     rows_per_forward: int | None,
-) -> Rollouts:
-    """The rollouts with what their states were worth: the reward of the likeliest completion in one pass.
+    *,
+    temperature: float = 0.0,
+    streams: Callable[[int, int], torch.Generator] | None = None,
+) -> tuple[Rollouts, Rollouts]:
+    """The rollouts with what their states were worth: the reward of a completion in one pass; and these completions.
 
     rollouts: those of `scored`. steps: (B, K) int64, each the denoising step before which a state is looked at, -1 =
-    none. Raises ConfigError where the environment answers back: a state is then no whole text; TrainingError where too
-    many texts could not be scored.
+    none. temperature: 0 takes the likeliest completion; else streams gives the generator of a row and column of steps.
+    The completions stand row after row. Raises ConfigError where the environment answers back: a state is then no whole
+    text; TrainingError where too many texts could not be scored.
     """
     if env.max_turns > 1:
         raise ConfigError(
@@ -83,10 +93,14 @@ def probe(
         )
     row, column = (steps >= 0).nonzero(as_tuple=True)
     device, rewards = rollouts.completion_ids.device, torch.zeros(steps.shape, dtype=torch.float64)
+    states, at = rollouts.select(row.to(device)), steps[row, column].to(device)
+    generators = (
+        [streams(*place) for place in zip(row.tolist(), column.tolist(), strict=True)] if streams else None
+    )
+    policy.model.eval()
+    how = {"temperature": temperature, "generators": generators, "rows_per_forward": rows_per_forward}
+    filled = fill_states(policy, states, at, **how)
     if len(row):
-        policy.model.eval()
-        states, at = rollouts.select(row.to(device)), steps[row, column].to(device)
-        filled = fill_states(policy, states, at, rows_per_forward=rows_per_forward)
         index = [int(scored.index[b]) for b in row.tolist()]
         problems = [scored.problems[b] for b in row.tolist()]
         texts = decode_completions(policy, filled)
@@ -96,4 +110,4 @@ def probe(
         failed = [(i, trace) for i, reason, trace in rows if reason == "error"]
         Failures(len(index), shared=False).note(env, failed)
         rewards[row, column] = torch.from_numpy(judged.total)
-    return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device))
+    return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device)), filled

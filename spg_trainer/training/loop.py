@@ -29,11 +29,13 @@ from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.stop import stopping
-from spg_trainer.seeding import derive, gpus
+from spg_trainer.seeding import derive, generator, gpus, numpy_generator
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.validate import Validated
+from spg_trainer.tensors import Rollouts
 from spg_trainer.training.evaluations import evaluate_once, run_validation, write_best_model
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
+from spg_trainer.training.fills import with_fills
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import Step, Update
 from spg_trainer.training.optimize import count_skipped, learning_rate, optimizer_step, sum_gradients
@@ -177,10 +179,7 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     batch, algorithm, rollouts = run.config.batch, run.algorithm, scored.rollouts
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(run.policy.pad_id)
-    steps = algorithm.probe_steps(rollouts, batch.num_iterations)
-    if steps is not None:
-        with raising_on_all():
-            rollouts = probe(run.policy, run.source.env, scored, rollouts, steps, run.rows_per_forward)
+    rollouts, fills = look_into_states(run, scored, rollouts)
     everyone = gather_rows(rollouts, gathered_order(scored.rows))
     lengths = everyone.completion_mask.sum(-1).numpy(force=True)
     prepared = algorithm.prepare(torch.from_numpy(rewards), everyone)
@@ -197,7 +196,10 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
         "completions": np.ones_like(active),
         "scored_completions": active,
         "rewarded_completions": rewarded,
+        "learned_completions": active,
     }
+    if algorithm.trains_on_fills:
+        kinds["learned_completions"] = active | prepared["fill_advantages"].any(-1).numpy(force=True)
     of_all = [
         {name: column & (minibatch == m) for name, column in kinds.items()}
         for m in range(batch.num_minibatches)
@@ -223,13 +225,39 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
         counts=counts,
         num_episodes=rewards.size,
     )
+    if algorithm.trains_on_fills:
+        ours = {name: values[mine] for name, values in prepared.items()}
+        step = with_fills(step, scored, fills, rollouts.probe_steps, ours, group[mine])
     return advantages, step
+
+
+def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Rollouts, Rollouts | None]:
+    """The rollouts with what the states that the algorithm asks for were worth; their fills, None = it asks for none.
+
+    What is drawn is keyed by problem and generation, not by place.
+    """
+    config, number, device = run.config, run.state.step, run.policy.device
+
+    def key(kind: str, b: int, *more: int) -> tuple[str | int, ...]:
+        return kind, number, int(scored.index[b]), int(scored.generation[b]), *more
+
+    steps = run.algorithm.probe_steps(
+        rollouts, config.batch.num_iterations, lambda b: numpy_generator(config.seed, *key("states", b))
+    )
+    if steps is None:
+        return rollouts, None
+    how: dict[str, Any] = {}
+    if run.algorithm.trains_on_fills and config.rollout.temperature > 0:
+        how["temperature"] = config.rollout.temperature
+        how["streams"] = lambda b, k: generator(config.seed, *key("fills", b, k), device=device)
+    with raising_on_all():
+        return probe(run.policy, run.source.env, scored, rollouts, steps, run.rows_per_forward, **how)
 
 
 def apply_updates(run: Run, step: Step) -> dict[str, float]:
     """The optimizer steps of a step, none for minibatches without an active completion; returns their mean metrics."""
     config, device, number = run.config, run.policy.device, run.state.step
-    active = [totals["scored_completions"] > 0 for totals in step.totals]
+    active = [totals["learned_completions"] > 0 for totals in step.totals]
     if not any(active):
         return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)

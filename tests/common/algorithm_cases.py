@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
+from spg_trainer.algorithms.checking import half_fills
 from spg_trainer.likelihood import Masks, accumulate
+from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Batch, Rollouts, Sequences
 from tests.common.exact_likelihood import path_log_likelihood, predictor
 from tests.common.likelihood_cases import (
@@ -46,6 +48,8 @@ class Row:
     steps: list[int]
     """The step that unmasked each token."""
     reward: float
+    fill: int
+    """The step whose masks one pass filled; -1 = the sampler wrote the row."""
     group: list["Row"] = field(repr=False)
     """The completions of its group, this one too."""
     update: list["Row"] = field(repr=False)
@@ -105,10 +109,17 @@ def worth(row: int, step: int) -> float:
 
 def probed(algorithm: Algorithm, rollouts: Rollouts) -> Rollouts:
     """With what an algorithm asks of their states."""
-    if (steps := algorithm.probe_steps(rollouts, 1)) is None:
+    if (steps := algorithm.probe_steps(rollouts, 1, lambda row: numpy_generator(0, "states", row))) is None:
         return rollouts
     rewards = [[worth(b, step) for step in of_one] for b, of_one in enumerate(steps.tolist())]
     return replace(rollouts, probe_steps=steps, probe_rewards=torch.tensor(rewards, dtype=torch.float64))
+
+
+def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rollouts) -> tuple[Rollouts, dict[str, Tensor]]:
+    """What an algorithm makes of the rollouts; if it learns from fills, the second and fourth are said to be some."""
+    rollouts = probed(algorithm, rollouts)
+    prepared = algorithm.prepare(rewards, rollouts)
+    return half_fills(rollouts, prepared) if algorithm.trains_on_fills else (rollouts, prepared)
 
 
 def formula_error(
@@ -127,13 +138,13 @@ def formula_error(
     model, rollouts = tiny_model(), sampled(len(advantages))
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(3)
+    rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)[: len(advantages) // 2]
+    rollouts, prepared = prepare(algorithm, rewards, rollouts)
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     with torch.no_grad():
         logps = naive_logps(model, rollouts, masks, MASK)
     old, ref = moved(logps, masks, off_policy, 1), moved(logps, masks, 0.3, 2)
-    rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)[: len(advantages) // 2]
-    rollouts = probed(algorithm, rollouts)
-    more = {"prepared": algorithm.prepare(rewards, rollouts), "group": torch.arange(len(advantages)) // 2}
+    more = {"prepared": prepared, "group": torch.arange(len(advantages)) // 2}
     if off_policy:
         more["old_logps"] = old
     batch = make_batch(rollouts.completion_mask, advantages, scored=14.0, ref_logps=ref, **more)
@@ -146,7 +157,8 @@ def formula_error(
         drawn = its.scored[0, :, :n], its.weight[0, :, :n], float(its.scale[0])
         steps, reward = one.unmask_step[0, :n].tolist(), float(rewards.flatten()[number])
         group = [] if number % 2 == 0 else rows[-1].group
-        known = advantage, n, steps, reward, group, rows
+        fill = -1 if one.fill_step is None else int(one.fill_step)
+        known = advantage, n, steps, reward, fill, group, rows
         rows.append(Row(number, current, before, ref[number, :, :n], *drawn, *known))
         group.append(rows[-1])
     if algorithm.couples:

@@ -64,7 +64,7 @@ def test_the_updates_of_a_rollout_take_the_steps_in_the_order_of_their_mean_entr
     assert found == [[1], [3], [2], [0], [], []]
     with pytest.raises(ConfigError, match="entropies"):
         masking.draw(replace(rollouts, unmask_entropy=None), seeded())
-    steps = EGSPOSA(num_masks=3).probe_steps(rollouts, 2)
+    steps = EGSPOSA(num_masks=3).probe_steps(rollouts, 2, seeded)
     assert steps.tolist() == [[1, 3, 2, 0, -1, -1]], "what is judged is what is trained on"
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms import ALGORITHMS, Algorithm, build
+from spg_trainer.algorithms.egspo import EGSPOSA
 from tests.common.algorithm_cases import (
     ADVANTAGES,
     LENGTHS,
@@ -309,7 +310,7 @@ def egspo(algorithm, row, held):
         tokens = torch.tensor(row.steps) == t
         assert row.scored[m].tolist() == tokens.tolist()
         advantage = row.advantage
-        if algorithm.probe_steps(sampled(), 1) is not None:
+        if isinstance(algorithm, EGSPOSA):
             of_rank = [step_return(algorithm, one, m) for one in row.group]
             of_rank = [value for value in of_rank if value is not None]
             advantage = step_return(algorithm, row, m) - sum(of_rank) / len(of_rank)
@@ -318,6 +319,36 @@ def egspo(algorithm, row, held):
         term = surrogate(log_ratio, advantage, algorithm.epsilon, algorithm.epsilon_high, held)
         total = total + term - algorithm.beta * (torch.exp(d) - d - 1)
     return -total / step_tokens / 8 / algorithm.num_masks
+
+
+def filled_tokens(row):
+    """Of a fill: what one pass wrote, which its first copy scores."""
+    tokens = [i for i in range(row.length) if row.steps[i] >= row.fill]
+    assert row.scored[0].nonzero().flatten().tolist() == tokens and not row.scored[1:].any()
+    return tokens
+
+
+def dispo(algorithm, row, held):
+    """SPG of completions; of a fill the clipped surrogates of all its tokens, a ratio each."""
+    if row.fill < 0:
+        return spg(algorithm, row, held)
+    total = 0.0
+    for i in filled_tokens(row):
+        total = total + clipped(algorithm, row, (0, i), held) - algorithm.beta * k3(row, (0, i), row.ref)
+    return -algorithm.step_weight * total / algorithm.num_fills / 8
+
+
+def mdpo(algorithm, row, held):
+    """Of fills alone, each token by how probable it was."""
+    if row.fill < 0:
+        return 0.0 * row.logps.sum()
+    tokens, total = filled_tokens(row), 0.0
+    for i in tokens:
+        new, old, ref = row.logps[0, i], row.old[0, i], row.ref[0, i]
+        term = surrogate(new - old, row.advantage, algorithm.epsilon, algorithm.epsilon, held)
+        penalty = algorithm.beta * (new - ref) ** 2 / 2
+        total = total + float(old.exp()) * (penalty - term * row.length / len(tokens))
+    return total / len(tokens) / 8
 
 
 def step_return(algorithm, row, rank):
@@ -552,6 +583,13 @@ CASES = {
         [{"threshold": 0.004}, {"beta": 0.0, "num_masks": 6}, {"threshold": 0.0, "num_masks": 2}],
         clips=True,
     ),
+    "dispo": Case(
+        dispo,
+        [{"block_length": 4}, {"masking": "random", "beta": 0.0, "step_weight": 2.0, "num_fills": 3}],
+        advantages=tuple(ADVANTAGES),
+        clips=True,
+    ),
+    "mdpo": Case(mdpo, [{}, {"beta": 0.0, "epsilon": 0.1}], advantages=tuple(ADVANTAGES), clips=True),
     "rspo": Case(rspo, [{"beta": 0.7}, {"beta": 0.0, "num_masks": 2}, {"masking": "random", "beta": 0.7}]),
     "coupled_grpo": Case(
         coupled_grpo,

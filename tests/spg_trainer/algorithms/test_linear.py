@@ -16,7 +16,7 @@ from tests.common.algorithm_cases import (
     coefficients,
     declared,
     logps_gradient,
-    probed,
+    prepare,
     sampled,
     with_old,
 )
@@ -41,9 +41,14 @@ WITH_PENALTY = (
     "coupled_grpo",
     "egspo",
     "egspo_sa",
+    "dispo",
 )
 """By default, to a reference."""
-OTHER_BETA = dict.fromkeys(WITH_PENALTY, 0.0) | dict.fromkeys(("gdpo", "agrpo", "ebpo"), 0.1) | {"rldf": 0.0}
+OTHER_BETA = (
+    dict.fromkeys(WITH_PENALTY, 0.0)
+    | dict.fromkeys(("gdpo", "agrpo", "ebpo"), 0.1)
+    | {"rldf": 0.0, "mdpo": 0.0}
+)
 CASES = [(name, on_policy) for name in ALGORITHMS for on_policy in (True, False)]
 
 
@@ -60,13 +65,16 @@ def case(name: str, on_policy: bool, **arguments):
         "egspo",
         "egspo_sa",
         "rldf",
+        "mdpo",
     ):
         given["p_mask_prompt"] = 0.0
     if name == "coupled_grpo":
         given["num_masks"] = 5
+    if name == "mdpo":
+        given["num_masks"] = 1
     algorithm, model = build(name, given), tiny_model()
-    rollouts = probed(algorithm, sampled())
-    prepared = algorithm.prepare(torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64), rollouts)
+    rewards = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    rollouts, prepared = prepare(algorithm, rewards, sampled())
     masks = algorithm.make_masking().draw(rollouts, seeded())
     with torch.no_grad():
         logps = naive_logps(model, rollouts, masks, MASK)
@@ -135,7 +143,7 @@ def test_which_are_linear():
             said[name] = int(algorithm.linear(batch, on_policy).sum())
     always = {"raft", "maxrl", "wd1", "wd1_repro", "justgrpo", "justgrpo_repro", "rspo"}
     assert {name for name, count in later.items() if count == 4} == always
-    assert {name for name, count in later.items() if count == 2} == {"spg", "spg_repro"}
+    assert {name for name, count in later.items() if count == 2} == {"spg", "spg_repro", "dispo"}
     ratios = {
         "unigrpo_repro",
         "gdpo",
@@ -146,7 +154,7 @@ def test_which_are_linear():
         "ebpo",
     }  # others have a penalty
     assert {name for name, count in first.items() if count == 4} == always | ratios
-    assert {name for name, count in first.items() if count == 2} == {"spg", "spg_repro", "stabledrl"}
+    assert {name for name, count in first.items() if count == 2} == {"spg", "spg_repro", "stabledrl", "dispo"}
     for name in WITH_PENALTY:
         assert case(name, True, beta=0.0)[0].linear(case(name, True)[-1], True).all()
 

@@ -120,7 +120,8 @@ def test_states_are_worth_what_the_environment_says_of_their_fills():
     given = scored(policy, env)
     assert given.rollouts.unmask_entropy is not None
     steps = torch.tensor([[0, 3], [2, -1], [-1, -1], [1, 0]])
-    found = probe(policy, env, given, given.rollouts, steps, 2)
+    found, fills = probe(policy, env, given, given.rollouts, steps, 2)
+    assert fills.fill_step.tolist() == [0, 3, 2, 1, 0]
     assert torch.equal(found.probe_steps, steps)
     for row, column in (steps >= 0).nonzero().tolist():
         one = given.rollouts.select(torch.tensor([row]))
@@ -129,7 +130,7 @@ def test_states_are_worth_what_the_environment_says_of_their_fills():
         expected = 0.5 * rewards["correct"] + rewards["letters"]
         assert float(found.probe_rewards[row, column]) == pytest.approx(expected)
     assert not found.probe_rewards[steps < 0].any() and len(found.probe_rewards.unique()) > 2
-    nothing = probe(policy, env, given, given.rollouts, torch.full((4, 2), -1), None)
+    nothing, _ = probe(policy, env, given, given.rollouts, torch.full((4, 2), -1), None)
     assert not nothing.probe_rewards.any()
 
 

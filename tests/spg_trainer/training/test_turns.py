@@ -34,6 +34,7 @@ from tests.common.trainer_cases import (
 )
 from tests.common.turn_cases import Talk, talk_algorithm, talk_config
 
+PROBES = ("egspo_sa", "dispo", "mdpo")
 MANY_MASKS = ("agrpo", "bgpo", "cj_grpo", "d2_stepmerge", "ebpo", "tracerl", "unigrpo_repro", "vrpo")
 
 
@@ -110,12 +111,13 @@ def sums(values: torch.Tensor, episodes: list[int]) -> torch.Tensor:
     return torch.stack([values[[e == one for e in episodes]].sum() for one in sorted(set(episodes))])
 
 
-def test_an_algorithm_that_judges_states_at_once_refuses_turns(tmp_path):
+@pytest.mark.parametrize("algorithm", PROBES)
+def test_an_algorithm_that_judges_states_at_once_refuses_turns(algorithm, tmp_path):
     with pytest.raises(ConfigError, match="talk has episodes of up to 3 turns"):
-        Played(talk_algorithm(tmp_path, "egspo_sa"))
+        Played(talk_algorithm(tmp_path, algorithm))
 
 
-@pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {"egspo_sa"}))
+@pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {*PROBES}))
 def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path):
     few = {"algorithm_args": {"num_masks": 4}} if algorithm in MANY_MASKS else {}
     played = Played(talk_algorithm(tmp_path, algorithm, per_device_batch_size=20, prompts_per_step=3, **few))

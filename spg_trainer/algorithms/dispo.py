@@ -1,0 +1,79 @@
+"""DiSPO on SPG: besides whole completions, what a state of each would have become in one pass is compared and learned.
+
+    loss = SPG + alpha / N sum_b step_b
+    step = -1/Z sum_z sum_{i masked} [min(r A_z, clip(r, 1 +- epsilon) A_z) - beta k3],   A_z = R(fill z) - mean_z R
+
+Of each completion one denoising step t is drawn with probability in proportion to t^4; Z fills of all masks of the
+state before it are sampled in one pass, and judged. r is the ratio of a filled token. So one can teach although
+its group earns equal rewards. Source: arXiv 2602.06462; docs/algorithms/dispo.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Loss, Metric, linear_where
+from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
+from spg_trainer.algorithms.spg import SPG
+from spg_trainer.settings.ranges import Below1, Group, NotNegative
+from spg_trainer.tensors import Batch, Masks, Rollouts
+
+
+@dataclass(frozen=True)
+class DiSPO(SPG):
+    """SPG, and a clipped surrogate of the tokens with which states were filled at once. Raises ConfigError as `SPG`."""
+
+    num_fills: Group = 2
+    """Z, fills of a state, at least 2."""
+    step_weight: NotNegative = 0.5
+    """alpha, how much the fills count."""
+    epsilon: Below1 = 0.5
+    """Clip of a filled token's ratio; the paper's is not printed, this is d1's."""
+    beta: NotNegative = 0.04
+    """Weight of the KL of filled tokens to the reference, d1's too; 0 = no reference."""
+
+    needs_old_logps: ClassVar[bool] = True
+    trains_on_fills: ClassVar[bool] = True
+
+    @property
+    def needs_ref_logps(self) -> bool:
+        return self.beta > 0
+
+    def probe_steps(
+        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], np.random.Generator]
+    ) -> Tensor:
+        last = rollouts.unmask_step.masked_fill(~rollouts.completion_mask, -1).amax(-1).tolist()
+        chosen = []
+        for row, final in enumerate(last):
+            odds = np.arange(1.0, final + 2) ** 4
+            chosen.append(int(streams(row).choice(final + 1, p=odds / odds.sum())))
+        return torch.tensor(chosen)[:, None].expand(-1, self.num_fills)
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        """Besides the advantages `fill_advantages` (P*G, Z), rewards of fills less the mean over those of the state."""
+        worth = rollouts.probe_rewards.cpu()
+        worth = worth - worth[:, :1]  # so that rounding in the mean leaves equal rewards equal
+        return {**super().prepare(rewards, rollouts), "fill_advantages": worth - worth.mean(1, keepdim=True)}
+
+    @linear_where(
+        lambda self, batch, on_policy: torch.where(
+            batch.fill, on_policy and not self.needs_ref_logps, (batch.advantages >= 0) | self.separable
+        )
+    )
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        fill = batch.fill
+        base = super().loss(logps[~fill], masks.select(~fill), batch.select(~fill))
+        logps, masks, batch = logps[fill], masks.select(fill), batch.select(fill)
+        log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
+        objective, _ = clipped_surrogate(log_ratio, advantages, self.epsilon)
+        if self.needs_ref_logps:
+            objective = objective - self.beta * kl_k3(logps, batch.ref_logps)
+        steps = -(objective * masks.scored).sum() / self.num_fills / batch.totals["completions"]
+        fills = Metric(steps.new_tensor(float(len(logps))), "completions")
+        return Loss(base.loss + self.step_weight * steps, base.metrics | {"fills": fills})
