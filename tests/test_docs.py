@@ -87,9 +87,14 @@ def test_every_algorithm_has_a_page_with_all_its_options(name: str) -> None:
     page = get(name).__module__.rpartition(".")[-1]  # those of one file share one
     text = (DOCS / "algorithms" / f"{page}.md").read_text()
     assert f"--algorithm {name}" in text or f"`{name}`" in text
-    shared = (DOCS / "algorithms" / "README.md").read_text().partition("## Shared options")[2]
-    everywhere = {"block_length", "score_tail"} & set(re.findall(r"^- `(\w+)", shared, flags=re.M))
-    assert {field.name for field in fields(get(name))} <= set(re.findall(r"`(\w+)", text)) | everywhere
+    overview = (DOCS / "algorithms" / "README.md").read_text()
+    shared = set(re.findall(r"^- `(\w+)`", overview.partition("## Shared options")[2], flags=re.M))
+    assert {"masking", "block_length", "score_tail"} <= shared
+    assert f"`{get(name).masking}`: " in next(
+        row for row in overview.splitlines() if row.startswith(f"| [`{name}`]")
+    )
+    told_there = {"masking", "num_masks", "block_length", "score_tail"}
+    assert {field.name for field in fields(get(name))} <= set(re.findall(r"`(\w+)", text)) | told_there
 
 
 @pytest.mark.parametrize("folder", ["algorithms", "environments"])

@@ -1,4 +1,4 @@
-"""The page on scale: its commands are those that launcher and trainer read, and its files are YAML."""
+"""The page on scale and its files for clusters: launcher and trainer read each command, and the files are YAML."""
 
 import re
 import shlex
@@ -11,8 +11,10 @@ from spg_trainer.cli import main
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scale.md"
 pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="no pages beside the tests")
+FILES = PAGE.parent / "launch"  # of what the page shows and links, one file for each launcher of a cluster
 TEXT = PAGE.read_text() if PAGE.is_file() else ""
-BLOCKS = re.findall(r"```(?:bash|yaml)\n(.*?)```", TEXT, flags=re.S)
+BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.S)
+BLOCKS += [file.read_text() for file in sorted(FILES.glob("*"))]
 LINES = [line.strip() for block in BLOCKS for line in block.splitlines() if "--env" in line]
 
 
@@ -46,7 +48,7 @@ def test_launcher_and_trainer_read_each_command(line: str, tmp_path, monkeypatch
 
 def test_every_launcher_has_a_command_and_its_files_are_yaml() -> None:
     assert len(LINES) == 7
-    files = [list(yaml.safe_load_all(block)) for block in re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.S)]
-    (service, job), (task,) = files
+    service, job = yaml.safe_load_all((FILES / "kubernetes.yaml").read_text())
+    task = yaml.safe_load((FILES / "skypilot.yaml").read_text())
     assert service["metadata"] == job["metadata"] and task["run"].count("torchrun") == 1
     assert job["spec"]["completions"] == job["spec"]["parallelism"] == task["num_nodes"] == 2

@@ -1,0 +1,14 @@
+#!/bin/bash
+#SBATCH --job-name=spg
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=64
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --output=spg-%j.out
+
+export FIRST_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=8
+
+srun torchrun --nnodes "$SLURM_NNODES" --nproc-per-node 8 --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$FIRST_NODE:29500" -m spg_trainer --env sudoku --model GSAI-ML/LLaDA-8B-Instruct --output-dir runs/llada --save-steps 20 --resume auto
