@@ -293,6 +293,9 @@ class EvalConfig:
     eval_steps: CountOrZero = 0
     """The number of steps between validations. The best step is then kept as the model; 0 validates never and keeps the
     last step."""
+    patience: CountOrZero = 0
+    """The number of validations in a row that solve no more problems than the best before them, after which the run
+    ends; 0 goes on to --max-steps."""
     validation_problems: CountOrZero = 64
     """The number of problems of a validation; 0 takes the whole validation split."""
     eval_problems: CountOrZero = 0

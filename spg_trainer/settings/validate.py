@@ -104,6 +104,8 @@ def check_training(config: Config) -> None:
         raise ConfigError(
             f"--gpu {config.gpu} is what --dry-run computes for. Add --dry-run, without --device cpu."
         )
+    if config.eval.patience and not config.eval.eval_steps:
+        raise ConfigError(f"--patience {config.eval.patience} counts validations. Set --eval-steps, e.g. 20.")
     if b.num_minibatches > (groups := b.prompts_per_step):
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."

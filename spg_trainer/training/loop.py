@@ -49,6 +49,7 @@ from spg_trainer.training.records import (
 from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates
+from spg_trainer.training.validation import stale
 from spg_trainer.training.warnings import new_warnings
 
 KNOWS_NOTHING = 256
@@ -93,7 +94,7 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
         run.folder.release()
     summary = write_summary(run, before, after, ended_by)
     write_report(run)
-    for line in closing_lines(summary):
+    for line in closing_lines(summary, run.config):
         run.console.say(line)
     return summary
 
@@ -323,6 +324,8 @@ def reason_to_end(run: Run) -> str:
         raise on_all(KeyboardInterrupt())
     if late:
         return "max_minutes"
+    if 0 < run.config.eval.patience <= stale(run.state.validations):
+        return "patience"
     return "max_steps" if run.state.step >= run.config.max_steps else ""
 
 

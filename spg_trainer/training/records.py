@@ -1,5 +1,6 @@
 """What a run leaves in its folder: rows, samples, checkpoints, the summary and the report."""
 
+import shlex
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from spg_trainer.evaluation.habits import shares
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import REPORT
+from spg_trainer.settings.fields import Config
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.run import Run
@@ -81,9 +83,13 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
     return summary
 
 
-def closing_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What was gained, where everything lies, and what to type next, from the content of summary.json."""
+def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
+    """Why a run ended early, what was gained, where everything lies, and what to type next.
+
+    summary: the content of summary.json.
+    """
     before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
+    waits = " --patience 0" * (summary["ended_by"] == "patience")
     lines = [
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on: "
         f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
@@ -91,7 +97,7 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
         f"Everything is in {folder}.",
         f"Next:  python -m spg_trainer diff {folder}/eval/before.json {folder}",
         f"       python -m spg_trainer eval --model {folder}",
-        f"       python -m spg_trainer --resume {folder} --max-steps {2 * summary['steps'] or 100}",
+        f"       python -m spg_trainer --resume {folder} --max-steps {2 * summary['steps'] or 100}{waits}",
     ]
     if before["follows"]:
         follows = " -> ".join(shares(part["follows"], part["n"]) for part in (before, after))
@@ -101,7 +107,44 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
             f"model/ is step {v['best_step']}, chosen on {v['problems']} validation problems: {v['best']:.3f}"
         )
         lines.insert(0, f"{kept}; the last, step {v['last_step']}, {v['last']:.3f}.")
+    if waits:
+        early = f"The run ended at step {summary['steps']} of {summary['max_steps']}, as --patience asks"
+        lines.insert(
+            0, f"{early}: {v['stale']} validations in a row solved no more problems than the best before."
+        )
+    if summary["steps"] and not gained(summary):
+        lines.append(next_try(config))
     return lines
+
+
+def gained(summary: Mapping[str, Any]) -> bool:
+    """Whether the best validation, or without any the evaluation after training, solved more than the start."""
+    if (v := summary["validation"]) and v["start"] is not None:
+        return v["best"] > v["start"]
+    return summary["gain"] > 0
+
+
+HIGHEST = {"countdown": "justgrpo", "gsm8k": "unigrpo", "math500": "justgrpo"}
+"""Task -> the algorithm that ended highest on it (docs/experiments/algorithms.md)."""
+
+
+def next_try(config: Config) -> str:
+    """What to tell of a run that did not beat its start: another algorithm, or a lower rate if it had that one."""
+    algorithm, words = HIGHEST.get(config.env, "raft"), ["--env", config.env]
+    if config.env_args:
+        words += ["--env-args", *(f"{key}={value}" for key, value in config.env_args.items())]
+    words += ["--model", config.model.model, "--algorithm", algorithm]
+    if algorithm == config.algorithm:
+        words += ["--learning-rate", f"{config.optimizer.learning_rate / 3:.1g}"]
+        what = "a third of the learning rate"
+    elif algorithm == "raft":
+        what = "raft, which alone beat the start of a model that had learned its task"
+    else:
+        what = f"{algorithm}, which ended highest on this task"
+    return (
+        f"The run did not beat its start. Try {what} (docs/experiments/algorithms.md):  python -m spg_trainer "
+        f"{shlex.join(words)}"
+    )
 
 
 def write_report(run: Run) -> None:

@@ -42,6 +42,15 @@ def changed(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
     return sum(b and not a for b, a in pairs), sum(a and not b for b, a in pairs)
 
 
+def stale(validations: Validations) -> int:
+    """How many validations in a row, up to the newest, solved no more problems than the best before them."""
+    most, count = -1, 0
+    for _, solved in sorted(validations.items()):
+        count = count + 1 if sum(solved) <= most else 0
+        most = max(most, sum(solved))
+    return count
+
+
 def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
     """The best step as of each kept checkpoint: what a run that continues from one of them may have to go back to."""
     until = [{step: solved for step, solved in validations.items() if step <= last} for last in kept]
@@ -79,4 +88,5 @@ def summary(validations: Validations, best: int) -> dict[str, Any] | None:
         "best": rate(validations[best]),
         "last_step": last,
         "last": rate(validations[last]),
+        "stale": stale(validations),
     }

@@ -11,6 +11,8 @@ REPEAT_AFTER = 10
 """A warning is repeated only if it did not hold in any of so many steps before."""
 MOST = 0.75
 """Share of groups without signal from which on a run says why."""
+MEASURED = 0.2
+"""What a component must have been at first, or its fall is noise."""
 
 
 def form_warning(algorithm: Algorithm, reward_weights: Mapping[str, float]) -> str:
@@ -62,16 +64,36 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
             f"{recent[-1]['completions/clipped_ratio']:.0%} of the completions have no end token and are cut (3 steps "
             "in a row). Raise --max-completion-length."
         )
-    first, now = (
-        sum(row["completions/tokens_per_pass"] for row in rows) / 3 for rows in (history[:3], recent)
-    )
+    first, now = (mean(rows, "completions/tokens_per_pass") for rows in (history[:3], recent))
     if now >= 1.5 * first:
         warnings["unmasking"] = (
             f"a pass unmasks {now:.1f} tokens, {first:.1f} in the first steps: the threshold passes more as the model "
             "grows surer, which may be all that grows. Compare with `eval`, which is exact by default; lower "
             "--max-tokens-per-step, or train with --unmasking schedule."
         )
+    return warnings | fallen_components(history)
+
+
+def fallen_components(history: History) -> dict[str, str]:
+    """Measured components of the reward that have fallen to less than half of what they were, while the reward rose."""
+    first, recent, warnings = history[:3], history[-3:], {}
+    for key in recent[-1]:
+        name = key.removeprefix("rewards/").removesuffix("/mean")
+        if key != f"rewards/{name}/mean" or name == "correct":
+            continue
+        before, now = mean(first, key), mean(recent, key)
+        fell = before >= MEASURED and max(row[key] for row in recent) < before / 2
+        if fell and mean(recent, "reward") >= mean(first, "reward"):
+            warnings[f"{name} falls"] = (
+                f"{name} has fallen from {before:.2f} to {now:.2f} while the reward rose: completions earn without it. "
+                f"Look at samples/; if it matters, pay for it with --reward-weights, e.g. correct=1 {name}=0.2."
+            )
     return warnings
+
+
+def mean(rows: History, name: str) -> float:
+    """Of a metric, over some steps."""
+    return sum(row[name] for row in rows) / len(rows)
 
 
 def equal_rewards_warning(rows: History, right_groups_teach: bool) -> str:

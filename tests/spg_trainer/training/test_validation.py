@@ -101,7 +101,7 @@ def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, capsys,
     assert validated == [0, 1, 2, 3] and saved_steps(folder) == [2, 3]
     assert same_weights(folder / "model", step(folder, 2))
     assert not same_weights(folder / "model", step(folder, 3))
-    scores = {"start": 0.375, "best_step": 2, "best": 0.625, "last_step": 3, "last": 0.25}
+    scores = {"start": 0.375, "best_step": 2, "best": 0.625, "last_step": 3, "last": 0.25, "stale": 2}
     assert summary["validation"] == {"problems": 8, **scores} and summary["ended_by"] == "max_steps"
     assert json.loads((folder / "model" / "environment.json").read_text())["step"] == 2
     assert json.loads((folder / "eval" / "after.json").read_text())["step"] == 2
@@ -124,6 +124,40 @@ def test_a_run_below_its_start_says_so_and_validates_nothing_twice(tmp_path, scr
     assert validated == [0, 1, 2, 3] and summary["validation"]["best_step"] == 1
     assert same_weights(folder / "model", step(folder, 1)) and saved_steps(folder) == [1, 3]
     assert "worse than its start" not in capsys.readouterr().out
+
+
+def test_a_run_ends_when_validations_stay_below_the_best_as_its_parts_do(tmp_path, script, capsys):
+    counts = {0: 3, 1: 5, 2: 5, 3: 4, 4: 8, 5: 8}
+    script(counts)
+    summary = train(settings(tmp_path / "whole", max_steps=5, patience=2))
+    assert (summary["ended_by"], summary["steps"], summary["validation"]["stale"]) == ("patience", 3, 2)
+    said = capsys.readouterr().out
+    assert (
+        "ended at step 3 of 5, as --patience asks: 2 validations in a row" in said and "--patience 0" in said
+    )
+
+    train(settings(tmp_path / "parts", max_steps=2, patience=2), quiet=True)
+    summary = train(settings(tmp_path / "parts", max_steps=5, patience=2, resume="auto"), quiet=True)
+    assert (summary["ended_by"], summary["steps"]) == ("patience", 3)
+    assert rows(tmp_path / "whole" / "metrics.jsonl") == rows(tmp_path / "parts" / "metrics.jsonl")
+    summary = train(settings(tmp_path / "parts", max_steps=5, resume="auto"), quiet=True)
+    assert (summary["ended_by"], summary["steps"], summary["validation"]["stale"]) == ("max_steps", 5, 1)
+
+
+def test_validations_that_beat_no_best_are_counted_from_the_last_that_did():
+    assert validation.stale({}) == validation.stale({0: solved(3)}) == 0
+    assert validation.stale({0: solved(3), 10: solved(3), 20: solved(2)}) == 2
+    assert validation.stale({0: solved(3), 10: solved(2), 20: solved(4)}) == 0
+
+
+def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script, capsys):
+    script({0: 5, 1: 5, 2: 4, 3: 5})
+    train(settings(tmp_path / "run"))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "did not beat its start" in line)
+    assert "docs/experiments/algorithms.md" in line and "test/Letters-v0 --model" in line and "raft" in line
+    script({0: 5, 1: 6, 2: 4, 3: 5})
+    train(settings(tmp_path / "other"))
+    assert "did not beat its start" not in capsys.readouterr().out
 
 
 class Short(Letters):

@@ -25,6 +25,9 @@ GOOD = {
     "completions/clipped_ratio": 0.0,
     "completions/tokens_per_pass": 2.0,
     "env_errors": 0,
+    "reward": 0.4,
+    "rewards/correct/mean": 0.4,
+    "rewards/format/mean": 1.0,
 }
 CUT = {"completions/clipped_ratio": 0.6}
 
@@ -43,6 +46,11 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
         (equal(0.9, right=0.1, wrong=0.1), 3, ["--reward-weights"]),
         (CUT, 3, ["--max-completion-length", "60%"]),
         ({"completions/tokens_per_pass": 3.0}, 3, ["3.0 tokens, 2.0", "--max-tokens-per-step", "eval"]),
+        (
+            {"rewards/format/mean": 0.03, "reward": 0.6},
+            3,
+            ["format has fallen from 1.00 to 0.03", "--reward-weights", "format=0.2"],
+        ),
         ({"env_errors": 2}, 1, ["2 completions", "--sample-steps"]),
     ],
 )
@@ -54,6 +62,14 @@ def test_each_is_told_once_with_its_flags(bad, steps, words):
 
 def test_a_good_run_is_left_in_peace():
     assert all(new_warnings(history((count, {}))) == [] for count in range(20))
+
+
+def test_a_component_may_fall_with_the_reward_or_where_it_was_hardly_there():
+    fallen = {"rewards/format/mean": 0.03}
+    assert new_warnings(history((8, {}), (3, {**fallen, "reward": 0.1}))) == []
+    assert new_warnings(history((8, {"rewards/format/mean": 0.1}), (3, {**fallen, "reward": 0.6}))) == []
+    right = {"rewards/correct/mean": 0.0, "reward": 0.6}
+    assert new_warnings(history((8, {}), (3, right))) == []
 
 
 def test_what_comes_back_late_is_told_again_but_flapping_is_not():
