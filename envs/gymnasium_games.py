@@ -182,7 +182,7 @@ class GymnasiumGame(TextEnv):
 
 
 def without_chance(env: gymnasium.Env[Any, Any]) -> bool:
-    """Whether every game is the same; it is known of environments with a table of transitions (Gymnasium's toy text)."""
+    """Whether every game is the same; it is known where there is a table of transitions (Gymnasium's toy text)."""
     start = getattr(env.unwrapped, "initial_state_distrib", None)
     table = getattr(env.unwrapped, "P", None)
     if start is None or table is None:
