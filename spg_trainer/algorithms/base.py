@@ -14,7 +14,7 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings.ranges import Below1, Count, argument_with_value, check_ranges
 
 if TYPE_CHECKING:
-    import numpy as np
+    import torch
     from torch import Tensor
 
     from spg_trainer.likelihood.masks import Masking
@@ -159,7 +159,7 @@ class Algorithm(ABC):
         return {"advantages": self.compute_advantages(rewards)}
 
     def probe_steps(
-        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], np.random.Generator]
+        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor | None:
         """(B, K) int64, the denoising steps before which `prepare` wants to know what each completion's state was worth
         (`rollouts.probe_rewards`), -1 = none; by default it wants to know nothing, which costs nothing. streams: row ->

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,13 +45,13 @@ class DiSPO(SPG):
         return self.beta > 0
 
     def probe_steps(
-        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], np.random.Generator]
+        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
         last = rollouts.unmask_step.masked_fill(~rollouts.completion_mask, -1).amax(-1).tolist()
         chosen = []
         for row, final in enumerate(last):
-            odds = np.arange(1.0, final + 2) ** 4
-            chosen.append(int(streams(row).choice(final + 1, p=odds / odds.sum())))
+            odds = torch.arange(1.0, final + 2) ** 4
+            chosen.append(int(torch.multinomial(odds, 1, generator=streams(row))))
         return torch.tensor(chosen)[:, None].expand(-1, self.num_fills)
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:

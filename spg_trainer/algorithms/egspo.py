@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,7 +95,7 @@ class EGSPOSA(EGSPO):
     """lambda, how much the reward of a state's greedy completion counts; 0 is EGSPO, with the probes' cost."""
 
     def probe_steps(
-        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], np.random.Generator]
+        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
         masking, count = self.make_masking(), self.num_masks * num_iterations
         lengths = rollouts.completion_mask.sum(-1).tolist()

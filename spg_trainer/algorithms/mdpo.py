@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,7 +57,7 @@ class MDPO(Algorithm):
         return {"all": MASKINGS["all"]}
 
     def probe_steps(
-        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], np.random.Generator]
+        self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
         last = rollouts.unmask_step.cpu().masked_fill(~rollouts.completion_mask.cpu(), -1).amax(-1)
         every = torch.arange(rollouts.completion_ids.shape[1]).expand(len(last), -1)

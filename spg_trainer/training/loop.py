@@ -29,7 +29,7 @@ from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.stop import stopping
-from spg_trainer.seeding import derive, generator, gpus, numpy_generator
+from spg_trainer.seeding import derive, generator, gpus
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.validate import Validated
 from spg_trainer.tensors import Rollouts
@@ -243,7 +243,7 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
         return kind, number, int(scored.index[b]), int(scored.generation[b]), *more
 
     steps = run.algorithm.probe_steps(
-        rollouts, config.batch.num_iterations, lambda b: numpy_generator(config.seed, *key("states", b))
+        rollouts, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))
     )
     if steps is None:
         return rollouts, None

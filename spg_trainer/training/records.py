@@ -118,9 +118,9 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
 
 
 def gained(summary: Mapping[str, Any]) -> bool:
-    """Whether the best validation, or without any the evaluation after training, solved more than the start."""
+    """Whether a validation, or without any the evaluation after training, solved more than the start."""
     if (v := summary["validation"]) and v["start"] is not None:
-        return v["best"] > v["start"]
+        return v["highest"] > v["start"]
     return summary["gain"] > 0
 
 

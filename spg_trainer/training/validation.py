@@ -86,6 +86,7 @@ def summary(validations: Validations, best: int) -> dict[str, Any] | None:
         "start": rate(validations[0]) if 0 in validations else None,
         "best_step": best,
         "best": rate(validations[best]),
+        "highest": max(map(rate, validations.values())),
         "last_step": last,
         "last": rate(validations[last]),
         "stale": stale(validations),

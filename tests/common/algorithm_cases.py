@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
 from spg_trainer.algorithms.checking import half_fills
 from spg_trainer.likelihood import Masks, accumulate
-from spg_trainer.seeding import numpy_generator
+from spg_trainer.seeding import generator
 from spg_trainer.tensors import Batch, Rollouts, Sequences
 from tests.common.exact_likelihood import path_log_likelihood, predictor
 from tests.common.likelihood_cases import (
@@ -109,7 +109,7 @@ def worth(row: int, step: int) -> float:
 
 def probed(algorithm: Algorithm, rollouts: Rollouts) -> Rollouts:
     """With what an algorithm asks of their states."""
-    if (steps := algorithm.probe_steps(rollouts, 1, lambda row: numpy_generator(0, "states", row))) is None:
+    if (steps := algorithm.probe_steps(rollouts, 1, lambda row: generator(0, "states", row))) is None:
         return rollouts
     rewards = [[worth(b, step) for step in of_one] for b, of_one in enumerate(steps.tolist())]
     return replace(rollouts, probe_steps=steps, probe_rewards=torch.tensor(rewards, dtype=torch.float64))

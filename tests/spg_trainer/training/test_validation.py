@@ -101,7 +101,8 @@ def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, capsys,
     assert validated == [0, 1, 2, 3] and saved_steps(folder) == [2, 3]
     assert same_weights(folder / "model", step(folder, 2))
     assert not same_weights(folder / "model", step(folder, 3))
-    scores = {"start": 0.375, "best_step": 2, "best": 0.625, "last_step": 3, "last": 0.25, "stale": 2}
+    scores = {"start": 0.375, "best_step": 2, "best": 0.625, "highest": 0.625, "last_step": 3, "last": 0.25}
+    scores["stale"] = 2
     assert summary["validation"] == {"problems": 8, **scores} and summary["ended_by"] == "max_steps"
     assert json.loads((folder / "model" / "environment.json").read_text())["step"] == 2
     assert json.loads((folder / "eval" / "after.json").read_text())["step"] == 2

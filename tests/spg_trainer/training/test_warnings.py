@@ -130,7 +130,7 @@ def test_groups_are_counted_by_what_they_have_in_common():
         index=np.arange(8) // 2,
         generation=np.arange(8) % 2,
         rows=np.arange(8),
-        problems=[],
+        problems=[SimpleNamespace(task="")] * 8,
         extracted=[None] * 8,
         traceback=[None] * 8,
         rewards=np.array([1.0, 1.0, 0.2, 0.2, 0.0, 0.3, 0.5, 0.5]),
