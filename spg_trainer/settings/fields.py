@@ -57,12 +57,13 @@ class ModelConfig(LoadConfig):
     attention). 0 adds none and trains what --model is, whole weights or an adapter. Lower it to save memory."""
     lora_alpha: Count | None = None
     """The scale of the adapters. Unset, it is half the rank, as in the papers (64 for rank 128), or what the adapter
-    has."""
+    has. Raise it to let the same update move the model further."""
     lora_dropout: Below1 | None = None
     """The dropout rate inside the adapters. Unset, it is the adapter's own, or 0; above 0 the gradient depends on the
-    micro-batches."""
+    micro-batches. Raise it where few problems are learned by heart."""
     lora_experts: bool = False
-    """Puts adapters on every expert and dense layer of a mixture of experts as well; its router never gets any."""
+    """Puts adapters on every expert and dense layer of a mixture of experts as well; its router never gets any. Set it
+    where adapters on the other layers learn too little; each expert's take memory."""
     ref_copy: bool = False
     """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained. It costs a
     second set of weights in memory and on disk."""
@@ -89,7 +90,7 @@ class Decoding:
     decode faster and less exactly."""
     threshold_slack: Below1 = 0.0
     """The share, from 0 to below 1, by which the threshold falls as fewer tokens stay masked (Streaming-dLLM); 0 keeps
-    it constant."""
+    it constant. Raise it to decode the last tokens of a block in fewer steps."""
     factor: Positive = 1.0
     """How much doubt --unmasking factor allows: the n surest tokens are unmasked if their probabilities exceed 1 -
     factor / (n + 1). Larger values decode faster."""
@@ -99,7 +100,8 @@ class Decoding:
     """The probability above which a step also replaces a token that it unmasked before (LLaDA2.1). Unset, tokens stay
     as they are. Only eval takes it."""
     max_post_steps: CountOrZero = 16
-    """The most steps that --editing-threshold may add to a block after its last token was unmasked."""
+    """The most steps that --editing-threshold may add to a block after its last token was unmasked. Lower it if editing
+    takes too long."""
     top_p: Probability = 1.0
     """The sum of probabilities, above 0 and up to 1, at which the list of tokens that may be drawn ends, the most
     probable first; 1 allows all. Lower values draw fewer unlikely tokens. It does nothing at temperature 0."""
@@ -111,15 +113,17 @@ class Decoding:
     before the block, dual all around it, window all further away than --window-tokens; blocks keeps finished blocks and
     is exact for models whose attention goes by blocks. Caches decode faster."""
     window_tokens: CountOrZero = 16
-    """The number of tokens on either side of the block that --cache window computes anew in each step."""
+    """The number of tokens on either side of the block that --cache window computes anew in each step. Raise it if the
+    cache changes completions too much."""
     refresh_steps: CountOrZero = 0
     """The number of steps after which a cache is computed anew within a block; 0 does so only at the start of a block.
     Lower it if --cache changes completions too much."""
     prompt_refresh_steps: CountOrZero = 0
-    """The number of steps for which a cache keeps the prompt; 0 computes it anew at every refresh."""
+    """The number of steps for which a cache keeps the prompt; 0 computes it anew at every refresh. Raise it to decode
+    faster after a long prompt."""
     suffix_tokens: CountOrZero | None = None
     """The number of masked tokens behind the block that the model sees, besides the last one (Streaming-dLLM). Unset,
-    it sees all of them."""
+    it sees all of them. Set it to decode long completions faster."""
 
     @property
     def shortcuts(self) -> list[str]:
@@ -253,13 +257,14 @@ class BatchConfig:
     num_generations: Group = 6
     """The number of completions of each problem (the group, G), at least 2. Raise it if groups are seldom mixed."""
     num_iterations: Count = 1
-    """How many times the completions of a step are used for an update, each time with fresh masks."""
+    """How many times the completions of a step are used for an update, each time with fresh masks. More make use of
+    slow rollouts; raise it only with an algorithm that has ratios, or that learns from right completions alone."""
     num_minibatches: Count = 1
     """The number of parts, of whole groups, that the completions of a step are divided into, with one update each. More
     than 1 is off-policy."""
     per_device_batch_size: Count = 8
-    """The number of (completion, mask) sequences whose graph is in memory at once; rollouts on a GPU take four times as
-    many. Lower it if memory runs out: the result stays the same."""
+    """The number of masked copies of completions that a forward and backward pass takes at once; rollouts on a GPU take
+    four times as many. Lower it if memory runs out: the result stays the same."""
 
 
 @dataclass(frozen=True)
@@ -269,21 +274,26 @@ class OptimizerConfig:
     learning_rate: Rate = 3e-6
     """The learning rate after the warm-up. Lower it if rewards collapse or updates are skipped."""
     warmup_steps: CountOrZero = 0
-    """The number of updates over which the rate rises linearly from 0."""
+    """The number of updates over which the rate rises linearly from 0. Raise it if the first updates make the model
+    worse."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
     """What the rate does after the warm-up: constant keeps it, linear and cosine let it fall from step to step, towards
     --lr-floor at --max-steps."""
     lr_floor: Below1 = 0.0
-    """The share of the rate, from 0 to below 1, towards which a falling --lr-schedule goes."""
+    """The share of the rate, from 0 to below 1, towards which a falling --lr-schedule goes. Raise it if the run still
+    gains when it ends."""
     adam_beta2: Below1 = 0.99
-    """AdamW's second decay, from 0 to below 1; the first is 0.9."""
+    """AdamW's second decay, from 0 to below 1; the first is 0.9. Raise it for steadier steps where the gradient is
+    noisy."""
     weight_decay: Below1 = 0.1
-    """AdamW's decoupled weight decay, from 0 to below 1."""
+    """AdamW's decoupled weight decay, from 0 to below 1. Lower it to 0 to leave weights without a gradient as they
+    are."""
     adam_moments: Literal["float32", "8bit"] = "float32"
     """The number type of AdamW's moments. 8bit takes a quarter of the memory (pip install torchao) and does not go with
     --shard."""
     max_grad_norm: Positive = 0.2
-    """The norm that a larger gradient is scaled down to."""
+    """The norm that a larger gradient is scaled down to. Raise it if nearly every step reports a larger `grad_norm` and
+    the run learns too slowly."""
 
 
 @dataclass(frozen=True)
@@ -292,14 +302,16 @@ class EvalConfig:
 
     eval_steps: CountOrZero = 0
     """The number of steps between validations. The best step is then kept as the model; 0 validates never and keeps the
-    last step."""
+    last step. Lower it to find the best step more exactly."""
     patience: CountOrZero = 0
     """The number of validations in a row that solve no more problems than the best before them, after which the run
     ends; 0 goes on to --max-steps."""
     validation_problems: CountOrZero = 64
-    """The number of problems of a validation; 0 takes the whole validation split."""
+    """The number of problems of a validation; 0 takes the whole validation split. More choose the best step more surely
+    and take longer."""
     eval_problems: CountOrZero = 0
-    """The number of problems of the evaluations before and after training; 0 takes the whole split."""
+    """The number of problems of the evaluations before and after training; 0 takes the whole split. Fewer are faster
+    and leave wider intervals."""
     eval_split: Literal["test", "validation"] = "test"
     """The split of the evaluations before and after training."""
 
@@ -314,11 +326,14 @@ class OutputConfig:
     """The run folder or checkpoint to continue. `auto` takes that of --output-dir, or the newest unfinished run of
     these settings."""
     save_steps: CountOrZero = 10
-    """The number of steps between checkpoints; 0 writes one only at the end."""
+    """The number of steps between checkpoints; 0 writes one only at the end. Lower it where runs are
+    often interrupted."""
     keep: Count = 2
-    """The number of newest checkpoints that are kept; that of the best step is kept as well."""
+    """The number of newest checkpoints that are kept; that of the best step is kept as well. Raise it to be able
+    to go back further."""
     sample_steps: CountOrZero = 10
-    """The number of steps between writing completions to samples/ and showing one of them; 0 does neither."""
+    """The number of steps between writing completions to samples/ and showing one of them; 0 does neither. Lower it to
+    watch more closely how the model writes."""
     report: bool = True
     """Writes report.html, a page about the run, when it ends."""
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
