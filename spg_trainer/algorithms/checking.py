@@ -124,7 +124,7 @@ def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0
         rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(pad_id=0)
-    steps = algorithm.probe_steps(rollouts, 1, lambda row: numpy_generator(seed, "check states", row))
+    steps = algorithm.probe_steps(rollouts, 1, lambda row: generator(seed, "check states", row))
     if steps is not None:
         # A state is worth what came of it, but in groups that earned different rewards.
         apart = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
