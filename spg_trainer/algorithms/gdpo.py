@@ -1,5 +1,7 @@
 """GDPO, group diffusion policy optimization: one clipped ratio per completion, of ELBOs by quadrature.
 
+The advantage is that of every algorithm, `Algorithm.compute_advantages` in base.py.
+
 Source: arXiv 2510.08554. docs/algorithms/gdpo.md has the formulas. The authors' code is not read here; `GDPORepro` is
 the public implementation in NVIDIA's NeMo-RL (research/gdpo), where that differs from the paper:
 

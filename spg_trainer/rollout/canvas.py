@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spg_trainer.models.load import Policy
 from spg_trainer.models.states import head_weight
-from spg_trainer.rollout.schedule import Row
+from spg_trainer.rollout.refill import Row
 from spg_trainer.tensors import Rollouts
 
 

@@ -16,7 +16,7 @@ from spg_trainer.models.pattern import visible
 from spg_trainer.models.states import base_model, hidden_states
 from spg_trainer.rollout.cache import CACHES, POSITIONS_PER_THREAD, Access, KeyValues
 from spg_trainer.rollout.canvas import Canvas
-from spg_trainer.rollout.schedule import Row
+from spg_trainer.rollout.refill import Row
 from spg_trainer.settings.fields import Sampling
 
 

@@ -29,7 +29,7 @@ from spg_trainer.rollout.cache import CACHES, buffers_for
 from spg_trainer.rollout.canvas import Blocks, Canvas
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Generators, sample_tokens
-from spg_trainer.rollout.schedule import Row, Schedule
+from spg_trainer.rollout.refill import Row, Schedule
 from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, Pass, certainty
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.tensors import Rollouts

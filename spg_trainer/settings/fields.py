@@ -92,8 +92,8 @@ class Decoding:
     """The share, from 0 to below 1, by which the threshold falls as fewer tokens stay masked (Streaming-dLLM); 0 keeps
     it constant. Raise it to decode the last tokens of a block in fewer steps."""
     factor: Positive = 1.0
-    """How much doubt --unmasking factor allows: the n surest tokens are unmasked if their probabilities exceed 1 -
-    factor / (n + 1). Larger values decode faster."""
+    """How much doubt --unmasking factor allows: the n surest tokens are unmasked if their probabilities are at least
+    1 - factor / (n + 1). Larger values decode faster."""
     max_tokens_per_step: CountOrZero = 0
     """The most tokens that a step may unmask; 0 sets no limit. Training by confidence needs a limit such as 4."""
     editing_threshold: NotNegative | None = None

@@ -9,7 +9,7 @@ from itertools import permutations
 from verifiers.math500 import tree
 from verifiers.math500.names import is_asked_for, is_call, is_function, is_name, named_value
 from verifiers.math500.probe import NO, YES, compare
-from verifiers.math500.regions import is_less, minus
+from verifiers.math500.real_sets import is_less, minus
 from verifiers.math500.tree import CONSTANTS, INDICES, INFINITIES, MINUS_ONE, Node, substituted, symbols
 from verifiers.math500.units import is_known
 from verifiers.math500.values import (

@@ -17,7 +17,7 @@ from verifiers.math500.fold import factors_of, folded, ordered, terms_of, withou
 from verifiers.math500.lexer import Lexer, Malformed, Unsupported
 from verifiers.math500.meaning import meaning
 from verifiers.math500.reader import Reader
-from verifiers.math500.regions import Region
+from verifiers.math500.real_sets import Region
 from verifiers.math500.tree import Node, divides_by_variable, has_product_of_sums, leaves, parts, symbols
 from verifiers.math500.values import (
     Matrix,

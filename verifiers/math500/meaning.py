@@ -13,7 +13,7 @@ from verifiers.math500 import tree
 from verifiers.math500.lexer import Malformed, Unsupported
 from verifiers.math500.names import is_name
 from verifiers.math500.parser import held, released
-from verifiers.math500.regions import Region, forwards, region_of, without_points
+from verifiers.math500.real_sets import Region, forwards, region_of, without_points
 from verifiers.math500.tree import MINUS_ONE, ONE, Node
 from verifiers.math500.values import (
     REALS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verifiers.math500 import prose, units
-from verifiers.math500.commands import Commands
+from verifiers.math500.latex_commands import Commands
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed
 from verifiers.math500.parser import END
 from verifiers.math500.values import Date, Quantity, Value, Words, is_expression

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verifiers.math500 import prose
-from verifiers.math500.commands import MATRICES
+from verifiers.math500.latex_commands import MATRICES
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Unsupported
 from verifiers.math500.parser import held, released
 from verifiers.math500.prose import QUALIFIERS, QUANTIFIERS, RELATIONS, Brackets, is_word

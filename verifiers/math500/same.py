@@ -13,7 +13,7 @@ from verifiers.math500.chains import Chains
 from verifiers.math500.meaning import is_vector
 from verifiers.math500.names import base_of, is_name
 from verifiers.math500.probe import NO, UNSURE, YES
-from verifiers.math500.regions import Region
+from verifiers.math500.real_sets import Region
 from verifiers.math500.tree import Node, symbols
 from verifiers.math500.units import conflict, conversion
 from verifiers.math500.values import (
