@@ -38,7 +38,7 @@ examples:
   python -m envs check --all -n 200
   python -m envs new my_task.py && python -m envs check ./my_task.py:my/MyTask-v0
 
-Exit status: 0 when all is well, 1 when a check fails, 2 when a name, a file or a flag cannot be used.
+Exit status: 0 when all is well, 1 when a check fails or `score` raises, 2 when a name, a file or a flag cannot be used.
 """
 
 
@@ -140,7 +140,8 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    """Prints problems as a person reads them, and what the demonstration and each habit earn."""
+    """Prints problems as a person reads them, and what the demonstration and each habit earn; 1 if `score` raises."""
+    ok = True
     env = make(options.id, split=options.split, **given(options))
     for index in options.index or range(min(options.n, len(env))):
         problem = read_problem(env, check_index(env, index))
@@ -151,9 +152,11 @@ def _show(options: argparse.Namespace) -> int:
         except EnvError:  # none was given
             completions = {}
         for name, completion in {**completions, **env.habits(problem)}.items():
-            sys.stdout.write(_scored(env, index, problem, name, completion))
+            text, raised = _scored(env, index, problem, name, completion)
+            sys.stdout.write(text)
+            ok &= not raised
         sys.stdout.write("\n")
-    return 0
+    return 0 if ok else 1
 
 
 def _for_stdout(text: str) -> str:
@@ -162,18 +165,21 @@ def _for_stdout(text: str) -> str:
     return text if coloured else re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
-def _scored(env: TextEnv, index: int, problem: Problem, name: str, text: str | list[str]) -> str:
+def _scored(env: TextEnv, index: int, problem: Problem, name: str, text: str | list[str]) -> tuple[str, bool]:
+    """(what a completion looks like and earns, whether `score` raised)."""
     turns, replies = play(env, index, problem, text)
     scored = score_all(env, [index], [problem], [turns])
     rewards = ", ".join(f"{component} {values[0]:g}" for component, values in scored.rewards.items())
     read = "" if scored.extracted[0] is None else f", read as {scored.extracted[0]!r:.80}"
     head = f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read}"
+    if scored.traceback[0] is not None:
+        return f"{head}\n{scored.traceback[0]}", True
     if len(turns) > 1:
-        return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
+        return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n", False
     completion = turns[0]
     if not overrides(env, "render_text"):
-        return f"{head}\n{problem.completion_prefix}{completion}\n"
-    return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n"
+        return f"{head}\n{problem.completion_prefix}{completion}\n", False
+    return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n", False
 
 
 def _check(options: argparse.Namespace) -> int:

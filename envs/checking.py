@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.core import Problem, TextEnv, play, read_problem, score_all
+from envs.core import Problem, TextEnv, cause, play, read_problem, score_all
 from envs.errors import EnvError
 from envs.registry import make
 from envs.splits import SPLITS, content
@@ -24,6 +24,7 @@ SLOWEST = 2.0
 """Seconds of processor time within which any completion must be scored."""
 _FEW = 16
 """Problems for the more costly checks: made again in a fresh process, scored with junk."""
+_JUNK = "<answer>?</answer>"
 _CHILD = "import json, sys, envs.checking as c; json.dump(c.contents(*json.loads(sys.argv[1])), sys.stdout)"
 
 
@@ -56,9 +57,7 @@ class _Subject:
         for index, text, trace in zip(problems, turns, scored.traceback, strict=True):
             if trace is not None:
                 shown = text[0] if len(text) == 1 else text
-                raise EnvError(
-                    f"score raised on problem {index}, for {shown!r:.60}: {trace.splitlines()[-1]}"
-                )
+                raise EnvError(f"score raised on problem {index}, for {shown!r:.60}: {cause(env, trace)}")
         for name, values in scored.rewards.items():
             seen = [*self.ranges.get(name, ()), *values[~np.isnan(values)].tolist()]
             if seen:  # a task of a mixture need not have the component
@@ -82,6 +81,25 @@ def check(name: str, problems: int = 1000, **arguments: Any) -> list[Finding]:
         except Exception as error:  # what an author's code or Gymnasium raises is a finding too
             findings.append(Finding(title, False, f"{type(error).__name__}: {error}"))
     return findings
+
+
+def try_scoring(env: TextEnv) -> None:
+    """Plays and scores a demonstration, where there is one, and junk on the first problem of each task.
+
+    Raises EnvError with file and line where the author's `reply` or `score` raises. In a run, such a completion would
+    only earn 0.
+    """
+    for part in env.parts.values() or [env]:
+        subject, problem = _Subject(part.spec_name, {}, {}, 1), read_problem(part, 0)
+        for text in (_demonstration(part, problem), _JUNK):
+            if text is None:
+                continue
+            try:
+                subject.score(part, {0: problem}, [text])
+            except EnvError as error:
+                name = "" if str(error).startswith(part.spec_name) else f"{part.spec_name}: "
+                more = "Nothing was trained; `python -m envs check` tries more completions."
+                raise EnvError(f"{name}{error}. {more}") from error
 
 
 def _gymnasium(subject: _Subject) -> str:
@@ -237,7 +255,7 @@ def contents(
                 given = {
                     "right": _demonstration(env, problem),
                     **env.habits(problem),
-                    "junk": "<answer>?</answer>",
+                    "junk": _JUNK,
                 }
                 played = {
                     name: list(play(env, index, problem, text))

@@ -378,6 +378,13 @@ def reply_all(
     return replies, traces
 
 
+def cause(env: TextEnv, trace: str) -> str:
+    """An exception of the author's code with its file and line, of its traceback: the last one in his own file."""
+    lines, file = trace.rstrip().splitlines(), getattr(sys.modules.get(type(env).__module__), "__file__", "")
+    frames = [line.strip() for line in lines if line.startswith('  File "')]
+    return f"{lines[-1]} ({next((frame for frame in reversed(frames) if str(file) in frame), frames[-1])})"
+
+
 def chat(problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> Prompt:
     """What the model reads after some completions, each with its reply: the problem's prompt, or the chat so far."""
     if not turns:
@@ -407,7 +414,7 @@ def play(
         turns.append(write(turn))
         (reply,), (trace,) = reply_all(env, [index], [problem], [turns])
         if trace is not None:
-            raise _broken(env, index, f"reply raised after {turns!r:.200}: {trace.splitlines()[-1]}")
+            raise _broken(env, index, f"reply raised after {turns!r:.200}: {cause(env, trace)}")
         if reply is None or len(turns) == env.max_turns:
             break
         replies.append(reply)

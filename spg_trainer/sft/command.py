@@ -138,6 +138,7 @@ def prepare(command: SftCommand, folder: Path, accelerator: "Accelerator | None"
             train, validation = (envs.Texts(command.data, split) for split in ("train", "validation"))
         else:
             train, validation = make_env(command, "train"), evaluated["validation"]
+            envs.checking.try_scoring(train)
         mix = mix_shares(command.mix, train)
         command = replace(command, model=settle(command.model))
         policy = base_policy(command, device)

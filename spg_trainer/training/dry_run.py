@@ -122,7 +122,7 @@ def estimate_lines(e: Estimate, s: Shape, dtype: str, card: Device, processes: i
         f"memory of a process (of {processes}) in GiB ({dtype}, prompts of {PROMPT} tokens): {shown(e.held)}",
         f"  an update adds {shown(e.update)}: {e.update_peak / 2**30:.2f} in all",
         f"  a rollout adds {shown(e.rollout)}: {e.rollout_peak / 2**30:.2f} in all, without gradients",
-        f"seconds of a step at most: {took}, if an {card.name} reaches {card.rate(BYTES[dtype]) / 1e12:.0f} "
+        f"seconds of a step at most: {took}, if the {card.name} reaches {card.rate(BYTES[dtype]) / 1e12:.0f} "
         f"TFLOP/s ({card.utilisation:.0%} of a large product's), {card.bandwidth / 1e12:.1f} TB/s from its memory "
         f"and {card.link / 1e9:.0f} GB/s from others",
     ]

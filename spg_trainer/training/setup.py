@@ -136,8 +136,9 @@ def open_splits(
         except envs.EnvError as error:
             text = f"{error} Validation needs this split: --eval-steps 0 trains without."
             raise ConfigError(text) from error
+    train = splits["train"]
+    envs.checking.try_scoring(train)
     if config.pairs is None:
-        train = splits["train"]
         check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
     return splits
 

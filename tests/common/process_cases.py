@@ -205,7 +205,7 @@ def stopped_sft(command: SftCommand) -> None:
 
 def failing(folder: Path, rank: int) -> str:
     """What this process says when the task of the second one fails in step 2, after one finished step."""
-    count, original = itertools.count(), Letters.score
+    count, original = itertools.count(-1), Letters.score  # -1: before anything is trained
 
     def broken(self: Letters, problem: Any, completion: str) -> Any:
         if rank == 1 and self.part == "train" and next(count) >= 8:

@@ -115,7 +115,7 @@ def a_step_of_pairs(here: Here) -> Any:
 @case
 def one_score_of_24(here: Here) -> Any:
     """It is one of 12 in the second process."""
-    original, calls = Letters.score, iter(range(1000))
+    original, calls = Letters.score, iter(range(-1, 1000))  # -1: before anything is trained
 
     def broken(self: Letters, problem: envs.Problem, completion: str) -> envs.Score:
         if here.rank == 1 and self.part == "train" and next(calls) == 0:

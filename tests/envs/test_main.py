@@ -1,5 +1,6 @@
 """`python -m envs`: help at once, a list that needs no network, problems as a person reads them, a starting file."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,17 @@ def test_show_prints_problem_demonstration_habits_and_their_scores(capsys):
     assert "-- right: reward 1 (correct 1, format 1), ok, read as" in first
     paid = env.score(problem, wrong)
     assert f"-- alphabetical: reward {paid.rewards['correct']:g} (" in first and f"), {paid.reason}" in first
+
+
+def test_show_shows_what_score_raises_and_ends_with_1(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("new faulty.py", capsys)[0] == 0
+    text = Path("faulty.py").read_text().replace("my/MyTask-v0", "my/Faulty-v0")
+    head = re.search(r"    def score\(self.*:\n", text)[0]
+    Path("faulty.py").write_text(text.replace(head, f"{head}        raise KeyError('an oversight')\n"))
+    status, out, err = run("show ./faulty.py:my/Faulty-v0 -n 1", capsys)
+    assert (status, err) == (1, "")
+    assert "-- right: reward 0 (" in out and "faulty.py" in out and "KeyError: 'an oversight'" in out
 
 
 def test_show_has_no_colours_in_a_file(capsys):

@@ -71,6 +71,17 @@ def opened(folder: Path) -> Policy:
 # What is drawn.
 
 
+def test_a_score_that_raises_is_told_before_anything_is_trained(tmp_path: Path, monkeypatch) -> None:
+    def broken(self: Count, problem: envs.Problem, completion: str) -> envs.Score:
+        return envs.Score({"correct": float(completion), "format": 0.0})
+
+    monkeypatch.setattr(Count, "score", broken)
+    said = r"count: score raised on problem 0, for '<answer>.*ValueError.*test_sft.py\", line \d+, in broken"
+    with pytest.raises(envs.EnvError, match=said):
+        sft(replace(SMALL, output_dir=str(tmp_path / "base")), quiet=True)
+    assert not (tmp_path / "base").exists()
+
+
 @pytest.mark.parametrize("mix", [{"shy": 1}, {"short": -1}, {"short": "much"}, {"short": 0}], ids=str)
 def test_a_mix_that_cannot_be_is_refused(mix) -> None:
     with pytest.raises(ConfigError, match=rf"--mix.*({next(iter(mix))}|right=1)"):

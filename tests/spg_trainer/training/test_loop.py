@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import envs
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
@@ -212,8 +213,11 @@ def test_a_task_that_the_model_never_solves_asks_for_force(
 
 
 def break_score(monkeypatch, when):
-    """Makes `score` raise on the completions for which `when(their number, problem)` holds, counted from 0."""
-    count, original = itertools.count(), Letters.score
+    """Makes `score` raise on the completions for which `when(their number, problem)` holds, counted from 0 in step 1.
+
+    The number -1 is what is scored before anything is trained.
+    """
+    count, original = itertools.count(-1), Letters.score
 
     def broken(self, problem, completion):
         if problem.prompt.split()[0] in ("train", "broken") and when(next(count), problem.metadata["index"]):
@@ -221,6 +225,17 @@ def break_score(monkeypatch, when):
         return original(self, problem, completion)
 
     monkeypatch.setattr(Letters, "score", broken)
+
+
+def test_a_score_that_raises_is_told_before_anything_is_trained(tmp_path, monkeypatch):
+    break_score(monkeypatch, lambda number, _: number == -1)
+    folder = tmp_path / "run"
+    said = (
+        r"letters: score raised on problem 0, for '<answer>.*ValueError: no such letter \(File .*, line \d+"
+    )
+    with pytest.raises(envs.EnvError, match=said):
+        train(small_config(folder), quiet=True)
+    assert not folder.exists() or not (folder / "config.yaml").exists()
 
 
 def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, capsys):
