@@ -1,4 +1,4 @@
-"""What a card makes of a training, computed before anything is downloaded: does it fit, how long, what else."""
+"""What a card makes of a training, computed before any weights are downloaded: does it fit, how long, what else."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
