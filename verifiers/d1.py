@@ -163,11 +163,11 @@ def normalized(answer: str) -> str:
     left, equals, right = text.partition("=")
     if equals and "=" not in right and len(left) <= 2:
         text = right
-    text = _arguments(_braced_roots(text).replace(" ", ""))
+    text = _arguments(braced_roots(text).replace(" ", ""))
     return _quotient("\\frac{1}{2}" if text == "0.5" else text)
 
 
-def _braced_roots(text: str) -> str:
+def braced_roots(text: str) -> str:
     r"""\sqrt3 -> \sqrt{3}."""
     first, *others = text.split("\\sqrt")
     if not all(others):

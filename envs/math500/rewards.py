@@ -7,6 +7,7 @@ arXiv:2103.03874): spacing commands, units and signs are dropped, `\frac12` and 
 import re
 
 from envs.answers import only_answer
+from verifiers.d1 import braced_roots
 
 REWARD_PRESETS = {
     "default": {"correct": 1.0, "format": 0.0},
@@ -93,17 +94,8 @@ def normalized(answer: str) -> str:
     left, equals, right = text.partition("=")
     if equals and "=" not in right and len(left) <= 2:
         text = right
-    text = _arguments(_braced_roots(text).replace(" ", ""))
+    text = _arguments(braced_roots(text).replace(" ", ""))
     return "\\frac{1}{2}" if text == "0.5" else _quotient(text)
-
-
-def _braced_roots(text: str) -> str:
-    r"""\sqrt3 -> \sqrt{3}."""
-    first, *others = text.split("\\sqrt")
-    if not all(others):
-        raise ValueError("a root of nothing")
-    braced = (part if part[0] == "{" else f"{{{part[0]}}}{part[1:]}" for part in others)
-    return "\\sqrt".join([first, *braced])
 
 
 def _arguments(text: str) -> str:

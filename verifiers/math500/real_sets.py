@@ -92,13 +92,6 @@ def is_absolute(side: Value) -> bool:
     return is_expression(side) and side[:2] == ("fn", "abs") and is_name(side[2][0])
 
 
-def says_inequality(value: Value) -> bool:
-    items = (
-        value.items if type(value) is Several else value.conditions if type(value) is Builder else (value,)
-    )
-    return any(type(item) is Relation and set(item.operators) != {"="} for item in items)
-
-
 def condition_of(relation: Relation) -> Condition | None:
     """What an inequality says of its only variable; None if it is none, or has none alone on a side."""
     operators, sides = relation.operators, relation.sides
