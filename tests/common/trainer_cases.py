@@ -303,6 +303,7 @@ def child_environment(**more: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
+        "PYTHONFAULTHANDLER": "1",  # where a crash in native code was
         "LETTERS_MODEL": str(tiny_folder()),
         **more,
     }

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,26 @@ from tests.common.trainer_cases import session_folder
 FILES = ("rank-0.pt", "rank-1.pt")
 """What each process leaves of its work, in the folder of `process_cases` and in `ERRORS` below it."""
 ERRORS = "errors"
+SEGMENTATION_FAULT = "exitcode: -11"
+"""What torchrun says of it. One was seen in hundreds of runs, within an all-gather of gloo; Python code causes none."""
 
 
 @functools.cache
 def _run() -> tuple[Path, Exception | None]:
     """The folder that the two filled, and the error that has ended them early."""
-    folder = session_folder("processes-")
-    (folder / ERRORS).mkdir()
     for family in process_cases.FAMILIES:
         untrained(family)  # here, or both would make it
+    folder, failure = _run_once()
+    if failure and SEGMENTATION_FAULT in str(failure):
+        message = f"One of two processes crashed in native code, so both run once more: {failure}"
+        warnings.warn(message, stacklevel=2)
+        folder, failure = _run_once()
+    return folder, failure
+
+
+def _run_once() -> tuple[Path, Exception | None]:
+    folder = session_folder("processes-")
+    (folder / ERRORS).mkdir()
     try:
         run_processes("tests.common.two_processes", str(folder), timeout=280)
     except Exception as error:
