@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
@@ -83,14 +82,9 @@ def probe(
 
     rollouts: those of `scored`. steps: (B, K) int64, each the denoising step before which a state is looked at, -1 =
     none. temperature: 0 takes the likeliest completion; else streams gives the generator of a row and column of steps.
-    The completions stand row after row. Raises ConfigError where the environment answers back: a state is then no whole
-    text; TrainingError where too many texts could not be scored.
+    The completions stand row after row. The environment has episodes of one turn. Raises TrainingError where too many
+    texts could not be scored.
     """
-    if env.max_turns > 1:
-        raise ConfigError(
-            f"{env.spec_name} has episodes of up to {env.max_turns} turns, and a probe judges a text at once. Use an "
-            "algorithm without probes, e.g. --algorithm egspo."
-        )
     row, column = (steps >= 0).nonzero(as_tuple=True)
     device, rewards = rollouts.completion_ids.device, torch.zeros(steps.shape, dtype=torch.float64)
     states, at = rollouts.select(row.to(device)), steps[row, column].to(device)

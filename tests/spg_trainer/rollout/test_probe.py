@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import envs
-from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.errors import TrainingError
 from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.probe import fill_states, probe
@@ -138,16 +138,11 @@ def test_what_cannot_be_judged_is_no_worth():
     policy, env = make_policy(torch.float64), Letters()
     given = scored(policy, env)
 
-    class Talks(Letters):
-        max_turns = 3
-
     class Broken(Letters):
         def score(self, problem, completion):
             raise ValueError("no such letter")
 
     envs.register("test/Broken-v0", Broken)
     steps = torch.zeros(4, 1, dtype=torch.int64)
-    with pytest.raises(ConfigError, match=r"3 turns.*--algorithm egspo"):
-        probe(policy, Talks(), given, given.rollouts, steps, None)
     with pytest.raises(TrainingError, match="no such letter"):
         probe(policy, envs.make("test/Broken-v0"), given, given.rollouts, steps, None)

@@ -15,6 +15,7 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.tensors import Batch, Sequences
+from spg_trainer.training.dry_run import refuse_unopened
 from spg_trainer.training.loop import credit, train, train_step
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import by_length, draw_masks
@@ -112,9 +113,10 @@ def sums(values: torch.Tensor, episodes: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("algorithm", PROBES)
-def test_an_algorithm_that_judges_states_at_once_refuses_turns(algorithm, tmp_path):
-    with pytest.raises(ConfigError, match="talk has episodes of up to 3 turns"):
-        Played(talk_algorithm(tmp_path, algorithm))
+def test_an_algorithm_that_judges_states_at_once_refuses_turns_before_a_model_is_opened(algorithm, tmp_path):
+    with pytest.raises(ConfigError, match=r"talk judges none .*3 turns.*--algorithm spg"):
+        refuse_unopened(talk_algorithm(tmp_path / "run", algorithm))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {*PROBES}))
