@@ -5,9 +5,9 @@ reply depends on the problem and the completions alone.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 import gymnasium
@@ -144,15 +144,33 @@ class GymnasiumGame(TextEnv):
         return Score({"return": play.total, "correct": float(solved)}, reason, read_answer(turns[-1]))
 
     def habits(self, problem: Problem) -> dict[str, list[str]]:
-        """One habit, "random": a legal action, each as likely as the others."""
-        seed, turns = problem.reference["seed"], []
-        rng = np.random.default_rng([_SEED, seed])
+        """ "random": a legal action, each as likely as the others; where there is a table also "planned": the best."""
+        rng = np.random.default_rng([_SEED, problem.reference["seed"]])
+
+        def any_legal(play: Play) -> str:
+            words = self.legal(play)
+            return words[int(rng.integers(len(words)))]
+
+        found = {"random": self.written(problem, any_legal)}
+        if plan := self.plan:
+            best = lambda play: max(self.legal(play), key=plan[play.observation].__getitem__)  # noqa: E731
+            found["planned"] = self.written(problem, best)
+        return found
+
+    def written(self, problem: Problem, choose: Callable[[Play], str]) -> list[str]:
+        """The completions of a game in which every action is chosen so."""
+        seed, turns = problem.reference["seed"], list[str]()
         play = self.played(seed, ())
         while len(turns) < self.max_turns and not play.over and not play.stopped:
-            words = self.legal(play)
-            turns.append(f"<answer>{words[int(rng.integers(len(words)))]}</answer>")
+            turns.append(f"<answer>{choose(play)}</answer>")
             play = self.played(seed, turns)
-        return {"random": turns}
+        return turns
+
+    @cached_property
+    def plan(self) -> list[dict[str, float]]:
+        """By state, what each action is worth if the best ones follow; empty where there is no table of transitions."""
+        table = getattr(self._env.unwrapped, "P", None)
+        return [dict(zip(self.rules.actions, row, strict=True)) for row in worths(table)] if table else []
 
     def played(self, seed: int, turns: Sequence[str]) -> Play:
         """The game of this seed after the actions of these completions; those that are none or not legal do nothing."""
@@ -188,6 +206,26 @@ def without_chance(env: gymnasium.Env[Any, Any]) -> bool:
     if start is None or table is None:
         return False
     return max(start) == 1 and all(len(to) == 1 for state in table.values() for to in state.values())
+
+
+def worths(table: Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]) -> np.ndarray:
+    """(states, actions), the return that can be expected, of a table of transitions as Gymnasium's toy text has it.
+
+    Found by value iteration; a reward counts 1% less with each action before it, so that of two ways to the goal the
+    shorter one is better.
+    """
+    most = max(len(to) for state in table.values() for to in state.values())
+    rows = np.zeros((len(table), len(table[0]), most, 4))
+    for state, actions in table.items():
+        for action, outcomes in actions.items():
+            rows[state, action, : len(outcomes)] = outcomes
+    chance, to, reward, end = np.moveaxis(rows, -1, 0)
+    found, change = np.zeros(rows.shape[:2]), 1.0
+    while change > 1e-9:
+        before = found
+        found = (chance * (reward + 0.99 * (1 - end) * before.max(1)[to.astype(int)])).sum(-1)
+        change = float(np.abs(found - before).max())
+    return found
 
 
 @cache

@@ -310,7 +310,7 @@ def test_a_game_of_gymnasium_pays_what_gymnasium_pays(name: str):
     env = envs.make(f"gymnasium:{name}")
     for index in range(5):
         problem = env.problem(index)
-        (turns,) = env.habits(problem).values()
+        turns = env.habits(problem)["random"]
         env.reset(options={"index": index})
         steps = [env.step(turn) for turn in turns]
         words = [turn[8:-9] for turn in turns]
@@ -338,6 +338,37 @@ def test_what_is_solved_is_the_goal_of_the_game():
     assert (
         envs.make("gymnasium:FrozenLake-v1", prompt_style="rules").problem(0).prompt.startswith("Frozen lake")
     )
+
+
+def test_where_there_is_a_table_the_habit_planned_plays_as_well_as_can_be():
+    lake, cliff, taxi = (
+        envs.make(f"gymnasium:{name}", **settings)
+        for name, settings in (
+            ("FrozenLake-v1", {"is_slippery": False}),
+            ("CliffWalking-v1", {}),
+            ("Taxi-v4", {}),
+        )
+    )
+    for env, best in ((lake, 1.0), (cliff, -13.0)):
+        turns = env.habits(problem := env.problem(0))["planned"]
+        assert env.score_turns(problem, turns).rewards == {"return": best, "correct": 1.0}
+        assert len(turns) == (6 if env is lake else 13)
+    # Taxi pays 20 for the last action and -1 for each before it; 20 turns are enough for most starts.
+    problems = [taxi.problem(index) for index in range(20)]
+    paid = [
+        (taxi.score_turns(p, turns).rewards["return"], len(turns))
+        for p in problems
+        for turns in [taxi.habits(p)["planned"]]
+    ]
+    assert sum(total == 21 - count for total, count in paid) > 15
+    # By hand, with ice: from the state before the goal, "down" slips to the goal, back to the left or stays.
+    slips = envs.make("gymnasium:FrozenLake-v1").plan
+    assert slips[14]["down"] == pytest.approx(
+        (1 + 0.99 * max(slips[14].values()) + 0.99 * max(slips[13].values())) / 3
+    )
+    assert list(
+        envs.make("gymnasium:Blackjack-v1").habits(envs.make("gymnasium:Blackjack-v1").problem(0))
+    ) == ["random"]
 
 
 def test_no_seed_is_in_two_splits_and_what_cannot_be_played_is_refused():
