@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import permutations
 
 from verifiers.math500 import tree
+from verifiers.math500.form import NONE, Form
 from verifiers.math500.names import is_asked_for, is_call, is_function, is_name, named_value
 from verifiers.math500.probe import NO, YES, compare
 from verifiers.math500.real_sets import is_less, minus
@@ -37,13 +38,8 @@ class Chains:
 
     length: int
     strict: bool
-    is_interval: bool = False  # if the problem asks for an interval
-    in_degrees: bool = False  # if the problem asks for an angle in degrees
-    ordered: bool = False  # if the problem asks for a list in order
-    no_multiples: bool = False  # if the problem asks for an equation with coprime coefficients
-    asked_base: str = ""  # in which the problem asks for a number
-    nouns: frozenset[str] = frozenset()  # what the problem asks for: "which property"
-    first_is_asked: bool = False  # if the problem asks for what stands before the first equals sign
+    form: Form = NONE  # what the problem asks for
+    first_is_asked: bool = False  # if that is what stands before the first equals sign
     rational: bool = True
     structured: bool = False
     sides: list[Value] = field(default_factory=list)  # of the answer, of which each says its value
@@ -73,6 +69,8 @@ class Chains:
         if type(answer) is Relation and type(gold) is Relation:
             return self.same_relations(answer, gold)
         if type(answer) is Relation:
+            if type(gold) is Several and "ordered" in self.form.asks:
+                return self.same_order(answer, gold)
             values = by_last_side(answer)
             if type(gold) in (Several, Row) and len(values) > 1:
                 return self.in_order(values, gold.items)  # x = y = 2 for (2, 2)
@@ -81,6 +79,12 @@ class Chains:
         value = named_value(gold)
         named = value is not None and not (self.strict and any(map(symbols, expressions(value))))
         return self.same(answer, value) if named else NO
+
+    def same_order(self, answer: Relation, gold: Several) -> int:
+        """`a < b < c` for a list in increasing or decreasing order."""
+        if not {"<", "<="}.issuperset(answer.operators):
+            return NO
+        return self.in_order(answer.sides, gold.items) or self.in_order(answer.sides[::-1], gold.items)
 
     def value_of_chain(self, answer: Relation, gold: Value) -> Value | None:
         """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
@@ -166,7 +170,8 @@ class Chains:
             return YES
         if answer.operators == ("=",) and self.in_order(answer.sides[::-1], gold.sides) == YES:
             return YES
-        if value is not None and not (is_expression(value) and symbols(value)):
+        solved = value is not None and not (is_expression(value) and symbols(value))
+        if solved and "equation" not in self.form.asks:
             return NO  # 2x = 10 is not solved
         if (
             self.strict
@@ -201,7 +206,7 @@ class Chains:
         point = somewhere(names)
         here_a, here_g = substituted(a, point), substituted(g, point)
         verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
-        if self.no_multiples:
+        if "coprime equation" in self.form.asks:
             return compare(a, g, self.length)[0]
         nonzero = all(compare(here, tree.ZERO, self.length)[0] == NO for here in (here_g, here_a))
         return verdict if nonzero else NO

@@ -38,14 +38,18 @@ _PHRASES = {
     "factored": "factored form|factoriz|factoris|factor completely|factored completely|as a product of",
     "primes": "prime factor|product of prime",
     "simplified": "simplify|simplified|simplest",
-    "ordered": "in increasing order|in ascending order|in decreasing order|in descending order|least to greatest|"
+    "ordered": "order from|in order of|from least|from smallest|from shortest|"
+    "in increasing order|in ascending order|in decreasing order|in descending order|least to greatest|"
     "greatest to least|smallest to largest|largest to smallest",
     "lowest": "lowest terms|simplest form|simplest fraction|reduced f|fully reduced|simplified fraction|reduce $|"
     "reduce the fraction",
+    "fraction": "lowest terms|fractional form|simplified fraction|simplest fraction|reduced fraction|"
+    "reduce the fraction|proper or improper|improper fraction",
     "improper": "improper fraction",
     "mixed": "mixed number|mixed fraction",
     "decimal": "as a decimal|to a decimal|terminating decimal|decimal form|decimal place|in decimal|nearest tenth|"
     "nearest hundredth|nearest thousandth",
+    "rounded": "to the nearest|decimal place|approximate|estimate|rounded",
     "parts": "partial fraction",
     "polar": "exponential form|polar form|re^{i|in the form $e^",
     "radical": "simplest radical|simplified radical|simplify the radical",
@@ -54,8 +58,11 @@ _PHRASES = {
     "one fraction": "single fraction|one fraction",
     "slope": "slope-intercept|slope intercept|$y = mx|$y=mx",
     "standard": "standard form|ax + by|ax+by",
+    "equation": "equation of the|equation of a|equation for|equations of the",
     "interval": "interval notation|as an interval|using interval|in interval|union of intervals",
-    "power": "as a power of|exponential notation|using exponents|in exponent form",
+    "power": "as a power|as a single power|power of a single|exponential notation|using exponents|in exponent form",
+    "single": "single log|single trig|single term|single radical|single root",
+    "cartesian": "a+bi|a + bi|x+yi|x + yi|rectangular form",
 }
 PHRASES = {name: tuple(phrases.split("|")) for name, phrases in _PHRASES.items()}
 PHRASES["coprime equation"] = ("gcd(|a|", "\\gcd(|a|")
@@ -106,9 +113,12 @@ class Form:
         own, wanted = ([folded(node) for node in expressions(value)] for value in (answer, gold))
         if not wanted and not own:
             return self.has_shape(answer, gold)
-        for name in self.asks & RULES.keys():
-            rule = RULES[name]
-            if rule(wanted, wanted) and not rule(own, wanted):
+        rules = [RULES[name] for name in self.asks & RULES.keys()]
+        if any(rule(wanted, wanted) and not rule(own, wanted) for rule in rules):
+            return False
+        if "template" in self.asks and len(own) == len(wanted) == 1:
+            template = template_of(self.problem)
+            if template == layout(wanted[0]) != layout(own[0]):
                 return False
         return self.has_shape(answer, gold)
 
@@ -169,6 +179,8 @@ def form_of(problem: str) -> Form:
     asks = {name for name, phrases in PHRASES.items() if any(phrase in text for phrase in phrases)}
     if asks_to_factor(text):
         asks.add("factored")
+    if "form" in text and template_of(problem):
+        asks.add("template")
     words = text.translate(_MARKS).split()
     asked, mentioned = units_in(words)
     is_point = any(mark in text for mark in POINTS)
@@ -241,11 +253,13 @@ def unit_at(words: Sequence[str], singular: bool, skip: int) -> str | None:
 def base_in(words: Sequence[str]) -> str:
     """8 of "in base 8" or "in base eight"; the last one."""
     base = ""
-    for k, word in enumerate(words[:-1]):
-        if word == "base":
+    for k, word in enumerate(words):
+        if word == "base" and k + 1 < len(words):
             following = words[k + 1] if words[k + 1] != "-" else (*words, "")[k + 2]
             number = str(NUMBER_WORDS.get(following, following))
             base = number if number.isdigit() else base
+        elif word == "hexadecimal":
+            base = "16"
     return base
 
 
@@ -336,6 +350,12 @@ def is_mixed_number(own: Nodes, _: Nodes) -> bool:
     return any(node[0] == "num" and not is_decimal_literal(node) for node in all_nodes(own))
 
 
+def is_fraction(own: Nodes, gold: Nodes) -> bool:
+    """No decimals where the reference is a fraction."""
+    decimals = (node[0] == "num" and node[2] > 1 and is_decimal_literal(node) for node in all_nodes(own))
+    return any(node[0] == "/" for node in all_nodes(gold)) and not any(decimals)
+
+
 def is_improper(own: Nodes, gold: Nodes) -> bool:
     return not is_mixed_number(own, gold)
 
@@ -375,20 +395,44 @@ def has_rational_denominators(own: Nodes, _: Nodes) -> bool:
 
 
 def is_scientific(own: Nodes, _: Nodes) -> bool:
-    return any(node[:2] == ("^", ("num", 10, 1)) for node in all_nodes(own))
+    """A number from 1 up to 10 times a power of ten."""
+    for node in own:
+        factors = factors_of(without_sign(node)[0])[0]
+        powers = [factor for factor in factors if factor[:2] == ("^", ("num", 10, 1))]
+        others = [factor for factor in factors if factor not in powers]
+        if len(powers) != 1 or any(f[0] != "num" or not f[2] <= f[1] < 10 * f[2] for f in others):
+            return False
+    return True
 
 
 def is_one_fraction(own: Nodes, _: Nodes) -> bool:
     return all(node[0] == "/" for node in own)
 
 
-def is_power(own: Nodes, _: Nodes) -> bool:
+def is_power(own: Nodes, gold: Nodes) -> bool:
+    """A power where the reference is one; else with a power somewhere."""
+    if all(node[0] == "^" for node in gold):
+        return all(node[0] == "^" or (node[0] == "/" and node[2][0] == "^") for node in own)
     return any(node[0] == "^" for node in all_nodes(own))
+
+
+def is_single(own: Nodes, gold: Nodes) -> bool:
+    """No more functions than the reference has."""
+    counts = [sum(node[0] == "fn" for node in all_nodes(nodes)) for nodes in (own, gold)]
+    return 0 < counts[0] <= counts[1]
+
+
+def is_cartesian(own: Nodes, _: Nodes) -> bool:
+    """A sum of real numbers and multiples of i."""
+    for term in (without_sign(term)[0] for node in own for term in terms_of(node)):
+        if leaves(term, "const").count("i") != factors_of(term)[0].count(("const", "i")):
+            return False
+    return True
 
 
 RULES: dict[str, Callable[[Nodes, Nodes], bool]] = {
     "expanded": is_expanded, "factored": is_factored, "primes": is_product_of_primes, "lowest": is_lowest,
-    "improper": is_improper,
+    "improper": is_improper, "fraction": is_fraction, "single": is_single, "cartesian": is_cartesian,
     "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
     "parts": is_in_parts, "polar": is_polar, "radical": is_simplest_radical,
     "rational denominator": has_rational_denominators,
@@ -403,10 +447,32 @@ def letters_of(side: Value) -> str:
 # ---- its formulas ----
 
 
-def formulas_of(problem: str) -> list[str]:
+@lru_cache(PROBLEMS_REMEMBERED)
+def template_of(problem: str) -> tuple[bool, bool] | None:
+    """The layout of the formula behind "in the form"; None where there is none."""
+    pieces = plain_dollars(problem).split("$")
+    for before, formula in zip(pieces[::2], pieces[1::2], strict=False):
+        if before.rstrip(" :\n").endswith(("the form", "following form")):
+            value = read(formula.strip(" .,;\n"), None)
+            if value is not None and is_expression(value):
+                return layout(folded(value))
+    return None
+
+
+def layout(node: Node) -> tuple[bool, bool]:
+    """If an expression is a sum, and if a sum with variables in it is multiplied or raised to a power."""
+    return len(terms_of(node)) > 1, has_product_of_sums(node)
+
+
+def plain_dollars(problem: str) -> str:
+    """The problem with one kind of marks around its formulas."""
     for mark in ("$$", "\\[", "\\]", "\\(", "\\)"):
         problem = problem.replace(mark, "$")
-    return [formula.strip(" .,;\n") for formula in problem.replace("\\$", "").split("$")[1::2]]
+    return problem.replace("\\$", "")
+
+
+def formulas_of(problem: str) -> list[str]:
+    return [formula.strip(" .,;\n") for formula in plain_dollars(problem).split("$")[1::2]]
 
 
 @lru_cache(PROBLEMS_REMEMBERED)
@@ -424,7 +490,7 @@ def formulas(problem: str, letters: frozenset[str]) -> frozenset:
     return frozenset(found)
 
 
-def read(formula: str, letters: frozenset[str]) -> Value | None:
+def read(formula: str, letters: frozenset[str] | None) -> Value | None:
     try:
         return meaning(Reader(formula, letters).answer())
     except (Malformed, Unsupported, ArithmeticError, RecursionError):

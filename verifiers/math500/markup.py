@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from verifiers.math500.words import NEGATING
+from verifiers.math500.words import APPROXIMATING, NEGATING
 
 CHOICES = "ABCDEFGH"
 ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
@@ -81,6 +81,14 @@ def behind_choice(answer: str) -> str:
     )
     value = rest.removeprefix("\\").lstrip(" ,;:~.")
     return value if marked and value else answer
+
+
+def without_approximation(answer: str) -> str:
+    r"""An answer without the `\approx` or the word before it that says that it is rounded."""
+    answer = answer.removeprefix("\\approx").removeprefix("≈")
+    inside = answer.removeprefix("\\text{")
+    word, _, rest = inside.partition("}" if inside != answer else " ")
+    return rest if word.strip().lower() in APPROXIMATING else answer
 
 
 def in_one_line(answer: str) -> str:

@@ -7,6 +7,7 @@ expression, within bounds that it knows. So no token is read twice.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, WORD, Malformed, Token
 from verifiers.math500.prose import Brackets
@@ -463,7 +464,8 @@ def released(node: Node) -> Value:
 def signed(sign: Node, node: Node) -> Node:
     """The node with a sign as its first factor; a literal takes a minus into itself."""
     if sign is MINUS_ONE and node[0] == "held" and type(node[1]) is Based and node[1].digits != "0":
-        return held(Based("-" + node[1].digits, node[1].base))
+        digits = node[1].digits
+        return held(replace(node[1], digits=digits[1:] if digits[0] == "-" else "-" + digits))
     if sign is MINUS_ONE and node[0] == "num":
         return ("num", -node[1], node[2])
     return ("*", (sign, *node[1]) if node[0] == "*" else (sign, node))

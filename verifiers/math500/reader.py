@@ -221,7 +221,8 @@ class Reader(Quantities):
         if verb + 1 == high or prose.negates(self.tokens[low:verb]):
             raise Malformed("words")
         words = prose.said(self.tokens[verb + 1 : high])
-        if len(words) == high - verb - 1 and not ANSWERING.isdisjoint(words) and NEGATING.isdisjoint(words):
+        says = not ANSWERING.isdisjoint(words) or words[:1] == ["the"]
+        if len(words) == high - verb - 1 and says and NEGATING.isdisjoint(words):
             if self.tokens[low][0] != WORD:
                 return self.relation(low, verb)  # x = 5 is the only solution
         items = self.items(verb + 1, high)

@@ -32,6 +32,7 @@ class Reference:
     def __init__(self, answer: str) -> None:
         self.text = self.written = answer
         self.is_integer = is_short_integer(answer)
+        self.digits = None if self.is_integer or len(answer) > 40 else text.digits_of(answer)
         self.key = text.key(answer)
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
         self.variables: frozenset[str] = frozenset()

@@ -97,7 +97,7 @@ class Comparison(Chains):
         if wanted is Row is kind:
             alike = (answer.opening, answer.closing) == (gold.opening, gold.closing)
             alike = alike or (
-                not self.strict and not self.is_interval and is_vector(answer) and is_vector(gold)
+                not self.strict and not self.form.is_interval and is_vector(answer) and is_vector(gold)
             )
             return self.in_order(answer.items, gold.items) if alike else NO
         if wanted is Union is kind:
@@ -125,7 +125,7 @@ class Comparison(Chains):
             wanted is Row
             and kind is Several
             and (gold.opening, gold.closing) == ("(", ")")
-            and not self.is_interval
+            and not self.form.is_interval
         ):
             named = any(type(item) is Relation for item in answer.items)
             items = by_name(answer.items) if named else answer.items
@@ -185,7 +185,7 @@ class Comparison(Chains):
             return NO
         if len(answer) != len(gold):
             return NO
-        if len(gold) > ITEM_LIMIT or self.ordered:
+        if len(gold) > ITEM_LIMIT or "ordered" in self.form.asks:
             return self.in_order(answer, gold)
         left, missing = list(answer), []
         for g in gold:
@@ -225,7 +225,7 @@ class Comparison(Chains):
             return YES
         if self.strict or not NEGATING.isdisjoint(answer) or not NEGATING.isdisjoint(gold):
             return NO
-        inert = SPOKEN_OF | self.nouns
+        inert = SPOKEN_OF | self.form.nouns
         articles = [[*(w for w in words[:-1] if w not in ARTICLES), *words[-1:]] for words in (answer, gold)]
         plain = [[word for word in words if word not in inert] for words in articles]
         return YES if plain[0] == plain[1] != [] and (plain[0] == answer or plain[1] == gold) else NO
@@ -242,7 +242,7 @@ class Comparison(Chains):
         if "degree" in (unit, gold_unit) and not (self.strict or unit == gold_unit):  # pi/3 is 60 degrees
             other, told = (g, gold_unit) if unit == "degree" else (a, unit)
             angle = other is a and is_expression(a) and "pi" in tree.leaves(a, "const")
-            told_by_pi = angle and not told and not self.in_degrees
+            told_by_pi = angle and not told and "degree" not in self.form.units
             if (told == "radian" or told_by_pi) and is_expression(a) and is_expression(g):
                 a, g = (("*", (side, RADIANS)) if side is not other else side for side in (a, g))
                 unit = gold_unit = ""
@@ -274,7 +274,7 @@ class Comparison(Chains):
     def same_base(self, answer: Value, gold: Value) -> int:
         """Numbers with a base: the same digits in the same base; the answer may leave the base out."""
         if type(gold) is not Based:  # then it is decimal, or in the base that the problem asks for
-            if answer.base == self.asked_base:
+            if answer.base == self.form.base:
                 return YES if gold == ("num", int(answer.digits), 1) else NO
             return self.same(("num", int(answer.digits), 1), gold) if answer.base == "10" else NO
         if type(answer) is Based:

@@ -93,6 +93,10 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
         return OK, TEXT
     if gold.meaning is None and text.same_text(answer, gold.text):
         return OK, TEXT
+    base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
+    own = text.digits_of(answer) if base and len(answer) < 40 else None
+    if own and own[1] in ("", base):
+        return (OK if own[0] == gold.digits[0] else WRONG), TYPED
     if gold.is_text:
         return WRONG, TEXT
     if lenient:
@@ -108,8 +112,8 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
                 return OK, TYPED
         if not gold.is_choice and answer.startswith(("\\text", "\\mathrm", "\\begin")):
             answer = markup.in_one_line(markup.behind_choice(answer))
-        if "." in gold.text:  # which is rounded itself, perhaps
-            answer = answer.removeprefix("\\approx").removeprefix("≈")
+        if "." in gold.text or (gold.is_integer and problem and "rounded" in form_of(problem).asks):
+            answer = markup.without_approximation(answer)
     try:
         number = literal(answer) if type(gold.meaning) is tuple and gold.meaning not in INFINITIES else None
         if number is not None:
@@ -156,13 +160,8 @@ def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool
     form = NO_FORM if problem is None else form_of(problem)
     if reader.unsure and not lenient:
         return MALFORMED, GRAMMAR
-    comparison = Comparison(length + len(gold.text), not lenient)
-    if problem:
-        comparison.is_interval, comparison.in_degrees = form.is_interval, "degree" in form.units
-        comparison.ordered = "ordered" in form.asks
-        comparison.no_multiples = "coprime equation" in form.asks
-        comparison.asked_base, comparison.nouns = form.base, form.nouns
-        comparison.first_is_asked = bool(reader.first_side) and form.asks_for(reader.first_side)
+    is_asked = bool(reader.first_side) and form.asks_for(reader.first_side)
+    comparison = Comparison(length + len(gold.text), not lenient, form, is_asked)
     verdict = comparison.same(value, gold.meaning)
     if verdict != YES and lenient and gold.has_constants:
         angles = any("pi" in leaves(node, "const") for node in expressions(gold.meaning))

@@ -87,6 +87,22 @@ def follows_command(word: str) -> bool:
     return slash >= 0 and word[slash + 1 :].isalpha()
 
 
+_DIGITS = frozenset("0123456789ABCDEF")
+_LAYOUT = str.maketrans("", "", "{}()$ ")
+
+
+def digits_of(text: str) -> tuple[str, str] | None:
+    """(digits, base or "") of a number with letters among its digits: FE, FE_{16}, 0xFE; None for any other text."""
+    for mark in ("\\text", "\\mathrm"):
+        text = text.replace(mark, "")
+    digits, _, base = text.translate(_LAYOUT).upper().partition("_")
+    if digits[:2] == "0X" and base in ("", "16"):
+        digits, base = digits[2:], "16"
+    if not digits or not set(digits) <= _DIGITS or digits.isdigit():
+        return None
+    return (digits.lstrip("0"), base) if base in ("", *map(str, range(11, 17))) else None
+
+
 # References that no grammar reads are compared as text: `\text{4:30 p.m.}`, `\langle 1, 2 \rangle`, a sentence.
 
 

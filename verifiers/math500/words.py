@@ -31,6 +31,9 @@ CHANGING_BEFORE = CHANGING | frozenset(
     "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
     "subtracted modulo percent percentage fraction digit digits prime some without one any".split()
 )
+# ... unless they say which number it is: "the prime 97", "the prime number 97"
+KINDS = frozenset("prime factor divisor digit multiple fraction root square cube power percentage".split())
+APPROXIMATING = frozenset("approximately approximate approx about roughly around nearly".split())
 SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
 _NUMERAL_PARTS = frozenset(
     "tenth tenths hundredth hundredths thousandth thousandths halves thirds fourth fourths quarters fifth fifths sixth "
@@ -96,4 +99,6 @@ def is_reals(words: Iterable[str]) -> bool:
 
 def changes(words: list[str]) -> bool:
     """True if words right before a value say that another one is meant: "twice", "the square of"."""
-    return not CHANGING_BEFORE.isdisjoint(words)
+    found = [word for word in words if word in CHANGING_BEFORE]
+    kind = words[-2] if words[-1] == "number" and words[1:] else words[-1]
+    return bool(found) and not (words[0] == "the" and found == [kind] and kind in KINDS)
