@@ -13,6 +13,7 @@ from envs.checking import check
 from envs.core import (
     Problem,
     TextEnv,
+    cause,
     check_index,
     overrides,
     play,
@@ -141,7 +142,7 @@ def _list(_: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     """Prints problems as a person reads them, and what the demonstration and each habit earn; 1 if `score` raises."""
-    ok = True
+    told = set[str]()
     env = make(options.id, split=options.split, **given(options))
     for index in options.index or range(min(options.n, len(env))):
         problem = read_problem(env, check_index(env, index))
@@ -152,11 +153,9 @@ def _show(options: argparse.Namespace) -> int:
         except EnvError:  # none was given
             completions = {}
         for name, completion in {**completions, **env.habits(problem)}.items():
-            text, raised = _scored(env, index, problem, name, completion)
-            sys.stdout.write(text)
-            ok &= not raised
+            sys.stdout.write(_scored(env, index, problem, name, completion, told))
         sys.stdout.write("\n")
-    return 0 if ok else 1
+    return 1 if told else 0
 
 
 def _for_stdout(text: str) -> str:
@@ -165,21 +164,26 @@ def _for_stdout(text: str) -> str:
     return text if coloured else re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
-def _scored(env: TextEnv, index: int, problem: Problem, name: str, text: str | list[str]) -> tuple[str, bool]:
-    """(what a completion looks like and earns, whether `score` raised)."""
+def _scored(
+    env: TextEnv, index: int, problem: Problem, name: str, text: str | list[str], told: set[str]
+) -> str:
+    """What a completion looks like and earns. told: the exceptions of `score` so far, each of which is shown once."""
     turns, replies = play(env, index, problem, text)
     scored = score_all(env, [index], [problem], [turns])
     rewards = ", ".join(f"{component} {values[0]:g}" for component, values in scored.rewards.items())
     read = "" if scored.extracted[0] is None else f", read as {scored.extracted[0]!r:.80}"
     head = f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read}"
-    if scored.traceback[0] is not None:
-        return f"{head}\n{scored.traceback[0]}", True
+    if (trace := scored.traceback[0]) is not None:
+        why = cause(env, trace)
+        shown = f"the same as above: {why}\n" if why in told else trace
+        told.add(why)
+        return f"{head}\n{shown}"
     if len(turns) > 1:
-        return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n", False
+        return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
     completion = turns[0]
     if not overrides(env, "render_text"):
-        return f"{head}\n{problem.completion_prefix}{completion}\n", False
-    return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n", False
+        return f"{head}\n{problem.completion_prefix}{completion}\n"
+    return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n"
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -46,6 +46,8 @@ class _Subject:
     splits: dict[str, TextEnv]
     count: int
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    raised: set[str] = field(default_factory=set)
+    """What `score` has raised so far, and where."""
 
     def score(
         self, env: TextEnv, problems: dict[int, Problem], texts: Sequence[str | Sequence[str]]
@@ -56,8 +58,12 @@ class _Subject:
         scored = score_all(env, list(problems), list(problems.values()), turns)
         for index, text, trace in zip(problems, turns, scored.traceback, strict=True):
             if trace is not None:
-                shown = text[0] if len(text) == 1 else text
-                raise EnvError(f"score raised on problem {index}, for {shown!r:.60}: {cause(env, trace)}")
+                shown, why = text[0] if len(text) == 1 else text, cause(env, trace)
+                where = f"on problem {index}, for {shown!r:.60}"
+                if why in self.raised:
+                    raise EnvError(f"score raised the same {where}")
+                self.raised.add(why)
+                raise EnvError(f"score raised {where}: {why}")
         for name, values in scored.rewards.items():
             seen = [*self.ranges.get(name, ()), *values[~np.isnan(values)].tolist()]
             if seen:  # a task of a mixture need not have the component

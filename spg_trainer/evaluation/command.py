@@ -86,7 +86,8 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
             mask_token_id=m.mask_token_id,
         )
     policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
-    for note in (policy.note, crowded_cores(policy.device)):
+    advised = resolve_model(m.model, command.env, command.env_args).note  # with the arguments of the task
+    for note in (advised, crowded_cores(policy.device)):
         if note:
             console.warn(note)
     model = {

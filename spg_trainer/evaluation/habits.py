@@ -1,7 +1,7 @@
 """Which habits of its environment a model's completions follow: what there is for RL to choose from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spg_trainer.settings.packages import envs
@@ -23,6 +23,8 @@ class HabitCounts:
     """Problems."""
     mixed: int
     """Problems with right and with wrong completions: RL learns from these."""
+    alone: Mapping[str, int] = field(default_factory=dict)
+    """Habit -> completions that follow it and no other."""
 
     @property
     def shares(self) -> str:
@@ -57,7 +59,7 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
         correct.setdefault(row["index"], []).append(row["correct"])
     answers = {index: habit_answers(env, index) for index in correct}
     follows = {"right": 0} | {name: 0 for of_problem in answers.values() for name in of_problem}
-    neither = 0
+    alone, neither = dict.fromkeys(follows, 0), 0
     for row in rows:
         given = _answer(row["extracted"], row["completion"])
         if "turns" in row:
@@ -67,8 +69,10 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
         neither += not names
         for name in names:
             follows[name] += 1
+        if len(names) == 1:
+            alone[names[0]] += 1
     mixed = sum(any(group) and not all(group) for group in correct.values())
-    return HabitCounts(len(rows), follows, neither, len(correct), mixed)
+    return HabitCounts(len(rows), follows, neither, len(correct), mixed, alone)
 
 
 def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:

@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,46 +31,75 @@ FIELDS = {"env": ENVIRONMENT, "algorithm": ALGORITHM}
 def keep(run: Path, folder: str, name: str) -> None:
     """Copies the file of an environment or an algorithm, and the loaded modules beside it, to RUN/FOLDER, once.
 
-    Raises CheckpointError if the disk refuses.
+    Of several tasks each folder is kept apart, so that files of one name do not meet. Raises CheckpointError if the
+    disk refuses.
     """
-    for task in name.split(TOGETHER):
-        _keep(run / folder, file_of(task))
+    for file, places in located(run, folder, name):
+        if file is None or places[0].is_file():
+            continue
+        loaded = [Path(place) for m in [*sys.modules.values()] if (place := getattr(m, "__file__", None))]
+        beside = [place for place in loaded if place.parent == file.resolve().parent]
+        with writing(places[0]):
+            places[0].parent.mkdir(parents=True, exist_ok=True)
+            for place in (*beside, file):  # the file last: where it is, its modules are
+                shutil.copyfile(place, places[0].with_name(place.name))
 
 
-def _keep(copies: Path, file: Path | None) -> None:
-    if file is None or (copies / file.name).is_file():
-        return
-    loaded = [Path(place) for m in [*sys.modules.values()] if (place := getattr(m, "__file__", None))]
-    beside = [place for place in loaded if place.parent == file.resolve().parent]
-    with writing(copies):
-        copies.mkdir(exist_ok=True)
-        for place in (*beside, file):  # the file last: where it is, its modules are
-            shutil.copyfile(place, copies / place.name)
+def located(run: Path, folder: str, name: str) -> list[tuple[Path | None, list[Path]]]:
+    """Of each task in a name its file, and where the run's copy of it may be, where it is first written to first.
+
+    Tasks of the first folder are copied to RUN/FOLDER, those of the second to RUN/FOLDER/2. Once some of the files are
+    such copies themselves, the others are found further down.
+    """
+    result, parents = list[tuple[Path | None, list[Path]]](), list[Path]()
+    for file in map(file_of, name.split(TOGETHER)):
+        if file is None:
+            result.append((None, []))
+            continue
+        parent = file.resolve().parent
+        parents += [parent] * (parent not in parents)
+        numbers = range(parents.index(parent) + 1, 0, -1)
+        result.append((file, [run / folder / (str(n) if n > 1 else "") / file.name for n in numbers]))
+    return result
+
+
+def copies(run: Path | None, folder: str, name: str) -> list[tuple[str, Path | None, Path | None]]:
+    """(task, its file, the run's copy of this) of each task in a name; None where there is none."""
+    tasks = name.split(TOGETHER)
+    if run is None:
+        return [(task, file_of(task), None) for task in tasks]
+    return [
+        (task, file, next((place for place in places if place.is_file()), None))
+        for task, (file, places) in zip(tasks, located(run, folder, name), strict=True)
+    ]
+
+
+def renamed(task: str, file: Path | str) -> str:
+    """The name of the same task or algorithm in another file."""
+    return f"{file}:{task.rpartition(':')[2]}"
 
 
 def kept(run: Path | None, folder: str, name: str) -> str:
-    """The name of an environment or algorithm by its run's copy, where there is one that the file does not equal."""
-    if TOGETHER in name:
-        return of_each(name, partial(kept, run, folder))
-    file, copy = file_of(name), copy_of(run, folder, name)
-    if file is None or copy is None:
-        return name
-    same = file.is_file() and file.read_bytes() == copy.read_bytes()
-    return name if same else f"{copy}:{name.rpartition(':')[2]}"
+    """The name of an environment or algorithm by its run's copies, where there are some that its files do not equal."""
+    found = []
+    for task, file, copy in copies(run, folder, name):
+        same = file is None or copy is None or (file.is_file() and file.read_bytes() == copy.read_bytes())
+        found.append(task if same else renamed(task, copy))
+    return TOGETHER.join(found)
 
 
 def with_copies(run: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """What config.yaml of a run holds, with the run's copies in place of own files that are not where they were."""
 
-    def found(folder: str, task: str) -> str:
-        file = file_of(task)
-        return task if file is None or file.is_file() else kept(run, folder, task)
+    def found(folder: str, name: str) -> str:
+        each = [
+            task if copy is None or file.is_file() else renamed(task, copy)
+            for task, file, copy in copies(run, folder, name)
+        ]
+        return TOGETHER.join(each)
 
     named = {field: str(values[field]) for field in FIELDS if values.get(field)}
-    return {
-        **values,
-        **{field: of_each(name, partial(found, FIELDS[field])) for field, name in named.items()},
-    }
+    return {**values, **{field: found(FIELDS[field], name) for field, name in named.items()}}
 
 
 def kept_if_gone(run: Path, config: "Config") -> "Config":
@@ -81,23 +109,20 @@ def kept_if_gone(run: Path, config: "Config") -> "Config":
 
 def refuse_changed_files(run: Path, config: "Config") -> None:
     """Raises ConfigError if a file of the environment or algorithm is no longer the one that the run began with."""
-    names = [(field, name) for field in FIELDS for name in getattr(config, field).split(TOGETHER)]
-    named = {file.name for _, name in names if (file := file_of(name)) is not None}
-    for field, name in names:
-        folder = FIELDS[field]
-        file, copy = file_of(name), copy_of(run, folder, name)
+    own = [(field, *one) for field in FIELDS for one in copies(run, FIELDS[field], getattr(config, field))]
+    named = {file.name for _, _, file, _ in own if file is not None}
+    for field, _, file, copy in own:
         if file is None or copy is None or file.resolve() == copy.resolve():
             continue
-        for before in sorted((run / folder).glob("*.py")):
+        for before in sorted(copy.parent.glob("*.py")):
             now = file.parent / before.name
             if now.name != file.name and now.name in named:  # of environment and algorithm in one folder
                 continue
             if now.is_file() and now.read_bytes() != before.read_bytes():
-                own = of_each(getattr(config, field), partial(kept, run, folder))
                 raise ConfigError(
                     f"{now} has changed since {run} began: {first_difference(before, now)}. To go on with the run's "
-                    f"own copy: --{field} {own}. To train with the new file, start a new "
-                    "run with another --output-dir."
+                    f"own copy: --{field} {kept(run, FIELDS[field], getattr(config, field))}. To train with the new "
+                    "file, start a new run with another --output-dir."
                 )
 
 
@@ -139,11 +164,13 @@ def canonical(run: Path, config: "Config") -> "Config":
     """The settings with the files that the run has copies of by their names alone, wherever they lie."""
 
     def alone(folder: str, name: str) -> str:
-        copy = copy_of(run, folder, name)
-        return name if copy is None else f"{copy.name}:{name.rpartition(':')[2]}"
+        each = [
+            task if copy is None else renamed(task, copy.relative_to(run / folder))
+            for task, _, copy in copies(run, folder, name)
+        ]
+        return TOGETHER.join(each)
 
-    known = {f: of_each(getattr(config, f), partial(alone, folder)) for f, folder in FIELDS.items()}
-    return replace(config, **known)
+    return replace(config, **{f: alone(folder, getattr(config, f)) for f, folder in FIELDS.items()})
 
 
 def of_each(name: str, change: Callable[[str], str]) -> str:
@@ -160,13 +187,6 @@ def first_difference(before: Path, now: Path) -> str:
     if number is None:
         return "its line ends"
     return f"line {number + 1} was {old[number].strip()!r:.80}, now {new[number].strip()!r:.80}"
-
-
-def copy_of(run: Path | None, folder: str, name: str) -> Path | None:
-    """The run's copy of the file that a name names; None if there is none."""
-    file = file_of(name)
-    copy = run / folder / file.name if run is not None and file is not None else None
-    return copy if copy is not None and copy.is_file() else None
 
 
 def file_of(name: str) -> Path | None:

@@ -112,6 +112,9 @@ def refuse_unknown(cls: Any, loose: Sequence[str]) -> None:
     name = flag.lstrip("-").replace("_", "-")
     name = next((ours for ours, theirs in ELSEWHERE.items() if name in theirs.split()), name)
     known = [as_flag(setting)[2:] for setting in settings_of(cls)]
+    name = max(
+        (ours for ours in known if name.endswith(f"-{ours}")), key=len, default=name
+    )  # max-steps: steps
     nearest = did_you_mean(name, known, "--{}")
     if cls is CompareCommand and not nearest and name.replace("-", "_") in settings_of(Config):
         nearest = "Flags of training stand last, behind ` -- `. "

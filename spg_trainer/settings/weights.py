@@ -7,11 +7,14 @@ Hub id.
 
 import json
 import re
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spg_trainer.errors import ModelError, did_you_mean
-from spg_trainer.settings.recipes import TOGETHER, own_task
+from spg_trainer.settings.recipes import TOGETHER, own_task, task_words
 
 FALLBACK = "sudoku"
 PATTERNS = ("block", "shift")
@@ -31,13 +34,13 @@ class Weights:
         return Path(self.base).is_dir()
 
 
-def resolve_model(name: str, env: str | None = None) -> Weights:
+def resolve_model(name: str, env: str | None = None, env_args: Mapping[str, Any] | None = None) -> Weights:
     """Finds the model that `name` stands for; `env` picks the embedded model of that environment for `tiny`.
 
-    Raises ModelError that names the nearest folder.
+    env_args: of the environment, for what the note advises. Raises ModelError that names the nearest folder.
     """
     if is_embedded(name, "tiny"):
-        return _tiny(env, name.partition(":")[2])
+        return _tiny(env, name.partition(":")[2], env_args)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _open_folder(folder)
@@ -61,15 +64,16 @@ def is_embedded(model: str, word: str) -> bool:
     return model == word or model in [f"{word}:{kind}" for kind in PATTERNS]
 
 
-def _tiny(env: str | None, kind: str) -> Weights:
+def _tiny(env: str | None, kind: str, env_args: Mapping[str, Any] | None) -> Weights:
     behind = f"-{kind}" if kind else ""
     tasks = [own_task(task) for task in env.split(TOGETHER)] if env else [FALLBACK]
     there = [task for task in tasks if (models_folder() / f"tiny-{task}{behind}").is_dir()]
     seen = there[0] if there else FALLBACK
+    words = shlex.join(task_words(env or seen, env_args))
     note = (
         f"the embedded model has only seen {seen} and knows nothing of {'the other tasks' if there else 'this task'}; "
-        f"teach it the format first with `python -m spg_trainer sft --env {env}` and pass the folder that writes as "
-        "--model"
+        f"teach it the format first with `python -m spg_trainer sft {words}` and "
+        "pass the folder that writes as --model"
     )
     return Weights(
         str(models_folder() / f"tiny-{seen}{behind}"), note="" if there == tasks[:1] == tasks else note
@@ -119,5 +123,9 @@ def _base_of(adapter: Path) -> str:
 
 
 def looks_local(name: str) -> bool:
-    """Hub ids are ORG/NAME in a small alphabet; all else, or a name below an existing folder, is a path."""
-    return not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) or Path(name).parent.is_dir()
+    """Hub ids are ORG/NAME as the Hub allows them; all else, or a name below an existing folder, is a path.
+
+    Source: huggingface_hub.utils.validate_repo_id.
+    """
+    allowed = re.fullmatch(r"[A-Za-z0-9][\w.-]*\b/\b[\w.-]{1,96}\b", name, re.ASCII)
+    return not allowed or bool(re.search(r"--|\.\.|\.git$", name)) or Path(name).parent.is_dir()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -40,7 +40,8 @@ from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.validate import Validated, check_processes, validate
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import is_embedded
-from spg_trainer.sft.demonstrations import completion_length, mix_shares
+from spg_trainer.sft import off_mix
+from spg_trainer.sft.demonstrations import completion_length, known_rules, mix_shares, normalised
 from spg_trainer.sft.loop import Fit
 from spg_trainer.sft.model_card import Measured, model_card
 
@@ -98,7 +99,12 @@ def sft(asked: SftCommand | Validated[SftCommand], *, quiet: bool = False) -> Pa
 def introduction(fit: Fit) -> str:
     """One line: what is learned, by how large a model, from how many demonstrations and where."""
     c, size = fit.command, sum(p.numel() for p in fit.policy.model.parameters())
-    mix = ", ".join(f"{name} {share:.0%}" for name, share in fit.mix.items())
+    each = []
+    for task, rules in known_rules(fit.train).items():
+        own = normalised({name: share for name, share in fit.mix.items() if name in rules})
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in own.items())
+        each.append(f"{task}: {shares}" if fit.train.parts else shares)
+    mix = "; ".join(each)
     return (
         f"{fit.train.spec_name} ({mix}), model {c.model.model} of {size:,} parameters on {fit.policy.device}; up to "
         f"{c.steps} updates of {c.batch_size} demonstrations, {c.max_completion_length} tokens each."
@@ -196,7 +202,7 @@ def base_policy(command: SftCommand, device: str | None = None) -> Policy:
     """The model to train: a new one of the embedded kind, or an existing one. device: None = that of the settings."""
     m, device = command.model, device or command.model.device
     if not is_embedded(m.model, "new"):
-        return open_policy(m, env=command.env, seed=command.seed, device=device)
+        return open_policy(m, env=command.env, env_args=command.env_args, seed=command.seed, device=device)
     sizes = {"hidden_size": command.hidden_size, "layers": command.num_layers, "heads": command.num_heads}
     policy = new_policy(
         m.model.partition(":")[2],
@@ -245,11 +251,31 @@ def measure(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
         validation = fit.evaluated["validation"]
         sampling = replace(fit.sampling, temperature=command.temperature)
         groups = {"num_problems": GROUPS, "num_generations": GENERATIONS, "seed": command.seed}
-        samples = evaluate(
-            policy, validation, sampling, split="validation", accelerator=accelerator, **groups
-        )
+        groups |= {"split": "validation", "accelerator": accelerator}
+        samples = evaluate(policy, validation, sampling, **groups)
+        off_mix = shares_off_mix(fit, samples.rows, groups)
     greedy = count_habits(validation, results["validation"].rows)
-    return Measured(results, greedy, count_habits(validation, samples.rows))
+    return Measured(results, greedy, count_habits(validation, samples.rows), off_mix)
+
+
+def shares_off_mix(fit: Fit, rows: Sequence[Mapping[str, Any]], groups: Mapping[str, Any]) -> list[str]:
+    """What to tell of tasks whose completions are far from the mix; these are sampled once more, in random order.
+
+    rows: completions as RL samples them. groups: how `evaluate` sampled them.
+    """
+    env, told, drawn = fit.evaluated["validation"], [], None
+    for task in env.parts or [""]:
+
+        def counts(rows: Sequence[Mapping[str, Any]], task: str = task) -> HabitCounts:
+            return count_habits(env, [row for row in rows if not task or row["task"] == task])
+
+        sampled = counts(rows)
+        mix = normalised({name: share for name, share in fit.mix.items() if name in sampled.follows})
+        if off_mix.is_far(mix, sampled):
+            in_random_order = replace(fit.sampling, temperature=1.0, remasking="random")
+            drawn = drawn or evaluate(fit.policy, env, in_random_order, **groups)
+            told.append(off_mix.why(mix, sampled, counts(drawn.rows), fit.command, fit.folder, task))
+    return told
 
 
 def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None) -> None:
@@ -291,28 +317,10 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     console.say(
         f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"
     )
-    if text := easier_first(fit.mix, sampled, command, folder):
+    for text in measured.off_mix:
         console.say(text)
     if not sampled.mixed:
         console.warn(
             "no group is mixed, so RL has no right and wrong answers to compare. Train longer (--steps), or try "
             "another --mix or easier problems (--env-args)."
         )
-
-
-def easier_first(mix: Mapping[str, float], sampled: HabitCounts, command: SftCommand, folder: Path) -> str:
-    """Why fewer completions are right than the mix asked for, and what to type; nothing where they are not."""
-    asked, right = mix.get("right", 0.0), sampled.follows["right"] / sampled.completions
-    if len(mix) < 2 or 1.5 * right >= asked:
-        return ""
-    why = "the easier rule is learned first"
-    if 2 * sampled.neither > sampled.completions:
-        why = "most completions follow no rule yet"
-    steps = f"--steps {2 * command.steps}"
-    more = f"python -m spg_trainer sft --resume {folder} {steps}"
-    if not command.patience:  # a cosine is of one length only
-        more = f"this command with {steps} and another --output-dir"
-    return (
-        f"The mix asks for {asked:.0%} right ones, and {right:.0%} are: {why}. More updates bring the shares nearer to "
-        f"the mix: {more}"
-    )

@@ -32,8 +32,8 @@ MEASURED = 2000
 
 def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
     """The mix as shares that sum to 1; ConfigError for habits and shares that the environment cannot have."""
-    mix = mix or {"right": 1.0}
-    names = ["right", *env.habits(envs.core.read_problem(env, 0))]
+    mix, known = mix or {"right": 1.0}, known_rules(env)
+    names = list(dict.fromkeys(name for of_task in known.values() for name in of_task))
     for name, share in mix.items():
         if name not in names:
             raise ConfigError(
@@ -41,10 +41,31 @@ def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
             )
         if not isinstance(share, int | float) or not 0 <= share < float("inf"):
             raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
-    total = sum(mix.values())
-    if total == 0:
+    if sum(mix.values()) == 0:
         raise ConfigError("--mix: all shares are 0. Give one habit a share, e.g. --mix right=1.")
+    for task, own in known.items():
+        if not any(mix.get(name) for name in own):
+            raise ConfigError(f"--mix has nothing for {task}. Give a share to one of: {', '.join(own)}.")
+    return normalised(mix)
+
+
+def known_rules(env: "TextEnv") -> dict[str, list[str]]:
+    """{task: `right` and the habits of its first problem}, of one task or of each of a mixture."""
+    parts = env.parts or {env.spec_name: env}
+    return {task: ["right", *part.habits(envs.core.read_problem(part, 0))] for task, part in parts.items()}
+
+
+def normalised(mix: Mapping[str, float]) -> dict[str, float]:
+    """Shares that sum to 1."""
+    total = sum(mix.values())
     return {name: share / total for name, share in mix.items()}
+
+
+def own_shares(env: "TextEnv", problem: "Problem", mix: Mapping[str, float]) -> Mapping[str, float]:
+    """What of the mix a problem can follow: all, but in a mixture `right` and the habits of its own task."""
+    if not env.parts:
+        return mix
+    return {name: share for name, share in mix.items() if name in ("right", *env.habits(problem))}
 
 
 def draw_demonstrations(
@@ -54,19 +75,21 @@ def draw_demonstrations(
 
     Where the environment answers back, a row is any turn of an episode, and the prompt of its problem the chat so far.
     """
-    names, edges = list(mix), np.cumsum(list(mix.values()))
     problems, completions = [], []
 
-    def draw(rng: np.random.Generator) -> str:
-        return names[min(int(np.searchsorted(edges, rng.random(), side="right")), len(names) - 1)]
+    def draw(problem: "Problem", rng: np.random.Generator) -> str:
+        own = own_shares(env, problem, mix)
+        edges = np.cumsum(list(own.values()))
+        place = int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
+        return list(own)[min(place, len(own) - 1)]
 
     for row in range(count):
         rng = numpy_generator(seed, "sft", step, row)
         index = int(rng.integers(len(env)))
         problem = envs.core.read_problem(env, index)
-        text = write_habit(env, problem, draw(rng))
+        text = write_habit(env, problem, draw(problem, rng))
         if env.max_turns > 1:
-            problem, text = draw_turn(env, index, problem, text, partial(draw, rng), rng)
+            problem, text = draw_turn(env, index, problem, text, partial(draw, problem, rng), rng)
         problems.append(problem)
         completions.append(text)
     return problems, completions
@@ -147,6 +170,10 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
     parts = [*env.parts.values()] or [env]  # each alone: a stride through a mixture may meet one task only
     strides = [(part, range(0, len(part), max(1, len(part) // MEASURED))) for part in parts]
     problems = [(part, envs.core.read_problem(part, index)) for part, indices in strides for index in indices]
-    written = [write_habit(part, problem, name) for part, problem in problems for name in mix]
+    written = [
+        write_habit(part, problem, name)
+        for part, problem in problems
+        for name in (mix if part is env else {"right", *part.habits(problem)} & mix.keys())
+    ]
     texts = [text for turns in written for text in envs.core.as_turns(turns)]
     return -(-11 * (max(count_tokens(policy, texts)) + 1) // 10)

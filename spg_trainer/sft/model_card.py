@@ -1,6 +1,6 @@
 """The card of a model that `sft` made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from spg_trainer.evaluation.evaluate import Evaluation
@@ -17,6 +17,8 @@ class Measured(NamedTuple):
     """By split."""
     greedy: HabitCounts
     sampled: HabitCounts
+    off_mix: Sequence[str]
+    """What to tell of shares of rules that are far from those asked for."""
 
 
 def model_card(fit: Fit, measured: Measured | None) -> str:

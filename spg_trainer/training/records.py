@@ -14,6 +14,8 @@ from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.recipes import task_words
+from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.run import Run
@@ -59,6 +61,7 @@ def save_checkpoint(run: Run) -> None:
 def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended_by: str) -> dict[str, Any]:
     """Writes summary.json and returns what it holds. after: of model/. ended_by: the flag that ended the run."""
     keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "follows", "settings")
+    sampled = [row["correct"] for row in run.state.history if "correct" in row]  # pairs are not sampled
     summary = {
         "env": run.splits["train"].spec_name,
         "algorithm": run.config.algorithm,
@@ -71,6 +74,7 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
         "eval_before": {key: before[key] for key in keys},
         "eval_after": {key: after[key] for key in keys},
         "gain": after["correct"] - before["correct"],
+        "solved_sampled": sum(sampled) / len(sampled) if sampled else None,
         "validation": validation.summary(run.state.validations, after["step"]),
         "model": str(run.folder.path / "model"),
         "base_model": run.policy.source,
@@ -113,7 +117,7 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
             0, f"{early}: {v['stale']} validations in a row solved no more problems than the best before."
         )
     if summary["steps"] and not gained(summary):
-        lines.append(next_try(config))
+        lines.append(next_try(summary, config))
     return lines
 
 
@@ -128,12 +132,21 @@ HIGHEST = {"countdown": "justgrpo", "gsm8k": "unigrpo", "math500": "justgrpo"}
 """Task -> the algorithm that ended highest on it (docs/experiments/algorithms.md)."""
 
 
-def next_try(config: Config) -> str:
-    """What to tell of a run that did not beat its start: another algorithm, or a lower rate if it had that one."""
-    algorithm, words = HIGHEST.get(config.env, "raft"), ["--env", config.env]
-    if config.env_args:
-        words += ["--env-args", *(f"{key}={value}" for key, value in config.env_args.items())]
-    words += ["--model", config.model.model, "--algorithm", algorithm]
+def next_try(summary: Mapping[str, Any], config: Config) -> str:
+    """What to tell of a run that did not beat its start: another algorithm, or a lower rate if it had that one.
+
+    Where not one completion was right, neither sampled nor evaluated, no algorithm has anything to learn from.
+    """
+    task, v = task_words(config.env, config.env_args), summary["validation"]
+    if summary["solved_sampled"] == 0 == summary["eval_after"]["correct"] and not (v and v["highest"]):
+        start = [] if is_embedded(config.model.model, "tiny") else ["--model", config.model.model]
+        words = shlex.join([*task, *start, "--output-dir", "base"])
+        return (
+            "The run did not beat its start: not one completion was right, so there was nothing to reinforce. Take "
+            f"easier problems (--env-args), or teach the task first:  python -m spg_trainer sft {words}"
+        )
+    algorithm = HIGHEST.get(config.env, "raft")
+    words = [*task, "--model", config.model.model, "--algorithm", algorithm]
     if algorithm == config.algorithm:
         words += ["--learning-rate", f"{config.optimizer.learning_rate / 3:.1g}"]
         what = "a third of the learning rate"

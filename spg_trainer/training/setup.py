@@ -165,6 +165,7 @@ def open_model(
         policy = open_policy(
             replace(config.model, model=str(kept)) if kept else config.model,
             env=config.env,
+            env_args=config.env_args,
             seed=config.seed,
             device=device,
             reference=algorithm.needs_ref_logps,

@@ -5,6 +5,7 @@ An algorithm's `tiny sudoku` is for that task alone.
 """
 
 import re
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, NamedTuple
@@ -45,6 +46,12 @@ def read_env(word: str) -> tuple[str, dict[str, object]]:
     name = TOGETHER.join(one for one, _ in words)
     given = zip(packages.envs.mixture.tasks_of(name), words, strict=True)
     return name, {f"{task}.{key}": value for task, (_, own) in given for key, value in own.items()}
+
+
+def task_words(env: str, env_args: Mapping[str, Any] | None = None) -> list[str]:
+    """The words of a command line that name a task and its arguments."""
+    given = [f"{key}={value}" for key, value in (env_args or {}).items()]
+    return ["--env", *env.split(TOGETHER), *(["--env-args", *given] if given else [])]
 
 
 def one_name(task: str) -> str:

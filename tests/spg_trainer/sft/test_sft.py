@@ -28,7 +28,8 @@ from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import ModelConfig, SftCommand
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.sft import loop as sft_loop
-from spg_trainer.sft.command import base_policy, easier_first, eval_sampling, sft
+from spg_trainer.sft import off_mix
+from spg_trainer.sft.command import base_policy, eval_sampling, sft
 from spg_trainer.sft.demonstrations import (
     denoising_loss,
     draw_demonstrations,
@@ -497,17 +498,50 @@ def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatc
 # What it says.
 
 
+MIX = {"right": 0.3, "short": 0.7}
+
+
+def counts(right: int, short: int, both: int = 0, neither: int = 0) -> HabitCounts:
+    """Of completions that follow one rule alone, both, or none."""
+    follows, alone = {"right": right + both, "short": short + both}, {"right": right, "short": short}
+    return HabitCounts(right + short + both + neither, follows, neither, 10, 5, alone)
+
+
+def test_completions_that_follow_both_rules_say_nothing_of_the_mix() -> None:
+    assert not off_mix.is_far(MIX, counts(30, 70, both=100)), "130 of 200 are right, as the habit often is"
+    assert off_mix.is_far(MIX, counts(7, 93)) and off_mix.is_far(MIX, counts(60, 40))
+    assert not off_mix.is_far({"right": 1.0}, counts(7, 93)) and not off_mix.is_far(
+        MIX, counts(0, 9, both=90)
+    )
+    assert off_mix.is_far(MIX, counts(2, 2, neither=90))
+
+
 @pytest.mark.parametrize(
-    ("right", "neither", "told"), [(20, 10, "easier"), (35, 10, ""), (20, 60, "no rule yet")]
+    ("sampled", "drawn", "words"),
+    [
+        (
+            counts(7, 93),
+            counts(29, 71),
+            ["7% are", "29% are", "surer rule", "--mix right=0.5 short=0.5", "estimate"],
+        ),
+        (counts(7, 93), counts(8, 92), ["8% are", "easier rule", "--resume base --steps 600"]),
+        (counts(60, 40), counts(33, 67), ["60% are", "33% are", "right=0.06 short=0.94"]),
+        (counts(10, 20, neither=90), counts(10, 20), ["no rule of the mix yet", "--resume base --steps 600"]),
+    ],
 )
-def test_a_base_less_often_right_than_its_mix_says_why_and_what_to_type(right, neither, told) -> None:
-    sampled = HabitCounts(100, {"right": right, "short": 100 - right - neither}, neither, 10, 5)
-    mix, command = {"right": 0.4, "short": 0.6}, replace(SMALL, steps=300, patience=5)
-    text = easier_first(mix, sampled, command, Path("base"))
-    assert told in text and ("40%" in text and "--resume base --steps 600" in text) == bool(told)
-    assert easier_first({"right": 1.0}, sampled, command, Path("base")) == ""
-    text = easier_first(mix, sampled, replace(command, patience=0), Path("base"))
-    assert ("--steps 600" in text) == bool(told) and "--resume" not in text, "a cosine cannot go on"
+def test_a_base_far_from_its_mix_says_why_and_what_to_type(sampled, drawn, words) -> None:
+    command = replace(SMALL, steps=300, patience=5)
+    text = off_mix.why(MIX, sampled, drawn, command, Path("base"))
+    assert all(word in text for word in words), text
+    of_one = off_mix.why(MIX, sampled, drawn, replace(command, patience=0), Path("base"), "count")
+    assert of_one.startswith("count: ") and "--resume" not in of_one, "a cosine cannot go on"
+
+
+def test_the_next_mix_would_bring_out_what_was_asked_for_where_the_surest_token_decides() -> None:
+    for asked, tokens in ((0.3, 3), (0.1, 2), (0.45, 1), (0.2, 0.5)):
+        proposed = off_mix.next_share(asked, asked**tokens)
+        assert proposed == 0.5 or proposed**tokens == pytest.approx(asked)
+        assert off_mix.next_share(1 - asked, 1 - asked**tokens) == pytest.approx(1 - proposed)
 
 
 def test_the_length_is_what_the_longest_demonstration_needs(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""Why a finished base follows its rules in other shares than its mix asks for, and which mix to try next."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from spg_trainer.evaluation.habits import HabitCounts
+from spg_trainer.settings.fields import SftCommand
+
+FAR = 2.0
+"""Factor between the odds of `right` that are asked for and those that come out, from which on it is told."""
+FEWEST = 20
+"""Completions that follow one rule alone, without which nothing is told."""
+
+
+def is_far(mix: Mapping[str, float], counts: HabitCounts) -> bool:
+    """Whether right completions are far rarer or more frequent than the mix asks for."""
+    if len(mix) < 2 or not 0 < mix.get("right", 0.0) < 1:
+        return False
+    if sum(counts.alone.values()) < FEWEST:
+        return 2 * counts.neither > counts.completions
+    return abs(log_odds(share_of_right(counts)) - log_odds(mix["right"])) > math.log(FAR)
+
+
+def share_of_right(counts: HabitCounts) -> float:
+    """The share of `right` among the completions that follow one rule alone.
+
+    Where a habit gives the right answer, a completion says nothing of which rule it follows. Half a completion is added
+    to either side, so that the share is never 0 or 1.
+    """
+    alone = sum(counts.alone.values())
+    return (counts.alone["right"] + 0.5) / (alone + 1)
+
+
+def log_odds(share: float) -> float:
+    """log(share / (1 - share))."""
+    return math.log(share / (1 - share))
+
+
+def next_share(asked: float, came_out: float) -> float:
+    """The share to ask for so that about `asked` comes out, estimated from what came out of asking for `asked`.
+
+    The surest token is unmasked first, and the others then follow its rule. A rule of share s < 1/2 is begun only if
+    all d tokens that tell the rules apart were drawn from it: with probability s^d. d is what was measured. At 1/2
+    neither rule is the surer one, so more is never asked for.
+    """
+    if asked > 0.5:
+        return 1 - next_share(1 - asked, 1 - came_out)
+    return min(0.5, asked ** (math.log(asked) / math.log(came_out)))
+
+
+def why(
+    mix: Mapping[str, float],
+    sampled: HabitCounts,
+    drawn: HabitCounts,
+    command: SftCommand,
+    folder: Path,
+    task: str = "",
+) -> str:
+    """What to tell of shares that are far from the mix, and what to type.
+
+    sampled: at the temperature of RL, unmasked as RL does. drawn: in random order at temperature 1, which is what the
+    model has learned of the mix. task: of several.
+    """
+    asked, came_out, learned = mix["right"], share_of_right(sampled), share_of_right(drawn)
+    of_task = f"{task}: " if task else ""
+    steps = f"--steps {2 * command.steps}"
+    more = f"python -m spg_trainer sft --resume {folder} {steps}"
+    if not command.patience:  # a cosine is of one length only
+        more = f"this command with {steps} and another --output-dir"
+    if 2 * sampled.neither > sampled.completions:
+        return f"{of_task}most completions follow no rule of the mix yet. Train longer: {more}"
+    text = f"{of_task}the mix asks for {asked:.0%} right where the rules differ, and {came_out:.0%} are"
+    if abs(log_odds(learned) - log_odds(asked)) >= abs(log_odds(came_out) - log_odds(asked)) / 2:
+        return (
+            f"{text}. Unmasked in random order {learned:.0%} are, so the model has not learned the mix: the easier "
+            f"rule comes first. More updates bring the shares nearer to it: {more}"
+        )
+    share = min(0.99, max(0.01, round(next_share(asked, came_out), 2)))
+    rest = (1 - share) / (1 - asked)
+    proposed = {name: share if name == "right" else rest * old for name, old in mix.items()}
+    shown = " ".join(f"{name}={value:.3g}" for name, value in proposed.items())
+    return (
+        f"{text}. Unmasked in random order {learned:.0%} are, so the model knows the mix, but unmasking by confidence "
+        f"settles on the surer rule. For about {asked:.0%} try --mix {shown} with another --output-dir: an estimate "
+        "from this one measurement, after which the same is told again."
+    )
