@@ -15,13 +15,16 @@ import numpy as np
 from envs.core import Problem, TextEnv, cause, play, read_problem, score_all
 from envs.errors import EnvError
 from envs.registry import make
-from envs.splits import SPLITS, content
+from envs.splits import SPLITS, DividedEnv, content
 from verifiers.statistics import wilson_interval
 
 DIFFERENT = 0.9
 """Share of the problems of validation and test that must differ: copies are no evidence."""
 SLOWEST = 2.0
 """Seconds of processor time within which any completion must be scored."""
+SMALL = 100
+"""Problems of validation or test below which it is told how little a rate over them says."""
+_BY_CONTENT = "A list of your own is divided by content with envs.split_of (docs/add_a_task.md)"
 _FEW = 16
 """Problems for the more costly checks: made again in a fresh process, scored with junk."""
 _JUNK = "<answer>?</answer>"
@@ -155,7 +158,9 @@ def _splits(subject: _Subject) -> str:
         for index, problem in problems.items():
             other = seen.setdefault(content(problem), split)
             if other != split:
-                raise EnvError(f"problem {index} of {split} is in {other} too: {problem.prompt!r:.80}")
+                raise EnvError(
+                    f"problem {index} of {split} is in {other} too: {problem.prompt!r:.80}. {_BY_CONTENT}"
+                )
         count = list(seen.values()).count(split)
         if split != "train" and count < DIFFERENT * len(problems):
             raise EnvError(
@@ -163,7 +168,15 @@ def _splits(subject: _Subject) -> str:
                 f"the generator make more different problems, or let __len__ of {split} be what it can make."
             )
         different.append(f"{count:,} of {len(problems):,} in {split} ({len(env):,})")
-    return f"different problems: {', '.join(different)}; none is in two splits"
+    text = f"different problems: {', '.join(different)}; none is in two splits"
+    if isinstance(subject.splits["train"], DividedEnv):
+        text += f"; __init__ takes no `split`, so they are divided by a hash of their index (80/10/10). {_BY_CONTENT}"
+    for split in ("validation", "test"):
+        if (count := len(subject.splits[split])) < SMALL:
+            text += (
+                f"; a rate over {count:,} {split} problems is known to {98 / count**0.5:.0f} points at best"
+            )
+    return text
 
 
 def _demonstrations(subject: _Subject) -> str:

@@ -68,6 +68,10 @@ def test_the_commands_that_add_a_task_run_in_order(tmp_path: Path, monkeypatch, 
     for module, name in ((fitting, "VALIDATION"), (supervised, "EVAL_PROBLEMS"), (supervised, "GROUPS")):
         monkeypatch.setattr(module, name, 8)  # what sft measures takes longer than these few steps
     monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for block in re.findall(
+        r"^```python\n(.*?)^```", (DOCS / "add_a_task.md").read_text(), flags=re.S | re.M
+    ):
+        Path(block.split(maxsplit=2)[1]).write_text(block)  # its first line is "# name.py"
     lines = [*map(shlex.split, commands("add_a_task.md"))]
     assert {line[2] for line in lines} == {"envs", "spg_trainer"}
     for line in lines:

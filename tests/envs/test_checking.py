@@ -121,6 +121,8 @@ def test_each_breach_is_found_and_named(name: str, tmp_path, monkeypatch):
     assert title in wrong, findings
     with pytest.raises(envs.EnvError, match=message):
         raise envs.EnvError(wrong[title])
+    if name == "Raising":  # a mistake is told whole only once
+        assert [figure.count("task.py") for figure in wrong.values() if "raised" in figure].count(1) == 1
     if title in ("splits", "habits") or name == "Ranged":
         assert set(wrong) == {title}  # and nothing else is blamed
 
@@ -134,3 +136,14 @@ def test_a_sound_environment_passes_even_without_demonstrations_and_splits(tmp_p
     findings = {finding.name: finding for finding in check("./bare.py:check/Bare-v0", 40)}
     assert all(finding.ok for finding in findings.values()) and findings["habits"].figure == "none given"
     assert findings["demonstrations"].figure.startswith("none for a problem of train")
+    assert "by a hash of their index (80/10/10)" in findings["splits"].figure
+    assert "envs.split_of" in findings["splits"].figure
+
+
+def test_check_says_how_little_a_rate_over_few_problems_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = "Task.__len__ = lambda self: 80 if self.split == 'train' else 25"
+    (tmp_path / "few.py").write_text(SOUND.format(changed=few, name="Few"))
+    monkeypatch.setattr(checking, "_CHECKS", {"splits": checking._CHECKS["splits"]})
+    (finding,) = check("./few.py:check/Few-v0", 40)
+    assert "25 test problems is known to 20 points" in finding.figure and "hash" not in finding.figure

@@ -74,6 +74,7 @@ def test_show_shows_what_score_raises_and_ends_with_1(tmp_path, monkeypatch, cap
     Path("faulty.py").write_text(text.replace(head, f"{head}        raise KeyError('an oversight')\n"))
     status, out, err = run("show ./faulty.py:my/Faulty-v0 -n 1", capsys)
     assert (status, err) == (1, "")
+    assert out.count("Traceback") == 1 and out.count("the same as above: KeyError: 'an oversight'") == 1
     assert "-- right: reward 0 (" in out and "faulty.py" in out and "KeyError: 'an oversight'" in out
 
 

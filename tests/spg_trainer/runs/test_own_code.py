@@ -13,31 +13,10 @@ import yaml
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.own_code import data_of, hashed
 from spg_trainer.training.loop import train
+from tests.common.own_cases import TASK
 from tests.common.process_cases import child_environment
 from tests.common.trainer_cases import rows, small_config
 
-TASK = """
-import envs
-
-
-class Mine(envs.TextEnv):
-    reward_weights = {"correct": 1.0}
-
-    def __init__(self, split="train"):
-        self.split = split
-
-    def __len__(self):
-        return 8
-
-    def problem(self, index):
-        return envs.Problem(f"{self.split} {index}", {})
-
-    def score(self, problem, completion):
-        return {"correct": float("e" in completion)}
-
-
-envs.register("test/Own%s-v0", Mine)
-"""
 ALGORITHM = """
 from dataclasses import dataclass
 

@@ -1,21 +1,31 @@
 """A run of several tasks: figures of each, exact resume, and the same flags in every command."""
 
 import json
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import envs
 from envs import mixture
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.reporting.curves import draw_panels
 from spg_trainer.reporting.runs import read_run
+from spg_trainer.runs.identity import identity
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
 from spg_trainer.settings.recipes import TOGETHER, read_env
+from spg_trainer.settings.recorded import read_config
 from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.weights import resolve_model
+from spg_trainer.sft import command as supervised
+from spg_trainer.sft import loop as fitting
+from spg_trainer.sft.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.training.loop import train
+from tests.common.own_cases import TASK
 from tests.common.trainer_cases import ENV, assert_equal_runs, rows, small_config
 
 MIXED = f"{ENV} + arithmetic"
@@ -95,3 +105,66 @@ def test_the_embedded_model_is_that_of_the_first_task_that_has_one() -> None:
     weights = resolve_model("tiny", "sorting + countdown")
     assert weights.base.endswith("tiny-countdown") and "nothing of the other tasks" in weights.note
     assert not resolve_model("tiny", "countdown").note
+    note = resolve_model("tiny", "sorting + countdown", {"countdown.level": 2}).note
+    assert "sft --env sorting countdown --env-args countdown.level=2`" in note
+
+
+def test_own_files_of_one_name_are_kept_apart(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = []
+    for number, letter in enumerate("ae"):
+        folder = tmp_path / letter
+        folder.mkdir()
+        (folder / "task.py").write_text(TASK % f"Twin{number}" + f"# {letter}\n")
+        names.append(f"./{letter}/task.py:test/OwnTwin{number}-v0")
+    run = tmp_path / "run"
+    whole = {
+        **SETTINGS,
+        "env": TOGETHER.join(names),
+        "env_args": {},
+        "algorithm": "spg",
+        "prompts_per_step": 4,
+    }
+    train(small_config(run, max_steps=1, **whole), quiet=True)
+    kept = sorted(file.relative_to(run).as_posix() for file in (run / "environment").rglob("*.py"))
+    assert kept == ["environment/2/task.py", "environment/task.py"]
+    assert [(run / file).read_text()[-2] for file in kept] == ["e", "a"]
+    (tmp_path / "e" / "task.py").write_text((tmp_path / "e" / "task.py").read_text().replace("1.0", "0.5"))
+    own = f"--env ./a/task.py:test/OwnTwin0-v0 + {run}/environment/2/task.py:test/OwnTwin1-v0"
+    with pytest.raises(ConfigError, match=re.escape(own)):
+        train(small_config(None, max_steps=2, resume=str(run), **whole), quiet=True)
+    shutil.rmtree(tmp_path / "e")  # its copy is what goes on
+    typed = resolve(Config, ["--resume", str(run)]).config
+    assert typed.env == own.removeprefix("--env ")
+    assert identity(typed, run) == identity(read_config(run / "config.yaml"), run)
+
+
+def test_sft_gives_each_task_its_own_habits() -> None:
+    env = envs.make("sudoku + countdown")
+    mix = mix_shares({"right": 1, "careless": 1, "adder": 3}, env)
+    problems, texts = draw_demonstrations(env, mix, 0, 0, 400)
+    shares = {}
+    for problem, text in zip(problems, texts, strict=True):
+        shares.setdefault(problem.task, []).append(text == env.demonstration(problem))
+    assert np.mean(shares["sudoku"]) == pytest.approx(1 / 2, abs=0.12)
+    assert np.mean(shares["countdown"]) == pytest.approx(1 / 4, abs=0.12)
+    with pytest.raises(ConfigError, match=r"--mix has nothing for countdown\. Give .* right, adder"):
+        mix_shares({"careless": 1}, env)
+    with pytest.raises(ConfigError, match=r"no such habit\. Use: right, careless, adder"):
+        mix_shares({"hasty": 1}, env)
+
+
+def test_sft_on_several_tasks_tells_each_apart(tmp_path: Path, monkeypatch, capsys) -> None:
+    for module, name in ((fitting, "VALIDATION"), (supervised, "EVAL_PROBLEMS"), (supervised, "GROUPS")):
+        monkeypatch.setattr(module, name, 8)
+    words = (
+        "--env sorting arithmetic --mix right=1 alphabetical=1 hasty=1 --steps 2 --batch-size 8 --device cpu"
+    )
+    words += " --hidden-size 16 --num-layers 1 --num-heads 2 --intermediate-size 24"
+    folder = supervised.sft(
+        resolve(SftCommand, [*words.split(), "--output-dir", str(tmp_path / "base")]).config
+    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert "sorting: right 50%, alphabetical 50%; arithmetic: right 50%, hasty 50%" in said
+    assert "sorting: most completions follow no rule" in said and "arithmetic: most completions" in said
+    assert json.loads((folder / "environment.json").read_text())["env"] == "sorting + arithmetic"

@@ -161,6 +161,16 @@ def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script, cap
     assert "did not beat its start" not in capsys.readouterr().out
 
 
+def test_a_run_without_one_right_completion_is_told_to_teach_the_task(tmp_path, capsys):
+    never = {"env_args": {"dull": ",".join(map(str, range(8)))}, "max_steps": 2}
+    summary = train(settings(tmp_path / "run", **never))
+    assert summary["solved_sampled"] == summary["eval_after"]["correct"] == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "did not beat its start" in line)
+    assert (
+        "python -m spg_trainer sft --env" in line and "--env-args dull=0,1,2" in line and "raft" not in line
+    )
+
+
 class Short(Letters):
     """Its validation split cannot be had, or is empty."""
 
