@@ -174,7 +174,7 @@ def _splits(subject: _Subject) -> str:
     for split in ("validation", "test"):
         if (count := len(subject.splits[split])) < SMALL:
             text += (
-                f"; a rate over {count:,} {split} problems is known to {98 / count**0.5:.0f} points at best"
+                f"; a rate over {count:,} {split} problems is uncertain by up to {98 / count**0.5:.0f} points"
             )
     return text
 

@@ -27,9 +27,12 @@ SHORT = 24
 STYLE = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), "#808080"),
     "svg.fonttype": "none",
-    "font.size": 9,
+    "font.size": 11,
+    "legend.fontsize": 11,
 }
-"""Grey can be read on a light page and on a dark one."""
+"""Grey can be read on a light page and on a dark one. A point is a pixel or more: the page shows no panel narrower."""
+WIDE, NARROW = 4.2, 226 / 72
+"""Inches: a figure of its own, and a panel as wide as its place on the page is at least (`page.css`)."""
 METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 """Of an SVG: nothing that differs between equal figures."""
 
@@ -56,6 +59,13 @@ PARTS: dict[str, Callable[[Row], float]] = {
     "all wrong, the same text": lambda row: row["frac_groups_wrong_identical"],
 }
 """What groups of completions are like, as shares of all groups, from a row of metrics.jsonl."""
+COLOURS = {
+    "mixed": "tab:blue",
+    "all right": "tab:green",
+    "all wrong": "tab:orange",
+    "all wrong, the same text": "tab:red",
+}
+"""Of `PARTS`: what is learned from is blue, what is solved green, what teaches nothing orange and red."""
 SOLVED = Panel(
     "Solved", "correct", "share of sampled completions that are right; dots are evaluations, greedy", 0, 1
 )
@@ -108,7 +118,7 @@ def _svg(panel: Panel, title: str, names: Sequence[str], groups: Groups) -> str:
 
     text = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):  # ids that no other panel of the page has
-        figure = draw_figure({"": groups}, panel, names)
+        figure = draw_figure({"": groups}, panel, names, NARROW)
         figure.savefig(text, format="svg", transparent=True, metadata=METADATA)
     svg = text.getvalue()
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg[svg.index("<svg") :], count=2)
@@ -119,20 +129,30 @@ def draw_solved(tasks: Mapping[str, Groups], path: Path) -> None:
     """Writes the solved rates as an SVG, a panel for each task; equal runs, equal bytes."""
     import matplotlib
 
-    with matplotlib.rc_context({"svg.hashsalt": "spg-trainer", "svg.fonttype": "none"}), writing(path):
+    style = {"svg.hashsalt": "spg-trainer", "svg.fonttype": "none", "legend.fontsize": 8.5}
+    with matplotlib.rc_context(style), writing(path):
         draw_figure(tasks).savefig(path, metadata=METADATA)
 
 
 def draw_figure(
-    tasks: Mapping[str, Groups], panel: Panel = SOLVED, names: Sequence[str] = ("correct",)
+    tasks: Mapping[str, Groups],
+    panel: Panel = SOLVED,
+    names: Sequence[str] = ("correct",),
+    width: float = WIDE,
 ) -> "Figure":
-    """Axes for each task, a line for each of `names` and each setting, with its last value in the legend."""
+    """Axes for each task, a line for each of `names` and each setting, with its last value in the legend.
+
+    width: in inches.
+    """
+    from matplotlib import rcParams
     from matplotlib.figure import Figure
 
     labels = [*names, *(label for groups in tasks.values() for label in groups)]
-    columns = 1 if max(map(len, labels)) > SHORT else 2
+    columns = 1 if max(map(len, labels)) > SHORT or width < WIDE else 2
     lines = max(len(groups) * len(names) for groups in tasks.values())
-    figure = Figure(figsize=(4.2, (2.3 + 0.15 * -(-lines // columns)) * len(tasks)), layout="constrained")
+    size = rcParams["legend.fontsize"] if isinstance(rcParams["legend.fontsize"], float) else 8.5
+    height = 0.62 * width + size / 50 * -(-lines // columns)
+    figure = Figure(figsize=(width, height * len(tasks)), layout="constrained")
     for axes, (title, groups) in zip(
         figure.subplots(len(tasks), squeeze=False).flat, tasks.items(), strict=True
     ):
@@ -149,7 +169,9 @@ def draw_figure(
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.set_frame_on(False)
-        axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.1), ncols=columns, fontsize=7, frameon=False)
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(-0.1, -0.15), ncols=columns, fontsize=size, frameon=False
+        )
     return figure
 
 
@@ -167,7 +189,7 @@ def stack(axes: "Axes", runs: Sequence[Recorded], names: Sequence[str]) -> None:
         means.append(np.nanmean(values, 0))
     labels = [f"{name} {mean[-1]:.2f}" for name, mean in zip(names, means, strict=True)]
     axes.stackplot(
-        steps, means, labels=labels, colors=[f"C{i}" for i in range(len(names))], alpha=0.6, linewidth=0
+        steps, means, labels=labels, colors=[COLOURS[name] for name in names], alpha=0.6, linewidth=0
     )
 
 

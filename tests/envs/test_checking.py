@@ -146,4 +146,6 @@ def test_check_says_how_little_a_rate_over_few_problems_says(tmp_path, monkeypat
     (tmp_path / "few.py").write_text(SOUND.format(changed=few, name="Few"))
     monkeypatch.setattr(checking, "_CHECKS", {"splits": checking._CHECKS["splits"]})
     (finding,) = check("./few.py:check/Few-v0", 40)
-    assert "25 test problems is known to 20 points" in finding.figure and "hash" not in finding.figure
+    assert (
+        "25 test problems is uncertain by up to 20 points" in finding.figure and "hash" not in finding.figure
+    )

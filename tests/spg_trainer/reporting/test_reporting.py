@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 import envs
 import spg_trainer
@@ -16,7 +17,7 @@ from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import page
 from spg_trainer.reporting.completions import fitting
-from spg_trainer.reporting.curves import PANELS, aligned, column, draw_panels
+from spg_trainer.reporting.curves import COLOURS, PANELS, PARTS, aligned, column, draw_panels
 from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import group_by_setting, read_run
 from spg_trainer.training.loop import train
@@ -24,13 +25,23 @@ from tests.common.browser import CHROMIUM, chromium
 from tests.common.report_cases import HOSTILE, completions, write_run
 from tests.common.trainer_cases import small_config
 
-WIDTHS, SCHEMES = ((1200, 900), (390, 844)), ("light", "dark")
+WIDTHS, SCHEMES = ((1200, 900), (800, 900), (390, 844)), ("light", "dark")
 SCRIPT = """
 var at = (id) => document.getElementById(id);
 var count = (which) => document.querySelectorAll(which).length;
 var set = (id, value) => { at(id).value = value; at(id).dispatchEvent(new Event("input")); };
 """
 """What the test's expressions use; each of them is run on the page."""
+SMALLEST = """
+Math.min(...[...document.querySelectorAll("body *")].flatMap((e) => {
+  const words = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+  if (!words || ["SCRIPT", "OPTION"].includes(e.tagName) || !e.getBoundingClientRect().width) return [];
+  const size = parseFloat(getComputedStyle(e).fontSize), matrix = e.closest("svg") && e.getScreenCTM();
+  const behind = e.dataset.step ? [parseFloat(getComputedStyle(e, "::after").fontSize)] : [];
+  return [matrix ? size * Math.hypot(matrix.a, matrix.b) : size, ...behind];
+}))
+"""
+"""The smallest text on the page in pixels, that of figures as large as it is drawn."""
 
 
 class Page(HTMLParser):
@@ -192,6 +203,17 @@ def test_a_report_that_cannot_be_written_fails_no_run(tmp_path, monkeypatch, cap
     assert "report.html was not written (ZeroDivisionError: division by zero)" in said
 
 
+def test_the_colours_of_group_signal_say_good_and_bad(tmp_path):
+    panels = {
+        panel["title"]: panel["svg"]
+        for panel in draw_panels({"run": [read_run(write_run(tmp_path / "run"))]})
+    }
+    fills = re.findall(r"fill: (#\w{6}); fill-opacity: 0.6", panels["Group signal"])
+    blue, green, orange, red = "#1f77b4", "#2ca02c", "#ff7f0e", "#d62728"
+    assert fills[:4] == [blue, green, orange, red] == [to_hex(colour) for colour in COLOURS.values()]
+    assert list(COLOURS) == list(PARTS) == ["mixed", "all right", "all wrong", "all wrong, the same text"]
+
+
 def test_a_run_of_120_steps_takes_five_seconds_and_five_megabytes_at_most(tmp_path):
     folder = write_run(tmp_path / "run", steps=120, problems=256)
     for step in range(10, 130, 10):
@@ -205,7 +227,7 @@ def test_a_run_of_120_steps_takes_five_seconds_and_five_megabytes_at_most(tmp_pa
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_a_browser_shows_it_at_two_widths_and_in_both_themes(html, tmp_path):
+def test_a_browser_shows_it_at_three_widths_and_in_both_themes(html, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(html)
     grounds = set()
@@ -215,6 +237,7 @@ def test_a_browser_shows_it_at_two_widths_and_in_both_themes(html, tmp_path):
                 browser.open(file, width, height, scheme)
                 browser.run(SCRIPT)
                 assert browser.run("document.documentElement.scrollWidth") <= width
+                assert browser.run(SMALLEST) >= 11
                 assert browser.screenshot(tmp_path / "seen.png").stat().st_size > 10_000
                 grounds.add((scheme, browser.run("getComputedStyle(document.body).backgroundColor")))
         assert browser.run("count('#stage .masked')") == 0
