@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, get
+from spg_trainer.algorithms.checking import CHECKS
 from spg_trainer.cli import main
 from spg_trainer.settings.weights import models_folder
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft import loop as fitting
+from spg_trainer.tensors import Batch
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -100,6 +102,18 @@ def test_every_algorithm_has_a_page_with_all_its_options(name: str) -> None:
     )
     told_there = {"masking", "num_masks", "block_length", "score_tail"}
     assert {field.name for field in fields(get(name))} <= set(re.findall(r"`(\w+)", text)) | told_there
+
+
+def test_the_table_of_a_batch_names_all_that_it_holds() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", (DOCS / "algorithms/README.md").read_text(), flags=re.M)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    held = {field.name for field in fields(Batch)} | {"length", "fill"}
+    assert held <= named, held - named
+
+
+def test_the_table_of_checks_of_an_algorithm_names_each() -> None:
+    text = (DOCS / "algorithms/README.md").read_text().partition("| check | what is tried |")[2]
+    assert re.findall(r"^\| (?!-)(.+?) \|", text.partition("An algorithm")[0], flags=re.M) == list(CHECKS)
 
 
 @pytest.mark.parametrize("folder", ["algorithms", "environments"])
