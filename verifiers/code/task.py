@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FUEL = 2 * 10**9  # instructions of a program, at least: a fifth of a second
 TIMES_REFERENCE = 20  # of the reference's instructions, where these are known
-IDLE_SECONDS = 10.0  # that a guest which waits for something is given, and per 10**9 instructions one more
+IDLE_SECONDS = 10.0  # of the clock, which stands behind the fuel, and per 10**9 instructions one more
 SHOWN_REPLY = 3000  # characters of a returned value that a model is still told: so many digits can be printed
 FIELDS = ("entry_point", "cases", "prompt", "reference_fuel")
 _OUTCOMES = {"timeout": TIMEOUT, "error": ERROR}
