@@ -10,9 +10,7 @@ import pytest
 from tests.common.casebook import Case, cases
 from tests.common.disguises import DISGUISES, NUMBER, formulas
 from verifiers import InvalidReferenceError, verify, verify_batch
-from verifiers.math500 import task
 from verifiers.math500.text import key
-from verifiers.verdicts import CAS, ERROR
 
 
 def reasons(found: tuple[Case, ...], *, asked: bool) -> list[tuple[str, str]]:
@@ -79,9 +77,8 @@ def test_no_formula_of_a_published_problem_is_paid(rows: list[dict], split: str)
 
 
 @SPLITS
-def test_a_formula_in_disguise_is_not_paid_either(rows: list[dict], split: str, monkeypatch):
-    """Of all problems at most one in a hundred for any disguise; without computer algebra, which takes minutes."""
-    monkeypatch.setattr(task, "ask_cas", lambda pairs: [(ERROR, CAS)] * len(pairs))
+def test_a_formula_in_disguise_is_not_paid_either(rows: list[dict], split: str):
+    """Of all problems at most one in a hundred for any disguise."""
     found = [(part, row["answer"], row["problem"]) for row in rows for part in formulas(row["problem"])]
     found = [(part, gold, problem) for part, gold, problem in found if key(part) != key(gold)]
     right = verify_batch("math500", [f"\\boxed{{{case[0]}}}" for case in found], answer=[c[1] for c in found])

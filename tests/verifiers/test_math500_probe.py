@@ -1,4 +1,4 @@
-"""The numeric probe: digits against mpmath, proofs that hold, doubts that are passed on."""
+"""The numeric probe: digits against mpmath, and what points tell apart."""
 
 import random
 import sys
@@ -53,6 +53,10 @@ EQUAL = pairs(r"""
 2i <- \sqrt{-4} || \pi <- 4\arctan 1 || 1 <- \sin^2 x + \cos^2 x || 2\sin x\cos x <- \sin 2x
 \sqrt2 x + \frac{2}{\sqrt{2}} <- \sqrt{2}(x+1) || (x-y)(x^2+xy+y^2) <- x^3-y^3
 \frac{x+y}{xy} <- \frac{1}{x}+\frac1y || 2 \cdot 2^x <- 2^{x} \cdot 2 || 300 <- \ln(e^{300})
+2\sqrt{x} <- \sqrt{4x} || x^{5/6} <- \sqrt[6]{x^5} || \sqrt{xy} <- \sqrt{x}\sqrt{y} || |x| <- \sqrt{x^2}
+2^{n-1} <- \frac{2^n}{2} || \frac{n(n+1)}{2} <- \binom{n+1}{2} || i\pi <- \ln(-1)
+1 <- \int_0^1 2x\,dx || 2 <- \int_0^{\pi} \sin t\,dt || \ln 2 <- \int_1^2 \frac1x\,dx
+15 <- \sum_{k=1}^5 k || 120 <- \prod_{i=1}^5 i || 7 <- \sum_{k=1}^3 k + 1 || 5 <- \int_0^5 dx
 """)
 
 
@@ -60,20 +64,21 @@ DIFFERENT = pairs(r"""
 \sqrt{5} <- \sqrt{2}+\sqrt{3} || \pi <- 3.14159265358979323846264338327950288 ;; \frac{22}{7}
 \sqrt{2} <- \sqrt{2}+10^{-60} || 1 <- \sqrt{1+10^{-90}} || \frac{1}{2^{98}} <- \frac{1}{2^{99}}
 x <- x + 2^{255} - 19 ;; x + 2^{61} - 1 ;; \sqrt{x} || \cos x <- \sin x || 262537412640768744 <- e^{\pi\sqrt{163}}
-x^{101} <- x^{100}
+x^{101} <- x^{100} || x <- \sqrt{x^2} ;; |x| || |x| <- \sqrt{x}^2 || 2\ln x <- \ln x^2 || x^{1/3} <- |x|^{1/3}
+x y z <- \sqrt{x^2y^2z^2} || 10-x <- \sqrt{(x-10)^2} || \ln 2 <- \int_1^2 \frac{1}{x+1}\,dx || 10 <- \sum_{k=1}^5 k
 """)
 
 
-UNPROVED = pairs(r"x <- \sqrt{x^2} ;; |x| || 2\sqrt{x} <- \sqrt{4x} || 2\ln x <- \ln x^2")
+UNDECIDED = pairs(r"\arccos 2 <- 1 || 0 <- \int_{-1}^1 \frac1x\,dx")
 
 
-@pytest.mark.parametrize(("table", "outcome"), [(EQUAL, YES), (DIFFERENT, NO), (UNPROVED, UNSURE)])
-def test_what_is_equal_is_proved_and_what_differs_refuted_else_passed_on(table: list, outcome: int) -> None:
+@pytest.mark.parametrize(("table", "outcome"), [(EQUAL, YES), (DIFFERENT, NO), (UNDECIDED, UNSURE)])
+def test_equal_different_and_undecided_pairs(table: list, outcome: int) -> None:
     pytest.importorskip("flint")
     assert {pair: verdict(*pair) for pair in table} == dict.fromkeys(table, outcome)
 
 
-def test_without_python_flint_roots_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_python_flint_roots_are_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "verifiers.math500.intervals", None)  # what imports it
     assert verdict(r"\sqrt{8}", r"2\sqrt2") == UNSURE
     assert verdict("2(x+1)", "2x+2") == YES
@@ -92,7 +97,7 @@ def test_too_big_is_not_computed(text: str) -> None:
     assert BIT_LIMIT < 30_000
 
 
-@pytest.mark.parametrize("text", [r"\ln 0", r"\ln(-1)", r"\arccos 2", r"\tan(10^{20})", "(-8)^{1/4}"])
+@pytest.mark.parametrize("text", [r"\ln 0", r"\arccos 2", r"\tan(10^{20})", "(-8)^{1/4}"])
 def test_what_cannot_be_bounded_is_undecided(text: str) -> None:
     pytest.importorskip("flint")
     from verifiers.math500.intervals import Evaluation, Undecided, precision

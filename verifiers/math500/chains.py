@@ -275,8 +275,15 @@ def in_decimal(value: Value) -> Value:
 
 
 def is_opaque(value: Value) -> bool:
-    """True for a side with dots, and for one that calculates with what is no number: 357_8 + 264_8."""
-    return is_expression(value) and ("\\dots" in symbols(value) or tree.holds_container(value))
+    """True for a side with dots or a sum of letters, and for one that calculates with no numbers: 357_8 + 264_8."""
+    if not is_expression(value):
+        return False
+    names = symbols(value)
+    return "\\dots" in names or (bool(names) and is_repeated(value)) or tree.holds_container(value)
+
+
+def is_repeated(node: Node) -> bool:
+    return (node[0] == "fn" and node[1] in tree.REPEATED) or any(map(is_repeated, tree.parts(node)))
 
 
 def replaced(side: Value, values: dict[Node, Node]) -> Value:

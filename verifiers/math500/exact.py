@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from fractions import Fraction
 from hashlib import blake2b
-from math import comb, factorial, gcd, isqrt, lcm
+from math import comb, factorial, gcd, isqrt, lcm, prod
 
-from verifiers.math500.tree import INFINITY, Node
+from verifiers.math500.tree import BOUND, INFINITY, REPEATED, Node, substituted
 from verifiers.verdicts import encoded
 
 BIT_LIMIT = 20_000  # of a numerator or denominator
 EXPONENT_LIMIT = 9_999
 FACTORIAL_LIMIT = 1_000
+TERM_LIMIT = 200  # of a sum
 
 Quotient = tuple[int, int]
 
 
-class Undefined(Exception):
+class Undefined(ArithmeticError):
     """A division by zero, or infinity where a number belongs."""
 
 
@@ -132,6 +133,9 @@ class Point:
 
     def function(self, node: Node) -> Quotient:
         name = node[1]
+        if name in REPEATED:
+            nodes = repeated(node)
+            return self.evaluate(("+" if name == "sum" else "*", nodes)) if nodes else self.unknown(node)
         values = [reduced(*self.evaluate(argument)) for argument in node[2]]
         n, d = values[0]
         whole = all(below == 1 for _, below in values) and not self.variables and not self.unknowns
@@ -146,6 +150,9 @@ class Point:
             return factorial(n), 1
         elif name == "binom" and whole and 0 <= values[1][0] and 0 <= n <= FACTORIAL_LIMIT:
             return comb(n, values[1][0]), 1
+        elif name == "binom" and self.variables and is_small(node[2][1]):
+            k = node[2][1][1]
+            return bounded(prod(n - j * d for j in range(k)), d**k * factorial(k))
         elif name in ("gcd", "lcm") and whole:
             return (gcd if name == "gcd" else lcm)(*(value for value, _ in values)), 1
         elif name == "mod" and whole and values[1][0]:
@@ -158,6 +165,20 @@ class Point:
         elif name == "exp":
             return self.power(("^", ("const", "e"), node[2][0]))
         return self.unknown(name, *values)
+
+
+def repeated(node: Node) -> tuple[Node, ...]:
+    """What a sum or product of few terms is made of; empty for any other."""
+    _, name, (low, high, body) = node
+    if name == "int" or not low[0] == high[0] == "num" or not low[2] == high[2] == 1:
+        return ()
+    places = range(low[1], high[1] + 1) if high[1] - low[1] < TERM_LIMIT else ()
+    return tuple(substituted(body, {BOUND: ("num", place, 1)}) for place in places)
+
+
+def is_small(node: Node) -> bool:
+    """True for a whole number up to 20."""
+    return node[0] == "num" and node[2] == 1 and 0 <= node[1] <= 20
 
 
 def reduced(n: int, d: int) -> Quotient:

@@ -14,7 +14,7 @@ from math import gcd, isqrt, prod
 from verifiers.math500 import units
 from verifiers.math500.finished import is_perfect, kernel, surd_of, surds_in
 from verifiers.math500.fold import factors_of, folded, ordered, terms_of, without_sign
-from verifiers.math500.lexer import Lexer, Malformed, Unsupported
+from verifiers.math500.lexer import Lexer, Malformed
 from verifiers.math500.meaning import meaning
 from verifiers.math500.reader import Reader
 from verifiers.math500.real_sets import Region
@@ -493,7 +493,7 @@ def formulas(problem: str, letters: frozenset[str]) -> frozenset:
 def read(formula: str, letters: frozenset[str] | None) -> Value | None:
     try:
         return meaning(Reader(formula, letters).answer())
-    except (Malformed, Unsupported, ArithmeticError, RecursionError):
+    except (Malformed, ArithmeticError, ValueError, RecursionError):
         return None
 
 

@@ -16,8 +16,8 @@ from operator import add, mul
 
 from flint import acb, arb, ctx, fmpq
 
-from verifiers.math500.exact import EXPONENT_LIMIT, FACTORIAL_LIMIT
-from verifiers.math500.tree import TRIGONOMETRIC, Node
+from verifiers.math500.exact import EXPONENT_LIMIT, FACTORIAL_LIMIT, repeated
+from verifiers.math500.tree import BOUND, REPEATED, TRIGONOMETRIC, Node, parts
 
 Interval = arb | acb  # a real number, or a complex one
 BITS_PER_DIGIT = 3.3219281
@@ -26,6 +26,7 @@ DEGREE_LIMIT = 999  # of a root
 SCALE_LIMIT = 10**7
 FIRST_DIGITS = 50
 DIGIT_LIMIT = 2_000
+EVALUATION_LIMIT = 2_000  # of the function below an integral
 _precision = threading.Lock()  # python-flint has one precision for all threads
 
 
@@ -119,6 +120,8 @@ class Evaluation:
         if kind == "^":
             return self.power(node[1], node[2])
         if kind == "const":
+            if node == BOUND:
+                return self.values["bound"]
             return {"pi": arb.pi, "e": arb.const_e, "i": lambda: acb(0, 1)}[node[1]]()
         value = self.evaluate(node[1])
         if kind == "pct":
@@ -137,7 +140,30 @@ class Evaluation:
         b = self.evaluate(exponent)
         return exponential(b if base == ("const", "e") else logarithm(a) * b)
 
+    def integral(self, low: Node, high: Node, body: Node) -> Interval:
+        """The integral of a function without branch cuts over a finite interval."""
+        if not is_smooth(body):
+            raise Undecided
+        inner = Evaluation({})
+        inner.values = dict(self.values)
+
+        def value(point: acb, _: bool) -> acb:
+            inner.values["bound"] = point
+            try:
+                return acb(inner.evaluate(body))
+            except Undecided:
+                return acb("nan")
+
+        return acb.integral(value, self.evaluate(low), self.evaluate(high), eval_limit=EVALUATION_LIMIT)
+
     def function(self, name: str, arguments: tuple[Node, ...]) -> Interval:
+        if name == "int":
+            return self.integral(*arguments)
+        if name in REPEATED:
+            nodes = repeated(("fn", name, arguments))
+            if not nodes:
+                raise Undecided
+            return self.evaluate(("+" if name == "sum" else "*", nodes))
         a = self.evaluate(arguments[0])
         if name == "root":
             degree = whole_number(arguments[1])
@@ -157,10 +183,20 @@ class Evaluation:
             if None in numbers or min(numbers) < 0 or numbers[0] > FACTORIAL_LIMIT:
                 raise Undecided
             return arb(factorial(*numbers) if name == "!" else comb(*numbers))
-        within = abs(a) < 1 if name in ("asin", "acos") else name == "atan" or is_moderate(a)
-        if isinstance(a, acb) or name not in TRIGONOMETRIC | {"asin", "acos", "atan"} or not within:
+        within = bool(abs(a) < 1) if name in ("asin", "acos") else name == "atan" or is_moderate(a)
+        known = TRIGONOMETRIC if isinstance(a, acb) else TRIGONOMETRIC | {"asin", "acos", "atan"}
+        if name not in known or not within:
             raise Undecided
         return getattr(a, name)()
+
+
+def is_smooth(node: Node) -> bool:
+    """True for sums, products, quotients, whole powers, exponentials and sines."""
+    if node[0] == "fn" and node[1] not in TRIGONOMETRIC:
+        return False
+    if node[0] == "^" and node[1] != ("const", "e") and whole_number(node[2]) is None:
+        return False
+    return all(map(is_smooth, parts(node)))
 
 
 def whole_power(a: Interval, exponent: int) -> Interval:
@@ -171,7 +207,7 @@ def whole_power(a: Interval, exponent: int) -> Interval:
 
 def is_moderate(a: Interval) -> bool:
     """True where an exponential or a sine of it says something."""
-    return abs(a) <= ARGUMENT_LIMIT and a.rad() < 0.1
+    return abs(a) <= ARGUMENT_LIMIT and a.rad() < (4 if isinstance(a, acb) else 0.1)
 
 
 def exponential(a: Interval) -> Interval:
@@ -180,10 +216,11 @@ def exponential(a: Interval) -> Interval:
     return a.exp()
 
 
-def logarithm(a: Interval) -> arb:
-    if isinstance(a, acb) or not a > 0:
+def logarithm(a: Interval) -> Interval:
+    """The principal value."""
+    if a.contains(0):
         raise Undecided
-    return a.log()
+    return a.log() if isinstance(a, acb) or a > 0 else acb(a).log()
 
 
 def root(a: Interval, degree: int) -> Interval:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, Malformed, Unsupported
 from verifiers.math500.parser import GREEK, Parser, product, quotient, released
-from verifiers.math500.tree import INFINITY, MINUS_ONE, ONE, TRIGONOMETRIC, Node
+from verifiers.math500.tree import BOUND, INFINITY, MINUS_ONE, ONE, REPEATED, TRIGONOMETRIC, Node, substituted
 from verifiers.math500.values import REALS, Matrix, Relation, Row, Set, Several, Value, is_expression
 
 SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
@@ -15,7 +15,7 @@ CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY, "mathbb R": REALS}
 MATRICES = frozenset("cases matrix pmatrix bmatrix Bmatrix smallmatrix array".split())
 CONDITIONAL = frozenset(["&", "if", "for", "when"])  # before a condition
 UNSUPPORTED = frozenset(
-    "int iint oint sum prod lim limits partial cap setminus equiv pmod bmod mod to mapsto Rightarrow iff wedge "
+    "iint oint lim limits partial cap setminus equiv pmod bmod mod to mapsto Rightarrow iff wedge "
     "vee neg forall exists subset subseteq det max min gcd lcm".split()
 ) | {"begin aligned", "begin align*", "begin vmatrix"}
 
@@ -38,6 +38,8 @@ class Commands(Parser):
             return self.root()
         if name in SELECTING and self.peek()[1] in ("(", "[", "\\{"):
             return self.selection()
+        if name in REPEATED:
+            return self.repeated()
         if name in UNSUPPORTED:
             raise Unsupported(name)
         if name in FUNCTIONS:
@@ -89,6 +91,33 @@ class Commands(Parser):
         if self.kind == NUMBER and len(self.value) > 1 and self.value.isdigit() and not self.spaced:
             raise Malformed("digits behind a root")
         return ("fn", "root", (self.argument(), degree))
+
+    def repeated(self) -> Node:
+        r"""`\int_0^1 2x\,dx`, `\sum_{k=1}^5 k`, `\prod_{k=1}^5 k`."""
+        name, end, index = self.advance(), self.end, BOUND
+        try:
+            self.expect("_")
+            if name == "int":
+                low = self.argument()
+            else:
+                self.expect("{")
+                index = self.symbol()
+                self.expect("=")
+                low = self.sum()
+                self.expect("}")
+            self.expect("^")
+            high = self.argument()
+            if name != "int":
+                return ("fn", name, (low, high, substituted(self.term(), {index: BOUND})))
+            places = self.top_level(self.position, end)
+            self.end = next(k for k in places if self.tokens[k][:2] == (LETTERS, "d") and k + 1 < end)
+            self.go(self.position)
+            body = ONE if self.kind == "end" else self.infix()
+            place, self.end = self.position, end
+            self.go(place + 1)
+            return ("fn", name, (low, high, substituted(body, {self.symbol(): BOUND})))
+        except (Malformed, StopIteration):
+            raise Unsupported(name) from None
 
     def function(self) -> Node:
         name = self.advance()

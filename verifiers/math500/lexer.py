@@ -82,8 +82,8 @@ class Malformed(Exception):
     """The text is no answer in any accepted notation."""
 
 
-class Unsupported(Exception):
-    """Mathematics that only a computer algebra system can judge."""
+class Unsupported(Malformed):
+    """Mathematics that is not judged, such as an integral or a sum with a sign."""
 
 
 class Lexer:

@@ -1,19 +1,27 @@
-"""Do two expressions have the same value everywhere? By evaluation at points: a proof, or UNSURE.
+"""Do two expressions have the same value everywhere? By evaluation at points.
 
 First exactly (`exact`), then, where roots or transcendental functions occur, with intervals of many digits
-(`intervals`). YES is a proof in two classes: equal rational functions of the same unknowns, and exact constants, or
-rational functions and trigonometric ones with such coefficients, that agree to far more digits than both texts hold
-characters and all numbers on the way hold digits. NO is a proof wherever it is said. Without python-flint the second
-step says UNSURE.
+(`intervals`), at points of all signs and of two sizes. YES is a proof for equal rational functions of the same
+unknowns, and for constants, rational and trigonometric functions that agree to far more digits than both texts hold
+characters and all numbers on the way hold digits; for others it says that nothing tells them apart at these points.
+NO is a proof wherever it is said. Without python-flint the second step says UNSURE.
 """
 
 from __future__ import annotations
 
 from verifiers.math500.exact import Point, TooBig, Undefined
-from verifiers.math500.tree import Node, divides_by_variable, is_polynomial, is_provable, symbols
+from verifiers.math500.tree import ZERO, Node, divides_by_variable, is_polynomial, is_whole, parts, symbols
 
 NO, YES, UNSURE = 0, 1, 2
-POINTS = 3
+SCALES = (1, 1, 1, 997, 997)
+SIGNS = (
+    (1, 1),
+    (-1, -1),
+    (1, -1),
+    (-1, 1),
+    (1, 1),
+)  # of the first variable, the third ..., and of the others
+POINTS = len(SCALES)
 
 
 def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
@@ -53,10 +61,10 @@ def is_negative(node: Node) -> bool:
         return False
     if not (point.unknowns or point.values):
         return n < 0
-    try:
-        from verifiers.math500.intervals import is_below_zero
-    except ImportError:  # python-flint is missing
+    if not has_intervals():
         return False
+    from verifiers.math500.intervals import is_below_zero
+
     return is_below_zero(node)
 
 
@@ -75,18 +83,46 @@ def leaves_hole(answer: Node, gold: Node) -> bool:
     return divides_by_variable(answer) and is_polynomial(gold)
 
 
-def numerically(answer: Node, gold: Node, length: int) -> int:
-    """NO if they differ at a point; YES if enough digits agree in a class where that is a proof; else UNSURE."""
+def has_intervals() -> bool:
+    """True if python-flint can be imported."""
     try:
-        from verifiers.math500.intervals import agree
-    except ImportError:  # python-flint is missing
+        from verifiers.math500.intervals import agree  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def numerically(answer: Node, gold: Node, length: int) -> int:
+    """NO if they differ at a point; YES if enough digits agree at all points where both are defined; else UNSURE."""
+    if not has_intervals():
         return UNSURE
+    from verifiers.math500.intervals import agree
+
     names = sorted(symbols(answer) | symbols(gold))
-    point = Point(answer, gold)
+    if names and leaves_hole(answer, gold):
+        return NO
+    positive = positive_names(gold)
+    point, agreed = Point(answer, gold), 0
     for k in range(POINTS if names else 1):
         values = {name: point.value_of((name, k)) for name in names}
+        for place, name in enumerate(names):
+            values[name] *= SCALES[k] * (1 if name in positive else SIGNS[k][place % 2])
         equal = agree(answer, gold, values, length + 60 if names else length)
-        if not equal:
-            return UNSURE if equal is None else NO
-    proved = not names or (is_provable(answer) and is_provable(gold) and not leaves_hole(answer, gold))
-    return YES if proved else UNSURE
+        if equal is False:
+            return NO
+        agreed += bool(equal)
+    return YES if agreed > bool(names) else UNSURE
+
+
+def positive_names(node: Node) -> frozenset[str]:
+    """The variables that are factors below an even root, or under a power that is no whole number and no odd root."""
+    if node[:2] == ("fn", "root"):
+        base, degree = node[2]
+    elif node[0] == "^" and not is_whole(node[2]):
+        base, degree = node[1], node[2][2] if node[2][0] == "/" else node[2]
+    else:
+        base, degree = node, ZERO
+    if base is not node and not (is_whole(degree) and degree[1] % 2):
+        factors = base[1] if base[0] == "*" else (base,)
+        return frozenset(factor[1] for factor in factors if factor[0] == "sym")
+    return frozenset().union(*map(positive_names, parts(node)))

@@ -66,7 +66,6 @@ class Reader(Quantities):
     """
 
     worded = 0  # how many values words stood before
-    unsure = False  # if a side before the last can only be read by a computer algebra system
     modulus: Node | None = None  # behind a side of the relation that is read
     join = ""  # what stands between the items of a list
     first_side = ""  # the tokens before the first sign of the last relation
@@ -99,7 +98,7 @@ class Reader(Quantities):
         for part in parts[:-1]:
             try:
                 self.earlier.append(self.whole(*part))
-            except (Malformed, Unsupported):
+            except Malformed:
                 continue  # which is about something else
         self.worded = 0
         value = self.whole(*parts[-1])
@@ -257,11 +256,10 @@ class Reader(Quantities):
         state = self.depth, self.open_bars, self.mixed, self.currency, self.worded
         try:
             return self.side(low, high)
-        except (Malformed, Unsupported) as error:
-            if not prose.is_called(tokens):
-                if self.is_reference or not isinstance(error, Unsupported):
-                    raise
-                self.unsure = True
+        except Malformed as error:
+            named = type(error) is Unsupported and not self.is_reference  # an integral before its value
+            if not (named or prose.is_called(tokens)):
+                raise
         self.depth, self.open_bars, self.mixed, self.currency, self.worded = state
         return Name(" ".join(token[1] for token in tokens))
 

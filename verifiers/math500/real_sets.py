@@ -181,6 +181,10 @@ def is_less(a: Node, b: Node) -> bool:
 def without_points(removed: Node) -> Row | Union:
     r"""`\mathbb{R} \setminus \{1, 2\}` as a union of intervals."""
     points = released(minus(removed))
+    if type(points) is Row and len(points.items) == 2 and is_less(*points.items):
+        ends = ("]" if points.opening == "(" else ")"), ("[" if points.closing == ")" else "(")
+        low, high = zip(ends, points.items, strict=True)
+        return Union((interval(LOWEST, low), interval(high, HIGHEST)))
     if type(points) is not Set or not all(map(is_expression, points.items)):
         raise Unsupported("a difference of sets")
     region = joined([Condition(REALS, excluded=point) for point in points.items], "and")

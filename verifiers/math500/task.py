@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING
 
 from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
-from verifiers.limit import deadline
 from verifiers.math500 import markup, text
-from verifiers.math500.exact import Undefined
 from verifiers.math500.finished import is_finished
 from verifiers.math500.form import NONE as NO_FORM
 from verifiers.math500.form import Form, form_of
@@ -23,7 +19,7 @@ from verifiers.math500.lexer import NUMBER, TEXT_LIMIT, Malformed, Token, Unsupp
 from verifiers.math500.meaning import meaning
 from verifiers.math500.names import is_name
 from verifiers.math500.parser import END
-from verifiers.math500.probe import NO, UNSURE, YES, compare
+from verifiers.math500.probe import NO, UNSURE, YES, compare, has_intervals
 from verifiers.math500.prose import OPENS
 from verifiers.math500.reader import Reader
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
@@ -31,7 +27,6 @@ from verifiers.math500.same import Comparison
 from verifiers.math500.tree import INFINITIES, Node, leaves
 from verifiers.math500.values import Quantity, Relation, Value, expressions
 from verifiers.verdicts import (
-    CAS,
     GRAMMAR,
     MALFORMED,
     NO_ANSWER,
@@ -49,25 +44,14 @@ from verifiers.verdicts import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from verifiers.worker import Workers
-
 _DIGITS = "([0-9]{1,18})"
 _LITERAL = re.compile(
     rf"(-?)(?:{_DIGITS}(?:[.]{_DIGITS})?|\\[dt]?frac *{{{_DIGITS}}} *{{{_DIGITS}}}|{_DIGITS}/{_DIGITS})",
     re.ASCII,
 )
 CACHE_LIMIT = 1 << 16  # pairs remembered within one batch
-MAX_WORKERS = 4
 
-Outcome = tuple[int, int] | None  # reason and tier; None: only a computer algebra system can tell
-_CAS_OUTCOMES = {
-    "equal": (OK, CAS),
-    "different": (WRONG, CAS),
-    "unread": (WRONG, TEXT),  # as text it is another; see `judge`
-    "timeout": (verdicts.TIMEOUT, CAS),
-    "error": (verdicts.ERROR, CAS),
-}
-_judged_by_cas: dict[tuple[str, str], tuple[int, int]] = {}
+Outcome = tuple[int, int]  # reason and tier
 
 
 def problem_of(problem: object, index: int | None) -> str | None:
@@ -82,7 +66,7 @@ def problem_of(problem: object, index: int | None) -> str | None:
 
 
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    """(reason, tier) of an extracted answer by all tiers but the last, cheapest first. Never raises."""
+    """(reason, tier) of an extracted answer by the cheapest tier that can tell. Never raises."""
     if answer == gold.text or answer == gold.written:
         return OK, TEXT
     if gold.is_integer and is_short_integer(answer):
@@ -124,13 +108,11 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
                 accepted = problem is None or is_accepted(number, [], gold, form_of(problem))
                 return OK if accepted else RULE_BROKEN, RATIONAL if rational else PROBE
         return compared(Reader(answer, gold.variables), gold, problem, lenient, len(answer))
-    except Unsupported:
-        if problem is not None and gold.meaning is not None:
-            return RULE_BROKEN, GRAMMAR  # an integral, a sum: work that the reference has done
-        return None if lenient or gold.meaning is None else (MALFORMED, GRAMMAR)
+    except Unsupported:  # an integral, a sum: work that the reference has done
+        return MALFORMED if problem is None else RULE_BROKEN, GRAMMAR
     except Malformed:
         return MALFORMED, GRAMMAR
-    except (Undefined, ArithmeticError, RecursionError):
+    except (ArithmeticError, ValueError, RecursionError):
         return WRONG, PROBE
 
 
@@ -153,13 +135,9 @@ def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool
     value = reader.answer()
     if reader.holds or type(value) is not tuple or value[0] == "sym":
         value = meaning(value)
-    if gold.meaning is None:
-        return None
     if not lenient and ((reader.mixed and not gold.mixed) or (reader.worded and not gold.worded)):
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)
-    if reader.unsure and not lenient:
-        return MALFORMED, GRAMMAR
     is_asked = bool(reader.first_side) and form.asks_for(reader.first_side)
     comparison = Comparison(length + len(gold.text), not lenient, form, is_asked)
     verdict = comparison.same(value, gold.meaning)
@@ -173,8 +151,8 @@ def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool
         verdict = NO
     if verdict != NO and problem is not None and not is_accepted(value, comparison.sides, gold, form):
         return RULE_BROKEN, comparison.tier
-    if verdict == UNSURE or (verdict == YES and reader.unsure):
-        return None
+    if verdict == UNSURE and not has_intervals():
+        return verdicts.ERROR, comparison.tier
     return OK if verdict == YES else WRONG, comparison.tier
 
 
@@ -215,13 +193,6 @@ def starts_as_a_value(tokens: Sequence[Token]) -> bool:
     return first[0] == NUMBER or first[1] in ("=", "+")
 
 
-@cache
-def cas_workers() -> Workers:
-    from verifiers.worker import Workers
-
-    return Workers("verifiers.math500.cas", size=max(1, min(MAX_WORKERS, os.cpu_count() or 1)))
-
-
 _SENTENCE, _END = "The final answer is", "I hope it is correct"
 
 
@@ -241,36 +212,6 @@ def final_sentence(data: bytes) -> tuple[int, int, int]:
     return OK, low, high - len(inside) + len(inside.rstrip(b" .\n"))
 
 
-def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
-    """What the computer algebra system says about (answer, reference) pairs; logs what keeps it from answering.
-
-    Pairs of one normal text are judged once, also across calls.
-    """
-    from verifiers.worker import WorkerUnavailable
-
-    until = deadline()
-
-    def ask(pair: tuple[str, str]) -> dict[str, str]:
-        try:
-            return cas_workers().ask({"answer": pair[0], "gold": pair[1]}, until)
-        except WorkerUnavailable as error:
-            return {"outcome": "error", "detail": str(error)}
-
-    keys = [(text.key(answer), gold) for answer, gold in pairs]
-    judged = {key: _judged_by_cas[key] for key in keys if key in _judged_by_cas}
-    todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in judged}
-    with ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="verifiers-cas") as threads:
-        replies = list(threads.map(ask, todo.values()))
-    for key, reply in zip(todo, replies, strict=True):
-        judged[key] = _CAS_OUTCOMES[reply["outcome"]]
-        if reply["outcome"] in ("equal", "different", "unread") and len(_judged_by_cas) < CACHE_LIMIT:
-            _judged_by_cas[key] = judged[key]
-    problem = next((reply["detail"] for reply in replies if reply["outcome"] == "error"), None)
-    if problem is not None:
-        logging.getLogger("verifiers").warning("math500: some answers end as reason=error: %s", problem)
-    return [judged[key] for key in keys]
-
-
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     """Strict mode: OK if the block holds one box and nothing else; another box before it is a HEDGE."""
     if not boxed:
@@ -280,6 +221,14 @@ def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     if other >= 0 and data[slice(*strip(data, other, other_end))] != data[low:high]:
         return verdicts.HEDGE
     return OK if is_alone(data, start - 8, len(data), low, high, False) else MALFORMED
+
+
+def warn_of_errors(*reasons: int) -> None:
+    """Say what is missing where an answer could not be judged."""
+    if verdicts.ERROR in reasons:
+        logging.getLogger("verifiers").warning(
+            "math500: some answers end as reason=error: flint cannot be imported (pip install python-flint)"
+        )
 
 
 def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
@@ -292,8 +241,8 @@ def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem:
         reason = format_of(data, low, high, boxed)
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
-        outcome = judge(extracted, gold, asked, lenient) or ask_cas([(extracted, gold.text)])[0]
-        reason, tier = outcome
+        reason, tier = judge(extracted, gold, asked, lenient)
+        warn_of_errors(reason)
     return reason, tier, float(reason == OK), low, high
 
 
@@ -307,7 +256,6 @@ def _judge_all(
     statuses, boxed, spans = batch.locate_all(texts, lenient)
     judge_once = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
-    undecided: dict[tuple[str, str], list[int]] = {}
     columns = zip(texts, golds, statuses.tolist(), boxed.tolist(), spans.tolist(), strict=True)
     for row, (completion, gold, reason, from_box, (low, high)) in enumerate(columns):
         if reason == NO_ANSWER and lenient and _END in completion:
@@ -320,13 +268,8 @@ def _judge_all(
             continue
         extracted = cut(completion, low, high)
         outcomes.append(judge_once(extracted, gold, asked[row], lenient))
-        if outcomes[-1] is None:
-            undecided.setdefault((extracted, gold.text), []).append(row)
-    if undecided:
-        for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
-            for row in rows:
-                outcomes[row] = outcome
     reasons, tiers = np.array(outcomes, np.int8).reshape(-1, 2).T.copy()
+    warn_of_errors(*np.unique(reasons))
     return reasons, tiers, (reasons == OK).astype(np.float64), spans
 
 

@@ -9,6 +9,8 @@ MINUS_ONE: Node = ("num", -1, 1)
 INFINITY: Node = ("const", "inf")
 NEGATIVE_INFINITY: Node = ("*", (MINUS_ONE, INFINITY))
 INFINITIES = (INFINITY, NEGATIVE_INFINITY)
+BOUND: Node = ("const", "bound")  # the variable of an integral or a sum
+REPEATED = frozenset(["int", "sum", "prod"])  # functions of two bounds and what BOUND stands in
 ATOMS = frozenset("num sym const pm held".split())
 CONSTANTS = frozenset("ABCDKck")  # what an arbitrary constant is called, alone or with a number below it
 INDICES = frozenset("nmk")  # what an arbitrary integer is
@@ -29,9 +31,9 @@ def parts(node: Node) -> tuple[Node, ...]:
 
 
 def substituted(node: Node, values: dict[Node, Node]) -> Node:
-    """The expression with other nodes in the place of variables and plus-minus signs."""
+    """The expression with other nodes in the place of variables, constants and plus-minus signs."""
     kind = node[0]
-    if kind in ("sym", "pm"):
+    if kind in ("sym", "pm", "const"):
         return values.get(node, node)
 
     def inside(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -66,17 +68,6 @@ def divides_by_variable(node: Node) -> bool:
     if node[0] == "^" and node[2][0] == "num" and node[2][1] < 0 and symbols(node[1]):
         return True
     return any(map(divides_by_variable, parts(node)))
-
-
-def is_provable(node: Node) -> bool:
-    """True for a rational function of its variables and of sines and cosines of polynomials in them."""
-    if not symbols(node):
-        return True
-    if node[0] == "^":
-        return is_whole(node[2]) and is_provable(node[1])
-    if node[0] == "fn":
-        return node[1] in TRIGONOMETRIC and is_polynomial(node[2][0])
-    return all(map(is_provable, parts(node)))
 
 
 def is_polynomial(node: Node) -> bool:
