@@ -53,6 +53,10 @@ class Rollouts(Rows):
     """(B, K) float64, the reward of what one pass made of these states; 0 where there is none."""
     fill_step: Tensor | None = None
     """(B,) int64, the denoising step before which one pass filled all masks of a row; -1 = the sampler wrote it."""
+    branched: Tensor | None = None
+    """(B,) bool, whether a completion took its first half over from the first one of its node; only of trees."""
+    share_done: Tensor | None = None
+    """(B,) float64, what share of the run's steps was done when it was sampled; only of trees."""
     episode: Tensor | None = None
     """(B,) int64, ascending: whose turn a completion is, by the episode's number in the step; None where every
     completion is an episode of its own."""

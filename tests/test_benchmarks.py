@@ -47,6 +47,7 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("decoding", "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 64", 11),
         ("doubled", "--rounds 1 --rows 1 --blocks 2 --block 4 --prompt 8 --layers 1 --vocabulary 64", 2),
         ("training_step", f"{STEP} --rounds 1", 2),
+        ("passes", "--prompts 2 --steps 1 --algorithms raft d_treerpo", 2),
         ("turns", "--turns 2 --rounds 1 --groups 1", 1),
         ("memory", f"{STEP} --masks 2 4 --algorithms spg", 2),
         ("memory", "--estimate --cases LoRA rollout", 2),

@@ -99,6 +99,9 @@ class Algorithm(ABC):
     """Whether the masking or `prepare` reads `rollouts.unmask_entropy`: the sampler then records it."""
     trains_on_fills: ClassVar[bool] = False
     """Whether states are filled at the temperature of the rollout, and fills are rows of the updates: see `prepare`."""
+    branches: ClassVar[int] = 1
+    """How many completions share each first half: more than 1 has the rollout sample trees. A group holds a multiple
+    of them, and a block must end in the middle of a completion."""
     separable: ClassVar[bool] = False
     """Whether `loss` is a sum of terms of one masked copy each: then all go through the model once, however many."""
     whole_groups: ClassVar[bool] = False

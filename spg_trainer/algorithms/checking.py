@@ -130,6 +130,11 @@ def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0
         apart = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
         worth = rewards.reshape(-1, 1) - apart * torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
         rollouts = replace(rollouts, probe_steps=steps, probe_rewards=worth)
+    if algorithm.branches > 1:  # in the middle of the run
+        count = rewards.numel()
+        half_done = torch.full((count,), 0.5, dtype=torch.float64)
+        branched = torch.arange(count) % algorithm.branches > 0
+        rollouts = replace(rollouts, branched=branched, share_done=half_done)
     prepared = algorithm.prepare(rewards, rollouts)
     if algorithm.trains_on_fills:
         rollouts, prepared = half_fills(rollouts, prepared)

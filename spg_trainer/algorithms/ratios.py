@@ -94,7 +94,7 @@ class TokenRatio(Algorithm):
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio = logps - batch.old_logps
         objective, clipped = clipped_surrogate(
-            log_ratio, batch.advantages.to(logps)[:, None, None], self.epsilon
+            log_ratio, self.token_advantages(batch).to(logps), self.epsilon
         )
         metrics = token_metrics(logps, log_ratio, clipped, masks)
         if self.needs_ref_logps:
@@ -102,6 +102,10 @@ class TokenRatio(Algorithm):
             objective = objective - self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
         return Loss(-self.weigh(objective, masks, batch).sum(), metrics)
+
+    def token_advantages(self, batch: Batch) -> Tensor:
+        """What each token of each copy is worth, to be broadcast to (B, M, T): what its completion is."""
+        return batch.advantages[:, None, None]
 
     def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
         """(B, M, T) what `beta` weighs, from the estimates of the KL and the log-ratios of single tokens."""

@@ -46,6 +46,7 @@ ALGORITHMS = {
     "rldf": "spg_trainer.algorithms.rldf:RLDF",
     "dispo": "spg_trainer.algorithms.dispo:DiSPO",
     "mdpo": "spg_trainer.algorithms.mdpo:MDPO",
+    "d_treerpo": "spg_trainer.algorithms.d_treerpo:DTreeRPO",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 

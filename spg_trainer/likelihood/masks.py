@@ -39,6 +39,7 @@ class Completion(NamedTuple):
     `Streams`; asked twice for the same, it gives the same, further on. shared: mask -> the stream that all rows share,
     each from its start. progress: of the iterations, from 0 to 1. quantile: the row's number over that of all rows.
     iteration: of the rollout's updates, from 0. entropy: (T,) that of the law that each token was drawn from, if known.
+    branched: whether its first half is another completion's, of whose node it is a leaf.
     """
 
     length: int
@@ -52,6 +53,7 @@ class Completion(NamedTuple):
     quantile: float
     iteration: int = 0
     entropy: np.ndarray | None = None
+    branched: bool = False
 
 
 class Copies(NamedTuple):
@@ -116,6 +118,7 @@ class Masking(ABC):
         if rollouts.unmask_entropy is not None:
             entropy = rollouts.unmask_entropy.double().cpu().numpy()
         fills = [-1] * len(lengths) if rollouts.fill_step is None else rollouts.fill_step.tolist()
+        branched = [False] * len(lengths) if rollouts.branched is None else rollouts.branched.tolist()
         (rows, width), size = prompt.shape, unmask_step.shape[1]
         where = where or Where(0, 1, range(rows), rows)
         self.check(size)
@@ -129,7 +132,7 @@ class Masking(ABC):
             progress = where.iteration / max(1, where.num_iterations - 1)
             share = where.rows[row] / where.total
             written = lengths[row], size, prompts[row], unmask_step[row], surprise[row]
-            seen = where.iteration, entropy[row]
+            seen = where.iteration, entropy[row], branched[row]
             shown = Completion(*written, stream, partial(streams, -1), progress, share, *seen)
             copies = self.copies(shown) if fills[row] < 0 else _refill(shown, fills[row], num_masks)
             masked[row, :, width:], scored[row] = copies.masked, copies.scored
@@ -401,6 +404,35 @@ class StepMergeMasking(Masking):
             edges = np.arange(self.num_masks + 1) * total // self.num_masks
         used, of_token = np.unique(np.searchsorted(edges, steps, side="right") - 1, return_inverse=True)
         return edges[used], edges[used + 1], of_token
+
+
+@dataclass(frozen=True)
+class HalvesMasking(Masking):
+    """Masks everything, then the second half: what the sampler saw at the root and at the node of a tree of rollouts.
+
+    The first copy scores the first half, but of branches, which took theirs over from the first leaf of their node; the
+    second scores the second half. Mean over both copies: the log-probability of writing each half at once.
+    """
+
+    varies_context: ClassVar[bool] = False
+
+    def check_pattern(self, pattern: "Pattern") -> None:
+        """Raises ConfigError for blocks of attention: one of them may lie across the middle."""
+        if not pattern.is_full:
+            raise ConfigError(
+                "masking=halves: a tree branches in the middle of its completions, and in this model, which attends in "
+                "blocks, that lies inside a block behind some prompts. Use --algorithm d2_stepmerge."
+            )
+
+    def count(self, size: int) -> int:
+        return 2
+
+    def copies(self, row: Completion) -> Copies:
+        place = np.arange(row.size)
+        second, inside = place >= row.size // 2, place < row.length
+        masked = np.stack([np.ones_like(second), second])
+        scored = np.stack([~second & inside & (not row.branched), second & inside])
+        return Copies(masked, scored, 2.0)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from spg_trainer.rollout.tokens import (
     encode_prompts,
     sample,
 )
+from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.packages import envs
 from spg_trainer.tensors import Rollouts
@@ -37,8 +39,9 @@ class EnvironmentSource:
         rows_per_forward: int | None,
         whole_groups: bool = False,
         record_entropy: bool = False,
+        branches: int = 1,
     ) -> None:
-        self.whole_groups, self.record_entropy = whole_groups, record_entropy
+        self.whole_groups, self.record_entropy, self.branches = whole_groups, record_entropy, branches
         self.env, self.policy, self.config, self.rows_per_forward = env, policy, config, rows_per_forward
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
 
@@ -65,7 +68,13 @@ class EnvironmentSource:
                 rows_per_forward=self.rows_per_forward,
                 rows=rows,
                 record_entropy=self.record_entropy,
+                branches=self.branches,
             )
+            if self.branches > 1:
+                done = torch.full_like(
+                    scored.rollouts.unmask_logps[:, 0], step / self.config.max_steps, dtype=torch.float64
+                )
+                scored = replace(scored, rollouts=replace(scored.rollouts, share_done=done))
         Failures(batch.prompts_per_step * batch.num_generations).add(self.env, scored)
         return scored
 
@@ -82,16 +91,19 @@ def sample_and_score(
     rows_per_forward: int | None,
     rows: np.ndarray | None = None,
     record_entropy: bool = False,
+    branches: int = 1,
 ) -> Scored:
     """Plays one episode per (index, generation) pair, and scores all of them in one verifier call.
 
     In each round the episodes that go on are decoded as one batch. index, generation: (B,) int64; the noise of a turn
     is keyed by (seed, *key, index, generation), and its number from the second on. rows: as in `Scored`, None = there
-    are no others. record_entropy: as for `sample_completions`.
+    are no others. record_entropy: as for `sample_completions`. branches: how many neighbours share a first half, as for
+    `sample_trees`, which is for single turns.
     """
     once = {int(i): envs.core.read_problem(env, int(i)) for i in index}
     problems = [once[int(i)] for i in index]
     prefixes = [problem.completion_prefix for problem in problems]
+    write = sample if branches == 1 else partial(sample_trees, branches=branches)
     keys = [(*key, i, g) for i, g in zip(index.tolist(), generation.tolist(), strict=True)]
     talk = Dialogues(env, index.tolist(), problems)
     parts, owners, going = [], [], list(range(len(index)))
@@ -99,7 +111,7 @@ def sample_and_score(
     while going:
         turn = (len(parts),) if parts else ()
         own = [(*keys[i], *turn) for i in going]
-        rollouts = sample(policy, encoded, sampling, seed, own, rows_per_forward, record_entropy)
+        rollouts = write(policy, encoded, sampling, seed, own, rows_per_forward, record_entropy)
         written = decode_completions(policy, rollouts)
         parts.append(rollouts)
         owners += going

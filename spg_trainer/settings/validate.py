@@ -200,13 +200,40 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
     if algorithm.left_to_right and b.num_iterations * b.num_minibatches > 1:
         updates = "--num-iterations 1 --num-minibatches 1"
         raise ConfigError(f"{name} has no ratio for several updates of a rollout. Use {updates}.")
+    if algorithm.branches > 1:
+        check_trees(b.num_generations, r, algorithm.branches, name)
     check_reference(config.model, algorithm.needs_ref_logps, name)
     check_processes(config.model, num_processes)
-    together = b.num_generations if algorithm.whole_groups or config.pairs else 1
+    whole = algorithm.whole_groups or algorithm.branches > 1 or config.pairs
+    together = b.num_generations if whole else 1
     if b.prompts_per_step * b.num_generations < num_processes * together:
         raise ConfigError(
             f"--prompts-per-step {b.prompts_per_step} leaves some of {num_processes} processes without a completion. "
             f"Use {-(-num_processes * together // b.num_generations)} or more."
+        )
+
+
+def check_trees(num_generations: int, r: Sampling, branches: int, name: str) -> None:
+    """Groups that are no trees, and completions without a block's end in the middle."""
+    if num_generations % branches:
+        raise ConfigError(
+            f"--num-generations {num_generations}: a tree of {name} has {branches} leaves from each of its nodes. Use "
+            f"--num-generations {num_generations + -num_generations % branches}."
+        )
+    length, block = r.max_completion_length, r.block_length
+    if length % 2:
+        raise ConfigError(
+            f"--max-completion-length {length}: trees of {name} branch in the middle, and so many tokens have none. "
+            f"Use --max-completion-length {length + 1}."
+        )
+    half = length // 2
+    if half % block:
+        fits = max(n for n in range(1, min(block, half) + 1) if half % n == 0)
+        blocks, steps = length // fits, r.diffusion_steps
+        more = f" --diffusion-steps {steps + -steps % blocks}" if steps % blocks else ""
+        raise ConfigError(
+            f"--block-length {block}: trees of {name} branch in the middle of {length} tokens, where a block has to "
+            f"end. Use --block-length {fits}{more}."
         )
 
 

@@ -86,8 +86,9 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
                 policy,
                 config,
                 rows_per_forward,
-                algorithm.whole_groups,
+                algorithm.whole_groups or algorithm.branches > 1,
                 algorithm.needs_unmask_entropy,
+                algorithm.branches,
             )
     with raising_on_all():
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model).values())
@@ -142,6 +143,11 @@ def open_splits(
             f"--algorithm {config.algorithm} asks what half-written texts are worth, and {train.spec_name} judges none "
             f"before an episode of up to {train.max_turns} turns is over. Use an algorithm without probes, e.g. "
             "--algorithm spg."
+        )
+    if algorithm.branches > 1 and train.max_turns > 1:
+        raise ConfigError(
+            f"--algorithm {config.algorithm}: {train.spec_name} has episodes of up to {train.max_turns} turns, and a "
+            "tree branches once. Use an algorithm without trees, e.g. --algorithm d2_stepmerge."
         )
     envs.checking.try_scoring(train)
     if config.pairs is None:

@@ -118,6 +118,11 @@ def probed(algorithm: Algorithm, rollouts: Rollouts) -> Rollouts:
 def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rollouts) -> tuple[Rollouts, dict[str, Tensor]]:
     """What an algorithm makes of the rollouts; if it learns from fills, the second and fourth are said to be some."""
     rollouts = probed(algorithm, rollouts)
+    if algorithm.branches > 1:  # in the middle of the run
+        count = rewards.numel()
+        half_done = torch.full((count,), 0.5, dtype=torch.float64)
+        branched = torch.arange(count) % algorithm.branches > 0
+        rollouts = replace(rollouts, branched=branched, share_done=half_done)
     prepared = algorithm.prepare(rewards, rollouts)
     return half_fills(rollouts, prepared) if algorithm.trains_on_fills else (rollouts, prepared)
 
@@ -129,22 +134,23 @@ def formula_error(
     off_policy: float = 0.0,
     advantages: list[float] = ADVANTAGES,
     sizes: tuple[int, ...] = (1, 3, 4),
+    group: int = 2,
 ) -> float:
     """Relative error of loss and gradient, in all ways of splitting rows and masks, to the sum of `formula` over rows.
 
-    Two neighbours are a group, in an update of 8 completions, 14 of them scored and 50 tokens. off_policy: how far the
-    old logps lie from the current ones, nats; 0 = they are the same.
+    `group` neighbours are a group, in an update of 8 completions, 14 of them scored and 50 tokens. off_policy: how far
+    the old logps lie from the current ones, nats; 0 = they are the same.
     """
     model, rollouts = tiny_model(), sampled(len(advantages))
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(3)
     rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)[: len(advantages) // 2]
-    rollouts, prepared = prepare(algorithm, rewards, rollouts)
+    rollouts, prepared = prepare(algorithm, rewards.view(-1, group), rollouts)
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     with torch.no_grad():
         logps = naive_logps(model, rollouts, masks, MASK)
     old, ref = moved(logps, masks, off_policy, 1), moved(logps, masks, 0.3, 2)
-    more = {"prepared": prepared, "group": torch.arange(len(advantages)) // 2}
+    more = {"prepared": prepared, "group": torch.arange(len(advantages)) // group}
     if off_policy:
         more["old_logps"] = old
     batch = make_batch(rollouts.completion_mask, advantages, scored=14.0, ref_logps=ref, **more)
@@ -156,11 +162,11 @@ def formula_error(
         before = old[number, :, :n] if off_policy else current.detach()
         drawn = its.scored[0, :, :n], its.weight[0, :, :n], float(its.scale[0])
         steps, reward = one.unmask_step[0, :n].tolist(), float(rewards.flatten()[number])
-        group = [] if number % 2 == 0 else rows[-1].group
+        members = [] if number % group == 0 else rows[-1].group
         fill = -1 if one.fill_step is None else int(one.fill_step)
-        known = advantage, n, steps, reward, fill, group, rows
+        known = advantage, n, steps, reward, fill, members, rows
         rows.append(Row(number, current, before, ref[number, :, :n], *drawn, *known))
-        group.append(rows[-1])
+        members.append(rows[-1])
     if algorithm.couples:
         batch = replace(batch, prepared=coefficients(algorithm, masks, batch, logps))
     total = sum(map(formula, rows), torch.zeros((), dtype=torch.float64))

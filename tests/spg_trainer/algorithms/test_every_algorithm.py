@@ -31,6 +31,8 @@ def small(env: str, name: str, output: Path, model: str = "tiny", **changes) -> 
     sizes["num_minibatches"] = min(2, config.batch.num_minibatches)
     if get(name).left_to_right:  # every token is a mask
         sizes |= {"prompts_per_step": 8, "num_iterations": 1}
+    if get(name).branches > 1:  # two nodes of four leaves
+        sizes |= {"prompts_per_step": 8, "num_generations": 8}
     quick = {"eval_problems": 2, "eval_steps": 0, "report": False, "device": "cpu"}
     return change(config, output_dir=str(output), **{**sizes, **quick, **changes})
 
@@ -45,6 +47,8 @@ def assert_trained(folder: Path) -> None:
 @pytest.mark.parametrize("algorithm", PUBLISHED)
 def test_it_trains_from_a_tiny_model(algorithm, tmp_path):
     fewer = {"prompts_per_step": 4} if get(algorithm).left_to_right else {"diffusion_steps": 5}
+    if get(algorithm).branches > 1:  # as many in each half
+        fewer = {"diffusion_steps": 4}
     train(small("sudoku", algorithm, tmp_path / "run", **fewer), quiet=True)
     assert_trained(tmp_path / "run")
 

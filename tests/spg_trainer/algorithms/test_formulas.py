@@ -418,6 +418,43 @@ def coupled_grpo(algorithm, row, held):
     return -total * share(algorithm, row)
 
 
+def d_treerpo(algorithm, row, held):
+    """A tree of six leaves in the middle of the run, whose first four tokens are the first half."""
+    k, tree, n = algorithm.branches, row.update, row.length
+    node, others = row.number // k, [v for v in range(6 // k) if v != row.number // k]
+    value = [sum(leaf.reward for leaf in tree[v * k : v * k + k]) / k for v in range(6 // k)]
+    leaf_worth = [
+        one.reward
+        - sum(other.reward for other in tree if other is not one and other.number // k == i // k) / (k - 1)
+        for i, one in enumerate(tree)
+    ]
+    node_worth = [v - sum(w for w in value if w is not v) / len(others) for v in value]
+    tau, rising = 2 * 0.5**0.7, 3e-3 * (math.e - 1) / (math.e**2 - 1)
+
+    def siblings(half, i, number):
+        """Worth of those of a child's siblings, itself too, that are better and have a token at i."""
+        if half == 0:
+            return [a for v, a in enumerate(node_worth) if a > 0 and tree[v * k].length > i]
+        leaves = range(number // k * k, number // k * k + k)
+        return [leaf_worth[c] for c in leaves if leaf_worth[c] > 0 and tree[c].length > i]
+
+    places = sum(bool(siblings(0, i, 0)) for i in range(4))
+    places += sum(bool(siblings(1, i, v * k)) for v in range(6 // k) for i in range(4, 9))
+    total, carries = 0.0, row.number % k == 0
+    for half, tokens in enumerate((range(min(4, n)) if carries else [], range(4, n))):
+        assert row.scored[half].nonzero().flatten().tolist() == list(tokens)
+        worth = (node_worth[node], leaf_worth[row.number])[half]
+        for i in tokens:
+            at = half, i
+            term = surrogate(row.logps[at] - row.old[at], worth, algorithm.epsilon, algorithm.epsilon, held)
+            term = term - algorithm.beta * k3(row, at, row.ref)
+            total = total - term / len(tokens) / (8 + 8 / k)
+            if worth > 0:
+                share = math.exp(worth / tau) / sum(math.exp(a / tau) for a in siblings(half, i, row.number))
+                total = total - rising * share * row.logps[at] / places * 6 / 8
+    return total
+
+
 @dataclass(frozen=True)
 class Case:
     """An algorithm's formula and the settings that it is held to."""
@@ -430,6 +467,7 @@ class Case:
     clips: bool = False
     """Whether it has a clip, which then must hold some terms off policy, and others not."""
     whole_groups: bool = False
+    group: int = 2
 
 
 BLOCKS = {"masking": "block_active", "num_masks": 2, "block_length": 4}
@@ -590,6 +628,13 @@ CASES = {
         clips=True,
     ),
     "mdpo": Case(mdpo, [{}, {"beta": 0.0, "epsilon": 0.1}], advantages=tuple(ADVANTAGES), clips=True),
+    "d_treerpo": Case(
+        d_treerpo,
+        [{"branches": 2}, {"branches": 3, "beta": 0.0, "epsilon": 0.2}],
+        advantages=(*ADVANTAGES, 0.5, 0.1),
+        clips=True,
+        group=6,
+    ),
     "rspo": Case(rspo, [{"beta": 0.7}, {"beta": 0.0, "num_masks": 2}, {"masking": "random", "beta": 0.7}]),
     "coupled_grpo": Case(
         coupled_grpo,
@@ -621,6 +666,7 @@ def test_loss_and_gradient_are_those_of_the_published_formula(name, number, poli
         off_policy=off_policy,
         advantages=list(case.advantages),
         sizes=(2, 4) if case.whole_groups else (1, 3, 4),
+        group=case.group,
     )
     assert error < 1e-10
     if case.clips:

@@ -42,6 +42,7 @@ WITH_PENALTY = (
     "egspo",
     "egspo_sa",
     "dispo",
+    "d_treerpo",
 )
 """By default, to a reference."""
 OTHER_BETA = (
@@ -66,12 +67,15 @@ def case(name: str, on_policy: bool, **arguments):
         "egspo_sa",
         "rldf",
         "mdpo",
+        "d_treerpo",
     ):
         given["p_mask_prompt"] = 0.0
     if name == "coupled_grpo":
         given["num_masks"] = 5
     if name == "mdpo":
         given["num_masks"] = 1
+    if name == "d_treerpo":
+        given |= {"num_masks": 2, "branches": 2}
     algorithm, model = build(name, given), tiny_model()
     rewards = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     rollouts, prepared = prepare(algorithm, rewards, sampled())

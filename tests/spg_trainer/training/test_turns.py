@@ -35,7 +35,7 @@ from tests.common.trainer_cases import (
 )
 from tests.common.turn_cases import Talk, talk_algorithm, talk_config
 
-PROBES = ("egspo_sa", "dispo", "mdpo")
+ONE_TURN = ("egspo_sa", "dispo", "mdpo", "d_treerpo")
 MANY_MASKS = ("agrpo", "bgpo", "cj_grpo", "d2_stepmerge", "ebpo", "tracerl", "unigrpo_repro", "vrpo")
 
 
@@ -112,14 +112,16 @@ def sums(values: torch.Tensor, episodes: list[int]) -> torch.Tensor:
     return torch.stack([values[[e == one for e in episodes]].sum() for one in sorted(set(episodes))])
 
 
-@pytest.mark.parametrize("algorithm", PROBES)
-def test_an_algorithm_that_judges_states_at_once_refuses_turns_before_a_model_is_opened(algorithm, tmp_path):
-    with pytest.raises(ConfigError, match=r"talk judges none .*3 turns.*--algorithm spg"):
+@pytest.mark.parametrize("algorithm", ONE_TURN)
+def test_an_algorithm_of_probes_or_trees_refuses_turns_before_a_model_is_opened(algorithm, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"talk (judges none|has episodes) .*3 turns.*--algorithm (spg|d2_stepmerge)"
+    ):
         refuse_unopened(talk_algorithm(tmp_path / "run", algorithm))
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {*PROBES}))
+@pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {*ONE_TURN}))
 def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path):
     few = {"algorithm_args": {"num_masks": 4}} if algorithm in MANY_MASKS else {}
     played = Played(talk_algorithm(tmp_path, algorithm, per_device_batch_size=20, prompts_per_step=3, **few))

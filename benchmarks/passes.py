@@ -1,0 +1,109 @@
+"""How many sequences go through the model in a training step, for each completion that the step samples.
+
+Every algorithm has its recipe for tiny models, with 256 completions a step. A *pass* is one sequence in one call of
+the model, whatever its length. The sampler sends sequences that look the same through once, and groups whose
+completions all earn the same are seldom scored: so the numbers depend on the task and on how much of it the model
+solves. The first steps are counted.
+
+    python benchmarks/passes.py [--env countdown] [--model tiny] [--steps 2] [--algorithms spg egspo mdpo]
+"""
+
+import argparse
+import tempfile
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from measuring import print_head, print_row
+
+from spg_trainer.models.states import base_model
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.values import parse_pairs
+from spg_trainer.training import loop
+from spg_trainer.training.setup import start
+
+ALGORITHMS = (
+    "spg",
+    "raft",
+    "d2_stepmerge",
+    "egspo",
+    "egspo_sa",
+    "rldf",
+    "rspo",
+    "dispo",
+    "mdpo",
+    "d_treerpo",
+)
+
+
+def count(config: Config, steps: int) -> Counter[str]:
+    """Passes of some steps by what they are for; `completions` are those sampled."""
+    run, passes, part = start(config, quiet=True), Counter[str](), "rollout"
+
+    def note(_module: Any, arguments: tuple[Any, ...], _keywords: dict[str, Any]) -> None:
+        graph = " with gradient" if torch.is_grad_enabled() else ""
+        passes[part + graph] += len(arguments[0])
+
+    @contextmanager
+    def inside(name: str):
+        nonlocal part
+        part, before = name, part
+        try:
+            yield
+        finally:
+            part = before
+
+    def named(function: Any, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            with inside(name):
+                return function(*arguments)
+
+        return call
+
+    base_model(run.policy.model).base_model.register_forward_pre_hook(note, with_kwargs=True)
+    with (
+        patch.object(loop, "look_into_states", named(loop.look_into_states, "probes")),
+        patch.object(loop, "apply_updates", named(loop.apply_updates, "update")),
+    ):
+        for _ in range(steps):
+            loop.train_step(run)
+    run.folder.release()
+    passes["completions"] = steps * config.batch.prompts_per_step * config.batch.num_generations
+    return passes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--env", default="countdown")
+    parser.add_argument("--env-args", nargs="*", default=[])
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--prompts", type=int, help="of a step, in place of the recipe's")
+    parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS)
+    given = parser.parse_args()
+    parts = ("rollout", "probes", "update", "update with gradient")
+    print_head(("algorithm", *parts, "in all", f"against {given.algorithms[0]}"))
+    base = 0.0
+    for name in given.algorithms:
+        config = defaults(Config, env=given.env, model=given.model, algorithm=name)
+        env_args = {**config.env_args, **parse_pairs(given.env_args, "--env-args")}
+        quiet = replace(config.eval, eval_steps=0)
+        batch = replace(config.batch, prompts_per_step=given.prompts or config.batch.prompts_per_step)
+        with tempfile.TemporaryDirectory() as folder:
+            output = replace(config.output, output_dir=str(Path(folder) / "run"), report=False)
+            changed = replace(config, env_args=env_args, batch=batch, eval=quiet, output=output)
+            passes = count(changed, given.steps)
+        each = [passes[part] / passes["completions"] for part in parts]
+        base = base or sum(each)
+        print_row([name, *(f"{value:.2f}" for value in [*each, sum(each)]), f"{sum(each) / base:.2f}x"])
+
+
+if __name__ == "__main__":
+    main()

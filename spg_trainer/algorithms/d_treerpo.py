@@ -1,0 +1,127 @@
+"""d-TreeRPO: GRPO on trees of rollouts. Halves of completions are compared with those that began in the same state.
+
+    loss = 1/C sum_c [1/L_c sum_i (-min(r_i A_c, clip(r_i, 1 +- epsilon) A_c) + beta k3_i)] + lambda SD
+    A_c  = V_c - mean of its siblings,   V(leaf) = R,   V(node) = mean of its leaves
+
+The C children of an update are the first halves, whose siblings are those of the other nodes of a problem, and the
+second halves, whose siblings are those of the other leaves of a node. Each is scored in one pass from the state in
+which it began. SD is the mean, over places at which a sibling of A > 0 has a token, of the cross-entropy between such
+siblings' tokens, in proportion to exp(A_c / tau), and the model. Source: arXiv 2512.09675, formulas as in its code
+(THU-BPM/d-TreeRPO); docs/algorithms/d_treerpo.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Loss, Metric, linear_where
+from spg_trainer.algorithms.ratios import TokenRatio
+from spg_trainer.likelihood.masks import HalvesMasking, Masking
+from spg_trainer.settings.ranges import Below1, Count, Group, Nothing, NotNegative, Positive
+from spg_trainer.tensors import Batch, Masks, Rollouts
+
+
+@dataclass(frozen=True)
+class DTreeRPO(TokenRatio):
+    """Clipped ratios of tokens in halves of completions, and self-distillation from the better siblings.
+
+    Defaults are the code's. Raises ConfigError for values out of range.
+    """
+
+    masking: str = "halves"
+    """What the sampler saw at the root, and at the node in the middle of the completion."""
+    num_masks: Count = 2
+    """2: one for each half."""
+    p_mask_prompt: Nothing = 0.0
+    """0: the sampler saw the whole prompt."""
+    advantage: Literal["leave_one_out", "mean"] = "leave_one_out"
+    """What a value is compared with: the mean of its siblings (code), or its parent's (paper)."""
+    branches: Group = 4
+    """Leaves of a node: completions with one first half. A tree has num_generations of them."""
+    epsilon: Below1 = 0.4
+    """Clip of a token's ratio."""
+    beta: NotNegative = 0.01
+    """Weight of the KL to the reference; 0 = no reference."""
+    distil_weight: NotNegative = 3e-3
+    """lambda at the end of the run, to which it rises from 0; 0 = no self-distillation."""
+    distil_temperature: Positive = 2.0
+    """tau at the start of the run, from which it falls towards 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("num_masks", self.num_masks == 2, "2, one for each half")
+        self.require("score_tail", not self.score_tail, "false for masking=halves, which has no such tail")
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"halves": HalvesMasking()}
+
+    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        """`half_advantages` (P*G, 2), and `distil` (P*G, T), what the logp of each token weighs in lambda SD.
+
+        A node's first half is that of its first leaf; the others have 0 there. Of both advantages a completion shows
+        the one further from 0. Raises ConfigError for groups that are no trees.
+        """
+        if rewards.shape[1] % self.branches:
+            self.require("branches", False, f"a divisor of the group's {rewards.shape[1]} completions")
+        leaves = rewards.reshape(-1, self.branches)
+        nodes = (
+            leaves.sort(1).values.mean(1).view(len(rewards), -1)
+        )  # equal leaves have equal means, bit for bit
+        of_leaf = self.compute_advantages(leaves).view_as(leaves)
+        of_node = torch.zeros_like(nodes)  # a single node has no siblings
+        if nodes.shape[1] > 1:
+            of_node = self.compute_advantages(nodes).view_as(nodes)
+        worth = torch.stack([torch.zeros_like(of_leaf), of_leaf], -1)
+        worth[:, 0, 0] = of_node.reshape(-1)
+        worth = worth.view(-1, 2)
+        furthest = worth.abs().argmax(1, keepdim=True)
+        distil = self.distil_weights(of_node, of_leaf, rollouts)
+        return {"advantages": worth.gather(1, furthest)[:, 0], "half_advantages": worth, "distil": distil}
+
+    def distil_weights(self, of_node: Tensor, of_leaf: Tensor, rollouts: Rollouts) -> Tensor:
+        """(P*G, T), from the advantages of nodes (P, n) and leaves (P*n, k)."""
+        done = float(rollouts.share_done[0])
+        written = rollouts.completion_mask.cpu().view(*of_leaf.shape, -1)
+        half = written.shape[-1] // 2
+        tau = self.distil_temperature * (1 - done) ** 0.7
+        firsts = written[:, 0, :half].reshape(*of_node.shape, half)
+        weights = torch.zeros(written.shape, dtype=of_leaf.dtype)
+        weights[:, 0, :half] = sibling_shares(of_node, firsts, tau).reshape(-1, half)
+        weights[:, :, half:] = sibling_shares(of_leaf, written[..., half:], tau)
+        places = weights.sum()  # at each, the weights of the siblings sum to 1
+        rising = self.distil_weight * math.expm1(2 * done) / math.expm1(2)
+        return (weights * (rising * of_leaf.numel() / places.clamp(min=1))).flatten(0, 1)
+
+    def token_advantages(self, batch: Batch) -> Tensor:
+        return batch.prepared["half_advantages"][:, :, None]
+
+    def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
+        lengths = masks.scored.sum(-1).clamp(min=1)  # where a half is empty or another's, nothing is scored
+        children = batch.totals["completions"] * (1 + 1 / self.branches)
+        return ((objective * masks.scored).sum(-1) / lengths).sum(-1) / children
+
+    @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        policy = super().loss(logps, masks, batch)
+        weights = batch.prepared["distil"].to(logps)[:, None] * masks.scored
+        distil = -(weights * logps).sum() / batch.totals["completions"]
+        taught = (weights > 0).sum()
+        shown = {"distil": Metric(distil.detach(), "update"), "distil/share": Metric(taught, "scored_tokens")}
+        return Loss(policy.loss + distil, policy.metrics | shown)
+
+
+def sibling_shares(advantages: Tensor, written: Tensor, temperature: float) -> Tensor:
+    """(F, C, H) the share of each of C siblings in the tokens of those with an advantage above 0, at each of H places.
+
+    advantages: (F, C). written: (F, C, H) bool, where a sibling has a token. Zero where no such sibling has one.
+    """
+    better = (advantages > 0)[:, :, None] & written
+    odds = (advantages / temperature)[:, :, None].where(better, float("-inf"))
+    return odds.softmax(1).nan_to_num(0.0)
