@@ -74,19 +74,19 @@ def _parser() -> argparse.ArgumentParser:
         parsers[name] = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
     show, checks, new = parsers["show"], parsers["check"], parsers["new"]
     show.add_argument("id", metavar="ID", help="an environment; see `python -m envs list`")
-    show.add_argument("-n", metavar="N", type=_positive, default=3, help="how many problems (3)")
-    show.add_argument("--split", default="train", help="train (default), validation or test")
-    show.add_argument("--index", metavar="I", type=int, nargs="+", help="these problems")
+    show.add_argument("-n", metavar="N", type=_positive, default=3, help="the number of problems (3)")
+    show.add_argument("--split", default="train", help="their split: train (default), validation or test")
+    show.add_argument("--index", metavar="I", type=int, nargs="+", help="shows the problems of these numbers")
     checks.add_argument("ids", metavar="ID", nargs="*", help="environments; see `python -m envs list`")
-    checks.add_argument("--all", action="store_true", help="every environment of this package")
-    text = "problems of each split to try (1000)"
+    checks.add_argument("--all", action="store_true", help="checks every environment of this package")
+    text = "the number of problems of each split to try (1000); fewer are faster"
     checks.add_argument("-n", metavar="N", type=_positive, default=1000, help=text)
     text = "arguments of the environment, e.g. level=2 source=generated"
     for command in (show, checks):
         command.add_argument("--env-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
         own = "the verifier of a file of rows; short for --env-args verifier=NAME"
         command.add_argument("--verifier", metavar="NAME", help=own)
-    text = "a task that answers back: several completions to a problem"
+    text = "writes a task of several turns, in which the environment answers the model"
     new.add_argument("--turns", action="store_true", help=text)
     new.add_argument("file", metavar="FILE.py", help="the file to write, e.g. my_task.py; it must not exist")
     return parser
@@ -220,10 +220,10 @@ def _new(options: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "list": ("the environments there are, with their splits and sizes", _list),
-    "show": ("a few problems, with the demonstration, the other habits and what each earns", _show),
-    "check": ("whether an environment keeps its contract, with figures", _check),
-    "new": ("write a working starting file for a task of your own", _new),
+    "list": ("lists the environments of this package with their splits and sizes", _list),
+    "show": ("prints a few problems, their demonstrations and habits, and what each earns", _show),
+    "check": ("tries whether an environment is sound enough to train on, and says why", _check),
+    "new": ("writes a file with a working task, which you change into your own", _new),
 }
 
 if __name__ == "__main__":

@@ -63,42 +63,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m verifiers",
-        description="Is this completion right? One verdict for every line of a file, and a summary.",
+        description="Judges completions: writes one verdict for every line of a file, and a summary.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("task", metavar="TASK", help=f"what the lines are about: {', '.join(tasks())}")
-    formats = "JSONL, a JSON array, .csv, .tsv or parquet, gzipped or not; - is standard input"
+    add("task", metavar="TASK", help=f"the task that the completions answer: {', '.join(tasks())}")
+    formats = "a file: JSONL, a JSON array, .csv, .tsv or parquet, gzipped or not; - is standard input"
     add("files", metavar="FILE", nargs="*", help=formats)
     add(
         "--prepare",
         action="store_true",
-        help="do now what the task does before its first use (code: about a minute)",
+        help="prepares the task now instead of at its first use (code: this takes about a minute)",
     )
-    mode = "strict: the prompt's format exactly; lenient (default): any accepted notation of the value"
+    mode = "lenient (default) accepts any notation of the value; strict only the format of the prompt"
     add("--mode", choices=MODES, default="lenient", help=mode)
-    rules = (
-        "also judge by the published evaluation code of d1 (SPG, wd1, ... use it), and say where that differs"
-    )
+    rules = "also judges as the published evaluation code of d1 does (as SPG and wd1 do), and says where the two differ"
     add("--rules", choices=RULES[1:], help=rules)
-    add("--output", metavar="FILE", help="write the verdicts here, not to standard output (.gz compresses)")
-    add("--json", action="store_true", help="write the summary as one line of JSON to standard output")
-    add("--workers", metavar="N", type=_positive, default=1, help="judge in N processes (1: in this one)")
-    add("--preset", choices=list(PRESETS), help="field names as that tool writes them (qa: answer, response)")
-    completion = "the completion's field; a.b is b inside a; a list is judged one by one"
+    add(
+        "--output",
+        metavar="FILE",
+        help="writes the verdicts to FILE, not to standard output (.gz: compressed)",
+    )
+    add("--json", action="store_true", help="writes the summary to standard output, as one line of JSON")
+    add("--workers", metavar="N", type=_positive, default=1, help="the number of processes that judge (1)")
+    add("--preset", choices=list(PRESETS), help="takes this tool's names of fields (qa: answer, response)")
+    completion = "the field of the completion; a.b is b inside a; each completion of a list is judged"
     add("--completion-field", metavar="NAME", help=completion)
-    answer = "where the reference is, instead of the task's own name; FIELD=NAME where it has several"
+    answer = "the field of the reference, if it has another name; FIELD=NAME for a task with several"
     add("--answer-field", metavar="NAME", action="append", default=[], help=answer)
-    problem = "where the problem is: a value must then be finished and in the form asked for (math500)"
+    problem = "the field of the problem (math500); answers must then be finished and in the form asked for"
     add("--problem-field", metavar="NAME", help=problem)
     add(
         "--references",
         metavar="FILE",
-        help="the references are in this file, not beside the completions; needs --on",
+        help="takes the references from this file, if they are not beside the completions; needs --on",
     )
-    on = "the field by which a completion finds its references; custom_id=id where the two files name it differently"
+    on = "the field that joins completions and references; custom_id=id if the two files name it differently"
     add("--on", metavar="FIELD", help=on)
     return parser
 

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 def parser() -> Parser:
     result = Parser(
         prog=PROG,
-        description="Algorithms: a file to begin with, and whether a loss keeps its contract.",
+        description="Lists algorithms, writes a file for one of your own, and checks its loss.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -67,10 +67,10 @@ def parser() -> Parser:
     new.add_argument(
         "file", metavar="FILE.py", help="the file to write, e.g. my_algorithm.py; it must not exist"
     )
-    text = "tries purity, gradient, equal rewards, divisor, micro-batches and declarations, without a model"
+    text = "tries, without a model, whether a loss is pure, has the right gradient and does not depend on micro-batches"
     check = commands.add_parser("check", help=text)
     text = "algorithms of this package, or files: ./my_algorithm.py:MyAlgorithm"
     check.add_argument("names", metavar="NAME", nargs="+", help=text)
-    text = "hyper-parameters with which they are checked"
+    text = "the hyper-parameters to check with, e.g. num_masks=4"
     check.add_argument("--algorithm-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
     return result

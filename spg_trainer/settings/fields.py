@@ -28,8 +28,8 @@ class LoadConfig:
     """The weights to open, their number type and their device."""
 
     model: str = "tiny"
-    """The model to start from: `tiny` is embedded, a folder or a run folder is opened, anything else is an id on the
-    Hugging Face Hub. `sft` also takes `new`, a small model with fresh weights."""
+    """The model to start from: `tiny`, a small model that comes with the package, a folder, a run folder, or an id on
+    the Hugging Face Hub. `sft` also takes `new`, a small model with fresh weights."""
     revision: str | None = None
     """The branch, tag or commit of the model on the Hub. Set it to keep a run reproducible when the Hub's copy
     changes."""
@@ -37,7 +37,8 @@ class LoadConfig:
     """The number type that weights are loaded in; auto takes bfloat16 on a GPU and float32 elsewhere. Choose float32 on
     a GPU where rounding disturbs the training."""
     device: str = "auto"
-    """Where the model runs: `cpu`, `cuda`, `cuda:1`, ...; auto takes the GPU of this process if there is one."""
+    """The device that the model runs on: `cpu`, `cuda`, `cuda:1`, ...; auto takes the GPU of this process if there is
+    one."""
     attention_block: CountOrZero | None = None
     """The number of tokens in a block of the model's attention, where each block sees itself and all blocks before it;
     0 means that all tokens see each other. Set it only where the model's config.json does not say it or is wrong."""
@@ -56,22 +57,23 @@ class ModelConfig(LoadConfig):
     """The rank of fresh LoRA adapters on the seven linear layers of each block (in a mixture of experts, on the four of
     attention). 0 adds none and trains what --model is, whole weights or an adapter. Lower it to save memory."""
     lora_alpha: Count | None = None
-    """The scale of the adapters. Unset, it is half the rank, as in the papers (64 for rank 128), or what the adapter
-    has. Raise it to let the same update move the model further."""
+    """The scale of the adapters, whose output is multiplied by alpha / rank. Unset, it is half the rank, as in the
+    papers (64 for rank 128), or what the adapter has. Raise it to let the same update move the model further."""
     lora_dropout: Below1 | None = None
-    """The dropout rate inside the adapters. Unset, it is the adapter's own, or 0; above 0 the gradient depends on the
-    micro-batches. Raise it where few problems are learned by heart."""
+    """The dropout rate inside the adapters, from 0 to below 1. Unset, it is the adapter's own, or 0; above 0 the
+    gradient depends on the micro-batches. Raise it if a small set of problems is learned by heart."""
     lora_experts: bool = False
-    """Puts adapters on every expert and dense layer of a mixture of experts as well; its router never gets any. Set it
-    where adapters on the other layers learn too little; each expert's take memory."""
+    """Puts adapters on the dense layers and on every expert of a mixture of experts as well, but never on its router.
+    Set it if adapters on attention alone learn too little; it takes more memory."""
     ref_copy: bool = False
-    """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained. It costs a
-    second set of weights in memory and on disk."""
+    """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained. Set it if
+    the run asks for a reference; it costs a second set of weights in memory and on disk."""
     gradient_checkpointing: bool = False
-    """Recomputes activations in the backward pass. Updates take about a third longer and need far less memory."""
+    """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
+    need far less."""
     shard: bool = False
-    """Divides weights and optimizer among the processes. Set it where one GPU cannot hold them; --dtype is then the
-    type of the computation, and what is trained stays in float32."""
+    """Divides the trained weights and the optimizer's state among the processes. Set it if one GPU cannot hold them.
+    --dtype is then the type of the computation, and the trained weights stay in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,8 @@ class Decoding:
 
     remasking: str = "low_confidence"
     """Which masked positions a step unmasks first: low_confidence takes the most confident, random any, entropy and
-    margin the surest by these measures (Dream), sequential the leftmost."""
+    margin the surest by these measures (Dream), sequential the leftmost. Set it to what the model's authors decode
+    with."""
     unmasking: str = "schedule"
     """How many tokens a step unmasks: schedule spreads the completion over --diffusion-steps; threshold and factor take
     every token that the model is sure of (Fast-dLLM); dynamic takes those, or the schedule's number if that is more
@@ -92,32 +95,32 @@ class Decoding:
     """The share, from 0 to below 1, by which the threshold falls as fewer tokens stay masked (Streaming-dLLM); 0 keeps
     it constant. Raise it to decode the last tokens of a block in fewer steps."""
     factor: Positive = 1.0
-    """How much doubt --unmasking factor allows: the n surest tokens are unmasked if their probabilities are at least
-    1 - factor / (n + 1). Larger values decode faster."""
+    """How much doubt --unmasking factor allows, above 0: the n surest tokens are unmasked if their probabilities are at
+    least 1 - factor / (n + 1). Raise it to decode faster."""
     max_tokens_per_step: CountOrZero = 0
     """The most tokens that a step may unmask; 0 sets no limit. Training by confidence needs a limit such as 4."""
     editing_threshold: NotNegative | None = None
-    """The probability above which a step also replaces a token that it unmasked before (LLaDA2.1). Unset, tokens stay
-    as they are. Only eval takes it."""
+    """The probability above which a step also replaces a token that was already unmasked (LLaDA2.1). Unset, tokens stay
+    as they are. Only eval accepts it."""
     max_post_steps: CountOrZero = 16
     """The most steps that --editing-threshold may add to a block after its last token was unmasked. Lower it if editing
     takes too long."""
     top_p: Probability = 1.0
-    """The sum of probabilities, above 0 and up to 1, at which the list of tokens that may be drawn ends, the most
-    probable first; 1 allows all. Lower values draw fewer unlikely tokens. It does nothing at temperature 0."""
+    """The share of probability, above 0 and up to 1, that tokens are drawn from: only the most probable tokens that add
+    up to it may be drawn; 1 allows all. Lower it to draw fewer unlikely tokens. It does nothing at temperature 0."""
     top_k: CountOrZero = 0
-    """The number of most probable tokens that may be drawn; 0 allows all. Lower values draw fewer unlikely tokens. It
+    """The number of most probable tokens that may be drawn; 0 allows all. Lower it to draw fewer unlikely tokens. It
     does nothing at temperature 0."""
     cache: str = "none"
-    """Which keys and values are kept between steps: none computes all anew and is exact; prefix keeps what stands
-    before the block, dual all around it, window all further away than --window-tokens; blocks keeps finished blocks and
-    is exact for models whose attention goes by blocks. Caches decode faster."""
+    """Which keys and values are kept between steps: none keeps nothing and is exact; prefix keeps those before the
+    block, dual those before and behind it, window those further away than --window-tokens; blocks keeps finished blocks
+    and is exact, for models whose attention goes by blocks. Set one to decode faster."""
     window_tokens: CountOrZero = 16
     """The number of tokens on either side of the block that --cache window computes anew in each step. Raise it if the
     cache changes completions too much."""
     refresh_steps: CountOrZero = 0
-    """The number of steps after which a cache is computed anew within a block; 0 does so only at the start of a block.
-    Lower it if --cache changes completions too much."""
+    """The number of steps after which a cache is computed anew within a block; 0 computes it only at the start of a
+    block. Set it if --cache changes completions too much."""
     prompt_refresh_steps: CountOrZero = 0
     """The number of steps for which a cache keeps the prompt; 0 computes it anew at every refresh. Raise it to decode
     faster after a long prompt."""
@@ -257,11 +260,11 @@ class BatchConfig:
     num_generations: Group = 6
     """The number of completions of each problem (the group, G), at least 2. Raise it if groups are seldom mixed."""
     num_iterations: Count = 1
-    """How many times the completions of a step are used for an update, each time with fresh masks. More make use of
-    slow rollouts; raise it only with an algorithm that has ratios, or that learns from right completions alone."""
+    """How many times the completions of a step are used for an update, each time with fresh masks. Raise it where
+    rollouts are slow, but only with an algorithm that has ratios or learns from right completions alone."""
     num_minibatches: Count = 1
-    """The number of parts, of whole groups, that the completions of a step are divided into, with one update each. More
-    than 1 is off-policy."""
+    """The number of parts that the groups of a step are divided into, with one update each. More than 1 is off-policy:
+    raise it where rollouts are slow, with an algorithm that has ratios."""
     per_device_batch_size: Count = 8
     """The number of masked copies of completions that a forward and backward pass takes at once; rollouts on a GPU take
     four times as many. Lower it if memory runs out: the result stays the same."""
@@ -278,7 +281,7 @@ class OptimizerConfig:
     worse."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
     """What the rate does after the warm-up: constant keeps it, linear and cosine let it fall from step to step, towards
-    --lr-floor at --max-steps."""
+    --lr-floor at --max-steps. Let it fall if a rate that learns fast makes later steps worse."""
     lr_floor: Below1 = 0.0
     """The share of the rate, from 0 to below 1, towards which a falling --lr-schedule goes. Raise it if the run still
     gains when it ends."""
@@ -304,8 +307,8 @@ class EvalConfig:
     """The number of steps between validations. The best step is then kept as the model; 0 validates never and keeps the
     last step. Lower it to find the best step more exactly."""
     patience: CountOrZero = 0
-    """The number of validations in a row that solve no more problems than the best before them, after which the run
-    ends; 0 goes on to --max-steps."""
+    """The run ends after this number of validations in a row that solve no more problems than the best before them; 0
+    goes on to --max-steps. Set it where you do not know how many steps are enough."""
     validation_problems: CountOrZero = 64
     """The number of problems of a validation; 0 takes the whole validation split. More choose the best step more surely
     and take longer."""
@@ -313,7 +316,7 @@ class EvalConfig:
     """The number of problems of the evaluations before and after training; 0 takes the whole split. Fewer are faster
     and leave wider intervals."""
     eval_split: Literal["test", "validation"] = "test"
-    """The split of the evaluations before and after training."""
+    """The split of the evaluations before and after training. Choose validation while you compare settings."""
 
 
 @dataclass(frozen=True)
@@ -374,21 +377,22 @@ class Config(TaskSettings):
     """A .jsonl, .jsonl.gz or .parquet file of pairs (prompt, chosen, rejected) to learn from in place of sampled
     completions. It needs --algorithm vrpo and --num-generations 2."""
     pairs_sha256: str | None = None
-    """The sha256 that the file of --pairs must have. Unset, the run takes down the one it finds and holds the file to
-    it."""
+    """The sha256 that the file of --pairs must have. Unset, the run records that of the file it finds and refuses a
+    changed file on --resume."""
     force: bool = False
     """Trains in spite of a refusal: on a task that the model never solves, or with unsafe decoding (a threshold below
-    0.95, a factor, no --max-tokens-per-step)."""
+    0.95, --unmasking factor, or no --max-tokens-per-step)."""
     max_steps: CountOrZero = 100
     """The number of steps of the run. A step is one rollout and its --num-iterations updates."""
     max_minutes: NotNegative = 0.0
-    """The number of minutes after which the run ends with the step at hand, evaluates and saves; 0 sets no limit."""
+    """The number of minutes after which the run finishes the current step, evaluates, saves and ends; 0 sets no
+    limit."""
     dry_run: bool = False
     """Prints every setting with the layer that set it, in a form that --config reads, and an estimate of memory and
     time, then ends."""
     gpu: Literal["3090", "4090", "A10", "L4", "A100-40", "A100-80", "H100", "H200", "B200"] | None = None
-    """The card that --dry-run computes for: whether the run fits, by which flags it would, hours, disk and download.
-    Unset, it computes seconds for an H200."""
+    """The graphics card that --dry-run computes for. It then says whether the run fits, which flags would make it fit,
+    and what hours, disk and download it takes. Unset, seconds are those of an H200."""
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: Sampling = field(default_factory=lambda: Sampling(temperature=0.9))
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -404,19 +408,19 @@ class Config(TaskSettings):
 
 @dataclass(frozen=True)
 class ReportCommand:
-    """Write runs into one HTML page: curves, how texts came to be, samples, failures, settings."""
+    """Write one HTML page about runs, with curves, replays of completions, samples, failures and settings."""
 
     word, positional = "report", "runs"
 
     runs: tuple[str, ...] = ()
-    """Run folders, finished or not. Seeds of one setting are drawn as a band."""
+    """Run folders, finished or not. Runs that differ only in their seed are drawn as one band."""
     output: str | None = None
     """The file to write. Unset, it is report.html in the run folder, or for several runs in the working directory."""
 
 
 @dataclass(frozen=True)
 class MergeCommand:
-    """Work an adapter into the weights below it: a whole model under LLaDA's own tensor names."""
+    """Merge an adapter into its base, and write the whole model under the base's own tensor names."""
 
     word, positional = "merge", "source"
 
@@ -431,7 +435,7 @@ class MergeCommand:
 
 @dataclass(frozen=True)
 class PushCommand:
-    """Upload a finished run's model to the Hugging Face Hub, with a card: task, settings, evaluations, curve."""
+    """Upload a finished run's model to the Hugging Face Hub, with a card of settings, evaluations and the curve."""
 
     word, positional = "push", "run"
 
@@ -463,17 +467,18 @@ class EvalCommand(TaskSettings, Decoding):
     """The number of completions of each problem. More than 1 gives pass@k and the majority's answer, and needs a
     --temperature above 0."""
     max_completion_length: tuple[int, ...] = (256,)
-    """One or several lengths of a completion in tokens; each is evaluated."""
+    """One or several lengths of a completion in tokens, each of which is evaluated. Raise it if completions are cut
+    off."""
     block_length: int = 32
     """The length of a block in tokens; a shorter completion is one block."""
     diffusion_steps: tuple[int, ...] = ()
-    """One or several numbers of denoising steps of a completion, each with every length. Unset, it is the length
-    divided by --tokens-per-step."""
+    """One or several numbers of denoising steps of a completion, each of which is combined with every length. Unset, it
+    is the length divided by --tokens-per-step."""
     tokens_per_step: Positive = 2.0
     """The number of tokens that a denoising step unmasks where --diffusion-steps is unset. Higher values are faster and
     less accurate."""
     temperature: float = 0.0
-    """The sampling temperature; 0 is greedy."""
+    """The sampling temperature; 0 is greedy. Raise it for several completions of each problem."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
     """Whose protocol is followed. `papers` measures as d1 and SPG do, whatever other flags say: their prompts, or a
     file of your own (`--env-args prompt_style=FILE`), lengths of 128, 256 and 512 in half as many steps, blocks of 32,
@@ -492,53 +497,56 @@ class EvalCommand(TaskSettings, Decoding):
 
 @dataclass(frozen=True)
 class SftCommand(TaskSettings):
-    """Make a base model from an environment's demonstrations and habits (supervised, masked denoising)."""
+    """Make a base model by supervised learning from a task's demonstrations and habits."""
 
     word, positional = "sft", ""
 
     data: str | None = None
-    """A .jsonl, .json, .csv or .parquet file to learn instead, with `prompt` and `completion` or chat `messages`. A
-    tenth of it gives the validation loss; --env, if it is given, is what the finished model is evaluated on."""
+    """A .jsonl, .json, .csv or .parquet file to learn from in place of the task's demonstrations, with `prompt` and
+    `completion` or chat `messages`. A tenth of it gives the validation loss. If --env is given too, the finished model
+    is evaluated on it."""
     mix: Pairs = field(default_factory=dict)
-    """The share of `right`, the demonstration, and of each habit, e.g. `right=0.4 careless=0.6`. Unset, all are
-    right."""
+    """The shares of `right`, which is the demonstration, and of each habit, e.g. `right=0.4 careless=0.6`. Unset, all
+    completions are right."""
     steps: Count = 3000
-    """The most updates that are made."""
+    """The largest number of updates. Raise it if the validation loss still falls at the end."""
     patience: CountOrZero = 5
-    """The number of evaluations without a validation loss 1% below the best after which training ends with the best
-    weights. 0 makes all updates under a cosine and keeps the last weights."""
+    """Training ends, with the best weights, after this number of evaluations in a row whose validation loss is not 1%
+    below the best. 0 makes all --steps and keeps the last weights, with a rate that falls by a cosine."""
     eval_steps: Count = 100
     """The number of updates between evaluations: the validation loss, the habits of some completions, and a
     checkpoint."""
     batch_size: Count = 192
-    """The number of demonstrations of an update."""
+    """The number of demonstrations of an update. More of them make the gradient less noisy and the update longer."""
     per_device_batch_size: CountOrZero = 0
-    """The number of demonstrations whose graph is in memory at once; 0 takes all of an update. Lower it if memory runs
-    out: the result stays the same."""
+    """The number of demonstrations that a forward and backward pass takes at once; 0 takes all of an update. Lower it
+    if memory runs out: the result stays the same."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """The optimizer. `muon` takes steps of one size in all directions of a layer's matrices and leaves the rest to
-    AdamW."""
+    """The optimizer. `muon` updates the matrices of layers by steps of equal size in every direction, and the rest by
+    AdamW; it needs fewer updates, each of which takes a little longer."""
     learning_rate: Rate = 2e-3
-    """The highest learning rate. It rises linearly in the warm-up and stays until the last fifth of the updates, which
-    takes it down to 5%."""
+    """The highest learning rate. It rises linearly in the warm-up, stays, and falls to 5% in the last fifth of the
+    updates. Lower it if the loss jumps."""
     warmup_steps: CountOrZero = 50
-    """The number of updates of the warm-up."""
+    """The number of updates over which the rate rises linearly from 0. Raise it if the loss jumps at the start."""
     weight_decay: Below1 = 0.01
-    """The decoupled weight decay, from 0 to below 1."""
+    """The decoupled weight decay, from 0 to below 1. Raise it if the validation loss rises while the training loss
+    falls."""
     max_grad_norm: Positive = 1.0
-    """The norm that a larger gradient is scaled down to."""
+    """The norm that a larger gradient is scaled down to. Lower it if the loss jumps."""
     max_completion_length: CountOrZero = 20
     """The length of a completion in tokens (T), padding included; 0 takes a tenth more than the longest of 2,000
-    demonstrations. It is written down with the model, and so are the next two: RL and `eval` take them from there."""
+    demonstrations. It is stored with the model, like the next two settings, and RL and `eval` take it from there."""
     block_length: CountOrZero = 0
     """The length of a block in tokens when the model decodes; 0 takes the recipe's, or the whole completion if that
     does not divide it."""
     diffusion_steps: CountOrZero = 0
     """The number of denoising steps of a completion; 0 takes one for each token (for LLaDA half as many)."""
     remasking: str | None = None
-    """Which masked positions are unmasked first, by name as for training. Unset, the recipe says it."""
+    """Which masked positions a step unmasks first: low_confidence, random, entropy, margin or sequential, as in
+    training. Unset, it is the recipe's."""
     temperature: Positive = 1.0
-    """The sampling temperature at which habits are counted. It should be that of the RL to come."""
+    """The sampling temperature at which habits are counted. Set it to that of the RL to come."""
     hidden_size: Count = 128
     """The width of a new model (--model new)."""
     num_layers: Count = 4
@@ -548,30 +556,30 @@ class SftCommand(TaskSettings):
     intermediate_size: Count = 344
     """The width of a new model's feed-forward layers."""
     save_dtype: Literal["auto", "bfloat16"] = "auto"
-    """The number type of the weights on disk; auto keeps that of training. bfloat16 halves the file, and what is
-    measured is what is saved."""
+    """The number type of the weights on disk; auto keeps that of training. bfloat16 halves the file, and is also what
+    is then measured."""
     output_dir: str | None = None
     """The folder of the model. Unset, it is models/ENV-sft-sSEED."""
     resume: str | None = None
-    """The folder of a model made by `sft` that training goes on with; `auto` takes that of --output-dir."""
+    """The folder of a model made by `sft` whose training continues; `auto` takes that of --output-dir."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
 
 
 @dataclass(frozen=True)
 class DiffCommand:
-    """Compare two evaluations problem by problem: the difference with its interval, what was fixed and what broke."""
+    """Compare two evaluations problem by problem: the difference with its interval, and what was fixed or broken."""
 
     word, positional = "diff", "evaluations"
 
     evaluations: tuple[str, ...] = ()
-    """Two files of eval/ on the same problems, or two run folders, whose eval/after is taken."""
+    """Two evaluations of the same problems: files in eval/, or run folders, which stand for their eval/after."""
 
 
 @dataclass(frozen=True)
 class CompareCommand:
-    """Train settings on tasks with several seeds and tabulate what they learn; the same command again goes on with it.
+    """Train several settings on several tasks and seeds, and write a table of what they learn.
 
-    Flags of training, for every run, come last, behind ` -- `.
+    Flags for every training come last, behind ` -- `. The same command continues after an interruption.
     """
 
     word, positional = "compare", ""
@@ -583,7 +591,7 @@ class CompareCommand:
     """The algorithms, or several settings of one: `spg wd1 spg:negatives=elbo,temperature=2`. A key is a flag of
     training where there is one of that name, else a hyper-parameter."""
     model: tuple[str, ...] = ("tiny",)
-    """The model that runs start from: one for all tasks, or one for each in the order of --env."""
+    """The model that runs start from: one for all tasks, or one for each task in the order of --env."""
     seeds: Count = 3
     """The number of runs of each setting on each task; their seeds are 0, 1, ..."""
     jobs: CountOrZero = 0
