@@ -100,7 +100,7 @@ def try_scoring(env: TextEnv) -> None:
     """
     for part in env.parts.values() or [env]:
         subject, problem = _Subject(part.spec_name, {}, {}, 1), read_problem(part, 0)
-        for text in (_demonstration(part, problem), _JUNK):
+        for text in (demonstration_of(part, problem), _JUNK):
             if text is None:
                 continue
             try:
@@ -184,7 +184,7 @@ def _demonstrations(subject: _Subject) -> str:
     solved = 0
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
-        texts = [_demonstration(env, problem) for problem in problems.values()]
+        texts = [demonstration_of(env, problem) for problem in problems.values()]
         if None in texts:
             return f"none for a problem of {split}: sft has nothing to learn from"
         right = subject.score(env, problems, texts)
@@ -220,7 +220,7 @@ def _junk(subject: _Subject) -> str:
     env, tried, slowest = subject.splits["train"], 0, 0.0
     rng = np.random.default_rng(0)
     for index, problem in _problems(env, _FEW).items():
-        for kind, text in junk(problem, _demonstration(env, problem), rng):
+        for kind, text in junk(problem, demonstration_of(env, problem), rng):
             start = time.process_time()
             right = subject.score(env, {index: problem}, [text])
             seconds = time.process_time() - start
@@ -272,7 +272,7 @@ def contents(
             problem, played = read_problem(env, index), {}
             if env.max_turns > 1:
                 given = {
-                    "right": _demonstration(env, problem),
+                    "right": demonstration_of(env, problem),
                     **env.habits(problem),
                     "junk": _JUNK,
                 }
@@ -285,7 +285,7 @@ def contents(
     return texts
 
 
-def _demonstration(env: TextEnv, problem: Problem) -> str | list[str] | None:
+def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
     """The author's demonstration; None if there is none."""
     try:
         return env.demonstration(problem)

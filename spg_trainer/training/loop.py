@@ -94,7 +94,7 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
         run.folder.release()
     summary = write_summary(run, before, after, ended_by)
     write_report(run)
-    for line in closing_lines(summary, run.config):
+    for line in closing_lines(summary, run.config, run.source.env):
         run.console.say(line)
     return summary
 

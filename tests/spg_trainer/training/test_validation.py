@@ -11,8 +11,11 @@ import envs
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import sign_test
 from spg_trainer.runs import checkpoint
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.resolve import defaults
 from spg_trainer.training import evaluations, validation
 from spg_trainer.training.loop import train
+from spg_trainer.training.records import next_try
 from tests.common.trainer_cases import (
     LORA,
     Letters,
@@ -166,9 +169,10 @@ def test_a_run_without_one_right_completion_is_told_to_teach_the_task(tmp_path, 
     summary = train(settings(tmp_path / "run", **never))
     assert summary["solved_sampled"] == summary["eval_after"]["correct"] == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "did not beat its start" in line)
-    assert (
-        "python -m spg_trainer sft --env" in line and "--env-args dull=0,1,2" in line and "raft" not in line
-    )
+    assert "python -m spg_trainer sft --data FILE" in line and "raft" not in line, "it has no demonstrations"
+    config, env = defaults(Config, "countdown", env_args={"level": 2}), envs.make("countdown", level=2)
+    line = next_try({**summary, "validation": None}, config, env)
+    assert "python -m spg_trainer sft --env countdown --env-args level=2 --output-dir base" in line
 
 
 class Short(Letters):
