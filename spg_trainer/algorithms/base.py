@@ -93,6 +93,11 @@ class Algorithm(ABC):
     """Whether `loss` reads `batch.old_logps`; in the first update of a step these are the current ones, detached."""
     needs_ref_logps: ClassVar[bool] = False
     """Whether `loss` reads `batch.ref_logps`, those of the model that training started from."""
+    ref_model_sync_steps: ClassVar[int] = 0
+    """Updates between which the reference takes in the weights as they are; 0 = it stays the start. Of adapters it does
+    stay: what they add to the weights cannot be mixed."""
+    ref_model_mixup_alpha: ClassVar[float] = 1.0
+    """The share of these weights that it takes in; the rest is what it was."""
     needs_sampler_logps: ClassVar[bool] = False
     """Whether `prepare` reads `rollouts.unmask_logps`: then only exact decoding is accepted, where these are exact."""
     needs_unmask_entropy: ClassVar[bool] = False

@@ -19,7 +19,7 @@ from spg_trainer.algorithms.base import Advantage, Loss, Metric, linear_where, n
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.likelihood.masks import MASKINGS, Masking
-from spg_trainer.settings.ranges import Below1, Count, NotNegative, Share
+from spg_trainer.settings.ranges import Below1, Count, CountOrZero, NotNegative, Probability, Share
 from spg_trainer.tensors import Batch, Masks
 
 
@@ -37,6 +37,11 @@ class CoupledGRPO(DiffuGRPO):
     """What a reward is compared with: the mean of the others (paper and code)."""
     beta: NotNegative = 0.01
     """Weight of the KL to the reference; 0 = no reference (code)."""
+    ref_model_sync_steps: CountOrZero = 64
+    """Updates between which the reference takes in the weights as they are, if all weights are trained; 0 = it stays
+    the start (code)."""
+    ref_model_mixup_alpha: Probability = 0.6
+    """The share of these weights that it takes in (the default of TRL, on which the code is built)."""
     normalizer: Literal["length", "tokens"] = "tokens"
     """Divisor: all tokens of the update (code), or own length and then all completions."""
     min_ratio: Share = 0.2

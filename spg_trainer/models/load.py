@@ -79,6 +79,13 @@ class Policy:
         finally:
             self.model.train(training)
 
+    @torch.no_grad()
+    def move_reference(self, share: float) -> None:
+        """Moves the copy of all weights towards the weights as they are, of which it takes a share, above 0 up to 1."""
+        assert self.frozen is not None
+        for kept, now in zip(self.frozen.parameters(), self.model.parameters(), strict=True):
+            kept.lerp_(now.to(kept), share)
+
     def ending_with(self, end_tokens: str) -> "Policy":
         """The same model, whose completions end with `any` of its end tokens, or only with its tokenizer's `eos`."""
         eos = self.tokenizer.eos_token_id

@@ -55,9 +55,9 @@ def save(
     """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
 
     state: counters, as JSON. needed: from the steps of the newest ones, which others have to be kept, too.
-    tensors: for training.pt, beside the optimizer's. A complete checkpoint of this step is left as it is. All get the
-    path. Rank 0 writes alone; of a sharded model that is trained, all processes together, to one file system. Raises
-    CheckpointError if the disk refuses; earlier checkpoints are untouched then.
+    tensors: for training.pt, beside the optimizer's: `reference`, one that moves. A complete checkpoint of this step is
+    left as it is. All get the path. Rank 0 writes alone; of a sharded model that is trained, all processes together, to
+    one file system. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
     """
     target, divided = at_step(folder, step), _is_divided(policy)
     if divided:
@@ -238,6 +238,7 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
             policy.model.load_state_dict(saved.state_dict())
         if optimizer is not None:
             load_optimizer(folder, policy, optimizer)
+            load_reference(folder, policy)
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
         from spg_trainer.settings.weights import first_line
@@ -268,6 +269,16 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
             p = parameters[number]
             entry |= {key: own_part(value, p) for key, value in entry.items() if value.shape == p.shape}
     optimizer.load_state_dict(saved)
+
+
+def load_reference(folder: Path, policy: "Policy") -> None:
+    """Puts a reference back in place that had moved away from the start."""
+    import torch
+
+    if policy.frozen is not None and (file := folder / "training.pt").is_file():
+        saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        if "reference" in saved:
+            policy.frozen.load_state_dict(saved["reference"])
 
 
 def require_complete(folder: Path) -> None:

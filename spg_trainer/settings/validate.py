@@ -169,6 +169,15 @@ def check_sft(command: SftCommand) -> None:
         raise ConfigError(f"--save-dtype {save} is for whole models, not adapters. Use auto.")
 
 
+def check_divided_reference(sync_steps: int, name: str) -> None:
+    """A reference that moves, of weights that no process holds whole."""
+    if sync_steps:
+        raise ConfigError(
+            f"--shard: the reference of {name} takes in the policy every {sync_steps} updates, and of divided weights "
+            "no such reference is kept. Use --algorithm-args ref_model_sync_steps=0, or --lora-r 128."
+        )
+
+
 def check_processes(m: LoadConfig, num_processes: int) -> None:
     """Weights that shall be divided where there is nobody to share them with; one GPU for several processes."""
     if num_processes > 1 and ":" in m.device:
@@ -203,6 +212,8 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
     if algorithm.branches > 1:
         check_trees(b.num_generations, r, algorithm.branches, name)
     check_reference(config.model, algorithm.needs_ref_logps, name)
+    if config.model.shard and not config.model.lora_r and algorithm.needs_ref_logps:
+        check_divided_reference(algorithm.ref_model_sync_steps, name)
     check_processes(config.model, num_processes)
     whole = algorithm.whole_groups or algorithm.branches > 1 or config.pairs
     together = b.num_generations if whole else 1

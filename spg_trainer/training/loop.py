@@ -298,6 +298,8 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
     )
     if stepped.applied:
         run.state.updates += 1
+        if run.moves_reference and run.state.updates % run.algorithm.ref_model_sync_steps == 0:
+            run.policy.move_reference(run.algorithm.ref_model_mixup_alpha)
     else:
         count_skipped(run, update.completions, number)
     return {**metrics, "grad_norm": stepped.norm, "learning_rate": rate}

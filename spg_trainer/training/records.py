@@ -50,6 +50,7 @@ def record_step(
 def save_checkpoint(run: Run) -> None:
     """Writes a checkpoint of the last finished step."""
     state = run.state
+    reference = {"reference": run.policy.frozen.state_dict()} if run.moves_reference else {}
     checkpoint.save(
         run.folder.path,
         state.step,
@@ -59,6 +60,7 @@ def save_checkpoint(run: Run) -> None:
         environment=environment_record(run),
         keep=run.config.output.keep,
         needed=partial(validation.needed_steps, state.validations),
+        **reference,
     )
 
 

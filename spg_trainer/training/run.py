@@ -74,6 +74,11 @@ class Run:
         return self.state.seconds + time.monotonic() - self.started
 
     @property
+    def moves_reference(self) -> bool:
+        """Whether the reference takes in the weights every now and then."""
+        return self.algorithm.ref_model_sync_steps > 0 and self.policy.frozen is not None
+
+    @property
     def parameters(self) -> list[torch.Tensor]:
         """The trainable parameters, in the model's order."""
         return list(trainable_parameters(self.policy.model).values())

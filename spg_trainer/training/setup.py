@@ -203,6 +203,11 @@ def introduce(run: Run) -> None:
     )
     turns = env.max_turns if env is not None else 1
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes, turns))
+    if run.algorithm.needs_ref_logps and run.algorithm.ref_model_sync_steps and not run.moves_reference:
+        console.say(
+            f"The reference stays the start: that of {config.algorithm} moves (ref_model_sync_steps) only where all "
+            "weights are trained, with --lora-r 0 --ref-copy."
+        )
     if config.rollout.cache != "none" and env is not None:
         rows = -(-config.batch.prompts_per_step * config.batch.num_generations // len(devices))
         with unsharded(run.policy.model):  # apart, weights have the type that is trained

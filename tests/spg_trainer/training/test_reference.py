@@ -10,6 +10,7 @@ import torch
 from spg_trainer import algorithms
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.models import load_model
+from spg_trainer.settings.validate import validate_algorithm
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.records import save_checkpoint
 from spg_trainer.training.setup import start
@@ -175,3 +176,65 @@ def test_an_update_is_given_the_reference_s_logps(kind, tmp_path):
     assert torch.allclose(seen[0]["batch"].ref_logps, expected, atol=1e-10)
     later = seen[2]["batch"]
     assert float((later.ref_logps - later.old_logps).abs().max()) > 1e-4
+
+
+MOVING = {"ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.6, "beta": 1.0}
+"""Of coupled_grpo: every second update."""
+
+
+def moving(output, **changes):
+    return small_config(
+        output, algorithm="coupled_grpo", algorithm_args=MOVING, ref_copy=True, num_iterations=3, **changes
+    )
+
+
+def flat(parameters):
+    return torch.cat([p.detach().flatten() for p in parameters])
+
+
+def test_a_reference_that_moves_takes_in_its_share_of_the_weights_every_so_many_updates(tmp_path):
+    """Three updates a step: it moves after the second, the fourth and the sixth."""
+    run = start(moving(tmp_path / "run"), quiet=True)
+    begun, updates, plain = flat(run.parameters), [], run.optimizer.step
+
+    def noted():
+        plain()
+        updates.append(flat(run.parameters))
+
+    run.optimizer.step, expected = noted, begun
+    for count in (3, 6):
+        train_step(run)
+        for number in range(count - 2, count + 1):
+            after = updates[number - 1]
+            expected = 0.4 * expected + 0.6 * after if number % 2 == 0 else expected
+        with run.policy.reference() as model:
+            assert torch.allclose(flat(model.parameters()), expected, atol=1e-6)
+            assert not any(p.requires_grad for p in model.parameters())
+    run.folder.release()
+    assert float((expected - begun).abs().max()) > 1e-3 and len(updates) == 6
+
+
+def test_a_reference_that_has_moved_resumes_bit_equal(tmp_path):
+    runs = []
+    for name, parts in (("whole", [2]), ("halves", [1, 1])):
+        for steps in parts:
+            run = start(moving(tmp_path / name, resume="auto"), quiet=True)
+            for _ in range(steps):
+                train_step(run)
+            save_checkpoint(run)
+            run.folder.release()
+        runs.append(run)
+    whole, halves = runs
+    assert torch.equal(flat(whole.policy.frozen.parameters()), flat(halves.policy.frozen.parameters()))
+    assert torch.equal(flat(whole.parameters), flat(halves.parameters))
+    assert whole.state.history[-1]["kl"] == halves.state.history[-1]["kl"] > 0
+
+
+def test_a_reference_of_adapters_stays_and_that_of_divided_weights_may_not_move(tmp_path, capsys):
+    start(small_config(tmp_path, algorithm="coupled_grpo", algorithm_args={}, lora_r=2)).folder.release()
+    assert "The reference stays the start" in capsys.readouterr().out
+    algorithm = algorithms.build("coupled_grpo", {})
+    with pytest.raises(
+        ConfigError, match=r"--shard: the reference .* every 64 updates.*ref_model_sync_steps=0"
+    ):
+        validate_algorithm(moving(None, shard=True), algorithm, num_processes=2)
