@@ -158,7 +158,7 @@ def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv | None" =
         words += ["--learning-rate", f"{config.optimizer.learning_rate / 3:.1g}"]
         what = "a third of the learning rate"
     elif algorithm == "raft":
-        what = "raft, which alone beat the start of a model that had learned its task"
+        what = "raft, which gained most from a model that had learned its task"
     else:
         what = f"{algorithm}, which ended highest on this task"
     return (

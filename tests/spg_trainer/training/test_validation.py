@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from spg_trainer.evaluation.statistics import sign_test
 from spg_trainer.runs import checkpoint
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.training import evaluations, validation
+from spg_trainer.training import evaluations, records, validation
 from spg_trainer.training.loop import train
 from spg_trainer.training.records import next_try
 from tests.common.trainer_cases import (
@@ -27,6 +29,8 @@ from tests.common.trainer_cases import (
     small_config,
     step,
 )
+
+PAGE = Path(__file__).parents[3] / "docs" / "experiments" / "algorithms.md"
 
 
 def solved(count, of=8):
@@ -162,6 +166,22 @@ def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script, cap
     script({0: 5, 1: 6, 2: 4, 3: 5})
     train(settings(tmp_path / "other"))
     assert "did not beat its start" not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not PAGE.is_file(), reason="the pages are part of a checkout")
+def test_what_a_run_is_told_to_try_ended_highest_in_the_table_of_algorithms():
+    """Level 4 of Sudoku stands for a model that has learned its task."""
+    lines = [line.strip("|").split("|") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    first = next(i for i, cells in enumerate(lines) if cells[0].strip() == "algorithm")
+    tasks = [re.split(r"[\[,]", cell.strip())[0] for cell in lines[first][1:]]
+    table = {}
+    for cells in lines[first + 2 : first + 12]:
+        table[cells[0].strip()] = [
+            float(cell.split()[0]) if cell.strip() != "-" else 0.0 for cell in cells[1:]
+        ]
+    assert {"spg", "raft", "vrpo"} <= table.keys()
+    highest = {task: max(table, key=lambda name: table[name][i]) for i, task in enumerate(tasks) if i}
+    assert highest == {**records.HIGHEST, "sudoku": "raft"}
 
 
 def test_a_run_without_one_right_completion_is_told_to_teach_the_task(tmp_path, capsys):
