@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from verifiers import InvalidReferenceError, VerifierError, verify, verify_batch
+from verifiers import InvalidReferenceError, VerifierError, time_limit, verify, verify_batch
 from verifiers.code import interpreter
 from verifiers.code.program import locate, sources_of
 from verifiers.verdicts import TIMEOUT
@@ -419,6 +419,14 @@ def uncompiled(monkeypatch, tmp_path):
     monkeypatch.setenv("WASI_PYTHON_CACHE", str(tmp_path / "cache"))
     yield tmp_path / "cache"
     interpreter.prepare.cache_clear()
+
+
+@needed
+def test_a_time_limit_ends_what_is_judged_inside_it():
+    program = {"entry_point": "f", "cases": [{"args": [], "expected": 1}]}
+    with time_limit(0):
+        assert verify("code", "def f():\n    return 1\n", **program).reason == "timeout"
+    assert verify("code", "def f():\n    return 1\n", **program).correct
 
 
 @needed
