@@ -24,6 +24,7 @@ from verifiers.math500.values import (
     expressions,
     is_expression,
 )
+from verifiers.math500.words import CHANGING_BEHIND
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 EULER = ("const", "e")  # or an eccentricity
@@ -104,7 +105,12 @@ class Chains:
         letters = symbols(gold) if is_expression(gold) else frozenset()
         if any(is_expression(side) and side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
-        if (type(sides[-1]) is Words) != (type(gold) is Words):
+        if type(sides[-1]) is Words and type(gold) is not Words:  # 17 is prime
+            if not CHANGING_BEHIND.isdisjoint(sides[-1].words):
+                return None
+            first, *others = sides[:-1]
+            return self.value_of_chain(Relation(operators[:-1], sides[:-1]), gold) if others else first
+        if type(gold) is Words is not type(sides[-1]):
             return None
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
         agree = type(self)(self.length, False)

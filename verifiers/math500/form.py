@@ -6,19 +6,19 @@ nothing that looks like its reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import gcd, isqrt, prod
+from math import gcd
 
 from verifiers.math500 import units
-from verifiers.math500.finished import is_perfect, kernel, surd_of, surds_in
-from verifiers.math500.fold import factors_of, folded, ordered, terms_of, without_sign
+from verifiers.math500.fold import folded, ordered, without_sign
 from verifiers.math500.lexer import Lexer, Malformed
 from verifiers.math500.meaning import meaning
 from verifiers.math500.reader import Reader
 from verifiers.math500.real_sets import Region
-from verifiers.math500.tree import Node, divides_by_variable, has_product_of_sums, leaves, parts, symbols
+from verifiers.math500.shapes import RULES, is_decimal_literal, layout, letters_of
+from verifiers.math500.tree import parts
 from verifiers.math500.values import (
     Matrix,
     Quantity,
@@ -90,7 +90,6 @@ _PLURAL = {
     *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
 }
 _NO_UNIT = frozenset("percents percent percentage".split())
-Nodes = Sequence[Node]
 
 
 @dataclass(frozen=True)
@@ -273,177 +272,6 @@ def nouns_in(words: Sequence[str]) -> Iterator[str]:
                 yield noun
 
 
-# ---- the forms ----
-
-
-def all_nodes(nodes: Nodes) -> Iterator[Node]:
-    for node in nodes:
-        yield node
-        yield from all_nodes(parts(node))
-
-
-def is_expanded(own: Nodes, _: Nodes) -> bool:
-    return not any(
-        node[0] == "*" and any(f[0] == "+" for f in node[1]) for node in all_nodes(own)
-    ) and not any(map(has_product_of_sums, own))
-
-
-def is_factored(own: Nodes, gold: Nodes) -> bool:
-    most = max(map(count_factors, gold), default=0)
-    primitive = all(map(is_primitive, all_nodes(own))) or not all(map(is_primitive, all_nodes(gold)))
-    return most > 1 and primitive and max(map(count_factors, own), default=0) >= most
-
-
-def is_primitive(node: Node) -> bool:
-    """False for a sum of which all coefficients have a divisor: 9x + 3."""
-    if node[0] != "+" or not symbols(node):
-        return True
-    numbers = [
-        [f[1] for f in factors_of(without_sign(t)[0])[0] if f[0] == "num" and f[2] == 1] for t in node[1]
-    ]
-    return gcd(*(prod(of_term) for of_term in numbers)) == 1
-
-
-def count_factors(node: Node) -> int:
-    """How many factors with variables a product has."""
-    if node[0] == "*":
-        return sum(map(count_factors, node[1]))
-    if node[0] == "^" and node[2][0] == "num" and node[2][2] == 1:
-        return node[2][1] * count_factors(node[1])
-    if node[0] == "/":
-        return count_factors(node[1])
-    return int(node[0] in ("sym", "+") and bool(symbols(node)))
-
-
-def is_product_of_primes(own: Nodes, gold: Nodes) -> bool:
-    return any(node[0] != "num" for node in gold) and any(map(has_primes_alone, own))
-
-
-def has_primes_alone(node: Node) -> bool:
-    if node[0] == "*":
-        return all(map(has_primes_alone, node[1]))
-    if node[0] == "^" and node[2][0] == "num":
-        return has_primes_alone(node[1])
-    n = node[1] if node[0] == "num" and node[2] == 1 and 1 < node[1] < 10**6 else 4
-    return all(n % k for k in range(2, isqrt(n) + 1))
-
-
-def is_lowest(own: Nodes, _: Nodes) -> bool:
-    for node in all_nodes(own):
-        if node[0] in ("*", "/"):
-            sides = [[f[1] for f in side if f[0] == "num" and f[2] == 1] for side in factors_of(node)]
-            if all(sides) and gcd(prod(sides[0]), prod(sides[1])) > 1:
-                return False
-    return True
-
-
-def is_decimal_literal(node: Node) -> bool:
-    return node[0] == "num" and str(node[2]).strip("0") == "1"
-
-
-def is_simplified(own: Nodes, gold: Nodes) -> bool:
-    """In lowest terms and without a root, unless the reference has one."""
-    return any(map(surds_in, gold)) or (is_lowest(own, gold) and not any(map(surds_in, own)))
-
-
-def is_mixed_number(own: Nodes, _: Nodes) -> bool:
-    return any(node[0] == "num" and not is_decimal_literal(node) for node in all_nodes(own))
-
-
-def is_fraction(own: Nodes, gold: Nodes) -> bool:
-    """No decimals where the reference is a fraction."""
-    decimals = (node[0] == "num" and node[2] > 1 and is_decimal_literal(node) for node in all_nodes(own))
-    return any(node[0] == "/" for node in all_nodes(gold)) and not any(decimals)
-
-
-def is_improper(own: Nodes, gold: Nodes) -> bool:
-    return not is_mixed_number(own, gold)
-
-
-def is_decimal(own: Nodes, gold: Nodes) -> bool:
-    rounded = any(node[0] == "num" and node[2] > 1 and is_decimal_literal(node) for node in all_nodes(gold))
-    return rounded and all(is_decimal_literal(node) for node in own)
-
-
-def is_in_parts(own: Nodes, gold: Nodes) -> bool:
-    counts = [sum(divides_by_variable(t) for node in nodes for t in terms_of(node)) for nodes in (own, gold)]
-    return counts[0] == counts[1] > 1
-
-
-def is_polar(own: Nodes, _: Nodes) -> bool:
-    return any(
-        node[0] == "^" and node[1] == ("const", "e") and "i" in leaves(node, "const")
-        for node in all_nodes(own)
-    )
-
-
-def has_small_radicands(own: Nodes, _: Nodes) -> bool:
-    surds = [surd for surd in map(surd_of, all_nodes(own)) if surd]
-    return all(kernel(*surd) in (1, surd[0]) for surd in surds)
-
-
-def is_simplest_radical(own: Nodes, gold: Nodes) -> bool:
-    """No square below a root and no root below the bar; one that is a whole number says nothing."""
-    return is_lowest(own, gold) and has_small_radicands(own, gold) and has_rational_denominators(own, gold)
-
-
-def has_rational_denominators(own: Nodes, _: Nodes) -> bool:
-    below = [node[2] for node in all_nodes(own) if node[0] == "/"]
-    if any(node[:2] == ("fn", "root") and node[2][0][0] == "/" for node in all_nodes(own)):
-        return False
-    return not any(surd_of(node) and not is_perfect(surd_of(node)) for node in all_nodes(below))
-
-
-def is_scientific(own: Nodes, _: Nodes) -> bool:
-    """A number from 1 up to 10 times a power of ten."""
-    for node in own:
-        factors = factors_of(without_sign(node)[0])[0]
-        powers = [factor for factor in factors if factor[:2] == ("^", ("num", 10, 1))]
-        others = [factor for factor in factors if factor not in powers]
-        if len(powers) != 1 or any(f[0] != "num" or not f[2] <= f[1] < 10 * f[2] for f in others):
-            return False
-    return True
-
-
-def is_one_fraction(own: Nodes, _: Nodes) -> bool:
-    return all(node[0] == "/" for node in own)
-
-
-def is_power(own: Nodes, gold: Nodes) -> bool:
-    """A power where the reference is one; else with a power somewhere."""
-    if all(node[0] == "^" for node in gold):
-        return all(node[0] == "^" or (node[0] == "/" and node[2][0] == "^") for node in own)
-    return any(node[0] == "^" for node in all_nodes(own))
-
-
-def is_single(own: Nodes, gold: Nodes) -> bool:
-    """No more functions than the reference has."""
-    counts = [sum(node[0] == "fn" for node in all_nodes(nodes)) for nodes in (own, gold)]
-    return 0 < counts[0] <= counts[1]
-
-
-def is_cartesian(own: Nodes, _: Nodes) -> bool:
-    """A sum of real numbers and multiples of i."""
-    for term in (without_sign(term)[0] for node in own for term in terms_of(node)):
-        if leaves(term, "const").count("i") != factors_of(term)[0].count(("const", "i")):
-            return False
-    return True
-
-
-RULES: dict[str, Callable[[Nodes, Nodes], bool]] = {
-    "expanded": is_expanded, "factored": is_factored, "primes": is_product_of_primes, "lowest": is_lowest,
-    "improper": is_improper, "fraction": is_fraction, "single": is_single, "cartesian": is_cartesian,
-    "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
-    "parts": is_in_parts, "polar": is_polar, "radical": is_simplest_radical,
-    "rational denominator": has_rational_denominators,
-    "scientific": is_scientific, "one fraction": is_one_fraction, "power": is_power,
-}  # fmt: skip
-
-
-def letters_of(side: Value) -> str:
-    return " ".join(sorted({name for node in expressions(side) for name in symbols(node)}))
-
-
 # ---- its formulas ----
 
 
@@ -457,11 +285,6 @@ def template_of(problem: str) -> tuple[bool, bool] | None:
             if value is not None and is_expression(value):
                 return layout(folded(value))
     return None
-
-
-def layout(node: Node) -> tuple[bool, bool]:
-    """If an expression is a sum, and if a sum with variables in it is multiplied or raised to a power."""
-    return len(terms_of(node)) > 1, has_product_of_sums(node)
 
 
 def plain_dollars(problem: str) -> str:

@@ -53,10 +53,11 @@ def is_call(value: Value) -> bool:
 
 
 def is_function(value: Value, name: Value, letters: frozenset[str]) -> bool:
-    """True for y(t), where the name is y and its value one of t."""
-    if not is_expression(value) or value[0] != "*" or len(value[1]) != 2 or value[1][0] != name:
+    """True for y(t) and f(t), where the name is y and its value one of t."""
+    if not is_expression(value) or value[0] != "*" or len(value[1]) != 2:
         return False
-    return value[1][1][0] == "sym" and value[1][1][1] in letters
+    named = value[1][0] == name or (name == ("sym", "y") and is_call(value))
+    return named and value[1][1][0] == "sym" and value[1][1][1] in letters
 
 
 def base_of(name: Value) -> str:
