@@ -1,8 +1,10 @@
 """Seconds of a training step of several turns, and of one of a single turn, each against what it should cost.
 
 A step of T turns is compared with T steps of one turn whose prompts are the chats of its rounds, as many completions
-each, in the same process and in turns with it. With --against, a step of a task of one turn is compared with that of
-another checkout of this project, each in processes of its own, one after the other. Seconds are those of the processor.
+each, in the same process and in turns with it. Rows that are equal go through the model once: the temperature is high
+enough for completions of one prompt to part at their first token, and the weights hardly move. With --against, a step
+of a task of one turn is compared with that of another checkout of this project, each in processes of its own, one after
+the other. Seconds are those of the processor.
 
     python benchmarks/turns.py [--turns 2 4] [--rounds 5] [--against ../older-checkout]
 """
@@ -68,8 +70,14 @@ envs.register(NUMBERS, Numbers)
 
 def make_run(folder: Path, groups: int, size: int, env: str, **env_args: int) -> Run:
     """A run of the embedded model that neither validates nor evaluates, of completions of 12 tokens."""
-    lengths = {"max_completion_length": 12, "block_length": 12, "diffusion_steps": 12, "temperature": 1.0}
-    sizes = {"prompts_per_step": groups, "num_generations": size, "num_iterations": 1, "max_steps": 10**6}
+    lengths = {"max_completion_length": 12, "block_length": 12, "diffusion_steps": 12, "temperature": 5.0}
+    sizes = {
+        "prompts_per_step": groups,
+        "num_generations": size,
+        "num_iterations": 1,
+        "learning_rate": 1e-12,
+        "max_steps": 10**6,
+    }
     none = {"eval_problems": 0, "eval_steps": 0, "save_steps": 0, "sample_steps": 0, "force": True}
     more = {"algorithm": "spg", "env_args": env_args, "output_dir": str(folder), **lengths, **sizes, **none}
     return start(defaults(Config, env=env, model="tiny", **more), quiet=True)
@@ -82,7 +90,9 @@ def in_rounds(given: argparse.Namespace, folder: Path) -> None:
         at = folder / str(turns)
         whole = make_run(at / "whole", given.groups, 8, NUMBERS, turns=turns)
         hold_chats(whole, turns)
-        parts = [make_run(at / str(n), 4 * given.groups, 2, NUMBERS, number=n) for n in range(turns)]
+        # The first round has groups of 8 equal prompts, as the dialogues; of later chats hardly two are equal.
+        parts = [make_run(at / "0", given.groups, 8, NUMBERS)]
+        parts += [make_run(at / str(n), 4 * given.groups, 2, NUMBERS, number=n) for n in range(1, turns)]
         works = [lambda run=run: train_step(run) for run in (whole, *parts)]
         dialogue, *rounds = medians(works, given.rounds)
         print_row([turns, f"{dialogue:.2f}", f"{sum(rounds):.2f}", f"{dialogue / sum(rounds):.3f}x"])
