@@ -366,9 +366,11 @@ def test_where_there_is_a_table_the_habit_planned_plays_as_well_as_can_be():
     assert slips[14]["down"] == pytest.approx(
         (1 + 0.99 * max(slips[14].values()) + 0.99 * max(slips[13].values())) / 3
     )
-    assert list(
-        envs.make("gymnasium:Blackjack-v1").habits(envs.make("gymnasium:Blackjack-v1").problem(0))
-    ) == ["random"]
+    blackjack = envs.make("gymnasium:Blackjack-v1")
+    assert list(blackjack.habits(blackjack.problem(0))) == ["random"]
+    for env, mix in ((lake, "planned=0.3 random=0.7"), (blackjack, "random=1")):
+        with pytest.raises(EnvError, match=f"no demonstrations.*--mix {mix}"):
+            env.demonstration(env.problem(0))
 
 
 def test_no_seed_is_in_two_splits_and_what_cannot_be_played_is_refused():
