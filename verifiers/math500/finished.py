@@ -131,6 +131,8 @@ def work_in_root(radicand: Node, degree: Node, families: frozenset[str]) -> int:
         return left + (whole and families.isdisjoint(("abs", "root")))
     if radicand[0] == "^" and radicand[2][0] == degree[0] == "num":
         return left + (radicand[1][0] != "num" or radicand[1][2] != 1)  # \sqrt{(12 \cdot 5)^2}
+    surd = surd_of(("fn", "root", (radicand, degree)))
+    left += bool(surd) and is_perfect(surd) and "root" not in families  # the root of 169
     plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)
     return left + (not plain and not surds_in(radicand) and not atoms(radicand))
 
@@ -223,6 +225,11 @@ def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
     powers = [factor for factor in up if factor[0] == "^" and factor[1] != ("num", 10, 1)]
     left += bool(powers) and len(above) > len(up) and not any(map(symbols, above))  # 4^2 \\pi
     left += sum(factor[0] == "num" and factor[2] != 1 for factor in down)
+    left += any(  # 8^2 / 2
+        f[0] == "^" and f[1][0] == "num" and gcd(f[1][1], *(g[1] for g in down if g[0] == "num")) > 1
+        for f in up
+        if any(g[0] == "num" for g in down)
+    )
     return left + sum(factor[0] == "^" and factor[2][1] < 0 for factor in (*down, *(up if down else ())))
 
 
@@ -238,9 +245,11 @@ def work_of_surds(above: Sequence[Node], below: Sequence[Node], families: frozen
 
 
 def nested_fractions(node: Node) -> int:
-    """Fractions of fractions: `\\frac{12}{1/18}`."""
+    """Fractions of fractions, `\\frac{12}{1/18}`, and fractions that are still to be multiplied by a number."""
     if node[0] == "*":
-        return sum(map(nested_fractions, node[1]))
+        numbers = [part for part in node[1] if is_rational_factor(part) or is_literal_fraction(part)]
+        multiplied = len(numbers) > 1 and any(map(is_literal_fraction, numbers))  # \frac14 \cdot 48
+        return sum(map(nested_fractions, node[1])) + multiplied
     return sum(part[0] == "/" for part in node[1:]) if node[0] == "/" else 0
 
 

@@ -6,18 +6,20 @@ nothing that looks like its reference.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from math import gcd
 
 from verifiers.math500 import units
-from verifiers.math500.fold import folded, ordered, without_sign
+from verifiers.math500.fold import folded, ordered, terms_of, without_sign
 from verifiers.math500.lexer import Lexer, Malformed
 from verifiers.math500.meaning import meaning
 from verifiers.math500.reader import Reader
 from verifiers.math500.real_sets import Region
-from verifiers.math500.shapes import RULES, is_decimal_literal, layout, letters_of
+from verifiers.math500.shapes import RULES, coefficient, is_decimal_literal, is_expanded, layout, letters_of
 from verifiers.math500.tree import parts
 from verifiers.math500.values import (
     Matrix,
@@ -54,6 +56,12 @@ _PHRASES = {
     "polar": "exponential form|polar form|re^{i|in the form $e^",
     "radical": "simplest radical|simplified radical|simplify the radical",
     "rational denominator": "rationaliz|rationalis",
+    "positive exponents": "positive exponents|negative exponents",
+    "completed square": "vertex form|complete the square|completing the square|(x-h)^2|(x - h)^2",
+    "same functions": "polynomial in",
+    "integers": "are integers|integer coefficients|integral coefficients",
+    "coprime": "common factor|relatively prime|gcd|greatest common divisor",
+    "positive": "a>0|a > 0|a is positive|a$ is positive|positive leading",
     "scientific": "scientific notation",
     "one fraction": "single fraction|one fraction",
     "slope": "slope-intercept|slope intercept|$y = mx|$y=mx",
@@ -89,6 +97,7 @@ _PLURAL = {
     *"feet cm mm km ft mph kg".split(),
     *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
 }
+TEMPERATURES = {"c": "celsius", "celsius": "celsius", "f": "fahrenheit", "fahrenheit": "fahrenheit"}
 _NO_UNIT = frozenset("percents percent percentage".split())
 
 
@@ -102,6 +111,9 @@ class Form:
     mentioned: frozenset[str]  # units that stand anywhere in the problem
     base: str
     nouns: frozenset[str]
+    others: frozenset[
+        str
+    ]  # what stands beside the things that are counted: chickens, where it asks how many cows
     is_point: bool
     is_interval: bool
 
@@ -128,26 +140,46 @@ class Form:
                 return type(gold) is Region and not gold.is_written
             if self.is_point and type(gold) is Row and type(answer) is Region and not answer.is_written:
                 return False
-        if (
-            type(gold) is Relation
-            and type(answer) is Relation
-            and self.asks & {"slope", "standard", "coprime equation"}
-        ):
-            return sorted(map(letters_of, answer.sides)) == sorted(map(letters_of, gold.sides))
+        layouts = self.asks & {"slope", "standard", "coprime equation"}
+        if layouts and type(gold) is Relation and type(answer) is Relation:
+            if sorted(map(letters_of, answer.sides)) != sorted(map(letters_of, gold.sides)):
+                return False
+            solved = [side for side in gold.sides if side[0] == "sym"] if "slope" in layouts else ()
+            if solved and (solved[0] not in answer.sides or not is_expanded(expressions(answer), ())):
+                return False
+            return self.has_coefficients(answer) or not self.has_coefficients(gold)
         return True
+
+    def has_coefficients(self, equation: Relation) -> bool:
+        """True for an equation in the form Ax + By = C whose coefficients are as the problem wants them."""
+        if not self.asks & {"integers", "coprime", "positive"}:
+            return True
+        found = [coefficient(term) for side in map(folded, equation.sides) for term in terms_of(side)]
+        numbers = [number for number in found if number is not None]
+        if len(numbers) < len(found):
+            return False
+        coprime = gcd(*numbers) == 1 or "coprime" not in self.asks
+        return coprime and (numbers[0] > 0 or "positive" not in self.asks)
 
     def allows_unit(self, answer: Value, gold: Value) -> bool:
         """True unless the unit of the answer contradicts the one that is asked for."""
         unit = answer.unit if type(answer) is Quantity else ""
-        if not unit or not units.is_known(unit) or unit == "percent":
-            return True
+        if not unit or unit == "percent":
+            return not unit or type(gold) is Quantity or "fraction" not in self.asks
+        scale = TEMPERATURES.get(unit.rpartition(" ")[2])
+        if scale:
+            text = self.problem.lower()
+            return text.rfind(scale) >= max(map(text.rfind, TEMPERATURES.values()))
+        if not units.is_known(unit):
+            return not self.others or not self.others.issuperset(unit.split())
         if type(gold) is Quantity and gold.unit == unit:
             return True
         if self.units:
             first, _, second = unit.partition(" / ")
-            return unit in self.units or bool(
-                second and first in self.units and f"per {second}" in self.problem
-            )
+            question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
+            return unit in self.units or bool(second and first in self.units and f"per {second}" in question)
+        if self.others:
+            return False  # 8 cm, where it asks how many pieces
         if type(gold) is Quantity:
             return True
         name = unit.partition("^")[0]
@@ -166,7 +198,7 @@ class Form:
         return key in formulas(self.problem, letters)
 
 
-NONE = Form("", frozenset(), frozenset(), frozenset(), "", frozenset(), False, False)
+NONE = Form("", frozenset(), frozenset(), frozenset(), "", frozenset(), frozenset(), False, False)
 
 
 @lru_cache(PROBLEMS_REMEMBERED)
@@ -178,10 +210,14 @@ def form_of(problem: str) -> Form:
     asks = {name for name, phrases in PHRASES.items() if any(phrase in text for phrase in phrases)}
     if asks_to_factor(text):
         asks.add("factored")
+    if {"rational denominator", "simplified"} <= asks:
+        asks.add("radical")
     if "form" in text and template_of(problem):
         asks.add("template")
     words = text.translate(_MARKS).split()
     asked, mentioned = units_in(words)
+    if _PER_CENT.search(text):
+        asks.add("percent")
     is_point = any(mark in text for mark in POINTS)
     return Form(
         problem,
@@ -190,11 +226,13 @@ def form_of(problem: str) -> Form:
         frozenset(mentioned),
         base_in(words),
         frozenset(nouns_in(words)),
+        frozenset(others_in(words)),
         is_point,
         not is_point and any(mark in text for mark in INTERVALS),
     )
 
 
+_PER_CENT = re.compile(r"[^0-9.}\\\s$][\s$]*(?:percent|\\?%)")  # not of 15 percent: what percent, x%
 _MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
 
 
@@ -271,6 +309,24 @@ def nouns_in(words: Sequence[str]) -> Iterator[str]:
                     break
                 yield noun
 
+
+def others_in(words: Sequence[str]) -> set[str]:
+    """Words before the question "how many girls" that are not in it; none where girls are not among them."""
+    places = [k for k, word in enumerate(words) if word == "many" and words[k - 1] == "how"]
+    if len(places) != 1:
+        return set()
+    start = next((k + 1 for k in range(places[0], -1, -1) if words[k] in ".,;:?"), 0)
+    end = next((k for k in range(places[0], len(words)) if words[k] in ".?"), len(words))
+    before, question = set(words[:start]), set(words[start:end])
+    phrase = takewhile(lambda word: word not in _BEHIND_NOUN, words[places[0] + 1 : end])
+    noun = ["", *phrase][-1]
+    return before - question if noun.endswith(("s", "ren", "men", "ple")) and noun in before else set()
+
+
+_BEHIND_NOUN = IS | frozenset(
+    "were do does did has have had will can could would must should may might in on of at to from for with that which "
+    "who such there he she it they we you i more less fewer ,".split()
+)
 
 # ---- its formulas ----
 

@@ -109,10 +109,10 @@ class Quantities(Commands):
         word = self.value
         unknown_letter = self.kind == WORD and len(word) == 1 and word.islower() and word not in units.UNITS
         behind = self.peek()
-        counted = (
-            word in ("more", "fewer") and behind[0] == WORD and behind[1] not in ("than", "or")
-        )  # 15 more people
+        of_noun = word in ("more", "fewer", "positive", "negative")  # 15 more people, 24 positive divisors
+        counted = of_noun and behind[0] == WORD and behind[1] not in ("than", "or")
         counted |= word == "pairs" and bool(words)  # 55 different pairs
+        counted |= words[-1:] == ["the"] and behind[0] == WORD  # 94 on the fourth test
         second = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
         if second or (word.lower() in CHANGING_BEHIND and not counted) or unknown_letter:
             raise Malformed("words")

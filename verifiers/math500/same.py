@@ -237,8 +237,11 @@ class Comparison(Chains):
         if type(g) is Words:
             return NO  # a word has no unit
         above_one = is_expression(g) and g[0] == "num" and abs(g[1]) > g[2]
-        if unit == "percent" and not gold_unit and not above_one and is_expression(a):
-            a = ("pct", a)  # only a number above 1 may have been asked for in per cent
+        if unit == "percent" and not gold_unit and is_expression(a):
+            if not above_one:
+                a = ("pct", a)  # only a number above 1 may have been asked for in per cent
+            elif self.form.problem and "percent" not in self.form.asks:
+                return NO
         if "degree" in (unit, gold_unit) and not (self.strict or unit == gold_unit):  # pi/3 is 60 degrees
             other, told = (g, gold_unit) if unit == "degree" else (a, unit)
             angle = other is a and is_expression(a) and "pi" in tree.leaves(a, "const")

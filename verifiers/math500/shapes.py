@@ -82,8 +82,45 @@ def is_decimal_literal(node: Node) -> bool:
 
 
 def is_simplified(own: Nodes, gold: Nodes) -> bool:
-    """In lowest terms and without a root, unless the reference has one."""
-    return any(map(surds_in, gold)) or (is_lowest(own, gold) and not any(map(surds_in, own)))
+    """In lowest terms, without a root and multiplied out beside other terms, unless the reference has a root."""
+    if any(map(surds_in, gold)):
+        return True
+    return (
+        not any(map(surds_in, own)) and is_lowest(own, gold) and not any(map(has_product_beside_terms, own))
+    )
+
+
+def has_product_beside_terms(node: Node) -> bool:
+    """True for 5 + 3(n - 1): a term that is a product with a sum."""
+    if node[0] == "+":
+        factors = (f for term in node[1] for f in factors_of(without_sign(term)[0])[0])
+        return any(factor[0] == "+" and symbols(factor) for factor in factors)
+    return any(map(has_product_beside_terms, parts(node)))
+
+
+def has_positive_exponents(own: Nodes, _: Nodes) -> bool:
+    return not any(node[0] == "^" and without_sign(node[2])[1] for node in all_nodes(own))
+
+
+def is_completed_square(own: Nodes, _: Nodes) -> bool:
+    return any(node[0] == "^" and node[1][0] == "+" for node in all_nodes(own))
+
+
+def has_same_functions(own: Nodes, gold: Nodes) -> bool:
+    """No function that the reference has not: a polynomial in cos x."""
+    mine, wanted = ({node for node in all_nodes(nodes) if node[0] == "fn"} for nodes in (own, gold))
+    return mine <= wanted
+
+
+def coefficient(term: Node) -> int | None:
+    """The whole number before the letters of a term; None for any other number."""
+    inner, minus = without_sign(term)
+    above, below = factors_of(inner)
+    numbers = [factor for factor in above if not symbols(factor)]
+    if below or any(number[0] != "num" or number[2] != 1 for number in numbers):
+        return None
+    size = prod(number[1] for number in numbers)
+    return -size if minus else size
 
 
 def is_mixed_number(own: Nodes, _: Nodes) -> bool:
@@ -91,8 +128,11 @@ def is_mixed_number(own: Nodes, _: Nodes) -> bool:
 
 
 def is_fraction(own: Nodes, gold: Nodes) -> bool:
-    """No decimals where the reference is a fraction."""
-    decimals = (node[0] == "num" and node[2] > 1 and is_decimal_literal(node) for node in all_nodes(own))
+    """No decimals where the reference is a fraction; a repeating one is told by its size."""
+    decimals = (
+        node[0] == "num" and node[2] > 1 and (is_decimal_literal(node) or node[1] < node[2])
+        for node in all_nodes(own)
+    )
     return any(node[0] == "/" for node in all_nodes(gold)) and not any(decimals)
 
 
@@ -176,7 +216,9 @@ RULES: dict[str, Callable[[Nodes, Nodes], bool]] = {
     "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
     "parts": is_in_parts, "polar": is_polar, "radical": is_simplest_radical,
     "rational denominator": has_rational_denominators,
-    "scientific": is_scientific, "one fraction": is_one_fraction, "power": is_power,
+    "positive exponents": has_positive_exponents, "completed square": is_completed_square,
+    "same functions": has_same_functions, "scientific": is_scientific,
+    "one fraction": is_one_fraction, "power": is_power,
 }  # fmt: skip
 
 
