@@ -177,6 +177,8 @@ def equal(expected: Any, given: Any, lenient: bool, case: Case) -> bool:
         return _near(expected, given, case)
     if type(given) is not type(expected):
         return False
+    if not isinstance(expected, str | None) and len(expected) != len(given):
+        return False  # also where a class of its own let one key, or item, in twice
     if isinstance(expected, Dict):
         found = {key(name, lenient): item for name, item in given}
         wanted = {key(name, lenient): item for name, item in expected}
@@ -185,8 +187,8 @@ def equal(expected: Any, given: Any, lenient: bool, case: Case) -> bool:
     if isinstance(expected, Set):
         return key(expected, lenient) == key(given, lenient)
     if isinstance(expected, list | tuple):
-        pairs = zip(expected, given, strict=False)
-        return len(expected) == len(given) and all(equal(*pair, lenient, case) for pair in pairs)
+        pairs = zip(expected, given, strict=True)
+        return all(equal(*pair, lenient, case) for pair in pairs)
     return expected == given
 
 
