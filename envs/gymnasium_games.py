@@ -143,8 +143,13 @@ class GymnasiumGame(TextEnv):
         reason = "ok" if solved else "wrong" if play.over else "unfinished"
         return Score({"return": play.total, "correct": float(solved)}, reason, read_answer(turns[-1]))
 
+    def demonstration(self, problem: Problem) -> str:
+        """There is none: the best play may lose. Raises EnvError that names the habits which `sft` can learn."""
+        mix = "planned=0.3 random=0.7" if self.plan else "random=1"
+        raise EnvError(f"{self.spec_name} has no demonstrations. Name its habits: sft --mix {mix}.")
+
     def habits(self, problem: Problem) -> dict[str, list[str]]:
-        """ "random": a legal action, each as likely as the others; where there is a table also "planned": the best."""
+        """The habit "random" takes any legal action; where there is a table, "planned" takes the best."""
         rng = np.random.default_rng([_SEED, problem.reference["seed"]])
 
         def any_legal(play: Play) -> str:
