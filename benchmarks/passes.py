@@ -1,9 +1,9 @@
 """How many sequences go through the model in a training step, for each completion that the step samples.
 
 Every algorithm has its recipe for tiny models, with 256 completions a step. A *pass* is one sequence in one call of
-the model, whatever its length. The sampler sends sequences that look the same through once, and groups whose
-completions all earn the same are seldom scored: so the numbers depend on the task and on how much of it the model
-solves. The first steps are counted.
+the model, whatever its length. Of sequences that look the same the sampler sends one through, so `sent` is less than
+`rollout`, by far with a small model. Groups whose completions all earn the same are seldom scored: so the numbers
+depend on the task and on how much of it the model solves. The first steps are counted.
 
     python benchmarks/passes.py [--env countdown] [--model tiny] [--steps 2] [--algorithms spg egspo mdpo]
 """
@@ -21,6 +21,7 @@ import torch
 from measuring import print_head, print_row
 
 from spg_trainer.models.states import base_model
+from spg_trainer.rollout.columns import Columns
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.values import parse_pairs
@@ -43,7 +44,7 @@ ALGORITHMS = (
 
 def count(config: Config, steps: int) -> Counter[str]:
     """Passes of some steps by what they are for; `completions` are those sampled."""
-    run, passes, part = start(config, quiet=True), Counter[str](), "rollout"
+    run, passes, part = start(config, quiet=True), Counter[str](), "sent"
 
     def note(_module: Any, arguments: tuple[Any, ...], _keywords: dict[str, Any]) -> None:
         graph = " with gradient" if torch.is_grad_enabled() else ""
@@ -65,8 +66,15 @@ def count(config: Config, steps: int) -> Counter[str]:
 
         return call
 
+    compute = Columns.hidden_states
+
+    def asked(columns: Columns, rows: list[Any], *more: Any) -> Any:
+        passes["rollout"] += len(rows)
+        return compute(columns, rows, *more)
+
     base_model(run.policy.model).base_model.register_forward_pre_hook(note, with_kwargs=True)
     with (
+        patch.object(Columns, "hidden_states", asked),
         patch.object(loop, "look_into_states", named(loop.look_into_states, "probes")),
         patch.object(loop, "apply_updates", named(loop.apply_updates, "update")),
     ):
@@ -88,8 +96,8 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, help="of a step, in place of the recipe's")
     parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS)
     given = parser.parse_args()
-    parts = ("rollout", "probes", "update", "update with gradient")
-    print_head(("algorithm", *parts, "in all", f"against {given.algorithms[0]}"))
+    parts = ("sent", "probes", "update", "update with gradient")
+    print_head(("algorithm", "rollout", *parts, "in all", f"against {given.algorithms[0]}"))
     base = 0.0
     for name in given.algorithms:
         config = defaults(Config, env=given.env, model=given.model, algorithm=name)
@@ -100,9 +108,10 @@ def main() -> None:
             output = replace(config.output, output_dir=str(Path(folder) / "run"), report=False)
             changed = replace(config, env_args=env_args, batch=batch, eval=quiet, output=output)
             passes = count(changed, given.steps)
-        each = [passes[part] / passes["completions"] for part in parts]
-        base = base or sum(each)
-        print_row([name, *(f"{value:.2f}" for value in [*each, sum(each)]), f"{sum(each) / base:.2f}x"])
+        asked, *sent = (passes[part] / passes["completions"] for part in ("rollout", *parts))
+        whole = sum(sent)
+        base = base or whole
+        print_row([name, *(f"{value:.2f}" for value in (asked, *sent, whole)), f"{whole / base:.2f}x"])
 
 
 if __name__ == "__main__":

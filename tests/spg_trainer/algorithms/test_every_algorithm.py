@@ -31,8 +31,8 @@ def small(env: str, name: str, output: Path, model: str = "tiny", **changes) -> 
     sizes["num_minibatches"] = min(2, config.batch.num_minibatches)
     if get(name).left_to_right:  # every token is a mask
         sizes |= {"prompts_per_step": 8, "num_iterations": 1}
-    if get(name).branches > 1:  # two nodes of four leaves
-        sizes |= {"prompts_per_step": 8, "num_generations": 8}
+    if get(name).branches > 1:  # three nodes of two leaves
+        config = replace(config, algorithm_args={**config.algorithm_args, "branches": 2})
     quick = {"eval_problems": 2, "eval_steps": 0, "report": False, "device": "cpu"}
     return change(config, output_dir=str(output), **{**sizes, **quick, **changes})
 
