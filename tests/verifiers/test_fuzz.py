@@ -9,19 +9,13 @@ from hypothesis import strategies as st
 
 from tests.common.command_cases import SOLUTION
 from tests.common.soup import MODES, PIECES, REFERENCES, RIGHT, built_in, judge, soup
-from verifiers import batch, verify, verify_batch
+from verifiers import batch, verify
 from verifiers.verdicts import REASONS, TIERS
 
-HARD_SECONDS = 3.0 + 0.5  # the hard deadline, and what a busy system may keep a process from running
+HARD_SECONDS = 3.5  # of one answer on a busy system
 # Processor time of one answer.
-SECONDS = {"gsm8k": 2.0, "countdown": 1.5, "sudoku": 2.0, "math500": HARD_SECONDS}
+SECONDS = {"gsm8k": 2.0, "countdown": 1.5, "sudoku": 2.0, "math500": 1.0}
 FIRST = {task: references[0] for task, references in REFERENCES.items()}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _started() -> None:
-    """A worker that is ready: one that is not yet may end a verdict as a timeout on a busy machine."""
-    verify_batch("math500", [r"<answer>\sum_{k=1}^{n} k</answer>"], answer=[r"\frac{n(n+1)}{2}"])
 
 
 class Awkward(str):

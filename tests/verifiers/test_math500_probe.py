@@ -54,6 +54,7 @@ EQUAL = pairs(r"""
 \sqrt2 x + \frac{2}{\sqrt{2}} <- \sqrt{2}(x+1) || (x-y)(x^2+xy+y^2) <- x^3-y^3
 \frac{x+y}{xy} <- \frac{1}{x}+\frac1y || 2 \cdot 2^x <- 2^{x} \cdot 2 || 300 <- \ln(e^{300})
 2\sqrt{x} <- \sqrt{4x} || x^{5/6} <- \sqrt[6]{x^5} || \sqrt{xy} <- \sqrt{x}\sqrt{y} || |x| <- \sqrt{x^2}
+(n+1)! <- (n+1)n! || x^{2/3} <- \sqrt[3]{x^2} || x^x <- e^{x\ln x}
 2^{n-1} <- \frac{2^n}{2} || \frac{n(n+1)}{2} <- \binom{n+1}{2} || i\pi <- \ln(-1)
 1 <- \int_0^1 2x\,dx || 2 <- \int_0^{\pi} \sin t\,dt || \ln 2 <- \int_1^2 \frac1x\,dx
 15 <- \sum_{k=1}^5 k || 120 <- \prod_{i=1}^5 i || 7 <- \sum_{k=1}^3 k + 1 || 5 <- \int_0^5 dx

@@ -26,6 +26,7 @@ DEGREE_LIMIT = 999  # of a root
 SCALE_LIMIT = 10**7
 FIRST_DIGITS = 50
 DIGIT_LIMIT = 2_000
+GAMMA_LIMIT = 10**4
 EVALUATION_LIMIT = 2_000  # of the function below an integral
 _precision = threading.Lock()  # python-flint has one precision for all threads
 
@@ -180,7 +181,9 @@ class Evaluation:
             return exponential(a) if name == "exp" else abs(a)
         if name in ("!", "binom"):
             numbers = [whole_number(argument) for argument in arguments]
-            if None in numbers or min(numbers) < 0 or numbers[0] > FACTORIAL_LIMIT:
+            if None in numbers:
+                return by_gamma(a, *map(self.evaluate, arguments[1:]))
+            if min(numbers) < 0 or numbers[0] > FACTORIAL_LIMIT:
                 raise Undecided
             return arb(factorial(*numbers) if name == "!" else comb(*numbers))
         within = bool(abs(a) < 1) if name in ("asin", "acos") else name == "atan" or is_moderate(a)
@@ -188,6 +191,15 @@ class Evaluation:
         if name not in known or not within:
             raise Undecided
         return getattr(a, name)()
+
+
+def by_gamma(a: Interval, *others: Interval) -> Interval:
+    """The factorial of a real number, or the binomial coefficient of two."""
+    for b in others:
+        return by_gamma(a) / (by_gamma(b) * by_gamma(a - b))
+    if isinstance(a, acb) or not -1 < a < GAMMA_LIMIT:
+        raise Undecided
+    return (a + 1).gamma()
 
 
 def is_smooth(node: Node) -> bool:

@@ -88,7 +88,7 @@ class Reader(Quantities):
         """What the answer says last; what it says before stands in `earlier`."""
         tokens = self.tokens
         if self.is_plain and tokens:
-            return self.side(0, len(tokens))
+            return self.side(*self.unbraced(0, len(tokens)))
         low, high = prose.opening(tokens, 0, len(tokens)), len(tokens)
         while low < high and tokens[high - 1][1] == "\\\\":
             high -= 1
