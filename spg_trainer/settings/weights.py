@@ -76,7 +76,7 @@ def _tiny(env: str | None, kind: str, env_args: Mapping[str, Any] | None) -> Wei
         "pass the folder that writes as --model"
     )
     return Weights(
-        str(models_folder() / f"tiny-{seen}{behind}"), note="" if there == tasks[:1] == tasks else note
+        str(models_folder() / f"tiny-{seen}{behind}"), note="" if set(tasks) == {seen} else note
     )
 
 

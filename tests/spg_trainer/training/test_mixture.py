@@ -104,7 +104,7 @@ def test_lengths_are_those_of_the_longest_task() -> None:
 def test_the_embedded_model_is_that_of_the_first_task_that_has_one() -> None:
     weights = resolve_model("tiny", "sorting + countdown")
     assert weights.base.endswith("tiny-countdown") and "nothing of the other tasks" in weights.note
-    assert not resolve_model("tiny", "countdown").note
+    assert not resolve_model("tiny", "countdown").note and not resolve_model("tiny", "sudoku + sudoku").note
     note = resolve_model("tiny", "sorting + countdown", {"countdown.level": 2}).note
     assert "sft --env sorting countdown --env-args countdown.level=2`" in note
 
