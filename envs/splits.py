@@ -138,7 +138,8 @@ def distinct_problems(env: TextEnv, count: int = 0) -> list[int]:
         if len(first) == wanted:
             break
         try:
-            key = content(read_problem(env, index))
+            problem = read_problem(env, index)
+            key = f"{problem.task} {content(problem)}"  # two tasks may ask the same and judge otherwise
         except EnvError:  # who asks it will be told
             key = f"broken {index}"
         first.setdefault(key, index)

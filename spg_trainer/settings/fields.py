@@ -16,6 +16,7 @@ from spg_trainer.settings.ranges import (
     Positive,
     Probability,
     Rate,
+    Temperature,
     check_ranges,
 )
 
@@ -147,7 +148,7 @@ class Sampling(Decoding):
     diffusion_steps: Count = 128
     """The number of denoising steps of a whole completion, a multiple of its number of blocks. Fewer steps decode
     faster and less accurately."""
-    temperature: NotNegative = 0.0
+    temperature: Temperature = 0.0
     """The sampling temperature; 0 is greedy. Raise it if all completions of a problem are alike."""
 
     @classmethod
@@ -477,7 +478,7 @@ class EvalCommand(TaskSettings, Decoding):
     tokens_per_step: Positive = 2.0
     """The number of tokens that a denoising step unmasks where --diffusion-steps is unset. Higher values are faster and
     less accurate."""
-    temperature: float = 0.0
+    temperature: Temperature = 0.0
     """The sampling temperature; 0 is greedy. Raise it for several completions of each problem."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
     """Whose protocol is followed. `papers` measures as d1 and SPG do, whatever other flags say: their prompts, or a

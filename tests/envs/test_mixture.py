@@ -45,6 +45,12 @@ def test_a_completion_earns_what_its_own_task_says() -> None:
         assert env.habits(problem) == part.habits(problem)
 
 
+def test_the_same_problem_of_two_tasks_is_evaluated_for_each() -> None:
+    env = envs.make("sorting + sorting", split="validation")
+    indices = distinct_problems(env, 8)
+    assert Counter(env.problem(index).task for index in indices) == {"sorting": 4, "sorting-2": 4}
+
+
 def test_a_task_of_several_turns_beside_one_of_a_single_turn() -> None:
     env = envs.make(BOTH, **{"arithmetic.tries": 3})
     assert env.max_turns == 3

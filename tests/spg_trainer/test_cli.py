@@ -91,6 +91,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--max-grad-norm nan", ["--max-grad-norm='nan'", "a number"]),
         ("--adam-beta2 1", ["--adam-beta2 1.0", "from 0 up to, but not, 1"]),
         ("--temperature -1", ["--temperature -1"]),
+        ("eval --model tiny --temperature 1e10", ["--temperature 10000000000.0", "0 to 100"]),
         ("--block-length 24 --max-completion-length 64", ["block_length=24", "block_length=32"]),
         ("--lora-r 8 --lora-alpha 0", ["--lora-alpha 0", "at least 1"]),
         ("--dtype float8", ["--dtype='float8'", "float32"]),
