@@ -75,9 +75,7 @@ def _tiny(env: str | None, kind: str, env_args: Mapping[str, Any] | None) -> Wei
         f"teach it the format first with `python -m spg_trainer sft {words}` and "
         "pass the folder that writes as --model"
     )
-    return Weights(
-        str(models_folder() / f"tiny-{seen}{behind}"), note="" if set(tasks) == {seen} else note
-    )
+    return Weights(str(models_folder() / f"tiny-{seen}{behind}"), note="" if set(tasks) == {seen} else note)
 
 
 def models_folder() -> Path:
