@@ -132,7 +132,7 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
     model, record = said(asked, "model.model", cls().model.model), list[Layer]()
     if recorded := model_environment(model).get("env"):
         env = own_code.kept(run_holding(model), own_code.ENVIRONMENT, recorded)
-        record = [Layer(f"{model}/{ENVIRONMENT}", {"env": env})]
+        record = [Layer(f"{model}/{ENVIRONMENT}", {"env": own_code.of_each(env, one_name)})]
     env = said([*record, *asked], "env", "" if said(asked, "data", None) else cls().env)
     record = [Layer("--data", {"env": env}), *record] if not env else record
     if cls is Config:

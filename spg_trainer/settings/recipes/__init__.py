@@ -55,8 +55,12 @@ def task_words(env: str, env_args: Mapping[str, Any] | None = None) -> list[str]
 
 
 def one_name(task: str) -> str:
-    """`Math` and `math500` are both `math500`; a name with more than a word stays as it is."""
-    return own_task(task) or task if task.isidentifier() else task
+    """`Math`, `math500` and `envs:spg/MATH500-v0`, while it is the newest version, are all `math500`."""
+    own = own_task(task)
+    if own is None or task.isidentifier():
+        return own or task
+    id = task.rpartition(":")[2]
+    return own if id in packages.envs.registry.known() and packages.envs.resolve(own) == id else task
 
 
 def mixed_recipe(env: str, section: str) -> list[Layer]:

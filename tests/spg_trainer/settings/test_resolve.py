@@ -76,7 +76,7 @@ def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> Non
 def test_a_models_environment_lies_over_recipes_of_its_task_only(folder: Path) -> None:
     for model in (folder, folder.parent):  # the model, and a run folder that holds it as model/
         config = defaults(Config, model=str(model))
-        assert config.env == "spg/Sudoku-v0" and config.model.lora_r == 0
+        assert config.env == "sudoku" and config.model.lora_r == 0
         assert config.env_args == {"blanks": "4-11", "prompt_style": "paper"}
         lengths = (
             config.rollout.max_completion_length,
@@ -248,10 +248,11 @@ def test_what_is_shown_kept_or_how_long_may_change_and_nothing_else(run: Path) -
 
 
 def test_a_task_has_one_name_however_it_is_typed() -> None:
-    for word in ("math", "MATH500", "Math"):
+    for word in ("math", "MATH500", "Math", "spg/MATH500-v0", "envs:spg/MATH500-v0"):
         assert typed("--env", word) == typed("--env", "math500"), word
     assert typed("--env", "Countdown", "math:weight=2").env == "countdown + math500"
     assert typed("--env", "./Own.py:my/Own-v0").env == "./Own.py:my/Own-v0"
+    assert typed("--env", "spg/Sudoku-v9").env == "spg/Sudoku-v9", "no version that there is"
 
 
 def test_a_class_names_its_task() -> None:
