@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ import yaml
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.own_code import data_of, hashed
+from spg_trainer.settings.fields import SftCommand
+from spg_trainer.settings.resolve import defaults
+from spg_trainer.sft import loop as fitting
+from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
 from tests.common.own_cases import TASK
 from tests.common.process_cases import child_environment
@@ -136,3 +141,17 @@ def test_arguments_that_name_files_and_folders_are_hashed(tmp_path: Path) -> Non
     assert data_of(config)[name] == first
     (tmp_path / "set" / "main" / "test.parquet").write_text("else")
     assert data_of(config)[name] != first
+
+
+def test_sft_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = "\n    def demonstration(self, problem):\n        return 'e'\n\n\nenvs.register("
+    Path("own.py").write_text((TASK % "Taught").replace("\n\nenvs.register(", more))
+    sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24, "eval_steps": 1}
+    small = {"steps": 2, "batch_size": 4, "model": "new", "device": "cpu", "output_dir": "base", **sizes}
+    monkeypatch.setattr(fitting, "VALIDATION", 4)
+    command = defaults(SftCommand, env="./own.py:test/OwnTaught-v0", **small)
+    sft(command, quiet=True)
+    Path("own.py").write_text(Path("own.py").read_text().replace("return 'e'", "return 'ee'"))
+    with pytest.raises(ConfigError, match=r"--env \./own\.py:test/OwnTaught-v0 has changed since base"):
+        sft(replace(command, resume="base", steps=4), quiet=True)
