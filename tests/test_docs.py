@@ -171,7 +171,7 @@ def test_the_examples_of_a_run_work(tmp_path: Path, monkeypatch) -> None:
             line = line.replace("runs/llada", "runs/first").replace("--max-steps 80", "--max-steps 2")
             few_of = {"--env": few, "eval": "--num-problems 8"}.get(shlex.split(line)[3], "")
             assert main(shlex.split(f"{line} {few_of}")[3:]) == 0, line
-    assert main(["push", "runs/first", "--repo", "name/id", "--dry-run"]) == 0
+    assert main(["push", "runs/first", "--repo", "name/id", "--merged", "--dry-run"]) == 0
     assert Path("runs/first/report.html").is_file() and Path("runs/first/merged/config.json").is_file()
 
 
