@@ -4,99 +4,97 @@ Nothing imports this file: `judge` sends it into the guest as byte code. It hold
 secret, because the program can read and replace whatever is here; what it reports are claims about returned values.
 """
 
+import io
+import json
+import os
+import sys
+import time
+import types
 
-def serve():  # no annotations: the guest has no use for them
-    import io
-    import json
-    import os
-    import sys
-    import time
-    import types
+from _host import call
 
-    from _host import call
-
-    names = {"__builtins__": {}, "set": set, "frozenset": frozenset}  # that `repr` writes
-    names |= {"inf": float("inf"), "nan": float("nan"), "infj": complex("infj"), "nanj": complex("nanj")}
-    quoted, running = json.encoder.encode_basestring_ascii, eval
-
-    class Nowhere(io.RawIOBase):
-        def writable(self):
-            return True
-
-        def write(self, data):
-            return len(data)
-
-    def encode(value, depth=40):
-        """The value as the JSON of `values`, read with the methods of the base classes alone."""
-        kind = type(value)
-        if value is None or kind is bool:
-            return {None: "null", True: "true", False: "false"}[value]
-        if not depth:
-            raise RecursionError
-        if issubclass(kind, str):
-            return quoted(str.__str__(value))
-        if issubclass(kind, int):
-            return f'{{"$int":"{int.__int__(value):x}"}}'
-        if issubclass(kind, float):
-            return f'{{"$float":"{float.__repr__(value)}"}}'
-        if issubclass(kind, complex):
-            parts = complex.real.__get__(value), complex.imag.__get__(value)
-            return f'{{"$complex":["{parts[0]!r}","{parts[1]!r}"]}}'
-        if issubclass(kind, dict):
-            pairs = [
-                f"[{encode(name, depth - 1)},{encode(item, depth - 1)}]" for name, item in dict.items(value)
-            ]
-            return f'{{"$dict":[{",".join(pairs)}]}}'
-        for base, tag in ((list, ""), (tuple, "$tuple"), (set, "$set"), (frozenset, "$set")):
-            if issubclass(kind, base):
-                items = f"[{','.join([encode(item, depth - 1) for item in base.__iter__(value)])}]"
-                return f'{{"{tag}":{items}}}' if tag else items
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and issubclass(kind, numpy.generic):
-            return encode(numpy.generic.item(value), depth - 1)
-        return '{"$other":true}' if value else '{"$other":false}'
-
-    def load(entry, sources):
-        """(report, function): L loaded, S does not compile, Q ends itself, X raises, N has no such function."""
-        module = sys.modules["solution"] = types.ModuleType("solution")
-        try:
-            codes = [compile(source, "solution.py", "exec", dont_inherit=True) for source in sources]
-        except BaseException:
-            return b"S", None
-        try:
-            for code in codes:
-                exec(code, module.__dict__)
-        except SystemExit:
-            return b"Q", None
-        except BaseException:
-            return b"X", None
-        function = module.__dict__.get(entry)
-        return (b"L", function) if callable(function) else (b"N", None)
-
-    def answer(function, text):
-        """V and the value, Q where the function ends the program, E where it returns nothing that can be told."""
-        try:
-            args, kwargs = running(text, names)
-            return b"V" + encode(function(*args, **kwargs)).encode()
-        except SystemExit:
-            return b"Q"
-        except BaseException:
-            return b"E"
-
-    os.close(1)
-    os.close(2)
-    sink = io.TextIOWrapper(io.BufferedWriter(Nowhere()), "utf-8", "surrogateescape")
-    sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = sink
-    time.sleep = lambda seconds: None  # the clock of the host must not decide
-    entry, *sources = json.loads(call(b""))
-    if any("random" in source for source in sources):
-        import random
-
-        random.seed(0)
-    report, function = load(entry, sources)
-    text = call(report)
-    while text:
-        text = call(answer(function, text))
+names = {"__builtins__": {}, "set": set, "frozenset": frozenset}  # that `repr` writes
+names |= {"inf": float("inf"), "nan": float("nan"), "infj": complex("infj"), "nanj": complex("nanj")}
+quoted, running = json.encoder.encode_basestring_ascii, eval
 
 
-serve()
+class Nowhere(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, data):
+        return len(data)
+
+
+def encode(value, depth=40):
+    """The value as the JSON of `values`, read with the methods of the base classes alone."""
+    kind = type(value)
+    if value is None or kind is bool:
+        return {None: "null", True: "true", False: "false"}[value]
+    if not depth:
+        raise RecursionError
+    if issubclass(kind, str):
+        return quoted(str.__str__(value))
+    if issubclass(kind, int):
+        return f'{{"$int":"{int.__int__(value):x}"}}'
+    if issubclass(kind, float):
+        return f'{{"$float":"{float.__repr__(value)}"}}'
+    if issubclass(kind, complex):
+        parts = complex.real.__get__(value), complex.imag.__get__(value)
+        return f'{{"$complex":["{parts[0]!r}","{parts[1]!r}"]}}'
+    if issubclass(kind, dict):
+        pairs = [f"[{encode(name, depth - 1)},{encode(item, depth - 1)}]" for name, item in dict.items(value)]
+        return f'{{"$dict":[{",".join(pairs)}]}}'
+    for base, tag in ((list, ""), (tuple, "$tuple"), (set, "$set"), (frozenset, "$set")):
+        if issubclass(kind, base):
+            items = f"[{','.join([encode(item, depth - 1) for item in base.__iter__(value)])}]"
+            return f'{{"{tag}":{items}}}' if tag else items
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and issubclass(kind, numpy.generic):
+        return encode(numpy.generic.item(value), depth - 1)
+    return '{"$other":true}' if value else '{"$other":false}'
+
+
+def load(entry, sources):
+    """(report, function): L loaded, S does not compile, Q ends itself, X raises, N has no such function."""
+    module = sys.modules["solution"] = types.ModuleType("solution")
+    try:
+        codes = [compile(source, "solution.py", "exec", dont_inherit=True) for source in sources]
+    except BaseException:
+        return b"S", None
+    try:
+        for code in codes:
+            exec(code, module.__dict__)
+    except SystemExit:
+        return b"Q", None
+    except BaseException:
+        return b"X", None
+    function = module.__dict__.get(entry)
+    return (b"L", function) if callable(function) else (b"N", None)
+
+
+def answer(function, text):
+    """V and the value, Q where the function ends the program, E where it returns nothing that can be told."""
+    try:
+        args, kwargs = running(text, names)
+        return b"V" + encode(function(*args, **kwargs)).encode()
+    except SystemExit:
+        return b"Q"
+    except BaseException:
+        return b"E"
+
+
+os.close(1)
+os.close(2)
+sink = io.TextIOWrapper(io.BufferedWriter(Nowhere()), "utf-8", "surrogateescape")
+sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = sink
+time.sleep = lambda seconds: None  # the clock of the host must not decide
+entry, *sources = json.loads(call(b""))
+if any("random" in source for source in sources):
+    import random
+
+    random.seed(0)
+report, function = load(entry, sources)
+text = call(report)
+while text:
+    text = call(answer(function, text))

@@ -165,7 +165,8 @@ def _viewed(value: Any, via: str) -> Any:
         return value
     if not isinstance(value, str | list | tuple):
         return NOTHING
-    return VIEWS[via]([name for name, _ in value] if isinstance(value, Dict) else value)
+    items = [name for name, _ in value] if isinstance(value, Dict) else value
+    return VIEWS[via]({key(item, lenient=False): item for item in items}.values() if via == "set" else items)
 
 
 def equal(expected: Any, given: Any, lenient: bool, case: Case) -> bool:
