@@ -20,6 +20,7 @@ from unittest.mock import patch
 import torch
 from measuring import print_head, print_row
 
+from spg_trainer.algorithms import get
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.settings.fields import Config
@@ -104,9 +105,15 @@ def main() -> None:
         env_args = {**config.env_args, **parse_pairs(given.env_args, "--env-args")}
         quiet = replace(config.eval, eval_steps=0)
         batch = replace(config.batch, prompts_per_step=given.prompts or config.batch.prompts_per_step)
+        rollout = config.rollout
+        if get(name).branches > 1:  # a model that knows its blocks may have one across the middle
+            half = rollout.max_completion_length // 2
+            rollout = replace(rollout, block_length=min(rollout.block_length, half))
         with tempfile.TemporaryDirectory() as folder:
             output = replace(config.output, output_dir=str(Path(folder) / "run"), report=False)
-            changed = replace(config, env_args=env_args, batch=batch, eval=quiet, output=output)
+            changed = replace(
+                config, env_args=env_args, batch=batch, rollout=rollout, eval=quiet, output=output
+            )
             passes = count(changed, given.steps)
         asked, *sent = (passes[part] / passes["completions"] for part in ("rollout", *parts))
         whole = sum(sent)

@@ -13,7 +13,7 @@ from spg_trainer.rollout.tokens import encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.fields import Sampling
 from tests.common.likelihood_cases import seeded
-from tests.common.trainer_cases import tiny_folder
+from tests.common.trainer_cases import save_tiny, tiny_folder
 
 SAMPLING = Sampling(10, 5, 6, 1.0)
 COLUMNS = ("completion_ids", "completion_mask", "unmask_step", "unmask_logps", "unmask_entropy")
@@ -96,3 +96,10 @@ def test_a_tree_costs_its_nodes_whole_and_half_of_every_other_leaf(policy, monke
     rollouts, _, _ = grown(policy, nodes=4)
     going = int((rollouts.completion_mask.sum(-1)[::3] > 5).sum())
     assert asked == [(4, 10, 6), (2 * going, 5, 3)]
+
+
+def test_where_all_nodes_have_ended_nothing_branches(tmp_path):
+    policy = load_model(str(save_tiny(tmp_path / "model", end=50.0)), device="cpu")
+    rollouts, _, _ = grown(policy)
+    assert rollouts.completion_mask.sum(-1).tolist() == [1] * 12
+    assert torch.equal(rollouts.completion_ids, rollouts.completion_ids[::3].repeat_interleave(3, 0))
