@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -147,11 +148,13 @@ def draw_figure(
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
-    labels = [*names, *(label for groups in tasks.values() for label in groups)]
+    alone = [*tasks] == [""] and len(tasks[""]) == 1  # then metrics are told apart, not settings
+    labels = [*names] if alone else [*dict.fromkeys(label for groups in tasks.values() for label in groups)]
     columns = 1 if max(map(len, labels)) > SHORT or width < WIDE else 2
-    lines = max(len(groups) * len(names) for groups in tasks.values())
     size = rcParams["legend.fontsize"] if isinstance(rcParams["legend.fontsize"], float) else 8.5
-    height = 0.62 * width + size / 50 * -(-lines // columns)
+    room = int(width * 72 * 0.8 / (0.55 * size))  # characters beside the mark of a line
+    below = -(-sum(len(wrap(f"{label} 0.0000", room)) for label in labels) // columns)  # lines of the legend
+    height = 0.62 * width + size / 50 * below
     figure = Figure(figsize=(width, height * len(tasks)), layout="constrained")
     for axes, (title, groups) in zip(
         figure.subplots(len(tasks), squeeze=False).flat, tasks.items(), strict=True
@@ -161,17 +164,17 @@ def draw_figure(
         lines = [(label, name) for label in groups for name in names if not panel.parts or len(groups) > 1]
         for number, (label, name) in enumerate(lines):
             mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
-            what = name if len(groups) == 1 and not title else label
-            axes.plot([], [], color=f"C{number}", label=f"{what} {mean[-1]:,.4g}" if mean.size else what)
+            what = name if alone else label
+            said = wrap(f"{what} {mean[-1]:,.4g}" if mean.size else what, room)
+            axes.plot([], [], color=f"C{number}", label="\n".join(said))
             for run in groups[label]:
                 mark_evaluations(axes, run, name, f"C{number}")
         axes.set(title=title, ylim=(panel.low, panel.high and panel.high * 1.03))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.set_frame_on(False)
-        axes.legend(
-            loc="upper left", bbox_to_anchor=(-0.1, -0.15), ncols=columns, fontsize=size, frameon=False
-        )
+        look = {"ncols": columns, "fontsize": size, "frameon": False, "handlelength": 1}
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.15), **look)
     return figure
 
 

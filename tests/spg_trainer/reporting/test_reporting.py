@@ -214,6 +214,15 @@ def test_the_colours_of_group_signal_say_good_and_bad(tmp_path):
     assert list(COLOURS) == list(PARTS) == ["mixed", "all right", "all wrong", "all wrong, the same text"]
 
 
+def test_long_names_of_settings_are_wrapped_to_their_panel(tmp_path):
+    run = read_run(write_run(tmp_path / "run"))
+    name = "sudoku spg prompts_per_step=4 eval_problems=24 validation_problems=16"
+    for panel in draw_panels({name: [run], "wd1": [run]}):
+        texts = [unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)<", panel["svg"])]
+        assert max(map(len, texts)) <= 30, panel["title"]
+        assert name in " ".join(texts)
+
+
 def test_a_run_of_120_steps_takes_five_seconds_and_five_megabytes_at_most(tmp_path):
     folder = write_run(tmp_path / "run", steps=120, problems=256)
     for step in range(10, 130, 10):
