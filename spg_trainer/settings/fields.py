@@ -515,8 +515,8 @@ class SftCommand(TaskSettings):
     """Training ends, with the best weights, after this number of evaluations in a row whose validation loss is not 1%
     below the best. 0 makes all --steps and keeps the last weights, with a rate that falls by a cosine."""
     eval_steps: Count = 100
-    """The number of updates between evaluations: the validation loss, the habits of some completions, and a
-    checkpoint."""
+    """The number of updates between evaluations, each of which measures the validation loss and the habits of some
+    completions and writes a checkpoint. Raise it if evaluations take too long."""
     batch_size: Count = 192
     """The number of demonstrations of an update. More of them make the gradient less noisy and the update longer."""
     per_device_batch_size: CountOrZero = 0
@@ -526,8 +526,8 @@ class SftCommand(TaskSettings):
     """The optimizer. `muon` updates the matrices of layers by steps of equal size in every direction, and the rest by
     AdamW; it needs fewer updates, each of which takes a little longer."""
     learning_rate: Rate = 2e-3
-    """The highest learning rate. It rises linearly in the warm-up, stays, and falls to 5% in the last fifth of the
-    updates. Lower it if the loss jumps."""
+    """The highest learning rate, after the warm-up. With --patience it stays until the last fifth of the updates and
+    then falls to 5%; otherwise it falls by a cosine. Lower it if the loss jumps."""
     warmup_steps: CountOrZero = 50
     """The number of updates over which the rate rises linearly from 0. Raise it if the loss jumps at the start."""
     weight_decay: Below1 = 0.01
