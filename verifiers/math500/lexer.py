@@ -177,8 +177,6 @@ class Lexer:
         text, start = self.text, self.position
         end = self.skip_digits(start)
         value = text[start:end]
-        if end == start and text[start] != ".":
-            raise Malformed("digit")  # of another alphabet
         if 1 <= end - start <= 3 and value[0] != "0":
             thin = text.startswith("\\", end)
             while (group := self.group(end)) >= 0 and text.startswith("\\", end) == thin:
@@ -187,6 +185,8 @@ class Lexer:
             value, end = value + text[end:stop], stop
         elif text.startswith(".\\overline", end):
             value, end = value + ".", end + 1
+        if end == start:
+            raise Malformed("digit")  # of another alphabet
         if text.startswith(("e", "E"), end):
             value, end = self.scientific(value, end)
         if len(value) > DIGIT_LIMIT:
