@@ -178,8 +178,10 @@ def ending(policy: Policy, completion_ids: Tensor, share: float) -> Policy:
 def compare(
     label: str, base: Callable[[], Tensor], work: Callable[[], Tensor], rounds: int, scale: float = 1.0
 ) -> None:
-    slow, fast = medians([base, work], rounds, seconds)
-    slow, theirs, mine = slow * scale, base(), work()
+    found: dict[Callable[[], Tensor], Tensor] = {}
+    works = [lambda w=w: found.__setitem__(w, w()) for w in (base, work)]
+    slow, fast = medians(works, rounds, seconds)
+    slow, theirs, mine = slow * scale, found[base], found[work]
     same = f"{(theirs == mine).float().mean().item():.1%}" if scale == 1 else ""
     print_row([label, f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.2f}x", same])
 

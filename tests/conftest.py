@@ -1,7 +1,9 @@
 """Marks and their default skip, and the one place that knows where outside data lies."""
 
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,15 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell that starts pytest in the background lets it ignore Ctrl-C, and so would every command a test starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):  # with -n: the process that starts the others
+        os.environ["SPG_TEST_SESSION"] = tempfile.mkdtemp(
+            prefix="tests-"
+        )  # tests/common/trainer_cases.py: SESSION
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop("SPG_TEST_SESSION", ""), ignore_errors=True)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -56,11 +67,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published() -> Path:
     """A folder with small `models` of the published families, and what their original code computed with them."""
     from tests.common.published import write_published
+    from tests.common.trainer_cases import made_once
 
-    return write_published(tmp_path_factory.mktemp("published"))
+    return made_once("published", write_published)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from spg_trainer.models import tiny_tokenizer
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.pattern import visible
-from tests.common.trainer_cases import save_writing, tiny_folder
+from tests.common.trainer_cases import made_once, save_writing
 
 BLOCKS = {
     "dream": 0,
@@ -64,12 +64,13 @@ UNTRAINED = {
 """Architecture of a model of each family that a test makes itself, and the settings that are its own."""
 
 
-@functools.cache
 def untrained(name: str) -> Path:
     """A small model of a family for the tests' own task, in a folder of the session and the processes it starts."""
-    folder = tiny_folder().with_name(name)
-    if folder.is_dir():
-        return folder
+    return made_once(name, functools.partial(save_untrained, name))
+
+
+def save_untrained(name: str, folder: Path) -> Path:
+    """Writes that model to a folder."""
     architecture, own = UNTRAINED[name]
     tokenizer, kind = tiny_tokenizer(), BY_ARCHITECTURE[architecture]
     sizes = {

@@ -9,11 +9,13 @@ import string
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 import envs
@@ -33,6 +35,8 @@ from spg_trainer.settings.fields import (
 from spg_trainer.training.loop import train
 
 HERE = Path(__file__).resolve().parents[2]
+SESSION = "SPG_TEST_SESSION"
+"""The environment variable with the folder that all processes of a test session share; `conftest.py` makes it."""
 ENV = "tests.common.trainer_cases:test/Letters-v0"
 PROBLEMS = 8
 
@@ -174,12 +178,23 @@ def session_folder(prefix: str) -> Path:
     return folder
 
 
-@functools.cache
+def made_once(name: str, make: Callable[[Path], Any]) -> Path:
+    """A folder that `make` fills, once for all processes of the test session; those that come meanwhile wait."""
+    if SESSION not in os.environ:  # no session: a helper was started by hand
+        os.environ[SESSION] = str(session_folder("tests-"))
+    folder = Path(os.environ[SESSION]) / name
+    made = folder.with_suffix(".made")
+    if not made.is_file():
+        with FileLock(folder.with_suffix(".lock")):
+            if not made.is_file():
+                make(folder)
+                made.touch()
+    return folder
+
+
 def tiny_folder() -> Path:
     """One such folder for the whole test session, and for the processes it starts."""
-    if "LETTERS_MODEL" in os.environ:
-        return Path(os.environ["LETTERS_MODEL"])
-    return save_tiny(session_folder("tiny-") / "model")
+    return made_once("tiny", save_tiny)
 
 
 def save_adapter(folder: Path, dropout: float = 0.05) -> Path:
@@ -304,6 +319,5 @@ def child_environment(**more: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "PYTHONFAULTHANDLER": "1",  # where a crash in native code was
-        "LETTERS_MODEL": str(tiny_folder()),
         **more,
     }

@@ -1,6 +1,6 @@
 """All that the tests ask of two gloo processes, done by one pair a session: a start takes longer than all of it."""
 
-import functools
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from tests.common import process_cases, process_errors
 from tests.common.family_cases import untrained
 from tests.common.process_cases import run_processes
-from tests.common.trainer_cases import session_folder
+from tests.common.trainer_cases import made_once
 
 FILES = ("rank-0.pt", "rank-1.pt")
 """What each process leaves of its work, in the folder of `process_cases` and in `ERRORS` below it."""
@@ -20,34 +20,41 @@ SEGMENTATION_FAULT = "exitcode: -11"
 """What torchrun says of it. One was seen in hundreds of runs, within an all-gather of gloo; Python code causes none."""
 
 
-@functools.cache
-def _run() -> tuple[Path, Exception | None]:
-    """The folder that the two filled, and the error that has ended them early."""
+def _fill(folder: Path) -> None:
+    """What the two leave, and `failure.txt` with the error that has ended them early, "" for none."""
     for family in process_cases.FAMILIES:
-        untrained(family)  # here, or both would make it
-    folder, failure = _run_once()
-    if failure and SEGMENTATION_FAULT in str(failure):
-        message = f"One of two processes crashed in native code, so both run once more: {failure}"
-        warnings.warn(message, stacklevel=2)
-        folder, failure = _run_once()
-    return folder, failure
+        untrained(family)  # here, as the second of several processes writes no model
+    failure = _failure(folder)
+    if SEGMENTATION_FAULT in failure:
+        warnings.warn(
+            f"One of two processes crashed in native code, so both run once more: {failure}", stacklevel=2
+        )
+        shutil.rmtree(folder)
+        failure = _failure(folder)
+    (folder / "failure.txt").write_text(failure)
 
 
-def _run_once() -> tuple[Path, Exception | None]:
-    folder = session_folder("processes-")
-    (folder / ERRORS).mkdir()
+def _failure(folder: Path) -> str:
+    """Runs the two in a new folder; returns the error that has ended them early."""
+    (folder / ERRORS).mkdir(parents=True)
     try:
         run_processes("tests.common.two_processes", str(folder), timeout=280)
     except Exception as error:
-        return folder, error
-    return folder, None
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _run() -> tuple[Path, str]:
+    """The folder that the two filled, and the error that has ended them early."""
+    folder = made_once("processes", _fill)
+    return folder, (folder / "failure.txt").read_text()
 
 
 def two_processes() -> Path:
     """The folder that they filled by `process_cases`."""
     folder, failure = _run()
     if failure and not all((folder / file).is_file() for file in FILES):
-        raise failure
+        raise RuntimeError(failure)
     return folder
 
 
@@ -57,7 +64,7 @@ def outcomes(name: str) -> tuple[Any, Any]:
     files = [folder / ERRORS / file for file in FILES]
     found = [torch.load(file) if file.is_file() else {} for file in files]
     if failure and not all(name in of_one for of_one in found):
-        raise failure
+        raise RuntimeError(failure)
     (first, calls), (second, calls_of_second) = (of_one[name] for of_one in found)
     assert calls == calls_of_second
     return first, second
