@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from math import isqrt
 
-import numpy as np
-
 from envs.answers import paper_completion
 from envs.core import Problem, Score, Scores, TextEnv, check_index
 from envs.errors import check_choice
@@ -12,7 +10,8 @@ from envs.prompts import read_style
 from envs.rendering import paint
 from envs.splits import SPLIT_SIZES
 from envs.sudoku import problems as bank
-from envs.sudoku.rewards import REWARD_PRESETS, flaw, has_format, paper_cells
+from envs.sudoku import rewards
+from envs.sudoku.rewards import REWARD_PRESETS, flaw
 
 PAPER_EXAMPLES = {
     4: (
@@ -136,20 +135,7 @@ class Sudoku(TextEnv):
         return Problem(prompt, {"puzzle": puzzle}, prefix, metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
-        from verifiers import verify_batch
-
-        puzzles = [p.reference["puzzle"] for p in problems]
-        verdicts = verify_batch("sudoku", completions, puzzle=puzzles)
-        rewards = {
-            "correct": np.asarray(verdicts.correct, np.float64),
-            "format": np.array([has_format(c, self.size) for c in completions], np.float64),
-            "cells": np.asarray(verdicts.score, np.float64),
-        }
-        if "paper_cells" in self.reward_weights:
-            solutions = [p.metadata["solution"] for p in problems]
-            paid = map(paper_cells, completions, puzzles, solutions)
-            rewards["paper_cells"] = np.array(list(paid), np.float64)
-        return Scores(rewards, verdicts.reasons, verdicts.extracted)
+        return rewards.score(problems, completions, self.reward_weights)
 
     def demonstration(self, problem: Problem) -> str:
         return self._write(problem, problem.metadata["solution"])

@@ -1,12 +1,35 @@
-"""What of a Sudoku completion is measured beside the verifier's verdict: its format, and the papers' reward."""
+"""What a Sudoku completion earns: the verifier's verdict and partial credit, its format, and the papers' reward."""
 
+from collections.abc import Collection, Sequence
 from math import isqrt
 
+import numpy as np
+
 from envs.answers import CLOSE, OPEN, only_answer, until_end
+from envs.core import Problem, Scores
 
 _MEASURED = {"correct": 0.0, "format": 0.0, "cells": 0.0}
 REWARD_PRESETS = {"default": {**_MEASURED, "correct": 1.0}, "paper": {"paper_cells": 1.0, **_MEASURED}}
 """The weights by `reward_preset`."""
+
+
+def score(problems: Sequence[Problem], completions: Sequence[str], measured: Collection[str]) -> Scores:
+    """The rewards of N completions, (N,) each by name; `paper_cells` only where `measured` names it."""
+    from verifiers import verify_batch
+
+    puzzles = [p.reference["puzzle"] for p in problems]
+    verdicts = verify_batch("sudoku", completions, puzzle=puzzles)
+    rewards = {
+        "correct": np.asarray(verdicts.correct, np.float64),
+        "format": np.array(
+            [has_format(c, isqrt(len(p))) for c, p in zip(completions, puzzles, strict=True)], float
+        ),
+        "cells": np.asarray(verdicts.score, np.float64),
+    }
+    if "paper_cells" in measured:
+        solutions = [p.metadata["solution"] for p in problems]
+        rewards["paper_cells"] = np.array(list(map(paper_cells, completions, puzzles, solutions)), np.float64)
+    return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
 
 def has_format(completion: str, size: int = 4) -> bool:

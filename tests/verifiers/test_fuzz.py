@@ -103,7 +103,6 @@ def test_any_object_gets_a_verdict_alone_and_in_a_batch(task, monkeypatch):
 
 DIGITS = "9" * 100_000
 GIANTS = [
-    *(piece * (100_000 // len(piece)) for piece in PIECES),
     *(piece * 9000 + "1" + "}" * 9000 for piece in ("{", "\\frac{", "\\sqrt{", "1^{", "\\boxed{", "\\text{")),
     "(" * 30_000 + "1" + ")" * 30_000, "-" * 60_001 + "1", "1," * 30_000, "1/" * 30_000 + "1", "1+" * 30_000 + "1",
     "1" * 300_000, "0." + "3" * 60_000, "1e" + "9" * 60_000, "1" * 30_000 + "/" + "3" * 30_000, "\u0664" * 30_000,
@@ -136,11 +135,14 @@ LONG_AND_RIGHT = {  # in lenient mode
 LONG_REFERENCE = {**FIRST, "gsm8k": {"answer": "18"}, "countdown": {"numbers": [3, 5, 7], "target": 22}}
 
 
+@pytest.mark.parametrize("repeated", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("task", built_in())
-def test_giant_answers_get_a_verdict_in_time(task, mode, record_property, monkeypatch):
+def test_giant_answers_get_a_verdict_in_time(task, mode, repeated, record_property, monkeypatch):
+    """repeated: characters of the texts that are one piece over and over."""
     reference, right = LONG_REFERENCE[task], LONG_AND_RIGHT[task]
-    texts = [*GIANTS, *(f"<answer>\\boxed{{{text[:60_000]}}}</answer>" for text in GIANTS)]
+    giants = [*(piece * (repeated // len(piece)) for piece in PIECES), *GIANTS]
+    texts = [*giants, *(f"<answer>\\boxed{{{text[:60_000]}}}</answer>" for text in giants)]
     texts += [
         frame.format(text) for frame in ("{}", "<answer>{}</answer>", "<answer>{}") for text in LONG[task]
     ]
