@@ -15,13 +15,12 @@ from tests.common.likelihood_cases import make_rollouts
 
 
 def test_steps_are_drawn_with_the_fourth_power_of_their_number_up_to_the_last_that_counts():
-    rollouts = make_rollouts([3], 6)
-    rollouts.unmask_step[0] = torch.tensor([1, 0, 2, 3, 4, -1])  # behind the end: steps 3 and 4
-    stream, counts = torch.Generator().manual_seed(0), [0, 0, 0]
-    for _ in range(4000):
-        (pair,) = DiSPO(num_fills=2).probe_steps(rollouts, 1, lambda row: stream).tolist()
-        assert pair[0] == pair[1]
-        counts[pair[0]] += 1
+    rollouts = make_rollouts([3] * 4000, 6)
+    rollouts.unmask_step[:] = torch.tensor([1, 0, 2, 3, 4, -1])  # behind the end: steps 3 and 4
+    stream = torch.Generator().manual_seed(0)
+    pairs = DiSPO(num_fills=2).probe_steps(rollouts, 1, lambda row: stream)
+    assert torch.equal(pairs[:, 0], pairs[:, 1])
+    counts = pairs[:, 0].bincount(minlength=3)
     expected = [4000 * t**4 / (1 + 16 + 81) for t in (1, 2, 3)]
     assert np.allclose(counts, expected, atol=4 * 32)
 

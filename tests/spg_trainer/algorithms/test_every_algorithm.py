@@ -46,9 +46,10 @@ def assert_trained(folder: Path) -> None:
 
 @pytest.mark.parametrize("algorithm", PUBLISHED)
 def test_it_trains_from_a_tiny_model(algorithm, tmp_path):
-    fewer = {"prompts_per_step": 4} if get(algorithm).left_to_right else {"diffusion_steps": 5}
+    one_by_one = get(algorithm).left_to_right
+    fewer = {"prompts_per_step": 4} if one_by_one else {"prompts_per_step": 6, "diffusion_steps": 5}
     if get(algorithm).branches > 1:  # as many in each half
-        fewer = {"diffusion_steps": 4}
+        fewer |= {"diffusion_steps": 4}
     train(small("sudoku", algorithm, tmp_path / "run", **fewer), quiet=True)
     assert_trained(tmp_path / "run")
 
