@@ -311,7 +311,8 @@ def assert_equal_runs(folder: Path, expected: Path) -> None:
 
 
 def child_environment(**more: str) -> dict[str, str]:
-    """The environment of a subprocess that finds the same packages and this folder."""
+    """The environment of a subprocess that finds the same packages and the model of `tiny_folder`."""
+    tiny_folder()  # here, as the second of several processes writes no model
     paths = [str(HERE), *(p for p in sys.path if p and p != str(HERE))]
     return {
         **os.environ,
