@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import IO
 
@@ -18,7 +18,7 @@ from verifiers import batch
 from verifiers.command.fields import PRESETS, Fields, candidates, filters_in, recognise
 from verifiers.command.join import completion_of, join, read_references, split_key
 from verifiers.command.judge import COMPILING_SECONDS, ROWS_BEFORE_COMPILING, Job, Judged, judge_blocks
-from verifiers.command.read import CommandError, Source
+from verifiers.command.read import Block, CommandError, Source
 from verifiers.command.report import plural, summary, summary_text
 from verifiers.errors import VerifierError
 from verifiers.registry import MODES, RULES, find, tasks
@@ -125,39 +125,68 @@ def _run(args: argparse.Namespace) -> int:
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]
     start = time.monotonic()
     blocks = (block for source in sources for block in source.blocks())
-    first = list(islice(blocks, 1))
-    if bool(args.references) != bool(args.on):
-        raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
-    if args.references:
-        left, right = split_key(args.on)
-        own = next(iter(known.values()))
-        table = read_references(args.references, right, own.references)
-        blocks = join(chain(first, blocks), completion_of(known, first), left, table, args.references)
-        fields = Fields(("completion",), {name: (name,) for name in own.references})
-        job = Job(args.task, args.mode, fields, args.rules)
-        first = []
+    job, blocks = _joined(args, known, blocks) if args.references or args.on else _plan(args, known, blocks)
+    shown = args.output is None and sys.stdout.isatty()
+    progress = sys.stderr.isatty() and not shown
+    tally, unanswered = _judge(args, job, blocks, start, progress)
+    tally["broken"] = sum(bool(source.failure) for source in sources)
+    facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers)
+    _hint(args, job, facts["reasons"], unanswered)
+    if args.json:
+        stream = sys.stderr if shown else sys.stdout  # on a terminal apart from the verdicts
+        stream.write(json.dumps(facts) + "\n")
+        stream.flush()
     else:
-        preset = recognise(known, chain.from_iterable(block.lines for block in first))
-        if preset and args.preset is None:
-            sys.stderr.write(
-                f"Read as a file of {preset}; --preset or --completion-field would say otherwise.\n"
-            )
-        if preset == "lm-eval" and len(filters := filters_in(first)) > 1:
-            each = f"each document once for each of its filters ({', '.join(filters)})"
-            sys.stderr.write(f"The file holds {each}: what is counted are lines, not documents.\n")
-        job = Job(args.task, args.mode, known[preset], args.rules)
+        sys.stderr.write("\n" * progress + summary_text(facts))
+    for source in sources:
+        said = source.failure or "it holds no rows." * source.empty
+        sys.stderr.write(f"{source.path}: {said}\n" if said else "")
+    return 1 if tally["broken"] or not tally["judged"] else 0
+
+
+def _joined(
+    args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block]
+) -> tuple[Job, Iterator[Block]]:
+    """What to judge where the references are in a file of their own."""
+    first = list(islice(blocks, 1))
+    if not (args.references and args.on):
+        raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
+    left, right = split_key(args.on)
+    own = next(iter(known.values()))
+    table = read_references(args.references, right, own.references)
+    blocks = join(chain(first, blocks), completion_of(known, first), left, table, args.references)
+    fields = Fields(("completion",), {name: (name,) for name in own.references})
+    return Job(args.task, args.mode, fields, args.rules), blocks
+
+
+def _plan(
+    args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block]
+) -> tuple[Job, Iterator[Block]]:
+    """What to judge where the references stand beside the completions: the first lines show under which names."""
+    first = list(islice(blocks, 1))
+    preset = recognise(known, chain.from_iterable(block.lines for block in first))
+    if preset and args.preset is None:
+        sys.stderr.write(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.\n")
+    if preset == "lm-eval" and len(filters := filters_in(first)) > 1:
+        each = f"each document once for each of its filters ({', '.join(filters)})"
+        sys.stderr.write(f"The file holds {each}: what is counted are lines, not documents.\n")
+    return Job(args.task, args.mode, known[preset], args.rules), chain(first, blocks)
+
+
+def _judge(
+    args: argparse.Namespace, job: Job, blocks: Iterable[Block], start: float, progress: bool
+) -> tuple[Counter[str], str]:
+    """Writes all verdicts; returns the counts, and how the first completion without an answer ends."""
     tally: Counter[str] = Counter()
     told: dict[tuple[str, str], list[int]] = {}
     unanswered = ""
-    shown = args.output is None and sys.stdout.isatty()
-    progress = sys.stderr.isatty() and not shown
     notice = f"compiling once (about {COMPILING_SECONDS:.0f} s)"
     batch.compiling = batch.Compiling(
         ROWS_BEFORE_COMPILING,
         COMPILING_SECONDS,
         begins=lambda: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
     )
-    judged_blocks = judge_blocks(job, chain(first, blocks), args.workers)
+    judged_blocks = judge_blocks(job, blocks, args.workers)
     with _output(args) as output, contextlib.closing(judged_blocks) as results, _counting(args, tally):
         for judged in results:
             output.write(judged.output.encode())
@@ -174,25 +203,18 @@ def _run(args: argparse.Namespace) -> int:
             sys.stderr.write(f"{label}{plural(count - 1, 'more line')} as line {lines[0]}: {more}\n")
     if untold := tally["problems"] - sum(count for count, *_ in told.values()):
         sys.stderr.write(f"... and {plural(untold, 'more line')} with something else\n")
-    tally["broken"] = sum(bool(source.failure) for source in sources)
-    facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers)
+    return tally, unanswered
+
+
+def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unanswered: str) -> None:
+    """Says what may be wrong where no answer could be read."""
     field = " or ".join(job.fields.completion)
-    if list(facts["reasons"]) == ["malformed"]:
+    if list(reasons) == ["malformed"]:
         sys.stderr.write(f'All answers are malformed: is "{field}" the field of the completion?\n')
-    if unanswered and {"no_answer", "malformed"}.issuperset(facts["reasons"]):
+    if unanswered and {"no_answer", "malformed"}.issuperset(reasons):
         places = "<answer></answer>" + LENIENT * (args.mode == "lenient")
         text = f'The first "{field}" without one ends in {unanswered}.'
         sys.stderr.write(f"Nothing holds an answer that can be read from {places}. {text}\n")
-    if args.json:
-        stream = sys.stderr if shown else sys.stdout  # on a terminal apart from the verdicts
-        stream.write(json.dumps(facts) + "\n")
-        stream.flush()
-    else:
-        sys.stderr.write("\n" * progress + summary_text(facts))
-    for source in sources:
-        said = source.failure or "it holds no rows." * source.empty
-        sys.stderr.write(f"{source.path}: {said}\n" if said else "")
-    return 1 if tally["broken"] or not tally["judged"] else 0
 
 
 @contextlib.contextmanager
