@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from spg_trainer.evaluation.evaluate import (
     repeated,
 )
 from spg_trainer.evaluation.rules import by_rules, check_rules, text_beside
-from spg_trainer.models import load_model
+from spg_trainer.models import Policy, load_model
 from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.sampler import check_names
 from spg_trainer.rollout.tokens import length_warning
@@ -39,6 +39,11 @@ from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_ho
 from spg_trainer.settings.validate import Validated, validate
 from spg_trainer.settings.values import flatten
 from spg_trainer.settings.weights import resolve_model
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from envs import TextEnv
 
 PAPERS: dict[str, Any] = {
     "max_completion_length": (128, 256, 512),
@@ -74,6 +79,25 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
     if folder is not None:
         check_writable(folder.path / "eval")
     accelerator = join(m.device)
+    policy = open_model(command, accelerator)
+    advised = resolve_model(m.model, command.env, command.env_args).note  # with the arguments of the task
+    for note in (advised, crowded_cores(policy.device)):
+        if note:
+            console.warn(note)
+    model = {
+        "model": m.model if command.output_dir else "this run's",  # which may be moved
+        "step": model_step(m.model),
+        "dtype": str(policy.model.dtype),
+    }
+    return [
+        evaluate_one(part, env, sampling, policy, model, folder, console, accelerator)
+        for part, env, sampling in planned
+    ]
+
+
+def open_model(command: EvalCommand, accelerator: "Accelerator | None") -> Policy:
+    """The model to evaluate, whose completions end as they did in its training."""
+    m = command.model
     device = str(accelerator.device) if accelerator and m.device == "auto" else m.device
     with raising_on_all():
         policy = load_model(
@@ -85,61 +109,60 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
             attention_block=m.attention_block,
             mask_token_id=m.mask_token_id,
         )
-    policy = policy.ending_with(model_environment(m.model).get("ends", "any"))
-    advised = resolve_model(m.model, command.env, command.env_args).note  # with the arguments of the task
-    for note in (advised, crowded_cores(policy.device)):
-        if note:
-            console.warn(note)
-    model = {
-        "model": m.model if command.output_dir else "this run's",  # which may be moved
-        "step": model_step(m.model),
-        "dtype": str(policy.model.dtype),
-    }
-    results = []
-    for part, env, sampling in planned:
-        count = len(envs.splits.distinct_problems(env, part.num_problems))
-        if text := repeated(env, part.split, part.num_problems, count):
-            console.say(text)
-        if text := length_warning(policy, env, sampling.max_completion_length):
-            console.warn(text)
-        shared = {"split": part.split, "num_generations": part.num_generations, "seed": part.seed}
-        shared["num_problems"] = count
-        settings = evaluation_settings(env, sampling, **shared)
-        measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
-        name = result_name(settings, count < len(env), model["step"])
-        forward = None if policy.device.type == "cpu" else command.rows_per_forward
-        if sampling.cache != "none":
-            rows = min(BATCH, count * part.num_generations)
-            console.say(
-                budget(policy.model.config, policy.model.dtype, policy.device, sampling, rows, forward)
-            )
-        made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
-        what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
-        what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.shortcuts])
-        with console.progress(count, f"eval {what}") as advance:
-            result = evaluate(
-                policy,
-                env,
-                sampling,
-                **shared,
-                rows_per_forward=forward,
-                accelerator=accelerator,
-                advance=advance,
-                rows=made,
-                keep=partial(folder.add_completions, name) if folder else lambda rows: None,
-            )
-        cells = cell_accuracy(result)
-        console.say(f"{what}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
-        others = {rules: by_rules(rules, env, result.rows) for rules in part.rules if rules != "ours"}
-        for facts in others.values():
-            console.say("\n".join(text_beside(facts)).strip())
-        if folder is not None:
-            with raising_on_all():
-                content = {**measured, **result.summary(), "cell_accuracy": cells, **others}
-                path = folder.evaluation(name, content, result.rows)
-            console.say(f"Written: {path}" + (f" ({len(made)} completions were there)" if made else ""))
-        results.append(result)
-    return results
+    return policy.ending_with(model_environment(m.model).get("ends", "any"))
+
+
+def evaluate_one(
+    command: EvalCommand,
+    env: "TextEnv",
+    sampling: Sampling,
+    policy: Policy,
+    model: dict[str, Any],
+    folder: RunFolder | None,
+    console: Console,
+    accelerator: "Accelerator | None",
+) -> Evaluation:
+    """One length and number of steps, said and written to eval/. model: what its file says of the model."""
+    count = len(envs.splits.distinct_problems(env, command.num_problems))
+    if text := repeated(env, command.split, command.num_problems, count):
+        console.say(text)
+    if text := length_warning(policy, env, sampling.max_completion_length):
+        console.warn(text)
+    shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
+    shared["num_problems"] = count
+    settings = evaluation_settings(env, sampling, **shared)
+    measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
+    name = result_name(settings, count < len(env), model["step"])
+    forward = None if policy.device.type == "cpu" else command.rows_per_forward
+    if sampling.cache != "none":
+        rows = min(BATCH, count * command.num_generations)
+        console.say(budget(policy.model.config, policy.model.dtype, policy.device, sampling, rows, forward))
+    made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
+    what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
+    what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.shortcuts])
+    with console.progress(count, f"eval {what}") as advance:
+        result = evaluate(
+            policy,
+            env,
+            sampling,
+            **shared,
+            rows_per_forward=forward,
+            accelerator=accelerator,
+            advance=advance,
+            rows=made,
+            keep=partial(folder.add_completions, name) if folder else lambda rows: None,
+        )
+    cells = cell_accuracy(result)
+    console.say(f"{what}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
+    others = {rules: by_rules(rules, env, result.rows) for rules in command.rules if rules != "ours"}
+    for facts in others.values():
+        console.say("\n".join(text_beside(facts)).strip())
+    if folder is not None:
+        with raising_on_all():
+            content = {**measured, **result.summary(), "cell_accuracy": cells, **others}
+            path = folder.evaluation(name, content, result.rows)
+        console.say(f"Written: {path}" + (f" ({len(made)} completions were there)" if made else ""))
+    return result
 
 
 def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[str, Any]]:

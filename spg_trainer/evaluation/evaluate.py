@@ -128,12 +128,7 @@ def evaluate(
     """
     recipe = defaults(Config, env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
     sampling = sampling or replace(recipe.rollout, temperature=0.0)
-    if num_problems < 0:
-        raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
-    if num_generations < 1:
-        raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
-    if num_generations > 1 and sampling.temperature == 0:
-        raise ConfigError(f"num_generations={num_generations} at temperature 0: set a temperature above 0.")
+    check_counts(num_problems, num_generations, sampling)
     world = accelerator.num_processes if accelerator else 1
     agreeing = raising_on_all if world > 1 else nullcontext
     with agreeing():
@@ -173,6 +168,16 @@ def evaluate(
     with agreeing():
         follows = count_habits(env, rows).counts
     return replace(summarize(rows, follows, comparable), tasks=of_tasks(env, rows, comparable))
+
+
+def check_counts(num_problems: int, num_generations: int, sampling: Sampling) -> None:
+    """Raises ConfigError for numbers of problems and completions that cannot be evaluated."""
+    if num_problems < 0:
+        raise ConfigError(f"num_problems={num_problems}: should be 0 (the whole split) or more.")
+    if num_generations < 1:
+        raise ConfigError(f"num_generations={num_generations}: should be at least 1.")
+    if num_generations > 1 and sampling.temperature == 0:
+        raise ConfigError(f"num_generations={num_generations} at temperature 0: set a temperature above 0.")
 
 
 def of_tasks(

@@ -35,11 +35,9 @@ def rollout_metrics(
     if scored.truncated is not None:
         mine |= {"turn": scored.turn, "truncated": scored.truncated}
     last = np.flatnonzero(scored.last)
-    parts, texts = gather([mine]), gather(["\n".join(scored.episode(b)[0]) for b in last])
+    whole = gathered_columns(mine)
+    texts = gather(["\n".join(scored.episode(b)[0]) for b in last])
     tasks = gather([scored.problems[b].task for b in last])
-    whole = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in mine}
-    order = whole["row"].argsort(kind="stable")
-    whole = {name: values[order] for name, values in whole.items()}
     ends = np.append(np.diff(whole["row"]) != 0, True)  # what an episode earned is that of its last turn
     episodes = {name: values[ends] for name, values in whole.items()}
     place = gathered_order(scored.rows[last])
@@ -65,16 +63,7 @@ def rollout_metrics(
         "env_errors": int(episodes["error"].sum()),
     }
     if scored.truncated is not None:
-        turns = episodes["turn"] + 1
-        metrics |= {
-            "turns/mean": float(turns.mean()),
-            "turns/truncated": int(episodes["truncated"].sum()),
-            "turns/no_room": sum(gather([scored.no_room])),
-            **{
-                f"turns/reward_of_{n:.0f}": float(groups.reshape(-1)[turns == n].mean())
-                for n in np.unique(turns)
-            },
-        }
+        metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
     of = np.array(tasks, dtype=object)[place]
     for task in sorted({*tasks} - {""}):
         own = {name: values[of == task] for name, values in episodes.items()}
@@ -82,6 +71,27 @@ def rollout_metrics(
         metrics |= {f"{task}/{name}": float(value) for name, value in figures.items()}
         metrics[f"{task}/groups"] = int((of == task).sum()) // num_generations
     return groups, metrics
+
+
+def gathered_columns(mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns of all processes, in the order of `row`."""
+    parts = gather([mine])
+    whole = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in mine}
+    order = whole["row"].argsort(kind="stable")
+    return {name: values[order] for name, values in whole.items()}
+
+
+def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, float]:
+    """How many turns episodes had, how they ended, and what those of each number of turns earned."""
+    turns = episodes["turn"] + 1
+    return {
+        "turns/mean": float(turns.mean()),
+        "turns/truncated": int(episodes["truncated"].sum()),
+        "turns/no_room": no_room,
+        **{
+            f"turns/reward_of_{n:.0f}": float(episodes["reward"][turns == n].mean()) for n in np.unique(turns)
+        },
+    }
 
 
 def component_means(episodes: dict[str, np.ndarray]) -> dict[str, float]:

@@ -78,18 +78,7 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         check_attention(config, algorithm, base_model(policy.model).pattern)
     rows_per_forward = None if policy.device.type == "cpu" else 4 * config.batch.per_device_batch_size
     with raising_on_all():
-        if config.pairs:
-            source = PairFile(config, policy)
-        else:
-            source = EnvironmentSource(
-                splits["train"],
-                policy,
-                config,
-                rows_per_forward,
-                algorithm.whole_groups or algorithm.branches > 1,
-                algorithm.needs_unmask_entropy,
-                algorithm.branches,
-            )
+        source = make_source(config, algorithm, policy, splits["train"], rows_per_forward)
     with raising_on_all():
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model).values())
     state, folder = TrainingState(), RunFolder(path)
@@ -118,6 +107,21 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         state.validations = decide_on_main(folder.validations)
     run.trackers.open(config.output.track, path, config)
     return run
+
+
+def make_source(
+    config: Config,
+    algorithm: algorithms.Algorithm,
+    policy: Policy,
+    train: "TextEnv",
+    rows_per_forward: int | None,
+) -> EnvironmentSource | PairFile:
+    """What a step collects its completions from: the model in its environment, or a file of pairs."""
+    if config.pairs:
+        return PairFile(config, policy)
+    whole = algorithm.whole_groups or algorithm.branches > 1
+    entropy, branches = algorithm.needs_unmask_entropy, algorithm.branches
+    return EnvironmentSource(train, policy, config, rows_per_forward, whole, entropy, branches)
 
 
 def open_splits(
