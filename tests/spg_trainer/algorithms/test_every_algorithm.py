@@ -1,5 +1,6 @@
 """Every algorithm starts, trains and is the same in two processes, with the presets it ships with."""
 
+import functools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import algorithm_config, half_dull, one_step
-from tests.common.trainer_cases import PROBLEMS, PUBLISHED, change, rows, steps_of
+from tests.common.trainer_cases import PROBLEMS, PUBLISHED, change, rows, session_folder, steps_of
 from tests.common.two_processes import two_processes
 
 TASKS = ["sudoku", "countdown", "gsm8k", "math500"]
@@ -88,10 +89,16 @@ def test_it_trains_on_every_task(algorithm, env, tmp_path, hub):
         assert_trained(tmp_path / name)
 
 
+@functools.cache
+def whole_step(algorithm):
+    """The gradient and the metrics of a step in one process and one micro-batch."""
+    return one_step(algorithm_config(session_folder("whole-") / "run", algorithm, per_device_batch_size=999))
+
+
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
-def test_two_processes_give_the_gradient_of_one(algorithm, tmp_path):
+def test_two_processes_give_the_gradient_of_one(algorithm):
     """Two updates with old and reference logps where it asks for them; completions and prompts of unequal lengths."""
-    expected, metrics_of_one = one_step(algorithm_config(tmp_path / "one", algorithm))
+    expected, metrics_of_one = whole_step(algorithm)
     assert float(expected.norm()) > 1e-6
     assert abs(metrics_of_one.get("ratio/mean", 0) - 1) > 1e-3 and metrics_of_one.get("kl", 1) > 1e-3
     for rank in (0, 1):
@@ -103,9 +110,8 @@ def test_two_processes_give_the_gradient_of_one(algorithm, tmp_path):
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_micro_batches_give_the_gradient_of_the_whole(algorithm, tmp_path):
-    expected, _ = one_step(algorithm_config(tmp_path / "whole", algorithm, per_device_batch_size=999))
     found, _ = one_step(algorithm_config(tmp_path / "parts", algorithm, per_device_batch_size=3))
-    assert relative(found, expected) < 1e-10
+    assert relative(found, whole_step(algorithm)[0]) < 1e-10
 
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
