@@ -103,7 +103,7 @@ _NO_UNIT = frozenset("percents percent percentage".split())
 
 @dataclass(frozen=True)
 class Form:
-    """What a problem asks for: names of `PHRASES`, units, a base, nouns such as "property", formulas."""
+    """What a problem asks for: names of `PHRASES`, units, a base, nouns such as "property", what is counted."""
 
     problem: str
     asks: frozenset[str]
@@ -111,9 +111,8 @@ class Form:
     mentioned: frozenset[str]  # units that stand anywhere in the problem
     base: str
     nouns: frozenset[str]
-    others: frozenset[
-        str
-    ]  # what stands beside the things that are counted: chickens, where it asks how many cows
+    counts: bool  # if it asks how many there are of what has no unit
+    others: frozenset[str]  # what stands beside what is counted: chickens, where it asks how many cows
     is_point: bool
     is_interval: bool
 
@@ -127,9 +126,9 @@ class Form:
         rules = [RULES[name] for name in self.asks & RULES.keys()]
         if any(rule(wanted, wanted) and not rule(own, wanted) for rule in rules):
             return False
-        if "template" in self.asks and len(own) == len(wanted) == 1:
+        if "template" in self.asks:
             template = template_of(self.problem)
-            if template == layout(wanted[0]) != layout(own[0]):
+            if template == tuple(map(layout, wanted)) != tuple(map(layout, own)) and len(own) == len(wanted):
                 return False
         return self.has_shape(answer, gold)
 
@@ -168,8 +167,12 @@ class Form:
             return not unit or type(gold) is Quantity or "fraction" not in self.asks
         scale = TEMPERATURES.get(unit.rpartition(" ")[2])
         if scale:
-            text = self.problem.lower()
-            return text.rfind(scale) >= max(map(text.rfind, TEMPERATURES.values()))
+            text = self.problem.lower().replace("degrees ", "")
+            other = "celsius" if scale == "fahrenheit" else "fahrenheit"
+            asked, unasked = (
+                any(f"{word} {name}" in text for word in ("in", "to", "many")) for name in (scale, other)
+            )
+            return asked or (not unasked and (scale in text or other not in text))
         if not units.is_known(unit):
             return not self.others or not self.others.issuperset(unit.split())
         if type(gold) is Quantity and gold.unit == unit:
@@ -178,7 +181,7 @@ class Form:
             first, _, second = unit.partition(" / ")
             question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
             return unit in self.units or bool(second and first in self.units and f"per {second}" in question)
-        if self.others:
+        if self.counts:
             return False  # 8 cm, where it asks how many pieces
         if type(gold) is Quantity:
             return True
@@ -198,7 +201,7 @@ class Form:
         return key in formulas(self.problem, letters)
 
 
-NONE = Form("", frozenset(), frozenset(), frozenset(), "", frozenset(), frozenset(), False, False)
+NONE = Form("", frozenset(), frozenset(), frozenset(), "", frozenset(), False, frozenset(), False, False)
 
 
 @lru_cache(PROBLEMS_REMEMBERED)
@@ -226,7 +229,7 @@ def form_of(problem: str) -> Form:
         frozenset(mentioned),
         base_in(words),
         frozenset(nouns_in(words)),
-        frozenset(others_in(words)),
+        *counted_in(words),
         is_point,
         not is_point and any(mark in text for mark in INTERVALS),
     )
@@ -267,8 +270,10 @@ def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
             if start
             else None
         )
-        if unit:
+        if unit and not (singular and asked):  # how many dollars, to the nearest cent
             asked.add(unit)
+        if word == "degree" and words[k + 1 : k + 2] in (["measure"], ["measures"]):
+            asked.add("degree")
     return asked, mentioned
 
 
@@ -310,17 +315,23 @@ def nouns_in(words: Sequence[str]) -> Iterator[str]:
                 yield noun
 
 
-def others_in(words: Sequence[str]) -> set[str]:
-    """Words before the question "how many girls" that are not in it; none where girls are not among them."""
+def counted_in(words: Sequence[str]) -> tuple[bool, frozenset[str]]:
+    """If the question is "how many girls", and the words before it that are not in it.
+
+    There are no such words where girls are not among those before it.
+    """
     places = [k for k, word in enumerate(words) if word == "many" and words[k - 1] == "how"]
     if len(places) != 1:
-        return set()
+        return False, frozenset()
     start = next((k + 1 for k in range(places[0], -1, -1) if words[k] in ".,;:?"), 0)
     end = next((k for k in range(places[0], len(words)) if words[k] in ".?"), len(words))
     before, question = set(words[:start]), set(words[start:end])
     phrase = takewhile(lambda word: word not in _BEHIND_NOUN, words[places[0] + 1 : end])
     noun = ["", *phrase][-1]
-    return before - question if noun.endswith(("s", "ren", "men", "ple")) and noun in before else set()
+    counts = (
+        noun.endswith(("s", "ren", "men", "ple")) and noun not in units.UNITS and noun not in units.GENERIC
+    )
+    return counts, frozenset(before - question if counts and noun in before else ())
 
 
 _BEHIND_NOUN = IS | frozenset(
@@ -332,15 +343,15 @@ _BEHIND_NOUN = IS | frozenset(
 
 
 @lru_cache(PROBLEMS_REMEMBERED)
-def template_of(problem: str) -> tuple[bool, bool] | None:
-    """The layout of the formula behind "in the form"; None where there is none."""
+def template_of(problem: str) -> tuple[tuple[bool, bool], ...]:
+    """The layout of each side of the formula behind "in the form"; none where there is no such formula."""
     pieces = plain_dollars(problem).split("$")
     for before, formula in zip(pieces[::2], pieces[1::2], strict=False):
         if before.rstrip(" :\n").endswith(("the form", "following form")):
             value = read(formula.strip(" .,;\n"), None)
-            if value is not None and is_expression(value):
-                return layout(folded(value))
-    return None
+            if value is not None and (is_expression(value) or type(value) is Relation):
+                return tuple(layout(folded(side)) for side in expressions(value))
+    return ()
 
 
 def plain_dollars(problem: str) -> str:

@@ -117,7 +117,9 @@ def coefficient(term: Node) -> int | None:
     inner, minus = without_sign(term)
     above, below = factors_of(inner)
     numbers = [factor for factor in above if not symbols(factor)]
-    if below or any(number[0] != "num" or number[2] != 1 for number in numbers):
+    if below or any(factor[0] == "+" for factor in above):
+        return None
+    if any(number[0] != "num" or number[2] != 1 for number in numbers):
         return None
     size = prod(number[1] for number in numbers)
     return -size if minus else size

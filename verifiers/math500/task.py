@@ -105,7 +105,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
             if verdict == NO:
                 return WRONG, RATIONAL if rational else PROBE
             if verdict == YES and lenient:
-                accepted = problem is None or is_accepted(number, [], gold, form_of(problem))
+                accepted = problem is None or is_accepted(number, [], gold, form_of(problem), False)
                 return OK if accepted else RULE_BROKEN, RATIONAL if rational else PROBE
         return compared(Reader(answer, gold.variables), gold, problem, lenient, len(answer))
     except Unsupported:  # an integral, a sum: work that the reference has done
@@ -149,15 +149,24 @@ def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool
         verdict = NO
     if verdict == YES and not form.allows_unit(value, gold.meaning):
         verdict = NO
-    if verdict != NO and problem is not None and not is_accepted(value, comparison.sides, gold, form):
+    if (
+        verdict != NO
+        and problem is not None
+        and not is_accepted(value, comparison.sides, gold, form, reader.mixed)
+    ):
         return RULE_BROKEN, comparison.tier
     if verdict == UNSURE and not has_intervals():
         return verdicts.ERROR, comparison.tier
     return OK if verdict == YES else WRONG, comparison.tier
 
 
-def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: Form) -> bool:
-    """True if one side of an equal answer is finished, in the form asked for, and no formula of the problem."""
+def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: Form, mixed: bool) -> bool:
+    """True if one side of an equal answer is finished, in the form asked for, and no formula of the problem.
+
+    `mixed` tells if the answer is written as a mixed number: the value of one is a fraction or a decimal, too.
+    """
+    if "mixed" in form.asks and gold.mixed and not mixed:
+        return False
     if sides and form.states(value, gold.meaning, gold.variables):
         return False
     for side in sides or [value]:
