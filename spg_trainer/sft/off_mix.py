@@ -63,14 +63,14 @@ def why(
     model has learned of the mix. task: of several.
     """
     asked, came_out, learned = mix["right"], share_of_right(sampled), share_of_right(drawn)
-    of_task = f"{task}: " if task else ""
+    of_task, the = (f"{task}: ", "the") if task else ("", "The")
     steps = f"--steps {2 * command.steps}"
     more = f"python -m spg_trainer sft --resume {folder} {steps}"
     if not command.patience:  # a cosine is of one length only
         more = f"this command with {steps} and another --output-dir"
     if 2 * sampled.neither > sampled.completions:
-        return f"{of_task}most completions follow no rule of the mix yet. Train longer: {more}"
-    text = f"{of_task}the mix asks for {asked:.0%} right where the rules differ, and {came_out:.0%} are"
+        return f"{of_task}{the} mix is not learned: most completions follow no rule yet. Train longer: {more}"
+    text = f"{of_task}{the} mix asks for {asked:.0%} right where the rules differ, and {came_out:.0%} are"
     if abs(log_odds(learned) - log_odds(asked)) >= abs(log_odds(came_out) - log_odds(asked)) / 2:
         return (
             f"{text}. Unmasked in random order {learned:.0%} are, so the model has not learned the mix: the easier "
@@ -82,6 +82,6 @@ def why(
     shown = " ".join(f"{name}={value:.3g}" for name, value in proposed.items())
     return (
         f"{text}. Unmasked in random order {learned:.0%} are, so the model knows the mix, but unmasking by confidence "
-        f"settles on the surer rule. For about {asked:.0%} try --mix {shown} with another --output-dir: an estimate "
-        "from this one measurement, after which the same is told again."
+        f"settles on the surer rule. For about {asked:.0%} try --mix {shown} with another --output-dir. This is an "
+        "estimate from one measurement; the next model says what came of it."
     )

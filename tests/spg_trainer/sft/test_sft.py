@@ -526,7 +526,7 @@ def test_completions_that_follow_both_rules_say_nothing_of_the_mix() -> None:
         ),
         (counts(7, 93), counts(8, 92), ["8% are", "easier rule", "--resume base --steps 600"]),
         (counts(60, 40), counts(33, 67), ["60% are", "33% are", "right=0.06 short=0.94"]),
-        (counts(10, 20, neither=90), counts(10, 20), ["no rule of the mix yet", "--resume base --steps 600"]),
+        (counts(10, 20, neither=90), counts(10, 20), ["no rule yet", "--resume base --steps 600"]),
     ],
 )
 def test_a_base_far_from_its_mix_says_why_and_what_to_type(sampled, drawn, words) -> None:
