@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -450,6 +451,9 @@ def test_two_first_uses_at_once_compile_once_and_say_so(monkeypatch, caplog, unc
     assert len(commands) == 1
     (said,) = [record.getMessage() for record in caplog.records]
     assert "compiling the sealed interpreter once" in said and str(uncompiled) in said
+    library = zipfile.ZipFile(interpreter.stdlib()).namelist()
+    assert "json/__init__.pyc" in library or "json/__init__.py" in library
+    assert "matplotlib/mpl-data.zip" not in library and len(list(uncompiled.iterdir())) == 3
     interpreter.prepare()
     assert len(commands) == 1
 
