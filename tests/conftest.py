@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from filelock import FileLock
 if "PYTEST_XDIST_WORKER" in os.environ:  # with -n: one core each, before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+LONG = """test_every_algorithm.py test_benchmarks.py test_batch.py test_compare.py test_own_code.py test_fuzz.py
+test_tasks.py test_sft.py test_every_family.py test_loop.py""".split()
+"""Files that take long for their number of tests. With -n they come first, so that none is left for the end."""
 MARKS = {"slow": "takes minutes", "gpu": "needs a CUDA device", "network": "needs a model or data hub"}
 
 
@@ -47,6 +51,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadFileScheduling
 
+    config.option.loadscopereorder = False  # by their number of tests; `LONG` comes first instead
     return LoadFileScheduling(config, log)
 
 
@@ -55,6 +60,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name, why in MARKS.items():
             if name in item.keywords and not config.getoption(f"--{name}"):
                 item.add_marker(pytest.mark.skip(reason=f"{why}; run with --{name}"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        files = [item.nodeid.partition("::")[0] for item in items]
+        tests, rank = Counter(files), {name: number for number, name in enumerate(LONG)}
+        order = {file: (rank.get(Path(file).name, len(LONG)), -tests[file], file) for file in tests}
+        items.sort(key=lambda item: order[item.nodeid.partition("::")[0]])
 
 
 @pytest.fixture(scope="session")
