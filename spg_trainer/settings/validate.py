@@ -46,11 +46,18 @@ def validate(given: Settings | Validated[Settings]) -> Validated[Settings]:
         check_eval(given)
     elif isinstance(given, SftCommand):
         check_sft(given)
-    if isinstance(given, TaskSettings):
-        resumed = isinstance(given, Config) and given.output.resume  # the run may keep its own copy
-        if not is_embedded(given.model.model, "new") and not resumed:
-            resolve_model(given.model.model, given.env)
+    if (
+        isinstance(given, TaskSettings)
+        and not is_embedded(given.model.model, "new")
+        and not is_resumed(given)
+    ):
+        resolve_model(given.model.model, given.env)
     return Validated(given)
+
+
+def is_resumed(command: Any) -> bool:
+    """Whether a run goes on, which may hold the only copy of what it started from."""
+    return isinstance(command, Config) and bool(command.output.resume)
 
 
 def check_task(command: Any) -> None:
@@ -58,12 +65,8 @@ def check_task(command: Any) -> None:
     flags = {"split": "--split or --eval-split", "reward_weights": "--reward-weights"}
     for name in flags.keys() & command.env_args.keys():
         raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
-    if isinstance(command.model, ModelConfig):
-        resumes = (
-            isinstance(command, Config) and command.output.resume
-        )  # the run may hold the only copy of its start
-        if not resumes:
-            check_adapters(command.model)
+    if isinstance(command.model, ModelConfig) and not is_resumed(command):
+        check_adapters(command.model)
     check_device(command.model.device)
 
 
