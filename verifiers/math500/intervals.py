@@ -91,7 +91,7 @@ class Evaluation:
     """Evaluates trees at one point; use inside `precision(digits)`."""
 
     def __init__(self, values: dict[str, int]) -> None:
-        self.values = {name: arb(fmpq(value, 1 << 59)) for name, value in values.items()}
+        self.values: dict[str, Interval] = {name: arb(fmpq(value, 1 << 59)) for name, value in values.items()}
         self.scale = 0  # largest decimal exponent, in size, of anything met that is not zero
 
     def evaluate(self, node: Node) -> Interval:
@@ -121,13 +121,18 @@ class Evaluation:
         if kind == "^":
             return self.power(node[1], node[2])
         if kind == "const":
-            if node == BOUND:
-                return self.values["bound"]
-            return {"pi": arb.pi, "e": arb.const_e, "i": lambda: acb(0, 1)}[node[1]]()
+            return self.constant(node[1])
         value = self.evaluate(node[1])
         if kind == "pct":
             return value / 100
         return value * arb.pi() / 180 if kind == "deg" else value
+
+    def constant(self, name: str) -> Interval:
+        if name in self.values:  # of an integral
+            return self.values[name]
+        if name not in ("pi", "e", "i"):
+            raise Undecided
+        return acb(0, 1) if name == "i" else arb.pi() if name == "pi" else arb.const_e()
 
     def power(self, base: Node, exponent: Node) -> Interval:
         a = self.evaluate(base)
@@ -149,7 +154,7 @@ class Evaluation:
         inner.values = dict(self.values)
 
         def value(point: acb, _: bool) -> acb:
-            inner.values["bound"] = point
+            inner.values[BOUND[1]] = point
             try:
                 return acb(inner.evaluate(body))
             except Undecided:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, Malformed, Unsupported
 from verifiers.math500.parser import GREEK, Parser, product, quotient, released
-from verifiers.math500.tree import BOUND, INFINITY, MINUS_ONE, ONE, REPEATED, TRIGONOMETRIC, Node, substituted
+from verifiers.math500.tree import (
+    BOUND,
+    INFINITY,
+    MINUS_ONE,
+    ONE,
+    REPEATED,
+    TRIGONOMETRIC,
+    Node,
+    leaves,
+    substituted,
+)
 from verifiers.math500.values import REALS, Matrix, Relation, Row, Set, Several, Value, is_expression
 
 SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
@@ -108,16 +118,21 @@ class Commands(Parser):
             self.expect("^")
             high = self.argument()
             if name != "int":
-                return ("fn", name, (low, high, substituted(self.term(), {index: BOUND})))
+                return self.bounded(name, low, high, self.term(), index)
             places = self.top_level(self.position, end)
             self.end = next(k for k in places if self.tokens[k][:2] == (LETTERS, "d") and k + 1 < end)
             self.go(self.position)
             body = ONE if self.kind == "end" else self.infix()
             place, self.end = self.position, end
             self.go(place + 1)
-            return ("fn", name, (low, high, substituted(body, {self.symbol(): BOUND})))
+            return self.bounded(name, low, high, body, self.symbol())
         except (Malformed, StopIteration):
             raise Unsupported(name) from None
+
+    def bounded(self, name: str, low: Node, high: Node, body: Node, index: Node) -> Node:
+        if BOUND[1] in leaves(body, "const"):
+            raise Unsupported("one in another")
+        return ("fn", name, (low, high, substituted(body, {index: BOUND})))
 
     def function(self) -> Node:
         name = self.advance()
