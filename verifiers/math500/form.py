@@ -215,7 +215,7 @@ def form_of(problem: str) -> Form:
         asks.add("factored")
     if {"rational denominator", "simplified"} <= asks:
         asks.add("radical")
-    if "form" in text and template_of(problem):
+    if ("the form" in text or "following form" in text) and template_of(problem):
         asks.add("template")
     words = text.translate(_MARKS).split()
     asked, mentioned = units_in(words)

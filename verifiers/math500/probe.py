@@ -94,24 +94,27 @@ def has_intervals() -> bool:
 
 def numerically(answer: Node, gold: Node, length: int) -> int:
     """NO if they differ at a point; YES if enough digits agree at all points where both are defined; else UNSURE."""
-    if not has_intervals():
+    try:
+        from verifiers.math500.intervals import agree
+    except ImportError:  # python-flint is missing
         return UNSURE
-    from verifiers.math500.intervals import agree
-
     names = sorted(symbols(answer) | symbols(gold))
-    if names and leaves_hole(answer, gold):
+    if not names:
+        equal = agree(answer, gold, {}, length)
+        return UNSURE if equal is None else YES if equal else NO
+    if leaves_hole(answer, gold):
         return NO
     positive = positive_names(gold)
     point, agreed = Point(answer, gold), 0
-    for k in range(POINTS if names else 1):
+    for k in range(POINTS):
         values = {name: point.value_of((name, k)) for name in names}
         for place, name in enumerate(names):
             values[name] *= SCALES[k] * (1 if name in positive else SIGNS[k][place % 2])
-        equal = agree(answer, gold, values, length + 60 if names else length)
+        equal = agree(answer, gold, values, length + 60)
         if equal is False:
             return NO
         agreed += bool(equal)
-    return YES if agreed > bool(names) else UNSURE
+    return YES if agreed > 1 else UNSURE
 
 
 def positive_names(node: Node) -> frozenset[str]:

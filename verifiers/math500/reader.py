@@ -88,7 +88,8 @@ class Reader(Quantities):
         """What the answer says last; what it says before stands in `earlier`."""
         tokens = self.tokens
         if self.is_plain and tokens:
-            return self.side(*self.unbraced(0, len(tokens)))
+            braced = tokens[0][1] == "{"
+            return self.side(*(self.unbraced(0, len(tokens)) if braced else (0, len(tokens))))
         low, high = prose.opening(tokens, 0, len(tokens)), len(tokens)
         while low < high and tokens[high - 1][1] == "\\\\":
             high -= 1
