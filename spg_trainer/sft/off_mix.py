@@ -9,6 +9,8 @@ from spg_trainer.settings.fields import SftCommand
 
 FAR = 2.0
 """Factor between the odds of `right` that are asked for and those that come out, from which on it is told."""
+SLOPE = 7.0
+"""Measured on Sudoku, where 40% asked for come out as 1.4%, and 50% as 19% (docs/experiments/learning.md)."""
 FEWEST = 20
 """Completions that follow one rule alone, without which nothing is told."""
 
@@ -40,13 +42,11 @@ def log_odds(share: float) -> float:
 def next_share(asked: float, came_out: float) -> float:
     """The share to ask for so that about `asked` comes out, estimated from what came out of asking for `asked`.
 
-    The surest token is unmasked first, and the others then follow its rule. A rule of share s < 1/2 is begun only if
-    all d tokens that tell the rules apart were drawn from it: with probability s^d. d is what was measured. At 1/2
-    neither rule is the surer one, so more is never asked for.
+    The surest token is unmasked first and the others follow its rule, so that what comes out changes `SLOPE` times as
+    much as what is asked for, both in log-odds.
     """
-    if asked > 0.5:
-        return 1 - next_share(1 - asked, 1 - came_out)
-    return min(0.5, asked ** (math.log(asked) / math.log(came_out)))
+    moved = log_odds(asked) + (log_odds(asked) - log_odds(came_out)) / SLOPE
+    return 1 / (1 + math.exp(-moved))
 
 
 def why(
