@@ -1,10 +1,10 @@
 """Seconds of a training step of several turns, and of one of a single turn, each against what it should cost.
 
 A step of T turns is compared with T steps of one turn whose prompts are the chats of its rounds, as many completions
-each, in the same process and in turns with it. Rows that are equal go through the model once: the temperature is high
-enough for completions of one prompt to part at their first token, and the weights hardly move. With --against, a step
-of a task of one turn is compared with that of another checkout of this project, each in processes of its own, one after
-the other. Seconds are those of the processor.
+each, in the same process and in turns with it. Rows that are equal go through the model once; prompts of one turn come
+in groups and chats do not, so that here every row goes through it, on both sides, and the weights hardly move. With
+--against, a step of a task of one turn is compared with that of another checkout of this project, each in processes of
+its own, one after the other. Seconds are those of the processor.
 
     python benchmarks/turns.py [--turns 2 4] [--rounds 5] [--against ../older-checkout]
 """
@@ -22,6 +22,8 @@ from typing import ClassVar
 from measuring import hardware, medians, one_core, print_head, print_row, seconds
 
 import envs
+from spg_trainer.rollout.columns import Columns
+from spg_trainer.rollout.refill import Row
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train_step
@@ -70,7 +72,7 @@ envs.register(NUMBERS, Numbers)
 
 def make_run(folder: Path, groups: int, size: int, env: str, **env_args: int) -> Run:
     """A run of the embedded model that neither validates nor evaluates, of completions of 12 tokens."""
-    lengths = {"max_completion_length": 12, "block_length": 12, "diffusion_steps": 12, "temperature": 5.0}
+    lengths = {"max_completion_length": 12, "block_length": 12, "diffusion_steps": 12, "temperature": 1.0}
     sizes = {
         "prompts_per_step": groups,
         "num_generations": size,
@@ -83,16 +85,24 @@ def make_run(folder: Path, groups: int, size: int, env: str, **env_args: int) ->
     return start(defaults(Config, env=env, model="tiny", **more), quiet=True)
 
 
+def each_row(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
+    """What `Columns._distinct` would return of rows that all differ: those with the most padding first."""
+    example = sorted(range(len(rows)), key=lambda i: -rows[i].padding)
+    source = [0] * len(rows)
+    for place, i in enumerate(example):
+        source[i] = place
+    return source, example
+
+
 def in_rounds(given: argparse.Namespace, folder: Path) -> None:
     """A table of steps of several turns, and of the steps of their rounds."""
+    Columns._distinct = lambda self, rows, looks: each_row(rows)
     print_head(["turns", "a step, s", "its rounds, s", "ratio"])
     for turns in given.turns:
         at = folder / str(turns)
         whole = make_run(at / "whole", given.groups, 8, NUMBERS, turns=turns)
         hold_chats(whole, turns)
-        # The first round has groups of 8 equal prompts, as the dialogues; of later chats hardly two are equal.
-        parts = [make_run(at / "0", given.groups, 8, NUMBERS)]
-        parts += [make_run(at / str(n), 4 * given.groups, 2, NUMBERS, number=n) for n in range(1, turns)]
+        parts = [make_run(at / str(n), 4 * given.groups, 2, NUMBERS, number=n) for n in range(turns)]
         works = [lambda run=run: train_step(run) for run in (whole, *parts)]
         dialogue, *rounds = medians(works, given.rounds)
         print_row([turns, f"{dialogue:.2f}", f"{sum(rounds):.2f}", f"{dialogue / sum(rounds):.3f}x"])
