@@ -89,15 +89,10 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
             return OK, TYPED
         if len(gold.key) > 1 and gold.key.isalpha() and markup.is_subject(gold.key, answer):
             return OK, TYPED
-        letter = markup.leading_choice(answer) if problem and not gold.is_choice and len(answer) < 20 else ""
-        if letter and text.key(answer).strip("()") == letter:
-            option = markup.option_of(problem, letter)  # without braces, which would change fractions
-            if option and text.key(option) == text.key(gold.text.replace("{", " ").replace("}", " ")):
+        if not answer[:1].isdigit():
+            if problem and names_option(answer, gold, problem):
                 return OK, TYPED
-        if not gold.is_choice and answer.startswith(("\\text", "\\mathrm", "\\begin")):
-            answer = markup.in_one_line(markup.behind_choice(answer))
-        if "." in gold.text or (gold.is_integer and problem and "rounded" in form_of(problem).asks):
-            answer = markup.without_approximation(answer)
+            answer = without_words(answer, gold, problem)
     try:
         number = literal(answer) if type(gold.meaning) is tuple and gold.meaning not in INFINITIES else None
         if number is not None:
@@ -114,6 +109,23 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
         return MALFORMED, GRAMMAR
     except (ArithmeticError, ValueError, RecursionError):
         return WRONG, PROBE
+
+
+def names_option(answer: str, gold: Reference, problem: str) -> bool:
+    """True for the letter that stands before the reference among the choices of the problem."""
+    letter = markup.leading_choice(answer) if not gold.is_choice and len(answer) < 20 else ""
+    if not letter or text.key(answer).strip("()") != letter:
+        return False
+    option = markup.option_of(problem, letter)  # without braces, which would change fractions
+    return bool(option) and text.key(option) == text.key(gold.text.replace("{", " ").replace("}", " "))
+
+
+def without_words(answer: str, gold: Reference, problem: str | None) -> str:
+    """The answer without the letter of a choice before its value, and without "about" for a rounded reference."""
+    if not gold.is_choice and answer.startswith(("\\text", "\\mathrm", "\\begin")):
+        answer = markup.in_one_line(markup.behind_choice(answer))
+    rounded = "." in gold.text or (gold.is_integer and problem and "rounded" in form_of(problem).asks)
+    return markup.without_approximation(answer) if rounded else answer
 
 
 def literal(answer: str) -> Node | None:
