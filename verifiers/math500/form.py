@@ -142,8 +142,9 @@ class Form:
         if layouts and type(gold) is Relation and type(answer) is Relation:
             if sorted(map(letters_of, answer.sides)) != sorted(map(letters_of, gold.sides)):
                 return False
-            solved = [side for side in gold.sides if side[0] == "sym"] if "slope" in layouts else ()
-            if solved and (solved[0] not in answer.sides or not is_expanded(expressions(answer), ())):
+            solved = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
+            is_solved = solved and solved[0] in answer.sides and is_expanded(expressions(answer), ())
+            if "slope" in layouts and solved and not is_solved:
                 return False
             return self.has_coefficients(answer) or not self.has_coefficients(gold)
         return True
@@ -152,6 +153,8 @@ class Form:
         """True for an equation in the form Ax + By = C whose coefficients are as the problem wants them."""
         if not self.asks & {"integers", "coprime", "positive"}:
             return True
+        if not all(map(is_expression, equation.sides)):
+            return False
         found = [coefficient(term) for side in map(folded, equation.sides) for term in terms_of(side)]
         numbers = [number for number in found if number is not None]
         if len(numbers) < len(found):
@@ -334,8 +337,8 @@ def counted_in(words: Sequence[str]) -> tuple[bool, frozenset[str]]:
 
 
 _BEHIND_NOUN = IS | frozenset(
-    "were do does did has have had will can could would must should may might in on of at to from for with that which "
-    "who such there he she it they we you i more less fewer ,".split()
+    "do does did has have had will can could would must should may might in on of at to from for with that which "
+    "who such there he she it they we you i more less fewer were ,".split()
 )
 
 # ---- its formulas ----
