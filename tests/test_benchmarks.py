@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from spg_trainer.reporting.compare import plan
+from spg_trainer.rollout.columns import Columns
 from spg_trainer.settings.fields import CompareCommand
 from tests.common.pretend_cuda import pretend_cuda
 
@@ -77,7 +78,9 @@ def test_a_small_size_prints_a_table(
         monkeypatch.setattr(
             module, "rewards_of", lambda ids, mask, prompts: (ids[:, 0] == prompts[:, 0]).double()
         )
+    merged = Columns._distinct
     run(script, words, monkeypatch)
+    assert Columns._distinct is merged, "what a benchmark switches off, it switches on again"
     text = capsys.readouterr().out
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 2 + rows, text
