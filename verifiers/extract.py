@@ -95,14 +95,17 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, bo
     opened = closed = 0
     i = find_byte(data, _LESS, start, end)
     while i < end:
-        if matches(data, i, end, _OPEN):
+        second = data[i + 1] if i + 1 < end else 0
+        if second == _OPEN[1] and matches(data, i, end, _OPEN):
             opened += 1
             unclosed = i + len(_OPEN)
-        elif matches(data, i, end, _CLOSE):
+        elif second == _CLOSE[1] and matches(data, i, end, _CLOSE):
             closed += 1
             if unclosed >= 0:
                 block_start, block_end, unclosed = unclosed, i, -1
-        elif matches(data, i, end, _END_OF_TURN) or matches(data, i, end, _END_OF_TEXT):
+        elif second == _END_OF_TURN[1] and (
+            matches(data, i, end, _END_OF_TURN) or matches(data, i, end, _END_OF_TEXT)
+        ):
             end = i
             break
         i = find_byte(data, _LESS, i + 1, end)

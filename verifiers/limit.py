@@ -13,10 +13,10 @@ _until: ContextVar[float] = ContextVar("verifiers_until", default=math.inf)
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Inside, a program of the task `code` that has not been judged after so many seconds of wall time is a `timeout`.
+    """Inside, what is not judged after so many seconds of wall time is a `timeout`: programs, and questions to a CAS.
 
-    Everything else takes microseconds and is not cut short. Without a limit each program has its own processor time
-    and a batch takes as long as its programs. Limits nest, and hold for this thread (or task) alone.
+    Everything else takes microseconds and is not cut short. Without a limit each of these has its own processor time
+    and a batch takes as long as they do. Limits nest, and hold for this thread (or task) alone.
     """
     token = _until.set(min(_until.get(), time.monotonic() + seconds))
     try:

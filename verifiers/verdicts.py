@@ -38,13 +38,14 @@ class Tier(StrEnum):
     RATIONAL = "rational"
     TYPED = "typed"
     PROBE = "probe"
+    CAS = "cas"
 
 
 REASONS = tuple(Reason)
 TIERS = tuple(Tier)
 # The same as integer codes, for compiled code.
 OK, WRONG, NO_ANSWER, MALFORMED, RULE_BROKEN, HEDGE, TIMEOUT, ERROR = range(len(REASONS))
-TEXT, GRAMMAR, RATIONAL, TYPED, PROBE = range(len(TIERS))
+TEXT, GRAMMAR, RATIONAL, TYPED, PROBE, CAS = range(len(TIERS))
 
 
 @dataclass(frozen=True, slots=True)

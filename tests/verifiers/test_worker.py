@@ -12,6 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.common.worker_cases import SLOW, ends, pids, say
+from verifiers import verify, verify_batch
+from verifiers.math500 import task
 from verifiers.worker import Workers, WorkerUnavailable, _Worker
 
 TOLERANCE = 0.5  # seconds that a busy system may keep a process from running
@@ -269,4 +271,16 @@ def test_a_worker_that_waits_for_a_processor_loses_no_time(monkeypatch):
     assert workers.ask({"do": "echo", "after": 1.0, "say": "late"})["detail"] == "late"
     monkeypatch.undo()
     assert workers.ask({"do": "echo", "after": 1.0})["detail"] == "killed after 0.5 s"
+    workers.close()
+
+
+def test_a_cold_worker_of_the_computer_algebra_system_decides_or_runs_out_of_time(monkeypatch):
+    workers = Workers("verifiers.math500.cas", size=1)
+    monkeypatch.setattr(task, "cas_workers", lambda: workers)
+    monkeypatch.setattr(task, "_judged_by_cas", {})
+    answer, gold = r"\sum_{k=1}^{n} k", r"\frac{n(n+1)}{2}"  # what no other tier can tell
+    verdict = verify("math500", f"<answer>\\boxed{{{answer}}}</answer>", answer=gold)
+    assert verdict.reason in ("ok", "timeout") and verdict.decided_by == "cas"
+    patient = verify_batch("math500", [f"<answer>\\boxed{{{answer}}}</answer>"], answer=[gold])
+    assert (patient.reasons, patient.tiers) == (["ok"], ["cas"])
     workers.close()

@@ -1,5 +1,6 @@
 r"""MATH: is this answer the same mathematical object as the reference, whatever its notation?
 
 Reference: `answer`, LaTeX as in the MATH data set: `\frac{3}{56}`, `(-\infty, 2) \cup (3, \infty)`, `2516_8`. Tiers,
-cheapest first: normalised text, exact rationals, typed comparison, and a numeric probe. See docs/verifiers/math500.md.
+cheapest first: normalised text, exact rationals, typed comparison, a numeric probe that proves or refutes, and a
+computer algebra system in a process of its own. See docs/verifiers/math500.md.
 """

@@ -16,6 +16,7 @@ from verifiers.math500.units import is_known
 from verifiers.math500.values import (
     Based,
     Quantity,
+    Ratio,
     Relation,
     Row,
     Several,
@@ -141,12 +142,15 @@ class Chains:
     def is_rounded(self, answer: Relation, gold: Value) -> bool:
         """True for `x = \\sqrt{2} \\approx 1.41` where the reference is rounded itself."""
         *before, exact, last = answer.sides
-        if self.strict or not (is_expression(gold) and gold[0] == "num" and gold[2] > 1):
+        if self.strict or not (is_expression(gold) and gold[0] == "num"):
+            return False
+        if gold[2] == 1 and "rounded" not in self.form.asks:
             return False
         if not (is_expression(last) and last[0] == "num") or set(answer.operators[:-1]) - {"="}:
             return False
         named = is_name(exact) or not is_expression(exact)
-        return all(map(is_name, before)) and (named or is_near(exact, last, gold[2]))
+        places = gold[2] if gold[2] > 1 else 2  # of a whole number half a unit
+        return all(map(is_name, before)) and (named or is_near(exact, last, places))
 
     def rounds(self, exact: Value, last: Value) -> bool:
         """True unless both are numbers and the last is not the exact one to its own digits."""
@@ -273,7 +277,9 @@ def somewhere(names: frozenset[str]) -> dict[Node, Node]:
 
 
 def in_decimal(value: Value) -> Value:
-    """A number with a base as one without; another value as it is."""
+    """A number with a base as one without, a ratio of two as their quotient; another value as it is."""
+    if type(value) is Ratio and len(value.parts) == 2:
+        return ("/", *value.parts)
     try:
         return ("num", int(value.digits, int(value.base)), 1) if type(value) is Based else value
     except ValueError:  # no digits of that base

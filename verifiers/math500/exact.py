@@ -107,9 +107,12 @@ class Point:
 
     def power(self, node: Node) -> Quotient:
         n, d = self.evaluate(node[1])
-        seen, self.variables = self.variables, False
-        a, b = reduced(*self.evaluate(node[2]))
-        varies, self.variables = self.variables, self.variables or seen
+        if node[2][0] == "num":
+            (a, b), varies = reduced(*node[2][1:]), False
+        else:
+            seen, self.variables = self.variables, False
+            a, b = reduced(*self.evaluate(node[2]))
+            varies, self.variables = self.variables, self.variables or seen
         if varies or abs(a) > EXPONENT_LIMIT or b > EXPONENT_LIMIT:
             return self.unknown("^", *reduced(n, d), a, b)
         if b != 1:

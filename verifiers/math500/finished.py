@@ -15,7 +15,7 @@ from verifiers.math500.exact import integer_root
 from verifiers.math500.fold import HALVES, TWO, factors_of, folded, ordered, without_sign
 from verifiers.math500.polynomials import have_common_factor
 from verifiers.math500.tree import CONSTANTS, INDICES, ONE, TRIGONOMETRIC, ZERO, Node, leaves, parts, symbols
-from verifiers.math500.values import Matrix, Value, expressions
+from verifiers.math500.values import Value, expressions
 
 DEGREE_LIMIT = 100  # of a root that is looked into
 BIT_LIMIT = 4_000  # of what stands below it
@@ -34,17 +34,23 @@ _SMALL_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
 def is_finished(answer: Value, gold: Value) -> bool:
     """True if no more work is left in the answer than in the reference and one step beside it, where it leaves any."""
+    if type(answer) is tuple and is_fraction(answer):
+        return True
     families = families_of(gold)
-    cells = expressions(answer)
-    if type(answer) is Matrix:
-        cells = (cell for cell in cells if not is_multiple(cell))
-    left = sum(work(folded(cell), families) for cell in cells)
+    left = sum(work(folded(node), families) for node in expressions(answer))
     if type(answer) is type(gold) is tuple and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
         left += NO_OP * bool(symbols(answer) - symbols(gold))  # letters that cancel
     if not left:
         return True
     own = sum(work(folded(node), families & UNTOUCHED) for node in expressions(gold))
     return own > 0 and left <= own + 1
+
+
+def is_fraction(node: Node) -> bool:
+    """True for a number, and for one but 0 over a whole number."""
+    if node[0] == "/":
+        return node[1][0] == node[2][0] == "num" and node[1][1] != 0 and node[2][2] == 1
+    return node[0] == "num"
 
 
 @lru_cache(4096)
@@ -135,12 +141,6 @@ def work_in_root(radicand: Node, degree: Node, families: frozenset[str]) -> int:
     left += bool(surd) and is_perfect(surd) and "root" not in families  # the root of 169
     plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)
     return left + (not plain and not surds_in(radicand) and not atoms(radicand))
-
-
-def is_multiple(cell: Node) -> bool:
-    """True for the cell of a matrix with a number before it: 2 (3, 5)."""
-    numbers = [without_sign(part)[0] for part in cell[1]] if cell[0] == "*" and len(cell[1]) == 2 else ()
-    return bool(numbers) and all(part[0] == "num" or is_literal_fraction(part) for part in numbers)
 
 
 def is_literal_fraction(node: Node) -> bool:

@@ -6,16 +6,16 @@ nothing that looks like its reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import takewhile
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cached_property, lru_cache
 from math import gcd
 
 from verifiers.math500 import units
 from verifiers.math500.fold import folded, ordered, terms_of, without_sign
 from verifiers.math500.lexer import Lexer, Malformed
 from verifiers.math500.meaning import meaning
+from verifiers.math500.question import base_in, counted_in, dimension_in, nouns_in, units_in, words_of
 from verifiers.math500.reader import Reader
 from verifiers.math500.real_sets import Region
 from verifiers.math500.shapes import RULES, coefficient, is_decimal_literal, is_expanded, layout, letters_of
@@ -31,7 +31,6 @@ from verifiers.math500.values import (
     inside,
     is_expression,
 )
-from verifiers.math500.words import IS, NUMBER_WORDS
 
 PROBLEMS_REMEMBERED = 4096
 _PHRASES = {
@@ -44,12 +43,15 @@ _PHRASES = {
     "greatest to least|smallest to largest|largest to smallest",
     "lowest": "lowest terms|simplest form|simplest fraction|reduced f|fully reduced|simplified fraction|reduce $|"
     "reduce the fraction",
+    "common fraction": "common fraction",
     "fraction": "lowest terms|fractional form|simplified fraction|simplest fraction|reduced fraction|"
     "reduce the fraction|proper or improper|improper fraction",
     "improper": "improper fraction",
     "mixed": "mixed number|mixed fraction",
     "decimal": "as a decimal|to a decimal|terminating decimal|decimal form|decimal place|in decimal|nearest tenth|"
-    "nearest hundredth|nearest thousandth",
+    "nearest hundredth|nearest thousandth|dollars and cents",
+    "plain": "standard decimal|decimal notation|ordinary notation|standard notation|without exponents",
+    "repeating": "repeating decimal",
     "rounded": "to the nearest|decimal place|approximate|estimate|rounded",
     "parts": "partial fraction",
     "polar": "exponential form|polar form|re^{i|in the form $e^",
@@ -65,6 +67,7 @@ _PHRASES = {
     "one fraction": "single fraction|one fraction",
     "slope": "slope-intercept|slope intercept|$y = mx|$y=mx",
     "standard": "standard form|ax + by|ax+by",
+    "solved": "solve for|in terms of|as a function of|the subject",
     "equation": "equation of the|equation of a|equation for|equations of the",
     "interval": "interval notation|as an interval|using interval|in interval|union of intervals",
     "power": "as a power|as a single power|power of a single|exponential notation|using exponents|in exponent form",
@@ -72,7 +75,8 @@ _PHRASES = {
     "cartesian": "a+bi|a + bi|x+yi|x + yi|rectangular form",
 }
 PHRASES = {name: tuple(phrases.split("|")) for name, phrases in _PHRASES.items()}
-PHRASES["coprime equation"] = ("gcd(|a|", "\\gcd(|a|")
+PHRASES["coprime equation"] = ("gcd(|a|",)
+_NAMED_PHRASES = [(phrase, name) for name, phrases in PHRASES.items() for phrase in phrases]
 FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
 VERBS = ("to", "completely", "and", "then", "be", "please")  # words before "factor" as a verb
 POINTS = (
@@ -92,37 +96,99 @@ INTERVALS = tuple(
 )
 ASKING = ("find", "value of", "compute", "evaluate", "determine", "calculate", "what is")
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
-_PLURAL = {
-    *"feet cm mm km ft mph kg".split(),
-    *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
-}
+FIXED = ("fraction", "common fraction", "decimal")  # notations that leave no place for a per cent sign
 TEMPERATURES = {"c": "celsius", "celsius": "celsius", "f": "fahrenheit", "fahrenheit": "fahrenheit"}
-_NO_UNIT = frozenset("percents percent percentage".split())
 
 
-@dataclass(frozen=True)
 class Form:
-    """What a problem asks for: names of `PHRASES`, units, a base, nouns such as "property", what is counted."""
+    """What a problem asks for; each part is looked for when a verdict needs it."""
 
-    problem: str
-    asks: frozenset[str]
-    units: frozenset[str]
-    mentioned: frozenset[str]  # units that stand anywhere in the problem
-    base: str
-    nouns: frozenset[str]
-    counts: bool  # if it asks how many there are of what has no unit
-    others: frozenset[str]  # what stands beside what is counted: chickens, where it asks how many cows
-    is_point: bool
-    is_interval: bool
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+
+    @cached_property
+    def text(self) -> str:
+        return " " + self.problem.lower()
+
+    @cached_property
+    def words(self) -> list[str]:
+        return words_of(self.text)
+
+    @cached_property
+    def asks(self) -> frozenset[str]:
+        """Names of `PHRASES` and a few others."""
+        text = self.text
+        asks = {name for phrase, name in _NAMED_PHRASES if phrase in text}
+        if "factor" in text and asks_to_factor(text):
+            asks.add("factored")
+        if {"rational denominator", "simplified"} <= asks:
+            asks.add("radical")
+        if ("the form" in text or "following form" in text) and template_of(self.problem):
+            asks.add("template")
+        if "percent" in text or "%" in text:
+            pairs = zip(("", *self.words), self.words, strict=False)
+            if any(word.startswith(("percent", "%")) and not before[-1:].isdigit() for before, word in pairs):
+                asks.add("percent")  # what percent, x%; not 15 percent
+        return frozenset(asks)
+
+    @cached_property
+    def asked_and_mentioned(self) -> tuple[set[str], set[str]]:
+        return units_in(self.words)
+
+    @property
+    def units(self) -> set[str]:
+        """Those that are asked for."""
+        return self.asked_and_mentioned[0]
+
+    @property
+    def mentioned(self) -> set[str]:
+        """Units that stand anywhere in the problem."""
+        return self.asked_and_mentioned[1]
+
+    @cached_property
+    def base(self) -> str:
+        return base_in(self.words) if "base" in self.text or "hexadecimal" in self.text else ""
+
+    @cached_property
+    def nouns(self) -> frozenset[str]:
+        """What "which" and "what" ask for, such as "property"."""
+        return frozenset(nouns_in(self.words))
+
+    @cached_property
+    def counted(self) -> tuple[bool, frozenset[str]]:
+        """If it asks how many there are of what has no unit; and what stands beside that: chickens, not cows."""
+        return counted_in(self.words)
+
+    @cached_property
+    def decimals(self) -> set[Fraction]:
+        """The decimals that stand in the problem."""
+        numbers = "".join(c if c in "0123456789." else " " for c in self.problem).split()
+        return {Fraction(n) for n in (n.rstrip(".") for n in numbers) if n.count(".") == 1 and len(n) < 20}
+
+    @cached_property
+    def dimension(self) -> int:
+        """3 where a volume is asked for, 2 for an area, 1 for a length, 0 for anything else."""
+        return dimension_in(self.words)
+
+    @cached_property
+    def is_point(self) -> bool:
+        return any(mark in self.text for mark in POINTS)
+
+    @cached_property
+    def is_interval(self) -> bool:
+        return not self.is_point and any(mark in self.text for mark in INTERVALS)
 
     def holds(self, answer: Value, gold: Value) -> bool:
         """True if the answer has every form that is asked for and that the reference has."""
-        if not self.asks:
+        if "common fraction" in self.asks and type(gold) is type(answer) is tuple:
+            if gold[0] == "/" and answer[0] == "num" and Fraction(*answer[1:]) in self.decimals:
+                return False
+        rules = [RULES[name] for name in self.asks if name in RULES]
+        if not rules and "template" not in self.asks:
             return self.has_shape(answer, gold)
         own, wanted = ([folded(node) for node in expressions(value)] for value in (answer, gold))
         if not wanted and not own:
             return self.has_shape(answer, gold)
-        rules = [RULES[name] for name in self.asks & RULES.keys()]
         if any(rule(wanted, wanted) and not rule(own, wanted) for rule in rules):
             return False
         if "template" in self.asks:
@@ -139,7 +205,11 @@ class Form:
             if self.is_point and type(gold) is Row and type(answer) is Region and not answer.is_written:
                 return False
         layouts = self.asks & {"slope", "standard", "coprime equation"}
-        if layouts and type(gold) is Relation and type(answer) is Relation:
+        if not type(gold) is type(answer) is Relation:
+            return True
+        if "solved" in self.asks and (wanted := names_in(gold)) and names_in(answer) - wanted:
+            return False  # x = 2y, where it asks for y
+        if layouts:
             if sorted(map(letters_of, answer.sides)) != sorted(map(letters_of, gold.sides)):
                 return False
             solved = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
@@ -166,7 +236,7 @@ class Form:
         """True unless the unit of the answer contradicts the one that is asked for."""
         unit = answer.unit if type(answer) is Quantity else ""
         if not unit or unit == "percent":
-            return not unit or type(gold) is Quantity or "fraction" not in self.asks
+            return not unit or type(gold) is Quantity or "percent" in self.asks or self.asks.isdisjoint(FIXED)
         scale = TEMPERATURES.get(unit.rpartition(" ")[2])
         if scale:
             text = self.problem.lower().replace("degrees ", "")
@@ -176,24 +246,36 @@ class Form:
             )
             return asked or (not unasked and (scale in text or other not in text))
         if not units.is_known(unit):
-            return not self.others or not self.others.issuperset(unit.split())
+            others = self.counted[1]
+            return not others or not others.issuperset(unit.split())
         if type(gold) is Quantity and gold.unit == unit:
             return True
         if self.units:
             first, _, second = unit.partition(" / ")
             question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
             return unit in self.units or bool(second and first in self.units and f"per {second}" in question)
-        if self.counts:
+        if self.counted[0]:
             return False  # 8 cm, where it asks how many pieces
         if type(gold) is Quantity:
             return True
-        name = unit.partition("^")[0]
+        name, _, power = unit.partition("^")
+        if self.dimension and units.conversion(name, "m") and int(power or 1) != self.dimension:
+            return False
         alike = {one for one in self.mentioned if units.conversion(one, name)}
         return not alike or name in alike
 
     def asks_for(self, side: str) -> bool:
         """True for the tokens of a formula that the problem asks for: "find $x^3+y^3$."."""
         return side in asked_formulas(self.problem)
+
+    def asks_for_another(self, side: str) -> bool:
+        """True for f(4) where the problem asks for f(3)."""
+        if side[1:3] != " (" or not is_plain_call(side):
+            return False
+        calls = {
+            call for call in asked_formulas(self.problem) if call[:4] == side[:4] and is_plain_call(call)
+        }
+        return bool(calls) and side not in calls
 
     def states(self, value: Value, gold: Value, letters: frozenset[str]) -> bool:
         """True for a formula of the problem that is no bare value and looks other than the reference."""
@@ -203,42 +285,13 @@ class Form:
         return key in formulas(self.problem, letters)
 
 
-NONE = Form("", frozenset(), frozenset(), frozenset(), "", frozenset(), False, frozenset(), False, False)
+form_of = lru_cache(PROBLEMS_REMEMBERED)(Form)
+NONE = form_of("")
 
 
-@lru_cache(PROBLEMS_REMEMBERED)
-def form_of(problem: str) -> Form:
-    """What a problem asks for."""
-    if not problem:
-        return NONE
-    text = " " + problem.lower()
-    asks = {name for name, phrases in PHRASES.items() if any(phrase in text for phrase in phrases)}
-    if asks_to_factor(text):
-        asks.add("factored")
-    if {"rational denominator", "simplified"} <= asks:
-        asks.add("radical")
-    if ("the form" in text or "following form" in text) and template_of(problem):
-        asks.add("template")
-    words = text.translate(_MARKS).split()
-    asked, mentioned = units_in(words)
-    pairs = zip(("", *words), words, strict=False)
-    if any(word.startswith(("percent", "%")) and not before[-1:].isdigit() for before, word in pairs):
-        asks.add("percent")  # what percent, x%; not 15 percent
-    is_point = any(mark in text for mark in POINTS)
-    return Form(
-        problem,
-        frozenset(asks),
-        frozenset(asked),
-        frozenset(mentioned),
-        base_in(words),
-        frozenset(nouns_in(words)),
-        *counted_in(words),
-        is_point,
-        not is_point and any(mark in text for mark in INTERVALS),
-    )
-
-
-_MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
+def names_in(relation: Relation) -> set[Value]:
+    """The letters that stand alone on a side."""
+    return {side for side in relation.sides if is_expression(side) and side[0] == "sym"}
 
 
 def asks_to_factor(text: str) -> bool:
@@ -246,100 +299,6 @@ def asks_to_factor(text: str) -> bool:
     before = [text.partition(mark)[0].split() for mark in FACTOR if mark in text]
     return any(not words or words[-1][-1] in ".:;,?" or words[-1] in VERBS for words in before)
 
-
-def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
-    """The units that are asked for ("how many square feet", "in minutes", "to the nearest cent"), and all."""
-    asked, mentioned = set(), set()
-    for k, word in enumerate(words):
-        if (
-            word in units.UNITS
-            and len(word) > 1
-            and word not in _NO_UNIT
-            and (word != "in" and word != "second")
-        ):
-            mentioned.add(units.UNITS[word].partition(" ")[0])
-        start, singular = 0, False
-        if word == "many" and words[k - 1] == "how":
-            start = k + 1
-        elif word in ("in", "to") and k + 1 < len(words):
-            start = k + 1
-        elif word == "nearest":
-            start, singular = k + 1, True
-        elif word == "of" and words[k - 1] == "number":
-            start = k + 1
-        unit = (
-            unit_at(words[start : start + 5], singular, 0 if word in ("in", "to", "nearest") else 2)
-            if start
-            else None
-        )
-        if unit and not (singular and asked):  # how many dollars, to the nearest cent
-            asked.add(unit)
-        if word == "degree" and words[k + 1 : k + 2] in (["measure"], ["measures"]):
-            asked.add("degree")
-    return asked, mentioned
-
-
-def unit_at(words: Sequence[str], singular: bool, skip: int) -> str | None:
-    """The unit that some words begin with, perhaps behind a few others; "square feet", "miles per hour"."""
-    for k in range(min(skip + 1, len(words))):
-        power = words[k] in units.POWERS and k + 1 < len(words)
-        name = words[k + power]
-        if name in _NO_UNIT or name not in units.UNITS or not (singular or name in _PLURAL):
-            continue
-        parts = [*words[k : k + power], name]
-        behind = words[k + power + 1 : k + power + 3]
-        if behind[:1] == ["per"] and len(behind) == 2 and behind[1] in units.UNITS:
-            parts += behind
-        return units.canonical_unit(parts)
-    return None
-
-
-def base_in(words: Sequence[str]) -> str:
-    """8 of "in base 8" or "in base eight"; the last one."""
-    base = ""
-    for k, word in enumerate(words):
-        if word == "base" and k + 1 < len(words):
-            following = words[k + 1] if words[k + 1] != "-" else (*words, "")[k + 2]
-            number = str(NUMBER_WORDS.get(following, following))
-            base = number if number.isdigit() else base
-        elif word == "hexadecimal":
-            base = "16"
-    return base
-
-
-def nouns_in(words: Sequence[str]) -> Iterator[str]:
-    """What "which" and "what" ask for: "property" of "which property is it?"."""
-    for k, word in enumerate(words):
-        if word in ("which", "what"):
-            for noun in words[k + 1 : k + 6]:
-                if noun in IS or noun in ("does", "do", "did", "has", "have", "will", "can", ",", "?", "."):
-                    break
-                yield noun
-
-
-def counted_in(words: Sequence[str]) -> tuple[bool, frozenset[str]]:
-    """If the question is "how many girls", and the words before it that are not in it.
-
-    There are no such words where girls are not among those before it.
-    """
-    places = [k for k, word in enumerate(words) if word == "many" and words[k - 1] == "how"]
-    if len(places) != 1:
-        return False, frozenset()
-    start = next((k + 1 for k in range(places[0], -1, -1) if words[k] in ".,;:?"), 0)
-    end = next((k for k in range(places[0], len(words)) if words[k] in ".?"), len(words))
-    before, question = set(words[:start]), set(words[start:end])
-    phrase = takewhile(lambda word: word not in _BEHIND_NOUN, words[places[0] + 1 : end])
-    noun = ["", *phrase][-1]
-    counts = (
-        noun.endswith(("s", "ren", "men", "ple")) and noun not in units.UNITS and noun not in units.GENERIC
-    )
-    return counts, frozenset(before - question if counts and noun in before else ())
-
-
-_BEHIND_NOUN = IS | frozenset(
-    "do does did has have had will can could would must should may might in on of at to from for with that which "
-    "who such there he she it they we you i more less fewer were ,".split()
-)
 
 # ---- its formulas ----
 
@@ -433,6 +392,13 @@ def is_long(node: Value) -> bool:
     if node[0] == "/" and node[1][0] == node[2][0] == "num":
         return gcd(node[1][1], node[2][1]) > 1
     return True
+
+
+def is_plain_call(tokens: str) -> bool:
+    """True for the tokens of f(3) and g(-1): one number in the brackets."""
+    words = tokens.split()
+    inside = [word for word in words[2:-1] if word != "-"]
+    return words[-1] == ")" and len(inside) == 1 and inside[0].replace(".", "").isdigit()
 
 
 @lru_cache(PROBLEMS_REMEMBERED)

@@ -38,8 +38,12 @@ class Undecided(Exception):
 @contextmanager
 def precision(digits: int) -> Iterator[None]:
     """Evaluate with so many decimal digits; one thread at a time."""
-    with _precision, ctx.workprec(int(digits * BITS_PER_DIGIT) + 1):
-        yield
+    with _precision:
+        before, ctx.prec = ctx.prec, int(digits * BITS_PER_DIGIT) + 1
+        try:
+            yield
+        finally:
+            ctx.prec = before
 
 
 def _after_fork() -> None:
@@ -67,13 +71,16 @@ def agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool
                 return None
             if not (a - b).contains(0):
                 return False
-            wanted = 30 + 2 * length + 4 * evaluation.scale
+            scale = evaluation.scale()
+            if scale > SCALE_LIMIT:
+                return None
+            wanted = 30 + 2 * length + 4 * scale
             size = 1 if a.contains(0) and b.contains(0) else abs(a) + abs(b)
             if abs(a - b) <= size * arb(10) ** -wanted:
                 return True
-        if digits >= wanted + evaluation.scale + 30:
+        if digits >= wanted + scale + 30:
             return None
-        digits = wanted + evaluation.scale + 40
+        digits = wanted + scale + 40
     return None
 
 
@@ -92,7 +99,7 @@ class Evaluation:
 
     def __init__(self, values: dict[str, int]) -> None:
         self.values: dict[str, Interval] = {name: arb(fmpq(value, 1 << 59)) for name, value in values.items()}
-        self.scale = 0  # largest decimal exponent, in size, of anything met that is not zero
+        self.met: list[Interval] = []
 
     def evaluate(self, node: Node) -> Interval:
         kind = node[0]
@@ -103,17 +110,22 @@ class Evaluation:
             raise Undecided
         if isinstance(value, acb) and value.imag.is_zero():
             value = value.real
-        if not value.contains(0):
-            mantissa, exponent = abs(value).mid().man_exp()
-            bits = int(exponent) + int(mantissa).bit_length() - 1
-            self.scale = max(self.scale, abs(int(bits // BITS_PER_DIGIT)))
-            if self.scale > SCALE_LIMIT:
-                raise Undecided
+        self.met.append(value)
         return value
+
+    def scale(self) -> int:
+        """The largest decimal exponent, in size, of anything met that is not zero."""
+        scale = 0
+        for value in self.met:
+            if not value.contains(0):
+                mantissa, exponent = abs(value).mid().man_exp()
+                bits = int(exponent) + int(mantissa).bit_length() - 1
+                scale = max(scale, abs(int(bits // BITS_PER_DIGIT)))
+        return scale
 
     def arithmetic(self, kind: str, node: Node) -> Interval:
         if kind == "num":
-            return arb(fmpq(node[1], node[2]))
+            return arb(node[1]) if node[2] == 1 else arb(fmpq(node[1], node[2]))
         if kind in ("+", "*"):
             return reduce(add if kind == "+" else mul, map(self.evaluate, node[1]))
         if kind == "/":
@@ -259,6 +271,8 @@ def root(a: Interval, degree: int) -> Interval:
 
 def whole_number(node: Node) -> int | None:
     """The integer that a literal is, with its sign; None for anything else."""
+    if node[0] == "num":
+        return node[1] // node[2] if node[1] % node[2] == 0 else None
     factors = node[1] if node[0] == "*" else (node,)
     if len(factors) > 8 or any(factor[0] != "num" for factor in factors):
         return None

@@ -69,13 +69,18 @@ BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
     "infty binom frac sinh cosh tanh sech csch coth cis deg cup".split()
 )
 OPENS = ("(", "{", "[", "|", "_", "\\")  # after `min` the function, else minutes
+VARIABLES = frozenset(ascii_letters) - frozenset("aA")  # letters that are no words
 NO_WORD_BEFORE = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
 UPRIGHT = BARE_COMMANDS - {"min", "max", "deg"} | {"e", "i"}
 PRIMES = (r"^{\prime\prime}", r"^{\prime \prime}", r"^{\prime}", r"^\prime")
+HYPHENS = ("-", "$-", "$$-", "\\text{-")
 HYPHENATED = tuple(f"-{word}" for word in "intercept axis axes coordinate asymptote".split())  # x-intercept
 BEFORE_VALUE = frozenset("= + - * / ( , < >".split())
+CONTINUING = frozenset(".,{\\eE")  # what may go on with a number
 LENGTHS = ("pt", "em", "ex", "mm", "cm")
-SINGLE = frozenset("()[]+-*/^_=<>|!,;:'.%&?\"`@#")
+ASCII_DIGITS = frozenset("0123456789")
+PLAIN_SIGNS = frozenset("()[]+-*/^_=<>|,:%&?@#")
+SPECIAL_SIGNS = frozenset("!;'.\"`")
 
 
 class Malformed(Exception):
@@ -110,57 +115,72 @@ class Lexer:
         self.braces: list[bool] = []  # of each open brace: if it is of a \text
 
     def run(self) -> list[Token]:
-        text, size = self.text, len(self.text)
+        text, size, tokens = self.text, len(self.text), self.tokens
         while self.position < size:
             c = text[self.position]
-            if c.isdigit() or (c == "." and text[self.position + 1 : self.position + 2].isdigit()):
+            if c in ASCII_DIGITS:
                 self.number()
-            elif c.isalpha():
-                self.letters()
+            elif c in PLAIN_SIGNS:
+                self.position += 1
+                if c in "([)]":
+                    self.depth += 1 if c in "([" else -1
+                tokens.append((SIGN, c, self.spaced))
+                self.spaced = False
             elif c == "\\":
                 self.command()
-            elif c == "!" and self.spaced and text.startswith("!=", self.position):  # 5!=120 is a factorial
-                self.position += 2
-                self.add(COMMAND, "ne")
-            elif c == "." and self.tokens and self.tokens[-1][1].lower() in ABBREVIATED and not self.spaced:
-                self.position += 1  # sq. ft.
-            elif c in "\"`'" and True in self.braces:
-                self.position += 1  # quotes
+            elif c in "{}":
+                self.position += 1
+                self.brace(c)
+            elif c == " ":
+                self.position += 1
                 self.spaced = True
-            elif c in SINGLE and not (c == ";" and True in self.braces):
-                self.position += 1
-                self.depth += (c in "([") - (c in ")]")
-                self.add(SIGN, c)
+            elif c.isalpha():
+                self.letters()
             else:
-                self.position += 1
-                self.space_or_brace(c)
-        if len(self.tokens) > TOKEN_LIMIT:
+                self.other(c)
+        if len(tokens) > TOKEN_LIMIT:
             raise Malformed("too many tokens")
         if self.braces:
             raise Malformed("brace")
-        if self.tokens and self.tokens[-1][1] in (".", ",", ";"):
-            self.tokens.pop()
-        return self.tokens
+        if tokens and tokens[-1][1] in (".", ",", ";"):
+            tokens.pop()
+        return tokens
 
-    def space_or_brace(self, c: str) -> None:
-        if c.isspace() or c == "~":
-            self.spaced = True
-        elif c == "{":
-            self.braces.append(False)
+    def other(self, c: str) -> None:
+        """A sign that says different things in different places, white space, or what no notation has."""
+        text, in_text = self.text, True in self.braces
+        if c.isdigit() or (c == "." and text[self.position + 1 : self.position + 2].isdigit()):
+            self.number()
+            return
+        self.position += 1
+        if c == "!" and self.spaced and text.startswith("=", self.position):  # 5!=120 is a factorial
+            self.position += 1
+            self.add(COMMAND, "ne")
+        elif c == "." and self.tokens and self.tokens[-1][1].lower() in ABBREVIATED and not self.spaced:
+            pass  # sq. ft.
+        elif c in "\"`'" and in_text:
+            self.spaced = True  # quotes
+        elif c in SPECIAL_SIGNS and not (c == ";" and in_text):
             self.add(SIGN, c)
-        elif c == "}":
-            if not self.braces:
-                raise Malformed("brace")
-            if self.braces.pop():
-                self.spaced = True
-            elif self.tokens[-1][1] == "{" and (len(self.tokens) == 1 or self.tokens[-2][1] in BEFORE_VALUE):
-                self.tokens.pop()  # {}^3
-            else:
-                self.add(SIGN, c)
+        elif c.isspace() or c == "~":
+            self.spaced = True
         elif c != "$":
             raise Malformed(f"character {c!r}")
-        elif self.variables is None and not self.text.startswith("$", self.position):  # of $$, the second
+        elif self.variables is None and not text.startswith("$", self.position):  # of $$, the second
             self.in_dollars = not self.in_dollars
+
+    def brace(self, c: str) -> None:
+        if c == "{":
+            self.braces.append(False)
+            self.add(SIGN, c)
+        elif not self.braces:
+            raise Malformed("brace")
+        elif self.braces.pop():
+            self.spaced = True
+        elif self.tokens[-1][1] == "{" and (len(self.tokens) == 1 or self.tokens[-2][1] in BEFORE_VALUE):
+            self.tokens.pop()  # {}^3
+        else:
+            self.add(SIGN, c)
 
     def add(self, kind: str, value: str) -> None:
         self.tokens.append((kind, value, self.spaced))
@@ -168,7 +188,7 @@ class Lexer:
 
     def skip_digits(self, start: int) -> int:
         text, end = self.text, len(self.text)
-        while start < end and "0" <= text[start] <= "9":
+        while start < end and text[start] in ASCII_DIGITS:
             start += 1
         return start
 
@@ -177,6 +197,16 @@ class Lexer:
         text, start = self.text, self.position
         end = self.skip_digits(start)
         value = text[start:end]
+        following = text[end : end + 2]
+        if following[:1] not in CONTINUING or (following[:1] in "\\{" and following[1:] != ","):
+            if end == start:
+                raise Malformed("digit")  # of another alphabet
+            if end - start > DIGIT_LIMIT:
+                raise Malformed("too many digits")
+            self.position = end
+            self.tokens.append((NUMBER, value, self.spaced))
+            self.spaced = False
+            return
         if 1 <= end - start <= 3 and value[0] != "0":
             thin = text.startswith("\\", end)
             while (group := self.group(end)) >= 0 and text.startswith("\\", end) == thin:
@@ -216,21 +246,29 @@ class Lexer:
 
     def letters(self) -> None:
         """A run of letters: one word, a function written without its backslash, or a product of variables."""
-        text, end = self.text, self.position
+        text, end = self.text, self.position + 1
         while text[end : end + 1].isalpha():
             end += 1
         run, self.position = text[self.position : end], end
+        if (
+            len(run) == 1
+            and run in VARIABLES
+            and not text.startswith(HYPHENS, end)
+            and True not in self.braces
+        ):
+            self.tokens.append((LETTERS, run, self.spaced))
+            self.spaced = False
+            return
         if not run.isascii():
             raise Malformed("letter")
         if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
             return  # the backslash was forgotten
-        if (
-            len(run) == 1
-            and "-" in text[end : end + 3]
-            and text[end : end + 12].lstrip("$").startswith(HYPHENATED)
-        ):
-            self.position = text.index("-", end) + 1
-            return
+        if len(run) == 1 and text.startswith(HYPHENS, end):
+            mark, hyphen, _ = text[end : end + 7].partition("-")
+            if text.startswith(HYPHENATED, end + len(mark)):
+                self.position = end + len(mark + hyphen)
+                self.braces += [True] * mark.count("{")
+                return
         behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
         if True in self.braces or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
             self.word(run)

@@ -184,11 +184,25 @@ def matrix_of(node: Node) -> Matrix:
         if len(matrices) == 2 and all(held(matrix) in parts for matrix in matrices):
             matrices = [multiplied(*matrices)]
         if len(matrices) == 1:
-            return Matrix(tuple(tuple(("*", (*scalars, cell)) for cell in row) for row in matrices[0].rows))
+            rows = matrices[0].rows
+            return Matrix(tuple(tuple(multiple((*scalars, cell)) for cell in row) for row in rows))
     elif not scalars and len({tuple(map(len, matrix.rows)) for matrix in matrices}) == 1:
         places = zip(*(matrix.rows for matrix in matrices), strict=True)
         return Matrix(tuple(tuple(("+", cells) for cells in zip(*rows, strict=True)) for rows in places))
     raise Malformed("matrices that do not fit")
+
+
+def multiple(factors: Sequence[Node]) -> Node:
+    """The product of a cell with what stands before its matrix, one number where all are numbers."""
+    above = below = 1
+    *scalars, cell = factors
+    signed = cell[0] == "*" and cell[1][0] == MINUS_ONE
+    for factor in (*scalars, *(cell[1] if signed else (cell,))):
+        over, under = factor[1:] if factor[0] == "/" else (factor, tree.ONE)
+        if not over[0] == under[0] == "num" or not under[1]:
+            return ("*", tuple(factors))
+        above, below = above * over[1] * under[2], below * over[2] * under[1]
+    return ("num", above, 1) if below == 1 or not above else ("/", ("num", above, 1), ("num", below, 1))
 
 
 def multiplied(left: Matrix, right: Matrix) -> Matrix:

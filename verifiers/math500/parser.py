@@ -30,6 +30,7 @@ NO_FACTOR = frozenset(
 CLOSING = {"(": ")", "[": "]"}
 BASE_SIGNS = {"_": "", "in": "", "base": "", "{": "}", "(": ")"}
 POSTFIX = frozenset("deg ^ ! %".split())
+SIGNS = frozenset("+ - pm mp".split())
 
 
 class Parser:
@@ -96,10 +97,9 @@ class Parser:
         self.depth += 1
         if self.depth > DEPTH_LIMIT:
             raise Malformed("too deep")
-        terms = []
-        while (signed_term := self.starts_sign()) or not terms:
-            plus = self.value == "+"
-            sign = self.sign() if signed_term else None
+        terms = [] if self.starts_sign() else [self.term()]
+        while self.starts_sign():
+            plus, sign = self.value == "+", self.sign()
             term = self.term()
             if plus and type(released(term)) in (Row, Set, Words):
                 raise Malformed("sign before brackets")
@@ -108,7 +108,8 @@ class Parser:
         return terms[0] if len(terms) == 1 else ("+", tuple(terms))
 
     def starts_sign(self) -> bool:
-        return self.value in ("+", "-") or (self.kind == COMMAND and self.value in ("pm", "mp"))
+        value = self.value
+        return value in SIGNS and (value in "+-" or self.kind == COMMAND)
 
     def sign(self) -> Node | None:
         """The signs before a term: None for plus, else a factor."""
@@ -125,7 +126,7 @@ class Parser:
 
     def term(self) -> Node:
         factors = [self.power()]
-        while True:
+        while self.kind != "end":
             if self.value in ("*", "/"):
                 operator = self.advance()
                 if operator == "*" and self.value == "*":
@@ -143,7 +144,8 @@ class Parser:
             elif self.starts_factor():
                 self.factor_behind(factors)
             else:
-                return product(factors)
+                break
+        return product(factors)
 
     def factor_behind(self, factors: list[Node]) -> None:
         """A factor right behind others; the fraction of a mixed number is made one with its whole number."""
@@ -447,6 +449,8 @@ def raised_to(node: Node, exponent: Node) -> Node:
 
 def number(digits: str) -> Node:
     """A decimal as an exact fraction (not reduced)."""
+    if "." not in digits:
+        return ("num", int(digits), 1)
     whole, _, part = digits.partition(".")
     return ("num", int(whole + part), 10 ** len(part))
 

@@ -12,6 +12,7 @@ from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malfor
 from verifiers.math500.words import (
     COMPARING,
     CONCLUDING,
+    DISCARDED,
     EXPLAINING,
     IS,
     JOINING,
@@ -20,6 +21,7 @@ from verifiers.math500.words import (
     NUMBER_WORDS,
     OCCASIONS,
     OPENING,
+    TOLD_BY_THE,
 )
 
 OPENS, CLOSES = frozenset(["(", "[", "{", "\\{"]), frozenset([")", "]", "}", "\\}"])
@@ -137,23 +139,23 @@ def without_explanation(
         cut = place if comma or tokens[place - 1][1] != "," else place - 1
         if is_word(first, EXPLAINING) and not is_reference:
             return cut
-        if qualifies(tokens[place:high], is_reference):
+        if qualifies(tokens, place, high, is_reference):
             return cut
         if not is_reference and is_word(first, OCCASIONS) and is_condition(tokens[place + comma : high]):
             return cut
     return high
 
 
-def qualifies(rest: Tokens, is_reference: bool) -> bool:
+def qualifies(tokens: Tokens, low: int, high: int, is_reference: bool) -> bool:
     """True for "for all n > 2" and "where n is an integer" up to the end: the value is for all of them."""
-    comma = rest[0][1] == ","
-    rest = rest[comma:]
-    values = [value.lower() if kind == WORD else value for kind, value, _ in rest]
-    kinds = [kind for kind, _, _ in rest]
-    first, second, third = (*values, "", "", "")[:3]
-    quantified = comma and first in QUANTIFIERS and len(rest) == 3 and kinds[2] == LETTERS  # any integer n
-    if not (quantified or first in QUALIFIERS) or kinds[0] not in (WORD, COMMAND):
-        return False
+    comma = tokens[low][1] == "," and low + 1 < high
+    low += comma
+    first = tokens[low][1].lower()
+    quantified = comma and first in QUANTIFIERS and high - low == 3 and tokens[low + 2][0] == LETTERS
+    if not (quantified or first in QUALIFIERS) or tokens[low][0] not in (WORD, COMMAND):
+        return False  # not ", any integer n" either
+    values = [value.lower() if kind == WORD else value for kind, value, _ in tokens[low:high]]
+    first, second, third = (*values, "", "")[:3]
     if not NO_QUALIFIER.isdisjoint(values) or (first != "where" and not IS.isdisjoint(values)):
         return False
     if first == "where":
@@ -187,8 +189,16 @@ def is_remark(inside: Tokens, before: Token) -> bool:
         number = NUMBER_WORDS.get(words[0])
         if number is not None:
             return before[1] == str(number)  # 12 (twelve)
-    if before[0] != LETTERS and is_condition(inside):
+    given = words[:1] == ["with"] and is_condition(((WORD, "where", True), *inside[1:]))  # with x = 3
+    if before[0] != LETTERS and (given or is_condition(inside)):
         return NO_REMARK.isdisjoint(words)
+    if inside[-1][0] == WORD and words[-1] in DISCARDED:
+        return not hedges(inside)  # the root x = 2 is extraneous
+    words = [
+        word
+        for word, last in zip(words, ("", *words), strict=False)
+        if last != "the" or word not in TOLD_BY_THE
+    ]
     plain = all(
         kind == WORD or (kind == SIGN and value in ",'-") or kind == LETTERS for kind, value, _ in inside
     )

@@ -33,6 +33,9 @@ class Quantities(Commands):
         value, unit = lift_unit(value) if self.marks else (value, "")
         if type(value) is Words and (unit or self.kind == WORD):
             raise Malformed("words behind words")
+        if self.peek(-1)[0] == NUMBER and (self.value == '"' or self.value == self.peek()[1] == "'"):
+            self.advance(1 if self.value == '"' else 2)
+            unit = "inch"
         words = [unit or self.currency] if unit or self.currency else []
         if not words or words == [self.currency]:
             value = self.scaled(value)

@@ -15,12 +15,14 @@ from verifiers.math500.parser import held, released
 from verifiers.math500.prose import QUALIFIERS, QUANTIFIERS, RELATIONS, Brackets, is_word
 from verifiers.math500.quantities import Quantities
 from verifiers.math500.tree import INFINITY, MINUS_ONE, NEGATIVE_INFINITY, Node, symbols
+from verifiers.math500.units import canonical_unit
 from verifiers.math500.values import (
     REALS,
     Builder,
     Date,
     Matrix,
     Name,
+    Quantity,
     Ratio,
     Relation,
     Residue,
@@ -35,6 +37,7 @@ from verifiers.math500.values import (
 from verifiers.math500.words import (
     ANSWERING,
     ARTICLES,
+    CHANGING_BEHIND,
     COMPARING,
     CONCLUDING,
     EXPLAINING,
@@ -68,13 +71,14 @@ class Reader(Quantities):
     worded = 0  # how many values words stood before
     modulus: Node | None = None  # behind a side of the relation that is read
     join = ""  # what stands between the items of a list
+    subject: Value | None = None  # words before a value in brackets that ends the answer
     first_side = ""  # the tokens before the first sign of the last relation
 
     def __init__(self, text: str, letters: frozenset[str] | None) -> None:
         self.tokens = Lexer(text, letters).run()
         values = {value for _, value, _ in self.tokens}
         self.match = Brackets() if BRACKETS.isdisjoint(values) else prose.matched(self.tokens)
-        spoken = (value.lower() for kind, value, _ in self.tokens if kind == WORD)
+        spoken = [value.lower() for kind, value, _ in self.tokens if kind == WORD]
         self.speaks = not (SPEAKING.isdisjoint(values) and TRIGGERS.isdisjoint(spoken))
         self.is_plain = not self.speaks and SPLITTING.isdisjoint(values)
         self.letters = letters
@@ -310,6 +314,7 @@ class Reader(Quantities):
                 if any(kind == WORD and len(value) > 1 for kind, value, _ in inside):
                     self.go(self.end)  # Bob (55 mph)
                     return words_value(words)
+                self.subject = words_value(words)  # Bob (55)
         colon = self.accept(":")
         if colon and self.value == "emptyset" and words[0].lower() == "no":
             return self.command()  # No solution: \emptyset
@@ -395,8 +400,10 @@ def words_value(words: list[str]) -> Value:
     plain = tuple(word.lower() for word in words)
     if plain[-1] == "infinity" and plain[:-1] in ((), ("positive",), ("negative",), ("minus",)):
         return NEGATIVE_INFINITY if plain[0] in ("negative", "minus") else INFINITY
-    if len(plain) == 1 and plain[0] in SPELLED:
-        return ("num", SPELLED[plain[0]], 1)
+    if plain[0] in SPELLED and CHANGING_BEHIND.isdisjoint(plain[1:]):
+        number, unit = ("num", SPELLED[plain[0]], 1), canonical_unit(plain[1:])
+        if unit is not None:
+            return Quantity(number, unit) if unit else number  # eight days
     return Words(tuple(words) if len(words) == 1 == len(words[0]) else plain)
 
 

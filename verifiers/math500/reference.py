@@ -8,7 +8,7 @@ from verifiers import batch
 from verifiers.errors import invalid_reference
 from verifiers.extract import last_box
 from verifiers.math500 import text
-from verifiers.math500.lexer import LETTERS, Malformed
+from verifiers.math500.lexer import LETTERS, Malformed, Unsupported
 from verifiers.math500.markup import CHOICES
 from verifiers.math500.meaning import meaning
 from verifiers.math500.probe import NO
@@ -24,7 +24,8 @@ _ADVICE = "an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
 class Reference:
     """A reference: its text, as it was written and to be read, its normal text, its letters, and its meaning.
 
-    The meaning is None where no grammar reads it, or it is not equal to itself: then `is_text`.
+    The meaning is None where only a computer algebra system can read it, and where no grammar does, or it is not equal
+    to itself: then `is_text`.
     """
 
     def __init__(self, answer: str) -> None:
@@ -51,6 +52,8 @@ class Reference:
             if Comparison(2 * len(answer), False).same(value, value) == NO:
                 raise Malformed("it is not equal to itself")
             self.meaning = value
+        except Unsupported:
+            pass
         except (Malformed, ArithmeticError, ValueError, RecursionError):
             self.is_text = True
 

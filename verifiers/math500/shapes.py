@@ -74,7 +74,15 @@ def is_lowest(own: Nodes, _: Nodes) -> bool:
             sides = [[f[1] for f in side if f[0] == "num" and f[2] == 1] for side in factors_of(node)]
             if all(sides) and gcd(prod(sides[0]), prod(sides[1])) > 1:
                 return False
+        if node[0] == "/" and gcd(*map(whole_factor, (*terms_of(node[1]), node[2]))) > 1:
+            return False
     return True
+
+
+def whole_factor(term: Node) -> int:
+    """The whole numbers that are factors of a term, multiplied."""
+    factors = factors_of(without_sign(term)[0])[0]
+    return prod(factor[1] for factor in factors if factor[0] == "num" and factor[2] == 1)
 
 
 def is_decimal_literal(node: Node) -> bool:
@@ -82,9 +90,12 @@ def is_decimal_literal(node: Node) -> bool:
 
 
 def is_simplified(own: Nodes, gold: Nodes) -> bool:
-    """In lowest terms, without a root and multiplied out beside other terms, unless the reference has a root."""
+    """In lowest terms, without a root and multiplied out beside other terms.
+
+    Where the reference has a root itself, without a square below it, unless it is a fraction.
+    """
     if any(map(surds_in, gold)):
-        return True
+        return any(node[0] == "/" for node in all_nodes(gold)) or has_small_radicands(own, gold)
     return (
         not any(map(surds_in, own)) and is_lowest(own, gold) and not any(map(has_product_beside_terms, own))
     )
@@ -147,6 +158,11 @@ def is_decimal(own: Nodes, gold: Nodes) -> bool:
     return rounded and all(is_decimal_literal(node) for node in own)
 
 
+def is_literal(own: Nodes, _: Nodes) -> bool:
+    """A number in digits, neither a fraction nor a product."""
+    return all(node[0] == "num" for node in own)
+
+
 def is_in_parts(own: Nodes, gold: Nodes) -> bool:
     counts = [sum(divides_by_variable(t) for node in nodes for t in terms_of(node)) for nodes in (own, gold)]
     return counts[0] == counts[1] > 1
@@ -201,7 +217,8 @@ def is_power(own: Nodes, gold: Nodes) -> bool:
 def is_single(own: Nodes, gold: Nodes) -> bool:
     """No more functions than the reference has."""
     counts = [sum(node[0] == "fn" for node in all_nodes(nodes)) for nodes in (own, gold)]
-    return 0 < counts[0] <= counts[1]
+    terms = [max(len(terms_of(node)) for node in nodes) for nodes in (own, gold) if nodes]
+    return 0 < counts[0] <= counts[1] and terms[0] <= terms[-1]
 
 
 def is_cartesian(own: Nodes, _: Nodes) -> bool:
@@ -216,6 +233,7 @@ RULES: dict[str, Callable[[Nodes, Nodes], bool]] = {
     "expanded": is_expanded, "factored": is_factored, "primes": is_product_of_primes, "lowest": is_lowest,
     "improper": is_improper, "fraction": is_fraction, "single": is_single, "cartesian": is_cartesian,
     "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
+    "plain": is_literal, "repeating": is_literal,
     "parts": is_in_parts, "polar": is_polar, "radical": is_simplest_radical,
     "rational denominator": has_rational_denominators,
     "positive exponents": has_positive_exponents, "completed square": is_completed_square,

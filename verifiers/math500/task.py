@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-from functools import lru_cache
-from itertools import count
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
+from verifiers.limit import deadline
 from verifiers.math500 import markup, text
 from verifiers.math500.finished import is_finished
 from verifiers.math500.form import NONE as NO_FORM
@@ -19,14 +22,15 @@ from verifiers.math500.lexer import NUMBER, TEXT_LIMIT, Malformed, Token, Unsupp
 from verifiers.math500.meaning import meaning
 from verifiers.math500.names import is_name
 from verifiers.math500.parser import END
-from verifiers.math500.probe import NO, UNSURE, YES, compare, has_intervals
+from verifiers.math500.probe import NO, UNSURE, YES, compare
 from verifiers.math500.prose import OPENS
 from verifiers.math500.reader import Reader
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
 from verifiers.math500.same import Comparison
 from verifiers.math500.tree import INFINITIES, Node, leaves
-from verifiers.math500.values import Quantity, Relation, Value, expressions
+from verifiers.math500.values import Quantity, Relation, Value, Words, expressions
 from verifiers.verdicts import (
+    CAS,
     GRAMMAR,
     MALFORMED,
     NO_ANSWER,
@@ -44,14 +48,25 @@ from verifiers.verdicts import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from verifiers.worker import Workers
+
 _DIGITS = "([0-9]{1,18})"
 _LITERAL = re.compile(
     rf"(-?)(?:{_DIGITS}(?:[.]{_DIGITS})?|\\[dt]?frac *{{{_DIGITS}}} *{{{_DIGITS}}}|{_DIGITS}/{_DIGITS})",
     re.ASCII,
 )
 CACHE_LIMIT = 1 << 16  # pairs remembered within one batch
+MAX_WORKERS = 4
 
-Outcome = tuple[int, int]  # reason and tier
+Outcome = tuple[int, int] | None  # reason and tier; None: only a computer algebra system can tell
+_CAS_OUTCOMES = {
+    "equal": (OK, CAS),
+    "different": (WRONG, CAS),
+    "unread": (WRONG, TEXT),  # as text it is another; see `judge`
+    "timeout": (verdicts.TIMEOUT, CAS),
+    "error": (verdicts.ERROR, CAS),
+}
+_judged_by_cas: dict[tuple[str, str], tuple[int, int]] = {}
 
 
 def problem_of(problem: object, index: int | None) -> str | None:
@@ -66,14 +81,15 @@ def problem_of(problem: object, index: int | None) -> str | None:
 
 
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    """(reason, tier) of an extracted answer by the cheapest tier that can tell. Never raises."""
+    """(reason, tier) of an extracted answer by the cheapest tier that can tell, or None. Never raises."""
     if answer == gold.text or answer == gold.written:
         return OK, TEXT
     if gold.is_integer and is_short_integer(answer):
         return (OK if int(answer) == int(gold.text) else WRONG), RATIONAL
     if len(answer) > TEXT_LIMIT:
         return MALFORMED, TEXT
-    if text.key(answer) == gold.key:
+    own_key = text.key(answer)
+    if own_key == gold.key:
         return OK, TEXT
     if gold.meaning is None and text.same_text(answer, gold.text):
         return OK, TEXT
@@ -84,13 +100,15 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if gold.is_text:
         return WRONG, TEXT
     if lenient:
-        answer = markup.unwrapped(answer)
+        plain = markup.unwrapped(answer)
+        if plain != answer:
+            answer, own_key = plain, text.key(plain)
         if gold.is_choice and markup.leading_choice(answer) == gold.key:
             return OK, TYPED
         if len(gold.key) > 1 and gold.key.isalpha() and markup.is_subject(gold.key, answer):
             return OK, TYPED
         if not answer[:1].isdigit():
-            if problem and names_option(answer, gold, problem):
+            if problem and len(own_key) < 4 and names_option(own_key.strip("()"), answer, gold, problem):
                 return OK, TYPED
             answer = without_words(answer, gold, problem)
     try:
@@ -103,18 +121,19 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
                 accepted = problem is None or is_accepted(number, [], gold, form_of(problem), False)
                 return OK if accepted else RULE_BROKEN, RATIONAL if rational else PROBE
         return compared(Reader(answer, gold.variables), gold, problem, lenient, len(answer))
-    except Unsupported:  # an integral, a sum: work that the reference has done
-        return MALFORMED if problem is None else RULE_BROKEN, GRAMMAR
+    except Unsupported:
+        if problem is not None and gold.meaning is not None:
+            return RULE_BROKEN, GRAMMAR  # an integral, a sum: work that the reference has done
+        return None if lenient or gold.meaning is None else (MALFORMED, GRAMMAR)
     except Malformed:
         return MALFORMED, GRAMMAR
     except (ArithmeticError, ValueError, RecursionError):
         return WRONG, PROBE
 
 
-def names_option(answer: str, gold: Reference, problem: str) -> bool:
+def names_option(letter: str, answer: str, gold: Reference, problem: str) -> bool:
     """True for the letter that stands before the reference among the choices of the problem."""
-    letter = markup.leading_choice(answer) if not gold.is_choice and len(answer) < 20 else ""
-    if not letter or text.key(answer).strip("()") != letter:
+    if gold.is_choice or not letter or f"({letter}" not in problem or markup.leading_choice(answer) != letter:
         return False
     option = markup.option_of(problem, letter)  # without braces, which would change fractions
     return bool(option) and text.key(option) == text.key(gold.text.replace("{", " ").replace("}", " "))
@@ -124,8 +143,10 @@ def without_words(answer: str, gold: Reference, problem: str | None) -> str:
     """The answer without the letter of a choice before its value, and without "about" for a rounded reference."""
     if not gold.is_choice and answer.startswith(("\\text", "\\mathrm", "\\begin")):
         answer = markup.in_one_line(markup.behind_choice(answer))
-    rounded = "." in gold.text or (gold.is_integer and problem and "rounded" in form_of(problem).asks)
-    return markup.without_approximation(answer) if rounded else answer
+    exact = markup.without_approximation(answer) if problem or "." in gold.text else answer
+    if exact != answer and ("." in gold.text or (gold.is_integer and "rounded" in form_of(problem).asks)):
+        return exact
+    return answer
 
 
 def literal(answer: str) -> Node | None:
@@ -145,21 +166,27 @@ def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool
     if gold.is_choice and starts_as_a_value(reader.tokens):
         return MALFORMED, GRAMMAR
     value = reader.answer()
+    if gold.meaning is None:
+        return None
     if reader.holds or type(value) is not tuple or value[0] == "sym":
         value = meaning(value)
     if not lenient and ((reader.mixed and not gold.mixed) or (reader.worded and not gold.worded)):
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)
     is_asked = bool(reader.first_side) and form.asks_for(reader.first_side)
+    if type(gold.meaning) is Words and reader.subject is not None:
+        value = reader.subject
     comparison = Comparison(length + len(gold.text), not lenient, form, is_asked)
     verdict = comparison.same(value, gold.meaning)
     if verdict != YES and lenient and gold.has_constants:
         angles = any("pi" in leaves(node, "const") for node in expressions(gold.meaning))
         domain = gold.domain or (reader.domain and (angles or type(gold.meaning) is Relation))
         verdict = comparison.renamed(value, gold.meaning, domain) or verdict
-    if verdict == YES and contradicts(reader.earlier, value):
-        verdict = NO
-    if verdict == YES and not form.allows_unit(value, gold.meaning):
+    if verdict == YES and (
+        (reader.earlier and contradicts(reader.earlier, value))
+        or not form.allows_unit(value, gold.meaning)
+        or (reader.first_side and form.asks_for_another(reader.first_side))
+    ):
         verdict = NO
     if (
         verdict != NO
@@ -167,8 +194,8 @@ def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool
         and not is_accepted(value, comparison.sides, gold, form, reader.mixed)
     ):
         return RULE_BROKEN, comparison.tier
-    if verdict == UNSURE and not has_intervals():
-        return verdicts.ERROR, comparison.tier
+    if verdict == UNSURE:
+        return None
     return OK if verdict == YES else WRONG, comparison.tier
 
 
@@ -214,6 +241,13 @@ def starts_as_a_value(tokens: Sequence[Token]) -> bool:
     return first[0] == NUMBER or first[1] in ("=", "+")
 
 
+@cache
+def cas_workers() -> Workers:
+    from verifiers.worker import Workers
+
+    return Workers("verifiers.math500.cas", size=max(1, min(MAX_WORKERS, os.cpu_count() or 1)))
+
+
 _SENTENCE, _END = "The final answer is", "I hope it is correct"
 
 
@@ -244,12 +278,34 @@ def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     return OK if is_alone(data, start - 8, len(data), low, high, False) else MALFORMED
 
 
-def warn_of_errors(*reasons: int) -> None:
-    """Say what is missing where an answer could not be judged."""
-    if verdicts.ERROR in reasons:
-        logging.getLogger("verifiers").warning(
-            "math500: some answers end as reason=error: flint cannot be imported (pip install python-flint)"
-        )
+def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+    """What the computer algebra system says about (answer, reference) pairs; logs what keeps it from answering.
+
+    Pairs of one normal text are judged once, also across calls.
+    """
+    from verifiers.worker import WorkerUnavailable
+
+    until = deadline()
+
+    def ask(pair: tuple[str, str]) -> dict[str, str]:
+        try:
+            return cas_workers().ask({"answer": pair[0], "gold": pair[1]}, until)
+        except WorkerUnavailable as error:
+            return {"outcome": "error", "detail": str(error)}
+
+    keys = [(text.key(answer), gold) for answer, gold in pairs]
+    judged = {key: _judged_by_cas[key] for key in keys if key in _judged_by_cas}
+    todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in judged}
+    with ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="verifiers-cas") as threads:
+        replies = list(threads.map(ask, todo.values()))
+    for key, reply in zip(todo, replies, strict=True):
+        judged[key] = _CAS_OUTCOMES[reply["outcome"]]
+        if reply["outcome"] in ("equal", "different", "unread") and len(_judged_by_cas) < CACHE_LIMIT:
+            _judged_by_cas[key] = judged[key]
+    problem = next((reply["detail"] for reply in replies if reply["outcome"] == "error"), None)
+    if problem is not None:
+        logging.getLogger("verifiers").warning("math500: some answers end as reason=error: %s", problem)
+    return [judged[key] for key in keys]
 
 
 def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
@@ -262,8 +318,7 @@ def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem:
         reason = format_of(data, low, high, boxed)
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
-        reason, tier = judge(extracted, gold, asked, lenient)
-        warn_of_errors(reason)
+        reason, tier = judge(extracted, gold, asked, lenient) or ask_cas([(extracted, gold.text)])[0]
     return reason, tier, float(reason == OK), low, high
 
 
@@ -277,6 +332,7 @@ def _judge_all(
     statuses, boxed, spans = batch.locate_all(texts, lenient)
     judge_once = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
+    undecided: dict[tuple[str, str], list[int]] = {}
     columns = zip(texts, golds, statuses.tolist(), boxed.tolist(), spans.tolist(), strict=True)
     for row, (completion, gold, reason, from_box, (low, high)) in enumerate(columns):
         if reason == NO_ANSWER and lenient and _END in completion:
@@ -289,8 +345,14 @@ def _judge_all(
             continue
         extracted = cut(completion, low, high)
         outcomes.append(judge_once(extracted, gold, asked[row], lenient))
-    reasons, tiers = np.array(outcomes, np.int8).reshape(-1, 2).T.copy()
-    warn_of_errors(*np.unique(reasons))
+        if outcomes[-1] is None:
+            undecided.setdefault((extracted, gold.text), []).append(row)
+    if undecided:
+        for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
+            for row in rows:
+                outcomes[row] = outcome
+    both = np.fromiter(chain.from_iterable(outcomes), np.int8, 2 * len(outcomes))
+    reasons, tiers = both.reshape(-1, 2).T.copy()
     return reasons, tiers, (reasons == OK).astype(np.float64), spans
 
 

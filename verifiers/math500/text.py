@@ -63,7 +63,7 @@ def joined(text: str) -> str:
     """Without white space, but for one space between two letters, digits or commas outside brackets."""
     words = text.split()
     if len(words) < 2:
-        return "".join(words)
+        return words[0] if words else ""
     result = words[:1]
     bare = "(" not in text and "[" not in text  # 10, 080 is not 10,080
     for word in words[1:]:

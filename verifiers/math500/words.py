@@ -75,6 +75,8 @@ OCCASIONS = frozenset(
 DESCRIBING = frozenset(
     "only smaller larger greater bigger positive prime digit digits factor root roots".split()
 )
+TOLD_BY_THE = frozenset(NUMBER_WORDS) | {"least", "most", "third"}  # behind "the": the least, of the three
+DISCARDED = frozenset("extraneous rejected discarded".split())
 NO_REMARK = (CHANGING_BEFORE | CHANGING_BEHIND | JOINING) - DESCRIBING - SHORT_WORDS
 ANSWERING = frozenset("answer solution only value minimum maximum root".split())
 REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())

@@ -1,0 +1,304 @@
+r"""The last tier, in a worker process: do two LaTeX texts have the same value to a computer algebra system?
+
+math-verify's reader hands numbers to sympy as text, which is evaluated as Python code, and reads `2(3)` as a mixed
+number; here they become sympy numbers directly. Where sympy evaluates text it takes numeric literals alone, and no code
+here may start a program or open a connection. What has too many digits is refused before anything is computed.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from itertools import accumulate, pairwise
+
+import sympy
+import sympy.physics.units  # names its units by evaluating text, and simplify imports it
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
+from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
+from latex2sympy2_extended.sets import FiniteSet
+from math_verify.grader import should_treat_as_complex
+from sympy.core.function import AppliedUndef
+from sympy.parsing import sympy_parser
+
+MEMORY = 1 << 30  # bytes
+LENGTH_LIMIT = 1000  # characters of a text
+DEPTH_LIMIT = 24
+SIZE_LIMIT = 20_000  # decimal digits of any exact number on the way
+FACTORIAL_LIMIT = 2_000
+DIGITS = 50
+NAMES = sympy.Symbol | AppliedUndef  # what a value may be called: x, f(x)
+
+_DOTS = ("\\ldots", "\\dots", "\\cdots", "\\vdots", "\\ddots", "...", "…", "\\approx", "~=", "\\sim", "≈")
+_ANGLES = ("\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc", "\\cis")
+_NORMALIZATION = NormalizationConfig(
+    basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
+)
+_CONVERSION = ConversionConfig(lowercase_symbols=False)
+_PERCENT = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
+_POINTS = ((3, 7), (11, 5), (-2, 9), (-13, 4), (1, 6), (17, 3))
+_NO_NUMBER = (ValueError, TypeError, ArithmeticError, NotImplementedError, AttributeError)  # of sympy's evalf
+_REFUSED_EVENTS = frozenset(
+    "os.system os.exec os.fork os.forkpty os.posix_spawn os.startfile subprocess.Popen pty.spawn socket.connect "
+    "socket.bind os.remove os.rename os.rmdir shutil.rmtree".split()
+)
+_WARM_UP = ((r"\sin^2 x + \cos^2 x", "1"), (r"-\frac{\sqrt{3}}{2}x^{2}", "(x+1)(x-1)"))
+
+
+class Unreadable(Exception):
+    """This text is not an expression, or one with a number of too many digits."""
+
+
+def prepare() -> Callable[[dict], dict]:
+    """Load what is loaded on first use, lock the process, and return what answers a job."""
+    for answer, gold in _WARM_UP:
+        judge(answer, gold)
+    sympy.simplify(sympy.sin(sympy.Symbol("x")) ** 2)
+    evaluate = sympy_parser.eval_expr
+
+    def evaluate_literal(code: str, local_dict: dict, global_dict: dict) -> object:
+        if not is_numeric_literal(code):
+            raise PermissionError(f"{code[:100]} is not a number")
+        return evaluate(code, local_dict, global_dict)
+
+    def refuse(event: str, _: tuple) -> None:
+        if event in _REFUSED_EVENTS:
+            raise PermissionError(f"{event} in a verifier's worker")
+
+    sympy_parser.eval_expr = evaluate_literal
+    sys.addaudithook(refuse)
+    return lambda job: dict(zip(("outcome", "detail"), judge(job["answer"], job["gold"]), strict=True))
+
+
+def is_numeric_literal(code: str) -> bool:
+    """True for what sympy makes of a number in a text: `Integer (2 )`, `Float ('0.5' )`, or one over another."""
+    for call in code.split("/", 1):
+        name, _, rest = call.strip().removesuffix(")").partition("(")
+        literal = set(rest.strip().strip("'\""))
+        numeric = literal <= set("0123456789.,eE+- ") and any(map(str.isdigit, literal))
+        if not numeric or name.strip() not in ("Integer", "Float", "Rational"):
+            return False
+    return True
+
+
+def judge(answer: str, gold: str) -> tuple[str, str]:
+    """("equal" | "different" | "unread", why) for two LaTeX texts; "unread" if the gold cannot be read."""
+    real = not any(map(should_treat_as_complex, (gold, answer)))
+    sides = [answer] if "=" in gold else sides_of(answer)
+    try:
+        given = [read(side, real) for side in sides]
+    except Unreadable as error:
+        return "different", f"the answer cannot be judged: {error}"
+    try:
+        expected = read(gold, real)
+    except Unreadable as error:
+        return "unread", f"the gold answer cannot be read: {error}"
+    if len(given) > 1 and is_called(given[0], sides[0], expected):
+        del given[0]
+    return "equal" if all(same(expected, side) for side in given) else "different", ""
+
+
+def is_called(side: sympy.Basic, text: str, expected: sympy.Basic) -> bool:
+    """True for what a value is called: a name, or, where the reference is a number, an expression of one."""
+    if isinstance(side, NAMES) or text.strip() == "I":  # which is read as i
+        return side not in expected.free_symbols
+    return bool(side.atoms(AppliedUndef) or side.free_symbols) and not expected.free_symbols
+
+
+# ---- reading ----
+
+
+def sides_of(equation: str) -> list[str]:
+    r"""What stands around `=` and `\approx`; the `=` of an index, `\sum_{i=1}^5 i`, belongs to its side."""
+    sides, depth = [""], 0
+    for mark in equation.replace("\\approx", "=").replace("≈", "="):
+        depth += (mark == "{") - (mark == "}")
+        if mark == "=" and depth <= 0:
+            sides.append("")
+        else:
+            sides[-1] += mark
+    return sides
+
+
+class Reader(_Latex2Sympy):
+    """math-verify's reader with exact numbers, letters told apart by case, and no hidden additions."""
+
+    def parse_number(self, text: str) -> sympy.Rational:
+        """A decimal literal as the rational number that it is."""
+        value = Fraction(text.replace(",", "").replace(" ", ""))
+        return sympy.Rational(value.numerator, value.denominator)
+
+    def convert_postfix_list(self, arr: list, i: int = 0) -> object:
+        """Factors side by side: a product, unless they are an integer and a fraction."""
+        first = self.convert_postfix(arr[i])
+        if not isinstance(first, sympy.Expr) or i == len(arr) - 1:
+            return super().convert_postfix_list(arr, i)
+        whole, following = arr[i].getText().isdecimal(), arr[i + 1].getText()
+        if whole and following.lstrip("{")[:1].isdecimal():
+            raise Unreadable("two numbers side by side")
+        rest = self.convert_postfix_list(arr, i + 1)
+        fraction = following.startswith(("\\frac", "\\dfrac", "\\tfrac", "\\cfrac"))
+        if whole and fraction and i == len(arr) - 2 and isinstance(rest, sympy.Rational):
+            return first + rest
+        return self.mul_flat(first, rest)
+
+
+def read(text: str, real: bool) -> object:
+    """What the LaTeX `text` says: an expression, relation, set, tuple or matrix; raises `Unreadable`."""
+    if len(text) > LENGTH_LIMIT or not text.strip():
+        raise Unreadable(f"{len(text)} characters; 1 to {LENGTH_LIMIT} are read")
+    if any(mark in text for mark in _DOTS):
+        raise Unreadable("dots or an approximation")
+    if any(before.isdigit() and mark == "_" for before, mark in pairwise(text.replace(" ", ""))):
+        raise Unreadable("a number with a base")
+    if max(accumulate((c in "({[") - (c in ")}]") for c in text)) > DEPTH_LIMIT:
+        raise Unreadable(f"nested more than {DEPTH_LIMIT} deep")
+    try:
+        return _read(text, real)
+    except Unreadable:
+        if "\\pm" not in text and "\\mp" not in text:
+            raise
+        signs = (("+", "-"), ("-", "+"))  # the reader knows a sign pair at the top level only
+        return FiniteSet(*(_read(text.replace("\\pm", a).replace("\\mp", b), real) for a, b in signs))
+
+
+@lru_cache(maxsize=1024)  # a gold answer is compared with many
+def _read(text: str, real: bool) -> object:
+    text = normalize_latex(text, _NORMALIZATION)
+    degrees = "\\circ" in text and any(name in text for name in _ANGLES)
+    try:
+        parsed = Reader(is_real=real or None, convert_degrees=degrees, config=_CONVERSION).parse(text)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:  # the reader raises bare Exceptions, and what its helpers stumble over
+        raise Unreadable(str(error)[:100]) from error
+    if not isinstance(parsed, sympy.Basic | sympy.MatrixBase):
+        raise Unreadable(f"a {type(parsed).__name__}")
+    for entry in parsed.flat() if isinstance(parsed, sympy.MatrixBase) else [parsed]:
+        digits(entry)  # before anything is computed that has too many
+    return parsed
+
+
+def digits(expr: sympy.Basic) -> float:
+    """A bound of log10 |value| (and of 1/|value|), letters counting as 1; `Unreadable` above SIZE_LIMIT."""
+    if isinstance(expr, sympy.Rational):
+        return math.log10(max(abs(expr.p), expr.q, 1))
+    parts = [digits(part) for part in expr.args if isinstance(part, sympy.Basic)]
+    largest = max(parts, default=0.0)
+    if isinstance(expr, sympy.Pow | sympy.exp):
+        if any(inner.exp.has(sympy.Pow, sympy.exp) for inner in expr.exp.atoms(sympy.Pow, sympy.exp)):
+            raise Unreadable("a tower of powers")
+        exponent = parts[-1]
+        base = parts[0] if isinstance(expr, sympy.Pow) else 0.0
+        largest = 10.0 ** min(exponent, 300.0) * max(base, 0.5) if exponent or base else 0.0
+    elif isinstance(expr, sympy.Add | sympy.Mul | sympy.MatMul | sympy.MatAdd):
+        largest = sum(parts) + len(parts)
+    elif isinstance(expr, sympy.factorial | sympy.gamma):
+        n = 10.0 ** min(largest, 300.0)
+        largest = n * math.log10(n + 1) if n <= FACTORIAL_LIMIT else math.inf
+    if largest > SIZE_LIMIT:
+        raise Unreadable("a number of too many digits")
+    return largest
+
+
+# ---- comparing ----
+
+
+def same(gold: object, answer: object) -> bool:
+    """Do the two say the same? `x = value` is its value; a list is a set in which elements may come again."""
+    named = [isinstance(s, sympy.Eq) and isinstance(s.lhs, NAMES) for s in (gold, answer)]
+    alike = all(named) and str(gold.lhs).partition("(")[0] == str(answer.lhs).partition("(")[0]  # y, y(x)
+    if alike or isinstance(gold, sympy.Eq) != isinstance(answer, sympy.Eq):
+        gold, answer = (s.rhs if name else s for s, name in zip((gold, answer), named, strict=True))
+    if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
+        return same_value(gold, answer)
+    if isinstance(gold, sympy.FiniteSet) and isinstance(answer, sympy.FiniteSet):
+        return same_elements(gold, answer)
+    return gold.doit() == answer.doit()
+
+
+def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
+    """As multisets: the elements as they were written, also repeated ones."""
+    elements, left = (list(getattr(side, "_unsorted_args", side.args)) for side in (gold, answer))
+    for element in elements:
+        match = next((i for i, other in enumerate(left) if same(element, other)), None)
+        if match is None:
+            return False
+        del left[match]
+    return not left
+
+
+def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
+    """Are two expressions equal wherever both are defined?"""
+    values = {s: sympy.I for s in gold.free_symbols | answer.free_symbols if s.name == "i"}
+    roots = [p.base for p in gold.atoms(sympy.Pow) if p.base.is_Symbol and sympy.denom(p.exp) % 2 == 0]
+    values = {root: sympy.Symbol(root.name, positive=True) for root in roots} | values
+    gold, answer = gold.xreplace(values), answer.xreplace(values)
+    if _integrals_differ(gold, answer):
+        return False
+    a, b = (side.xreplace({_PERCENT: sympy.S.One}).doit() for side in (gold, answer))  # 50% is 50
+    if any(side.has(sympy.nan, sympy.zoo) for side in (a, b)):
+        return False
+    if a == b:
+        return True
+    if isinstance(a, sympy.Rational) and isinstance(b, sympy.Rational):
+        return False
+    if any(side.has(sympy.oo, -sympy.oo) for side in (a, b)):
+        return False  # not the same infinity, or not only one
+    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+    agreed = 0
+    for k in range(4 if symbols else 1):
+        numbers = [(*_POINTS[(k + j) % 6], 2 * j) for j in range(len(symbols))]
+        point = [sympy.Rational(n * (twice + 1) + twice // 2, d + twice) for n, d, twice in numbers]
+        same_number = _compare_numbers(a, b, dict(zip(symbols, point, strict=True)))
+        if same_number is False:
+            return False
+        agreed += same_number is True
+    if agreed >= (2 if symbols else 1) and _has_short_numbers(a) and _has_short_numbers(b):
+        return True
+    difference = sympy.expand(a - b)
+    if not difference.is_Rational and not difference.is_zero:
+        difference = sympy.simplify(difference)
+    return difference == 0 or bool(difference.is_zero)
+
+
+def _integrals_differ(a: sympy.Expr, b: sympy.Expr) -> bool:
+    """True for two numbers far apart of which one is an integral: quadrature takes a fraction of solving it."""
+    if not (a.has(sympy.Integral) or b.has(sympy.Integral)) or a.free_symbols | b.free_symbols:
+        return False
+    one, two = (_number(side, {}, 9, maxn=12) for side in (a, b))
+    known = None not in (one, two) and _is_precise(one, 24)
+    return known and bool(abs(one - two) > max(abs(one), abs(two)) / 100)
+
+
+def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
+    """Do 50 digits relative to the larger one agree at one point? None if that cannot be told."""
+    one, two = (_number(side, point, DIGITS + 10) for side in (a, b))
+    if one is None or two is None or not (one == two == 0 or _is_precise(one) or _is_precise(two)):
+        return None
+    return bool(abs(one - two) <= max(abs(one), abs(two)) * sympy.Rational(1, 10**DIGITS))
+
+
+def _number(expr: sympy.Expr, point: dict, digits: int, **options: int) -> sympy.Expr | None:
+    """What an expression is at a point, to so many digits; None where that is no finite number."""
+    try:
+        value = expr.subs(point).evalf(digits, **options)
+    except _NO_NUMBER:
+        return None
+    parts = value.as_real_imag() if value.is_number else (value,)
+    finite = all(isinstance(part, sympy.Float | sympy.Rational) and part.is_finite for part in parts)
+    return value if finite else None
+
+
+def _is_precise(value: sympy.Expr, bits: int = DIGITS * 3) -> bool:
+    """False where cancellation left no digit that is certain."""
+    return all(f._prec > bits for f in value.atoms(sympy.Float))
+
+
+def _has_short_numbers(expr: sympy.Expr) -> bool:
+    """True if no number in it is so long that a difference could hide behind 50 digits."""
+    return all(max(abs(r.p), r.q) < 10**12 for r in expr.atoms(sympy.Rational)) and all(
+        not (power.exp.is_Rational and abs(power.exp) > 12) for power in expr.atoms(sympy.Pow)
+    )

@@ -1,0 +1,132 @@
+"""What the words of a problem ask for: a unit, a measure, a base, a noun, a number of things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+
+from verifiers.math500 import units
+from verifiers.math500.words import IS, NUMBER_WORDS
+
+_PLURAL = {
+    *"feet cm mm km ft mph kg".split(),
+    *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
+}
+_ASKING_WORDS = frozenset("what find how compute determine calculate".split())
+_DIMENSIONS = {"volume": 3, "area": 2} | dict.fromkeys(
+    "perimeter circumference length radius diameter height width distance altitude long far tall".split(), 1
+)
+_DIMENSIONS |= dict.fromkeys("ratio many much fraction percent speed rate product sum".split(), 0)
+_NO_UNIT = frozenset("percents percent percentage".split())
+_MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, without the marks of mathematics; each mark of a sentence is a word."""
+    return text.translate(_MARKS).split()
+
+
+def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
+    """The units that are asked for ("how many square feet", "in minutes", "to the nearest cent"), and all."""
+    asked, mentioned = set(), set()
+    for k, word in enumerate(words):
+        if (
+            word in units.UNITS
+            and len(word) > 1
+            and word not in _NO_UNIT
+            and (word != "in" and word != "second")
+        ):
+            mentioned.add(units.UNITS[word].partition(" ")[0])
+        start, singular = 0, False
+        if word == "many" and words[k - 1] == "how":
+            start = k + 1
+        elif word in ("in", "to") and k + 1 < len(words):
+            start = k + 1
+        elif word == "nearest":
+            start, singular = k + 1, True
+        elif word == "of" and words[k - 1] == "number":
+            start = k + 1
+        unit = (
+            unit_at(words[start : start + 5], singular, 0 if word in ("in", "to", "nearest") else 2)
+            if start
+            else None
+        )
+        if unit and not (singular and asked):  # how many dollars, to the nearest cent
+            asked.add(unit)
+        if word == "degree" and words[k + 1 : k + 2] in (["measure"], ["measures"]):
+            asked.add("degree")
+    return asked, mentioned
+
+
+def unit_at(words: Sequence[str], singular: bool, skip: int) -> str | None:
+    """The unit that some words begin with, perhaps behind a few others; "square feet", "miles per hour"."""
+    for k in range(min(skip + 1, len(words))):
+        power = words[k] in units.POWERS and k + 1 < len(words)
+        name = words[k + power]
+        if name in _NO_UNIT or name not in units.UNITS or not (singular or name in _PLURAL):
+            continue
+        parts = [*words[k : k + power], name]
+        behind = words[k + power + 1 : k + power + 3]
+        if behind[:1] == ["per"] and len(behind) == 2 and behind[1] in units.UNITS:
+            parts += behind
+        return units.canonical_unit(parts)
+    return None
+
+
+def base_in(words: Sequence[str]) -> str:
+    """8 of "in base 8" or "in base eight"; the last one."""
+    base = ""
+    for k, word in enumerate(words):
+        if word == "base" and k + 1 < len(words):
+            following = words[k + 1] if words[k + 1] != "-" else (*words, "")[k + 2]
+            number = str(NUMBER_WORDS.get(following, following))
+            base = number if number.isdigit() else base
+        elif word == "hexadecimal":
+            base = "16"
+    return base
+
+
+def nouns_in(words: Sequence[str]) -> Iterator[str]:
+    """What "which" and "what" ask for: "property" of "which property is it?"."""
+    for k, word in enumerate(words):
+        if word in ("which", "what"):
+            for noun in words[k + 1 : k + 6]:
+                if noun in IS or noun in ("does", "do", "did", "has", "have", "will", "can", ",", "?", "."):
+                    break
+                yield noun
+
+
+def dimension_in(words: Sequence[str]) -> int:
+    """That of the first measure behind the last "what", "find" or "how" that one follows in its sentence."""
+    dimension, asking = 0, False
+    for word in words:
+        if word in _ASKING_WORDS or word in ".?":
+            asking = word in _ASKING_WORDS
+        elif asking and word in _DIMENSIONS:
+            dimension, asking = _DIMENSIONS[word], False
+    return dimension
+
+
+def counted_in(words: Sequence[str]) -> tuple[bool, frozenset[str]]:
+    """If the question is "how many girls", and the words before it that are not in it.
+
+    There are no such words where girls are not among those before it.
+    """
+    places = [k for k, word in enumerate(words) if word == "many" and words[k - 1] == "how"]
+    if len(places) != 1:
+        return False, frozenset()
+    start = next((k + 1 for k in range(places[0], -1, -1) if words[k] in ".,;:?"), 0)
+    end = next((k for k in range(places[0], len(words)) if words[k] in ".?"), len(words))
+    before, question = set(words[:start]), set(words[start:end])
+    phrase = takewhile(lambda word: word not in _BEHIND_NOUN, words[places[0] + 1 : end])
+    noun = ["", *phrase][-1]
+    counts = (
+        noun.endswith(("s", "ren", "men", "ple")) and noun not in units.UNITS and noun not in units.GENERIC
+    )
+    return counts, frozenset(before - question if counts and noun in before else ())
+
+
+_BEHIND_NOUN = IS | frozenset(
+    "do does did has have had will can could would must should may might in on of at to from for with that which "
+    "who such there he she it they we you i more less fewer were ,".split()
+)
