@@ -24,7 +24,10 @@ SLOWEST = 2.0
 """Seconds of processor time within which any completion must be scored."""
 SMALL = 100
 """Problems of validation or test below which it is told how little a rate over them says."""
-_BY_CONTENT = "A list of your own is divided by content with envs.split_of (docs/add_a_task.md)"
+_BY_CONTENT = (
+    "Problems of a list are divided by content with envs.split_of, and made ones are drawn with "
+    "envs.draw_for(self.split, index, ...) (docs/add_a_task.md)"
+)
 _FEW = 16
 """Problems for the more costly checks: made again in a fresh process, scored with junk."""
 _JUNK = "<answer>?</answer>"
@@ -159,13 +162,13 @@ def _splits(subject: _Subject) -> str:
             other = seen.setdefault(content(problem), split)
             if other != split:
                 raise EnvError(
-                    f"problem {index} of {split} is in {other} too: {problem.prompt!r:.80}. {_BY_CONTENT}"
+                    f"problem {index} of {split} is in {other} too: {problem!r:.160}. {_BY_CONTENT}"
                 )
         count = list(seen.values()).count(split)
         if split != "train" and count < DIFFERENT * len(problems):
             raise EnvError(
-                f"{split} has only {count:,} different problems of {len(problems):,}, less than {DIFFERENT:.0%}. Let "
-                f"the generator make more different problems, or let __len__ of {split} be what it can make."
+                f"{split} has only {count:,} different problems of {len(problems):,}, less than {DIFFERENT:.0%}. Of a "
+                f"file, leave out rows that come twice; of a generator, let __len__ of {split} be what it can make."
             )
         different.append(f"{count:,} of {len(problems):,} in {split} ({len(env):,})")
     text = f"different problems: {', '.join(different)}; none is in two splits"

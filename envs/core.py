@@ -419,7 +419,10 @@ def play(
             break
         replies.append(reply)
     if len(turns) < most and isinstance(text, Sequence) and not isinstance(text, str):
-        raise _broken(env, index, f"the episode is over after turn {len(turns)} of {text!r:.200}")
+        why = (
+            "" if reply is None else f", as max_turns of the class is {env.max_turns} (1 unless it says more)"
+        )
+        raise _broken(env, index, f"the episode is over after turn {len(turns)} of {text!r:.200}{why}")
     return turns, replies[: len(turns) - 1]
 
 

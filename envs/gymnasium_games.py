@@ -1,7 +1,7 @@
 """One environment class for each of Gymnasium's environments with discrete actions: `gymnasium:NAME`.
 
-The state is shown as text and an action is a word. A game is played again from its seed for every reply, so that a
-reply depends on the problem and the completions alone.
+The state is shown as text and an action is a word. Every game is played from its seed, so that a reply depends on the
+problem and the completions alone.
 """
 
 import inspect
@@ -64,6 +64,20 @@ class Play:
     """Whether it has been cut off by its own limit of steps."""
 
 
+class _Last:
+    """The last game that was played, None where there is none, by its seed and completions.
+
+    A deep copy of an environment begins anew: those of Gymnasium need not copy where they stand.
+    """
+
+    seed: int = 0
+    turns: tuple[str, ...] = ()
+    play: Play | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return _Last, ()
+
+
 class GymnasiumGame(TextEnv):
     """An environment of Gymnasium, one action at a turn; `game` says which.
 
@@ -98,6 +112,7 @@ class GymnasiumGame(TextEnv):
             self._env = gymnasium.make(self.game, disable_env_checker=True, **settings)
         except Exception as error:  # of a package that the user has installed
             raise EnvError(f"gymnasium:{self.game} with {settings} cannot be opened: {error}") from error
+        self._last = _Last()
         self.name = self._env.spec.name
         self.certain = without_chance(self._env)
         if not isinstance(space := self._env.action_space, gymnasium.spaces.Discrete):
@@ -178,16 +193,24 @@ class GymnasiumGame(TextEnv):
         return [dict(zip(self.rules.actions, row, strict=True)) for row in worths(table)] if table else []
 
     def played(self, seed: int, turns: Sequence[str]) -> Play:
-        """The game of this seed after the actions of these completions; those that are none or not legal do nothing."""
-        observation, info = self._env.reset(seed=seed)
-        play = Play(observation, info, 0.0, False, False)
-        for turn in turns:
+        """The game of this seed after the actions of these completions; those that are none or not legal do nothing.
+
+        It goes on from the last game where that is its beginning, so that an episode is not played anew at every turn.
+        """
+        last = self._last
+        done, play = last.turns, last.play
+        last.play = None  # and so it stays if an action raises
+        if play is None or last.seed != seed or tuple(turns[: len(done)]) != done:
+            observation, info = self._env.reset(seed=seed)
+            done, play = (), Play(observation, info, 0.0, False, False)
+        for turn in turns[len(done) :]:
             if play.over or play.stopped:
                 break
             if (word := read_answer(turn)) in self.legal(play):
                 action = self.first + self.rules.actions.index(word)
                 observation, reward, over, stopped, info = self._env.step(action)
                 play = Play(observation, info, play.total + float(reward), over, stopped)
+        last.seed, last.turns, last.play = seed, tuple(turns), play
         return play
 
     def legal(self, play: Play) -> list[str]:

@@ -18,6 +18,7 @@ from spg_trainer.distributed import is_on_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import fields, packages
 from spg_trainer.settings.flags import HELP, PROG, show_help
+from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import Resolved, resolve
 from spg_trainer.settings.validate import Validated, validate
 
@@ -83,6 +84,8 @@ def run_command(word: str, args: Sequence[str]) -> int:
     resolved = resolve(cls, args[:end])
     if HELP & {*args[:end]}:
         explain(cls, resolved.config)
+    if isinstance(resolved.config, fields.TaskSettings) and "env" not in resolved.origins:
+        refuse_no_task(resolved.config.model.model)
     validated = validate(resolved.config)
     if isinstance(resolved.config, fields.TaskSettings) and resolved.config.env:
         packages.envs.resolve(resolved.config.env)  # last: the package takes a while to load
@@ -101,6 +104,15 @@ def run_command(word: str, args: Sequence[str]) -> int:
     call(validated if word in ("eval", "sft") else validated.settings)
     leave_processes()
     return 0
+
+
+def refuse_no_task(model: str) -> None:
+    """Raises ConfigError for a model that was made of texts, where nobody says which task it shall solve."""
+    made = model_environment(model)
+    if made and "env" not in made:
+        raise ConfigError(
+            f"--model {model} was made from texts, for no task. Name one, e.g. --env countdown."
+        )
 
 
 def explain(cls: Any, shown: Any) -> None:

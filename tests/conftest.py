@@ -1,5 +1,6 @@
 """Marks and their default skip, and the one place that knows where outside data lies."""
 
+import gc
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # with -n: one core each, before torch 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONG = """test_every_algorithm.py test_benchmarks.py test_batch.py test_compare.py test_own_code.py test_fuzz.py
-test_tasks.py test_sft.py test_every_family.py test_loop.py""".split()
+test_tasks.py test_sft.py test_every_family.py test_loop.py test_jobs.py test_data.py""".split()
 """Files that take long for their number of tests. With -n they come first, so that none is left for the end."""
 MARKS = {"slow": "takes minutes", "gpu": "needs a CUDA device", "network": "needs a model or data hub"}
 
@@ -42,6 +43,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ.pop("SPG_TEST_SESSION", ""), ignore_errors=True)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What imports have made stays: the garbage collector need not look through it again and again."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -100,6 +110,14 @@ def _compiled_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "compile_loop", one_by_one)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_the_disk() -> Iterator[None]:
+    """No test cuts the power, and a training of a few small steps waits as long for the disk as it computes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
         yield
 
 

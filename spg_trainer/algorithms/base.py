@@ -228,7 +228,27 @@ class CoupledAlgorithm(Algorithm):
     """An algorithm whose loss compares completions of the whole update, on all processes, by one bound each.
 
     The bounds of all are computed first, without a graph; `coupled_loss` gives each completion one coefficient, with
-    which its bound is then sent back.
+    which its bound is then sent back. These are clipped sequence ratios divided by their sum over the update:
+
+    ```python
+    from dataclasses import dataclass
+    from typing import ClassVar
+
+    from spg_trainer.algorithms import CoupledAlgorithm, Loss, Metric
+
+
+    @dataclass(frozen=True)
+    class SelfNormalised(CoupledAlgorithm):
+        masking: str = "random"
+        epsilon: float = 0.2
+        needs_old_logps: ClassVar[bool] = True
+
+        def coupled_loss(self, sequences) -> Loss:
+            log_ratio = (sequences.bounds.detach() - sequences.old_bounds) / sequences.length
+            ratio = log_ratio.exp().clamp(1 - self.epsilon, 1 + self.epsilon)
+            loss = -(ratio * sequences.advantages * sequences.bounds).sum() / ratio.sum()
+            return Loss(loss, {"ratio/mean": Metric(ratio.sum(), "scored_completions")})
+    ```
     """
 
     couples: ClassVar[bool] = True

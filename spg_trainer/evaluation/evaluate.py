@@ -147,15 +147,9 @@ def evaluate(
         done = len(made) / num_generations
         part = len(batch) / num_generations
         with agreeing(), watching(lambda share, done=done, part=part: advance(done + share * part)):
-            mine = batch
-            if world > 1:
-                mine = [batch[row] for row in deal_rows([prompt_length(env, index) for index, _ in batch])]
+            mine = own_share(env, batch) if world > 1 else batch
             if mine:  # the last share of a process may be empty
-                index, generation = np.array(mine).T
-                pairs = {"index": index, "generation": generation, "key": ("eval",), "seed": seed}
-                scored = sample_and_score(
-                    policy, env, sampling=sampling, rows_per_forward=rows_per_forward, **pairs
-                )
+                scored = solve(policy, env, mine, sampling, seed, rows_per_forward)
                 new = evaluated_rows(policy, env, scored)
         new = sorted(gather(new) if world > 1 else new, key=pair)
         with agreeing():
@@ -168,6 +162,33 @@ def evaluate(
     with agreeing():
         follows = count_habits(env, rows).counts
     return replace(summarize(rows, follows, comparable), tasks=of_tasks(env, rows, comparable))
+
+
+def own_share(env: "TextEnv", pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Which of some (problem, generation) pairs this process solves."""
+    return [pairs[row] for row in deal_rows([prompt_length(env, index) for index, _ in pairs])]
+
+
+def solve(
+    policy: Policy,
+    env: "TextEnv",
+    pairs: Sequence[tuple[int, int]],
+    sampling: Sampling,
+    seed: int,
+    rows_per_forward: int | None,
+) -> Scored:
+    """The completions of some (problem, generation) pairs, scored."""
+    index, generation = np.array(pairs).T
+    return sample_and_score(
+        policy,
+        env,
+        index,
+        generation,
+        sampling=sampling,
+        key=("eval",),
+        seed=seed,
+        rows_per_forward=rows_per_forward,
+    )
 
 
 def check_counts(num_problems: int, num_generations: int, sampling: Sampling) -> None:

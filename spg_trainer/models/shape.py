@@ -95,12 +95,20 @@ def _linear_weights(model: Any) -> list[Any]:
     return [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
 
 
+_last_on_meta: dict[tuple[type, str], Any] = {}
+
+
 def _on_meta(config: Any) -> Any:
+    """A model of this configuration without memory for its weights; the last is kept, for a look at many settings."""
     import torch
     from transformers import AutoModelForMaskedLM
 
-    with torch.device("meta"):
-        return AutoModelForMaskedLM.from_config(config)
+    key = type(config), config.to_json_string()
+    if key not in _last_on_meta:
+        _last_on_meta.clear()
+        with torch.device("meta"):
+            _last_on_meta[key] = AutoModelForMaskedLM.from_config(config)
+    return _last_on_meta[key]
 
 
 def pattern_of(config: Any) -> Pattern:
@@ -141,6 +149,11 @@ def find_config(m: ModelConfig, env: str) -> Any:
         return None
     try:
         answer(config, m)
+        if not 0 <= (config.mask_token_id or 0) < config.vocab_size:
+            raise ModelError(
+                f"mask_token_id {config.mask_token_id} is none of its {config.vocab_size} embeddings; correct "
+                "--mask-token-id, or its config.json"
+            )
         if isinstance(config, FamilyConfig):
             check_block_size(config)
     except ModelError as error:

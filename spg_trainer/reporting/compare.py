@@ -19,7 +19,7 @@ from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import write_text
+from spg_trainer.runs.files import check_place, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.fields import CompareCommand, Config
@@ -67,6 +67,7 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
     started, for the rest, which takes seconds to find, while the first runs load.
     """
     runs = plan(command, shared)
+    check_place(Path(command.output_dir))
     console = Console(file=sys.stderr, every_seconds=60.0)
     missing = [run for run in runs if not (run.folder / SUMMARY).is_file()]
     console.say(f"{len(runs)} runs in {command.output_dir}, {len(missing)} to train.")

@@ -150,6 +150,13 @@ def check_writable(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
 
 
+def check_place(folder: Path) -> None:
+    """Raises CheckpointError if nothing can be written where a folder is or would be made; makes nothing."""
+    with writing(folder):
+        above = next(place for place in (folder, *folder.parents) if place.exists())
+        tempfile.TemporaryFile(dir=above).close()
+
+
 def to_json(value: Any) -> Any:
     """`value` as JSON knows it: arrays become numbers and lists, NaN and infinities null, the rest text."""
     if isinstance(value, float):

@@ -12,6 +12,7 @@ from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.runs.checkpoint import find_checkpoint, latest_complete, set_aside_after
 from spg_trainer.runs.files import (
+    check_place,
     json_document,
     json_line,
     read_json,
@@ -233,6 +234,7 @@ def choose_folder(config: "Config") -> tuple[Path, Path | None]:
     if resume is None:
         path = Path(out) if out else RunFolder.default_path(last(config.env), config.algorithm, config.seed)
         RunFolder(path).refuse_other_run()
+        check_place(path)
         return path, None
     if resume == "auto":
         path = Path(out) if out else find_unfinished(Path("runs"), config)

@@ -130,7 +130,8 @@ def data_of(command: "TaskSettings") -> dict[str, str]:
     """{what names a file: its sha256}, of a task (own code or data), of its arguments and of what `sft` learns."""
     named = {f"--env {task}": str(file_of(task) or task) for task in command.env.split(TOGETHER)}
     named |= {f"{name}={value}": str(value) for name, value in command.env_args.items()}
-    named |= {f"--{name} {file}": file for name in ("data",) if (file := getattr(command, name, None))}
+    if file := getattr(command, "data", None):
+        named[f"--data {file}"] = file
     return {name: digest for name, place in named.items() if (digest := hashed(place))}
 
 

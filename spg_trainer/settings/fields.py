@@ -12,10 +12,13 @@ from spg_trainer.settings.ranges import (
     Count,
     CountOrZero,
     Group,
+    Length,
+    LengthOrZero,
     NotNegative,
     Positive,
     Probability,
     Rate,
+    Seed,
     Temperature,
     check_ranges,
 )
@@ -141,7 +144,7 @@ class Decoding:
 class Sampling(Decoding):
     """How completions are sampled; `eval` uses the same lengths and steps with its own temperature."""
 
-    max_completion_length: Count = 256
+    max_completion_length: Length = 256
     """The length of a completion in tokens (T). Raise it if completions are cut off."""
     block_length: Count = 32
     """The length of a block in tokens; blocks are decoded from left to right. It must divide the completion length."""
@@ -354,7 +357,7 @@ class TaskSettings:
     gsm8k`). Unset, it is the task that the model was made for."""
     env_args: Pairs = field(default_factory=dict)
     """Arguments of the task, e.g. `prompt_style=paper`; `python -m envs show ENV` lists them."""
-    seed: CountOrZero = 0
+    seed: Seed = 0
     """The seed of all random numbers. Change it to repeat a run with other draws."""
     config: str | None = None
     """A YAML file of settings, nested like config.yaml of a run folder. Flags override it."""
@@ -535,7 +538,7 @@ class SftCommand(TaskSettings):
     falls."""
     max_grad_norm: Positive = 1.0
     """The norm that a larger gradient is scaled down to. Lower it if the loss jumps."""
-    max_completion_length: CountOrZero = 20
+    max_completion_length: LengthOrZero = 20
     """The length of a completion in tokens (T), padding included; 0 takes a tenth more than the longest of 2,000
     demonstrations. It is stored with the model, like the next two settings, and RL and `eval` take it from there."""
     block_length: CountOrZero = 0

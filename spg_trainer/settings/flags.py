@@ -55,7 +55,8 @@ def as_flag(name: str) -> str:
 
 def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     """Name of a setting -> the words behind its flag, or KEY=VALUE pairs; ConfigError for an unknown flag."""
-    words = written_out([word for word in words if word not in HELP])
+    words = [word for word in words if word not in HELP]
+    words = written_out(words) if "env_args" in settings_of(cls) else words
     typed, loose = run_tyro(cls, words, return_unknown_args=True)
     given: dict[str, Any] = {}
     for name, said in typed.items():
@@ -69,6 +70,8 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
         if not said[-1]:
             many = "at least one argument" if kind in (dict, tuple) else "one argument"
             raise ConfigError(f"{as_flag(name)}: expected {many}. {all_flags(cls)}")
+        if "" in said[-1]:
+            raise ConfigError(f"{as_flag(name)} '': expected a value. Leave the flag out for its default.")
         if kind is dict:
             given[name] = parse_pairs([*chain(*said)], as_flag(name))
         elif kind is tuple:
@@ -116,8 +119,8 @@ def refuse_unknown(cls: Any, loose: Sequence[str]) -> None:
         (ours for ours in known if name.endswith(f"-{ours}")), key=len, default=name
     )  # max-steps: steps
     nearest = did_you_mean(name, known, "--{}")
-    if cls is CompareCommand and not nearest and name.replace("-", "_") in settings_of(Config):
-        nearest = "Flags of training stand last, behind ` -- `. "
+    if cls is CompareCommand and (f"--{name}" in SHORT or name.replace("-", "_") in settings_of(Config)):
+        nearest += "Flags of training stand last, behind ` -- `. "
     raise ConfigError(f"No flag --{flag.lstrip('-').replace('_', '-')}. {nearest}{all_flags(cls)}")
 
 

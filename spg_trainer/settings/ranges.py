@@ -18,6 +18,9 @@ class Range(NamedTuple):
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
 Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
 CountOrZero = Annotated[int, NOT_NEGATIVE]
+Length = Annotated[int, Range("from 1 to 1000000", lambda v: 1 <= v <= 10**6)]
+LengthOrZero = Annotated[int, Range("from 0 to 1000000", lambda v: 0 <= v <= 10**6)]
+Seed = Annotated[int, Range("from 0 to 2**63 - 1", lambda v: 0 <= v < 2**63)]
 Group = Annotated[int, Range("at least 2, to judge each against the others. Try 8", lambda v: v >= 2)]
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]

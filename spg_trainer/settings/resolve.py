@@ -18,7 +18,15 @@ from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Decoding, EvalCommand, SftCommand, TaskSettings
 from spg_trainer.settings.flags import as_flag, read_words, settings_of
 from spg_trainer.settings.published import decoding_layer
-from spg_trainer.settings.recipes import Layer, algorithm_recipe, mixed_recipe, one_name, read_env, task_name
+from spg_trainer.settings.recipes import (
+    TOGETHER,
+    Layer,
+    algorithm_recipe,
+    mixed_recipe,
+    one_name,
+    read_env,
+    task_name,
+)
 from spg_trainer.settings.recorded import (
     CONFIG,
     ENVIRONMENT,
@@ -194,10 +202,21 @@ def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
 
 
 def made_for(env: str, model: str) -> dict[str, Any]:
-    """The arguments and lengths that a model was made with, if it was made for this task, or of texts for none."""
+    """The arguments and lengths that a model was made with, if it was made for this task, or of texts for none.
+
+    Of a model that was made for several tasks, one of them has its own arguments, if it is there once, and the lengths
+    of all.
+    """
     recorded = model_environment(model)
-    same = "env" not in recorded or task_name(str(recorded["env"])) == task_name(env)
-    return {part: recorded.get(part) or {} for part in ("env_args", "rollout")} if same else {}
+    tasks, given = str(recorded.get("env", env)), recorded.get("env_args") or {}
+    if TOGETHER in tasks and TOGETHER not in env:
+        each = packages.envs.mixture.tasks_of(tasks)
+        own = [task for task, name in each.items() if task_name(name) == task_name(env)]
+        split = [(*key.partition(".")[::2], value) for key, value in given.items() if len(own) == 1]
+        given = {argument: value for task, argument, value in split if task in own and argument != "weight"}
+        tasks = env if own else tasks
+    same = task_name(tasks) == task_name(env)
+    return {"env_args": given, "rollout": recorded.get("rollout") or {}} if same else {}
 
 
 def resumed(cls: type, asked: Sequence[Layer]) -> Path | None:

@@ -3,8 +3,10 @@
 `validate` is for what files and settings tell, which takes no torch; `validate_algorithm` for what an algorithm asks.
 """
 
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from spg_trainer.errors import ConfigError, ModelError
@@ -20,7 +22,7 @@ from spg_trainer.settings.fields import (
     TaskSettings,
 )
 from spg_trainer.settings.ranges import check_ranges
-from spg_trainer.settings.weights import is_embedded, resolve_model
+from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 Settings = TypeVar("Settings")
 
@@ -51,7 +53,7 @@ def validate(given: Settings | Validated[Settings]) -> Validated[Settings]:
         and not is_embedded(given.model.model, "new")
         and not is_resumed(given)
     ):
-        resolve_model(given.model.model, given.env)
+        check_revision(given.model, resolve_model(given.model.model, given.env))
     return Validated(given)
 
 
@@ -84,8 +86,32 @@ def check_adapters(m: ModelConfig) -> None:
         )
 
 
+def check_revision(m: LoadConfig, weights: Weights) -> None:
+    """A revision of what is here already, and one that git would not take as a name.
+
+    Source: git-check-ref-format.
+    """
+    if m.revision is None:
+        return
+    if weights.is_local:
+        raise ConfigError(
+            f"--revision {m.revision}: --model {m.model} is no model of the Hub, and only these have revisions. Leave "
+            "it out."
+        )
+    parts = m.revision.split("/")
+    if not all(parts) or re.search(
+        r"[\s\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|(^|/)[.-]|(\.|\.lock)(/|$)", m.revision
+    ):
+        raise ConfigError(
+            f"--revision {m.revision!r}: no branch, tag or commit is called so. Use e.g. --revision main, or the "
+            "commit that the model's page shows."
+        )
+
+
 def check_device(name: str) -> None:
-    """A CUDA device where the installed torch has no CUDA; once torch is loaded, it says so itself."""
+    """A name of no device, and a CUDA device where torch has no CUDA; once torch is loaded, it says that itself."""
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", name):
+        raise ModelError(f"--device {name!r}: there is no such device. Use auto, cpu, cuda or cuda:0.")
     if "torch" in sys.modules:
         return
     try:
@@ -109,6 +135,8 @@ def check_training(config: Config) -> None:
         )
     if config.eval.patience and not config.eval.eval_steps:
         raise ConfigError(f"--patience {config.eval.patience} counts validations. Set --eval-steps, e.g. 20.")
+    if config.pairs_sha256 and not config.pairs:
+        raise ConfigError(f"--pairs-sha256 {config.pairs_sha256} is of a file. Name it with --pairs.")
     if b.num_minibatches > (groups := b.prompts_per_step):
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."
@@ -150,7 +178,14 @@ def check_eval(command: EvalCommand) -> None:
 
 def check_sft(command: SftCommand) -> None:
     """What only a training by RL has, and what a divided model or an adapter cannot have."""
-    m, save = command.model, command.save_dtype
+    m, save, pairs = command.model, command.save_dtype, 2 * command.num_heads
+    if command.data and not Path(command.data).is_file():
+        raise ConfigError(f"--data {command.data}: there is no such file (looked in {Path.cwd()}).")
+    if is_embedded(m.model, "new") and command.hidden_size % pairs:
+        raise ConfigError(
+            f"--hidden-size {command.hidden_size} cannot be shared by {command.num_heads} heads of even width. Use "
+            f"--hidden-size {command.hidden_size + -command.hidden_size % pairs}."
+        )
     if command.data and command.mix:
         raise ConfigError(
             "--mix is of an environment's habits. With --data every row is learned: leave it out."

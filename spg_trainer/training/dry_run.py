@@ -12,6 +12,7 @@ from spg_trainer import algorithms
 from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models.shape import Shape, find_config, pattern_of, shape_of
 from spg_trainer.rollout.pairs import read_pairs, settle_pairs
+from spg_trainer.runs.folder import choose_folder
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config, ModelConfig
 from spg_trainer.settings.published import decoding_layer
@@ -21,13 +22,14 @@ from spg_trainer.settings.values import plain
 from spg_trainer.training.cards import CARDS, Device
 from spg_trainer.training.fits import card_lines
 from spg_trainer.training.roofline import BYTES, PROMPT, Estimate, estimate
-from spg_trainer.training.setup import arithmetic, check_attention, open_splits
+from spg_trainer.training.setup import arithmetic, check_attention, open_splits, refuse_another
 
 
 def show(resolved: Resolved[Config]) -> str:
     """The settings of a training as YAML with the origin of each; a step in numbers as comments."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     asked = replace(resolved.config, dry_run=False, gpu=None, config=None)
+    refuse_another(choose_folder(asked)[0], settle_pairs(asked))
     settled, algorithm = refuse_unopened(asked, processes)
     turns = 1 if settled.pairs else make_env(settled, "train").max_turns
     step = arithmetic(settled, algorithm, processes, turns)

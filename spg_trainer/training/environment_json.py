@@ -2,6 +2,7 @@
 
 import platform
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -29,4 +30,10 @@ def versions() -> dict[str, str]:
     """Versions of what decides a result."""
     names = ("torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium")
     ours = {"python": platform.python_version(), "spg-trainer": __version__}
-    return ours | {name: version(name) for name in names}
+    return ours | {name: installed(name) for name in names}
+
+
+@cache
+def installed(package: str) -> str:
+    """The version of a package; its whole description is read for it, which takes as long as a small checkpoint."""
+    return version(package)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import (
     gather,
     gather_rows,
@@ -192,25 +193,9 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     group = episode // batch.num_generations
     minibatch = group % batch.num_minibatches
     active = algorithm.active(prepared["advantages"]).numpy(force=True)
-    rewarded = (prepared["advantages"] != 0).numpy(force=True)
-    kinds = {
-        "completions": np.ones_like(active),
-        "scored_completions": active,
-        "rewarded_completions": rewarded,
-        "learned_completions": active,
-    }
-    if algorithm.trains_on_fills:
-        kinds["learned_completions"] = active | prepared["fill_advantages"].any(-1).numpy(force=True)
-    of_all = [
-        {name: column & (minibatch == m) for name, column in kinds.items()}
-        for m in range(batch.num_minibatches)
-    ]
-    counts = [{name: float(rows.sum()) for name, rows in chosen.items()} for chosen in of_all]
-    totals = [
-        {name: float(len(np.unique(episode[rows]))) for name, rows in chosen.items()}
-        | {"tokens": float(lengths[chosen["completions"]].sum())}
-        for chosen in of_all
-    ]
+    counts, totals = count_minibatches(
+        kinds_of_completions(algorithm, prepared, active), minibatch, episode, lengths, batch.num_minibatches
+    )
     mine = np.flatnonzero(np.isin(episode, scored.rows))
     advantages, active = prepared["advantages"][mine], active[mine]
     rows = torch.from_numpy(mine[active])
@@ -230,6 +215,35 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
         ours = {name: values[mine] for name, values in prepared.items()}
         step = with_fills(step, scored, fills, rollouts.probe_steps, ours, group[mine])
     return advantages, step
+
+
+def kinds_of_completions(
+    algorithm: Algorithm, prepared: dict[str, torch.Tensor], active: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Which completions of all processes losses and metrics are divided by, (B,) bool each. active: those of a loss."""
+    kinds = {
+        "completions": np.ones_like(active),
+        "scored_completions": active,
+        "rewarded_completions": (prepared["advantages"] != 0).numpy(force=True),
+        "learned_completions": active,
+    }
+    if algorithm.trains_on_fills:
+        kinds["learned_completions"] = active | prepared["fill_advantages"].any(-1).numpy(force=True)
+    return kinds
+
+
+def count_minibatches(
+    kinds: dict[str, np.ndarray], minibatch: np.ndarray, episode: np.ndarray, lengths: np.ndarray, number: int
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Of each minibatch: how many completions of each kind, and how many episodes of each, with their tokens."""
+    of_all = [{name: rows & (minibatch == m) for name, rows in kinds.items()} for m in range(number)]
+    counts = [{name: float(rows.sum()) for name, rows in chosen.items()} for chosen in of_all]
+    totals = [
+        {name: float(len(np.unique(episode[rows]))) for name, rows in chosen.items()}
+        | {"tokens": float(lengths[chosen["completions"]].sum())}
+        for chosen in of_all
+    ]
+    return counts, totals
 
 
 def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Rollouts, Rollouts | None]:

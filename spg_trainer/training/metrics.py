@@ -17,6 +17,33 @@ def rollout_metrics(
 
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
+    last = np.flatnonzero(scored.last)
+    whole = gathered_columns(columns(scored, ended))
+    texts = gather(["\n".join(scored.episode(b)[0]) for b in last])
+    tasks = gather([scored.problems[b].task for b in last])
+    place = gathered_order(scored.rows[last])
+    ends = np.append(np.diff(whole["row"]) != 0, True)  # what an episode earned is that of its last turn
+    episodes = {name: values[ends] for name, values in whole.items()}
+    groups = episodes["reward"].reshape(-1, num_generations)
+    metrics = {
+        "reward": float(episodes["reward"].mean()),
+        **group_metrics(groups, episodes["correct"], np.array(texts, dtype=object)[place]),
+        "correct": float(episodes["correct"].mean()),
+        **component_means(episodes),
+        "completions/mean_length": float(whole["length"].mean()),
+        "completions/clipped_ratio": float(whole["clipped"].mean()),
+        "completions/entropy": float(whole["nats"].sum() / max(1.0, whole["written"].sum())),
+        "completions/tokens_per_pass": float(whole["unmasked"].sum() / max(1.0, whole["passes"].sum())),
+        "num_tokens": int(whole["length"].sum()),
+        "env_errors": int(episodes["error"].sum()),
+    }
+    if scored.truncated is not None:
+        metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
+    return groups, metrics | task_metrics(episodes, np.array(tasks, dtype=object)[place], num_generations)
+
+
+def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
+    """What this process knows of each of its completions, (B,) each."""
     rollouts = scored.rollouts
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
     mine = {
@@ -32,45 +59,23 @@ def rollout_metrics(
         "passes": 1 + rollouts.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
-    if scored.truncated is not None:
-        mine |= {"turn": scored.turn, "truncated": scored.truncated}
-    last = np.flatnonzero(scored.last)
-    whole = gathered_columns(mine)
-    texts = gather(["\n".join(scored.episode(b)[0]) for b in last])
-    tasks = gather([scored.problems[b].task for b in last])
-    ends = np.append(np.diff(whole["row"]) != 0, True)  # what an episode earned is that of its last turn
-    episodes = {name: values[ends] for name, values in whole.items()}
-    place = gathered_order(scored.rows[last])
-    texts = np.array(texts, dtype=object)[place].reshape(-1, num_generations)
-    groups = episodes["reward"].reshape(-1, num_generations)
+    turns = {} if scored.truncated is None else {"turn": scored.turn, "truncated": scored.truncated}
+    return mine | turns
+
+
+def group_metrics(groups: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:
+    """How alike the episodes of a group are, in rewards (P, G), in verdicts and in what was written (P * G,)."""
+    correct, texts = correct.reshape(groups.shape), texts.reshape(groups.shape)
     constant = np.ptp(groups, axis=1) == 0  # the standard deviation of 0.1s is not quite 0
-    correct, copied = episodes["correct"].reshape(-1, num_generations), texts == texts[:, :1]
-    metrics = {
-        "reward": float(episodes["reward"].mean()),
+    copied = (texts == texts[:, :1]).all(axis=1)
+    return {
         "reward_std": float(groups.std(axis=1).mean()),
         "frac_reward_zero_std": float(constant.mean()),
         "frac_groups_all_correct": float(correct.all(axis=1).mean()),
         "frac_groups_all_wrong": float((correct == 0).all(axis=1).mean()),
-        "frac_groups_identical": float(copied.all(axis=1).mean()),
-        "frac_groups_wrong_identical": float((copied.all(axis=1) & (correct[:, 0] == 0)).mean()),
-        "correct": float(episodes["correct"].mean()),
-        **component_means(episodes),
-        "completions/mean_length": float(whole["length"].mean()),
-        "completions/clipped_ratio": float(whole["clipped"].mean()),
-        "completions/entropy": float(whole["nats"].sum() / max(1.0, whole["written"].sum())),
-        "completions/tokens_per_pass": float(whole["unmasked"].sum() / max(1.0, whole["passes"].sum())),
-        "num_tokens": int(whole["length"].sum()),
-        "env_errors": int(episodes["error"].sum()),
+        "frac_groups_identical": float(copied.mean()),
+        "frac_groups_wrong_identical": float((copied & (correct[:, 0] == 0)).mean()),
     }
-    if scored.truncated is not None:
-        metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
-    of = np.array(tasks, dtype=object)[place]
-    for task in sorted({*tasks} - {""}):
-        own = {name: values[of == task] for name, values in episodes.items()}
-        figures = {"solved": own["correct"].mean(), "reward": own["reward"].mean(), **component_means(own)}
-        metrics |= {f"{task}/{name}": float(value) for name, value in figures.items()}
-        metrics[f"{task}/groups"] = int((of == task).sum()) // num_generations
-    return groups, metrics
 
 
 def gathered_columns(mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -92,6 +97,17 @@ def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, flo
             f"turns/reward_of_{n:.0f}": float(episodes["reward"][turns == n].mean()) for n in np.unique(turns)
         },
     }
+
+
+def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, num_generations: int) -> dict[str, float]:
+    """The figures of each task of a mixture. task: that of each episode, "" where there is one only."""
+    metrics: dict[str, float] = {}
+    for name in sorted({*task} - {""}):
+        own = {column: values[task == name] for column, values in episodes.items()}
+        figures = {"solved": own["correct"].mean(), "reward": own["reward"].mean(), **component_means(own)}
+        metrics |= {f"{name}/{figure}": float(value) for figure, value in figures.items()}
+        metrics[f"{name}/groups"] = int((task == name).sum()) // num_generations
+    return metrics
 
 
 def component_means(episodes: dict[str, np.ndarray]) -> dict[str, float]:

@@ -67,10 +67,7 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         config = settle_pairs(config)
     path, newest = decide_on_main(lambda: choose_folder(config))
     with raising_on_all():
-        if config.output.resume and (path / CONFIG).is_file():
-            refuse_changes(path / CONFIG, config)
-            refuse_changed_files(path, config)
-            refuse_changed_data(path / ENVIRONMENT_JSON, config)
+        refuse_another(path, config)
         config = replace(config, model=settle(config.model, path), algorithm_args=asdict(algorithm))
         splits = open_splits(config, algorithm, accelerator.num_processes)
     policy = open_model(config, algorithm, path, newest, accelerator)
@@ -107,6 +104,14 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         state.validations = decide_on_main(folder.validations)
     run.trackers.open(config.output.track, path, config)
     return run
+
+
+def refuse_another(run: Path, config: Config) -> None:
+    """Raises SpgError where a run shall go on with other settings, code or data than those that it began with."""
+    if config.output.resume and (run / CONFIG).is_file():
+        refuse_changes(run / CONFIG, config)
+        refuse_changed_files(run, config)
+        refuse_changed_data(run / ENVIRONMENT_JSON, config)
 
 
 def make_source(

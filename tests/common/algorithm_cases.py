@@ -141,7 +141,7 @@ def formula_error(
     `group` neighbours are a group, in an update of 8 completions, 14 of them scored and 50 tokens. off_policy: how far
     the old logps lie from the current ones, nats; 0 = they are the same.
     """
-    model, rollouts = tiny_model(), sampled(len(advantages))
+    model, rollouts = tiny_model(layers=1), sampled(len(advantages))
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(3)
     rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)[: len(advantages) // 2]

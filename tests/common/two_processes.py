@@ -1,10 +1,13 @@
 """All that the tests ask of two gloo processes, done by one pair a session: a start takes longer than all of it."""
 
+import functools
+import os
 import shutil
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -58,6 +61,12 @@ def two_processes() -> Path:
     return folder
 
 
+@functools.cache
+def left_by(rank: int) -> dict[str, Any]:
+    """What the first (0) or the second (1) kept of its work; read only."""
+    return torch.load(two_processes() / FILES[rank])
+
+
 def outcomes(name: str) -> tuple[Any, Any]:
     """What a case of `process_errors` came to in the first and the second, which called one another equally often."""
     folder, failure = _run()
@@ -72,8 +81,9 @@ def outcomes(name: str) -> tuple[Any, Any]:
 
 def in_each_process(folder: Path) -> None:
     """The errors come last: a process that one of them leaves waiting spoils no other result."""
-    process_cases.in_each_process(folder)
-    process_errors.in_each_process(folder / ERRORS)
+    with patch.object(os, "fsync"):  # as in conftest.py
+        process_cases.in_each_process(folder)
+        process_errors.in_each_process(folder / ERRORS)
     torch.distributed.destroy_process_group()  # or a thread of gloo may abort the process as it ends
 
 

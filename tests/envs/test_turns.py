@@ -1,5 +1,6 @@
 """Environments that answer back: replies, how an episode ends, many in lockstep, tries, guess, Gymnasium's games."""
 
+import copy
 import pickle
 from pathlib import Path
 
@@ -319,6 +320,38 @@ def test_a_game_of_gymnasium_pays_what_gymnasium_pays(name: str):
         assert env.reply(problem, turns[:1]) == env.reply(problem, turns[:1])  # whatever was played between
     found = {finding.name: finding for finding in check(f"gymnasium:{name}", 6)}
     assert all(finding.ok for finding in found.values()), found
+
+
+@pytest.mark.parametrize("name", ["Blackjack-v1", "Taxi-v4"])
+def test_a_game_that_goes_on_is_the_one_that_is_played_anew(name: str):
+    """Episodes turn by turn, two at a time, backwards, from copies, and after a game that broke down."""
+    env = envs.make(f"gymnasium:{name}")
+    problems = [env.problem(index) for index in range(4)]
+    games = [(problem, env.habits(problem)["random"]) for problem in problems]
+
+    def replies(env, problem, turns, lengths):
+        return {n: env.reply(problem, turns[:n]) for n in lengths}
+
+    def anew(problem, turns, length):
+        return envs.make(f"gymnasium:{name}").reply(problem, turns[:length])
+
+    expected = [{n + 1: anew(*game, n + 1) for n in range(len(game[1]))} for game in games]
+    counts = [range(1, len(turns) + 1) for _, turns in games]
+    assert [replies(env, *game, count) for game, count in zip(games, counts, strict=True)] == expected
+    assert [replies(env, *game, count[::-1]) for game, count in zip(games, counts, strict=True)] == expected
+    most = max(map(len, counts))
+    mixed = [[env.reply(p, turns[:n]) for p, turns in games if n <= len(turns)] for n in range(1, most + 1)]
+    assert mixed == [[e[n] for e in expected if n in e] for n in range(1, most + 1)]
+    longest = max(range(4), key=lambda k: len(games[k][1]))
+    (problem, turns), last = games[longest], expected[longest][len(games[longest][1])]
+    env.played(problem.reference["seed"], turns[:-1])
+    for copied in (copy.copy(env), copy.deepcopy(env), env):
+        assert copied.reply(problem, turns) == last
+    step, env._env.unwrapped.step = env._env.unwrapped.step, None  # the action itself has been taken
+    with pytest.raises(TypeError):
+        env.reply(problem, turns)
+    env._env.unwrapped.step = step
+    assert env.reply(problem, turns) == last
 
 
 def test_what_is_solved_is_the_goal_of_the_game():

@@ -106,7 +106,26 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("eval --max-completion-length", ["--max-completion-length", "at least one argument"]),
         ("eval --max-completion-length 128 many", ["--max-completion-length='many'", "whole number"]),
         ("eval --split tset", ["--split='tset'", "validation"]),
-        ("sft --hidden-size 15", ["15", "multiple of 2 * n_heads"]),
+        ("sft --hidden-size 15", ["15", "4 heads", "--hidden-size 16"]),
+        ("sft --data rows.jsonl", ["--data rows.jsonl", "no such file", "looked in"]),
+        ("--model org/name --revision 'a b' --dry-run", ["--revision 'a b'", "--revision main"]),
+        ("--model org/name --revision a..b --dry-run", ["--revision 'a..b'"]),
+        ("--model org/name --revision a/.b --dry-run", ["--revision 'a/.b'"]),
+        ("--revision main --dry-run", ["--revision main", "--model tiny", "Leave it out"]),
+        ("eval --revision main", ["--revision main", "--model tiny", "Leave it out"]),
+        ("--output-dir '' --dry-run", ["--output-dir ''", "Leave the flag out"]),
+        ("--device gpu --dry-run", ["--device 'gpu'", "cuda:0"]),
+        ("sft --device cpu:7", ["--device 'cpu:7'", "Use auto, cpu"]),
+        ("--resume nowhere --dry-run", ["--resume nowhere", "no such folder"]),
+        ("--resume auto --dry-run", ["--resume auto", "no unfinished run"]),
+        ("--output-dir /dev/null/run --dry-run", ["Cannot write /dev/null/run", "Not a directory"]),
+        ("compare --output-dir /dev/null/all", ["Cannot write /dev/null/all", "Not a directory"]),
+        ("compare --env rows.jsonl --verifier gsm8k", ["No flag --verifier", "behind ` -- `"]),
+        ("compare --env-args level=2", ["No flag --env-args", "behind ` -- `"]),
+        ("--pairs-sha256 abc --dry-run", ["--pairs-sha256 abc", "--pairs."]),
+        (f"--seed {2**63} --dry-run", [f"--seed {2**63}", "from 0 to 2**63 - 1"]),
+        ("--max-completion-length 100000000 --dry-run", ["--max-completion-length 100000000", "1000000"]),
+        ("--mask-token-id 999 --dry-run", ["mask_token_id 999", "266 embeddings", "--mask-token-id"]),
         ("--report=false", ["--no-report", "'false'"]),
         ("sft --max-completion-length 10 --steps 1", ["19 tokens", "--max-completion-length 19"]),
         # Pairs.
@@ -136,6 +155,14 @@ def test_an_unknown_model_path_answers_with_the_nearest(refused, model: Path, co
     wrong = model.with_name("smal")
     refused(f"{command}--model {wrong}", f"Did you mean '{model}'?")
     refused(f"{command}--model ./nowhere", "./nowhere", "--model takes tiny, ", "a folder, or a Hub id")
+
+
+def test_a_model_of_texts_is_not_taken_for_one_of_sudoku(refused, tmp_path: Path) -> None:
+    texts = save_tiny(tmp_path / "texts")
+    (texts / "environment.json").write_text(json.dumps({"data": {"--data a.jsonl": "abc"}, "preset": "tiny"}))
+    for command in ("eval ", "sft ", ""):
+        refused(f"{command}--model {texts}", "was made from texts", "--env")
+    refused(f"eval --model {texts} --env sudoku --split tset", "--split='tset'")
 
 
 def test_too_few_completions_for_the_processes_name_the_way_out(refused, monkeypatch) -> None:

@@ -17,7 +17,7 @@ from tests.common.family_cases import UNTRAINED, family_folder, untrained
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import FAMILIES, family_config, one_step
 from tests.common.trainer_cases import LORA, PUBLISHED, small_config
-from tests.common.two_processes import two_processes
+from tests.common.two_processes import left_by
 
 ALGORITHMS = (*PUBLISHED, "raft")
 MIXTURES = ("llada2", "lladamoe", "sdar_moe")
@@ -97,7 +97,7 @@ def test_two_processes_give_the_gradient_of_one(family, divided, tmp_path):
     assert float(expected.norm()) > 1e-3 and metrics["frac_reward_zero_std"] < 1
     limit = 1e-10 if family == "sdar" else 1e-5
     for rank in (0, 1):
-        found, metrics_of_process = torch.load(two_processes() / f"rank-{rank}.pt")[family + divided]
+        found, metrics_of_process = left_by(rank)[family + divided]
         assert found.shape == expected.shape and relative(found, expected) < limit
         assert metrics_of_process == pytest.approx(metrics, rel=10 * limit, abs=limit)
 

@@ -38,7 +38,7 @@ from tests.common.trainer_cases import (
     steps_of,
     tiny_folder,
 )
-from tests.common.two_processes import two_processes
+from tests.common.two_processes import left_by, two_processes
 
 FEW = {
     "prompts_per_step": 2,
@@ -281,7 +281,7 @@ def test_a_divided_model_trains_and_goes_on() -> None:
         assert found == pytest.approx(expected, rel=1e-8, abs=1e-10)
     updates = len(rows(folder / "metrics.jsonl")) * 4
     for rank in (0, 1):
-        waits = [Wait(*wait) for wait in torch.load(two_processes() / f"rank-{rank}.pt")["waits"]]
+        waits = [Wait(*wait) for wait in left_by(rank)["waits"]]
         reads = [
             w.call
             for w in waits

@@ -1,14 +1,15 @@
 """Every algorithm starts, trains and is the same in two processes, with the presets it ships with."""
 
 import functools
+import inspect
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from spg_trainer.algorithms import ALGORITHMS, get
+from spg_trainer.algorithms import ALGORITHMS, CoupledAlgorithm, get
+from spg_trainer.cli import main
 from spg_trainer.models import load_model, save_model
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
@@ -17,10 +18,9 @@ from spg_trainer.training.setup import start
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import algorithm_config, half_dull, one_step
 from tests.common.trainer_cases import PROBLEMS, PUBLISHED, change, rows, session_folder, steps_of
-from tests.common.two_processes import two_processes
+from tests.common.two_processes import left_by
 
 TASKS = ["sudoku", "countdown", "gsm8k", "math500"]
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "algorithms" / "README.md"
 
 
 def small(env: str, name: str, output: Path, model: str = "tiny", **changes) -> Config:
@@ -102,7 +102,7 @@ def test_two_processes_give_the_gradient_of_one(algorithm):
     assert float(expected.norm()) > 1e-6
     assert abs(metrics_of_one.get("ratio/mean", 0) - 1) > 1e-3 and metrics_of_one.get("kl", 1) > 1e-3
     for rank in (0, 1):
-        found, metrics = torch.load(two_processes() / f"rank-{rank}.pt")[algorithm]
+        found, metrics = left_by(rank)[algorithm]
         assert relative(found, expected) < 1e-10
         for name, value in metrics_of_one.items():
             assert metrics[name] == pytest.approx(value, rel=1e-9, abs=1e-10), name
@@ -135,14 +135,15 @@ def test_completions_scored_for_the_penalty_alone_do_not_dilute_the_clip_fractio
     assert found[1e-9]["ratio/clip_fraction"] == pytest.approx(found[0.0]["ratio/clip_fraction"], rel=1e-4)
 
 
-@pytest.mark.parametrize(("number", "name"), [(0, "Reinforce"), (1, "SelfNormalised")])
-def test_the_examples_of_the_page_train(tmp_path, monkeypatch, number, name):
-    if not DOCS.is_file():
-        pytest.skip("the pages are part of a checkout")
-    (tmp_path / "mine.py").write_text(
-        re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.S)[number]
-    )
+@pytest.mark.parametrize("name", ["Mine", "SelfNormalised"])
+def test_the_examples_of_an_own_algorithm_train(tmp_path, monkeypatch, name):
+    """What `algorithms new` writes, and the example in the docstring of `CoupledAlgorithm`."""
     monkeypatch.chdir(tmp_path)
+    if name == "Mine":
+        assert main(["algorithms", "new", "mine.py"]) == 0
+    else:
+        (example,) = re.findall(r"```python\n(.*?)```", inspect.getdoc(CoupledAlgorithm), flags=re.S)
+        (tmp_path / "mine.py").write_text(example)
     own = {"algorithm": f"./mine.py:{name}", "algorithm_args": {}}
     train(small("sudoku", "spg", tmp_path / "run", **own, diffusion_steps=5, prompts_per_step=6), quiet=True)
     assert_trained(tmp_path / "run")

@@ -18,7 +18,7 @@ from spg_trainer.evaluation.evaluate import clustered_interval, figures, majorit
 from spg_trainer.settings.fields import Decoding
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
-from tests.common.two_processes import two_processes
+from tests.common.two_processes import left_by
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_two_processes_find_what_one_finds(policy):
     """Seven problems of two generations do not divide evenly; both processes get the whole result."""
     expected = evaluate(policy, Letters("test", size=7), EVALUATION, num_generations=2)
     for rank in (0, 1):
-        result = torch.load(two_processes() / f"rank-{rank}.pt")["evaluation"]
+        result = left_by(rank)["evaluation"]
         assert result.pop("rows") == expected.rows and result == expected.summary()
 
 

@@ -47,7 +47,8 @@ def test_tokens_passes_and_confidences_of_the_published_decoders(decoders, name,
     By default each case is held on one of the three checkpoints, with `--slow` on all of them.
     """
     folder, index = decoders
-    policy, record = load_model(str(folder / name), dtype="float64"), np.load(folder / f"{name}.npz")
+    policy = load_model(str(folder / name), dtype="float64")
+    record = dict(np.load(folder / f"{name}.npz"))  # a look into the file unpacks a whole array
     inputs = pad(policy, index["checkpoints"][name]["prompts"])
     tally = Counter()
     for number, case in list(enumerate(index["cases"]))[CHECKPOINTS.index(name) % every :: every]:

@@ -58,6 +58,27 @@ def folder(tmp_path: Path) -> Path:
 # Precedence.
 
 
+@pytest.mark.parametrize(
+    ("env", "level", "length"),
+    [
+        ("countdown", 2, 40),
+        ("spg/Countdown-v0", 2, 40),
+        ("sudoku", None, 40),  # there twice, with other arguments
+        ("sorting", None, defaults(EvalCommand, "sorting").max_completion_length[0]),
+    ],
+)
+def test_one_of_the_tasks_that_a_model_was_made_for_has_its_arguments_and_their_length(
+    folder: Path, env: str, level: int | None, length: int
+) -> None:
+    made = json.loads((folder / "environment.json").read_text())
+    own = {"sudoku.level": 1, "countdown.level": 2, "countdown.weight": 3, "sudoku-2.level": 3}
+    made |= {"env": "sudoku + countdown + sudoku", "env_args": own}
+    (folder / "environment.json").write_text(json.dumps(made))
+    command = defaults(EvalCommand, env, str(folder))
+    assert command.env_args.get("level") == level and "weight" not in command.env_args
+    assert command.max_completion_length == (length,)
+
+
 def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> None:
     assert (SUDOKU.algorithm, SUDOKU.max_steps, SUDOKU.rollout.max_completion_length) == ("spg", 40, 20)
     assert SUDOKU.optimizer.adam_beta2 == Config().optimizer.adam_beta2

@@ -43,7 +43,7 @@ from tests.common.trainer_cases import (
     tiny_folder,
     weights,
 )
-from tests.common.two_processes import outcomes, two_processes
+from tests.common.two_processes import left_by, outcomes, two_processes
 
 ALL = ",".join(str(index) for index in range(PROBLEMS))
 
@@ -277,7 +277,7 @@ def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, mo
 
 def test_a_task_that_fails_in_one_process_stops_both():
     for rank in (0, 1):
-        said = torch.load(two_processes() / f"rank-{rank}.pt")["failure"]
+        said = left_by(rank)["failure"]
         assert "8 of 16" in said and "ValueError: no such letter" in said
     folder = two_processes() / "failing"
     assert steps_of(folder) == [1] and saved_steps(folder) == [1]

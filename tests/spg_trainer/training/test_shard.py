@@ -13,7 +13,7 @@ from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import SHARDED, gradient_config, loop_config, one_step
 from tests.common.trainer_cases import adam_state, change, rows, small_config, step, tiny_folder, weights
-from tests.common.two_processes import two_processes
+from tests.common.two_processes import left_by, two_processes
 
 
 def all_weights(folder):
@@ -46,7 +46,7 @@ def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name):
     config = change(gradient_config(tmp_path / "run", "float64", "tokens"), **SHARDED[name])
     expected, metrics = one_step(config)
     for rank in (0, 1):
-        found, metrics_of_process = torch.load(two_processes() / f"rank-{rank}.pt")[f"sharded-{name}"]
+        found, metrics_of_process = left_by(rank)[f"sharded-{name}"]
         assert found.shape == expected.shape and float(expected.norm()) > 1e-3
         assert relative(found, expected) < 1e-10
         assert metrics_of_process == pytest.approx(metrics, rel=1e-9, abs=1e-10)
@@ -73,14 +73,14 @@ def test_two_processes_put_weights_and_optimizer_back(undivided):
     saved = load_model(str(step(undivided, 2)), device="cpu", dtype="float64").model
     expected = [*saved.state_dict().values(), *adam_state(step(undivided, 2))]
     for rank in (0, 1):
-        found = torch.load(two_processes() / f"rank-{rank}.pt")["put back"]
+        found = left_by(rank)["put back"]
         assert len(found) == len(expected) == 4 * len(saved.state_dict())
         for value, whole in zip(found, expected, strict=True):
             assert value.shape == whole.shape and relative(value, whole) < 1e-8
 
 
 def test_each_of_two_processes_holds_half_of_the_weights_and_of_the_optimizer():
-    shares = [torch.load(two_processes() / f"rank-{rank}.pt")["share"] for rank in (0, 1)]
+    shares = [left_by(rank)["share"] for rank in (0, 1)]
     assert sum(shares) == 1 and max(shares) < 0.51
 
 

@@ -36,7 +36,7 @@ from tests.common.trainer_cases import (
     small_config,
     weights,
 )
-from tests.common.two_processes import two_processes
+from tests.common.two_processes import left_by, two_processes
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 
@@ -88,7 +88,7 @@ def test_two_processes_give_the_gradient_of_one(whole, dtype, normalizer):
     """The second has nothing that changes the loss, and its completions and prompts have other lengths."""
     expected, metrics_of_one = whole[dtype, normalizer]
     for rank in (0, 1):
-        found, metrics = torch.load(two_processes() / f"rank-{rank}.pt")[f"{dtype}-{normalizer}"]
+        found, metrics = left_by(rank)[f"{dtype}-{normalizer}"]
         assert relative(found, expected) < TOLERANCE[dtype], rank
         assert_equal_metrics(metrics, metrics_of_one, dtype)
 
@@ -145,7 +145,7 @@ def test_a_process_without_active_completions_takes_part_with_old_logps(place):
     expected, _ = one_step(gradient_config(place(), "float64", "tokens", **PROBE_CONFIG))
     logps, old_logps = Probe.seen[-1]["logps"], Probe.seen[-1]["batch"].old_logps
     assert not torch.allclose(logps, old_logps)
-    found = torch.load(two_processes() / "rank-1.pt")
+    found = left_by(1)
     assert found["active"] == []
     assert relative(found["probe"][0], expected) < 1e-10
 
@@ -169,7 +169,7 @@ def test_a_coupled_loss_of_two_processes_is_that_of_one(place):
     expected, metrics_of_one = one_step(gradient_config(place(), "float64", "tokens", **settings))
     assert abs(metrics_of_one["ratio/mean"] - 1) > 1e-3
     for rank in (0, 1):
-        found, metrics = torch.load(two_processes() / f"rank-{rank}.pt")["coupled"]
+        found, metrics = left_by(rank)["coupled"]
         assert relative(found, expected) < 1e-10
         assert_equal_metrics(metrics, metrics_of_one, "float64")
 
