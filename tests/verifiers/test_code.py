@@ -319,6 +319,23 @@ def test_a_reference_that_cannot_be_used_is_named(changed, message):
 
 
 @needed
+def test_the_command_names_the_flag_of_a_prompt_that_it_did_not_read(tmp_path, capsys):
+    import json
+
+    from verifiers.__main__ import main
+
+    path, head = tmp_path / "bodies.jsonl", "def add(a, b):\n"
+    rows = [("    return a + b\n", head), (head + "    return a + b\n", head)]
+    case = {"entry_point": "add", "cases": [{"args": [1, 2], "expected": 3}]}
+    path.write_text("".join(json.dumps({"completion": c, "prompt": p, **case}) + "\n" for c, p in rows))
+    assert main(["code", str(path)]) == 0
+    said = capsys.readouterr().err
+    assert said.count("--answer-field prompt=prompt") == 1 and said.startswith("line 1 is malformed")
+    assert main(["code", str(path), "--answer-field", "prompt=prompt"]) == 0
+    assert "--answer-field" not in capsys.readouterr().err
+
+
+@needed
 def test_the_command_judges_lm_evals_samples_and_counts_pass_at_k(tmp_path, capsys):
     import json
 

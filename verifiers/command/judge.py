@@ -31,6 +31,10 @@ ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported
 COMPILING_SECONDS = 15.0  # that a first compilation takes, about; as long is judged without it before
 SHOWN = 100  # characters of a completion without an answer
 MEMORY = None  # bytes of a worker's address space
+UNREAD_PROMPT = (
+    'is malformed, and its column "prompt" has the head of the function, which was not read: if completions go on '
+    "with it, give --answer-field prompt=prompt."
+)
 _AHEAD = 2  # blocks under way for each worker
 
 
@@ -93,17 +97,21 @@ def judge_block(job: Job, block: Block) -> Judged:
     rows: list[int] = []  # the outcomes that are verdicts on `completions`
     completions: list[object] = []
     missing: list[int] = []
+    unread: set[int] = set()  # lines with a prompt of code that no flag names
     references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
     wanted = job.fields.names()
     for number, line in enumerate(block.lines, block.first):
         try:
-            value, *values = read_sample(read_line(line), wanted)
+            sample = read_line(line)
+            value, *values = read_sample(sample, wanted)
         except LineError as error:
             places.append((number, 0))
             outcomes.append(str(error))
             continue
         if value is None or value == []:
             missing.append(number)
+        if _has_unread_prompt(job, sample):
+            unread.add(number)
         several = [value] if type(value) is str else completions_in(value)
         for place, completion in enumerate(several, 1):
             places.append((number, place if len(several) > 1 else 0))
@@ -121,8 +129,18 @@ def judge_block(job: Job, block: Block) -> Judged:
     judged = _written(block.label, places, outcomes, dict(zip(rows, findings, strict=False)))
     if missing:
         judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
+    bodies = [places[r][0] for r in rows if places[r][0] in unread and outcomes[r][3:4] == ("malformed",)]
+    if bodies:
+        judged.problems[UNREAD_PROMPT] = bodies
     judged.tally["compiling"] = batch.compiling.taken - taken
     return judged._replace(unanswered=unanswered)
+
+
+def _has_unread_prompt(job: Job, sample: dict[str, Any]) -> bool:
+    """Whether a line of the task `code` has the head of its function in a column that no flag names."""
+    if job.task != "code" or "prompt" in job.fields.references:
+        return False
+    return f"def {sample.get('entry_point')}(" in str(sample.get("prompt"))
 
 
 def _find(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[d1.Finding | None]:
