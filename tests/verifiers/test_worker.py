@@ -267,7 +267,8 @@ def test_a_callers_limit_holds_for_start_work_and_queue(late):
 def test_a_worker_that_waits_for_a_processor_loses_no_time(monkeypatch):
     workers = Workers(OURS, size=1, soft=None, hard=0.5)
     say(workers, "warm")
-    monkeypatch.setattr(_Worker, "clock", lambda worker: (0.1, True))  # what a loaded machine says
+    monkeypatch.setattr(_Worker, "used", lambda worker: 0.1)  # what a loaded machine says
+    monkeypatch.setattr(_Worker, "computes", lambda worker: True)
     assert workers.ask({"do": "echo", "after": 1.0, "say": "late"})["detail"] == "late"
     monkeypatch.undo()
     assert workers.ask({"do": "echo", "after": 1.0})["detail"] == "killed after 0.5 s"
