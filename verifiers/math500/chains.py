@@ -291,11 +291,7 @@ def is_opaque(value: Value) -> bool:
     if not is_expression(value):
         return False
     names = symbols(value)
-    return "\\dots" in names or (bool(names) and is_repeated(value)) or tree.holds_container(value)
-
-
-def is_repeated(node: Node) -> bool:
-    return (node[0] == "fn" and node[1] in tree.REPEATED) or any(map(is_repeated, tree.parts(node)))
+    return "\\dots" in names or (bool(names) and tree.holds_repeated(value)) or tree.holds_container(value)
 
 
 def replaced(side: Value, values: dict[Node, Node]) -> Value:

@@ -19,6 +19,7 @@ BIT_LIMIT = 20_000  # of a numerator or denominator
 EXPONENT_LIMIT = 9_999
 FACTORIAL_LIMIT = 1_000
 TERM_LIMIT = 200  # of a sum
+TERMS_LIMIT = 400  # of all sums and products of an expression
 
 Quotient = tuple[int, int]
 
@@ -43,6 +44,7 @@ class Point:
         self.values: dict[object, int] = {}
         self.unknowns = False  # if something was met whose difference is no proof
         self.variables = False
+        self.terms = 0  # of the sums and products met
 
     def value_of(self, key: object) -> int:
         """The integer of an unknown, odd and below 2^61."""
@@ -74,14 +76,14 @@ class Point:
             n = d = 1
             for factor in node[1]:
                 a, b = self.evaluate(factor)
-                n, d = n * a, d * b
-            return bounded(n, d)
+                n, d = bounded(n * a, d * b)
+            return n, d
         if kind == "+":
             n, d = self.evaluate(node[1][0])
             for term in node[1][1:]:
                 a, b = self.evaluate(term)
-                n, d = (n + a, d) if b == d else (n * b + a * d, d * b)
-            return bounded(n, d)
+                n, d = bounded(n + a, d) if b == d else bounded(n * b + a * d, d * b)
+            return n, d
         if kind == "/":
             a, b = self.evaluate(node[1])
             return self.divide(a, b, *self.evaluate(node[2]))
@@ -138,6 +140,9 @@ class Point:
         name = node[1]
         if name in REPEATED:
             nodes = repeated(node)
+            self.terms += len(nodes)
+            if self.terms > TERMS_LIMIT:
+                raise TooBig
             return self.evaluate(("+" if name == "sum" else "*", nodes)) if nodes else self.unknown(node)
         values = [reduced(*self.evaluate(argument)) for argument in node[2]]
         n, d = values[0]

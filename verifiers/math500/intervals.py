@@ -16,7 +16,7 @@ from operator import add, mul
 
 from flint import acb, arb, ctx, fmpq
 
-from verifiers.math500.exact import EXPONENT_LIMIT, FACTORIAL_LIMIT, repeated
+from verifiers.math500.exact import EXPONENT_LIMIT, FACTORIAL_LIMIT, TERMS_LIMIT, repeated
 from verifiers.math500.tree import BOUND, REPEATED, TRIGONOMETRIC, Node, parts
 
 Interval = arb | acb  # a real number, or a complex one
@@ -28,6 +28,8 @@ FIRST_DIGITS = 50
 DIGIT_LIMIT = 2_000
 GAMMA_LIMIT = 10**4
 EVALUATION_LIMIT = 2_000  # of the function below an integral
+NODE_LIMIT = 10_000  # of expressions that are evaluated for one pair of values, also below integrals
+NODE_LIMIT_AT_A_POINT = 2_000  # the same where there are variables, which have several points
 _precision = threading.Lock()  # python-flint has one precision for all threads
 
 
@@ -63,7 +65,7 @@ def agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool
     digits = FIRST_DIGITS
     while digits <= DIGIT_LIMIT:
         with precision(digits):
-            evaluation = Evaluation(values)
+            evaluation = Evaluation(values, NODE_LIMIT_AT_A_POINT if values else NODE_LIMIT)
             try:
                 b = evaluation.evaluate(gold)
                 a = evaluation.evaluate(answer)
@@ -97,7 +99,9 @@ def is_below_zero(node: Node) -> bool:
 class Evaluation:
     """Evaluates trees at one point; use inside `precision(digits)`."""
 
-    def __init__(self, values: dict[str, int]) -> None:
+    def __init__(self, values: dict[str, int], nodes: int = NODE_LIMIT) -> None:
+        """`nodes`: how many it may evaluate before it is `Undecided`."""
+        self.left, self.terms = nodes, 0
         self.values: dict[str, Interval] = {name: arb(fmpq(value, 1 << 59)) for name, value in values.items()}
         self.met: list[Interval] = []
 
@@ -105,6 +109,9 @@ class Evaluation:
         kind = node[0]
         if kind == "sym":
             return self.values[node[1]]
+        self.left -= 1
+        if self.left < 0:
+            raise Undecided
         value = self.function(node[1], node[2]) if kind == "fn" else self.arithmetic(kind, node)
         if not value.is_finite():
             raise Undecided
@@ -162,7 +169,8 @@ class Evaluation:
         """The integral of a function without branch cuts over a finite interval."""
         if not is_smooth(body):
             raise Undecided
-        inner = Evaluation({})
+        start, end = self.evaluate(low), self.evaluate(high)
+        inner = Evaluation({}, self.left)
         inner.values = dict(self.values)
 
         def value(point: acb, _: bool) -> acb:
@@ -172,14 +180,17 @@ class Evaluation:
             except Undecided:
                 return acb("nan")
 
-        return acb.integral(value, self.evaluate(low), self.evaluate(high), eval_limit=EVALUATION_LIMIT)
+        whole = acb.integral(value, start, end, eval_limit=EVALUATION_LIMIT)
+        self.left = inner.left
+        return whole
 
     def function(self, name: str, arguments: tuple[Node, ...]) -> Interval:
         if name == "int":
             return self.integral(*arguments)
         if name in REPEATED:
             nodes = repeated(("fn", name, arguments))
-            if not nodes:
+            self.terms += len(nodes)
+            if not nodes or self.terms > TERMS_LIMIT:
                 raise Undecided
             return self.evaluate(("+" if name == "sum" else "*", nodes))
         a = self.evaluate(arguments[0])

@@ -112,3 +112,8 @@ def has_product_of_sums(node: Node) -> bool:
 def holds_container(node: Node) -> bool:
     """True if a tuple, a set or a matrix stands in an expression."""
     return node[0] == "held" or any(map(holds_container, parts(node)))
+
+
+def holds_repeated(node: Node) -> bool:
+    """True if an integral, or a sum or product over an index, stands in an expression."""
+    return (node[0] == "fn" and node[1] in REPEATED) or any(map(holds_repeated, parts(node)))
