@@ -28,7 +28,7 @@ from envs.splits import SPLITS
 from envs.template import write_task
 
 _EPILOG = """\
-ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0), a module
+In `show` and `check`, ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0), a module
 (my_package.my_module:my/MyTask-v0), reasoning_gym:NAME, gymnasium:NAME, or a file of rows (rows.jsonl with --env-args
 verifier=NAME).
 
@@ -221,8 +221,11 @@ def _new(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "list": ("lists the environments of this package with their splits and sizes", _list),
-    "show": ("prints a few problems, their demonstrations and habits, and what each earns", _show),
-    "check": ("tries whether an environment is sound enough to train on, and says why", _check),
+    "show": (
+        "prints a few problems with a right completion (demonstration), wrong ones (habits), and the rewards of each",
+        _show,
+    ),
+    "check": ("tests whether an environment can be trained on, and explains what is wrong with it", _check),
     "new": ("writes a file with a working task, which you change into your own", _new),
 }
 

@@ -34,9 +34,11 @@ examples:
   python -m verifiers gsm8k completions.parquet --answer-field solution --output verdicts.jsonl --workers 4
   python -m verifiers countdown samples.jsonl --answer-field numbers=nums --answer-field target=goal
 
-One JSON line goes out for each line that came in, in order: line, correct, score, extracted, reason,
-decided_by. A line that cannot be judged has "correct": null and an "error", and is counted apart.
-Exit status: 0 when it ran, 1 when a file broke off or nothing was judged, 2 when a task, a file or a flag is unknown.
+For each line of the file, in order, one JSON line is written: line, correct, score, extracted, reason,
+decided_by. A line that cannot be judged has "correct": null and an "error". The summary says how many there
+were, and leaves them out of the rate.
+Exit status: 0 if it ran, 1 if a file is truncated or no line could be judged, 2 if a task, a file or a flag is
+unknown.
 """
 
 
@@ -63,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m verifiers",
-        description="Judges completions: writes one verdict for every line of a file, and a summary.",
+        description=(
+            "Judges completions: writes one verdict for every line of a file to standard output, and a summary to "
+            "standard error."
+        ),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -77,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="prepares the task now instead of at its first use (code: this takes about a minute)",
     )
-    mode = "lenient (default) accepts any notation of the value; strict only the format of the prompt"
+    mode = "lenient (default) accepts any notation of the value; strict accepts only the format of the prompt"
     add("--mode", choices=MODES, default="lenient", help=mode)
     rules = "also judges as the published evaluation code of d1 does (as SPG and wd1 do), and says where the two differ"
     add("--rules", choices=RULES[1:], help=rules)
@@ -88,19 +93,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--json", action="store_true", help="writes the summary to standard output, as one line of JSON")
     add("--workers", metavar="N", type=_positive, default=1, help="the number of processes that judge (1)")
-    add("--preset", choices=list(PRESETS), help="takes this tool's names of fields (qa: answer, response)")
-    completion = "the field of the completion; a.b is b inside a; each completion of a list is judged"
+    add(
+        "--preset",
+        choices=list(PRESETS),
+        help="the file has the field names of this tool (qa: answer, response)",
+    )
+    completion = (
+        "the field that holds the completion; `a.b` is field b inside field a; if the field holds a list, "
+    )
+    completion += "each completion in it is judged"
     add("--completion-field", metavar="NAME", help=completion)
-    answer = "the field of the reference, if it has another name; FIELD=NAME for a task with several"
+    answer = "the field that holds the reference, if it is not named as the task expects (gsm8k: answer); "
+    answer += "FIELD=NAME, once for each, if the task has several references"
     add("--answer-field", metavar="NAME", action="append", default=[], help=answer)
-    problem = "the field of the problem (math500); answers must then be finished and in the form asked for"
+    problem = (
+        "the field that holds the problem (math500); an answer must then also be worked out and in the form "
+    )
+    problem += "that the problem asks for"
     add("--problem-field", metavar="NAME", help=problem)
     add(
         "--references",
         metavar="FILE",
         help="takes the references from this file, if they are not beside the completions; needs --on",
     )
-    on = "the field that joins completions and references; custom_id=id if the two files name it differently"
+    on = "the field that is equal in a completion and its reference; `custom_id=id` if it is called custom_id in the "
+    on += "completions and id in the references"
     add("--on", metavar="FIELD", help=on)
     return parser
 
