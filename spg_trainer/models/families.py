@@ -1,4 +1,7 @@
-"""The published families, as tables; facts and sources in docs/models.md."""
+"""The published families besides LLaDA's own (`llada.py`), as tables; facts and sources are in docs/models.md.
+
+What the fields of a table mean, and how a family is added from outside, is in `family.py`.
+"""
 
 from typing import Any
 

@@ -43,7 +43,10 @@ def changed(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
 
 
 def stale(validations: Validations) -> int:
-    """How many validations in a row, up to the newest, solved no more problems than the best before them."""
+    """How many validations in a row, up to the newest, solved no more problems than the best before them.
+
+    `loop.py: reason_to_end` ends a run where it has reached --patience.
+    """
     most, count = -1, 0
     for _, solved in sorted(validations.items()):
         count = count + 1 if sum(solved) <= most else 0
