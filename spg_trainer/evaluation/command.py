@@ -66,7 +66,7 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
         ConfigError: numbers that cannot work; results of other settings under the same name.
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
-    command = validate(asked).settings
+    command = validate(asked).config
     console = Console(quiet=quiet)
     m = command.model
     planned = []

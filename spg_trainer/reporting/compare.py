@@ -104,7 +104,7 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
         words += [word for key, value in env_args.items() for word in ("--env-args", f"{key}={value}")]
         task, setting = label(env, env_args), label(algorithm, settings)
         with naming(task, setting):
-            config = validate(resolve(Config, words).config).settings
+            config = validate(resolve(Config, words)).config
             envs.make(config.env, split="train", **config.env_args)  # before the next, which loads torch
             algorithms.build(config.algorithm, config.hyper_parameters)
         runs.append(Planned(task, setting, tuple(words), config, root))

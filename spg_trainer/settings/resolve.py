@@ -7,7 +7,7 @@ all that lies below file and flags.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -40,15 +40,18 @@ from spg_trainer.settings.values import convert, read_nested, replace_nested
 
 Settings = TypeVar("Settings")
 
+TRAINING = "training on"
+"""So begins the origin of what `eval` and `sft` take from a training by RL on their task."""
+
 
 @dataclass(frozen=True)
 class Resolved(Generic[Settings]):
     """The settings of a command, and which layer has set each of them."""
 
     config: Settings
-    origins: Mapping[str, str]
+    origins: Mapping[str, str] = field(default_factory=dict)
     """Dotted name, e.g. `optimizer.learning_rate` or `env_args.blanks`, -> layer; a name that is not here has the value
-    of the dataclass."""
+    of the dataclass, or its caller's."""
 
 
 def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> Resolved[Settings]:
@@ -177,16 +180,22 @@ def for_eval(env: str, model: str, trained: Config) -> list[Layer]:
     lengths = {name: getattr(trained.rollout, name) for name in names}
     dtype = model_environment(model).get("dtype", "auto")
     values = {"env_args": trained.env_args, **lengths, "model": {"dtype": dtype}}
-    return [read_layer(EvalCommand, Layer(f"training on {env}", values))]
+    return [read_layer(EvalCommand, Layer(f"{TRAINING} {env}", values))]
 
 
 def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
-    """Its own recipe, a training's arguments and temperature, and the length that the model was made with."""
-    # Habits are counted at the temperature of a training.
-    shared = {"env_args": trained.env_args, "temperature": trained.rollout.temperature}
+    """Its own recipe, a training's arguments and decoding, and the length that the model was made with."""
+    kind, rollout = recipe_kind(model), trained.rollout
+    shared = {
+        "env_args": trained.env_args,
+        "temperature": rollout.temperature,  # at which habits are counted
+        "block_length": rollout.block_length,
+        "tokens_per_step": 1.0 if kind == "tiny" else rollout.tokens_per_step,
+        "remasking": rollout.remasking,
+    }
     made = made_for(env, model).get("rollout", {})
     length = {name: value for name, value in made.items() if name == "max_completion_length"}
-    layers = [Layer(f"training on {env}", shared), *mixed_recipe(env, f"{recipe_kind(model)} sft")]
+    layers = [Layer(f"{TRAINING} {env}", shared), *mixed_recipe(env, f"{kind} sft")]
     layers = [read_layer(SftCommand, layer) for layer in layers]
     return [*for_model(model, layers), read_layer(SftCommand, Layer(f"{model}/{ENVIRONMENT}", length))]
 

@@ -7,7 +7,7 @@ import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.settings.adapters import find_adapter
@@ -22,21 +22,21 @@ from spg_trainer.settings.fields import (
     TaskSettings,
 )
 from spg_trainer.settings.ranges import check_ranges
+from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 Settings = TypeVar("Settings")
 
 
-class Validated(NamedTuple, Generic[Settings]):
-    """Settings that `validate` has seen."""
-
-    settings: Settings
+class Validated(Resolved[Settings]):
+    """Settings that `validate` has seen, with their origins where these are known."""
 
 
-def validate(given: Settings | Validated[Settings]) -> Validated[Settings]:
+def validate(asked: Settings | Resolved[Settings]) -> Validated[Settings]:
     """Looks at settings once. Raises SpgError for numbers, choices, files and devices that cannot be."""
-    if isinstance(given, Validated):
-        return given
+    if isinstance(asked, Validated):
+        return asked
+    given = asked.config if isinstance(asked, Resolved) else asked
     check_ranges(given)
     if isinstance(given, MergeCommand) and given.source:
         resolve_model(given.source)
@@ -54,7 +54,7 @@ def validate(given: Settings | Validated[Settings]) -> Validated[Settings]:
         and not is_resumed(given)
     ):
         check_revision(given.model, resolve_model(given.model.model, given.env))
-    return Validated(given)
+    return Validated(given, asked.origins if isinstance(asked, Resolved) else {})
 
 
 def is_resumed(command: Any) -> bool:

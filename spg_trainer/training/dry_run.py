@@ -46,7 +46,7 @@ def refuse_unopened(
     asked: Config | Validated[Config], num_processes: int = 1
 ) -> tuple[Config, algorithms.Algorithm]:
     """The settled settings of a training, and its algorithm; SpgError or EnvError for what a start would refuse."""
-    config = validate(asked).settings
+    config = validate(asked).config
     algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
     config = settle_pairs(replace(config, model=settle(config.model)))
     open_splits(config, algorithm, num_processes)

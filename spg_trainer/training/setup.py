@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
     """Checks the settings, loads everything, and continues from a checkpoint where `resume` says so."""
-    config = asked.settings if isinstance(asked, Validated) else asked
+    config = asked.config if isinstance(asked, Validated) else asked
     device = config.model.device
     accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
     with raising_on_all():
