@@ -82,26 +82,26 @@ def run_command(word: str, args: Sequence[str]) -> int:
     cls, module, name = COMMANDS.get(word, (fields.Config, "training.loop", "train"))
     end = args.index("--") if word == "compare" and "--" in args else len(args)
     resolved = resolve(cls, args[:end])
+    config, on_task = resolved.config, issubclass(cls, fields.TaskSettings)
     if HELP & {*args[:end]}:
-        explain(cls, resolved.config)
-    if isinstance(resolved.config, fields.TaskSettings) and "env" not in resolved.origins:
-        refuse_no_task(resolved.config.model.model)
+        explain(cls, config)
+    if on_task and "env" not in resolved.origins:
+        refuse_no_task(config.model.model)
     validated = validate(resolved)
-    if isinstance(resolved.config, fields.TaskSettings) and resolved.config.env:
-        packages.envs.resolve(resolved.config.env)  # last: the package takes a while to load
-    if isinstance(resolved.config, fields.Config):
-        algorithms.find_algorithm(resolved.config.algorithm)
+    if on_task and config.env:
+        packages.envs.resolve(config.env)  # last: the package takes a while to load
     if word == "":
+        algorithms.find_algorithm(config.algorithm)
         run_train(validated)
         return 0
-    if word in ("eval", "sft", "merge"):
-        if word == "sft":
-            import_module("spg_trainer.runs.folder").choose_sft_folder(validated.config)
+    if word == "sft":
+        import_module("spg_trainer.runs.folder").choose_sft_folder(config)
+    if on_task or word == "merge":
         quiet_libraries()
     call = getattr(import_module(f"spg_trainer.{module}"), name)
     if word == "compare":  # behind ` -- ` stand the flags of every training
-        return call(validated.config, args[end + 1 :])
-    call(validated if word in ("eval", "sft") else validated.config)
+        return call(config, args[end + 1 :])
+    call(validated if on_task else config)
     leave_processes()
     return 0
 

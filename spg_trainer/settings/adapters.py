@@ -40,7 +40,7 @@ def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
 def find_adapter(model: str) -> Path | None:
     """The LoRA adapter that `--model` names: its folder, or `model` in a run folder; None if it is no adapter."""
     folder = Path(model).expanduser()
-    embedded = is_embedded(model, "tiny") or is_embedded(model, "new")  # whatever folder has that name here
+    embedded = is_embedded(model, "tiny", "new")  # whatever folder has that name here
     for place in () if embedded else (folder, folder / "model"):
         if (place / "adapter_config.json").is_file():
             return place

@@ -184,10 +184,6 @@ class Sampling(Decoding):
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
         check_ranges(self)
-        self.check_fit()
-
-    def check_fit(self) -> None:
-        """`check` of what goes together, where the ranges are known to hold."""
         self._check_lengths()
         self._check_choices()
 

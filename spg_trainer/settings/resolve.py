@@ -36,7 +36,7 @@ from spg_trainer.settings.recorded import (
     recipe_kind,
     run_holding,
 )
-from spg_trainer.settings.values import convert, read_nested, replace_nested
+from spg_trainer.settings.values import read_leaf, read_nested, replace_nested
 
 Settings = TypeVar("Settings")
 
@@ -105,12 +105,7 @@ def flag_layer(cls: type, given: Mapping[str, Any]) -> Layer:
                 f"{cls.__name__} has no setting {name} (={value!r}). {nearest}Known: {', '.join(known)}."
             )
         place, hint = known[name]
-        read = convert(value, hint, as_flag(name))
-        values |= (
-            {f"{place}.{key}": item for key, item in read.items()}
-            if isinstance(read, dict)
-            else {place: read}
-        )
+        values |= read_leaf(place, value, hint, as_flag(name))
     return Layer("flag", values)
 
 
@@ -155,15 +150,14 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
 def for_training(env: str, model: str, asked: Iterable[Layer] = ()) -> list[Layer]:
     """Recipes and environment.json. asked: where another algorithm than the task's own may be named."""
     kind = recipe_kind(model)
-    task = mixed_recipe(env, kind)
+    recipes = mixed_recipe(env, kind)
     if kind != "tiny" and (decoding := decoding_layer(model)):
-        task.append(decoding)
-    recipes = [read_layer(Config, layer) for layer in task]
+        recipes.append(decoding)
     algorithm = said([*recipes, *asked], "algorithm", Config().algorithm)
-    recipes += [read_layer(Config, layer) for layer in algorithm_recipe(algorithm, env, kind)]
-    recipes = for_model(model, recipes)
-    made = read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", made_for(env, model)))
-    return [*recipes, made, *one_by_one(recipes, made)]
+    recipes = for_model(model, [*recipes, *algorithm_recipe(algorithm, env, kind)])
+    made = Layer(f"{model}/{ENVIRONMENT}", made_for(env, model))
+    layers = [read_layer(Config, layer) for layer in (*recipes, made)]
+    return [*layers, *one_by_one(layers[:-1], layers[-1])]
 
 
 def one_by_one(recipes: Sequence[Layer], made: Layer) -> list[Layer]:
@@ -195,17 +189,16 @@ def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
     }
     made = made_for(env, model).get("rollout", {})
     length = {name: value for name, value in made.items() if name == "max_completion_length"}
-    layers = [Layer(f"{TRAINING} {env}", shared), *mixed_recipe(env, f"{kind} sft")]
-    layers = [read_layer(SftCommand, layer) for layer in layers]
-    return [*for_model(model, layers), read_layer(SftCommand, Layer(f"{model}/{ENVIRONMENT}", length))]
+    recipes = for_model(model, mixed_recipe(env, f"{kind} sft"))
+    layers = (Layer(f"{TRAINING} {env}", shared), *recipes, Layer(f"{model}/{ENVIRONMENT}", length))
+    return [read_layer(SftCommand, layer) for layer in layers]
 
 
 def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
     """Recipes without what they say of the model, if that is an adapter, which is trained as it is."""
-    if find_adapter(model) is None:
-        return recipes
+    left_out = {"model"} if find_adapter(model) else set()
     return [
-        Layer(origin, {name: value for name, value in values.items() if not name.startswith("model.")})
+        Layer(origin, {part: value for part, value in values.items() if part not in left_out})
         for origin, values in recipes
     ]
 

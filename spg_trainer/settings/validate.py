@@ -5,6 +5,7 @@
 
 import re
 import sys
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,18 +43,9 @@ def validate(asked: Settings | Resolved[Settings]) -> Validated[Settings]:
         resolve_model(given.source)
     if isinstance(given, TaskSettings):
         check_task(given)
-    if isinstance(given, Config):
-        check_training(given)
-    elif isinstance(given, EvalCommand):
-        check_eval(given)
-    elif isinstance(given, SftCommand):
-        check_sft(given)
-    if (
-        isinstance(given, TaskSettings)
-        and not is_embedded(given.model.model, "new")
-        and not is_resumed(given)
-    ):
-        check_revision(given.model, resolve_model(given.model.model, given.env))
+        CHECKS[type(given)](given)
+        if not (is_embedded(given.model.model, "new") or is_resumed(given)):
+            check_revision(given.model, resolve_model(given.model.model, given.env))
     return Validated(given, asked.origins if isinstance(asked, Resolved) else {})
 
 
@@ -128,7 +120,7 @@ def check_device(name: str) -> None:
 def check_training(config: Config) -> None:
     """How a training decodes, divides a step and keeps its optimizer, whatever the algorithm."""
     b = config.batch
-    config.rollout.check_fit()
+    config.rollout.check()
     if config.gpu and (not config.dry_run or config.model.device == "cpu"):
         raise ConfigError(
             f"--gpu {config.gpu} is what --dry-run computes for. Add --dry-run, without --device cpu."
@@ -207,13 +199,12 @@ def check_sft(command: SftCommand) -> None:
         raise ConfigError(f"--save-dtype {save} is for whole models, not adapters. Use auto.")
 
 
-def check_divided_reference(sync_steps: int, name: str) -> None:
-    """A reference that moves, of weights that no process holds whole."""
-    if sync_steps:
-        raise ConfigError(
-            f"--shard: the reference of {name} takes in the policy every {sync_steps} updates, and of divided weights "
-            "no such reference is kept. Use --algorithm-args ref_model_sync_steps=0, or --lora-r 128."
-        )
+CHECKS: Mapping[type, Callable[[Any], None]] = {
+    Config: check_training,
+    EvalCommand: check_eval,
+    SftCommand: check_sft,
+}
+"""{a command on a task: what it refuses alone}."""
 
 
 def check_processes(m: LoadConfig, num_processes: int) -> None:
@@ -249,9 +240,7 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
         raise ConfigError(f"{name} has no ratio for several updates of a rollout. Use {updates}.")
     if algorithm.branches > 1:
         check_trees(b.num_generations, r, algorithm.branches, name)
-    check_reference(config.model, algorithm.needs_ref_logps, name)
-    if config.model.shard and not config.model.lora_r and algorithm.needs_ref_logps:
-        check_divided_reference(algorithm.ref_model_sync_steps, name)
+    check_reference(config.model, algorithm, name)
     check_processes(config.model, num_processes)
     whole = algorithm.whole_groups or algorithm.branches > 1 or config.pairs
     together = b.num_generations if whole else 1
@@ -286,15 +275,23 @@ def check_trees(num_generations: int, r: Sampling, branches: int, name: str) -> 
         )
 
 
-def check_reference(m: ModelConfig, needed: bool, name: str) -> None:
-    """A reference that nobody asks for, and one that nothing keeps."""
-    if m.ref_copy and not needed:
+def check_reference(m: ModelConfig, algorithm: Any, name: str) -> None:
+    """A reference that nobody asks for, one that nothing keeps, and one that moves where no process has all weights."""
+    if m.ref_copy and not algorithm.needs_ref_logps:
         raise ConfigError(
             f"--ref-copy: {name} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
             "--algorithm-args beta=0.04, where the algorithm has one."
         )
-    if needed and not (m.lora_r or m.ref_copy or find_adapter(m.model)):
+    if not algorithm.needs_ref_logps:
+        return
+    if not (m.lora_r or m.ref_copy or find_adapter(m.model)):
         raise ConfigError(
             f"{name} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, start from an adapter "
             "(--model PATH), or keep a frozen copy of the weights (--ref-copy)."
+        )
+    if m.shard and not m.lora_r and algorithm.ref_model_sync_steps:
+        raise ConfigError(
+            f"--shard: the reference of {name} takes in the policy every {algorithm.ref_model_sync_steps} updates, and "
+            "of divided weights no such reference is kept. Use --algorithm-args ref_model_sync_steps=0, or --lora-r "
+            "128."
         )

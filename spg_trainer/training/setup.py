@@ -71,16 +71,13 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         config = replace(config, model=settle(config.model, path), algorithm_args=asdict(algorithm))
         splits = open_splits(config, algorithm, accelerator.num_processes)
     policy = open_model(config, algorithm, path, newest, accelerator)
+    rows_per_forward = None if policy.device.type == "cpu" else 4 * config.batch.per_device_batch_size
+    state, folder = TrainingState(), RunFolder(path)
     with raising_on_all():
         check_attention(config, algorithm, base_model(policy.model).pattern)
-    rows_per_forward = None if policy.device.type == "cpu" else 4 * config.batch.per_device_batch_size
-    with raising_on_all():
         source = make_source(config, algorithm, policy, splits["train"], rows_per_forward)
-    with raising_on_all():
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model).values())
-    state, folder = TrainingState(), RunFolder(path)
-    if newest is not None:
-        with raising_on_all():
+        if newest is not None:
             saved = checkpoint.load(newest, policy, optimizer)
             state = TrainingState(**{name: saved[name] for name in ("step", "updates", "skipped", "seconds")})
     run = Run(
