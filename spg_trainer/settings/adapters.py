@@ -49,6 +49,11 @@ def find_adapter(model: str) -> Path | None:
     return None
 
 
+def trains_adapters(m: ModelConfig) -> bool:
+    """Whether adapters are trained, fresh ones or those that `--model` names, and not the whole weights."""
+    return m.lora_r > 0 or find_adapter(m.model) is not None
+
+
 def default_alpha(r: int) -> int:
     """Half the rank (rounded up), the proportion of d1 and SPG (64 and 128)."""
     return (r + 1) // 2

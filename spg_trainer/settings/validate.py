@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.settings.adapters import find_adapter
+from spg_trainer.settings.adapters import trains_adapters
 from spg_trainer.settings.fields import (
     Config,
     EvalCommand,
@@ -66,11 +66,11 @@ def check_task(command: Any) -> None:
 
 def check_adapters(m: ModelConfig) -> None:
     """Adapters where none are trained, and what a new model cannot have."""
-    if m.load_4bit and not (m.lora_r or find_adapter(m.model)):
+    if m.load_4bit and not trains_adapters(m):
         raise ConfigError("--load-4bit stores a base that is not trained. Set --lora-r, e.g. 64.")
     if m.load_4bit and m.shard:
         raise ConfigError("--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.")
-    if (m.lora_alpha is not None or m.lora_dropout) and not (m.lora_r or find_adapter(m.model)):
+    if (m.lora_alpha is not None or m.lora_dropout) and not trains_adapters(m):
         raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
     if is_embedded(m.model, "new") and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
         raise ConfigError(
@@ -195,7 +195,7 @@ def check_sft(command: SftCommand) -> None:
         raise ConfigError(
             f"--shard writes weights as they are trained, not in {save}. Use --save-dtype auto."
         )
-    if save != "auto" and (m.lora_r or find_adapter(m.model)):
+    if save != "auto" and trains_adapters(m):
         raise ConfigError(f"--save-dtype {save} is for whole models, not adapters. Use auto.")
 
 
@@ -284,7 +284,7 @@ def check_reference(m: ModelConfig, algorithm: Any, name: str) -> None:
         )
     if not algorithm.needs_ref_logps:
         return
-    if not (m.lora_r or m.ref_copy or find_adapter(m.model)):
+    if not (m.ref_copy or trains_adapters(m)):
         raise ConfigError(
             f"{name} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, start from an adapter "
             "(--model PATH), or keep a frozen copy of the weights (--ref-copy)."
