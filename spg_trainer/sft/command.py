@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spg_trainer.distributed import decide_on_main, join, on_all, raising_on_all, rank, world_size
+from spg_trainer.distributed import decide_on_main, join, on_all, own_device, raising_on_all, rank, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import evaluate, make_env
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
@@ -136,9 +136,7 @@ def locked(folder: Path) -> Iterator[None]:
 def prepare(asked: Validated[SftCommand], folder: Path, accelerator: "Accelerator | None" = None) -> Fit:
     """Everything that training needs, before its first update. accelerator: of several processes."""
     command = asked.config
-    device = (
-        str(accelerator.device) if accelerator and command.model.device == "auto" else command.model.device
-    )
+    device = own_device(command.model.device, accelerator)
     with raising_on_all():
         # Where the model will be evaluated: without problems there, nothing is begun.
         evaluated = {split: make_env(command, split) for split in ("test", "validation") if command.env}
