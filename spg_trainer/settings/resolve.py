@@ -40,6 +40,8 @@ from spg_trainer.settings.values import read_leaf, read_nested, replace_nested
 
 Settings = TypeVar("Settings")
 
+FLAG = "flag"
+"""The origin of what flags or keywords say."""
 TRAINING = "training on"
 """So begins the origin of what `eval` and `sft` take from a training by RL on their task."""
 
@@ -106,7 +108,7 @@ def flag_layer(cls: type, given: Mapping[str, Any]) -> Layer:
             )
         place, hint = known[name]
         values |= read_leaf(place, value, hint, as_flag(name))
-    return Layer("flag", values)
+    return Layer(FLAG, values)
 
 
 def read_layer(cls: type, layer: Layer) -> Layer:

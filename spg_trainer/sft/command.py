@@ -36,7 +36,7 @@ from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
-from spg_trainer.settings.resolve import TRAINING
+from spg_trainer.settings.resolve import FLAG, TRAINING
 from spg_trainer.settings.validate import Validated, check_processes, validate
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import is_embedded
@@ -221,11 +221,15 @@ def base_policy(command: SftCommand, device: str | None = None) -> Policy:
 def without_other_blocks(command: SftCommand, pattern: Pattern, origins: Mapping[str, str]) -> SftCommand:
     """The command without a training's block length, where that does not divide the length or attention has blocks.
 
-    One that somebody asked for stays: what is wrong with it is told.
+    One that somebody asked for stays, and `eval_sampling` says what is wrong with it. One of a model that is resumed
+    stays where it divides the length; of another length `resume` tells.
     """
     length, block = command.max_completion_length, command.block_length
-    from_training = origins.get("block_length", "").startswith(TRAINING)
-    if from_training and (length % block or not pattern.is_full):
+    origin = origins.get("block_length", FLAG)  # without origins, as from Python, all is asked for
+    does_not_divide = block > 0 and length % block > 0
+    if does_not_divide and origin not in (FLAG, command.config):
+        return replace(command, block_length=0)
+    if origin.startswith(TRAINING) and not pattern.is_full:
         return replace(command, block_length=0)
     return command
 
