@@ -36,7 +36,7 @@ from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
-from spg_trainer.settings.resolve import FLAG, TRAINING
+from spg_trainer.settings.resolve import FLAG, TRAINING, Resolved
 from spg_trainer.settings.validate import Validated, check_processes, validate
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import is_embedded
@@ -58,8 +58,11 @@ MAY_CHANGE = frozenset(
 """Settings that may change on resume."""
 
 
-def sft(asked: SftCommand | Validated[SftCommand], *, quiet: bool = False) -> Path:
+def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Path:
     """Trains a model on demonstrations and writes it with environment.json and a model card; returns its folder.
+
+    asked: with the origins of its values, as `resolve` returns them, a block length of the recipes gives way where it
+    does not fit; without, it counts as asked for.
 
     Raises ConfigError for settings that cannot work, CheckpointError if the folder cannot be written (checked before
     the training), TrainingError if a gradient is not finite; KeyboardInterrupt if the user ended it, once the model so
