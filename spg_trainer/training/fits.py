@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
-from spg_trainer.errors import ModelError
 from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models.shape import Shape
 from spg_trainer.settings.fields import Config
@@ -108,10 +107,7 @@ def hours_in_all(config: Config, e: Estimate, processes: int) -> str:
 def needed_elsewhere(config: Config, shape: Shape, e: Estimate, processes: int) -> str:
     """Download, disk and host memory, in GB and GiB."""
     weights = 2.0 * shape.whole  # published in bfloat16
-    try:
-        local = resolve_model(config.model.model, config.env).is_local
-    except ModelError:
-        local = False
+    local = resolve_model(config.model.model, config.env).is_local
     checkpoint = checkpoint_bytes(config, e, processes)
     kept = config.output.keep + 1 + bool(config.eval.eval_steps)  # one is being written, one may be the best
     run = kept * checkpoint + e.held["gradients"] + e.held.get("reference", 0)
