@@ -19,7 +19,7 @@ from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import fields, packages
 from spg_trainer.settings.flags import HELP, PROG, show_help
 from spg_trainer.settings.recorded import model_environment
-from spg_trainer.settings.resolve import Resolved, resolve
+from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.validate import Validated, validate
 
 COMMANDS = {
@@ -82,26 +82,26 @@ def run_command(word: str, args: Sequence[str]) -> int:
     cls, module, name = COMMANDS.get(word, (fields.Config, "training.loop", "train"))
     end = args.index("--") if word == "compare" and "--" in args else len(args)
     resolved = resolve(cls, args[:end])
+    config, on_task = resolved.config, issubclass(cls, fields.TaskSettings)
     if HELP & {*args[:end]}:
-        explain(cls, resolved.config)
-    if isinstance(resolved.config, fields.TaskSettings) and "env" not in resolved.origins:
-        refuse_no_task(resolved.config.model.model)
-    validated = validate(resolved.config)
-    if isinstance(resolved.config, fields.TaskSettings) and resolved.config.env:
-        packages.envs.resolve(resolved.config.env)  # last: the package takes a while to load
-    if isinstance(resolved.config, fields.Config):
-        algorithms.find_algorithm(resolved.config.algorithm)
+        explain(cls, config)
+    if on_task and "env" not in resolved.origins:
+        refuse_no_task(config.model.model)
+    validated = validate(resolved)
+    if on_task and config.env:
+        packages.envs.resolve(config.env)  # last: the package takes a while to load
     if word == "":
-        run_train(resolved, validated)
+        algorithms.find_algorithm(config.algorithm)
+        run_train(validated)
         return 0
-    if word in ("eval", "sft", "merge"):
-        if word == "sft":
-            import_module("spg_trainer.runs.folder").choose_sft_folder(validated.settings)
+    if word == "sft":
+        import_module("spg_trainer.runs.folder").choose_sft_folder(config)
+    if on_task or word == "merge":
         quiet_libraries()
     call = getattr(import_module(f"spg_trainer.{module}"), name)
     if word == "compare":  # behind ` -- ` stand the flags of every training
-        return call(validated.settings, args[end + 1 :])
-    call(validated if word in ("eval", "sft") else validated.settings)
+        return call(config, args[end + 1 :])
+    call(validated if on_task else config)
     leave_processes()
     return 0
 
@@ -126,9 +126,9 @@ def explain(cls: Any, shown: Any) -> None:
         sys.stdout.flush()  # here, a reader who has gone is no error
 
 
-def run_train(resolved: Resolved[fields.Config], validated: Validated[fields.Config]) -> None:
+def run_train(validated: Validated[fields.Config]) -> None:
     """Trains, or with --dry-run shows the settings and ends, in the first process alone."""
-    config = validated.settings
+    config = validated.config
     if not config.dry_run:
         import_module("spg_trainer.runs.folder").choose_folder(config)
     # Wrong hyper-parameters are refused after torch, before all else.
@@ -138,7 +138,7 @@ def run_train(resolved: Resolved[fields.Config], validated: Validated[fields.Con
         import_module("spg_trainer.training.loop").train(Validated(replace(config, config=None)))
         leave_processes()
     elif rank() == 0:
-        sys.stdout.write(import_module("spg_trainer.training.dry_run").show(resolved))
+        sys.stdout.write(import_module("spg_trainer.training.dry_run").show(validated))
 
 
 def leave_processes() -> None:

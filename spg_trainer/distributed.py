@@ -47,12 +47,20 @@ def join(device: str) -> "Accelerator | None":
 
     device: a setting; auto = this process's GPU if there is one.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return None
+    return None if int(os.environ.get("WORLD_SIZE", "1")) == 1 else make_accelerator(device)
+
+
+def make_accelerator(device: str) -> "Accelerator":
+    """What joins the processes of a run, or stands for one that is alone, on the device of a setting."""
     import torch
     from accelerate import Accelerator
 
     return Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
+
+
+def own_device(device: str, accelerator: "Accelerator | None") -> str:
+    """The device of this process: `auto` is that of its accelerator, if it has one."""
+    return str(accelerator.device) if accelerator and device == "auto" else device
 
 
 def gather(items: list[T]) -> list[T]:

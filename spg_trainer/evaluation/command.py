@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spg_trainer.distributed import decide_on_main, join, raising_on_all
+from spg_trainer.distributed import decide_on_main, join, own_device, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import (
     BATCH,
@@ -66,7 +66,7 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
         ConfigError: numbers that cannot work; results of other settings under the same name.
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
-    command = validate(asked).settings
+    command = validate(asked).config
     console = Console(quiet=quiet)
     m = command.model
     planned = []
@@ -98,13 +98,12 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
 def open_model(command: EvalCommand, accelerator: "Accelerator | None") -> Policy:
     """The model to evaluate, whose completions end as they did in its training."""
     m = command.model
-    device = str(accelerator.device) if accelerator and m.device == "auto" else m.device
     with raising_on_all():
         policy = load_model(
             m.model,
             env=command.env,
             dtype=m.dtype,
-            device=device,
+            device=own_device(m.device, accelerator),
             revision=m.revision,
             attention_block=m.attention_block,
             mask_token_id=m.mask_token_id,

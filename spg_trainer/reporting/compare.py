@@ -104,7 +104,7 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
         words += [word for key, value in env_args.items() for word in ("--env-args", f"{key}={value}")]
         task, setting = label(env, env_args), label(algorithm, settings)
         with naming(task, setting):
-            config = validate(resolve(Config, words).config).settings
+            config = validate(resolve(Config, words)).config
             envs.make(config.env, split="train", **config.env_args)  # before the next, which loads torch
             algorithms.build(config.algorithm, config.hyper_parameters)
         runs.append(Planned(task, setting, tuple(words), config, root))
@@ -120,7 +120,7 @@ def refuse(runs: Sequence[Planned]) -> None:
         key = run.task, run.setting
         with naming(*key):
             if key not in settled:
-                settled[key], _ = import_module("spg_trainer.training.dry_run").refuse_unopened(run.config)
+                settled[key] = import_module("spg_trainer.training.dry_run").refuse_unopened(run.config)[0]
         if (file := run.folder / CONFIG).is_file():  # the two decide what model/ is
             config = replace(settled[key], seed=run.config.seed)
             refuse_changes(file, config, MAY_CHANGE - {"max_steps", "eval.eval_steps"})

@@ -40,13 +40,18 @@ def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
 def find_adapter(model: str) -> Path | None:
     """The LoRA adapter that `--model` names: its folder, or `model` in a run folder; None if it is no adapter."""
     folder = Path(model).expanduser()
-    embedded = is_embedded(model, "tiny") or is_embedded(model, "new")  # whatever folder has that name here
+    embedded = is_embedded(model, "tiny", "new")  # whatever folder has that name here
     for place in () if embedded else (folder, folder / "model"):
         if (place / "adapter_config.json").is_file():
             return place
         if (place / "config.json").is_file():
             return None
     return None
+
+
+def trains_adapters(m: ModelConfig) -> bool:
+    """Whether adapters are trained, fresh ones or those that `--model` names, and not the whole weights."""
+    return m.lora_r > 0 or find_adapter(m.model) is not None
 
 
 def default_alpha(r: int) -> int:

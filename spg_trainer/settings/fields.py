@@ -184,10 +184,6 @@ class Sampling(Decoding):
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
         check_ranges(self)
-        self.check_fit()
-
-    def check_fit(self) -> None:
-        """`check` of what goes together, where the ranges are known to hold."""
         self._check_lengths()
         self._check_choices()
 
@@ -542,13 +538,16 @@ class SftCommand(TaskSettings):
     """The length of a completion in tokens (T), padding included; 0 takes a tenth more than the longest of 2,000
     demonstrations. It is stored with the model, like the next two settings, and RL and `eval` take it from there."""
     block_length: CountOrZero = 0
-    """The length of a block in tokens when the model decodes; 0 takes the recipe's, or the whole completion if that
-    does not divide it."""
+    """The length of a block in tokens when the model decodes; 0 takes the blocks of the model's attention, or the whole
+    completion. Unset, it is that of a training, or 0 if that does not divide the completion."""
     diffusion_steps: CountOrZero = 0
-    """The number of denoising steps of a completion; 0 takes one for each token (for LLaDA half as many)."""
-    remasking: str | None = None
+    """The number of denoising steps of a completion; 0 takes as many as --tokens-per-step says."""
+    tokens_per_step: Positive = 1.0
+    """The number of tokens that a denoising step unmasks where --diffusion-steps is 0. Higher values are faster and
+    less accurate."""
+    remasking: str = "low_confidence"
     """Which masked positions a step unmasks first: low_confidence, random, entropy, margin or sequential, as in
-    training. Unset, it is the recipe's."""
+    training."""
     temperature: Positive = 1.0
     """The sampling temperature at which habits are counted. Set it to that of the RL to come."""
     hidden_size: Count = 128

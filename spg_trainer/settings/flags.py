@@ -143,9 +143,9 @@ def run_tyro(cls: Any, words: Sequence[str], **options: Any) -> Any:
     """Calls tyro: with `default`, for the help; without, for what was typed, a list of words for each time."""
     import tyro
 
-    shown, marks = "default" in options, (tyro.conf.OmitArgPrefixes,)
-    more = {"registry": registry(shown), "add_help": shown, "console_outputs": shown, **options}
-    return tyro.cli(cls, prog=program(cls), args=words, config=marks, **more)
+    shown = "default" in options
+    options |= {"registry": registry(shown), "add_help": shown, "console_outputs": shown}
+    return tyro.cli(cls, prog=program(cls), args=words, config=(tyro.conf.OmitArgPrefixes,), **options)
 
 
 @cache
@@ -165,19 +165,19 @@ def registry(shown: bool) -> Any:
     def words(info: Any) -> PrimitiveConstructorSpec | None:
         return PrimitiveConstructorSpec("*", "", Words, lambda _: True, list) if info.type is Words else None
 
+    def flag(kind: Any, name: str, metavar: str | None = None) -> Any:
+        return Annotated[kind, conf.arg(aliases=["-o"] if name == "output" else None, metavar=metavar)]
+
     def typed(name: str, hint: Any) -> StructFieldSpec:
         if hint is bool:
             return StructFieldSpec(name, conf.DisallowNone[bool | None], None)
-        kind = conf.UseAppendAction[list[Words]]
-        aliases = ["-o"] if name == "output" else None
-        return StructFieldSpec(name, Annotated[kind, conf.arg(aliases=aliases)], MISSING)
+        return StructFieldSpec(name, flag(conf.UseAppendAction[list[Words]], name), MISSING)
 
     def explained(cls: Any, name: str, hint: Any, value: Any) -> StructFieldSpec:
         text = docstrings(cls).get(name)
         if hint is bool or is_dataclass(hint):
             return StructFieldSpec(name, hint, value, text)
-        aliases = ["-o"] if name == "output" else None
-        kind = Annotated[Words, conf.arg(aliases=aliases, metavar=metavar(name, hint))]
+        kind = flag(Words, name, metavar(name, hint))
         if name == getattr(cls, "positional", ""):
             return StructFieldSpec(name, conf.Positional[kind], Words(["none"]), text)
         return StructFieldSpec(name, kind, Words(as_words(value)), text)

@@ -4,13 +4,12 @@ Imports no torch. The facts are in `models/published.yaml`.
 """
 
 import json
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from spg_trainer.errors import ModelError
-from spg_trainer.settings.recipes import Layer
+from spg_trainer.settings.recipes import Layer, parsed
 from spg_trainer.settings.weights import resolve_model
 
 FILE = "models/published.yaml"
@@ -42,9 +41,5 @@ def decoding_layer(model: str) -> Layer | None:
     return None
 
 
-@cache
 def _facts() -> dict[str, Any]:
-    import yaml
-
-    text = (resources.files("spg_trainer") / FILE).read_text(encoding="utf-8")
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return parsed((resources.files("spg_trainer") / FILE).read_text(encoding="utf-8"))

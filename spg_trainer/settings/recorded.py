@@ -57,7 +57,7 @@ def task_record(command: Config | SftCommand, sampling: Sampling, **record: Any)
 
 def recipe_kind(model: str) -> str:
     """Which recipes suit a model: `tiny` for the embedded ones and what was made from them, else `llada`."""
-    if any(is_embedded(model, word) for word in ("tiny", "new")):
+    if is_embedded(model, "tiny", "new"):
         return "tiny"
     return model_environment(model).get("preset", "llada")
 

@@ -7,7 +7,7 @@ all that lies below file and flags.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -36,9 +36,14 @@ from spg_trainer.settings.recorded import (
     recipe_kind,
     run_holding,
 )
-from spg_trainer.settings.values import convert, read_nested, replace_nested
+from spg_trainer.settings.values import read_leaf, read_nested, replace_nested
 
 Settings = TypeVar("Settings")
+
+FLAG = "flag"
+"""The origin of what flags or keywords say."""
+TRAINING = "training on"
+"""So begins the origin of what `eval` and `sft` take from a training by RL on their task."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,9 @@ class Resolved(Generic[Settings]):
     """The settings of a command, and which layer has set each of them."""
 
     config: Settings
-    origins: Mapping[str, str]
+    origins: Mapping[str, str] = field(default_factory=dict)
     """Dotted name, e.g. `optimizer.learning_rate` or `env_args.blanks`, -> layer; a name that is not here has the value
-    of the dataclass."""
+    of the dataclass, or its caller's."""
 
 
 def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> Resolved[Settings]:
@@ -102,13 +107,8 @@ def flag_layer(cls: type, given: Mapping[str, Any]) -> Layer:
                 f"{cls.__name__} has no setting {name} (={value!r}). {nearest}Known: {', '.join(known)}."
             )
         place, hint = known[name]
-        read = convert(value, hint, as_flag(name))
-        values |= (
-            {f"{place}.{key}": item for key, item in read.items()}
-            if isinstance(read, dict)
-            else {place: read}
-        )
-    return Layer("flag", values)
+        values |= read_leaf(place, value, hint, as_flag(name))
+    return Layer(FLAG, values)
 
 
 def read_layer(cls: type, layer: Layer) -> Layer:
@@ -152,15 +152,14 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
 def for_training(env: str, model: str, asked: Iterable[Layer] = ()) -> list[Layer]:
     """Recipes and environment.json. asked: where another algorithm than the task's own may be named."""
     kind = recipe_kind(model)
-    task = mixed_recipe(env, kind)
+    recipes = mixed_recipe(env, kind)
     if kind != "tiny" and (decoding := decoding_layer(model)):
-        task.append(decoding)
-    recipes = [read_layer(Config, layer) for layer in task]
+        recipes.append(decoding)
     algorithm = said([*recipes, *asked], "algorithm", Config().algorithm)
-    recipes += [read_layer(Config, layer) for layer in algorithm_recipe(algorithm, env, kind)]
-    recipes = for_model(model, recipes)
-    made = read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", made_for(env, model)))
-    return [*recipes, made, *one_by_one(recipes, made)]
+    recipes = for_model(model, [*recipes, *algorithm_recipe(algorithm, env, kind)])
+    made = Layer(f"{model}/{ENVIRONMENT}", made_for(env, model))
+    layers = [read_layer(Config, layer) for layer in (*recipes, made)]
+    return [*layers, *one_by_one(layers[:-1], layers[-1])]
 
 
 def one_by_one(recipes: Sequence[Layer], made: Layer) -> list[Layer]:
@@ -177,26 +176,31 @@ def for_eval(env: str, model: str, trained: Config) -> list[Layer]:
     lengths = {name: getattr(trained.rollout, name) for name in names}
     dtype = model_environment(model).get("dtype", "auto")
     values = {"env_args": trained.env_args, **lengths, "model": {"dtype": dtype}}
-    return [read_layer(EvalCommand, Layer(f"training on {env}", values))]
+    return [read_layer(EvalCommand, Layer(f"{TRAINING} {env}", values))]
 
 
 def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
-    """Its own recipe, a training's arguments and temperature, and the length that the model was made with."""
-    # Habits are counted at the temperature of a training.
-    shared = {"env_args": trained.env_args, "temperature": trained.rollout.temperature}
+    """Its own recipe, a training's arguments and decoding, and the length that the model was made with."""
+    kind, rollout = recipe_kind(model), trained.rollout
+    shared = {
+        "env_args": trained.env_args,
+        "temperature": rollout.temperature,  # at which habits are counted
+        "block_length": rollout.block_length,
+        "tokens_per_step": 1.0 if kind == "tiny" else rollout.tokens_per_step,
+        "remasking": rollout.remasking,
+    }
     made = made_for(env, model).get("rollout", {})
     length = {name: value for name, value in made.items() if name == "max_completion_length"}
-    layers = [Layer(f"training on {env}", shared), *mixed_recipe(env, f"{recipe_kind(model)} sft")]
-    layers = [read_layer(SftCommand, layer) for layer in layers]
-    return [*for_model(model, layers), read_layer(SftCommand, Layer(f"{model}/{ENVIRONMENT}", length))]
+    recipes = for_model(model, mixed_recipe(env, f"{kind} sft"))
+    layers = (Layer(f"{TRAINING} {env}", shared), *recipes, Layer(f"{model}/{ENVIRONMENT}", length))
+    return [read_layer(SftCommand, layer) for layer in layers]
 
 
 def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
     """Recipes without what they say of the model, if that is an adapter, which is trained as it is."""
-    if find_adapter(model) is None:
-        return recipes
+    left_out = {"model"} if find_adapter(model) else set()
     return [
-        Layer(origin, {name: value for name, value in values.items() if not name.startswith("model.")})
+        Layer(origin, {part: value for part, value in values.items() if part not in left_out})
         for origin, values in recipes
     ]
 

@@ -5,12 +5,13 @@
 
 import re
 import sys
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.settings.adapters import find_adapter
+from spg_trainer.settings.adapters import trains_adapters
 from spg_trainer.settings.fields import (
     Config,
     EvalCommand,
@@ -22,39 +23,30 @@ from spg_trainer.settings.fields import (
     TaskSettings,
 )
 from spg_trainer.settings.ranges import check_ranges
+from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 Settings = TypeVar("Settings")
 
 
-class Validated(NamedTuple, Generic[Settings]):
-    """Settings that `validate` has seen."""
-
-    settings: Settings
+class Validated(Resolved[Settings]):
+    """Settings that `validate` has seen, with their origins where these are known."""
 
 
-def validate(given: Settings | Validated[Settings]) -> Validated[Settings]:
+def validate(asked: Settings | Resolved[Settings]) -> Validated[Settings]:
     """Looks at settings once. Raises SpgError for numbers, choices, files and devices that cannot be."""
-    if isinstance(given, Validated):
-        return given
+    if isinstance(asked, Validated):
+        return asked
+    given = asked.config if isinstance(asked, Resolved) else asked
     check_ranges(given)
     if isinstance(given, MergeCommand) and given.source:
         resolve_model(given.source)
     if isinstance(given, TaskSettings):
         check_task(given)
-    if isinstance(given, Config):
-        check_training(given)
-    elif isinstance(given, EvalCommand):
-        check_eval(given)
-    elif isinstance(given, SftCommand):
-        check_sft(given)
-    if (
-        isinstance(given, TaskSettings)
-        and not is_embedded(given.model.model, "new")
-        and not is_resumed(given)
-    ):
-        check_revision(given.model, resolve_model(given.model.model, given.env))
-    return Validated(given)
+        CHECKS[type(given)](given)
+        if not (is_embedded(given.model.model, "new") or is_resumed(given)):
+            check_revision(given.model, resolve_model(given.model.model, given.env))
+    return Validated(given, asked.origins if isinstance(asked, Resolved) else {})
 
 
 def is_resumed(command: Any) -> bool:
@@ -74,11 +66,11 @@ def check_task(command: Any) -> None:
 
 def check_adapters(m: ModelConfig) -> None:
     """Adapters where none are trained, and what a new model cannot have."""
-    if m.load_4bit and not (m.lora_r or find_adapter(m.model)):
+    if m.load_4bit and not trains_adapters(m):
         raise ConfigError("--load-4bit stores a base that is not trained. Set --lora-r, e.g. 64.")
     if m.load_4bit and m.shard:
         raise ConfigError("--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.")
-    if (m.lora_alpha is not None or m.lora_dropout) and not (m.lora_r or find_adapter(m.model)):
+    if (m.lora_alpha is not None or m.lora_dropout) and not trains_adapters(m):
         raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
     if is_embedded(m.model, "new") and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
         raise ConfigError(
@@ -128,7 +120,7 @@ def check_device(name: str) -> None:
 def check_training(config: Config) -> None:
     """How a training decodes, divides a step and keeps its optimizer, whatever the algorithm."""
     b = config.batch
-    config.rollout.check_fit()
+    config.rollout.check()
     if config.gpu and (not config.dry_run or config.model.device == "cpu"):
         raise ConfigError(
             f"--gpu {config.gpu} is what --dry-run computes for. Add --dry-run, without --device cpu."
@@ -203,17 +195,16 @@ def check_sft(command: SftCommand) -> None:
         raise ConfigError(
             f"--shard writes weights as they are trained, not in {save}. Use --save-dtype auto."
         )
-    if save != "auto" and (m.lora_r or find_adapter(m.model)):
+    if save != "auto" and trains_adapters(m):
         raise ConfigError(f"--save-dtype {save} is for whole models, not adapters. Use auto.")
 
 
-def check_divided_reference(sync_steps: int, name: str) -> None:
-    """A reference that moves, of weights that no process holds whole."""
-    if sync_steps:
-        raise ConfigError(
-            f"--shard: the reference of {name} takes in the policy every {sync_steps} updates, and of divided weights "
-            "no such reference is kept. Use --algorithm-args ref_model_sync_steps=0, or --lora-r 128."
-        )
+CHECKS: Mapping[type, Callable[[Any], None]] = {
+    Config: check_training,
+    EvalCommand: check_eval,
+    SftCommand: check_sft,
+}
+"""{a command on a task: what it refuses alone}."""
 
 
 def check_processes(m: LoadConfig, num_processes: int) -> None:
@@ -249,9 +240,7 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
         raise ConfigError(f"{name} has no ratio for several updates of a rollout. Use {updates}.")
     if algorithm.branches > 1:
         check_trees(b.num_generations, r, algorithm.branches, name)
-    check_reference(config.model, algorithm.needs_ref_logps, name)
-    if config.model.shard and not config.model.lora_r and algorithm.needs_ref_logps:
-        check_divided_reference(algorithm.ref_model_sync_steps, name)
+    check_reference(config.model, algorithm, name)
     check_processes(config.model, num_processes)
     whole = algorithm.whole_groups or algorithm.branches > 1 or config.pairs
     together = b.num_generations if whole else 1
@@ -286,15 +275,23 @@ def check_trees(num_generations: int, r: Sampling, branches: int, name: str) -> 
         )
 
 
-def check_reference(m: ModelConfig, needed: bool, name: str) -> None:
-    """A reference that nobody asks for, and one that nothing keeps."""
-    if m.ref_copy and not needed:
+def check_reference(m: ModelConfig, algorithm: Any, name: str) -> None:
+    """A reference that nobody asks for, one that nothing keeps, and one that moves where no process has all weights."""
+    if m.ref_copy and not algorithm.needs_ref_logps:
         raise ConfigError(
             f"--ref-copy: {name} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
             "--algorithm-args beta=0.04, where the algorithm has one."
         )
-    if needed and not (m.lora_r or m.ref_copy or find_adapter(m.model)):
+    if not algorithm.needs_ref_logps:
+        return
+    if not (m.ref_copy or trains_adapters(m)):
         raise ConfigError(
             f"{name} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, start from an adapter "
             "(--model PATH), or keep a frozen copy of the weights (--ref-copy)."
+        )
+    if m.shard and not m.lora_r and algorithm.ref_model_sync_steps:
+        raise ConfigError(
+            f"--shard: the reference of {name} takes in the policy every {algorithm.ref_model_sync_steps} updates, and "
+            "of divided weights no such reference is kept. Use --algorithm-args ref_model_sync_steps=0, or --lora-r "
+            "128."
         )

@@ -73,11 +73,15 @@ def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str =
             raise ConfigError(f"{shown(name)}={value!r}: no such setting. {nearest}Known: {known}.")
         if is_dataclass(hint):
             leaves |= read_nested(hint, value, shown, f"{name}.")
-        elif get_origin(hint) is dict:
-            leaves |= {f"{name}.{k}": item for k, item in convert(value, hint, shown(name)).items()}
         else:
-            leaves[name] = convert(value, hint, shown(name))
+            leaves |= read_leaf(name, value, hint, shown(name))
     return leaves
+
+
+def read_leaf(name: str, value: Any, hint: Any, where: str) -> dict[str, Any]:
+    """One setting by its dotted name, converted to its type; of a dict each key, `env_args.blanks`."""
+    read = convert(value, hint, where)
+    return {f"{name}.{key}": item for key, item in read.items()} if isinstance(read, dict) else {name: read}
 
 
 def replace_nested(base: T, leaves: Mapping[str, Any]) -> T:

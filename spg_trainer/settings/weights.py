@@ -59,9 +59,9 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def is_embedded(model: str, word: str) -> bool:
-    """Whether `--model` names an embedded kind: `tiny` or `new`, alone or with a name of `PATTERNS` behind a colon."""
-    return model == word or model in [f"{word}:{kind}" for kind in PATTERNS]
+def is_embedded(model: str, *words: str) -> bool:
+    """Whether `--model` is one of these words (`tiny`, `new`), alone or with a name of `PATTERNS` behind a colon."""
+    return any(model in (word, *(f"{word}:{kind}" for kind in PATTERNS)) for word in words)
 
 
 def _tiny(env: str | None, kind: str, env_args: Mapping[str, Any] | None) -> Weights:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spg_trainer.distributed import decide_on_main, join, on_all, raising_on_all, rank, world_size
+from spg_trainer.distributed import decide_on_main, join, on_all, own_device, raising_on_all, rank, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.evaluate import evaluate, make_env
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
@@ -33,10 +33,10 @@ from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.own_code import data_of, refuse_changed_data
 from spg_trainer.runs.stop import stopping
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.fields import Config, Sampling, SftCommand
+from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config, recipe_kind
-from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.resolve import FLAG, TRAINING, Resolved
 from spg_trainer.settings.validate import Validated, check_processes, validate
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import is_embedded
@@ -58,20 +58,24 @@ MAY_CHANGE = frozenset(
 """Settings that may change on resume."""
 
 
-def sft(asked: SftCommand | Validated[SftCommand], *, quiet: bool = False) -> Path:
+def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Path:
     """Trains a model on demonstrations and writes it with environment.json and a model card; returns its folder.
+
+    asked: with the origins of its values, as `resolve` returns them, a block length of the recipes gives way where it
+    does not fit; without, it counts as asked for.
 
     Raises ConfigError for settings that cannot work, CheckpointError if the folder cannot be written (checked before
     the training), TrainingError if a gradient is not finite; KeyboardInterrupt if the user ended it, once the model so
     far is written.
     """
-    command = validate(asked).settings
+    validated = validate(asked)
+    command = validated.config
     accelerator = join(command.model.device)
     check_processes(command.model, world_size())
     console = Console(quiet=quiet)
     folder, going_on = decide_on_main(lambda: choose_sft_folder(command))
     with locked(folder):
-        fit = prepare(command, folder, accelerator)
+        fit = prepare(validated, folder, accelerator)
         for note in (fit.policy.note, crowded_cores(fit.policy.device)):
             if note:
                 console.warn(note)
@@ -132,11 +136,10 @@ def locked(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def prepare(command: SftCommand, folder: Path, accelerator: "Accelerator | None" = None) -> Fit:
+def prepare(asked: Validated[SftCommand], folder: Path, accelerator: "Accelerator | None" = None) -> Fit:
     """Everything that training needs, before its first update. accelerator: of several processes."""
-    device = (
-        str(accelerator.device) if accelerator and command.model.device == "auto" else command.model.device
-    )
+    command = asked.config
+    device = own_device(command.model.device, accelerator)
     with raising_on_all():
         # Where the model will be evaluated: without problems there, nothing is begun.
         evaluated = {split: make_env(command, split) for split in ("test", "validation") if command.env}
@@ -152,7 +155,9 @@ def prepare(command: SftCommand, folder: Path, accelerator: "Accelerator | None"
             command = replace(command, max_completion_length=completion_length(policy, train, mix))
         if command.data:
             refuse_long_texts(policy, [*train.rows, *validation.rows], command)
-        sampling = eval_sampling(command, base_model(policy.model).pattern)
+        pattern = base_model(policy.model).pattern
+        command = without_other_blocks(command, pattern, asked.origins)
+        sampling = eval_sampling(command, pattern)
     if command.model.shard:
         divide_policy(policy, command.model, device)
     return Fit(policy, train, validation, mix, command, sampling, folder, evaluated, data_of(command))
@@ -216,22 +221,31 @@ def base_policy(command: SftCommand, device: str | None = None) -> Policy:
     return policy
 
 
-def eval_sampling(command: SftCommand, pattern: Pattern) -> Sampling:
-    """Greedy decoding at the command's length, with its own block, steps and remasking where it has them.
+def without_other_blocks(command: SftCommand, pattern: Pattern, origins: Mapping[str, str]) -> SftCommand:
+    """The command without a training's block length, where that does not divide the length or attention has blocks.
 
-    Else a tiny model unmasks one token a step, others as many as the recipe; the recipe's blocks if they divide the
-    length, else one block; where attention has blocks, these or equal parts of them. Raises ConfigError for what
-    cannot be decoded, before anything is trained.
+    One that somebody asked for stays, and `eval_sampling` says what is wrong with it. One of a model that is resumed
+    stays where it divides the length; of another length `resume` tells.
     """
-    recipe = defaults(Config, command.env, command.model.model).rollout
-    length, block = command.max_completion_length, command.block_length or recipe.block_length
-    if not command.block_length and not pattern.is_full:
-        block = math.gcd(length, pattern.block_size)
-    elif not command.block_length and length % block:
-        block = length
-    rate = 1 if recipe_kind(command.model.model) == "tiny" else recipe.tokens_per_step
-    remasking = command.remasking or recipe.remasking
-    sampling = Sampling.at_rate(length, block, rate, remasking=remasking)
+    length, block = command.max_completion_length, command.block_length
+    origin = origins.get("block_length", FLAG)  # without origins, as from Python, all is asked for
+    does_not_divide = block > 0 and length % block > 0
+    if does_not_divide and origin not in (FLAG, command.config):
+        return replace(command, block_length=0)
+    if origin.startswith(TRAINING) and not pattern.is_full:
+        return replace(command, block_length=0)
+    return command
+
+
+def eval_sampling(command: SftCommand, pattern: Pattern) -> Sampling:
+    """Greedy decoding at the command's length, in its blocks or those of attention, or equal parts of these.
+
+    Raises ConfigError for what cannot be decoded, before anything is trained.
+    """
+    length = command.max_completion_length
+    whole = length if pattern.is_full else math.gcd(length, pattern.block_size)
+    block, rate = command.block_length or whole, command.tokens_per_step
+    sampling = Sampling.at_rate(length, block, rate, remasking=command.remasking)
     sampling = replace(sampling, diffusion_steps=command.diffusion_steps or sampling.diffusion_steps)
     sampling.check()
     check_names(sampling)

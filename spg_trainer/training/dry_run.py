@@ -3,13 +3,12 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
 from spg_trainer import algorithms
-from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models.shape import Shape, find_config, pattern_of, shape_of
 from spg_trainer.rollout.pairs import read_pairs, settle_pairs
 from spg_trainer.runs.folder import choose_folder
@@ -24,14 +23,17 @@ from spg_trainer.training.fits import card_lines
 from spg_trainer.training.roofline import BYTES, PROMPT, Estimate, estimate
 from spg_trainer.training.setup import arithmetic, check_attention, open_splits, refuse_another
 
+if TYPE_CHECKING:
+    from envs import TextEnv
+
 
 def show(resolved: Resolved[Config]) -> str:
     """The settings of a training as YAML with the origin of each; a step in numbers as comments."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     asked = replace(resolved.config, dry_run=False, gpu=None, config=None)
     refuse_another(choose_folder(asked)[0], settle_pairs(asked))
-    settled, algorithm = refuse_unopened(asked, processes)
-    turns = 1 if settled.pairs else make_env(settled, "train").max_turns
+    settled, algorithm, splits = refuse_unopened(asked, processes)
+    turns = 1 if settled.pairs else splits["train"].max_turns
     step = arithmetic(settled, algorithm, processes, turns)
     comments = [step, *memory_and_time(settled, algorithm, processes, resolved.config.gpu)]
     decoding = decoding_layer(settled.model.model)
@@ -44,17 +46,20 @@ def show(resolved: Resolved[Config]) -> str:
 
 def refuse_unopened(
     asked: Config | Validated[Config], num_processes: int = 1
-) -> tuple[Config, algorithms.Algorithm]:
-    """The settled settings of a training, and its algorithm; SpgError or EnvError for what a start would refuse."""
-    config = validate(asked).settings
+) -> "tuple[Config, algorithms.Algorithm, dict[str, TextEnv]]":
+    """The settled settings of a training, its algorithm and its task as `open_splits` has it.
+
+    Raises SpgError or EnvError for what a start would refuse.
+    """
+    config = validate(asked).config
     algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
     config = settle_pairs(replace(config, model=settle(config.model)))
-    open_splits(config, algorithm, num_processes)
+    splits = open_splits(config, algorithm, num_processes)
     if model := find_config(config.model, config.env):
         check_attention(config, algorithm, pattern_of(model))
     if config.pairs:
         read_pairs(config.pairs)
-    return config, algorithm
+    return config, algorithm, splits
 
 
 def with_origins(settled: Config, algorithm: Any, origins: Mapping[str, str]) -> str:

@@ -1,16 +1,15 @@
 """What a card makes of a training, computed before any weights are downloaded: does it fit, how long, what else."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from spg_trainer.errors import ModelError
 from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models.shape import Shape
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.flags import as_flag
+from spg_trainer.settings.flags import as_flag, settings_of
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.values import replace_nested
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.training.cards import USABLE, Device
 from spg_trainer.training.roofline import Estimate
@@ -79,22 +78,13 @@ def halves(count: int) -> Iterator[int]:
 
 
 def with_flags(config: Config, flags: dict[str, Any]) -> Config:
-    """`config` with some settings of the model, the batch and the optimizer changed."""
-    parts = {}
-    for name in ("model", "batch", "optimizer"):
-        part = getattr(config, name)
-        parts[name] = replace(part, **{key: value for key, value in flags.items() if hasattr(part, key)})
-    return replace(config, **parts)
+    """`config` with some settings changed, which are named as their flags are."""
+    return replace_nested(config, {settings_of(Config)[name][0]: value for name, value in flags.items()})
 
 
 def words(config: Config, flags: dict[str, Any]) -> str:
     """Those flags that change something, as they are typed."""
-    parts = (config.model, config.batch, config.optimizer)
-    changed = {
-        key: value
-        for key, value in flags.items()
-        if any(getattr(part, key, value) != value for part in parts)
-    }
+    changed = {key: value for key, value in flags.items() if with_flags(config, {key: value}) != config}
     return " ".join(as_flag(key) + f" {value}" * (value is not True) for key, value in changed.items())
 
 
@@ -117,10 +107,7 @@ def hours_in_all(config: Config, e: Estimate, processes: int) -> str:
 def needed_elsewhere(config: Config, shape: Shape, e: Estimate, processes: int) -> str:
     """Download, disk and host memory, in GB and GiB."""
     weights = 2.0 * shape.whole  # published in bfloat16
-    try:
-        local = resolve_model(config.model.model, config.env).is_local
-    except ModelError:
-        local = False
+    local = resolve_model(config.model.model, config.env).is_local
     checkpoint = checkpoint_bytes(config, e, processes)
     kept = config.output.keep + 1 + bool(config.eval.eval_steps)  # one is being written, one may be the best
     run = kept * checkpoint + e.held["gradients"] + e.held.get("reference", 0)

@@ -4,11 +4,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from accelerate import Accelerator
-
 from spg_trainer import algorithms
-from spg_trainer.distributed import decide_on_main, gather, raising_on_all
+from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models import Policy, divide_policy, open_policy
@@ -48,15 +45,16 @@ from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.warnings import form_warning
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from envs import TextEnv
     from spg_trainer.models.pattern import Pattern
 
 
 def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
     """Checks the settings, loads everything, and continues from a checkpoint where `resume` says so."""
-    config = asked.settings if isinstance(asked, Validated) else asked
-    device = config.model.device
-    accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
+    config = asked.config if isinstance(asked, Validated) else asked
+    accelerator = make_accelerator(config.model.device)
     with raising_on_all():
         validate(asked)
         if config.dry_run or config.config:
@@ -71,16 +69,13 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         config = replace(config, model=settle(config.model, path), algorithm_args=asdict(algorithm))
         splits = open_splits(config, algorithm, accelerator.num_processes)
     policy = open_model(config, algorithm, path, newest, accelerator)
+    rows_per_forward = None if policy.device.type == "cpu" else 4 * config.batch.per_device_batch_size
+    state, folder = TrainingState(), RunFolder(path)
     with raising_on_all():
         check_attention(config, algorithm, base_model(policy.model).pattern)
-    rows_per_forward = None if policy.device.type == "cpu" else 4 * config.batch.per_device_batch_size
-    with raising_on_all():
         source = make_source(config, algorithm, policy, splits["train"], rows_per_forward)
-    with raising_on_all():
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model).values())
-    state, folder = TrainingState(), RunFolder(path)
-    if newest is not None:
-        with raising_on_all():
+        if newest is not None:
             saved = checkpoint.load(newest, policy, optimizer)
             state = TrainingState(**{name: saved[name] for name in ("step", "updates", "skipped", "seconds")})
     run = Run(
@@ -171,11 +166,15 @@ def check_attention(config: Config, algorithm: algorithms.Algorithm, pattern: "P
 
 
 def open_model(
-    config: Config, algorithm: algorithms.Algorithm, run: Path, newest: Path | None, accelerator: Accelerator
+    config: Config,
+    algorithm: algorithms.Algorithm,
+    run: Path,
+    newest: Path | None,
+    accelerator: "Accelerator",
 ) -> Policy:
     """The model to train; of a run that continues with a reference, from its own copy of what it started from."""
     kept = decide_on_main(lambda: kept_weights(config, run, newest)) if algorithm.needs_ref_logps else None
-    device = str(accelerator.device) if config.model.device == "auto" else config.model.device
+    device = own_device(config.model.device, accelerator)
     with raising_on_all():
         policy = open_policy(
             replace(config.model, model=str(kept)) if kept else config.model,

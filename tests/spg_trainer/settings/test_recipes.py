@@ -36,7 +36,7 @@ def test_whose_recipe_a_task_has() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_algorithm_can_start_on_every_task(task: str, model: str, algorithm: str) -> None:
     config = defaults(Config, env=task, model=model, algorithm=algorithm)
-    validate_algorithm(validate(config).settings, build(config.algorithm, config.hyper_parameters))
+    validate_algorithm(validate(config).config, build(config.algorithm, config.hyper_parameters))
     assert config.eval.eval_steps == (10 if model == "tiny" and algorithm != "spg_repro" else 0)
 
 

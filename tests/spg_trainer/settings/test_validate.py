@@ -16,7 +16,7 @@ from spg_trainer.settings.validate import validate, validate_algorithm
 
 def check(config: Config, algorithm: Algorithm) -> None:
     """What a start refuses of settings, with an algorithm."""
-    validate_algorithm(validate(config).settings, algorithm)
+    validate_algorithm(validate(config).config, algorithm)
 
 
 def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:

@@ -25,11 +25,12 @@ from spg_trainer.models.tiny import BLOCK
 from spg_trainer.rollout.tokens import encode_completions, encode_prompts, length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
-from spg_trainer.settings.fields import ModelConfig, SftCommand
+from spg_trainer.settings.fields import ModelConfig, Sampling, SftCommand
 from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.validate import validate
 from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft import off_mix
-from spg_trainer.sft.command import base_policy, eval_sampling, sft
+from spg_trainer.sft.command import base_policy, eval_sampling, sft, without_other_blocks
 from spg_trainer.sft.demonstrations import (
     denoising_loss,
     draw_demonstrations,
@@ -236,6 +237,20 @@ def test_a_model_with_blocks_is_decoded_by_them_and_others_are_refused_before_tr
     ):
         sft(command, quiet=True)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_block_length_that_was_asked_for_is_told_from_that_of_a_training() -> None:
+    def decoded(*words: str) -> Sampling:
+        asked = validate(resolve(SftCommand, ["--env", "countdown", *words]))
+        return eval_sampling(without_other_blocks(asked.config, Pattern(), asked.origins), Pattern())
+
+    assert (decoded().block_length, decoded().diffusion_steps) == (12, 12)
+    llada = decoded("--model", "GSAI-ML/LLaDA-8B-Instruct")
+    assert (llada.block_length, llada.tokens_per_step) == (32, 2), "as a training has them"
+    longer = ["--max-completion-length", "30"]
+    assert decoded(*longer).block_length == 30 and decoded(*longer, "--block-length", "15").block_length == 15
+    with pytest.raises(ConfigError, match="block_length=12 does not divide max_completion_length=30"):
+        decoded(*longer, "--block-length", "12")
 
 
 def test_the_loss_of_a_model_with_blocks_is_that_of_a_pass_for_each_block() -> None:
