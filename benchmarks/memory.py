@@ -169,7 +169,18 @@ def prepare_step(case: Foretold) -> Callable[[], object]:
     number = np.arange(rows)
     advantages = {"advantages": torch.tensor([1.0, -1.0] * (rows // 2), dtype=torch.float64)}
     totals = {"completions": float(rows), "tokens": float(rows * length), "scored_completions": float(rows)}
-    step = Step(rollouts, number, number, number, number // 2, advantages, [totals], rows)
+    step = Step(
+        rollouts=rollouts,
+        index=number,
+        generation=number,
+        turn=np.zeros_like(number),
+        rows=number,
+        group=number // 2,
+        prepared=advantages,
+        totals=[totals],
+        counts=[totals],
+        num_episodes=rows,
+    )
     algorithm = build("spg", {"block_length": 32})
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)

@@ -325,6 +325,13 @@ def test_the_dry_run_of_a_folder_takes_its_configuration_on_a_cpu(capsys, tmp_pa
     assert f"weights {weights / GIB:.2f}" in text
 
 
+@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="no benchmarks beside the tests")
+def test_the_step_whose_memory_is_measured_is_one_that_the_trainer_makes(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    memory = importlib.import_module("memory")
+    memory.prepare_step(memory.FORETOLD["LoRA"]._replace(vocabulary=64, layers=1))()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="no benchmarks beside the tests")
