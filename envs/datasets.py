@@ -1,10 +1,11 @@
 """Rows of data sets: from the Hugging Face hub, from a folder or file of the user, or from `data/`."""
 
+import csv
 import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from envs.errors import EnvError
 from envs.hub import from_cache_only, why_offline
 from envs.splits import PUBLISHED
 
-FORMATS = (".jsonl", ".jsonl.gz", ".parquet")
+FORMATS = (".jsonl", ".jsonl.gz", ".parquet", ".csv")
 UNUSABLE = 0.01  # largest share of the rows of a split that is left out
 
 
@@ -125,18 +126,28 @@ def load_rows(
     raise EnvError(f"{task}: source={source} has no {split} split; it must be {wanted}. {_advice(hub)}")
 
 
-def read_files(task: str, files: Sequence[Path], columns: Sequence[str]) -> list[Row]:
-    """The rows of .jsonl, .jsonl.gz or .parquet files; raises EnvError for none, or one without its columns."""
+def read_files(
+    task: str,
+    files: Sequence[Path],
+    columns: Sequence[str],
+    renamed: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> list[Row]:
+    """The rows of .jsonl, .jsonl.gz, .parquet or .csv files; every value of a .csv is a text.
+
+    renamed: gives the values of a row the names that the task has for them. Raises EnvError for no rows, or one without
+    its columns.
+    """
     rows: list[Row] = []
     for file in files:
         if not file.name.endswith(FORMATS):
             raise EnvError(f"{task}: {file} must end in {', '.join(FORMATS)}.")
         try:
-            rows += _parquet(file) if file.suffix == ".parquet" else _jsonl(file)
-        except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
+            rows += {".parquet": _parquet, ".csv": _csv}.get(file.suffix, _jsonl)(file)
+        except (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error) as error:
             raise EnvError(f"{task}: {file} cannot be read ({error}). Check the file.") from error
     if not rows:
         raise EnvError(f"{task}: {files[0]} holds no rows; each must have {', '.join(columns)}.")
+    rows = [Row(w, renamed(values) if isinstance(values, dict) else values) for w, values in rows]
     _check_columns(task, rows, columns)
     return rows
 
@@ -211,6 +222,13 @@ def _parquet(file: Path) -> Iterator[Row]:
 
     for number, values in enumerate(pyarrow.parquet.read_table(file).to_pylist(), 1):
         yield Row(f"{file.name}, row {number}", values)
+
+
+def _csv(file: Path) -> Iterator[Row]:
+    with open(file, encoding="utf-8-sig", newline="") as lines:
+        reader = csv.DictReader(lines)
+        for values in reader:
+            yield Row(f"{file.name}, line {reader.line_num}", values)
 
 
 def _check_columns(task: str, rows: Sequence[Row], columns: Sequence[str]) -> None:

@@ -64,7 +64,7 @@ class Countdown(TextEnv):
         """Opens one split; raises EnvError for an unknown value and for a file that cannot be used.
 
         Args:
-            source: "generated", or the path of a .jsonl file of {"numbers", "target"} rows that takes the place of the
+            source: "generated", or the path of a file of {"numbers", "target"} rows that takes the place of the
                 test problems; none of its problems, in whatever order of the numbers, is in train or validation then.
             prompt_style: "plain" (22 characters or so, for tiny models), "paper" (for instruction-tuned ones), or a
                 file with a prompt of your own that holds {numbers} and {target} (`envs.prompts`).

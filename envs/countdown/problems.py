@@ -7,7 +7,7 @@ so that no two splits share a problem.
 from collections.abc import Collection, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -130,12 +130,22 @@ def test_problems() -> tuple[Puzzle, ...]:
 
 @cache
 def read_problems(path: str) -> tuple[Puzzle, ...]:
-    """The (numbers, target) of a .jsonl file, one {"numbers": [30, 100, 93], "target": 23} a line.
+    """The (numbers, target) of a file, one {"numbers": [30, 100, 93], "target": 23} a line.
 
-    Raises EnvError naming the line if one is no JSON object, has no 2 to 6 whole numbers from 1 to 9,999, no such
-    target, or no solution.
+    The rows of d1's test file, {"input": "30,100,93", "output": "23"}, are read as well. Raises EnvError naming the
+    line if one is no JSON object, has no 2 to 6 whole numbers from 1 to 9,999, no such target, or no solution.
     """
-    return tuple(map(read_row, read_files("countdown", [Path(path)], ("numbers", "target"))))
+    rows = read_files("countdown", [Path(path)], ("numbers", "target"), renamed)
+    return tuple(map(read_row, rows))
+
+
+def renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """A row of d1's test file, {"input": "30,100,93", "output": "23"}, as one of ours; any other as it is."""
+    texts = values.get("input"), values.get("output")
+    if not all(isinstance(text, str) for text in texts):
+        return values
+    *numbers, target = (int(part) if part.strip().isdecimal() else part for part in ",".join(texts).split(","))
+    return {"numbers": numbers, "target": target}
 
 
 def read_row(row: Row) -> Puzzle:

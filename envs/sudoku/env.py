@@ -81,7 +81,7 @@ class Sudoku(TextEnv):
         """Opens one split; raises EnvError for an unknown value and for a file that cannot be used.
 
         Args:
-            source: "generated", or the path of a .jsonl file of {"puzzle", "solution"} rows that takes the place
+            source: "generated", or the path of a file of {"puzzle", "solution"} rows that takes the place
                 of the test problems; train and validation are generated without the solution grids of the file.
             prompt_style: "plain" (short, for tiny models), "paper" (for instruction-tuned ones), or a file with a
                 prompt of your own that holds {puzzle} (`envs.prompts`).

@@ -182,11 +182,18 @@ def test_puzzles(size: int = 4) -> tuple[tuple[str, str], ...]:
 
 @cache
 def read_puzzles(path: str, size: int = 4) -> tuple[tuple[str, str], ...]:
-    """The (puzzle, solution) pairs of a .jsonl file, one {"puzzle": "0310...", "solution": "4312..."} a line.
+    """The (puzzle, solution) pairs of a file, one {"puzzle": "0310...", "solution": "4312..."} a line.
 
-    Raises EnvError naming the line if one is no JSON object, or its solution does not solve a puzzle of this size.
+    The columns may begin with a capital, as in d1's CSV file. Raises EnvError naming the line if one is no
+    JSON object, or its solution does not solve a puzzle of this size.
     """
-    return tuple(_read_row(*row, size) for row in read_files("sudoku", [Path(path)], ["puzzle", "solution"]))
+    rows = read_files("sudoku", [Path(path)], ("puzzle", "solution"), in_small_letters)
+    return tuple(_read_row(*row, size) for row in rows)
+
+
+def in_small_letters(values: dict[str, Any]) -> dict[str, Any]:
+    """A row whose columns are called as here, and not `Puzzle` and `Solution`."""
+    return {str(name).lower(): value for name, value in values.items()}
 
 
 def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:

@@ -98,6 +98,20 @@ def test_countdowns_source_is_the_test_and_kept_out_of_train_and_validation(tmp_
     assert sum(splits["train"].problem(i) == own["train"].problem(i) for i in range(1000)) >= 960
 
 
+def test_the_test_files_of_d1_are_read_as_they_are(tmp_path):
+    countdown = tmp_path / "cd3_test.jsonl"
+    countdown.write_text('{"input": "30,100,93", "output": "23"}\n{"input": "3, 4", "output": "7"}\n')
+    env = envs.make("countdown", split="test", source=str(countdown))
+    assert env.problem(0).reference == {"numbers": [30, 100, 93], "target": 23}
+    countdown.write_text('{"input": "30,x", "output": "23"}\n')
+    with pytest.raises(EnvError, match="line 1 has the numbers"):
+        envs.make("countdown", split="test", source=str(countdown))
+    sudoku = tmp_path / "4x4_test_sudoku.csv"
+    sudoku.write_text("Puzzle,Solution\n0310200404001043,4312213434211243\n")
+    env = envs.make("sudoku", split="test", source=str(sudoku))
+    assert env.problem(0).reference["puzzle"] == "0310200404001043"
+
+
 def test_the_papers_countdown_is_read_whole_and_solved(shared_data):
     path = str(shared_data / "countdown/test.jsonl")
     splits = make_splits("countdown", source=path, level=2)
