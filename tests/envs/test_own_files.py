@@ -103,9 +103,9 @@ def test_the_test_files_of_d1_are_read_as_they_are(tmp_path):
     countdown.write_text('{"input": "30,100,93", "output": "23"}\n{"input": "3, 4", "output": "7"}\n')
     env = envs.make("countdown", split="test", source=str(countdown))
     assert env.problem(0).reference == {"numbers": [30, 100, 93], "target": 23}
-    countdown.write_text('{"input": "30,x", "output": "23"}\n')
+    broken = write(tmp_path / "broken.jsonl", {"input": "30,x", "output": "23"})
     with pytest.raises(EnvError, match="line 1 has the numbers"):
-        envs.make("countdown", split="test", source=str(countdown))
+        envs.make("countdown", split="test", source=broken)
     sudoku = tmp_path / "4x4_test_sudoku.csv"
     sudoku.write_text("Puzzle,Solution\n0310200404001043,4312213434211243\n")
     env = envs.make("sudoku", split="test", source=str(sudoku))
