@@ -91,7 +91,9 @@ class Chains:
     def value_of_chain(self, answer: Relation, gold: Value) -> Value | None:
         """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
         operators, sides = answer.operators, answer.sides
-        if operators == ("in",) and is_expression(sides[0]) and is_name(sides[0]) and sides[0][0] != "*":
+        if operators == ("in",) and is_expression(sides[0]) and is_name(sides[0]):
+            if sides[0][0] == "*" and not is_call(sides[0]):
+                return None
             return None if is_expression(sides[1]) else sides[1]
         if operators[-1] == "approx":
             if self.is_rounded(answer, gold):
@@ -111,8 +113,8 @@ class Chains:
                 return None
             first, *others = sides[:-1]
             return self.value_of_chain(Relation(operators[:-1], sides[:-1]), gold) if others else first
-        if type(gold) is Words is not type(sides[-1]):
-            return None
+        if type(gold) is Words:  # 1023 is composite
+            return sides[-1] if type(sides[-1]) is Words else None
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
         agree = type(self)(self.length, False)
         last = values[-1]

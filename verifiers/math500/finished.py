@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import gcd
 
 from verifiers.math500.exact import integer_root
-from verifiers.math500.fold import HALVES, TWO, factors_of, folded, ordered, without_sign
+from verifiers.math500.fold import HALVES, TWO, factors_of, folded, ordered, terms_of, without_sign
 from verifiers.math500.polynomials import have_common_factor
 from verifiers.math500.tree import CONSTANTS, INDICES, ONE, TRIGONOMETRIC, ZERO, Node, leaves, parts, symbols
 from verifiers.math500.values import Value, expressions
@@ -29,6 +29,7 @@ _FAMILIES = {
 UNTOUCHED = frozenset({"factorial", "root", "polar", "powers of i"}) | {  # no work in themselves
     f"{kind}{of}" for kind in ("trigonometric", "logarithm", "abs") for of in ("", " of numbers")
 }
+SIGNED = ("*", "/", "paren", "deg", "pct")  # what takes a sign from what is in it
 _SMALL_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
 
@@ -37,7 +38,7 @@ def is_finished(answer: Value, gold: Value) -> bool:
     if type(answer) is tuple and is_fraction(answer):
         return True
     families = families_of(gold)
-    left = sum(work(folded(node), families) for node in expressions(answer))
+    left = sum(work(folded(node), families) + has_double_sign(node) for node in expressions(answer))
     if type(answer) is type(gold) is tuple and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
         left += NO_OP * bool(symbols(answer) - symbols(gold))  # letters that cancel
     if not left:
@@ -51,6 +52,19 @@ def is_fraction(node: Node) -> bool:
     if node[0] == "/":
         return node[1][0] == node[2][0] == "num" and node[1][1] != 0 and node[2][2] == 1
     return node[0] == "num"
+
+
+def has_double_sign(node: Node) -> bool:
+    """True for `-\\frac{-8}{2}` and `-(-4)`; not where there are letters."""
+    return any(minus_signs(term) > 1 for term in terms_of(node)) and not symbols(node)
+
+
+def minus_signs(node: Node) -> int:
+    """How many stand before, above and below a product."""
+    kind = node[0]
+    if kind == "num":
+        return int(node[1] < 0)
+    return sum(map(minus_signs, node[1] if kind == "*" else node[1:])) if kind in SIGNED else 0
 
 
 @lru_cache(4096)
@@ -136,7 +150,7 @@ def work_in_root(radicand: Node, degree: Node, families: frozenset[str]) -> int:
         whole = radicand[0] == "^" and radicand[2] == degree
         return left + (whole and families.isdisjoint(("abs", "root")))
     if radicand[0] == "^" and radicand[2][0] == degree[0] == "num":
-        return left + (radicand[1][0] != "num" or radicand[1][2] != 1)  # \sqrt{(12 \cdot 5)^2}
+        return left + (radicand[2] == degree or radicand[1][0] != "num" or radicand[1][2] != 1)  # \sqrt{5^2}
     surd = surd_of(("fn", "root", (radicand, degree)))
     left += bool(surd) and is_perfect(surd) and "root" not in families  # the root of 169
     plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)

@@ -15,11 +15,19 @@ from verifiers.math500 import units
 from verifiers.math500.fold import folded, ordered, terms_of, without_sign
 from verifiers.math500.lexer import Lexer, Malformed
 from verifiers.math500.meaning import meaning
-from verifiers.math500.question import base_in, counted_in, dimension_in, nouns_in, units_in, words_of
+from verifiers.math500.question import (
+    base_in,
+    counted_in,
+    dimension_in,
+    is_another_noun,
+    nouns_in,
+    units_in,
+    words_of,
+)
 from verifiers.math500.reader import Reader
 from verifiers.math500.real_sets import Region
 from verifiers.math500.shapes import RULES, coefficient, is_decimal_literal, is_expanded, layout, letters_of
-from verifiers.math500.tree import parts
+from verifiers.math500.tree import TRIGONOMETRIC, parts
 from verifiers.math500.values import (
     Matrix,
     Quantity,
@@ -98,6 +106,21 @@ ASKING = ("find", "value of", "compute", "evaluate", "determine", "calculate", "
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
 FIXED = ("fraction", "common fraction", "decimal")  # notations that leave no place for a per cent sign
 TEMPERATURES = {"c": "celsius", "celsius": "celsius", "f": "fahrenheit", "fahrenheit": "fahrenheit"}
+
+
+_LENGTHS = frozenset(
+    "perimeter circumference length lengths radius diameter height width distance area volume".split()
+)
+KIND_WORDS = {
+    "mm": _LENGTHS | frozenset("long far tall side sides edge edges hypotenuse segment square cube".split()),
+    "degree": frozenset(
+        "circ angle angles arc rotation rotated triangle polygon asin acos atan arcsin arccos".split()
+    ),
+    "cent": frozenset("cost costs price pay paid earn earns money spend bill worth win".split()),
+    "mg": frozenset("weigh weighs weight mass".split()),
+}
+KIND_WORDS["radian"] = KIND_WORDS["degree"]
+KIND_WORDS["second"] = frozenset("time long old age when clock".split())
 
 
 class Form:
@@ -246,10 +269,12 @@ class Form:
             )
             return asked or (not unasked and (scale in text or other not in text))
         if not units.is_known(unit):
-            others = self.counted[1]
-            return not others or not others.issuperset(unit.split())
+            return not is_another_noun(unit.split(), self.counted[1])
         if type(gold) is Quantity and gold.unit == unit:
             return True
+        name, _, power = unit.partition("^")
+        if name == "unit":
+            return not self.counted[0] and self.dimension in (0, int(power or 1))
         if self.units:
             first, _, second = unit.partition(" / ")
             question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
@@ -258,11 +283,23 @@ class Form:
             return False  # 8 cm, where it asks how many pieces
         if type(gold) is Quantity:
             return True
-        name, _, power = unit.partition("^")
         if self.dimension and units.conversion(name, "m") and int(power or 1) != self.dimension:
+            return False
+        if not self.speaks_of(unit):
             return False
         alike = {one for one in self.mentioned if units.conversion(one, name)}
         return not alike or name in alike
+
+    def speaks_of(self, unit: str) -> bool:
+        """True if the problem holds a unit of this kind or a word for it, and asks for no sine, which has none."""
+        kind = units.kind_of(unit)
+        if any(is_function_value(formula) for formula in asked_formulas(self.problem)):
+            return False
+        if kind == "cent" and "\\$" in self.problem:
+            return True
+        if not self.words or kind in map(units.kind_of, self.mentioned):
+            return True
+        return not KIND_WORDS.get(kind, frozenset()).isdisjoint(self.words)
 
     def asks_for(self, side: str) -> bool:
         """True for the tokens of a formula that the problem asks for: "find $x^3+y^3$."."""
@@ -392,6 +429,12 @@ def is_long(node: Value) -> bool:
     if node[0] == "/" and node[1][0] == node[2][0] == "num":
         return gcd(node[1][1], node[2][1]) > 1
     return True
+
+
+def is_function_value(tokens: str) -> bool:
+    """True for sin 30 degrees, which has no unit."""
+    words = frozenset(tokens.split())
+    return not words.isdisjoint(TRIGONOMETRIC) and words.isdisjoint(("=", "asin", "acos", "atan"))
 
 
 def is_plain_call(tokens: str) -> bool:

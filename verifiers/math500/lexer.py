@@ -77,6 +77,7 @@ HYPHENS = ("-", "$-", "$$-", "\\text{-")
 HYPHENATED = tuple(f"-{word}" for word in "intercept axis axes coordinate asymptote".split())  # x-intercept
 BEFORE_VALUE = frozenset("= + - * / ( , < >".split())
 CONTINUING = frozenset(".,{\\eE")  # what may go on with a number
+BAR = ".\\overline"  # over what repeats behind the point
 LENGTHS = ("pt", "em", "ex", "mm", "cm")
 ASCII_DIGITS = frozenset("0123456789")
 PLAIN_SIGNS = frozenset("()[]+-*/^_=<>|,:%&?@#")
@@ -149,7 +150,10 @@ class Lexer:
     def other(self, c: str) -> None:
         """A sign that says different things in different places, white space, or what no notation has."""
         text, in_text = self.text, True in self.braces
-        if c.isdigit() or (c == "." and text[self.position + 1 : self.position + 2].isdigit()):
+        if c.isdigit() or (
+            c == "."
+            and (text[self.position + 1 : self.position + 2].isdigit() or text.startswith(BAR, self.position))
+        ):
             self.number()
             return
         self.position += 1
@@ -213,8 +217,8 @@ class Lexer:
                 value, end = value + text[group : group + 3], group + 3
         if text.startswith(".", end) and (stop := self.skip_digits(end + 1)) > end + 1:
             value, end = value + text[end:stop], stop
-        elif text.startswith(".\\overline", end):
-            value, end = value + ".", end + 1
+        elif text.startswith(BAR, end):
+            value, end = (value or "0") + ".", end + 1
         if end == start:
             raise Malformed("digit")  # of another alphabet
         if text.startswith(("e", "E"), end):

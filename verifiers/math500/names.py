@@ -91,6 +91,9 @@ def has_number(node: Node, several: bool) -> bool:
         return False  # f(2)
     if several and (node in PLACES or node == MINUS_ONE or (kind == "^" and node[2][0] == "num")):
         return kind == "^" and has_number(node[1], several)
+    if several and kind == "+":  # (r + s)^2 - 2rs
+        terms = (term[1] if term[0] == "*" else (term,) for term in node[1])
+        return any(has_number(p, True) for term in terms for p in term if p[0] != "num" or len(term) == 1)
     if kind == "fn" and node[1] in ("root", "log"):
         return has_number(node[2][0], several)
     if kind == "^" and node[1][:2] == ("fn", "abs"):

@@ -122,7 +122,7 @@ class Parser:
             self.advance()
         if self.position - start > 4:
             raise Malformed("signs")
-        return product(factors) if factors and factors != [MINUS_ONE, MINUS_ONE] else None
+        return product(factors) if factors else None
 
     def term(self) -> Node:
         factors = [self.power()]
@@ -377,7 +377,10 @@ class Parser:
             above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
             return ("num", above * nines + int(repeated), below * nines)
         if self.value in BASE_SIGNS and (self.value == "_" or self.base_follows()):
-            return self.based(digits)
+            based = self.based(digits)
+            if self.base_follows() and self.based(digits) != based:  # 202_7 in base seven
+                raise Malformed("two bases")
+            return based
         return number(digits)
 
     def base_follows(self) -> bool:
@@ -470,7 +473,7 @@ def signed(sign: Node, node: Node) -> Node:
     if sign is MINUS_ONE and node[0] == "held" and type(node[1]) is Based and node[1].digits != "0":
         digits = node[1].digits
         return held(replace(node[1], digits=digits[1:] if digits[0] == "-" else "-" + digits))
-    if sign is MINUS_ONE and node[0] == "num":
+    if sign is MINUS_ONE and node[0] == "num" and node[1] >= 0:
         return ("num", -node[1], node[2])
     return ("*", (sign, *node[1]) if node[0] == "*" else (sign, node))
 

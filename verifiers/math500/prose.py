@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Token
 from verifiers.math500.words import (
+    APPROXIMATING,
     COMPARING,
     CONCLUDING,
     DISCARDED,
@@ -139,6 +140,8 @@ def without_explanation(
         cut = place if comma or tokens[place - 1][1] != "," else place - 1
         if is_word(first, EXPLAINING) and not is_reference:
             return cut
+        if first[1].lower() == "at" and all(token[0] == WORD for token in tokens[low:place]):
+            continue  # "The focus is at (0, 2)": nothing was said that it could explain
         if qualifies(tokens, place, high, is_reference):
             return cut
         if not is_reference and is_word(first, OCCASIONS) and is_condition(tokens[place + comma : high]):
@@ -241,6 +244,18 @@ def is_called(tokens: Tokens) -> bool:
         if not (called and depth > 0) and not (named and (value != "," or depth > 0)):
             return False
     return tokens[-1][0] != SIGN or tokens[-1][1] in CLOSES or tokens[-1][1] == "|"
+
+
+def rounding(tokens: Tokens, low: int, verb: int, high: int) -> tuple[int, int] | None:
+    """Where the exact value ends and the rounded one starts: "47.386 rounds to 47.4", "is about", "rounded ... is"."""
+    words = said(tokens[low:verb])
+    if tokens[low][0] == WORD or verb + 2 >= high + ("rounded" in words):
+        return None
+    if "rounded" in words:
+        place = next(place for place in range(low, verb) if is_word(tokens[place], frozenset(["rounded"])))
+        return place, verb + 1
+    told = is_word(tokens[verb], frozenset(["rounds"])) and tokens[verb + 1][1] == "to"
+    return (verb, verb + 2) if told or is_word(tokens[verb + 1], APPROXIMATING) else None
 
 
 def last_is(tokens: Tokens, places: Sequence[int]) -> int:

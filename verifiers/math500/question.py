@@ -14,9 +14,13 @@ _PLURAL = {
 }
 _ASKING_WORDS = frozenset("what find how compute determine calculate".split())
 _DIMENSIONS = {"volume": 3, "area": 2} | dict.fromkeys(
-    "perimeter circumference length radius diameter height width distance altitude long far tall".split(), 1
+    "perimeter circumference length radius diameter height width distance altitude long far tall side edge "
+    "hypotenuse diagonal leg".split(),
+    1,
 )
-_DIMENSIONS |= dict.fromkeys("ratio many much fraction percent speed rate product sum".split(), 0)
+_DIMENSIONS |= dict.fromkeys(
+    "ratio many much fraction percent speed rate product sum angle angles number".split(), 0
+)
 _NO_UNIT = frozenset("percents percent percentage".split())
 _MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
 
@@ -108,9 +112,8 @@ def dimension_in(words: Sequence[str]) -> int:
 
 
 def counted_in(words: Sequence[str]) -> tuple[bool, frozenset[str]]:
-    """If the question is "how many girls", and the words before it that are not in it.
-
-    There are no such words where girls are not among those before it.
+    """If the question is "how many girls", and what stands beside that: words before it that are not in it, and what is
+    given in it by number ("for 40 cookies"). There are no such words where girls are not among those before it.
     """
     places = [k for k, word in enumerate(words) if word == "many" and words[k - 1] == "how"]
     if len(places) != 1:
@@ -118,12 +121,18 @@ def counted_in(words: Sequence[str]) -> tuple[bool, frozenset[str]]:
     start = next((k + 1 for k in range(places[0], -1, -1) if words[k] in ".,;:?"), 0)
     end = next((k for k in range(places[0], len(words)) if words[k] in ".?"), len(words))
     before, question = set(words[:start]), set(words[start:end])
-    phrase = takewhile(lambda word: word not in _BEHIND_NOUN, words[places[0] + 1 : end])
-    noun = ["", *phrase][-1]
+    noun = ["", *takewhile(lambda word: word not in _BEHIND_NOUN, words[places[0] + 1 : end])][-1]
     counts = (
         noun.endswith(("s", "ren", "men", "ple")) and noun not in units.UNITS and noun not in units.GENERIC
     )
-    return counts, frozenset(before - question if counts and noun in before else ())
+    given = {words[k + 1] for k in range(places[0], end - 1) if words[k].isdigit()} - {noun, ","}
+    measured = noun in units.UNITS or (counts and noun in before)
+    return counts, frozenset(before - question | given if measured else ())
+
+
+def is_another_noun(words: Sequence[str], others: frozenset[str]) -> bool:
+    """True for "cookies" and "child tickets" where others are asked for; "pieces of rope" are pieces."""
+    return words[0] in others
 
 
 _BEHIND_NOUN = IS | frozenset(

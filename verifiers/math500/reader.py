@@ -224,6 +224,9 @@ class Reader(Quantities):
         """What is said to be something: "The answer is 5", "x is 5"."""
         if verb + 1 == high or prose.negates(self.tokens[low:verb]):
             raise Malformed("words")
+        if rounded := prose.rounding(self.tokens, low, verb, high):
+            end, start = rounded
+            return Relation(("approx",), (self.side_or_name(low, end), self.side(start, high)))
         words = prose.said(self.tokens[verb + 1 : high])
         says = not ANSWERING.isdisjoint(words) or words[:1] == ["the"]
         if len(words) == high - verb - 1 and says and NEGATING.isdisjoint(words):

@@ -96,9 +96,11 @@ def is_simplified(own: Nodes, gold: Nodes) -> bool:
     """
     if any(map(surds_in, gold)):
         return any(node[0] == "/" for node in all_nodes(gold)) or has_small_radicands(own, gold)
-    return (
-        not any(map(surds_in, own)) and is_lowest(own, gold) and not any(map(has_product_beside_terms, own))
-    )
+    if any(map(surds_in, own)) or any(map(has_product_beside_terms, own)) or not is_lowest(own, gold):
+        return False
+    functions = {node[1] for node in all_nodes(gold) if node[0] == "fn"}
+    plain = functions <= {"sin", "cos"} and not any(map(divides_by_variable, gold))
+    return not (functions and plain and any(map(divides_by_variable, own)))
 
 
 def has_product_beside_terms(node: Node) -> bool:

@@ -48,8 +48,7 @@ _SPELLINGS = {
 }
 _SCALES = (
     {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
-    {"mm": 1, "cm": 10, "m": 1000, "km": 10**6},
-    {"inch": 1, "foot": 12, "yard": 36, "mile": 63360},
+    {"mm": 10, "cm": 100, "m": 10**4, "km": 10**7, "inch": 254, "foot": 3048, "yard": 9144, "mile": 16093440},
     {"mg": 1, "g": 1000, "kg": 10**6},
     {"ounce": 1, "pound": 16},
     {"cent": 1, "dollar": 100},
@@ -58,7 +57,7 @@ _SCALES = (
     {"pascal": 1, "kpa": 1000},
 )
 UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_KNOWN_PARTS = frozenset(part for unit in _SPELLINGS for part in unit.split()) | {"/"}
+_KNOWN_PARTS = frozenset(part for unit in _SPELLINGS for part in unit.split()) | {"/", "unit"}
 POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
 GENERIC = frozenset({"unit", "units", "total", "each", "of"})
 UNIT_LETTERS = frozenset("m s h g l L".split())
@@ -86,12 +85,13 @@ def canonical_unit(words: Sequence[str]) -> str | None:
         if lower in POWERS or word[0] == "^":
             power = POWERS.get(lower, word)
             if named:  # it stands behind its unit
-                names[-1:] = [names[-1] + power] if names and power != "^1" else names[-1:]
+                names[-1:] = [(names or ["unit"])[-1] + power] if power != "^1" else names[-1:]
                 power = ""
         elif lower in ("per", "/"):
             names.append("/")
             named = False
         elif lower in GENERIC:
+            names += ["unit" + power] if power and lower.startswith("unit") else []  # square units
             named, power = True, ""
         elif lower not in ORDINALS:
             names.append(UNITS.get(lower, lower) + power)
@@ -100,7 +100,9 @@ def canonical_unit(words: Sequence[str]) -> str | None:
 
 
 def conflict(answer: str, gold: str) -> bool:
-    """True if both units are known and say different things."""
+    """True if both units are known and say different things; a power of units has that of its measure."""
+    if answer and gold and "unit^" in answer + gold:
+        return is_known(answer) and is_known(gold) and answer[-2:] != gold[-2:]
     return bool(answer and gold and answer != gold and is_known(answer) and is_known(gold))
 
 
@@ -114,6 +116,12 @@ def conversion(unit: str, other: str) -> tuple[int, int] | None:
         if unit in scale and other in scale:
             return scale[unit] ** int(power or 1), scale[other] ** int(power or 1)
     return None
+
+
+def kind_of(unit: str) -> str:
+    """What a unit measures, by the smallest unit of its kind."""
+    name = unit.partition("^")[0].partition(" ")[0]
+    return next((min(scale, key=scale.get) for scale in _SCALES if name in scale), name)
 
 
 def is_known(unit: str) -> bool:

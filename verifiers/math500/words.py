@@ -8,7 +8,7 @@ from collections.abc import Iterable
 NEGATING = frozenset(  # ... also of the thing that "is 5"
     "not no non never none nor neither incorrect wrong false unknown impossible cannot except excluding instead "
     "fail fails unless if doubt suppose maybe perhaps possibly probably would could might approximately "
-    "approximate approx roughly nearly almost estimated twice half double triple thrice negative opposite minus "
+    "approximate approx roughly near nearly almost estimated twice half double triple thrice negative opposite minus "
     "undefined infinite infinity imaginary isn't aren't wasn't doesn't don't can't won't".split()
 )
 COMPARING = frozenset(
@@ -62,7 +62,7 @@ CHANGING_BEHIND = (  # ... and behind it
     | frozenset("pi factorial root choose mod modulo power score pair pairs gross".split())
 )
 JOINING = frozenset({"and", "or"})
-IS = frozenset("is are was be equals".split())
+IS = frozenset("is are was be equals rounds".split())
 ORDINALS = frozenset("st nd rd th".split())
 ARTICLES = frozenset(["a", "an", "the"])
 OPENING = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
