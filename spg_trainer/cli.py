@@ -119,7 +119,7 @@ def explain(cls: Any, shown: Any) -> None:
     """Shows the help of a command, with the values of `shown` as defaults, and ends."""
     note = f"Other commands, each with its own --help: {', '.join(WORDS)}. " * (cls is fields.Config)
     if isinstance(shown, fields.TaskSettings):
-        note += f"Defaults are those of --env {shown.env}; --env or --model before --help shows theirs."
+        note += f"The defaults below are those of --env {shown.env}. For another task or model, write it before --help."
     try:
         show_help(cls, shown, note)
     finally:

@@ -32,14 +32,14 @@ class LoadConfig:
     """The weights to open, their number type and their device."""
 
     model: str = "tiny"
-    """The model to start from: `tiny`, a small model that comes with the package, a folder, a run folder, or an id on
-    the Hugging Face Hub. `sft` also takes `new`, a small model with fresh weights."""
+    """The model: `tiny`, which is a small model that comes with the package; a folder; a run folder; or an id on the
+    Hugging Face Hub. For `sft` also `new`, which is a small model with fresh weights."""
     revision: str | None = None
     """The branch, tag or commit of the model on the Hub. Set it to keep a run reproducible when the Hub's copy
     changes."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """The number type that weights are loaded in; auto takes bfloat16 on a GPU and float32 elsewhere. Choose float32 on
-    a GPU where rounding disturbs the training."""
+    """The number type that weights are loaded in; auto takes bfloat16 on a GPU and float32 elsewhere. Choose float32 if
+    rounding on a GPU disturbs a training or changes completions."""
     device: str = "auto"
     """The device that the model runs on: `cpu`, `cuda`, `cuda:1`, ...; auto takes the GPU of this process if there is
     one."""
@@ -49,8 +49,8 @@ class LoadConfig:
     mask_token_id: CountOrZero | None = None
     """The id of the [MASK] token. Set it only where no file of the model says it."""
     load_4bit: bool = False
-    """Stores the linear layers of the base in 4 bits (QLoRA), so that an 8B model takes 6 GB instead of 16. Training
-    then needs --lora-r or an adapter, and the package bitsandbytes."""
+    """Stores the linear layers of the base in 4 bits (QLoRA), so that an 8B model takes 6 GB instead of 16. It needs
+    the package bitsandbytes. Only adapters can then be trained: --lora-r, or a model that is an adapter."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,27 @@ class ModelConfig(LoadConfig):
     """The weights to open, and what of them is trained."""
 
     lora_r: CountOrZero = 0
-    """The rank of fresh LoRA adapters on the seven linear layers of each block (in a mixture of experts, on the four of
-    attention). 0 adds none and trains what --model is, whole weights or an adapter. Lower it to save memory."""
+    """The rank of fresh LoRA adapters on the seven linear layers of each transformer layer (in a mixture of experts, on
+    the four of attention). 0 adds none: then all weights are trained, or, if --model is an adapter, that adapter. Lower
+    it to save memory."""
     lora_alpha: Count | None = None
-    """The scale of the adapters, whose output is multiplied by alpha / rank. Unset, it is half the rank, as in the
-    papers (64 for rank 128), or what the adapter has. Raise it to let the same update move the model further."""
+    """The scale of the adapters, whose output is multiplied by alpha / rank. If it is left out, a loaded adapter keeps
+    its own, and fresh ones have half the rank, as in the papers (64 for rank 128). Raise it to let the same update move
+    the model further."""
     lora_dropout: Below1 | None = None
-    """The dropout rate inside the adapters, from 0 to below 1. Unset, it is the adapter's own, or 0; above 0 the
-    gradient depends on the micro-batches. Raise it if a small set of problems is learned by heart."""
+    """The dropout rate inside the adapters, from 0 to below 1. If it is left out, a loaded adapter keeps its own, and
+    fresh ones have 0; above 0 the gradient depends on --per-device-batch-size. Raise it if the model memorises a small
+    set of problems."""
     lora_experts: bool = False
     """Puts adapters on the dense layers and on every expert of a mixture of experts as well, but never on its router.
     Set it if adapters on attention alone learn too little; it takes more memory."""
     ref_copy: bool = False
-    """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained. Set it if
-    the run asks for a reference; it costs a second set of weights in memory and on disk."""
+    """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained by RL. Set it
+    if training ends with a message that asks for a reference; it costs a second set of weights in memory and on
+    disk."""
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
-    need far less."""
+    need far less memory."""
     shard: bool = False
     """Divides the trained weights and the optimizer's state among the processes. Set it if one GPU cannot hold them.
     --dtype is then the type of the computation, and the trained weights stay in float32."""
@@ -85,52 +89,57 @@ class Decoding:
     """What a denoising step computes and unmasks: by default exactly what the plain LLaDA sampler does."""
 
     remasking: str = "low_confidence"
-    """Which masked positions a step unmasks first: low_confidence takes the most confident, random any, entropy and
-    margin the surest by these measures (Dream), sequential the leftmost. Set it to what the model's authors decode
-    with."""
+    """Which masked positions a step unmasks first. low_confidence takes those whose token has the highest probability
+    (it is named after those that stay masked), entropy those with the lowest entropy, margin those with the largest gap
+    between the best and the second-best token (Dream), random any, and sequential the leftmost. Set it to what the
+    model's authors decode with."""
     unmasking: str = "schedule"
-    """How many tokens a step unmasks: schedule spreads the completion over --diffusion-steps; threshold and factor take
-    every token that the model is sure of (Fast-dLLM); dynamic takes those, or the schedule's number if that is more
-    (SDAR). The last three decode faster and are approximations."""
+    """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
+    token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
+    threshold, but never fewer than the schedule's number (SDAR). The last three decode faster and are
+    approximations."""
     threshold: Probability = 0.95
     """The probability, above 0 and up to 1, from which --unmasking threshold and dynamic unmask a token. Lower values
     decode faster and less exactly."""
     threshold_slack: Below1 = 0.0
-    """The share, from 0 to below 1, by which the threshold falls as fewer tokens stay masked (Streaming-dLLM); 0 keeps
-    it constant. Raise it to decode the last tokens of a block in fewer steps."""
+    """How far, from 0 to below 1, the threshold falls while a block fills: with slack a it ends at threshold * (1 - a)
+    (Streaming-dLLM); 0 keeps it constant. Raise it to decode the last tokens of a block in fewer steps."""
     factor: Positive = 1.0
-    """How much doubt --unmasking factor allows, above 0: the n surest tokens are unmasked if their probabilities are at
-    least 1 - factor / (n + 1). Raise it to decode faster."""
+    """How much doubt --unmasking factor allows, above 0: the n most probable tokens are unmasked together, for the
+    largest n whose n-th probability is at least 1 - factor / (n + 1). Raise it to decode faster."""
     max_tokens_per_step: CountOrZero = 0
-    """The most tokens that a step may unmask; 0 sets no limit. Training by confidence needs a limit such as 4."""
+    """The most tokens that a step may unmask; 0 sets no limit. Training with --unmasking threshold, dynamic or factor
+    needs a limit such as 4."""
     editing_threshold: NotNegative | None = None
-    """The probability above which a step also replaces a token that was already unmasked (LLaDA2.1). Unset, tokens stay
-    as they are. Only eval accepts it."""
+    """For eval only: the probability above which a step also replaces a token that was already unmasked (LLaDA2.1). If
+    it is left out, tokens stay as they are."""
     max_post_steps: CountOrZero = 16
-    """The most steps that --editing-threshold may add to a block after its last token was unmasked. Lower it if editing
-    takes too long."""
+    """For eval only: the most steps that --editing-threshold may add to a block after its last token was unmasked.
+    Lower it if editing takes too long."""
     top_p: Probability = 1.0
-    """The share of probability, above 0 and up to 1, that tokens are drawn from: only the most probable tokens that add
-    up to it may be drawn; 1 allows all. Lower it to draw fewer unlikely tokens. It does nothing at temperature 0."""
+    """Nucleus sampling: tokens are drawn only from the most probable ones whose probabilities add up to this value,
+    above 0 and up to 1; 1 allows all. Lower it to draw fewer unlikely tokens. It does nothing at temperature 0."""
     top_k: CountOrZero = 0
     """The number of most probable tokens that may be drawn; 0 allows all. Lower it to draw fewer unlikely tokens. It
     does nothing at temperature 0."""
     cache: str = "none"
-    """Which keys and values are kept between steps: none keeps nothing and is exact; prefix keeps those before the
-    block, dual those before and behind it, window those further away than --window-tokens; blocks keeps finished blocks
-    and is exact, for models whose attention goes by blocks. Set one to decode faster."""
+    """Which keys and values are kept between steps. none keeps nothing and is exact; prefix keeps those of the tokens
+    before the block; dual those before and after it; window all but those of the block and of --window-tokens on each
+    side; blocks those of finished blocks, which is exact, for models whose attention goes by blocks. Set one to decode
+    faster."""
     window_tokens: CountOrZero = 16
     """The number of tokens on either side of the block that --cache window computes anew in each step. Raise it if the
     cache changes completions too much."""
     refresh_steps: CountOrZero = 0
-    """The number of steps after which a cache is computed anew within a block; 0 computes it only at the start of a
-    block. Set it if --cache changes completions too much."""
+    """A cache is computed anew every so many steps within a block; 0 computes it only at the start of each block. Set
+    it if --cache changes completions too much."""
     prompt_refresh_steps: CountOrZero = 0
-    """The number of steps for which a cache keeps the prompt; 0 computes it anew at every refresh. Raise it to decode
-    faster after a long prompt."""
+    """The cached prompt is computed anew only if it is older than so many steps; 0 computes it anew at every refresh.
+    Raise it to decode faster after a long prompt."""
     suffix_tokens: CountOrZero | None = None
-    """The number of masked tokens behind the block that the model sees, besides the last one (Streaming-dLLM). Unset,
-    it sees all of them. Set it to decode long completions faster."""
+    """The number of masked tokens after the block that the model sees; it always sees the last token of the completion
+    as well (Streaming-dLLM). If it is left out, the model sees all of them. Set it to decode long completions
+    faster."""
 
     @property
     def shortcuts(self) -> list[str]:
@@ -258,16 +267,17 @@ class BatchConfig:
     """The number of problems that a step samples, over all processes. More of them make the gradient less noisy and the
     step longer."""
     num_generations: Group = 6
-    """The number of completions of each problem (the group, G), at least 2. Raise it if groups are seldom mixed."""
+    """The number of completions of each problem (the group, G), at least 2. Raise it if few groups hold both right and
+    wrong completions."""
     num_iterations: Count = 1
-    """How many times the completions of a step are used for an update, each time with fresh masks. Raise it where
-    rollouts are slow, but only with an algorithm that has ratios or learns from right completions alone."""
+    """How many updates are made with the completions of a step, each with fresh masks. Raise it if rollouts are slow,
+    but only with an algorithm that has an importance ratio, or with raft."""
     num_minibatches: Count = 1
-    """The number of parts that the groups of a step are divided into, with one update each. More than 1 is off-policy:
-    raise it where rollouts are slow, with an algorithm that has ratios."""
+    """Divides the groups of a step into so many parts, and makes one update with each. More than 1 is off-policy: raise
+    it if rollouts are slow, with an algorithm that has ratios."""
     per_device_batch_size: Count = 8
-    """The number of masked copies of completions that a forward and backward pass takes at once; rollouts on a GPU take
-    four times as many. Lower it if memory runs out: the result stays the same."""
+    """How many masked copies of completions go through the model at once in an update; a rollout on a GPU decodes four
+    times as many completions at once. Lower it if memory runs out: the result stays the same."""
 
 
 @dataclass(frozen=True)
@@ -283,20 +293,19 @@ class OptimizerConfig:
     """What the rate does after the warm-up: constant keeps it, linear and cosine let it fall from step to step, towards
     --lr-floor at --max-steps. Let it fall if a rate that learns fast makes later steps worse."""
     lr_floor: Below1 = 0.0
-    """The share of the rate, from 0 to below 1, towards which a falling --lr-schedule goes. Raise it if the run still
-    gains when it ends."""
+    """The learning rate at the end of a falling --lr-schedule, as a share of --learning-rate, from 0 to below 1. Raise
+    it if the reward still rises when the run ends."""
     adam_beta2: Below1 = 0.99
     """AdamW's second decay, from 0 to below 1; the first is 0.9. Raise it for steadier steps where the gradient is
     noisy."""
     weight_decay: Below1 = 0.1
-    """AdamW's decoupled weight decay, from 0 to below 1. Lower it to 0 to leave weights without a gradient as they
-    are."""
+    """AdamW's decoupled weight decay, from 0 to below 1. Set it to 0 if weights without a gradient must not change."""
     adam_moments: Literal["float32", "8bit"] = "float32"
     """The number type of AdamW's moments. 8bit takes a quarter of the memory (pip install torchao) and does not go with
     --shard."""
     max_grad_norm: Positive = 0.2
-    """The norm that a larger gradient is scaled down to. Raise it if nearly every step reports a larger `grad_norm` and
-    the run learns too slowly."""
+    """Gradient clipping: a gradient with a larger norm is scaled down to this norm. Raise it if nearly every step
+    reports a larger `grad_norm` and the run learns too slowly."""
 
 
 @dataclass(frozen=True)
@@ -304,14 +313,14 @@ class EvalConfig:
     """Greedy evaluation before and after training, and validation on the way, which chooses the model that is kept."""
 
     eval_steps: CountOrZero = 0
-    """The number of steps between validations. The best step is then kept as the model; 0 validates never and keeps the
-    last step. Lower it to find the best step more exactly."""
+    """The number of steps between validations. With validations the best step becomes the model; with 0 there are none,
+    and the last step becomes the model. Lower it to find the best step more exactly."""
     patience: CountOrZero = 0
     """The run ends after this number of validations in a row that solve no more problems than the best before them; 0
     goes on to --max-steps. Set it where you do not know how many steps are enough."""
     validation_problems: CountOrZero = 64
-    """The number of problems of a validation; 0 takes the whole validation split. More choose the best step more surely
-    and take longer."""
+    """The number of problems of a validation; 0 takes the whole validation split. More problems make the choice of the
+    best step more reliable and take longer."""
     eval_problems: CountOrZero = 0
     """The number of problems of the evaluations before and after training; 0 takes the whole split. Fewer are faster
     and leave wider intervals."""
@@ -324,23 +333,24 @@ class OutputConfig:
     """Where a run lives and what it keeps."""
 
     output_dir: str | None = None
-    """The run folder. Unset, it is runs/ENV-ALGORITHM-sSEED-UTCTIME."""
+    """The run folder. If it is left out, it is runs/ENV-ALGORITHM-sSEED-UTCTIME."""
     resume: str | None = None
-    """The run folder or checkpoint to continue. `auto` takes that of --output-dir, or the newest unfinished run of
-    these settings."""
+    """The run folder or checkpoint to continue. `auto` takes the run in --output-dir or, without --output-dir, the
+    newest unfinished run with the same settings."""
     save_steps: CountOrZero = 10
     """The number of steps between checkpoints; 0 writes one only at the end. Lower it where runs are
     often interrupted."""
     keep: Count = 2
-    """The number of newest checkpoints that are kept; that of the best step is kept as well. Raise it to be able
-    to go back further."""
+    """How many of the newest checkpoints are kept, besides the one of the best step. Raise it to be able to go back
+    further."""
     sample_steps: CountOrZero = 10
-    """The number of steps between writing completions to samples/ and showing one of them; 0 does neither. Lower it to
+    """Every so many steps completions are written to samples/, and one of them is shown; 0 does neither. Lower it to
     watch more closely how the model writes."""
     report: bool = True
     """Writes report.html, a page about the run, when it ends."""
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """The trackers that are told besides the run folder. Each needs the package of its name, e.g. pip install wandb."""
+    """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
+    wandb."""
 
 
 @dataclass(frozen=True)
@@ -349,12 +359,13 @@ class TaskSettings:
 
     env: str = "sudoku"
     """The task: a name such as `countdown`, a file of your own (`./my_task.py:my/MyTask-v0`), a module
-    (`my_package.my_module:my/MyTask-v0`), or a file of rows with the verifier that judges it (`rows.jsonl --verifier
-    gsm8k`). Unset, it is the task that the model was made for."""
+    (`my_package.my_module:my/MyTask-v0`), or a file of your own rows together with --verifier NAME, the verifier that
+    judges them (`rows.jsonl --verifier gsm8k`). Several tasks are mixed in one run by their weights: `countdown
+    gsm8k:weight=2`. If it is left out, it is the task that the model was made for."""
     env_args: Pairs = field(default_factory=dict)
     """Arguments of the task, e.g. `prompt_style=paper`; `python -m envs show ENV` lists them."""
     seed: Seed = 0
-    """The seed of all random numbers. Change it to repeat a run with other draws."""
+    """The seed of all random numbers. Use another one to repeat a run with other random numbers."""
     config: str | None = None
     """A YAML file of settings, nested like config.yaml of a run folder. Flags override it."""
 
@@ -368,8 +379,8 @@ class Config(TaskSettings):
     reward_weights: Pairs = field(default_factory=dict)
     """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
     algorithm: str = "spg"
-    """The algorithm: a name such as spg or raft, `./my_algorithm.py:MyClass` or `my_module:MyClass`. Unset, the task's
-    recipe names it."""
+    """The algorithm: a name such as spg or raft, `./my_algorithm.py:MyClass` or `my_module:MyClass`. If it is left out,
+    the recipe of the task decides."""
     algorithm_args: Pairs = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`; --dry-run lists
     all."""
@@ -377,22 +388,23 @@ class Config(TaskSettings):
     """A .jsonl, .jsonl.gz or .parquet file of pairs (prompt, chosen, rejected) to learn from in place of sampled
     completions. It needs --algorithm vrpo and --num-generations 2."""
     pairs_sha256: str | None = None
-    """The sha256 that the file of --pairs must have. Unset, the run records that of the file it finds and refuses a
-    changed file on --resume."""
+    """The sha256 that the file of --pairs must have. If it is left out, the run records the sha256 of the file that it
+    finds, and --resume refuses a file that has changed since."""
     force: bool = False
-    """Trains in spite of a refusal: on a task that the model never solves, or with unsafe decoding (a threshold below
-    0.95, --unmasking factor, or no --max-tokens-per-step)."""
+    """Trains although the trainer would refuse: because the model solves no problem of the task, or because the
+    decoding is unsafe (a threshold below 0.95, --unmasking factor, or no --max-tokens-per-step)."""
     max_steps: CountOrZero = 100
     """The number of steps of the run. A step is one rollout and its --num-iterations updates."""
     max_minutes: NotNegative = 0.0
     """The number of minutes after which the run finishes the current step, evaluates, saves and ends; 0 sets no
     limit."""
     dry_run: bool = False
-    """Prints every setting with the layer that set it, in a form that --config reads, and an estimate of memory and
-    time, then ends."""
+    """Trains nothing: prints every setting and where its value comes from (a flag, a file, a recipe, a default), in the
+    format of --config, and estimates memory and time."""
     gpu: Literal["3090", "4090", "A10", "L4", "A100-40", "A100-80", "H100", "H200", "B200"] | None = None
-    """The graphics card that --dry-run computes for. It then says whether the run fits, which flags would make it fit,
-    and what hours, disk and download it takes. Unset, seconds are those of an H200."""
+    """The graphics card that --dry-run computes for. The dry run then says whether the run fits, which flags would make
+    it fit, and how many hours, how much disk and how much download it needs. If it is left out, times are computed for
+    an H200."""
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: Sampling = field(default_factory=lambda: Sampling(temperature=0.9))
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -415,7 +427,8 @@ class ReportCommand:
     runs: tuple[str, ...] = ()
     """Run folders, finished or not. Runs that differ only in their seed are drawn as one band."""
     output: str | None = None
-    """The file to write. Unset, it is report.html in the run folder, or for several runs in the working directory."""
+    """The file to write. If it is left out, it is report.html in the run folder, or for several runs in the working
+    directory."""
 
 
 @dataclass(frozen=True)
@@ -427,7 +440,7 @@ class MergeCommand:
     source: str = ""
     """A run that trained an adapter, or the folder of an adapter."""
     output: str | None = None
-    """The folder to write, new or empty. Unset, it is `merged` beside the adapter (RUN/merged)."""
+    """The folder to write, new or empty. If it is left out, it is `merged` beside the adapter (RUN/merged)."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """The number type of the weights that are written, after a sum in float32; auto takes that of the adapter's
     training."""
@@ -460,86 +473,88 @@ class EvalCommand(TaskSettings, Decoding):
     reward_weights: Pairs = field(default_factory=dict)
     """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
     split: Literal["test", "validation", "train"] = "test"
-    """The split whose problems are solved."""
+    """The split to evaluate on."""
     num_problems: CountOrZero = 0
     """The number of problems, taken from the start of the split; 0 takes all."""
     num_generations: Count = 1
-    """The number of completions of each problem. More than 1 gives pass@k and the majority's answer, and needs a
-    --temperature above 0."""
+    """The number of completions of each problem. More than 1 also reports pass@k and the solved rate of the most
+    frequent answer, and needs a --temperature above 0."""
     max_completion_length: tuple[int, ...] = (256,)
     """One or several lengths of a completion in tokens, each of which is evaluated. Raise it if completions are cut
     off."""
     block_length: int = 32
     """The length of a block in tokens; a shorter completion is one block."""
     diffusion_steps: tuple[int, ...] = ()
-    """One or several numbers of denoising steps of a completion, each of which is combined with every length. Unset, it
-    is the length divided by --tokens-per-step."""
+    """One or several numbers of denoising steps of a completion, each of which is combined with every length. If it is
+    left out, it is the length divided by --tokens-per-step."""
     tokens_per_step: Positive = 2.0
     """The number of tokens that a denoising step unmasks where --diffusion-steps is unset. Higher values are faster and
     less accurate."""
     temperature: Temperature = 0.0
-    """The sampling temperature; 0 is greedy. Raise it for several completions of each problem."""
+    """The sampling temperature; 0 is greedy. Set it above 0 if --num-generations is above 1."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
-    """Whose protocol is followed. `papers` measures as d1 and SPG do, whatever other flags say: their prompts, or a
-    file of your own (`--env-args prompt_style=FILE`), lengths of 128, 256 and 512 in half as many steps, blocks of 32,
-    greedy, and cell accuracy for Sudoku."""
+    """`papers` measures as d1 and SPG do: lengths of 128, 256 and 512 in half as many steps, blocks of 32, greedy, and
+    cell accuracy for Sudoku, whatever the flags for these say. The prompt is prompt_style=paper, or the exact prompt of
+    a paper from a file of your own (`--env-args prompt_style=FILE`)."""
     rules: tuple[Literal["ours", "d1"], ...] = ("ours",)
-    """Whose rules judge a completion. Ours always do; `d1` adds those of d1's published evaluation code, which SPG, wd1
-    and others use, and says where the two differ."""
+    """Which rules judge the completions: `--rules ours d1` also reports the verdicts of d1's published evaluation code,
+    which SPG, wd1 and others use, beside ours, and lists where the two differ."""
     rows_per_forward: Count = 64
-    """The number of completions that a GPU decodes at once; a CPU takes as many as stay in its cache. Lower it if
+    """The number of completions that a GPU decodes at once; a CPU decodes as many as fit into its cache. Lower it if
     memory runs out: the result stays the same."""
     output_dir: str | None = None
-    """The folder for results (JSON) and completions (JSONL). Unset, it is MODEL/eval for a run folder; for other models
-    nothing is written."""
+    """The folder for results (JSON) and completions (JSONL). If it is left out, it is MODEL/eval for a run folder; for
+    other models nothing is written."""
     model: LoadConfig = field(default_factory=LoadConfig)
 
 
 @dataclass(frozen=True)
 class SftCommand(TaskSettings):
-    """Make a base model by supervised learning from a task's demonstrations and habits."""
+    """Make a base model by supervised learning from a task's demonstrations, which are right completions, and habits,
+    which are plausible completions that are often wrong."""
 
     word, positional = "sft", ""
 
     data: str | None = None
     """A .jsonl, .json, .csv or .parquet file to learn from in place of the task's demonstrations, with `prompt` and
-    `completion` or chat `messages`. A tenth of it gives the validation loss. If --env is given too, the finished model
-    is evaluated on it."""
+    `completion` or chat `messages`. A tenth of its rows is held out for the validation loss. If --env is given too, the
+    finished model is evaluated on it."""
     mix: Pairs = field(default_factory=dict)
-    """The shares of `right`, which is the demonstration, and of each habit, e.g. `right=0.4 careless=0.6`. Unset, all
-    completions are right."""
+    """The share of the training texts that follow the demonstration, which is called `right`, and the share of each
+    habit, e.g. `right=0.4 careless=0.6`. If it is left out, all are right."""
     steps: Count = 3000
     """The largest number of updates. Raise it if the validation loss still falls at the end."""
     patience: CountOrZero = 5
-    """Training ends, with the best weights, after this number of evaluations in a row whose validation loss is not 1%
-    below the best. 0 makes all --steps and keeps the last weights, with a rate that falls by a cosine."""
+    """Training ends when so many evaluations in a row have not lowered the best validation loss by 1%, and the best
+    weights are kept. With 0 all --steps are made, the last weights are kept, and the learning rate falls by a
+    cosine."""
     eval_steps: Count = 100
-    """The number of updates between evaluations, each of which measures the validation loss and the habits of some
-    completions and writes a checkpoint. Raise it if evaluations take too long."""
+    """The number of updates between evaluations. An evaluation measures the validation loss, counts which habits some
+    sampled completions follow, and writes a checkpoint. Raise it if evaluations take too long."""
     batch_size: Count = 192
     """The number of demonstrations of an update. More of them make the gradient less noisy and the update longer."""
     per_device_batch_size: CountOrZero = 0
     """The number of demonstrations that a forward and backward pass takes at once; 0 takes all of an update. Lower it
     if memory runs out: the result stays the same."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """The optimizer. `muon` updates the matrices of layers by steps of equal size in every direction, and the rest by
-    AdamW; it needs fewer updates, each of which takes a little longer."""
+    """The optimizer. `muon` updates the matrices of layers with orthogonalised steps (Muon), and the rest by AdamW; it
+    needs fewer updates, each of which takes a little longer."""
     learning_rate: Rate = 2e-3
-    """The highest learning rate, after the warm-up. With --patience it stays until the last fifth of the updates and
-    then falls to 5%; otherwise it falls by a cosine. Lower it if the loss jumps."""
+    """The highest learning rate, after the warm-up. With --patience it stays constant for four fifths of --steps and
+    then falls to 5%; without, it falls by a cosine. Lower it if the loss jumps."""
     warmup_steps: CountOrZero = 50
     """The number of updates over which the rate rises linearly from 0. Raise it if the loss jumps at the start."""
     weight_decay: Below1 = 0.01
     """The decoupled weight decay, from 0 to below 1. Raise it if the validation loss rises while the training loss
     falls."""
     max_grad_norm: Positive = 1.0
-    """The norm that a larger gradient is scaled down to. Lower it if the loss jumps."""
+    """Gradient clipping: a gradient with a larger norm is scaled down to this norm. Lower it if the loss jumps."""
     max_completion_length: LengthOrZero = 20
-    """The length of a completion in tokens (T), padding included; 0 takes a tenth more than the longest of 2,000
+    """The length of a completion in tokens (T), padding included; 0 takes 10% more than the longest of 2,000
     demonstrations. It is stored with the model, like the next two settings, and RL and `eval` take it from there."""
     block_length: CountOrZero = 0
     """The length of a block in tokens when the model decodes; 0 takes the blocks of the model's attention, or the whole
-    completion. Unset, it is that of a training, or 0 if that does not divide the completion."""
+    completion. If it is left out, it is that of a training, or 0 if that does not divide the completion."""
     diffusion_steps: CountOrZero = 0
     """The number of denoising steps of a completion; 0 takes as many as --tokens-per-step says."""
     tokens_per_step: Positive = 1.0
@@ -549,7 +564,7 @@ class SftCommand(TaskSettings):
     """Which masked positions a step unmasks first: low_confidence, random, entropy, margin or sequential, as in
     training."""
     temperature: Positive = 1.0
-    """The sampling temperature at which habits are counted. Set it to that of the RL to come."""
+    """The sampling temperature at which habits are counted. Use the temperature that RL will have."""
     hidden_size: Count = 128
     """The width of a new model (--model new)."""
     num_layers: Count = 4
@@ -559,12 +574,12 @@ class SftCommand(TaskSettings):
     intermediate_size: Count = 344
     """The width of a new model's feed-forward layers."""
     save_dtype: Literal["auto", "bfloat16"] = "auto"
-    """The number type of the weights on disk; auto keeps that of training. bfloat16 halves the file, and is also what
-    is then measured."""
+    """The number type of the weights on disk; auto keeps that of training. bfloat16 halves the file, and the final
+    evaluation then measures the rounded weights."""
     output_dir: str | None = None
-    """The folder of the model. Unset, it is models/ENV-sft-sSEED."""
+    """The folder of the model. If it is left out, it is models/ENV-sft-sSEED."""
     resume: str | None = None
-    """The folder of a model made by `sft` whose training continues; `auto` takes that of --output-dir."""
+    """The folder of a model made by `sft` whose training continues; `auto` takes the folder of --output-dir."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
 
 
