@@ -6,7 +6,7 @@ problem and the completions alone.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, ClassVar
 
@@ -39,12 +39,24 @@ class Game:
     """What an answer that is no legal action earns; where rewards are negative, 0 would pay for not playing on."""
     forfeits: bool = False
     """Whether such an answer ends the game."""
+    habits: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
+    """Rules of thumb, plausible and often wrong: observation -> action."""
 
 
 _MOVES = ("left", "down", "right", "up")
 _TAXI = ("south", "north", "east", "west", "pickup", "dropoff")
 GAMES = {
-    "Blackjack": Game(("stick", "hit"), "you {}, dealer {}, ace {}", least=1, illegal=-1, forfeits=True),
+    "Blackjack": Game(
+        ("stick", "hit"),
+        "you {}, dealer {}, ace {}",
+        least=1,
+        illegal=-1,
+        forfeits=True,
+        habits={
+            "bold": lambda seen: "hit" if seen[0] < 20 else "stick",
+            "cautious": lambda seen: "hit" if seen[0] < 12 else "stick",
+        },
+    ),
     "FrozenLake": Game(_MOVES),
     "FrozenLake8x8": Game(_MOVES),
     "CliffWalking": Game(("up", "right", "down", "left"), least=-99, illegal=-1),
@@ -165,10 +177,15 @@ class GymnasiumGame(TextEnv):
     def demonstration(self, problem: Problem) -> str:
         """There is none: the best play may lose. Raises EnvError that names the habits which `sft` can learn."""
         mix = "planned=0.3 random=0.7" if self.plan else "random=1"
+        if own := list(self.rules.habits):
+            mix = " ".join(f"{name}=1" for name in (*own, "random"))
         raise EnvError(f"{self.spec_name} has no demonstrations. Name its habits: sft --mix {mix}.")
 
     def habits(self, problem: Problem) -> dict[str, list[str]]:
-        """The habit "random" takes any legal action; where there is a table, "planned" takes the best."""
+        """The habit "random" takes any legal action; where there is a table, "planned" takes the best.
+
+        Blackjack has "bold", which sticks from 20 on, and "cautious", which sticks as soon as it could lose by a card.
+        """
         rng = np.random.default_rng([_SEED, problem.reference["seed"]])
 
         def any_legal(play: Play) -> str:
@@ -176,6 +193,8 @@ class GymnasiumGame(TextEnv):
             return words[int(rng.integers(len(words)))]
 
         found = {"random": self.written(problem, any_legal)}
+        for name, rule in self.rules.habits.items():
+            found[name] = self.written(problem, lambda play, rule=rule: rule(play.observation))
         if plan := self.plan:
             best = lambda play: max(self.legal(play), key=plan[play.observation].__getitem__)  # noqa: E731
             found["planned"] = self.written(problem, best)

@@ -419,10 +419,19 @@ def test_where_there_is_a_table_the_habit_planned_plays_as_well_as_can_be():
         (1 + 0.99 * max(slips[14].values()) + 0.99 * max(slips[13].values())) / 3
     )
     blackjack = envs.make("gymnasium:Blackjack-v1")
-    assert list(blackjack.habits(blackjack.problem(0))) == ["random"]
-    for env, mix in ((lake, "planned=0.3 random=0.7"), (blackjack, "random=1")):
+    assert list(blackjack.habits(blackjack.problem(0))) == ["random", "bold", "cautious"]
+    for env, mix in ((lake, "planned=0.3 random=0.7"), (blackjack, "bold=1 cautious=1 random=1")):
         with pytest.raises(EnvError, match=f"no demonstrations.*--mix {mix}"):
             env.demonstration(env.problem(0))
+
+
+@pytest.mark.parametrize(("habit", "first"), [("bold", 20), ("cautious", 12)])
+def test_the_habits_of_blackjack_stick_from_a_sum_on(habit: str, first: int):
+    env = envs.make("gymnasium:Blackjack-v1")
+    for problem in map(env.problem, range(30)):
+        turns = env.habits(problem)[habit]
+        seen = [env.played(problem.reference["seed"], turns[:n]).observation[0] for n in range(len(turns))]
+        assert turns == [f"<answer>{'hit' if you < first else 'stick'}</answer>" for you in seen]
 
 
 def test_no_seed_is_in_two_splits_and_what_cannot_be_played_is_refused():
