@@ -6,7 +6,7 @@ problem and the completions alone.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, ClassVar
 
@@ -35,17 +35,33 @@ class Game:
     """The observation, as `str.format` writes it; a tuple gives several values."""
     least: float | None = None
     """The return of the episodes that are solved, at least; None = the environment's own threshold."""
+    illegal: float = 0.0
+    """What an answer that is no legal action earns; where rewards are negative, 0 would pay for not playing on."""
+    forfeits: bool = False
+    """Whether such an answer ends the game."""
+    habits: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
+    """Rules of thumb, plausible and often wrong: observation -> action."""
 
 
 _MOVES = ("left", "down", "right", "up")
 _TAXI = ("south", "north", "east", "west", "pickup", "dropoff")
 GAMES = {
-    "Blackjack": Game(("stick", "hit"), "you {}, dealer {}, ace {}", least=1),
+    "Blackjack": Game(
+        ("stick", "hit"),
+        "you {}, dealer {}, ace {}",
+        least=1,
+        illegal=-1,
+        forfeits=True,
+        habits={
+            "bold": lambda seen: "hit" if seen[0] < 20 else "stick",
+            "cautious": lambda seen: "hit" if seen[0] < 12 else "stick",
+        },
+    ),
     "FrozenLake": Game(_MOVES),
     "FrozenLake8x8": Game(_MOVES),
-    "CliffWalking": Game(("up", "right", "down", "left"), least=-99),
-    "CliffWalkingSlippery": Game(("up", "right", "down", "left"), least=-99),
-    "Taxi": Game(_TAXI),
+    "CliffWalking": Game(("up", "right", "down", "left"), least=-99, illegal=-1),
+    "CliffWalkingSlippery": Game(("up", "right", "down", "left"), least=-99, illegal=-1),
+    "Taxi": Game(_TAXI, illegal=-1),
 }
 """By the name without its version. Another environment's actions are called 0, 1, 2, ..."""
 
@@ -83,7 +99,7 @@ class GymnasiumGame(TextEnv):
 
     Prompt: the name, the state and the actions that are legal, "FrozenLake 0: left, down, right or up?". Answer at
     each turn: an action. A reply is the state that follows, and its legal actions where these change; a word that is
-    no legal action changes nothing, and the reply says so.
+    no legal action changes nothing, and the reply says so. It earns what `GAMES` says, and may end the game there.
 
     Rewards:
         return: the sum of the environment's own rewards, which is what is paid.
@@ -161,10 +177,15 @@ class GymnasiumGame(TextEnv):
     def demonstration(self, problem: Problem) -> str:
         """There is none: the best play may lose. Raises EnvError that names the habits which `sft` can learn."""
         mix = "planned=0.3 random=0.7" if self.plan else "random=1"
+        if own := list(self.rules.habits):
+            mix = " ".join(f"{name}=1" for name in (*own, "random"))
         raise EnvError(f"{self.spec_name} has no demonstrations. Name its habits: sft --mix {mix}.")
 
     def habits(self, problem: Problem) -> dict[str, list[str]]:
-        """The habit "random" takes any legal action; where there is a table, "planned" takes the best."""
+        """The habit "random" takes any legal action; where there is a table, "planned" takes the best.
+
+        Blackjack has "bold", which sticks from 20 on, and "cautious", which sticks as soon as it could lose by a card.
+        """
         rng = np.random.default_rng([_SEED, problem.reference["seed"]])
 
         def any_legal(play: Play) -> str:
@@ -172,6 +193,8 @@ class GymnasiumGame(TextEnv):
             return words[int(rng.integers(len(words)))]
 
         found = {"random": self.written(problem, any_legal)}
+        for name, rule in self.rules.habits.items():
+            found[name] = self.written(problem, lambda play, rule=rule: rule(play.observation))
         if plan := self.plan:
             best = lambda play: max(self.legal(play), key=plan[play.observation].__getitem__)  # noqa: E731
             found["planned"] = self.written(problem, best)
@@ -193,7 +216,7 @@ class GymnasiumGame(TextEnv):
         return [dict(zip(self.rules.actions, row, strict=True)) for row in worths(table)] if table else []
 
     def played(self, seed: int, turns: Sequence[str]) -> Play:
-        """The game of this seed after the actions of these completions; those that are none or not legal do nothing.
+        """The game of this seed after the actions of these completions; those that are none or not legal move nothing.
 
         It goes on from the last game where that is its beginning, so that an episode is not played anew at every turn.
         """
@@ -210,6 +233,8 @@ class GymnasiumGame(TextEnv):
                 action = self.first + self.rules.actions.index(word)
                 observation, reward, over, stopped, info = self._env.step(action)
                 play = Play(observation, info, play.total + float(reward), over, stopped)
+            else:
+                play = replace(play, total=play.total + self.rules.illegal, over=self.rules.forfeits)
         last.seed, last.turns, last.play = seed, tuple(turns), play
         return play
 

@@ -373,6 +373,25 @@ def test_what_is_solved_is_the_goal_of_the_game():
     )
 
 
+def test_an_answer_that_is_no_action_does_not_pay_better_than_playing():
+    for name, paid, ends in (("Blackjack-v1", -1.0, True), ("CliffWalking-v1", -3.0, False)):
+        env = envs.make(f"gymnasium:{name}", turns=3)
+        problem = env.problem(0)
+        turns, replies = play(env, 0, problem, ["<answer>jump</answer>"] * (1 if ends else 3))
+        assert env.score_turns(problem, turns).rewards["return"] == paid
+        assert all(reply.startswith("No such action.") for reply in replies)
+        score = env.score_turns(problem, turns)
+        assert (score.reason, score.rewards["correct"]) == ("wrong" if ends else "unfinished", 0.0)
+    taxi = envs.make("gymnasium:Taxi-v4")
+    (stuck, word) = next(
+        (p, word)
+        for p in map(taxi.problem, range(20))
+        for word in taxi.rules.actions
+        if word not in taxi.legal(taxi.played(p.reference["seed"], ()))
+    )
+    assert taxi.score_turns(stuck, [f"<answer>{word}</answer>"]).rewards["return"] == -1.0
+
+
 def test_where_there_is_a_table_the_habit_planned_plays_as_well_as_can_be():
     lake, cliff, taxi = (
         envs.make(f"gymnasium:{name}", **settings)
@@ -400,10 +419,19 @@ def test_where_there_is_a_table_the_habit_planned_plays_as_well_as_can_be():
         (1 + 0.99 * max(slips[14].values()) + 0.99 * max(slips[13].values())) / 3
     )
     blackjack = envs.make("gymnasium:Blackjack-v1")
-    assert list(blackjack.habits(blackjack.problem(0))) == ["random"]
-    for env, mix in ((lake, "planned=0.3 random=0.7"), (blackjack, "random=1")):
+    assert list(blackjack.habits(blackjack.problem(0))) == ["random", "bold", "cautious"]
+    for env, mix in ((lake, "planned=0.3 random=0.7"), (blackjack, "bold=1 cautious=1 random=1")):
         with pytest.raises(EnvError, match=f"no demonstrations.*--mix {mix}"):
             env.demonstration(env.problem(0))
+
+
+@pytest.mark.parametrize(("habit", "first"), [("bold", 20), ("cautious", 12)])
+def test_the_habits_of_blackjack_stick_from_a_sum_on(habit: str, first: int):
+    env = envs.make("gymnasium:Blackjack-v1")
+    for problem in map(env.problem, range(30)):
+        turns = env.habits(problem)[habit]
+        seen = [env.played(problem.reference["seed"], turns[:n]).observation[0] for n in range(len(turns))]
+        assert turns == [f"<answer>{'hit' if you < first else 'stick'}</answer>" for you in seen]
 
 
 def test_no_seed_is_in_two_splits_and_what_cannot_be_played_is_refused():
