@@ -299,8 +299,10 @@ def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
 def note_star(data: Bytes, i: int, end: int, side: Side) -> int:
     """Read the run of stars at i: bold type if exactly one side of it is open, else an operator."""
     before = side.before == NOTHING or side.spaced == 1 or data[i - 1] in _OPENERS
-    while i < end and data[i] == ch.STAR:
-        i += 1
+    kind, after, _ = symbol(data, i, end)
+    while kind == ch.STAR:  # a fullwidth one, too
+        i = after
+        kind, after, _ = symbol(data, i, end) if i < end else (num.NOTHING, i, 0)
     behind = i >= end or data[i] in _CLOSERS
     either = i < end and (data[i] == ch.DOLLAR or data[i] == ch.BACKSLASH)  # which open and close
     if (before == behind and not either) or side.sign:
