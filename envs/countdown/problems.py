@@ -144,7 +144,9 @@ def renamed(values: dict[str, Any]) -> dict[str, Any]:
     texts = values.get("input"), values.get("output")
     if not all(isinstance(text, str) for text in texts):
         return values
-    *numbers, target = (int(part) if part.strip().isdecimal() else part for part in ",".join(texts).split(","))
+    *numbers, target = (
+        int(part) if part.strip().isdecimal() else part for part in ",".join(texts).split(",")
+    )
     return {"numbers": numbers, "target": target}
 
 

@@ -124,4 +124,5 @@ def sibling_shares(advantages: Tensor, written: Tensor, temperature: float) -> T
     """
     better = (advantages > 0)[:, :, None] & written
     odds = (advantages / temperature)[:, :, None].where(better, float("-inf"))
-    return odds.softmax(1).nan_to_num(0.0)
+    odds = odds.where(better.any(1, keepdim=True), 0.0)  # a softmax of nothing is no number
+    return odds.softmax(1).where(better, 0.0)

@@ -60,7 +60,7 @@ class SPGRepro(SPG):
 
 def mean_elbo(logps: Tensor, masks: Masks) -> Tensor:
     """(B,) mean logp over the masked tokens of each mask, then over masks."""
-    return ((logps * masks.scored).sum(-1) / masks.scored.sum(-1)).mean(-1)
+    return ((logps * masks.scored).sum(-1) / masks.scored.sum(-1).clamp(min=1)).mean(-1)
 
 
 def mean_eubo(logps: Tensor, masks: Masks, length: Tensor, beta: float) -> Tensor:
