@@ -57,4 +57,9 @@ def read_style(
             has = "lacks" if name in fields else "must not hold"
             wanted = " and ".join(f"{{{field}}}" for field in fields)
             raise EnvError(f"{env}: prompt_style={style} {has} {{{name}}}; a prompt for it has {wanted}.")
+    if found := _PLACE.search(prefix):
+        raise EnvError(
+            f"{env}: prompt_style={style} has {found[0]} behind its line ---; what a completion begins with is the "
+            "same for every problem. Write it out, or put it before that line."
+        )
     return Template(prompt, prefix, hashlib.sha256(raw).hexdigest())

@@ -262,7 +262,8 @@ def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[s
         why = str(error)
         if unknown := [name for name in arguments if name not in takes]:
             why = f'it takes no argument "{unknown[0]}". {did_you_mean(unknown[0], takes)}'
-        raise EnvError(f"{id}: {why.rstrip('. ')}. It takes: {', '.join(takes)}.") from error
+        end = "" if why.rstrip().endswith("?") else "."
+        raise EnvError(f"{id}: {why.rstrip('. ')}{end} It takes: {', '.join(takes)}.") from error
 
 
 def _merged_weights(

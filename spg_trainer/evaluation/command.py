@@ -34,7 +34,9 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
+from spg_trainer.settings.flags import as_flag
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.recipes import task_name
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding
 from spg_trainer.settings.validate import Validated, validate
 from spg_trainer.settings.values import flatten
@@ -55,6 +57,7 @@ PAPERS: dict[str, Any] = {
     "num_generations": 1,
 }
 """How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations."""
+PAPER_TASKS = ("gsm8k", "math500", "countdown", "sudoku")
 STYLE = {"prompt_style": "paper", "reward_preset": "paper"}
 """Their prompts and rewards, as arguments of the tasks that they have."""
 
@@ -66,9 +69,15 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
         ConfigError: numbers that cannot work; results of other settings under the same name.
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
-    command = validate(asked).config
+    validated = validate(asked)
+    command = validated.config
     console = Console(quiet=quiet)
     m = command.model
+    if asked_too := [as_flag(name) for name in PAPERS if validated.origins.get(name) == "flag"]:
+        if {*command.protocol} == {"papers"}:
+            raise ConfigError(
+                f"--protocol papers decides over {', '.join(asked_too)} itself. Leave out one or the other."
+            )
     planned = []
     for part in [by_protocol(command, protocol) for protocol in command.protocol]:
         env = make_env(part, part.split)
@@ -178,9 +187,13 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
 
 
 def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
-    """The command as one of its protocols has it; EnvError for a task that the papers do not have."""
+    """The command as one of its protocols has it; ConfigError for a task that the papers do not have."""
     if protocol == "ours":
         return command
+    if task_name(command.env) not in PAPER_TASKS:
+        raise ConfigError(
+            f"--protocol papers: d1 and SPG evaluate {', '.join(PAPER_TASKS)}, not {command.env}. Leave it out."
+        )
     own = command.env_args.get("prompt_style")
     style = STYLE if own in (None, "plain", "paper") else {**STYLE, "prompt_style": own}
     return replace(command, env_args={**command.env_args, **style}, **PAPERS)

@@ -49,6 +49,7 @@ def test_without_a_separator_there_is_no_prefix_and_of_several_the_last_divides(
     [
         ("countdown", b"make {target}", r"lacks \{numbers\}; .* \{numbers\} and \{target\}"),
         ("sudoku", b"{puzzle} {numbers}", r"must not hold \{numbers\}"),
+        ("sudoku", b"{puzzle}\n---\nof {puzzle}:", r"\{puzzle\} behind its line ---"),
         ("gsm8k", b"x\n---\n{question}", r"lacks \{question\}"),
         ("math500", b"\xff{question}", "cannot be read"),
     ],

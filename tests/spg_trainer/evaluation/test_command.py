@@ -20,6 +20,7 @@ from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.fields import EvalCommand, ModelConfig
+from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.process_cases import run_processes
 from tests.common.trainer_cases import child_environment, rows, small_config, snapshot, tiny_folder
@@ -69,7 +70,7 @@ def test_the_command_samples_as_the_function_does(command):
         ({"env_args": {"split": "test"}}, r"--env-args split=test: use --split"),
         ({"block_length": 0}, "--block-length 0"),
         ({"diffusion_steps": (4, 16)}, "diffusion_steps=16 .* diffusion_steps=8"),
-        ({"env": "queens", "protocol": ("papers",)}, "Queens.*prompt_style"),
+        ({"env": "queens", "protocol": ("papers",)}, "papers: d1 and SPG evaluate gsm8k.*, not queens"),
         ({"output_dir": "file"}, "file/eval.* another folder"),
     ],
 )
@@ -162,6 +163,12 @@ def test_the_papers_protocol_beside_ours(command, monkeypatch, capsys):
     ]
     assert all("Sudoku as 16 digits" in prompt and count == 1 for prompt, _, count in papers)
     assert "; cell accuracy 0.750" in capsys.readouterr().out, "3 of the 4 blanks, of whichever puzzle"
+
+
+def test_flags_that_the_papers_protocol_decides_over_are_refused():
+    asked = resolve(EvalCommand, env="sudoku", protocol=("papers",), temperature=1.0)
+    with pytest.raises(ConfigError, match="decides over --temperature itself"):
+        run_eval(asked)
 
 
 def test_a_prompt_of_ones_own_stays_in_the_papers_protocol(command, tmp_path):
