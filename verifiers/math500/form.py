@@ -32,6 +32,7 @@ from verifiers.math500.values import (
     Matrix,
     Quantity,
     Relation,
+    Residue,
     Row,
     Union,
     Value,
@@ -405,6 +406,8 @@ def key_of(value: Value) -> object:
         if type(value) is Relation and set(value.operators) == {"="}:
             sides = [ordered(folded(side)) if is_expression(side) else side for side in value.sides]
             return ("=", tuple(sorted(sides, key=repr))) if sum(map(is_long, sides)) else None
+        if type(value) is Residue and any(map(is_long, value.of)):
+            return value
         return (value, value.is_written) if type(value) is Region else None
     node = folded(value)
     literal = without_sign(node)[0]
