@@ -13,27 +13,27 @@ from verifiers.extract import Bytes, word_key, word_keys
 from verifiers.gsm8k import number as num
 from verifiers.gsm8k.number import Number, is_digit, read_number, skip_spaces, starts_number, symbol
 
-NOTHING, NUMBER, WORD, MARK = 0, 1, 2, 3  # what stands before, spaces apart
-GLUED, APART, NAMED = 0, 1, 2  # a sign, with a space behind it, as the word "minus" or "negative"
-OPAQUE, HEDGED, REFUSED = 1, 2, 3  # faults: no single number; one of two answers; an answer that is none
+NOTHING, NUMBER, WORD, MARK = range(4)  # what stands before, spaces apart
+GLUED, APART, NAMED = range(3)  # a sign, with a space behind it, as the word "minus" or "negative"
+OPAQUE, HEDGED, REFUSED = range(1, 4)  # faults: no single number; one of two answers; an answer that is none
 
 
 @dataclass(slots=True)
 class Side:
-    """One side of an answer as far as it has been read; where it says 1, the rest is 0."""
+    """One side of an answer as far as it has been read."""
 
     number: Number = field(default_factory=Number)  # the first one
     other: Number = field(default_factory=Number)  # the last of those behind it: `18 per 2 hours`
     numbers: int = 0  # how many there are
     fault: int = 0  # the greatest of OPAQUE, HEDGED and REFUSED that was found, or 0
     before: int = 0  # NOTHING, NUMBER, WORD or MARK
-    spaced: int = 0  # 1 if spaces stand behind that
+    spaced: bool = False  # spaces stand behind that
     key: int = 0  # of the last word
-    words: int = 0  # 1 if there are words before the number
-    unit: int = 0  # 1 if there are words behind it
+    words: bool = False  # there are words before the number
+    unit: bool = False  # there are words behind it
     sign: int = 0  # -1 or 1 of a sign that waits for its number
     sign_style: int = 0  # GLUED, APART or NAMED
-    variable: int = 0  # 1 if a letter such as x stands behind the number
+    variable: bool = False  # a letter such as x stands behind the number
     spelled: int = 0  # the sum of the number words behind it
 
 
@@ -98,8 +98,8 @@ _FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))  # of si
 
 
 def clear(side: Side) -> None:
-    side.numbers = side.fault = side.before = side.spaced = side.key = side.words = 0
-    side.unit = side.sign = side.sign_style = side.variable = side.spelled = 0
+    side.numbers = side.fault = side.before = side.key = side.sign = side.sign_style = side.spelled = 0
+    side.spaced = side.words = side.unit = side.variable = False
 
 
 def is_listed(key: int) -> bool:
@@ -112,12 +112,12 @@ def blame(side: Side, fault: int) -> None:
 
 def follow(side: Side, before: int) -> None:
     """Note what stands before whatever comes next."""
-    side.before, side.spaced = before, 0
+    side.before, side.spaced = before, False
 
 
 def is_behind(side: Side, before: int) -> bool:
     """True if this stands right before, without a space."""
-    return side.before == before and side.spaced == 0
+    return side.before == before and not side.spaced
 
 
 def scale_of(key: int, glued: bool) -> int:
@@ -137,7 +137,7 @@ def note_number(data: Bytes, i: int, end: int, side: Side) -> int:
     if side.numbers == 0:
         i = read_number(data, i, end, number)
         unreadable |= number.shape == num.NO_NUMBER or (is_listed(side.key) and is_one_of(side.key, _BEFORE))
-        unreadable |= side.sign_style == APART and side.words == 1  # "total - 18": a dash or a minus
+        unreadable |= side.sign_style == APART and side.words  # "total - 18": a dash or a minus
         if side.sign < 0:
             number.sign = -number.sign
     else:
@@ -147,7 +147,8 @@ def note_number(data: Bytes, i: int, end: int, side: Side) -> int:
     if unreadable:
         blame(side, OPAQUE)
     side.numbers += 1
-    side.variable = side.sign = side.sign_style = 0  # the x of "9 x 2" is none
+    side.variable = False  # the x of "9 x 2" is none
+    side.sign = side.sign_style = 0
     follow(side, NUMBER)
     return i
 
@@ -165,7 +166,7 @@ def changes_value(key: int, side: Side) -> bool:
     if is_one_of(key, _SPOILERS):
         return True
     if is_one_of(key, _BEHIND):
-        return side.numbers > 0 and side.unit == 0  # "18 squared", not "18 meters squared"
+        return side.numbers > 0 and not side.unit  # "18 squared", not "18 meters squared"
     if key == _T:
         return is_behind(side, MARK) and side.key != 0
     if key == _TO:
@@ -190,16 +191,16 @@ def note_word(key: int, side: Side) -> None:
     elif listed and changes_value(key, side):
         blame(side, OPAQUE)
     elif side.numbers and is_one_of(key, _VARIABLES):
-        side.variable = 1
+        side.variable = True
     elif is_one_of(key, _NEGATIVE):
         if side.numbers or side.sign:
             blame(side, OPAQUE)
         side.sign, side.sign_style = -1, NAMED
         follow(side, MARK)
         return
-    elif side.before == NUMBER and scale_of(key, side.spaced == 0):
+    elif side.before == NUMBER and scale_of(key, not side.spaced):
         if side.numbers == 1:
-            side.number.scale += scale_of(key, side.spaced == 0)
+            side.number.scale += scale_of(key, not side.spaced)
         follow(side, NUMBER)
         return
     if side.sign:
@@ -209,9 +210,9 @@ def note_word(key: int, side: Side) -> None:
     side.key = key
     follow(side, WORD)
     if side.numbers:
-        side.unit = 1
+        side.unit = True
     else:
-        side.words = 1
+        side.words = True
 
 
 def is_long_word(data: Bytes, i: int, end: int) -> bool:
@@ -247,11 +248,11 @@ def note_command(key: int, side: Side) -> None:
         return
     note_mark(kind, side)
     if kind == num.MARK and side.numbers:
-        side.unit = 1
+        side.unit = True
 
 
 def note_space(side: Side) -> None:
-    side.spaced = 1
+    side.spaced = True
     if side.sign and side.sign_style != NAMED:
         side.sign_style = APART
 
@@ -265,7 +266,7 @@ def note_mark(kind: int, side: Side) -> None:
     if (kind == ch.BANG and is_behind(side, NUMBER)) or (kind == num.ELLIPSIS and side.before == NUMBER):
         blame(side, OPAQUE)  # a factorial; 3.33...
     elif kind == num.DEGREE and side.numbers:
-        side.unit = 1
+        side.unit = True
     if side.sign and kind != ch.DOLLAR and kind != ch.LEFT_PAREN and kind != num.MARK:
         blame(side, OPAQUE)
     if kind == ch.COMMA or kind == ch.POINT or kind == ch.COLON:
@@ -281,7 +282,7 @@ def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
             kind, after, key = symbol(data, i, end)
             named = kind == num.WORD or kind == num.COMMAND
             if kind == num.DEGREE or (named and is_one_of(key, _ORDINALS)):
-                side.unit = 1
+                side.unit = True
                 return after
             wraps = kind == num.COMMAND and is_one_of(key, WRAPPERS)
             if kind != ch.LEFT_BRACE and kind != ch.SPACE and not wraps:
@@ -298,11 +299,11 @@ def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
 
 def note_star(data: Bytes, i: int, end: int, side: Side) -> int:
     """Read the run of stars at i: bold type if exactly one side of it is open, else an operator."""
-    before = side.before == NOTHING or side.spaced == 1 or data[i - 1] in _OPENERS
-    kind, after, _ = symbol(data, i, end)
+    before = side.before == NOTHING or side.spaced or data[i - 1] in _OPENERS
+    kind, after = num.kind_at(data, i, end)
     while kind == ch.STAR:  # a fullwidth one, too
         i = after
-        kind, after, _ = symbol(data, i, end) if i < end else (num.NOTHING, i, 0)
+        kind, after = num.kind_at(data, i, end)
     behind = i >= end or data[i] in _CLOSERS
     either = i < end and (data[i] == ch.DOLLAR or data[i] == ch.BACKSLASH)  # which open and close
     if (before == behind and not either) or side.sign:

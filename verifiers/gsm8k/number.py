@@ -14,8 +14,8 @@ from verifiers import characters as ch
 from verifiers.extract import Bytes, matches, word_key, word_keys
 
 # What `symbol` answers beyond ASCII codes. Letters are gathered into words, `\name` into commands.
-NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK, ELLIPSIS = 1, 2, 3, 4, 5, 6, 7
-TIMES, DEGREE, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = 8, 14, 15, 16, 17, 18, 19
+NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK, ELLIPSIS = range(1, 8)
+TIMES, DEGREE, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = range(8, 15)
 
 # Vulgar fractions: code point, numerator, denominator.
 _FRACTION_SIGNS = tuple(
@@ -67,8 +67,8 @@ _ESCAPED = bytes(_ESCAPED_KINDS.get(byte, FOREIGN) for byte in range(128))  # of
 
 LIMIT = 10**18
 OVERFLOW = -1  # a mantissa that has to be read again
-LITERAL, FRACTION, MIXED, NO_NUMBER = 0, 1, 2, 3  # shapes of numbers
-PLAIN, BRACED, RAISED = 0, 1, 2  # how an exponent is written
+LITERAL, FRACTION, MIXED, NO_NUMBER = range(4)  # shapes of numbers
+PLAIN, BRACED, RAISED = range(3)  # how an exponent is written
 
 _FRACTIONS = word_keys("frac dfrac tfrac cfrac sfrac nicefrac")
 _X, _E, _TIMES_WORD, _CDOT = word_key("x"), word_key("e"), word_key("times"), word_key("cdot")

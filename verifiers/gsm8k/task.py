@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from verifiers import batch, extract
 from verifiers import characters as ch
 from verifiers.characters import is_one_of, read_word
-from verifiers.errors import InvalidReferenceError, invalid_reference
+from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_space, locate, strip, word_key, word_keys
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
@@ -23,6 +23,7 @@ from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, NO_ANSWER, OK, RATIONA
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
 UNDECIDED, BAD_GOLD = -1, -2  # instead of a reason: too large for 64 bits; no number to compare with
+_NO_GOLD = "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'"
 _GOLD_POWER = 10**6  # powers of ten in an answer saturate far above
 
 # Of the plain sentence "The answer is 3." or "**Answer:** 3" at the end of a completion.
@@ -119,8 +120,8 @@ def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
     i = line
     while i < end:
         key, after = read_word(data, i, end, True)
-        if (key and named and key == _IS) or (key == 0 and named and data[i] == ch.COLON):
-            i = after if key else i + 1
+        if named and (key == _IS or data[i] == ch.COLON):
+            i = max(after, i + 1)
             while i < end and (is_space(data[i]) or data[i] == ch.COLON or data[i] == ch.STAR):
                 i += 1
             while end > i and (is_space(data[end - 1]) or data[end - 1] == ch.STAR):
@@ -130,19 +131,15 @@ def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
             doubted = doubted or is_one_of(key, _DOUBTS)
             named = plain and key == _ANSWER
             plain = named or (plain and is_one_of(key, _BEFORE))
-            i = after
-            continue
-        if data[i] in _STOPS and (i + 1 == end or is_space(data[i + 1])):
+        elif data[i] in _STOPS and (i + 1 == end or is_space(data[i + 1])):
             plain, named, doubted = True, False, False
         elif data[i] == ch.COMMA and not doubted:
-            k = i + 1
-            while k < end and is_space(data[k]):
-                k += 1
-            if is_one_of(read_word(data, k, end, True)[0], _SO):
+            clause, _ = strip(data, i + 1, end)
+            if is_one_of(read_word(data, clause, end, True)[0], _SO):
                 plain, named = True, False
         elif ch.is_ascii_digit(data[i]):
             plain = named = False
-        i += 1
+        i = max(after, i + 1)
     return -1, -1
 
 
@@ -177,15 +174,8 @@ def _gold_text(answer: object, index: int | None) -> str:
     """The reference as text; raises for what is neither text nor a number."""
     text = batch.as_reference(answer)
     if text is None:
-        raise _invalid(answer, index)
+        raise invalid_reference("answer", answer, _NO_GOLD, index)
     return text
-
-
-def _invalid(answer: object, index: int | None) -> InvalidReferenceError:
-    problem = (
-        "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'"
-    )
-    return invalid_reference("answer", answer, problem, index)
 
 
 def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer: object) -> batch.Judged:
@@ -194,7 +184,7 @@ def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer
     golds = gold, (0, len(gold))
     reason, tier, score, low, high = judge_completion(data, 0, len(data), lenient, golds, 0, scratch)
     if reason == BAD_GOLD:
-        raise _invalid(answer, row)
+        raise invalid_reference("answer", answer, _NO_GOLD, row)
     if reason == UNDECIDED:
         reason, _ = compare(data, low, high, gold, scratch, equal_exactly)
         score = float(reason == OK)
