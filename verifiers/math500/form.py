@@ -284,6 +284,8 @@ class Form:
             return False  # 8 cm, where it asks how many pieces
         if type(gold) is Quantity:
             return True
+        if self.dimension and units.kind_of(unit) in ("degree", "radian"):
+            return False  # 84 degrees, where it asks for an area
         if self.dimension and units.conversion(name, "m") and int(power or 1) != self.dimension:
             return False
         if not self.speaks_of(unit):
