@@ -16,7 +16,8 @@ from envs.errors import EnvError
 from envs.hub import from_cache_only, why_offline
 from envs.splits import PUBLISHED
 
-FORMATS = (".jsonl", ".jsonl.gz", ".parquet", ".csv")
+FORMATS = (".jsonl", ".jsonl.gz", ".parquet")  # in a folder
+NAMED_FORMATS = (*FORMATS, ".csv")  # of a file that is named
 UNUSABLE = 0.01  # largest share of the rows of a split that is left out
 
 
@@ -139,8 +140,8 @@ def read_files(
     """
     rows: list[Row] = []
     for file in files:
-        if not file.name.endswith(FORMATS):
-            raise EnvError(f"{task}: {file} must end in {', '.join(FORMATS)}.")
+        if not file.name.endswith(NAMED_FORMATS):
+            raise EnvError(f"{task}: {file} must end in {', '.join(NAMED_FORMATS)}.")
         try:
             rows += {".parquet": _parquet, ".csv": _csv}.get(file.suffix, _jsonl)(file)
         except (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error) as error:

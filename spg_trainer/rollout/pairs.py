@@ -109,7 +109,7 @@ def settle_pairs(config: Config) -> Config:
 
 
 def read_pairs(path: str) -> list[Pair]:
-    """The pairs of a .jsonl, .jsonl.gz or .parquet file, in its order.
+    """The pairs of a .jsonl, .jsonl.gz, .parquet or .csv file, in its order.
 
     Raises ConfigError or EnvError for another kind of file, and for a row that is no pair, naming its line.
     """

@@ -385,7 +385,7 @@ class Config(TaskSettings):
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`; --dry-run lists
     all."""
     pairs: str | None = None
-    """A .jsonl, .jsonl.gz or .parquet file of pairs (prompt, chosen, rejected) to learn from in place of sampled
+    """A .jsonl, .jsonl.gz, .parquet or .csv file of pairs (prompt, chosen, rejected) to learn from in place of sampled
     completions. It needs --algorithm vrpo and --num-generations 2."""
     pairs_sha256: str | None = None
     """The sha256 that the file of --pairs must have. If it is left out, the run records the sha256 of the file that it

@@ -139,13 +139,13 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str):
 def test_which_files_are_read_is_never_guessed(tmp_path: Path):
     write(tmp_path / "mine.jsonl", ROWS[:3])
     assert len(load(tmp_path / "mine.jsonl", "test")[0]) == 3
-    for name in ("train.jsonl", "train.parquet", "mine.csv"):
+    for name in ("train.jsonl", "train.parquet", "mine.txt"):
         write(tmp_path / name, ROWS)
     for source, split, message in (
         (tmp_path / "mine.jsonl", "train", r"train.jsonl"),
         (tmp_path, "train", r"train.jsonl, train.parquet"),
         ("nowhere", "train", r"source=nowhere .*source=generated"),
-        (tmp_path / "mine.csv", "test", r"mine.csv .*.jsonl, .jsonl.gz, .parquet"),
+        (tmp_path / "mine.txt", "test", r"mine.txt .*.jsonl, .jsonl.gz, .parquet, .csv"),
     ):
         with pytest.raises(EnvError, match=message):
             load(source, split)

@@ -90,7 +90,7 @@ def test_a_row_that_is_no_pair_is_named(tmp_path, value, said):
     "name, values, said",
     [
         ("p.jsonl", [], "prompt, chosen, rejected"),
-        ("p.csv", [TEXT], ".jsonl"),
+        ("p.txt", [TEXT], ".jsonl"),
         ("p.parquet", [{"chosen": "a", "prompt": "b"}], "rejected"),
         ("none.jsonl", None, "none.jsonl"),
     ],
