@@ -193,7 +193,7 @@ def read_puzzles(path: str, size: int = 4) -> tuple[tuple[str, str], ...]:
 
 def in_small_letters(values: dict[str, Any]) -> dict[str, Any]:
     """A row whose columns are called as here, and not `Puzzle` and `Solution`."""
-    return {str(name).lower(): value for name, value in values.items()}
+    return {str(name).lower(): value for name, value in values.items()} | values
 
 
 def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:

@@ -494,7 +494,7 @@ class EvalCommand(TaskSettings, Decoding):
     """The sampling temperature; 0 is greedy. Set it above 0 if --num-generations is above 1."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
     """`papers` measures as d1 and SPG do: lengths of 128, 256 and 512 in half as many steps, blocks of 32, greedy, and
-    cell accuracy for Sudoku, whatever the flags for these say. The prompt is prompt_style=paper, or the exact prompt of
+    cell accuracy for Sudoku, and refuses flags for these. The prompt is prompt_style=paper, or the exact prompt of
     a paper from a file of your own (`--env-args prompt_style=FILE`)."""
     rules: tuple[Literal["ours", "d1"], ...] = ("ours",)
     """Which rules judge the completions: `--rules ours d1` also reports the verdicts of d1's published evaluation code,

@@ -136,6 +136,11 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
         folder = "output.output_dir" if cls is Config else "output_dir"
         moved = Layer("default", {folder: None})  # the folder may have moved
         own = own_code.with_copies(run.parent, read_yaml(run))
+        if cls is SftCommand and "tokens_per_step" not in own:
+            raise ConfigError(
+                f"{run} is of an older version, in which sft decoded by other settings, and cannot be resumed. Train "
+                f"its weights further with --model {run.parent} --output-dir NEW, or resume it with that version."
+            )
         return [read_layer(cls, Layer(str(run), own)), moved]
     model, record = said(asked, "model.model", cls().model.model), list[Layer]()
     if recorded := model_environment(model).get("env"):

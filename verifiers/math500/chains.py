@@ -114,7 +114,8 @@ class Chains:
             first, *others = sides[:-1]
             return self.value_of_chain(Relation(operators[:-1], sides[:-1]), gold) if others else first
         if type(gold) is Words:  # 1023 is composite
-            return sides[-1] if type(sides[-1]) is Words else None
+            said = [side for side in sides[1:] if type(side) is Words]  # the first may be what it is called
+            return sides[-1] if said == [sides[-1]] else None
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
         agree = type(self)(self.length, False)
         last = values[-1]

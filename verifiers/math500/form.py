@@ -113,12 +113,19 @@ _LENGTHS = frozenset(
     "perimeter circumference length lengths radius diameter height width distance area volume".split()
 )
 KIND_WORDS = {
-    "mm": _LENGTHS | frozenset("long far tall side sides edge edges hypotenuse segment square cube".split()),
-    "degree": frozenset(
-        "circ angle angles arc rotation rotated triangle polygon asin acos atan arcsin arccos".split()
+    "mm": _LENGTHS
+    | frozenset(
+        "long longer far farther tall taller high higher deep deeper wide wider thick thickness depth "
+        "dimension dimensions side sides edge edges hypotenuse segment square cube".split()
     ),
-    "cent": frozenset("cost costs price pay paid earn earns money spend bill worth win".split()),
-    "mg": frozenset("weigh weighs weight mass".split()),
+    "degree": frozenset(
+        "circ angle angles arc rotation rotated triangle polygon parallel temperature "
+        "asin acos atan arcsin arccos".split()
+    ),
+    "cent": frozenset(
+        "cost costs price prices pay pays paid earn earns earned money spend spends bill worth win profit salary wage "
+        "savings save saves tax value charge fee income discount".split()
+    ),
 }
 KIND_WORDS["radian"] = KIND_WORDS["degree"]
 KIND_WORDS["second"] = frozenset("time long old age when clock".split())
@@ -273,9 +280,10 @@ class Form:
             return not is_another_noun(unit.split(), self.counted[1])
         if type(gold) is Quantity and gold.unit == unit:
             return True
-        name, _, power = unit.partition("^")
+        name, _, rest = unit.partition("^")
+        power, is_rate = int(rest[:1] or 1), "/" in unit
         if name == "unit":
-            return not self.counted[0] and self.dimension in (0, int(power or 1))
+            return not self.counted[0] and (is_rate or self.dimension in (0, power))
         if self.units:
             first, _, second = unit.partition(" / ")
             question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
@@ -286,7 +294,7 @@ class Form:
             return True
         if self.dimension and units.kind_of(unit) in ("degree", "radian"):
             return False  # 84 degrees, where it asks for an area
-        if self.dimension and units.conversion(name, "m") and int(power or 1) != self.dimension:
+        if self.dimension and not is_rate and units.conversion(name, "m") and power != self.dimension:
             return False
         if not self.speaks_of(unit):
             return False
@@ -294,15 +302,18 @@ class Form:
         return not alike or name in alike
 
     def speaks_of(self, unit: str) -> bool:
-        """True if the problem holds a unit of this kind or a word for it, and asks for no sine, which has none."""
+        """False where the problem asks for a sine, which has no unit, or holds neither a unit nor a word of this kind.
+
+        Of rates, and of kinds that `KIND_WORDS` does not have, any problem may speak.
+        """
         kind = units.kind_of(unit)
         if any(is_function_value(formula) for formula in asked_formulas(self.problem)):
             return False
         if kind == "cent" and "\\$" in self.problem:
             return True
-        if not self.words or kind in map(units.kind_of, self.mentioned):
+        if "/" in unit or kind not in KIND_WORDS or not self.words:
             return True
-        return not KIND_WORDS.get(kind, frozenset()).isdisjoint(self.words)
+        return kind in map(units.kind_of, self.mentioned) or not KIND_WORDS[kind].isdisjoint(self.words)
 
     def asks_for(self, side: str) -> bool:
         """True for the tokens of a formula that the problem asks for: "find $x^3+y^3$."."""

@@ -282,3 +282,9 @@ def test_a_class_names_its_task() -> None:
     assert defaults(Config, env=envs.Countdown) == defaults(Config, env="spg/Countdown-v0")
     with pytest.raises(envs.EnvError, match=r'envs.register\("my/Unknown-v0", Unknown\) first'):
         defaults(Config, env=type("Unknown", (envs.TextEnv,), {}))
+
+
+def test_a_base_of_an_older_version_is_refused_with_a_way_on(tmp_path) -> None:
+    (tmp_path / "sft.yaml").write_text("env: countdown\nblock_length: 0\nremasking: null\n")
+    with pytest.raises(ConfigError, match=rf"older version.*--model {tmp_path} --output-dir NEW"):
+        resolve(SftCommand, resume=str(tmp_path))
