@@ -99,7 +99,7 @@ class GymnasiumGame(TextEnv):
 
     Prompt: the name, the state and the actions that are legal, "FrozenLake 0: left, down, right or up?". Answer at
     each turn: an action. A reply is the state that follows, and its legal actions where these change; a word that is
-    no legal action changes nothing, and the reply says so. It earns what `GAMES` says, and may end the game there.
+    no legal action leaves the state as it is, and the reply says so. It costs what `GAMES` says, where Blackjack is lost.
 
     Rewards:
         return: the sum of the environment's own rewards, which is what is paid.
@@ -184,7 +184,7 @@ class GymnasiumGame(TextEnv):
     def habits(self, problem: Problem) -> dict[str, list[str]]:
         """The habit "random" takes any legal action; where there is a table, "planned" takes the best.
 
-        Blackjack has "bold", which sticks from 20 on, and "cautious", which sticks as soon as it could lose by a card.
+        Blackjack has "bold", which sticks from 20 on, and "cautious", which sticks from 12 on.
         """
         rng = np.random.default_rng([_SEED, problem.reference["seed"]])
 

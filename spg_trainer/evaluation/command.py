@@ -36,7 +36,7 @@ from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
 from spg_trainer.settings.flags import as_flag
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recipes import task_name
+from spg_trainer.settings.recipes import own_task
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding
 from spg_trainer.settings.validate import Validated, validate
 from spg_trainer.settings.values import flatten
@@ -190,7 +190,7 @@ def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
     """The command as one of its protocols has it; ConfigError for a task that the papers do not have."""
     if protocol == "ours":
         return command
-    if task_name(command.env) not in PAPER_TASKS:
+    if own_task(command.env) not in PAPER_TASKS:
         raise ConfigError(
             f"--protocol papers: d1 and SPG evaluate {', '.join(PAPER_TASKS)}, not {command.env}. Leave it out."
         )
