@@ -99,7 +99,7 @@ class GymnasiumGame(TextEnv):
 
     Prompt: the name, the state and the actions that are legal, "FrozenLake 0: left, down, right or up?". Answer at
     each turn: an action. A reply is the state that follows, and its legal actions where these change; a word that is
-    no legal action leaves the state as it is, and the reply says so. It costs what `GAMES` says, where Blackjack is lost.
+    no legal action leaves the state as it is, and the reply says so. It costs what `GAMES` says, and ends Blackjack.
 
     Rewards:
         return: the sum of the environment's own rewards, which is what is paid.
