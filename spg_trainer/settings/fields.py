@@ -375,6 +375,7 @@ class Config(TaskSettings):
     """Train a masked diffusion language model by RL on a verifiable task."""
 
     word, positional = "", ""
+    refused = ("editing_threshold", "max_post_steps")
 
     reward_weights: Pairs = field(default_factory=dict)
     """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
@@ -514,6 +515,7 @@ class SftCommand(TaskSettings):
     which are plausible completions that are often wrong."""
 
     word, positional = "sft", ""
+    refused = ("ref_copy",)
 
     data: str | None = None
     """A .jsonl, .json, .csv or .parquet file to learn from in place of the task's demonstrations, with `prompt` and

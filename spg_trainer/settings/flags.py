@@ -144,13 +144,16 @@ def run_tyro(cls: Any, words: Sequence[str], **options: Any) -> Any:
     import tyro
 
     shown = "default" in options
-    options |= {"registry": registry(shown), "add_help": shown, "console_outputs": shown}
+    hidden = getattr(cls, "refused", ()) if shown else ()
+    options |= {"registry": registry(shown, hidden), "add_help": shown, "console_outputs": shown}
     return tyro.cli(cls, prog=program(cls), args=words, config=(tyro.conf.OmitArgPrefixes,), **options)
 
 
 @cache
-def registry(shown: bool) -> Any:
-    """How tyro sees a dataclass. shown: for the help, with its parts, defaults and texts."""
+def registry(shown: bool, hidden: tuple[str, ...] = ()) -> Any:
+    """How tyro sees a dataclass. shown: for the help, with its parts, defaults and texts, but for the flags `hidden`,
+    which the command refuses.
+    """
     from tyro import MISSING, conf
     from tyro.constructors import (
         ConstructorRegistry,
@@ -189,7 +192,9 @@ def registry(shown: bool) -> Any:
             return None
         if shown:
             found = [
-                explained(cls, name, hint, getattr(info.default, name)) for name, hint in hints(cls).items()
+                explained(cls, name, hint, getattr(info.default, name))
+                for name, hint in hints(cls).items()
+                if name not in hidden
             ]
         else:
             found = [typed(n, hint) for n, (_, hint) in settings_of(cls).items() if n != cls.positional]
