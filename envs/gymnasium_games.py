@@ -36,7 +36,7 @@ class Game:
     least: float | None = None
     """The return of the episodes that are solved, at least; None = the environment's own threshold."""
     illegal: float = 0.0
-    """What an answer that is no legal action earns; where rewards are negative, 0 would pay for not playing on."""
+    """What an answer that is no legal action earns: at most what the worst action earns, or nonsense would pay."""
     forfeits: bool = False
     """Whether such an answer ends the game."""
     habits: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
@@ -59,9 +59,9 @@ GAMES = {
     ),
     "FrozenLake": Game(_MOVES),
     "FrozenLake8x8": Game(_MOVES),
-    "CliffWalking": Game(("up", "right", "down", "left"), least=-99, illegal=-1),
-    "CliffWalkingSlippery": Game(("up", "right", "down", "left"), least=-99, illegal=-1),
-    "Taxi": Game(_TAXI, illegal=-1),
+    "CliffWalking": Game(("up", "right", "down", "left"), least=-99, illegal=-100),
+    "CliffWalkingSlippery": Game(("up", "right", "down", "left"), least=-99, illegal=-100),
+    "Taxi": Game(_TAXI, illegal=-10),
 }
 """By the name without its version. Another environment's actions are called 0, 1, 2, ..."""
 

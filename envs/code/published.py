@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.datasets import HubDataset, Row, load_rows, read_files
+from envs.datasets import NAMED_FORMATS, HubDataset, Row, load_rows, read_files
 from envs.errors import EnvError
 from envs.splits import split_of
 from verifiers.code.published import Published, cases_of, read_row, reading
@@ -102,7 +102,7 @@ def _rows(source: str, split: str, rows: int) -> list[Row]:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         known = ", ".join(["generated", *NAMED])
         raise EnvError(
-            f"code: source={source} is no file; known are {known}, a .jsonl or .parquet file, OWNER/NAME."
+            f"code: source={source} is no file; known are {known}, a file ({', '.join(NAMED_FORMATS)}), OWNER/NAME."
         )
     import datasets
 

@@ -43,7 +43,7 @@ def validate(asked: Settings | Resolved[Settings]) -> Validated[Settings]:
         resolve_model(given.source)
     if isinstance(given, TaskSettings):
         check_task(given)
-        CHECKS[type(given)](given)
+        next(check for command, check in CHECKS.items() if isinstance(given, command))(given)
         if not (is_embedded(given.model.model, "new") or is_resumed(given)):
             check_revision(given.model, resolve_model(given.model.model, given.env))
     return Validated(given, asked.origins if isinstance(asked, Resolved) else {})

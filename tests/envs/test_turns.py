@@ -374,7 +374,7 @@ def test_what_is_solved_is_the_goal_of_the_game():
 
 
 def test_an_answer_that_is_no_action_does_not_pay_better_than_playing():
-    for name, paid, ends in (("Blackjack-v1", -1.0, True), ("CliffWalking-v1", -3.0, False)):
+    for name, paid, ends in (("Blackjack-v1", -1.0, True), ("CliffWalking-v1", -300.0, False)):
         env = envs.make(f"gymnasium:{name}", turns=3)
         problem = env.problem(0)
         turns, replies = play(env, 0, problem, ["<answer>jump</answer>"] * (1 if ends else 3))
@@ -389,7 +389,13 @@ def test_an_answer_that_is_no_action_does_not_pay_better_than_playing():
         for word in taxi.rules.actions
         if word not in taxi.legal(taxi.played(p.reference["seed"], ()))
     )
-    assert taxi.score_turns(stuck, [f"<answer>{word}</answer>"]).rewards["return"] == -1.0
+    assert taxi.score_turns(stuck, [f"<answer>{word}</answer>"]).rewards["return"] == -10.0
+    cliff = envs.make("gymnasium:CliffWalking-v1", turns=3)
+    falls, junk = (
+        cliff.score_turns(cliff.problem(0), [word] * 3).rewards["return"]
+        for word in ("<answer>right</answer>", "<answer>jump</answer>")
+    )
+    assert junk <= falls == -300
 
 
 def test_where_there_is_a_table_the_habit_planned_plays_as_well_as_can_be():

@@ -1,6 +1,6 @@
 """What settings allow: a reference where one is asked for, updates that a ratio corrects, files of pairs."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -106,3 +106,13 @@ def test_an_algorithm_that_reads_the_samplers_probabilities_needs_exact_ones() -
     check(Config(), Importance())
     with pytest.raises(ConfigError, match=r"cache dual.*--cache none"):
         check(replace(Config(), rollout=Sampling(cache="dual")), Importance())
+
+
+def test_settings_of_a_users_own_class_are_checked_as_those_they_inherit_from() -> None:
+    @dataclass(frozen=True)
+    class Mine(Config):
+        note: str = ""
+
+    assert validate(Mine(note="x")).config.note == "x"
+    with pytest.raises(ConfigError, match="--num-minibatches 17"):
+        validate(Mine(batch=BatchConfig(num_minibatches=17)))
