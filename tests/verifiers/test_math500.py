@@ -115,6 +115,22 @@ def test_the_cheapest_tier_decides(answer: str, gold: str, tier: Tier) -> None:
 # References.
 
 
+def test_an_answer_whose_judging_fails_is_wrong_and_told_and_does_not_end_the_batch(
+    monkeypatch, caplog, judging_fails
+) -> None:
+    compared = task.compared
+
+    def fails(answer, gold, problem, lenient, size):
+        if size == len("y+20"):
+            raise ValueError("a fault of ours")
+        return compared(answer, gold, problem, lenient, size)
+
+    monkeypatch.setattr(task, "compared", fails)
+    judged = verify_batch("math500", ["\\boxed{y+20}", "\\boxed{x+2}"], answer=["20+y", "2+x"])
+    assert list(judged.correct) == [False, True]
+    assert "'y+20' counts as wrong" in caplog.text and "a fault of ours" in caplog.text
+
+
 @pytest.mark.parametrize("gold", ["5)", r"\frac{0}{0}", r"\langle 1 \rangle", "x" * 5000, "5\ud800", "a\0b"])
 def test_what_no_grammar_reads_is_compared_as_text(gold):
     for answer, reason in ((gold, "ok"), ("5", "wrong")):

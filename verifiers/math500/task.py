@@ -15,6 +15,7 @@ from verifiers.errors import invalid_reference
 from verifiers.extract import is_alone, is_not_text, last_box, locate, read_tags, strip
 from verifiers.limit import deadline
 from verifiers.math500 import markup, text
+from verifiers.math500.exact import Undefined
 from verifiers.math500.finished import is_finished
 from verifiers.math500.form import NONE as NO_FORM
 from verifiers.math500.form import Form, form_of
@@ -127,7 +128,12 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
         return None if lenient or gold.meaning is None else (MALFORMED, GRAMMAR)
     except Malformed:
         return MALFORMED, GRAMMAR
-    except (ArithmeticError, ValueError, RecursionError):
+    except Undefined:
+        return WRONG, PROBE
+    except (ArithmeticError, ValueError, RecursionError) as error:  # one answer must not end a whole batch
+        logging.getLogger("verifiers").warning(
+            "math500: %.200r counts as wrong, as judging it failed: %r", answer, error
+        )
         return WRONG, PROBE
 
 
