@@ -38,7 +38,7 @@ class Game:
     illegal: float = 0.0
     """What an answer that is no legal action earns: at most what the worst action earns, or nonsense would pay."""
     forfeits: bool = False
-    """Whether such an answer ends the game."""
+    """Whether such an answer ends the game; where it costs nothing, games won in spite of it would teach it."""
     habits: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
     """Rules of thumb, plausible and often wrong: observation -> action."""
 
@@ -57,8 +57,12 @@ GAMES = {
             "cautious": lambda seen: "hit" if seen[0] < 12 else "stick",
         },
     ),
-    "FrozenLake": Game(_MOVES),
-    "FrozenLake8x8": Game(_MOVES),
+    "FrozenLake": Game(
+        _MOVES, forfeits=True, habits={"hasty": lambda seen: "down" if seen < 12 else "right"}
+    ),
+    "FrozenLake8x8": Game(
+        _MOVES, forfeits=True, habits={"hasty": lambda seen: "down" if seen < 56 else "right"}
+    ),
     "CliffWalking": Game(("up", "right", "down", "left"), least=-99, illegal=-100),
     "CliffWalkingSlippery": Game(("up", "right", "down", "left"), least=-99, illegal=-100),
     "Taxi": Game(_TAXI, illegal=-10),
@@ -176,15 +180,15 @@ class GymnasiumGame(TextEnv):
 
     def demonstration(self, problem: Problem) -> str:
         """There is none: the best play may lose. Raises EnvError that names the habits which `sft` can learn."""
-        mix = "planned=0.3 random=0.7" if self.plan else "random=1"
-        if own := list(self.rules.habits):
-            mix = " ".join(f"{name}=1" for name in (*own, "random"))
+        names = [*(["planned"] if self.plan else []), *self.rules.habits, "random"]
+        mix = " ".join(f"{name}=1" for name in names)
         raise EnvError(f"{self.spec_name} has no demonstrations. Name its habits: sft --mix {mix}.")
 
     def habits(self, problem: Problem) -> dict[str, list[str]]:
         """The habit "random" takes any legal action; where there is a table, "planned" takes the best.
 
-        Blackjack has "bold", which sticks from 20 on, and "cautious", which sticks from 12 on.
+        Blackjack has "bold", which sticks from 20 on, and "cautious", which sticks from 12 on; FrozenLake has "hasty",
+        which walks down and then right, into a hole.
         """
         rng = np.random.default_rng([_SEED, problem.reference["seed"]])
 

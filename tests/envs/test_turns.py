@@ -364,7 +364,13 @@ def test_what_is_solved_is_the_goal_of_the_game():
     assert lake.score_turns(problem, path[:5]).reason == "unfinished"
     fallen = lake.score_turns(problem, ["<answer>right</answer>", "<answer>down</answer>"])
     assert (fallen.reason, fallen.rewards) == ("wrong", {"return": 0.0, "correct": 0.0})
-    assert lake.reply(problem, ["<answer>jump</answer>"]) == "No such action. 0: left, down, right or up?"
+    assert lake.reply(problem, ["<answer>jump</answer>"]) is None  # it is lost, else a win would teach it
+    assert lake.score_turns(problem, ["<answer>jump</answer>"]).reason == "wrong"
+    hasty = lake.habits(problem)["hasty"]
+    assert [play(lake, 0, problem, hasty)[1], lake.score_turns(problem, hasty).reason] == [
+        ["4", "8"],
+        "wrong",
+    ]
     cliff = envs.make("gymnasium:CliffWalking-v1")
     safe = [f"<answer>{word}</answer>" for word in ["up", *["right"] * 11, "down"]]
     assert cliff.score_turns(cliff.problem(0), safe).rewards == {"return": -13.0, "correct": 1.0}
@@ -426,7 +432,7 @@ def test_where_there_is_a_table_the_habit_planned_plays_as_well_as_can_be():
     )
     blackjack = envs.make("gymnasium:Blackjack-v1")
     assert list(blackjack.habits(blackjack.problem(0))) == ["random", "bold", "cautious"]
-    for env, mix in ((lake, "planned=0.3 random=0.7"), (blackjack, "bold=1 cautious=1 random=1")):
+    for env, mix in ((lake, "planned=1 hasty=1 random=1"), (blackjack, "bold=1 cautious=1 random=1")):
         with pytest.raises(EnvError, match=f"no demonstrations.*--mix {mix}"):
             env.demonstration(env.problem(0))
 
