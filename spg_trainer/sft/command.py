@@ -152,7 +152,12 @@ def prepare(asked: Validated[SftCommand], folder: Path, accelerator: "Accelerato
         command = replace(command, model=settle(command.model))
         policy = base_policy(command, device)
         if not command.max_completion_length:
-            command = replace(command, max_completion_length=completion_length(policy, train, mix))
+            length = completion_length(policy, train, mix)
+            if not asked.origins.get("block_length", FLAG).startswith(
+                TRAINING
+            ):  # a block that sft itself was given
+                length += -length % max(1, command.block_length)
+            command = replace(command, max_completion_length=length)
         if command.data:
             refuse_long_texts(policy, [*train.rows, *validation.rows], command)
         pattern = base_model(policy.model).pattern

@@ -30,7 +30,7 @@ class Layer(NamedTuple):
 def task_recipe(env: str, section: str) -> list[Layer]:
     """What is shipped for a task: what all tasks have (`default.yaml`), and over it what its own file says."""
     layers = []
-    for name in ("default", own_task(env)):
+    for name in ("default", recipe_of(env)):
         if (file := resources.files(__name__) / f"{name}.yaml").is_file():
             layers += sections(file, f"recipes/{file.name}", section)
         if not layers:
@@ -89,7 +89,7 @@ def mixed_recipe(env: str, section: str) -> list[Layer]:
 def algorithm_recipe(name: str, env: str, kind: str) -> list[Layer]:
     """What is shipped for an algorithm, on every task and then on this one."""
     file = resources.files("spg_trainer.algorithms") / "recipes.yaml"
-    return sections(file, "algorithms/recipes.yaml", f"{name} {kind}", f"{name} {kind} {own_task(env)}")
+    return sections(file, "algorithms/recipes.yaml", f"{name} {kind}", f"{name} {kind} {recipe_of(env)}")
 
 
 def sections(file: Traversable, origin: str, *names: str) -> list[Layer]:
@@ -113,6 +113,11 @@ def task_name(env: str) -> str:
     """`spg/Sudoku-v0`, `./file.py:my/Sudoku-v0` and `sudoku` are all `sudoku`; several are joined by `+`."""
     names = [re.split(r"[:/]", one)[-1] for one in env.split(TOGETHER)]
     return "+".join(re.sub(r"-v\d+$", "", name).lower() for name in names)
+
+
+def recipe_of(env: str) -> str | None:
+    """The name of a task's recipe: all of Gymnasium's environments share one, and a task of other people has none."""
+    return "gymnasium" if env.startswith("gymnasium:") else own_task(env)
 
 
 def own_task(env: str) -> str | None:

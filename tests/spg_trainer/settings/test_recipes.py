@@ -28,6 +28,8 @@ def test_whose_recipe_a_task_has() -> None:
         assert task_recipe(name, "tiny") == sudoku
     for name in ("./my.py:my/Sudoku-v0", "my/Sudoku-v0", "reasoning_gym:sudoku"):
         assert task_recipe(name, "tiny") == default, "of the same name, but another task"
+    games = [task_recipe(f"gymnasium:{name}", "tiny") for name in ("Taxi-v4", "some_package:Maze-v0")]
+    assert games[0] == games[1] != default
     assert task_recipe("math", "tiny") == task_recipe("math500", "tiny") != default
 
 
@@ -44,8 +46,8 @@ def test_every_algorithm_can_start_on_every_task(task: str, model: str, algorith
 @pytest.mark.parametrize("task", TASKS)
 def test_every_recipe_names_its_algorithm_and_serves_every_command(task: str, model: str) -> None:
     config = defaults(Config, env=task, model=model)
-    of_their_own = task not in ("default", "guess") or model != "tiny"
-    assert config.algorithm == ("spg" if of_their_own else "raft")
+    others = {"default": "raft", "guess": "raft", "gymnasium": "d2_stepmerge"} if model == "tiny" else {}
+    assert config.algorithm == others.get(task, "spg")
     assert overlay(Config(), yaml.safe_load(to_yaml(config)), "yaml") == config
     evaluation = defaults(EvalCommand, env=task, model=model)
     (length,) = evaluation.max_completion_length

@@ -576,6 +576,9 @@ def test_the_length_is_what_the_longest_demonstration_needs(tmp_path: Path) -> N
     command = replace(command, mix={"short": 1, "wordy": 1}, output_dir=str(tmp_path / "short"))
     length = json.loads((sft(command, quiet=True) / "environment.json").read_text())["rollout"]
     assert length["max_completion_length"] == 9, "seven letters, the end, and a tenth"
+    command = replace(command, block_length=4, output_dir=str(tmp_path / "blocks"))
+    blocks = json.loads((sft(command, quiet=True) / "environment.json").read_text())["rollout"]
+    assert (blocks["max_completion_length"], blocks["block_length"]) == (12, 4), "whole blocks"
 
 
 def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_path: Path, capsys) -> None:
