@@ -553,7 +553,8 @@ class SftCommand(TaskSettings):
     """Gradient clipping: a gradient with a larger norm is scaled down to this norm. Lower it if the loss jumps."""
     max_completion_length: LengthOrZero = 20
     """The length of a completion in tokens (T), padding included; 0 takes 10% more than the longest of 2,000
-    demonstrations, in whole blocks of --block-length. It is stored with the model, like the next two settings, and RL and `eval` take it from there."""
+    demonstrations, in whole blocks of --block-length. It is stored with the model, like the next two settings, and RL
+    and `eval` take it from there."""
     block_length: CountOrZero = 0
     """The length of a block in tokens when the model decodes; 0 takes the blocks of the model's attention, or the whole
     completion. If it is left out, it is that of a training, or 0 if that does not divide the completion."""
