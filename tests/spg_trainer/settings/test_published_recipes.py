@@ -112,7 +112,7 @@ def test_every_table_of_a_paper_has_commands_that_are_accepted() -> None:
     of_table = [cells[0] for cells in table("Table by table")]
     named, commands = set[str](), list[str]()
     block = re.search(r"^```\n(.*?)^```", section("A command for each table"), flags=re.S | re.M)[1]
-    for line in block.splitlines():
+    for line in block.replace("\\\n", " ").splitlines():
         if line.startswith("# "):
             named |= {*line.removeprefix("# ").split("; ")}
         else:
