@@ -21,7 +21,7 @@ def check_choice(env: str, name: str, value: object, known: Iterable[object], ot
     known = list(known)
     # An int is not taken for a bool, nor 1.0 for 1: what is written into a run's config must be what was meant.
     if not any(type(value) is type(one) and value == one for one in known):
-        words = [str(one) for one in known]
+        words = [str(one) for one in known if one is not None]
         hint = did_you_mean(value, words)
         more = f", {other}" if other else ""
         raise EnvError(f'{env}: {name}="{value}" is unknown. {hint}Known: {", ".join(words)}{more}.')

@@ -41,7 +41,8 @@ def read_style(
     nearest known one, and for a file that cannot be used.
     """
     if style in known or not isinstance(style, str) or not Path(style).is_file():
-        check_choice(env, "prompt_style", style, known, "or a file with a prompt of your own")
+        own = f"or a file with a prompt of your own, of which there is none by this name in {Path.cwd()}"
+        check_choice(env, "prompt_style", style, known, own)
         return None
     try:
         raw = Path(style).read_bytes()

@@ -44,7 +44,8 @@ unknown.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    args = _parser().parse_intermixed_args(arguments)
+    args = _parser().parse_intermixed_args(_each_rule_named(sys.argv[1:] if arguments is None else arguments))
+    args.rules = next((rules for rules in args.rules if rules != "ours"), None)
     try:
         return _run(args)
     except VerifierError as error:
@@ -84,8 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     mode = "lenient (default) accepts any notation of the value; strict accepts only the format of the prompt"
     add("--mode", choices=MODES, default="lenient", help=mode)
-    rules = "also judges as the published evaluation code of d1 does (as SPG and wd1 do), and says where the two differ"
-    add("--rules", choices=RULES[1:], help=rules)
+    rules = "d1 also judges as the published evaluation code of d1 does (as SPG and wd1 do), and says where the two "
+    rules += "differ; `ours d1` is the same, because ours always judge"
+    add("--rules", choices=RULES, action="append", default=[], help=rules)
     add(
         "--output",
         metavar="FILE",
@@ -120,6 +122,14 @@ def _parser() -> argparse.ArgumentParser:
     on += "completions and id in the references"
     add("--on", metavar="FIELD", help=on)
     return parser
+
+
+def _each_rule_named(words: Sequence[str]) -> list[str]:
+    """`--rules ours d1` as `--rules ours --rules d1`, since a list would take in a FILE that stands behind it."""
+    result: list[str] = []
+    for word in words:
+        result += ["--rules"] * (word in RULES and result[-2:-1] == ["--rules"]) + [word]
+    return result
 
 
 def _positive(text: str) -> int:

@@ -87,6 +87,8 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
     folder = RunFolder(place) if place else None
     if folder is not None:
         check_writable(folder.path / "eval")
+    for note in dict.fromkeys(note for _, env, _ in planned for note in changed_files(m.model, env)):
+        console.warn(note)
     accelerator = join(m.device)
     policy = open_model(command, accelerator)
     advised = resolve_model(m.model, command.env, command.env_args).note  # with the arguments of the task
@@ -101,6 +103,19 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
     return [
         evaluate_one(part, env, sampling, policy, model, folder, console, accelerator)
         for part, env, sampling in planned
+    ]
+
+
+def changed_files(model: str, env: "TextEnv") -> list[str]:
+    """What to warn of where a file of a prompt or of problems is no longer what it was when a model was trained."""
+    record = model_environment(model)
+    trained = {name.partition("=")[2]: f"sha256 {digest}" for name, digest in record.get("data", {}).items()}
+    trained |= record.get("origin") or {}
+    return [
+        f"{file} has changed since {model} was trained ({trained[file]}, now {now}), and is read as it is now. To "
+        "measure what was trained, put the file back, or name a copy of what it was, e.g. --env-args prompt_style=FILE."
+        for file, now in env.origin.items()
+        if now.startswith("sha256") and trained.get(file, now) != now
     ]
 
 

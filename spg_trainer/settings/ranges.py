@@ -12,6 +12,7 @@ class Range(NamedTuple):
     """What `check_ranges` reads from a field's annotation."""
 
     expected: str
+    """What would be right; `{default}` stands for the field's own default."""
     holds: Callable[[float], bool]
 
 
@@ -21,7 +22,7 @@ CountOrZero = Annotated[int, NOT_NEGATIVE]
 Length = Annotated[int, Range("from 1 to 1000000", lambda v: 1 <= v <= 10**6)]
 LengthOrZero = Annotated[int, Range("from 0 to 1000000", lambda v: 0 <= v <= 10**6)]
 Seed = Annotated[int, Range("from 0 to 2**63 - 1", lambda v: 0 <= v < 2**63)]
-Group = Annotated[int, Range("at least 2, to judge each against the others. Try 8", lambda v: v >= 2)]
+Group = Annotated[int, Range("at least 2, to judge each against the others. Try {default}", lambda v: v >= 2)]
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
 Temperature = Annotated[float, Range("from 0 to 100. Try 1", lambda v: 0 <= v <= 100)]
@@ -44,11 +45,12 @@ def argument_with_value(name: str, value: object) -> str:
 def check_ranges(settings: Any, shown: Callable[[str, object], str] = flag_with_value) -> None:
     """Raises ConfigError for a number outside the `Range` of its annotation, nested dataclasses included."""
     hints = get_type_hints(type(settings), include_extras=True)
-    for name in (f.name for f in fields(settings)):
+    for name, default in ((f.name, f.default) for f in fields(settings)):
         value = getattr(settings, name)
         if is_dataclass(value):
             check_ranges(value, shown)
         for hint in (hints[name], *get_args(hints[name])):  # in `Count | None` it is on the first part
             for allowed in getattr(hint, "__metadata__", ()):
                 if isinstance(allowed, Range) and value is not None and not allowed.holds(value):
-                    raise ConfigError(f"{shown(name, value)}: should be {allowed.expected}.")
+                    expected = allowed.expected.format(default=default)
+                    raise ConfigError(f"{shown(name, value)}: should be {expected}.")

@@ -9,6 +9,7 @@ from spg_trainer.distributed import decide_on_main, gather, make_accelerator, ow
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models import Policy, divide_policy, open_policy
+from spg_trainer.models.shape import find_config, pattern_of
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import budget
@@ -132,6 +133,13 @@ def open_splits(
     Raises ConfigError for what does not go with the algorithm, the processes, the environment or an installed package.
     """
     check_names(config.rollout)
+    # Before a block length is advised for trees that the model cannot have; what a run resumes from may be gone.
+    if (
+        algorithm.branches > 1
+        and not config.output.resume
+        and (model := find_config(config.model, config.env))
+    ):
+        algorithm.make_masking().check_pattern(pattern_of(model))
     validate_algorithm(config, algorithm, num_processes)
     check_trackers(config.output.track)
     splits = {split: make_env(config, split) for split in ("train", config.eval.eval_split)}
@@ -161,8 +169,8 @@ def open_splits(
 
 def check_attention(config: Config, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
     """Raises ConfigError for decoding, or masks of an algorithm, that do not go with who attends to whom in a model."""
-    check_pattern(pattern, config.rollout)
     algorithm.make_masking().check_pattern(pattern)
+    check_pattern(pattern, config.rollout)
 
 
 def open_model(

@@ -61,5 +61,15 @@ def test_a_prompt_that_does_not_fit_is_refused(tmp_path, task, text, words):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_an_unknown_style_names_the_nearest_and_the_file(task):
-    with pytest.raises(envs.EnvError, match=r'prompt_style="papper" .* "paper"\? Known: .* or a file'):
+    with pytest.raises(
+        envs.EnvError, match=r'prompt_style="papper" .* "paper"\? Known: .* or a file'
+    ) as told:
         envs.make(task, prompt_style="papper", **TASKS[task][1])
+    assert "None" not in str(told.value)
+
+
+def test_where_a_file_was_looked_for_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(envs.EnvError, match=r'"prompt.txt" .* none by this name in ') as told:
+        envs.make("gsm8k", prompt_style="prompt.txt", source="generated")
+    assert str(tmp_path) in str(told.value)

@@ -165,6 +165,11 @@ def test_ebpo_scores_all_blocks_of_a_published_model(capsys, model, more):
             {"algorithm": "ebpo", "algorithm_args": {"masking": "all_blocks", "block_length": 2}},
             "block_length=5 block_origin=sequence",
         ),
+        (  # No block length is advised to trees that blocks of attention cannot have.
+            "sdar",
+            {"algorithm": "d_treerpo", "algorithm_args": {}, "block_length": 10, "diffusion_steps": 5},
+            "d2_stepmerge",
+        ),
     ],
 )
 def test_a_training_refuses_it_before_anything_is_decoded(tmp_path, family, changes, remedy):

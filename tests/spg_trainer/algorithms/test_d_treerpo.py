@@ -164,3 +164,5 @@ def test_blocks_of_attention_and_other_masks_are_refused():
         DTreeRPO(num_masks=3)
     with pytest.raises(ConfigError, match="score_tail"):
         DTreeRPO(score_tail=True)
+    with pytest.raises(ConfigError, match=r"branches=1: should be at least 2, .* Try 4\."):
+        DTreeRPO(branches=1)

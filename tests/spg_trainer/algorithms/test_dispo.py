@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.dispo import DiSPO
+from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
 from tests.common.algorithm_cases import make_batch, sampled
 from tests.common.likelihood_cases import make_rollouts
@@ -76,3 +77,8 @@ def test_the_mean_gradient_is_that_of_a_fill_s_reward_but_for_one_of_z(count):
     value = sum(reward[fill] * logp(fill).sum().exp() for fill in fills)
     (expected,) = torch.autograd.grad(value, theta)
     assert torch.allclose(mean, expected * (count - 1) / count, rtol=1e-10, atol=1e-12)
+
+
+def test_one_fill_is_compared_with_nothing():
+    with pytest.raises(ConfigError, match=r"num_fills=1: should be at least 2, .* Try 2\."):
+        DiSPO(num_fills=1)

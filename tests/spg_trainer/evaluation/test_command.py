@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,28 @@ def test_a_prompt_of_ones_own_stays_in_the_papers_protocol(command, tmp_path):
     assert papers.env_args == {**own, "reward_preset": "paper"} and papers.block_length == 32
     papers = eval_command.by_protocol(replace(command, env_args={"prompt_style": "plain"}), "papers")
     assert papers.env_args["prompt_style"] == "paper"
+
+
+@pytest.mark.parametrize(
+    "record", [{"data": "prompt_style={}"}, {"origin": "{}"}]
+)  # of sft, and of a run's model
+def test_a_prompt_that_has_changed_since_the_training_is_told(command, tmp_path, monkeypatch, record, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("prompt.txt").write_text("Solve {puzzle}")
+    ((field, key),) = record.items()
+    digest = sha256(b"Solve {puzzle}").hexdigest()
+    before = {key.format("prompt.txt"): digest if field == "data" else f"sha256 {digest}"}
+    Path("model").mkdir()
+    Path("model/environment.json").write_text(json.dumps({"env": "sudoku", field: before}))
+    env = envs.make("sudoku", split="test", prompt_style="prompt.txt")
+    assert eval_command.changed_files("model", env) == []
+    Path("prompt.txt").write_text("Fill {puzzle}")
+    env = envs.make("sudoku", split="test", prompt_style="prompt.txt")
+    (said,) = eval_command.changed_files("model", env)
+    assert said.startswith(f"prompt.txt has changed since model was trained (sha256 {digest}, now sha256 ")
+    monkeypatch.setattr(eval_command, "changed_files", lambda model, env: ["a changed prompt"])
+    assert len(run_eval(command)) == 2
+    assert capsys.readouterr().out.count("a changed prompt") == 1
 
 
 def test_other_rules_beside_ours(command, tmp_path, capsys):
