@@ -15,6 +15,7 @@ import pytest
 from spg_trainer import __version__, cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
+from spg_trainer.runs import machine
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand, SftCommand
 from spg_trainer.settings.flags import ELSEWHERE, as_flag, settings_of
@@ -23,6 +24,12 @@ from spg_trainer.training.setup import arithmetic
 from tests.common.trainer_cases import save_tiny
 
 COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand, "compare": CompareCommand}
+
+
+@pytest.fixture(autouse=True)
+def idle_machine(monkeypatch) -> None:
+    """What a command says of other work on the machine is not part of what these tests compare."""
+    monkeypatch.setattr(machine, "others_running", lambda: 0)
 
 
 @pytest.fixture(scope="module")
