@@ -1,22 +1,16 @@
 r"""Format check of MATH completions, and the rewards of d1 and SPG, by plain scans in linear time.
 
-The papers compare answers as texts, after the normalisation of the MATH data set's own code (Hendrycks et al.,
-arXiv:2103.03874): spacing commands, units and signs are dropped, `\frac12` and `1/2` become `\frac{1}{2}`.
+The papers compare answers as texts, after the normalisation of the MATH data set's own code: `verifiers.d1.same_text`.
 """
 
-import re
-
 from envs.answers import only_answer
-from verifiers.d1 import braced_roots
+from verifiers.d1 import same_text
 
 REWARD_PRESETS = {
     "default": {"correct": 1.0, "format": 0.0},
     "paper": {"correct": 0.0, "format": 0.0, "equivalent": 2.0, "tags": 1.0},
 }
 """The weights by `reward_preset`; each component is documented at its function below."""
-
-_QUOTIENT = re.compile(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)")
-_DROPPED = ("\\left", "\\right", "^{\\circ}", "^\\circ", "\\$")
 
 
 def has_format(completion: str, *, boxed: bool) -> bool:
@@ -47,11 +41,7 @@ def equivalent(completion: str, gold: str) -> bool:
     box the whole completion is compared.
     """
     box = last_box(completion)
-    answer = completion if box is None else box
-    try:
-        return normalized(answer) == normalized(gold)
-    except ValueError:
-        return answer == gold
+    return same_text(completion if box is None else box, gold)
 
 
 def tag_reward(completion: str) -> float:
@@ -77,42 +67,3 @@ def last_box(text: str) -> str | None:
         if depth == 0:
             return text[first + 1 : place]
     return None
-
-
-def normalized(answer: str) -> str:
-    """The text that answers are compared by; raises ValueError for one that the normalisation cannot take."""
-    text = answer.replace("\n", "").replace("\\!", "").replace("\\\\", "\\")
-    text = text.replace("tfrac", "frac").replace("dfrac", "frac")
-    for word in _DROPPED:
-        text = text.replace(word, "")
-    if text.count("\\text{ ") > 1:
-        raise ValueError("more than one unit")
-    text = text.partition("\\text{ ")[0].replace("\\%", "").replace("%", "")
-    text = text.replace(" .", " 0.").replace("{.", "{0.")
-    if text.startswith("."):
-        text = "0" + text
-    left, equals, right = text.partition("=")
-    if equals and "=" not in right and len(left) <= 2:
-        text = right
-    text = _arguments(braced_roots(text).replace(" ", ""))
-    return "\\frac{1}{2}" if text == "0.5" else _quotient(text)
-
-
-def _arguments(text: str) -> str:
-    r"""\frac12, \frac1{2} -> \frac{1}{2}; the text as it is if a \frac has no two arguments."""
-    first, *others = text.split("\\frac")
-    written = [first]
-    for part in others:
-        if not part.startswith("{"):
-            if len(part) < 2:
-                return text
-            below = part[1:] if part[1] == "{" else f"{{{part[1]}}}{part[2:]}"
-            part = f"{{{part[0]}}}{below}"
-        written.append("\\frac" + part)
-    return "".join(written)
-
-
-def _quotient(text: str) -> str:
-    r"""1/2 -> \frac{1}{2}, for whole numbers without leading zeros or a plus sign."""
-    match = _QUOTIENT.fullmatch(text)
-    return f"\\frac{{{match[1]}}}{{{match[2]}}}" if match else text
