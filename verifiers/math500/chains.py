@@ -8,7 +8,7 @@ from itertools import permutations
 
 from verifiers.math500 import tree
 from verifiers.math500.form import NONE, Form
-from verifiers.math500.names import is_asked_for, is_call, is_function, is_name, named_value
+from verifiers.math500.names import is_asked_for, is_call, is_function, is_multiple, is_name, named_value
 from verifiers.math500.probe import NO, YES, compare
 from verifiers.math500.real_sets import is_less, minus
 from verifiers.math500.tree import CONSTANTS, INDICES, INFINITIES, MINUS_ONE, Node, substituted, symbols
@@ -133,6 +133,9 @@ class Chains:
         first = sides[0]
         names[0] |= self.first_is_asked
         if is_expression(first):
+            names[0] |= (
+                self.form.problem != "" and is_multiple(first) and not self.form.has_letters(symbols(first))
+            )
             names[0] |= bool(letters) and first[0] == "fn" and not symbols(first)  # log_6 45 = a + b
             names[0] |= first == EULER and is_expression(gold) and "e" not in tree.leaves(gold, "const")
             summed = names[0] and first[0] in ("+", "*", "^", "/")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from math import gcd
+from string import ascii_letters
 
 from verifiers.math500 import units
 from verifiers.math500.fold import folded, ordered, terms_of, without_sign
@@ -314,6 +315,14 @@ class Form:
         if "/" in unit or kind not in KIND_WORDS or not self.words:
             return True
         return kind in map(units.kind_of, self.mentioned) or not KIND_WORDS[kind].isdisjoint(self.words)
+
+    def has_letters(self, letters: frozenset[str] | set[str]) -> bool:
+        """True if one of some letters stands in a formula of the problem."""
+        pieces = (formula.split("\\") for formula in formulas_of(self.problem))
+        found = "".join(
+            first + "".join(one.lstrip(ascii_letters) for one in commands) for first, *commands in pieces
+        )
+        return any(letter.strip("\\") in found for letter in letters)
 
     def asks_for(self, side: str) -> bool:
         """True for the tokens of a formula that the problem asks for: "find $x^3+y^3$."."""

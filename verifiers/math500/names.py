@@ -83,6 +83,11 @@ def is_asked_for(value: Value, letters: frozenset[str], gold: Value) -> bool:
     return bool(names) and letters.isdisjoint(names) and not has_number(node, several)
 
 
+def is_multiple(node: Node) -> bool:
+    """True for 2c, which names a value where nobody but the answer speaks of c."""
+    return node[0] == "*" and [part[0] for part in node[1]] == ["num", "sym"]
+
+
 def has_number(node: Node, several: bool) -> bool:
     """True if a number stands in an expression, other than a degree of a root, a base of a logarithm or, in one of
     `several` letters, an exponent or the value of a digit's place (100a + 10b + c)."""

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Token
 from verifiers.math500.words import (
+    AGAIN,
     APPROXIMATING,
     COMPARING,
     CONCLUDING,
+    CONDITIONS,
     DISCARDED,
     EXPLAINING,
     IS,
@@ -22,6 +24,7 @@ from verifiers.math500.words import (
     NUMBER_WORDS,
     OCCASIONS,
     OPENING,
+    REASONS,
     TOLD_BY_THE,
 )
 
@@ -206,6 +209,35 @@ def is_remark(inside: Tokens, before: Token) -> bool:
         kind == WORD or (kind == SIGN and value in ",'-") or kind == LETTERS for kind, value, _ in inside
     )
     return plain and any(len(word) > 1 for word in words) and NO_REMARK.isdisjoint(words)
+
+
+def is_inert(words: Sequence[str]) -> bool:
+    """True for words that leave a value what it is: "left over", "white"; not "apart", "of them"."""
+    return NO_REMARK.isdisjoint(
+        word for word, last in zip(words, ("", *words), strict=False) if last != "left"
+    )
+
+
+def aside(before: Tokens, inside: Tokens) -> list[Token] | None:
+    r"""What brackets behind a value stand for: nothing, or what is said again behind an equals sign; None: they stay.
+
+    Nothing for "(as 2021 = 43 \cdot 47)" and "(for \cos x \ne 0)"; again for "(= 2^4 - 1)",
+    "(or 93.75\%)" and "(about 1.41)".
+    """
+    words, values = said(inside), [value for _, value, _ in inside]
+    if values[:1] in (["="], ["approx"]):
+        return list(inside)
+    if len(inside) == 2 and is_word(inside[0], APPROXIMATING) and inside[1][0] == NUMBER:
+        return [(COMMAND, "approx", True), inside[1]]
+    for phrase in AGAIN:
+        if [value.lower() for value in values[: len(phrase)]] == [*phrase] and len(values) > len(phrase):
+            numeric = any(kind == NUMBER for kind, _, _ in before) and all(k != LETTERS for k, _, _ in before)
+            number = any(kind == NUMBER for kind, _, _ in inside)
+            rest = inside[len(phrase) + (values[len(phrase)] == ",") :]
+            return [(SIGN, "=", True), *rest] if numeric and number else None
+    told = words[:1] and inside[0][0] == WORD and not hedges(inside)
+    reason = told and words[0] in REASONS and "=" in values
+    return [] if reason or (told and words[0] in CONDITIONS and "ne" in values) else None
 
 
 # ---- names ----

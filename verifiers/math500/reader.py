@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from verifiers.math500 import prose
 from verifiers.math500.latex_commands import MATRICES
-from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Unsupported
+from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Token, Unsupported
 from verifiers.math500.parser import held, released
 from verifiers.math500.prose import QUALIFIERS, QUANTIFIERS, RELATIONS, Brackets, is_word
 from verifiers.math500.quantities import Quantities
@@ -80,7 +80,7 @@ class Reader(Quantities):
         self.match = Brackets() if BRACKETS.isdisjoint(values) else prose.matched(self.tokens)
         spoken = [value.lower() for kind, value, _ in self.tokens if kind == WORD]
         self.speaks = not (SPEAKING.isdisjoint(values) and TRIGGERS.isdisjoint(spoken))
-        self.is_plain = not self.speaks and SPLITTING.isdisjoint(values)
+        self.is_plain = not (self.speaks or (spoken and ")" in values)) and SPLITTING.isdisjoint(values)
         self.letters = letters
         self.earlier: list[Value] = []  # what the answer says before its last arrow
         self.end = len(self.tokens)
@@ -97,6 +97,8 @@ class Reader(Quantities):
         low, high = prose.opening(tokens, 0, len(tokens)), len(tokens)
         while low < high and tokens[high - 1][1] == "\\\\":
             high -= 1
+        if low < high and tokens[high - 1][1] == ")" and not self.is_reference:
+            tokens, high = self.without_aside(low, high)
         parts = [(low, high)]
         if not self.is_reference and self.speaks:
             parts = prose.claims(tokens, self.top_level(low, high), low, high)
@@ -111,6 +113,17 @@ class Reader(Quantities):
         if self.is_reference and type(value) is Several and self.worded > 1:
             raise Malformed("words that tell values apart")
         return value
+
+    def without_aside(self, low: int, high: int) -> tuple[list[Token], int]:
+        """The tokens and where the answer ends, once what brackets at its end say of it is dropped or joined."""
+        place = next((place for place, close in self.match.items() if close == high - 1), low)
+        if place > low:
+            again = prose.aside(self.tokens[low:place], self.tokens[place + 1 : high - 1])
+            if again is not None:
+                self.tokens[place:high] = again
+                self.match, high = prose.matched(self.tokens), place + len(again)
+                self.end = len(self.tokens)
+        return self.tokens, high
 
     def whole(self, low: int, high: int) -> Value:
         low, high = self.unbraced(low, high)
@@ -229,6 +242,8 @@ class Reader(Quantities):
             return Relation(("approx",), (self.side_or_name(low, end), self.side(start, high)))
         words = prose.said(self.tokens[verb + 1 : high])
         says = not ANSWERING.isdisjoint(words) or words[:1] == ["the"]
+        counted = self.tokens[low][0] == NUMBER and any(t[0] == WORD for t in self.tokens[low:verb])
+        says |= counted and prose.is_inert(words)  # 8 eggs are left over
         if len(words) == high - verb - 1 and says and NEGATING.isdisjoint(words):
             if self.tokens[low][0] != WORD:
                 return self.relation(low, verb)  # x = 5 is the only solution

@@ -34,6 +34,7 @@ class Reference:
         self.digits = None if self.is_integer or len(answer) > 40 else text.digits_of(answer)
         self.key = text.key(answer)
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
+        self.is_time = ":" in answer and "m" in self.key.lower() and text.is_time_of_day(answer)
         self.variables: frozenset[str] = frozenset()
         self.has_constants = False  # or letters that are called like arbitrary ones
         self.mixed = self.domain = self.worded = self.is_text = False

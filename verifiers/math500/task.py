@@ -92,7 +92,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     own_key = text.key(answer)
     if own_key == gold.key:
         return OK, TEXT
-    if gold.meaning is None and text.same_text(answer, gold.text):
+    if (gold.meaning is None or gold.is_time) and text.same_text(answer, gold.text):
         return OK, TEXT
     base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
     own = text.digits_of(answer) if base and len(answer) < 40 else None

@@ -127,6 +127,12 @@ def unlaid(text: str) -> str:
     return " ".join(values)
 
 
+def is_time_of_day(text: str) -> bool:
+    """True for a time with a.m. or p.m.; 3:45 may be a ratio."""
+    found = time_of(unlaid(text))
+    return found is not None and found[1] == "day" and unlaid(text).endswith(("m", "m ."))
+
+
 def time_of(text: str) -> Time | None:
     """((hours, minutes, ...), "day" if the half of the day is known or else "") of 8:34 p.m., 20:34, 05:00 and 9 a.m.
 
