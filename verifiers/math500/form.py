@@ -130,6 +130,10 @@ KIND_WORDS = {
 }
 KIND_WORDS["radian"] = KIND_WORDS["degree"]
 KIND_WORDS["second"] = frozenset("time long old age when clock".split())
+QUESTIONS = {"how far": "mm"} | dict.fromkeys(
+    ("how long does it take", "how long will it take", "how long did it take", "how much time"), "second"
+)
+"""Questions that only a unit of one kind answers, whatever other units the problem speaks of."""
 
 
 class Form:
@@ -314,6 +318,10 @@ class Form:
             return True
         if "/" in unit or kind not in KIND_WORDS or not self.words:
             return True
+        last = self.text.rstrip(" .?\n").replace("? ", ". ").rpartition(". ")[2]
+        asked = {answered for question, answered in QUESTIONS.items() if question in last}
+        if asked and kind not in asked:
+            return False
         return kind in map(units.kind_of, self.mentioned) or not KIND_WORDS[kind].isdisjoint(self.words)
 
     def has_letters(self, letters: frozenset[str] | set[str]) -> bool:
