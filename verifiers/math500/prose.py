@@ -95,6 +95,17 @@ def negates(tokens: Tokens) -> bool:
     return not NEGATING.isdisjoint(said(tokens))
 
 
+def without_name(tokens: Tokens) -> list[Token]:
+    """Without the x and its equals sign in "all real numbers except x = 5"."""
+    names = (
+        place
+        for place in range(1, len(tokens) - 1)
+        if tokens[place - 1][1] == "except" and (tokens[place][0], tokens[place + 1][1]) == (LETTERS, "=")
+    )
+    dropped = {place + k for place in names for k in (0, 1)}
+    return [token for place, token in enumerate(tokens) if place not in dropped]
+
+
 # ---- before the value ----
 
 

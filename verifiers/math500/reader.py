@@ -77,6 +77,8 @@ class Reader(Quantities):
     def __init__(self, text: str, letters: frozenset[str] | None) -> None:
         self.tokens = Lexer(text, letters).run()
         values = {value for _, value, _ in self.tokens}
+        if "except" in values:
+            self.tokens = prose.without_name(self.tokens)
         self.match = Brackets() if BRACKETS.isdisjoint(values) else prose.matched(self.tokens)
         spoken = [value.lower() for kind, value, _ in self.tokens if kind == WORD]
         self.speaks = not (SPEAKING.isdisjoint(values) and TRIGGERS.isdisjoint(spoken))
@@ -399,7 +401,11 @@ class Reader(Quantities):
         conditions = self.items(bar + 1, close)
         join, self.join, self.end, self.open_bars = self.join, outer, end, bars
         self.go(close + 1)
-        conditions = [domain, *conditions] if type(domain) is Relation else conditions
+        if type(domain) is Relation and (join != "or" or domain.sides[-1] != REALS):
+            conditions = [
+                domain,
+                *conditions,
+            ]  # x \\in \\mathbb{R} : x < 2 or x > 3 is "or" of two, not of three
         return Builder(tuple(conditions), join or ",", name)
 
 
