@@ -35,6 +35,7 @@ from spg_trainer.runs.stop import stopping
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.recipes import task_words
 from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
 from spg_trainer.settings.resolve import FLAG, TRAINING, Resolved
 from spg_trainer.settings.validate import Validated, check_processes, validate
@@ -333,9 +334,8 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     sampled = measured.sampled
     console.say(f"{fit.evaluated['test'].spec_name}, greedy: {solved}.")
     console.say(f"At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.")
-    console.say(
-        f"The model is in {folder}. Train it: python -m spg_trainer --env {command.env} --model {folder}"
-    )
+    task = " ".join(task_words(command.env))
+    console.say(f"The model is in {folder}. Train it: python -m spg_trainer {task} --model {folder}")
     for text in measured.off_mix:
         console.say(text)
     if not sampled.mixed:

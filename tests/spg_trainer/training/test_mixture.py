@@ -170,4 +170,5 @@ def test_sft_on_several_tasks_tells_each_apart(tmp_path: Path, monkeypatch, caps
         "sorting: the mix is not learned: most completions follow no rule" in said
         and "arithmetic: the" in said
     )
+    assert "python -m spg_trainer --env sorting arithmetic --model" in said
     assert json.loads((folder / "environment.json").read_text())["env"] == "sorting + arithmetic"
