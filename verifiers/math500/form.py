@@ -130,9 +130,13 @@ KIND_WORDS = {
 }
 KIND_WORDS["radian"] = KIND_WORDS["degree"]
 KIND_WORDS["second"] = frozenset("time long old age when clock".split())
-QUESTIONS = {"how far": "mm"} | dict.fromkeys(
-    ("how long does it take", "how long will it take", "how long did it take", "how much time"), "second"
-)
+QUESTIONS = dict.fromkeys(
+    (
+        f"how far {verb} "
+        for verb in ("does", "do", "did", "will", "can", "could", "is", "are", "apart", "from")
+    ),
+    "mm",
+) | dict.fromkeys((f"how long {verb} it take" for verb in ("does", "will", "did", "would")), "second")
 """Questions that only a unit of one kind answers, whatever other units the problem speaks of."""
 
 
@@ -325,12 +329,15 @@ class Form:
         return kind in map(units.kind_of, self.mentioned) or not KIND_WORDS[kind].isdisjoint(self.words)
 
     def has_letters(self, letters: frozenset[str] | set[str]) -> bool:
-        """True if one of some letters stands in a formula of the problem."""
-        pieces = (formula.split("\\") for formula in formulas_of(self.problem))
-        found = "".join(
-            first + "".join(one.lstrip(ascii_letters) for one in commands) for first, *commands in pieces
+        """True if one of some letters stands in the problem, in a formula, with any index, or alone."""
+        first, *commands = self.problem.split("\\")
+        found = first + "".join(one.lstrip(ascii_letters) for one in commands)
+        inside = "".join(formulas_of(found))
+        bases = [letter.partition("_")[0] for letter in letters]
+        return any(
+            base in self.problem if base.startswith("\\") else base in inside or base in found.split()
+            for base in bases
         )
-        return any(letter.strip("\\") in found for letter in letters)
 
     def asks_for(self, side: str) -> bool:
         """True for the tokens of a formula that the problem asks for: "find $x^3+y^3$."."""

@@ -85,7 +85,11 @@ def is_asked_for(value: Value, letters: frozenset[str], gold: Value) -> bool:
 
 def is_multiple(node: Node) -> bool:
     """True for 2c, which names a value where nobody but the answer speaks of c."""
-    return node[0] == "*" and [part[0] for part in node[1]] == ["num", "sym"]
+    return (
+        node[0] == "*"
+        and [p[0] for p in node[1]] == ["num", "sym"]
+        and node[1][0][1] > 0 < node[1][0][2] == 1
+    )
 
 
 def has_number(node: Node, several: bool) -> bool:

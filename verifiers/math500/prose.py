@@ -44,6 +44,7 @@ NAME_SIGNS |= {
 NAME_SIGNS |= {
     *"alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi chi psi omega Delta ell".split()
 }
+VALUE_SIGNS = FUNCTION_NAMES | frozenset("+ - * / ^ _ ( ) { } frac sqrt pi".split())  # of one expression
 OPERATORS = frozenset(  # which a problem defines
     "odot star oplus otimes ominus diamond Diamond clubsuit spadesuit heartsuit diamondsuit bigstar Box @".split()
 )
@@ -222,33 +223,34 @@ def is_remark(inside: Tokens, before: Token) -> bool:
     return plain and any(len(word) > 1 for word in words) and NO_REMARK.isdisjoint(words)
 
 
-def is_inert(words: Sequence[str]) -> bool:
-    """True for words that leave a value what it is: "left over", "white"; not "apart", "of them"."""
-    return NO_REMARK.isdisjoint(
-        word for word, last in zip(words, ("", *words), strict=False) if last != "left"
-    )
-
-
 def aside(before: Tokens, inside: Tokens) -> list[Token] | None:
     r"""What brackets behind a value stand for: nothing, or what is said again behind an equals sign; None: they stay.
 
-    Nothing for "(as 2021 = 43 \cdot 47)" and "(for \cos x \ne 0)"; again for "(= 2^4 - 1)",
-    "(or 93.75\%)" and "(about 1.41)".
+    Nothing for "(as 2021 = 43 \cdot 47)" and "(for \cos x \ne 0)"; again for "(= 2^4 - 1)", "(or 93.75\%)" and
+    "(about 1.41)". Units, lists and words around either are none of these.
     """
     words, values = said(inside), [value for _, value, _ in inside]
-    if values[:1] in (["="], ["approx"]):
-        return list(inside)
+    if said(before) or not inside:
+        return None
     if len(inside) == 2 and is_word(inside[0], APPROXIMATING) and inside[1][0] == NUMBER:
         return [(COMMAND, "approx", True), inside[1]]
-    for phrase in AGAIN:
-        if [value.lower() for value in values[: len(phrase)]] == [*phrase] and len(values) > len(phrase):
-            numeric = any(kind == NUMBER for kind, _, _ in before) and all(k != LETTERS for k, _, _ in before)
-            number = any(kind == NUMBER for kind, _, _ in inside)
-            rest = inside[len(phrase) + (values[len(phrase)] == ",") :]
-            return [(SIGN, "=", True), *rest] if numeric and number else None
-    told = words[:1] and inside[0][0] == WORD and not hedges(inside)
-    reason = told and words[0] in REASONS and "=" in values
-    return [] if reason or (told and words[0] in CONDITIONS and "ne" in values) else None
+    phrase = next((phrase for phrase in AGAIN if words == [*phrase]), ())
+    rest = inside[len(phrase) :]
+    rest = rest[1:] if phrase and rest and rest[0][1] == "," else rest
+    if not {",", ";"}.isdisjoint(value for _, value, _ in rest):
+        return None
+    if values[0] in ("=", "approx"):
+        return None if words else list(inside)
+    if phrase and tuple(value.lower() for value in values[: len(phrase)]) == phrase:
+        numeric = any(kind == NUMBER for kind, _, _ in before) and all(
+            kind != LETTERS for kind, _, _ in before
+        )
+        return [(SIGN, "=", True), *rest] if numeric and any(kind == NUMBER for kind, _, _ in rest) else None
+    if len(words) != 1 or inside[0][0] != WORD:
+        return None
+    plain = all(kind in (NUMBER, LETTERS) or value in VALUE_SIGNS for kind, value, _ in before)
+    reason = words[0] in REASONS and "=" in values
+    return [] if reason or (plain and words[0] in CONDITIONS and "ne" in values) else None
 
 
 # ---- names ----

@@ -47,6 +47,7 @@ from verifiers.math500.words import (
     NEGATING,
     OCCASIONS,
     OPENING,
+    REMAINING,
     SPELLED,
     changes,
     is_reals,
@@ -245,7 +246,7 @@ class Reader(Quantities):
         words = prose.said(self.tokens[verb + 1 : high])
         says = not ANSWERING.isdisjoint(words) or words[:1] == ["the"]
         counted = self.tokens[low][0] == NUMBER and any(t[0] == WORD for t in self.tokens[low:verb])
-        says |= counted and prose.is_inert(words)  # 8 eggs are left over
+        says |= counted and REMAINING.issuperset(words)
         if len(words) == high - verb - 1 and says and NEGATING.isdisjoint(words):
             if self.tokens[low][0] != WORD:
                 return self.relation(low, verb)  # x = 5 is the only solution

@@ -311,16 +311,16 @@ def by_units(node: Node, size: int) -> Sequence[Node]:
 
 
 def by_name(items: Sequence[Value]) -> Sequence[Value]:
-    """`y = 7, x = 2` or `x = y = 2` in the order of its letters, of which none comes twice; else nothing.
+    r"""`y = 7, x = 2` or `x = y = 2` in the order of its letters, of which none comes twice; else nothing.
 
-    Greek letters have no order that a reader would know: with one among them (r, \theta) all stay as they are written.
+    Latin and Greek letters have no order between them: `r = 2, \theta = 1` stays as it is written.
     """
     if any(type(item) is not Relation or set(item.operators) != {"="} for item in items):
         return ()
     items = [Relation(("=",), (side, item.sides[-1])) for item in items for side in item.sides[:-1]]
     if not all(is_name(item.sides[0]) for item in items):
         return ()
-    if not any(base_of(item.sides[0]).startswith("\\") for item in items):
+    if len({base_of(item.sides[0]).startswith("\\") for item in items}) == 1:
         items = sorted(items, key=lambda item: str(item.sides[0]))
     return items if len({item.sides[0] for item in items}) == len(items) else ()
 

@@ -69,12 +69,15 @@ OPENING = frozenset("so thus therefore hence then finally consequently answer ye
 CONCLUDING = frozenset("so thus therefore hence then".split())
 EXPLAINING = frozenset("since because".split())
 # In brackets behind a value: why it is so, for what it holds, and words before the same value in another notation.
-REASONS = EXPLAINING | frozenset("as by from using check".split())
+REASONS = frozenset("as by from using".split())
 CONDITIONS = frozenset("for where when with provided assuming".split())
 AGAIN = tuple(
     tuple(phrase.split())
     for phrase in "or equivalently,or,equivalently,that is,which is,which equals,equals,equal to".split(",")
 )
+REMAINING = frozenset(
+    "left over remaining needed required possible sold used available".split()
+)  # 8 eggs are left over
 OCCASIONS = frozenset(
     "where attained achieved reached when at equality occurs occurring".split()
 )  # of a value
