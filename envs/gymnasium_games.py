@@ -36,7 +36,8 @@ class Game:
     least: float | None = None
     """The return of the episodes that are solved, at least; None = the environment's own threshold."""
     illegal: float = 0.0
-    """What an answer that is no legal action earns: at most what the worst action earns, or nonsense would pay."""
+    """What an answer that is no legal action earns where there is no table of transitions, which says what the worst
+    action earns: better paid, nonsense would be learned."""
     forfeits: bool = False
     """Whether such an answer ends the game; where it costs nothing, games won in spite of it would teach it."""
     habits: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
@@ -63,9 +64,9 @@ GAMES = {
     "FrozenLake8x8": Game(
         _MOVES, forfeits=True, habits={"hasty": lambda seen: "down" if seen < 56 else "right"}
     ),
-    "CliffWalking": Game(("up", "right", "down", "left"), least=-99, illegal=-100),
-    "CliffWalkingSlippery": Game(("up", "right", "down", "left"), least=-99, illegal=-100),
-    "Taxi": Game(_TAXI, illegal=-10),
+    "CliffWalking": Game(("up", "right", "down", "left"), least=-99),
+    "CliffWalkingSlippery": Game(("up", "right", "down", "left"), least=-99),
+    "Taxi": Game(_TAXI),
 }
 """By the name without its version. Another environment's actions are called 0, 1, 2, ..."""
 
@@ -103,7 +104,8 @@ class GymnasiumGame(TextEnv):
 
     Prompt: the name, the state and the actions that are legal, "FrozenLake 0: left, down, right or up?". Answer at
     each turn: an action. A reply is the state that follows, and its legal actions where these change; a word that is
-    no legal action leaves the state as it is, and the reply says so. It costs what `GAMES` says, and ends Blackjack.
+    no legal action leaves the state as it is, and the reply says so. It costs as much as the worst action of the game,
+    and loses Blackjack and FrozenLake.
 
     Rewards:
         return: the sum of the environment's own rewards, which is what is paid.
@@ -140,6 +142,7 @@ class GymnasiumGame(TextEnv):
                 f"gymnasium:{self.game} has the actions {space}; they must be gymnasium.spaces.Discrete."
             )
         self.first = int(space.start)
+        self.worst = worst_reward(self._env)
         self.rules = GAMES.get(self.name, Game(tuple(str(self.first + i) for i in range(int(space.n)))))
 
     def __len__(self) -> int:
@@ -238,7 +241,9 @@ class GymnasiumGame(TextEnv):
                 observation, reward, over, stopped, info = self._env.step(action)
                 play = Play(observation, info, play.total + float(reward), over, stopped)
             else:
-                play = replace(play, total=play.total + self.rules.illegal, over=self.rules.forfeits)
+                play = replace(
+                    play, total=play.total + min(self.worst, self.rules.illegal), over=self.rules.forfeits
+                )
         last.seed, last.turns, last.play = seed, tuple(turns), play
         return play
 
@@ -263,6 +268,20 @@ def without_chance(env: gymnasium.Env[Any, Any]) -> bool:
     if start is None or table is None:
         return False
     return max(start) == 1 and all(len(to) == 1 for state in table.values() for to in state.values())
+
+
+def worst_reward(env: gymnasium.Env[Any, Any]) -> float:
+    """What the worst action earns in a game with a table of transitions, at most 0; 0 where there is none."""
+    table = getattr(env.unwrapped, "P", None) or {}
+    return min(
+        (
+            min(0.0, float(to[2]))
+            for state in table.values()
+            for outcomes in state.values()
+            for to in outcomes
+        ),
+        default=0.0,
+    )
 
 
 def worths(table: Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]) -> np.ndarray:

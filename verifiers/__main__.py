@@ -127,7 +127,8 @@ def _parser() -> argparse.ArgumentParser:
 def _each_rule_named(words: Sequence[str]) -> list[str]:
     """`--rules ours d1` as `--rules ours --rules d1`, since a list would take in a FILE that stands behind it."""
     result: list[str] = []
-    for word in words:
+    apart = (word.split("=") if word.startswith("--rules=") else [word] for word in words)
+    for word in chain.from_iterable(apart):
         result += ["--rules"] * (word in RULES and result[-2:-1] == ["--rules"]) + [word]
     return result
 

@@ -109,11 +109,14 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
 def changed_files(model: str, env: "TextEnv") -> list[str]:
     """What to warn of where a file of a prompt or of problems is no longer what it was when a model was trained."""
     record = model_environment(model)
-    trained = {name.partition("=")[2]: f"sha256 {digest}" for name, digest in record.get("data", {}).items()}
+    trained = {
+        name.partition("=")[2]: f"sha256 {digest}" for name, digest in (record.get("data") or {}).items()
+    }
     trained |= record.get("origin") or {}
     return [
-        f"{file} has changed since {model} was trained ({trained[file]}, now {now}), and is read as it is now. To "
-        "measure what was trained, put the file back, or name a copy of what it was, e.g. --env-args prompt_style=FILE."
+        f"{file} is not the file of this name that {model} was trained with ({trained[file]}, this one {now}). It is "
+        "read as it is. To measure what was trained, put the file back, or name a copy of what it was, e.g. --env-args "
+        "prompt_style=FILE."
         for file, now in env.origin.items()
         if now.startswith("sha256") and trained.get(file, now) != now
     ]

@@ -52,5 +52,6 @@ def check_ranges(settings: Any, shown: Callable[[str, object], str] = flag_with_
         for hint in (hints[name], *get_args(hints[name])):  # in `Count | None` it is on the first part
             for allowed in getattr(hint, "__metadata__", ()):
                 if isinstance(allowed, Range) and value is not None and not allowed.holds(value):
-                    expected = allowed.expected.format(default=default)
+                    known = default if isinstance(default, int | float) else 8
+                    expected = allowed.expected.replace("{default}", str(known))
                     raise ConfigError(f"{shown(name, value)}: should be {expected}.")

@@ -402,6 +402,8 @@ def test_an_answer_that_is_no_action_does_not_pay_better_than_playing():
         for word in ("<answer>right</answer>", "<answer>jump</answer>")
     )
     assert junk <= falls == -300
+    lake = envs.make("gymnasium:FrozenLake-v1", is_slippery=False, reward_schedule=(10, -10, -1))
+    assert lake.score_turns(lake.problem(0), ["<answer>jump</answer>"]).rewards["return"] == -10
 
 
 def test_where_there_is_a_table_the_habit_planned_plays_as_well_as_can_be():

@@ -186,7 +186,12 @@ def test_evaluation_files_are_read_as_they_are(capfd, tmp_path, indent):
     table = [line.split() for line in said.splitlines() if "the first" in line or line.split()[:1] == ["all"]]
     assert sorted(line[-2:] for line in table) == [["0", "1"], ["1", "0"], ["1", "1"]]
     both = ["--rules", "ours", "d1"]
-    for words in ([one, two, *both], [*both, one, two], ["--rules", "d1", one, two]):
+    for words in (
+        [one, two, *both],
+        [*both, one, two],
+        ["--rules=ours", "d1", one, two],
+        ["--rules", "d1", one, two],
+    ):
         assert run("gsm8k", *words)[1] == rows, words
     assert "d1" not in run("gsm8k", one, "--rules", "ours")[1][0]
     status, rows, _ = run("gsm8k", one, "--preset", "d1", "--json", "--rules", "d1")

@@ -117,7 +117,7 @@ def task_name(env: str) -> str:
 
 def recipe_of(env: str) -> str | None:
     """The name of a task's recipe: all of Gymnasium's environments share one, and a task of other people has none."""
-    return "gymnasium" if env.startswith("gymnasium:") else own_task(env)
+    return "gymnasium" if env.startswith("gymnasium:") and TOGETHER not in env else own_task(env)
 
 
 def own_task(env: str) -> str | None:

@@ -197,7 +197,9 @@ def test_a_prompt_that_has_changed_since_the_training_is_told(command, tmp_path,
     Path("prompt.txt").write_text("Fill {puzzle}")
     env = envs.make("sudoku", split="test", prompt_style="prompt.txt")
     (said,) = eval_command.changed_files("model", env)
-    assert said.startswith(f"prompt.txt has changed since model was trained (sha256 {digest}, now sha256 ")
+    assert said.startswith(
+        f"prompt.txt is not the file of this name that model was trained with (sha256 {digest}, this one sha256 "
+    )
     monkeypatch.setattr(eval_command, "changed_files", lambda model, env: ["a changed prompt"])
     assert len(run_eval(command)) == 2
     assert capsys.readouterr().out.count("a changed prompt") == 1

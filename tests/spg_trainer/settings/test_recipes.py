@@ -73,3 +73,11 @@ def test_spg_is_the_paper_s_on_every_task(task: str, model: str) -> None:
         assert (algorithm.negatives, algorithm.advantage, algorithm.mix_weight) == ("mix", "mean", 0.5)
         assert algorithm.num_masks == 2
         assert algorithm.eubo_beta == (1.0 if model == "tiny" or task == "sudoku" else 1.5)
+
+
+def test_the_recipe_of_several_tasks_does_not_depend_on_their_order() -> None:
+    tasks = ["gymnasium:FrozenLake-v1", "sudoku"]
+    made = [
+        defaults(Config, env=" + ".join(order), algorithm="d2_stepmerge") for order in (tasks, tasks[::-1])
+    ]
+    assert made[0].hyper_parameters == made[1].hyper_parameters
