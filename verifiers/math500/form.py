@@ -333,9 +333,10 @@ class Form:
         first, *commands = self.problem.split("\\")
         found = first + "".join(one.lstrip(ascii_letters) for one in commands)
         inside = "".join(formulas_of(found))
+        alone = {word.strip(".,;:?!") for word in found.split()}
         bases = [letter.partition("_")[0] for letter in letters]
         return any(
-            base in self.problem if base.startswith("\\") else base in inside or base in found.split()
+            base in self.problem if base.startswith("\\") else base in inside or base in alone
             for base in bases
         )
 

@@ -402,11 +402,9 @@ class Reader(Quantities):
         conditions = self.items(bar + 1, close)
         join, self.join, self.end, self.open_bars = self.join, outer, end, bars
         self.go(close + 1)
+        # In "x in R : x < 2 or x > 3" the "or" is of the two behind the colon, not of all three.
         if type(domain) is Relation and (join != "or" or domain.sides[-1] != REALS):
-            conditions = [
-                domain,
-                *conditions,
-            ]  # x \\in \\mathbb{R} : x < 2 or x > 3 is "or" of two, not of three
+            conditions = [domain, *conditions]
         return Builder(tuple(conditions), join or ",", name)
 
 
