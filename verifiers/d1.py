@@ -143,12 +143,12 @@ def _last_box(completion: str) -> tuple[str | None, str]:
 def same_text(answer: str, gold: str) -> bool:
     """True if two MATH answers are one text after normalisation, or as they are where that fails."""
     try:
-        return normalized(answer) == normalized(gold)
+        return _normalized(answer) == _normalized(gold)
     except ValueError:
         return answer == gold
 
 
-def normalized(answer: str) -> str:
+def _normalized(answer: str) -> str:
     """The text that answers are compared by; raises ValueError for one that the normalisation cannot take."""
     text = answer.replace("\n", "").replace("\\!", "").replace("\\\\", "\\")
     text = text.replace("tfrac", "frac").replace("dfrac", "frac")
@@ -163,11 +163,11 @@ def normalized(answer: str) -> str:
     left, equals, right = text.partition("=")
     if equals and "=" not in right and len(left) <= 2:
         text = right
-    text = _arguments(braced_roots(text).replace(" ", ""))
+    text = _arguments(_braced_roots(text).replace(" ", ""))
     return _quotient("\\frac{1}{2}" if text == "0.5" else text)
 
 
-def braced_roots(text: str) -> str:
+def _braced_roots(text: str) -> str:
     r"""\sqrt3 -> \sqrt{3}."""
     first, *others = text.split("\\sqrt")
     if not all(others):

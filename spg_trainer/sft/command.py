@@ -154,9 +154,8 @@ def prepare(asked: Validated[SftCommand], folder: Path, accelerator: "Accelerato
         policy = base_policy(command, device)
         if not command.max_completion_length:
             length = completion_length(policy, train, mix)
-            if not asked.origins.get("block_length", FLAG).startswith(
-                TRAINING
-            ):  # a block that sft itself was given
+            # Whole blocks, if it is sft that was given their length; that of a training gives way to the texts.
+            if not asked.origins.get("block_length", FLAG).startswith(TRAINING):
                 length += -length % max(1, command.block_length)
             command = replace(command, max_completion_length=length)
         if command.data:
