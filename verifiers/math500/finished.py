@@ -21,6 +21,7 @@ DEGREE_LIMIT = 100  # of a root that is looked into
 BIT_LIMIT = 4_000  # of what stands below it
 NO_OP = 10  # counts for more than any work that a reference leaves: x^0, pi/pi, a term 0
 EULER, IMAGINARY = ("const", "e"), ("const", "i")
+NOT_IMAGINARY = ("*", (ZERO, IMAGINARY))  # 16 + 0i is how a real number is written as a + bi
 _FAMILIES = {
     **dict.fromkeys([*TRIGONOMETRIC, "asin", "acos", "atan"], "trigonometric"),
     **dict.fromkeys(["ln", "log"], "logarithm"),
@@ -283,6 +284,7 @@ def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
 
 
 def work_in_sum(terms: Sequence[Node], families: frozenset[str]) -> int:
+    terms = [term for term in terms if term != NOT_IMAGINARY]
     left = sum(work(term, families) for term in terms)
     keys = [key_of(term) for term in terms]
     if any(term[:2] == ("num", 0) for term in terms) and not any(IMAGINARY in atoms(term) for term in terms):

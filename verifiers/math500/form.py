@@ -44,7 +44,7 @@ from verifiers.math500.values import (
 
 PROBLEMS_REMEMBERED = 4096
 _PHRASES = {
-    "expanded": "expand $|expand the|expand and|expand:|expand \\|expanded form|multiply out|as a polynomial",
+    "expanded": "expand $|expand the|expand and|expand:|expand \\|expanded|multiply out|as a polynomial",
     "factored": "factored form|factoriz|factoris|factor completely|factored completely|as a product of",
     "primes": "prime factor|product of prime",
     "simplified": "simplify|simplified|simplest",
@@ -65,6 +65,7 @@ _PHRASES = {
     "rounded": "to the nearest|decimal place|approximate|estimate|rounded",
     "parts": "partial fraction",
     "polar": "exponential form|polar form|re^{i|in the form $e^",
+    "one angle": "\\theta<|\\theta <|\\theta\\le|\\theta \\le|\\theta\\lt|\\theta \\lt",
     "radical": "simplest radical|simplified radical|simplify the radical",
     "rational denominator": "rationaliz|rationalis",
     "positive exponents": "positive exponents|negative exponents",

@@ -32,11 +32,10 @@ from verifiers.math500.values import (
 from verifiers.math500.words import is_reals
 
 _EMPTY = {
-    ("no", "solution"),
-    ("no", "solutions"),
-    ("empty", "set"),
-    ("no", "real", "solution"),
-    ("no", "real", "solutions"),
+    tuple(words.split())
+    for words in (
+        "no solution,no solutions,no real solution,no real solutions,empty set,none,there are none".split(",")
+    )
 }
 _UPPER = {("pm", 1): ONE, ("pm", -1): MINUS_ONE}
 _LOWER = {("pm", 1): MINUS_ONE, ("pm", -1): ONE}

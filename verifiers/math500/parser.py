@@ -16,6 +16,7 @@ from verifiers.math500.values import Based, Matrix, Quantity, Row, Set, Union, V
 from verifiers.math500.words import NUMBER_WORDS, ORDINALS
 
 DEPTH_LIMIT = 40
+PERIOD_LIMIT = 20  # digits that repeat before dots
 END: Token = ("end", "", False)
 
 GREEK = frozenset(
@@ -364,7 +365,7 @@ class Parser:
         return ("paren", node) if opening == "[" and is_expression(node) and node[0] == "num" else node
 
     def literal(self) -> Value:
-        r"""A number, a repeating decimal such as `0.1\overline{6}`, or digits with their base as in `2516_8`."""
+        r"""A number, a repeating decimal (`0.1\overline{6}`, `0.166\ldots`), or digits with a base, as `2516_8`."""
         digits = self.advance()
         if "." in digits and self.accept("overline", COMMAND):
             braces = self.accept("{")
@@ -373,9 +374,10 @@ class Parser:
                 raise Malformed("a bar over one digit of several")
             if braces:
                 self.expect("}")
-            nines = 10 ** len(repeated) - 1
-            above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
-            return ("num", above * nines + int(repeated), below * nines)
+            return repeating(digits, repeated)
+        if "." in digits and (self.kind, self.value) == (COMMAND, "dots") and (length := period(digits)):
+            self.advance()
+            return repeating(digits[:-length], digits[-length:])
         if self.value in BASE_SIGNS and (self.value == "_" or self.base_follows()):
             based = self.based(digits)
             if self.base_follows() and self.based(digits) != based:  # 202_7 in base seven
@@ -456,6 +458,26 @@ def number(digits: str) -> Node:
         return ("num", int(digits), 1)
     whole, _, part = digits.partition(".")
     return ("num", int(whole + part), 10 ** len(part))
+
+
+def repeating(digits: str, repeated: str) -> Node:
+    """A decimal with digits behind it that repeat for ever, as an exact fraction."""
+    nines = 10 ** len(repeated) - 1
+    above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
+    return ("num", above * nines + int(repeated), below * nines)
+
+
+def period(digits: str) -> int:
+    """How many digits at the end of a decimal repeat: 1 of 0.166, 2 of 0.4545; 0 where none stand there twice."""
+    part = digits.partition(".")[2]
+    best, most = 0, 0
+    for length in range(1, min(len(part) // 2, PERIOD_LIMIT) + 1):
+        same = 0
+        while same < len(part) - length and part[-1 - same] == part[-1 - same - length]:
+            same += 1
+        if same >= length and same + length > most:
+            best, most = length, same + length
+    return best
 
 
 def held(value: Value) -> Node:

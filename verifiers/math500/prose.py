@@ -12,6 +12,7 @@ from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malfor
 from verifiers.math500.words import (
     AGAIN,
     APPROXIMATING,
+    ATTAINED,
     COMPARING,
     CONCLUDING,
     CONDITIONS,
@@ -185,10 +186,11 @@ def qualifies(tokens: Tokens, low: int, high: int, is_reference: bool) -> bool:
 def is_condition(tokens: Tokens) -> bool:
     r"""True for `n \in \mathbb{Z}`, `a = b = c = 2` and "attained at x = 1"; not for x = 2, another answer perhaps."""
     values = [value for _, value, _ in tokens]
-    if negates(tokens) or "or" in values:
+    if negates(tokens) or "or" in values or not {"least", "most"}.isdisjoint(said(tokens)):
         return False
     if is_word(tokens[0], OCCASIONS):
-        return "=" in values or "(" in values or not any(kind == NUMBER for kind, _, _ in tokens)
+        ranges = is_word(tokens[0], ATTAINED) and not BOUNDS.isdisjoint(values)
+        return ranges or "=" in values or "(" in values or not any(kind == NUMBER for kind, _, _ in tokens)
     named = all(kind == LETTERS for kind, _, _ in tokens[:-2:2])
     chain = len(values) > 4 and set(values[1::2]) == {"="}
     return named and (chain or values[1:2] == ["in"])

@@ -10,6 +10,7 @@ from math import gcd, isqrt, prod
 
 from verifiers.math500.finished import is_perfect, kernel, surd_of, surds_in
 from verifiers.math500.fold import factors_of, terms_of, without_sign
+from verifiers.math500.probe import YES, compare
 from verifiers.math500.tree import Node, divides_by_variable, has_product_of_sums, leaves, parts, symbols
 from verifiers.math500.values import Value, expressions
 
@@ -177,6 +178,16 @@ def is_polar(own: Nodes, _: Nodes) -> bool:
     )
 
 
+def has_angle(own: Nodes, gold: Nodes) -> bool:
+    """The exponents of the powers of e are those of the reference: where a range is given, an angle has one value."""
+    angles, wanted = (
+        [node[2] for node in all_nodes(nodes) if is_polar([node], ()) and node[0] == "^"]
+        for nodes in (own, gold)
+    )
+    pairs = zip(angles, wanted, strict=False)
+    return bool(wanted) and len(angles) == len(wanted) and all(compare(a, b, 0)[0] == YES for a, b in pairs)
+
+
 def has_small_radicands(own: Nodes, _: Nodes) -> bool:
     surds = [surd for surd in map(surd_of, all_nodes(own)) if surd]
     return all(kernel(*surd) in (1, surd[0]) for surd in surds)
@@ -236,7 +247,7 @@ RULES: dict[str, Callable[[Nodes, Nodes], bool]] = {
     "improper": is_improper, "fraction": is_fraction, "single": is_single, "cartesian": is_cartesian,
     "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
     "plain": is_literal, "repeating": is_literal,
-    "parts": is_in_parts, "polar": is_polar, "radical": is_simplest_radical,
+    "parts": is_in_parts, "polar": is_polar, "one angle": has_angle, "radical": is_simplest_radical,
     "rational denominator": has_rational_denominators,
     "positive exponents": has_positive_exponents, "completed square": is_completed_square,
     "same functions": has_same_functions, "scientific": is_scientific,

@@ -81,6 +81,7 @@ REMAINING = frozenset(
 OCCASIONS = frozenset(
     "where attained achieved reached when at equality occurs occurring".split()
 )  # of a value
+ATTAINED = frozenset("attained achieved reached occurs occurring".split())  # for a range of numbers, too
 # Words that say in brackets which of several values one is.
 DESCRIBING = frozenset(
     "only smaller larger greater bigger positive prime digit digits factor root roots".split()
