@@ -110,7 +110,6 @@ _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # bet
 FIXED = ("fraction", "common fraction", "decimal")  # notations that leave no place for a per cent sign
 TEMPERATURES = {"c": "celsius", "celsius": "celsius", "f": "fahrenheit", "fahrenheit": "fahrenheit"}
 
-
 _LENGTHS = frozenset(
     "perimeter circumference length lengths radius diameter height width distance area volume".split()
 )

@@ -11,12 +11,11 @@ from dataclasses import replace
 
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, WORD, Malformed, Token
 from verifiers.math500.prose import Brackets
-from verifiers.math500.tree import MINUS_ONE, Node
+from verifiers.math500.tree import MINUS_ONE, Node, period, repeating
 from verifiers.math500.values import Based, Matrix, Quantity, Row, Set, Union, Value, Words, is_expression
 from verifiers.math500.words import NUMBER_WORDS, ORDINALS
 
 DEPTH_LIMIT = 40
-PERIOD_LIMIT = 20  # digits that repeat before dots
 END: Token = ("end", "", False)
 
 GREEK = frozenset(
@@ -458,26 +457,6 @@ def number(digits: str) -> Node:
         return ("num", int(digits), 1)
     whole, _, part = digits.partition(".")
     return ("num", int(whole + part), 10 ** len(part))
-
-
-def repeating(digits: str, repeated: str) -> Node:
-    """A decimal with digits behind it that repeat for ever, as an exact fraction."""
-    nines = 10 ** len(repeated) - 1
-    above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
-    return ("num", above * nines + int(repeated), below * nines)
-
-
-def period(digits: str) -> int:
-    """How many digits at the end of a decimal repeat: 1 of 0.166, 2 of 0.4545; 0 where none stand there twice."""
-    part = digits.partition(".")[2]
-    best, most = 0, 0
-    for length in range(1, min(len(part) // 2, PERIOD_LIMIT) + 1):
-        same = 0
-        while same < len(part) - length and part[-1 - same] == part[-1 - same - length]:
-            same += 1
-        if same >= length and same + length > most:
-            best, most = length, same + length
-    return best
 
 
 def held(value: Value) -> Node:

@@ -15,6 +15,7 @@ ATOMS = frozenset("num sym const pm held".split())
 CONSTANTS = frozenset("ABCDKck")  # what an arbitrary constant is called, alone or with a number below it
 INDICES = frozenset("nmk")  # what an arbitrary integer is
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
+PERIOD_LIMIT = 20  # digits that repeat before dots
 
 
 def parts(node: Node) -> tuple[Node, ...]:
@@ -117,3 +118,23 @@ def holds_container(node: Node) -> bool:
 def holds_repeated(node: Node) -> bool:
     """True if an integral, or a sum or product over an index, stands in an expression."""
     return (node[0] == "fn" and node[1] in REPEATED) or any(map(holds_repeated, parts(node)))
+
+
+def repeating(digits: str, repeated: str) -> Node:
+    """A decimal with digits behind it that repeat for ever, as an exact fraction."""
+    nines = 10 ** len(repeated) - 1
+    above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
+    return ("num", above * nines + int(repeated), below * nines)
+
+
+def period(digits: str) -> int:
+    """How many digits at the end of a decimal repeat: 1 of 0.166, 2 of 0.4545; 0 where none stand there twice."""
+    part = digits.partition(".")[2]
+    best, most = 0, 0
+    for length in range(1, min(len(part) // 2, PERIOD_LIMIT) + 1):
+        same = 0
+        while same < len(part) - length and part[-1 - same] == part[-1 - same - length]:
+            same += 1
+        if same >= length and same + length > most:
+            best, most = length, same + length
+    return best
