@@ -60,7 +60,7 @@ _PHRASES = {
     "mixed": "mixed number|mixed fraction",
     "decimal": "as a decimal|to a decimal|terminating decimal|decimal form|decimal place|in decimal|nearest tenth|"
     "nearest hundredth|nearest thousandth|dollars and cents",
-    "plain": "standard decimal|decimal notation|ordinary notation|standard notation|without exponents",
+    "plain": "standard decimal|decimal notation|ordinary n|ordinary w|standard notation|without a power|without exp",
     "repeating": "repeating decimal",
     "rounded": "to the nearest|decimal place|approximate|estimate|rounded",
     "parts": "partial fraction",
@@ -247,8 +247,8 @@ class Form:
         layouts = self.asks & {"slope", "standard", "coprime equation"}
         if not type(gold) is type(answer) is Relation:
             return True
-        if "solved" in self.asks and (wanted := names_in(gold)) and names_in(answer) - wanted:
-            return False  # x = 2y, where it asks for y
+        if "solved" in self.asks and (wanted := names_in(gold)) and not set() < names_in(answer) <= wanted:
+            return False  # x = 2y or 3y = 6x, where it asks for y
         if layouts:
             if sorted(map(letters_of, answer.sides)) != sorted(map(letters_of, gold.sides)):
                 return False

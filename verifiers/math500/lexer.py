@@ -99,8 +99,7 @@ class Lexer:
         if len(text) > TEXT_LIMIT:
             raise Malformed("too long")
         self.text = text if text.isascii() else to_latex(text)
-        if "..." in self.text:
-            self.text = self.text.replace("...", "\\dots ")
+        self.text = self.text.replace("...", "\\dots ").replace("{:}", ":")
         for primes in PRIMES if "prime" in self.text else ():
             self.text = self.text.replace(primes, "'" * primes.count("\\"))
         self.variables = variables

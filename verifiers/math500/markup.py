@@ -40,13 +40,17 @@ def is_emphasis(before: str, inside: str, behind: str) -> bool:
     return apart and bool(inside) and not (inside[0].isspace() or inside[-1].isspace())
 
 
-def is_subject(name: str, answer: str) -> bool:
-    """True for "Ann is the tallest", which names Ann and denies nothing, and for "No, such an n does not exist"."""
+def is_subject(name: str, answer: str, problem: str) -> bool:
+    """True for "Ann is the tallest", which names Ann and denies nothing, for "Ann ran the farthest" where it is asked
+    who "ran the farthest", and for "No, such an n does not exist".
+    """
     answer = " ".join(answer.replace("\\text{", " ").replace("}", " ").split()).lower()
     if name in ("yes", "no"):
         rest = {*answer[len(name) :].replace(",", " ").split()}
         return answer.startswith(f"{name}, ") and rest.isdisjoint(NEGATING - {"not"} | {"yes", "but"})
-    return answer.startswith(f"{name} is ") and NEGATING.isdisjoint(answer.split())
+    rest = answer.removeprefix(f"{name} ")
+    said = rest.startswith("is ") or f"who {rest.rstrip('.')}?" in problem.lower()
+    return len(rest) < len(answer) and said and NEGATING.isdisjoint(answer.split())
 
 
 def leading_choice(answer: str) -> str:

@@ -203,6 +203,8 @@ def is_remark(inside: Tokens, before: Token) -> bool:
     words = said(inside)
     if is_word(inside[0], EXPLAINING):
         return not hedges(inside)
+    if "nearest" in words and before[0] == NUMBER:
+        return not negates(inside)  # to the nearest hundredth
     if len(inside) == 1 and words:
         if before[0] == NUMBER and inside[0][1] in ("A", "B", "C", "D", "E"):
             return inside[0][2]  # 220 (D)

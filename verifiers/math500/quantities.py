@@ -115,6 +115,8 @@ class Quantities(Commands):
         of_noun = word in ("more", "fewer", "positive", "negative")  # 15 more people, 24 positive divisors
         counted = of_noun and behind[0] == WORD and behind[1] not in ("than", "or")
         counted |= word == "pairs" and bool(words)  # 55 different pairs
+        count = self.peek(-1)[1] if word == "quarters" else ""
+        counted |= count.isdigit() and len(count) < 9 and int(count) > 4  # 14 quarters are coins, 3 a number
         counted |= words[-1:] == ["the"] and behind[0] == WORD  # 94 on the fourth test
         second = words and (word == "%" or (words[-1][0] == "^" and word in units.UNITS))  # m^3 m
         if second or (word.lower() in CHANGING_BEHIND and not counted) or unknown_letter:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from verifiers.math500.lexer import Unsupported
-from verifiers.math500.names import is_name
+from verifiers.math500.names import NAMED_FUNCTIONS, is_name
 from verifiers.math500.parser import released
 from verifiers.math500.probe import is_negative
 from verifiers.math500.tree import INFINITY, MINUS_ONE, NEGATIVE_INFINITY, Node
@@ -117,8 +117,8 @@ def condition_of(relation: Relation) -> Condition | None:
         operators, sides = operators[::-1], tuple(minus(side) for side in sides[::-1])  # times -1
         place = len(sides) - 1 - place
         name = sides[place]
-    if name[0] == "*" and name[1][0] != ("sym", "f"):
-        return None  # x t is a product
+    if name[0] == "*" and name[1][0] not in NAMED_FUNCTIONS[:2]:
+        return None  # x t is a product, and perhaps h x
     low = ("(" if operators[0] == "<" else "[", sides[0]) if place > 0 else LOWEST
     high = (")" if operators[-1] == "<" else "]", sides[-1]) if place < len(sides) - 1 else HIGHEST
     return Condition(name, low, high)

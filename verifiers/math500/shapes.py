@@ -75,6 +75,8 @@ def is_lowest(own: Nodes, _: Nodes) -> bool:
             sides = [[f[1] for f in side if f[0] == "num" and f[2] == 1] for side in factors_of(node)]
             if all(sides) and gcd(prod(sides[0]), prod(sides[1])) > 1:
                 return False
+        if node[0] == "num" and not is_decimal_literal(node) and gcd(node[1], node[2]) > 1:
+            return False  # a mixed number
         if node[0] == "/" and gcd(*map(whole_factor, (*terms_of(node[1]), node[2]))) > 1:
             return False
     return True

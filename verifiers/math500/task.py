@@ -106,7 +106,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
             answer, own_key = plain, text.key(plain)
         if gold.is_choice and markup.leading_choice(answer) == gold.key:
             return OK, TYPED
-        if len(gold.key) > 1 and gold.key.isalpha() and markup.is_subject(gold.key, answer):
+        if len(gold.key) > 1 and gold.key.isalpha() and markup.is_subject(gold.key, answer, problem or ""):
             return OK, TYPED
         if not answer[:1].isdigit():
             if problem and len(own_key) < 4 and names_option(own_key.strip("()"), answer, gold, problem):
