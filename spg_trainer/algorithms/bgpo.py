@@ -1,6 +1,6 @@
 """BGPO, boundary-guided policy optimization: a bound of the ratio's objective that is a sum over masks.
 
-Source: arXiv 2510.11683. docs/algorithms/bgpo.md has the formulas. We read no code of the authors, so there is no reproduction.
+Source: arXiv 2510.11683. docs/algorithms/bgpo.md has the formulas. No reproduction: we read no code.
 """
 
 from __future__ import annotations
