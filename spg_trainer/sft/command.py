@@ -215,7 +215,7 @@ def base_policy(command: SftCommand, device: str | None = None) -> Policy:
     """The model to train: a new one of the embedded kind, or an existing one. device: None = that of the settings."""
     m, device = command.model, device or command.model.device
     if not is_embedded(m.model, "new"):
-        return open_policy(m, env=command.env, env_args=command.env_args, seed=command.seed, device=device)
+        return open_policy(m, env=command.env, seed=command.seed, device=device)
     sizes = {"hidden_size": command.hidden_size, "layers": command.num_layers, "heads": command.num_heads}
     policy = new_policy(
         m.model.partition(":")[2],
