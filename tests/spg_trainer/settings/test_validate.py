@@ -76,7 +76,7 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
             {"rollout": Sampling(editing_threshold=0.5), "force": True},
             r"editing-threshold 0\.5.*Leave it out",
         ),
-        ({"rollout": Sampling(max_post_steps=3)}, "editing_threshold"),
+        ({"rollout": Sampling(max_post_steps=3)}, r"--max-post-steps 3.* eval .*Leave it out of training"),
         (
             {"rollout": Sampling(unmasking="factor", max_tokens_per_step=2)},
             "--unmasking threshold.*--force",
