@@ -40,12 +40,16 @@ class Game:
     action earns: better paid, nonsense would be learned."""
     forfeits: bool = False
     """Whether such an answer ends the game; where it costs nothing, games won in spite of it would teach it."""
-    habits: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
-    """Rules of thumb, plausible and often wrong: observation -> action."""
+    habits: Mapping[str, Callable[[Any, Any], str]] = field(default_factory=dict)
+    """Rules of thumb, plausible and often wrong: (observation, the game itself) -> action."""
 
 
-_MOVES = ("left", "down", "right", "up")
 _TAXI = ("south", "north", "east", "west", "pickup", "dropoff")
+_LAKE = Game(
+    ("left", "down", "right", "up"),
+    forfeits=True,
+    habits={"hasty": lambda seen, lake: "down" if seen < lake.ncol * (lake.nrow - 1) else "right"},
+)
 GAMES = {
     "Blackjack": Game(
         ("stick", "hit"),
@@ -54,16 +58,12 @@ GAMES = {
         illegal=-1,
         forfeits=True,
         habits={
-            "bold": lambda seen: "hit" if seen[0] < 20 else "stick",
-            "cautious": lambda seen: "hit" if seen[0] < 12 else "stick",
+            "bold": lambda seen, _: "hit" if seen[0] < 20 else "stick",
+            "cautious": lambda seen, _: "hit" if seen[0] < 12 else "stick",
         },
     ),
-    "FrozenLake": Game(
-        _MOVES, forfeits=True, habits={"hasty": lambda seen: "down" if seen < 12 else "right"}
-    ),
-    "FrozenLake8x8": Game(
-        _MOVES, forfeits=True, habits={"hasty": lambda seen: "down" if seen < 56 else "right"}
-    ),
+    "FrozenLake": _LAKE,
+    "FrozenLake8x8": _LAKE,
     "CliffWalking": Game(("up", "right", "down", "left"), least=-99),
     "CliffWalkingSlippery": Game(("up", "right", "down", "left"), least=-99),
     "Taxi": Game(_TAXI),
@@ -191,7 +191,7 @@ class GymnasiumGame(TextEnv):
         """The habit "random" takes any legal action; where there is a table, "planned" takes the best.
 
         Blackjack has "bold", which sticks from 20 on, and "cautious", which sticks from 12 on; FrozenLake has "hasty",
-        which walks down and then right, into a hole.
+        which walks down and then right, on the maps of Gymnasium into a hole.
         """
         rng = np.random.default_rng([_SEED, problem.reference["seed"]])
 
@@ -201,7 +201,9 @@ class GymnasiumGame(TextEnv):
 
         found = {"random": self.written(problem, any_legal)}
         for name, rule in self.rules.habits.items():
-            found[name] = self.written(problem, lambda play, rule=rule: rule(play.observation))
+            found[name] = self.written(
+                problem, lambda play, rule=rule: rule(play.observation, self._env.unwrapped)
+            )
         if plan := self.plan:
             best = lambda play: max(self.legal(play), key=plan[play.observation].__getitem__)  # noqa: E731
             found["planned"] = self.written(problem, best)

@@ -30,6 +30,22 @@ class Template:
         return _PLACE.sub(lambda place: str(values[place[1]]), self.prompt)
 
 
+def refuse_path(env: str, style: object, known: Sequence[str | None]) -> None:
+    """Raises EnvError for a prompt style that can only be meant as a path, and has no file there."""
+    if style in known or not isinstance(style, str) or not style:
+        return
+    if Path(style).is_dir():
+        raise EnvError(
+            f"{env}: prompt_style={style} is a folder. Name a file in it, with a prompt of your own."
+        )
+    if Path(style).name != str(Path(style)):
+        styles = ", ".join(word for word in known if word)
+        missing = f"there is no file {Path.cwd() / style}"
+        raise EnvError(
+            f"{env}: prompt_style={style}: {missing}. Use {styles}, or a file with a prompt of your own."
+        )
+
+
 def read_style(
     env: str, style: object, known: Sequence[str | None], fields: Sequence[str]
 ) -> Template | None:
@@ -41,6 +57,7 @@ def read_style(
     nearest known one, and for a file that cannot be used.
     """
     if style in known or not isinstance(style, str) or not Path(style).is_file():
+        refuse_path(env, style, known)
         own = f"or a file with a prompt of your own, of which there is none by this name in {Path.cwd()}"
         check_choice(env, "prompt_style", style, known, own)
         return None

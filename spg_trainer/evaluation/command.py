@@ -24,6 +24,7 @@ from spg_trainer.evaluation.evaluate import (
     repeated,
 )
 from spg_trainer.evaluation.rules import by_rules, check_rules, text_beside
+from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, load_model
 from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.sampler import check_names
@@ -40,7 +41,7 @@ from spg_trainer.settings.recipes import own_task
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding
 from spg_trainer.settings.validate import Validated, validate
 from spg_trainer.settings.values import flatten
-from spg_trainer.settings.weights import resolve_model
+from spg_trainer.settings.weights import resolve_model, unseen
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -91,8 +92,9 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
         console.warn(note)
     accelerator = join(m.device)
     policy = open_model(command, accelerator)
-    advised = resolve_model(m.model, command.env, command.env_args).note  # with the arguments of the task
-    for note in (advised, crowded_cores(policy.device)):
+    if new := unseen(m.model, command.env):
+        new += f": {sft_command(planned[0][1], command.env, command.env_args)}"
+    for note in (new, crowded_cores(policy.device)):
         if note:
             console.warn(note)
     model = {

@@ -1,7 +1,7 @@
 """Opening, running and writing a model: what the rest of the trainer needs to know about transformers."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,7 +146,6 @@ def open_policy(
     seed: int,
     device: str | None = None,
     reference: bool = False,
-    env_args: Mapping[str, Any] | None = None,
 ) -> Policy:
     """The model that a training command names, with its adapters, on `device` or the one its settings name.
 
@@ -163,7 +162,7 @@ def open_policy(
         computed = _dtype(m.dtype, _device(device))
         trained = torch.promote_types(computed, torch.float32) if all_weights else computed
         dtype, device = str(trained).removeprefix("torch."), "cpu"
-    policy = _open(replace(m, dtype=dtype, device=device), env, seed, env_args)
+    policy = _open(replace(m, dtype=dtype, device=device), env, seed)
     if any(p.requires_grad and p.dtype == torch.bfloat16 for p in policy.model.parameters()):
         text = "--dtype bfloat16 with all weights trained: most steps round to nothing"
         raise ConfigError(f"{text}. Use --lora-r 128 or --dtype float32.")
@@ -246,11 +245,11 @@ def no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _open(m: ModelConfig, env: str | None, seed: int, env_args: Mapping[str, Any] | None = None) -> Policy:
+def _open(m: ModelConfig, env: str | None, seed: int) -> Policy:
     """The model of settled settings with its adapters, in eval mode."""
     register()
     register_again()
-    weights = resolve_model(m.model, env, env_args)
+    weights = resolve_model(m.model, env)
     policy = _open_base(weights, m)
     # An adapter names its base: a Hub id as it is, a folder by its whole path.
     base = str(Path(weights.base).resolve()) if weights.is_local else weights.base
@@ -299,7 +298,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         if weights.is_local:
             remedy = "it needs config.json, weights and a tokenizer as save_pretrained writes them"
         raise ModelError(f"model {base!r} cannot be opened: {reason}; {remedy}") from error
-    notes = [weights.note, what_stays_whole(config) if m.load_4bit else ""]
+    notes = [what_stays_whole(config) if m.load_4bit else "", weights.note]
     return Policy(
         model, tokenizer, **special, source=str(adapter or base), note=" ".join(filter(None, notes))
     )

@@ -12,8 +12,10 @@ class Range(NamedTuple):
     """What `check_ranges` reads from a field's annotation."""
 
     expected: str
-    """What would be right; `{default}` stands for the field's own default."""
+    """What would be right; `{example}` stands for the field's own default, or where it has none for `example`."""
     holds: Callable[[float], bool]
+    example: float | None = None
+    """A value of the range."""
 
 
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
@@ -22,7 +24,9 @@ CountOrZero = Annotated[int, NOT_NEGATIVE]
 Length = Annotated[int, Range("from 1 to 1000000", lambda v: 1 <= v <= 10**6)]
 LengthOrZero = Annotated[int, Range("from 0 to 1000000", lambda v: 0 <= v <= 10**6)]
 Seed = Annotated[int, Range("from 0 to 2**63 - 1", lambda v: 0 <= v < 2**63)]
-Group = Annotated[int, Range("at least 2, to judge each against the others. Try {default}", lambda v: v >= 2)]
+Group = Annotated[
+    int, Range("at least 2, to judge each against the others. Try {example}", lambda v: v >= 2, 8)
+]
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
 Temperature = Annotated[float, Range("from 0 to 100. Try 1", lambda v: 0 <= v <= 100)]
@@ -52,6 +56,6 @@ def check_ranges(settings: Any, shown: Callable[[str, object], str] = flag_with_
         for hint in (hints[name], *get_args(hints[name])):  # in `Count | None` it is on the first part
             for allowed in getattr(hint, "__metadata__", ()):
                 if isinstance(allowed, Range) and value is not None and not allowed.holds(value):
-                    known = default if isinstance(default, int | float) else 8
-                    expected = allowed.expected.replace("{default}", str(known))
+                    known = default if isinstance(default, int | float) else allowed.example
+                    expected = allowed.expected.replace("{example}", str(known))
                     raise ConfigError(f"{shown(name, value)}: should be {expected}.")

@@ -119,7 +119,12 @@ def check_device(name: str) -> None:
 
 def check_training(config: Config) -> None:
     """How a training decodes, divides a step and keeps its optimizer, whatever the algorithm."""
-    b = config.batch
+    b, posts = config.batch, config.rollout.max_post_steps
+    if config.rollout.editing_threshold is None and posts != Sampling.max_post_steps:
+        raise ConfigError(
+            f"--max-post-steps {posts} is of --editing-threshold, with which eval alone decodes. Leave it out of "
+            "training."
+        )
     config.rollout.check()
     if config.gpu and (not config.dry_run or config.model.device == "cpu"):
         raise ConfigError(

@@ -7,14 +7,11 @@ Hub id.
 
 import json
 import re
-import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from spg_trainer.errors import ModelError, did_you_mean
-from spg_trainer.settings.recipes import TOGETHER, own_task, task_words
+from spg_trainer.settings.recipes import TOGETHER, own_task
 
 FALLBACK = "sudoku"
 PATTERNS = ("block", "shift")
@@ -34,13 +31,13 @@ class Weights:
         return Path(self.base).is_dir()
 
 
-def resolve_model(name: str, env: str | None = None, env_args: Mapping[str, Any] | None = None) -> Weights:
+def resolve_model(name: str, env: str | None = None) -> Weights:
     """Finds the model that `name` stands for; `env` picks the embedded model of that environment for `tiny`.
 
-    env_args: of the environment, for what the note advises. Raises ModelError that names the nearest folder.
+    Raises ModelError that names the nearest folder.
     """
     if is_embedded(name, "tiny"):
-        return _tiny(env, name.partition(":")[2], env_args)
+        return _tiny(env, name.partition(":")[2])
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _open_folder(folder)
@@ -54,6 +51,11 @@ def resolve_model(name: str, env: str | None = None, env_args: Mapping[str, Any]
     return Weights(name)
 
 
+def unseen(name: str, env: str) -> str:
+    """What to tell of an embedded model that has not seen a task; nothing of another one, which may know any."""
+    return resolve_model(name, env).note if is_embedded(name, "tiny") else ""
+
+
 def first_line(error: Exception) -> str:
     """The first line of an error, without its full stop."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
@@ -64,16 +66,14 @@ def is_embedded(model: str, *words: str) -> bool:
     return any(model in (word, *(f"{word}:{kind}" for kind in PATTERNS)) for word in words)
 
 
-def _tiny(env: str | None, kind: str, env_args: Mapping[str, Any] | None) -> Weights:
+def _tiny(env: str | None, kind: str) -> Weights:
     behind = f"-{kind}" if kind else ""
     tasks = [own_task(task) for task in env.split(TOGETHER)] if env else [FALLBACK]
     there = [task for task in tasks if (models_folder() / f"tiny-{task}{behind}").is_dir()]
     seen = there[0] if there else FALLBACK
-    words = shlex.join(task_words(env or seen, env_args))
     note = (
         f"the embedded model has only seen {seen} and knows nothing of {'the other tasks' if there else 'this task'}; "
-        f"teach it the format first with `python -m spg_trainer sft {words}` and "
-        "pass the folder that writes as --model"
+        "teach it the format first with sft, and pass the folder that this writes as --model"
     )
     return Weights(str(models_folder() / f"tiny-{seen}{behind}"), note="" if set(tasks) == {seen} else note)
 

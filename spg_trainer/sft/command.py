@@ -50,9 +50,12 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 EVAL_PROBLEMS = 256
-"""Problems of each split that a finished model is evaluated on; some test splits have thousands."""
+"""Problems of each split that a finished model is evaluated on, at most; some test splits have thousands."""
 GROUPS, GENERATIONS = 32, 8
-"""Validation problems, and completions of each, that show whether RL would find right and wrong answers to compare."""
+"""Validation problems, at most, and completions of each, that show whether RL would find right and wrong answers to
+compare."""
+FEWEST = 2 * GENERATIONS
+"""Episodes that are evaluated, at least."""
 MAY_CHANGE = frozenset(
     "steps patience temperature per_device_batch_size output_dir resume config model.shard".split()
 )
@@ -212,7 +215,7 @@ def base_policy(command: SftCommand, device: str | None = None) -> Policy:
     """The model to train: a new one of the embedded kind, or an existing one. device: None = that of the settings."""
     m, device = command.model, device or command.model.device
     if not is_embedded(m.model, "new"):
-        return open_policy(m, env=command.env, env_args=command.env_args, seed=command.seed, device=device)
+        return open_policy(m, env=command.env, seed=command.seed, device=device)
     sizes = {"hidden_size": command.hidden_size, "layers": command.num_layers, "heads": command.num_heads}
     policy = new_policy(
         m.model.partition(":")[2],
@@ -258,18 +261,28 @@ def eval_sampling(command: SftCommand, pattern: Pattern) -> Sampling:
     return sampling
 
 
+def episodes_to_measure(fit: Fit) -> int:
+    """No more than it has learned completions of: a trial of a few updates plays long games to their last turn.
+
+    So one update on a game of 20 turns does not end in minutes of evaluation, and a real training in a full one.
+    """
+    learned = fit.progress.step * fit.command.batch_size
+    return max(FEWEST, learned // fit.evaluated["validation"].max_turns)
+
+
 def measure(fit: Fit, console: Console, accelerator: "Accelerator | None" = None) -> Measured:
     """What a finished model can do on the task, greedily, and at the temperature of the RL to come."""
-    policy, command, results = fit.policy, fit.command, {}
+    policy, command, results, most = fit.policy, fit.command, {}, episodes_to_measure(fit)
     with unsharded(policy.model):
         for split, env in fit.evaluated.items():
-            count = min(EVAL_PROBLEMS, len(env))
+            count = min(EVAL_PROBLEMS, len(env), most)
             with console.progress(count, f"eval {split}") as advance:
                 shown = {"split": split, "num_problems": count, "advance": advance}
                 results[split] = evaluate(policy, env, fit.sampling, **shown, accelerator=accelerator)
         validation = fit.evaluated["validation"]
         sampling = replace(fit.sampling, temperature=command.temperature)
-        groups = {"num_problems": GROUPS, "num_generations": GENERATIONS, "seed": command.seed}
+        groups = {"num_problems": min(GROUPS, most // GENERATIONS), "num_generations": GENERATIONS}
+        groups |= {"seed": command.seed}
         groups |= {"split": "validation", "accelerator": accelerator}
         samples = evaluate(policy, validation, sampling, **groups)
         off_mix = shares_off_mix(fit, samples.rows, groups)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from envs import Problem, TextEnv
 
 MEASURED = 2000
-"""Training problems whose demonstrations decide how long a completion is."""
+"""Turns of training problems, each at its longest, whose demonstrations decide how long a completion is."""
 
 
 def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
@@ -168,7 +168,8 @@ def denoising_loss(
 def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) -> int:
     """Tokens that the demonstrations of `mix` need, with the end token and a tenth more for longer ones elsewhere."""
     parts = [*env.parts.values()] or [env]  # each alone: a stride through a mixture may meet one task only
-    strides = [(part, range(0, len(part), max(1, len(part) // MEASURED))) for part in parts]
+    counts = [(part, max(1, MEASURED // part.max_turns)) for part in parts]
+    strides = [(part, range(0, len(part), max(1, len(part) // count))) for part, count in counts]
     problems = [(part, envs.core.read_problem(part, index)) for part, indices in strides for index in indices]
     written = [
         write_habit(part, problem, name)

@@ -23,6 +23,7 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation.habits import count_habits
+from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models.experts import counting_choices, router_load
 from spg_trainer.models.shard import trains_parts, unsharded
 from spg_trainer.rollout.probe import probe
@@ -33,6 +34,7 @@ from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, generator, gpus
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.validate import Validated
+from spg_trainer.settings.weights import unseen
 from spg_trainer.tensors import Rollouts
 from spg_trainer.training.evaluations import evaluate_once, run_validation, write_best_model
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
@@ -95,7 +97,7 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
         run.folder.release()
     summary = write_summary(run, before, after, ended_by)
     write_report(run)
-    for line in closing_lines(summary, run.config, run.source.env):
+    for line in closing_lines(summary, run.config, run.splits["train"]):
         run.console.say(line)
     return summary
 
@@ -140,7 +142,7 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
     """Says before the first update what the model does: RL picks among the behaviours that it has.
 
     rewards: (P, G), of all processes. Raises ConfigError without `force` where nothing in `KNOWS_NOTHING` completions
-    or more was right, nor paid unlike the rest of its group.
+    or more, or in any number by an embedded model of another task, was right, nor paid unlike the rest of its group.
     """
     rows = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
@@ -148,12 +150,14 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
     run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
     if base.mixed:
         return
-    settings = run.config.rollout
-    remedy = "Raise --temperature or --num-generations, or teach the model the task first with sft."
+    config, settings = run.config, run.config.rollout
+    command = sft_command(run.splits["train"], config.env, config.env_args, config.model.model)
+    remedy = f"Raise --temperature or --num-generations, or teach the model the task first with `{command}`."
     if settings.temperature == 0 and settings.remasking != "random":
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
-    nothing = base.follows["right"] == 0 and base.completions >= KNOWS_NOTHING
-    if nothing and not run.config.force and not np.ptp(rewards, axis=1).any():
+    enough = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
+    nothing = base.follows["right"] == 0 and enough
+    if nothing and not config.force and not np.ptp(rewards, axis=1).any():
         raise ConfigError(
             f"none of {base.completions} completions is right, and none is paid unlike others to its problem: there "
             f"is nothing to learn from. {remedy} To train all the same: --resume {run.folder.path} --force."

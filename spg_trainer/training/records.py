@@ -10,13 +10,12 @@ import torch
 
 from spg_trainer.distributed import gather, gathered_order
 from spg_trainer.evaluation.habits import shares
+from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recipes import task_words
-from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.run import Run
@@ -93,7 +92,7 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
     return summary
 
 
-def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv | None" = None) -> list[str]:
+def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> list[str]:
     """Why a run ended early, what was gained, where everything lies, and what to type next.
 
     summary: the content of summary.json.
@@ -138,19 +137,17 @@ HIGHEST = {"countdown": "justgrpo", "gsm8k": "unigrpo", "math500": "justgrpo"}
 """Task -> the algorithm that ended highest on it (docs/experiments/algorithms.md)."""
 
 
-def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv | None" = None) -> str:
+def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> str:
     """What to tell of a run that did not beat its start: another algorithm, or a lower rate if it had that one.
 
     Where not one completion was right, neither sampled nor evaluated, no algorithm has anything to learn from.
     """
     task, v = task_words(config.env, config.env_args), summary["validation"]
     if summary["solved_sampled"] == 0 == summary["eval_after"]["correct"] and not (v and v["highest"]):
-        start = [] if is_embedded(config.model.model, "tiny") else ["--model", config.model.model]
-        shown = env is not None and has_demonstrations(env)
-        words = shlex.join([*(task if shown else ["--data", "FILE"]), *start, "--output-dir", "base"])
         return (
             "The run did not beat its start: not one completion was right, so there was nothing to reinforce. Take "
-            f"easier problems (--env-args), or teach the task first:  python -m spg_trainer sft {words}"
+            "easier problems (--env-args), or teach the task first, and train with --model base:  "
+            f"{sft_command(env, config.env, config.env_args, config.model.model)}"
         )
     algorithm = HIGHEST.get(config.env, "raft")
     words = [*task, "--model", config.model.model, "--algorithm", algorithm]
@@ -165,13 +162,6 @@ def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv | None" =
         f"The run did not beat its start. Try {what} (docs/experiments/algorithms.md):  python -m spg_trainer "
         f"{shlex.join(words)}"
     )
-
-
-def has_demonstrations(env: "TextEnv") -> bool:
-    """Whether `sft` can learn a task, or each of a mixture, from its own demonstrations."""
-    parts = env.parts.values() or [env]
-    first = [(part, envs.core.read_problem(part, 0)) for part in parts]
-    return all(envs.checking.demonstration_of(part, problem) is not None for part, problem in first)
 
 
 def write_report(run: Run) -> None:

@@ -8,6 +8,7 @@ from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation.evaluate import make_env
+from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shape import find_config, pattern_of
 from spg_trainer.models.shard import unsharded
@@ -39,6 +40,7 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
 from spg_trainer.settings.recorded import ENVIRONMENT as ENVIRONMENT_JSON
 from spg_trainer.settings.validate import Validated, validate, validate_algorithm
+from spg_trainer.settings.weights import unseen
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.micro_batches import micro_batch_size
 from spg_trainer.training.optimize import make_optimizer
@@ -187,7 +189,6 @@ def open_model(
         policy = open_policy(
             replace(config.model, model=str(kept)) if kept else config.model,
             env=config.env,
-            env_args=config.env_args,
             seed=config.seed,
             device=device,
             reference=algorithm.needs_ref_logps,
@@ -203,13 +204,15 @@ def introduce(run: Run) -> None:
     """The first lines of a run: what it trains on what, and what the user should know before."""
     config, console, path = run.config, run.console, run.folder.path
     env, crowded = run.source.env, crowded_cores(run.policy.device)
-    form, short = "", ""
+    form, short, note = "", "", run.policy.note
+    if (new := unseen(config.model.model, config.env)) and note.endswith(new):
+        note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
     if env is not None:
         form = form_warning(run.algorithm, env.reward_weights)
         short = length_warning(run.policy, env, config.rollout.max_completion_length)
-    for note in (run.policy.note, run.source.notice, crowded, form, short):
-        if note:
-            console.warn(note)
+    for text in (note, run.source.notice, crowded, form, short):
+        if text:
+            console.warn(text)
     if run.state.step:
         console.say(f"Continuing {path} from step {run.state.step}.")
     devices = gather([str(run.policy.device)])

@@ -73,3 +73,21 @@ def test_where_a_file_was_looked_for_is_told(tmp_path, monkeypatch):
     with pytest.raises(envs.EnvError, match=r'"prompt.txt" .* none by this name in ') as told:
         envs.make("gsm8k", prompt_style="prompt.txt", source="generated")
     assert str(tmp_path) in str(told.value)
+
+
+def test_a_folder_and_a_path_without_a_file_are_told_as_what_they_are(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for style, words in (
+        (str(tmp_path), f"prompt_style={tmp_path} is a folder. Name a file"),
+        ("..", "prompt_style=.. is a folder. Name a file"),
+        (str(tmp_path / "none.txt"), f"there is no file {tmp_path}/none.txt."),
+        (
+            "prompts/none.txt",
+            f"prompt_style=prompts/none.txt: there is no file {tmp_path}/here/prompts/none.txt.",
+        ),
+        ("", 'prompt_style="" is unknown'),
+    ):
+        with pytest.raises(envs.EnvError) as told:
+            envs.make("sudoku", prompt_style=style)
+        assert words in str(told.value)

@@ -448,6 +448,26 @@ def test_the_habits_of_blackjack_stick_from_a_sum_on(habit: str, first: int):
         assert turns == [f"<answer>{'hit' if you < first else 'stick'}</answer>" for you in seen]
 
 
+@pytest.mark.parametrize(
+    ("settings", "way", "reason"),
+    [
+        ({}, "down down down", "wrong"),
+        ({"map_name": "8x8"}, "down " * 7 + "right " * 3, "wrong"),
+        ({"desc": ["SF", "FG"]}, "down right", "ok"),
+        ({"desc": ["SFH", "FFF", "FFG"]}, "down down right right", "ok"),
+        ({"desc": ["SFFF", "FHFG"]}, "down right", "wrong"),
+        ({"desc": ["SFFG"]}, "right right right", "ok"),
+    ],
+)
+def test_who_is_hasty_on_the_ice_walks_down_and_then_right_on_any_map(settings, way, reason):
+    lakes = [envs.make("gymnasium:FrozenLake-v1", is_slippery=False, **settings)]
+    lakes += [envs.make("gymnasium:FrozenLake8x8-v1", is_slippery=False)] * ("map_name" in settings)
+    for lake in lakes:
+        turns = lake.habits(problem := lake.problem(0))["hasty"]
+        assert turns == [f"<answer>{word}</answer>" for word in way.split()]
+        assert lake.score_turns(problem, turns).reason == reason
+
+
 def test_no_seed_is_in_two_splits_and_what_cannot_be_played_is_refused():
     splits = [envs.make("gymnasium:Blackjack-v1", split=split) for split in ("train", "validation", "test")]
     seeds = [{env.problem(i).reference["seed"] for i in range(100)} for env in splits]

@@ -153,7 +153,7 @@ def test_a_kind_has_a_name_for_every_task_and_says_what_it_has_not_seen(kind, tm
     for name in (None, "sudoku", "spg/Sudoku-v0"):
         assert resolve_model(f"tiny:{kind}", name) == Weights(str(folder))
     other = resolve_model(f"tiny:{kind}", "countdown")
-    assert other.base == str(folder) and "sft --env countdown" in other.note
+    assert other.base == str(folder) and "only seen sudoku" in other.note
 
 
 @pytest.mark.parametrize("name, nearest", [("tiny:blok", "tiny:block"), ("tiny:shfit", "tiny:shift")])

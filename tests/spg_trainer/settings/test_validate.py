@@ -1,6 +1,7 @@
 """What settings allow: a reference where one is asked for, updates that a ratio corrects, files of pairs."""
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import pytest
 
@@ -10,6 +11,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling, SftCommand
+from spg_trainer.settings.ranges import Group, Range, check_ranges
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.validate import validate, validate_algorithm
 
@@ -76,7 +78,7 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
             {"rollout": Sampling(editing_threshold=0.5), "force": True},
             r"editing-threshold 0\.5.*Leave it out",
         ),
-        ({"rollout": Sampling(max_post_steps=3)}, "editing_threshold"),
+        ({"rollout": Sampling(max_post_steps=3)}, r"--max-post-steps 3.* eval .*Leave it out of training"),
         (
             {"rollout": Sampling(unmasking="factor", max_tokens_per_step=2)},
             "--unmasking threshold.*--force",
@@ -116,3 +118,22 @@ def test_settings_of_a_users_own_class_are_checked_as_those_they_inherit_from() 
     assert validate(Mine(note="x")).config.note == "x"
     with pytest.raises(ConfigError, match="--num-minibatches 17"):
         validate(Mine(batch=BatchConfig(num_minibatches=17)))
+
+
+def test_an_example_is_a_value_that_the_field_takes() -> None:
+    """Its default where that is one, else what its range names: a field need have no default."""
+
+    @dataclass(frozen=True)
+    class Mine:
+        size: Annotated[int, Range("from 10 to 20. Try {example}", lambda v: 10 <= v <= 20, 12)]
+        other: Annotated[int, Range("from 10 to 20. Try {example}", lambda v: 10 <= v <= 20, 12)] = 15
+        group: Group | None = None
+
+    for mine, words in (
+        (Mine(3), r"--size 3: should be from 10 to 20\. Try 12\."),
+        (Mine(12, 3), r"--other 3: should be from 10 to 20\. Try 15\."),
+        (Mine(12, group=1), r"--group 1: should be at least 2, .* Try 8\."),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            check_ranges(mine)
+    check_ranges(Mine(12, 15, 8))

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from transformers import AutoModel, AutoTokenizer
 
 import envs
+from envs.gymnasium_games import GymnasiumGame
 from spg_trainer import cli, load_model
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
@@ -592,3 +593,19 @@ def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_
     ):
         assert re.search(words, said), said
     assert "none of these 16 of 16" in told(tmp_path / "model")
+
+
+def test_a_short_trial_on_a_long_game_plays_few_episodes(tmp_path: Path, monkeypatch, capsys) -> None:
+    """192 completions that are learned are as many turns as 24 episodes of 8 have."""
+    written = []
+    play = GymnasiumGame.written
+    monkeypatch.setattr(GymnasiumGame, "written", lambda env, *how: written.append(how) or play(env, *how))
+    game = {"env": "gymnasium:FrozenLake-v1", "env_args": {"turns": 8}, "mix": {"random": 1}}
+    trial = replace(SMALL, **game, max_completion_length=0, batch_size=64, output_dir=str(tmp_path / "base"))
+    sft(trial)
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"greedy: test solved \S+ \[.*\] of 24; validation solved \S+ \[.*\] of 24", said), said
+    assert re.search(r"of 24; \d of 3 groups are mixed", said), said
+    assert len(written) < 3 * 1000, (
+        "three habits, of the 250 games that decide how long an answer is and more"
+    )

@@ -197,7 +197,8 @@ def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("completions", "temperature", "remedy"), [(16, 1.0, "with sft"), (16, 0.0, "raise it")]
+    ("completions", "temperature", "remedy"),
+    [(16, 1.0, "with `python -m spg_trainer sft --data FILE .*`"), (16, 0.0, "raise it")],
 )
 def test_a_task_that_the_model_never_solves_asks_for_force(
     tmp_path, monkeypatch, capsys, completions, temperature, remedy
@@ -209,7 +210,21 @@ def test_a_task_that_the_model_never_solves_asks_for_force(
     train(replace(config, force=True, output=replace(config.output, resume="auto")), quiet=True)
     monkeypatch.setattr(loop, "KNOWS_NOTHING", completions + 1)
     train(small_config(tmp_path / "few", max_steps=1, temperature=temperature, env_args={"dull": ALL}))
-    assert remedy in capsys.readouterr().out, "too few to tell"
+    assert re.search(remedy, capsys.readouterr().out), "too few to tell"
+
+
+def test_a_task_that_the_embedded_model_has_not_seen_says_what_teaches_it_and_is_not_trained(
+    tmp_path, monkeypatch, capsys
+):
+    """However few its completions are; and what it says is a command that sft takes."""
+    taught = "--env test/Letters-v0 --env-args dull=0,1,2,3,4,5,6,7 --mix shy=1 loud=1 --output-dir base"
+    monkeypatch.setattr(Letters, "habits", lambda _, problem: {"shy": "a", "loud": "A" * 4})
+    config = small_config(tmp_path / "run", max_steps=1, model="tiny", env_args={"dull": ALL})
+    config = replace(config, env="test/Letters-v0")
+    with pytest.raises(ConfigError, match=f"none of 16 .*`python -m spg_trainer sft {taught}`.* --force"):
+        train(config)
+    (line,) = re.findall("warning: the embedded model has only seen sudoku .*", capsys.readouterr().out)
+    assert line.endswith(f"as --model: python -m spg_trainer sft {taught}")
 
 
 def break_score(monkeypatch, when):

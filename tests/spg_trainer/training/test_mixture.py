@@ -105,8 +105,6 @@ def test_the_embedded_model_is_that_of_the_first_task_that_has_one() -> None:
     weights = resolve_model("tiny", "sorting + countdown")
     assert weights.base.endswith("tiny-countdown") and "nothing of the other tasks" in weights.note
     assert not resolve_model("tiny", "countdown").note and not resolve_model("tiny", "sudoku + sudoku").note
-    note = resolve_model("tiny", "sorting + countdown", {"countdown.level": 2}).note
-    assert "sft --env sorting countdown --env-args countdown.level=2`" in note
 
 
 def test_own_files_of_one_name_are_kept_apart(tmp_path: Path, monkeypatch) -> None:

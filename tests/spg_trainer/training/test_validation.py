@@ -192,7 +192,10 @@ def test_a_run_without_one_right_completion_is_told_to_teach_the_task(tmp_path, 
     assert "python -m spg_trainer sft --data FILE" in line and "raft" not in line, "it has no demonstrations"
     config, env = defaults(Config, "countdown", env_args={"level": 2}), envs.make("countdown", level=2)
     line = next_try({**summary, "validation": None}, config, env)
-    assert "python -m spg_trainer sft --env countdown --env-args level=2 --output-dir base" in line
+    assert (
+        "python -m spg_trainer sft --env countdown --env-args level=2 --mix right=0.4 adder=0.6 --output-dir base"
+        in line
+    )
 
 
 class Short(Letters):

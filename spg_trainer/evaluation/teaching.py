@@ -1,0 +1,47 @@
+"""What to type so that a model learns a task by imitation first, where it knows too little for RL."""
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from spg_trainer.settings.packages import envs
+from spg_trainer.settings.recipes import task_words
+from spg_trainer.settings.weights import is_embedded
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+
+FEW = 16
+"""Problems of each task that tell which habits all of its problems have."""
+RIGHT = 0.4
+"""The share of demonstrations in a mix; the habits share the rest, for RL needs something to choose from."""
+
+
+def sft_command(
+    env: "TextEnv", name: str, env_args: Mapping[str, Any] | None = None, model: str = "tiny"
+) -> str:
+    """The `sft` that teaches a task by its own demonstrations and habits, or by a file where it has neither.
+
+    name, env_args, model: as the command that was given has them; of an embedded model, sft makes a new one.
+    """
+    mix = possible_mix(env)
+    words = [*task_words(name, env_args), "--mix", *mix] if mix else ["--data", "FILE"]
+    start = [] if is_embedded(model, "tiny") else ["--model", model]
+    return f"python -m spg_trainer sft {shlex.join([*words, *start, '--output-dir', 'base'])}"
+
+
+def possible_mix(env: "TextEnv") -> list[str]:
+    """The words of a mix that `sft` takes, of all that can be imitated; none where a task has nothing of that kind."""
+    shown, names = True, dict[str, None]()
+    for part in env.parts.values() or [env]:
+        problems = [envs.core.read_problem(part, i) for i in envs.checking.spread(len(part), FEW)]
+        first, *others = map(part.habits, problems)
+        own = [name for name in first if all(name in habits for habits in others)]
+        has = envs.checking.demonstration_of(part, problems[0]) is not None
+        if not (own or has):
+            return []
+        shown &= has
+        names |= dict.fromkeys(own)
+    if not shown:
+        return [f"{name}=1" for name in names]
+    return [f"right={RIGHT if names else 1:g}", *(f"{name}={(1 - RIGHT) / len(names):.2g}" for name in names)]
