@@ -48,9 +48,8 @@ _PHRASES = {
     "factored": "factored form|factoriz|factoris|factor completely|factored completely|as a product of",
     "primes": "prime factor|product of prime",
     "simplified": "simplify|simplified|simplest",
-    "ordered": "order from|in order of|from least|from smallest|from shortest|"
-    "in increasing order|in ascending order|in decreasing order|in descending order|least to greatest|"
-    "greatest to least|smallest to largest|largest to smallest",
+    "ordered": "order from|in order of|from least|from smallest|from shortest|creasing order|scending order|"
+    "least to greatest|greatest to least|smallest to largest|largest to smallest",
     "lowest": "lowest terms|simplest form|simplest fraction|reduced f|fully reduced|simplified fraction|reduce $|"
     "reduce the fraction",
     "common fraction": "common fraction",
@@ -82,6 +81,7 @@ _PHRASES = {
     "equation": "equation of the|equation of a|equation for|equations of the",
     "interval": "interval notation|as an interval|using interval|in interval|union of intervals",
     "power": "as a power|as a single power|power of a single|exponential notation|using exponents|in exponent form",
+    "same base": "as a power of|as powers of",
     "single": "single log|single trig|single term|single radical|single root",
     "cartesian": "a+bi|a + bi|x+yi|x + yi|rectangular form",
 }
@@ -380,7 +380,7 @@ def asks_to_factor(text: str) -> bool:
 
 
 @lru_cache(PROBLEMS_REMEMBERED)
-def template_of(problem: str) -> tuple[tuple[bool, bool], ...]:
+def template_of(problem: str) -> tuple[tuple[bool, ...], ...]:
     """The layout of each side of the formula behind "in the form"; none where there is no such formula."""
     pieces = plain_dollars(problem).split("$")
     for before, formula in zip(pieces[::2], pieces[1::2], strict=False):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import gcd, isqrt, prod
 
 from verifiers.math500.finished import is_perfect, kernel, surd_of, surds_in
-from verifiers.math500.fold import factors_of, terms_of, without_sign
+from verifiers.math500.fold import HALVES, factors_of, terms_of, without_sign
 from verifiers.math500.probe import YES, compare
 from verifiers.math500.tree import Node, divides_by_variable, has_product_of_sums, leaves, parts, symbols
 from verifiers.math500.values import Value, expressions
@@ -229,6 +229,12 @@ def is_power(own: Nodes, gold: Nodes) -> bool:
     return any(node[0] == "^" for node in all_nodes(own))
 
 
+def has_same_base(own: Nodes, gold: Nodes) -> bool:
+    """Powers of what the reference is a power of, if it is one: 2^8, not 4^4."""
+    bases = [[(node[2] if node[0] == "/" else node)[1] for node in nodes] for nodes in (own, gold)]
+    return is_power(own, gold) and all(node[0] == "^" for node in gold) and bases[0] == bases[1]
+
+
 def is_single(own: Nodes, gold: Nodes) -> bool:
     """No more functions than the reference has."""
     counts = [sum(node[0] == "fn" for node in all_nodes(nodes)) for nodes in (own, gold)]
@@ -253,7 +259,7 @@ RULES: dict[str, Callable[[Nodes, Nodes], bool]] = {
     "rational denominator": has_rational_denominators,
     "positive exponents": has_positive_exponents, "completed square": is_completed_square,
     "same functions": has_same_functions, "scientific": is_scientific,
-    "one fraction": is_one_fraction, "power": is_power,
+    "one fraction": is_one_fraction, "power": is_power, "same base": has_same_base,
 }  # fmt: skip
 
 
@@ -261,6 +267,6 @@ def letters_of(side: Value) -> str:
     return " ".join(sorted({name for node in expressions(side) for name in symbols(node)}))
 
 
-def layout(node: Node) -> tuple[bool, bool]:
-    """If an expression is a sum, and if a sum with variables in it is multiplied or raised to a power."""
-    return len(terms_of(node)) > 1, has_product_of_sums(node)
+def layout(node: Node) -> tuple[bool, bool, bool]:
+    """If an expression is a sum, if a sum with variables in it is multiplied or raised to a power, and if it is one."""
+    return len(terms_of(node)) > 1, has_product_of_sums(node), node[0] == "^" and node[2] not in HALVES
