@@ -93,6 +93,8 @@ class Quantities(Commands):
             if self.is_unit_fraction():
                 self.advance()
                 words += self.unit_fraction()
+            elif words[-1:] == ["of"] and self.value in ("a", "an"):
+                self.advance()  # 5/12 of an hour
             elif (
                 (self.kind == WORD and self.value.lower() not in JOINING)
                 or self.is_unit_letter(words)

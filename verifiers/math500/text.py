@@ -87,7 +87,7 @@ def follows_command(word: str) -> bool:
     return slash >= 0 and word[slash + 1 :].isalpha()
 
 
-_DIGITS = frozenset("0123456789ABCDEF")
+_DIGITS = "0123456789ABCDEF"
 _LAYOUT = str.maketrans("", "", "{}()$ ")
 
 
@@ -98,9 +98,18 @@ def digits_of(text: str) -> tuple[str, str] | None:
     digits, _, base = text.translate(_LAYOUT).upper().partition("_")
     if digits[:2] == "0X" and base in ("", "16"):
         digits, base = digits[2:], "16"
-    if not digits or not set(digits) <= _DIGITS or digits.isdigit():
+    if not digits or not set(digits).issubset(_DIGITS) or digits.isdigit():
         return None
     return (digits.lstrip("0"), base) if base in ("", *map(str, range(11, 17))) else None
+
+
+def in_decimal(text: str) -> str:
+    """The answer with a number such as 2F_{16} before its first equals sign in base ten."""
+    side, equals, rest = text.partition("=")
+    digits, base = (digits_of(side) if equals else None) or ("", "")
+    if not base or not set(digits).issubset(_DIGITS[: int(base)]):
+        return text
+    return f"{int(digits, int(base))} = {rest}"
 
 
 # References that no grammar reads are compared as text: `\text{4:30 p.m.}`, `\langle 1, 2 \rangle`, a sentence.
