@@ -129,6 +129,12 @@ def _no_wait_for_the_disk() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def at_length(pytestconfig: pytest.Config) -> bool:
+    """Whether --slow is given: a test then tries all combinations of what it varies, else enough to see each value."""
+    return pytestconfig.getoption("--slow")
+
+
 @pytest.fixture(autouse=True)
 def _no_hub(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """No test reaches a hub unless it is marked `network`."""

@@ -58,7 +58,7 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("environments", "--num-envs 4 --rounds 1 --envs arithmetic", 1),
         (
             "estimators",
-            "--maskings random --masks 2 --completions 1 --repeats 2 --steps 4 --training-steps 20",
+            "--maskings random --masks 2 --completions 1 --repeats 2 --steps 4 --oracle-steps 4 --training-steps 20",
             8,
         ),
     ],
