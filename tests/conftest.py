@@ -129,10 +129,10 @@ def _no_wait_for_the_disk() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def at_length(pytestconfig: pytest.Config) -> bool:
-    """Whether --slow is given: a test then tries all combinations of what it varies, else enough to see each value."""
-    return pytestconfig.getoption("--slow")
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["few", "all"])
+def at_length(request: pytest.FixtureRequest) -> bool:
+    """Whether a test tries all combinations of what it varies, or enough to see each value."""
+    return request.param
 
 
 @pytest.fixture(autouse=True)
