@@ -83,7 +83,7 @@ def outcomes(name: str) -> tuple[Any, Any]:
 def in_each_process(folder: Path) -> None:
     """The errors come last: a process that one of them leaves waiting spoils no other result."""
     gc.freeze()  # as in conftest.py, and so is what follows
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(20_000)
     with patch.object(os, "fsync"):
         process_cases.in_each_process(folder)
         process_errors.in_each_process(folder / ERRORS)
