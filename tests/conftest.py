@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from filelock import FileLock
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # with -n: one core each, before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Whatever PYTHONDONTWRITEBYTECODE says: each of a hundred child processes would compile the packages for itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 LONG = """test_every_algorithm.py test_benchmarks.py test_batch.py test_compare.py test_own_code.py test_fuzz.py
 test_tasks.py test_sft.py test_every_family.py test_loop.py test_jobs.py test_data.py""".split()
@@ -47,10 +51,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """What imports have made stays: the garbage collector need not look through it again and again."""
+    """What imports have made stays: the garbage collector need not look through it again and again.
+
+    Its default, a look after every 700 objects, is a tenth of the time of a small training.
+    """
     gc.disable()
     yield
     gc.freeze()
+    gc.set_threshold(20_000)
     gc.enable()
 
 
@@ -119,6 +127,12 @@ def _no_wait_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
+
+
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["few", "all"])
+def at_length(request: pytest.FixtureRequest) -> bool:
+    """Whether a test tries all combinations of what it varies, or enough to see each value."""
+    return request.param
 
 
 @pytest.fixture(autouse=True)

@@ -25,15 +25,25 @@ def sources(package: str) -> dict[str, ast.Module]:
     }
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
+def called(node: ast.Call) -> str:
+    """The dotted name of what is called, "" where it is no name: to write out every call would take seconds."""
+    return ast.unparse(node.func) if isinstance(node.func, ast.Name | ast.Attribute) else ""
+
+
+@functools.cache
+def imports(tree: ast.AST) -> list[str]:
     """Every module that is imported anywhere, lazily too; a relative import as it is written."""
+    return list(_imports(tree))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        elif isinstance(node, ast.Call) and called(node).endswith(("import_module", "__import__")):
             yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant))
 
 
@@ -41,6 +51,7 @@ def is_within(name: str, modules: str) -> bool:
     return any(name == module or name.startswith(f"{module}.") for module in modules.split())
 
 
+@functools.cache
 def at_run_time(tree: ast.Module) -> ast.Module:
     """The tree without the imports that only a type checker sees."""
     kept = [n for n in tree.body if not (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))]
@@ -170,7 +181,7 @@ def faults(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         where = f"line {getattr(node, 'lineno', '?')}: "
         if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
+            name = called(node)
             if re.fullmatch(ALWAYS_WRONG, name) or (re.fullmatch(SEEDS, name) and node not in forked):
                 yield f"{where}{name}(...)"
         elif isinstance(node, ast.ExceptHandler) and node.type is None:

@@ -45,7 +45,18 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("verify", f"countdown {BATCH}", 2),
         ("verify", f"sudoku {BATCH}", 2),
         ("verify", "files --rows 200 --characters 60", 2),
-        ("decoding", "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 32", 11),
+        (
+            "decoding",
+            "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 32 --plain-steps 1 "
+            "--ways exact prefix dual suffix threshold warm blocks",
+            8,
+        ),
+        pytest.param(
+            "decoding",
+            "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 32",
+            11,
+            marks=pytest.mark.slow,
+        ),
         ("doubled", "--rounds 1 --rows 1 --blocks 2 --block 4 --prompt 8 --layers 1 --vocabulary 64", 2),
         ("training_step", f"{STEP} --rounds 1", 2),
         ("passes", "--prompts 2 --steps 1 --algorithms raft d_treerpo", 2),
@@ -58,7 +69,7 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("environments", "--num-envs 4 --rounds 1 --envs arithmetic", 1),
         (
             "estimators",
-            "--maskings random --masks 2 --completions 1 --repeats 2 --steps 4 --training-steps 20",
+            "--maskings random --masks 2 --completions 1 --repeats 2 --steps 4 --oracle-steps 4 --training-steps 20",
             8,
         ),
     ],

@@ -1,4 +1,11 @@
-"""A task of a user's own, as the text of its file."""
+"""A task of a user's own, as the text of its file, and how a process comes not to know it."""
+
+import sys
+from pathlib import Path
+
+import gymnasium
+
+from envs import registry
 
 TASK = """
 import envs
@@ -22,3 +29,16 @@ class Mine(envs.TextEnv):
 
 envs.register("test/Own%s-v0", Mine)
 """
+
+
+def forget(folder: Path) -> None:
+    """Leaves this process as if it had imported no file below a folder: a new one takes seconds to import torch."""
+    for name, module in [*sys.modules.items()]:
+        file = getattr(module, "__file__", None)
+        if file and folder.resolve() in Path(file).resolve().parents:
+            del sys.modules[name]
+            for id, cls in registry.known().items():
+                if cls.__module__ == name:
+                    del registry._classes[id], gymnasium.registry[id]
+    sys.path[:] = [place for place in sys.path if folder.resolve() not in Path(place).resolve().parents]
+    sys.path_importer_cache.clear()

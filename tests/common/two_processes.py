@@ -1,6 +1,7 @@
 """All that the tests ask of two gloo processes, done by one pair a session: a start takes longer than all of it."""
 
 import functools
+import gc
 import os
 import shutil
 import sys
@@ -81,7 +82,9 @@ def outcomes(name: str) -> tuple[Any, Any]:
 
 def in_each_process(folder: Path) -> None:
     """The errors come last: a process that one of them leaves waiting spoils no other result."""
-    with patch.object(os, "fsync"):  # as in conftest.py
+    gc.freeze()  # as in conftest.py, and so is what follows
+    gc.set_threshold(20_000)
+    with patch.object(os, "fsync"):
         process_cases.in_each_process(folder)
         process_errors.in_each_process(folder / ERRORS)
     torch.distributed.destroy_process_group()  # or a thread of gloo may abort the process as it ends

@@ -1,8 +1,8 @@
 """Everything that runs on a GPU runs on a pretended one: nothing is on the wrong device, and the host seldom waits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -182,7 +182,15 @@ def one_step(config: Config) -> Run:
     return run
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def slow_if(cases: Iterable, slow: Callable[..., bool]) -> list:
+    """The cases as parameters, of which some are only for --slow, as the others hold each of their values."""
+    return [pytest.param(*case, marks=[pytest.mark.slow] if slow(*case) else []) for case in cases]
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    slow_if(zip(sorted(ALGORITHMS)), lambda name: name.endswith("_repro") and name != "spg_repro"),
+)
 def test_an_algorithm_trains(gpu, algorithm: str, tmp_path: Path) -> None:
     """Two updates, with old and reference logps where it asks for them, on adapters of a bfloat16 model."""
     block = 1 if get(algorithm).left_to_right else 3
@@ -348,8 +356,11 @@ def test_exact_decoding_waits_no_more_for_more_rows(gpu, unmasking, lengths, rea
         assert max(found.reads for found in passes) <= reads and not any(found.others for found in passes)
 
 
-@pytest.mark.parametrize("ends", [0, 12])
-@pytest.mark.parametrize("cache", CACHES, ids=str)
+@pytest.mark.parametrize(
+    ("cache", "ends"),
+    slow_if(product(CACHES, (0, 12)), lambda cache, ends: ends == 0 and cache is not CACHES[1]),
+    ids=str,
+)
 def test_inside_a_block_decoding_with_a_cache_never_waits(gpu, cache: dict, ends: int) -> None:
     """Rows leave before a refresh; which rows are equal is asked in it."""
     passes = decode(gpu, replace(SAMPLING, temperature=1.0, **cache), LENGTHS, ends)
@@ -365,8 +376,11 @@ def test_a_prompt_that_is_kept_longer_costs_no_wait(gpu) -> None:
     assert not any(found.others for found in passes)
 
 
-@pytest.mark.parametrize("unmasking", SURE, ids=str)
-@pytest.mark.parametrize("cache", CACHES[1:4], ids=str)
+@pytest.mark.parametrize(
+    ("cache", "unmasking"),
+    slow_if(product(CACHES[1:4], SURE), lambda cache, sure: (sure is SURE[0]) is (cache is CACHES[2])),
+    ids=str,
+)
 def test_how_many_tokens_were_sure_is_read_once_a_pass(gpu, cache: dict, unmasking: dict) -> None:
     passes = decode(gpu, replace(SAMPLING, **cache, **unmasking), LENGTHS, ends=12)
     assert len(passes) >= 5 and not any(found.others for found in passes)

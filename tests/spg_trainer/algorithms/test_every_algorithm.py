@@ -48,7 +48,9 @@ def assert_trained(folder: Path) -> None:
 @pytest.mark.parametrize("algorithm", PUBLISHED)
 def test_it_trains_from_a_tiny_model(algorithm, tmp_path):
     one_by_one = get(algorithm).left_to_right
-    fewer = {"prompts_per_step": 4} if one_by_one else {"prompts_per_step": 6, "diffusion_steps": 5}
+    # Of the first twenty problems few are solved by one of four completions; this seed has such a one in each step.
+    fewer = {"seed": 8, "prompts_per_step": 3, "num_generations": 4}
+    fewer |= {} if one_by_one else {"diffusion_steps": 5}
     if get(algorithm).branches > 1:  # as many in each half
         fewer |= {"diffusion_steps": 4}
     train(small("sudoku", algorithm, tmp_path / "run", **fewer), quiet=True)

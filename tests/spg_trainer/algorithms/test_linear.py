@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import product
 
 import pytest
 import torch
@@ -102,7 +103,7 @@ def case(name: str, on_policy: bool, **arguments):
 
 @pytest.mark.parametrize("name, on_policy", CASES)
 def test_the_gradient_is_that_of_plain_autograd_and_the_metrics_are_those_of_all_logps(
-    name, on_policy, monkeypatch
+    name, on_policy, monkeypatch, at_length
 ):
     """In chunks that hold completions, copies, or parts of them, and in few or many passes."""
     for arguments in ({}, {"beta": OTHER_BETA[name]}) if name in OTHER_BETA else ({},):
@@ -114,16 +115,16 @@ def test_the_gradient_is_that_of_plain_autograd_and_the_metrics_are_those_of_all
         expected.loss.backward()
         gradient = whole_gradient(model)
         assert float(gradient.norm()) > 1e-6
-        for chunk_rows in (3, 10, 1000):
+        chunks, passes = (10, 1000, 3), (1, 2, masks.scored.shape[1])
+        for chunk_rows, masks_at_once in (product if at_length else zip)(chunks, passes):
             monkeypatch.setattr(likelihood_logps, "rows_per_chunk", lambda vocabulary, rows=chunk_rows: rows)
-            for masks_at_once in (1, 2, masks.scored.shape[1]):
-                model.zero_grad(set_to_none=True)
-                options = {"mask_id": MASK, "masks_at_once": masks_at_once, **declared(algorithm, batch)}
-                found = accumulate(model, rollouts, masks, loss_fn, **options)
-                assert relative(whole_gradient(model), gradient) < 1e-10
-                for key, metric in expected.metrics.items():
-                    assert float(found.metrics[key].total) == pytest.approx(float(metric.total), rel=1e-10)
-                assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-10)
+            model.zero_grad(set_to_none=True)
+            options = {"mask_id": MASK, "masks_at_once": masks_at_once, **declared(algorithm, batch)}
+            found = accumulate(model, rollouts, masks, loss_fn, **options)
+            assert relative(whole_gradient(model), gradient) < 1e-10
+            for key, metric in expected.metrics.items():
+                assert float(found.metrics[key].total) == pytest.approx(float(metric.total), rel=1e-10)
+            assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-10)
 
 
 @pytest.mark.parametrize("name, on_policy", CASES)

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from hashlib import sha256
@@ -23,8 +22,9 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.fields import EvalCommand, ModelConfig
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
+from tests.common.own_cases import forget
 from tests.common.process_cases import run_processes
-from tests.common.trainer_cases import child_environment, rows, small_config, snapshot, tiny_folder
+from tests.common.trainer_cases import rows, small_config, snapshot, tiny_folder
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ envs.register("test/Mine-v0", Mine)
 """
 
 
-def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkeypatch):
+def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkeypatch, capsys):
     start = tmp_path / "start"
     start.mkdir()
     monkeypatch.chdir(start)
@@ -264,17 +264,15 @@ def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkey
     shutil.move("run", tmp_path / "moved")
     shutil.rmtree(start)
     start.mkdir()
+    monkeypatch.chdir(start)
     words = ["eval", "--device", "cpu", "--num-problems", "4", "--model"]
     models = [str(tmp_path / place) for place in ("moved", "moved/model", "moved/checkpoints/step-000001")]
-    code = f"from spg_trainer.cli import main\nprint([main({words} + [m]) for m in {models}])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=child_environment(), cwd=start, capture_output=True, text=True
-    )
-    assert "[0, 0, 0]" in done.stdout, done.stderr
+    forget(tmp_path)
+    assert [cli.main([*words, model]) for model in models] == [0, 0, 0]
     file = tmp_path / "moved" / "eval" / "mine-test-10x6-b5-p4-step1.json"
     assert json.loads(file.read_text())["correct"] == summary["eval_after"]["correct"]
     assert json.loads(file.read_text())["step"] == 1 and not [*start.iterdir()]
-    assert done.stdout.count("(4 completions were there)") == 2, "one model, wherever it lies"
+    assert capsys.readouterr().out.count("(4 completions were there)") == 2, "one model, wherever it lies"
     RunFolder(tmp_path / "moved").truncate_after(0)
     aside = file.parent / "superseded" / file.name
     assert aside.is_file() and not file.exists(), "what is trained anew from an earlier step is measured anew"

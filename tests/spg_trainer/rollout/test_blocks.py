@@ -1,6 +1,7 @@
 """Decoding under block-causal attention and shifted logits: against every rule spelled out, and what is refused."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ CASES = [(name, way) for name in PATTERNS for way in WAYS if fits(name, way)]
 
 
 @pytest.mark.parametrize("name, way", CASES)
-def test_tokens_steps_and_logps_are_those_of_a_row_decoded_alone(name, way):
+def test_tokens_steps_and_logps_are_those_of_a_row_decoded_alone(name, way, at_length):
     """In one batch and where rows enter when others leave; without a cache and with the exact one."""
     policy, sampling = policy_of(name), WAYS[way]
     prompts = [*make_prompts(policy), make_prompts(policy)[0]]
@@ -65,12 +66,15 @@ def test_tokens_steps_and_logps_are_those_of_a_row_decoded_alone(name, way):
         for prompt, noise in zip(prompts, streams(len(prompts)), strict=True)
     ]
     assert sampling.max_completion_length < 9 or len({p.end(policy.end_token_ids) for p in expected}) > 1
-    for cache in CACHES[: 1 if PATTERNS[name][0].is_full else 2]:
-        for rows_per_forward in (None, 3):
-            s, noises = replace(sampling, cache=cache), streams(len(prompts))
-            inputs = pad(policy, prompts, 2)
-            out = sample_completions(policy, *inputs, s, noises, rows_per_forward=rows_per_forward)
-            check_rows(out, expected, policy)
+    if PATTERNS[name][0].is_full:
+        tried = [("none", None), ("none", 3)]
+    else:
+        tried = [*product(CACHES, (None, 3))] if at_length else [("none", None), ("blocks", 3)]
+    for cache, rows_per_forward in tried:
+        s, noises = replace(sampling, cache=cache), streams(len(prompts))
+        inputs = pad(policy, prompts, 2)
+        out = sample_completions(policy, *inputs, s, noises, rows_per_forward=rows_per_forward)
+        check_rows(out, expected, policy)
 
 
 @pytest.mark.parametrize("name", ["sequence, shifted", "blocks of 8"])

@@ -162,7 +162,7 @@ def test_fast_dllm_writes_the_first_token_of_a_block_alone(opened, cache):
         assert text[: len(expected)] == expected
 
 
-@pytest.mark.parametrize("cache", ["none", "blocks"])
+@pytest.mark.parametrize("cache", [pytest.param("none", marks=pytest.mark.slow), "blocks"])
 def test_llada2_unmasks_what_is_sure_or_the_schedules(opened, cache):
     for block in (8, 32):
         policy, recorded = opened("llada2", block, ends=(150,))
@@ -178,7 +178,7 @@ def test_llada2_unmasks_what_is_sure_or_the_schedules(opened, cache):
             assert found[: len(expected)] == expected, name
 
 
-@pytest.mark.parametrize("cache", ["none", "blocks"])
+@pytest.mark.parametrize("cache", [pytest.param("none", marks=pytest.mark.slow), "blocks"])
 def test_llada21_edits_what_it_has_unmasked(opened, cache):
     edited = 0
     for block in (8, 32):

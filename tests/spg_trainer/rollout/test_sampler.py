@@ -169,9 +169,15 @@ def test_large_heads_are_computed_in_pieces(monkeypatch):
     assert torch.equal(results[0].unmask_step, results[1].unmask_step)
 
 
-@modes
-@pytest.mark.parametrize("width", [1, 7, 265])
-def test_the_vocabulary_is_computed_in_parts(width, temperature, remasking, monkeypatch):
+PARTS = [
+    pytest.param(*mode, width, marks=[] if width == one else [pytest.mark.slow])
+    for mode, one in zip(MODES, (265, 7, 7, 265, 1, 7), strict=True)
+    for width in (1, 7, 265)
+]
+
+
+@pytest.mark.parametrize(("temperature", "remasking", "width"), PARTS)
+def test_the_vocabulary_is_computed_in_parts(temperature, remasking, width, monkeypatch):
     """The last part may be shorter, and one may hold the mask alone."""
     policy, results = make_policy(torch.float64), []
     prompts, sampling = make_prompts(policy), replace(SAMPLING, temperature=temperature, remasking=remasking)

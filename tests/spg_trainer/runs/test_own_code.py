@@ -1,8 +1,8 @@
 """A run notices when its own environment or algorithm has changed, and goes on without the original files."""
 
+import contextlib
 import json
 import shutil
-import subprocess
 import sys
 import zlib
 from dataclasses import replace
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.own_code import data_of, hashed
 from spg_trainer.settings.fields import SftCommand
@@ -18,8 +19,7 @@ from spg_trainer.settings.resolve import defaults
 from spg_trainer.sft import loop as fitting
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
-from tests.common.own_cases import TASK
-from tests.common.process_cases import child_environment
+from tests.common.own_cases import TASK, forget
 from tests.common.trainer_cases import rows, small_config
 
 ALGORITHM = """
@@ -55,10 +55,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
 
 
 def command(*words: str, cwd: str = ".") -> None:
-    """Trains to step 2 in a process of its own, in which no file has been imported yet."""
-    line = [sys.executable, "-m", "spg_trainer", *words, "--max-steps", "2", "--device", "cpu"]
-    done = subprocess.run(line, env=child_environment(), cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    """Trains to step 2 as a process does in which no file has been imported yet."""
+    forget(Path.cwd())
+    with contextlib.chdir(cwd):
+        assert main([*words, "--max-steps", "2", "--device", "cpu"]) == 0
 
 
 def resumed(settings: dict[str, object], steps: int = 2) -> None:
