@@ -4,7 +4,6 @@ import gc
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -16,9 +15,6 @@ from filelock import FileLock
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # with -n: one core each, before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Whatever PYTHONDONTWRITEBYTECODE says: each of a hundred child processes would compile the packages for itself.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 LONG = """test_every_algorithm.py test_benchmarks.py test_batch.py test_compare.py test_own_code.py test_fuzz.py
 test_tasks.py test_sft.py test_every_family.py test_loop.py test_jobs.py test_data.py""".split()

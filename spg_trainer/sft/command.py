@@ -262,9 +262,9 @@ def eval_sampling(command: SftCommand, pattern: Pattern) -> Sampling:
 
 
 def episodes_to_measure(fit: Fit) -> int:
-    """No more than it has learned completions of: a trial of a few updates plays long games to their last turn.
+    """So many that their turns are no more than the completions that were learned, though at least `FEWEST`.
 
-    So one update on a game of 20 turns does not end in minutes of evaluation, and a real training in a full one.
+    A model of few updates plays long games to their last turn: after one update on Taxi all would take many minutes.
     """
     learned = fit.progress.step * fit.command.batch_size
     return max(FEWEST, learned // fit.evaluated["validation"].max_turns)
@@ -282,8 +282,7 @@ def measure(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
         validation = fit.evaluated["validation"]
         sampling = replace(fit.sampling, temperature=command.temperature)
         groups = {"num_problems": min(GROUPS, most // GENERATIONS), "num_generations": GENERATIONS}
-        groups |= {"seed": command.seed}
-        groups |= {"split": "validation", "accelerator": accelerator}
+        groups |= {"seed": command.seed, "split": "validation", "accelerator": accelerator}
         samples = evaluate(policy, validation, sampling, **groups)
         off_mix = shares_off_mix(fit, samples.rows, groups)
     greedy = count_habits(validation, results["validation"].rows)

@@ -26,6 +26,14 @@ TRUSTED = {
     "bf": "has a compiler of that name for the program it has just made",
 }
 """Datasets whose modules contain such a call, but not on a model's answer (read in version 0.1.25)."""
+SLOW = {
+    *("advanced_geometry", "countdown", "futoshiki", "game_of_life", "game_of_life_halting", "jugs"),
+    *("number_sequence", "polynomial_equations", "puzzle24", "quantum_lock", "rearc", "rubiks_cube"),
+    *("sokoban", "sudoku", "zebra_puzzles"),
+}
+"""Datasets of which four problems of each split took over a minute on a shared core; futoshiki, with 0.2 s an item and
+3 s for some of them, took 38. The last of 256 problems of validation asks for up to 4,000 items, as no other comes
+twice, and a fresh process makes all of them again; the first asks for some ten."""
 
 
 def make(name: str, **arguments: object) -> adapter.ReasoningGym:
@@ -142,11 +150,12 @@ def test_their_scorers_cannot_hang_or_eat_the_memory(monkeypatch):
 
 @needed
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1800)
 def test_every_dataset_passes_the_check():
     wrong = {}
     for name in sorted(set(adapter._datasets()) - set(adapter.REFUSED)):
-        wrong[name] = [finding for finding in check(f"reasoning_gym:{name}", 4, size=4000) if not finding.ok]
+        found = check(f"reasoning_gym:{name}", 1 if name in SLOW else 4, size=4000)
+        wrong[name] = [finding for finding in found if not finding.ok]
     assert not any(wrong.values()), wrong
 
 
