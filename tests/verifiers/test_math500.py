@@ -202,3 +202,9 @@ def test_with_numpy_and_numba_alone_only_proofs_end_as_errors(tmp_path: Path) ->
     done = python("-c", JUDGE, text=True, env=environment(tmp_path))
     assert done.stdout == "['ok', 'ok', 'ok', 'wrong', 'error', 'error']\n", done.stderr
     assert "sympy cannot be imported" in done.stderr
+
+
+def test_a_number_in_another_base_of_any_length_ends_no_batch() -> None:
+    answers = [f"\\boxed{{2{'F' * count}_{{16}}=47}}" for count in (1, 3_600)]
+    verdicts = verify_batch("math500", answers, answer=["47"] * 2, problem=["Convert it to base ten."] * 2)
+    assert verdicts.correct.tolist() == [True, False]

@@ -284,8 +284,7 @@ def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
 
 
 def work_in_sum(terms: Sequence[Node], families: frozenset[str]) -> int:
-    terms = [term for term in terms if term != NOT_IMAGINARY]
-    left = sum(work(term, families) for term in terms)
+    left = sum(work(term, families) for term in terms if term != NOT_IMAGINARY)
     keys = [key_of(term) for term in terms]
     if any(term[:2] == ("num", 0) for term in terms) and not any(IMAGINARY in atoms(term) for term in terms):
         left += NO_OP

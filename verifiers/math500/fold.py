@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from math import gcd
 
 from verifiers.math500.tree import MINUS_ONE, ONE, Node
@@ -137,5 +137,5 @@ def first_is_negative(node: Node) -> bool:
     return without_sign(min(node[1], key=lambda term: repr(without_sign(term)[0])))[1]
 
 
-def in_order(nodes: Sequence[Node]) -> tuple[Node, ...]:
+def in_order(nodes: Iterable[Node]) -> tuple[Node, ...]:
     return tuple(sorted(nodes, key=repr))

@@ -16,7 +16,9 @@ from verifiers.math500 import units
 from verifiers.math500.fold import folded, ordered, terms_of, without_sign
 from verifiers.math500.lexer import Lexer, Malformed
 from verifiers.math500.meaning import meaning
+from verifiers.math500.names import is_name
 from verifiers.math500.question import (
+    NAMED_PHRASES,
     base_in,
     counted_in,
     dimension_in,
@@ -43,51 +45,6 @@ from verifiers.math500.values import (
 )
 
 PROBLEMS_REMEMBERED = 4096
-_PHRASES = {
-    "expanded": "expand $|expand the|expand and|expand:|expand \\|expanded|multiply out|as a polynomial",
-    "factored": "factored form|factoriz|factoris|factor completely|factored completely|as a product of",
-    "primes": "prime factor|product of prime",
-    "simplified": "simplify|simplified|simplest",
-    "ordered": "order from|in order of|from least|from smallest|from shortest|creasing order|scending order|"
-    "least to greatest|greatest to least|smallest to largest|largest to smallest",
-    "lowest": "lowest terms|simplest form|simplest fraction|reduced f|fully reduced|simplified fraction|reduce $|"
-    "reduce the fraction",
-    "common fraction": "common fraction",
-    "fraction": "lowest terms|fractional form|simplified fraction|simplest fraction|reduced fraction|"
-    "reduce the fraction|proper or improper|improper fraction",
-    "improper": "improper fraction",
-    "mixed": "mixed number|mixed fraction",
-    "decimal": "as a decimal|to a decimal|terminating decimal|decimal form|decimal place|in decimal|nearest tenth|"
-    "nearest hundredth|nearest thousandth|dollars and cents",
-    "plain": "standard decimal|decimal notation|ordinary n|ordinary w|standard notation|without a power|without exp",
-    "repeating": "repeating decimal",
-    "rounded": "to the nearest|decimal place|approximate|estimate|rounded",
-    "parts": "partial fraction",
-    "polar": "exponential form|polar form|re^{i|in the form $e^",
-    "one angle": "\\theta<|\\theta <|\\theta\\le|\\theta \\le|\\theta\\lt|\\theta \\lt",
-    "radical": "simplest radical|simplified radical|simplify the radical",
-    "rational denominator": "rationaliz|rationalis",
-    "positive exponents": "positive exponents|negative exponents",
-    "completed square": "vertex form|complete the square|completing the square|(x-h)^2|(x - h)^2",
-    "same functions": "polynomial in",
-    "integers": "are integers|integer coefficients|integral coefficients",
-    "coprime": "common factor|relatively prime|gcd|greatest common divisor",
-    "positive": "a>0|a > 0|a is positive|a$ is positive|positive leading",
-    "scientific": "scientific notation",
-    "one fraction": "single fraction|one fraction",
-    "slope": "slope-intercept|slope intercept|$y = mx|$y=mx",
-    "standard": "standard form|ax + by|ax+by",
-    "solved": "solve for|in terms of|as a function of|the subject",
-    "equation": "equation of the|equation of a|equation for|equations of the",
-    "interval": "interval notation|as an interval|using interval|in interval|union of intervals",
-    "power": "as a power|as a single power|power of a single|exponential notation|using exponents|in exponent form",
-    "same base": "as a power of|as powers of|single power of",
-    "single": "single log|single trig|single term|single radical|single root",
-    "cartesian": "a+bi|a + bi|x+yi|x + yi|rectangular form",
-}
-PHRASES = {name: tuple(phrases.split("|")) for name, phrases in _PHRASES.items()}
-PHRASES["coprime equation"] = ("gcd(|a|",)
-_NAMED_PHRASES = [(phrase, name) for name, phrases in PHRASES.items() for phrase in phrases]
 FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
 VERBS = ("to", "completely", "and", "then", "be", "please")  # words before "factor" as a verb
 POINTS = (
@@ -156,11 +113,13 @@ class Form:
 
     @cached_property
     def asks(self) -> frozenset[str]:
-        """Names of `PHRASES` and a few others."""
+        """Names in `NAMED_PHRASES` and a few others."""
         text = self.text
-        asks = {name for phrase, name in _NAMED_PHRASES if phrase in text}
+        asks = {name for phrase, name in NAMED_PHRASES if phrase in text}
         if "factor" in text and asks_to_factor(text):
             asks.add("factored")
+        if "polar" not in asks:
+            asks.discard("one angle")
         if {"rational denominator", "simplified"} <= asks:
             asks.add("radical")
         if ("the form" in text or "following form" in text) and template_of(self.problem):
@@ -185,9 +144,13 @@ class Form:
         """Units that stand anywhere in the problem."""
         return self.asked_and_mentioned[1]
 
+    @property
+    def speaks_of_bases(self) -> bool:
+        return "base" in self.text or "hexadecimal" in self.text
+
     @cached_property
     def base(self) -> str:
-        return base_in(self.words) if "base" in self.text or "hexadecimal" in self.text else ""
+        return base_in(self.words) if self.speaks_of_bases else ""
 
     @cached_property
     def nouns(self) -> frozenset[str]:
@@ -233,7 +196,8 @@ class Form:
             return False
         if "template" in self.asks:
             template = template_of(self.problem)
-            if template == tuple(map(layout, wanted)) != tuple(map(layout, own)) and len(own) == len(wanted):
+            laid, own_laid = (sorted(map(layout, nodes)) for nodes in (wanted, own))
+            if sorted(template) == laid != own_laid and len(own) == len(wanted):
                 return False
         return self.has_shape(answer, gold)
 
@@ -247,8 +211,12 @@ class Form:
         layouts = self.asks & {"slope", "standard", "coprime equation"}
         if not type(gold) is type(answer) is Relation:
             return True
-        if "solved" in self.asks and (wanted := names_in(gold)) and not set() < names_in(answer) <= wanted:
-            return False  # x = 2y or 3y = 6x, where it asks for y
+        if "solved" in self.asks and (wanted := names_in(gold)):
+            if names_in(answer) - wanted:
+                return False  # x = 2y, where it asks for y
+            isolated = "isolated" in self.asks and "equation" not in self.asks
+            if isolated and not any(map(is_name, answer.sides)):
+                return False  # 3y = 6x
         if layouts:
             if sorted(map(letters_of, answer.sides)) != sorted(map(letters_of, gold.sides)):
                 return False
@@ -286,6 +254,8 @@ class Form:
             )
             return asked or (not unasked and (scale in text or other not in text))
         if not units.is_known(unit):
+            if unit == "quarters" and unit not in self.text:
+                return False
             return not is_another_noun(unit.split(), self.counted[1])
         if type(gold) is Quantity and gold.unit == unit:
             return True

@@ -49,7 +49,7 @@ def is_subject(name: str, answer: str, problem: str) -> bool:
         rest = {*answer[len(name) :].replace(",", " ").split()}
         return answer.startswith(f"{name}, ") and rest.isdisjoint(NEGATING - {"not"} | {"yes", "but"})
     rest = answer.removeprefix(f"{name} ")
-    said = rest.startswith("is ") or f"who {rest.rstrip('.')}?" in problem.lower()
+    said = rest.startswith("is ") or problem.lower().rstrip().endswith(f"who {rest.rstrip('.')}?")
     return len(rest) < len(answer) and said and NEGATING.isdisjoint(answer.split())
 
 

@@ -34,7 +34,8 @@ from verifiers.math500.words import is_reals
 _EMPTY = {
     tuple(words.split())
     for words in (
-        "no solution,no solutions,no real solution,no real solutions,empty set,none,there are none".split(",")
+        "no solution,no solutions,no real solution,no real solutions,empty set,none,"
+        "there are none,no solution exists,no solutions exist".split(",")
     )
 }
 _UPPER = {("pm", 1): ONE, ("pm", -1): MINUS_ONE}

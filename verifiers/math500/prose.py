@@ -186,10 +186,10 @@ def qualifies(tokens: Tokens, low: int, high: int, is_reference: bool) -> bool:
 def is_condition(tokens: Tokens) -> bool:
     r"""True for `n \in \mathbb{Z}`, `a = b = c = 2` and "attained at x = 1"; not for x = 2, another answer perhaps."""
     values = [value for _, value, _ in tokens]
-    if negates(tokens) or "or" in values or not {"least", "most"}.isdisjoint(said(tokens)):
+    if negates(tokens) or "or" in values or (values[0] == "at" and values[1:2] in (["least"], ["most"])):
         return False
     if is_word(tokens[0], OCCASIONS):
-        ranges = is_word(tokens[0], ATTAINED) and not BOUNDS.isdisjoint(values)
+        ranges = is_word(tokens[0], ATTAINED) and not BOUNDS.isdisjoint(values) and "," not in values
         return ranges or "=" in values or "(" in values or not any(kind == NUMBER for kind, _, _ in tokens)
     named = all(kind == LETTERS for kind, _, _ in tokens[:-2:2])
     chain = len(values) > 4 and set(values[1::2]) == {"="}
@@ -203,8 +203,8 @@ def is_remark(inside: Tokens, before: Token) -> bool:
     words = said(inside)
     if is_word(inside[0], EXPLAINING):
         return not hedges(inside)
-    if "nearest" in words and before[0] == NUMBER:
-        return not negates(inside)  # to the nearest hundredth
+    if words[-4:-1] == ["to", "the", "nearest"] and len(words) == len(inside):
+        return words[:-4] in ([], ["rounded"], ["correct"])  # to the nearest hundredth
     if len(inside) == 1 and words:
         if before[0] == NUMBER and inside[0][1] in ("A", "B", "C", "D", "E"):
             return inside[0][2]  # 220 (D)

@@ -95,6 +95,8 @@ class Quantities(Commands):
                 words += self.unit_fraction()
             elif words[-1:] == ["of"] and self.value in ("a", "an"):
                 self.advance()  # 5/12 of an hour
+                if self.kind != WORD:
+                    raise Malformed("words")
             elif (
                 (self.kind == WORD and self.value.lower() not in JOINING)
                 or self.is_unit_letter(words)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import gcd, isqrt, prod
 
 from verifiers.math500.finished import is_perfect, kernel, surd_of, surds_in
-from verifiers.math500.fold import HALVES, factors_of, terms_of, without_sign
+from verifiers.math500.fold import HALVES, factors_of, in_order, ordered, terms_of, without_sign
 from verifiers.math500.probe import YES, compare
 from verifiers.math500.tree import Node, divides_by_variable, has_product_of_sums, leaves, parts, symbols
 from verifiers.math500.values import Value, expressions
@@ -75,8 +75,9 @@ def is_lowest(own: Nodes, _: Nodes) -> bool:
             sides = [[f[1] for f in side if f[0] == "num" and f[2] == 1] for side in factors_of(node)]
             if all(sides) and gcd(prod(sides[0]), prod(sides[1])) > 1:
                 return False
-        if node[0] == "num" and not is_decimal_literal(node) and gcd(node[1], node[2]) > 1:
-            return False  # a mixed number
+        if node[0] == "num" and gcd(node[1], node[2]) > 1 and not is_decimal_literal(node):
+            if str(node[2]).strip("09"):  # a repeating decimal is stored as it is written
+                return False  # a mixed number
         if node[0] == "/" and gcd(*map(whole_factor, (*terms_of(node[1]), node[2]))) > 1:
             return False
     return True
@@ -183,11 +184,11 @@ def is_polar(own: Nodes, _: Nodes) -> bool:
 def has_angle(own: Nodes, gold: Nodes) -> bool:
     """The exponents of the powers of e are those of the reference: where a range is given, an angle has one value."""
     angles, wanted = (
-        [node[2] for node in all_nodes(nodes) if is_polar([node], ()) and node[0] == "^"]
+        [node[2] for node in all_nodes(nodes) if node[0] == "^" and is_polar([node], ())]
         for nodes in (own, gold)
     )
-    pairs = zip(angles, wanted, strict=False)
-    return bool(wanted) and len(angles) == len(wanted) and all(compare(a, b, 0)[0] == YES for a, b in pairs)
+    found = all(any(compare(angle, one, 0)[0] == YES for one in wanted) for angle in angles)
+    return bool(wanted) and len(angles) == len(wanted) and found
 
 
 def has_small_radicands(own: Nodes, _: Nodes) -> bool:
@@ -231,8 +232,10 @@ def is_power(own: Nodes, gold: Nodes) -> bool:
 
 def has_same_base(own: Nodes, gold: Nodes) -> bool:
     """Powers of what the reference is a power of, if it is one: 2^8, not 4^4."""
+    if not (is_power(own, gold) and all(node[0] == "^" for node in gold)):
+        return False
     bases = [[(node[2] if node[0] == "/" else node)[1] for node in nodes] for nodes in (own, gold)]
-    return is_power(own, gold) and all(node[0] == "^" for node in gold) and bases[0] == bases[1]
+    return in_order(map(ordered, bases[0])) == in_order(map(ordered, bases[1]))
 
 
 def is_single(own: Nodes, gold: Nodes) -> bool:

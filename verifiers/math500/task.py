@@ -112,7 +112,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
             if problem and len(own_key) < 4 and names_option(own_key.strip("()"), answer, gold, problem):
                 return OK, TYPED
             answer = without_words(answer, gold, problem)
-        elif "_" in answer:
+        elif "_" in answer and problem and form_of(problem).speaks_of_bases:
             answer = text.in_decimal(answer)
     try:
         number = literal(answer) if type(gold.meaning) is tuple and gold.meaning not in INFINITIES else None

@@ -106,7 +106,7 @@ def digits_of(text: str) -> tuple[str, str] | None:
 def in_decimal(text: str) -> str:
     """The answer with a number such as 2F_{16} before its first equals sign in base ten."""
     side, equals, rest = text.partition("=")
-    digits, base = (digits_of(side) if equals else None) or ("", "")
+    digits, base = (digits_of(side) if equals and len(side) < 40 else None) or ("", "")
     if not base or not set(digits).issubset(_DIGITS[: int(base)]):
         return text
     return f"{int(digits, int(base))} = {rest}"
