@@ -41,7 +41,23 @@ class Game:
     forfeits: bool = False
     """Whether such an answer ends the game; where it costs nothing, games won in spite of it would teach it."""
     habits: Mapping[str, Callable[[Any, Any], str]] = field(default_factory=dict)
-    """Rules of thumb, plausible and often wrong: (observation, the game itself) -> action."""
+    """Rules of thumb, plausible and often wrong, and `basic`, which is right: (observation, the game) -> action."""
+
+
+def basic_strategy(seen: tuple[int, int, int], _: Any) -> str:
+    """The best action of Blackjack, by one's own sum, the dealer's card and whether an ace counts as 11.
+
+    Source: Sutton and Barto, Reinforcement Learning, second edition, figure 5.2. It earns -0.047 a hand.
+    """
+    own, dealer, ace = seen
+    strong = dealer == 1 or dealer > 6
+    if ace:
+        stands = 19 if dealer in (1, 9, 10) else 18
+    elif strong:
+        stands = 17
+    else:
+        stands = 12 if dealer in (4, 5, 6) else 13
+    return "stick" if own >= stands else "hit"
 
 
 _TAXI = ("south", "north", "east", "west", "pickup", "dropoff")
@@ -58,6 +74,7 @@ GAMES = {
         illegal=-1,
         forfeits=True,
         habits={
+            "basic": basic_strategy,
             "bold": lambda seen, _: "hit" if seen[0] < 20 else "stick",
             "cautious": lambda seen, _: "hit" if seen[0] < 12 else "stick",
         },
@@ -190,8 +207,9 @@ class GymnasiumGame(TextEnv):
     def habits(self, problem: Problem) -> dict[str, list[str]]:
         """The habit "random" takes any legal action; where there is a table, "planned" takes the best.
 
-        Blackjack has "bold", which sticks from 20 on, and "cautious", which sticks from 12 on; FrozenLake has "hasty",
-        which walks down and then right, on the maps of Gymnasium into a hole.
+        Blackjack has "basic", the best play by the dealer's card, "bold", which sticks from 20 on, and "cautious",
+        which sticks from 12 on; FrozenLake has "hasty", which walks down and then right, on the maps
+        of Gymnasium into a hole.
         """
         rng = np.random.default_rng([_SEED, problem.reference["seed"]])
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import cache
 from pathlib import Path
 
 import gymnasium
@@ -15,6 +16,7 @@ from envs.__main__ import main
 from envs.checking import check
 from envs.core import play
 from envs.countdown.rewards import flaw, value_of
+from envs.gymnasium_games import GAMES
 
 
 class Spelling(TextEnv):
@@ -433,8 +435,8 @@ def test_where_there_is_a_table_the_habit_planned_plays_as_well_as_can_be():
         (1 + 0.99 * max(slips[14].values()) + 0.99 * max(slips[13].values())) / 3
     )
     blackjack = envs.make("gymnasium:Blackjack-v1")
-    assert list(blackjack.habits(blackjack.problem(0))) == ["random", "bold", "cautious"]
-    for env, mix in ((lake, "planned=1 hasty=1 random=1"), (blackjack, "bold=1 cautious=1 random=1")):
+    assert list(blackjack.habits(blackjack.problem(0))) == ["random", "basic", "bold", "cautious"]
+    for env, mix in ((lake, "planned=1 hasty=1 random=1"), (blackjack, "basic=1 bold=1 cautious=1 random=1")):
         with pytest.raises(EnvError, match=f"no demonstrations.*--mix {mix}"):
             env.demonstration(env.problem(0))
 
@@ -466,6 +468,46 @@ def test_who_is_hasty_on_the_ice_walks_down_and_then_right_on_any_map(settings, 
         turns = lake.habits(problem := lake.problem(0))["hasty"]
         assert turns == [f"<answer>{word}</answer>" for word in way.split()]
         assert lake.score_turns(problem, turns).reason == reason
+
+
+def test_the_habit_basic_of_blackjack_is_the_best_play():
+    chance = dict.fromkeys(range(1, 10), 1 / 13) | {10: 4 / 13}
+
+    def drawn(hard: int, ace: bool) -> list[tuple[float, int, bool]]:
+        return [(p, hard + card, ace or card == 1) for card, p in chance.items()]
+
+    def counted(hard: int, ace: bool) -> int:
+        return hard + 10 if ace and hard < 12 else hard
+
+    @cache
+    def dealt(hard: int, ace: bool, own: int) -> float:
+        """What sticking on `own` earns against a dealer who draws up to 17."""
+        if (total := counted(hard, ace)) < 17:
+            return sum(p * dealt(*more, own) for p, *more in drawn(hard, ace))
+        return 1 if total > 21 else np.sign(own - total)
+
+    @cache
+    def worth(hard: int, ace: bool, dealer: int, choose: str) -> float:
+        """What the best play earns, or that of `basic`, and on the way whether the two differ."""
+        if (own := counted(hard, ace)) > 21:
+            return -1
+        stick = sum(p * dealt(*more, own) for p, *more in drawn(dealer, dealer == 1))
+        hit = sum(p * worth(*more, dealer, choose) for p, *more in drawn(hard, ace))
+        if choose == "best":
+            return max(stick, hit)
+        return hit if basic((own, dealer, int(own != hard)), None) == "hit" else stick
+
+    basic = GAMES["Blackjack"].habits["basic"]
+    hands = [
+        (p * q, first + second, 1 in (first, second))
+        for first, p in chance.items()
+        for second, q in chance.items()
+    ]
+    for dealer in chance:
+        for _, *hand in hands:
+            assert worth(*hand, dealer, "basic") == pytest.approx(worth(*hand, dealer, "best"), abs=1e-12)
+    earned = sum(p * q * worth(*hand, dealer, "basic") for dealer, p in chance.items() for q, *hand in hands)
+    assert earned == pytest.approx(-0.0466, abs=1e-4)
 
 
 def test_no_seed_is_in_two_splits_and_what_cannot_be_played_is_refused():
