@@ -46,7 +46,9 @@ def test_every_algorithm_can_start_on_every_task(task: str, model: str, algorith
 @pytest.mark.parametrize("task", TASKS)
 def test_every_recipe_names_its_algorithm_and_serves_every_command(task: str, model: str) -> None:
     config = defaults(Config, env=task, model=model)
-    others = {"default": "raft", "guess": "raft", "gymnasium": "d2_stepmerge"} if model == "tiny" else {}
+    others = (
+        {"default": "raft", "guess": "d2_stepmerge", "gymnasium": "d2_stepmerge"} if model == "tiny" else {}
+    )
     assert config.algorithm == others.get(task, "spg")
     assert overlay(Config(), yaml.safe_load(to_yaml(config)), "yaml") == config
     evaluation = defaults(EvalCommand, env=task, model=model)
