@@ -19,7 +19,7 @@ from tests.common import sft_cases, trainer_cases
         ("count", {}, "right=0.4 short=0.3 wordy=0.3"),
         ("guess", {"level": 2}, "right=0.4 careless=0.6"),
         ("gymnasium:FrozenLake-v1", {"is_slippery": False}, "random=1 hasty=1 planned=1"),
-        ("gymnasium:Blackjack-v1", {}, "random=1 bold=1 cautious=1"),
+        ("gymnasium:Blackjack-v1", {}, "random=1 basic=1 bold=1 cautious=1"),
         ("sorting + guess", {"guess.level": 2}, None),
         ("count + gymnasium:FrozenLake-v1", {}, "short=1 wordy=1 random=1 hasty=1 planned=1"),
     ],
