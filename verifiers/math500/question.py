@@ -20,7 +20,7 @@ _PHRASES = {
     "lowest": "lowest terms|simplest form|simplest fraction|reduced f|fully reduced|simplified fraction|reduce $|"
     "reduce the fraction",
     "common fraction": "common fraction",
-    "fraction": "lowest terms|fractional form|simplified fraction|simplest fraction|reduced fraction|"
+    "fraction": "as a fraction|lowest terms|fractional form|simplified fraction|simplest fraction|reduced fraction|"
     "reduce the fraction|proper or improper|improper fraction",
     "improper": "improper fraction",
     "mixed": "mixed number|mixed fraction",
@@ -36,7 +36,8 @@ _PHRASES = {
     "radical": "simplest radical|simplified radical|simplify the radical",
     "rational denominator": "rationaliz|rationalis",
     "positive exponents": "positive exponents|negative exponents",
-    "completed square": "vertex form|complete the square|completing the square|(x-h)^2|(x - h)^2",
+    "completed square": "vertex form|complete the square|completing the square|(x-h)^2|(x - h)^2|(x+h)^2|(x + h)^2|"
+    "(x+a)^2|(x + a)^2",
     "same functions": "polynomial in",
     "integers": "are integers|integer coefficients|integral coefficients",
     "coprime": "common factor|relatively prime|gcd|greatest common divisor",
