@@ -90,16 +90,8 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if len(answer) > TEXT_LIMIT:
         return MALFORMED, TEXT
     own_key = text.key(answer)
-    if own_key == gold.key:
-        return OK, TEXT
-    if (gold.meaning is None or gold.is_time) and text.same_text(answer, gold.text):
-        return OK, TEXT
-    base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
-    own = text.digits_of(answer) if base and len(answer) < 40 else None
-    if own and own[1] in ("", base):
-        return (OK if own[0] == gold.digits[0] else WRONG), TYPED
-    if gold.is_text:
-        return WRONG, TEXT
+    if told := told_by_text(answer, own_key, gold, problem):
+        return told
     if lenient:
         plain = markup.unwrapped(answer)
         if plain != answer:
@@ -137,6 +129,19 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
             "math500: %.200r counts as wrong, as judging it failed: %r", answer, error
         )
         return WRONG, PROBE
+
+
+def told_by_text(answer: str, own_key: str, gold: Reference, problem: str | None) -> Outcome:
+    """The verdict where normal texts or the digits of a base above ten tell; None: the answer is to be read."""
+    if own_key == gold.key:
+        return OK, TEXT
+    if (gold.meaning is None or gold.is_time) and text.same_text(answer, gold.text):
+        return OK, TEXT
+    base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
+    own = text.digits_of(answer) if base and len(answer) < 40 else None
+    if own and own[1] in ("", base):
+        return (OK if own[0] == gold.digits[0] else WRONG), TYPED
+    return (WRONG, TEXT) if gold.is_text else None
 
 
 def names_option(letter: str, answer: str, gold: Reference, problem: str) -> bool:
