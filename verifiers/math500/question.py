@@ -20,7 +20,7 @@ _PHRASES = {
     "lowest": "lowest terms|simplest form|simplest fraction|reduced f|fully reduced|simplified fraction|reduce $|"
     "reduce the fraction",
     "common fraction": "common fraction",
-    "fraction": "as a fraction|lowest terms|fractional form|simplified fraction|simplest fraction|reduced fraction|"
+    "fraction": "as a fraction in |lowest terms|fractional form|simplified fraction|simplest fraction|reduced fraction|"
     "reduce the fraction|proper or improper|improper fraction",
     "improper": "improper fraction",
     "mixed": "mixed number|mixed fraction",
