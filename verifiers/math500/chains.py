@@ -132,7 +132,7 @@ class Chains:
         names = [is_name(side) or is_asked_for(side, letters, gold) or is_opaque(side) for side in sides]
         first = sides[0]
         names[0] |= self.first_is_asked
-        names[-1] &= sides[-1] != gold  # such as \\tan x
+        names[-1] &= sides[-1] != gold  # such as \tan x
         if is_expression(first):
             names[0] |= (
                 self.form.problem != "" and is_multiple(first) and not self.form.has_letters(symbols(first))

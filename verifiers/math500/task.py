@@ -105,7 +105,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
                 return OK, TYPED
             answer = without_words(answer, gold, problem)
         elif "_" in answer and problem and form_of(problem).speaks_of_bases:
-            answer = text.in_decimal(answer)
+            answer = text.first_side_in_decimal(answer)
     try:
         number = literal(answer) if type(gold.meaning) is tuple and gold.meaning not in INFINITIES else None
         if number is not None:
