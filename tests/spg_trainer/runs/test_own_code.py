@@ -93,10 +93,14 @@ def test_a_changed_file_is_refused_with_what_differs_and_both_ways_out(run, file
 
 
 def test_the_runs_own_copy_goes_on(run) -> None:
-    Path("task.py").write_text(Path("task.py").read_text().replace('"e" in', '"f" in'))
+    shutil.copytree("run", "unchanged")
+    command("--resume", "unchanged")
+    # A task that pays nothing now, so that the second step shows which of the two files was loaded.
+    Path("task.py").write_text(Path("task.py").read_text().replace('"e" in', '"no such text" in'))
     name = str(run["env"]).rpartition(":")[2]
     command("--resume", "run", "--env", f"run/environment/task.py:{name}")
-    assert len(rows(Path("run/metrics.jsonl"))) == 2
+    assert rows(Path("run/metrics.jsonl")) == rows(Path("unchanged/metrics.jsonl"))
+    assert rows(Path("run/metrics.jsonl"))[1]["reward"] > 0
 
 
 def test_a_moved_run_resumes_without_the_original_files(run, tmp_path: Path) -> None:
