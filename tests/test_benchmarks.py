@@ -67,10 +67,11 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("llada_step", f"{SHAPE} --device cpu --dtype float32 --rounds 1 --gradient-checkpointing", 2),
         ("experts", "--experts 16 --tokens 8 --hidden-size 64 --width 8 --rounds 1 --loop", 3),
         ("environments", "--num-envs 4 --rounds 1 --envs arithmetic", 1),
-        (
+        pytest.param(
             "estimators",
             "--maskings random --masks 2 --completions 1 --repeats 2 --steps 4 --oracle-steps 4 --training-steps 20",
             8,
+            marks=pytest.mark.slow,
         ),
     ],
 )

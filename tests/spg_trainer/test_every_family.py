@@ -15,6 +15,7 @@ from spg_trainer.training.loop import train_step
 from spg_trainer.training.setup import start
 from tests.common.family_cases import UNTRAINED, family_folder, untrained
 from tests.common.likelihood_cases import relative
+from tests.common.marks import slow_if
 from tests.common.process_cases import FAMILIES, family_config, one_step
 from tests.common.trainer_cases import LORA, PUBLISHED, small_config
 from tests.common.two_processes import left_by
@@ -64,7 +65,7 @@ def assert_trained(config):
     return moved
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", slow_if(ALGORITHMS, lambda name: ALGORITHMS.index(name) % 2 > 0))
 def test_an_algorithm_trains_a_model_of_another_kind(tmp_path, algorithm):
     """Kinds, families of a kind, adapters and all weights take turns; with --slow each goes with each."""
     turn, kind = divmod(ALGORITHMS.index(algorithm), 3)

@@ -1,6 +1,6 @@
 """Everything that runs on a GPU runs on a pretended one: nothing is on the wrong device, and the host seldom waits."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -24,6 +24,7 @@ from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
 from tests.common.exact_likelihood import completion_law, predictor
+from tests.common.marks import few_algorithms, slow_if
 from tests.common.pair_cases import pair_config, pairs_file
 from tests.common.pretend_cuda import CPU, GPU, Wait, pretend_cuda
 from tests.common.process_cases import algorithm_config
@@ -182,15 +183,7 @@ def one_step(config: Config) -> Run:
     return run
 
 
-def slow_if(cases: Iterable, slow: Callable[..., bool]) -> list:
-    """The cases as parameters, of which some are only for --slow, as the others hold each of their values."""
-    return [pytest.param(*case, marks=[pytest.mark.slow] if slow(*case) else []) for case in cases]
-
-
-@pytest.mark.parametrize(
-    "algorithm",
-    slow_if(zip(sorted(ALGORITHMS)), lambda name: name.endswith("_repro") and name != "spg_repro"),
-)
+@pytest.mark.parametrize("algorithm", few_algorithms(sorted(ALGORITHMS)))
 def test_an_algorithm_trains(gpu, algorithm: str, tmp_path: Path) -> None:
     """Two updates, with old and reference logps where it asks for them, on adapters of a bfloat16 model."""
     block = 1 if get(algorithm).left_to_right else 3

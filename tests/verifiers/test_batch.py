@@ -35,10 +35,10 @@ def compiled(
 
 
 @pytest.mark.parametrize("task", COMPILED)
-def test_compiled_and_interpreted_code_agree(task):
+def test_compiled_and_interpreted_code_agree(task, at_length):
     references = st.sampled_from(REFERENCES[task]) | MORE_REFERENCES.get(task, st.nothing())
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200 if at_length else 60, deadline=None)
     @given(st.lists(st.tuples(soup(task), references), min_size=1, max_size=8))
     def agree(rows):
         for mode in MODES:

@@ -16,6 +16,7 @@ from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
 from tests.common.likelihood_cases import relative
+from tests.common.marks import few_algorithms
 from tests.common.process_cases import algorithm_config, half_dull, one_step
 from tests.common.trainer_cases import PROBLEMS, PUBLISHED, change, rows, session_folder, steps_of
 from tests.common.two_processes import left_by
@@ -45,7 +46,7 @@ def assert_trained(folder: Path) -> None:
     assert all(value is not None and value == value for row in found for value in row.values())
 
 
-@pytest.mark.parametrize("algorithm", PUBLISHED)
+@pytest.mark.parametrize("algorithm", few_algorithms(PUBLISHED))
 def test_it_trains_from_a_tiny_model(algorithm, tmp_path):
     one_by_one = get(algorithm).left_to_right
     # Of the first twenty problems few are solved by one of four completions; this seed has such a one in each step.
@@ -97,7 +98,7 @@ def whole_step(algorithm):
     return one_step(algorithm_config(session_folder("whole-") / "run", algorithm, per_device_batch_size=999))
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", few_algorithms(sorted(ALGORITHMS)))
 def test_two_processes_give_the_gradient_of_one(algorithm):
     """Two updates with old and reference logps where it asks for them; completions and prompts of unequal lengths."""
     expected, metrics_of_one = whole_step(algorithm)
@@ -110,7 +111,7 @@ def test_two_processes_give_the_gradient_of_one(algorithm):
             assert metrics[name] == pytest.approx(value, rel=1e-9, abs=1e-10), name
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", few_algorithms(sorted(ALGORITHMS)))
 def test_micro_batches_give_the_gradient_of_the_whole(algorithm, tmp_path):
     found, _ = one_step(algorithm_config(tmp_path / "parts", algorithm, per_device_batch_size=3))
     assert relative(found, whole_step(algorithm)[0]) < 1e-10

@@ -29,6 +29,7 @@ from tests.common.likelihood_cases import (
     tiny_model,
     whole_gradient,
 )
+from tests.common.marks import REPRESENTATIVES, slow_if
 
 LENGTHS, SIZE, PROMPTS = [9, 4, 1, 7], 9, [4, 2, 3, 1]
 ADVANTAGES = torch.tensor([1.0, -1.0, 0.6, -0.7], dtype=torch.float64)
@@ -101,7 +102,9 @@ def case(name: str, on_policy: bool, **arguments):
     return algorithm, model, rollouts, masks, batch
 
 
-@pytest.mark.parametrize("name, on_policy", CASES)
+@pytest.mark.parametrize(
+    "name, on_policy", slow_if(CASES, lambda name, on_policy: on_policy and name not in REPRESENTATIVES)
+)
 def test_the_gradient_is_that_of_plain_autograd_and_the_metrics_are_those_of_all_logps(
     name, on_policy, monkeypatch, at_length
 ):

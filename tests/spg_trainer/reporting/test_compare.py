@@ -164,6 +164,18 @@ class Broken(SPG):
 """
 
 
+def test_a_failed_run_is_told_and_does_not_stop_the_others(here: Path, capfd, monkeypatch) -> None:
+    imported = "from spg_trainer.errors import TrainingError as RuntimeError"  # which ends a command, not this process
+    (here / "broken.py").write_text(f"{imported}\n{BROKEN}")
+    monkeypatch.setattr("spg_trainer.reporting.compare.run_jobs", run_here)
+    words = ["compare", "--env", ENV, "--model", str(tiny_folder()), "--seeds", "1", "--output-dir", "out"]
+    assert cli.main([*words, "--algorithms", "./broken.py:Broken", "spg", "--", *SMALL, "1"]) == 1
+    out, err = capfd.readouterr()
+    assert "1 of 2 runs failed" in err
+    assert "| Letters-v0 | Broken | 0/1 | - |" in out and "| Letters-v0 | spg | 1/1 |" in out
+
+
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_and_a_failed_run_does_not_stop_the_others(
     here: Path, capfd, monkeypatch
 ) -> None:

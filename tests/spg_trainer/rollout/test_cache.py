@@ -14,6 +14,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import UNMASKING, Pass
 from spg_trainer.settings.fields import Sampling
+from tests.common.marks import slow_if
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 from tests.common.stale_cases import stale_sampler
 
@@ -40,11 +41,11 @@ def as_published(case):
 
 
 @pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", CHECKPOINTS)
+@pytest.mark.parametrize("name", slow_if(CHECKPOINTS, lambda name: name == "scaled"))
 def test_tokens_passes_and_confidences_of_the_published_decoders(decoders, name, every):
     """Fast-dLLM's and Streaming-dLLM's cases, up to the first end token, three unequal prompts in a batch.
 
-    By default each case is held at one of two lengths of a block and on one of the three checkpoints.
+    By default two thirds of the cases are held, each at one of two lengths of a block and on one checkpoint.
     """
     folder, index = decoders
     policy = load_model(str(folder / name), dtype="float64")

@@ -24,6 +24,7 @@ from spg_trainer.training.update import gradient, plan_updates
 from tests.common import turn_processes
 from tests.common.algorithm_cases import alone
 from tests.common.likelihood_cases import relative
+from tests.common.marks import few_algorithms
 from tests.common.process_cases import one_step, run_processes
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -121,7 +122,7 @@ def test_an_algorithm_of_probes_or_trees_refuses_turns_before_a_model_is_opened(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {*ONE_TURN}))
+@pytest.mark.parametrize("algorithm", few_algorithms(sorted({*ALGORITHMS} - {*ONE_TURN})))
 def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path):
     few = {"algorithm_args": {"num_masks": 4}} if algorithm in MANY_MASKS else {}
     played = Played(talk_algorithm(tmp_path, algorithm, per_device_batch_size=20, prompts_per_step=3, **few))
