@@ -15,7 +15,7 @@ def correct(env: envs.TextEnv, problem: envs.Problem, answer: str) -> bool:
     return env.score(problem, f"<answer>{answer}</answer>").rewards["correct"] == 1.0
 
 
-@pytest.mark.parametrize("level", [1, 2, 3])
+@pytest.mark.parametrize("level", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", TASKS)
 def test_prompts_are_short_demonstrations_right_and_splits_share_nothing(name: str, level: int):
     splits, prompts = make_splits(name, level=level), []

@@ -93,7 +93,9 @@ HABITS = {
 )
 def test_demonstrations_score_one_and_habits_solve_few(task, arguments, splits):
     habit, low, high = HABITS["9x9" if "size" in arguments else task]
-    count = {4: 60, 5: 10}.get(arguments.get("level", 0), 256)  # Countdown's solver takes longer at these levels
+    count = {4: 60, 5: 10}.get(
+        arguments.get("level", 0), 256
+    )  # Countdown's solver takes longer at these levels
     for split in splits:
         env = envs.make(task, split=split, source="generated", **arguments)
         problems = [env.problem(i) for i in range(min(len(env), count))]

@@ -12,6 +12,7 @@ from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.settings.fields import Sampling
 from tests.common.block_cases import PATTERNS, plain_block_sampler, with_pattern
+from tests.common.marks import slow_if
 from tests.common.rollout_cases import make_policy, make_prompts, pad, streams
 
 BASE = Sampling(24, 8, 15)
@@ -54,9 +55,10 @@ def fits(name, way):
 
 
 CASES = [(name, way) for name in PATTERNS for way in WAYS if fits(name, way)]
+SLOW = CASES[1::2]
 
 
-@pytest.mark.parametrize("name, way", CASES)
+@pytest.mark.parametrize("name, way", slow_if(CASES, lambda *case: case in SLOW))
 def test_tokens_steps_and_logps_are_those_of_a_row_decoded_alone(name, way, at_length):
     """In one batch and where rows enter when others leave; without a cache and with the exact one."""
     policy, sampling = policy_of(name), WAYS[way]
