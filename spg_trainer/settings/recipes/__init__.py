@@ -1,7 +1,7 @@
 """The settings shipped for tasks (`TASK.yaml` here) and for algorithms (`algorithms/recipes.yaml`).
 
 A section holds settings, nested as they are, for a kind of model: `tiny` or `llada`; `tiny sft` those of that command.
-An algorithm's `tiny sudoku` is for that task alone.
+An algorithm's `tiny sudoku` is for that task alone, as is `tiny blackjack` in the file of Gymnasium's games.
 """
 
 import re
@@ -32,7 +32,9 @@ def task_recipe(env: str, section: str) -> list[Layer]:
     layers = []
     for name in ("default", recipe_of(env)):
         if (file := resources.files(__name__) / f"{name}.yaml").is_file():
-            layers += sections(file, f"recipes/{file.name}", section)
+            of_gymnasium = env.startswith("gymnasium:") and env.count(":") == 1  # not of another package
+            own = [f"{section} {task_name(env)}"] if of_gymnasium else []
+            layers += sections(file, f"recipes/{file.name}", section, *own)
         if not layers:
             raise ConfigError(
                 f"The model's environment.json: preset {section!r} should be one of tiny, llada."

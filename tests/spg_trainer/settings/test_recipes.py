@@ -30,6 +30,10 @@ def test_whose_recipe_a_task_has() -> None:
         assert task_recipe(name, "tiny") == default, "of the same name, but another task"
     games = [task_recipe(f"gymnasium:{name}", "tiny") for name in ("Taxi-v4", "some_package:Maze-v0")]
     assert games[0] == games[1] != default
+    blackjack, another = (
+        task_recipe(f"gymnasium:{name}", "tiny") for name in ("Blackjack-v1", "some_package:Blackjack-v1")
+    )
+    assert another == games[0] == blackjack[:-1], "a game of another package may have the name of Gymnasium's"
     assert task_recipe("math", "tiny") == task_recipe("math500", "tiny") != default
 
 
