@@ -108,9 +108,10 @@ def test_a_small_size_prints_a_table(
         ("--lora-r 0 --device cuda --peak-tflops 0.001", 2),
         ("--parts update --no-plain --device cuda --peak-tflops 0.001", 1),
         ("--parts rollout --no-plain --device cuda --peak-tflops 0.001 --cache dual --rows-per-forward 1", 1),
-        (
+        pytest.param(
             "--parts rollout --no-plain --device cuda --peak-tflops 0.001 --unmasking threshold --threshold 0.9",
             1,
+            marks=pytest.mark.slow,
         ),
     ],
 )

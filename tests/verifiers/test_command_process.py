@@ -84,7 +84,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     assert peaks[1] <= 1.2 * peaks[0]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_a_reader_that_stops_early_is_no_mistake(tmp_path, workers):
     path = write(tmp_path / "a.jsonl", *[sample()] * 20_000)
     line = [sys.executable, "-m", "verifiers", "sudoku", path, "--workers", workers]

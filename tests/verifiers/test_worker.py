@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 
+from tests.common.marks import slow_if
 from tests.common.worker_cases import SLOW, ends, pids, say
 from verifiers import verify, verify_batch
 from verifiers.math500 import task
@@ -208,8 +210,13 @@ def parent(job: dict, then: str, hard: float) -> tuple[subprocess.Popen, int]:
     return process, pid
 
 
-@pytest.mark.parametrize("job", ["echo", "hang in Python", "hang in C"])
-@pytest.mark.parametrize("end", ["kill -9", "Ctrl-C", "exit"])
+JOBS, ENDS = ("echo", "hang in Python", "hang in C"), ("kill -9", "Ctrl-C", "exit")
+TOGETHER = ("hang in C", "kill -9"), ("hang in Python", "Ctrl-C"), ("hang in C", "exit"), ("echo", "exit")
+
+
+@pytest.mark.parametrize(
+    ("job", "end"), slow_if(product(JOBS, ENDS), lambda job, end: (job, end) not in TOGETHER)
+)
 def test_no_worker_survives_its_parent(job, end):
     then = "sys.exit(0)" if end == "exit" else "time.sleep(600)"
     process, pid = parent({"do": job}, then, hard=0.6 if job == "hang in C" else 600.0)

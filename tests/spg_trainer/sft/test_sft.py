@@ -375,9 +375,14 @@ def told(folder: Path) -> str:
     ("change", "at"),
     [
         pytest.param({}, (2, 5, 18), id="before the first checkpoint, then twice"),
-        pytest.param({"learning_rate": 1e-9, "patience": 2}, (14,), id="while the rate decays early"),
+        pytest.param(
+            {"learning_rate": 1e-9, "patience": 2},
+            (14,),
+            id="while the rate decays early",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"patience": 0, "optimizer": "muon"}, (7, 19), id="muon under a cosine"),
-        pytest.param({"lora": True}, (6, 17), id="adapters with dropout"),
+        pytest.param({"lora": True}, (6, 17), id="adapters with dropout", marks=pytest.mark.slow),
     ],
 )
 def test_one_that_was_interrupted_ends_like_one_never_interrupted(
@@ -398,7 +403,11 @@ def test_one_that_was_interrupted_ends_like_one_never_interrupted(
 
 
 @pytest.mark.parametrize(
-    ("rate", "killed"), [(LONG.learning_rate, "before"), (1e-9, "after")], ids=["loss falls", "loss stays"]
+    ("rate", "killed"),
+    [
+        pytest.param(LONG.learning_rate, "before", id="loss falls"),
+        pytest.param(1e-9, "after", id="loss stays", marks=pytest.mark.slow),
+    ],
 )
 def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, rate, killed) -> None:
     command, save = replace(LONG, learning_rate=rate), checkpoint.save

@@ -192,7 +192,7 @@ def move(run, scale=0.05):
             weight.add_(scale * torch.randn(weight.shape, generator=stream, dtype=weight.dtype))
 
 
-@pytest.mark.parametrize("num_masks, size", [(2, 8), (3, 2)])
+@pytest.mark.parametrize("num_masks, size", [pytest.param(2, 8, marks=pytest.mark.slow), (3, 2)])
 def test_old_logps_are_bit_equal_to_the_update_s_own_in_bfloat16(place, seen, num_masks, size):
     """Of the same weights: on other rows, padding or groups of masks they would differ by tenths of a nat."""
     settings = {"dtype": "bfloat16", "num_iterations": 2, "per_device_batch_size": size}
