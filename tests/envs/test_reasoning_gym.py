@@ -67,7 +67,8 @@ def test_another_version_is_refused(monkeypatch, unread):
 
 
 @needed
-@pytest.mark.parametrize("name", ["leg_counting", pytest.param("chain_sum", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["leg_counting", "chain_sum"])
 def test_datasets_pass_the_check(name: str):
     wrong = [finding for finding in check(f"reasoning_gym:{name}", 8) if not finding.ok]
     assert not wrong

@@ -247,7 +247,7 @@ def test_a_run_from_an_adapter_goes_on_and_is_merged(gpu, tmp_path: Path) -> Non
     assert load_model(str(tmp_path / "run" / "merged"), device="cuda").device == GPU
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_sft_trains_and_goes_on(gpu, optimizer: str, tmp_path: Path, monkeypatch) -> None:
     for module, name in ((sft_loop, "VALIDATION"), (sft_command, "EVAL_PROBLEMS"), (sft_command, "GROUPS")):
         monkeypatch.setattr(module, name, 2)

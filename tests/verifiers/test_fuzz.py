@@ -142,11 +142,11 @@ def test_giant_answers_get_a_verdict_in_time(task, mode, repeated, record_proper
     """repeated: characters of the texts that are one piece over and over."""
     reference, right = LONG_REFERENCE[task], LONG_AND_RIGHT[task]
     giants = [*(piece * (repeated // len(piece)) for piece in PIECES), *GIANTS]
-    giants = giants if repeated > 20_000 or task == "math500" else giants[::2]
+    frames = ("{}", "<answer>{}</answer>", "<answer>{}")
+    if repeated == 20_000 and task != "math500":
+        giants, frames = giants[::2], frames[1:2]
     texts = [*giants, *(f"<answer>\\boxed{{{text[:60_000]}}}</answer>" for text in giants)]
-    texts += [
-        frame.format(text) for frame in ("{}", "<answer>{}</answer>", "<answer>{}") for text in LONG[task]
-    ]
+    texts += [frame.format(text) for frame in frames for text in LONG[task]]
     texts += [f"<answer>{text}</answer>" for text in right]
     alone, longest, which = [], 0.0, ""
     for text in texts:

@@ -323,6 +323,7 @@ def test_a_model_made_from_settings_is_written_as_the_hub_has_it(tmp_path, archi
         assert torch.equal(again(some_ids(1, 20)).logits, model.eval()(some_ids(1, 20)).logits)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_opens_every_family_without_its_code(published, tmp_path):
     for name in BLOCKS:
         family_folder(published, name, tmp_path / name)

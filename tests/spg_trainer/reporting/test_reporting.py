@@ -223,6 +223,7 @@ def test_long_names_of_settings_are_wrapped_to_their_panel(tmp_path):
         assert name in " ".join(texts)
 
 
+@pytest.mark.slow
 def test_a_run_of_120_steps_takes_five_seconds_and_five_megabytes_at_most(tmp_path):
     folder = write_run(tmp_path / "run", steps=120, problems=256)
     for step in range(10, 130, 10):

@@ -41,7 +41,12 @@ def plain_in_float64(sampling: Sampling) -> list[Plain]:
 @modes
 @pytest.mark.parametrize(
     ("order", "extra", "rows_per_forward"),
-    [([0, 1, 2, 3, 4, 5], 0, None), ([4, 2, 5, 0, 3, 1], 3, 2), ([3], 0, None), ([1, 2], 7, 1)],
+    [
+        ([0, 1, 2, 3, 4, 5], 0, None),
+        ([4, 2, 5, 0, 3, 1], 3, 2),
+        pytest.param([3], 0, None, marks=pytest.mark.slow),
+        pytest.param([1, 2], 7, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_float64_tokens_equal_the_plain_sampler(temperature, remasking, order, extra, rows_per_forward):
     policy = make_policy(torch.float64)

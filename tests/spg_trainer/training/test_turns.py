@@ -24,7 +24,7 @@ from spg_trainer.training.update import gradient, plan_updates
 from tests.common import turn_processes
 from tests.common.algorithm_cases import alone
 from tests.common.likelihood_cases import relative
-from tests.common.marks import few_algorithms
+from tests.common.marks import few_algorithms, slow_if
 from tests.common.process_cases import one_step, run_processes
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -213,7 +213,11 @@ def by_hand(played, name, logps, masks, known):
 
 
 @pytest.mark.parametrize(
-    "name", ["spg", "gdpo", "espo", "ebpo", "stabledrl", "vrpo", "wd1", "justgrpo", SELF_NORMALISED]
+    "name",
+    slow_if(
+        ["spg", "gdpo", "espo", "ebpo", "stabledrl", "vrpo", "wd1", "justgrpo", SELF_NORMALISED],
+        lambda name: name in ("ebpo", "stabledrl", "espo", "justgrpo"),
+    ),
 )
 def test_a_bound_of_an_episode_is_the_sum_of_its_turns(name, tmp_path):
     more = {"algorithm_args": {"masking": "random"}} if name in ("spg", "stabledrl") else {}
