@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 REPRESENTATIVES = ("spg", "diffu_grpo", "wd1", "gdpo", "vrpo", "raft", "justgrpo", "d2_stepmerge")
-REPRESENTATIVES += ("coupled_grpo", "egspo", "mdpo", "d_treerpo")
-"""Of all that an algorithm may ask the trainer for, each has one that asks: bounds of two sides, ratios by token and by
-completion, weights of a whole group, pairs, no reference, token by token, paths, complements, probes, states, trees."""
+REPRESENTATIVES += ("justgrpo_repro", "coupled_grpo", "egspo", "mdpo", "d_treerpo", "rspo")
+"""Of what an algorithm may ask the trainer for, each has one that asks: bounds of two sides (spg), ratios of tokens
+(diffu_grpo) and of completions (gdpo), weights of a whole group (wd1), pairs (vrpo), neither ratios nor a reference
+(raft), tokens one by one (justgrpo), up to another end and with the tail behind it (justgrpo_repro), the sampler's path
+(d2_stepmerge), complementary masks (coupled_grpo), entropies (egspo), probes (mdpo), trees (d_treerpo), and a loss that
+couples completions (rspo)."""
 
 
 def slow_if(cases: Iterable[Any], slow: Callable[..., bool]) -> list[Any]:
@@ -18,5 +21,5 @@ def slow_if(cases: Iterable[Any], slow: Callable[..., bool]) -> list[Any]:
 
 
 def few_algorithms(names: Iterable[str]) -> list[Any]:
-    """Algorithms as parameters: by default the representatives, as the trainer is what is tried."""
+    """Algorithms as parameters: by default those representatives that are among them."""
     return slow_if(names, lambda name: name not in REPRESENTATIVES)

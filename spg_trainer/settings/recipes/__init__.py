@@ -32,14 +32,19 @@ def task_recipe(env: str, section: str) -> list[Layer]:
     layers = []
     for name in ("default", recipe_of(env)):
         if (file := resources.files(__name__) / f"{name}.yaml").is_file():
-            of_gymnasium = env.startswith("gymnasium:") and env.count(":") == 1  # not of another package
-            own = [f"{section} {task_name(env)}"] if of_gymnasium else []
-            layers += sections(file, f"recipes/{file.name}", section, *own)
+            layers += sections(file, f"recipes/{file.name}", section)
         if not layers:
             raise ConfigError(
                 f"The model's environment.json: preset {section!r} should be one of tiny, llada."
             )
     return layers
+
+
+def game_recipe(env: str, section: str) -> list[Layer]:
+    """What is shipped for one of Gymnasium's own games alone, where it is the only task of a run."""
+    game = re.fullmatch(r"gymnasium:([A-Za-z0-9]+)-v\d+", env)
+    file = resources.files(__name__) / "gymnasium.yaml"
+    return sections(file, f"recipes/{file.name}", f"{section} {game[1].lower()}") if game else []
 
 
 def read_env(word: str) -> tuple[str, dict[str, object]]:
@@ -70,7 +75,7 @@ def one_name(task: str) -> str:
 def mixed_recipe(env: str, section: str) -> list[Layer]:
     """`task_recipe` of the task; of several, that of the longest completions, with the arguments of each."""
     if TOGETHER not in env:
-        return task_recipe(env, section)
+        return [*task_recipe(env, section), *game_recipe(env, section)]
     each = {task: task_recipe(name, section) for task, name in packages.envs.mixture.tasks_of(env).items()}
 
     def longest(layers: list[Layer]) -> float:

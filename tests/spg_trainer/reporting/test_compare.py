@@ -165,8 +165,8 @@ class Broken(SPG):
 
 
 def test_a_failed_run_is_told_and_does_not_stop_the_others(here: Path, capfd, monkeypatch) -> None:
-    imported = "from spg_trainer.errors import TrainingError as RuntimeError"  # which ends a command, not this process
-    (here / "broken.py").write_text(f"{imported}\n{BROKEN}")
+    ends = BROKEN.replace("RuntimeError", "TrainingError")  # a command, and not this process
+    (here / "broken.py").write_text(f"from spg_trainer.errors import TrainingError\n{ends}")
     monkeypatch.setattr("spg_trainer.reporting.compare.run_jobs", run_here)
     words = ["compare", "--env", ENV, "--model", str(tiny_folder()), "--seeds", "1", "--output-dir", "out"]
     assert cli.main([*words, "--algorithms", "./broken.py:Broken", "spg", "--", *SMALL, "1"]) == 1

@@ -7,7 +7,7 @@ import yaml
 
 from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
-from spg_trainer.settings.recipes import task_recipe
+from spg_trainer.settings.recipes import mixed_recipe, task_recipe
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.validate import validate, validate_algorithm
@@ -30,10 +30,12 @@ def test_whose_recipe_a_task_has() -> None:
         assert task_recipe(name, "tiny") == default, "of the same name, but another task"
     games = [task_recipe(f"gymnasium:{name}", "tiny") for name in ("Taxi-v4", "some_package:Maze-v0")]
     assert games[0] == games[1] != default
-    blackjack, another = (
-        task_recipe(f"gymnasium:{name}", "tiny") for name in ("Blackjack-v1", "some_package:Blackjack-v1")
+    blackjack, *others = (
+        mixed_recipe(f"gymnasium:{name}", "tiny")
+        for name in ("Blackjack-v1", "some_package:Blackjack-v1", "tabular/Blackjack-v0", "Taxi-v4")
     )
-    assert another == games[0] == blackjack[:-1], "a game of another package may have the name of Gymnasium's"
+    for another in others:
+        assert another == games[0] == blackjack[:-1], "of the same name, but another game"
     assert task_recipe("math", "tiny") == task_recipe("math500", "tiny") != default
 
 
@@ -82,8 +84,19 @@ def test_spg_is_the_paper_s_on_every_task(task: str, model: str) -> None:
 
 
 def test_the_recipe_of_several_tasks_does_not_depend_on_their_order() -> None:
-    tasks = ["gymnasium:FrozenLake-v1", "sudoku"]
-    made = [
-        defaults(Config, env=" + ".join(order), algorithm="d2_stepmerge") for order in (tasks, tasks[::-1])
-    ]
-    assert made[0].hyper_parameters == made[1].hyper_parameters
+    for other in ("sudoku", "gymnasium:Blackjack-v1"):
+        tasks = ["gymnasium:FrozenLake-v1", other]
+        made = [
+            defaults(Config, env=" + ".join(order), algorithm="d2_stepmerge")
+            for order in (tasks, tasks[::-1])
+        ]
+        assert made[0].hyper_parameters == made[1].hyper_parameters and made[0].batch == made[1].batch
+        assert made[0].optimizer == made[1].optimizer and made[0].max_steps == made[1].max_steps
+
+
+def test_blackjack_has_settings_of_its_own() -> None:
+    name = "gymnasium:Blackjack-v1"
+    config = validate(defaults(Config, env=name)).config
+    assert (config.batch.num_generations, config.eval.eval_steps, config.algorithm) == (4, 0, "d2_stepmerge")
+    base = validate(defaults(SftCommand, env=name)).config
+    assert (base.steps, base.patience) == (3200, 0)
