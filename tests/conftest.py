@@ -35,9 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):  # with -n: the process that starts the others
-        os.environ["SPG_TEST_SLOW"] = (
-            "1" if config.getoption("--slow") else ""
-        )  # tests/common/process_cases.py
+        # Read by tests/common/process_cases.py, in processes of its own.
+        os.environ["SPG_TEST_SLOW"] = "1" if config.getoption("--slow") else ""
         os.environ["SPG_TEST_SESSION"] = tempfile.mkdtemp(
             prefix="tests-"
         )  # tests/common/trainer_cases.py: SESSION

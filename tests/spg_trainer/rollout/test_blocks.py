@@ -55,11 +55,8 @@ def fits(name, way):
 
 
 CASES = [(name, way) for name in PATTERNS for way in WAYS if fits(name, way)]
-SLOW = [
-    *CASES[1:14:2],
-    *CASES[14:20:2],
-    *CASES[21::2],
-]  # of the two patterns with every way, each has half of them
+# Of the two patterns that have every way, each keeps half of them.
+SLOW = [*CASES[1:14:2], *CASES[14:20:2], *CASES[21::2]]
 
 
 @pytest.mark.parametrize("name, way", slow_if(CASES, lambda *case: case in SLOW))
