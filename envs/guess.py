@@ -7,6 +7,7 @@ import numpy as np
 from envs.answers import read_answer
 from envs.core import Problem
 from envs.small import SmallEnv
+from envs.splits import GUESS
 
 
 class Guess(SmallEnv):
@@ -17,6 +18,7 @@ class Guess(SmallEnv):
     """
 
     habit = "careless"
+    split_rule = GUESS
 
     def __init__(self, split: str = "train", level: int = 1) -> None:
         super().__init__(split, level)

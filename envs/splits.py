@@ -69,6 +69,8 @@ COUNTDOWN = DEFAULT
 """Of the sorted numbers and the target."""
 SUDOKU_9X9 = DEFAULT
 """Of the solved grid with its digits renamed; 4x4 divides its 288 grids by a list, in `envs.sudoku.problems`."""
+GUESS = SplitRule(DEFAULT.hash, parts=6, validation=0, test=1)
+"""Of a range and the number in it: a sixth each for validation and test, as level 1 has only 372 different problems."""
 GSM8K = SplitRule(hashlib.sha256, parts=10, validation=0, test=1)
 """Of the steps of a generated problem."""
 MATH500 = SplitRule(hashlib.sha256, parts=5, validation=0, test=1, salt="1 ")
@@ -78,12 +80,12 @@ PUBLISHED = SplitRule(hashlib.sha256, parts=20, validation=0, test=None)
 """Of a problem of a published train set; the published test set is the test split."""
 
 
-def split_of(value: Any) -> str:
+def split_of(value: Any, rule: SplitRule = DEFAULT) -> str:
     """The split ("train", "validation" or "test") that a problem belongs to, by a hash of its content (80/10/10).
 
-    value: what makes the problem, of strings, numbers, lists, tuples, dicts and numpy arrays.
+    value: what makes the problem, of strings, numbers, lists, tuples, dicts and numpy arrays. rule: other shares.
     """
-    return DEFAULT(json.dumps(value, sort_keys=True, default=_as_list))
+    return rule(json.dumps(value, sort_keys=True, default=_as_list))
 
 
 def _as_list(value: Any) -> Any:
@@ -93,19 +95,21 @@ def _as_list(value: Any) -> Any:
     raise EnvError(f"A problem holds {value!r:.80} ({type(value).__name__}); it must be made of {types}.")
 
 
-def draw_for(split: str, index: int, generate: Callable[[np.random.Generator], Drawn]) -> Drawn:
+def draw_for(
+    split: str, index: int, generate: Callable[[np.random.Generator], Drawn], rule: SplitRule = DEFAULT
+) -> Drawn:
     """Problem number `index` of a split, drawn by `generate`; no two splits ever share a problem.
 
     generate: makes a random problem from a generator, of the types that `split_of` takes. It is called until what
-    it makes belongs to `split`: once or twice for "train", about ten times for the others. The same split, index
-    and generate give the same problem in every process. Raises EnvError for an unknown split, and if 2,000
-    draws make nothing for it (then there are too few different problems).
+    it makes belongs to `split`: once or twice for "train", about ten times for the others. rule: as for `split_of`. The
+    same split, index and generate give the same problem in every process. Raises EnvError for an unknown split, and
+    if 2,000 draws make nothing for it (then there are too few different problems).
     """
     check_choice("draw_for", "split", split, SPLITS)
     rng = np.random.default_rng([_SEED, index])
     for _ in range(_MAX_DRAWS):
         drawn = generate(rng)
-        if split_of(drawn) == split:
+        if split_of(drawn, rule) == split:
             return drawn
     none = f"Of {_MAX_DRAWS} problems drawn for {split} {index} none belongs to {split}, e.g. {drawn!r:.80}"
     raise EnvError(f"{none}. Let the generator make more different problems.")

@@ -64,6 +64,34 @@ class Rollouts(Rows):
     def __len__(self) -> int:
         return self.prompt_ids.shape[0]
 
+    @property
+    def turn(self) -> Tensor:
+        """(B,) int64 on the CPU, the number of each completion in its episode, from 0 on; all turns are at hand."""
+        if self.episode is None:
+            return torch.zeros(len(self), dtype=torch.int64)
+        episode = self.episode.cpu()
+        return torch.arange(len(self)) - torch.searchsorted(episode, episode)
+
+    def by_episode(self, values: Tensor, absent: Tensor) -> Tensor:
+        """(E, turns * K) of values (B, K): those of an episode turn after turn, as one long completion has them.
+
+        absent: (E,) stands for the turns that an episode does not have, up to those of the longest at hand.
+        """
+        turn, count = self.turn, values.shape[1]
+        found = absent[:, None, None].repeat(1, int(turn.max()) + 1, count)
+        found[self.owner, turn] = values
+        return found.flatten(1)
+
+    def by_turn(self, values: Tensor) -> Tensor:
+        """(B, K) of values (E, turns * K), as `by_episode` gives them."""
+        turn = self.turn
+        return values.unflatten(1, (int(turn.max()) + 1, -1))[self.owner, turn]
+
+    @property
+    def owner(self) -> Tensor:
+        """(B,) int64 on the CPU, the episode of each completion; all episodes are at hand."""
+        return torch.arange(len(self)) if self.episode is None else self.episode.cpu()
+
     def trim(self) -> Self:
         """Without the prompt columns that are padding in all rows."""
         real = int(self.prompt_mask.sum(-1).max()) if len(self) else 0

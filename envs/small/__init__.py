@@ -11,7 +11,7 @@ import numpy as np
 from envs.answers import judge
 from envs.core import Problem, Score, TextEnv, check_index
 from envs.errors import check_choice
-from envs.splits import SPLITS, distinct, draw_for
+from envs.splits import DEFAULT, SPLITS, SplitRule, distinct, draw_for
 
 
 class SmallEnv(TextEnv):
@@ -24,6 +24,8 @@ class SmallEnv(TextEnv):
     reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
     habit: ClassVar[str]
     """The name of `mistake` among the habits."""
+    split_rule: ClassVar[SplitRule] = DEFAULT
+    """Which contents belong to which split."""
 
     def __init__(self, split: str = "train", level: int = 1) -> None:
         name = type(self).__name__.lower()
@@ -36,7 +38,7 @@ class SmallEnv(TextEnv):
 
     def problem(self, index: int) -> Problem:
         if self.split == "train":
-            return self.as_problem(draw_for(self.split, index, self.draw))
+            return self.as_problem(draw_for(self.split, index, self.draw, self.split_rule))
         return self.as_problem(measured(type(self), self.split, self.level)[check_index(self, index)])
 
     def score(self, problem: Problem, completion: str) -> Score:
@@ -81,4 +83,4 @@ class SmallEnv(TextEnv):
 def measured(cls: type[SmallEnv], split: str, level: int) -> tuple[Any, ...]:
     """The different drawn contents of a task's validation or test split, in their order."""
     env = cls(split, level)
-    return distinct(lambda turn: draw_for(split, turn, env.draw), key=json.dumps)
+    return distinct(lambda turn: draw_for(split, turn, env.draw, cls.split_rule), key=json.dumps)

@@ -106,7 +106,7 @@ class Algorithm(ABC):
     """Whether states are filled at the temperature of the rollout, and fills are rows of the updates: see `prepare`."""
     branches: ClassVar[int] = 1
     """How many completions share each first half: more than 1 has the rollout sample trees. A group holds a multiple
-    of them, and a block must end in the middle of a completion."""
+    of them, and a block must end in the middle of a completion. Where episodes have turns, the first ones are trees."""
     separable: ClassVar[bool] = False
     """Whether `loss` is a sum of terms of one masked copy each: then all go through the model once, however many."""
     whole_groups: ClassVar[bool] = False
@@ -162,21 +162,16 @@ class Algorithm(ABC):
         rewards: (P, G), rollouts: P*G rows, group after group, both of all processes. Other tensors of P*G rows may be
         returned by name; they reach `loss` as `batch.prepared`. Where episodes have turns, rollouts have a row for each
         (`rollouts.episode`), and what is returned may have as many. With `trains_on_fills` it also returns
-        `fill_advantages` (P*G, K), what the fill at each of `rollouts.probe_steps` is worth; 0 leaves it out.
+        `fill_advantages` (B, K), what the fill at each of `rollouts.probe_steps` is worth; 0 leaves it out.
         """
         return {"advantages": self.compute_advantages(rewards)}
-
-    @property
-    def probes(self) -> bool:
-        """Whether `probe_steps` asks what states were worth; then an environment must judge every text at once."""
-        return type(self).probe_steps is not Algorithm.probe_steps
 
     def probe_steps(
         self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor | None:
         """(B, K) int64, the denoising steps before which `prepare` wants to know what each completion's state was worth
-        (`rollouts.probe_rewards`), -1 = none; by default it wants to know nothing, which costs nothing. streams: row ->
-        its private stream.
+        (`rollouts.probe_rewards`: what the episode earns, played on from there), -1 = none; by default it wants to know
+        nothing, which costs nothing. streams: row -> its private stream.
         """
         return None
 

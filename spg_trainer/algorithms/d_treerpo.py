@@ -63,10 +63,11 @@ class DTreeRPO(TokenRatio):
         return {"halves": HalvesMasking()}
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
-        """`half_advantages` (P*G, 2), and `distil` (P*G, T), what the logp of each token weighs in lambda SD.
+        """`half_advantages` (B, 2), and `distil` (B, T), what the logp of each token weighs in lambda SD.
 
         A node's first half is that of its first leaf; the others have 0 there. Of both advantages a completion shows
-        the one further from 0. Raises ConfigError for groups that are no trees.
+        the one further from 0. A tree branches in the first turn of its episodes; what a leaf writes in later turns is
+        worth what the leaf is. Raises ConfigError for groups that are no trees.
         """
         if rewards.shape[1] % self.branches:
             self.require("branches", False, f"a divisor of the group's {rewards.shape[1]} completions")
@@ -80,13 +81,17 @@ class DTreeRPO(TokenRatio):
             of_node = self.compute_advantages(nodes).view_as(nodes)
         worth = torch.stack([torch.zeros_like(of_leaf), of_leaf], -1)
         worth[:, 0, 0] = of_node.reshape(-1)
-        worth = worth.view(-1, 2)
+        later = rollouts.turn > 0
+        worth = torch.where(
+            later[:, None], of_leaf.reshape(-1, 1)[rollouts.owner], worth.view(-1, 2)[rollouts.owner]
+        )
         furthest = worth.abs().argmax(1, keepdim=True)
-        distil = self.distil_weights(of_node, of_leaf, rollouts)
+        distil = torch.zeros(rollouts.completion_mask.shape, dtype=worth.dtype)
+        distil[~later] = self.distil_weights(of_node, of_leaf, rollouts.select(~later))
         return {"advantages": worth.gather(1, furthest)[:, 0], "half_advantages": worth, "distil": distil}
 
     def distil_weights(self, of_node: Tensor, of_leaf: Tensor, rollouts: Rollouts) -> Tensor:
-        """(P*G, T), from the advantages of nodes (P, n) and leaves (P*n, k)."""
+        """(P*G, T), from the advantages of nodes (P, n) and leaves (P*n, k). rollouts: their first turns."""
         done = float(rollouts.share_done[0])
         written = rollouts.completion_mask.cpu().view(*of_leaf.shape, -1)
         half = written.shape[-1] // 2

@@ -108,19 +108,23 @@ class EGSPOSA(EGSPO):
         return chosen
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
-        """Besides what EGSPO has, `step_advantages` (P*G, T), what the step of each token is worth; 0 for steps that
-        are not among the chosen. The advantage of a completion, which is shown, is that of its step furthest from 0.
+        """Besides what EGSPO has, `step_advantages` (B, T), what the step of each token is worth; 0 for steps that are
+        not among the chosen. The advantage of a completion, which is shown, is that of its step furthest from 0.
+
+        A turn is compared with the same turn of the other episodes; one that has ended before has earned its reward.
         """
         steps, probed = rollouts.probe_steps.cpu(), rollouts.probe_rewards.cpu().to(rewards)
         known, reward = steps >= 0, rewards.reshape(-1, 1)
+        probed = rollouts.by_episode(probed, reward[:, 0])
         returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
-        groups, counted = returns.view(*rewards.shape, -1), known.view(*rewards.shape, -1)
+        compared = rollouts.by_episode(known, torch.ones_like(reward[:, 0], dtype=torch.bool))
+        groups, counted = returns.view(*rewards.shape, -1), compared.view(*rewards.shape, -1)
         shifted = (
             groups - groups[:, :1]
         ) * counted  # so that rounding in the mean leaves equal returns equal
         mean = shifted.sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1)
-        worth = ((shifted - mean) * counted).view_as(returns)
-        at = rollouts.unmask_step.cpu()[:, None] == steps.masked_fill(~known, -2)[:, :, None]  # (P*G, K, T)
+        worth = rollouts.by_turn(((shifted - mean) * counted).view_as(returns))
+        at = rollouts.unmask_step.cpu()[:, None] == steps.masked_fill(~known, -2)[:, :, None]  # (B, K, T)
         furthest = worth.abs().argmax(1, keepdim=True)
         return {
             **super().prepare(rewards, rollouts),

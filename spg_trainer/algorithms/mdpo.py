@@ -64,20 +64,23 @@ class MDPO(Algorithm):
         return every.masked_fill(every > last[:, None], -1)
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
-        """`fill_advantages` (P*G, K), 0 but for the chosen steps; of them a completion shows the one furthest from 0.
+        """`fill_advantages` (B, K), 0 but for the chosen steps; of them a completion shows the one furthest from 0.
 
-        After its last step a completion stays what it is: its reward stands for the fills of later steps.
+        After its last step a completion stays what it is: its reward stands for the fills of later steps. The steps of
+        an episode go on from turn to turn, so that of each turn the first follow the last of the turn before.
         """
-        known = rollouts.probe_steps.cpu() >= 0
-        steps = int(known.any(0).sum())
-        rho = rollouts.probe_rewards.cpu().where(known, rewards.reshape(-1, 1))[:, :steps]
+        known, reward = rollouts.probe_steps.cpu() >= 0, rewards.reshape(-1)
+        columns = int(known.any(0).sum())
+        probed = rollouts.probe_rewards.cpu().where(known, reward[rollouts.owner][:, None])
+        rho = rollouts.by_episode(probed[:, :columns], reward)
+        steps = rho.shape[1]
         behind = rho.flip(1).cumsum(1).flip(1) - rho
         counts = torch.arange(steps - 1, -1, -1).clamp(min=1)
         later = (behind / counts).where(torch.arange(steps) < steps - 1, rho)
         score = rho - torch.nn.functional.pad(rho, (1, -1)) + later
         of_step = score.view(*rewards.shape, steps).permute(2, 0, 1).reshape(-1, rewards.shape[1])
-        worth = self.compute_advantages(of_step).view(steps, -1).T * known[:, :steps]
-        top = worth.abs().topk(min(self.top_steps, steps), 1).indices
+        worth = rollouts.by_turn(self.compute_advantages(of_step).view(steps, -1).T) * known[:, :columns]
+        top = worth.abs().topk(min(self.top_steps, columns), 1).indices
         chosen = torch.zeros_like(rollouts.probe_rewards, device="cpu").scatter(1, top, worth.gather(1, top))
         return {"advantages": worth.gather(1, top[:, :1]).squeeze(1), "fill_advantages": chosen}
 

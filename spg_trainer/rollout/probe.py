@@ -1,4 +1,4 @@
-"""What recorded states of a rollout are worth: one pass fills all masks of each, the environment judges the texts."""
+"""What recorded states of a rollout are worth: one pass fills all masks of each, and the episode is played out."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +11,12 @@ from spg_trainer.models import Policy
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.canvas import until_end
+from spg_trainer.rollout.dialogues import Dialogues, Prompts, play
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.scored import Failures, Scored
-from spg_trainer.rollout.tokens import decode_completions
-from spg_trainer.settings.packages import envs
+from spg_trainer.rollout.tokens import decode_completions, sample
+from spg_trainer.seeding import generator
+from spg_trainer.settings.fields import Sampling
 from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:
@@ -75,33 +77,51 @@ def probe(
     steps: Tensor,
     rows_per_forward: int | None,
     *,
+    sampling: Sampling,
+    seed: int,
+    keys: Callable[[str, int, int], tuple[int | str, ...]],
     temperature: float = 0.0,
-    streams: Callable[[int, int], torch.Generator] | None = None,
 ) -> tuple[Rollouts, Rollouts]:
     """The rollouts with what their states were worth: the reward of a completion in one pass; and these completions.
 
     rollouts: those of `scored`. steps: (B, K) int64, each the denoising step before which a state is looked at, -1 =
-    none. temperature: 0 takes the likeliest completion; else streams gives the generator of a row and column of steps.
-    The completions stand row after row. The environment has episodes of one turn. Raises TrainingError where too many
-    texts could not be scored.
+    none. temperature: 0 takes the likeliest completion; else one is drawn. Where the environment answers a completion,
+    the model plays on with `sampling`, and the reward is that of the whole episode. keys: (what for, row, column) ->
+    what, with the seed, keys the noise. The completions stand row after row. Raises TrainingError where too many
+    episodes could not be scored.
     """
     row, column = (steps >= 0).nonzero(as_tuple=True)
     device, rewards = rollouts.completion_ids.device, torch.zeros(steps.shape, dtype=torch.float64)
     states, at = rollouts.select(row.to(device)), steps[row, column].to(device)
-    generators = (
-        [streams(*place) for place in zip(row.tolist(), column.tolist(), strict=True)] if streams else None
-    )
+    places = list(zip(row.tolist(), column.tolist(), strict=True))
+    generators = None
+    if temperature > 0:
+        generators = [generator(seed, *keys("fills", *place), device=device) for place in places]
     policy.model.eval()
     how = {"temperature": temperature, "generators": generators, "rows_per_forward": rows_per_forward}
     filled = fill_states(policy, states, at, **how)
-    if len(row):
-        index = [int(scored.index[b]) for b in row.tolist()]
-        problems = [scored.problems[b] for b in row.tolist()]
-        texts = decode_completions(policy, filled)
-        texts = [p.completion_prefix + text for p, text in zip(problems, texts, strict=True)]
-        judged = envs.core.score_all(env, index, problems, texts)
+    if places:
+        begun = {b: before(scored, b) for b in set(row.tolist())}
+        index = [int(scored.index[b]) for b, _ in places]
+        problems = [scored.problems[b] for b, _ in places]
+        talk = Dialogues(env, index, problems, [begun[b] for b, _ in places])
+
+        def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
+            own = [(*keys("after fills", *places[i]), turn) for i in going]
+            return sample(policy, encoded, sampling, seed, own, rows_per_forward)
+
+        written = dict(enumerate(decode_completions(policy, filled)))
+        play(policy, talk, *talk.next_prompts(policy, talk.answer(written), sampling), sampling, write)
+        judged = talk.score()
         rows = zip(index, judged.reason, judged.traceback, strict=True)
         failed = [(i, trace) for i, reason, trace in rows if reason == "error"]
         Failures(len(index), shared=False).note(env, failed)
         rewards[row, column] = torch.from_numpy(judged.total)
     return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device)), filled
+
+
+def before(scored: Scored, b: int) -> tuple[list[str], list[str]]:
+    """(completions, replies) of the turns before completion b in its episode."""
+    turns, replies = scored.episode(b)
+    behind = int(scored.turn[b])
+    return turns[:behind], replies[:behind]

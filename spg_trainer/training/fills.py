@@ -20,17 +20,20 @@ def with_fills(
     steps: Tensor,
     prepared: Mapping[str, Tensor],
     group: np.ndarray,
+    max_turns: int,
 ) -> Step:
     """The step with a row for each fill that is worth something, behind the completion that it is of.
 
     fills: of this process, row after row of steps (B, K), where -1 is none. prepared: what `prepare` returned for the B
-    completions of this process, whether they are learned from or not. group: (B,) numbers of their groups. A fill has
-    all that its completion has, but an advantage of its own (`fill_advantages`); `prepared["fill"]` tells them apart.
+    completions of this process, whether they are learned from or not. group: (B,) numbers of their groups. max_turns:
+    of an episode; the number of a fill's turn begins there, so that no noise is drawn twice. A fill has all that its
+    completion has, but an advantage of its own (`fill_advantages`); `prepared["fill"]` tells them apart.
     """
     row, column = (steps.cpu() >= 0).nonzero(as_tuple=True)
     worth, device = prepared["fill_advantages"][row, column], step.rollouts.completion_ids.device
     learned = worth != 0
-    of, turn = row[learned].numpy(), 1 + column[learned].numpy()
+    of = row[learned].numpy()
+    turn = scored.turn[of] + max_turns * (1 + column[learned].numpy())
     own = {name: values[of] for name, values in prepared.items()} | {"advantages": worth[learned]}
     order = np.argsort(np.concatenate([step.rows, scored.rows[of]]), kind="stable")
     moved = torch.from_numpy(order).to(device)

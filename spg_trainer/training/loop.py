@@ -217,7 +217,9 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     )
     if algorithm.trains_on_fills:
         ours = {name: values[mine] for name, values in prepared.items()}
-        step = with_fills(step, scored, fills, rollouts.probe_steps, ours, group[mine])
+        step = with_fills(
+            step, scored, fills, rollouts.probe_steps, ours, group[mine], run.source.env.max_turns
+        )
     return advantages, step
 
 
@@ -253,24 +255,33 @@ def count_minibatches(
 def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Rollouts, Rollouts | None]:
     """The rollouts with what the states that the algorithm asks for were worth; their fills, None = it asks for none.
 
-    What is drawn is keyed by problem and generation, not by place.
+    What is drawn is keyed by problem, generation and turn, not by place.
     """
-    config, number, device = run.config, run.state.step, run.policy.device
+    config, number, algorithm = run.config, run.state.step, run.algorithm
+    turns = scored.turn.tolist()
 
     def key(kind: str, b: int, *more: int) -> tuple[str | int, ...]:
-        return kind, number, int(scored.index[b]), int(scored.generation[b]), *more
+        turn = ("turn", turns[b]) if turns[b] else ()
+        return kind, number, int(scored.index[b]), int(scored.generation[b]), *turn, *more
 
-    steps = run.algorithm.probe_steps(
+    steps = algorithm.probe_steps(
         rollouts, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))
     )
     if steps is None:
         return rollouts, None
-    how: dict[str, Any] = {}
-    if run.algorithm.trains_on_fills and config.rollout.temperature > 0:
-        how["temperature"] = config.rollout.temperature
-        how["streams"] = lambda b, k: generator(config.seed, *key("fills", b, k), device=device)
     with raising_on_all():
-        return probe(run.policy, run.source.env, scored, rollouts, steps, run.rows_per_forward, **how)
+        return probe(
+            run.policy,
+            run.source.env,
+            scored,
+            rollouts,
+            steps,
+            run.rows_per_forward,
+            sampling=config.rollout,
+            seed=config.seed,
+            keys=key,
+            temperature=config.rollout.temperature if algorithm.trains_on_fills else 0.0,
+        )
 
 
 def apply_updates(run: Run, step: Step) -> dict[str, float]:

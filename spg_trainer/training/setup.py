@@ -152,17 +152,6 @@ def open_splits(
             text = f"{error} Validation needs this split: --eval-steps 0 trains without."
             raise ConfigError(text) from error
     train = splits["train"]
-    if algorithm.probes and train.max_turns > 1:
-        raise ConfigError(
-            f"--algorithm {config.algorithm} asks what half-written texts are worth, and {train.spec_name} judges none "
-            f"before an episode of up to {train.max_turns} turns is over. Use an algorithm without probes, e.g. "
-            "--algorithm spg."
-        )
-    if algorithm.branches > 1 and train.max_turns > 1:
-        raise ConfigError(
-            f"--algorithm {config.algorithm}: {train.spec_name} has episodes of up to {train.max_turns} turns, and a "
-            "tree branches once. Use an algorithm without trees, e.g. --algorithm d2_stepmerge."
-        )
     envs.checking.try_scoring(train)
     if config.pairs is None:
         check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)

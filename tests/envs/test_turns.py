@@ -282,6 +282,17 @@ def test_a_value_is_worked_out_exactly_or_not_at_all():
 # guess
 
 
+def test_guess_has_enough_different_problems_to_measure_and_counting_solves_few_of_them():
+    found = {}
+    for split, number in (("train", 3000), ("validation", 63), ("test", 52)):
+        env = envs.make("guess", split=split)
+        content = [env.problem(i).reference for i in range(number)]
+        found[split] = {tuple(reference.values()) for reference in content}
+        assert split == "train" or len(env) == len(found[split]) == number
+    assert len(found["train"]) == 257 and len(set.union(*found.values())) == 372  # none is in two splits
+    assert sum(number < low + 4 for low, _, number in found["test"]) == 20
+
+
 def test_guess_is_found_by_bisecting_and_answers_every_guess():
     for level, highest in ((1, 15), (2, 31), (3, 63)):
         env = envs.make("guess", level=level)

@@ -12,7 +12,8 @@ from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.probe import fill_states, probe
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.rollout.tokens import decode_completions
+from spg_trainer.rollout.tokens import decode_completions, encode_prompts
+from spg_trainer.seeding import generator
 from tests.common.likelihood_cases import make_masking, seeded
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 from tests.common.trainer_cases import Letters
@@ -107,11 +108,14 @@ class Sized(Letters):
         return envs.Score({"correct": float(len(completion) % 2), "letters": len(completion) % 7 / 7})
 
 
-def scored(policy, env):
-    index, generation = np.array([0, 1, 2, 1]), np.array([0, 0, 0, 1])
-    sampling = replace(SAMPLING, temperature=1.0)
+DRAWN = replace(SAMPLING, temperature=1.0)
+HOW = {"sampling": DRAWN, "seed": 0, "keys": lambda *place: place}
+"""How a probe plays on where the environment answers."""
+
+
+def scored(policy, env, index=(0, 1, 2, 1), generation=(0, 0, 0, 1)):
     more = {"key": ("rollout", 0), "seed": 0, "rows_per_forward": None, "record_entropy": True}
-    return sample_and_score(policy, env, index, generation, sampling, **more)
+    return sample_and_score(policy, env, np.array(index), np.array(generation), DRAWN, **more)
 
 
 def test_states_are_worth_what_the_environment_says_of_their_fills():
@@ -120,7 +124,7 @@ def test_states_are_worth_what_the_environment_says_of_their_fills():
     given = scored(policy, env)
     assert given.rollouts.unmask_entropy is not None
     steps = torch.tensor([[0, 3], [2, -1], [-1, -1], [1, 0]])
-    found, fills = probe(policy, env, given, given.rollouts, steps, 2)
+    found, fills = probe(policy, env, given, given.rollouts, steps, 2, **HOW)
     assert fills.fill_step.tolist() == [0, 3, 2, 1, 0]
     assert torch.equal(found.probe_steps, steps)
     for row, column in (steps >= 0).nonzero().tolist():
@@ -130,8 +134,54 @@ def test_states_are_worth_what_the_environment_says_of_their_fills():
         expected = 0.5 * rewards["correct"] + rewards["letters"]
         assert float(found.probe_rewards[row, column]) == pytest.approx(expected)
     assert not found.probe_rewards[steps < 0].any() and len(found.probe_rewards.unique()) > 2
-    nothing, _ = probe(policy, env, given, given.rollouts, torch.full((4, 2), -1), None)
+    nothing, _ = probe(policy, env, given, given.rollouts, torch.full((4, 2), -1), None, **HOW)
     assert not nothing.probe_rewards.any()
+
+
+class Chat(Sized):
+    """Answers three completions of four, and pays for all that was written."""
+
+    max_turns = 3
+
+    def reply(self, problem, turns):
+        return None if len(turns[-1]) % 4 == 0 else f"and then, after {len(turns[-1])}?"
+
+    def score_turns(self, problem, turns):
+        return self.score(problem, "".join(turns))
+
+
+def played_on(policy, env, given, row, column, step):
+    """What an episode earns whose turn `row` is filled before a step, played alone; and how many turns follow."""
+    one = given.rollouts.select(torch.tensor([row]))
+    (text,) = decode_completions(policy, fill_states(policy, one, torch.tensor([step])))
+    problem = env.problem(int(given.index[row]))
+    mine = [b for b in range(len(given)) if given.rows[b] == given.rows[row] and b < row]
+    turns, replies = [given.completions[b] for b in mine] + [text], [given.replies[b] for b in mine]
+    later = 0
+    while len(turns) < env.max_turns and (reply := env.reply(problem, turns)) is not None:
+        replies.append(reply)
+        encoded = encode_prompts(policy, [envs.core.chat(problem, turns, replies)])
+        noise = [generator(0, "after fills", row, column, later)]
+        turns += decode_completions(policy, sample_completions(policy, *encoded, DRAWN, noise))
+        later += 1
+    rewards = env.score_turns(problem, turns).rewards
+    return 0.5 * rewards["correct"] + rewards["letters"], later
+
+
+def test_where_the_environment_answers_a_state_is_worth_the_episode_played_on_from_it():
+    envs.register("test/Chat-v0", Chat)
+    policy, env = make_policy(torch.float64, max_length=256), envs.make("test/Chat-v0")
+    given = scored(policy, env, 4 * [0, 1, 2, 3], [i // 4 for i in range(16)])
+    assert set(given.turn.tolist()) == {0, 1, 2}
+    steps = torch.tensor([[0, 3]]).repeat(len(given), 1)
+    steps[1, 1] = -1
+    found, _ = probe(policy, env, given, given.rollouts, steps, None, **HOW)
+    follow = set()
+    for row, column in (steps >= 0).nonzero().tolist():
+        expected, later = played_on(policy, env, given, row, column, int(steps[row, column]))
+        assert float(found.probe_rewards[row, column]) == pytest.approx(expected)
+        follow.add((int(given.turn[row]), later))
+    assert follow >= {(0, 0), (0, 2), (1, 0), (1, 1), (2, 0)} and len(found.probe_rewards.unique()) > 3
 
 
 def test_what_cannot_be_judged_is_no_worth():
@@ -145,4 +195,4 @@ def test_what_cannot_be_judged_is_no_worth():
     envs.register("test/Broken-v0", Broken)
     steps = torch.zeros(4, 1, dtype=torch.int64)
     with pytest.raises(TrainingError, match="no such letter"):
-        probe(policy, envs.make("test/Broken-v0"), given, given.rollouts, steps, None)
+        probe(policy, envs.make("test/Broken-v0"), given, given.rollouts, steps, None, **HOW)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from spg_trainer.algorithms import ALGORITHMS
-from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.diff import by_problem
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.likelihood.bounds import elbo, eubo
@@ -15,8 +14,7 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.tensors import Batch, Sequences
-from spg_trainer.training.dry_run import refuse_unopened
-from spg_trainer.training.loop import credit, train, train_step
+from spg_trainer.training.loop import credit, look_into_states, train, train_step
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import by_length, draw_masks
 from spg_trainer.training.setup import start
@@ -36,14 +34,15 @@ from tests.common.trainer_cases import (
 )
 from tests.common.turn_cases import Talk, talk_algorithm, talk_config
 
-ONE_TURN = ("egspo_sa", "dispo", "mdpo", "d_treerpo")
+OF_PARTS = ("egspo_sa", "mdpo", "d_treerpo")
+"""Algorithms in which parts of a completion have advantages of their own."""
 MANY_MASKS = ("agrpo", "bgpo", "cj_grpo", "d2_stepmerge", "ebpo", "tracerl", "unigrpo_repro", "vrpo")
 
 
 class Played:
     """A step on policy `run` and its second update, after the weights have moved; everything by row (turn)."""
 
-    def __init__(self, config) -> None:
+    def __init__(self, config, moved: bool = True) -> None:
         self.run = run = start(config, quiet=True)
         run.folder.release()
         scored = run.source.collect(0)
@@ -56,7 +55,7 @@ class Played:
         )
         stream = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            for p in run.parameters:
+            for p in run.parameters if moved else ():
                 p.add_(0.02 * torch.randn(p.shape, generator=stream, dtype=p.dtype))
         self.update = self.updates[-1]
         self.number = batch.num_iterations - 1
@@ -113,16 +112,7 @@ def sums(values: torch.Tensor, episodes: list[int]) -> torch.Tensor:
     return torch.stack([values[[e == one for e in episodes]].sum() for one in sorted(set(episodes))])
 
 
-@pytest.mark.parametrize("algorithm", ONE_TURN)
-def test_an_algorithm_of_probes_or_trees_refuses_turns_before_a_model_is_opened(algorithm, tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"talk (judges none|has episodes) .*3 turns.*--algorithm (spg|d2_stepmerge)"
-    ):
-        refuse_unopened(talk_algorithm(tmp_path / "run", algorithm))
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("algorithm", few_algorithms(sorted({*ALGORITHMS} - {*ONE_TURN})))
+@pytest.mark.parametrize("algorithm", few_algorithms(sorted(ALGORITHMS)))
 def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path):
     few = {"algorithm_args": {"num_masks": 4}} if algorithm in MANY_MASKS else {}
     played = Played(talk_algorithm(tmp_path, algorithm, per_device_batch_size=20, prompts_per_step=3, **few))
@@ -137,7 +127,7 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
         else torch.full((len(scored),), 10)
     )
     assert step.totals[0]["completions"] == 12 and step.totals[0]["tokens"] == float(lengths.sum())
-    if "raft" not in algorithm:  # which merges equal completions
+    if "raft" not in algorithm and algorithm not in OF_PARTS:  # raft merges equal completions
         assert torch.equal(played.advantages, worth[episodes])
     totals = dict(step.totals[0])
     batch = Batch(
@@ -227,6 +217,104 @@ def test_a_bound_of_an_episode_is_the_sum_of_its_turns(name, tmp_path):
     played = Played(talk_algorithm(tmp_path, name, **more, **sizes))
     logps, masks, known = played.logps()
     assert played.equals(by_hand(played, name, logps, masks, known))
+
+
+def probed(played):
+    """By row and column, what the states were worth; and how many turns and steps the longest episodes have."""
+    rollouts, _ = look_into_states(played.run, played.scored, played.scored.rollouts)
+    known = rollouts.probe_steps >= 0
+    worth = {(b, k): float(rollouts.probe_rewards[b, k]) for b, k in known.nonzero().tolist()}
+    return rollouts, worth, 1 + int(played.scored.turn.max()), int(known.any(0).sum())
+
+
+def place(played, episode, turn):
+    """The row of a turn of an episode, or None."""
+    rows = np.flatnonzero((played.scored.rows == episode) & (played.scored.turn == turn)).tolist()
+    return rows[0] if rows else None
+
+
+def group_of(played, row):
+    first = 4 * (int(played.scored.rows[row]) // 4)
+    return range(first, first + 4)
+
+
+def test_a_state_is_compared_with_the_same_turn_of_the_other_episodes(tmp_path):
+    played = Played(talk_algorithm(tmp_path, "egspo_sa", prompts_per_step=3), moved=False)
+    rollouts, worth, _, _ = probed(played)
+    reward, share = played.rewards.reshape(-1), played.run.algorithm.probe_weight
+
+    def returned(episode, turn, k):
+        own, row = reward[episode], place(played, episode, turn)
+        if row is not None and (row, k) not in worth:
+            return None
+        return (own + share * (own - worth.get((row, k), own))) / (1 + share)
+
+    assert len(played.step.rows) == len(played.scored) and {(0, 1), (1, 1), (2, 1)} <= {
+        (int(played.scored.turn[b]), k) for b, k in worth
+    }
+    for b, k in worth:
+        turn = int(played.scored.turn[b])
+        others = [r for e in group_of(played, b) if (r := returned(e, turn, k)) is not None]
+        expected = returned(int(played.scored.rows[b]), turn, k) - np.mean(others)
+        at = rollouts.unmask_step[b] == rollouts.probe_steps[b, k]
+        found = played.step.prepared["step_advantages"][b][at]
+        assert at.any() and found.numpy() == pytest.approx(np.full(len(found), expected), abs=1e-12)
+
+
+def test_the_steps_of_an_episode_go_on_from_turn_to_turn(tmp_path):
+    played = Played(
+        talk_algorithm(tmp_path, "mdpo", prompts_per_step=3, algorithm_args={"top_steps": 2}), moved=False
+    )
+    _, worth, turns, steps = probed(played)
+    reward = played.rewards.reshape(-1)
+
+    def score(episode):
+        """Of each step of an episode, that of all turns one after the other: formula of the algorithm, by loops."""
+        rho = [
+            worth.get((place(played, episode, turn), k), reward[episode])
+            for turn in range(turns)
+            for k in range(steps)
+        ]
+        later = [np.mean(rho[u + 1 :] or rho[-1:]) for u in range(len(rho))]
+        return np.array([rho[u] - (rho[u - 1] if u else 0) + later[u] for u in range(len(rho))])
+
+    scores = np.array([score(episode) for episode in range(len(reward))]).reshape(3, 4, -1)
+    deviation = scores.std(1, ddof=1, keepdims=True) + 1e-4
+    advantage = ((scores - scores.mean(1, keepdims=True)) / deviation).reshape(len(reward), turns, steps)
+    expected = {}
+    for b in range(len(played.scored)):
+        episode, turn = int(played.scored.rows[b]), int(played.scored.turn[b])
+        own = {k: advantage[episode, turn, k] for k in range(steps) if (b, k) in worth}
+        for k in sorted(own, key=lambda k: -abs(own[k]))[:2]:
+            expected[episode, turn + turns * (1 + k)] = own[k]
+    step = played.step
+    found = dict(
+        zip(
+            zip(step.rows.tolist(), step.turn.tolist(), strict=True),
+            step.prepared["advantages"].tolist(),
+            strict=True,
+        )
+    )
+    expected = {at: value for at, value in expected.items() if abs(value) > 1e-9}
+    assert turns == 3 and len(found) > 20 and found == pytest.approx(expected, abs=1e-8)
+
+
+def test_a_tree_branches_in_the_first_turn_and_later_turns_are_worth_their_leaf(tmp_path):
+    played = Played(talk_algorithm(tmp_path, "d_treerpo", prompts_per_step=3), moved=False)
+    scored, halves = played.scored, played.step.prepared["half_advantages"]
+    leaves = played.rewards.reshape(-1, 2)  # a group of 4 has two nodes of two leaves
+    of_leaf = (leaves - leaves[:, ::-1]).reshape(-1)
+    nodes = leaves.mean(1).reshape(-1, 2)
+    of_node = (nodes - nodes[:, ::-1]).reshape(-1)
+    same = [
+        torch.equal(*scored.rollouts.completion_ids[[place(played, e, 0), place(played, e + 1, 0)], :5])
+        for e in range(0, 12, 2)
+    ]
+    assert all(same) and (scored.turn > 0).sum() > 3
+    for b, (episode, turn) in enumerate(zip(scored.rows.tolist(), scored.turn.tolist(), strict=True)):
+        first = of_leaf[episode] if turn else 0.0 if episode % 2 else of_node[episode // 2]
+        assert halves[b].tolist() == pytest.approx([first, of_leaf[episode]])
+        assert bool(scored.rollouts.branched[b]) == (turn == 0 and episode % 2 == 1)
 
 
 def collected(env: Talk, policy, turns_of=3):
