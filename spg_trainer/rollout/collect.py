@@ -10,7 +10,7 @@ import torch
 from spg_trainer.distributed import raising_on_all, world_size
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import choose_problems, deal_groups, prompt_length
-from spg_trainer.rollout.dialogues import Dialogues, Prompts, play
+from spg_trainer.rollout.dialogues import Dialogues, Prompts, in_episodes, play
 from spg_trainer.rollout.scored import Failures, Scored
 from spg_trainer.rollout.tokens import encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
@@ -107,21 +107,11 @@ def sample_and_score(
         return replace(rollouts, branched=unbranched)
 
     talk = Dialogues(env, index.tolist(), problems)
-    first = encode_prompts(
-        policy,
-        [problem.prompt for problem in problems],
-        [problem.completion_prefix for problem in problems],
-    )
+    first = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     rounds = play(policy, talk, first, list(range(len(index))), sampling, write)
-    owners = [i for _, going in rounds for i in going]
-    order = np.argsort(owners, kind="stable")
-    of = np.array(owners)[order]
+    rollouts, of = in_episodes(rounds)
     rows = np.arange(len(index)) if rows is None else rows
-    rollouts = rounds[0][0]
     if env.max_turns > 1:
-        rollouts = Rollouts.join([part for part, _ in rounds]).select(
-            torch.from_numpy(order).to(policy.device)
-        )
         rollouts = replace(rollouts, episode=torch.from_numpy(rows[of]).to(policy.device))
     judged = talk.score()
     return Scored(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from spg_trainer.models import Policy
@@ -93,3 +94,13 @@ def play(
         written = dict(zip(going, decode_completions(policy, rollouts), strict=True))
         encoded, going = talk.next_prompts(policy, talk.answer(written), sampling)
     return rounds
+
+
+def in_episodes(rounds: Sequence[tuple[Rollouts, list[int]]]) -> tuple[Rollouts, np.ndarray]:
+    """The completions of all rounds, those of an episode together, turn by turn; and whose each is, (B,) int64."""
+    owners = np.array([i for _, going in rounds for i in going])
+    rollouts = Rollouts.join([part for part, _ in rounds])
+    if len(rounds) == 1:
+        return rollouts, owners
+    order = owners.argsort(kind="stable")
+    return rollouts.select(torch.from_numpy(order).to(rollouts.completion_ids.device)), owners[order]
