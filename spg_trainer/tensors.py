@@ -50,7 +50,7 @@ class Rollouts(Rows):
     probe_steps: Tensor | None = None
     """(B, K) int64, denoising steps whose states were probed, -1 = none; only if the algorithm asks."""
     probe_rewards: Tensor | None = None
-    """(B, K) float64, the reward of what one pass made of these states; 0 where there is none."""
+    """(B, K) float64, what the episode earned that one pass made of these states; 0 where there is none."""
     fill_step: Tensor | None = None
     """(B,) int64, the denoising step before which one pass filled all masks of a row; -1 = the sampler wrote it."""
     branched: Tensor | None = None

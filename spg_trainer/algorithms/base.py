@@ -166,6 +166,11 @@ class Algorithm(ABC):
         """
         return {"advantages": self.compute_advantages(rewards)}
 
+    @property
+    def probes(self) -> bool:
+        """Whether `probe_steps` asks what states were worth."""
+        return type(self).probe_steps is not Algorithm.probe_steps
+
     def probe_steps(
         self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor | None:

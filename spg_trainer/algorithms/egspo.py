@@ -5,8 +5,9 @@
 
 n is the number of tokens that a step unmasks. EGSPO's A is a completion's reward less the mean of its group. That of
 EGSPO-SA is (R + lambda (R - rho_k)) / (1 + lambda) less the mean of the group's k-th ranked steps, rho_k the reward of
-the text that one greedy pass makes of the state before the step: a baseline that depends on the state alone. Source:
-arXiv 2603.12554, formulas as in its code (vishnutez/egspo-dllm-rl); docs/algorithms/egspo.md.
+the text that one greedy pass makes of the state before the step (in a dialogue, of the episode that goes on from it): a
+baseline that depends on the state alone. Source: arXiv 2603.12554, formulas as in its code
+(vishnutez/egspo-dllm-rl); docs/algorithms/egspo.md.
 """
 
 from __future__ import annotations

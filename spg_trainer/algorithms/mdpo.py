@@ -1,6 +1,7 @@
 """MDPO: of every denoising step, what its state would have become at once; the steps that matter most are trained.
 
-    rho_t   = reward of a fill of all masks before step t, sampled in one pass; rho_0 = 0
+    rho_t   = reward of a fill of all masks before step t, sampled in one pass; rho_0 = 0 (in a dialogue, what the
+              episode earns that goes on from this fill)
     score_t = rho_t - rho_(t-1) + mean_{u > t} rho_u       (the last step: + its own rho)
     loss    = 1/N sum_b sum_{its K steps of largest |A_t|} 1/k sum_{i filled} c_i [-n/k PPO(r_i, A_t) + beta k2_i]
 
@@ -38,7 +39,7 @@ class MDPO(Algorithm):
     advantage: Literal["mean_std"] = "mean_std"
     """What the score of a step is compared with."""
     top_steps: Count = 8
-    """K, steps of each completion that are trained on."""
+    """K, steps of each completion that are trained on; in a dialogue, of each turn."""
     epsilon: Below1 = 0.2
     """Clip of a token's ratio; idle with one update of a rollout, as in the code's runs."""
     beta: NotNegative = 0.02
@@ -67,19 +68,23 @@ class MDPO(Algorithm):
         """`fill_advantages` (B, K), 0 but for the chosen steps; of them a completion shows the one furthest from 0.
 
         After its last step a completion stays what it is: its reward stands for the fills of later steps. The steps of
-        an episode go on from turn to turn, so that of each turn the first follow the last of the turn before.
+        an episode go on from turn to turn; those that no episode of its group has do not count.
         """
         known, reward = rollouts.probe_steps.cpu() >= 0, rewards.reshape(-1)
         columns = int(known.any(0).sum())
-        probed = rollouts.probe_rewards.cpu().where(known, reward[rollouts.owner][:, None])
-        rho = rollouts.by_episode(probed[:, :columns], reward)
+        known, probed = known[:, :columns], rollouts.probe_rewards.cpu()[:, :columns]
+        rho = rollouts.by_episode(probed.where(known, reward[rollouts.owner][:, None]), reward)
+        there = rollouts.by_episode(known, torch.zeros_like(reward, dtype=torch.bool))
         steps = rho.shape[1]
-        behind = rho.flip(1).cumsum(1).flip(1) - rho
-        counts = torch.arange(steps - 1, -1, -1).clamp(min=1)
-        later = (behind / counts).where(torch.arange(steps) < steps - 1, rho)
-        score = rho - torch.nn.functional.pad(rho, (1, -1)) + later
+        in_group = there.view(*rewards.shape, steps).any(1, keepdim=True).expand(*rewards.shape, steps)
+        in_group = in_group.reshape_as(rho) | (rollouts.episode is None)
+        counted = rho * in_group
+        behind = counted.flip(1).cumsum(1).flip(1) - counted
+        counts = in_group.flip(1).cumsum(1).flip(1) - in_group.long()
+        later = (behind / counts.clamp(min=1)).where(counts > 0, rho)
+        score = rho - step_before(rho.unflatten(1, (-1, columns)), there.unflatten(1, (-1, columns))) + later
         of_step = score.view(*rewards.shape, steps).permute(2, 0, 1).reshape(-1, rewards.shape[1])
-        worth = rollouts.by_turn(self.compute_advantages(of_step).view(steps, -1).T) * known[:, :columns]
+        worth = rollouts.by_turn(self.compute_advantages(of_step).view(steps, -1).T) * known
         top = worth.abs().topk(min(self.top_steps, columns), 1).indices
         chosen = torch.zeros_like(rollouts.probe_rewards, device="cpu").scatter(1, top, worth.gather(1, top))
         return {"advantages": worth.gather(1, top[:, :1]).squeeze(1), "fill_advantages": chosen}
@@ -101,3 +106,16 @@ class MDPO(Algorithm):
         sure = batch.old_logps.exp() * masks.scored / filled * batch.fill[:, None, None]
         metrics["fills"] = Metric(logps.new_tensor(float(batch.fill.sum())), "completions")
         return Loss((sure * terms).sum() / batch.totals["completions"], metrics)
+
+
+def step_before(rho: Tensor, there: Tensor) -> Tensor:
+    """(E, turns * K) of rho (E, turns, K), what the state one step earlier was worth, 0 before the first.
+
+    The first step of a turn follows the last one of the turn before. there: (E, turns, K) bool, which steps there are.
+    """
+    last = (there.sum(-1, keepdim=True) - 1).clamp(
+        min=0
+    )  # rho is the episode's reward in a turn that it does not have
+    ends = rho.gather(-1, last)[:, :-1]
+    begins = torch.cat([torch.zeros_like(rho[:, :1, :1]), ends], 1)
+    return torch.cat([begins, rho[:, :, :-1]], -1).flatten(1)

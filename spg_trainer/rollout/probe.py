@@ -46,17 +46,22 @@ def fill_states(
     ids = rollouts.completion_ids.masked_fill(~kept, policy.mask_id)
     logps, width = rollouts.unmask_logps * kept, rollouts.prompt_ids.shape[1]
     head, size = head_weight(policy.model), rows_per_forward or len(rollouts)
-    for start in range(0, len(rollouts), size):
-        some = slice(start, start + size)
-        whole = torch.cat([rollouts.prompt_ids[some], ids[some]], 1)
-        real = torch.cat([rollouts.prompt_mask[some], torch.ones_like(kept[some])], 1)
-        places = torch.arange(width, whole.shape[1], device=whole.device).expand(len(whole), -1)
-        states = hidden_states(policy.model, whole, real, keep=places, start=width)
+    lengths, dialogues = rollouts.prompt_mask.sum(-1), rollouts.episode is not None
+    order = lengths.argsort(stable=True) if dialogues else torch.arange(len(rollouts), device=ids.device)
+    for some in order.split(size) if len(order) else ():
+        cut = (
+            width - int(lengths[some].max()) if dialogues else 0
+        )  # a turn is not padded to a later one's prompt
+        whole = torch.cat([rollouts.prompt_ids[some, cut:], ids[some]], 1)
+        real = torch.cat([rollouts.prompt_mask[some, cut:], torch.ones_like(kept[some])], 1)
+        places = torch.arange(width - cut, whole.shape[1], device=whole.device).expand(len(whole), -1)
+        states = hidden_states(policy.model, whole, real, keep=places, start=width - cut)
         free = ~kept[some]
-        streams = None if generators is None else generators[some]
+        streams = None if generators is None else [generators[row] for row in some.tolist()]
         counts = free.sum(-1).tolist()
         tokens, found, _ = sample_tokens(states[free], head, policy.mask_id, temperature, streams, counts)
-        ids[some][free], logps[some][free] = tokens, found
+        ids[some] = ids[some].masked_scatter(free, tokens)
+        logps[some] = logps[some].masked_scatter(free, found.to(logps))
     ends = torch.tensor(policy.end_token_ids, device=ids.device)
     return replace(
         rollouts,
@@ -82,7 +87,7 @@ def probe(
     keys: Callable[[str, int, int], tuple[int | str, ...]],
     temperature: float = 0.0,
 ) -> tuple[Rollouts, Rollouts]:
-    """The rollouts with what their states were worth: the reward of a completion in one pass; and these completions.
+    """The rollouts with what their states were worth: what a completion in one pass earns; and these completions.
 
     rollouts: those of `scored`. steps: (B, K) int64, each the denoising step before which a state is looked at, -1 =
     none. temperature: 0 takes the likeliest completion; else one is drawn. Where the environment answers a completion,

@@ -99,8 +99,10 @@ def memory_and_time(
         return estimate(model, changed, algorithm, dtype=dtype_of(changed.model), **how)
 
     lines = estimate_lines(predict(config), shape, dtype_of(m), card, processes)
-    if algorithm.trains_on_fills:
-        lines[-1] += "; judging fills and training on them take more, which is not counted"
+    if algorithm.probes:
+        lines[-1] += (
+            "; completing half-written texts, to see what they earn, takes more, which is not counted"
+        )
     if on_cpu:
         return lines[:-1]
     return [*lines, *(card_lines(config, shape, predict, card, processes) if gpu else ())]

@@ -22,7 +22,7 @@ def with_fills(
     group: np.ndarray,
     max_turns: int,
 ) -> Step:
-    """The step with a row for each fill that is worth something, behind the completion that it is of.
+    """The step with a row for each fill that is worth something, behind the episode that it is of.
 
     fills: of this process, row after row of steps (B, K), where -1 is none. prepared: what `prepare` returned for the B
     completions of this process, whether they are learned from or not. group: (B,) numbers of their groups. max_turns:

@@ -189,11 +189,9 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     everyone = gather_rows(rollouts, gathered_order(scored.rows))
     lengths = everyone.completion_mask.sum(-1).numpy(force=True)
     prepared = algorithm.prepare(torch.from_numpy(rewards), everyone)
-    episode = np.arange(rewards.size)
-    if everyone.episode is not None:  # what an episode is worth, each of its turns is
-        episode = everyone.episode.numpy(force=True)
-        of = torch.from_numpy(episode)
-        prepared = {n: values if len(values) == len(of) else values[of] for n, values in prepared.items()}
+    of = everyone.owner  # what was prepared of episodes holds for each of their turns
+    prepared = {n: values if len(values) == len(of) else values[of] for n, values in prepared.items()}
+    episode = of.numpy()
     group = episode // batch.num_generations
     minibatch = group % batch.num_minibatches
     active = algorithm.active(prepared["advantages"]).numpy(force=True)

@@ -10,12 +10,14 @@ from tests.common.process_cases import one_step
 from tests.common.trainer_cases import SELF_NORMALISED
 from tests.common.turn_cases import talk_algorithm
 
-ALGORITHMS = ("spg", "espo", "stabledrl", "raft", SELF_NORMALISED)
+ALGORITHMS = ("spg", "espo", "stabledrl", "raft", "egspo_sa", "dispo", "mdpo", "d_treerpo", SELF_NORMALISED)
 
 
 def config(output: Path, algorithm: str):
-    """Two updates on all weights, or on adapters where a reference is needed."""
-    return talk_algorithm(output, algorithm, num_generations=5)
+    """Two updates on all weights, or on adapters where a reference is needed; groups are shared, but those of trees."""
+    return talk_algorithm(
+        output, algorithm, num_generations=4 if algorithm == "d_treerpo" else 5, num_minibatches=1
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fills as rows of a step: what they show and score, which there are, and that they depend on no other row."""
 
 import numpy as np
+import pytest
 import torch
 
 from spg_trainer.rollout.probe import fill_states
@@ -9,26 +10,32 @@ from spg_trainer.training.loop import credit
 from spg_trainer.training.micro_batches import draw_masks
 from spg_trainer.training.setup import start
 from tests.common.process_cases import algorithm_config
+from tests.common.turn_cases import TALK
 
 
 def made(output, algorithm, **changes):
     run = start(algorithm_config(output, algorithm, **changes), quiet=True)
     scored = run.source.collect(0)
-    advantages, step = credit(run, scored, scored.rewards.reshape(-1, run.config.batch.num_generations))
+    rewards = scored.rewards[scored.last].reshape(-1, run.config.batch.num_generations)
+    advantages, step = credit(run, scored, rewards)
     run.folder.release()
     return run, scored, advantages, step
 
 
-def test_each_row_is_the_fill_of_its_state_and_shows_that_state(tmp_path):
-    run, scored, _, step = made(tmp_path, "dispo", algorithm_args={"num_masks": 3})
+@pytest.mark.parametrize(("task", "turns"), [({}, 1), ({"env": TALK}, 3)])
+def test_each_row_is_the_fill_of_its_state_and_shows_that_state(task, turns, tmp_path):
+    run, scored, _, step = made(tmp_path, "dispo", algorithm_args={"num_masks": 3}, **task)
     masks = draw_masks(run.algorithm, step, 0, 0, 0, 1)
     fills = step.prepared["fill"]
     assert fills.any() and not fills.all() and (np.diff(step.rows) >= 0).all()
+    seen = set()
     for place in fills.nonzero().flatten().tolist():
-        (b,) = np.flatnonzero(scored.rows == step.rows[place])
-        at, column = step.rollouts.fill_step[place], int(step.turn[place]) - 1
+        column, turn = divmod(int(step.turn[place]) - turns, turns)
+        (b,) = np.flatnonzero((scored.rows == step.rows[place]) & (scored.turn == turn))
+        at = step.rollouts.fill_step[place]
         kept = (scored.rollouts.unmask_step[b] >= 0) & (scored.rollouts.unmask_step[b] < at)
-        own = ("fills", 0, int(scored.index[b]), int(scored.generation[b]), column)
+        own = ("fills", 0, int(scored.index[b]), int(scored.generation[b]))
+        own += (*(("turn", turn) if turn else ()), column)
         one = fill_states(
             run.policy, scored.rollouts.select(torch.tensor([b])), at[None], temperature=1.0,
             generators=[generator(0, *own)],
@@ -40,6 +47,8 @@ def test_each_row_is_the_fill_of_its_state_and_shows_that_state(tmp_path):
         assert not masks.scored[place, 1:].any()
         assert step.group[place] == step.rows[place] // 4 and step.index[place] == scored.index[b]
         assert step.prepared["advantages"][place] == step.prepared["fill_advantages"][place, column] != 0
+        seen.add(turn)
+    assert len(seen) == turns
 
 
 def test_only_what_is_worth_something_is_a_row_and_completions_need_not_be(tmp_path):

@@ -1,6 +1,7 @@
 """Training on dialogues: gradients against plain autograd turn by turn, what a turn depends on, records, resuming."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -268,23 +269,36 @@ def test_the_steps_of_an_episode_go_on_from_turn_to_turn(tmp_path):
     _, worth, turns, steps = probed(played)
     reward = played.rewards.reshape(-1)
 
-    def score(episode):
-        """Of each step of an episode, that of all turns one after the other: formula of the algorithm, by loops."""
-        rho = [
-            worth.get((place(played, episode, turn), k), reward[episode])
-            for turn in range(turns)
-            for k in range(steps)
-        ]
-        later = [np.mean(rho[u + 1 :] or rho[-1:]) for u in range(len(rho))]
-        return np.array([rho[u] - (rho[u - 1] if u else 0) + later[u] for u in range(len(rho))])
+    def rho(episode, turn, k):
+        return worth.get((place(played, episode, turn), k), reward[episode])
 
-    scores = np.array([score(episode) for episode in range(len(reward))]).reshape(3, 4, -1)
-    deviation = scores.std(1, ddof=1, keepdims=True) + 1e-4
-    advantage = ((scores - scores.mean(1, keepdims=True)) / deviation).reshape(len(reward), turns, steps)
+    def steps_of(episode, turn):
+        return [k for k in range(steps) if (place(played, episode, turn), k) in worth]
+
+    def scores(group):
+        """Of each step that an episode of the group has, the score of all four: formula of the algorithm, by loops."""
+        slots = sorted({(turn, k) for e in group for turn in range(turns) for k in steps_of(e, turn)})
+        found = {}
+        for number, (turn, k) in enumerate(slots):
+            for e in group:
+                later = [rho(e, *slot) for slot in slots[number + 1 :]] or [rho(e, turn, k)]
+                before = 0.0
+                if k or turn:
+                    before = (
+                        rho(e, turn, k - 1) if k else rho(e, turn - 1, max(steps_of(e, turn - 1), default=0))
+                    )
+                found.setdefault((turn, k), []).append(rho(e, turn, k) - before + np.mean(later))
+        return found
+
+    advantage = {}
+    for first in (0, 4, 8):
+        for slot, values in scores(range(first, first + 4)).items():
+            worths = (np.array(values) - np.mean(values)) / (np.std(values, ddof=1) + 1e-4)
+            advantage |= {(first + i, *slot): value for i, value in enumerate(worths)}
     expected = {}
     for b in range(len(played.scored)):
         episode, turn = int(played.scored.rows[b]), int(played.scored.turn[b])
-        own = {k: advantage[episode, turn, k] for k in range(steps) if (b, k) in worth}
+        own = {k: advantage[episode, turn, k] for k in steps_of(episode, turn)}
         for k in sorted(own, key=lambda k: -abs(own[k]))[:2]:
             expected[episode, turn + turns * (1 + k)] = own[k]
     step = played.step
@@ -315,6 +329,12 @@ def test_a_tree_branches_in_the_first_turn_and_later_turns_are_worth_their_leaf(
         first = of_leaf[episode] if turn else 0.0 if episode % 2 else of_node[episode // 2]
         assert halves[b].tolist() == pytest.approx([first, of_leaf[episode]])
         assert bool(scored.rollouts.branched[b]) == (turn == 0 and episode % 2 == 1)
+    halfway = replace(scored.rollouts, share_done=torch.full((len(scored),), 0.5, dtype=torch.float64))
+    first = torch.from_numpy(scored.turn == 0)
+    rewards, prepare = torch.from_numpy(played.rewards), played.run.algorithm.prepare
+    distil = prepare(rewards, halfway)["distil"]
+    alone = prepare(rewards, replace(halfway.select(first), episode=None))["distil"]
+    assert torch.equal(distil[first], alone) and alone.any() and not distil[~first].any()
 
 
 def collected(env: Talk, policy, turns_of=3):
