@@ -43,9 +43,9 @@ class HabitCounts:
 
 
 def shares(counts: Mapping[str, int], completions: int) -> str:
-    """`right 33, additive 29, none of these 14 of 60 (where answers agree, one counts for each)`."""
+    """`right 33, additive 29, none of these 14 of 60 (one that fits two of these counts for both)`."""
     text = ", ".join(f"{name} {count}" for name, count in counts.items()) + f" of {completions}"
-    return text + " (where answers agree, one counts for each)" * (sum(counts.values()) > completions)
+    return text + " (one that fits two of these counts for both)" * (sum(counts.values()) > completions)
 
 
 def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCounts:

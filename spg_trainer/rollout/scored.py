@@ -146,6 +146,8 @@ def sample_rows(
         }
         if scored.truncated is not None:
             turns.append({**written, "reply": scored.replies[b]})
+            if advantages is not None:
+                turns[-1]["advantage"] = float(advantages[b])
         if not last[b]:
             continue
         row = {

@@ -113,9 +113,10 @@ def introduction(fit: Fit) -> str:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in own.items())
         each.append(f"{task}: {shares}" if fit.train.parts else shares)
     mix = "; ".join(each)
+    turns = " (of an episode, each turn is one)" if fit.train.max_turns > 1 else ""
     return (
         f"{fit.train.spec_name} ({mix}), model {c.model.model} of {size:,} parameters on {fit.policy.device}; up to "
-        f"{c.steps} updates of {c.batch_size} demonstrations, {c.max_completion_length} tokens each."
+        f"{c.steps} updates of {c.batch_size} demonstrations, {c.max_completion_length} tokens each{turns}."
     )
 
 
@@ -346,9 +347,10 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     console.say(f"{fit.evaluated['test'].spec_name}, greedy: {solved}.")
     console.say(f"At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.")
     task = " ".join(task_words(command.env))
-    console.say(f"The model is in {folder}. Train it: python -m spg_trainer {task} --model {folder}")
     for text in measured.off_mix:
         console.say(text)
+    go_on = "To train it as it is" if measured.off_mix else "Train it"
+    console.say(f"The model is in {folder}. {go_on}: python -m spg_trainer {task} --model {folder}")
     if not sampled.mixed:
         console.warn(
             "no group is mixed, so RL has no right and wrong answers to compare. Train longer (--steps), or try "
