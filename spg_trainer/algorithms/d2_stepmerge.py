@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import TokenRatio
@@ -34,12 +35,17 @@ class D2StepMerge(TokenRatio):
         return {"step_merge": MASKINGS["step_merge"]}
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
-        """Besides the advantages `mean_length`, the mean number of tokens in a completion's group."""
+        """Besides the advantages `mean_length`, the mean number of tokens in a turn of a completion's group.
+
+        That of an episode would let a group in which luck ended an episode early count more than one in which it did
+        not, and so teach to avoid what goes on only with luck.
+        """
         lengths = rollouts.completion_mask.sum(-1).cpu().double()
-        if rollouts.episode is not None:
-            lengths = lengths.new_zeros(rewards.numel()).index_add(0, rollouts.episode, lengths)
-        lengths = lengths.view_as(rewards)
-        mean = lengths.mean(1, keepdim=True).expand_as(rewards)
+        tokens, turns = (
+            lengths.new_zeros(rewards.numel()).index_add(0, rollouts.owner, values).view_as(rewards)
+            for values in (lengths, torch.ones_like(lengths))
+        )
+        mean = (tokens.mean(1, keepdim=True) / turns.mean(1, keepdim=True)).expand_as(rewards)
         return {**super().prepare(rewards, rollouts), "mean_length": mean.reshape(-1)}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:

@@ -1,4 +1,6 @@
-"""d2-StepMerge: one segment is d1's pass, a segment a step the path."""
+"""d2-StepMerge: one segment is d1's pass, a segment a step the path; what divides the terms of dialogues."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,3 +46,14 @@ def test_one_segment_is_diffu_grpo_over_the_tokens_of_a_group():
 def test_a_segment_for_each_step_has_the_gradient_of_the_path_over_the_tokens():
     weights = [a / GROUP_TOKENS[n] / 2 for a, n in zip(ADVANTAGES, LENGTHS, strict=True)]
     assert path_error(D2StepMerge(num_masks=9, p_mask_prompt=0.0, beta=0.0), weights) < 1e-10
+
+
+def test_an_episode_that_luck_lets_go_on_weighs_as_much_as_one_that_it_ends():
+    """Of each group the first episode takes a risk; it loses in group 1 and ends, in group 2 it wins and goes on."""
+    rewards = torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    episode = torch.tensor([0, 1, 2, 3, 3, 3, 4, 5])
+    rollouts = replace(make_rollouts([6] * 8, SIZE), episode=episode)
+    prepared = D2StepMerge(num_masks=1).prepare(rewards, rollouts)
+    assert prepared["mean_length"].tolist() == [6.0] * 6
+    pushed = (prepared["advantages"] / prepared["mean_length"])[[0, 3]]
+    assert pushed.sum() == pytest.approx(0.0) and pushed[1] > 0
