@@ -113,9 +113,8 @@ def step_before(rho: Tensor, there: Tensor) -> Tensor:
 
     The first step of a turn follows the last one of the turn before. there: (E, turns, K) bool, which steps there are.
     """
-    last = (there.sum(-1, keepdim=True) - 1).clamp(
-        min=0
-    )  # rho is the episode's reward in a turn that it does not have
+    # In a turn that an episode does not have, rho is the episode's reward everywhere.
+    last = (there.sum(-1, keepdim=True) - 1).clamp(min=0)
     ends = rho.gather(-1, last)[:, :-1]
     begins = torch.cat([torch.zeros_like(rho[:, :1, :1]), ends], 1)
     return torch.cat([begins, rho[:, :, :-1]], -1).flatten(1)

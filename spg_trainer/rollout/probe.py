@@ -49,9 +49,8 @@ def fill_states(
     lengths, dialogues = rollouts.prompt_mask.sum(-1), rollouts.episode is not None
     order = lengths.argsort(stable=True) if dialogues else torch.arange(len(rollouts), device=ids.device)
     for some in order.split(size) if len(order) else ():
-        cut = (
-            width - int(lengths[some].max()) if dialogues else 0
-        )  # a turn is not padded to a later one's prompt
+        # A turn is not padded to the prompt of a later one.
+        cut = width - int(lengths[some].max()) if dialogues else 0
         whole = torch.cat([rollouts.prompt_ids[some, cut:], ids[some]], 1)
         real = torch.cat([rollouts.prompt_mask[some, cut:], torch.ones_like(kept[some])], 1)
         places = torch.arange(width - cut, whole.shape[1], device=whole.device).expand(len(whole), -1)
