@@ -17,8 +17,7 @@ from measuring import hardware, medians, print_head, print_row, seconds
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention, silu
 
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy, tiny_tokenizer
-from spg_trainer.models.pattern import Pattern
+from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
@@ -29,7 +28,7 @@ WAYS = ("exact", "prefix", "dual", "suffix", "threshold", "warm", "refill", "lon
 def build(vocabulary: int, layers: int, positions: int = 2048) -> Policy:
     """A random model of width 512, 8 heads, feed-forward 1536."""
     torch.manual_seed(0)
-    config = LLaDAConfig(
+    config = llada_config(
         d_model=512,
         n_layers=layers,
         n_heads=8,
@@ -37,7 +36,7 @@ def build(vocabulary: int, layers: int, positions: int = 2048) -> Policy:
         max_sequence_length=positions,
         vocab_size=vocabulary,
     )
-    model = LLaDAForMaskedLM(config).eval()
+    model = config.model_class(config).eval()
     with torch.no_grad():
         # Logits far apart, so that rounding decides nothing; tokens that depend on their prompt and their place.
         model.get_output_embeddings().weight.mul_(20)
@@ -254,7 +253,7 @@ def main() -> None:
         works = (lambda: ours(policy, long, short), lambda: ours(policy, long, kept))
         compare("prompt 1,024 kept for 16 steps, blocks of 8, dual", *works, rounds)
     if "blocks" in given.ways:  # the last way, as the model is now another
-        policy.model.pattern = Pattern(8)
+        policy.model.config.block_size = 8
         plain_blocks = Sampling(given.length, 8, given.length // 2)
         kept = replace(plain_blocks, cache="blocks")
         works = (lambda: ours(policy, x, plain_blocks), lambda: ours(policy, x, kept))

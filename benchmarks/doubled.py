@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from spg_trainer.algorithms import Loss
 from spg_trainer.likelihood import MASKINGS, accumulate
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM
-from spg_trainer.models.pattern import Pattern
+from spg_trainer.models import llada_config
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Masks, Rollouts
@@ -27,11 +26,11 @@ from spg_trainer.tensors import Masks, Rollouts
 def build(given: argparse.Namespace) -> nn.Module:
     """A random model of width 512 with attention in blocks."""
     torch.manual_seed(0)
-    config = LLaDAConfig(
+    config = llada_config(
         d_model=512, n_layers=given.layers, n_heads=8, mlp_hidden_size=1536, vocab_size=given.vocabulary
     )
-    model = LLaDAForMaskedLM(config).to(getattr(torch, given.dtype)).eval()
-    model.pattern = Pattern(given.block)
+    model = config.model_class(config).to(getattr(torch, given.dtype)).eval()
+    model.config.block_size = given.block
     return model
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, Masking, Masks, elbo, eubo, mixture
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
+from spg_trainer.models import Policy, llada_config
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import derive, generator, numpy_generator
 from spg_trainer.settings.fields import Sampling
@@ -74,7 +74,7 @@ BOUNDS = ("elbo", "eubo", "mix")
 
 def train_model(steps: int, seed: int) -> Policy:
     """Three habits, learned by the supervised loss of `sft`; float64, without a tokenizer: ids go in and out."""
-    config = LLaDAConfig(
+    config = llada_config(
         d_model=32,
         n_layers=2,
         n_heads=2,
@@ -88,7 +88,7 @@ def train_model(steps: int, seed: int) -> Policy:
     )
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, "model"))
-        model = LLaDAForMaskedLM(config)
+        model = config.model_class(config)
     policy = Policy(model, None, MASK, END, (END,), "new")
     rows, length = 64, SAMPLING.max_completion_length
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01)

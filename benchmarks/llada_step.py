@@ -37,7 +37,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.cli import leave_processes
 from spg_trainer.distributed import gather, join, rank, world_size
 from spg_trainer.likelihood import Masks, accumulate
-from spg_trainer.models import LLaDAConfig, Policy, tiny_tokenizer
+from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.load import divide_policy
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.shard import unsharded
@@ -58,7 +58,7 @@ DECODING = [f for f in fields(Sampling) if f.name not in ("max_completion_length
 def make_policy(given: argparse.Namespace) -> Policy:
     """LLaDA's architecture with random weights, made on the device in its dtype, under fresh adapters or none."""
     heads = max(1, given.hidden_size // HEAD_DIM)
-    config = LLaDAConfig(
+    config = llada_config(
         d_model=given.hidden_size,
         n_layers=given.layers,
         n_heads=heads,

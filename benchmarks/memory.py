@@ -31,10 +31,11 @@ from training_step import (
     peak_of,
     resident,
 )
+from transformers import PreTrainedConfig
 
 from spg_trainer.algorithms import build
 from spg_trainer.likelihood import accumulate
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy, tiny_tokenizer
+from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator, numpy_generator
@@ -104,11 +105,11 @@ def settings_of(case: Foretold) -> Config:
     return Config(model=case.model, rollout=Sampling(128, 32, 8, 1.0), batch=batch)
 
 
-def shape_of(case: Foretold) -> LLaDAConfig:
+def shape_of(case: Foretold) -> PreTrainedConfig:
     """8 heads, feed-forward width 1536."""
     mask, end = case.vocabulary - 1, case.vocabulary - 2
     tokens = {"mask_token_id": mask, "eos_token_id": end, "pad_token_id": end, "vocab_size": case.vocabulary}
-    return LLaDAConfig(
+    return llada_config(
         d_model=512, n_layers=case.layers, n_heads=8, mlp_hidden_size=1536, max_sequence_length=512, **tokens
     )
 
@@ -139,7 +140,7 @@ def prepare_step(case: Foretold) -> Callable[[], object]:
     """A model, and a rollout or an update with it that is ready to be called."""
     config, shape = settings_of(case), shape_of(case)
     torch.set_default_dtype(getattr(torch, case.model.dtype))
-    model = LLaDAForMaskedLM(shape).eval()
+    model = shape.model_class(shape).eval()
     torch.set_default_dtype(torch.float32)
     if case.model.lora_r:
         model = add_lora(model, r=case.model.lora_r, alpha=8, dropout=0.0, seed=0, base="random")

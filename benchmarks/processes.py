@@ -19,7 +19,7 @@ import torch
 from measuring import hardware, print_head, print_row
 from transformers.utils.logging import disable_progress_bar
 
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, tiny_tokenizer
+from spg_trainer.models import llada_config, tiny_tokenizer
 
 ENV = f"{Path(__file__).resolve().parent / 'letters.py'}:bench/Letters-v0"
 FLAGS = (
@@ -33,7 +33,7 @@ def save_model(folder: Path, layers: int) -> None:
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
     ids = {"mask_token_id": tokenizer.mask_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = LLaDAConfig(
+    config = llada_config(
         d_model=512,
         n_layers=layers,
         n_heads=8,
@@ -42,7 +42,7 @@ def save_model(folder: Path, layers: int) -> None:
         pad_token_id=tokenizer.pad_token_id,
         **ids,
     )
-    LLaDAForMaskedLM(config).save_pretrained(folder)
+    config.model_class(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -19,10 +19,11 @@ from typing import NamedTuple
 import torch
 from measuring import hardware, medians, print_head, print_row, seconds, wall_seconds
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from spg_trainer.algorithms.spg_repro import SPGRepro
 from spg_trainer.likelihood import Masks, accumulate
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM
+from spg_trainer.models import llada_config
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Batch, Rollouts
 
@@ -32,17 +33,17 @@ PROMPT, COMPLETION, BATCH, BLOCK = 64, 128, 6, 32
 class Case(NamedTuple):
     """A model, completions of full length, half of them good, and their masks."""
 
-    model: LLaDAForMaskedLM
+    model: PreTrainedModel
     algorithm: SPGRepro
     rollouts: Rollouts
     masks: Masks
     batch: Batch
 
 
-def make_model(given: argparse.Namespace) -> LLaDAForMaskedLM:
+def make_model(given: argparse.Namespace) -> PreTrainedModel:
     """8 layers, d 512, 8 heads, ffn 1536, float32, with gradients already allocated."""
     torch.manual_seed(0)
-    config = LLaDAConfig(
+    config = llada_config(
         d_model=512,
         n_layers=given.layers,
         n_heads=8,
@@ -54,7 +55,7 @@ def make_model(given: argparse.Namespace) -> LLaDAForMaskedLM:
         eos_token_id=given.vocabulary - 2,
         pad_token_id=given.vocabulary - 2,
     )
-    model = LLaDAForMaskedLM(config).eval()
+    model = config.model_class(config).eval()
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     return model

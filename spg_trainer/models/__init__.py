@@ -5,7 +5,6 @@
 
 from spg_trainer.models.families import FAMILIES
 from spg_trainer.models.family import Family, register_family
-from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM, register
 from spg_trainer.models.load import (
     Policy,
     divide_policy,
@@ -15,21 +14,19 @@ from spg_trainer.models.load import (
     save_model,
 )
 from spg_trainer.models.states import head_weight, hidden_states
-from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
+from spg_trainer.models.tiny import llada_config, new_tiny, tiny_tokenizer
 
-register()
 for _published in FAMILIES:
     register_family(_published)
 
 __all__ = [
     "Family",
-    "LLaDAConfig",
-    "LLaDAForMaskedLM",
     "Policy",
     "divide_policy",
     "head_weight",
     "hidden_states",
+    "llada_config",
     "load_model",
     "new_policy",
 ]
-__all__ += ["new_tiny", "open_policy", "register", "register_family", "save_model", "tiny_tokenizer"]
+__all__ += ["new_tiny", "open_policy", "register_family", "save_model", "tiny_tokenizer"]

@@ -16,6 +16,8 @@ from transformers.integrations.moe import (
     batched_mm_experts_forward,
     grouped_mm_experts_forward,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import eager_attention_forward, rotate_half
 
 from spg_trainer.errors import ModelError
 from spg_trainer.models.pattern import Pattern, visible
@@ -119,36 +121,102 @@ class Checked:
 
 
 class KeepingLayer:
-    """A decoder layer, the last one, whose second half may compute some columns only."""
+    """A decoder layer, the last one, that may compute some columns only: no later layer looks at the others."""
 
     def forward(self, hidden_states: Tensor, keep: Tensor | None = None, **kwargs: Any) -> Tensor:
         """hidden_states (B, S, D) to the same, or to (B, n, D) at the columns keep (B, n)."""
         if keep is None:
             return super().forward(hidden_states, **kwargs)
-        attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **kwargs)
-        kept = pick(hidden_states + attended, keep)
+        normed, mask = self.input_layernorm(hidden_states), kwargs.get("attention_mask")
+        of_pairs = mask is None or mask.shape[:-1] in (
+            (len(keep), 1, normed.shape[1]),
+            (len(keep), 1, 1),
+        )
+        if isinstance(self.self_attn, Float32Rotation) and of_pairs:
+            attended, _ = self.self_attn(normed, asking=keep, **kwargs)
+            kept = pick(hidden_states, keep) + attended
+        else:
+            # Flash attention masks keys by rows (B, S), and so takes as many queries as keys.
+            attended, _ = self.self_attn(hidden_states=normed, **kwargs)
+            kept = pick(hidden_states + attended, keep)
         return kept + self.mlp(self.post_attention_layernorm(kept))
+
+
+class Float32Angles:
+    """A rotary embedding whose cosines and sines are float32 whatever the model's type."""
+
+    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """x: gives the device; position_ids (B, S). Returns cos, sin, each (B, S, head_dim) float32."""
+        return super().forward(x.new_empty(0, dtype=torch.float32), position_ids)
+
+
+class Float32Rotation:
+    """Llama's attention with queries and keys rotated in float32, and only the queries that are asked for."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        asking: Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """hidden_states (B, S, D) to (B, S, D), or (B, n, D) if only the columns asking (B, n) do, and the weights."""
+        states, angles = hidden_states, position_embeddings
+        if asking is not None:
+            states = pick(hidden_states, asking)
+            angles = tuple(pick(x.expand(len(asking), -1, -1), asking) for x in position_embeddings)
+            if attention_mask is not None and attention_mask.shape[2] > 1:
+                attention_mask = pick(attention_mask.squeeze(1), asking).unsqueeze(1)
+        projected = (self.q_proj(states), self.k_proj(hidden_states), self.v_proj(hidden_states))
+        query, key, value = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in projected)
+        query, key = _rotate(query, *angles), _rotate(key, *position_embeddings)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.attention_dropout if self.training else 0.0
+        output, weights = attend(
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+        )
+        return self.o_proj(output.reshape(*states.shape[:2], -1)), weights
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (B, H, S, head_dim) in any dtype; cos, sin (B, S, head_dim) float32. Rounds once, at the end."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * cos.unsqueeze(1) + rotate_half(wide) * sin.unsqueeze(1)).to(x.dtype)
+
+
+def _mix_in(part: type, module: nn.Module) -> None:
+    """Puts `part` before the stock class of a module."""
+    stock = type(module)
+    module.__class__ = type(stock.__name__, (part, stock), {})
 
 
 class Body:
     """Token ids (B, S) to hidden states (B, S, D), the last norm applied."""
 
-    _supports_flash_attn = _supports_flex_attn = False  # neither takes a mask of pairs
     _keys_to_ignore_on_load_unexpected = None  # stock GLM would overlook layers 46 and 92
 
     def __init__(self, config: Any) -> None:
-        super().__init__(config)
         # These families pad with an end token: as padding_idx its embedding would start at zero and never learn.
-        self.padding_idx = None
-        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
-        index = len(self.layers) - 1
-        stock = type(self.layers[index])
-        self.layers[index] = type(stock.__name__, (KeepingLayer, stock), {})(config, index)
+        padding, config.pad_token_id = config.pad_token_id, None
+        super().__init__(config)
+        config.pad_token_id = padding
+        self.embed_tokens.__class__ = Embedding
+        _mix_in(KeepingLayer, self.layers[-1])
         for name, module in list(self.named_modules()):
             if type(module).__name__.endswith("RMSNorm"):
                 self.set_submodule(name, RMSNorm(len(module.weight), module.variance_epsilon))
             elif hasattr(module, "is_causal"):  # what sdpa falls back to without a mask
                 module.is_causal = False
+                if config.family.rotates_in_float32:
+                    _mix_in(Float32Rotation, module)
+        if config.family.rotates_in_float32:
+            _mix_in(Float32Angles, self.rotary_emb)
 
     @property
     def pattern(self) -> Pattern:

@@ -1,4 +1,4 @@
-"""The published families besides LLaDA's own (`llada.py`), as tables; facts and sources are in docs/models.md.
+"""The published families as tables; facts and sources are in docs/models.md.
 
 What the fields of a table mean, and how a family is added from outside, is in `family.py`.
 """
@@ -14,6 +14,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeForCausalLM
 
+from spg_trainer.models import llada
 from spg_trainer.models.family import Family
 
 
@@ -43,6 +44,17 @@ def _llada2_weights() -> list[WeightTransform]:
 _SDAR = frozenset("debug ep_size fuse_cross_entropy micro_forward skip_checkpoint use_deepep".split())
 
 FAMILIES = (
+    Family(
+        "llada",
+        "LLaDAModelLM",
+        LlamaForCausalLM,
+        names=llada.NAMES,
+        required=llada.REQUIRED,
+        unread=llada.UNREAD,
+        derive=llada.derive,
+        weights=llada.renamings,
+        rotates_in_float32=True,
+    ),
     Family(
         "Dream",
         "DreamModel",

@@ -57,6 +57,8 @@ class Family:
     """What stands for a tokenizer that comes as code of its own."""
     weights: Callable[[], list[WeightTransform]] = list
     """How the Hub's weights become the stock class's, if their names or shapes differ; works both ways."""
+    rotates_in_float32: bool = False
+    """Whether queries and keys are rotated in float32 in a model of any type and rounded once, as LLaDA's code does."""
 
     def __post_init__(self) -> None:
         if self.shift not in (0, 1):
@@ -107,15 +109,23 @@ class FamilyConfig:
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As transformers has it: the settings of a config.json, and changes to them by transformers' names."""
+        """As transformers has it: the settings of a config.json, and changes to them by transformers' names.
+
+        Of two families under one `model_type`, config.json's `architectures` decide.
+        """
+        for name in config_dict.get("architectures") or ():
+            if BY_ARCHITECTURE.get(name, cls).family is not cls.family:
+                return BY_ARCHITECTURE[name].from_dict(config_dict, **kwargs)
         cls._check(config_dict)
         stock = {theirs: ours for ours, theirs in cls.family.names.items()}
         unused = ("auto_map", "attn_implementation", "model_type")
-        settings = {stock.get(k, k): v for k, v in config_dict.items() if k not in unused}
-        settings["head_dim"] = config_dict.get("head_dim") or (
-            config_dict["hidden_size"] // config_dict["num_attention_heads"]
-        )
+        # A stock class has ids of its own vocabulary for what a config.json does not say.
+        settings = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+        settings |= {stock.get(k, k): v for k, v in config_dict.items() if k not in unused}
         settings |= cls.family.derive(config_dict)
+        settings["head_dim"] = (
+            settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
+        )
         file = (dict(config_dict), PreTrainedConfig.to_dict(super().from_dict(dict(settings))))
         made = super().from_dict(settings, **kwargs)
         (made[0] if isinstance(made, tuple) else made)._file = file
@@ -155,11 +165,13 @@ class FamilyConfig:
         block = names.get("block_size", "block_size")
         if self.block_size == self.family.block_size and block not in stored:
             changed.pop(block, None)
-        if "dtype" in changed and "torch_dtype" in stored:
+        if "dtype" in changed and "dtype" not in stored:  # as older tools call it
             changed["torch_dtype"] = changed.pop("dtype")
         written = stored | changed | {"transformers_version": now["transformers_version"]}
         written |= {"model_type": self.family.model_type, "architectures": [self.family.architecture]}
-        written.pop("auto_map", None)
+        # Neither code of its own, nor 4 bits of a base that is stored whole.
+        for name in ("auto_map", "quantization_config"):
+            written.pop(name, None)
         return written
 
     def to_diff_dict(self) -> dict[str, Any]:
@@ -178,7 +190,10 @@ def register_family(family: Family) -> type[PreTrainedModel]:
     stock_body = getattr(
         sys.modules[family.stock.__module__], family.stock.__name__.replace("ForCausalLM", "Model")
     )
-    body = _new(family.architecture + "Body", (Body, stock_body), {"config_class": config})
+    # Flash and flex attention take no mask of pairs, which only blocks need.
+    whole = family.block_size == 0
+    kernels = {"_supports_flash_attn": whole, "_supports_flex_attn": whole}
+    body = _new(family.architecture + "Body", (Body, stock_body), {"config_class": config, **kernels})
     parts = {"config_class": config, "body_class": body, "shift": family.shift}
     config.model_class = _new(family.architecture, (MaskedLM, family.stock), parts)
     BY_ARCHITECTURE[family.architecture] = config

@@ -21,7 +21,6 @@ from transformers.utils import logging
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import shard
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
-from spg_trainer.models.llada import LLaDAConfig, register
 from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
 from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_whole
 from spg_trainer.models.states import base_model
@@ -195,7 +194,7 @@ def save_model(policy: Policy, folder: str | Path) -> None:
     with no_progress_bars():
         policy.model.save_pretrained(str(folder), **extra)
     config = base_model(policy.model).config
-    if extra and isinstance(config, FamilyConfig):  # what was answered by flags, which the base does not say
+    if extra:  # what was answered by flags, which the base does not say
         config.save_pretrained(str(folder))
     policy.tokenizer.save_pretrained(str(folder))
 
@@ -224,13 +223,11 @@ def _special_token_ids(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[
 
 
 def answer(config: Any, m: ModelConfig) -> None:
-    """Puts what flags say of a model into its settings, which are written with it. Raises ModelError for a LLaDA's."""
+    """Puts what flags say of a model into its settings, which are written with it."""
     if m.mask_token_id is not None:
         config.mask_token_id = m.mask_token_id
-    if m.attention_block is not None and isinstance(config, FamilyConfig):
+    if m.attention_block is not None:
         config.block_size = m.attention_block
-    elif m.attention_block:
-        raise ModelError(f"--attention-block {m.attention_block}: in LLaDA all tokens see all; leave it out")
 
 
 @contextmanager
@@ -247,7 +244,6 @@ def no_progress_bars() -> Iterator[None]:
 
 def _open(m: ModelConfig, env: str | None, seed: int) -> Policy:
     """The model of settled settings with its adapters, in eval mode."""
-    register()
     register_again()
     weights = resolve_model(m.model, env)
     policy = _open_base(weights, m)
@@ -274,8 +270,8 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
     try:
         answered = adapter and (adapter / "config.json").is_file()
         config = AutoConfig.from_pretrained(str(adapter if answered else base), **options)
-        if not isinstance(config, LLaDAConfig | FamilyConfig):
-            known = ", ".join(sorted({"llada", *(c.family.model_type for c in BY_ARCHITECTURE.values())}))
+        if not isinstance(config, FamilyConfig):
+            known = ", ".join(sorted({c.family.model_type for c in BY_ARCHITECTURE.values()}))
             raise ModelError(f"model_type {config.model_type!r}; those that can be trained here are {known}")
         answer(config, m)
         own_tokenizer = adapter and (adapter / "tokenizer_config.json").is_file()
@@ -305,7 +301,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
 
 
 def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrainedTokenizerFast:
-    kind = config.family.tokenizer if isinstance(config, FamilyConfig) else None
+    kind = config.family.tokenizer
     if kind is None or "auto_map" not in get_tokenizer_config(place, **options):
         return AutoTokenizer.from_pretrained(place, **options)
     return kind.from_pretrained(place, **options)

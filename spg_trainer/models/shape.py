@@ -9,8 +9,6 @@ from spg_trainer.settings.fields import ModelConfig
 from spg_trainer.settings.published import known_settings
 from spg_trainer.settings.weights import resolve_model
 
-LLADA_8B = ("GSAI-ML/LLaDA-8B-Base", "GSAI-ML/LLaDA-8B-Instruct", "GSAI-ML/LLaDA-1.5")
-
 
 class Shape(NamedTuple):
     """Numbers of a model; weights are counted, not bytes."""
@@ -113,7 +111,7 @@ def _on_meta(config: Any) -> Any:
 
 def pattern_of(config: Any) -> Pattern:
     """Who attends to whom in a model of this configuration."""
-    return Pattern(config.block_size, config.family.origin) if hasattr(config, "family") else Pattern()
+    return Pattern(config.block_size, config.family.origin)
 
 
 def find_config(m: ModelConfig, env: str) -> Any:
@@ -124,7 +122,6 @@ def find_config(m: ModelConfig, env: str) -> Any:
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    from spg_trainer.models import LLaDAConfig
     from spg_trainer.models.body import check_block_size
     from spg_trainer.models.family import FamilyConfig
     from spg_trainer.models.load import answer
@@ -139,13 +136,11 @@ def find_config(m: ModelConfig, env: str) -> Any:
     except ModelError:
         raise
     except (OSError, ValueError):  # not downloaded, or of a kind that transformers does not know
-        if base in LLADA_8B:
-            config = LLaDAConfig()
-        elif known := known_settings(base):
-            config = CONFIG_MAPPING[known["model_type"]].from_dict(known)
-        else:
+        known = known_settings(base)
+        if not known:
             return None
-    if not isinstance(config, LLaDAConfig | FamilyConfig):
+        config = CONFIG_MAPPING[known["model_type"]].from_dict(known)
+    if not isinstance(config, FamilyConfig):
         return None
     try:
         answer(config, m)
@@ -154,8 +149,7 @@ def find_config(m: ModelConfig, env: str) -> Any:
                 f"mask_token_id {config.mask_token_id} is none of its {config.vocab_size} embeddings; correct "
                 "--mask-token-id, or its config.json"
             )
-        if isinstance(config, FamilyConfig):
-            check_block_size(config)
+        check_block_size(config)
     except ModelError as error:
         raise ModelError(f"model {base!r}: {error}") from error
     return config

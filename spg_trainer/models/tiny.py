@@ -8,8 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from spg_trainer.models.family import BY_ARCHITECTURE
-from spg_trainer.models.llada import LLaDAConfig, LLaDAForMaskedLM
 from spg_trainer.seeding import derive
+from spg_trainer.settings.published import known_settings
 
 END, END_OF_TURN, MASK = "<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>"
 ROLES = ("user", "assistant", "system")
@@ -52,9 +52,16 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-ARCHITECTURES = {"block": "SDARForCausalLM", "shift": "DreamModel"}
+ARCHITECTURES = {"": "LLaDAModelLM", "block": "SDARForCausalLM", "shift": "DreamModel"}
 BLOCK = 8
 """Tokens of an attention block of a tiny model that has such."""
+
+
+def llada_config(**changes: Any) -> Any:
+    """The configuration of LLaDA-8B with changes, all under the names of its config.json."""
+    settings = known_settings("LLaDA-8B-Base") | changes
+    equal = {"embedding_size": settings["vocab_size"], "n_kv_heads": settings["n_heads"]}
+    return BY_ARCHITECTURE["LLaDAModelLM"].from_dict(settings | equal | changes)
 
 
 def new_tiny(
@@ -75,36 +82,31 @@ def new_tiny(
     before, and the global random state is left as it was.
     """
     tokenizer = tiny_tokenizer()
-    common = {
+    kind_of = BY_ARCHITECTURE[ARCHITECTURES[kind]]
+    sizes = {
         "vocab_size": len(tokenizer),
+        "hidden_size": hidden_size,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "intermediate_size": ffn,
+        "max_position_embeddings": max_length,
+        "tie_word_embeddings": False,
         "rope_theta": 10000.0,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
         "mask_token_id": tokenizer.mask_token_id,
     }
+    if kind == "block":
+        sizes["block_size"] = BLOCK
     if kind:
-        common |= {"block_size": BLOCK} if kind == "block" else {}
-        config: Any = BY_ARCHITECTURE[ARCHITECTURES[kind]].from_dict(
-            {
-                "hidden_size": hidden_size,
-                "num_hidden_layers": layers,
-                "num_attention_heads": heads,
-                "num_key_value_heads": heads,
-                "intermediate_size": ffn,
-                "max_position_embeddings": max_length,
-                "tie_word_embeddings": False,
-                **common,
-            }
-        )
+        config = kind_of.from_dict(sizes)
     else:
-        config = LLaDAConfig(
-            d_model=hidden_size,
-            n_layers=layers,
-            n_heads=heads,
-            mlp_hidden_size=ffn,
-            max_sequence_length=max_length,
-            **common,
-        )
+        config = llada_config(**{kind_of.family.names.get(name, name): size for name, size in sizes.items()})
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "new_tiny"))
-        return (config.model_class(config) if kind else LLaDAForMaskedLM(config)).eval()
+        if (
+            not kind
+        ):  # so many numbers earlier versions drew and threw away; bases made by them can be made again
+            torch.rand(4 * layers * hidden_size**2)
+        return config.model_class(config).eval()

@@ -97,8 +97,8 @@ def estimate(
 ) -> Estimate:
     """What each of `processes` needs for a step of these settings.
 
-    model: its configuration; `LLaDAConfig()` is LLaDA-8B's. dtype: that of a pass; what is trained is float32 at least.
-    shard: as --shard. cpu_threads: of a CPU, 0 = on an accelerator. device: for the seconds.
+    model: its configuration; `llada_config()` is LLaDA-8B's. dtype: that of a pass; what is trained is float32 at
+    least. shard: as --shard. cpu_threads: of a CPU, 0 = on an accelerator. device: for the seconds.
     """
     batch, m, length = config.batch, config.model, config.rollout.max_completion_length
     masks, bytes = algorithm.make_masking().count(length), BYTES[dtype]

@@ -1,6 +1,7 @@
 """Tiny models of every attention pattern, and what they compute with each block in a pass of its own."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,9 @@ PATTERNS = {
 
 def with_pattern(model: nn.Module, pattern: Pattern, shift: int) -> nn.Module:
     """The same body as another family's."""
-    model.pattern, model.shift = pattern, shift
+    config = model.config
+    config.block_size, config.family = pattern.block_size, replace(config.family, origin=pattern.origin)
+    model.shift = shift
     return model
 
 

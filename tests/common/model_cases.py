@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from spg_trainer.models import LLaDAForMaskedLM, Policy, new_tiny, save_model, tiny_tokenizer
+from spg_trainer.models import Policy, new_tiny, save_model, tiny_tokenizer
 
 HUB_CONFIG = json.loads(Path(__file__).with_name("llada_config.json").read_text())
 """A config.json as on the Hub, of a small model."""
@@ -56,7 +57,7 @@ def some_ids(rows: int, length: int, vocab: int = 60, seed: int = 1) -> Tensor:
     return torch.randint(0, vocab, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def small(scale: float = 1.0, **sizes: int) -> LLaDAForMaskedLM:
+def small(scale: float = 1.0, **sizes: int) -> PreTrainedModel:
     """An untrained model; a scale of 5 makes positions and context matter."""
     model = new_tiny(**({"hidden_size": 32, "layers": 2, "heads": 4, "ffn": 48} | sizes))
     with torch.no_grad():

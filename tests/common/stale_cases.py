@@ -4,8 +4,8 @@ import math
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from spg_trainer.models import LLaDAForMaskedLM
 from spg_trainer.settings.fields import Sampling
 from tests.common.rollout_cases import Plain
 
@@ -13,12 +13,14 @@ from tests.common.rollout_cases import Plain
 class Body:
     """A LLaDA in which every column keeps the keys and values of the pass that computed it last."""
 
-    def __init__(self, model: LLaDAForMaskedLM, columns: int) -> None:
+    def __init__(self, model: PreTrainedModel, columns: int) -> None:
         self.model, config = model, model.config
         self.heads, self.size = config.num_attention_heads, config.head_dim
         self.keys = torch.zeros(config.num_hidden_layers, columns, self.heads, self.size, dtype=torch.float64)
         self.values = torch.zeros_like(self.keys)
-        turns = config.rope_theta ** (-torch.arange(0, self.size, 2, dtype=torch.float64) / self.size)
+        turns = config.rope_parameters["rope_theta"] ** (
+            -torch.arange(0, self.size, 2, dtype=torch.float64) / self.size
+        )
         self.angles = torch.arange(columns)[:, None] * turns.float()
 
     def rotate(self, x: Tensor, columns: list[int]) -> Tensor:
@@ -54,7 +56,7 @@ def norm(x: Tensor, layer: torch.nn.Module) -> Tensor:
 
 @torch.no_grad()
 def stale_sampler(
-    model: LLaDAForMaskedLM, prompt: list[int], s: Sampling, mask_id: int, noise: torch.Generator | None
+    model: PreTrainedModel, prompt: list[int], s: Sampling, mask_id: int, noise: torch.Generator | None
 ) -> Plain:
     """What a row is when it is decoded alone, with every rule written out.
 

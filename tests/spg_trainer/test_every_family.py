@@ -119,7 +119,7 @@ ALL_BLOCKS = ("--algorithm", "ebpo", "--algorithm-args", "masking=all_blocks")
         (DREAM, ("--cache", "blocks"), "cache=blocks", "cache=none"),
         (DREAM, ALL_BLOCKS, "masking=all_blocks", "masking=block_active"),
         (DREAM, ("--attention-block", "32", "--cache", "prefix"), "cache=prefix", "cache=blocks"),
-        ("GSAI-ML/LLaDA-8B-Instruct", ("--attention-block", "8"), "--attention-block 8", "leave it out"),
+        ("GSAI-ML/LLaDA-8B-Instruct", ("--attention-block", "8"), "block_length=32", "block_length=8"),
         ("tiny", ("--cache", "blocks"), "cache=blocks", "cache=none"),
     ],
 )

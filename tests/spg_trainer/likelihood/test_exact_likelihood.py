@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
+from spg_trainer.models import Policy, llada_config
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
@@ -39,9 +39,9 @@ MODES = [
 each_mode = pytest.mark.parametrize("sampling", MODES, ids=lambda s: f"{s.remasking}-{s.block_length}")
 
 
-def make_policy(seed=0, dtype=torch.float64):
+def make_policy(seed=1, dtype=torch.float64):
     """Three words, one end token, and weights so large that contexts matter; no tokenizer, ids go in and out."""
-    config = LLaDAConfig(
+    config = llada_config(
         d_model=16,
         n_layers=2,
         n_heads=2,
@@ -54,7 +54,7 @@ def make_policy(seed=0, dtype=torch.float64):
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LLaDAForMaskedLM(config).to(dtype).eval()
+        model = config.model_class(config).to(dtype).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

@@ -11,7 +11,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood import accumulate, elbo, eubo
 from spg_trainer.likelihood import logps as likelihood_logps
 from spg_trainer.likelihood.logps import Scorer
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM
+from spg_trainer.models import llada_config
 from spg_trainer.models.lora import add_lora
 from spg_trainer.tensors import Batch
 from tests.common.likelihood_cases import (
@@ -188,8 +188,8 @@ def make_model(form: str, dropout: float = 0.0) -> nn.Module:
     sizes |= {"mlp_hidden_size": 48, "max_sequence_length": 64, "vocab_size": 266}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = LLaDAConfig(**sizes, weight_tying="tied" in form, mask_token_id=MASK)
-        model = LLaDAForMaskedLM(config).double()
+        config = llada_config(**sizes, weight_tying="tied" in form, mask_token_id=MASK)
+        model = config.model_class(config).double()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim > 1:

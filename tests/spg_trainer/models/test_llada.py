@@ -20,7 +20,8 @@ from transformers import (
 from transformers.masking_utils import flash_attention_mask
 
 from spg_trainer.errors import ModelError
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, hidden_states, new_tiny, register
+from spg_trainer.models import hidden_states, llada_config, new_tiny
+from spg_trainer.models.family import BY_ARCHITECTURE, register_again
 from spg_trainer.models.lora import add_lora
 from tests.common.model_cases import (
     HUB_CONFIG,
@@ -92,7 +93,7 @@ def test_every_row_of_a_left_padded_batch_equals_the_row_alone(tmp_path, attenti
 def test_auto_classes_open_the_hub_shape_without_its_code(tmp_path, auto, trust, shards):
     _, weights = hub_folder(tmp_path, shards=shards)
     model, report = auto.from_pretrained(tmp_path, trust_remote_code=trust, output_loading_info=True)
-    assert type(model) is LLaDAForMaskedLM
+    assert type(model) is BY_ARCHITECTURE["LLaDAModelLM"].model_class
     assert not report["missing_keys"] and not report["unexpected_keys"]
     assert torch.equal(model.lm_head.weight, weights["model.transformer.ff_out.weight"])
     down = weights["model.transformer.blocks.1.ff_out.weight"]
@@ -140,27 +141,30 @@ def test_a_saved_model_has_the_hub_names_and_every_bit(tmp_path, tied):
 )
 def test_settings_of_another_architecture_are_refused_by_name(setting, value):
     with pytest.raises(ModelError, match=setting):
-        LLaDAConfig(**(HUB_CONFIG | {setting: value}))
+        llada_config(**(HUB_CONFIG | {setting: value}))
 
 
-def test_the_names_of_transformers_are_aliases():
-    config = LLaDAConfig(hidden_size=64, num_attention_heads=2, vocab_size=10)
-    assert (config.d_model, config.n_heads, config.num_key_value_heads, config.head_dim) == (64, 2, 2, 32)
-    assert LLaDAConfig.from_dict(config.to_dict()).to_dict() == config.to_dict()
-    default = LLaDAConfig()
+def test_the_names_of_a_config_become_those_of_transformers():
+    config = llada_config(d_model=64, n_heads=2, n_kv_heads=None, vocab_size=10)
+    assert (config.hidden_size, config.num_attention_heads) == (64, 2)
+    assert (config.num_key_value_heads, config.head_dim) == (2, 32)
+    assert type(config).from_dict(config.to_dict()).to_dict() == config.to_dict()
+    default = llada_config()
     assert (default.vocab_size, default.intermediate_size, default.hidden_size) == (126464, 12288, 4096)
 
 
 def test_registering_wins_back_a_name_that_another_package_took(tmp_path):
-    class Thief(LLaDAConfig):
+    llada = BY_ARCHITECTURE["LLaDAModelLM"]
+
+    class Thief(llada):
         pass
 
     hub_folder(tmp_path)
     AutoConfig.register("llada", Thief, exist_ok=True)
     assert type(AutoConfig.from_pretrained(tmp_path)) is Thief
-    register()
-    register()
-    assert type(AutoConfig.from_pretrained(tmp_path)) is LLaDAConfig
+    register_again()
+    register_again()
+    assert type(AutoConfig.from_pretrained(tmp_path)) is llada
 
 
 # Where stock transformers would silently be wrong.
@@ -280,7 +284,9 @@ def test_the_forward_arguments_of_transformers_work():
         wanted = some_ids(2, 12, vocab=2).bool()
         torch.testing.assert_close(model(ids, logits_to_keep=wanted).logits, full[wanted], rtol=0, atol=1e-6)
         pairs = mask[:, None, None, :].expand(2, 1, 12, 12)
-        assert torch.equal(model(ids, attention_mask=pairs).logits[mask], model(ids, mask).logits[mask])
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        by_pairs = model(ids, attention_mask=pairs, position_ids=positions).logits
+        assert torch.equal(by_pairs[mask], model(ids, mask).logits[mask])
         assert len(model(ids, output_hidden_states=True).hidden_states) == 3
         mask[1] = False
         assert hidden_states(model, ids, mask).isfinite().all(), "padding never makes NaN"
@@ -336,17 +342,20 @@ def flat_attention(
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_attention_with_flat_masks_computes_the_whole_last_layer(padded):
+def test_attention_with_flat_masks_asks_for_all_columns_and_computes_the_rest_for_some(padded):
     AttentionInterface.register("flat", flat_attention)
     AttentionMaskInterface.register("flat", flash_attention_mask)
     model = small(seed=1).double()
     ids, mask = keep_inputs(padded)
     expected = hidden_states(model, ids, mask, keep=KEEP)
     model.set_attn_implementation("flat")
-    seen = []
-    model.model.layers[-1].mlp.register_forward_hook(lambda *call: seen.append(call[2].shape[1]))
+    seen, last = [], model.model.layers[-1]
+    for part in (last.self_attn.o_proj, last.mlp):
+        part.register_forward_hook(lambda *call: seen.append(call[2].shape[1]))
     found = hidden_states(model, ids, mask, keep=KEEP)
-    assert seen == [12 if padded else 3], "without a mask, the other positions are still left out"
+    assert seen == [12 if padded else 3, 3], (
+        "without a mask, attention leaves the other positions out as well"
+    )
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 

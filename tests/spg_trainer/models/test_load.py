@@ -238,10 +238,19 @@ def test_other_kinds_of_models_are_refused_by_their_type(tmp_path):
     refused(tmp_path, tmp_path)
 
 
+def rename(folder: Path, word: str) -> None:
+    """Gives a word of the vocabulary a name that says nothing."""
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        text = (folder / file).read_text()
+        (folder / file).write_text(text.replace(word, f"<|other {word.strip('<|>')}|>"))
+
+
 def test_the_mask_token_is_looked_for_in_config_and_tokenizer(folder):
     edit(folder / "config.json", mask_token_id=None)
     assert load_model(str(folder)).mask_id == 258
     edit(folder / "tokenizer_config.json", mask_token=None)
+    assert load_model(str(folder)).mask_id == 258  # by its name
+    rename(folder, "<|mdm_mask|>")
     refused(folder, "no mask token", "mask_token_id")
     edit(folder / "config.json", mask_token_id=100)
     assert load_model(str(folder)).mask_id == 100
@@ -256,10 +265,10 @@ def test_end_tokens_are_every_end_of_config_and_tokenizer(folder):
     assert load_model(str(folder)).end_token_ids == (10, 256, 257)
     edit(folder / "config.json", eos_token_id=None)
     edit(folder / "tokenizer_config.json", eos_token=None)
+    assert load_model(str(folder)).end_token_ids == (256, 257)  # by their names
+    rename(folder, "<|endoftext|>")
     assert load_model(str(folder)).end_token_ids == (257,)  # that of the turn is enough
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        text = (folder / file).read_text()
-        (folder / file).write_text(text.replace("<|eot_id|>", "<|other|>"))
+    rename(folder, "<|eot_id|>")
     refused(folder, folder, "()", "eos_token_id")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, Policy
+from spg_trainer.models import Policy, llada_config
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.settings.fields import Sampling
@@ -132,12 +132,12 @@ def test_edited_rows_do_not_depend_on_the_batch(name):
 
 def test_rows_that_look_alike_may_be_at_different_blocks_where_tokens_are_edited():
     """Two words and many rows: one goes over its first block again, another, as long, begins its second."""
-    config = LLaDAConfig(
+    config = llada_config(
         d_model=16, n_layers=2, n_heads=2, mlp_hidden_size=24, vocab_size=3, max_sequence_length=32
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = LLaDAForMaskedLM(config).double().eval()
+        model = config.model_class(config).double().eval()
     for parameter in model.parameters():
         parameter.data.mul_(12 if parameter.ndim > 1 else 1)
     policy = Policy(model, None, 2, 0, (), "test")

@@ -9,7 +9,7 @@ import pytest
 
 from spg_trainer.algorithms import build
 from spg_trainer.cli import main
-from spg_trainer.models import LLaDAConfig
+from spg_trainer.models import llada_config
 from spg_trainer.models.shape import find_config
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
@@ -68,7 +68,7 @@ def test_hours_are_those_of_steps_evaluations_and_validations(capsys) -> None:
     words = "--gpu H200 --max-steps 100 --eval-steps 30 --validation-problems 40 --eval-problems 50"
     _, hours, rest, _ = lines(capsys, f"{LLADA} {words}")
     config = defaults(Config, env="countdown", model="GSAI-ML/LLaDA-8B-Instruct", max_steps=100)
-    e = estimate(LLaDAConfig(), config, build("spg", config.hyper_parameters))
+    e = estimate(llada_config(), config, build("spg", config.hyper_parameters))
     steps, problems = 100 * sum(e.seconds.values()) / 3600, 2 * 50 + 5 * 40
     asked = problems * e.seconds["rollout"] / 96 / 3600
     assert f"takes {steps + asked:.1f} hours: {steps:.1f} for 100 steps, {asked:.1f} for {problems}" in hours

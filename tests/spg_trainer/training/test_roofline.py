@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, PreTrainedConfig
 
 from spg_trainer.algorithms import build
 from spg_trainer.cli import main
-from spg_trainer.models import LLaDAConfig, LLaDAForMaskedLM, hidden_states, new_policy
+from spg_trainer.models import hidden_states, llada_config, new_policy
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.pattern import Pattern
@@ -31,8 +31,8 @@ SIZES = {"d_model": 64, "n_layers": 3, "n_heads": 4, "mlp_hidden_size": 160, "vo
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
 
-def shape(**more: int) -> LLaDAConfig:
-    return LLaDAConfig(**(SIZES | more), max_sequence_length=256, mask_token_id=39, eos_token_id=38)
+def shape(**more: int) -> PreTrainedConfig:
+    return llada_config(**(SIZES | more), max_sequence_length=256, mask_token_id=39, eos_token_id=38)
 
 
 def of_8b(
@@ -44,12 +44,12 @@ def of_8b(
         rollout=rollout or Sampling(temperature=0.9),
         batch=BatchConfig(prompts, 6, per_device_batch_size=batch),
     )
-    return estimate(LLaDAConfig(), config, build("spg", {"block_length": 32}), **more)
+    return estimate(llada_config(), config, build("spg", {"block_length": 32}), **more)
 
 
 @pytest.mark.parametrize("more", [{}, {"n_kv_heads": 2}, {"weight_tying": True}])
 def test_weights_and_adapters_are_counted(more) -> None:
-    spg, model = build("spg", {}), LLaDAForMaskedLM(shape(**more))
+    spg, model = build("spg", {}), AutoModelForMaskedLM.from_config(shape(**more))
     held = estimate(shape(**more), Config(), spg, dtype="float32").held
     weights = 4 * sum(p.numel() for p in model.parameters())
     assert held == {"weights": weights, "gradients": weights, "optimizer": 2 * weights}
@@ -61,7 +61,7 @@ def test_weights_and_adapters_are_counted(more) -> None:
 
 def test_the_defaults_of_the_configuration_are_llada_8b() -> None:
     with torch.device("meta"):
-        model = LLaDAForMaskedLM(LLaDAConfig())
+        model = AutoModelForMaskedLM.from_config(llada_config())
     counted = sum(p.numel() for p in model.parameters())
     assert of_8b(dtype="float32").held["weights"] == 4 * counted
     assert counted == pytest.approx(8.016e9, rel=1e-3)
@@ -360,5 +360,5 @@ def test_moments_of_8_bits_take_a_quarter() -> None:
     base = defaults(Config, env="sudoku", model="GSAI-ML/LLaDA-8B-Instruct")
     small = replace(base, optimizer=replace(base.optimizer, adam_moments="8bit"))
     algorithm = build("spg", base.hyper_parameters)
-    full, eight = (estimate(LLaDAConfig(), c, algorithm, dtype="bfloat16").held for c in (base, small))
+    full, eight = (estimate(llada_config(), c, algorithm, dtype="bfloat16").held for c in (base, small))
     assert eight["optimizer"] == pytest.approx(full["optimizer"] / 4, rel=0.02)
