@@ -1,0 +1,43 @@
+"""Inputs that people reported in public threads of this field's repositories, and what is right for each.
+
+One table in sections, one for each kind of input; `tests/test_field_reports.py` has a test for each of them. A row
+goes to the end of the section of its kind.
+"""
+
+from typing import Any, NamedTuple
+
+import pytest
+
+
+class Report(NamedTuple):
+    """An input of a public thread."""
+
+    source: str
+    """The thread, owner/repository#number."""
+    given: Any
+    """What is given: the kind of a section says what it is."""
+    right: Any
+    """What is right for it."""
+
+
+# (task, completion, reference) -> whether the completion is right.
+VERDICTS = (
+    Report(
+        "open-compass/opencompass#2647",
+        ("gsm8k", "The answer is \\boxed{$9{,}500}.", {"answer": "9500"}),
+        True,
+    ),
+    Report(
+        "huggingface/Math-Verify#44",
+        ("math500", "could answer therefore \\boxed{840}. **Final Answer**\n\\boxed{840}", {"answer": "840"}),
+        True,
+    ),
+)
+
+
+def cases(section: tuple[Report, ...]) -> list[Any]:
+    """The rows of a section as parameters `given` and `right` of a test, each named by its thread."""
+    return [
+        pytest.param(row.given, row.right, id=f"{row.source} ({number})")
+        for number, row in enumerate(section, 1)
+    ]
