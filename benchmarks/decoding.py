@@ -22,7 +22,7 @@ from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
 
-WAYS = ("exact", "prefix", "dual", "suffix", "threshold", "warm", "refill", "long", "blocks")
+WAYS = ("exact", "prefix", "dual", "threshold", "warm", "refill", "long", "blocks")
 
 
 def build(vocabulary: int, layers: int, positions: int = 2048) -> Policy:
@@ -215,7 +215,6 @@ def main() -> None:
     for way, label, sampling in (
         ("exact", "exact, plain", exact),
         ("dual", "dual, plain", dual),
-        ("suffix", "dual with a suffix of 16, plain", replace(dual, suffix_tokens=16)),
         ("threshold", "dual, threshold, 4 tokens a step, plain", four),
         ("warm", "dual at temperature 1, plain", warm),
     ):

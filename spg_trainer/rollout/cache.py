@@ -1,7 +1,7 @@
 """Keys and values that are kept between passes, and which columns a pass computes anew (`--cache`).
 
-A *refresh* computes all columns that are seen. Between refreshes a pass computes a window of them and attends to the
-rest as the last refresh left it. A cache of one's own is a function and a line: `CACHES["mine"] = window`.
+A *refresh*, the first pass of a block, computes all columns. The other passes compute a window of them and attend to
+the rest as the last refresh left it. A cache of one's own is a line: `CACHES["mine"] = lambda sampling: (8, None)`.
 """
 
 from collections.abc import Callable
@@ -18,35 +18,25 @@ from spg_trainer.settings.fields import Sampling
 
 POSITIONS_PER_THREAD = 1024
 """Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""
-Window = Callable[[int, int, int, Sampling], tuple[int, int]]
-"""(first column of the block, its end, columns seen, settings) -> (first, end) of the columns that passes between
-refreshes compute; the block must be among them."""
+Beside = Callable[[Sampling], tuple[int, int | None]]
+"""How many columns before and behind the block every pass computes anew; None = all that are behind it."""
 
-
-def block_and_suffix(start: int, stop: int, seen: int, sampling: Sampling) -> tuple[int, int]:
-    """What stands before the block is kept: Fast-dLLM's prefix cache (arXiv 2505.22618)."""
-    return start, seen
-
-
-def block_alone(start: int, stop: int, seen: int, sampling: Sampling) -> tuple[int, int]:
-    """What stands before and behind the block is kept: Fast-dLLM's dual cache (arXiv 2505.22618)."""
-    return start, stop
-
-
-def block_and_neighbours(start: int, stop: int, seen: int, sampling: Sampling) -> tuple[int, int]:
-    """What is further from the block than `window_tokens` is kept: dInfer's vicinity (arXiv 2510.08666)."""
-    return max(0, start - sampling.window_tokens), min(seen, stop + sampling.window_tokens)
-
-
-CACHES: dict[str, Window | None] = {
+CACHES: dict[str, Beside | None] = {
     "none": None,
-    "prefix": block_and_suffix,
-    "dual": block_alone,
-    "window": block_and_neighbours,
-    "blocks": block_alone,
+    "prefix": lambda sampling: (0, None),
+    "dual": lambda sampling: (0, 0),
+    "window": lambda sampling: (sampling.window_tokens, sampling.window_tokens),
+    "blocks": lambda sampling: (0, 0),
 }
-"""What `--cache NAME` chooses from. None: every pass is a refresh, and nothing is kept. `blocks` is for block-causal
+"""What `--cache NAME` chooses from. None: every pass is a refresh, and nothing is kept. `prefix` and `dual` are
+Fast-dLLM's (arXiv 2505.22618), `window` is dInfer's vicinity (arXiv 2510.08666). `blocks` is for block-causal
 attention, whose finished blocks never change: the block is one of attention's, and a row is refreshed once."""
+
+
+def window(start: int, stop: int, columns: int, sampling: Sampling) -> tuple[int, int]:
+    """First and end of the columns that a pass within a block computes. start, stop: the block's, among all columns."""
+    before, behind = CACHES[sampling.cache](sampling)
+    return max(0, start - before), columns if behind is None else min(columns, stop + behind)
 
 
 def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from spg_trainer.models.load import Policy
 from spg_trainer.models.pattern import visible
 from spg_trainer.models.states import base_model, hidden_states
-from spg_trainer.rollout.cache import CACHES, POSITIONS_PER_THREAD, Access, KeyValues
+from spg_trainer.rollout.cache import POSITIONS_PER_THREAD, Access, KeyValues, window
 from spg_trainer.rollout.canvas import Canvas
 from spg_trainer.rollout.refill import Row
 from spg_trainer.settings.fields import Sampling
@@ -87,21 +87,9 @@ class Columns:
             order += chosen
         return torch.cat(results)[self.canvas.tensor(order).argsort()]
 
-    def masked_share(self, row: Row) -> float:
-        """Masked tokens among those of the row's block and of what is seen behind it."""
-        behind = self._seen(row) - self.canvas.width - row.stop
-        return (row.masked + behind) / (row.stop - row.start + behind)
-
     def _seen(self, row: Row) -> int:
-        """Columns that the model sees: up to the block's end, then `suffix_tokens` and the last one.
-
-        Under block-causal attention, up to the end of attention's block.
-        """
-        if not self.pattern.is_full:
-            return self._attention_block(row)[1]
-        s, stop, columns = self.sampling, self.canvas.width + row.stop, self.canvas.columns
-        cut = s.suffix_tokens is not None and columns - stop > s.suffix_tokens
-        return stop + s.suffix_tokens + 1 if cut else columns
+        """Columns that the model sees: all, under block-causal attention up to the end of attention's block."""
+        return self.canvas.columns if self.pattern.is_full else self._attention_block(row)[1]
 
     def _attention_block(self, row: Row) -> tuple[int, int]:
         """First column and end of the block of attention that the active block lies in."""
@@ -121,15 +109,15 @@ class Columns:
             start, stop = self._attention_block(row)
             if entered:  # what stands before has its last tokens, but not yet their keys
                 start -= self.pattern.block_size
-        return CACHES[s.cache](max(0, start - self.shift), stop, self._seen(row), s)
+        return window(max(0, start - self.shift), stop, self._seen(row), s)
 
     def _compute_all(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
         """All that is seen, of rows that look alike once; a cache keeps it in the slots of all of them."""
-        # 1. `looks` (b, w) are the ids that each row sees, -1 where it sees none; `source` (b,) says which of the
+        # 1. `looks` (b, w) are the ids that each row sees, -1 on padding; `source` (b,) says which of the
         #    distinct looks is a row's, `example` which row has a distinct look.
         # 2. Distinct looks are sorted, most padding first, so that rows of like length share a call of the model.
         # 3. A call leaves out the columns that none of its rows sees.
-        looks = self._looks(rows, numbers)
+        looks = self.canvas.ids[numbers].masked_fill(~self.canvas.real[numbers], -1)
         source, example = self._distinct(rows, looks)
         distinct, inverse = looks[self.canvas.tensor(example)], self.canvas.tensor(source)
         keep = places.new_empty(len(distinct), places.shape[1])
@@ -138,10 +126,7 @@ class Columns:
         for part in self._parts(len(distinct), distinct.shape[1]):
             alike = [rows[i] for i in example[part]]
             lowest, end = min(row.padding for row in alike), max(map(self._seen, alike))
-            ids, positions, access = distinct[part, lowest:end], None, None
-            if self.sampling.suffix_tokens is not None:
-                columns = torch.arange(lowest, end, device=ids.device).expand(len(alike), -1)
-                positions = self._positions(alike, self._true_columns(alike, columns))
+            ids, access = distinct[part, lowest:end], None
             even = all(row.padding == lowest and self._seen(row) == end for row in alike)
             mask = None if even else ids >= 0
             if self.store:
@@ -154,21 +139,11 @@ class Columns:
                     ids.masked_fill(ids < 0, self.policy.pad_id),
                     mask,
                     keep[part] - lowest,
-                    positions=positions,
                     cache=access,
                     start=self.canvas.width - lowest,
                 )
             )
         return torch.cat(results)[inverse]
-
-    def _looks(self, rows: list[Row], numbers: Tensor) -> Tensor:
-        """(b, w) int64, the ids that each row sees, -1 on padding and behind what it sees."""
-        ids = self.canvas.ids[numbers].masked_fill(~self.canvas.real[numbers], -1)
-        if self.sampling.suffix_tokens is None:
-            return ids
-        columns = torch.arange(max(map(self._seen, rows)), device=ids.device).expand(len(rows), -1)
-        hidden = columns >= self._column(rows, self._seen)
-        return ids.gather(1, self._true_columns(rows, columns)).masked_fill(hidden, -1)
 
     def _distinct(self, rows: list[Row], looks: Tensor) -> tuple[list[int], list[int]]:
         """(b,) which of the sorted distinct looks is each row's, and a row that has each of them."""
@@ -180,7 +155,7 @@ class Columns:
 
     def _compute_windows(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
         """A window of each row, equally wide in all, that attends to what is kept beside it."""
-        # 1. `columns` (b, w) are the windows, counted among what is seen; `true` are the columns of the canvas.
+        # 1. `columns` (b, w) are the windows.
         # 2. Keys are read from the columns `lowest`..`end` of the rows' slots; `mask` hides what a row does not see.
         # 3. Neighbouring slots and equal windows are slices, which read and write the buffers without copies.
         spans = [self._window(row, refresh) for row in rows]
@@ -189,7 +164,6 @@ class Columns:
             some, firsts = rows[part], [first for first, _ in spans[part]]
             start = self.canvas.tensor(firsts).unsqueeze(-1)
             columns = start + torch.arange(width, device=start.device)
-            true = self._true_columns(some, columns)
             lowest, end = min(row.padding for row in some), max(map(self._seen, some))
             slots: Tensor | slice = slice(some[0].slot, some[0].slot + len(some))
             together = len(set(firsts)) == 1
@@ -199,10 +173,10 @@ class Columns:
             results.append(
                 hidden_states(
                     self.policy.model,
-                    self.canvas.ids[numbers[part]].gather(1, true),
+                    self.canvas.ids[numbers[part]].gather(1, columns),
                     self._visible(some, numbers[part], columns, lowest, end),
                     self.canvas.width + places[part] - start,
-                    positions=self._positions(some, true),
+                    positions=self._positions(some, columns),
                     cache=Access(self.store, slots, written, lowest, end),
                 )
             )
@@ -219,13 +193,6 @@ class Columns:
             return None
         keys = torch.arange(lowest, end, device=columns.device)
         return (keys >= self._column(rows, lambda row: row.padding)) & (keys < self._column(rows, self._seen))
-
-    def _true_columns(self, rows: list[Row], columns: Tensor) -> Tensor:
-        """Where columns (b, w), counted among those that are seen, stand: the last of these is the canvas's last."""
-        if self.sampling.suffix_tokens is None:
-            return columns
-        last = columns == self._column(rows, self._seen) - 1
-        return columns.masked_fill(last, self.canvas.columns - 1)
 
     def _positions(self, rows: list[Row], columns: Tensor) -> Tensor:
         """Positions of columns (b, w): real tokens count from 0."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from spg_trainer.models.pattern import Pattern
-from spg_trainer.rollout.cache import CACHES
+from spg_trainer.rollout.cache import CACHES, window
 from spg_trainer.settings.fields import Sampling
 
 
@@ -11,13 +11,13 @@ def passes(s: Sampling, prompt: int, pattern: Pattern) -> Iterator[tuple[int, in
     """(columns computed, columns seen, masked tokens of the block) in each pass over a row; without a schedule at most,
     a token at a time.
     """
-    window, end, number, fresh_prompt = CACHES[s.cache], prompt + s.max_completion_length, 0, 0
+    kept, end, number, fresh_prompt = CACHES[s.cache], prompt + s.max_completion_length, 0, 0
     of_whole = s.steps_per_block if s.unmasking == "schedule" else s.block_length
     for first, last in pattern.spans(prompt, s.max_completion_length, s.block_length):
         start, stop, size = prompt + first, prompt + last, last - first
         steps = -(-size * of_whole // s.block_length)
         if pattern.is_full:
-            own, seen = start, end if s.suffix_tokens is None else min(end, stop + s.suffix_tokens + 1)
+            own, seen = start, end
         else:  # nobody sees what stands behind attention's block
             own, seen = (min(end, prompt + edge) for edge in pattern.block_of(first, prompt))
         for step in range(steps):
@@ -25,7 +25,7 @@ def passes(s: Sampling, prompt: int, pattern: Pattern) -> Iterator[tuple[int, in
             if s.cache == "blocks":  # the first step of attention's block also computes the one before it
                 entered = step == 0 and start == own
                 yield seen - own + entered * pattern.block_size if number else seen, seen, masked
-            elif window and (step % s.refresh_steps if s.refresh_steps else step):
+            elif kept and step:
                 left, right = window(start, stop, seen, s)
                 yield right - left, seen, masked
             elif number and number - fresh_prompt < s.prompt_refresh_steps:

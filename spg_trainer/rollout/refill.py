@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from spg_trainer.rollout.cache import CACHES
 from spg_trainer.settings.fields import Sampling
 
+POST_PASSES_LIMIT = 16
+"""The most passes that editing may add to a block after its last token was unmasked: LLaDA2.1's `max_post_steps`."""
+
 
 @dataclass(eq=False)
 class Row:
@@ -46,7 +49,7 @@ class Row:
         return self.spans[self.block][1]
 
 
-class Schedule:
+class Refill:
     """The rows that wait and the rows in flight, at most `capacity` of these."""
 
     def __init__(self, waiting: list[Row], capacity: int, sampling: Sampling) -> None:
@@ -80,7 +83,7 @@ class Schedule:
             over = not row.masked
             if over and edited is not None:
                 unchanged = row.post_passes > 0 and not edited[i]
-                over = unchanged or row.post_passes >= self.sampling.max_post_steps
+                over = unchanged or row.post_passes >= POST_PASSES_LIMIT
             if over:
                 row.block, row.block_passes, row.post_passes = row.block + 1, 0, 0
             if row.block == len(row.spans) or (ended[i] and (over or edited is None)):
@@ -97,9 +100,7 @@ class Schedule:
     def _needs_refresh(self, row: Row) -> bool:
         if self.sampling.cache == "blocks":
             return row.passes == 0
-        every = self.sampling.refresh_steps
-        kept = CACHES[self.sampling.cache] is not None
-        return not kept or row.block_passes == 0 or (bool(every) and row.block_passes % every == 0)
+        return CACHES[self.sampling.cache] is None or row.block_passes == 0
 
     def _admit(self) -> list[Row]:
         """Waiting rows take the place of those that have ended, once these are a quarter of all."""

@@ -1,7 +1,7 @@
 """How completions are made: block by block from left to right, in each block the best tokens first.
 
-Three things, a file each: the canvas (`canvas`: the ids, and what is decided of each), the schedule (`schedule`: which
-rows take part in a pass) and the columns (`columns`: what a pass computes). This file is the loop over passes.
+Three things, a file each: the canvas (`canvas`: the ids, and what is decided of each), the refill (`refill`: which rows
+take part in a pass) and the columns (`columns`: what a pass computes). This file is the loop over passes.
 
 Three choices by name, each a table of functions: which columns a pass computes (`--cache`, in `cache`), how many tokens
 it unmasks and in what order (`--unmasking`, `--remasking`, in `unmasking`). With `--cache none` and the schedule of
@@ -29,7 +29,7 @@ from spg_trainer.rollout.cache import CACHES, buffers_for
 from spg_trainer.rollout.canvas import Blocks, Canvas
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Generators, sample_tokens
-from spg_trainer.rollout.refill import Row, Schedule
+from spg_trainer.rollout.refill import Refill, Row
 from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, Pass, certainty
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.tensors import Rollouts
@@ -72,9 +72,9 @@ def sample_completions(
         for number, real in enumerate(lengths):
             spans = pattern.spans(real, length, sampling.block_length)
             waiting.append(Row(number, canvas.width - real, spans, spans[0][1]))
-        schedule = Schedule(waiting, store.slots if store else len(waiting), sampling)
+        refill = Refill(waiting, store.slots if store else len(waiting), sampling)
         columns = Columns(policy, canvas, sampling, store, rows_per_forward)
-        _Sampler(policy, sampling, generators, canvas, schedule, columns).run()
+        _Sampler(policy, sampling, generators, canvas, refill, columns).run()
     return canvas.rollouts()
 
 
@@ -114,10 +114,6 @@ def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
             f"cache={cache} approximates a model whose tokens all attend to each other; in this one finished blocks "
             "never change. Use cache=blocks, which is exact."
         )
-    if sampling.suffix_tokens is not None:
-        raise ConfigError(
-            f"suffix_tokens={sampling.suffix_tokens}: this model never sees what stands behind a block. Leave it out."
-        )
 
 
 @contextmanager
@@ -138,21 +134,21 @@ class _Sampler:
     sampling: Sampling
     generators: Generators
     canvas: Canvas
-    schedule: Schedule
+    refill: Refill
     columns: Columns
 
     def run(self) -> None:
         """Decodes all rows."""
         report = _watcher.get()
         while True:
-            rows, refresh = self.schedule.next_rows()
+            rows, refresh = self.refill.next_rows()
             if not rows:
                 return
-            everyone = refresh and len(rows) == len(self.schedule.in_flight)
-            self.columns.take_slots(self.schedule.in_flight, everyone or self.sampling.cache == "blocks")
+            everyone = refresh and len(rows) == len(self.refill.in_flight)
+            self.columns.take_slots(self.refill.in_flight, everyone or self.sampling.cache == "blocks")
             self._step(rows, refresh)
             if report:
-                report(self.schedule.share_done())
+                report(self.refill.share_done())
 
     def _step(self, rows: list[Row], refresh: bool) -> None:
         """One pass of b rows: hidden states of their blocks, a token for each place, the best of them written."""
@@ -221,9 +217,8 @@ class _Sampler:
     def _how_many(self, rows: list[Row], logps: Tensor) -> tuple[Tensor, list[int] | None]:
         """How many tokens each row unmasks (b,), and how many then are masked where the settings alone say that."""
         s, count = self.sampling, [row.masked for row in rows]
-        shares = [self.columns.masked_share(row) for row in rows]
         numbers = [row.block_passes if row.masked else 0 for row in rows]
-        chosen = UNMASKING[s.unmasking](Pass(logps, count, numbers, shares), s)
+        chosen = UNMASKING[s.unmasking](Pass(logps, count, numbers), s)
         limits = [min(n, s.max_tokens_per_step or n) for n in count]
         if isinstance(chosen, Tensor):
             return chosen.clamp(min=1).minimum(self.canvas.tensor(limits)), None
@@ -233,7 +228,7 @@ class _Sampler:
     def _advance(
         self, rows: list[Row], numbers: Tensor, still: Tensor, left: list[int] | None, edited: Tensor | None
     ) -> None:
-        """Tells the schedule what the pass left. still: (b, S) masked places of the blocks. left: how many, if known.
+        """Tells the rows what the pass left. still: (b, S) masked places of the blocks. left: how many, if known.
 
         A read of the device costs a wait. Where `left` is known, only a block's end is a reason for one, which without
         a cache each pass is.
@@ -244,7 +239,7 @@ class _Sampler:
             seen += [] if edited is None else [edited.long()]
             ended, left, *rest = torch.stack(seen).tolist()
             edits = rest[0] if rest else None
-        self.schedule.advance(rows, left, ended, edits)
+        self.refill.advance(rows, left, ended, edits)
 
 
 def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -> None:

@@ -24,8 +24,6 @@ class Pass:
     """b; masked tokens of the block."""
     number: Sequence[int]
     """b; passes that the block has had."""
-    share: Sequence[float]
-    """b; masked tokens among those of the block and of what is seen behind it."""
 
 
 RemaskingRule = Callable[[Tensor, Generators, Sequence[int]], Tensor]
@@ -73,13 +71,8 @@ def by_schedule(now: Pass, sampling: Sampling) -> list[int]:
 
 
 def by_threshold(now: Pass, sampling: Sampling) -> Tensor:
-    """All of at least this probability: Fast-dLLM (arXiv 2505.22618).
-
-    With `threshold_slack` a it falls with the masked share r to threshold * (1 - a * (1 - r)), as in Streaming-dLLM.
-    """
-    falls = [sampling.threshold * (1 - sampling.threshold_slack * (1 - share)) for share in now.share]
-    least = torch.tensor([[math.log(t)] for t in falls], dtype=torch.float64)
-    return (now.logps >= least.to(now.logps.device, non_blocking=True)).sum(-1)
+    """All of at least this probability: Fast-dLLM (arXiv 2505.22618)."""
+    return (now.logps.double() >= math.log(sampling.threshold)).sum(-1)
 
 
 def by_threshold_or_schedule(now: Pass, sampling: Sampling) -> Tensor:

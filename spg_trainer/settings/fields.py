@@ -101,9 +101,6 @@ class Decoding:
     threshold: Probability = 0.95
     """The probability, above 0 and up to 1, from which --unmasking threshold and dynamic unmask a token. Lower values
     decode faster and less exactly."""
-    threshold_slack: Below1 = 0.0
-    """How far, from 0 to below 1, the threshold falls while a block fills: with slack a it ends at threshold * (1 - a)
-    (Streaming-dLLM); 0 keeps it constant. Raise it to decode the last tokens of a block in fewer steps."""
     factor: Positive = 1.0
     """How much doubt --unmasking factor allows, above 0: the n most probable tokens are unmasked together, for the
     largest n whose n-th probability is at least 1 - factor / (n + 1). Raise it to decode faster."""
@@ -113,9 +110,6 @@ class Decoding:
     editing_threshold: NotNegative | None = None
     """For eval only: the probability above which a step also replaces a token that was already unmasked (LLaDA2.1). If
     it is left out, tokens stay as they are."""
-    max_post_steps: CountOrZero = 16
-    """For eval only: the most steps that --editing-threshold may add to a block after its last token was unmasked.
-    Lower it if editing takes too long."""
     top_p: Probability = 1.0
     """Nucleus sampling: tokens are drawn only from the most probable ones whose probabilities add up to this value,
     above 0 and up to 1; 1 allows all. Lower it to draw fewer unlikely tokens. It does nothing at temperature 0."""
@@ -130,16 +124,9 @@ class Decoding:
     window_tokens: CountOrZero = 16
     """The number of tokens on either side of the block that --cache window computes anew in each step. Raise it if the
     cache changes completions too much."""
-    refresh_steps: CountOrZero = 0
-    """A cache is computed anew every so many steps within a block; 0 computes it only at the start of each block. Set
-    it if --cache changes completions too much."""
     prompt_refresh_steps: CountOrZero = 0
-    """The cached prompt is computed anew only if it is older than so many steps; 0 computes it anew at every refresh.
-    Raise it to decode faster after a long prompt."""
-    suffix_tokens: CountOrZero | None = None
-    """The number of masked tokens after the block that the model sees; it always sees the last token of the completion
-    as well (Streaming-dLLM). If it is left out, the model sees all of them. Set it to decode long completions
-    faster."""
+    """The cached prompt is computed anew at the start of a block only if it is older than so many steps; 0 computes it
+    anew for every block. Raise it to decode faster after a long prompt."""
 
     @property
     def shortcuts(self) -> list[str]:
@@ -249,11 +236,8 @@ class Unread(NamedTuple):
 
 UNREAD = (
     Unread("threshold", "unmasking", ("schedule", "factor"), "threshold"),
-    Unread("threshold_slack", "unmasking", ("schedule", "factor"), "threshold"),
     Unread("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
     Unread("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
-    Unread("max_post_steps", "editing_threshold", (None,), "0.9"),
-    Unread("refresh_steps", "cache", ("none", "blocks"), "dual"),
     Unread("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
     Unread("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
 )
@@ -375,7 +359,7 @@ class Config(TaskSettings):
     """Train a masked diffusion language model by RL on a verifiable task."""
 
     word, positional = "", ""
-    refused = ("editing_threshold", "max_post_steps")
+    refused = ("editing_threshold",)
 
     reward_weights: Pairs = field(default_factory=dict)
     """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""

@@ -20,6 +20,10 @@ SFT = "sft.yaml"
 """The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
 
 
+RETIRED = {"threshold_slack": 0.0, "max_post_steps": 16, "refresh_steps": 0, "suffix_tokens": None}
+"""Settings of decoding that earlier versions had, with the defaults at which today's decoding is the same."""
+
+
 def model_environment(model: str) -> dict[str, Any]:
     """What a model folder says of the environment it was made for; empty where it says nothing.
 
@@ -83,6 +87,22 @@ def read_yaml(path: str | Path) -> Any:
         raise ConfigError(f"{path} cannot be read as YAML: {why}. Give the path of a YAML file.") from error
 
 
+def read_settings(path: str | Path) -> Any:
+    """What a file of settings says, of an earlier version too; ConfigError for what this version cannot do any more."""
+    settings = read_yaml(path)
+    if not isinstance(settings, dict):
+        return settings
+    parts = [settings, settings.get("rollout")]  # of `eval` and `sft`, decoding has no part of its own
+    for part in (part for part in parts if isinstance(part, dict)):
+        for name, default in RETIRED.items():
+            if (value := part.pop(name, default)) != default:
+                raise ConfigError(
+                    f"{path}: {name}={value!r} is a setting of an earlier version, which made decoding no faster than "
+                    "others do. Leave it out and start a new run, or go on with that version."
+                )
+    return settings
+
+
 def read_config(file: str | Path, cls: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
     """The settings in config.yaml of a run, or in sft.yaml of a model; ConfigError if they cannot be read."""
-    return overlay(cls(), read_yaml(file), f"{file}:")
+    return overlay(cls(), read_settings(file), f"{file}:")

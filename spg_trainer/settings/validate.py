@@ -119,12 +119,7 @@ def check_device(name: str) -> None:
 
 def check_training(config: Config) -> None:
     """How a training decodes, divides a step and keeps its optimizer, whatever the algorithm."""
-    b, posts = config.batch, config.rollout.max_post_steps
-    if config.rollout.editing_threshold is None and posts != Sampling.max_post_steps:
-        raise ConfigError(
-            f"--max-post-steps {posts} is of --editing-threshold, with which eval alone decodes. Leave it out of "
-            "training."
-        )
+    b = config.batch
     config.rollout.check()
     if config.gpu and (not config.dry_run or config.model.device == "cpu"):
         raise ConfigError(
@@ -148,13 +143,11 @@ def check_training(config: Config) -> None:
 def check_unmasking(r: Sampling, force: bool) -> None:
     """Decoding that feeds on what it changes, and decoding that no bound describes."""
     by_threshold = r.unmasking in ("threshold", "dynamic")  # dynamic: those, or as many as the schedule
-    least = r.threshold * (1 - r.threshold_slack) if by_threshold else 0.0
-    safe = force or (least >= 0.95 and r.max_tokens_per_step)
+    safe = force or (by_threshold and r.threshold >= 0.95 and r.max_tokens_per_step)
     if r.unmasking != "schedule" and not safe:
         raise ConfigError(
             f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with --unmasking "
-            "threshold or dynamic, a threshold that stays at 0.95 or more, slack included, and --max-tokens-per-step "
-            "4, or insist with --force."
+            "threshold or dynamic, a --threshold of 0.95 or more, and --max-tokens-per-step 4, or insist with --force."
         )
     if r.editing_threshold is not None:
         raise ConfigError(

@@ -103,8 +103,7 @@ def plain_block_sampler(
                 picks = [p for _, p in sorted(zip(any_of, picks, strict=True), reverse=True)]
             else:
                 picks.sort(reverse=True)
-            share = (len(masked) + seen - inside[-1] - 1) / (len(inside) + seen - inside[-1] - 1)
-            for logp, at, token in picks[: how_many([math.exp(p[0]) for p in picks], share, step, s)]:
+            for logp, at, token in picks[: how_many([math.exp(p[0]) for p in picks], step, s)]:
                 x[-at] = token
                 out.tokens[-at - width], out.steps[-at - width] = token, number
                 out.logps[-at - width] = logp

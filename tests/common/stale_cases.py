@@ -71,11 +71,9 @@ def stale_sampler(
     for start in range(width, columns, size):
         stop, first = start + size, number
         seen = list(range(columns))
-        if s.suffix_tokens is not None:
-            seen = [c for c in seen if c < stop + s.suffix_tokens or c == columns - 1]
         while masked := [c for c in range(start, stop) if x[c] == mask_id]:
             step = number - first
-            if s.cache == "none" or step == 0 or (s.refresh_steps and step % s.refresh_steps == 0):
+            if s.cache == "none" or step == 0:
                 fresh = seen
                 if number and number - prompt_computed < s.prompt_refresh_steps:
                     fresh = [c for c in seen if c >= width - shift]
@@ -85,9 +83,9 @@ def stale_sampler(
                 fresh = [c for c in seen if c >= start - shift]
             elif s.cache == "dual":
                 fresh = list(range(start - shift, stop))
-            else:  # the last of `seen` may stand further away than it counts
+            else:
                 low, high = start - shift - s.window_tokens, stop + s.window_tokens
-                fresh = [c for i, c in enumerate(seen) if low <= i < high]
+                fresh = [c for c in seen if low <= c < high]
             logits = {c + shift: of for c, of in body.logits(x, fresh, seen).items()}
             picks = []
             e = torch.empty(len(masked), logits[start].shape[-1])
@@ -101,10 +99,7 @@ def stale_sampler(
                 token = int(score.argmax())
                 picks.append((float(logits[c].log_softmax(-1)[token]), -c, token))
             ranked = sorted(picks, reverse=True)
-            share = (len(masked) + len([c for c in seen if c >= stop])) / (
-                size + len([c for c in seen if c >= stop])
-            )
-            for logp, at, token in ranked[: how_many([math.exp(p[0]) for p in ranked], share, step, s)]:
+            for logp, at, token in ranked[: how_many([math.exp(p[0]) for p in ranked], step, s)]:
                 x[-at] = token
                 out.tokens[-at - width], out.steps[-at - width] = token, number
                 out.logps[-at - width] = logp
@@ -112,12 +107,12 @@ def stale_sampler(
     return out
 
 
-def how_many(p: list[float], share: float, step: int, s: Sampling) -> int:
+def how_many(p: list[float], step: int, s: Sampling) -> int:
     """Tokens to unmask, given the probabilities of those that are masked, best first."""
     if s.unmasking == "schedule":
         count = s.block_length // s.steps_per_block + (step < s.block_length % s.steps_per_block)
     elif s.unmasking == "threshold":
-        count = sum(c >= s.threshold * (1 - s.threshold_slack * (1 - share)) for c in p)
+        count = sum(c >= s.threshold for c in p)
     else:
         count = 1
         while count < len(p) and p[count] >= 1 - s.factor / (count + 2):

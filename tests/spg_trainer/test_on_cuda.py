@@ -301,8 +301,7 @@ CACHES = [
     {"cache": "prefix"},
     {"cache": "dual"},
     {"cache": "window", "window_tokens": 4},
-    {"cache": "dual", "suffix_tokens": 4},
-    {"cache": "dual", "refresh_steps": 2},
+    {"cache": "window", "window_tokens": 2},
 ]
 SURE = [{"unmasking": "threshold", "threshold": 0.1, "max_tokens_per_step": 4}, {"unmasking": "factor"}]
 """So that the random model of these tests is sure of several tokens at times."""
@@ -363,7 +362,7 @@ def test_inside_a_block_decoding_with_a_cache_never_waits(gpu, cache: dict, ends
 
 
 def test_a_prompt_that_is_kept_longer_costs_no_wait(gpu) -> None:
-    decoding = {"cache": "dual", "refresh_steps": 2, "prompt_refresh_steps": 3}
+    decoding = {"cache": "dual", "prompt_refresh_steps": 3}
     passes = decode(gpu, replace(SAMPLING, temperature=1.0, **decoding), LENGTHS, ends=0)
     assert len(passes) == 14 and sum(found.reads for found in passes) <= 8
     assert not any(found.others for found in passes)

@@ -26,7 +26,7 @@ WAYS = {
     "sub-blocks": Sampling(24, 2, 12, temperature=1.0),
     "one step a block": Sampling(24, 4, 6, temperature=0.5),
     "random": Sampling(24, 4, 18, temperature=1.0, remasking="random"),
-    "threshold": Sampling(24, 4, 24, unmasking="threshold", threshold=0.3, threshold_slack=0.5),
+    "threshold": Sampling(24, 4, 24, unmasking="threshold", threshold=0.3),
     "short": Sampling(4, 4, 4, temperature=1.0),
     "longer than blocks": Sampling(24, 8, 15, temperature=1.0),
 }
@@ -113,7 +113,7 @@ def test_a_cache_computes_a_block_once_it_is_final_and_then_no_more(name):
 def test_edited_rows_do_not_depend_on_the_batch(name):
     """Rows whose blocks end after more or fewer passes over what is written, with end tokens that are replaced."""
     policy, prompts = policy_of(name), make_prompts(policy_of(name))
-    editing = Sampling(24, 4, 12, unmasking="dynamic", threshold=0.3, editing_threshold=0.1, max_post_steps=4)
+    editing = Sampling(24, 4, 12, unmasking="dynamic", threshold=0.3, editing_threshold=0.1)
     alone = [sample_completions(policy, *pad(policy, [prompt]), editing, None) for prompt in prompts]
     plain = sample_completions(policy, *pad(policy, prompts), replace(editing, editing_threshold=9.0), None)
     assert any(
@@ -141,9 +141,7 @@ def test_rows_that_look_alike_may_be_at_different_blocks_where_tokens_are_edited
     for parameter in model.parameters():
         parameter.data.mul_(12 if parameter.ndim > 1 else 1)
     policy = Policy(model, None, 2, 0, (), "test")
-    editing = Sampling(
-        4, 2, 2, 1.0, unmasking="dynamic", threshold=0.5, editing_threshold=0.3, max_post_steps=2
-    )
+    editing = Sampling(4, 2, 2, 1.0, unmasking="dynamic", threshold=0.5, editing_threshold=0.3)
     rows, prompt = 40, [1, 0, 1]
     together = sample_completions(policy, *pad(policy, [prompt] * rows), editing, streams(rows))
     for row, noise in enumerate(streams(rows)):
@@ -158,14 +156,12 @@ def test_caches_and_blocks_that_do_not_fit_the_attention_are_refused_with_what_w
         (full, {"cache": "blocks"}, ["cache=blocks", "cache=none", "cache=dual"]),
         (blocks, {"cache": "dual"}, ["cache=dual", "cache=blocks"]),
         (blocks, {"cache": "prefix"}, ["cache=prefix", "cache=blocks"]),
-        (blocks, {"suffix_tokens": 4}, ["suffix_tokens=4", "Leave it out"]),
         (
             blocks,
             {"block_length": 3, "diffusion_steps": 16},
             ["block_length=3", "8 tokens", "block_length=2"],
         ),
         (blocks, {"block_length": 12, "diffusion_steps": 12}, ["block_length=12", "block_length=8"]),
-        (blocks, {"cache": "blocks", "refresh_steps": 3}, ["refresh_steps=3"]),
     ):
         with pytest.raises(ConfigError) as error:
             check_sampling(policy, replace(BASE, **settings))

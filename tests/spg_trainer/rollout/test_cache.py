@@ -30,20 +30,17 @@ def decoders(published):
 
 def as_published(case):
     """The settings of a case of index.json."""
-    rule, streaming = case["rule"], case["cache"] == "streaming"
-    settings = {"cache": "prefix" if streaming else case["cache"], "unmasking": rule["name"]}
+    rule = case["rule"]
+    settings = {"cache": case["cache"], "unmasking": rule["name"]}
     if rule["name"] != "schedule":
         settings[rule["name"]] = rule["value"]
-    if streaming:
-        settings["suffix_tokens"] = case["window"]
-        settings["threshold_slack"] = case["alpha"] if rule["name"] == "threshold" else 0.0
     return Sampling(case["gen"], case["block"], case["steps"], **settings)
 
 
 @pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", slow_if(CHECKPOINTS, lambda name: name == "scaled"))
 def test_tokens_passes_and_confidences_of_the_published_decoders(decoders, name, every):
-    """Fast-dLLM's and Streaming-dLLM's cases, up to the first end token, three unequal prompts in a batch.
+    """Fast-dLLM's cases, up to the first end token, three unequal prompts in a batch.
 
     By default two thirds of the cases are held, each at one of two lengths of a block and on one checkpoint.
     """
@@ -52,13 +49,15 @@ def test_tokens_passes_and_confidences_of_the_published_decoders(decoders, name,
     record = dict(np.load(folder / f"{name}.npz"))  # a look into the file unpacks a whole array
     inputs = pad(policy, index["checkpoints"][name]["prompts"])
     tally = Counter()
-    half = len(index["cases"]) // 2  # the same again with the other length
+    # Not those of Streaming-dLLM, whose way to leave out the text behind a block was slower than a narrower cache.
+    cases = [number for number, case in enumerate(index["cases"]) if case["cache"] != "streaming"]
+    half = len(cases) // 2  # the same again with the other length
     chosen = [
         number
         for number in range(CHECKPOINTS.index(name) % every, 2 * half, every)
         if every == 1 or (number % half + number // half) % 2 == 0
     ]
-    for number in chosen:
+    for number in (cases[place] for place in chosen):
         case = index["cases"][number]
         out = sample_completions(policy, *inputs, as_published(case), None)
         for row in range(len(inputs[0])):
@@ -73,27 +72,25 @@ def test_tokens_passes_and_confidences_of_the_published_decoders(decoders, name,
             tally["all"] += 1
             assert equal, (name, case, row)
     held = len(inputs[0]) * len(chosen)
-    assert len(index["cases"]) == 44 and len(chosen) >= 7
+    assert len(cases) == 36 and len(chosen) >= 6
     assert tally["all"] == held and sum(tally.values()) == 2 * held, tally
 
 
-@pytest.mark.parametrize("kind, cases", [("fast", 180), ("streaming", 60)])
-def test_rules_choose_what_the_published_functions_choose(decoders, kind, cases):
+def test_rules_choose_what_the_published_functions_choose(decoders):
     folder, _ = decoders
-    given = json.loads(gzip.decompress((folder / "rules.json.gz").read_bytes()))[kind]
+    given = json.loads(gzip.decompress((folder / "rules.json.gz").read_bytes()))["fast"]
     for case in given:
         masked = case["masked"]
         values = [[float.fromhex(x) for x in case["logits"][i]] for i in masked]
         logits = torch.tensor(values, dtype=torch.float64)
         best, order = logits.softmax(-1).amax(-1).log().sort(descending=True, stable=True)
         settings = {name: case[name] for name in ("threshold", "factor") if name in case}
-        settings["threshold_slack"] = case.get("alpha", 0.0)
         sampling = Sampling(unmasking=case["rule"], **settings)
-        now = Pass(best[None], [len(masked)], [0], [case.get("ratio", 1.0)])
+        now = Pass(best[None], [len(masked)], [0])
         count = case["count"] if case["rule"] == "schedule" else int(UNMASKING[case["rule"]](now, sampling))
         chosen = sorted(masked[i] for i in order[: max(1, count)].tolist())
         assert chosen == sorted(case["revealed"]), case
-    assert len(given) == cases
+    assert len(given) == 180
 
 
 DUAL = replace(SAMPLING, cache="dual")
@@ -103,29 +100,18 @@ STALE = {
     "dual, warm": replace(DUAL, temperature=1.0),
     "neighbours": replace(SAMPLING, cache="window", window_tokens=2),
     "neighbours beyond the edges": replace(SAMPLING, cache="window", window_tokens=9),
-    "a refresh every second pass": replace(DUAL, refresh_steps=2),
     "prompt kept for 7 passes": replace(DUAL, prompt_refresh_steps=7),
-    "prompt kept, a refresh every third pass": replace(DUAL, refresh_steps=3, prompt_refresh_steps=4),
     "prompt kept, prefix": replace(SAMPLING, cache="prefix", prompt_refresh_steps=99),
-    "short suffix, exact": replace(SAMPLING, suffix_tokens=3),
-    "short suffix, no suffix but the last": replace(DUAL, suffix_tokens=0),
-    "short suffix, prefix": replace(SAMPLING, cache="prefix", suffix_tokens=5, temperature=0.5),
-    "short suffix, neighbours": replace(SAMPLING, cache="window", window_tokens=4, suffix_tokens=2),
+    "prefix, warm": replace(SAMPLING, cache="prefix", temperature=0.5),
     "threshold, exact": replace(SAMPLING, unmasking="threshold", threshold=0.3),
     "threshold, dual, warm": replace(DUAL, unmasking="threshold", threshold=0.3, temperature=1.0),
-    "threshold that falls": replace(
-        DUAL, unmasking="threshold", threshold=0.5, threshold_slack=0.6, suffix_tokens=2
-    ),
     "threshold, at most 2": replace(DUAL, unmasking="threshold", threshold=0.2, max_tokens_per_step=2),
-    "threshold, prompt kept": replace(
-        DUAL, unmasking="threshold", threshold=0.3, prompt_refresh_steps=6, refresh_steps=2
-    ),
+    "threshold, prompt kept": replace(DUAL, unmasking="threshold", threshold=0.3, prompt_refresh_steps=6),
     "factor, prefix": replace(SAMPLING, cache="prefix", unmasking="factor", factor=1.5),
 }
 
 
 SHIFTED = [name for name in STALE if "prompt kept" in name or name in ("prefix", "dual", "neighbours")]
-SHIFTED += ["short suffix, exact", "short suffix, prefix", "short suffix, neighbours"]
 
 
 @pytest.mark.parametrize(
@@ -193,9 +179,7 @@ def test_waiting_prompts_take_the_place_of_rows_that_ended():
         ({"threshold": 1.5}, ["threshold", "1.5", "at most 1"]),
         ({"threshold": 0.0, "unmasking": "threshold"}, ["threshold", "0.0"]),
         ({"unmasking": "threshold", "remasking": "random"}, ["random", "low_confidence"]),
-        ({"refresh_steps": 4}, ["refresh_steps", "4", "cache"]),
         ({"prompt_refresh_steps": 4}, ["prompt_refresh_steps", "cache"]),
-        ({"threshold_slack": 0.3}, ["threshold_slack=0.3", "unmasking=threshold"]),
         ({"threshold": 0.5}, ["threshold=0.5", "unmasking=threshold"]),
         ({"max_tokens_per_step": 1}, ["max_tokens_per_step=1", "unmasking=threshold"]),
         ({"unmasking": "threshold", "factor": 2.0}, ["factor=2.0", "unmasking=factor"]),

@@ -191,7 +191,7 @@ def test_llada21_edits_what_it_has_unmasked(opened, cache):
             steps, length = block // p.get("num_to_transfer", 1), whole(p["gen_length"], block) + block
             sampling = Sampling(length, block, steps * length // block, unmasking="dynamic", cache=cache)
             sampling = replace(sampling, threshold=p["threshold"], editing_threshold=p["editing_threshold"])
-            (found,) = decode(policy, [prompt], replace(sampling, max_post_steps=p["max_post_steps"]))
+            (found,) = decode(policy, [prompt], sampling)
             assert found[: len(expected)] == expected, name
             edited += expected != case["no_editing"][0].tolist()
     assert edited == 3

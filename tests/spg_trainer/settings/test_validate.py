@@ -71,14 +71,9 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
         ({"rollout": Sampling(unmasking="dynamic", threshold=0.9)}, r"dynamic, threshold 0\.9: .*--force"),
         ({"rollout": Sampling(unmasking="dynamic")}, "threshold or dynamic, .* --max-tokens-per-step 4"),
         (
-            {"rollout": Sampling(unmasking="dynamic", threshold_slack=0.1, max_tokens_per_step=4)},
-            "slack included",
-        ),
-        (
             {"rollout": Sampling(editing_threshold=0.5), "force": True},
             r"editing-threshold 0\.5.*Leave it out",
         ),
-        ({"rollout": Sampling(max_post_steps=3)}, r"--max-post-steps 3.* eval .*Leave it out of training"),
         (
             {"rollout": Sampling(unmasking="factor", max_tokens_per_step=2)},
             "--unmasking threshold.*--force",
