@@ -48,13 +48,13 @@ def run(script: str, words: str, monkeypatch) -> None:
         (
             "decoding",
             "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 32 --plain-steps 1 "
-            "--ways exact prefix dual suffix threshold warm blocks",
-            8,
+            "--ways exact prefix dual threshold warm blocks",
+            7,
         ),
         pytest.param(
             "decoding",
             "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 32",
-            11,
+            10,
             marks=pytest.mark.slow,
         ),
         ("doubled", "--rounds 1 --rows 1 --blocks 2 --block 4 --prompt 8 --layers 1 --vocabulary 64", 2),
