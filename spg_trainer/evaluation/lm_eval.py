@@ -26,7 +26,7 @@ from spg_trainer.errors import ConfigError, ModelError, did_you_mean
 from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.models import load_model
 from spg_trainer.rollout.sampler import check_names, check_sampling
-from spg_trainer.rollout.tokens import decode_completions, encode_texts, sample
+from spg_trainer.rollout.tokens import chat_text, decode_completions, encode_texts, sample, special_tokens
 from spg_trainer.settings.fields import Config, Decoding, Sampling
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
@@ -154,8 +154,7 @@ class SpgLLaDA(LM):
         of the answer."""
         begun = "" if add_generation_prompt else chat_history[-1]["content"]
         asked = chat_history if add_generation_prompt else chat_history[:-1]
-        options = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": False}
-        return self.policy.tokenizer.apply_chat_template(asked, **options) + begun
+        return chat_text(self.policy, asked, special_tokens(self.policy).values()) + begun
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """The template that --apply_chat_template applies, for lm-eval's records."""

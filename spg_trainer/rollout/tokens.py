@@ -1,6 +1,7 @@
 """From prompts to token ids, from completions back to text, and both at once in `generate`."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 FEW = 16
 """Problems whose demonstrations tell whether a completion can hold an answer."""
 
+APART = "\ufdd0\ufdef"
+"""Stands inside what spells a special token and is text; two characters that Unicode keeps out of all texts."""
 Prompt = str | list[dict[str, str]]
 """A user's text, or a conversation of {"role", "content"} messages."""
 
@@ -100,15 +103,21 @@ def encode_prompts(
     """Puts prompts into the model's chat format and pads them on the left; nothing is ever cut off.
 
     A `str` becomes one user message, or is taken as it is where the tokenizer has no chat template. A completion prefix
-    follows the opening of the assistant's turn. Returns prompt_ids (B, L) int64 and prompt_mask (B, L) bool on the
+    follows the opening of the assistant's turn. What a prompt says is text, also where it spells a special token: only
+    the chat template's own tokens are special. Returns prompt_ids (B, L) int64 and prompt_mask (B, L) bool on the
     model's device; L is the longest prompt. Raises ConfigError for a bare string or a prompt that is neither text nor
     messages; ModelError for chat messages where the tokenizer has no chat template.
     """
     if isinstance(prompts, str):
         raise ConfigError(f"prompts is the single string {prompts[:40]!r}. Pass a list: [prompt].")
     prefixes = [""] * len(prompts) if completion_prefixes is None else completion_prefixes
-    turns = zip(prompts, prefixes, strict=True)
-    return encode_texts(policy, [_chat_text(policy, prompt) + prefix for prompt, prefix in turns])
+    return encode_texts(policy, prompt_texts(policy, prompts, prefixes))
+
+
+def prompt_texts(policy: Policy, prompts: Sequence[Prompt], completion_prefixes: Sequence[str]) -> list[str]:
+    """Prompts in the model's chat format, as `encode_texts` takes them; raises as `encode_prompts`."""
+    special, turns = special_tokens(policy).values(), zip(prompts, completion_prefixes, strict=True)
+    return [_chat_text(policy, prompt, special) + prefix for prompt, prefix in turns]
 
 
 def encode_fitting(
@@ -124,7 +133,7 @@ def encode_fitting(
 
 def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """As `encode_prompts`, of texts that are in the model's format already."""
-    rows = policy.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    rows = encode_plain(policy, texts)
     width = max(map(len, rows), default=0)
     padded = [[policy.pad_id] * (width - len(row)) + row for row in rows]
     prompt_ids = torch.tensor(padded, dtype=torch.int64, device=policy.device).reshape(len(rows), width)
@@ -132,10 +141,50 @@ def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     return prompt_ids, torch.arange(-width, 0, device=policy.device) >= -lengths.unsqueeze(-1)
 
 
+def encode_plain(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
+    """The token ids of texts, nothing added; a special token that is spelled apart (`spell_apart`) is text."""
+    parts = [text.split(APART) for text in texts]
+    flat = [part for own in parts for part in own]
+    ids = iter(policy.tokenizer(flat, add_special_tokens=False)["input_ids"] if flat else [])
+    return [[token for _ in own for token in next(ids)] for own in parts]
+
+
+def spell_apart(text: str, special: Iterable[str]) -> str:
+    """The text with `APART` inside every special token that it spells, so that `encode_plain` takes it as text."""
+    if not (found := [token for token in special if token in text]):
+        return text
+    pattern = re.compile("|".join(re.escape(token) for token in sorted(found, key=len, reverse=True)))
+    while pattern.search(text):  # again where a special token holds another one
+        text = pattern.sub(lambda match: match[0][:1] + APART + match[0][1:], text)
+    return text
+
+
+def special_tokens(policy: Policy) -> dict[int, str]:
+    """The tokens that are no text, as they are written: those that the tokenizer calls special, mask, padding, ends."""
+    own = {policy.mask_id, policy.pad_id, *policy.end_token_ids}
+    added = policy.tokenizer.added_tokens_decoder.items()
+    return {index: token.content for index, token in added if token.special or index in own}
+
+
+def chat_text(policy: Policy, messages: Sequence[Mapping[str, str]], special: Iterable[str]) -> str:
+    """A conversation in the model's format up to the opening of the assistant's turn, for `encode_texts`.
+
+    special: the tokens that are text in what is said, though not in the chat template: `special_tokens`.
+    """
+    spelled = [{**m, "content": spell_apart(m["content"], special)} for m in messages]
+    # Qwen3's template otherwise leaves room for thoughts, of which its diffusion models have learned none.
+    options = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": False}
+    return policy.tokenizer.apply_chat_template(spelled, **options)
+
+
 def encode_completions(policy: Policy, completions: Sequence[str], length: int) -> Tensor:
-    """Token ids (B, length) int64: the text, one end token, then padding, as LLaDA's own training data ends."""
+    """Token ids (B, length) int64: the text, one end token, then padding, as LLaDA's own training data ends.
+
+    End tokens that a completion spells are ends, as files of demonstrations have them; a mask token is text.
+    """
     end = policy.end_token_ids[-1]
-    ids = policy.tokenizer(list(completions), add_special_tokens=False)["input_ids"]
+    mask = [token for index, token in special_tokens(policy).items() if index == policy.mask_id]
+    ids = encode_plain(policy, [spell_apart(text, mask) for text in completions])
     longest = max(len(row) for row in ids) + 1
     if longest > length:
         text = f"A completion has {longest} tokens with its end token, more than {length}"
@@ -153,11 +202,11 @@ def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
     return texts
 
 
-def _chat_text(policy: Policy, prompt: Prompt) -> str:
+def _chat_text(policy: Policy, prompt: Prompt, special: Iterable[str]) -> str:
     template = policy.tokenizer.chat_template
     if isinstance(prompt, str):
         if template is None:
-            return prompt
+            return spell_apart(prompt, special)
         prompt = [{"role": "user", "content": prompt}]
     if not is_chat(prompt):
         messages = '[{"role": "user", "content": "..."}]'
@@ -167,9 +216,7 @@ def _chat_text(policy: Policy, prompt: Prompt) -> str:
             f"prompt {prompt!r:.80}: the tokenizer of {policy.source} has no chat template. Pass plain text, or use an "
             "instruction-tuned model."
         )
-    # Qwen3's template otherwise leaves room for thoughts, of which its diffusion models have learned none.
-    options = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": False}
-    return policy.tokenizer.apply_chat_template(prompt, **options)
+    return chat_text(policy, prompt, special)
 
 
 def is_chat(value: object) -> bool:
