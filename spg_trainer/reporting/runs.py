@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS
 from spg_trainer.runs.identity import identity
@@ -65,6 +66,12 @@ class Recorded:
         """The first and the last evaluation on the run's own split, as far as there are."""
         made = {one.name: one for one in self.evaluations}
         return [made[name] for name in ("before", "after") if name in made]
+
+    @property
+    def lost(self) -> dict[str, tuple[float, float]]:
+        """{component: (before, after)} of what the run unlearned; empty as long as it is not finished."""
+        sets = [one.rows for one in self.before_after]
+        return lost_components(*sets) if len(sets) == 2 and len(sets[0]) == len(sets[1]) else {}
 
     @property
     def kept_step(self) -> int | None:

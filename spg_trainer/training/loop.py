@@ -52,7 +52,7 @@ from spg_trainer.training.records import (
 from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates
-from spg_trainer.training.validation import stale
+from spg_trainer.training.validation import rate, stale
 from spg_trainer.training.warnings import new_warnings
 
 KNOWS_NOTHING = 256
@@ -125,10 +125,11 @@ def train_step(run: Run) -> None:
     if choices:  # all choices of a pass, also those of padding: they depend on the batching
         timings |= router_load(sum_metrics(choices))
     record_step(run, scored, advantages, metrics, timings)
-    solved = run_validation(run)
+    run_validation(run)
+    newest = state.validations[max(state.validations)] if state.validations else None
     limit = 60 * run.config.max_minutes
     run.console.step(
-        {**state.history[-1], **timings, "validation": solved},
+        {**state.history[-1], **timings, "validation": newest and rate(newest)},
         total=run.config.max_steps,
         seconds_left=max(0.0, limit - (time.monotonic() - run.started)) if limit else None,
     )

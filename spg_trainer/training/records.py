@@ -10,6 +10,7 @@ import torch
 
 from spg_trainer.distributed import gather, gathered_order
 from spg_trainer.evaluation.habits import shares
+from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
@@ -79,6 +80,7 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
         "eval_before": {key: before[key] for key in keys},
         "eval_after": {key: after[key] for key in keys},
         "gain": after["correct"] - before["correct"],
+        "lost": lost_components(*(run.folder.completions(name) for name in ("before", "after"))),
         "solved_sampled": sum(sampled) / len(sampled) if sampled else None,
         "validation": validation.summary(run.state.validations, after["step"]),
         "model": str(run.folder.path / "model"),
@@ -121,16 +123,39 @@ def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") ->
         lines.insert(
             0, f"{early}: {v['stale']} validations in a row solved no more problems than the best before."
         )
-    if summary["steps"] and not gained(summary):
+    if stayed(summary):
         lines.append(next_try(summary, config, env))
+    if summary["lost"]:
+        lines.append(lost_line(summary["lost"], env.reward_weights))
     return lines
 
 
-def gained(summary: Mapping[str, Any]) -> bool:
-    """Whether a validation, or without any the evaluation after training, solved more than the start."""
+def lost_line(lost: Mapping[str, tuple[float, float]], reward_weights: Mapping[str, float]) -> str:
+    """What a run unlearned, and the weights that pay for it. lost: {component: (before, after)}."""
+    fell = ", ".join(
+        f"{name} fell from {before:.2f} to {after:.2f}" for name, (before, after) in lost.items()
+    )
+    weights = " ".join(f"{name}={2 * reward_weights[name] or 0.2:g}" for name in lost)
+    return f"But this run lost something on these problems: {fell}. To keep it, train with --reward-weights {weights}."
+
+
+TRIED = 20
+"""The steps after which a run without a gain is told what else to try; a shorter one is a look."""
+MEANINGFUL = 0.1
+"""A gain of the solved rate that a run without one must exclude by its interval before it is told so."""
+
+
+def stayed(summary: Mapping[str, Any]) -> bool:
+    """Whether a run of some length surely did not beat its start: nothing else may be said of few problems or steps.
+
+    By its validations, or without any by the evaluation after training, it solved no more than its start.
+    """
     if (v := summary["validation"]) and v["start"] is not None:
-        return v["highest"] > v["start"]
-    return summary["gain"] > 0
+        gained = v["highest"] > v["start"]
+    else:
+        gained = summary["gain"] > 0
+    possible = summary["eval_after"]["high"] - summary["eval_before"]["correct"]
+    return not gained and summary["steps"] >= TRIED and possible < MEANINGFUL
 
 
 HIGHEST = {"countdown": "justgrpo", "gsm8k": "unigrpo", "math500": "justgrpo"}

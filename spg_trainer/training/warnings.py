@@ -11,6 +11,11 @@ REPEAT_AFTER = 10
 """A warning is repeated only if it did not hold in any of so many steps before."""
 MOST = 0.75
 """Share of groups without signal from which on a run says why."""
+STUCK = 10
+"""Steps over which most groups are without signal, and the reward does not rise, before a run says so: where few
+completions are right at first, most groups are all wrong for some steps, and become mixed as the reward rises."""
+RISES = 1.25
+"""By which factor the mean reward of the last half of these steps is above that of the first half where it rises."""
 MEASURED = 0.2
 """What a component must have been at first, or its fall is noise."""
 
@@ -57,9 +62,10 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
         )
     if len(recent) < 3:
         return warnings
-    if text := equal_rewards_warning(recent, right_groups_teach):
+    if len(history) >= STUCK and (text := equal_rewards_warning(history[-STUCK:], right_groups_teach)):
         warnings["equal rewards"] = text
-    if min(row["completions/clipped_ratio"] for row in recent) > 0.5:
+    # Where most are right all the same, nothing that a longer completion could hold is missing.
+    if min(row["completions/clipped_ratio"] for row in recent) > 0.5 and mean(recent, "correct") < 0.5:
         warnings["no end"] = (
             f"{recent[-1]['completions/clipped_ratio']:.0%} of the completions have no end token and are cut (3 steps "
             "in a row). Raise --max-completion-length."
@@ -92,17 +98,18 @@ def fallen_components(history: History) -> dict[str, str]:
 
 
 def mean(rows: History, name: str) -> float:
-    """Of a metric, over some steps."""
-    return sum(row[name] for row in rows) / len(rows)
+    """Of a metric, over some steps; 0 where it is not measured, as `correct` of pairs from a file."""
+    return sum(row.get(name, 0.0) for row in rows) / len(rows)
 
 
 def equal_rewards_warning(rows: History, right_groups_teach: bool) -> str:
     """Why most groups of some steps have no signal, their rewards being equal, and what to change; else nothing."""
     names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", "groups_wrong_identical")
-    if (
-        min(row["frac_reward_zero_std"] - right_groups_teach * row["frac_groups_all_correct"] for row in rows)
-        < MOST
-    ):
+    silent = [
+        row["frac_reward_zero_std"] - right_groups_teach * row["frac_groups_all_correct"] for row in rows
+    ]
+    half = len(rows) // 2
+    if min(silent) < MOST or mean(rows[half:], "reward") > RISES * mean(rows[:half], "reward"):
         return ""
     equal, right, wrong, same = (sum(row[f"frac_{name}"] for row in rows) / len(rows) for name in names)
     if same > wrong / 2:
@@ -117,6 +124,6 @@ def equal_rewards_warning(rows: History, right_groups_teach: bool) -> str:
     else:
         remedy = "make the reward tell right from wrong, e.g. --reward-weights correct=1"
     return (
-        f"{equal:.0%} of the groups have equal rewards (3 steps in a row) and teach nothing: {right:.0%} of all groups "
-        f"are all right, {wrong:.0%} all wrong, {same:.0%} the same wrong text. What helps: {remedy}."
+        f"{equal:.0%} of the groups have equal rewards ({len(rows)} steps in a row) and teach nothing: {right:.0%} of "
+        f"all groups are all right, {wrong:.0%} all wrong, {same:.0%} the same wrong text. What helps: {remedy}."
     )

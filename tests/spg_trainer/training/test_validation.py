@@ -13,6 +13,7 @@ import envs
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import sign_test
 from spg_trainer.runs import checkpoint
+from spg_trainer.runs.console import Console
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training import evaluations, records, validation
@@ -152,20 +153,35 @@ def test_a_run_ends_when_validations_stay_below_the_best_as_its_parts_do(tmp_pat
     assert (summary["ended_by"], summary["steps"], summary["validation"]["stale"]) == ("max_steps", 5, 1)
 
 
+def test_every_line_of_a_step_shows_the_newest_validation(tmp_path, script, monkeypatch):
+    """What is sampled at a temperature may hide that the model learns; a validation does not."""
+    script({0: 3, 2: 5, 4: 8})
+    shown = []
+    monkeypatch.setattr(Console, "step", lambda self, metrics, **more: shown.append(metrics["validation"]))
+    train(settings(tmp_path / "run", max_steps=4, eval_steps=2), quiet=True)
+    assert shown == [3 / 8, 5 / 8, 5 / 8, 1.0]
+
+
 def test_validations_that_beat_no_best_are_counted_from_the_last_that_did():
     assert validation.stale({}) == validation.stale({0: solved(3)}) == 0
     assert validation.stale({0: solved(3), 10: solved(3), 20: solved(2)}) == 2
     assert validation.stale({0: solved(3), 10: solved(2), 20: solved(4)}) == 0
 
 
-def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script, capsys):
+def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script):
+    """A run of some length whose interval excludes a gain; of a few steps or problems nothing is known."""
     script({0: 5, 1: 5, 2: 4, 3: 5})
-    train(settings(tmp_path / "run"))
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "did not beat its start" in line)
+    config = settings(tmp_path / "run")
+    short = train(config, quiet=True)
+    env = envs.make(config.env)
+    assert not records.stayed(short)
+    long = {**short, "steps": 40, "eval_before": {**short["eval_before"], "correct": 0.5}}
+    long |= {"eval_after": {**short["eval_after"], "correct": 0.5, "low": 0.44, "high": 0.56}}
+    (line,) = (line for line in records.closing_lines(long, config, env) if "did not beat its start" in line)
     assert "docs/experiments/algorithms.md" in line and "test/Letters-v0 --model" in line and "raft" in line
-    script({0: 5, 1: 6, 2: 4, 3: 5})
-    train(settings(tmp_path / "other"))
-    assert "did not beat its start" not in capsys.readouterr().out
+    few = {**long, "eval_after": {**long["eval_after"], "low": 0.2, "high": 0.8}}
+    better = {**long, "validation": {**long["validation"], "highest": 1.0}}
+    assert records.stayed(long) and not any(map(records.stayed, (few, better, {**long, "steps": 3})))
 
 
 @pytest.mark.skipif(not PAGE.is_file(), reason="the pages are part of a checkout")
@@ -188,7 +204,8 @@ def test_a_run_without_one_right_completion_is_told_to_teach_the_task(tmp_path, 
     never = {"env_args": {"dull": ",".join(map(str, range(8)))}, "max_steps": 2}
     summary = train(settings(tmp_path / "run", **never))
     assert summary["solved_sampled"] == summary["eval_after"]["correct"] == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "did not beat its start" in line)
+    assert "did not beat its start" not in capsys.readouterr().out, "of two steps nothing is known"
+    line = next_try(summary, settings(tmp_path / "run", **never), envs.make("test/Letters-v0"))
     assert "python -m spg_trainer sft --data FILE" in line and "raft" not in line, "it has no demonstrations"
     config, env = defaults(Config, "countdown", env_args={"level": 2}), envs.make("countdown", level=2)
     line = next_try({**summary, "validation": None}, config, env)

@@ -40,10 +40,10 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
 @pytest.mark.parametrize(
     ("bad", "steps", "words"),
     [
-        (equal(0.9, right=0.02, wrong=0.88), 3, ["90% of the groups", "88% all wrong", "--env-args", "sft"]),
-        (equal(0.9, right=0.85, wrong=0.05), 3, ["85% of all groups", "harder"]),
-        (equal(0.9, wrong=0.9, same=0.7), 3, ["70% the same wrong text", "--temperature"]),
-        (equal(0.9, right=0.1, wrong=0.1), 3, ["--reward-weights"]),
+        (equal(0.9, right=0.02, wrong=0.88), 10, ["90% of the groups", "88% all wrong", "--env-args", "sft"]),
+        (equal(0.9, right=0.85, wrong=0.05), 10, ["85% of all groups", "harder"]),
+        (equal(0.9, wrong=0.9, same=0.7), 10, ["70% the same wrong text", "--temperature"]),
+        (equal(0.9, right=0.1, wrong=0.1), 10, ["--reward-weights"]),
         (CUT, 3, ["--max-completion-length", "60%"]),
         ({"completions/tokens_per_pass": 3.0}, 3, ["3.0 tokens, 2.0", "--max-tokens-per-step", "eval"]),
         (
@@ -55,8 +55,8 @@ def history(*parts: tuple[int, dict]) -> list[dict]:
     ],
 )
 def test_each_is_told_once_with_its_flags(bad, steps, words):
-    told = [new_warnings(history((8, {}), (count, bad))) for count in range(9)]
-    assert [len(texts) for texts in told] == [int(count == steps) for count in range(9)]
+    told = [new_warnings(history((8, {}), (count, bad))) for count in range(13)]
+    assert [len(texts) for texts in told] == [int(count == steps) for count in range(13)]
     assert all(word in told[steps][0] for word in words)
 
 
@@ -72,15 +72,27 @@ def test_a_component_may_fall_with_the_reward_or_where_it_was_hardly_there():
     assert new_warnings(history((8, {}), (3, right))) == []
 
 
+def test_rare_right_answers_that_become_more_are_left_in_peace():
+    """As in the main job: at first most groups are all wrong, and a few steps later they are mixed."""
+    rises = [{**GOOD, **equal(0.95, wrong=0.95), "reward": 0.02 * 1.2**step} for step in range(16)]
+    assert all(new_warnings(rises[:count]) == [] for count in range(17))
+    stays = [{**row, "reward": 0.02} for row in rises]
+    assert sum(len(new_warnings(stays[:count])) for count in range(17)) == 1
+
+
+def test_cut_completions_of_which_most_are_right_are_left_in_peace():
+    assert new_warnings(history((8, {}), (3, {**CUT, "correct": 0.9}))) == []
+
+
 def test_what_comes_back_late_is_told_again_but_flapping_is_not():
     assert new_warnings(history((3, CUT), (1, {}), (3, CUT))) == []
     assert len(new_warnings(history((3, CUT), (12, {}), (3, CUT)))) == 1
 
 
 def test_groups_that_are_all_right_are_no_trouble_where_they_teach():
-    rows = history((8, {}), (3, equal(0.95, right=0.85, wrong=0.1)))
+    rows = history((8, {}), (10, equal(0.95, right=0.85, wrong=0.1)))
     assert new_warnings(rows) and not new_warnings(rows, right_groups_teach=True)
-    rows = history((8, {}), (3, equal(0.95, right=0.1, wrong=0.85)))
+    rows = history((8, {}), (10, equal(0.95, right=0.1, wrong=0.85)))
     assert "85% all wrong" in new_warnings(rows, right_groups_teach=True)[0]
 
 

@@ -1,0 +1,54 @@
+"""What a run unlearned is told where it is more than chance, in its last line and in its report's headline."""
+
+from dataclasses import replace
+
+import pytest
+
+import envs
+from spg_trainer.evaluation.lost import lost_components
+from spg_trainer.settings.fields import Config
+from spg_trainer.training.records import closing_lines
+
+
+def rows(*values, **more):
+    """Rows of an evaluation, with these values of `format`."""
+    return [{"rewards": {"correct": 0.0, "format": value, **more}} for value in values]
+
+
+@pytest.mark.parametrize(
+    "before, after, lost",
+    [
+        ([1.0] * 64, [0.0] * 64, {"format": (1.0, 0.0)}),
+        ([1.0] * 64, [1.0] * 56 + [0.0] * 8, {"format": (1.0, 0.875)}),
+        ([1.0] * 64, [1.0] * 57 + [0.0] * 7, {}),  # 7 of 7: p = 1/128
+        ([1.0] * 500, [1.0] * 480 + [0.0] * 20, {}),  # a fall of .04
+        ([0.5, 0.75] * 32, [0.4, 0.65] * 32, {"format": (0.625, 0.525)}),
+        ([1.0, 0.0] * 32, [0.0, 1.0] * 32, {}),
+        ([0.0] * 64, [1.0] * 64, {}),
+    ],
+)
+def test_a_component_is_lost_where_its_fall_is_more_than_chance(before, after, lost):
+    found = lost_components(rows(*before, cells=0.5), rows(*after, cells=0.5))
+    assert {name: pytest.approx(values) for name, values in found.items()} == lost
+
+
+def test_components_of_a_mixture_are_those_of_their_own_rows():
+    one, other = rows(*[1.0] * 32), [{"rewards": {"correct": 1.0, "length": 3.0}}] * 32
+    fallen = [{"rewards": {"correct": 0.0, "format": 0.0}}] * 32
+    assert lost_components(one + other, fallen + other) == {"format": (1.0, 0.0)}
+    assert lost_components(one + other, one + other) == {}
+
+
+@pytest.mark.parametrize("weight, advised", [(0.0, "format=0.2"), (0.1, "format=0.2"), (0.5, "format=1")])
+def test_the_last_line_of_a_run_names_what_it_lost_and_what_would_keep_it(tmp_path, weight, advised):
+    figures = {"correct": 0.1, "low": 0.0, "high": 0.2, "n": 8, "follows": {}, "settings": {"split": "test"}}
+    summary = {
+        "env": "sudoku", "steps": 3, "max_steps": 3, "seconds": 1.0, "ended_by": "max_steps", "gain": 0.5,
+        "eval_before": figures, "eval_after": figures, "validation": None, "solved_sampled": 0.5,
+        "model": str(tmp_path / "model"), "lost": {"format": (1.0, 0.25)},
+    }  # fmt: skip
+    env = envs.make("sudoku").unwrapped
+    env.reward_weights = {"correct": 1.0, "format": weight}
+    last = closing_lines(summary, replace(Config(), env="sudoku"), env)[-1]
+    assert "format fell from 1.00 to 0.25" in last and last.endswith(f"--reward-weights {advised}.")
+    assert "lost" not in closing_lines(summary | {"lost": {}}, replace(Config(), env="sudoku"), env)[-1]
