@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from envs.errors import EnvError
+from envs.errors import DataUnavailable, EnvError
 from envs.hub import from_cache_only, why_offline
 from envs.splits import PUBLISHED
 
@@ -192,7 +192,7 @@ def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[
             table = builder.as_dataset(split=hub.split)
     except Exception as error:  # whatever a download, a cache and a file format can raise
         what = offline or f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
-        raise EnvError(
+        raise DataUnavailable(
             f"{task}: {name} cannot be loaded from the Hugging Face hub ({what}). {_advice(hub)}"
         ) from error
     if len(table) != hub.num_rows:

@@ -13,6 +13,10 @@ class MissingPackage(EnvError):
     """An environment that needs a package which is not installed; the text says how to get it."""
 
 
+class DataUnavailable(EnvError):
+    """A published data set that cannot be had here; the text says where it comes from and what would do instead."""
+
+
 def check_choice(env: str, name: str, value: object, known: Iterable[object], other: str = "") -> None:
     """Raises EnvError, naming the nearest known one, unless the argument `name` of `env` is among `known`.
 

@@ -56,6 +56,15 @@ def unseen(name: str, env: str) -> str:
     return resolve_model(name, env).note if is_embedded(name, "tiny") else ""
 
 
+def knows_nothing(name: str, env: str) -> bool:
+    """Whether `--model` is an embedded model that has seen none of the tasks, so that nothing it writes is right."""
+    if not is_embedded(name, "tiny"):
+        return False
+    behind = name.removeprefix("tiny").replace(":", "-")
+    tasks = map(own_task, env.split(TOGETHER))
+    return not any((models_folder() / f"tiny-{task}{behind}").is_dir() for task in tasks)
+
+
 def first_line(error: Exception) -> str:
     """The first line of an error, without its full stop."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -14,6 +14,7 @@ from spg_trainer.rollout.pairs import read_pairs, settle_pairs
 from spg_trainer.runs.folder import choose_folder
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config, ModelConfig
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.validate import Validated, validate
@@ -32,8 +33,14 @@ def show(resolved: Resolved[Config]) -> str:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     asked = replace(resolved.config, dry_run=False, gpu=None, config=None)
     refuse_another(choose_folder(asked)[0], settle_pairs(asked))
-    settled, algorithm, splits = refuse_unopened(asked, processes)
-    turns = 1 if settled.pairs else splits["train"].max_turns
+    settled, algorithm = settle_all(asked)
+    turns, missing = 1, ""
+    try:
+        splits = refuse_unopened(asked, processes)[2]
+        turns = 1 if settled.pairs else splits["train"].max_turns
+    except envs.errors.DataUnavailable as error:  # a step in numbers needs no problem
+        check_known_attention(settled, algorithm)
+        missing = str(error)
     step = arithmetic(settled, algorithm, processes, turns)
     comments = [step, *memory_and_time(settled, algorithm, processes, resolved.config.gpu)]
     decoding = decoding_layer(settled.model.model)
@@ -41,6 +48,8 @@ def show(resolved: Resolved[Config]) -> str:
         comments.insert(
             0, f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken"
         )
+    if missing:
+        comments.append(f"data: the run will need it, and it is not here yet. {missing}")
     return "\n# ".join([with_origins(settled, algorithm, resolved.origins), *comments]) + "\n"
 
 
@@ -51,15 +60,25 @@ def refuse_unopened(
 
     Raises SpgError or EnvError for what a start would refuse.
     """
-    config = validate(asked).config
-    algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-    config = settle_pairs(replace(config, model=settle(config.model)))
+    config, algorithm = settle_all(asked)
     splits = open_splits(config, algorithm, num_processes)
-    if model := find_config(config.model, config.env):
-        check_attention(config, algorithm, pattern_of(model))
+    check_known_attention(config, algorithm)
     if config.pairs:
         read_pairs(config.pairs)
     return config, algorithm, splits
+
+
+def settle_all(asked: Config | Validated[Config]) -> tuple[Config, algorithms.Algorithm]:
+    """Settings with what their files decide, and the algorithm that they name."""
+    config = validate(asked).config
+    algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
+    return settle_pairs(replace(config, model=settle(config.model))), algorithm
+
+
+def check_known_attention(config: Config, algorithm: algorithms.Algorithm) -> None:
+    """`check_attention`, where the configuration of the model is known here."""
+    if model := find_config(config.model, config.env):
+        check_attention(config, algorithm, pattern_of(model))
 
 
 def with_origins(settled: Config, algorithm: Any, origins: Mapping[str, str]) -> str:

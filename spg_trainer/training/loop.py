@@ -53,7 +53,7 @@ from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.validation import rate, stale
-from spg_trainer.training.warnings import new_warnings
+from spg_trainer.training.warnings import form_warning, new_warnings
 
 KNOWS_NOTHING = 256
 """Completions of which none is right before a run asks for --force."""
@@ -112,6 +112,8 @@ def train_step(run: Run) -> None:
         rewards, metrics = rollout_metrics(scored, ends, run.config.batch.num_generations)  # of all processes
         if state.step == 0 and run.source.env is not None:
             look_at_base(run, scored, rewards)
+            if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
+                run.console.warn(text)
         metrics |= look_at_decoding(run, scored)
         advantages, step = credit(run, scored, rewards)
         with counting_choices(run.policy.model) as choices:

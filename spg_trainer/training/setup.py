@@ -37,15 +37,15 @@ from spg_trainer.runs.tracking import Trackers, check_trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.recipes import task_words
 from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
 from spg_trainer.settings.recorded import ENVIRONMENT as ENVIRONMENT_JSON
 from spg_trainer.settings.validate import Validated, validate, validate_algorithm
-from spg_trainer.settings.weights import unseen
+from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.micro_batches import micro_batch_size
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.run import Run, TrainingState
-from spg_trainer.training.warnings import form_warning
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -153,9 +153,22 @@ def open_splits(
             raise ConfigError(text) from error
     train = splits["train"]
     envs.checking.try_scoring(train)
+    if not (config.force or config.output.resume or config.pairs):
+        refuse_unseen(config, train)
     if config.pairs is None:
         check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
     return splits
+
+
+def refuse_unseen(config: Config, env: "TextEnv") -> None:
+    """Raises ConfigError where an embedded model has seen none of the tasks; an evaluation would only find zeros."""
+    if knows_nothing(config.model.model, config.env):
+        task = " ".join(task_words(config.env, config.env_args))
+        raise ConfigError(
+            f"{task}: no model is named, and {unseen(config.model.model, config.env).partition(';')[0]}. Teach it the "
+            f"task first with `{sft_command(env, config.env, config.env_args)}`, and train with --model base. To train "
+            "all the same: --force."
+        )
 
 
 def check_attention(config: Config, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
@@ -193,13 +206,12 @@ def introduce(run: Run) -> None:
     """The first lines of a run: what it trains on what, and what the user should know before."""
     config, console, path = run.config, run.console, run.folder.path
     env, crowded = run.source.env, crowded_cores(run.policy.device)
-    form, short, note = "", "", run.policy.note
+    short, note = "", run.policy.note
     if (new := unseen(config.model.model, config.env)) and note.endswith(new):
         note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
     if env is not None:
-        form = form_warning(run.algorithm, env.reward_weights)
         short = length_warning(run.policy, env, config.rollout.max_completion_length)
-    for text in (note, run.source.notice, crowded, form, short):
+    for text in (note, run.source.notice, crowded, short):
         if text:
             console.warn(text)
     if run.state.step:

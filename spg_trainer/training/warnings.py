@@ -16,16 +16,25 @@ STUCK = 10
 completions are right at first, most groups are all wrong for some steps, and become mixed as the reward rises."""
 RISES = 1.25
 """By which factor the mean reward of the last half of these steps is above that of the first half where it rises."""
+COMMON = 0.95
+"""What a component must be at first so that it hardly tells the completions of a group apart."""
 MEASURED = 0.2
 """What a component must have been at first, or its fall is noise."""
 
 
-def form_warning(algorithm: Algorithm, reward_weights: Mapping[str, float]) -> str:
+def form_warning(
+    algorithm: Algorithm, reward_weights: Mapping[str, float], metrics: Mapping[str, float]
+) -> str:
     """What to tell where advantages over a group's deviation meet a reward that pays for more than being right.
 
     The deviation of a group of wrong answers is that of their form: while most groups are such, form is what is taught.
+    metrics: of the first rollout; what nearly all of its completions have is no reason to warn.
     """
-    paid = [name for name, weight in reward_weights.items() if weight and name != "correct"]
+    paid = [
+        name
+        for name, weight in reward_weights.items()
+        if weight and name != "correct" and metrics[f"rewards/{name}/mean"] < COMMON
+    ]
     if not paid or algorithm.advantage not in ("mean_std", "z_score"):
         return ""
     remedies = ["--reward-weights correct=1 " + " ".join(f"{name}=0" for name in paid)]

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import envs
+from spg_trainer import cli
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
@@ -23,6 +24,7 @@ from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.fields import OptimizerConfig
 from spg_trainer.training import evaluations, loop
+from spg_trainer.training.dry_run import refuse_unopened
 from spg_trainer.training.loop import train
 from spg_trainer.training.optimize import learning_rate
 from spg_trainer.training.setup import start
@@ -221,10 +223,32 @@ def test_a_task_that_the_embedded_model_has_not_seen_says_what_teaches_it_and_is
     monkeypatch.setattr(Letters, "habits", lambda _, problem: {"shy": "a", "loud": "A" * 4})
     config = small_config(tmp_path / "run", max_steps=1, model="tiny", env_args={"dull": ALL})
     config = replace(config, env="test/Letters-v0")
-    with pytest.raises(ConfigError, match=f"none of 16 .*`python -m spg_trainer sft {taught}`.* --force"):
+    with pytest.raises(
+        ConfigError, match=f"only seen sudoku .*`python -m spg_trainer sft {taught}`.* --force"
+    ):
         train(config)
+    assert not (tmp_path / "run").exists() and capsys.readouterr().out == "", (
+        "nothing is evaluated or written"
+    )
+    with pytest.raises(ConfigError, match="only seen sudoku"):
+        refuse_unopened(config)
+    train(replace(config, force=True))
     (line,) = re.findall("warning: the embedded model has only seen sudoku .*", capsys.readouterr().out)
     assert line.endswith(f"as --model: python -m spg_trainer sft {taught}")
+
+
+def test_a_dry_run_needs_no_data_set(monkeypatch, capsys):
+    """A published one that cannot be had is told; the settings and the estimate are shown all the same."""
+    monkeypatch.setattr("envs.datasets.why_offline", lambda: "no network")
+    words = ["--env", "gsm8k", "--model", "GSAI-ML/LLaDA-8B-Instruct", "--dry-run"]
+    assert cli.main(words) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "memory of a process" in shown
+        and "data: " in shown
+        and "openai/gsm8k" in shown
+        and "no network" in shown
+    )
 
 
 def break_score(monkeypatch, when):

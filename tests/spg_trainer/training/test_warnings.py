@@ -1,5 +1,6 @@
 """The figures of a rollout count what its groups are; warnings name what looks wrong and the flag, once."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +9,8 @@ import torch
 
 from spg_trainer.algorithms import build
 from spg_trainer.rollout.scored import Scored
+from spg_trainer.training.loop import train
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.setup import start
 from spg_trainer.training.warnings import form_warning, new_warnings
 from tests.common.trainer_cases import small_config
 
@@ -120,18 +121,20 @@ def test_groups_that_are_all_right_are_no_trouble_where_they_teach():
     ],
 )
 def test_advantages_over_the_deviation_and_a_reward_for_form_are_told(name, arguments, weights, words):
-    text = form_warning(build(name, arguments), weights)
+    seldom, common = ({f"rewards/{name}/mean": share for name in weights} for share in (0.5, 0.99))
+    text = form_warning(build(name, arguments), weights, seldom)
     assert bool(text) == (words is not None)
+    assert not form_warning(build(name, arguments), weights, common), "what all have tells none apart"
     assert all(word in text for word in words or [])
 
 
 @pytest.mark.parametrize("advantage", ["mean", "mean_std"])
-def test_a_run_says_so_before_its_first_step(advantage, tmp_path, capsys):
-    """Its reward pays for letters, too; without that it is silent."""
+def test_a_run_says_so_at_its_first_step(advantage, tmp_path, capsys):
+    """Its reward pays for letters, too, which few have; without that it is silent."""
     for weights in ({}, {"correct": 1.0, "letters": 0.0}):
         arguments = {"masking": "random", "p_mask_prompt": 0.0, "advantage": advantage}
         config = small_config(tmp_path / str(len(weights)), algorithm_args=arguments, reward_weights=weights)
-        start(config).folder.release()
+        train(replace(config, max_steps=1))
         told = "--algorithm-args advantage=mean" in capsys.readouterr().out.replace("\n", " ")
         assert told == (advantage == "mean_std" and not weights)
 
