@@ -153,10 +153,10 @@ def open_splits(
             raise ConfigError(text) from error
     train = splits["train"]
     envs.checking.try_scoring(train)
-    if not (config.force or config.output.resume or config.pairs):
-        refuse_unseen(config, train)
     if config.pairs is None:
         check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
+    if not (config.force or config.output.resume or config.pairs):
+        refuse_unseen(config, train)
     return splits
 
 

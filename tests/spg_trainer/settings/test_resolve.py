@@ -144,7 +144,7 @@ def test_pairs_merge_by_key_through_every_layer(file) -> None:
     path = file("algorithm_args: {num_masks: 3, eubo_beta: 2}\nreward_weights: {cells: 0.5}\n")
     config = typed("--config", path, "--algorithm-args", "eubo_beta=4", "--reward-weights", "correct=2")
     assert config.algorithm_args == {**SUDOKU.algorithm_args, "num_masks": 3, "eubo_beta": 4}
-    assert config.reward_weights == {"cells": 0.5, "correct": 2}
+    assert config.reward_weights == {**SUDOKU.reward_weights, "cells": 0.5, "correct": 2}
 
 
 def test_what_a_recipe_says_of_the_model_is_for_models_whose_weights_are_all_trained(tmp_path) -> None:
