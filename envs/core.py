@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 
 from envs.errors import EnvError
+from envs.halves import half_character
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -324,7 +325,8 @@ def summary(cls: type[TextEnv]) -> str:
 
 
 def read_problem(env: TextEnv, index: int) -> Problem:
-    """env.problem(index); raises EnvError if it raises, or is no Problem with a text or a chat as its prompt."""
+    """env.problem(index); raises EnvError if it raises, is no Problem with a text or a chat as its prompt, or if that
+    has half of a character."""
     try:
         problem = env.problem(index)
     except EnvError:
@@ -338,6 +340,8 @@ def read_problem(env: TextEnv, index: int) -> Problem:
     if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):
         wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
         raise _broken(env, index, f"problem() returned {problem!r:.200}, not {wanted}.")
+    if half := half_character([problem.prompt, problem.completion_prefix]):
+        raise _broken(env, index, f"the prompt {half}")
     return problem
 
 

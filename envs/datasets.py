@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from envs.errors import DataUnavailable, EnvError
+from envs.halves import half_character
 from envs.hub import from_cache_only, why_offline
 from envs.splits import PUBLISHED
 
@@ -237,3 +238,5 @@ def _check_columns(task: str, rows: Sequence[Row], columns: Sequence[str]) -> No
         if not isinstance(values, dict) or any(column not in values for column in columns):
             wanted = f"an object with {', '.join(columns)}"
             raise EnvError(f"{task}: {where} is {values!r:.80}; it must be {wanted}.")
+        if half := half_character([values[column] for column in columns or values]):
+            raise EnvError(f"{task}: {where} {half}")

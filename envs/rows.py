@@ -13,6 +13,7 @@ import numpy as np
 from envs.answers import only_answer
 from envs.core import Problem, Prompt, PromptText, Scores, TextEnv, check_index
 from envs.errors import EnvError, check_choice
+from envs.halves import half_character
 from envs.published import ANSWER_FORMAT
 from envs.splits import SPLITS, split_of
 from verifiers import tasks, verify_batch
@@ -244,6 +245,9 @@ def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
         )
     if demonstration is not None and not isinstance(demonstration := completions_in(demonstration)[0], str):
         raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")
+    for name, value in ({"prompt": prompt, "demonstration": demonstration} | values).items():
+        if half := half_character(value):
+            raise EnvError(f'{where}: column "{wanted[name]}" {half}')
     if "numbers" in values:
         values["numbers"] = integers_in(values["numbers"])
     return Entry(prompt, values, demonstration)

@@ -8,6 +8,7 @@ from typing import Any
 
 from envs.core import Problem, Prompt, PromptText, Score, TextEnv, check_index
 from envs.errors import EnvError
+from envs.halves import half_character
 from envs.splits import split_of
 from verifiers.command.read import CommandError, LineError, Source, read_line
 
@@ -98,6 +99,9 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
     if not PromptText().contains(prompt) or not isinstance(completion, str) or not completion:
         shown = f"the prompt {prompt!r:.60} and the completion {completion!r:.60}"
         raise EnvError(f"{where} has {shown}; give texts, of which the completion is not empty, or messages.")
+    for name, value in (("prompt", prompt), ("completion", completion)):
+        if half := half_character(value):
+            raise EnvError(f"{where}: the {name} {half}")
     return prompt, completion
 
 

@@ -142,7 +142,12 @@ def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 
 def encode_plain(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
-    """The token ids of texts, nothing added; a special token that is spelled apart (`spell_apart`) is text."""
+    """The token ids of texts, nothing added; a special token that is spelled apart (`spell_apart`) is text.
+
+    Raises ConfigError for half of a character (a lone surrogate).
+    """
+    if half := envs.halves.half_character(texts):
+        raise ConfigError(f"a text for the model {half}")
     parts = [text.split(APART) for text in texts]
     flat = [part for own in parts for part in own]
     ids = iter(policy.tokenizer(flat, add_special_tokens=False)["input_ids"] if flat else [])
