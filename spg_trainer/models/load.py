@@ -255,8 +255,30 @@ def _open(m: ModelConfig, env: str | None, seed: int) -> Policy:
         lora = {"r": m.lora_r, "alpha": m.lora_alpha, "dropout": m.lora_dropout, "experts": m.lora_experts}
         policy.model = add_lora(policy.model, **lora, seed=seed, base=base)
         policy.fresh_adapters = True
+    refuse_not_finite(policy)
     policy.model.eval()
     return policy
+
+
+def refuse_not_finite(policy: Policy) -> None:
+    """Raises ModelError, naming the first, where a tensor of the model holds NaN or infinity.
+
+    Looks at each number once, which takes as long as reading the weights from memory: some seconds for 8 billion on a
+    CPU, a few hundredths of one on a GPU. Nothing waits before all tensors have been looked at.
+    """
+    tensors = {
+        name: tensor
+        for name, tensor in policy.model.state_dict().items()
+        if tensor.is_floating_point() and tensor.numel() and not tensor.is_meta
+    }
+    ends = [torch.stack(torch.aminmax(tensor)).float().isfinite().all() for tensor in tensors.values()]
+    finite = torch.stack(ends).tolist() if ends else []
+    if bad := [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]:
+        more = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+        raise ModelError(
+            f"model {policy.source!r}: {bad[0]}{more} of its {len(tensors)} tensors hold NaN or infinity, so whatever "
+            "it writes means nothing. Download or copy the weights again, or take an earlier checkpoint."
+        )
 
 
 def _open_base(weights: Weights, m: ModelConfig) -> Policy:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.load import Policy
 from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.states import base_model, head_weight
@@ -57,7 +57,8 @@ def sample_completions(
     cache on a CPU. record_entropy: whether `unmask_entropy` is recorded.
 
     Returns Rollouts on the model's device; positions that were still masked when a row was finished hold the mask id,
-    step -1 and log-probability 0. Raises ConfigError for a prompt too long for the model.
+    step -1 and log-probability 0. Raises ConfigError for a prompt too long for the model, ModelError for logits that
+    are not finite.
     The caller has given the settings to `check_sampling`, once and not at every call.
     """
     pattern, device = base_model(policy.model).pattern, policy.model.device
@@ -137,12 +138,24 @@ class _Sampler:
     refill: Refill
     columns: Columns
 
+    def __post_init__(self) -> None:
+        # On the device, and read once at the end: a read at every pass would make a GPU wait.
+        self.not_finite = torch.zeros((), dtype=torch.int64, device=self.canvas.ids.device)
+        """Passes whose log-probabilities were not all finite."""
+
     def run(self) -> None:
-        """Decodes all rows."""
+        """Decodes all rows. Raises ModelError where the model's logits were not finite."""
         report = _watcher.get()
         while True:
             rows, refresh = self.refill.next_rows()
             if not rows:
+                if passes := int(self.not_finite):
+                    raise ModelError(
+                        f"the model's logits are not finite (NaN or infinite) in {passes} denoising steps, so what it "
+                        "writes means nothing. If its weights are finite, numbers overflow on the way: try --dtype "
+                        "float32. If it was trained until here, go on from an earlier checkpoint with a lower "
+                        "--learning-rate."
+                    )
                 return
             everyone = refresh and len(rows) == len(self.refill.in_flight)
             self.columns.take_slots(self.refill.in_flight, everyone or self.sampling.cache == "blocks")
@@ -200,6 +213,7 @@ class _Sampler:
             states, head, self.policy.mask_id, s.temperature, streams, count, measures, **law
         )
         drawn += measured
+        self.not_finite += ~drawn[1].isfinite().all()
         if inside is not None:
             blank = [states.new_zeros(shape.numel(), dtype=values.dtype) for values in drawn]
             drawn = [b.index_copy(0, inside, values) for b, values in zip(blank, drawn, strict=True)]
