@@ -32,7 +32,7 @@ COMMANDS = {
     "push": (fields.PushCommand, "export", "push"),
 }
 """{word: its settings, and the module and name of what it runs}; without a word it is `Config` and `train`."""
-OWN_FLAGS = {"algorithms": "algorithms.command", "lm-eval": "evaluation.lm_eval"}
+OWN_FLAGS = {"algorithms": "algorithms.command", "lm-eval": "evaluation.lm_eval_command"}
 """Commands that read their flags themselves: {word: module with a `main`}."""
 WORDS = (*COMMANDS, *OWN_FLAGS)
 

@@ -5,40 +5,38 @@ lm-eval 0.4 looks up models in a table of its own, to which importing this modul
 """
 
 import logging
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-try:
-    import lm_eval.models  # noqa: F401  its own models: it would not look for them once ours is in the table
-except ModuleNotFoundError as error:
-    raise ImportError(f"{error}: pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests") from error
-from lm_eval.__main__ import cli_evaluate
+import lm_eval.models  # noqa: F401  its own models: it would not look for them once ours is in the table
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from tqdm import tqdm
 
-from spg_trainer.errors import ConfigError, ModelError, did_you_mean
+from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.evaluation.evaluate import BATCH
+from spg_trainer.evaluation.log_likelihood import is_greedy, log_likelihood
 from spg_trainer.models import load_model
 from spg_trainer.rollout.sampler import check_names, check_sampling
-from spg_trainer.rollout.tokens import chat_text, decode_completions, encode_texts, sample, special_tokens
+from spg_trainer.rollout.tokens import (
+    chat_text,
+    decode_completions,
+    encode_plain,
+    encode_texts,
+    sample,
+    special_tokens,
+)
+from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config, Decoding, Sampling
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model
 
 logger = logging.getLogger(__name__)
-
-
-def main(args: Sequence[str]) -> None:
-    """lm-eval's command line, which knows `spg_llada`."""
-    sys.argv = ["lm-eval", *args]
-    cli_evaluate()
 
 
 @register_model("spg_llada")
@@ -51,7 +49,8 @@ class SpgLLaDA(LM):
             one the defaults of `Sampling`.
         max_completion_length, block_length, diffusion_steps: as the flags of training; unset = as `env` has
             it, steps at its tokens per step.
-        seed: of the noise where a task samples.
+        seed: of the noise where a task samples, and of the masks of log-likelihoods.
+        num_masks: masked copies of a text whose log-likelihood is asked for; 128 as in LLaDA's paper.
         dtype, revision: as the flags of training.
         decoding: remasking, cache, unmasking, threshold, ...: as the flags of training; exact unless set.
         batch_size: requests decoded at once on a GPU; auto = 256. On a CPU, as many as stay in its cache.
@@ -68,6 +67,7 @@ class SpgLLaDA(LM):
         block_length: int | None = None,
         diffusion_steps: int | None = None,
         seed: int = 0,
+        num_masks: int = 128,
         dtype: str | None = None,
         revision: str | None = None,
         device: str | None = None,
@@ -104,7 +104,9 @@ class SpgLLaDA(LM):
         )
         self.policy = policy.ending_with(recorded.get("ends", "any"))
         check_sampling(self.policy, self.sampling)
-        self.seed, self._device = seed, policy.device
+        self.seed, self.num_masks, self._device = seed, int(num_masks), policy.device
+        if self.num_masks < 1:
+            raise ConfigError(f"--model_args num_masks={num_masks}: use 1 or more, e.g. 128.")
         automatic = policy.device.type == "cpu" or str(batch_size).startswith("auto")
         self.batch_size = BATCH if automatic else int(batch_size)
 
@@ -139,13 +141,36 @@ class SpgLLaDA(LM):
                 bar.update(len(batch))
         return texts
 
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Refused: only bounds are known, and ranking answers by them is another measurement."""
-        raise ModelError(
-            "spg_llada has bounds of log-likelihoods only. Use tasks with output_type generate_until, e.g. gsm8k."
-        )
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """The ELBO of each continuation by `num_masks` masked copies, and whether greedy decoding would write it.
 
-    loglikelihood_rolling = loglikelihood
+        Of texts so short that all ways to mask them are no more, the ELBO is exact. Copies are keyed by the seed and
+        the text, so that a choice is ranked by the same draws wherever it stands.
+        """
+        answers = []
+        for request in tqdm(requests, disable=disable_tqdm, desc="spg_llada"):
+            context, continuation = request.args
+            prompt, wanted = (encode_plain(self.policy, [text])[0] for text in (context, continuation))
+            answer = self._elbo(prompt, wanted), is_greedy(self.policy, prompt, wanted)
+            self.cache_hook.add_partial("loglikelihood", request.args, answer)
+            answers.append(answer)
+        return answers
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """The ELBO of each whole text; of one longer than the model's positions, of its parts one after the other."""
+        size, answers = self.policy.model.config.max_position_embeddings, []
+        for request in tqdm(requests, disable=disable_tqdm, desc="spg_llada"):
+            (ids,) = encode_plain(self.policy, [request.args[0]])
+            parts = [ids[start : start + size] for start in range(0, len(ids), size)]
+            answers.append(sum(self._elbo([], part) for part in parts))
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, answers[-1])
+        return answers
+
+    def _elbo(self, prompt: list[int], wanted: list[int]) -> float:
+        limit = self.policy.model.config.max_position_embeddings
+        prompt = prompt[max(0, len(prompt) + len(wanted) - limit) :]  # the end of a context that is too long
+        rng = numpy_generator(self.seed, "log-likelihood", *wanted)
+        return log_likelihood(self.policy, prompt, wanted, rng, num_masks=self.num_masks) if wanted else 0.0
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -167,7 +192,13 @@ class SpgLLaDA(LM):
 
     def get_model_info(self) -> dict[str, Any]:
         """How completions were made, for lm-eval's results."""
-        return {"spg_llada": {**vars(self.sampling), "dtype": str(self.policy.model.dtype)}}
+        return {
+            "spg_llada": {
+                **vars(self.sampling),
+                "num_masks": self.num_masks,
+                "dtype": str(self.policy.model.dtype),
+            }
+        }
 
 
 def batches(temperatures: Sequence[float], size: int) -> Iterable[list[int]]:

@@ -199,8 +199,13 @@ def save_model(policy: Policy, folder: str | Path) -> None:
     policy.tokenizer.save_pretrained(str(folder))
 
 
-def _special_token_ids(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """mask_id, pad_id and end_token_ids, from the model's config first, its tokenizer second, its vocabulary third."""
+def _special_token_ids(
+    config: Any, tokenizer: PreTrainedTokenizerFast, asked: int | None = None
+) -> dict[str, Any]:
+    """mask_id, pad_id and end_token_ids, from the model's config first, its tokenizer second, its vocabulary third.
+
+    asked: --mask-token-id, which decides where config and tokenizer name different masks, and becomes the tokenizer's.
+    """
     size, vocabulary = config.vocab_size, tokenizer.get_vocab()
     named = (vocabulary.get(word) for word in config.mask_words)
     masks = (config.mask_token_id, tokenizer.mask_token_id, *named)
@@ -210,6 +215,15 @@ def _special_token_ids(config: Any, tokenizer: PreTrainedTokenizerFast) -> dict[
     if not 0 <= mask < size or len(tokenizer) > size:
         text = f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens"
         raise ModelError(f"{text}; take config.json and tokenizer of one model")
+    if asked is not None and tokenizer.mask_token_id not in (None, asked):
+        tokenizer.mask_token = tokenizer.convert_ids_to_tokens(asked)
+    if tokenizer.mask_token_id not in (None, mask):
+        theirs = tokenizer.mask_token_id
+        raise ModelError(
+            f"config.json says that [MASK] is token {mask} ({tokenizer.convert_ids_to_tokens(mask)!r}), the tokenizer "
+            f"that it is {theirs} ({tokenizer.mask_token!r}); pass the one that the model was trained with: "
+            f"--mask-token-id {mask} or --mask-token-id {theirs}"
+        )
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     turns = [vocabulary[word] for word in config.turn_ends if word in vocabulary]
     candidates = [*listed, tokenizer.eos_token_id, *(vocabulary.get(word) for word in config.text_ends)]
@@ -299,7 +313,7 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         own_tokenizer = adapter and (adapter / "tokenizer_config.json").is_file()
         tokenizer = _open_tokenizer(str(adapter if own_tokenizer else base), config, options)
         tokenizer.padding_side = "left"  # prompts of unequal length end where the completion starts
-        special = _special_token_ids(config, tokenizer)
+        special = _special_token_ids(config, tokenizer, m.mask_token_id)
         if m.load_4bit:
             options["quantization_config"] = four_bits(dtype)
         if device.type != "cpu" or m.load_4bit:

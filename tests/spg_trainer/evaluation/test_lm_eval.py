@@ -9,6 +9,7 @@ import pytest
 
 import envs
 from spg_trainer import cli, evaluate, load_model
+from spg_trainer.errors import ConfigError
 
 PROBLEMS = 64
 TASK = """
@@ -88,7 +89,7 @@ def test_lengths_come_from_the_environment_then_from_the_arguments(model):
     assert lengths(model) == (20, 20, 20)
     assert lengths(SpgLLaDA("tiny", device="cpu", max_completion_length=40)) == (40, 20, 40)
     assert lengths(SpgLLaDA("tiny", device="cpu", block_length=10, diffusion_steps=4)) == (20, 10, 4)
-    with pytest.raises(TypeError, match="max_gen"):
+    with pytest.raises(ConfigError, match="max_gen"):
         SpgLLaDA("tiny", max_gen=12)
 
 
@@ -102,8 +103,34 @@ def test_repeats_and_seeds_have_noise_of_their_own(model):
 
 
 def test_without_the_package_the_command_says_what_to_install(monkeypatch, capsys):
-    for name in ("lm_eval", "lm_eval.models"):
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "spg_trainer.evaluation.lm_eval", raising=False)
-    assert cli.main(["lm-eval", "--help"]) == 2
-    assert "pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests" in capsys.readouterr().err
+    monkeypatch.setattr("spg_trainer.evaluation.lm_eval_command.find_spec", lambda name: None)
+    install = "pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests"
+    assert cli.main(["lm-eval", "run", "--tasks", "gsm8k"]) == 2
+    assert install in capsys.readouterr().err
+    assert cli.main(["lm-eval", "--help"]) == 0
+    assert install in capsys.readouterr().out
+
+
+LIKELIHOOD = """
+task: own_choice
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder}/puzzles.jsonl}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{prompt}}}}"
+doc_to_target: 0
+doc_to_choice: ["12", "34"]
+metric_list: [{{metric: acc}}]
+"""
+
+
+def test_the_documented_command_needs_no_gpu_and_takes_both_kinds_of_task(task, monkeypatch, capsys):
+    """A task that generates and one that ranks choices, in one command, without a device named."""
+    pytest.importorskip("lm_eval")
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    (task / "own_choice.yaml").write_text(LIKELIHOOD.format(folder=task))
+    words = "--model spg_llada --model_args pretrained=tiny --tasks own_sudoku,own_choice --limit 4"
+    words += f" --include_path {task}"
+    cli.main(["lm-eval", "run", *words.split()])
+    shown = capsys.readouterr().out
+    assert "own_sudoku" in shown and "own_choice" in shown and "acc" in shown

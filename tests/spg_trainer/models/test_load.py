@@ -260,6 +260,21 @@ def test_the_mask_token_is_looked_for_in_config_and_tokenizer(folder):
     refused(folder, "(256, 257)", "mask 256", "eos_token_id")
 
 
+def test_two_masks_are_refused_until_a_flag_says_which(folder, tmp_path):
+    edit(folder / "config.json", mask_token_id=260)
+    refused(
+        folder,
+        "token 260 ('<|assistant|>')",
+        "258 ('<|mdm_mask|>')",
+        "--mask-token-id 260 or --mask-token-id 258",
+    )
+    for mask in (258, 260):
+        policy = load_model(str(folder), mask_token_id=mask)
+        assert policy.mask_id == policy.tokenizer.mask_token_id == mask
+        save_model(policy, tmp_path / str(mask))
+        assert load_model(str(tmp_path / str(mask))).mask_id == mask, "what was saved says it in both places"
+
+
 def test_end_tokens_are_every_end_of_config_and_tokenizer(folder):
     edit(folder / "config.json", eos_token_id=[10, 256])
     assert load_model(str(folder)).end_token_ids == (10, 256, 257)

@@ -58,7 +58,7 @@ def dream_files(folder: Path) -> None:
     vocabulary = {characters[byte]: byte for byte in range(149)} | {"ab": 149}
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "merges.txt").write_text("#version: 0.2\na b\n")
-    added = {150: "<|endoftext|>", 151: "<|im_start|>", 152: "<|im_end|>", 154: "<|mask|>"}
+    added = {150: "<|endoftext|>", 151: "<|im_start|>", 152: "<|im_end|>", 153: "<|fim|>", 154: "<|mask|>"}
     decoder = {
         str(index): {"content": word, "special": True, "normalized": False, "lstrip": False, "rstrip": False}
         | {"single_word": False}

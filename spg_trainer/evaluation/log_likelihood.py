@@ -1,0 +1,118 @@
+"""The log-likelihood that a masked diffusion model gives a text: a bound by random masks, exact where all can be tried.
+
+The ELBO of n tokens is the mean over k = 1..n, and over the ways to mask k of them, of n/k times the sum of the masked
+tokens' log-probabilities (LLaDA, arXiv 2502.09992, equation 6). Where attention goes by blocks, each block is masked on
+its own behind the clean tokens before it, and the bounds of the blocks add up.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from spg_trainer.models import Policy, head_weight, hidden_states
+from spg_trainer.models.states import base_model
+
+COPIES_AT_ONCE = 32
+"""Masked copies of a text that go through the model together."""
+
+
+def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `length` tokens are masked in each copy, (M, length) bool, and what each copy weighs, (M,) float64.
+
+    All 2 ** length - 1 ways to mask are there where they are no more than num_masks, each by its probability times n/k:
+    the sum is then exact. Otherwise num_masks copies are drawn, their numbers of masked tokens spread evenly over
+    1..length as in LLaDA's evaluation, and the weights hold the mean.
+    """
+    if length <= num_masks.bit_length() and 2**length - 1 <= num_masks:
+        chosen = [c for k in range(1, length + 1) for c in combinations(range(length), k)]
+        masked = np.zeros((len(chosen), length), bool)
+        for row, places in zip(masked, chosen, strict=True):
+            row[list(places)] = True
+        counts = masked.sum(1)
+        ways = np.bincount(counts, minlength=length + 1)
+        return masked, 1 / counts / ways[counts]
+    first = rng.integers(length)
+    counts = (first + np.floor(np.arange(num_masks) * length / num_masks).astype(int)) % length + 1
+    ranks = rng.random((num_masks, length)).argsort(1).argsort(1)
+    return ranks < counts[:, None], length / counts / num_masks
+
+
+@torch.no_grad()
+def log_likelihood(
+    policy: Policy,
+    prompt_ids: Sequence[int],
+    completion_ids: Sequence[int],
+    rng: np.random.Generator,
+    *,
+    num_masks: int = 128,
+) -> float:
+    """The ELBO of a completion after a prompt, in nats; the prompt may be empty.
+
+    num_masks: masked copies for each block of attention (one block where all tokens see each other).
+    """
+    blocks = blocks_of(policy, len(prompt_ids), len(completion_ids))
+    drawn = [draw_masks(stop - start, num_masks, rng) for start, stop in blocks]
+    copies = max(len(weights) for _, weights in drawn)
+    masked = np.zeros((copies, len(completion_ids)), bool)
+    weight = np.zeros((copies, len(completion_ids)))
+    for (start, stop), (own, weights) in zip(blocks, drawn, strict=True):
+        masked[: len(own), start:stop] = own
+        weight[: len(own), start:stop] = own * weights[:, None]
+    total = 0.0
+    for part in range(0, copies, COPIES_AT_ONCE):
+        chosen = slice(part, part + COPIES_AT_ONCE)
+        logps = masked_logps(policy, prompt_ids, completion_ids, torch.from_numpy(masked[chosen]))
+        total += float((logps.double().cpu() * torch.from_numpy(weight[chosen])).sum())
+    return total
+
+
+def blocks_of(policy: Policy, prompt: int, length: int) -> list[tuple[int, int]]:
+    """First token and end of each part of a completion that is masked on its own: attention's blocks, or all of it."""
+    pattern = base_model(policy.model).pattern
+    if pattern.is_full:
+        return [(0, length)]
+    return list(pattern.spans(prompt, length, pattern.block_size))
+
+
+def masked_logps(
+    policy: Policy, prompt_ids: Sequence[int], completion_ids: Sequence[int], masked: Tensor
+) -> Tensor:
+    """Log-probabilities (M, T) of the tokens in copies of a completion with some masked; those shown hold zero."""
+    device, width = policy.device, len(prompt_ids)
+    masked = masked.to(device)
+    text = torch.tensor([*prompt_ids, *completion_ids], device=device).expand(len(masked), -1)
+    shown = text.clone()
+    shown[:, width:].masked_fill_(masked, policy.mask_id)
+    columns = torch.arange(width, text.shape[1], device=device).expand(len(masked), -1)
+    states = hidden_states(policy.model, shown, None, columns, start=width, clean=text)
+    logits = linear(states[masked], head_weight(policy.model))
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    found = logits.log_softmax(-1).gather(-1, text[:, width:][masked].unsqueeze(-1)).squeeze(-1)
+    return torch.zeros_like(masked, dtype=found.dtype).masked_scatter_(masked, found)
+
+
+@torch.no_grad()
+def is_greedy(policy: Policy, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bool:
+    """Whether decoding greedily, the most probable masked token first and one at a time, writes the completion."""
+    left = torch.ones(len(completion_ids), dtype=torch.bool, device=policy.device)
+    text = torch.tensor([*prompt_ids, *completion_ids], device=policy.device)
+    width = len(prompt_ids)
+    for start, stop in blocks_of(policy, width, len(completion_ids)):
+        while left[start:stop].any():
+            shown = text.clone()
+            shown[width:].masked_fill_(left, policy.mask_id)
+            columns = torch.arange(width + start, width + stop, device=policy.device)[None]
+            states = hidden_states(policy.model, shown[None], None, columns, start=width)
+            logits = linear(states[0], head_weight(policy.model)).float()
+            logits[:, policy.mask_id] = float("-inf")
+            best = logits.log_softmax(-1).max(-1)
+            sure = best.values.masked_fill(~left[start:stop], float("-inf"))
+            place = int(sure.argmax())
+            if best.indices[place] != text[width + start + place]:
+                return False
+            left[start + place] = False
+    return True
