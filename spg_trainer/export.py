@@ -1,6 +1,7 @@
 """What leaves a run: an adapter worked into its base, a model card, and both on the Hugging Face Hub."""
 
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -73,7 +74,9 @@ def push(command: PushCommand) -> None:
     if run.summary is None:
         raise ConfigError(f"{run.path} is not finished: it has no {SUMMARY}. Use --resume {run.path} first.")
     if problem := incomplete(folder):
-        raise ConfigError(f"{folder} {problem}. For --merged: python -m spg_trainer merge {run.path}")
+        raise ConfigError(
+            f"{folder} {problem}. For --merged: python -m spg_trainer merge {shlex.quote(str(run.path))}"
+        )
     source = resolve_model(str(folder))
     base = source.base if source.adapter else run.config.model.model
     on_hub = not is_embedded(base, "tiny") and not Path(base).is_dir() and not looks_local(base)

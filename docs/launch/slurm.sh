@@ -8,7 +8,14 @@
 #SBATCH --requeue
 #SBATCH --output=spg-%j.out
 
+# The environment that the README's first command makes, on a disk that all nodes share.
+source .venv/bin/activate
 export FIRST_NODE=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=8
+export OMP_NUM_THREADS=8
+# Compute nodes without a network read the model from the Hub's cache. Fill it once where there is one:
+#   hf download GSAI-ML/LLaDA-8B-Instruct
+# and then take away the # before the next line.
+# export HF_HUB_OFFLINE=1
 
-srun torchrun --nnodes "$SLURM_NNODES" --nproc-per-node 8 --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$FIRST_NODE:29500" -m spg_trainer --env sudoku --model GSAI-ML/LLaDA-8B-Instruct --output-dir runs/llada --save-steps 20 --resume auto
+# Since Slurm 22.05, srun takes --cpus-per-task no longer from the lines above.
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" torchrun --nnodes "$SLURM_NNODES" --nproc-per-node 8 --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$FIRST_NODE:29500" -m spg_trainer --env sudoku --model GSAI-ML/LLaDA-8B-Instruct --output-dir runs/llada --save-steps 20 --resume auto

@@ -244,6 +244,9 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
     low, high = clustered_interval(correct)
     powers = sorted({2**i for i in range(num_generations.bit_length())} | {num_generations})
     groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
+    # Tasks whose `score` returns a plain dict never say what they extracted; a mixture may hold such and others.
+    extracting = {row["task"] for row in rows if row["extracted"] is not None}
+    votes = [majority_vote(group, group[0]["task"] in extracting) for group in groups]
     components: dict[str, list[float]] = {}
     for name, value in (pair for row in rows for pair in row["rewards"].items()):
         components.setdefault(name, []).append(value)
@@ -259,7 +262,7 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
         reasons=dict(Counter(r["reason"] for r in rows).most_common()),
         pass_at={k: float(np.mean([pass_at_k(int(c), num_generations, k) for c in solved])) for k in powers},
-        majority=None if num_generations == 1 else float(np.mean([majority_vote(group) for group in groups])),
+        majority=None if num_generations == 1 else float(np.mean(votes)),
         follows=follows,
         settings=settings,
         solved_by={k: float(np.mean([0 < turn <= k for turn in won_at])) for k in range(1, most + 1)},
@@ -281,15 +284,21 @@ def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
     return verifiers.statistics.wilson_interval(rate * trials, trials)
 
 
-def majority_vote(rows: Sequence[dict[str, Any]]) -> float:
+def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> float:
     """Whether the most frequent answer among the completions of one problem is right, 0..1.
 
     Answers are equal if their extracted texts are; completions without one do not vote. Answers as frequent share.
+    extracts: whether the task says what it extracted. Of one that does not, the answer is what stands in the last
+    answer block, or the whole text.
     """
     votes: dict[str, list[bool]] = {}
     for row in rows:
-        if row["extracted"] is not None:
-            votes.setdefault(row["extracted"], []).append(row["correct"])
+        answer = row["extracted"]
+        if not extracts:
+            text = row["completion"]
+            answer = envs.answers.read_answer(text) or envs.answers.until_end(text).strip()
+        if answer is not None:
+            votes.setdefault(answer, []).append(row["correct"])
     most = max(map(len, votes.values()), default=0)
     return float(np.mean([np.mean(vote) for vote in votes.values() if len(vote) == most])) if votes else 0.0
 

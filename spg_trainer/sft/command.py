@@ -5,6 +5,7 @@ What is learned is in `demonstrations.py`, the updates are in `loop.py`.
 
 import math
 import os
+import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -193,7 +194,9 @@ def resume(fit: Fit) -> None:
     folder, command, before = fit.folder, fit.command, read_config(fit.folder / SFT, SftCommand)
     newest = checkpoint.latest_complete(folder)
     refuse_changed_data((newest or folder) / ENVIRONMENT, command)
-    second_stage = f"train a second stage from its weights: --model {folder} --output-dir ANOTHER"
+    second_stage = (
+        f"train a second stage from its weights: --model {shlex.quote(str(folder))} --output-dir ANOTHER"
+    )
     extensible = before.patience > 0 and command.patience > 0  # a cosine is of one length only
     ignored = MAY_CHANGE if extensible else MAY_CHANGE - {"steps", "patience"}
     if changed := differences(*(flatten(plain(c), ignored) for c in (before, command))):
@@ -340,17 +343,18 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     best = f"best validation loss {p.best_loss:.4f} after {p.best_step}"
     console.say(f"{p.step} updates, {p.seconds / 60:.1f} minutes; {best}.")
     if measured is None:
-        console.say(f"The model is in {folder}. Train it: python -m spg_trainer --env ENV --model {folder}")
+        words = shlex.join(["--env", "ENV", "--model", str(folder)])
+        console.say(f"The model is in {folder}. Train it: python -m spg_trainer {words}")
         return
     solved = "; ".join(f"{split} {result.solved}" for split, result in measured.results.items())
     sampled = measured.sampled
     console.say(f"{fit.evaluated['test'].spec_name}, greedy: {solved}.")
     console.say(f"At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.")
-    task = " ".join(task_words(command.env))
+    words = shlex.join([*task_words(command.env, command.env_args), "--model", str(folder)])
     for text in measured.off_mix:
         console.say(text)
     go_on = "To train it as it is" if measured.off_mix else "Train it"
-    console.say(f"The model is in {folder}. {go_on}: python -m spg_trainer {task} --model {folder}")
+    console.say(f"The model is in {folder}. {go_on}: python -m spg_trainer {words}")
     if not sampled.mixed:
         console.warn(
             "no group is mixed, so RL has no right and wrong answers to compare. Train longer (--steps), or try "

@@ -1,6 +1,7 @@
 """The updates of `sft`: the loop, its learning rate, what is validated on the way, and its checkpoints."""
 
 import math
+import shlex
 import signal
 import time
 from collections.abc import Mapping
@@ -203,7 +204,7 @@ class Fit:
             self.save()
         if self.progress.step % self.command.eval_steps and self.stop.by != signal.SIGTERM:
             self.validate(console)
-        again = f"python -m spg_trainer sft --resume {self.folder}"
+        again = f"python -m spg_trainer sft --resume {shlex.quote(str(self.folder))}"
         console.say(f"Stopped after update {self.progress.step}; go on with: {again}")
 
     def update(self) -> float:

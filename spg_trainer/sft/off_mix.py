@@ -1,6 +1,7 @@
 """Why a finished base follows its rules in other shares than its mix asks for, and which mix to try next."""
 
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def why(
     asked, came_out, learned = mix["right"], share_of_right(sampled), share_of_right(drawn)
     of_task, the = (f"{task}: ", "the") if task else ("", "The")
     steps = f"--steps {2 * command.steps}"
-    more = f"python -m spg_trainer sft --resume {folder} {steps}"
+    more = f"python -m spg_trainer sft --resume {shlex.quote(str(folder))} {steps}"
     if not command.patience:  # a cosine is of one length only
         more = f"this command with {steps} and another --output-dir"
     if 2 * sampled.neither > sampled.completions:

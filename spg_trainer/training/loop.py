@@ -4,6 +4,7 @@ A step is one rollout and its `num_iterations` updates. Checkpoints are written 
 stream is keyed by what it is for, so a resumed run goes on exactly where it was.
 """
 
+import shlex
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
@@ -90,7 +91,7 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
         if refused or isinstance(error, KeyboardInterrupt):
             newest = latest_complete(run.folder.path)
             kept = f"{newest} is saved" if newest else "Nothing is saved yet"
-            run.console.say(f"{kept}; continue with --resume {run.folder.path}")
+            run.console.say(f"{kept}; continue with --resume {shlex.quote(str(run.folder.path))}")
         raise
     finally:
         run.trackers.finish()
@@ -163,7 +164,8 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
     if nothing and not config.force and not np.ptp(rewards, axis=1).any():
         raise ConfigError(
             f"none of {base.completions} completions is right, and none is paid unlike others to its problem: there "
-            f"is nothing to learn from. {remedy} To train all the same: --resume {run.folder.path} --force."
+            f"is nothing to learn from. {remedy} To train all the same: "
+            f"--resume {shlex.quote(str(run.folder.path))} --force."
         )
     run.console.warn(f"before step 1: no group is mixed, with both right and wrong completions. {remedy}")
 

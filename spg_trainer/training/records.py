@@ -100,15 +100,16 @@ def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") ->
     summary: the content of summary.json.
     """
     before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
+    shown = shlex.quote(str(folder))
     waits = " --patience 0" * (summary["ended_by"] == "patience")
     lines = [
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on: "
         f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
         f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
         f"Everything is in {folder}.",
-        f"Next:  python -m spg_trainer diff {folder}/eval/before.json {folder}",
-        f"       python -m spg_trainer eval --model {folder}",
-        f"       python -m spg_trainer --resume {folder} --max-steps {2 * summary['steps'] or 100}{waits}",
+        f"Next:  python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {shown}",
+        f"       python -m spg_trainer eval --model {shown}",
+        f"       python -m spg_trainer --resume {shown} --max-steps {2 * summary['steps'] or 100}{waits}",
     ]
     if before["follows"]:
         follows = " -> ".join(shares(part["follows"], part["n"]) for part in (before, after))
@@ -199,5 +200,5 @@ def write_report(run: Run) -> None:
     try:
         run.console.say(f"Report: {report(path).save(path / REPORT)}")
     except Exception as error:  # a finished run is worth more than its picture
-        again = f"Try again with: python -m spg_trainer report {path}"
+        again = f"Try again with: python -m spg_trainer report {shlex.quote(str(path))}"
         run.console.warn(f"{REPORT} was not written ({type(error).__name__}: {error}). {again}")

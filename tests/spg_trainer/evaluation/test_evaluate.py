@@ -141,6 +141,25 @@ def test_the_majority_is_the_most_frequent_answer(answers, right, vote):
     assert majority_vote([{"extracted": a, "correct": a == right} for a in answers]) == vote
 
 
+def test_tasks_that_extract_nothing_vote_by_answer_block_or_text():
+    """As a task whose `score` returns a plain dict: its rows say no answer, and the vote was always lost."""
+    texts = ["<answer>7</answer>", "so <answer> 7 </answer>", "<answer>8</answer>", "9<|eot_id|>", "9"]
+    rows = [{"extracted": None, "completion": text, "correct": "7" in text} for text in texts]
+    assert majority_vote(rows) == 0.0
+    assert majority_vote(rows[:3], extracts=False) == 1.0
+    assert majority_vote(rows, extracts=False) == 0.5, "two for 7, two for 9"
+
+    class Plain(Letters):
+        def score(self, problem, completion):
+            return {"correct": 1.0, "letters": 0.0}
+
+    envs.register("test/PlainVotes-v0", Plain)
+    policy = load_model(str(tiny_folder()), device="cpu")
+    warm = replace(EVALUATION, temperature=1.0)
+    found = evaluate(policy, "test/PlainVotes-v0", warm, num_problems=2, num_generations=4)
+    assert found.correct == found.majority == 1.0
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_result_does_not_depend_on_rows_per_forward(dtype):
     policy, env = load_model(str(tiny_folder()), dtype=dtype, device="cpu"), Letters("test", size=5)
