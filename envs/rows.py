@@ -44,6 +44,8 @@ class Entry(NamedTuple):
     reference: dict[str, Any]
     demonstration: str | None
     """A right completion, of the column that `demonstration=` names."""
+    where: str = ""
+    """The file and the line."""
 
 
 class Rows(TextEnv):
@@ -96,9 +98,8 @@ class Rows(TextEnv):
 
     def problem(self, index: int) -> Problem:
         entry = self._entries[check_index(self, index)]
-        return Problem(
-            self._style(entry.prompt), entry.reference, metadata={"demonstration": entry.demonstration}
-        )
+        metadata = {"demonstration": entry.demonstration, "where": entry.where}
+        return Problem(self._style(entry.prompt), entry.reference, metadata=metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         names = {name for problem in problems for name in problem.reference}
@@ -250,4 +251,4 @@ def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
             raise EnvError(f'{where}: column "{wanted[name]}" {half}')
     if "numbers" in values:
         values["numbers"] = integers_in(values["numbers"])
-    return Entry(prompt, values, demonstration)
+    return Entry(prompt, values, demonstration, where)

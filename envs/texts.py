@@ -27,11 +27,13 @@ class Texts(TextEnv):
         Raises EnvError for a file that cannot be read, the first row that is no such text, and too few rows.
         """
         self.file, self.split = file, split
-        rows = _read(file)
+        lines, rows = _read(file)
         held_out = [_held_out(prompt) for prompt, _ in rows]
         if len(set(held_out)) < 2:  # one prompt for all
             held_out = [_held_out(row) for row in rows]
-        self.rows = [row for row, out in zip(rows, held_out, strict=True) if out == (split == "validation")]
+        chosen = [i for i, out in enumerate(held_out) if out == (split == "validation")]
+        self.rows = [rows[i] for i in chosen]
+        self.lines = [lines[i] for i in chosen]
         if not self.rows:
             what = "for validation (a hash picks a tenth)" if split == "validation" else "left to train on"
             raise EnvError(f"{file}: of {len(rows)} rows none is {what}. Give more rows.")
@@ -45,7 +47,8 @@ class Texts(TextEnv):
 
     def problem(self, index: int) -> Problem:
         prompt, completion = self.rows[check_index(self, index)]
-        return Problem(prompt, {}, metadata={"completion": completion})
+        where = f"{self.spec_name}, line {self.lines[index]}"
+        return Problem(prompt, {}, metadata={"completion": completion, "where": where})
 
     def score(self, problem: Problem, completion: str) -> Score:
         return Score({"correct": float(completion == self.demonstration(problem))})
@@ -59,20 +62,22 @@ def _held_out(value: Any) -> bool:
 
 
 @cache
-def _read(file: str) -> tuple[tuple[Prompt, str], ...]:
-    rows = []
+def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...]]:
+    """The numbers of the lines with a row, and the rows."""
+    lines, rows = [], []
     try:
         source = Source(file, set(COLUMNS))
         for block in source.blocks():
             for number, line in enumerate(block.lines, block.first):
                 if line.strip():
                     rows.append(_row(f"{file}, line {number}", read_line(line)))
+                    lines.append(number)
     except (CommandError, LineError) as error:
         where = f"{file}, line {number} " if isinstance(error, LineError) else ""
         raise EnvError(f"{where}{error}") from error
     if source.failure or not rows:
         raise EnvError(f"{file} {source.failure or 'holds no rows.'}")
-    return tuple(rows)
+    return tuple(lines), tuple(rows)
 
 
 def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:

@@ -21,6 +21,7 @@ from spg_trainer.evaluation.evaluate import (
     evaluation_settings,
     figures,
     make_env,
+    problems_to_ask,
     repeated,
 )
 from spg_trainer.evaluation.rules import by_rules, check_rules, text_beside
@@ -36,7 +37,6 @@ from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
 from spg_trainer.settings.flags import as_flag
-from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recipes import own_task
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding
 from spg_trainer.settings.validate import Validated, validate
@@ -102,9 +102,14 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
         "step": model_step(m.model),
         "dtype": str(policy.model.dtype),
     }
+    with raising_on_all():  # all of them before the first is evaluated
+        asked = [
+            problems_to_ask(policy, env, part.num_problems, sampling, part.overlong)
+            for part, env, sampling in planned
+        ]
     return [
-        evaluate_one(part, env, sampling, policy, model, folder, console, accelerator)
-        for part, env, sampling in planned
+        evaluate_one(part, env, sampling, len(own), skipped, policy, model, folder, console, accelerator)
+        for (part, env, sampling), (own, skipped) in zip(planned, asked, strict=True)
     ]
 
 
@@ -144,21 +149,24 @@ def evaluate_one(
     command: EvalCommand,
     env: "TextEnv",
     sampling: Sampling,
+    count: int,
+    skipped: int,
     policy: Policy,
     model: dict[str, Any],
     folder: RunFolder | None,
     console: Console,
     accelerator: "Accelerator | None",
 ) -> Evaluation:
-    """One length and number of steps, said and written to eval/. model: what its file says of the model."""
-    count = len(envs.splits.distinct_problems(env, command.num_problems))
-    if text := repeated(env, command.split, command.num_problems, count):
+    """One length and number of steps, said and written to eval/.
+
+    count, skipped: problems that are asked, and that are too long for the model. model: what its file says of it.
+    """
+    if text := repeated(env, command.split, command.num_problems, count + skipped):
         console.say(text)
     if text := length_warning(policy, env, sampling.max_completion_length):
         console.warn(text)
     shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
-    shared["num_problems"] = count
-    settings = evaluation_settings(env, sampling, **shared)
+    settings = evaluation_settings(env, sampling, **shared, num_problems=count)
     measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
     name = result_name(settings, count < len(env), model["step"])
     forward = None if policy.device.type == "cpu" else command.rows_per_forward
@@ -174,6 +182,8 @@ def evaluate_one(
             env,
             sampling,
             **shared,
+            num_problems=command.num_problems,
+            overlong=command.overlong,
             rows_per_forward=forward,
             accelerator=accelerator,
             advance=advance,

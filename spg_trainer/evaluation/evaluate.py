@@ -15,6 +15,7 @@ from spg_trainer.evaluation.habits import count_habits, shares
 from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
+from spg_trainer.rollout.overlong import fitting
 from spg_trainer.rollout.sampler import check_sampling, watching
 from spg_trainer.rollout.scored import Failures, Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
@@ -65,9 +66,13 @@ class Evaluation:
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Task -> its own `solved` rate with `low` and `high`, `n` and `rewards`; empty where there is one task."""
 
+    overlong_skipped: int = 0
+    """Problems that were not asked because their prompts are too long for the model."""
+
     def summary(self) -> dict[str, Any]:
         """Everything but the rows, ready for JSON."""
-        left_out = {"rows", *(name for name in ("solved_by", "tasks") if not getattr(self, name))}
+        optional = ("solved_by", "tasks", "overlong_skipped")
+        left_out = {"rows", *(name for name in optional if not getattr(self, name))}
         return {k: v for k, v in asdict(self).items() if k not in left_out}
 
     @property
@@ -103,6 +108,7 @@ def evaluate(
     advance: Callable[[float], None] = lambda problems: None,
     rows: Sequence[dict[str, Any]] = (),
     keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
+    overlong: str = "error",
 ) -> Evaluation:
     """Solves the problems of a split and counts.
 
@@ -121,9 +127,10 @@ def evaluate(
         advance: called with the problems done so far; a part of a problem is a fraction.
         rows: of the same evaluation, made before it was interrupted; these completions are not made again.
         keep: called with the new rows of all processes, a batch at a time, in each process.
+        overlong: "error" refuses problems whose prompts are too long for the model, "skip" leaves them out.
 
     Raises:
-        ConfigError: a number out of range, several generations at temperature 0.
+        ConfigError: a number out of range, several generations at temperature 0, a prompt too long for the model.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
     recipe = defaults(Config, env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
@@ -135,7 +142,7 @@ def evaluate(
         check_sampling(policy, sampling)
         if isinstance(env, str):
             env = envs.make(env, split=split, **recipe.env_args)
-        indices = envs.splits.distinct_problems(env, num_problems)
+        indices, skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
     count = len(indices)
     made = {pair(row): row for row in rows if row["reason"] != "error"}  # the environment may be repaired
     missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in made]
@@ -161,7 +168,20 @@ def evaluate(
     rows = [made[one] for one in sorted(made)]
     with agreeing():
         follows = count_habits(env, rows).counts
-    return replace(summarize(rows, follows, comparable), tasks=of_tasks(env, rows, comparable))
+    tasks = of_tasks(env, rows, comparable)
+    return replace(summarize(rows, follows, comparable), tasks=tasks, overlong_skipped=skipped)
+
+
+def problems_to_ask(
+    policy: Policy, env: "TextEnv", num_problems: int, sampling: Sampling, overlong: str
+) -> tuple[list[int], int]:
+    """The different problems of an evaluation (num_problems 0 = all), and how many were skipped as too long.
+
+    Raises ConfigError as `fitting`.
+    """
+    different = envs.splits.distinct_problems(env, num_problems)
+    indices = fitting(policy, env, different, sampling.max_completion_length, overlong)
+    return indices, len(different) - len(indices)
 
 
 def own_share(env: "TextEnv", pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -338,4 +358,6 @@ def figures(result: Evaluation) -> str:
         line += f"; solved by turn {by}"
     for task, own in result.tasks.items():
         line += f"; {task} {own['solved']:.3f} of {own['n']}"
+    if result.overlong_skipped:
+        line += f"; {result.overlong_skipped:,} problems skipped, too long for the model"
     return f"{line}; {shares(result.follows, result.n)}" if result.follows else line

@@ -11,6 +11,7 @@ from spg_trainer.distributed import raising_on_all, world_size
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import choose_problems, deal_groups, prompt_length
 from spg_trainer.rollout.dialogues import Dialogues, Prompts, in_episodes, play
+from spg_trainer.rollout.overlong import SKIP, next_fitting, refuse_first
 from spg_trainer.rollout.scored import Failures, Scored
 from spg_trainer.rollout.tokens import encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
@@ -46,6 +47,10 @@ class EnvironmentSource:
         batch, seed = self.config.batch, self.config.seed
         with raising_on_all():
             index = choose_problems(seed, step, batch.prompts_per_step, len(self.env))
+            skipped = None
+            if self.config.overlong == SKIP:
+                length = self.config.rollout.max_completion_length
+                index, skipped = next_fitting(self.policy, self.env, index, length)
             lengths = (
                 [prompt_length(self.env, int(i)) for i in index] if world_size() > 1 else [0] * len(index)
             )
@@ -64,6 +69,7 @@ class EnvironmentSource:
                 record_entropy=self.record_entropy,
                 branches=self.branches,
             )
+            scored = replace(scored, skipped=skipped)
             if self.branches > 1:
                 done = torch.full_like(
                     scored.rollouts.unmask_logps[:, 0], step / self.config.max_steps, dtype=torch.float64
@@ -108,6 +114,7 @@ def sample_and_score(
 
     talk = Dialogues(env, index.tolist(), problems)
     first = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
+    refuse_first(policy, env, index.tolist(), first[1].sum(-1).tolist(), sampling.max_completion_length)
     rounds = play(policy, talk, first, list(range(len(index))), sampling, write)
     rollouts, of = in_episodes(rounds)
     rows = np.arange(len(index)) if rows is None else rows

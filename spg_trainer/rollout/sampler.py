@@ -260,8 +260,8 @@ def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -
     limit, asked = policy.model.config.max_position_embeddings, sampling.max_completion_length
     longest = max(lengths, default=0)
     if longest + asked > limit:
+        shorter = f", or use max_completion_length={limit - longest} or less" if longest < limit else ""
         raise ConfigError(
             f"a prompt has {longest} tokens; with max_completion_length={asked} that is {longest + asked}, but the "
-            f"model has {limit} positions. Shorten the prompt (it is never cut), or use max_completion_length="
-            f"{max(0, limit - longest)} or less."
+            f"model has {limit} positions. Shorten the prompt (it is never cut){shorter}."
         )

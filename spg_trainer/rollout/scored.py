@@ -52,6 +52,8 @@ class Scored:
     """(B,) bool, whether the episode was cut off; None where every completion is an episode of its own."""
     no_room: int = 0
     """Episodes that ended because the next prompt was too long for the model."""
+    skipped: int | None = None
+    """Problems of the step, of all processes, that were skipped as too long for the model; None = none may be."""
 
     def __len__(self) -> int:
         return len(self.completions)

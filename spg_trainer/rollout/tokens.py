@@ -183,18 +183,27 @@ def chat_text(policy: Policy, messages: Sequence[Mapping[str, str]], special: It
 
 
 def encode_completions(policy: Policy, completions: Sequence[str], length: int) -> Tensor:
-    """Token ids (B, length) int64: the text, one end token, then padding, as LLaDA's own training data ends.
+    """Token ids (B, length) int64 of completions; raises ConfigError for one that is longer with its end token."""
+    rows = completion_rows(policy, completions)
+    if (longest := max(map(len, rows))) > length:
+        text = f"A completion has {longest} tokens with its end token, more than {length}"
+        raise ConfigError(f"{text}. Use --max-completion-length {longest} or more.")
+    return pad_completions(policy, rows, length)
+
+
+def completion_rows(policy: Policy, completions: Sequence[str]) -> list[list[int]]:
+    """The token ids of each completion and one end token, as LLaDA's own training data ends.
 
     End tokens that a completion spells are ends, as files of demonstrations have them; a mask token is text.
     """
-    end = policy.end_token_ids[-1]
     mask = [token for index, token in special_tokens(policy).items() if index == policy.mask_id]
     ids = encode_plain(policy, [spell_apart(text, mask) for text in completions])
-    longest = max(len(row) for row in ids) + 1
-    if longest > length:
-        text = f"A completion has {longest} tokens with its end token, more than {length}"
-        raise ConfigError(f"{text}. Use --max-completion-length {longest} or more.")
-    padded = [[*row, end] + [policy.pad_id] * (length - len(row) - 1) for row in ids]
+    return [[*row, policy.end_token_ids[-1]] for row in ids]
+
+
+def pad_completions(policy: Policy, rows: Sequence[Sequence[int]], length: int) -> Tensor:
+    """Token ids of completions, none longer than `length`, as (B, length) int64."""
+    padded = [[*row, *[policy.pad_id] * (length - len(row))] for row in rows]
     return torch.tensor(padded, dtype=torch.int64)
 
 

@@ -348,6 +348,9 @@ class TaskSettings:
     gsm8k:weight=2`. If it is left out, it is the task that the model was made for."""
     env_args: Pairs = field(default_factory=dict)
     """Arguments of the task, e.g. `prompt_style=paper`; `python -m envs show ENV` lists them."""
+    overlong: Literal["error", "skip"] = "error"
+    """What to do with problems whose prompts are too long for the model: error names them before anything is trained or
+    evaluated, skip leaves them out and counts them. Set it to skip if a few rows of your data are too long."""
     seed: Seed = 0
     """The seed of all random numbers. Use another one to repeat a run with other random numbers."""
     config: str | None = None

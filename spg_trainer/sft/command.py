@@ -24,7 +24,6 @@ from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.sampler import check_names, check_pattern
-from spg_trainer.rollout.tokens import Prompt, count_tokens
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
@@ -44,6 +43,7 @@ from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft import off_mix
 from spg_trainer.sft.demonstrations import completion_length, known_rules, mix_shares, normalised
+from spg_trainer.sft.fitting import check_lengths
 from spg_trainer.sft.loop import Fit
 from spg_trainer.sft.model_card import Measured, model_card
 
@@ -58,7 +58,7 @@ compare."""
 FEWEST = 2 * GENERATIONS
 """Episodes that are evaluated, at least."""
 MAY_CHANGE = frozenset(
-    "steps patience temperature per_device_batch_size output_dir resume config model.shard".split()
+    "steps patience temperature overlong per_device_batch_size output_dir resume config model.shard".split()
 )
 """Settings that may change on resume."""
 
@@ -81,7 +81,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
     folder, going_on = decide_on_main(lambda: choose_sft_folder(command))
     with locked(folder):
         fit = prepare(validated, folder, accelerator)
-        for note in (fit.policy.note, crowded_cores(fit.policy.device)):
+        for note in (fit.policy.note, fit.skipped, crowded_cores(fit.policy.device)):
             if note:
                 console.warn(note)
         if going_on:
@@ -163,27 +163,14 @@ def prepare(asked: Validated[SftCommand], folder: Path, accelerator: "Accelerato
             if not asked.origins.get("block_length", FLAG).startswith(TRAINING):
                 length += -length % max(1, command.block_length)
             command = replace(command, max_completion_length=length)
-        if command.data:
-            refuse_long_texts(policy, [*train.rows, *validation.rows], command)
+        skipped = check_lengths(policy, [train, validation], mix, command)
         pattern = base_model(policy.model).pattern
         command = without_other_blocks(command, pattern, asked.origins)
         sampling = eval_sampling(command, pattern)
     if command.model.shard:
         divide_policy(policy, command.model, device)
-    return Fit(policy, train, validation, mix, command, sampling, folder, evaluated, data_of(command))
-
-
-def refuse_long_texts(policy: Policy, rows: "Sequence[tuple[Prompt, str]]", command: SftCommand) -> None:
-    """Raises ConfigError for texts of a file that do not fit the completion's length."""
-    longest, length = (
-        [count + 1 for count in count_tokens(policy, [text for _, text in rows])],
-        command.max_completion_length,
-    )
-    if long := sum(count > length for count in longest):
-        raise ConfigError(
-            f"--data {command.data}: {long:,} of {len(rows):,} completions have more than {length} tokens with their "
-            f"end token. Use --max-completion-length {max(longest)}, or leave them out."
-        )
+    data = data_of(command)
+    return Fit(policy, train, validation, mix, command, sampling, folder, evaluated, skipped, data)
 
 
 def resume(fit: Fit) -> None:
@@ -281,12 +268,18 @@ def measure(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
         for split, env in fit.evaluated.items():
             count = min(EVAL_PROBLEMS, len(env), most)
             with console.progress(count, f"eval {split}") as advance:
-                shown = {"split": split, "num_problems": count, "advance": advance}
+                shown = {
+                    "split": split,
+                    "num_problems": count,
+                    "advance": advance,
+                    "overlong": command.overlong,
+                }
                 results[split] = evaluate(policy, env, fit.sampling, **shown, accelerator=accelerator)
         validation = fit.evaluated["validation"]
         sampling = replace(fit.sampling, temperature=command.temperature)
         groups = {"num_problems": min(GROUPS, most // GENERATIONS), "num_generations": GENERATIONS}
         groups |= {"seed": command.seed, "split": "validation", "accelerator": accelerator}
+        groups |= {"overlong": command.overlong}
         samples = evaluate(policy, validation, sampling, **groups)
         off_mix = shares_off_mix(fit, samples.rows, groups)
     greedy = count_habits(validation, results["validation"].rows)

@@ -75,7 +75,17 @@ def draw_demonstrations(
 
     Where the environment answers back, a row is any turn of an episode, and the prompt of its problem the chat so far.
     """
-    problems, completions = [], []
+    drawn = [draw_demonstration(env, mix, seed, step, row) for row in range(count)]
+    return [problem for _, problem, _ in drawn], [text for *_, text in drawn]
+
+
+def draw_demonstration(
+    env: "TextEnv", mix: Mapping[str, float], seed: int, step: int | str, row: int, past: int = 0
+) -> "tuple[int, Problem, str]":
+    """(index, problem, completion) of a row of `draw_demonstrations`.
+
+    past: takes the problem so many places behind the one that is drawn, as that one is too long for the model.
+    """
 
     def draw(problem: "Problem", rng: np.random.Generator) -> str:
         own = own_shares(env, problem, mix)
@@ -83,16 +93,13 @@ def draw_demonstrations(
         place = int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
         return list(own)[min(place, len(own) - 1)]
 
-    for row in range(count):
-        rng = numpy_generator(seed, "sft", step, row)
-        index = int(rng.integers(len(env)))
-        problem = envs.core.read_problem(env, index)
-        text = write_habit(env, problem, draw(problem, rng))
-        if env.max_turns > 1:
-            problem, text = draw_turn(env, index, problem, text, partial(draw, problem, rng), rng)
-        problems.append(problem)
-        completions.append(text)
-    return problems, completions
+    rng = numpy_generator(seed, "sft", step, row)
+    index = (int(rng.integers(len(env))) + past) % len(env)
+    problem = envs.core.read_problem(env, index)
+    text = write_habit(env, problem, draw(problem, rng))
+    if env.max_turns > 1:
+        problem, text = draw_turn(env, index, problem, text, partial(draw, problem, rng), rng)
+    return index, problem, text
 
 
 def draw_turn(

@@ -18,7 +18,6 @@ from spg_trainer.models import Policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import trainable_parameters
 from spg_trainer.rollout.dealing import deal_rows
-from spg_trainer.rollout.tokens import encode_completions, encode_prompts
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, write_text
@@ -26,7 +25,8 @@ from spg_trainer.runs.stop import StopRequest
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import OptimizerConfig, Sampling, SftCommand
 from spg_trainer.settings.recorded import SFT, task_record, to_yaml
-from spg_trainer.sft.demonstrations import denoising_loss, draw_demonstrations, draw_masked
+from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
+from spg_trainer.sft.fitting import draw_fitting
 from spg_trainer.sft.muon import Muon
 from spg_trainer.training.optimize import (
     cosine_rate,
@@ -117,6 +117,8 @@ class Fit:
     folder: Path
     evaluated: "Mapping[str, TextEnv]" = field(default_factory=dict)
     """Split -> the task that the finished model is evaluated on; empty where only texts of a file are learned."""
+    skipped: str = ""
+    """What to say of problems and texts that are skipped as too long."""
     data: Mapping[str, str] = field(default_factory=dict)
     """The hashes of the files that are read."""
     progress: Progress = field(default_factory=Progress)
@@ -263,9 +265,7 @@ class Fit:
         (B, L), completion_ids (B, T), masked (B, T), weight (B,).
         """
         c, policy, length = self.command, self.policy, self.command.max_completion_length
-        problems, texts = draw_demonstrations(env, self.mix, c.seed, step, count)
-        prompt = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
-        completion_ids = encode_completions(policy, texts, length)
+        prompt, completion_ids = draw_fitting(policy, env, self.mix, c, step, count)
         batch: tuple[Tensor, ...] = (*prompt, completion_ids, *draw_masked(count, length, c.seed, step))
         if world_size() > 1:
             own = deal_rows(prompt[1].sum(-1).tolist())

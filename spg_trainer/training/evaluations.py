@@ -5,11 +5,10 @@ from typing import Any
 
 from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.errors import CheckpointError
-from spg_trainer.evaluation.evaluate import Evaluation, evaluate, repeated
+from spg_trainer.evaluation.evaluate import Evaluation, evaluate, problems_to_ask, repeated
 from spg_trainer.models.shard import unsharded
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
-from spg_trainer.settings.packages import envs
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.records import save_checkpoint
@@ -85,8 +84,12 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
 def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
     """Evaluates the weights of `step`, which are loaded greedily, and writes eval/NAME."""
     env = run.splits[split]
-    count = len(envs.splits.distinct_problems(env, num_problems))
-    if step == 0 and (text := repeated(env, split, num_problems, count)):
+    with raising_on_all():
+        asked, skipped = problems_to_ask(
+            run.policy, env, num_problems, run.config.rollout, run.config.overlong
+        )
+    count = len(asked)
+    if step == 0 and (text := repeated(env, split, num_problems, count + skipped)):
         run.console.say(text)
     run.stop.at_once = run.accelerator.num_processes == 1  # several processes stay together
     try:
@@ -97,7 +100,8 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
                 env,
                 replace(run.config.rollout, temperature=0.0),
                 split=split,
-                num_problems=count,
+                num_problems=num_problems,
+                overlong=run.config.overlong,
                 seed=run.config.seed,
                 rows_per_forward=run.rows_per_forward,
                 accelerator=run.accelerator,

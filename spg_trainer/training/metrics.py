@@ -37,6 +37,8 @@ def rollout_metrics(
         "num_tokens": int(whole["length"].sum()),
         "env_errors": int(episodes["error"].sum()),
     }
+    if scored.skipped is not None:
+        metrics["overlong_skipped"] = scored.skipped
     if scored.truncated is not None:
         metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
     return groups, metrics | task_metrics(episodes, np.array(tasks, dtype=object)[place], num_generations)

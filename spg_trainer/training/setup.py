@@ -16,6 +16,7 @@ from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts
+from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, is_file, measure, too_long
 from spg_trainer.rollout.pairs import PairFile, settle_pairs
 from spg_trainer.rollout.sampler import check_names, check_pattern
 from spg_trainer.rollout.tokens import length_warning
@@ -77,6 +78,7 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
     with raising_on_all():
         check_attention(config, algorithm, base_model(policy.model).pattern)
         source = make_source(config, algorithm, policy, splits["train"], rows_per_forward)
+        skipped = check_prompts_fit(config, policy, splits)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model).values())
         if newest is not None:
             saved = checkpoint.load(newest, policy, optimizer)
@@ -96,7 +98,7 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         rows_per_forward=rows_per_forward,
     )
     prepare_folder(run)
-    introduce(run)
+    introduce(run, skipped)
     state.history = decide_on_main(folder.history)
     if config.eval.eval_steps and newest is not None:  # else the start's is made again, and its weights saved
         state.validations = decide_on_main(folder.validations)
@@ -202,8 +204,31 @@ def open_model(
     return policy
 
 
-def introduce(run: Run) -> None:
-    """The first lines of a run: what it trains on what, and what the user should know before."""
+def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv]") -> str:
+    """What to say of problems that are skipped as too long for the model; ConfigError where they may not be."""
+    length, found = config.rollout.max_completion_length, Overlong()
+    if config.pairs is None:
+        train = splits["train"]
+        measure(policy, train, length, found)
+        if config.overlong == SKIP and not train.parts:
+            left = len(train) - len(found.named)
+            check_prompts(config.batch.prompts_per_step, left, train.spec_name, found.text(policy, length))
+    asked = {config.eval.eval_split: config.eval.eval_problems}
+    if config.eval.eval_steps:
+        asked["validation"] = config.eval.validation_problems
+    for split, count in asked.items():
+        env = splits[split]
+        # Of a user's file all lines are named at once, also those that this run does not ask.
+        indices = range(len(env)) if is_file(env) else envs.splits.distinct_problems(env, count)
+        found.add(env, indices, too_long(policy, env, indices, length))
+    return check_fits(policy, found, length, config.overlong)
+
+
+def introduce(run: Run, skipped: str) -> None:
+    """The first lines of a run: what it trains on what, and what the user should know before.
+
+    skipped: what `check_prompts_fit` says.
+    """
     config, console, path = run.config, run.console, run.folder.path
     env, crowded = run.source.env, crowded_cores(run.policy.device)
     short, note = "", run.policy.note
@@ -211,7 +236,7 @@ def introduce(run: Run) -> None:
         note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
     if env is not None:
         short = length_warning(run.policy, env, config.rollout.max_completion_length)
-    for text in (note, run.source.notice, crowded, short):
+    for text in (note, run.source.notice, skipped, crowded, short):
         if text:
             console.warn(text)
     if run.state.step:

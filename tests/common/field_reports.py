@@ -49,6 +49,13 @@ HALVES = (
     Report("openai/tiktoken#541", "\U0001f44d", False),
 )
 
+# (tokens of the prompt, tokens of a completion, positions of the model) -> whether it is too long.
+LONG_PROMPTS = (
+    Report("rllm-org/rllm#280", (3302, 256, 2048), True),
+    Report("verl-project/verl#6079", (2106, 256, 2048), True),
+    Report("PRIME-RL/PRIME#36", (1024, 512, 2048), False),
+)
+
 
 def cases(section: tuple[Report, ...]) -> list[Any]:
     """The rows of a section as parameters `given` and `right` of a test, each named by its thread."""

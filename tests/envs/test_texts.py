@@ -38,7 +38,7 @@ def test_every_format_holds_the_same_texts(tmp_path: Path) -> None:
     whole = envs.Texts(str(tmp_path / "a.jsonl"))
     for name in ("a.json", "a.csv", "a.parquet", "chat.jsonl"):
         assert envs.Texts(str(tmp_path / name)).rows == whole.rows, name
-    assert [("say 0", "00")] == [*envs.texts._read(str(tmp_path / "chat.csv"))]
+    assert [("say 0", "00")] == [*envs.texts._read(str(tmp_path / "chat.csv"))[1]]
     held_out = envs.Texts(str(tmp_path / "a.jsonl"), "validation")
     assert {*held_out.rows, *whole.rows} == {(r["prompt"], r["completion"]) for r in ROWS}
     assert len(held_out) + len(whole) == 40 and 1 <= len(held_out) <= 10
@@ -61,7 +61,7 @@ def test_a_chat_of_several_messages_keeps_them_as_its_prompt(tmp_path: Path) -> 
     (tmp_path / "a.jsonl").write_text(lines([{"messages": before + answer}]))
     (tmp_path / "b.jsonl").write_text(lines([{"prompt": before, "completion": answer}]))
     for name in ("a.jsonl", "b.jsonl"):
-        assert envs.texts._read(str(tmp_path / name)) == ((before, "Hi"),)
+        assert envs.texts._read(str(tmp_path / name))[1] == ((before, "Hi"),)
 
 
 @pytest.mark.parametrize(

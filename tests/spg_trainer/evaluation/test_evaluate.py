@@ -261,7 +261,9 @@ def test_an_environment_by_name_gets_the_models_own_arguments_and_lengths(policy
     assert (result.settings["max_completion_length"], result.settings["diffusion_steps"]) == (8, 4)
     of_another = evaluate(made_for(preset="tiny", env="countdown", **own), "sudoku", num_problems=1)
     assert of_another.settings["max_completion_length"] == 20
-    with pytest.raises(ConfigError, match=r"prompt .* 1\d\d\d tokens"):  # the paper's; this model is tiny
+    with pytest.raises(
+        ConfigError, match=r"test problem 0 \(1,\d\d\d tokens"
+    ):  # the paper's; this model is tiny
         evaluate(made_for(preset="llada", env="sudoku", **own), "sudoku", EVALUATION, num_problems=1)
 
 

@@ -1,0 +1,211 @@
+"""Problems whose prompts leave no room for a completion: found before the first step where a split has an end.
+
+A split whose problems have a line in a file, or that has at most `COUNTED` of them, is measured as a whole. Any other
+is a stream: its problems are made when they are asked for, and one that does not fit is found when it is drawn.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import Policy
+from spg_trainer.rollout.tokens import encode_plain, prompt_texts
+from spg_trainer.settings.packages import envs
+
+if TYPE_CHECKING:
+    from envs import Problem, TextEnv
+
+COUNTED = 20_000
+"""Problems of a split up to which it is measured wherever it comes from."""
+LISTED = 3
+"""Problems that a message names."""
+IN_A_ROW = 1000
+"""Problems one after the other that do not fit, after which no other one is looked for."""
+_BATCH = 1000
+SKIP = "skip"
+_NUMBER = re.compile(r"([0-9]+)")
+
+
+@dataclass
+class Overlong:
+    """What was measured: how many problems, and those that do not fit, each named, with its number of tokens."""
+
+    measured: int = 0
+    named: dict[str, int] = field(default_factory=dict)
+    splits: dict[str, list[str]] = field(default_factory=dict)
+    """{task: its splits} where some do not fit."""
+
+    def add(self, env: "TextEnv", indices: Sequence[int], long: Mapping[int, int]) -> None:
+        """Counts some problems of a split, of which `long` (problem: tokens) do not fit."""
+        self.measured += len(indices)
+        if long:
+            self.splits.setdefault(env.spec_name, []).append(split_of(env))
+            self.named |= {name_of(env, index): tokens for index, tokens in long.items()}
+
+    def text(self, policy: Policy, length: int) -> str:
+        """How many do not fit, the first of them and why; "" where all do."""
+        if not self.named:
+            return ""
+        tasks = (f"{name} {' and '.join(splits)}".rstrip() for name, splits in self.splits.items())
+        verb = "is" if len(self.named) == 1 else "are"
+        return (
+            f"{', '.join(tasks)}: {len(self.named):,} of {self.measured:,} problems {verb} too long for the model: "
+            f"{first_of(self.named)}. {limits(policy, length)}"
+        )
+
+
+def first_of(named: Mapping[str, int]) -> str:
+    """The first `LISTED` problems, {name: tokens}, in the order of their lines or numbers, and how many more."""
+    order = sorted(
+        named, key=lambda name: [(p.isdigit(), int(p) if p.isdigit() else p) for p in _NUMBER.split(name)]
+    )
+    shown = [f"{name} ({named[name]:,} tokens)" for name in order[:LISTED]]
+    return ", ".join(shown + [f"{len(order) - LISTED:,} more"] * (len(order) > LISTED))
+
+
+def split_of(env: "TextEnv") -> str:
+    """The split of an environment, "" where it does not say."""
+    return str(getattr(env, "split", ""))
+
+
+def name_of(env: "TextEnv", index: int) -> str:
+    """What a message calls a problem: its line in a file, or its number."""
+    return place_of(envs.core.read_problem(env, index)) or f"{split_of(env)} problem {index}".lstrip()
+
+
+def place_of(problem: "Problem") -> str | None:
+    """The file and the line of a problem that has one."""
+    where = problem.metadata.get("where")
+    return where if isinstance(where, str) else None
+
+
+def room(policy: Policy, length: int) -> int:
+    """Tokens that a prompt may have where a completion has `length`."""
+    return policy.model.config.max_position_embeddings - length
+
+
+def limits(policy: Policy, length: int) -> str:
+    """The numbers behind a refusal, as a sentence."""
+    positions = policy.model.config.max_position_embeddings
+    return (
+        f"The model has {positions:,} positions, of which --max-completion-length takes {length:,}; a prompt may have "
+        f"{max(0, positions - length):,} tokens."
+    )
+
+
+def ways_out(policy: Policy, length: int, longest: int) -> str:
+    """What to do about prompts of up to `longest` tokens."""
+    left = policy.model.config.max_position_embeddings - longest
+    shorter = f"lower --max-completion-length to {left:,} or less, " if 0 < left < length else ""
+    return (
+        f"Leave them out or shorten them, {shorter}or train and evaluate on the others with --overlong skip."
+    )
+
+
+def too_long(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int) -> dict[int, int]:
+    """{problem: tokens of its prompt} of those that leave no room for a completion of `length` tokens.
+
+    A problem that the environment cannot make is left to whoever asks for it.
+    """
+    found, asked = {}, [int(index) for index in indices]
+    for start in range(0, len(asked), _BATCH):
+        problems = {}
+        for index in asked[start : start + _BATCH]:
+            try:
+                problems[index] = envs.core.read_problem(env, index)
+            except envs.EnvError:
+                continue
+        counts = prompt_counts(policy, list(problems.values()), room(policy, length))
+        found |= {index: n for index, n in zip(problems, counts, strict=True) if n > room(policy, length)}
+    return found
+
+
+def prompt_counts(policy: Policy, problems: "Sequence[Problem]", most: int) -> list[int]:
+    """Tokens of each prompt; of one that surely has at most `most` tokens its characters, which are no fewer."""
+    texts = prompt_texts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
+    # In ASCII no tokenizer makes two tokens of a character; elsewhere it may.
+    asked = [i for i, text in enumerate(texts) if len(text) >= most or not text.isascii()]
+    tokens = dict(zip(asked, map(len, encode_plain(policy, [texts[i] for i in asked])), strict=True))
+    return [tokens.get(i, len(text)) for i, text in enumerate(texts)]
+
+
+def has_end(env: "TextEnv") -> bool:
+    """Whether a split is measured as a whole before the first step."""
+    return len(env) <= COUNTED or is_file(env)
+
+
+def is_file(env: "TextEnv") -> bool:
+    """Whether the problems of a split are lines of a file, and say which."""
+    try:
+        return place_of(envs.core.read_problem(env, 0)) is not None
+    except envs.EnvError:  # who asks it will be told
+        return False
+
+
+def measure(policy: Policy, env: "TextEnv", length: int, found: Overlong) -> None:
+    """Adds what is found in a whole split; in one without an end there is nothing to find yet."""
+    for part in [*env.parts.values()] or [env]:
+        if has_end(part):
+            found.add(part, range(len(part)), too_long(policy, part, range(len(part)), length))
+
+
+def check_fits(policy: Policy, found: Overlong, length: int, overlong: str) -> str:
+    """What to say of problems that are skipped; ConfigError for them where `overlong` is "error"."""
+    text = found.text(policy, length)
+    if not text or overlong == SKIP:
+        return f"{text} They are skipped." if text else ""
+    raise ConfigError(f"{text} {ways_out(policy, length, max(found.named.values()))}")
+
+
+def fitting(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int, overlong: str) -> list[int]:
+    """The problems of an evaluation that fit; ConfigError for others where `overlong` is "error", or if none fits."""
+    long = too_long(policy, env, indices, length)
+    found = Overlong()
+    found.add(env, indices, long)
+    check_fits(policy, found, length, overlong)
+    if long and len(long) == len(indices):
+        raise ConfigError(f"{found.text(policy, length)} None is left to evaluate.")
+    return [index for index in indices if index not in long]
+
+
+def next_fitting(policy: Policy, env: "TextEnv", indices: np.ndarray, length: int) -> tuple[np.ndarray, int]:
+    """The problems of a step, in the place of each that does not fit the next one that does; and how many did not.
+
+    indices: (P,) int64, different ones. Raises ConfigError after `IN_A_ROW` problems in a row that do not fit.
+    """
+    long, chosen, skipped = too_long(policy, env, indices, length), indices.copy(), 0
+    taken = {int(index) for index in indices} - long.keys()
+    for place, index in enumerate(indices.tolist()):
+        if index not in long:
+            continue
+        for past in range(IN_A_ROW):
+            candidate = (index + past) % len(env)
+            if candidate in taken:
+                continue
+            if not too_long(policy, env, [candidate], length):
+                break
+            skipped += 1
+        else:
+            raise ConfigError(
+                f"{env.spec_name}, {split_of(env)} problem {index}: neither it nor one of the {IN_A_ROW - 1:,} that "
+                f"follow fits the model. {limits(policy, length)}"
+            )
+        taken.add(candidate)
+        chosen[place] = candidate
+    return chosen, skipped
+
+
+def refuse_first(
+    policy: Policy, env: "TextEnv", indices: Sequence[int], lengths: Sequence[int], length: int
+) -> None:
+    """Raises ConfigError that names the first problem whose encoded prompt leaves no room for a completion."""
+    for index, tokens in zip(indices, lengths, strict=True):
+        if tokens > room(policy, length):
+            raise ConfigError(
+                f"{env.spec_name}: the prompt of {name_of(env, int(index))} has {tokens:,} tokens. "
+                f"{limits(policy, length)} {ways_out(policy, length, tokens)}"
+            )

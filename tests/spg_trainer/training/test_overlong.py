@@ -1,0 +1,205 @@
+"""Problems whose prompts are too long for the model: known before step 1, or skipped and counted."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import envs
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.command import run_eval
+from spg_trainer.evaluation.evaluate import evaluate
+from spg_trainer.models import Policy, load_model
+from spg_trainer.rollout.overlong import next_fitting, too_long
+from spg_trainer.rollout.tokens import encode_prompts
+from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, ModelConfig
+from spg_trainer.sft.command import sft
+from spg_trainer.training.loop import train
+from tests.common import field_reports
+from tests.common.field_reports import cases
+from tests.common.sft_cases import SMALL
+from tests.common.trainer_cases import EVALUATION, change, rows, small_config, tiny_folder
+
+LONG = "x" * 130
+"""More characters than the test's model has positions, 128."""
+COLUMNS = {"verifier": "gsm8k", "prompt": "question", "answer": "solution"}
+
+
+class Stream(envs.TextEnv):
+    """More problems than are measured; every third of them, from 1 on, is too long."""
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0}
+
+    def __init__(self, split: str = "train", every: int = 3) -> None:
+        self.split, self.every = split, every
+
+    def __len__(self) -> int:
+        return 1_000_000 if self.split == "train" else 4
+
+    def problem(self, index: int) -> envs.Problem:
+        long = self.split == "train" and index % self.every == 1 % self.every
+        return envs.Problem(f"{index} {LONG if long else ''}", {})
+
+    def score(self, problem: envs.Problem, completion: str) -> dict[str, float]:
+        return {"correct": float("e" in completion)}
+
+
+envs.register("test/Stream-v0", Stream)
+
+
+@pytest.fixture(scope="module")
+def policy() -> Iterator[Policy]:
+    yield load_model(str(tiny_folder()), device="cpu")
+
+
+def write(path: Path, long: int, count: int = 60) -> str:
+    """A file of rows of which the last `long` are too long."""
+    content = [{"question": f"{n} + 1?", "solution": f"{n + 1}"} for n in range(count - long)]
+    content += [{"question": f"{n} + {LONG}?", "solution": f"{n}"} for n in range(long)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    return str(path)
+
+
+def file_config(folder: Path, output: Path, **changes: Any) -> Config:
+    return small_config(output, env=str(folder / "rows.jsonl"), env_args=COLUMNS, force=True, **changes)
+
+
+def test_a_file_is_measured_before_the_first_step_and_its_lines_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "rows.jsonl", long=5)
+    with pytest.raises(ConfigError) as refused:
+        train(file_config(tmp_path, tmp_path / "run", eval_steps=1), quiet=True)
+    said = str(refused.value)
+    assert "5 of 60 problems are too long for the model" in said
+    assert "rows.jsonl, line 56 (" in said and "line 57 (" in said and "line 58 (" in said
+    assert "line 59" not in said and "2 more" in said
+    assert "128 positions" in said and "118 tokens" in said
+    assert "--overlong skip" in said and "Leave them out" in said and "0 or less" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_skipping_is_recorded_counted_and_goes_on_where_a_run_was_refused(tmp_path: Path, capsys) -> None:
+    """The run of the report: rows were added to the file of a run, so to say, and the run goes on."""
+    write(tmp_path / "rows.jsonl", long=20)
+    summary = train(file_config(tmp_path, tmp_path / "run", overlong="skip", max_steps=4))
+    said = capsys.readouterr()
+    assert "They are skipped." in said.out + said.err and summary["steps"] == 4
+    assert "overlong: skip" in (tmp_path / "run" / "config.yaml").read_text()
+    counts = [row["overlong_skipped"] for row in rows(tmp_path / "run" / "metrics.jsonl")]
+    assert len(counts) == 4 and sum(counts) > 0
+    prompts = [row["prompt"] for file in (tmp_path / "run" / "samples").iterdir() for row in rows(file)]
+    assert prompts and not [prompt for prompt in prompts if LONG in str(prompt)]
+
+
+def test_the_setting_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
+    write(tmp_path / "rows.jsonl", long=0)
+    config = file_config(tmp_path, tmp_path / "run", max_steps=1)
+    train(config, quiet=True)
+    train(change(config, overlong="skip", max_steps=2, resume=str(tmp_path / "run")), quiet=True)
+    steps = rows(tmp_path / "run" / "metrics.jsonl")
+    assert [row.get("overlong_skipped") for row in steps] == [None, 0]
+
+
+def test_too_few_problems_that_fit_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "rows.jsonl", long=55)
+    with pytest.raises(ConfigError, match=r"--prompts-per-step 16.*are too long"):
+        train(file_config(tmp_path, tmp_path / "run", overlong="skip", prompts_per_step=16), quiet=True)
+
+
+def test_a_problem_of_a_stream_is_named_by_task_split_and_index(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "run", env="test/Stream-v0", force=True)
+    with pytest.raises(
+        ConfigError, match=r"stream: the prompt of train problem \d+ has \d+ tokens.*--overlong skip"
+    ):
+        train(config, quiet=True)
+
+
+def test_of_a_stream_the_next_problem_is_taken(policy: Policy) -> None:
+    env = Stream()
+    asked = np.array([1, 3, 2, 7])
+    chosen, skipped = next_fitting(policy, env, asked, 10)
+    assert chosen.tolist() == [5, 3, 2, 8] and skipped == 3  # 1, 4, and 7; 2 and 3 are taken
+    same, none = next_fitting(policy, env, np.array([0, 2, 3]), 10)
+    assert same.tolist() == [0, 2, 3] and none == 0
+    with pytest.raises(ConfigError, match="Stream, train problem 5: neither it nor"):
+        next_fitting(policy, Stream(every=1), np.array([5]), 10)
+
+
+def test_a_stream_trains_with_the_problems_that_fit(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "run", env="test/Stream-v0", force=True, overlong="skip")
+    train(config, quiet=True)
+    assert sum(row["overlong_skipped"] for row in rows(tmp_path / "run" / "metrics.jsonl")) > 0
+
+
+def test_an_evaluation_refuses_or_skips_too(policy: Policy, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", long=3, count=12)
+    env = envs.make(path, split="test", test=path, **COLUMNS)
+    with pytest.raises(ConfigError, match=r"3 of 12 problems.*rows\.jsonl, line 10"):
+        evaluate(policy, env, EVALUATION)
+    result = evaluate(policy, env, EVALUATION, overlong="skip")
+    assert (result.n, result.overlong_skipped, result.settings["num_problems"]) == (9, 3, 9)
+    assert result.summary()["overlong_skipped"] == 3
+    command = EvalCommand(
+        env=path,
+        env_args={**COLUMNS, "test": path},
+        max_completion_length=(10,),
+        block_length=10,
+        output_dir=str(tmp_path / "found"),
+        model=LoadConfig(model=str(tiny_folder()), device="cpu"),
+    )
+    with pytest.raises(ConfigError, match="3 of 12 problems"):
+        run_eval(command, quiet=True)
+    (result,) = run_eval(replace(command, overlong="skip"), quiet=True)
+    (again,) = run_eval(replace(command, overlong="skip"), quiet=True)
+    assert result.n == again.n == 9 and "overlong_skipped" in result.summary()
+
+
+def test_sft_names_rows_that_are_too_long_or_skips_them(tmp_path: Path) -> None:
+    path = tmp_path / "texts.jsonl"
+    content = [{"prompt": f"say {n}", "completion": str(n)} for n in range(60)]
+    content += [
+        {"prompt": f"say {LONG}", "completion": "1"},
+        {"prompt": "say much", "completion": "much " * 9},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in content))
+    model = ModelConfig(model=str(tiny_folder()), device="cpu")
+    command = replace(SMALL, env="", data=str(path), model=model, output_dir=str(tmp_path / "base"))
+    with pytest.raises(
+        ConfigError, match=r"1 of 62 problems is too long for the model: texts\.jsonl, line 61"
+    ):
+        sft(command, quiet=True)
+    fitting = tmp_path / "fitting.jsonl"
+    fitting.write_text("".join(json.dumps(row) + "\n" for row in [*content[:60], content[61]]))
+    with pytest.raises(
+        ConfigError, match=r"1 of 61 completions has more than 8 .* fitting\.jsonl, line 61.*skip"
+    ):
+        sft(replace(command, data=str(fitting)), quiet=True)
+    sft(replace(command, overlong="skip", steps=8, batch_size=32), quiet=True)
+    assert (tmp_path / "base" / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "x" * 100, "x" * 112, "x" * 113, "\u00e9" * 60, "\U0001f642" * 40, LONG]
+)
+def test_what_is_measured_is_what_is_encoded(policy: Policy, text: str) -> None:
+    class One(Stream):
+        def problem(self, index: int) -> envs.Problem:
+            return envs.Problem(text, {})
+
+    tokens = int(encode_prompts(policy, [text])[1].sum())
+    assert too_long(policy, One(), [0], 10) == ({0: tokens} if tokens > 118 else {})
+
+
+@pytest.mark.parametrize(("given", "right"), cases(field_reports.LONG_PROMPTS))
+def test_a_reported_length_is_told_before_it_is_sampled(policy: Policy, given: Any, right: bool) -> None:
+    tokens, length, positions = given
+    scale = max(1, positions // 128)  # the reports' models are larger than the test's
+
+    class One(Stream):
+        def problem(self, index: int) -> envs.Problem:
+            return envs.Problem("x" * (tokens // scale), {})
+
+    assert bool(too_long(policy, One(), [0], length // scale)) is right
