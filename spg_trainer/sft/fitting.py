@@ -13,7 +13,7 @@ from spg_trainer.rollout.overlong import (
     Overlong,
     check_fits,
     first_of,
-    has_end,
+    is_file,
     measure,
     name_of,
     refuse_first,
@@ -33,13 +33,14 @@ def check_lengths(
 ) -> str:
     """What to say of problems and texts that are skipped as too long; ConfigError where they may not be.
 
-    Of splits that have an end, prompts are measured and all that the mix may write.
+    Of splits that have an end, prompts are measured; of a user's file, all that the mix may write, too. Elsewhere a
+    game may be played to write it, which costs much.
     """
     length, found, long, count = command.max_completion_length, Overlong(), {}, 0
     for env in splits:
         measure(policy, env, length, found)
         for part in [*env.parts.values()] or [env]:
-            if has_end(part):
+            if is_file(part):
                 own, texts = long_texts(policy, part, mix, length)
                 long, count = long | own, count + texts
     said = check_fits(policy, found, length, command.overlong)
