@@ -389,10 +389,11 @@ class Config(TaskSettings):
     dry_run: bool = False
     """Trains nothing: prints every setting and where its value comes from (a flag, a file, a recipe, a default), in the
     format of --config, and estimates memory and time."""
-    gpu: Literal["3090", "4090", "A10", "L4", "A100-40", "A100-80", "H100", "H200", "B200"] | None = None
-    """The graphics card that --dry-run computes for. The dry run then says whether the run fits, which flags would make
-    it fit, and how many hours, how much disk and how much download it needs. If it is left out, times are computed for
-    an H200."""
+    gpu: str | None = None
+    """The graphics card that --dry-run computes for: 3090, 3090Ti, 4090, 5090, A10, A6000, L40S, V100, L4, A100-40,
+    A100-80, H100, H200, B200, or a size such as 32GiB. The dry run then says whether the run fits, which flags would
+    make it fit, and how many hours, how much disk and how much download it needs. If it is left out, times are computed
+    for an H200."""
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: Sampling = field(default_factory=lambda: Sampling(temperature=0.9))
     batch: BatchConfig = field(default_factory=BatchConfig)

@@ -1,11 +1,15 @@
 """Accelerators in numbers: what --gpu names, by the data sheets of their maker, and what is assumed of each."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+
+from spg_trainer.errors import ConfigError, did_you_mean
 
 REACHED = 790 / 989.4
-"""Share of a data sheet's bfloat16 rate that a large product reaches: 790 TFLOP/s were measured on an H200."""
+"""Share of a data sheet's bfloat16 rate that one large matrix product reaches: 790 TFLOP/s were measured on an H200."""
 USABLE = 0.9
-"""Share of a card's memory that tensors can take; CUDA, the driver, error correction and holes have the rest."""
+"""Share of a card's memory that tensors can take; CUDA, the driver, error correction and gaps between tensors have
+the rest."""
 PCIE_4 = 32e9
 """Bytes a second in each direction through 16 lanes of PCIe 4.0."""
 
@@ -27,6 +31,8 @@ class Device:
     """Bytes a second from other devices: a 400 Gb/s card for each. Within a node it is faster."""
     utilisation: float = 0.6
     """Share of the operations that a whole pass reaches."""
+    note: str = ""
+    """What a user of this card should know."""
 
     def rate(self, bytes: int) -> float:
         """Operations a second of whole passes in a type of so many bytes."""
@@ -46,10 +52,25 @@ def _card(name: str, gib: int, gb_s: float, bf16: float, fp32: float, link: floa
 CARDS = {
     # NVIDIA Ampere GA102 GPU architecture, white paper V2, table of the GeForce RTX 3090.
     "3090": _card("RTX 3090", 24, 936, 71.0, 35.6, PCIE_4),
+    # The same, scaled by cores and clock: data sheet of the GeForce RTX 3090 Ti.
+    "3090Ti": _card("RTX 3090 Ti", 24, 1008, 80.0, 40.0, PCIE_4),
     # NVIDIA Ada GPU architecture, white paper V2, table of the GeForce RTX 4090.
     "4090": _card("RTX 4090", 24, 1008, 165.2, 82.6, PCIE_4),
+    # NVIDIA RTX Blackwell GPU architecture, white paper, table of the GeForce RTX 5090.
+    "5090": _card("RTX 5090", 32, 1792, 209.5, 104.8, 2 * PCIE_4),
     # NVIDIA A10 data sheet.
     "A10": _card("A10", 24, 600, 125, 31.2, PCIE_4),
+    # NVIDIA RTX A6000 data sheet; its 309.7 TFLOP/s count skipped zeros.
+    "A6000": _card("RTX A6000", 48, 768, 154.8, 38.7, PCIE_4),
+    # NVIDIA L40S data sheet; its 733 TFLOP/s count skipped zeros.
+    "L40S": _card("L40S", 48, 864, 362, 91.6, PCIE_4),
+    # NVIDIA V100 data sheet, SXM2 of 32 GB. It has no bfloat16 units: torch computes it at float32's rate at best.
+    "V100": replace(
+        _card("V100", 32, 900, 15.7, 15.7),
+        flops=0.9e12 * 15.7,
+        note="A V100 has no bfloat16 units, so --dtype float32 is as fast there, and needs torch for CUDA 12 "
+        "(docs/first_gpu_run.md).",
+    ),
     # NVIDIA L4 data sheet; its 242 TFLOP/s count zeros that are skipped, half of them are dense.
     "L4": _card("L4", 24, 300, 121, 30.3, PCIE_4),
     # NVIDIA A100 data sheet: 40 GB as of 2020, 80 GB SXM as of 2021.
@@ -63,3 +84,18 @@ CARDS = {
     "B200": _card("B200", 180, 7700, 2250, 75),
 }
 """{--gpu: the card}."""
+
+
+def find_card(asked: str) -> Device:
+    """The card that --gpu names, or one of the size that it gives, e.g. `32GiB`, as fast as an RTX 4090.
+
+    Raises ConfigError, with the list of cards, for what is neither.
+    """
+    if card := {name.lower(): card for name, card in CARDS.items()}.get(asked.lower()):
+        return card
+    if size := re.fullmatch(r"(\d+)\s*(?:GiB|GB)", asked, re.IGNORECASE):
+        name = f"card of {size[1]} GiB (as fast as an RTX 4090)"
+        return replace(CARDS["4090"], name=name, memory=int(size[1]) * 2**30)
+    raise ConfigError(
+        f"--gpu {asked} is unknown. {did_you_mean(asked, CARDS)}Use one of {', '.join(CARDS)}, or a size, e.g. 32GiB."
+    )

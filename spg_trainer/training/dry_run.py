@@ -19,7 +19,7 @@ from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.validate import Validated, validate
 from spg_trainer.settings.values import plain
-from spg_trainer.training.cards import CARDS, Device
+from spg_trainer.training.cards import Device, find_card
 from spg_trainer.training.fits import card_lines
 from spg_trainer.training.roofline import BYTES, PROMPT, Estimate, estimate
 from spg_trainer.training.setup import arithmetic, check_attention, open_splits, refuse_another
@@ -110,11 +110,11 @@ def memory_and_time(
     m, model = config.model, find_config(config.model, config.env)
     if model is None:
         return [f"memory and time: the shape of {m.model} is unknown here. Download its config.json first."]
-    card, shape, on_cpu = CARDS[gpu or "H200"], shape_of(model), m.device == "cpu"
+    card, shape, on_cpu = find_card(gpu or "H200"), shape_of(model), m.device == "cpu"
 
-    def predict(changed: Config) -> Estimate:
+    def predict(changed: Config, processes: int = processes) -> Estimate:
         threads = torch.get_num_threads() if on_cpu else 0
-        how = {"processes": processes, "shard": m.shard, "cpu_threads": threads, "device": card}
+        how = {"processes": processes, "shard": changed.model.shard, "cpu_threads": threads, "device": card}
         return estimate(model, changed, algorithm, dtype=dtype_of(changed.model), **how)
 
     lines = estimate_lines(predict(config), shape, dtype_of(m), card, processes)
@@ -153,6 +153,6 @@ def estimate_lines(e: Estimate, s: Shape, dtype: str, card: Device, processes: i
         f"  an update adds {shown(e.update)}: {e.update_peak / 2**30:.2f} in all",
         f"  a rollout adds {shown(e.rollout)}: {e.rollout_peak / 2**30:.2f} in all, without gradients",
         f"seconds of a step at most: {took}, if the {card.name} reaches {card.rate(BYTES[dtype]) / 1e12:.0f} "
-        f"TFLOP/s ({card.utilisation:.0%} of a large product's), {card.bandwidth / 1e12:.1f} TB/s from its memory "
-        f"and {card.link / 1e9:.0f} GB/s from others",
+        f"TFLOP/s ({card.utilisation:.0%} of what one large matrix product reaches), {card.bandwidth / 1e12:.1f} TB/s "
+        f"from its memory and {card.link / 1e9:.0f} GB/s from others",
     ]

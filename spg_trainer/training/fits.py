@@ -22,7 +22,11 @@ FILE = 5e9
 LORA_R = 64
 """The rank that is tried where all weights do not fit."""
 
-Predict = Callable[[Config], Estimate]
+PROCESSES = (2, 4, 8, 16, 32, 64)
+"""The numbers of processes that are tried with --shard, where all weights do not fit in one."""
+
+Predict = Callable[..., Estimate]
+"""(settings, processes=those of this run) -> what a process needs."""
 
 
 def card_lines(config: Config, shape: Shape, predict: Predict, card: Device, processes: int = 1) -> list[str]:
@@ -32,42 +36,57 @@ def card_lines(config: Config, shape: Shape, predict: Predict, card: Device, pro
     """
     e = predict(config)
     fits = e.peak <= card.usable
-    most = f"{card.usable / GIB:.1f} ({card.memory / GIB:.0f} less {1 - USABLE:.0%} for CUDA and holes)"
+    most = f"{card.usable / GIB:.1f} ({card.memory / GIB:.0f} less {1 - USABLE:.0%} for CUDA and gaps between tensors)"
     need = f"it takes {e.peak / GIB:.1f} GiB, and tensors can take {most}"
     return [
         f"{card.name}: the run {'fits' if fits else 'does not fit'}: {need}."
         + ("" if fits else f" {remedy(config, predict, card.usable)}."),
         hours_in_all(config, e, processes),
         needed_elsewhere(config, shape, e, processes),
+        *([card.note] if card.note else []),
         "These figures are computed from data sheets, not measured.",
     ]
 
 
 def remedy(config: Config, predict: Predict, usable: float) -> str:
-    """The flags by which settings fit: the fastest of those that change the training least."""
-    for changes in kinds(config):
+    """The flags by which settings fit: the fastest of those that change the training least.
+
+    Where all weights are trained, flags that keep that, with more processes, come before adapters.
+    """
+    for changes, processes in kinds(config):
         fitting = []
         for checkpointing, batch in product(
             {config.model.gradient_checkpointing, True}, halves(config.batch.per_device_batch_size)
         ):
             flags = changes | {"gradient_checkpointing": checkpointing, "per_device_batch_size": batch}
             changed = with_flags(config, flags)
-            e = predict(changed)
+            e = predict(changed, processes) if processes else predict(changed)
             if e.peak <= usable:
                 fitting.append((sum(e.seconds.values()), -batch, checkpointing, e.peak, words(config, flags)))
         if fitting:
             seconds, _, _, peak, text = min(fitting)
-            return f"It would fit with {text}: {peak / GIB:.1f} GiB, {seconds:.0f} seconds a step"
-    return "No flags of one process make it fit: take a smaller model, a larger card, or --shard over several"
+            on = f" on {processes} such cards (torchrun --nproc-per-node)" if processes else ""
+            return f"It would fit with {text}{on}: {peak / GIB:.1f} GiB each, {seconds:.0f} seconds a step"
+    return "No flags make it fit: take a smaller model or a larger card"
 
 
-def kinds(config: Config) -> list[dict[str, Any]]:
-    """Flags that change what is trained or how exactly, those that change least first."""
+def kinds(config: Config) -> list[tuple[dict[str, Any], int]]:
+    """Flags that change what is trained or how exactly, those that change least first, and how many processes they
+    need; 0 = those that there are."""
     m = config.model
+    if m.lora_r:
+        return [({}, 0), ({"load_4bit": True}, 0)]
+    divided = [({"shard": True}, processes) for processes in PROCESSES]
     if m.shard:
-        return [{}]
-    adapters = [{}] if m.lora_r else [{}, {"adam_moments": "8bit"}, {"lora_r": LORA_R}]
-    return [*adapters, {"load_4bit": True} if m.lora_r else {"lora_r": LORA_R, "load_4bit": True}]
+        return [({}, 0), *divided]
+    adapters = {"lora_r": LORA_R}
+    return [
+        ({}, 0),
+        ({"adam_moments": "8bit"}, 0),
+        *divided,
+        (adapters, 0),
+        (adapters | {"load_4bit": True}, 0),
+    ]
 
 
 def halves(count: int) -> Iterator[int]:
@@ -90,18 +109,28 @@ def words(config: Config, flags: dict[str, Any]) -> str:
 
 def hours_in_all(config: Config, e: Estimate, processes: int) -> str:
     """Hours of steps, of evaluations before and after, and of validations."""
-    v, steps = config.eval, config.max_steps
-    problems = 2 * len(envs.splits.distinct_problems(make_env(config, v.eval_split), v.eval_problems))
-    if v.eval_steps:
-        split = make_env(config, "validation")
-        times = 1 + -(-steps // v.eval_steps)
-        problems += times * len(envs.splits.distinct_problems(split, v.validation_problems))
+    steps = config.max_steps
     training = steps * sum(e.seconds.values()) / 3600
+    try:
+        problems = evaluated_problems(config)
+    except envs.errors.DataUnavailable:
+        return f"The run takes {training:.1f} hours for {steps} steps; evaluations are not counted without the data."
     evaluating = problems * e.per_completion / processes / 3600
     return (
         f"The run takes {training + evaluating:.1f} hours: {training:.1f} for {steps} steps, {evaluating:.1f} for "
         f"{problems} problems in evaluations and validations."
     )
+
+
+def evaluated_problems(config: Config) -> int:
+    """Problems in the evaluations before and after, and in all validations."""
+    v = config.eval
+    problems = 2 * len(envs.splits.distinct_problems(make_env(config, v.eval_split), v.eval_problems))
+    if v.eval_steps:
+        split = make_env(config, "validation")
+        times = 1 + -(-config.max_steps // v.eval_steps)
+        problems += times * len(envs.splits.distinct_problems(split, v.validation_problems))
+    return problems
 
 
 def needed_elsewhere(config: Config, shape: Shape, e: Estimate, processes: int) -> str:

@@ -163,8 +163,8 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
     nothing = base.follows["right"] == 0 and enough
     if nothing and not config.force and not np.ptp(rewards, axis=1).any():
         raise ConfigError(
-            f"none of {base.completions} completions is right, and none is paid unlike others to its problem: there "
-            f"is nothing to learn from. {remedy} To train all the same: "
+            f"none of {base.completions} completions is right, and all completions of a problem earn the same, so "
+            f"there is nothing to learn from. {remedy} To train all the same: "
             f"--resume {shlex.quote(str(run.folder.path))} --force."
         )
     run.console.warn(f"before step 1: no group is mixed, with both right and wrong completions. {remedy}")
