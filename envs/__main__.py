@@ -24,7 +24,6 @@ from envs.core import (
 )
 from envs.errors import EnvError, MissingPackage
 from envs.registry import known, make, offline_arguments, resolve, short_name
-from envs.splits import SPLITS
 from envs.template import write_task
 
 _EPILOG = """\
@@ -121,22 +120,20 @@ def pairs(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _list(_: argparse.Namespace) -> int:
-    """Prints a table of the registered environments; opens nothing that needs a network."""
-    rows = [("--env", "id", "train / validation / test", "what it is")]
+    """Prints a table of the registered environments; opens none, since some draw thousands of problems to do so."""
+    rows = [("--env", "id", "what it is")]
     for id, cls in known().items():
-        offline = offline_arguments(id)
-        try:
-            sizes = " / ".join(f"{len(make(id, split=split, **offline)):,}" for split in SPLITS)
-        except MissingPackage as error:
-            sizes = str(error).rpartition("; ")[2]
-        rows.append((short_name(id) + ("*" if offline else ""), id, sizes, summary(cls)))
-    rows.append(("reasoning_gym:NAME", "", "", "a dataset of the reasoning-gym package (an optional extra)"))
+        rows.append((short_name(id) + ("*" if offline_arguments(id) else ""), id, summary(cls)))
+    rows.append(("reasoning_gym:NAME", "", "a dataset of the reasoning-gym package (an optional extra)"))
     rows.append(
-        ("gymnasium:NAME", "", "", "an environment of Gymnasium with discrete actions, e.g. Blackjack-v1")
+        ("gymnasium:NAME", "", "an environment of Gymnasium with discrete actions, e.g. Blackjack-v1")
     )
-    for name, id, sizes, text in rows:
-        sys.stdout.write(f"{name:19} {id:22} {sizes:27} {text}\n")
-    sys.stdout.write("* with --env-args source=generated; its default source is a hub.\n")
+    for name, id, text in rows:
+        sys.stdout.write(f"{name:19} {id:22} {text}\n")
+    sys.stdout.write(
+        "* Its problems come from a hub by default, and from no data with --env-args source=generated.\n"
+        "`python -m envs show ID` shows problems of one of them, and how many there are.\n"
+    )
     return 0
 
 
@@ -146,7 +143,7 @@ def _show(options: argparse.Namespace) -> int:
     env = make(options.id, split=options.split, **given(options))
     for index in options.index or range(min(options.n, len(env))):
         problem = read_problem(env, check_index(env, index))
-        title = f"== {env.spec_name}, {options.split}, problem {index} =="
+        title = f"== {env.spec_name}, {options.split}, problem {index} of {len(env):,} =="
         sys.stdout.write(f"{title}\n{_for_stdout(env.render_text(problem, None))}\n")
         try:
             completions = {"right": env.demonstration(problem)}

