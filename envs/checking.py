@@ -15,7 +15,7 @@ import numpy as np
 from envs.core import Problem, TextEnv, cause, play, read_problem, score_all
 from envs.errors import EnvError
 from envs.registry import make
-from envs.splits import SPLITS, DividedEnv, content
+from envs.splits import SPLITS, DividedEnv, content, question
 from verifiers.statistics import wilson_interval
 
 DIFFERENT = 0.9
@@ -155,6 +155,7 @@ def _purity(subject: _Subject) -> str:
 def _splits(subject: _Subject) -> str:
     """No problem is in two splits, and those that are measured on hold few problems twice."""
     seen: dict[str, str] = {}
+    asked = _Asked()
     different = []
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
@@ -164,6 +165,7 @@ def _splits(subject: _Subject) -> str:
                 raise EnvError(
                     f"problem {index} of {split} is in {other} too: {problem!r:.160}. {_BY_CONTENT}"
                 )
+            asked.add(split, index, problem)
         count = list(seen.values()).count(split)
         if split != "train" and count < DIFFERENT * len(problems):
             raise EnvError(
@@ -172,6 +174,10 @@ def _splits(subject: _Subject) -> str:
             )
         different.append(f"{count:,} of {len(problems):,} in {split} ({len(env):,})")
     text = f"different problems: {', '.join(different)}; none is in two splits"
+    train = subject.splits["train"]
+    if train.max_turns == 1 and not train.notice and (differing := asked.differing()):
+        text += f"; {differing}"
+    text += f"; {train.notice}" if train.notice and not isinstance(train, DividedEnv) else ""
     if isinstance(subject.splits["train"], DividedEnv):
         text += f"; __init__ takes no `split`, so they are divided by a hash of their index (80/10/10). {_BY_CONTENT}"
     for split in ("validation", "test"):
@@ -180,6 +186,33 @@ def _splits(subject: _Subject) -> str:
                 f"; a rate over {count:,} {split} problems is uncertain by up to {98 / count**0.5:.0f} points"
             )
     return text
+
+
+@dataclass
+class _Asked:
+    """The questions of all splits, without capitals and runs of white space, and where each is asked."""
+
+    where: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
+    """{question: {its reference: (split, place)}}"""
+
+    def add(self, split: str, index: int, problem: Problem) -> None:
+        """Notes a problem. Raises EnvError for one that asks nothing, or that a problem of another split asks too."""
+        place = f"problem {index} of {split}"
+        if isinstance(line := problem.metadata.get("where"), str):
+            place += f" ({line})"
+        if not (text := question(problem.prompt)):
+            raise EnvError(f"{place} asks nothing: its prompt is empty")
+        answer = json.dumps(problem.reference, sort_keys=True, default=str).casefold()
+        first, other = self.where.setdefault(f"{problem.task} {text}", {}).setdefault(answer, (split, place))
+        if first != split:
+            raise EnvError(f"{place} is, but for capitals and spaces, {other}: {text!r:.160}. {_BY_CONTENT}")
+
+    def differing(self) -> str:
+        """What to say where a question has different answers; "" where none has."""
+        twins = [list(answers.values()) for answers in self.where.values() if len(answers) > 1]
+        shown = [" and ".join(place for _, place in places) for places in twins[:3]]
+        count = "1 question has" if len(twins) == 1 else f"{len(twins):,} questions have"
+        return f"{count} different references: {'; '.join(shown)}" if twins else ""
 
 
 def _demonstrations(subject: _Subject) -> str:

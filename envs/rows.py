@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -15,7 +15,7 @@ from envs.core import Problem, Prompt, PromptText, Scores, TextEnv, check_index
 from envs.errors import EnvError, check_choice
 from envs.halves import half_character
 from envs.published import ANSWER_FORMAT
-from envs.splits import SPLITS, split_of
+from envs.splits import SPLITS, question, split_of
 from verifiers import tasks, verify_batch
 from verifiers.command.read import (
     CommandError,
@@ -89,7 +89,9 @@ class Rows(TextEnv):
         self.split, self.verifier, self._style = split, verifier, STYLES[prompt_style]
         wanted = _columns(name, verifier, prompt, demonstration, columns)
         files = {"train": self.file, "validation": validation, "test": test}
-        self._entries = _entries_of(split, files, verifier, wanted)
+        self._entries, left_out = _entries_of(split, files, verifier, wanted)
+        if split == "train":  # which every run opens
+            self.notice = " ".join(filter(None, [left_out, _conflicts(files, verifier, wanted)]))
         used = dict.fromkeys(file for file in files.values() if file)
         self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in used}
 
@@ -172,27 +174,66 @@ def _columns(
 
 def _entries_of(
     split: str, files: Mapping[str, str], verifier: str, wanted: Mapping[str, str]
-) -> Sequence[Entry]:
-    """The problems of a split, in the order of its file; no prompt is in two splits."""
+) -> tuple[Sequence[Entry], str]:
+    """The problems of a split, in the order of its file, and what to say of rows that are left out.
+
+    No prompt is in two splits; nor, as far as training goes, is one that differs by capitals and spaces alone.
+    """
     asked = json.dumps(dict(wanted))
     if files[split] and split != "train":
-        return _read(files[split], verifier, asked)
-    elsewhere = {
-        _key(entry)
+        return _read(files[split], verifier, asked), ""
+    held_out = [
+        entry
         for other in ("validation", "test")
         if files[other]
         for entry in _read(files[other], verifier, asked)
-    }
+    ]
+    elsewhere = {_key(entry) for entry in held_out}
     # What belongs to a split that has a file of its own is for training.
     mine = {split, *(other for other in ("validation", "test") if files[other] and split == "train")}
     entries = _read(files["train"], verifier, asked)
-    chosen = [e for e in entries if split_of(_key(e)) in mine and _key(e) not in elsewhere]
+    belongs = [(e, _key(e) not in elsewhere and split_of(_key(e)) in mine) for e in entries]
+    chosen, left_out = [entry for entry, here in belongs if here], ""
+    if split == "train":
+        held_out += [e for e, here in belongs if not here and _key(e) not in elsewhere]
+        same = {question(entry.prompt): entry.where for entry in held_out}
+        twins = [(e.where, same[question(e.prompt)]) for e in chosen if question(e.prompt) in same]
+        chosen = [e for e in chosen if question(e.prompt) not in same]
+        if twins:
+            left_out = (
+                f"Left out of training, as validation or test asks the same but for capitals and spaces: "
+                f"{len(twins):,} of {len(entries):,} rows, {_listed(f'{a} (that of {b})' for a, b in twins)}."
+            )
     if not chosen:
         raise EnvError(
             f"{files['train']}: of {len(entries)} problems none is for {split} (a hash of the prompt divides them "
             f"80/10/10). Give more problems, or a file of their own: --env-args {split}=FILE."
         )
-    return chosen
+    return chosen, left_out
+
+
+def _conflicts(files: Mapping[str, str], verifier: str, wanted: Mapping[str, str]) -> str:
+    """What to say where a question, but for capitals and spaces, comes again with another answer; else nothing."""
+    rows: dict[str, dict[str, str]] = {}
+    for file in dict.fromkeys(filter(None, files.values())):
+        for entry in _read(file, verifier, json.dumps(dict(wanted))):
+            answer = json.dumps(entry.reference, sort_keys=True)
+            rows.setdefault(question(entry.prompt), {}).setdefault(answer, entry.where)
+    differing = [" and ".join(places.values()) for places in rows.values() if len(places) > 1]
+    if not differing:
+        return ""
+    return (
+        f"{'1 question has' if len(differing) == 1 else f'{len(differing):,} questions have'} different answers, of "
+        f"which at most one is right: {_listed(differing)}. "
+        "Correct or remove these rows."
+    )
+
+
+def _listed(texts: Iterable[str]) -> str:
+    """The first three, and how many more there are."""
+    shown = list(texts)
+    more = [f"{len(shown) - 3:,} more"] if len(shown) > 3 else []
+    return "; ".join(shown[:3] + more)
 
 
 def _key(entry: Entry) -> str:
@@ -243,6 +284,10 @@ def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
     if not PromptText().contains(prompt):
         raise EnvError(
             f"{where}: the prompt is {prompt!r:.80}; it must be a text or a list of chat messages."
+        )
+    if not question(prompt):
+        raise EnvError(
+            f'{where}: column "{wanted["prompt"]}" is empty. Write the question, or remove the row.'
         )
     if demonstration is not None and not isinstance(demonstration := completions_in(demonstration)[0], str):
         raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from envs.core import Problem, TextEnv, check_index, read_problem
+from envs.core import Problem, Prompt, TextEnv, check_index, read_problem
 from envs.errors import EnvError, check_choice
 
 SPLITS = ("train", "validation", "test")
@@ -154,6 +154,12 @@ def content(problem: Problem) -> str:
     """What two equal problems have in common: prompt, prefix and reference, as text."""
     parts = [problem.prompt, problem.completion_prefix, problem.reference]
     return json.dumps(parts, sort_keys=True, default=_as_json)
+
+
+def question(prompt: Prompt) -> str:
+    """What a prompt says, without a difference between capitals and small letters, or between kinds of white space."""
+    said = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+    return " ".join(said.split()).casefold()
 
 
 def _as_json(value: Any) -> Any:

@@ -81,7 +81,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
     folder, going_on = decide_on_main(lambda: choose_sft_folder(command))
     with locked(folder):
         fit = prepare(validated, folder, accelerator)
-        for note in (fit.policy.note, fit.skipped, crowded_cores(fit.policy.device)):
+        for note in (fit.policy.note, fit.train.notice, fit.skipped, crowded_cores(fit.policy.device)):
             if note:
                 console.warn(note)
         if going_on:

@@ -56,6 +56,12 @@ LONG_PROMPTS = (
     Report("PRIME-RL/PRIME#36", (1024, 512, 2048), False),
 )
 
+# (question, answer) of rows of a file -> what is said of them, "" = nothing.
+TWICE = (
+    Report("GanjinZero/math401-llm#4", [("3^3=", "27"), ("3^3=", "27")], ""),
+    Report("GanjinZero/math401-llm#4", [("3^3=", "27"), ("3^3=", "9")], "different answers"),
+)
+
 
 def cases(section: tuple[Report, ...]) -> list[Any]:
     """The rows of a section as parameters `given` and `right` of a test, each named by its thread."""

@@ -149,3 +149,45 @@ def test_check_says_how_little_a_rate_over_few_problems_says(tmp_path, monkeypat
     assert (
         "25 test problems is uncertain by up to 20 points" in finding.figure and "hash" not in finding.figure
     )
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            "def problem(self, i):\n    n = i + 100 * ['train', 'validation', 'test'].index(self.split) * (i != 7)\n"
+            "    text = f'What is {n}?'\n"
+            "    return envs.Problem(text.upper() if self.split == 'test' else text, {'sum': n})\n"
+            "Task.problem = problem",
+            "problem 7 of validation is in train too",
+        ),
+        (
+            "def problem(self, i):\n    n = i + 100 * ['train', 'validation', 'test'].index(self.split)\n"
+            "    n = 7 if self.split == 'test' and i == 9 else n\n    text = f'What is {n}?'\n"
+            "    return envs.Problem(text.upper() if self.split == 'test' else text, {'sum': n})\n"
+            "Task.problem = problem",
+            "problem 9 of test is, but for capitals and spaces, problem 7 of train",
+        ),
+        (
+            "def problem(self, i):\n    n = i + 100 * ['train', 'validation', 'test'].index(self.split)\n"
+            "    return envs.Problem(f'What is {n}?' if n != 205 else ' ', {'sum': n})\nTask.problem = problem",
+            "problem 5 of test asks nothing",
+        ),
+    ],
+)
+def test_questions_are_compared_without_capitals_and_spaces(changed, said, tmp_path):
+    name = f"Asked{len(said)}"
+    (tmp_path / "asked.py").write_text(SOUND.format(name=name, changed=changed))
+    found = {one.name: one for one in check(f"{tmp_path / 'asked.py'}:check/{name}-v0", FEW * 3)}
+    assert not found["splits"].ok and said in found["splits"].figure
+
+
+def test_the_same_prompt_with_different_references_is_said(tmp_path):
+    changed = (
+        "def problem(self, i):\n    n = i + 100 * ['train', 'validation', 'test'].index(self.split)\n"
+        "    return envs.Problem(f'What is {4 if n == 3 else n}?', {'sum': n})\nTask.problem = problem"
+    )
+    (tmp_path / "said.py").write_text(SOUND.format(name="Said", changed=changed))
+    found = {one.name: one for one in check(f"{tmp_path / 'said.py'}:check/Said-v0", FEW * 3)}
+    assert found["splits"].ok
+    assert "1 question has different references: problem 3 of train and problem 4" in found["splits"].figure

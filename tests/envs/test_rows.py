@@ -9,6 +9,8 @@ import pytest
 
 import envs
 from envs import EnvError
+from tests.common import field_reports
+from tests.common.field_reports import cases
 
 
 def rows(count: int, start: int = 0) -> list[dict]:
@@ -112,3 +114,55 @@ def test_what_cannot_work_is_refused_with_the_next_step(content, arguments, said
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(EnvError, match=r"no file nowhere\.jsonl"):
         envs.make("nowhere.jsonl", verifier="gsm8k")
+
+
+def asked(path: str, split: str, **more: str) -> list[str]:
+    env = envs.make(path, split=split, **{**COLUMNS, **more})
+    return [env.problem(i).prompt for i in range(len(env))]
+
+
+def test_a_test_question_in_other_letters_or_spaces_is_not_trained_on_and_its_lines_are_named(
+    tmp_path,
+) -> None:
+    ask = [{"question": f"What is {i} plus one?", "solution": str(i + 1), "work": "w"} for i in range(100)]
+    twins = [
+        row | {"question": row["question"].upper() if i % 2 else row["question"].replace(" ", "  ")}
+        for i, row in enumerate(ask)
+    ]
+    path = write(tmp_path / "all.jsonl", ask + twins)
+    known = {split: asked(path, split) for split in ("train", "validation", "test")}
+    said = [" ".join(prompt.split()).lower() for prompt in known["validation"] + known["test"]]
+    assert said and not [p for p in known["train"] if " ".join(p.split()).lower() in said]
+    env = envs.make(path, **COLUMNS)
+    assert "Left out of training" in env.notice and "all.jsonl, line" in env.notice
+    assert "different answers" not in env.notice
+    test = write(tmp_path / "test.jsonl", [twins[3]])
+    env = envs.make(path, test=test, **COLUMNS)
+    assert ask[3]["question"] not in asked(path, "train", test=test)
+    assert twins[3]["question"] not in asked(path, "train", test=test)
+    assert "(that of test.jsonl, line 1)" in env.notice
+
+
+def test_a_question_with_different_answers_is_said_by_line(tmp_path: Path) -> None:
+    content = [*rows(60), {"question": "5  + 1?", "solution": "7", "work": "<answer>7</answer>"}]
+    path = write(tmp_path / "twice.jsonl", content)
+    said = envs.make(path, **COLUMNS).notice
+    assert "1 question has different answers" in said
+    assert "twice.jsonl, line 6 and twice.jsonl, line 61" in said
+    assert envs.make(write(tmp_path / "once.jsonl", rows(60) + rows(3)), **COLUMNS).notice == ""
+    found = {finding.name: finding for finding in envs.check(path, problems=60, **COLUMNS)}
+    assert found["splits"].ok and "line 6 and" in found["splits"].figure
+
+
+@pytest.mark.parametrize("empty", ["", " \n\t", [{"role": "user", "content": " "}]])
+def test_an_empty_question_is_refused_by_its_line(empty, tmp_path: Path) -> None:
+    path = write(tmp_path / "empty.jsonl", [*rows(9), {"question": empty, "solution": "1", "work": "w"}])
+    with pytest.raises(EnvError, match=r'empty\.jsonl, line 10: column "question" is empty'):
+        envs.make(path, **COLUMNS)
+
+
+@pytest.mark.parametrize(("given", "right"), cases(field_reports.TWICE))
+def test_reported_rows_are_told_apart(given: list[tuple[str, str]], right: str, tmp_path: Path) -> None:
+    content = [{"question": ask, "solution": answer, "work": "w"} for ask, answer in given] + rows(60)
+    notice = envs.make(write(tmp_path / "told.jsonl", content), **COLUMNS).notice
+    assert (right in notice) if right else not notice
