@@ -424,3 +424,58 @@ def test_unknown_names_exit_with_2_and_the_nearest(run, tmp_path):
         with pytest.raises(SystemExit) as caught:
             run("sudoku", path, *flags)
         assert caught.value.code == 2
+
+
+BATCH = {"id": "batch_req_1", "custom_id": "7", "error": None}
+
+
+def answered(*texts: str) -> dict:
+    """The line of a request that was answered with so many choices."""
+    choices = [
+        {"index": i, "message": {"role": "assistant", "content": text}} for i, text in enumerate(texts)
+    ]
+    return {**BATCH, "response": {"status_code": 200, "body": {"choices": choices}}}
+
+
+def test_batches_of_openai_judge_every_choice_and_count_failed_requests(tmp_path, capsys):
+    lines = [
+        answered("<answer>18</answer>"),
+        answered("<answer>18</answer>", "<answer>17</answer>"),
+        {**BATCH, "response": {"status_code": 429, "body": {"error": {"message": "slow down"}}}},
+        {**BATCH, "response": None, "error": {"code": "batch_expired", "message": "too late"}},
+    ]
+    (tmp_path / "out.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "problems.jsonl").write_text('{"custom_id": "7", "answer": "18"}\n')
+    files = [
+        str(tmp_path / "out.jsonl"),
+        "--references",
+        str(tmp_path / "problems.jsonl"),
+        "--on",
+        "custom_id",
+    ]
+    assert command.main(["gsm8k", *files]) == 0
+    printed = capsys.readouterr()
+    verdicts = [json.loads(line) for line in printed.out.splitlines()]
+    assert [verdict["correct"] for verdict in verdicts] == [True, True, False, None, None]
+    assert [verdict.get("sample") for verdict in verdicts] == [None, 1, 2, None, None]
+    assert all("a request that failed" in verdict["error"] for verdict in verdicts[3:])
+    assert "a request that failed" in printed.err and "2" in printed.err
+
+
+def test_a_batch_without_references_is_told_where_to_name_them(tmp_path, capsys):
+    (tmp_path / "out.jsonl").write_text(json.dumps(answered("<answer>18</answer>")) + "\n")
+    assert command.main(["gsm8k", str(tmp_path / "out.jsonl"), "--preset", "openai"]) == 1
+    assert "--references FILE --on custom_id" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("last", ['{"completion": "<answer>18</ans', '{"completion": "x", "answer"'])
+def test_a_file_whose_last_line_breaks_off_ends_with_1(tmp_path, capsys, last):
+    whole = '{"completion": "<answer>18</answer>", "answer": "18"}\n'
+    (tmp_path / "cut.jsonl").write_text(whole * 3 + last)
+    assert command.main(["gsm8k", str(tmp_path / "cut.jsonl")]) == 1
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 3 and "past line 3 (its last line breaks off)" in printed.err
+    (tmp_path / "bad.jsonl").write_text(whole + "{not json}")
+    assert command.main(["gsm8k", str(tmp_path / "bad.jsonl")]) == 0, (
+        "a line that is wrong is no file that is cut"
+    )

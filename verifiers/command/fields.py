@@ -21,7 +21,7 @@ PRESETS: dict[str, tuple[Names, Names, Names]] = {
         ("gts", "reward_model.ground_truth", "ground_truth"),
     ),
     "qa": (("response",), ("{}",), ("answer",)),
-    "openai": (("response.body.choices.0.message.content",), ("{}",), ("solution", "ground_truth")),
+    "openai": (("response.body.choices.*.message.content",), ("{}",), ("solution", "ground_truth")),
     "d1": (("generations",), (), ()),
 }
 # Where an evaluation file of d1 and its kin has each reference.

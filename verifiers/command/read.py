@@ -127,7 +127,13 @@ def _lines(stream: Any) -> Iterator[list[bytes]]:
         yield bytes(data).split(b"\n")[:-1]
         raise
     if data:
-        yield bytes(data).removesuffix(b"\n").split(b"\n")
+        lines = bytes(data).removesuffix(b"\n").split(b"\n")
+        last = lines[-1].strip()
+        # Where a copy or a program ended early, the object on the last line is not closed, nor the line ended.
+        if not data.endswith(b"\n") and last.startswith(b"{") and not last.endswith(b"}"):
+            yield lines[:-1]
+            raise ValueError("its last line breaks off")
+        yield lines
 
 
 def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
@@ -178,15 +184,31 @@ def read_line(line: bytes | LineError) -> dict[str, Any]:
 
 def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
     """The completion and the references of a row; raises LineError that names every field it lacks."""
+    if of_batch(row) and (row["error"] or not succeeded(row["response"])):
+        raise LineError("is a request that failed; it has no completion to judge.")
     values = [_find(row, names) for names in wanted]
     missing = [place for place, value in enumerate(values) if value is _ABSENT]
     if missing:
         lacking = " and ".join(" or ".join(f'"{name}"' for name in wanted[place]) for place in missing)
         inner = ((k, v if isinstance(v, dict) and v else [""]) for k, v in row.items())
         there = ", ".join([f"{k}.{name}" if name else k for k, names in inner for name in names][:24])
+        if of_batch(row) and 0 not in missing:
+            raise LineError(
+                f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
+            )
         flags = ["--completion-field"] * (0 in missing) + ["--answer-field"] * (missing[-1] > 0)
         raise LineError(f"lacks {lacking}; it has {there or 'nothing'}. Give {' and '.join(flags)}.")
     return values
+
+
+def of_batch(row: dict[str, Any]) -> bool:
+    """Whether a row is one request of OpenAI's batch output."""
+    return {"custom_id", "response", "error"} <= row.keys()
+
+
+def succeeded(response: Any) -> bool:
+    """Whether a request of a batch was answered."""
+    return isinstance(response, dict) and response.get("status_code") in (None, 200)
 
 
 def has(row: dict[str, Any], names: Names) -> bool:
@@ -203,16 +225,24 @@ def _find(row: dict[str, Any], names: Names) -> Any:
     for name in names:
         value = row.get(name, _ABSENT)
         if value is _ABSENT and "." in name:
-            value = row
-            for part in name.split("."):
-                value = _parsed(value)
-                if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-                    value = value[int(part)]
-                else:
-                    value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
+            value = _follow(row, name.split("."))
         if value is not _ABSENT:
             return value
     return _ABSENT
+
+
+def _follow(value: Any, parts: Sequence[str]) -> Any:
+    """What stands behind nested names, a number in a list, or `*`, which is a list of all its items."""
+    for place, part in enumerate(parts):
+        value = _parsed(value)
+        if isinstance(value, list) and part == "*":
+            items = [_follow(item, parts[place + 1 :]) for item in value]
+            return _ABSENT if _ABSENT in items else items
+        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
+    return value
 
 
 def _parsed(value: Any) -> Any:
