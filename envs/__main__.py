@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from envs import __version__
-from envs.checking import check
+from envs.checking import check, check_lengths
 from envs.core import (
     Problem,
     TextEnv,
@@ -80,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     checks.add_argument("--all", action="store_true", help="checks every environment of this package")
     text = "the number of problems of each split to try (1000); fewer are faster"
     checks.add_argument("-n", metavar="N", type=_positive, default=1000, help=text)
+    text = "also measures whether all prompts fit this model: tiny, a folder, or a Hub id that is downloaded"
+    checks.add_argument("--model", metavar="MODEL", help=text)
+    text = "with --model: the tokens of a completion (as the model is trained by default)"
+    checks.add_argument("--max-completion-length", metavar="T", type=_positive, default=0, help=text)
     text = "arguments of the environment, e.g. level=2 source=generated"
     for command in (show, checks):
         command.add_argument("--env-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
@@ -190,7 +194,11 @@ def _check(options: argparse.Namespace) -> int:
     arguments, ok = given(options), True
     for name in options.ids or [id for id in known() if id.startswith("spg/")]:
         try:
-            findings = check(name, options.n, **{**offline_arguments(resolve(name)), **arguments})
+            own = {**offline_arguments(resolve(name)), **arguments}
+            findings = check(name, options.n, **own)
+            if options.model:
+                length = options.max_completion_length
+                findings.append(check_lengths(name, options.n, options.model, length, **own))
         except MissingPackage as error:
             if not options.all:
                 raise

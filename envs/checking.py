@@ -32,6 +32,7 @@ _FEW = 16
 """Problems for the more costly checks: made again in a fresh process, scored with junk."""
 _JUNK = "<answer>?</answer>"
 _CHILD = "import json, sys, envs.checking as c; json.dump(c.contents(*json.loads(sys.argv[1])), sys.stdout)"
+_LENGTHS = "from spg_trainer.rollout.overlong import main; main()"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,32 @@ def check(name: str, problems: int = 1000, **arguments: Any) -> list[Finding]:
     return findings
 
 
+def check_lengths(name: str, problems: int, model: str, length: int = 0, **arguments: Any) -> Finding:
+    """Whether prompts fit a model; the trainer measures it in a process of its own, as nothing here reads tokens.
+
+    name, problems, arguments: as for `check`. model: as `--model` of the trainer. length: tokens of a completion, 0 =
+    the model's own.
+    """
+    job = {"name": name, "arguments": arguments, "asked": model, "count": problems, "length": length}
+    done = _fresh_process(_LENGTHS, job)
+    if done.returncode:
+        why = done.stderr.strip().rpartition("\n")[2]
+        return Finding("lengths", False, f"the trainer cannot measure them: {why}")
+    return Finding("lengths", *json.loads(done.stdout.rpartition("\n")[2]))
+
+
+def _fresh_process(code: str, job: Any) -> subprocess.CompletedProcess[str]:
+    """Runs Python code in a process that finds the same packages, with `job` as JSON on its command line."""
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    return subprocess.run(
+        [sys.executable, "-c", code, json.dumps(job)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "1"},
+    )
+
+
 def try_scoring(env: TextEnv) -> None:
     """Plays and scores a demonstration, where there is one, and junk on the first problem of each task.
 
@@ -130,14 +157,7 @@ def _purity(subject: _Subject) -> str:
     """A problem depends on the arguments and on its index, a reply on these and the completions: on nothing else."""
     job = [subject.name, subject.arguments, min(_FEW, subject.count)]
     first, backwards = contents(*job), contents(*job, backwards=True)
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD, json.dumps(job)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "1"},
-    )
+    done = _fresh_process(_CHILD, job)
     if done.returncode:
         raise EnvError(f"a fresh process cannot open it: {done.stderr.strip().rpartition(chr(10))[2]}")
     elsewhere = json.loads(done.stdout)

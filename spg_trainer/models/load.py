@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -334,6 +335,23 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
     return Policy(
         model, tokenizer, **special, source=str(adapter or base), note=" ".join(filter(None, notes))
     )
+
+
+def open_tokenizer(config: Any, weights: Weights, m: ModelConfig) -> Policy:
+    """A model without its weights, of which `config` is known: it encodes prompts and has its positions.
+
+    Raises ModelError where there is no tokenizer.
+    """
+    own = weights.adapter and (weights.adapter / "tokenizer_config.json").is_file()
+    place = str(weights.adapter if own else weights.base)
+    offline = {} if weights.is_local else {"local_files_only": bool(envs.hub.why_offline())}
+    try:
+        tokenizer = _open_tokenizer(place, config, {"revision": m.revision or "main", **offline})
+    except (OSError, ValueError) as error:
+        remedy = "download it, or pass a folder that has it"
+        raise ModelError(f"model {place!r} has no tokenizer here: {first_line(error)}; {remedy}") from error
+    model: Any = SimpleNamespace(config=config, device=torch.device("cpu"))
+    return Policy(model, tokenizer, **_special_token_ids(config, tokenizer), source=place)
 
 
 def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrainedTokenizerFast:

@@ -4,17 +4,24 @@ A split whose problems have a line in a file, or that has at most `COUNTED` of t
 is a stream: its problems are made when they are asked for, and one that does not fit is found when it is drawn.
 """
 
+import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.models import Policy
+from spg_trainer.models.load import open_tokenizer
+from spg_trainer.models.shape import find_config
 from spg_trainer.rollout.tokens import encode_plain, prompt_texts
-from spg_trainer.settings.packages import envs
+from spg_trainer.settings.fields import Config, ModelConfig
+from spg_trainer.settings.packages import envs, errors
+from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.weights import resolve_model
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -159,6 +166,39 @@ def check_fits(policy: Policy, found: Overlong, length: int, overlong: str) -> s
     if not text or overlong == SKIP:
         return f"{text} They are skipped." if text else ""
     raise ConfigError(f"{text} {ways_out(policy, length, max(found.named.values()))}")
+
+
+def report(name: str, arguments: Mapping[str, Any], asked: str, count: int, length: int) -> tuple[bool, str]:
+    """Whether all prompts of a task fit a model, whose weights are not read, and what was measured, for `envs check`.
+
+    asked: as `--model`. count: problems of each split without an end. length: tokens of a completion, 0 = as the model
+    is trained by default. Raises SpgError or EnvError for what cannot be opened.
+    """
+    m, found = ModelConfig(model=asked), Overlong()
+    length = length or defaults(Config, env=name, model=asked).rollout.max_completion_length
+    config = find_config(m, name)
+    if config is None:
+        raise ConfigError(
+            f"--model {asked}: its config.json is not here. Give a folder, or download the model."
+        )
+    policy = open_tokenizer(config, resolve_model(m.model, name), m)
+    for split in envs.splits.SPLITS:
+        env = envs.make(name, split=split, **arguments)
+        for part in [*env.parts.values()] or [env]:
+            indices = range(len(part)) if has_end(part) else envs.checking.spread(len(part), count)
+            found.add(part, indices, too_long(policy, part, indices, length))
+    if text := found.text(policy, length):
+        return False, f"{text} {ways_out(policy, length, max(found.named.values()))}"
+    return True, f"{found.measured:,} prompts leave room for a completion. {limits(policy, length)}"
+
+
+def main() -> None:
+    """Writes the report that JSON on the command line asks for, as JSON: `envs check --model` starts this."""
+    try:
+        ok, text = report(**json.loads(sys.argv[1]))
+    except (SpgError, *errors()) as error:
+        ok, text = False, str(error)
+    json.dump([ok, text], sys.stdout)
 
 
 def fitting(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int, overlong: str) -> list[int]:

@@ -1,6 +1,7 @@
 """Problems whose prompts are too long for the model: known before step 1, or skipped and counted."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,16 @@ import numpy as np
 import pytest
 
 import envs
-from spg_trainer.errors import ConfigError
+from envs import __main__ as envs_command
+from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import Policy, load_model
-from spg_trainer.rollout.overlong import next_fitting, too_long
+from spg_trainer.models.load import open_tokenizer
+from spg_trainer.rollout.overlong import next_fitting, report, too_long
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, ModelConfig
+from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
 from tests.common import field_reports
@@ -155,6 +159,31 @@ def test_an_evaluation_refuses_or_skips_too(policy: Policy, tmp_path: Path) -> N
     (result,) = run_eval(replace(command, overlong="skip"), quiet=True)
     (again,) = run_eval(replace(command, overlong="skip"), quiet=True)
     assert result.n == again.n == 9 and "overlong_skipped" in result.summary()
+
+
+def test_envs_check_measures_against_a_model(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(envs_command, "check", lambda *_, **__: [])  # what else it checks takes seconds
+    path = write(tmp_path / "rows.jsonl", long=3, count=120)
+    words = ["check", path, "--verifier", "gsm8k", "--env-args", "prompt=question", "answer=solution"]
+    model = ["--model", str(tiny_folder())]
+    assert envs_command.main([*words, *model, "--max-completion-length", "10"]) == 1
+    said = capsys.readouterr().out
+    assert re.search(
+        r"FAILS +lengths +rows\S+ .*: 3 of 120 problems are too long .*rows\.jsonl, line 118 ", said
+    )
+    assert "118 tokens" in said and "--overlong skip" in said
+
+
+def test_what_is_measured_for_a_check() -> None:
+    ok, text = report("arithmetic", {}, "tiny", 5, 0)
+    assert ok and "517 prompts leave room" in text, "5 of the stream, and all of validation and test"
+    with pytest.raises(ModelError, match="is no folder"):
+        report("arithmetic", {}, "nowhere/at/all", 5, 0)
+    policy = load_model("tiny", device="cpu")
+    light = open_tokenizer(policy.model.config, resolve_model("tiny"), ModelConfig("tiny"))
+    for name in ("mask_id", "pad_id", "end_token_ids"):
+        assert getattr(light, name) == getattr(policy, name)
+    assert encode_prompts(light, ["What?"])[0].tolist() == encode_prompts(policy, ["What?"])[0].tolist()
 
 
 def test_sft_names_rows_that_are_too_long_or_skips_them(tmp_path: Path) -> None:
