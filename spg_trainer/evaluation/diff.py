@@ -105,5 +105,5 @@ def difference(a: Groups, b: Groups) -> Difference:
 
 
 def reasons(rows: list[dict[str, Any]]) -> str:
-    """Why a problem's completions were judged as they were, each reason once."""
-    return "/".join(dict.fromkeys(row["reason"] for row in rows))
+    """Why a problem's completions were judged as they were, each reason once; without reasons, how they were judged."""
+    return "/".join(dict.fromkeys(row["reason"] or ("right" if row["correct"] else "wrong") for row in rows))

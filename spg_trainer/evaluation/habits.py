@@ -44,8 +44,17 @@ class HabitCounts:
 
 def shares(counts: Mapping[str, int], completions: int) -> str:
     """`right 33, additive 29, none of these 14 of 60 (one that fits two of these counts for both)`."""
-    text = ", ".join(f"{name} {count}" for name, count in counts.items()) + f" of {completions}"
-    return text + " (one that fits two of these counts for both)" * (sum(counts.values()) > completions)
+    return change_of_shares([counts], completions)
+
+
+def change_of_shares(each: Sequence[Mapping[str, int]], completions: int) -> str:
+    """`right 3, additive 57 -> right 33, additive 29, none of these 14 of 60`, of several evaluations of so many.
+
+    What stands for a sum above the number of completions is said once.
+    """
+    parts = [", ".join(f"{name} {count}" for name, count in counts.items()) for counts in each]
+    twice = any(sum(counts.values()) > completions for counts in each)
+    return f"{' -> '.join(parts)} of {completions}" + " (one that fits two of these counts for both)" * twice
 
 
 def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCounts:

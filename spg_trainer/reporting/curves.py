@@ -153,7 +153,9 @@ def draw_figure(
     columns = 1 if max(map(len, labels)) > SHORT or width < WIDE else 2
     size = rcParams["legend.fontsize"] if isinstance(rcParams["legend.fontsize"], float) else 8.5
     room = int(width * 72 * 0.8 / (0.55 * size))  # characters beside the mark of a line
-    below = -(-sum(len(wrap(f"{label} 0.0000", room)) for label in labels) // columns)  # lines of the legend
+    below = -(
+        -sum(len(wrap(f"{label}, last 0.0000", room)) for label in labels) // columns
+    )  # lines of the legend
     height = 0.62 * width + size / 50 * below
     figure = Figure(figsize=(width, height * len(tasks)), layout="constrained")
     for axes, (title, groups) in zip(
@@ -165,12 +167,14 @@ def draw_figure(
         for number, (label, name) in enumerate(lines):
             mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
             what = name if alone else label
-            said = wrap(f"{what} {mean[-1]:,.4g}" if mean.size else what, room)
+            said = wrap(f"{what}, last {mean[-1]:,.4g}" if mean.size else what, room)
             axes.plot([], [], color=f"C{number}", label="\n".join(said))
             for run in groups[label]:
                 mark_evaluations(axes, run, name, f"C{number}")
         axes.set(title=title, ylim=(panel.low, panel.high and panel.high * 1.03))
         axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.get_major_formatter().set_useOffset(False)
+        axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.set_frame_on(False)
         look = {"ncols": columns, "fontsize": size, "frameon": False, "handlelength": 1}

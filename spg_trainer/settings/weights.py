@@ -81,7 +81,8 @@ def _tiny(env: str | None, kind: str) -> Weights:
     there = [task for task in tasks if (models_folder() / f"tiny-{task}{behind}").is_dir()]
     seen = there[0] if there else FALLBACK
     note = (
-        f"the embedded model has only seen {seen} and knows nothing of {'the other tasks' if there else 'this task'}; "
+        f"the small model that comes with this package has only seen {seen} and knows nothing of "
+        f"{'the other tasks' if there else 'this task'}; "
         "teach it the format first with sft, and pass the folder that this writes as --model"
     )
     return Weights(str(models_folder() / f"tiny-{seen}{behind}"), note="" if set(tasks) == {seen} else note)

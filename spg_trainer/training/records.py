@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spg_trainer.distributed import gather, gathered_order
-from spg_trainer.evaluation.habits import shares
+from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.rollout.scored import Scored, sample_rows
@@ -112,7 +112,7 @@ def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") ->
         f"       python -m spg_trainer --resume {shown} --max-steps {2 * summary['steps'] or 100}{waits}",
     ]
     if before["follows"]:
-        follows = " -> ".join(shares(part["follows"], part["n"]) for part in (before, after))
+        follows = change_of_shares([before["follows"], after["follows"]], after["n"])
         lines.insert(1, f"What completions follow: {follows}.")
     if v := summary["validation"]:
         kept = (

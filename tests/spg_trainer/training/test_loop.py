@@ -233,7 +233,10 @@ def test_a_task_that_the_embedded_model_has_not_seen_says_what_teaches_it_and_is
     with pytest.raises(ConfigError, match="only seen sudoku"):
         refuse_unopened(config)
     train(replace(config, force=True))
-    (line,) = re.findall("warning: the embedded model has only seen sudoku .*", capsys.readouterr().out)
+    (line,) = re.findall(
+        "warning: the small model that comes with this package has only seen sudoku .*",
+        capsys.readouterr().out,
+    )
     assert line.endswith(f"as --model: python -m spg_trainer sft {taught}")
 
 
