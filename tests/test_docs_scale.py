@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ LINES = [line.strip() for block in BLOCKS for line in block.splitlines() if "--e
 def words(line: str) -> list[str]:
     """The words of a command, its variables a number, from its launcher on."""
     found = shlex.split(re.sub(r"\$\w+", "1", line))
-    return found[found[0] == "srun" :]
+    if found[0] == "srun":
+        found = found[next(i for i, word in enumerate(found) if i and not word.startswith("--")) :]
+    return found
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -44,6 +47,20 @@ def test_launcher_and_trainer_read_each_command(line: str, tmp_path, monkeypatch
         assert module and read.training_script == "spg_trainer"
     assert main([*ours, "--dry-run"]) == 0
     assert "env: sudoku" in capsys.readouterr().out
+
+
+def test_files_say_what_their_engines_need() -> None:
+    """Appends in a bucket, a Python of ours, the cores of a task, names of pods that start, and a shell that reads all."""
+    service, _ = yaml.safe_load_all((FILES / "kubernetes.yaml").read_text())
+    assert service["spec"]["clusterIP"] == "None" and service["spec"]["publishNotReadyAddresses"] is True
+    task, slurm = yaml.safe_load((FILES / "skypilot.yaml").read_text()), (FILES / "slurm.sh").read_text()
+    assert task["file_mounts"]["/runs"]["mode"] == "MOUNT_CACHED"
+    assert "--python 3.12" in task["setup"] and "activate" in task["setup"] and "activate" in task["run"]
+    assert 'srun --cpus-per-task="$SLURM_CPUS_PER_TASK"' in slurm and "source .venv/bin/activate" in slurm
+    assert not re.search("^export HF_HUB_OFFLINE", slurm, flags=re.M), "nothing has downloaded the model yet"
+    for script in (slurm, task["setup"], task["run"]):
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    assert TEXT.count("hf download") == 2
 
 
 def test_every_launcher_has_a_command_and_its_files_are_yaml() -> None:

@@ -14,6 +14,25 @@ from verifiers.verdicts import Reason, Tier, Verdict, Verdicts
 __version__ = "0.1.0"
 __spg_trainer__ = __version__
 
+_OTHERS = frozenset(
+    "Environment MultiTurnEnv Parser Rubric SingleTurnEnv StatefulToolEnv ThinkParser ToolEnv XMLParser "
+    "load_environment".split()
+)
+"""What code for another distribution named `verifiers`, of environments for left-to-right models, imports first."""
+
+
+def __getattr__(name: str) -> object:
+    if (
+        name in _OTHERS
+    ):  # an ImportError, because the text of an AttributeError is lost in `from verifiers import`
+        raise ImportError(
+            f"verifiers.{name} is of another distribution named verifiers, and this is spg-trainer's ({__file__}). "
+            "Both cannot be in one environment: make another one for code that needs theirs, and `pip install "
+            "verifiers` there."
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "ArgumentError",
     "InvalidReferenceError",

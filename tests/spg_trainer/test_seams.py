@@ -119,8 +119,8 @@ def all_at_once(now, sampling):
     return now.masked
 
 
-def block_and_one_before(start, stop, seen, sampling):
-    return max(0, start - 1), stop
+def block_and_one_before(sampling):
+    return 1, 0
 
 
 @pytest.mark.parametrize(
