@@ -50,7 +50,7 @@ def test_launcher_and_trainer_read_each_command(line: str, tmp_path, monkeypatch
 
 
 def test_files_say_what_their_engines_need() -> None:
-    """Appends in a bucket, a Python of ours, the cores of a task, names of pods that start, and a shell that reads all."""
+    """Appends in a bucket, a Python of ours, the cores of a task, names of starting pods, scripts that bash reads."""
     service, _ = yaml.safe_load_all((FILES / "kubernetes.yaml").read_text())
     assert service["spec"]["clusterIP"] == "None" and service["spec"]["publishNotReadyAddresses"] is True
     task, slurm = yaml.safe_load((FILES / "skypilot.yaml").read_text()), (FILES / "slurm.sh").read_text()
