@@ -5,13 +5,13 @@ from collections.abc import Callable
 from envs.core import Score
 
 OPEN, CLOSE = "<answer>", "</answer>"
-_END_TOKENS = ("<|eot_id|>", "<|endoftext|>")
+_END_TOKENS = ("<|eot_id|>", "<|endoftext|>", "<|im_end|>", "<|role_end|>", "<|end|>", "</s>")
 _MAX_LENGTH = 65_536
 
 
 def until_end(completion: str) -> str:
     """The completion up to its first end token; what follows was never meant to be read."""
-    if "<|" in completion:
+    if "<|" in completion or "</s>" in completion:
         for token in _END_TOKENS:
             completion = completion.partition(token)[0]
     return completion
@@ -36,7 +36,7 @@ def only_answer(completion: str) -> str | None:
     This is the format check of every task; what the block must hold is the task's to say.
     """
     text = completion[completion.find("<") :]  # all tags are behind it; finding one character is quick
-    if "<|" in text:
+    if "<|" in text or "</s>" in text:
         text = until_end(text)
     if text.count(OPEN) != 1 or text.count(CLOSE) != 1:
         return None

@@ -18,8 +18,13 @@ FOUND = OK  # of a completion in which there is an answer, instead of the reason
 
 _OPEN = tuple(b"<answer>")
 _CLOSE = tuple(b"</answer>")
-_END_OF_TURN = tuple(b"<|eot_id|>")
+# What ends a completion, of every family in docs/models.md; what follows is another turn.
+_EOT_ID = tuple(b"<|eot_id|>")
 _END_OF_TEXT = tuple(b"<|endoftext|>")
+_IM_END = tuple(b"<|im_end|>")
+_ROLE_END = tuple(b"<|role_end|>")
+_END = tuple(b"<|end|>")
+_END_OF_SENTENCE = tuple(b"</s>")
 _BOX = tuple(b"\\boxed")
 _HASHES = tuple(b"####")
 _NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
@@ -89,6 +94,20 @@ def strip(data: Bytes, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+def is_end_token(data: Bytes, start: int, end: int) -> bool:
+    """Whether an end token begins at `start`, where there is a `<`."""
+    second = data[start + 1] if start + 1 < end else 0
+    if second == _END_OF_SENTENCE[1]:
+        return matches(data, start, end, _END_OF_SENTENCE)
+    if second != _EOT_ID[1]:
+        return False
+    if matches(data, start, end, _EOT_ID) or matches(data, start, end, _END_OF_TEXT):
+        return True
+    if matches(data, start, end, _IM_END) or matches(data, start, end, _ROLE_END):
+        return True
+    return matches(data, start, end, _END)
+
+
 def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, bool]:
     """(cut, block start, block end, unclosed start, if there is exactly one pair of tags); -1: none."""
     block_start = block_end = unclosed = -1
@@ -103,9 +122,7 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, bo
             closed += 1
             if unclosed >= 0:
                 block_start, block_end, unclosed = unclosed, i, -1
-        elif second == _END_OF_TURN[1] and (
-            matches(data, i, end, _END_OF_TURN) or matches(data, i, end, _END_OF_TEXT)
-        ):
+        elif is_end_token(data, i, end):
             end = i
             break
         i = find_byte(data, _LESS, i + 1, end)
