@@ -15,7 +15,7 @@ from itertools import chain, islice
 from typing import IO
 
 from verifiers import batch
-from verifiers.command.fields import PRESETS, Fields, candidates, filters_in, recognise
+from verifiers.command.fields import PRESETS, Fields, candidates, filters_in, recognise, with_problem
 from verifiers.command.join import completion_of, join, read_references, split_key
 from verifiers.command.judge import COMPILING_SECONDS, ROWS_BEFORE_COMPILING, Job, Judged, judge_blocks
 from verifiers.command.read import Block, CommandError, Source
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     problem = (
         "the field that holds the problem (math500); an answer must then also be worked out and in the form "
     )
-    problem += "that the problem asks for"
+    problem += "that the problem asks for; a column of the name problem is used unasked, '' leaves it out"
     add("--problem-field", metavar="NAME", help=problem)
     add(
         "--references",
@@ -149,6 +149,7 @@ def _run(args: argparse.Namespace) -> int:
         raise CommandError(f"What is to be judged? python -m verifiers {args.task} FILE")
     known = candidates(task, args)
     names = {name for fields in known.values() for group in fields.names() for name in group}
+    names |= {"problem"} if args.problem_field is None and "problem" in task.optional else set()
     columns = names | {name.partition(".")[0] for name in [*names, *(args.on or "").split("=")]}
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]
     start = time.monotonic()
@@ -198,7 +199,13 @@ def _plan(
     if preset == "lm-eval" and len(filters := filters_in(first)) > 1:
         each = f"each document once for each of its filters ({', '.join(filters)})"
         sys.stderr.write(f"The file holds {each}: what is counted are lines, not documents.\n")
-    return Job(args.task, args.mode, known[preset], args.rules), chain(first, blocks)
+    fields = with_problem(find(args.task), args, known[preset], first)
+    if fields != known[preset]:
+        sys.stderr.write(
+            "The column problem is used: answers must be worked out, and in the form that the problem asks for. "
+            "--problem-field '' leaves it out.\n"
+        )
+    return Job(args.task, args.mode, fields, args.rules), chain(first, blocks)
 
 
 def _judge(

@@ -64,6 +64,16 @@ def test_copies_of_the_problem_are_judged_where_its_field_is_named(run, tmp_path
     assert 'task "gsm8k" takes no problem' in run("gsm8k", path, "--problem-field", "prompt")[2]
 
 
+def test_a_column_of_the_name_problem_is_used_unless_it_is_left_out(run, tmp_path):
+    line = {"completion": "\\boxed{2+3}", "answer": "5", "problem": "What is 2+3?"}
+    path = write(tmp_path / "a.jsonl", json.dumps(line), json.dumps(line))
+    _, rows, said = run("math", path)
+    assert [row["reason"] for row in rows] == ["rule_broken"] * 2
+    assert "The column problem is used" in said and "--problem-field ''" in said
+    _, rows, said = run("math", path, "--problem-field", "")
+    assert [row["reason"] for row in rows] == ["ok"] * 2 and "column problem" not in said
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -111,9 +111,10 @@ def _references(rows: int, columns: list[list[Any] | None], row: int | None) -> 
             except (ValueError, TypeError, OverflowError) as error:
                 problem = "" if isinstance(error, ValueError) else "has a value that is none: "
                 raise invalid_reference("cases", cases, f"{problem}{error}", index) from error
-        if not (prompt is None or (isinstance(prompt, str) and is_code(prompt))):
-            problem = "is no Python code to go on with; leave a prompt out that is a sentence"
-            raise invalid_reference("prompt", prompt, problem, index)
+        if not (prompt is None or isinstance(prompt, str)):
+            raise invalid_reference("prompt", prompt, "is no text; give the code that is gone on with", index)
+        if prompt and not is_code(prompt):  # a sentence, as of MBPP: no code to go on with
+            prompt = None
         if fuel is not None and (isinstance(fuel, bool) or not isinstance(fuel, int) or fuel < 0):
             raise invalid_reference("reference_fuel", fuel, "is no number of instructions", index)
         references.append((entry, read[id(cases)], prompt or "", fuel or 0))

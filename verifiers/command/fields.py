@@ -79,11 +79,24 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
         else:
             usage = " ".join(f"--answer-field {field}=NAME" for field in names)
             raise CommandError(f'--answer-field {text}: "{task.name}" has {len(names)} fields; use {usage}.')
-    if flags.problem_field is not None:
+    if flags.problem_field:
         if "problem" not in task.optional:
             raise CommandError(f'--problem-field {flags.problem_field}: task "{task.name}" takes no problem.')
         names["problem"] = (flags.problem_field,)
     return Fields(completion, names)
+
+
+def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[Block]) -> Fields:
+    """The fields, and that of the problem if the task takes one, no flag speaks of it and the first lines have it."""
+    if flags.problem_field is not None or "problem" not in task.optional:
+        return fields
+    there = []
+    for line in (line for block in first for line in block.lines):
+        with suppress(LineError):
+            there.append(has(read_line(line), ("problem",)))
+    if not (there and all(there)):
+        return fields
+    return fields._replace(references={**fields.references, "problem": ("problem",)})
 
 
 def filters_in(blocks: Iterable[Block]) -> list[str]:
