@@ -313,7 +313,7 @@ def test_the_dry_run_ends_with_an_estimate_and_stays_a_file_of_settings(capsys) 
     text = capsys.readouterr().out
     assert yaml.safe_load(text)["model"]["lora_r"] == 128
     assert "weights 16.18, gradients 1.25, optimizer 2.50" in text
-    assert "474 TFLOP/s (60% of a large product's), 4.8 TB/s" in text
+    assert "474 TFLOP/s (60% of what one large matrix product reaches), 4.8 TB/s" in text
     for line in text.splitlines()[-4:]:
         assert line.startswith("# ")
 
