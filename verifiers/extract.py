@@ -1,8 +1,8 @@
 """Which part of a completion is its answer: the rule shared by every task.
 
 (1) The last closed `<answer>` block of what precedes the first end-of-text token; inside it the last balanced
-box that is not empty, (2) else the block's text; (3) in lenient mode, without such a block: the last box of
-the completion, else the text after an unclosed `<answer>`, else the line after the last `####`.
+box that is not empty, (2) else the block's text; (3) in lenient mode, without such a block, what stands last of these:
+the last box of the completion, the text after an unclosed `<answer>`, the line after the last `####`.
 
 Every function here is plain Python over UTF-8 bytes and is also compiled by numba as it stands, so one answer
 and a million run the same code. `find_byte` alone has two forms. Every scan is linear in its input.
@@ -106,6 +106,12 @@ def is_end_token(data: Bytes, start: int, end: int) -> bool:
     if matches(data, start, end, _IM_END) or matches(data, start, end, _ROLE_END):
         return True
     return matches(data, start, end, _END)
+
+
+def is_blank(data: Bytes, start: int, end: int) -> bool:
+    """Whether data[start:end] is white space alone."""
+    start, end = strip(data, start, end)
+    return start >= end
 
 
 def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, bool]:
@@ -292,10 +298,17 @@ def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, 
     elif not lenient:
         return NO_ANSWER, -1, -1, False
     else:
+        # What stands last and is not empty counts: a box in the reasoning is no answer where an unclosed block or a
+        # line with #### follows it.
         scope, low, high = start, unclosed, cut
+        if unclosed >= 0 and is_blank(data, unclosed, cut):
+            low = -1
         box, inner_start, inner_end = last_box(data, start, cut)
-        if box < 0 and unclosed < 0:
-            low, high = last_line(data, start, cut)
+        if box < low:
+            box = -1
+        line_start, line_end = last_line(data, start, cut)
+        if line_start > max(box, low) and not is_blank(data, line_start, line_end):
+            box, low, high = -1, line_start, line_end
     if box >= 0:
         boxed, low, high = True, inner_start, inner_end
     if low < 0:
