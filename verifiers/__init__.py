@@ -9,6 +9,7 @@ from verifiers.errors import ArgumentError, InvalidReferenceError, UnknownTaskEr
 from verifiers.limit import time_limit
 from verifiers.registry import Task, register, tasks, verify, verify_batch
 from verifiers.reward import reward_function
+from verifiers.score import compute_score
 from verifiers.verdicts import Reason, Tier, Verdict, Verdicts
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ __all__ = [
     "Verdict",
     "Verdicts",
     "VerifierError",
+    "compute_score",
     "register",
     "reward_function",
     "tasks",
