@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.fields import CompareCommand, Config, Decoding, TaskSettings
 from spg_trainer.settings.recipes import TOGETHER
 from spg_trainer.settings.values import hints, parse_pairs
 
@@ -32,6 +32,11 @@ ELSEWHERE = {
 
 SHORT = {"--verifier": "verifier"}
 """Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
+SHORT_HELP = {
+    "verifier": "The verifier that judges a file of your own rows, e.g. gsm8k or math500; short for --env-args "
+    "verifier=NAME."
+}
+"""Their texts in the help."""
 
 
 class Words(list[str]):
@@ -191,11 +196,16 @@ def registry(shown: bool, hidden: tuple[str, ...] = ()) -> Any:
         if not is_dataclass(cls):
             return None
         if shown:
-            found = [
-                explained(cls, name, hint, getattr(info.default, name))
-                for name, hint in hints(cls).items()
-                if name not in hidden
-            ]
+            found = []
+            # What a command has of its own before what it shares with all decoding.
+            last = hints(Decoding).keys() if issubclass(cls, TaskSettings) else ()
+            for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in last):
+                if name not in hidden:
+                    found.append(explained(cls, name, hint, getattr(info.default, name)))
+                if name == "env_args":
+                    for short, text in SHORT_HELP.items():
+                        kind = flag(Words, short, "NAME")
+                        found.append(StructFieldSpec(short, kind, Words(["unset"]), text))
         else:
             found = [typed(n, hint) for n, (_, hint) in settings_of(cls).items() if n != cls.positional]
         return StructConstructorSpec(dict, tuple(found))
