@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from functools import cache
 from inspect import cleandoc
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.settings import packages
 from spg_trainer.settings.fields import CompareCommand, Config, Decoding, TaskSettings
 from spg_trainer.settings.recipes import TOGETHER
 from spg_trainer.settings.values import hints, parse_pairs
@@ -106,10 +107,20 @@ def written_out(words: Sequence[str]) -> list[str]:
             value = value if equals else next(rest, "")
             if not value or value.startswith("--"):
                 raise ConfigError(f"{flag}: expected one argument, e.g. {flag} gsm8k.")
-            result += ["--env-args", f"{SHORT[flag]}={value}"]
+            result += ["--env-args", *(f"{task}{SHORT[flag]}={value}" for task in files_among(words))]
         else:
             result.append(word)
     return result
+
+
+def files_among(words: Sequence[str]) -> list[str]:
+    """`rows.` for each file of rows among several tasks of --env, which alone take a verifier; of one task nothing."""
+    start = next((place for place, word in enumerate(words) if word == "--env"), len(words)) + 1
+    tasks = list(takewhile(lambda word: not word.startswith("--"), words[start:]))
+    if len(tasks) < 2:
+        return [""]
+    each = packages.envs.mixture.tasks_of(TOGETHER.join(tasks))
+    return [f"{task}." for task, name in each.items() if packages.envs.rows.names_file(name)] or [""]
 
 
 def refuse_unknown(cls: Any, loose: Sequence[str]) -> None:

@@ -288,3 +288,16 @@ def test_a_base_of_an_older_version_is_refused_with_a_way_on(tmp_path) -> None:
     (tmp_path / "sft.yaml").write_text("env: countdown\nblock_length: 0\nremasking: null\n")
     with pytest.raises(ConfigError, match=rf"older version.*--model {tmp_path} --output-dir NEW"):
         resolve(SftCommand, resume=str(tmp_path))
+
+
+def test_a_verifier_beside_several_tasks_is_that_of_the_files_among_them(tmp_path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f'{{"prompt": "What is {i}+1?", "answer": "{i + 1}"}}\n' for i in range(40)))
+    for words in (["countdown", str(file)], [str(file), "countdown"]):
+        given = resolve(Config, ["--env", *words, "--verifier", "gsm8k"]).config.env_args
+        assert (
+            given["rows.verifier"] == "gsm8k"
+            and "verifier" not in given
+            and "countdown.verifier" not in given
+        )
+    assert resolve(Config, ["--env", str(file), "--verifier", "gsm8k"]).config.env_args["verifier"] == "gsm8k"
