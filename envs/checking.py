@@ -210,10 +210,16 @@ def _splits(subject: _Subject) -> str:
 
 @dataclass
 class _Asked:
-    """The questions of all splits, without capitals and runs of white space, and where each is asked."""
+    """The questions of all splits, without capitals and runs of white space, and where each is asked.
+
+    Capitals may carry the meaning, as `a` and `A` do where one is the other's opposite; so a question is the same only
+    if its reference is the same to the letter.
+    """
 
     where: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
     """{question: {its reference: (split, place)}}"""
+    spelled: dict[str, dict[str, str]] = field(default_factory=dict)
+    """{question with its capitals: {its reference: place}}"""
 
     def add(self, split: str, index: int, problem: Problem) -> None:
         """Notes a problem. Raises EnvError for one that asks nothing, or that a problem of another split asks too."""
@@ -222,15 +228,18 @@ class _Asked:
             place += f" ({line})"
         if not (text := question(problem.prompt)):
             raise EnvError(f"{place} asks nothing: its prompt is empty")
-        answer = json.dumps(problem.reference, sort_keys=True, default=str).casefold()
+        answer = json.dumps(problem.reference, sort_keys=True, default=str)
+        self.spelled.setdefault(f"{problem.task} {question(problem.prompt, capitals=True)}", {}).setdefault(
+            answer, place
+        )
         first, other = self.where.setdefault(f"{problem.task} {text}", {}).setdefault(answer, (split, place))
         if first != split:
             raise EnvError(f"{place} is, but for capitals and spaces, {other}: {text!r:.160}. {_BY_CONTENT}")
 
     def differing(self) -> str:
         """What to say where a question has different answers; "" where none has."""
-        twins = [list(answers.values()) for answers in self.where.values() if len(answers) > 1]
-        shown = [" and ".join(place for _, place in places) for places in twins[:3]]
+        twins = [list(answers.values()) for answers in self.spelled.values() if len(answers) > 1]
+        shown = [" and ".join(places) for places in twins[:3]]
         count = "1 question has" if len(twins) == 1 else f"{len(twins):,} questions have"
         return f"{count} different references: {'; '.join(shown)}" if twins else ""
 

@@ -156,10 +156,14 @@ def content(problem: Problem) -> str:
     return json.dumps(parts, sort_keys=True, default=_as_json)
 
 
-def question(prompt: Prompt) -> str:
-    """What a prompt says, without a difference between capitals and small letters, or between kinds of white space."""
+def question(prompt: Prompt, capitals: bool = False) -> str:
+    """What a prompt says, without a difference between kinds of white space, nor between capitals and small letters.
+
+    capitals: whether capitals are kept.
+    """
     said = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
-    return " ".join(said.split()).casefold()
+    text = " ".join(said.split())
+    return text if capitals else text.casefold()
 
 
 def _as_json(value: Any) -> Any:

@@ -191,3 +191,16 @@ def test_the_same_prompt_with_different_references_is_said(tmp_path):
     found = {one.name: one for one in check(f"{tmp_path / 'said.py'}:check/Said-v0", FEW * 3)}
     assert found["splits"].ok
     assert "1 question has different references: problem 3 of train and problem 4" in found["splits"].figure
+
+
+def test_capitals_that_carry_the_meaning_are_no_copies(tmp_path):
+    """As in satisfiability, where A is the opposite of a: the references differ with the capitals."""
+    changed = (
+        "def problem(self, i):\n    n = i + 100 * ['train', 'validation', 'test'].index(self.split)\n"
+        "    text = f'What is {n}?' if n not in (3, 103) else ('not A' if n == 3 else 'not a')\n"
+        "    return envs.Problem(text, {'sum': n})\nTask.problem = problem"
+    )
+    (tmp_path / "meant.py").write_text(SOUND.format(name="Meant", changed=changed))
+    found = {one.name: one for one in check(f"{tmp_path / 'meant.py'}:check/Meant-v0", FEW * 3)}
+    assert found["splits"].ok and "different references" not in found["splits"].figure
+    assert all(one.ok for one in check("satisfiability", FEW) if one.name == "splits")
