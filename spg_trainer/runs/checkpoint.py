@@ -18,6 +18,7 @@ from spg_trainer.runs.files import (
     aside_of,
     begin_folder,
     delete_folder,
+    delete_parts,
     finish_folder,
     incomplete,
     json_document,
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
 
     from spg_trainer.models.load import Policy
 
+TRAINING = "training.pt"
+"""File of a checkpoint that holds the optimizer's state and a reference that moves."""
+OPTIMIZER = "optimizer"
+"""Folder of a checkpoint that holds the optimizer's state of a sharded model."""
+LARGE = 16e9
+"""Bytes of a checkpoint of which a run keeps fewer by default."""
 _SUPERSEDED = "superseded"
 _log = logging.getLogger(__name__)
 Weights: TypeAlias = "Iterator[tuple[str, Tensor]] | None"
@@ -48,13 +55,14 @@ def save(
     *,
     state: Mapping[str, Any],
     environment: Mapping[str, Any],
-    keep: int,
+    keep: int | None = None,
     needed: Callable[[list[int]], Collection[int]] = lambda kept: (),
     **tensors: Any,
 ) -> Path:
     """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
 
-    state: counters, as JSON. needed: from the steps of the newest ones, which others have to be kept, too.
+    keep: None = as many as `newest_kept` says. state: counters, as JSON. needed: from the steps of the newest ones,
+    which others have to be kept, too.
     tensors: for training.pt, beside the optimizer's: `reference`, one that moves. A complete checkpoint of this step is
     left as it is. All get the path. Rank 0 writes alone; of a sharded model that is trained, all processes together, to
     one file system. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
@@ -73,7 +81,7 @@ def save(
 
         write_model(aside, policy, environment, weights)
         if content:
-            torch.save(content, aside / "training.pt")
+            torch.save(content, aside / TRAINING)
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
     def prepare() -> None:
@@ -89,7 +97,7 @@ def save(
         prepare()
         write_folder(target, lambda aside: write(aside, None))
     if rank() == 0:
-        delete_old(folder, keep, needed)
+        delete_old(folder, keep, needed, _size(target))
     return target
 
 
@@ -101,7 +109,7 @@ def write_together(
     write: "Callable[[Path, Weights], None]",
 ) -> None:
     """`write_folder` by all processes of a sharded model: rank 0 as ever, then each its part of the optimizer."""
-    from spg_trainer.runs.sharded_optimizer import OPTIMIZER, save_sharded_optimizer
+    from spg_trainer.runs.sharded_optimizer import save_sharded_optimizer
 
     def begin(weights: "Weights") -> None:
         prepare()
@@ -135,14 +143,27 @@ def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
             pass
 
 
-def delete_old(folder: Path, keep: int, needed: Callable[[list[int]], Collection[int]]) -> None:
-    """Deletes the checkpoints of a run that are neither among the newest `keep` nor `needed` beside these."""
+def newest_kept(keep: int | None, size: float) -> int:
+    """How many of the newest checkpoints a run keeps, each of `size` bytes: `keep`, or if it is None one or two."""
+    return keep or (1 if size > LARGE else 2)
+
+
+def delete_old(
+    folder: Path, keep: int | None, needed: Callable[[list[int]], Collection[int]], size: int
+) -> None:
+    """Deletes the checkpoints of a run that are neither among the newest `keep` nor `needed` beside these.
+
+    size: bytes of one. Of what is needed besides, a checkpoint above `LARGE` keeps the weights alone.
+    """
+    keep = newest_kept(keep, size)
     whole = [path for path in _checkpoints(folder) if incomplete(path) is None]
     besides = needed([_step(path) for path in whole[-keep:]])
     for path in whole[:-keep]:
         try:
             if _step(path) not in besides:
                 delete_folder(path)
+            elif size > LARGE:
+                delete_parts(path, (TRAINING, OPTIMIZER))
         except OSError as error:  # one checkpoint too many costs disk, not the run
             _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)
 
@@ -255,14 +276,20 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
 
     from spg_trainer.models.shard import own_part
     from spg_trainer.models.states import trainable_parameters
-    from spg_trainer.runs.sharded_optimizer import OPTIMIZER, load_sharded_optimizer
+    from spg_trainer.runs.sharded_optimizer import load_sharded_optimizer
 
     if (folder / OPTIMIZER).is_dir():
         state = load_sharded_optimizer(folder / OPTIMIZER, policy.model)
         saved = {**optimizer.state_dict(), "state": state}
     else:
         divided = _is_divided(policy)  # then the whole need not be in memory
-        file = folder / "training.pt"
+        file = folder / TRAINING
+        if not file.is_file():
+            raise CheckpointError(
+                f"Checkpoint {folder} holds the weights alone, not the optimizer: it was the best step, and each "
+                f"checkpoint of this run takes more than {LARGE / 1e9:.0f} GB. Continue from a later "
+                f"checkpoint, or begin a new run from these weights with --model {folder}."
+            )
         saved = torch.load(file, map_location="cpu", weights_only=True, mmap=divided)["optimizer"]
         parameters = list(trainable_parameters(policy.model).values())
         for number, entry in saved["state"].items() if divided else ():
@@ -275,7 +302,7 @@ def load_reference(folder: Path, policy: "Policy") -> None:
     """Puts a reference back in place that had moved away from the start."""
     import torch
 
-    if policy.frozen is not None and (file := folder / "training.pt").is_file():
+    if policy.frozen is not None and (file := folder / TRAINING).is_file():
         saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         if "reference" in saved:
             policy.frozen.load_state_dict(saved["reference"])
@@ -320,6 +347,10 @@ def _checkpoints(run: Path) -> list[Path]:
     """Visible checkpoints of a run, whole or torn, oldest first."""
     folders = (run / "checkpoints").glob("step-*")
     return sorted((path for path in folders if path.name[5:].isdigit()), key=_step)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _step(path: Path) -> int:

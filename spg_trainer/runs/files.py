@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -110,6 +110,16 @@ def finish_folder(target: Path) -> None:
 def delete_folder(path: Path) -> None:
     """Deletes a folder; a kill in between leaves no visible half of it."""
     shutil.rmtree(_hide(path), ignore_errors=True)
+
+
+def delete_parts(folder: Path, names: Collection[str]) -> None:
+    """Deletes files and folders out of a whole folder of `write_folder`, which is whole without them at any moment."""
+    sizes = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))["files"]
+    left = {name: size for name, size in sizes.items() if name.split("/")[0] not in names}
+    if left != sizes:
+        write_text(folder / COMPLETE, json.dumps({"files": left}) + "\n")
+    for path in (folder / name for name in names):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _hide(path: Path) -> Path:

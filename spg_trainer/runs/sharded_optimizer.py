@@ -17,9 +17,6 @@ from spg_trainer.models.states import trainable_parameters
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-OPTIMIZER = "optimizer"
-"""Folder of a checkpoint that holds them."""
-
 
 def save_sharded_optimizer(folder: Path, model: "nn.Module", optimizer_state: Mapping[str, Any]) -> None:
     """Writes an optimizer's state; all processes call it. Raises CheckpointError on all of them if one cannot."""

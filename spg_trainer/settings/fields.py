@@ -324,9 +324,10 @@ class OutputConfig:
     save_steps: CountOrZero = 10
     """The number of steps between checkpoints; 0 writes one only at the end. Lower it where runs are
     often interrupted."""
-    keep: Count = 2
-    """How many of the newest checkpoints are kept, besides the one of the best step. Raise it to be able to go back
-    further."""
+    keep: Count | None = None
+    """How many of the newest checkpoints are kept, besides the one of the best step. If it is left out, two are kept,
+    or one where a checkpoint takes more than 16 GB. Raise it to be able to go back further. Of a best step that is
+    older than these, a checkpoint above 16 GB keeps the weights alone."""
     sample_steps: CountOrZero = 10
     """Every so many steps completions are written to samples/, and one of them is shown; 0 does neither. Lower it to
     watch more closely how the model writes."""

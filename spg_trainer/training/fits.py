@@ -6,6 +6,7 @@ from typing import Any
 
 from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.models.shape import Shape
+from spg_trainer.runs.checkpoint import LARGE, newest_kept
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.flags import as_flag, settings_of
 from spg_trainer.settings.packages import envs
@@ -138,11 +139,16 @@ def needed_elsewhere(config: Config, shape: Shape, e: Estimate, processes: int) 
     weights = 2.0 * shape.whole  # published in bfloat16
     local = resolve_model(config.model.model, config.env).is_local
     checkpoint = checkpoint_bytes(config, e, processes)
-    kept = config.output.keep + 1 + bool(config.eval.eval_steps)  # one is being written, one may be the best
-    run = kept * checkpoint + e.held["gradients"] + e.held.get("reference", 0)
+    kept = newest_kept(config.output.keep, checkpoint) + 1  # one is being written
+    best = 0.0  # one more may be the best
+    if config.eval.eval_steps:
+        best = e.held["gradients"] if checkpoint > LARGE else checkpoint
+    count, apart = kept + (best > 0), ", of the best step the weights alone" * (0 < best < checkpoint)
+    run = kept * checkpoint + best + e.held["gradients"] + e.held.get("reference", 0)
     download = "nothing" if local else f"{weights / 1e9:.1f} GB"
     return (
-        f"It downloads {download}, fills {run / 1e9:.1f} GB of disk ({kept} checkpoints of {checkpoint / 1e9:.2f}), "
+        f"It downloads {download}, fills {run / 1e9:.1f} GB of disk ({count} checkpoints of "
+        f"{checkpoint / 1e9:.2f}{apart}), "
         f"and takes {(HOST + min(FILE, weights)) / GIB:.0f} GiB of host memory for each process."
     )
 

@@ -92,6 +92,11 @@ def test_hours_are_those_of_steps_evaluations_and_validations(capsys) -> None:
     assert "downloads 16.0 GB" in rest and "4 checkpoints of 4.0" in rest
 
 
+def test_large_checkpoints_are_kept_in_fewer_numbers(capsys) -> None:
+    rest = lines(capsys, f"{LLADA} --lora-r 0 --eval-steps 10 --gpu H200")[2]
+    assert "3 checkpoints of 96" in rest and "of the best step the weights alone" in rest
+
+
 def test_nothing_fits_where_one_layer_is_too_large(monkeypatch) -> None:
     small = replace(CARDS["L4"], memory=2.0**30)
     monkeypatch.setitem(CARDS, "L4", small)
