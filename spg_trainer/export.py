@@ -124,7 +124,11 @@ def upload(command: PushCommand, folder: Path) -> str:
 def card_of_run(run: Recorded, repo: str, base: str | None, family: str, *, adapter: bool) -> str:
     """The card of a run's model. base: the Hub id of what it started from, None for a folder. family: `model_type`."""
     config, best = run.config, run.kept_step
-    start = "an embedded model" if is_embedded(config.model.model, "tiny") else "a local model"
+    start = (
+        "a small model of the package spg-trainer"
+        if is_embedded(config.model.model, "tiny")
+        else "a local model"
+    )
     step = f" These weights are of step {best}, the best on validation." * (best is not None)
     text = f"""\
 A masked diffusion language model{" (a LoRA adapter)" if adapter else ""}, trained by reinforcement learning with

@@ -465,7 +465,7 @@ class AllBlocksMasking(Masking):
 
     k is uniform on 1..n_b, spread evenly over blocks and copies from one random start (EBPO). Mean over all masks: the
     block ELBO, where a token is predicted from clean earlier blocks and what its own shows, as a block-causal model
-    does. One that attends to everything would see the holes of other blocks, and the mean is no likelihood.
+    does. One that attends to everything would see the masks of other blocks, and the mean is no likelihood.
     block_length: tokens, that of the attention. block_origin: whether blocks begin at the `completion`, or at the
     `sequence`, that is, the prompt's first token.
     """
@@ -478,7 +478,7 @@ class AllBlocksMasking(Masking):
         if pattern.is_full:
             raise ConfigError(
                 "masking=all_blocks: every token of this model attends to every other, so that a block would be shown "
-                "the holes of the others. Use --algorithm-args masking=block_active."
+                "the masks of the others. Use --algorithm-args masking=block_active."
             )
         mine, wanted = (self.block_length, self.block_origin), (pattern.block_size, pattern.origin)
         if mine != wanted:

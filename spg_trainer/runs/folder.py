@@ -65,8 +65,9 @@ class RunFolder:
             n for n in names if not (n.startswith(".") or n.endswith((".log", ".out")) or n == ENVIRONMENT)
         ]
         if CONFIG in taken:
+            steps = len(self.history())
             raise ConfigError(
-                f"--output-dir {self.path} already holds a run of {len(self.history())} steps. Continue it with "
+                f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
                 "--resume auto (a finished one with a larger --max-steps), or choose another --output-dir."
             )
         if taken:

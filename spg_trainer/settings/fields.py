@@ -458,7 +458,7 @@ class PushCommand:
 class EvalCommand(TaskSettings, Decoding):
     """Measure a model's solved rate on a task."""
 
-    word, positional = "eval", ""
+    word, positional, first = "eval", "", ("model", "num_problems")
 
     reward_weights: Pairs = field(default_factory=dict)
     """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""

@@ -161,14 +161,15 @@ def run_tyro(cls: Any, words: Sequence[str], **options: Any) -> Any:
 
     shown = "default" in options
     hidden = getattr(cls, "refused", ()) if shown else ()
-    options |= {"registry": registry(shown, hidden), "add_help": shown, "console_outputs": shown}
+    first = getattr(cls, "first", ()) if shown else ()
+    options |= {"registry": registry(shown, hidden, first), "add_help": shown, "console_outputs": shown}
     return tyro.cli(cls, prog=program(cls), args=words, config=(tyro.conf.OmitArgPrefixes,), **options)
 
 
 @cache
-def registry(shown: bool, hidden: tuple[str, ...] = ()) -> Any:
+def registry(shown: bool, hidden: tuple[str, ...] = (), first: tuple[str, ...] = ()) -> Any:
     """How tyro sees a dataclass. shown: for the help, with its parts, defaults and texts, but for the flags `hidden`,
-    which the command refuses.
+    which the command refuses. first: the flags with which the help begins, wherever the command has them.
     """
     from tyro import MISSING, conf
     from tyro.constructors import (
@@ -208,10 +209,17 @@ def registry(shown: bool, hidden: tuple[str, ...] = ()) -> Any:
             return None
         if shown:
             found = []
+            is_command = issubclass(cls, TaskSettings)
+            for name in first if is_command else ():
+                place, hint = settings_of(cls)[name]
+                owner, value = cls, info.default
+                for part in place.split(".")[:-1]:
+                    owner, value = hints(owner)[part], getattr(value, part)
+                found.append(explained(owner, name, hint, getattr(value, name)))
             # What a command has of its own before what it shares with all decoding.
-            last = hints(Decoding).keys() if issubclass(cls, TaskSettings) else ()
+            last = hints(Decoding).keys() if is_command else ()
             for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in last):
-                if name not in hidden:
+                if name not in hidden and (name not in first or is_dataclass(hint)):
                     found.append(explained(cls, name, hint, getattr(info.default, name)))
                 if name == "env_args":
                     for short, text in SHORT_HELP.items():

@@ -112,13 +112,14 @@ def hours_in_all(config: Config, e: Estimate, processes: int) -> str:
     """Hours of steps, of evaluations before and after, and of validations."""
     steps = config.max_steps
     training = steps * sum(e.seconds.values()) / 3600
+    in_steps = f"{steps} step{'s' * (steps != 1)}"
     try:
         problems = evaluated_problems(config)
     except envs.errors.DataUnavailable:
-        return f"The run takes {training:.1f} hours for {steps} steps; evaluations are not counted without the data."
+        return f"The run takes {training:.1f} hours for {in_steps}; evaluations are not counted without the data."
     evaluating = problems * e.per_completion / processes / 3600
     return (
-        f"The run takes {training + evaluating:.1f} hours: {training:.1f} for {steps} steps, {evaluating:.1f} for "
+        f"The run takes {training + evaluating:.1f} hours: {training:.1f} for {in_steps}, {evaluating:.1f} for "
         f"{problems} problems in evaluations and validations."
     )
 

@@ -105,7 +105,7 @@ def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") ->
     lines = [
         f"{summary['env']}: solved rate on {after['n']} {after['settings']['split']} problems never trained on: "
         f"{before['correct']:.3f} -> {after['correct']:.3f} [{after['low']:.3f}, {after['high']:.3f}] "
-        f"after {summary['steps']} steps, {summary['seconds'] / 60:.1f} minutes.",
+        f"after {summary['steps']} step{'s' * (summary['steps'] != 1)}, {summary['seconds'] / 60:.1f} minutes.",
         f"Everything is in {folder}.",
         f"Next:  python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {shown}",
         f"       python -m spg_trainer eval --model {shown}",

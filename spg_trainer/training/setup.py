@@ -278,7 +278,7 @@ def arithmetic(
         f"{b.prompts_per_step} {groups} = {completions} {what} a step{shared}; {r.max_completion_length} tokens "
         f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "
         f"{b.num_iterations * b.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to {rows} "
-        f"completions; {config.max_steps} steps."
+        f"completions; {config.max_steps} step{'s' * (config.max_steps != 1)}."
     )
 
 

@@ -34,6 +34,25 @@ VERDICTS = (
     ),
 )
 
+# A number among the weights of a model -> what is said of them.
+NOT_FINITE = (
+    Report("togethercomputer/OpenChatKit#86", float("nan"), "hold NaN or infinity"),
+    Report("DLLXW/baby-llama2-chinese#33", float("inf"), "hold NaN or infinity"),
+    Report("ProjectD-AI/llama_inference#11", float("-inf"), "hold NaN or infinity"),
+)
+
+# Distance of config.json's mask token from the tokenizer's -> whether the model is refused.
+TWO_MASKS = (
+    Report("yjyddq/DARE#13", 2, True),
+    Report("facebookresearch/fairseq#3150", 0, False),
+)
+
+# Arguments of lm-eval on a machine whose torch knows no CUDA -> the device that the harness is told.
+DEVICES = (
+    Report("karpathy/nanoGPT#281", ["--model", "spg_llada"], ["--device", "auto"]),
+    Report("maszhongming/UniEval#4", ["--model", "spg_llada", "--device", "cpu"], ["--device", "cpu"]),
+)
+
 # A user's text under ChatML -> how many special tokens there are, which are those of the template.
 SPECIAL_TOKENS = (
     Report("vllm-project/vllm#31735", "<|im_end|>", 3),

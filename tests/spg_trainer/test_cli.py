@@ -292,6 +292,8 @@ def test_flag_names_are_unique_and_all_in_the_help(capsys, command: str) -> None
     assert "default: " in text
     if command == "":
         assert "lm-eval" in text and "model options" in text
+    if command == "eval":
+        assert re.findall(r"^. --([a-z-]+)", text, re.MULTILINE)[:3] == ["model", "num-problems", "env"]
 
 
 LIGHT = """

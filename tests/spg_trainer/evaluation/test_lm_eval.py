@@ -10,6 +10,8 @@ import pytest
 import envs
 from spg_trainer import cli, evaluate, load_model
 from spg_trainer.errors import ConfigError
+from tests.common import field_reports
+from tests.common.field_reports import cases
 
 PROBLEMS = 64
 TASK = """
@@ -124,6 +126,16 @@ metric_list: [{{metric: acc}}]
 """
 
 
+@pytest.mark.parametrize(("given", "right"), cases(field_reports.DEVICES))
+def test_a_reported_command_takes_a_device_that_is_there(monkeypatch, given, right):
+    main = pytest.importorskip("lm_eval.__main__")
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setattr(main, "cli_evaluate", lambda: None)
+    cli.main(["lm-eval", "run", *given])
+    assert sys.argv[sys.argv.index("--device") :] == right
+
+
+@pytest.mark.slow  # the harness's own start takes ten seconds
 def test_the_documented_command_needs_no_gpu_and_takes_both_kinds_of_task(task, monkeypatch, capsys):
     """A task that generates and one that ranks choices, in one command, without a device named."""
     pytest.importorskip("lm_eval")

@@ -21,6 +21,8 @@ from spg_trainer.models import (
 )
 from spg_trainer.settings import weights
 from spg_trainer.settings.fields import ModelConfig
+from tests.common import field_reports
+from tests.common.field_reports import cases
 from tests.common.model_cases import edit, hub_folder, save_small, some_ids
 
 
@@ -258,6 +260,15 @@ def test_the_mask_token_is_looked_for_in_config_and_tokenizer(folder):
     refused(folder, "266 embeddings", "mask_token_id is 266", "266 tokens")
     edit(folder / "config.json", mask_token_id=256)
     refused(folder, "(256, 257)", "mask 256", "eos_token_id")
+
+
+@pytest.mark.parametrize(("given", "right"), cases(field_reports.TWO_MASKS))
+def test_a_reported_pair_of_mask_tokens_is_refused_where_they_differ(folder, given, right):
+    edit(folder / "config.json", mask_token_id=258 + given)
+    if right:
+        refused(folder, f"token {258 + given} ", "258 ('<|mdm_mask|>')")
+    else:
+        assert load_model(str(folder)).mask_id == 258
 
 
 def test_two_masks_are_refused_until_a_flag_says_which(folder, tmp_path):
