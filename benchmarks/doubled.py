@@ -46,7 +46,7 @@ def make_rollouts(given: argparse.Namespace) -> Rollouts:
 def doubled(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int) -> Tensor:
     model.zero_grad(set_to_none=True)
     loss_fn = lambda logps: Loss(logps.sum(), {})  # noqa: E731
-    accumulate(model, rollouts, masks, loss_fn, mask_id=mask_id, masks_at_once=1, separable=True)
+    accumulate(model, rollouts, masks, loss_fn, mask_id=mask_id, masks_at_once=1, compares="copy")
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 

@@ -94,7 +94,7 @@ def update(name: str, case: Case, num_masks: int) -> None:
         lambda logps: algorithm.loss(logps, masks, batch),
         mask_id=case.model.config.mask_token_id,
         masks_at_once=1,
-        separable=algorithm.separable,
+        compares=algorithm.compares,
     )
 
 

@@ -111,9 +111,7 @@ def our_step(case: Case, masks_at_once: int = 1) -> None:
         lambda logps: case.algorithm.loss(logps, case.masks, case.batch),
         mask_id=case.model.config.mask_token_id,
         masks_at_once=masks_at_once,
-        separable=case.algorithm.separable,
-        independent=not case.algorithm.whole_groups,
-        linear=case.algorithm.linear(case.batch, on_policy=True),
+        compares=case.algorithm.compares,
     )
 
 

@@ -188,7 +188,7 @@ class Batch(Rows):
         return self.prepared.get("fill", torch.zeros_like(self.completion_mask[:, 0]))
 
     def sum_turns(self, values: Tensor) -> Tensor:
-        """(E,) the sums of values (B,) over the turns of each episode, for algorithms that have `whole_episodes`."""
+        """(E,) the sums of values (B,) over the turns of each episode, for losses that compare them."""
         if self.episode is None:
             return values
         which = self._which()

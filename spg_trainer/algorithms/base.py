@@ -49,20 +49,15 @@ class Loss:
 Advantage = Literal["mean", "mean_std", "z_score", "leave_one_out"]
 """What a reward is compared with: the group mean; that, over the group's deviation, with GRPO's floor; the same over
 the deviation of a population, without a floor; the mean of the others."""
-Linear = Callable[["Algorithm", "Batch", bool], "Tensor | bool"]
+Compares = Literal["copy", "completion", "episode", "group", "update"]
+"""What a loss compares: nothing beyond one masked copy, the copies of a completion, the turns of an episode, the
+completions of a group, or those of the whole update."""
+Need = Literal["old", "reference", "entropy", "fills", "pairs"]
 
 
-def linear_where(said: Linear) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
-    """Decorates a `loss` with what `Algorithm.linear` shall say of it; another loss, of a subclass, says nothing.
-
-    said: from the algorithm, the batch and whether it is on policy to (B,) bool, or one bool for all completions.
-    """
-
-    def decorate(loss: Callable[..., Loss]) -> Callable[..., Loss]:
-        loss.linear_where = said  # type: ignore[attr-defined]
-        return loss
-
-    return decorate
+def with_penalty(beta: float, *others: Need) -> frozenset[Need]:
+    """What a loss needs whose penalty for leaving the reference has the weight beta (0 = none), beside `others`."""
+    return frozenset(others) | (frozenset({"reference"}) if beta > 0 else frozenset())
 
 
 @dataclass(frozen=True)
@@ -89,34 +84,24 @@ class Algorithm(ABC):
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "any"
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
-    needs_old_logps: ClassVar[bool] = False
-    """Whether `loss` reads `batch.old_logps`; in the first update of a step these are the current ones, detached."""
-    needs_ref_logps: ClassVar[bool] = False
-    """Whether `loss` reads `batch.ref_logps`, those of the model that training started from."""
+    compares: ClassVar[Compares] = "completion"
+    """The least that `loss` must see at once, to which its terms are confined. `copy`: its gradient in the logps of a
+    masked copy depends on this copy alone, so that all go through the model once, however many. `episode`, `group`: the
+    active completions of one are kept in one micro-batch. `update`: see `CoupledAlgorithm`."""
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What else the trainer provides. `old`: `batch.old_logps`, in the first update of a step the current ones,
+    detached. `reference`: `batch.ref_logps`, those of the model that training started from. `entropy`:
+    `rollouts.unmask_entropy`, which the sampler then records. `fills`: states are filled at the temperature of the
+    rollout, and fills are rows of the updates, see `prepare`. `pairs`: it can learn from the pairs of a file (--pairs),
+    that is, from completions that the model did not sample."""
     ref_model_sync_steps: ClassVar[int] = 0
     """Updates between which the reference takes in the weights as they are; 0 = it stays the start. Of adapters it does
     stay: what they add to the weights cannot be mixed."""
     ref_model_mixup_alpha: ClassVar[float] = 1.0
     """The share of these weights that it takes in; the rest is what it was."""
-    needs_sampler_logps: ClassVar[bool] = False
-    """Whether `prepare` reads `rollouts.unmask_logps`: then only exact decoding is accepted, where these are exact."""
-    needs_unmask_entropy: ClassVar[bool] = False
-    """Whether the masking or `prepare` reads `rollouts.unmask_entropy`: the sampler then records it."""
-    trains_on_fills: ClassVar[bool] = False
-    """Whether states are filled at the temperature of the rollout, and fills are rows of the updates: see `prepare`."""
     branches: ClassVar[int] = 1
     """How many completions share each first half: more than 1 has the rollout sample trees. A group holds a multiple
     of them, and a block must end in the middle of a completion. Where episodes have turns, the first ones are trees."""
-    separable: ClassVar[bool] = False
-    """Whether `loss` is a sum of terms of one masked copy each: then all go through the model once, however many."""
-    whole_groups: ClassVar[bool] = False
-    """Whether the active completions of a group must be in one micro-batch, because `loss` compares them."""
-    whole_episodes: ClassVar[bool] = False
-    """The same of the active turns of an episode."""
-    couples: ClassVar[bool] = False
-    """Whether `loss` compares completions of the whole update: see `CoupledAlgorithm`."""
-    learns_from_pairs: ClassVar[bool] = False
-    """Whether it can learn from the pairs of a file (--pairs): from completions that the model did not sample."""
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
 
@@ -161,7 +146,7 @@ class Algorithm(ABC):
 
         rewards: (P, G), rollouts: P*G rows, group after group, both of all processes. Other tensors of P*G rows may be
         returned by name; they reach `loss` as `batch.prepared`. Where episodes have turns, rollouts have a row for each
-        (`rollouts.episode`), and what is returned may have as many. With `trains_on_fills` it also returns
+        (`rollouts.episode`), and what is returned may have as many. Where it needs `fills` it also returns
         `fill_advantages` (B, K), what the fill at each of `rollouts.probe_steps` is worth; 0 leaves it out.
         """
         return {"advantages": self.compute_advantages(rewards)}
@@ -204,17 +189,7 @@ class Algorithm(ABC):
 
         Where a reference holds the policy back, every completion does.
         """
-        return (advantages != 0) | self.needs_ref_logps
-
-    def linear(self, batch: Batch, on_policy: bool) -> Tensor:
-        """(B,) bool, the completions in whose logps `loss` has one gradient, whatever the logps are.
-
-        It is then known before the model is asked, which saves work. The loss itself says which (`linear_where`), by
-        default none. on_policy: whether the old logps will be the current ones, so that every ratio is 1.
-        """
-        said = getattr(self.loss, "linear_where", None)
-        none = batch.completion_mask.new_zeros(len(batch.advantages))
-        return none if said is None else none | said(self, batch, on_policy)
+        return (advantages != 0) | ("reference" in self.needs)
 
     @abstractmethod
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
@@ -241,7 +216,7 @@ class CoupledAlgorithm(Algorithm):
     class SelfNormalised(CoupledAlgorithm):
         masking: str = "random"
         epsilon: float = 0.2
-        needs_old_logps: ClassVar[bool] = True
+        needs: ClassVar[frozenset[str]] = frozenset({"old"})
 
         def coupled_loss(self, sequences) -> Loss:
             log_ratio = (sequences.bounds.detach() - sequences.old_bounds) / sequences.length
@@ -251,8 +226,7 @@ class CoupledAlgorithm(Algorithm):
     ```
     """
 
-    couples: ClassVar[bool] = True
-    separable: ClassVar[bool] = True
+    compares: ClassVar[Compares] = "update"
 
     def bound(self, logps: Tensor, masks: Masks) -> Tensor:
         """(B,) what is compared of each completion, linear in logps: the ELBO."""
@@ -267,7 +241,6 @@ class CoupledAlgorithm(Algorithm):
     def coupled_loss(self, sequences: Sequences) -> Loss:
         """The loss of all N completions, differentiable in `sequences.bounds`. Pure, as `loss`."""
 
-    @linear_where(lambda self, batch, on_policy: True)  # `coupled_loss` has given them coefficients
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         return Loss((batch.prepared["coefficients"] * self.bound(logps, masks)).sum(), {})
 

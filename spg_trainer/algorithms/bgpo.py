@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Advantage, Algorithm, Loss, linear_where
+from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Need
 from spg_trainer.algorithms.ratios import sequence_metrics
 from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
 from spg_trainer.settings.ranges import Below1, Count
@@ -38,15 +38,14 @@ class BGPO(Algorithm):
     advantage: Advantage = "mean_std"
     """What a reward is compared with; the paper divides by the group's standard deviation."""
 
-    needs_old_logps: ClassVar[bool] = True
-    separable: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset({"old"})
+    compares: ClassVar[Compares] = "copy"
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
         """Those with a likelihood: the bound is one of a ratio of probabilities of whole completions."""
         return LIKELIHOODS
 
-    @linear_where(lambda self, batch, on_policy: on_policy)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         advantages = batch.advantages.to(logps)[:, None]
         current, old = estimates(logps, masks), estimates(batch.old_logps, masks)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss
+from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need
 from spg_trainer.algorithms.registry import build
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences
@@ -122,6 +123,8 @@ def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0
     if rewards is None:
         rewards = torch.from_numpy(stream.integers(0, 2, (PROMPTS, GENERATIONS)).astype(float))
         rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
+    if "entropy" not in algorithm.needs:
+        rollouts = replace(rollouts, unmask_entropy=None)
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(pad_id=0)
     steps = algorithm.probe_steps(rollouts, 1, lambda row: generator(seed, "check states", row))
@@ -136,14 +139,14 @@ def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0
         branched = torch.arange(count) % algorithm.branches > 0
         rollouts = replace(rollouts, branched=branched, share_done=half_done)
     prepared = algorithm.prepare(rewards, rollouts)
-    if algorithm.trains_on_fills:
+    if "fills" in algorithm.needs:
         rollouts, prepared = half_fills(rollouts, prepared)
     masks = algorithm.make_masking().draw(
         rollouts, lambda row, mask: numpy_generator(seed, "check masks", row, mask)
     )
     advantages, group = prepared["advantages"], torch.arange(rewards.numel()) // GENERATIONS
     active = algorithm.active(advantages)
-    if algorithm.trains_on_fills:  # of fills those that are worth something
+    if "fills" in algorithm.needs:  # of fills those that are worth something
         active = torch.where(prepared["fill"], advantages != 0, active)
     totals = {
         "completions": float(rewards.numel()),
@@ -158,9 +161,9 @@ def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0
 
     logps = -some_logps("check logps", 2.0) - 0.1 * masks.scored
     batch = Batch(rollouts.completion_mask, advantages, totals, group, prepared)
-    if algorithm.needs_old_logps:
+    if "old" in algorithm.needs:
         batch = replace(batch, old_logps=logps + some_logps("check old", 0.02))
-    if algorithm.needs_ref_logps:
+    if "reference" in algorithm.needs:
         batch = replace(batch, ref_logps=logps + some_logps("check ref", 0.1))
     return Case(algorithm, logps, masks, batch).select(active)
 
@@ -260,7 +263,7 @@ def ignores_equal_rewards(algorithm: Algorithm) -> str:
         raise CheckFailed(
             f"advantages of equal rewards are {case.batch.advantages.tolist()[:4]}; they must be zero"
         )
-    if algorithm.needs_ref_logps or not len(case.logps):
+    if "reference" in algorithm.needs or not len(case.logps):
         return "advantages are zero"
     if bool((case.gradient() != 0).any()):
         raise CheckFailed("the gradient is not zero though all rewards are equal")
@@ -283,44 +286,58 @@ def divides_by_totals(algorithm: Algorithm) -> str:
 
 
 def adds_up(algorithm: Algorithm) -> str:
-    """The losses of two micro-batches add up to that of both together."""
+    """The losses of two micro-batches, each of whole units of what is compared, add up to that of both together."""
     if isinstance(algorithm, CoupledAlgorithm):
         return "is its own: it sees the whole update"
     case = draw_case(algorithm)
-    first = case.batch.group < 1 if algorithm.whole_groups else torch.arange(len(case.logps)) % 2 == 0
+    by_group = algorithm.compares == "group"
+    first = case.batch.group < 1 if by_group else torch.arange(len(case.logps)) % 2 == 0
     whole = float(case.loss().loss)
     parts = sum(float(case.select(rows).loss().loss) for rows in (first, ~first))
     if abs(whole - parts) > 1e-9 * max(1.0, abs(whole)):
-        hint = (
-            ""
-            if algorithm.whole_groups
-            else " If it compares completions of a group, set whole_groups = True."
-        )
+        hint = "" if by_group else ' If it compares completions of a group, set compares = "group".'
         raise CheckFailed(f"two micro-batches give {parts:.6g}, both together {whole:.6g}.{hint}")
     return "over micro-batches"
 
 
-def keeps_what_it_declares(algorithm: Algorithm) -> str:
-    """`linear` and `separable`, which save passes through the model, are true."""
-    case = draw_case(algorithm)
-    other = case.logps - 0.3 * case.masks.scored
-    before, after = case.gradient(), case.gradient(other)
-    linear = algorithm.linear(case.batch, on_policy=False)
+def compares_what_it_says(algorithm: Algorithm) -> str:
+    """The gradient of a unit of `compares` does not depend on the log-probabilities outside it."""
     if isinstance(algorithm, CoupledAlgorithm):
-        return "separable, by its bounds"
-    if bool(linear.any()) and not torch.allclose(before[linear], after[linear], rtol=1e-9, atol=1e-12):
-        raise CheckFailed("`linear` says that the gradient does not depend on logps, and it does")
-    if algorithm.separable and case.logps.shape[1] > 1:
-        moved = case.logps.clone()
-        moved[:, 1:] -= 0.3 * case.masks.scored[:, 1:]
-        if not torch.allclose(case.gradient()[:, 0], case.gradient(moved)[:, 0], rtol=1e-9, atol=1e-12):
+        return "the whole update, by the bounds of its completions"
+    case, unit = draw_case(algorithm), algorithm.compares
+    inside = torch.zeros_like(case.masks.scored)
+    if unit == "copy":
+        inside[:, 0] = True
+    else:  # without turns, an episode is one completion
+        inside[case.batch.group == case.batch.group[0] if unit == "group" else slice(0, 1)] = True
+    moved = torch.where(inside, case.logps, case.logps - 0.3 * case.masks.scored)
+    if not torch.allclose(case.gradient()[inside], case.gradient(moved)[inside], rtol=1e-9, atol=1e-12):
+        raise CheckFailed(
+            f"compares = {unit!r} says that the gradient of a {unit} depends on this {unit} alone, and it does not"
+        )
+    return f"nothing beyond a {unit}"
+
+
+def needs_what_it_says(algorithm: Algorithm) -> str:
+    """What is named in `needs` is read, and what is not named is not there to be read."""
+    needs, names = algorithm.needs, get_args(Need)
+    if unknown := sorted(needs - {*names}):
+        raise CheckFailed(
+            f"needs names {', '.join(unknown)}; what the trainer can provide is {', '.join(names)}"
+        )
+    case = draw_case(algorithm)
+    before = case.gradient()
+    for name, column in (("old", "old_logps"), ("reference", "ref_logps")):
+        values = getattr(case.batch, column)
+        if values is None:
+            continue
+        noise = torch.rand(values.shape, generator=generator(0, "check needs"), dtype=values.dtype)
+        shifted = replace(case.batch, **{column: values - 0.1 * noise * case.masks.scored})
+        if torch.equal(before, replace(case, batch=shifted).gradient()):
             raise CheckFailed(
-                "`separable` says that a copy's gradient depends on this copy alone, and it does not"
+                f"needs names {name!r}, but batch.{column} does not change the gradient; leave it out"
             )
-    said = [
-        name for name, holds in (("separable", algorithm.separable), ("linear", bool(linear.any()))) if holds
-    ]
-    return f"{' and '.join(said)} as declared" if said else "nothing is declared"
+    return ", ".join(sorted(needs)) or "nothing beyond the completions"
 
 
 def tensors(case: Case) -> list[Tensor]:
@@ -341,5 +358,6 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "equal rewards": ignores_equal_rewards,
     "divisor": divides_by_totals,
     "micro-batches": adds_up,
-    "declarations": keeps_what_it_declares,
+    "compares": compares_what_it_says,
+    "needs": needs_what_it_says,
 }

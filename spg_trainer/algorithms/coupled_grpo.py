@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Advantage, Loss, Metric, linear_where, norm
+from spg_trainer.algorithms.base import Advantage, Compares, Loss, Metric, norm
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.likelihood.masks import MASKINGS, Masking
@@ -49,7 +49,7 @@ class CoupledGRPO(DiffuGRPO):
     max_ratio: Share = 0.8
     """Greatest t, at least `min_ratio`; both inside 0..1."""
 
-    separable: ClassVar[bool] = False
+    compares: ClassVar[Compares] = "completion"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,7 +60,6 @@ class CoupledGRPO(DiffuGRPO):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"coupled_full": MASKINGS["coupled_full"]}
 
-    @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         weight = masks.weight.to(logps)
 
@@ -75,7 +74,7 @@ class CoupledGRPO(DiffuGRPO):
             "ratio/mean": Metric((log_ratio.detach().exp() * copies).sum(), "scored_tokens"),
             "ratio/clip_fraction": Metric((clipped * copies).sum(), "rewarded_tokens"),
         }
-        if self.needs_ref_logps:
+        if self.beta > 0:
             kl = kl_k3(phi(logps), phi(batch.ref_logps))
             objective = objective - self.beta * kl
             metrics["kl"] = Metric((kl.detach() * copies).sum(), "scored_tokens")

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Loss, Metric, linear_where
+from spg_trainer.algorithms.base import Loss, Metric
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.masks import HalvesMasking, Masking
 from spg_trainer.settings.ranges import Below1, Count, Group, Nothing, NotNegative, Positive
@@ -112,7 +112,6 @@ class DTreeRPO(TokenRatio):
         children = batch.totals["completions"] * (1 + 1 / self.branches)
         return ((objective * masks.scored).sum(-1) / lengths).sum(-1) / children
 
-    @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         policy = super().loss(logps, masks, batch)
         weights = batch.prepared["distil"].to(logps)[:, None] * masks.scored

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Loss, Metric, linear_where
+from spg_trainer.algorithms.base import Loss, Metric, Need, with_penalty
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.settings.ranges import Below1, Group, NotNegative
@@ -37,12 +36,9 @@ class DiSPO(SPG):
     beta: NotNegative = 0.04
     """Weight of the KL of filled tokens to the reference, d1's too; 0 = no reference."""
 
-    needs_old_logps: ClassVar[bool] = True
-    trains_on_fills: ClassVar[bool] = True
-
     @property
-    def needs_ref_logps(self) -> bool:
-        return self.beta > 0
+    def needs(self) -> frozenset[Need]:
+        return with_penalty(self.beta, "old", "fills")
 
     def probe_steps(
         self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
@@ -60,18 +56,13 @@ class DiSPO(SPG):
         worth = worth - worth[:, :1]  # so that rounding in the mean leaves equal rewards equal
         return {**super().prepare(rewards, rollouts), "fill_advantages": worth - worth.mean(1, keepdim=True)}
 
-    @linear_where(
-        lambda self, batch, on_policy: torch.where(
-            batch.fill, on_policy and not self.needs_ref_logps, (batch.advantages >= 0) | self.separable
-        )
-    )
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         fill = batch.fill
         base = super().loss(logps[~fill], masks.select(~fill), batch.select(~fill))
         logps, masks, batch = logps[fill], masks.select(fill), batch.select(fill)
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         objective, _ = clipped_surrogate(log_ratio, advantages, self.epsilon)
-        if self.needs_ref_logps:
+        if self.beta > 0:
             objective = objective - self.beta * kl_k3(logps, batch.ref_logps)
         steps = -(objective * masks.scored).sum() / self.num_fills / batch.totals["completions"]
         fills = Metric(steps.new_tensor(float(len(logps))), "completions")

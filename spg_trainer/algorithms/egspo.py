@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric, linear_where
+from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need, with_penalty
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.likelihood.masks import Masking, StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
@@ -46,13 +46,11 @@ class EGSPO(Algorithm):
     beta: NotNegative = 0.04
     """Weight of the KL to the reference, of a step as a whole; 0 = no reference."""
 
-    needs_old_logps: ClassVar[bool] = True
-    needs_unmask_entropy: ClassVar[bool] = True
-    separable: ClassVar[bool] = True
+    compares: ClassVar[Compares] = "copy"
 
     @property
-    def needs_ref_logps(self) -> bool:
-        return self.beta > 0
+    def needs(self) -> frozenset[Need]:
+        return with_penalty(self.beta, "old", "entropy")
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
@@ -64,7 +62,6 @@ class EGSPO(Algorithm):
         tokens = (steps >= 0).sum().double() / (steps.amax(-1) + 1).sum()
         return {"advantages": advantages, "step_tokens": tokens.expand_as(advantages)}
 
-    @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         tokens = masks.scored.sum(-1)
         step_logps = (logps * masks.scored).sum(-1)
@@ -76,7 +73,7 @@ class EGSPO(Algorithm):
             "ratio/mean": Metric((log_ratio.detach().exp() * tokens).sum(), "scored_tokens"),
             "ratio/clip_fraction": Metric((clipped * tokens).sum(), "rewarded_tokens"),
         }
-        if self.needs_ref_logps:
+        if self.beta > 0:
             kl = kl_k3(step_logps, batch.ref_logps.sum(-1))
             objective = objective - self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")

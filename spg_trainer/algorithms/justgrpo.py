@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Advantage, Algorithm, Loss, Metric, linear_where
+from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Count, Nothing
@@ -47,7 +47,7 @@ class JustGRPO(Algorithm):
     advantage: Advantage = "mean_std"
     """What a reward is compared with; the paper divides by the group's standard deviation (GRPO)."""
 
-    separable: ClassVar[bool] = True
+    compares: ClassVar[Compares] = "copy"
     left_to_right: ClassVar[bool] = True
 
     @classmethod
@@ -55,7 +55,6 @@ class JustGRPO(Algorithm):
         """The order in which the completion was written."""
         return {"autoregressive": MASKINGS["autoregressive"]}
 
-    @linear_where(lambda self, batch, on_policy: True)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         per_token = elbo(logps, masks) / batch.length.to(logps)
         loss = -(batch.advantages.to(logps) * per_token / self.divisor(batch).to(logps)).sum()

@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need, with_penalty
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k2, token_metrics
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
@@ -45,13 +45,11 @@ class MDPO(Algorithm):
     beta: NotNegative = 0.02
     """Weight of the KL to the reference; 0 = no reference."""
 
-    needs_old_logps: ClassVar[bool] = True
-    trains_on_fills: ClassVar[bool] = True
-    separable: ClassVar[bool] = True
+    compares: ClassVar[Compares] = "copy"
 
     @property
-    def needs_ref_logps(self) -> bool:
-        return self.beta > 0
+    def needs(self) -> frozenset[Need]:
+        return with_penalty(self.beta, "old", "fills")
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
@@ -99,7 +97,7 @@ class MDPO(Algorithm):
         metrics = token_metrics(logps, log_ratio, clipped, masks)
         filled = masks.scored.sum(-1, keepdim=True).clamp(min=1).to(logps)
         terms = -objective * batch.length.to(logps)[:, None, None] / filled
-        if self.needs_ref_logps:
+        if self.beta > 0:
             kl = kl_k2(logps, batch.ref_logps)
             terms = terms + self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")

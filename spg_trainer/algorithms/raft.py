@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric, linear_where, norm
+from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, norm
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
 from spg_trainer.settings.ranges import Below1, Count
@@ -37,7 +37,7 @@ class RAFT(Algorithm):
     normalizer: Literal["length", "completions", "tokens"] = "length"
     """Divisor: own length and then all completions, all completions, or all tokens."""
 
-    separable: ClassVar[bool] = True
+    compares: ClassVar[Compares] = "copy"
     advantage: ClassVar[str] = "share"  # type: ignore[misc]
     """No choice: a problem's completions above the mean of the whole step share one weight."""
 
@@ -54,7 +54,6 @@ class RAFT(Algorithm):
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         return shares(rewards)
 
-    @linear_where(lambda self, batch, on_policy: True)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.length.to(logps)
         terms = -batch.advantages.to(logps) * bound * norm(batch, self.normalizer).to(logps)

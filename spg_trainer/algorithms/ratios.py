@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric, linear_where
+from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need, with_penalty
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
 from spg_trainer.settings.ranges import Below1, NotNegative
@@ -83,21 +83,19 @@ class TokenRatio(Algorithm):
     beta: NotNegative = 0.04
     """Weight of the KL to the model that training started from; 0 = no reference (d1)."""
 
-    needs_old_logps: ClassVar[bool] = True
-    separable: ClassVar[bool] = True
+    compares: ClassVar[Compares] = "copy"
 
     @property
-    def needs_ref_logps(self) -> bool:
-        return self.beta > 0
+    def needs(self) -> frozenset[Need]:
+        return with_penalty(self.beta, "old")
 
-    @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio = logps - batch.old_logps
         objective, clipped = clipped_surrogate(
             log_ratio, self.token_advantages(batch).to(logps), self.epsilon
         )
         metrics = token_metrics(logps, log_ratio, clipped, masks)
-        if self.needs_ref_logps:
+        if self.beta > 0:
             kl = self.penalty(kl_k3(logps, batch.ref_logps), log_ratio)
             objective = objective - self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
@@ -127,19 +125,17 @@ class SequenceRatio(Algorithm):
     beta: NotNegative = 0.0
     """Weight of the KL penalty; 0 needs no reference model."""
 
-    needs_old_logps: ClassVar[bool] = True
-    whole_episodes: ClassVar[bool] = True
+    compares: ClassVar[Compares] = "episode"
 
     @property
-    def needs_ref_logps(self) -> bool:
-        return self.beta > 0
+    def needs(self) -> frozenset[Need]:
+        return with_penalty(self.beta, "old")
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
         """Those with a likelihood: the ratio is one of probabilities of whole completions."""
         return LIKELIHOODS
 
-    @linear_where(lambda self, batch, on_policy: on_policy and not self.needs_ref_logps)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.sum_turns(batch.length.to(logps))
         difference = batch.sum_turns(bound - elbo(batch.old_logps, masks))
@@ -149,7 +145,7 @@ class SequenceRatio(Algorithm):
         stopped = batch.each_turn(stopped.to(bound))
         metrics["ratio/clip_fraction"] = Metric(stopped.sum(), "rewarded_completions")
         terms = -surrogate / self.divisor(length)
-        if self.needs_ref_logps:
+        if self.beta > 0:
             reference = batch.sum_turns(elbo(batch.ref_logps, masks))
             kl = self.penalty(batch.sum_turns(bound), reference, length)
             metrics["kl"] = Metric(batch.each_turn(kl.detach()).sum(), "scored_completions")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metric
+from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metric, Need, with_penalty
 from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
 from spg_trainer.settings.ranges import Below1, Count, NotNegative
 from spg_trainer.tensors import Sequences
@@ -36,8 +36,8 @@ class RSPO(CoupledAlgorithm):
     """lambda, the weight of the penalty; 0 = no reference, which is REINFORCE."""
 
     @property
-    def needs_ref_logps(self) -> bool:
-        return self.beta > 0
+    def needs(self) -> frozenset[Need]:
+        return with_penalty(self.beta)
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
@@ -45,13 +45,13 @@ class RSPO(CoupledAlgorithm):
 
     def coupled_loss(self, sequences: Sequences) -> Loss:
         moved = sequences.bounds
-        if self.needs_ref_logps:
+        if self.beta > 0:
             moved = moved - sequences.ref_bounds
         moved = moved / sequences.length.to(moved)
         moved = moved - moved.detach().mean()
         coefficients = sequences.advantages.to(moved) - self.beta * moved.detach()
         per_token = (sequences.bounds.detach() / sequences.length.to(moved)).sum()
         metrics = {"bound/elbo": Metric(per_token, "scored_completions")}
-        if self.needs_ref_logps:
+        if self.beta > 0:
             metrics["kl"] = Metric(moved.detach().square().sum() / 2, "scored_completions")
         return Loss(-(coefficients * moved).sum() / sequences.totals["completions"], metrics)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric, linear_where, norm
+from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, norm
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.settings.ranges import AtLeast1, Share
@@ -50,13 +50,12 @@ class SPG(Algorithm):
             )
 
     @property
-    def separable(self) -> bool:
-        return self.negatives in ("zero", "elbo")
+    def compares(self) -> Compares:
+        return "copy" if self.negatives in ("zero", "elbo") else "completion"
 
     def active(self, advantages: Tensor) -> Tensor:
         return advantages > 0 if self.negatives == "zero" else advantages != 0
 
-    @linear_where(lambda self, batch, on_policy: (batch.advantages >= 0) | self.separable)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         advantages = batch.advantages.to(logps)
         lower = elbo(logps, masks)

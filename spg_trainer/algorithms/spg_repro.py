@@ -26,7 +26,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Loss, linear_where
+from spg_trainer.algorithms.base import Loss
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood.masks import MASKINGS, BlockMasking, Masking
 from spg_trainer.tensors import Batch, Masks
@@ -46,7 +46,6 @@ class SPGRepro(SPG):
         """`block` draws blocks as the code does (its `block_random`)."""
         return {"random": MASKINGS["random"], "block": BlockMasking(modulo=True)}
 
-    @linear_where(lambda self, batch, on_policy: (batch.advantages >= 0) | self.separable)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         advantages = batch.advantages.to(logps)
         length = batch.length.to(logps)

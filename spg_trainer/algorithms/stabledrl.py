@@ -15,16 +15,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Loss, Metric, linear_where
+from spg_trainer.algorithms.base import Compares, Loss, Metric, Need
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.settings.ranges import AtLeast1
 from spg_trainer.tensors import Batch, Masks
-
-
-def _fixed(algorithm: StableDRL, batch: Batch, on_policy: bool) -> Tensor:
-    """(B,) those whose weight is 1 and whose bound is the ELBO."""
-    return ((batch.advantages >= 0) | (algorithm.negatives in ("zero", "elbo"))) & on_policy
 
 
 @dataclass(frozen=True)
@@ -40,14 +35,12 @@ class StableDRL(SPG):
     ceiling: AtLeast1 = 5.0
     """Greatest ratio of a completion, by the token, before it is divided by the group's (code)."""
 
-    needs_old_logps: ClassVar[bool] = True
-    separable: ClassVar[bool] = False  # type: ignore[misc]
-    whole_groups: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset({"old"})
+    compares: ClassVar[Compares] = "group"  # type: ignore[misc]
 
     def active(self, advantages: Tensor) -> Tensor:
         return torch.ones_like(advantages, dtype=torch.bool)
 
-    @linear_where(_fixed)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bounds = elbo(logps.detach(), masks), elbo(batch.old_logps, masks)
         log_ratio = batch.sum_turns(bounds[0] - bounds[1]) / batch.sum_turns(batch.length.to(logps))

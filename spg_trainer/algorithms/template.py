@@ -22,8 +22,9 @@ class {name}(Algorithm):
     masking: str = "random"
     strength: float = 1.0
 
-    # Say what the loss needs: `needs_old_logps: ClassVar[bool] = True` fills batch.old_logps, `needs_ref_logps` fills
-    # batch.ref_logps, those of the model that training started from. `whole_groups` keeps a group in one micro-batch.
+    # Say what the loss needs: `needs: ClassVar[frozenset[str]] = frozenset({{"old", "reference"}})` fills
+    # batch.old_logps and batch.ref_logps, those of the model that training started from. Where the loss compares the
+    # completions of a group, `compares: ClassVar[str] = "group"` keeps them in one micro-batch.
 
     def loss(self, logps, masks, batch) -> Loss:
         # logps (B, M, T): log-probability of each scored token of M masked copies of B completions; 0 where not scored.

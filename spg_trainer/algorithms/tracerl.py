@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Advantage, Algorithm, Loss, Metric, linear_where
+from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric, Need
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
@@ -44,8 +44,8 @@ class TraceRL(Algorithm):
     beta: NotNegative = 0.01
     """Weight of the KL to the model that sampled, a sum over tokens; it acts from a rollout's second update on."""
 
-    needs_old_logps: ClassVar[bool] = True
-    separable: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset({"old"})
+    compares: ClassVar[Compares] = "copy"
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
@@ -58,7 +58,6 @@ class TraceRL(Algorithm):
         rows = sum(len(masking.segments(of_one)[0]) for of_one in steps) / rewards.numel()
         return {"advantages": advantages, "rows": torch.full_like(advantages, rows)}
 
-    @linear_where(lambda self, batch, on_policy: on_policy)  # its KL is at its minimum then
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)

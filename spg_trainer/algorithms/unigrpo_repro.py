@@ -24,7 +24,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Loss, Metric, linear_where, norm
+from spg_trainer.algorithms.base import Loss, Metric, Need, norm
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.likelihood.bounds import elbo
@@ -52,7 +52,7 @@ class UniGRPORepro(UniGRPO):
     """Greatest such probability, at least `min_ratio` (upper_p)."""
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
-    needs_ref_logps: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = frozenset({"old"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +63,6 @@ class UniGRPORepro(UniGRPO):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"bernoulli": SubsetMasking(law="ratio")}
 
-    @linear_where(lambda self, batch, on_policy: on_policy)  # its KL is at its minimum then
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio = logps - batch.old_logps
         advantages = batch.advantages.to(logps)[:, None, None]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from spg_trainer.algorithms.base import Algorithm, Loss, Metric
+from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive
@@ -41,9 +41,8 @@ class VRPO(Algorithm):
     sft_weight: NotNegative = 0.05
     """Weight of the supervised loss of chosen completions, per token; 0.05 is remembered, too."""
 
-    needs_ref_logps: ClassVar[bool] = True
-    whole_groups: ClassVar[bool] = True
-    learns_from_pairs: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset({"reference", "pairs"})
+    compares: ClassVar[Compares] = "group"
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

@@ -24,7 +24,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Advantage, Algorithm, Loss, Metric, linear_where
+from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Count, Positive
@@ -50,7 +50,7 @@ class WD1(Algorithm):
     normalizer: Literal["completions", "groups"] = "completions"
     """Divisor: all completions (the paper's 1/G), or all groups (its code)."""
 
-    separable: ClassVar[bool] = True
+    compares: ClassVar[Compares] = "copy"
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         advantages = self.compute_advantages(rewards)
@@ -62,7 +62,6 @@ class WD1(Algorithm):
         scores = self.psi * super().compute_advantages(rewards).view_as(rewards)
         return (scores.softmax(1) - (-scores).softmax(1)).view(-1)
 
-    @linear_where(lambda self, batch, on_policy: True)
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         weights, repeats = batch.advantages.to(logps), batch.prepared["repeats"].to(logps)
         terms = -weights * elbo(logps, masks) * repeats / batch.totals["completions"]

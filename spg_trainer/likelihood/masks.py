@@ -367,7 +367,9 @@ class StepMergeMasking(Masking):
             chosen = np.searchsorted((1 / weights).cumsum(), quantiles, side="right").clip(max=count - 1)
         elif self.segment_draw == "top":
             if row.entropy is None:
-                raise ConfigError("segment_draw=top needs the sampler's entropies (needs_unmask_entropy)")
+                raise ConfigError(
+                    "segment_draw=top needs the sampler's entropies (an algorithm that needs `entropy`)"
+                )
             order = self.by_entropy(row.unmask_step[: row.length], row.entropy[: row.length])[1]
             chosen, weights = order[row.iteration * copies :][:copies], np.ones(count)
         elif self.segment_draw == "surprise":

@@ -221,12 +221,7 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
     b, r, name = config.batch, config.rollout, f"--algorithm {config.algorithm}"
     algorithm.make_masking().check(r.max_completion_length)
     check_unmasking(r, config.force)
-    if algorithm.needs_sampler_logps and r.shortcuts:
-        raise ConfigError(
-            f"{name} uses the probabilities with which tokens were drawn; with {', '.join(r.shortcuts)} these are not "
-            "the model's. Use --cache none --unmasking schedule --top-p 1 --top-k 0."
-        )
-    if config.pairs and not algorithm.learns_from_pairs:
+    if config.pairs and "pairs" not in algorithm.needs:
         raise ConfigError(f"--pairs: {name} learns only from what the model samples. Use --algorithm vrpo.")
     if config.pairs and b.num_generations != 2:
         raise ConfigError(f"--num-generations {b.num_generations}: a pair is two. Use --num-generations 2.")
@@ -240,7 +235,7 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
         check_trees(b.num_generations, r, algorithm.branches, name)
     check_reference(config.model, algorithm, name)
     check_processes(config.model, num_processes)
-    whole = algorithm.whole_groups or algorithm.branches > 1 or config.pairs
+    whole = algorithm.compares == "group" or algorithm.branches > 1 or config.pairs
     together = b.num_generations if whole else 1
     if b.prompts_per_step * b.num_generations < num_processes * together:
         raise ConfigError(
@@ -275,12 +270,12 @@ def check_trees(num_generations: int, r: Sampling, branches: int, name: str) -> 
 
 def check_reference(m: ModelConfig, algorithm: Any, name: str) -> None:
     """A reference that nobody asks for, one that nothing keeps, and one that moves where no process has all weights."""
-    if m.ref_copy and not algorithm.needs_ref_logps:
+    if m.ref_copy and "reference" not in algorithm.needs:
         raise ConfigError(
             f"--ref-copy: {name} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
             "--algorithm-args beta=0.04, where the algorithm has one."
         )
-    if not algorithm.needs_ref_logps:
+    if "reference" not in algorithm.needs:
         return
     if not (m.ref_copy or trains_adapters(m)):
         raise ConfigError(

@@ -218,7 +218,7 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
         counts=counts,
         num_episodes=rewards.size,
     )
-    if algorithm.trains_on_fills:
+    if "fills" in algorithm.needs:
         ours = {name: values[mine] for name, values in prepared.items()}
         step = with_fills(
             step, scored, fills, rollouts.probe_steps, ours, group[mine], run.source.env.max_turns
@@ -236,7 +236,7 @@ def kinds_of_completions(
         "rewarded_completions": (prepared["advantages"] != 0).numpy(force=True),
         "learned_completions": active,
     }
-    if algorithm.trains_on_fills:
+    if "fills" in algorithm.needs:
         kinds["learned_completions"] = active | prepared["fill_advantages"].any(-1).numpy(force=True)
     return kinds
 
@@ -283,7 +283,7 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
             sampling=config.rollout,
             seed=config.seed,
             keys=key,
-            temperature=config.rollout.temperature if algorithm.trains_on_fills else 0.0,
+            temperature=config.rollout.temperature if "fills" in algorithm.needs else 0.0,
         )
 
 
@@ -318,7 +318,9 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
         with raising_on_all():
             sums = gradient(run.policy, run.algorithm, update)
         sum_gradients(run.policy.model)
-    counts = update.totals if run.algorithm.couples else update.counts  # a coupled loss sees episodes
+    counts = (
+        update.totals if run.algorithm.compares == "update" else update.counts
+    )  # a coupled loss sees episodes
     metrics, rate = means(sum_metrics(sums), counts), next_rate(run)
     stepped = optimizer_step(
         run.optimizer,

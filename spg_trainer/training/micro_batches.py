@@ -47,17 +47,15 @@ class MicroBatch:
     masks: Masks
     batch: Batch
     masks_at_once: int
-    linear: Tensor
-    """(B,) bool on the CPU, as the algorithm's `linear` says."""
 
     def select(self, rows: Tensor) -> "MicroBatch":
         """Some of its completions, rows: (B,) bool, with as many masks at once."""
         some = (columns.select(rows) for columns in (self.rollouts, self.masks, self.batch))
-        return MicroBatch(*some, self.masks_at_once, self.linear[rows.cpu()])
+        return MicroBatch(*some, self.masks_at_once)
 
     def logps(self, model: nn.Module, mask_id: int) -> Tensor:
         """(B, M, T) without a graph; bit for bit those of the update itself, if the weights are the same."""
-        return token_logps(model, self.rollouts, self.masks, mask_id, self.masks_at_once, self.linear)
+        return token_logps(model, self.rollouts, self.masks, mask_id, self.masks_at_once)
 
 
 @dataclass
@@ -74,15 +72,9 @@ class Update:
 
 
 def micro_batch(
-    algorithm: Algorithm,
-    step: Step,
-    rows: list[int],
-    masks: Masks,
-    totals: Mapping[str, float],
-    at_once: int,
-    first: bool,
+    step: Step, rows: list[int], masks: Masks, totals: Mapping[str, float], at_once: int
 ) -> MicroBatch:
-    """Some rows of a step, with prompts as long as the longest of them. first: whether of its first update."""
+    """Some rows of a step, with prompts as long as the longest of them."""
     chosen = torch.tensor(rows, device=step.rollouts.completion_ids.device)
     rollouts = step.rollouts.select(chosen).trim()
     cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]
@@ -92,13 +84,7 @@ def micro_batch(
     batch = Batch(
         rollouts.completion_mask, prepared["advantages"], totals, group, prepared, episode=rollouts.episode
     )
-    return MicroBatch(
-        rollouts,
-        replace(masks, masked=masks.masked[:, :, cut:]),
-        batch,
-        at_once,
-        algorithm.linear(batch, on_policy=first).cpu(),
-    )
+    return MicroBatch(rollouts, replace(masks, masked=masks.masked[:, :, cut:]), batch, at_once)
 
 
 def draw_masks(

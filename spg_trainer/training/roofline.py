@@ -153,7 +153,7 @@ def _held(n: _Work, config: Config, algorithm: Algorithm, share: int, parts: int
     held = {"weights": weights, "gradients": float(n.wide * n.trained)}
     held["optimizer"] = 2 * moment * n.trained / parts
     copied = config.model.ref_copy
-    if algorithm.needs_ref_logps and (copied or find_adapter(config.model.model)):
+    if "reference" in algorithm.needs and (copied or find_adapter(config.model.model)):
         held["reference"] = n.wide * whole / share if copied else float(n.wide * n.adapters)
     return held
 
@@ -235,9 +235,9 @@ def _update_seconds(n: _Work, config: Config, algorithm: Algorithm, device: Devi
     A backward pass is two passes, one where weights are frozen; to recompute is one more.
     """
     count = 2.0 + (not n.adapters) + config.model.gradient_checkpointing
-    count += algorithm.needs_ref_logps + algorithm.couples
-    count += algorithm.needs_old_logps * (n.updates - 1) / n.updates
-    count += (not algorithm.separable) * (1 - n.micro_batch[1] / n.masks)
+    count += ("reference" in algorithm.needs) + (algorithm.compares == "update")
+    count += ("old" in algorithm.needs) * (n.updates - 1) / n.updates
+    count += (algorithm.compares not in ("copy", "update")) * (1 - n.micro_batch[1] / n.masks)
     rows = n.micro_batch[0] * n.micro_batch[1]
     took, memory = _pass_seconds(n, rows * _flops(n, n.copy, n.copy), _weights_read(n), device)
     # Half of the tokens are scored, in four products.

@@ -124,8 +124,8 @@ def make_source(
     """What a step collects its completions from: the model in its environment, or a file of pairs."""
     if config.pairs:
         return PairFile(config, policy)
-    whole = algorithm.whole_groups or algorithm.branches > 1
-    entropy, branches = algorithm.needs_unmask_entropy, algorithm.branches
+    whole = algorithm.compares == "group" or algorithm.branches > 1
+    entropy, branches = "entropy" in algorithm.needs, algorithm.branches
     return EnvironmentSource(train, policy, config, rows_per_forward, whole, entropy, branches)
 
 
@@ -187,7 +187,9 @@ def open_model(
     accelerator: "Accelerator",
 ) -> Policy:
     """The model to train; of a run that continues with a reference, from its own copy of what it started from."""
-    kept = decide_on_main(lambda: kept_weights(config, run, newest)) if algorithm.needs_ref_logps else None
+    kept = (
+        decide_on_main(lambda: kept_weights(config, run, newest)) if "reference" in algorithm.needs else None
+    )
     device = own_device(config.model.device, accelerator)
     with raising_on_all():
         policy = open_policy(
@@ -195,7 +197,7 @@ def open_model(
             env=config.env,
             seed=config.seed,
             device=device,
-            reference=algorithm.needs_ref_logps,
+            reference="reference" in algorithm.needs,
         ).ending_with(algorithm.end_tokens)
     if config.model.shard:
         divide_policy(policy, config.model, device)
@@ -248,7 +250,7 @@ def introduce(run: Run, skipped: str) -> None:
     )
     turns = env.max_turns if env is not None else 1
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes, turns))
-    if run.algorithm.needs_ref_logps and run.algorithm.ref_model_sync_steps and not run.moves_reference:
+    if "reference" in run.algorithm.needs and run.algorithm.ref_model_sync_steps and not run.moves_reference:
         console.say(
             f"The reference stays the start: that of {config.algorithm} moves (ref_model_sync_steps) only where all "
             "weights are trained, with --lora-r 0 --ref-copy."
@@ -296,7 +298,7 @@ def prepare_folder(run: Run) -> None:
         if run.accelerator.is_main_process:
             keep(path, ENVIRONMENT, config.env)
             keep(path, ALGORITHM, config.algorithm)
-    kept = run.algorithm.needs_ref_logps and not policy.fresh_adapters
+    kept = "reference" in run.algorithm.needs and not policy.fresh_adapters
     if kept and decide_on_main(lambda: incomplete(path / REFERENCE)):
         with raising_on_all():
             checkpoint.export(path / REFERENCE, policy, environment_record(run))

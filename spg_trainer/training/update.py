@@ -40,12 +40,13 @@ def plan_updates(
     masks that the update itself uses.
     """
     updates: list[Update] = []
-    whole = algorithm.whole_groups or algorithm.whole_episodes
+    # What a loss compares stays in one micro-batch; a coupled one sees all by the bounds of each.
+    units = {"episode": step.rows, "group": step.group}
+    together, whole = units.get(algorithm.compares, step.rows), algorithm.compares in units
     order = by_length(step) if step.rollouts.episode is not None and not whole else np.arange(len(step.rows))
     for iteration in range(settings.num_iterations):
         masks = draw_masks(algorithm, step, seed, number, iteration, settings.num_iterations)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
-        together = step.group if algorithm.whole_groups else step.rows
         for minibatch, totals in enumerate(step.totals):
             chosen = order[step.group[order] % len(step.totals) == minibatch]
             names = zip(step.index[chosen].tolist(), step.generation[chosen].tolist(), strict=True)
@@ -53,12 +54,11 @@ def plan_updates(
             for rows in split_rows(chosen, together, size, whole):
                 fit = max(1, settings.per_device_batch_size // len(rows))  # a group may be larger than `size`
                 at_once = min(masks_at_once, fit)
-                first = not updates  # those that follow have old logps of their own
-                update.micro_batches.append(micro_batch(algorithm, step, rows, masks, totals, at_once, first))
+                update.micro_batches.append(micro_batch(step, rows, masks, totals, at_once))
             updates.append(update)
-    if algorithm.needs_old_logps:
+    if "old" in algorithm.needs:
         add_old_logps(policy, updates)
-    if algorithm.needs_ref_logps:
+    if "reference" in algorithm.needs:
         add_reference_logps(policy, updates)
     return updates
 
@@ -66,11 +66,12 @@ def plan_updates(
 def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     """Adds this process's gradient of the loss to `.grad`; returns its share of the metrics, loss included."""
     sums: dict[tuple[str, str], Tensor] = {}
-    if algorithm.couples:
+    coupled = isinstance(algorithm, CoupledAlgorithm)
+    if coupled:
         _add(sums, couple(policy, algorithm, update))
     for micro in update.micro_batches:
         # Of a coupled loss all is known but the gradient: completions that have none need not be sent through.
-        sent = micro.select(micro.batch.prepared["coefficients"] != 0) if algorithm.couples else micro
+        sent = micro.select(micro.batch.prepared["coefficients"] != 0) if coupled else micro
         loss = accumulate(
             policy.model,
             sent.rollouts,
@@ -78,11 +79,9 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
             partial(_loss, algorithm, sent),
             mask_id=policy.mask_id,
             masks_at_once=sent.masks_at_once,
-            separable=algorithm.separable,
-            independent=not (algorithm.whole_groups or algorithm.whole_episodes),
-            linear=sent.linear,
+            compares="copy" if coupled else algorithm.compares,
         )
-        if not algorithm.couples:  # else it is known already
+        if not coupled:  # else it is known already
             _add(sums, loss)
         scored = micro.masks.scored.sum((1, 2))
         for per, count in (
@@ -146,7 +145,7 @@ def join_turns(columns: dict[str, Tensor], episode: Tensor | None) -> tuple[dict
 
 def _loss(algorithm: Algorithm, micro: MicroBatch, logps: Tensor) -> Loss:
     batch = micro.batch
-    if algorithm.needs_old_logps and batch.old_logps is None:
+    if "old" in algorithm.needs and batch.old_logps is None:
         batch = replace(batch, old_logps=logps.detach())
     return algorithm.loss(logps, micro.masks, batch)
 

@@ -84,7 +84,7 @@ def moved(logps: Tensor, masks: Masks, spread: float, seed: int) -> Tensor:
 
 def with_old(algorithm: Algorithm, masks: Masks, batch: Batch, logps: Tensor) -> Loss:
     """The loss as the trainer asks for it: in a step's first update, the old logps are the current ones."""
-    if algorithm.needs_old_logps and batch.old_logps is None:
+    if "old" in algorithm.needs and batch.old_logps is None:
         batch = replace(batch, old_logps=logps.detach())
     return algorithm.loss(logps, masks, batch)
 
@@ -124,7 +124,7 @@ def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rollouts) -> tuple[
         branched = torch.arange(count) % algorithm.branches > 0
         rollouts = replace(rollouts, branched=branched, share_done=half_done)
     prepared = algorithm.prepare(rewards, rollouts)
-    return half_fills(rollouts, prepared) if algorithm.trains_on_fills else (rollouts, prepared)
+    return half_fills(rollouts, prepared) if "fills" in algorithm.needs else (rollouts, prepared)
 
 
 def formula_error(
@@ -167,7 +167,7 @@ def formula_error(
         known = advantage, n, steps, reward, fill, members, rows
         rows.append(Row(number, current, before, ref[number, :, :n], *drawn, *known))
         members.append(rows[-1])
-    if algorithm.couples:
+    if algorithm.compares == "update":
         batch = replace(batch, prepared=coefficients(algorithm, masks, batch, logps))
     total = sum(map(formula, rows), torch.zeros((), dtype=torch.float64))
     return split_error(algorithm, model, rollouts, masks, batch, total, sizes)
@@ -205,18 +205,17 @@ def split_error(
                 some = masks.select(part)
                 loss_fn = partial(with_old, algorithm, some, batch.select(part))
                 options = {"mask_id": MASK, "masks_at_once": masks_at_once}
-                options |= declared(algorithm, batch.select(part))
+                options |= declared(algorithm)
                 loss += float(accumulate(model, rollouts.select(part), some, loss_fn, **options).loss)
             errors.append(relative(whole_gradient(model), expected))
-            if not algorithm.couples:  # whose value is that of the coefficients' sum
+            if algorithm.compares != "update":  # whose value is that of the coefficients' sum
                 errors.append(abs(loss - value) / max(abs(value), 1e-6))  # it may be 0 on policy
     return max(errors)
 
 
-def declared(algorithm: Algorithm, batch: Batch) -> dict[str, object]:
-    """What an algorithm says of its loss, as `accumulate` takes it; without old logps it is the first update."""
-    linear = algorithm.linear(batch, on_policy=batch.old_logps is None)
-    return {"separable": algorithm.separable, "independent": not algorithm.whole_groups, "linear": linear}
+def declared(algorithm: Algorithm) -> dict[str, str]:
+    """What an algorithm says of its loss, as `accumulate` takes it; a coupled one is sent back by its coefficients."""
+    return {"compares": "copy" if algorithm.compares == "update" else algorithm.compares}
 
 
 def logps_gradient(algorithm: Algorithm, masks: Masks, batch: Batch, logps: Tensor) -> tuple[Loss, Tensor]:
@@ -264,7 +263,7 @@ def path_error(algorithm: Algorithm, weights: list[float], rollouts: Rollouts | 
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     batch = make_batch(rollouts.completion_mask, completions=4, prepared=prepared)
     loss_fn = partial(with_old, algorithm, masks, batch)
-    options = {"mask_id": MASK, "masks_at_once": 2, **declared(algorithm, batch)}
+    options = {"mask_id": MASK, "masks_at_once": 2, **declared(algorithm)}
     accumulate(model, rollouts, masks, loss_fn, **options)
     return relative(whole_gradient(model), expected)
 

@@ -83,7 +83,7 @@ envs.register("test/Letters-v0", Letters)
 class Probe(SPG):
     """SPG with importance ratios, so that old and reference logps matter; keeps what it was shown."""
 
-    needs_old_logps: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"old"})
     seen: ClassVar[list[dict[str, Any]]] = []
 
     def loss(self, logps, masks, batch) -> Loss:
@@ -99,7 +99,7 @@ class Whole(SPG):
     """SPG that asks for whole groups, all of them active."""
 
     masking: str = "random"
-    whole_groups: ClassVar[bool] = True
+    compares: ClassVar[str] = "group"
 
     def active(self, advantages):
         return advantages == advantages
@@ -109,7 +109,7 @@ class Whole(SPG):
 class ReferenceProbe(Probe):
     """The same, and asks for reference logps too."""
 
-    needs_ref_logps: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"old", "reference"})
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class SelfNormalised(CoupledAlgorithm):
 
     masking: str = "random"
     epsilon: float = 0.2
-    needs_old_logps: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"old"})
 
     def coupled_loss(self, sequences) -> Loss:
         log_ratio = (sequences.bounds.detach() - sequences.old_bounds) / sequences.length

@@ -31,7 +31,7 @@ def config_of(family, output, algorithm, **changes):
     one_by_one = {"block_length": 1, "diffusion_steps": 10}
     own = one_by_one if get(algorithm).left_to_right else {"num_iterations": 2}
     settings = {"algorithm": algorithm, "algorithm_args": {}, "max_steps": 1, **own, **changes}
-    if not build(algorithm).needs_ref_logps:
+    if "reference" not in build(algorithm).needs:
         settings["ref_copy"] = False
     return small_config(output, model=untrained(family), **settings)
 

@@ -30,7 +30,7 @@ from spg_trainer.algorithms import Algorithm, Loss, Metric
 class ClippedRatio(Algorithm):
     epsilon: float = 0.2
     level: Literal["token", "sequence"] = "token"
-    needs_old_logps: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"old"})
 
     def loss(self, logps, masks, batch) -> Loss:
         ratio = (logps - batch.old_logps).exp()

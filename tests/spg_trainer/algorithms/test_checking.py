@@ -32,8 +32,9 @@ BROKEN = {
     + "\n    def compute_advantages(self, rewards):\n        return rewards.reshape(-1)\n",
     "divisor": LOSS.replace('batch.totals["completions"]', "len(terms)"),
     "micro-batches": LOSS.replace("terms.sum()", "(terms - terms.mean()).square().sum()"),
-    "declarations": LOSS.replace("terms.sum()", "terms.square().sum()")
-    + "\n    separable: ClassVar[bool] = True\n",
+    "compares": LOSS.replace("terms.sum()", "terms.square().sum()")
+    + '\n    compares: ClassVar[str] = "copy"\n',
+    "needs": LOSS + '\n    needs: ClassVar[frozenset[str]] = frozenset({"old"})\n',
 }
 
 
@@ -60,7 +61,7 @@ def test_the_file_that_new_writes_passes(tmp_path: Path, monkeypatch, capsys) ->
         main(["algorithms", "check", "./my_algorithm.py:MyAlgorithm", "--algorithm-args", "strength=2"]) == 0
     )
     out = capsys.readouterr().out
-    assert "FAILS" not in out and out.count("ok ") == 6
+    assert "FAILS" not in out and out.count("ok ") == 7
     assert main(["algorithms", "new", "my_algorithm.py"]) == 2
     (tmp_path / "mine.py").write_text(HEAD + BROKEN["divisor"])
     assert main(["algorithms", "check", "./mine.py:Mine"]) == 1

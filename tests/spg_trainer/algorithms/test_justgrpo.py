@@ -54,7 +54,7 @@ def test_a_row_of_256_masks_goes_through_the_model_once_per_token(monkeypatch):
     )
     assert masks.scored.shape[1] == size
     seen = count_sequences(monkeypatch)
-    options = {"mask_id": MASK, "masks_at_once": 8, "separable": JustGRPO().separable}
+    options = {"mask_id": MASK, "masks_at_once": 8, "compares": JustGRPO().compares}
     accumulate(model, rollouts, masks, lambda logps: JustGRPO().loss(logps, masks, batch), **options)
     assert seen == {"graph": size + 40, "no graph": 0, "largest graph": 2 * 8}
     assert whole_gradient(model).any()

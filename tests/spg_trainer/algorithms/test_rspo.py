@@ -40,7 +40,7 @@ def test_a_reference_that_finds_all_tokens_likelier_alike_changes_nothing():
 
 def test_without_a_reference_it_is_reinforce_on_the_bound_by_the_token():
     given = replace(sequences(), ref_bounds=None)
-    assert not RSPO(beta=0.0).needs_ref_logps
+    assert not RSPO(beta=0.0).needs
     expected = -given.advantages / given.length / 6
     assert torch.allclose(gradient(RSPO(beta=0.0), given), expected, rtol=1e-12)
     loss = RSPO(beta=0.2).coupled_loss(sequences())

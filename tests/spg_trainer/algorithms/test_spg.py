@@ -76,5 +76,5 @@ def test_the_lower_bound_needs_no_second_context(settings):
         batch = make_batch(rollouts.completion_mask)
         masks = algorithm.make_masking().draw(rollouts, seeded())
         loss = algorithm.loss(-1.0 * masks.scored, masks, batch)
-        assert algorithm.separable and not SPG().separable
+        assert algorithm.compares == "copy" and SPG().compares == "completion"
         assert loss.loss.isfinite() and "bound/eubo" not in loss.metrics

@@ -51,7 +51,7 @@ def test_nothing_changes_if_all_of_a_group_became_likelier_alike():
 
 def test_on_policy_it_is_spg_over_the_own_length():
     algorithm, masks, batch, logps = case(0.0)
-    assert algorithm.whole_groups and algorithm.active(0 * batch.advantages).all()
+    assert algorithm.compares == "group" and algorithm.active(0 * batch.advantages).all()
     spg = SPG(masking="random", p_mask_prompt=0.0, normalizer="length")
     batch = replace(batch, old_logps=None)
     (loss, gradient), (of_spg, expected) = (

@@ -10,7 +10,7 @@ from spg_trainer.algorithms import Loss, Metric
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood import accumulate, elbo, eubo
 from spg_trainer.likelihood import logps as likelihood_logps
-from spg_trainer.likelihood.logps import Scorer
+from spg_trainer.likelihood.logps import passes, score
 from spg_trainer.models import llada_config
 from spg_trainer.models.lora import add_lora
 from spg_trainer.tensors import Batch
@@ -103,7 +103,7 @@ def test_a_loss_that_is_a_sum_over_masks_needs_each_copy_once(monkeypatch, masks
     seen = count_sequences(monkeypatch)
     model.zero_grad(set_to_none=True)
     once = accumulate(
-        model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, separable=True
+        model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, compares="copy"
     )
     assert relative(whole_gradient(model), expected) < 1e-12
     assert seen == {"graph": 12, "no graph": 0, "largest graph": masks_at_once * 4}
@@ -120,7 +120,9 @@ def test_copies_that_score_nothing_are_not_sent_through(monkeypatch):
     for masks_at_once in (1, 4):
         seen = count_sequences(monkeypatch)
         model.zero_grad(set_to_none=True)
-        accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, separable=True)
+        accumulate(
+            model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, compares="copy"
+        )
         assert relative(whole_gradient(model), expected) < 1e-12
         assert (seen["graph"], seen["no graph"]) == (sum(LENGTHS), 0)
         monkeypatch.undo()
@@ -130,9 +132,9 @@ def test_masks_that_score_nothing_give_a_loss_and_no_gradient():
     model, rollouts, masks = case()
     nothing = replace(masks, scored=torch.zeros_like(masks.scored))
     loss_fn = lambda logps: Loss(logps.sum() + 2.0, {"sum": Metric(logps.sum(), "update")})  # noqa: E731
-    for separable in (False, True):
+    for compares in ("completion", "copy"):
         found = accumulate(
-            model, rollouts, nothing, loss_fn, mask_id=MASK, masks_at_once=1, separable=separable
+            model, rollouts, nothing, loss_fn, mask_id=MASK, masks_at_once=1, compares=compares
         )
         assert float(found.loss) == 2.0 and all(p.grad is None for p in model.parameters())
 
@@ -238,25 +240,15 @@ def test_with_dropout_the_gradient_is_that_of_one_graph():
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        scorer, parts = Scorer(model, ROLLOUTS, masks, MASK), []
-        for mask in range(3):
-            out = scorer.forward(scorer.copies(mask, mask + 1))
-            logits = (out.states @ scorer.weight.T).log_softmax(-1)
-            values = logits.gather(-1, out.targets[:, None]).squeeze(-1)
-            parts.append(values.new_zeros(out.scored.shape).masked_scatter(out.scored, values)[:, None])
-        algorithm.loss(torch.cat(parts, 1), masks, BATCH).loss.backward()
+        parts = [score(model, ROLLOUTS, masks, MASK, copies) for copies in passes(masks, 1)]
+        state = torch.get_rng_state()
+        algorithm.loss(sum(parts), masks, BATCH).loss.backward()
         expected = whole_gradient(model)
         torch.manual_seed(0)
         assert relative(two_pass(model, algorithm, masks_at_once=1), expected) < 1e-10
         torch.manual_seed(0)
-        scorer_state = [scorer.forward(scorer.copies(m, m + 1)) and torch.get_rng_state() for m in range(3)][
-            -1
-        ]
-        torch.manual_seed(0)
         two_pass(model, algorithm, masks_at_once=1)
-        assert torch.equal(torch.get_rng_state(), scorer_state), (
-            "replaying leaves the generators as they were"
-        )
+        assert torch.equal(torch.get_rng_state(), state), "replaying leaves the generators as they were"
         assert relative(two_pass(model, algorithm, masks_at_once=1), expected) > 0.01, (
             "other noise, other gradient"
         )

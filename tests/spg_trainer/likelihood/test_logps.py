@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spg_trainer.likelihood import token_logps
-from spg_trainer.likelihood.logps import head_gradient, head_logps
+from spg_trainer.likelihood.logps import head_gradient, head_logps, head_logps_and_gradient
 from tests.common.likelihood_cases import make_masking, make_rollouts, naive_logps, seeded, tiny_model
 
 MASK = 257
@@ -23,21 +23,22 @@ def plain(states, weight, targets):
 
 
 @pytest.mark.parametrize("size", [1, 4, 11, 100])
-@pytest.mark.parametrize("keep", [True, False], ids=["normalisers kept", "recomputed"])
-def test_logps_and_both_gradients_are_those_of_a_plain_softmax(size, keep):
+def test_logps_and_both_gradients_are_those_of_a_plain_softmax(size):
     states, weight, targets = case()
     coefficients = torch.linspace(-2, 3, len(targets), dtype=torch.float64)
     s, w = states.clone().requires_grad_(), weight.clone().requires_grad_()
     expected = plain(s, w, targets)
     (coefficients * expected).sum().backward()
-    logps, normalisers = head_logps(states, weight, targets, size)
+    logps = head_logps(states, weight, targets, size)
     assert torch.allclose(logps, expected, atol=1e-13)
     total = torch.full_like(weight, 0.5)
-    kept = normalisers if keep else None
-    found = head_gradient(states, weight, targets, coefficients, size, kept, total)
+    found = head_gradient(states, weight, targets, coefficients, size, total)
     assert torch.allclose(found, s.grad, atol=1e-13)
     assert torch.allclose(total, w.grad + 0.5, atol=1e-13), "added to what was there"
-    assert torch.equal(head_gradient(states, weight, targets, coefficients, size, kept), found)
+    assert torch.equal(head_gradient(states, weight, targets, coefficients, size), found)
+    again, unit = head_logps_and_gradient(states, weight, targets, size)
+    assert torch.equal(again, logps)
+    assert torch.allclose(coefficients[:, None] * unit, found, atol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,8 @@ def test_logps_and_both_gradients_are_those_of_a_plain_softmax(size, keep):
 )
 def test_probabilities_are_float32_or_better_whatever_the_model(dtype, result):
     states, weight, targets = case(n=40, vocabulary=300, dtype=getattr(torch, dtype))
-    logps, normalisers = head_logps(states, weight, targets, 7)
-    assert logps.dtype == normalisers.dtype == getattr(torch, result)
+    logps = head_logps(states, weight, targets, 7)
+    assert logps.dtype == getattr(torch, result)
     logits = (states @ weight.T).double()  # the product is the model's own; everything after it is exact
     expected = logits.log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
     assert torch.allclose(logps.double(), expected, atol=1e-5)
@@ -55,7 +56,7 @@ def test_probabilities_are_float32_or_better_whatever_the_model(dtype, result):
 def test_the_weight_gradient_of_a_bfloat16_head_is_summed_in_float32():
     states, weight, targets = case(n=64, dtype=torch.bfloat16, scale=1.0)
     total = torch.zeros_like(weight, dtype=torch.float32)
-    head_gradient(states, weight, targets, torch.ones(len(targets)), 1, None, total)
+    head_gradient(states, weight, targets, torch.ones(len(targets)), 1, total)
     exact = weight.double().requires_grad_()
     plain(states.double(), exact, targets).sum().backward()
     assert (total.double() - exact.grad).norm() / exact.grad.norm() < 0.01
@@ -63,7 +64,7 @@ def test_the_weight_gradient_of_a_bfloat16_head_is_summed_in_float32():
 
 def test_logits_far_apart_stay_finite():
     states, weight, targets = case(dtype=torch.float32, scale=1e3)
-    logps, _ = head_logps(states, weight, targets, 4)
+    logps = head_logps(states, weight, targets, 4)
     gradient = head_gradient(states, weight, targets, torch.ones(len(targets)), 4)
     assert logps.isfinite().all() and gradient.isfinite().all() and logps.min() < -200
 

@@ -93,18 +93,6 @@ def test_decoding_by_confidence_trains_if_it_is_careful_or_insisted_on(rule) -> 
     check(replace(Config(), rollout=Sampling(unmasking="factor"), force=True), SPG())
 
 
-class Importance(SPG):
-    """Divides by the probabilities that the sampler drew with."""
-
-    needs_sampler_logps = True
-
-
-def test_an_algorithm_that_reads_the_samplers_probabilities_needs_exact_ones() -> None:
-    check(Config(), Importance())
-    with pytest.raises(ConfigError, match=r"cache dual.*--cache none"):
-        check(replace(Config(), rollout=Sampling(cache="dual")), Importance())
-
-
 def test_settings_of_a_users_own_class_are_checked_as_those_they_inherit_from() -> None:
     @dataclass(frozen=True)
     class Mine(Config):

@@ -83,7 +83,7 @@ class Played:
             one, its = alone(self.step.rollouts, masks, row)
             parts.append(plain_logps(policy.model, one, its, policy.mask_id))
         planned = [micro.batch for micro in self.update.micro_batches]
-        whole = run.algorithm.whole_groups or run.algorithm.whole_episodes
+        whole = run.algorithm.compares in ("group", "episode")
         place = np.arange(len(parts)) if whole else by_length(self.step).argsort()
         known = {
             name: None
@@ -136,7 +136,7 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
         dict(step.prepared), episode=step.rollouts.episode, **known,
     )  # fmt: skip
     loss = run.algorithm.loss
-    if run.algorithm.couples:
+    if run.algorithm.compares == "update":
         loss = lambda *given: run.algorithm.coupled_loss(by_episode(played, *given))  # noqa: E731
     assert played.equals(loss(logps, masks, batch).loss)
 

@@ -1,14 +1,13 @@
-"""What algorithms declare of their losses is true, and changes no gradient."""
+"""What an algorithm says that its loss compares saves passes through the model, and changes no gradient."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from itertools import product
 
 import pytest
 import torch
 
-from spg_trainer.algorithms import ALGORITHMS, Loss, build
-from spg_trainer.algorithms.spg import SPG
+from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood import logps as likelihood_logps
 from spg_trainer.tensors import Batch
@@ -16,13 +15,11 @@ from tests.common.algorithm_cases import (
     MASK,
     coefficients,
     declared,
-    logps_gradient,
     prepare,
     sampled,
     with_old,
 )
 from tests.common.likelihood_cases import (
-    count_sequences,
     naive_logps,
     relative,
     seeded,
@@ -97,7 +94,7 @@ def case(name: str, on_policy: bool, **arguments):
         old_logps=None if on_policy else old,
         ref_logps=ref,
     )
-    if algorithm.couples:
+    if algorithm.compares == "update":
         batch = replace(batch, prepared=coefficients(algorithm, masks, batch, logps))
     return algorithm, model, rollouts, masks, batch
 
@@ -122,7 +119,7 @@ def test_the_gradient_is_that_of_plain_autograd_and_the_metrics_are_those_of_all
         for chunk_rows, masks_at_once in (product if at_length else zip)(chunks, passes):
             monkeypatch.setattr(likelihood_logps, "rows_per_chunk", lambda vocabulary, rows=chunk_rows: rows)
             model.zero_grad(set_to_none=True)
-            options = {"mask_id": MASK, "masks_at_once": masks_at_once, **declared(algorithm, batch)}
+            options = {"mask_id": MASK, "masks_at_once": masks_at_once, **declared(algorithm)}
             found = accumulate(model, rollouts, masks, loss_fn, **options)
             assert relative(whole_gradient(model), gradient) < 1e-10
             for key, metric in expected.metrics.items():
@@ -130,113 +127,23 @@ def test_the_gradient_is_that_of_plain_autograd_and_the_metrics_are_those_of_all
             assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-10)
 
 
-@pytest.mark.parametrize("name, on_policy", CASES)
-def test_completions_said_to_be_linear_are(name, on_policy):
-    algorithm, _, _, masks, batch = case(name, on_policy)
-    linear = algorithm.linear(batch, on_policy)
-    found = [
-        logps_gradient(algorithm, masks, batch, -scale * (1 + masks.weight.cumsum(-1).sin()) * masks.scored)[
-            1
-        ]
-        for scale in (0.0, 1.0, 3.0)
-    ]
-    for other in found[1:]:
-        assert torch.allclose(other[linear], found[0][linear], rtol=1e-12, atol=0)
-
-
-def test_which_are_linear():
-    """Positives of SPG, all of what is no ratio, ratios in the first update only; none beside a reference."""
-    first, later = {}, {}
-    for name in ALGORITHMS:
-        for said, on_policy in ((first, True), (later, False)):
-            algorithm, *_, batch = case(name, on_policy)
-            said[name] = int(algorithm.linear(batch, on_policy).sum())
-    always = {"raft", "maxrl", "wd1", "wd1_repro", "justgrpo", "justgrpo_repro", "rspo"}
-    assert {name for name, count in later.items() if count == 4} == always
-    assert {name for name, count in later.items() if count == 2} == {"spg", "spg_repro", "dispo"}
-    ratios = {
-        "unigrpo_repro",
-        "gdpo",
-        "gdpo_repro",
-        "bgpo",
-        "agrpo",
-        "tracerl",
-        "ebpo",
-    }  # others have a penalty
-    assert {name for name, count in first.items() if count == 4} == always | ratios
-    assert {name for name, count in first.items() if count == 2} == {"spg", "spg_repro", "stabledrl", "dispo"}
-    for name in WITH_PENALTY:
-        assert case(name, True, beta=0.0)[0].linear(case(name, True)[-1], True).all()
-
-
-@dataclass(frozen=True)
-class Curved(SPG):
-    """A loss of its own."""
-
-    def loss(self, logps, masks, batch) -> Loss:
-        return Loss((logps**2).sum(), {})
-
-
-class Squared:
-    """A loss that comes from beside."""
-
-    def loss(self, logps, masks, batch) -> Loss:
-        return Loss((logps**2).sum(), {})
-
-
-@dataclass(frozen=True)
-class Mixed(Squared, SPG):
-    """SPG with it."""
-
-
-@dataclass(frozen=True)
-class Renamed(SPG):
-    """Another default only."""
-
-    num_masks: int = 3
-
-
-def test_a_loss_of_its_own_is_not_linear_because_its_parent_is():
-    batch = case("spg", True)[-1]
-    assert not Curved(masking="random").linear(batch, True).any()
-    assert not Mixed(masking="random").linear(batch, True).any()
-    assert Renamed(masking="random").linear(batch, True).any()
-
-
-@pytest.mark.parametrize(
-    "num_masks, at_once, no_graph", [(2, 1, 0), (4, 1, 4), (4, 2, 0), (6, 2, 4)], ids=str
-)
-def test_positives_of_spg_take_one_pass(monkeypatch, num_masks, at_once, no_graph):
-    """Of B = 4 completions two: only the negatives beyond the last full pass are scored without a graph."""
-    algorithm, model, rollouts, masks, batch = case("spg", True, masking="random", num_masks=num_masks)
-    seen = count_sequences(monkeypatch)
-    options = {"mask_id": MASK, "masks_at_once": at_once, **declared(algorithm, batch)}
-    accumulate(model, rollouts, masks, partial(with_old, algorithm, masks, batch), **options)
-    assert seen == {"graph": 4 * num_masks, "no graph": no_graph, "largest graph": 4 * at_once}
-
-
-@pytest.mark.parametrize(
-    "name, chunk_rows, again", [("raft", 30, 0), ("spg", 30, 0), ("vrpo", 30, 1), ("vrpo", 1000, 0)]
-)
-@pytest.mark.parametrize("head", ["learns", "frozen"])
-def test_logits_are_computed_once_where_their_coefficients_are_known_or_not_needed(
-    monkeypatch, name, chunk_rows, again, head
-):
-    """All masks at once: vrpo compares completions, so that each of several chunks waits for all logps."""
+@pytest.mark.parametrize("name", ["raft", "vrpo"])
+@pytest.mark.parametrize(("head", "times"), [("learns", 2), ("frozen", 1)])
+def test_logits_are_computed_again_only_for_a_head_that_learns(monkeypatch, name, head, times):
     algorithm, model, rollouts, masks, batch = case(name, True, masking="random")
     model.get_output_embeddings().weight.requires_grad_(head == "learns")
     rows, original = [], likelihood_logps._logits
-    monkeypatch.setattr(likelihood_logps, "rows_per_chunk", lambda vocabulary: chunk_rows)
+    monkeypatch.setattr(likelihood_logps, "rows_per_chunk", lambda vocabulary: 30)
     monkeypatch.setattr(
         likelihood_logps,
         "_logits",
         lambda states, weight: rows.append(len(states)) or original(states, weight),
     )
-    options = {"mask_id": MASK, "masks_at_once": 4, **declared(algorithm, batch)}
+    options = {"mask_id": MASK, "masks_at_once": 4, **declared(algorithm)}
     accumulate(model, rollouts, masks, partial(with_old, algorithm, masks, batch), **options)
     positions = int(masks.scored.sum())
-    assert 30 < positions < 1000 and max(rows) <= chunk_rows
-    assert sum(rows) == positions * (1 + again * (head == "learns"))
+    assert positions > 30 and max(rows) <= 30
+    assert sum(rows) == positions * times
 
 
 def test_the_last_layer_computes_scored_columns_only(monkeypatch):
@@ -250,7 +157,7 @@ def test_the_last_layer_computes_scored_columns_only(monkeypatch):
 
     monkeypatch.setattr(states, "hidden_states", watched)
     algorithm, model, rollouts, masks, batch = case("justgrpo", True)
-    options = {"mask_id": MASK, "masks_at_once": 1, **declared(algorithm, batch)}
+    options = {"mask_id": MASK, "masks_at_once": 1, **declared(algorithm)}
     accumulate(model, rollouts, masks, partial(with_old, algorithm, masks, batch), **options)
     assert set(widths) == {1}, "one token of each copy is scored"
     many = replace(masks, scored=masks.scored.any(1, keepdim=True), masked=masks.masked[:, :1])
