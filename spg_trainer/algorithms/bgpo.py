@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Need
 from spg_trainer.algorithms.ratios import sequence_metrics
-from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
+from spg_trainer.likelihood.masks import Masking, likelihoods
 from spg_trainer.settings.ranges import Below1, Count
 from spg_trainer.tensors import Batch, Masks
 
@@ -44,7 +44,7 @@ class BGPO(Algorithm):
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
         """Those with a likelihood: the bound is one of a ratio of probabilities of whole completions."""
-        return LIKELIHOODS
+        return likelihoods()
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         advantages = batch.advantages.to(logps)[:, None]

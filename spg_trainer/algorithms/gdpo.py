@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k3
-from spg_trainer.likelihood.masks import Masking, SubsetMasking
+from spg_trainer.likelihood.masks import GaussMasking, Masking
 from spg_trainer.settings.ranges import Below1, Count, Nothing
 
 
@@ -68,7 +68,7 @@ class GDPORepro(GDPO):
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
         """The one that the recipe uses, with a weight w/t."""
-        return {"gauss": SubsetMasking(law="gauss_ratio")}
+        return {"gauss": GaussMasking(by_ratio=True)}
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference / length

@@ -18,7 +18,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm
 from spg_trainer.algorithms.raft import RAFT
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
+from spg_trainer.likelihood.masks import Masking, likelihoods
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class MaxRL(RAFT):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        return LIKELIHOODS
+        return likelihoods()
 
     prepare = Algorithm.prepare
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, norm
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
+from spg_trainer.likelihood.masks import Masking, StepMergeMasking, likelihoods
 from spg_trainer.settings.ranges import Below1, Count
 from spg_trainer.tensors import Batch, Masks, Rollouts
 
@@ -45,7 +45,7 @@ class RAFT(Algorithm):
     def maskings(cls) -> Mapping[str, Masking]:
         """Those with a likelihood, but for the sampler's path: equal texts may be written in different orders."""
         return {
-            name: masking for name, masking in LIKELIHOODS.items() if name not in ("trajectory", "step_merge")
+            k: masking for k, masking in likelihoods().items() if not isinstance(masking, StepMergeMasking)
         }
 
     def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:

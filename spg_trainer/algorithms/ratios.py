@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need, with_penalty
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
+from spg_trainer.likelihood.masks import Masking, likelihoods
 from spg_trainer.settings.ranges import Below1, NotNegative
 from spg_trainer.tensors import Batch, Masks
 
@@ -134,7 +134,7 @@ class SequenceRatio(Algorithm):
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
         """Those with a likelihood: the ratio is one of probabilities of whole completions."""
-        return LIKELIHOODS
+        return likelihoods()
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.sum_turns(batch.length.to(logps))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metric, Need, with_penalty
-from spg_trainer.likelihood.masks import LIKELIHOODS, Masking
+from spg_trainer.likelihood.masks import Masking, likelihoods
 from spg_trainer.settings.ranges import Below1, Count, NotNegative
 from spg_trainer.tensors import Sequences
 
@@ -41,7 +41,7 @@ class RSPO(CoupledAlgorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        return LIKELIHOODS
+        return likelihoods()
 
     def coupled_loss(self, sequences: Sequences) -> Loss:
         moved = sequences.bounds

@@ -28,7 +28,7 @@ from spg_trainer.algorithms.base import Loss, Metric, Need, norm
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import Masking, SubsetMasking
+from spg_trainer.likelihood.masks import Masking, RatioMasking
 from spg_trainer.settings.ranges import Count, NotNegative, Share
 from spg_trainer.tensors import Batch, Masks
 
@@ -61,7 +61,7 @@ class UniGRPORepro(UniGRPO):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        return {"bernoulli": SubsetMasking(law="ratio")}
+        return {"bernoulli": RatioMasking()}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio = logps - batch.old_logps

@@ -82,6 +82,9 @@ class Masking(ABC):
 
     varies_context: ClassVar[bool] = True
     """Whether different masks show the same token in different contexts."""
+    is_likelihood: ClassVar[bool] = True
+    """Whether the ELBO is in the mean over all masks a log-likelihood or a bound on one, as a ratio of sequences asks
+    for. A masking whose mean is none says False, and those algorithms refuse it."""
 
     @property
     def has_eubo(self) -> bool:
@@ -151,117 +154,170 @@ class Masking(ABC):
         return Masks(*(torch.from_numpy(array).to(device) for array in (masked, scored, weight, scale, part)))
 
 
-@dataclass(frozen=True)
 class SubsetMasking(Masking):
-    """Masks a random subset of the n tokens in each copy; `LAWS` has the laws of its size and of what a token weighs.
+    """Masks a random subset of the n tokens in each copy. Those of the package, of which `MASKINGS` has the names:
 
-    law           tokens masked                                      weight    mean over all masks
+    name          tokens masked                                      weight    mean over all masks
     random        k, uniform on 1..n (SPG's `random`)                n/k       any-order ELBO
     bernoulli     each with t, uniform on 0..1 (LLaDA, VRPO, BGPO)   1/t       any-order ELBO
     coupled       k, uniform on 0..n, then the others (ESPO)         (n+1)/k   any-order ELBO
     gauss         k = t n for each of M nodes t of weight w (GDPO)   M w n/k   quadrature of the ELBO's integrand
     all           all (d1)                                           1         mean-field log-likelihood, no bound
     coupled_full  all, then pairs: each with t, or else the others   below     no likelihood: token weights sum to 3/2
-    ratio         each with t, uniform on min..max_ratio (dLLM-RL)   n/k       no likelihood; a copy may score nothing
     rising        k = t n, t from a draw to 1 as iterations go by    n/k       no likelihood (UniGRPO)
+    `RatioMasking`, each with t, uniform on min..max_ratio (dLLM-RL) n/k       no likelihood; a copy may score nothing
 
-    t n is rounded down, and at least 1. The quadrature, Gauss's and Legendre's, would be the ELBO for polynomials of
-    degree up to 2M - 1 in t; gauss_ratio (NeMo-RL) weighs M w/t. coupled: the k of the rows of a step are spread evenly
-    over 0..n from one common random start. coupled_full (coupled-GRPO): in the mean over copies a token weighs 1/2 in
-    the first and 1/(2t) or 1/(2(1-t)) in one of a pair; t is uniform on min..max_ratio and that of all rows.
+    t n is rounded down, and at least 1.
     """
 
-    law: str = "random"
-    min_ratio: float = 0.1
-    max_ratio: float = 0.9
+    @abstractmethod
+    def subsets(self, row: Completion) -> Drawn:
+        """Which of the n tokens each of the M copies masks, and what each of these weighs."""
+
+    def copies(self, row: Completion) -> Copies:
+        return _hide(row, *self.subsets(row))
+
+
+@dataclass(frozen=True)
+class RandomMasking(SubsetMasking):
+    """So many tokens as a uniform draw from 1..n says."""
+
+    def subsets(self, row: Completion) -> Drawn:
+        return _of_size(row, [None] * self.num_masks)
+
+
+@dataclass(frozen=True)
+class BernoulliMasking(SubsetMasking):
+    """Each token with a probability that is uniform on 0..1."""
+
+    def subsets(self, row: Completion) -> Drawn:
+        scored, weight = np.zeros((self.num_masks, row.length), bool), np.zeros((self.num_masks, 1))
+        # A copy without masked tokens would be worth nothing: they are drawn given that at least one is masked, and the
+        # weight is multiplied by the probability of that, which bounds it by n and changes no mean.
+        for mask, stream in enumerate(map(row.stream, range(self.num_masks))):
+            clean, u = stream.random(2)  # the ratio is 1 - clean, so that it is never 0
+            some = 1 - clean**row.length
+            # The first masked token follows a geometric law cut at n; those behind it are masked independently.
+            first = min(int(np.log(1 - u * some) / np.log(clean)), row.length - 1) if clean > 0 else 0
+            scored[mask, first], weight[mask] = True, some / (1 - clean)
+            scored[mask, first + 1 :] = stream.random(row.length - first - 1) >= clean
+        return scored, weight
+
+
+@dataclass(frozen=True)
+class CoupledMasking(SubsetMasking):
+    """Pairs: k tokens, uniform on 0..n, then the others. The k of the rows of a step are spread evenly over 0..n from
+    one common random start.
+    """
 
     def __post_init__(self) -> None:
-        wrong, odd = "", self.num_masks % 2
-        if self.law == "all" and self.num_masks > 1 and self.p_mask_prompt == 0:
-            wrong = "with masking=all and p_mask_prompt=0 all copies are equal; set num_masks=1"
-        elif self.law == "coupled" and odd:
-            wrong = f"masking=coupled draws pairs; set num_masks={self.num_masks + 1}"
-        elif self.law == "coupled_full" and not (odd and self.num_masks >= 3):
-            wrong = "masking=coupled_full is one full mask and pairs; set num_masks=3"
-        if wrong:
-            raise ConfigError(f"num_masks={self.num_masks}: {wrong}")
-
-    @property
-    def varies_context(self) -> bool:
-        return self.law not in ("all", "coupled_full")
+        if self.num_masks % 2:
+            even = self.num_masks + 1
+            raise ConfigError(
+                f"num_masks={self.num_masks}: masking=coupled draws pairs; set num_masks={even}"
+            )
 
     @property
     def has_eubo(self) -> bool:  # a pair shows each token once
-        return self.varies_context and self.num_masks > (2 if self.law == "coupled" else 1)
+        return self.num_masks > 2
 
-    def copies(self, row: Completion) -> Copies:
-        return _hide(row, *LAWS[self.law](self, row))
-
-
-def _bernoulli(masking: SubsetMasking, row: Completion) -> Drawn:
-    scored, weight = np.zeros((masking.num_masks, row.length), bool), np.zeros((masking.num_masks, 1))
-    # A copy without masked tokens would be worth nothing: they are drawn given that at least one is masked, and the
-    # weight is multiplied by the probability of that, which bounds it by n and changes no mean.
-    for mask, stream in enumerate(map(row.stream, range(masking.num_masks))):
-        clean, u = stream.random(2)  # the ratio is 1 - clean, so that it is never 0
-        some = 1 - clean**row.length
-        # The first masked token follows a geometric law cut at n; those behind it are masked independently.
-        first = min(int(np.log(1 - u * some) / np.log(clean)), row.length - 1) if clean > 0 else 0
-        scored[mask, first], weight[mask] = True, some / (1 - clean)
-        scored[mask, first + 1 :] = stream.random(row.length - first - 1) >= clean
-    return scored, weight
+    def subsets(self, row: Completion) -> Drawn:
+        scored, sizes = np.zeros((self.num_masks, row.length), bool), row.length + 1
+        for mask in range(0, self.num_masks, 2):
+            count = (row.shared(mask).integers(sizes) + int(row.quantile * sizes)) % sizes
+            scored[mask] = _subset(row.stream(mask), row.length, count)
+            scored[mask + 1] = ~scored[mask]
+        return scored, sizes / _count(scored)
 
 
-def _coupled(masking: SubsetMasking, row: Completion) -> Drawn:
-    scored, sizes = np.zeros((masking.num_masks, row.length), bool), row.length + 1
-    for mask in range(0, masking.num_masks, 2):
-        count = (row.shared(mask).integers(sizes) + int(row.quantile * sizes)) % sizes
-        scored[mask] = _subset(row.stream(mask), row.length, count)
-        scored[mask + 1] = ~scored[mask]
-    return scored, sizes / _count(scored)
+@dataclass(frozen=True)
+class GaussMasking(SubsetMasking):
+    """As many tokens as the nodes of Gauss's and Legendre's quadrature say, which would be the ELBO for polynomials of
+    degree up to 2M - 1 in t. by_ratio: a copy weighs M w/t (NeMo-RL), not M w n/k.
+    """
+
+    by_ratio: bool = False
+
+    def subsets(self, row: Completion) -> Drawn:
+        nodes, weights = _leggauss(self.num_masks)
+        ratios, weights = (1 + nodes) / 2, weights / 2
+        counts = np.maximum(1, (ratios * row.length + 1e-9).astype(int))  # a node at 1/2 may lie just below
+        weights = self.num_masks * weights / (ratios if self.by_ratio else counts / row.length)
+        return _of_size(row, counts)[0], weights[:, None]
 
 
-def _coupled_full(masking: SubsetMasking, row: Completion) -> Drawn:
-    pairs = masking.num_masks // 2
-    weight = np.full((masking.num_masks, row.length), masking.num_masks / 2)
-    for pair in range(pairs):
-        ratio = row.shared(pair).uniform(masking.min_ratio, masking.max_ratio)
-        subset = row.stream(2 * pair + 1).random(row.length) < ratio
-        weight[2 * pair + 1] *= subset / (ratio * pairs)
-        weight[2 * pair + 2] *= ~subset / ((1 - ratio) * pairs)
-    return weight > 0, weight
+@dataclass(frozen=True)
+class FullMasking(SubsetMasking):
+    """All tokens; copies differ by the noise of the prompt alone."""
+
+    num_masks: int = 1
+
+    varies_context: ClassVar[bool] = False
+    is_likelihood: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.num_masks > 1 and self.p_mask_prompt == 0:
+            equal = "with masking=all and p_mask_prompt=0 all copies are equal; set num_masks=1"
+            raise ConfigError(f"num_masks={self.num_masks}: {equal}")
+
+    def subsets(self, row: Completion) -> Drawn:
+        return np.ones((self.num_masks, row.length), bool), np.ones((1, 1))
 
 
-def _gauss(masking: SubsetMasking, row: Completion, by_ratio: bool = False) -> Drawn:
-    nodes, weights = _leggauss(masking.num_masks)
-    ratios, weights = (1 + nodes) / 2, weights / 2
-    counts = np.maximum(1, (ratios * row.length + 1e-9).astype(int))  # a node at 1/2 may lie just below
-    weights = masking.num_masks * weights / (ratios if by_ratio else counts / row.length)
-    return _of_size(row, counts)[0], weights[:, None]
+@dataclass(frozen=True)
+class FullCoupledMasking(SubsetMasking):
+    """All tokens, then pairs: each token with t, uniform on min..max_ratio and that of all rows, or else the others.
+
+    In the mean over copies a token weighs 1/2 in the first and 1/(2t) or 1/(2(1-t)) in one of a pair (coupled-GRPO).
+    """
+
+    num_masks: int = 3
+    min_ratio: float = 0.2
+    max_ratio: float = 0.8
+
+    varies_context: ClassVar[bool] = False
+    is_likelihood: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.num_masks < 3 or self.num_masks % 2 == 0:
+            pairs = "masking=coupled_full is one full mask and pairs; set num_masks=3"
+            raise ConfigError(f"num_masks={self.num_masks}: {pairs}")
+
+    def subsets(self, row: Completion) -> Drawn:
+        pairs = self.num_masks // 2
+        weight = np.full((self.num_masks, row.length), self.num_masks / 2)
+        for pair in range(pairs):
+            ratio = row.shared(pair).uniform(self.min_ratio, self.max_ratio)
+            subset = row.stream(2 * pair + 1).random(row.length) < ratio
+            weight[2 * pair + 1] *= subset / (ratio * pairs)
+            weight[2 * pair + 2] *= ~subset / ((1 - ratio) * pairs)
+        return weight > 0, weight
 
 
-def _ratio(masking: SubsetMasking, row: Completion) -> Drawn:
-    low, high, streams = masking.min_ratio, masking.max_ratio, map(row.stream, range(masking.num_masks))
-    scored = np.stack([s.uniform(low, high) > s.random(row.size) for s in streams])[:, : row.length]
-    return scored, row.length / _count(scored)
+@dataclass(frozen=True)
+class RatioMasking(SubsetMasking):
+    """Each of the T tokens with t, uniform on min..max_ratio, as dLLM-RL draws them."""
+
+    min_ratio: float = 0.1
+    max_ratio: float = 0.9
+
+    is_likelihood: ClassVar[bool] = False
+
+    def subsets(self, row: Completion) -> Drawn:
+        low, high, streams = self.min_ratio, self.max_ratio, map(row.stream, range(self.num_masks))
+        scored = np.stack([s.uniform(low, high) > s.random(row.size) for s in streams])[:, : row.length]
+        return scored, row.length / _count(scored)
 
 
-def _rising(masking: SubsetMasking, row: Completion) -> Drawn:
-    count = max(1, int((1 - (1 - row.progress) * (1 - row.stream(-2).random())) * row.length))
-    return _of_size(row, [count] * masking.num_masks)
+@dataclass(frozen=True)
+class RisingMasking(SubsetMasking):
+    """A share of the tokens that rises from a draw to 1 as the iterations of a step go by (UniGRPO)."""
 
+    is_likelihood: ClassVar[bool] = False
 
-LAWS: dict[str, Callable[[SubsetMasking, Completion], Drawn]] = {
-    "random": lambda masking, row: _of_size(row, [None] * masking.num_masks),
-    "bernoulli": _bernoulli,
-    "coupled": _coupled,
-    "gauss": _gauss,
-    "gauss_ratio": partial(_gauss, by_ratio=True),
-    "all": lambda masking, row: (np.ones((masking.num_masks, row.length), bool), np.ones((1, 1))),
-    "coupled_full": _coupled_full,
-    "ratio": _ratio,
-    "rising": _rising,
-}
+    def subsets(self, row: Completion) -> Drawn:
+        count = max(1, int((1 - (1 - row.progress) * (1 - row.stream(-2).random())) * row.length))
+        return _of_size(row, [count] * self.num_masks)
 
 
 @dataclass(frozen=True)
@@ -277,6 +333,8 @@ class BlockMasking(Masking):
 
     block_length: int = 32
     modulo: bool = False
+
+    is_likelihood: ClassVar[bool] = False
 
     def check(self, size: int) -> None:
         """Raises ConfigError where `size` completion tokens hold fewer blocks than `modulo` draws."""
@@ -502,24 +560,26 @@ class AllBlocksMasking(Masking):
 
 
 MASKINGS: dict[str, Masking] = {
-    "random": SubsetMasking(),
+    "random": RandomMasking(),
     "block": BlockMasking(),
     "block_active": ActiveBlockMasking(),
     "trajectory": StepMergeMasking(segment_draw="uniform"),
-    "all": SubsetMasking(1, law="all"),
-    "bernoulli": SubsetMasking(law="bernoulli"),
-    "coupled": SubsetMasking(law="coupled"),
-    "gauss": SubsetMasking(law="gauss"),
-    "rising": SubsetMasking(law="rising"),
+    "all": FullMasking(),
+    "bernoulli": BernoulliMasking(),
+    "coupled": CoupledMasking(),
+    "gauss": GaussMasking(),
+    "rising": RisingMasking(),
     "autoregressive": AutoregressiveMasking(),
     "step_merge": StepMergeMasking(),
-    "coupled_full": SubsetMasking(3, law="coupled_full", min_ratio=0.2, max_ratio=0.8),
+    "coupled_full": FullCoupledMasking(),
     "all_blocks": AllBlocksMasking(),
 }
 """What `--algorithm-args masking=NAME` chooses from, each before an algorithm's fields are put in."""
 
-LIKELIHOODS = {k: v for k, v in MASKINGS.items() if k not in ("block", "all", "rising", "coupled_full")}
-"""Those whose ELBO is in the mean over all masks a log-likelihood or a bound on one, as a sequence's ratio asks for."""
+
+def likelihoods() -> dict[str, Masking]:
+    """Those of `MASKINGS` that say `is_likelihood`."""
+    return {name: masking for name, masking in MASKINGS.items() if masking.is_likelihood}
 
 
 def _subset(stream: np.random.Generator, size: int, count: int | None = None) -> np.ndarray:

@@ -111,6 +111,24 @@ def test_a_masking_is_a_class_and_a_line_of_the_table(tmp_path, monkeypatch):
     assert all(row["bound/elbo"] < 0 for row in rows(tmp_path / "run" / "metrics.jsonl"))
 
 
+@dataclass(frozen=True)
+class WithoutLikelihood(FirstTokens):
+    """The same, which says that its mean is no likelihood."""
+
+    is_likelihood: ClassVar[bool] = False
+
+
+@pytest.mark.parametrize("name", ["gdpo", "espo", "raft", "maxrl", "bgpo", "rspo", "ebpo"])
+def test_a_masking_from_outside_serves_losses_of_likelihoods_unless_it_says_that_it_has_none(
+    monkeypatch, name
+):
+    monkeypatch.setitem(MASKINGS, "first", FirstTokens())
+    assert isinstance(build(name, {"masking": "first"}).make_masking(), FirstTokens)
+    monkeypatch.setitem(MASKINGS, "first", WithoutLikelihood())
+    with pytest.raises(ConfigError, match=r"masking=first: expected one of "):
+        build(name, {"masking": "first"})
+
+
 def from_the_left(logps, generators, counts):
     return -torch.arange(logps.shape[1], dtype=torch.float32).expand(logps.shape)
 
