@@ -1,6 +1,7 @@
 """What people add from outside, each in one place: an algorithm, a masking, a remasking rule, a decoder."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
