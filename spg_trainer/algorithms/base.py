@@ -99,6 +99,9 @@ class Algorithm(ABC):
     stay: what they add to the weights cannot be mixed."""
     ref_model_mixup_alpha: ClassVar[float] = 1.0
     """The share of these weights that it takes in; the rest is what it was."""
+    right_groups_teach: ClassVar[bool] = False
+    """Whether a group whose completions are all right has advantages, as where a reward is compared with the whole
+    step's."""
     branches: ClassVar[int] = 1
     """How many completions share each first half: more than 1 has the rollout sample trees. A group holds a multiple
     of them, and a block must end in the middle of a completion. Where episodes have turns, the first ones are trees."""

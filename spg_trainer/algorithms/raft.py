@@ -38,6 +38,7 @@ class RAFT(Algorithm):
     """Divisor: own length and then all completions, all completions, or all tokens."""
 
     compares: ClassVar[Compares] = "copy"
+    right_groups_teach: ClassVar[bool] = True
     advantage: ClassVar[str] = "share"  # type: ignore[misc]
     """No choice: a problem's completions above the mean of the whole step share one weight."""
 

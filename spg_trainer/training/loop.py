@@ -138,7 +138,7 @@ def train_step(run: Run) -> None:
     )
     if run.due(run.config.output.sample_steps):
         run.console.say(run.source.render_turns(scored.problems[0], *scored.episode(0)))
-    for warning in new_warnings(state.history, right_groups_teach(run)):
+    for warning in new_warnings(state.history, run.algorithm.right_groups_teach):
         run.console.warn(warning)
 
 
@@ -343,12 +343,6 @@ def next_rate(run: Run) -> float:
     """The learning rate of the next update."""
     share_done = run.state.step / run.config.max_steps
     return learning_rate(run.config.optimizer, updates=run.state.updates, share_done=share_done)
-
-
-def right_groups_teach(run: Run) -> bool:
-    """Whether a group whose completions are all right has advantages, beside one that is all wrong."""
-    beside = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
-    return bool(run.algorithm.compute_advantages(beside)[:2].any())
 
 
 def reason_to_end(run: Run) -> str:

@@ -9,6 +9,12 @@ from spg_trainer.algorithms import ALGORITHMS, Algorithm, build, get
 from spg_trainer.errors import ConfigError
 
 
+@pytest.mark.parametrize("name", [*ALGORITHMS])
+def test_an_algorithm_says_whether_groups_that_are_all_right_teach(name):
+    algorithm, beside = build(name), torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    assert algorithm.right_groups_teach == bool(algorithm.compute_advantages(beside)[:2].any())
+
+
 def test_every_name_leads_to_an_algorithm():
     for name in ALGORITHMS:
         assert issubclass(get(name), Algorithm)
