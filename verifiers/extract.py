@@ -26,6 +26,7 @@ _ROLE_END = tuple(b"<|role_end|>")
 _END = tuple(b"<|end|>")
 _END_OF_SENTENCE = tuple(b"</s>")
 _BOX = tuple(b"\\boxed")
+_FRAMED_BOX = tuple(b"\\fbox")
 _HASHES = tuple(b"####")
 _NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
 _GAP_LIMIT = 64  # bytes between two boxes that can still be read as "one or the other"
@@ -155,7 +156,7 @@ def is_escaped(data: Bytes, start: int, position: int) -> bool:
 
 
 def last_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
-    r"""(box start, content start, content end) of the last balanced `\boxed{}` with something in it, or -1s.
+    r"""(box start, content start, content end) of the last balanced `\boxed{}` or `\fbox{}` with something in it, or -1s.
 
     Read from the right: `level` counts braces so that a left brace has its partner exactly if `level` has
     already been as low as it is there.
@@ -169,11 +170,8 @@ def last_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
             continue
         level += 1 if byte == _RIGHT_BRACE else -1
         if byte == _LEFT_BRACE and lowest <= level:
-            box = position
-            while box > start and is_space(data[box - 1]):
-                box -= 1
-            box -= len(_BOX)
-            if box >= start and matches(data, box, end, _BOX):
+            box = box_command(data, start, position)
+            if box >= 0:
                 inside = position + 1
                 while is_space(data[inside]):
                     inside += 1
@@ -181,6 +179,18 @@ def last_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
                     return box, position + 1, closing_brace(data, position, end)
         lowest = min(lowest, level)
     return -1, -1, -1
+
+
+def box_command(data: Bytes, start: int, position: int) -> int:
+    r"""Where the `\boxed` or `\fbox` begins whose brace is at `position`, or -1."""
+    end = position
+    while end > start and is_space(data[end - 1]):
+        end -= 1
+    if end - len(_BOX) >= start and matches(data, end - len(_BOX), end, _BOX):
+        return end - len(_BOX)
+    if end - len(_FRAMED_BOX) >= start and matches(data, end - len(_FRAMED_BOX), end, _FRAMED_BOX):
+        return end - len(_FRAMED_BOX)
+    return -1
 
 
 def closing_brace(data: Bytes, position: int, end: int) -> int:

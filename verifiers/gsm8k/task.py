@@ -10,28 +10,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from verifiers import batch, extract
+from verifiers import batch, extract, sentence
 from verifiers import characters as ch
-from verifiers.characters import is_one_of, read_word
 from verifiers.errors import invalid_reference
-from verifiers.extract import FOUND, Bytes, is_space, locate, strip, word_key, word_keys
+from verifiers.extract import FOUND, Bytes, locate, strip
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
 from verifiers.gsm8k.answer import HEDGED, REFUSED, Side, is_number, read_plain, read_side
 from verifiers.gsm8k.number import Number, equal, equal_exactly, is_zero_below, read_literal
+from verifiers.sentence import answer_sentence, named_answer
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, NO_ANSWER, OK, RATIONAL, TEXT, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
 UNDECIDED, BAD_GOLD = -1, -2  # instead of a reason: too large for 64 bits; no number to compare with
 _NO_GOLD = "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'"
 _GOLD_POWER = 10**6  # powers of ten in an answer saturate far above
-
-# Of the plain sentence "The answer is 3." or "**Answer:** 3" at the end of a completion.
-_ANSWER, _IS = word_key("answer"), word_key("is")
-_BEFORE = word_keys("the final so thus therefore hence then and my our correct")  # "if", "doubt", ... are not
-_SO = word_keys("so thus therefore hence")  # may begin a clause
-_DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt")
-_STOPS = tuple(b".!?")
 
 
 @dataclass(slots=True)
@@ -103,46 +96,6 @@ def compare(
     return OK if same else WRONG, RATIONAL
 
 
-def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of what follows "the answer is" or "answer:" on the last line before an end-of-text token, or -1s.
-
-    Markdown's asterisks around it, or around the whole line, are left out.
-    """
-    end, block, _, unclosed, _ = extract.read_tags(data, start, end)
-    if block >= 0 or unclosed >= 0:
-        return -1, -1
-    start, end = strip(data, start, end)
-    line = end
-    while line > start and data[line - 1] != ch.NEWLINE:
-        line -= 1
-    plain, named = True, False  # only such words in this sentence so far; the last of them is "answer"
-    doubted = False  # one of _DOUBTS was among them
-    i = line
-    while i < end:
-        key, after = read_word(data, i, end, True)
-        if named and (key == _IS or data[i] == ch.COLON):
-            i = max(after, i + 1)
-            while i < end and (is_space(data[i]) or data[i] == ch.COLON or data[i] == ch.STAR):
-                i += 1
-            while end > i and (is_space(data[end - 1]) or data[end - 1] == ch.STAR):
-                end -= 1
-            return i, end
-        if key:
-            doubted = doubted or is_one_of(key, _DOUBTS)
-            named = plain and key == _ANSWER
-            plain = named or (plain and is_one_of(key, _BEFORE))
-        elif data[i] in _STOPS and (i + 1 == end or is_space(data[i + 1])):
-            plain, named, doubted = True, False, False
-        elif data[i] == ch.COMMA and not doubted:
-            clause, _ = strip(data, i + 1, end)
-            if is_one_of(read_word(data, clause, end, True)[0], _SO):
-                plain, named = True, False
-        elif ch.is_ascii_digit(data[i]):
-            plain = named = False
-        i = max(after, i + 1)
-    return -1, -1
-
-
 def judge_completion(
     data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: Scratch
 ) -> batch.Judged:
@@ -162,7 +115,13 @@ def judge_completion(
         strict = boxed and is_strict_number(data, low, high, number)
         if not (strict and extract.is_alone(data, start, end, low, high, True)):
             return MALFORMED, GRAMMAR, 0.0, low, high
-    if read_plain(data, low, high, number):
+    plain = read_plain(data, low, high, number)
+    if lenient and not plain and not boxed:
+        named, named_end = named_answer(data, low, high)
+        if named >= 0:
+            low, high = named, named_end
+            plain = read_plain(data, low, high, number)
+    if plain:
         same = equal(data, number, golds, gold.number)
         reason, tier = UNDECIDED if same < 0 else (OK if same else WRONG), RATIONAL
     else:
@@ -191,5 +150,7 @@ def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer
     return reason, tier, score, low, high
 
 
-_LOOP = batch.RowLoop(judge_completion, batch.TEXTS, Scratch, (ch, numbers, answers, sys.modules[__name__]))
+_LOOP = batch.RowLoop(
+    judge_completion, batch.TEXTS, Scratch, (ch, sentence, numbers, answers, sys.modules[__name__])
+)
 TASK = batch.compiled_task("gsm8k", ("answer",), _LOOP, _judge, batch.pack_texts(_gold_text))

@@ -30,6 +30,7 @@ from verifiers.math500.reference import Reference, is_short_integer, reference_o
 from verifiers.math500.same import Comparison
 from verifiers.math500.tree import INFINITIES, Node, leaves
 from verifiers.math500.values import Quantity, Relation, Value, Words, expressions
+from verifiers.sentence import answer_sentence, named_answer
 from verifiers.verdicts import (
     CAS,
     GRAMMAR,
@@ -280,6 +281,25 @@ def final_sentence(data: bytes) -> tuple[int, int, int]:
     return OK, low, high - len(inside) + len(inside.rstrip(b" .\n"))
 
 
+def in_words(data: bytes, reason: int, low: int, high: int, boxed: bool) -> tuple[int, int, int]:
+    """(reason, start, end) of an answer as `locate` has it, or of the one that a sentence names in its place.
+
+    A completion without an answer names it at its end; the text of a block may name it, too.
+    """
+    if boxed or reason not in (OK, NO_ANSWER):
+        return reason, low, high
+    if reason == OK:
+        named = b"answer" in data[low:high].lower()
+        start, end = named_answer(data, low, high) if named else (-1, -1)
+    else:
+        found, start, end = final_sentence(data)
+        if found != OK:
+            start, end = answer_sentence(data, 0, len(data))
+    if start < 0 or end - start > TEXT_LIMIT or is_not_text(data, start, end):
+        return reason, low, high
+    return OK, start, start + len(data[start:end].rstrip(b" .*\n"))
+
+
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     """Strict mode: OK if the block holds one box and nothing else; another box before it is a HEDGE."""
     if not boxed:
@@ -325,8 +345,8 @@ def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem:
     gold, asked = reference_of(answer, row), problem_of(problem, row)
     reason, low, high, boxed = locate(data, 0, len(data), lenient)
     tier = TEXT
-    if reason == NO_ANSWER and lenient:
-        reason, low, high = final_sentence(data)
+    if lenient:
+        reason, low, high = in_words(data, reason, low, high, boxed)
     if reason == OK and not lenient:
         reason = format_of(data, low, high, boxed)
     if reason == OK:
@@ -348,8 +368,8 @@ def _judge_all(
     undecided: dict[tuple[str, str], list[int]] = {}
     columns = zip(texts, golds, statuses.tolist(), boxed.tolist(), spans.tolist(), strict=True)
     for row, (completion, gold, reason, from_box, (low, high)) in enumerate(columns):
-        if reason == NO_ANSWER and lenient and _END in completion:
-            reason, low, high = final_sentence(encoded(completion))
+        if lenient and not from_box:
+            reason, low, high = in_words(encoded(completion), reason, low, high, from_box)
             spans[row] = low, high
         if reason == OK and not lenient:
             reason = format_of(encoded(completion), low, high, from_box)

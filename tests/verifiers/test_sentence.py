@@ -1,0 +1,58 @@
+"""An answer that is named in words at the end of a completion: one rule for GSM8K and MATH."""
+
+import pytest
+
+from verifiers import verify, verify_batch
+
+NAMED = [
+    "The answer is $18$.",
+    "The answer is: 18.",
+    "Answer: $18$",
+    "**Final Answer:** 18",
+    "The final answer is $18$.",
+    r"So it is \fbox{18}.",
+    "### Answer\n18",
+    "### Answer\n\n$18$",
+    "**Final Answer**\n\n18",
+    "**Final Answer**\n\\[18\\]",
+    "Final Answer:\n\\[\n18\n\\]",
+    "9 + 9 = 18.\n\nThe answer is:\n18",
+    "<think>9 + 9</think>The answer is 18",
+    "<answer>The final answer is: 18</answer>",
+    "<answer>The answer is: 18</answer>",
+    "The answer is **18**.",
+    "So the answer is **$18$**",
+    "The answer is 17. No.\nThe answer is 18.",
+    "Answer: 18<|im_end|>\nThe answer is 17",
+]
+NOT_NAMED = [
+    "If the answer is 18",
+    "I doubt the answer is 18",
+    "What the answer is: 18",
+    "The answer is 18.\nHope this helps!",
+    "### Answer\n",
+    "18",
+]
+"""A condition, a doubt, a question, an answer before the end, a heading without one, a bare number."""
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize("completion", NAMED)
+def test_a_named_answer_is_read_in_lenient_mode_alone(task: str, completion: str) -> None:
+    verdict = verify(task, completion, answer="18")
+    assert verdict.correct, verdict
+    assert verify_batch(task, [completion], answer=["18"]).correct[0]
+    assert not verify(task, completion, answer="17").correct
+    assert not verify(task, completion, answer="18", mode="strict").correct
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize("completion", NOT_NAMED)
+def test_what_names_no_answer_has_none(task: str, completion: str) -> None:
+    assert verify(task, completion, answer="18").reason.value == "no_answer"
+    assert not verify_batch(task, [completion], answer=["18"]).correct[0]
+
+
+def test_of_an_equation_in_a_sentence_the_value_counts() -> None:
+    assert verify("math500", "Therefore, the answer is $x = \\frac{1}{2}$.", answer="\\frac{1}{2}").correct
+    assert not verify("math500", "The answer is not 5.", answer="5").correct

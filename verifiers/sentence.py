@@ -1,0 +1,84 @@
+r"""The answer that a completion names in words at its end: `The answer is $18$.`, `**Answer:** 18`, `### Answer`.
+
+Lenient mode of GSM8K and MATH reads it where there is neither an `<answer>` block nor a box nor `####`, and inside an
+`<answer>` block: `<answer>The final answer is: 16</answer>`. What is named stands on the same line or below it.
+Plain Python over UTF-8 bytes that numba also compiles as it stands, like `verifiers.extract`.
+"""
+
+from verifiers import characters as ch
+from verifiers.characters import is_one_of, read_word
+from verifiers.extract import Bytes, is_space, read_tags, strip, word_key, word_keys
+
+LINES_LIMIT = 4  # lines that are not blank, from the end, on which an answer can be named
+
+_ANSWER, _IS = word_key("answer"), word_key("is")
+_BEFORE = word_keys("the final so thus therefore hence then and my our correct")  # "if", "doubt", ... are not
+_SO = word_keys("so thus therefore hence")  # may begin a clause
+_DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt")
+_STOPS = tuple(b".!?>")  # the last one ends a tag: `</think>The answer is 18`
+
+
+def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of the answer that is named at the end of data[start:end], before an end token, or -1s.
+
+    -1s also where there is an `<answer>` tag, whose text is the answer.
+    """
+    end, block, _, unclosed, _ = read_tags(data, start, end)
+    if block >= 0 or unclosed >= 0:
+        return -1, -1
+    return named_answer(data, start, end)
+
+
+def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """(start, end) of the answer that is named at the end of data[start:end], or -1s.
+
+    Markdown's asterisks around it, or around the whole line, are left out.
+    """
+    start, end = strip(data, start, end)
+    line_end = end
+    for number in range(LINES_LIMIT):
+        line = line_end
+        while line > start and data[line - 1] != ch.NEWLINE:
+            line -= 1
+        behind = behind_name(data, line, line_end)
+        if behind >= 0:
+            low, high = without_marks(data, behind, end)
+            return (low, high) if low < high and (number == 0 or low >= line_end) else (-1, -1)
+        _, line_end = strip(data, start, line)
+        if line_end <= start:
+            break
+    return -1, -1
+
+
+def without_marks(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    """data[start:end] without colons before it, and without spaces and asterisks around it."""
+    while start < end and (is_space(data[start]) or data[start] == ch.COLON or data[start] == ch.STAR):
+        start += 1
+    while end > start and (is_space(data[end - 1]) or data[end - 1] == ch.STAR):
+        end -= 1
+    return start, end
+
+
+def behind_name(data: Bytes, line: int, end: int) -> int:
+    """Position behind "the answer is" or "answer:" on a line, or behind one that says "Final Answer" alone, or -1."""
+    plain, named = True, False  # only such words in this sentence so far; the last of them is "answer"
+    doubted = False  # one of _DOUBTS was among them
+    i = line
+    while i < end:
+        key, after = read_word(data, i, end, True)
+        if named and (key == _IS or data[i] == ch.COLON):
+            return max(after, i + 1)
+        if key:
+            doubted = doubted or is_one_of(key, _DOUBTS)
+            named = plain and key == _ANSWER
+            plain = named or (plain and is_one_of(key, _BEFORE))
+        elif data[i] in _STOPS and (i + 1 == end or data[i] == ch.GREATER or is_space(data[i + 1])):
+            plain, named, doubted = True, False, False
+        elif data[i] == ch.COMMA and not doubted:
+            clause, _ = strip(data, i + 1, end)
+            if is_one_of(read_word(data, clause, end, True)[0], _SO):
+                plain, named = True, False
+        elif ch.is_ascii_digit(data[i]):
+            plain = named = False
+        i = max(after, i + 1)
+    return end if named else -1
