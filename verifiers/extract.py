@@ -26,7 +26,7 @@ _ROLE_END = tuple(b"<|role_end|>")
 _END = tuple(b"<|end|>")
 _END_OF_SENTENCE = tuple(b"</s>")
 _BOX = tuple(b"\\boxed")
-_FRAMED_BOX = tuple(b"\\fbox")
+FRAMED_BOX = tuple(b"\\fbox")
 _HASHES = tuple(b"####")
 _NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
 _GAP_LIMIT = 64  # bytes between two boxes that can still be read as "one or the other"
@@ -155,11 +155,11 @@ def is_escaped(data: Bytes, start: int, position: int) -> bool:
     return (position - i) % 2 == 1
 
 
-def last_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
-    r"""(box start, content start, content end) of the last balanced `\boxed{}` or `\fbox{}` with something in it, or -1s.
+def last_box(data: Bytes, start: int, end: int, command: tuple[int, ...] = _BOX) -> tuple[int, int, int]:
+    r"""(box start, content start, content end) of the last balanced `\boxed{}` with something in it, or -1s.
 
     Read from the right: `level` counts braces so that a left brace has its partner exactly if `level` has
-    already been as low as it is there.
+    already been as low as it is there. command: another box's, in its place.
     """
     if find_byte(data, _BACKSLASH, start, end) == end:
         return -1, -1, -1
@@ -170,7 +170,7 @@ def last_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
             continue
         level += 1 if byte == _RIGHT_BRACE else -1
         if byte == _LEFT_BRACE and lowest <= level:
-            box = box_command(data, start, position)
+            box = command_before(data, start, position, command)
             if box >= 0:
                 inside = position + 1
                 while is_space(data[inside]):
@@ -181,16 +181,13 @@ def last_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
     return -1, -1, -1
 
 
-def box_command(data: Bytes, start: int, position: int) -> int:
-    r"""Where the `\boxed` or `\fbox` begins whose brace is at `position`, or -1."""
+def command_before(data: Bytes, start: int, position: int, command: tuple[int, ...]) -> int:
+    """Where the command begins whose brace is at `position`, or -1."""
     end = position
     while end > start and is_space(data[end - 1]):
         end -= 1
-    if end - len(_BOX) >= start and matches(data, end - len(_BOX), end, _BOX):
-        return end - len(_BOX)
-    if end - len(_FRAMED_BOX) >= start and matches(data, end - len(_FRAMED_BOX), end, _FRAMED_BOX):
-        return end - len(_FRAMED_BOX)
-    return -1
+    end -= len(command)
+    return end if end >= start and matches(data, end, position, command) else -1
 
 
 def closing_brace(data: Bytes, position: int, end: int) -> int:

@@ -1,4 +1,4 @@
-r"""The answer that a completion names in words at its end: `The answer is $18$.`, `**Answer:** 18`, `### Answer`.
+r"""The answer that a completion names at its end: `The answer is $18$.`, `**Answer:** 18`, `### Answer`, `\fbox{18}`.
 
 Lenient mode of GSM8K and MATH reads it where there is neither an `<answer>` block nor a box nor `####`, and inside an
 `<answer>` block: `<answer>The final answer is: 16</answer>`. What is named stands on the same line or below it.
@@ -7,7 +7,7 @@ Plain Python over UTF-8 bytes that numba also compiles as it stands, like `verif
 
 from verifiers import characters as ch
 from verifiers.characters import is_one_of, read_word
-from verifiers.extract import Bytes, is_space, read_tags, strip, word_key, word_keys
+from verifiers.extract import FRAMED_BOX, Bytes, is_space, last_box, read_tags, strip, word_key, word_keys
 
 LINES_LIMIT = 4  # lines that are not blank, from the end, on which an answer can be named
 
@@ -15,7 +15,7 @@ _ANSWER, _IS = word_key("answer"), word_key("is")
 _BEFORE = word_keys("the final so thus therefore hence then and my our correct")  # "if", "doubt", ... are not
 _SO = word_keys("so thus therefore hence")  # may begin a clause
 _DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt")
-_STOPS = tuple(b".!?>")  # the last one ends a tag: `</think>The answer is 18`
+_STOPS = tuple(b".!?")
 
 
 def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
@@ -26,7 +26,10 @@ def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
     end, block, _, unclosed, _ = read_tags(data, start, end)
     if block >= 0 or unclosed >= 0:
         return -1, -1
-    return named_answer(data, start, end)
+    low, high = named_answer(data, start, end)
+    if low < 0:
+        _, low, high = last_box(data, start, end, FRAMED_BOX)
+    return low, high
 
 
 def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
@@ -59,6 +62,16 @@ def without_marks(data: Bytes, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+def ends_sentence(data: Bytes, line: int, i: int, end: int) -> bool:
+    """Whether the sign at i ends a sentence, or a tag that closes: `</think>The answer is 18`."""
+    if data[i] != ch.GREATER:
+        return data[i] in _STOPS and (i + 1 == end or is_space(data[i + 1]))
+    tag = i
+    while tag > line and 97 <= data[tag - 1] | 32 <= 122:
+        tag -= 1
+    return tag - 1 > line and data[tag - 1] == ch.SLASH and data[tag - 2] == ch.LESS
+
+
 def behind_name(data: Bytes, line: int, end: int) -> int:
     """Position behind "the answer is" or "answer:" on a line, or behind one that says "Final Answer" alone, or -1."""
     plain, named = True, False  # only such words in this sentence so far; the last of them is "answer"
@@ -72,7 +85,7 @@ def behind_name(data: Bytes, line: int, end: int) -> int:
             doubted = doubted or is_one_of(key, _DOUBTS)
             named = plain and key == _ANSWER
             plain = named or (plain and is_one_of(key, _BEFORE))
-        elif data[i] in _STOPS and (i + 1 == end or data[i] == ch.GREATER or is_space(data[i + 1])):
+        elif ends_sentence(data, line, i, end):
             plain, named, doubted = True, False, False
         elif data[i] == ch.COMMA and not doubted:
             clause, _ = strip(data, i + 1, end)
