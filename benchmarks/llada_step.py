@@ -191,11 +191,14 @@ def forward_flops(given: argparse.Namespace, rows: int, columns: int, scored: fl
 
 
 def update_flops(given: argparse.Namespace, masks: Masks) -> float:
-    """Of forward and backward passes of all masked copies; the last layer's queries at scored tokens alone."""
+    """Of forward and backward passes of all masked copies; the last layer's queries at scored tokens alone.
+
+    Where the output layer learns, its logits are computed twice.
+    """
     rows, columns, scored = given.batch * NUM_MASKS, masks.masked.shape[-1], float(masks.scored.sum())
     query = (2 + 3 * 3) * given.hidden_size**2 * 2 + 4 * columns * given.hidden_size
     forward = forward_flops(given, rows, columns, scored) - (rows * columns - scored) * query
-    return (2 if given.lora_r else 3) * forward
+    return 2 * forward if given.lora_r else 3 * forward + scored * 2 * given.hidden_size * given.vocabulary
 
 
 def counted(work: Callable[[], object]) -> float:

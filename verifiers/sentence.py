@@ -93,5 +93,8 @@ def behind_name(data: Bytes, line: int, end: int) -> int:
                 plain, named = True, False
         elif ch.is_ascii_digit(data[i]):
             plain = named = False
+            while after + 1 < end and ch.is_ascii_digit(data[after + 1]):
+                after += 1
+            after += 1
         i = max(after, i + 1)
     return end if named else -1

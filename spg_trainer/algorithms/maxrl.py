@@ -39,6 +39,7 @@ class MaxRL(RAFT):
         return likelihoods()
 
     prepare = Algorithm.prepare
+    right_groups_teach: ClassVar[bool] = False
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         """(P*G,) of rewards (P, G); exactly zero where all rewards of a group are equal."""
