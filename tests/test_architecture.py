@@ -129,7 +129,9 @@ LAYERS = (
     "spg_trainer.tensors",
     "spg_trainer.settings",
     "spg_trainer.distributed",
+    "spg_trainer.architecture",
     "spg_trainer.models",
+    "spg_trainer.architecture.shape",  # counts what transformers builds
     "spg_trainer.likelihood",
     "spg_trainer.algorithms",
     "spg_trainer.rollout",

@@ -14,13 +14,13 @@ import numpy as np
 
 from spg_trainer.distributed import decide_on_main, join, own_device, raising_on_all
 from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.evaluate import (
     BATCH,
     Evaluation,
     evaluate,
     evaluation_settings,
     figures,
-    make_env,
     problems_to_ask,
     repeated,
 )
@@ -28,7 +28,7 @@ from spg_trainer.evaluation.rules import by_rules, check_rules, text_beside
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, load_model
 from spg_trainer.rollout.cache import budget
-from spg_trainer.rollout.sampler import check_names
+from spg_trainer.rollout.checks import check_names
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json

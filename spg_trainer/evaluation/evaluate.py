@@ -19,7 +19,7 @@ from spg_trainer.rollout.overlong import fitting
 from spg_trainer.rollout.sampler import check_sampling, watching
 from spg_trainer.rollout.scored import Failures, Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
-from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
+from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.resolve import defaults
 
@@ -81,17 +81,6 @@ class Evaluation:
         each = self.settings["num_generations"]
         of = self.n if each == 1 else f"{self.n // each} problems x {each}"
         return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {of}"
-
-
-def make_env(command: Config | EvalCommand | SftCommand, split: str) -> "TextEnv":
-    """The environment of a command, in one of its splits; EnvError if that has no problems."""
-    weights = getattr(command, "reward_weights", {})
-    env = envs.make(
-        command.env, split=split, **command.env_args, **({"reward_weights": weights} if weights else {})
-    )
-    if len(env) < 1:
-        raise envs.EnvError(f"{env.spec_name} has no {split} problems; its __len__ must be at least 1.")
-    return env
 
 
 def evaluate(

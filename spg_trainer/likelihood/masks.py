@@ -21,7 +21,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.tensors import Masks, Rollouts, Where
 
 if TYPE_CHECKING:
-    from spg_trainer.models.pattern import Pattern
+    from spg_trainer.architecture.pattern import Pattern
 
 Drawn = tuple[np.ndarray, np.ndarray]
 """Which of the n tokens each of M copies masks, (M, n) bool, and what each weighs, (M, 1) or (M, n)."""

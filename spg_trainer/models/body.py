@@ -19,17 +19,9 @@ from transformers.integrations.moe import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import eager_attention_forward, rotate_half
 
+from spg_trainer.architecture.configuration import check_block_size
+from spg_trainer.architecture.pattern import Pattern, visible
 from spg_trainer.errors import ModelError
-from spg_trainer.models.pattern import Pattern, visible
-
-
-def check_block_size(config: Any) -> None:
-    """Raises ModelError where neither config.json nor a flag says who attends to whom."""
-    if config.block_size is None:
-        raise ModelError(
-            "config.json does not say who attends to whom; pass --attention-block N (from Python: "
-            "attention_block=N, or block_size=N to from_pretrained): 0 = all tokens to all, n = blocks of n tokens"
-        )
 
 
 class RMSNorm(nn.Module):

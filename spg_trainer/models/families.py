@@ -14,7 +14,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
 from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeForCausalLM
 
-from spg_trainer.models import llada
+from spg_trainer.architecture import llada
 from spg_trainer.models.family import Family
 
 

@@ -101,6 +101,11 @@ class FamilyConfig:
     _file: tuple[dict[str, Any], dict[str, Any]] | None = None
     """config.json as it was read, and what `to_dict` made of it."""
 
+    @property
+    def origin(self) -> str:
+        """Where blocks begin, see `Pattern`."""
+        return self.family.origin
+
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """As transformers has it, which warns where a file's `model_type` is not that of the class."""

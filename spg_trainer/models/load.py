@@ -19,6 +19,7 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
+from spg_trainer.architecture.configuration import answer
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import shard
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
@@ -235,14 +236,6 @@ def _special_token_ids(
     padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])
     pad = next(token for token in padding if token is not None)
     return {"mask_id": mask, "pad_id": pad, "end_token_ids": ends}
-
-
-def answer(config: Any, m: ModelConfig) -> None:
-    """Puts what flags say of a model into its settings, which are written with it."""
-    if m.mask_token_id is not None:
-        config.mask_token_id = m.mask_token_id
-    if m.attention_block is not None:
-        config.block_size = m.attention_block
 
 
 @contextmanager

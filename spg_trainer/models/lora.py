@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from spg_trainer.architecture.experts import experts_of
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.models.experts import experts_of
 from spg_trainer.seeding import generator, gpus
 from spg_trainer.settings.weights import first_line
 

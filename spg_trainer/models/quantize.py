@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spg_trainer.architecture.experts import experts_of
 from spg_trainer.errors import ModelError
-from spg_trainer.models.experts import experts_of
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
 INSTALL = 'pip install "bitsandbytes>=0.49"'
-BITS = 4.127
-"""Of a stored weight: 4, and what the scales of blocks of 64 weights take, which are stored in 8 bits themselves."""
 
 
 def four_bits(dtype: torch.dtype) -> "BitsAndBytesConfig":

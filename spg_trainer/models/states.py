@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from spg_trainer.architecture.pattern import visible
 from spg_trainer.errors import ModelError
-from spg_trainer.models.pattern import visible
 
 if TYPE_CHECKING:
     from peft import PeftModel

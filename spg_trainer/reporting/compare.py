@@ -120,7 +120,7 @@ def refuse(runs: Sequence[Planned]) -> None:
         key = run.task, run.setting
         with naming(*key):
             if key not in settled:
-                settled[key] = import_module("spg_trainer.training.dry_run").refuse_unopened(run.config)[0]
+                settled[key] = import_module("spg_trainer.training.preflight").refuse_unopened(run.config)[0]
         if (file := run.folder / CONFIG).is_file():  # the two decide what model/ is
             config = replace(settled[key], seed=run.config.seed)
             refuse_changes(file, config, MAY_CHANGE - {"max_steps", "eval.eval_steps"})

@@ -4,17 +4,22 @@ A *refresh*, the first pass of a block, computes all columns. The other passes c
 the rest as the last refresh left it. A cache of one's own is a line: `CACHES["mine"] = lambda sampling: (8, None)`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.models.load import Policy
-from spg_trainer.models.states import head_weight
 from spg_trainer.settings.fields import Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+    from spg_trainer.models.load import Policy
 
 POSITIONS_PER_THREAD = 1024
 """Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""
@@ -83,11 +88,13 @@ def budget(
 
 def buffers_for(
     policy: Policy, rows: int, columns: int, sampling: Sampling, rows_per_forward: int | None
-) -> "KeyValues | None":
+) -> KeyValues | None:
     """Room for as many of the rows at once as are asked for and fit; None where nothing is kept.
 
     Raises ConfigError where the model cannot leave out columns, or the device has no room for one row.
     """
+    from spg_trainer.models.states import head_weight
+
     if CACHES[sampling.cache] is None:
         return None
     config, device = policy.model.config, policy.model.device

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from spg_trainer.architecture.pattern import visible
 from spg_trainer.models.load import Policy
-from spg_trainer.models.pattern import visible
 from spg_trainer.models.states import base_model, hidden_states
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD, Access, KeyValues, window
 from spg_trainer.rollout.canvas import Canvas

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spg_trainer.architecture.shape import open_config
 from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.models import Policy
 from spg_trainer.models.load import open_tokenizer
-from spg_trainer.models.shape import find_config
 from spg_trainer.rollout.tokens import encode_plain, prompt_texts
 from spg_trainer.settings.fields import Config, ModelConfig
 from spg_trainer.settings.packages import envs, errors
@@ -176,12 +176,13 @@ def report(name: str, arguments: Mapping[str, Any], asked: str, count: int, leng
     """
     m, found = ModelConfig(model=asked), Overlong()
     length = length or defaults(Config, env=name, model=asked).rollout.max_completion_length
-    config = find_config(m, name)
+    weights = resolve_model(m.model, name)
+    config = open_config(weights, m)
     if config is None:
         raise ConfigError(
             f"--model {asked}: its config.json is not here. Give a folder, or download the model."
         )
-    policy = open_tokenizer(config, resolve_model(m.model, name), m)
+    policy = open_tokenizer(config, weights, m)
     for split in envs.splits.SPLITS:
         env = envs.make(name, split=split, **arguments)
         for part in [*env.parts.values()] or [env]:

@@ -3,9 +3,7 @@
 The file has TRL's preference columns, `prompt`, `chosen` and `rejected`, as texts or as chat messages.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,23 +87,6 @@ class PairFile:
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         return f"{problem.prompt}\n{turns[0]}"
-
-
-def settle_pairs(config: Config) -> Config:
-    """The settings with the sha256 of the file of pairs; ConfigError if it is not the one that they already name."""
-    if config.pairs is None:
-        return config
-    try:
-        with open(config.pairs, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ConfigError(f"--pairs {config.pairs}: {error.strerror}. Give a file's path.") from error
-    if config.pairs_sha256 not in (None, digest):
-        raise ConfigError(
-            f"--pairs {config.pairs}: its sha256 is {digest}, these settings were made with {config.pairs_sha256}. "
-            "Restore the file, or start a new run with another --output-dir."
-        )
-    return replace(config, pairs_sha256=digest)
 
 
 def read_pairs(path: str) -> list[Pair]:

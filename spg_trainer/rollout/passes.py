@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from spg_trainer.models.pattern import Pattern
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.rollout.cache import CACHES, window
 from spg_trainer.settings.fields import Sampling
 

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.load import Policy
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.states import base_model, head_weight
-from spg_trainer.rollout.cache import CACHES, buffers_for
+from spg_trainer.rollout.cache import buffers_for
 from spg_trainer.rollout.canvas import Blocks, Canvas
+from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.refill import Refill, Row
@@ -84,37 +84,6 @@ def check_sampling(policy: Policy, sampling: Sampling) -> None:
     sampling.check()
     check_names(sampling)
     check_pattern(base_model(policy.model).pattern, sampling)
-
-
-def check_names(sampling: Sampling) -> None:
-    """Raises ConfigError for a cache, unmasking or remasking that no table has; it lists the known ones."""
-    for flag, table in (("cache", CACHES), ("unmasking", UNMASKING), ("remasking", REMASKING)):
-        name = getattr(sampling, flag)
-        if name not in table:
-            raise ConfigError(f"--{flag} {name!r} is unknown. Use one of: {', '.join(table)}.")
-
-
-def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
-    """Raises ConfigError for a cache or blocks that do not go with who attends to whom in a model."""
-    size, block, cache = pattern.block_size, sampling.block_length, sampling.cache
-    if pattern.is_full:
-        if cache == "blocks":
-            raise ConfigError(
-                "cache=blocks keeps the keys of finished blocks, which change in this model: every token attends to "
-                "every other. Use cache=none, or cache=dual, which is an approximation."
-            )
-        return
-    if size % block:
-        fits = max(n for n in range(1, min(block, size) + 1) if size % n == 0)
-        raise ConfigError(
-            f"block_length={block} does not divide the {size} tokens of a block of the model's attention. Use "
-            f"{' or '.join(f'block_length={n}' for n in sorted({fits, size}))}."
-        )
-    if cache not in ("none", "blocks"):
-        raise ConfigError(
-            f"cache={cache} approximates a model whose tokens all attend to each other; in this one finished blocks "
-            "never change. Use cache=blocks, which is exact."
-        )
 
 
 @contextmanager

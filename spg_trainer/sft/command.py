@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.distributed import decide_on_main, join, on_all, own_device, raising_on_all, rank, world_size
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.evaluate import evaluate, make_env
+from spg_trainer.evaluation.environment import make_env
+from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
 from spg_trainer.models import Policy, divide_policy, new_policy, open_policy
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
-from spg_trainer.rollout.sampler import check_names, check_pattern
+from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing

@@ -9,23 +9,27 @@ import torch
 import yaml
 
 from spg_trainer import algorithms
-from spg_trainer.models.shape import Shape, find_config, pattern_of, shape_of
-from spg_trainer.rollout.pairs import read_pairs, settle_pairs
+from spg_trainer.architecture.shape import Shape, find_config, shape_of
 from spg_trainer.runs.folder import choose_folder
-from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config, ModelConfig
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.pairs import settle_pairs
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.resolve import Resolved
-from spg_trainer.settings.validate import Validated, validate
 from spg_trainer.settings.values import plain
 from spg_trainer.training.cards import Device, find_card
 from spg_trainer.training.fits import card_lines
+from spg_trainer.training.preflight import (
+    arithmetic,
+    check_known_attention,
+    refuse_another,
+    refuse_unopened,
+    settle_all,
+)
 from spg_trainer.training.roofline import BYTES, PROMPT, Estimate, estimate
-from spg_trainer.training.setup import arithmetic, check_attention, open_splits, refuse_another
 
 if TYPE_CHECKING:
-    from envs import TextEnv
+    pass
 
 
 def show(resolved: Resolved[Config]) -> str:
@@ -51,34 +55,6 @@ def show(resolved: Resolved[Config]) -> str:
     if missing:
         comments.append(f"data: the run will need it, and it is not here yet. {missing}")
     return "\n# ".join([with_origins(settled, algorithm, resolved.origins), *comments]) + "\n"
-
-
-def refuse_unopened(
-    asked: Config | Validated[Config], num_processes: int = 1
-) -> "tuple[Config, algorithms.Algorithm, dict[str, TextEnv]]":
-    """The settled settings of a training, its algorithm and its task as `open_splits` has it.
-
-    Raises SpgError or EnvError for what a start would refuse.
-    """
-    config, algorithm = settle_all(asked)
-    splits = open_splits(config, algorithm, num_processes)
-    check_known_attention(config, algorithm)
-    if config.pairs:
-        read_pairs(config.pairs)
-    return config, algorithm, splits
-
-
-def settle_all(asked: Config | Validated[Config]) -> tuple[Config, algorithms.Algorithm]:
-    """Settings with what their files decide, and the algorithm that they name."""
-    config = validate(asked).config
-    algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-    return settle_pairs(replace(config, model=settle(config.model))), algorithm
-
-
-def check_known_attention(config: Config, algorithm: algorithms.Algorithm) -> None:
-    """`check_attention`, where the configuration of the model is known here."""
-    if model := find_config(config.model, config.env):
-        check_attention(config, algorithm, pattern_of(model))
 
 
 def with_origins(settled: Config, algorithm: Any, origins: Mapping[str, str]) -> str:
@@ -134,6 +110,11 @@ def dtype_of(m: ModelConfig) -> str:
     return "float32" if m.device == "cpu" or not (m.lora_r or m.shard) else "bfloat16"
 
 
+def shown_count(weights: float) -> str:
+    """A number of weights in words."""
+    return f"{weights / 1e9:.2f} billion" if weights >= 1e8 else f"{weights / 1e6:.2f} million"
+
+
 def estimate_lines(e: Estimate, s: Shape, dtype: str, card: Device, processes: int) -> list[str]:
     """Weights, memory and, in the last line, seconds."""
 
@@ -146,9 +127,9 @@ def estimate_lines(e: Estimate, s: Shape, dtype: str, card: Device, processes: i
         if seconds
     )
     met = s.active + s.vocabulary * s.width  # a token's embedding is looked up
-    shared = f"{met / 1e9:.2f} billion of them for a token" if s.active < s.body else "all for every token"
+    shared = f"{shown_count(met)} of them for a token" if s.active < s.body else "all for every token"
     return [
-        f"weights: {s.whole / 1e9:.2f} billion, {shared}",
+        f"weights: {shown_count(s.whole)}, {shared}",
         f"memory of a process (of {processes}) in GiB ({dtype}, prompts of {PROMPT} tokens): {shown(e.held)}",
         f"  an update adds {shown(e.update)}: {e.update_peak / 2**30:.2f} in all",
         f"  a rollout adds {shown(e.rollout)}: {e.rollout_peak / 2**30:.2f} in all, without gradients",

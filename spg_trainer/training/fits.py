@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
-from spg_trainer.evaluation.evaluate import make_env
-from spg_trainer.models.shape import Shape
+from spg_trainer.architecture.shape import Shape
+from spg_trainer.evaluation.environment import make_env
 from spg_trainer.runs.checkpoint import LARGE, newest_kept
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.flags import as_flag, settings_of

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from spg_trainer.algorithms import Algorithm
+from spg_trainer.architecture.experts import counting_choices, router_load
 from spg_trainer.distributed import (
     gather,
     gather_rows,
@@ -25,7 +26,6 @@ from spg_trainer.distributed import (
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.evaluation.teaching import sft_command
-from spg_trainer.models.experts import counting_choices, router_load
 from spg_trainer.models.shard import trains_parts, unsharded
 from spg_trainer.rollout.probe import probe
 from spg_trainer.rollout.scored import Scored, sample_rows

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from spg_trainer.algorithms import Algorithm
+from spg_trainer.architecture.shape import Shape, count_lora, shape_of
 from spg_trainer.likelihood.logps import rows_per_chunk
-from spg_trainer.models.quantize import BITS
-from spg_trainer.models.shape import Shape, count_lora, shape_of
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.passes import passes
 from spg_trainer.settings.adapters import find_adapter
@@ -21,6 +20,8 @@ from spg_trainer.training.micro_batches import micro_batch_size
 
 PROMPT = 200
 """Tokens of a prompt where nobody says how many."""
+BITS = 4.127
+"""Of a weight under --load-4bit: 4, and the scale of each 64 weights, which is stored in 8 bits."""
 BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
 
 

@@ -7,52 +7,44 @@ from typing import TYPE_CHECKING
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.evaluation.evaluate import make_env
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
-from spg_trainer.models.shape import find_config, pattern_of
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts
 from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, is_file, measure, too_long
-from spg_trainer.rollout.pairs import PairFile, settle_pairs
-from spg_trainer.rollout.sampler import check_names, check_pattern
+from spg_trainer.rollout.pairs import PairFile
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import RunFolder, choose_folder
-from spg_trainer.runs.identity import refuse_changes
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.own_code import (
     ALGORITHM,
     ENVIRONMENT,
     data_of,
     keep,
-    refuse_changed_data,
-    refuse_changed_files,
 )
-from spg_trainer.runs.tracking import Trackers, check_trackers
+from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recipes import task_words
+from spg_trainer.settings.pairs import settle_pairs
 from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
-from spg_trainer.settings.recorded import ENVIRONMENT as ENVIRONMENT_JSON
-from spg_trainer.settings.validate import Validated, validate, validate_algorithm
-from spg_trainer.settings.weights import knows_nothing, unseen
+from spg_trainer.settings.validate import Validated, validate
+from spg_trainer.settings.weights import unseen
 from spg_trainer.training.environment_json import environment_record
-from spg_trainer.training.micro_batches import micro_batch_size
 from spg_trainer.training.optimize import make_optimizer
+from spg_trainer.training.preflight import arithmetic, check_attention, open_splits, refuse_another
 from spg_trainer.training.run import Run, TrainingState
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from envs import TextEnv
-    from spg_trainer.models.pattern import Pattern
 
 
 def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
@@ -106,14 +98,6 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
     return run
 
 
-def refuse_another(run: Path, config: Config) -> None:
-    """Raises SpgError where a run shall go on with other settings, code or data than those that it began with."""
-    if config.output.resume and (run / CONFIG).is_file():
-        refuse_changes(run / CONFIG, config)
-        refuse_changed_files(run, config)
-        refuse_changed_data(run / ENVIRONMENT_JSON, config)
-
-
 def make_source(
     config: Config,
     algorithm: algorithms.Algorithm,
@@ -127,56 +111,6 @@ def make_source(
     whole = algorithm.compares == "group" or algorithm.branches > 1
     entropy, branches = "entropy" in algorithm.needs, algorithm.branches
     return EnvironmentSource(train, policy, config, rows_per_forward, whole, entropy, branches)
-
-
-def open_splits(
-    config: Config, algorithm: algorithms.Algorithm, num_processes: int = 1
-) -> "dict[str, TextEnv]":
-    """The environment in `train` and in the splits that are evaluated, of settled settings.
-
-    Raises ConfigError for what does not go with the algorithm, the processes, the environment or an installed package.
-    """
-    check_names(config.rollout)
-    # Before a block length is advised for trees that the model cannot have; what a run resumes from may be gone.
-    if (
-        algorithm.branches > 1
-        and not config.output.resume
-        and (model := find_config(config.model, config.env))
-    ):
-        algorithm.make_masking().check_pattern(pattern_of(model))
-    validate_algorithm(config, algorithm, num_processes)
-    check_trackers(config.output.track)
-    splits = {split: make_env(config, split) for split in ("train", config.eval.eval_split)}
-    if config.eval.eval_steps and "validation" not in splits:
-        try:
-            splits["validation"] = make_env(config, "validation")
-        except envs.EnvError as error:
-            text = f"{error} Validation needs this split: --eval-steps 0 trains without."
-            raise ConfigError(text) from error
-    train = splits["train"]
-    envs.checking.try_scoring(train)
-    if config.pairs is None:
-        check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
-    if not (config.force or config.output.resume or config.pairs):
-        refuse_unseen(config, train)
-    return splits
-
-
-def refuse_unseen(config: Config, env: "TextEnv") -> None:
-    """Raises ConfigError where an embedded model has seen none of the tasks; an evaluation would only find zeros."""
-    if knows_nothing(config.model.model, config.env):
-        task = " ".join(task_words(config.env, config.env_args))
-        raise ConfigError(
-            f"{task}: no model is named, and {unseen(config.model.model, config.env).partition(';')[0]}. Teach it the "
-            f"task first with `{sft_command(env, config.env, config.env_args)}`, and train with --model base. To train "
-            "all the same: --force."
-        )
-
-
-def check_attention(config: Config, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
-    """Raises ConfigError for decoding, or masks of an algorithm, that do not go with who attends to whom in a model."""
-    algorithm.make_masking().check_pattern(pattern)
-    check_pattern(pattern, config.rollout)
 
 
 def open_model(
@@ -262,26 +196,6 @@ def introduce(run: Run, skipped: str) -> None:
             console.say(
                 budget(model.config, model.dtype, model.device, config.rollout, rows, run.rows_per_forward)
             )
-
-
-def arithmetic(
-    config: Config, algorithm: algorithms.Algorithm, num_processes: int = 1, turns: int = 1
-) -> str:
-    """One line that says what a step does, in numbers. turns: the most of an episode."""
-    b, r = config.batch, config.rollout
-    num_masks = algorithm.make_masking().count(r.max_completion_length)
-    completions = b.prompts_per_step * b.num_generations
-    rows, _ = micro_batch_size(b.per_device_batch_size, num_masks)
-    groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {b.num_generations} generations"
-    most = f"{'up to ' * (completions % num_processes > 0)}{-(-completions // num_processes)}"
-    shared = f" ({num_processes} processes x {most})" if num_processes > 1 else ""
-    what = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"
-    return (
-        f"{b.prompts_per_step} {groups} = {completions} {what} a step{shared}; {r.max_completion_length} tokens "
-        f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "
-        f"{b.num_iterations * b.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to {rows} "
-        f"completions; {config.max_steps} step{'s' * (config.max_steps != 1)}."
-    )
 
 
 def prepare_folder(run: Run) -> None:

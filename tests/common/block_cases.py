@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.likelihood import Masks
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.tensors import Rollouts
 from tests.common.rollout_cases import Plain

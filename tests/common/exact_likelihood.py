@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.states import base_model, head_weight, hidden_states
 from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.settings.fields import Sampling

@@ -11,9 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from spg_trainer.architecture.pattern import visible
 from spg_trainer.models import tiny_tokenizer
 from spg_trainer.models.family import BY_ARCHITECTURE
-from spg_trainer.models.pattern import visible
 from tests.common.trainer_cases import made_once, save_writing
 
 BLOCKS = {

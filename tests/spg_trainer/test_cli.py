@@ -20,7 +20,7 @@ from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand, SftCommand
 from spg_trainer.settings.flags import ELSEWHERE, as_flag, settings_of
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.training.setup import arithmetic
+from spg_trainer.training.preflight import arithmetic
 from tests.common.trainer_cases import save_tiny
 
 COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand, "compare": CompareCommand}
@@ -343,6 +343,15 @@ def test_what_names_and_files_show_is_told_before_torch_is_loaded(tmp_path: Path
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=200)
     assert done.returncode == 0 and done.stderr.count("Did you mean") == len(MISTAKES), done.stderr
     assert done.stderr.count("error: ") == len(lines)
+
+
+def test_the_dry_run_of_an_embedded_model_imports_no_transformers(tmp_path: Path) -> None:
+    """They take three times as long to be imported as all that it does."""
+    code = "import sys\nfrom spg_trainer.cli import main\nmain('--env sudoku --lora-r 4 --dry-run'.split())\n"
+    code += "sys.exit(str(*({'transformers', 'accelerate', 'peft', 'datasets'} & sys.modules.keys())) or 0)"
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 0 and "weights: 0.86 million" in done.stdout, done.stderr
 
 
 def test_flags_of_other_trainers_lead_to_ours(capsys) -> None:

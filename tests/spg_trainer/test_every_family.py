@@ -10,8 +10,8 @@ from spg_trainer.algorithms import build, get
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import load_model, save_model
 from spg_trainer.models.states import base_model
-from spg_trainer.training.dry_run import refuse_unopened
 from spg_trainer.training.loop import train_step
+from spg_trainer.training.preflight import refuse_unopened
 from spg_trainer.training.setup import start
 from tests.common.family_cases import UNTRAINED, family_folder, untrained
 from tests.common.likelihood_cases import relative

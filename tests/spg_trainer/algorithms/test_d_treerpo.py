@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.d_treerpo import DTreeRPO
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.settings.validate import validate_algorithm
 from spg_trainer.training.loop import credit
 from spg_trainer.training.setup import start

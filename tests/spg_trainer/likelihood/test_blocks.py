@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms import Loss
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import accumulate, elbo, token_logps
 from spg_trainer.likelihood.masks import (
@@ -18,7 +19,6 @@ from spg_trainer.likelihood.masks import (
     StepMergeMasking,
 )
 from spg_trainer.models import Policy
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.sft.demonstrations import denoising_loss
 from tests.common.block_cases import PATTERNS, block_numbers, logps_by_blocks, plain_logits, with_pattern

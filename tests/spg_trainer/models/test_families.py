@@ -19,13 +19,13 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from spg_trainer.architecture.experts import counting_choices, router_load
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.export import merge
 from spg_trainer.models import Family, load_model, register_family, save_model, shard
 from spg_trainer.models.body import pick
-from spg_trainer.models.experts import counting_choices, router_load
 from spg_trainer.models.family import BY_ARCHITECTURE
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.settings.fields import MergeCommand
 from spg_trainer.training.loop import train
 from tests.common.family_cases import BLOCKS, blocks_of, cases, doubled, family_folder

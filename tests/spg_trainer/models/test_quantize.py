@@ -9,13 +9,13 @@ from torch import nn
 from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms import build
+from spg_trainer.architecture.shape import shape_of
 from spg_trainer.errors import ConfigError
 from spg_trainer.export import merge
 from spg_trainer.models import load_model
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.load import save_model
 from spg_trainer.models.quantize import four_bits
-from spg_trainer.models.shape import shape_of
 from spg_trainer.settings.fields import Config, MergeCommand, ModelConfig
 from spg_trainer.training.loop import train
 from spg_trainer.training.roofline import estimate

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ModelError
 from spg_trainer.models import Policy, load_model, new_tiny, save_model, tiny_tokenizer
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.settings import weights
 from spg_trainer.settings.weights import Weights, resolve_model
 from spg_trainer.training.loop import train

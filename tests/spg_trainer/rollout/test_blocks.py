@@ -6,9 +6,9 @@ from itertools import product
 import pytest
 import torch
 
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, llada_config
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.settings.fields import Sampling
 from tests.common.block_cases import PATTERNS, plain_block_sampler, with_pattern

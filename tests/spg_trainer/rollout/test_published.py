@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.models import Policy
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, by_confidence, certainty, margin
 from spg_trainer.settings.fields import Sampling

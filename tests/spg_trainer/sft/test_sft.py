@@ -17,11 +17,11 @@ from transformers import AutoModel, AutoTokenizer
 import envs
 from envs.gymnasium_games import GymnasiumGame
 from spg_trainer import cli, load_model
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import Policy, new_policy
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.models.tiny import BLOCK
 from spg_trainer.rollout.tokens import encode_completions, encode_prompts, length_warning
 from spg_trainer.runs import checkpoint

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from spg_trainer.algorithms import build
+from spg_trainer.architecture.shape import find_config
 from spg_trainer.cli import main
 from spg_trainer.models import llada_config
-from spg_trainer.models.shape import find_config
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.flags import docstrings
 from spg_trainer.settings.resolve import defaults

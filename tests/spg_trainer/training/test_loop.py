@@ -24,9 +24,9 @@ from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.fields import OptimizerConfig
 from spg_trainer.training import evaluations, loop
-from spg_trainer.training.dry_run import refuse_unopened
 from spg_trainer.training.loop import train
 from spg_trainer.training.optimize import learning_rate
+from spg_trainer.training.preflight import refuse_unopened
 from spg_trainer.training.setup import start
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (

@@ -9,19 +9,21 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForMaskedLM, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig
 
 from spg_trainer.algorithms import build
+from spg_trainer.architecture.configuration import EmbeddedConfig
+from spg_trainer.architecture.pattern import Pattern
+from spg_trainer.architecture.shape import count_lora, find_config, pattern_of, shape_of
 from spg_trainer.cli import main
 from spg_trainer.models import hidden_states, llada_config, new_policy
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
-from spg_trainer.models.pattern import Pattern
-from spg_trainer.models.shape import pattern_of, shape_of
 from spg_trainer.rollout.passes import passes
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
 from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.weights import resolve_model
 from spg_trainer.training.cards import CARDS
 from spg_trainer.training.roofline import Estimate, estimate
 from tests.common.marks import slow_if
@@ -93,6 +95,16 @@ def test_weights_and_adapters_of_every_kind_of_body_are_counted(architecture, mo
     adapted = add_lora(model, r=3, alpha=3, dropout=0.0, seed=0, base="", experts=lora_experts)
     adapters = 4 * sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     assert estimate(config, Config(model=m), build("spg", {}), dtype="float32").held["gradients"] == adapters
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny:block", "tiny:shift"])
+def test_an_embedded_model_is_counted_from_its_files_as_transformers_counts_it(name) -> None:
+    m = ModelConfig(model=name, mask_token_id=7)
+    found, theirs = find_config(m, "sudoku"), AutoConfig.from_pretrained(resolve_model(name, "sudoku").base)
+    assert isinstance(found, EmbeddedConfig) and found.mask_token_id == 7
+    assert found.max_position_embeddings == theirs.max_position_embeddings
+    assert shape_of(found) == shape_of(theirs)
+    assert count_lora(found, 3, experts=False) == count_lora(theirs, 3, experts=False) > 0
 
 
 def test_the_dry_run_of_a_published_name_says_weights_active_weights_and_decoding(capsys) -> None:

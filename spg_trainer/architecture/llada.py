@@ -1,10 +1,11 @@
 """How config.json and weights of the first LLaDA models (arXiv 2502.09992) are named, for `families.py`."""
 
-from typing import Any
-
-from transformers.core_model_loading import WeightRenaming
+from typing import TYPE_CHECKING, Any
 
 from spg_trainer.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers.core_model_loading import WeightRenaming
 
 NAMES = {
     "attention_bias": "include_qkv_bias",
@@ -62,8 +63,10 @@ def derive(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def renamings() -> list[WeightRenaming]:
+def renamings() -> "list[WeightRenaming]":
     """The Hub's tensor names and ours; left to right on loading, right to left on saving."""
+    from transformers.core_model_loading import WeightRenaming
+
     whole = {"wte": "model.embed_tokens", "ln_f": "model.norm", "ff_out": "lm_head"}
     block = {
         "attn_norm": "input_layernorm",

@@ -1,13 +1,16 @@
 """A model in numbers, from its configuration alone: how many weights, of which widths, and who attends to whom."""
 
+from math import prod
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from spg_trainer.architecture.configuration import EmbeddedConfig, answer, check_block_size
+from spg_trainer.architecture.experts import experts_of
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ModelError
-from spg_trainer.models.experts import experts_of
-from spg_trainer.models.pattern import Pattern
 from spg_trainer.settings.fields import ModelConfig
 from spg_trainer.settings.published import known_settings
-from spg_trainer.settings.weights import resolve_model
+from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 
 class Shape(NamedTuple):
@@ -44,10 +47,8 @@ class Shape(NamedTuple):
 
 def shape_of(config: Any) -> Shape:
     """The numbers of a model of this configuration, which is under the names of transformers."""
-    model = _on_meta(config)
-    sizes = [p.numel() for p in model.parameters()]
-    head_weight = model.get_output_embeddings().weight
-    linear = [weight.numel() for weight in _linear_weights(model) if weight is not head_weight]
+    shapes, linear_shapes = _tensors(config)
+    sizes, linear = list(map(prod, shapes)), list(map(prod, linear_shapes))
     experts, width = experts_of(config), config.hidden_size
     head = getattr(config, "head_dim", None) or width // config.num_attention_heads
     ends = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
@@ -73,10 +74,12 @@ def shape_of(config: Any) -> Shape:
 
 def count_lora(config: Any, r: int, *, experts: bool) -> int:
     """Weights of the adapters that `add_lora` puts on a model of this configuration."""
-    from spg_trainer.models.lora import ATTENTION, EXPERTS, FEED_FORWARD
-
     if not r:
         return 0
+    if isinstance(config, EmbeddedConfig):
+        return r * sum(map(sum, config.linear))
+    from spg_trainer.models.lora import ATTENTION, EXPERTS, FEED_FORWARD
+
     targets, count = ATTENTION + (FEED_FORWARD if experts or not experts_of(config).layers else ()), 0
     for name, p in _on_meta(config).named_parameters():
         module = name.removesuffix(".weight").rpartition(".")[2]
@@ -87,10 +90,16 @@ def count_lora(config: Any, r: int, *, experts: bool) -> int:
     return r * count
 
 
-def _linear_weights(model: Any) -> list[Any]:
+def _tensors(config: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """The shapes of all weights, and of those of linear layers without the head."""
+    if isinstance(config, EmbeddedConfig):
+        return list(config.tensors.values()), config.linear
     from torch import nn
 
-    return [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
+    model = _on_meta(config)
+    head = model.get_output_embeddings()
+    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not head]
+    return [p.shape for p in model.parameters()], [layer.weight.shape for layer in linear]
 
 
 _last_on_meta: dict[tuple[type, str], Any] = {}
@@ -111,7 +120,7 @@ def _on_meta(config: Any) -> Any:
 
 def pattern_of(config: Any) -> Pattern:
     """Who attends to whom in a model of this configuration."""
-    return Pattern(config.block_size, config.family.origin)
+    return Pattern(config.block_size, config.origin)
 
 
 def find_config(m: ModelConfig, env: str) -> Any:
@@ -119,14 +128,36 @@ def find_config(m: ModelConfig, env: str) -> Any:
 
     Raises ModelError where it does not say who attends to whom and no flag does, as when the model is opened.
     """
+    weights = resolve_model(m.model, env)
+    if is_embedded(m.model, "tiny"):
+        return _settled(EmbeddedConfig.read(Path(weights.base)), weights, m)
+    return open_config(weights, m)
+
+
+def _settled(config: Any, weights: Weights, m: ModelConfig) -> Any:
+    """A configuration with what flags say of it; ModelError where it then does not hold together."""
+    if config is None:
+        return None
+    try:
+        answer(config, m)
+        if not 0 <= (config.mask_token_id or 0) < config.vocab_size:
+            raise ModelError(
+                f"mask_token_id {config.mask_token_id} is none of its {config.vocab_size} embeddings; correct "
+                "--mask-token-id, or its config.json"
+            )
+        check_block_size(config)
+    except ModelError as error:
+        raise ModelError(f"model {weights.base!r}: {error}") from error
+    return config
+
+
+def open_config(weights: Weights, m: ModelConfig) -> Any:
+    """`find_config` of any model as transformers reads it, with all that a tokenizer goes by."""
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    from spg_trainer.models.body import check_block_size
     from spg_trainer.models.family import FamilyConfig
-    from spg_trainer.models.load import answer
 
-    weights = resolve_model(m.model, env)
     base, adapter = weights.base, weights.adapter
     place = adapter if adapter is not None and (adapter / "config.json").is_file() else base
     try:
@@ -140,16 +171,4 @@ def find_config(m: ModelConfig, env: str) -> Any:
         if not known:
             return None
         config = CONFIG_MAPPING[known["model_type"]].from_dict(known)
-    if not isinstance(config, FamilyConfig):
-        return None
-    try:
-        answer(config, m)
-        if not 0 <= (config.mask_token_id or 0) < config.vocab_size:
-            raise ModelError(
-                f"mask_token_id {config.mask_token_id} is none of its {config.vocab_size} embeddings; correct "
-                "--mask-token-id, or its config.json"
-            )
-        check_block_size(config)
-    except ModelError as error:
-        raise ModelError(f"model {base!r}: {error}") from error
-    return config
+    return _settled(config if isinstance(config, FamilyConfig) else None, weights, m)

@@ -1,0 +1,1 @@
+"""A model in numbers, from its files: what is known without opening its weights. Imports no transformers by itself."""

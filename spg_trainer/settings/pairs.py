@@ -1,0 +1,24 @@
+"""The file of --pairs as a setting: by its sha256, so that a run that goes on has the pairs that it began with."""
+
+import hashlib
+from dataclasses import replace
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.fields import Config
+
+
+def settle_pairs(config: Config) -> Config:
+    """The settings with the sha256 of the file of pairs; ConfigError if it is not the one that they already name."""
+    if config.pairs is None:
+        return config
+    try:
+        with open(config.pairs, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"--pairs {config.pairs}: {error.strerror}. Give a file's path.") from error
+    if config.pairs_sha256 not in (None, digest):
+        raise ConfigError(
+            f"--pairs {config.pairs}: its sha256 is {digest}, these settings were made with {config.pairs_sha256}. "
+            "Restore the file, or start a new run with another --output-dir."
+        )
+    return replace(config, pairs_sha256=digest)
