@@ -73,6 +73,7 @@ def test_only_a_few_blocks_are_under_way():
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the peak memory of a process")
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     peak = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
     peaks = []

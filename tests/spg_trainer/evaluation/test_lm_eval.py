@@ -62,6 +62,7 @@ def requests(model, prompts: list[str], **kwargs: object) -> list[SimpleNamespac
     return [SimpleNamespace(args=(text, kwargs), doc_id=i, task_name="own") for i, text in enumerate(asked)]
 
 
+@pytest.mark.slow
 def test_the_figure_and_the_texts_are_those_of_evaluate(task, model):
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager

@@ -117,6 +117,7 @@ def test_a_saved_adapter_opens_on_4_bits_and_merges_into_the_whole_base(tmp_path
         assert (merged - whole).abs().max() <= 1e-4 * whole.std()
 
 
+@pytest.mark.slow
 def test_training_learns_resumes_and_repeats_bit_for_bit(tmp_path: Path) -> None:
     base = save_small(tmp_path / "base")
     changes = {"model": base, "lora_r": 2, "load_4bit": True, "save_steps": 1}

@@ -51,6 +51,7 @@ def test_a_refusal_ends_what_was_started(tmp_path: Path, monkeypatch) -> None:
     assert [process.returncode for process in processes] == [1]
 
 
+@pytest.mark.slow
 def test_sigterm_lets_children_save_their_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in child_environment().items():
         monkeypatch.setenv(name, value)

@@ -9,6 +9,7 @@ from spg_trainer.evaluation.statistics import mean_over, t_quantile
 from spg_trainer.reporting.compare import markdown
 from spg_trainer.reporting.runs import Completions, Recorded
 from spg_trainer.settings.fields import Config
+from tests.common.marks import slow_if
 from verifiers.statistics import wilson_interval
 
 
@@ -53,7 +54,9 @@ def test_quantiles_are_those_of_printed_tables(freedom: int, tabulated: float) -
     assert t_quantile(freedom) == pytest.approx(tabulated, rel=3e-4)
 
 
-@pytest.mark.parametrize(("of_seeds", "of_problems"), [(0.1, 0.3), (0.3, 0.0)])
+@pytest.mark.parametrize(
+    ("of_seeds", "of_problems"), slow_if([(0.1, 0.3), (0.3, 0.0)], lambda seeds, problems: not problems)
+)
 def test_ninety_five_of_a_hundred_intervals_hold_the_mean(of_seeds: float, of_problems: float) -> None:
     rng, hits, trials = np.random.default_rng(3), 0, 300
     for _ in range(trials):

@@ -168,6 +168,7 @@ def played_on(policy, env, given, row, column, step):
     return 0.5 * rewards["correct"] + rewards["letters"], later
 
 
+@pytest.mark.slow
 def test_where_the_environment_answers_a_state_is_worth_the_episode_played_on_from_it():
     envs.register("test/Chat-v0", Chat)
     policy, env = make_policy(torch.float64, max_length=256), envs.make("test/Chat-v0")

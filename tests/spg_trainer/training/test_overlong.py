@@ -161,6 +161,7 @@ def test_an_evaluation_refuses_or_skips_too(policy: Policy, tmp_path: Path) -> N
     assert result.n == again.n == 9 and "overlong_skipped" in result.summary()
 
 
+@pytest.mark.slow
 def test_envs_check_measures_against_a_model(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(envs_command, "check", lambda *_, **__: [])  # what else it checks takes seconds
     path = write(tmp_path / "rows.jsonl", long=3, count=120)
