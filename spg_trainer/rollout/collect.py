@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from spg_trainer.distributed import raising_on_all, world_size
+from spg_trainer.distributed import gather, gathered_order, raising_on_all, world_size
 from spg_trainer.models import Policy
-from spg_trainer.rollout.dealing import choose_problems, deal_groups, prompt_length
+from spg_trainer.rollout.dealing import choose_more, choose_problems, deal_groups, prompt_length
 from spg_trainer.rollout.dialogues import Dialogues, Prompts, in_episodes, play
 from spg_trainer.rollout.overlong import SKIP, next_fitting, refuse_first
 from spg_trainer.rollout.scored import Failures, Scored
@@ -35,8 +35,10 @@ class EnvironmentSource:
         whole_groups: bool = False,
         record_entropy: bool = False,
         branches: int = 1,
+        right_groups_teach: bool = False,
     ) -> None:
         self.whole_groups, self.record_entropy, self.branches = whole_groups, record_entropy, branches
+        self.right_groups_teach = right_groups_teach
         self.env, self.policy, self.config, self.rows_per_forward = env, policy, config, rows_per_forward
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
 
@@ -44,9 +46,46 @@ class EnvironmentSource:
         return envs.core.render_turns(self.env, problem, turns, replies)
 
     def collect(self, step: int) -> Scored:
+        """The completions of a step: of one batch of problems, or of further ones until enough of them teach.
+
+        With `max_rollout_batches` above 1, the step learns from the groups whose rewards differ, in the order in which
+        they were sampled (dynamic sampling, DAPO, arXiv 2503.14476); where there are too few, others fill it up.
+        """
+        batch = self.config.batch
+        index = choose_problems(self.config.seed, step, batch.prompts_per_step, len(self.env))
+        parts = [self.sample(step, 0, index, 0)]
+        if batch.max_rollout_batches == 1:
+            return parts[0]
+        taken, teaches = index, self.groups_that_teach(parts[0])
+        for number in range(1, batch.max_rollout_batches):
+            if teaches.sum() >= batch.prompts_per_step:
+                break
+            index = choose_more(
+                self.config.seed, step, number, batch.prompts_per_step, len(self.env), taken.tolist()
+            )
+            if not len(index):
+                break
+            parts.append(self.sample(step, number, index, len(taken)))
+            taken = np.append(taken, index)
+            teaches = np.append(teaches, self.groups_that_teach(parts[-1]))
+        order = np.argsort(~teaches, kind="stable")
+        chosen = np.sort(order[: batch.prompts_per_step])
+        return replace(Scored.join(parts), chosen=chosen, batches=len(parts))
+
+    def groups_that_teach(self, scored: Scored) -> np.ndarray:
+        """Which groups of a batch, of all processes, have unequal rewards, or are all right where these teach too."""
+        last, count = scored.last, self.config.batch.num_generations
+        rewards, correct = (
+            np.array(gather(values[last].tolist()))[gathered_order(scored.rows[last])].reshape(-1, count)
+            for values in (scored.rewards, scored.correct)
+        )
+        teaches = np.ptp(rewards, axis=1) > 0
+        return teaches | correct.all(axis=1) if self.right_groups_teach else teaches
+
+    def sample(self, step: int, number: int, index: np.ndarray, before: int) -> Scored:
+        """The scored completions of a batch of a step. index: its problems. before: groups of earlier batches."""
         batch, seed = self.config.batch, self.config.seed
         with raising_on_all():
-            index = choose_problems(seed, step, batch.prompts_per_step, len(self.env))
             skipped = None
             if self.config.overlong == SKIP:
                 length = self.config.rollout.max_completion_length
@@ -56,13 +95,14 @@ class EnvironmentSource:
             )
             rows = deal_groups(lengths, batch.num_generations, self.whole_groups)
             group, generation = np.divmod(rows, batch.num_generations)
+            rows = rows + before * batch.num_generations
             scored = sample_and_score(
                 self.policy,
                 self.env,
                 index[group],
                 generation,
                 self.config.rollout,
-                key=("rollout", step),
+                key=("rollout", step, *(("batch", number) if number else ())),
                 seed=seed,
                 rows_per_forward=self.rows_per_forward,
                 rows=rows,
@@ -75,7 +115,7 @@ class EnvironmentSource:
                     scored.rollouts.unmask_logps[:, 0], step / self.config.max_steps, dtype=torch.float64
                 )
                 scored = replace(scored, rollouts=replace(scored.rollouts, share_done=done))
-        Failures(batch.prompts_per_step * batch.num_generations).add(self.env, scored)
+        Failures(len(index) * batch.num_generations).add(self.env, scored)
         return scored
 
 

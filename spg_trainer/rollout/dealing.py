@@ -19,6 +19,16 @@ def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
     return numpy_generator(seed, "problems", step).choice(size, size=count, replace=False)
 
 
+def choose_more(seed: int, step: int, batch: int, count: int, size: int, taken: Sequence[int]) -> np.ndarray:
+    """As `choose_problems`, for a further batch of a step, without the problems that its earlier ones had.
+
+    Fewer than `count` where not so many are left.
+    """
+    draw = numpy_generator(seed, "problems", step, batch)
+    index = draw.choice(size, size=min(size, count + len(taken)), replace=False)
+    return index[~np.isin(index, taken)][:count]
+
+
 def deal_groups(lengths: Sequence[int], num_generations: int, whole_groups: bool) -> np.ndarray:
     """Numbers of this process's completions of a step, ascending: about as many and as long prompts for each process.
 

@@ -1,7 +1,7 @@
 """Completions that have been scored: what every source hands to the training loop, and how samples/ shows it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -54,6 +54,10 @@ class Scored:
     """Episodes that ended because the next prompt was too long for the model."""
     skipped: int | None = None
     """Problems of the step, of all processes, that were skipped as too long for the model; None = none may be."""
+    chosen: np.ndarray | None = None
+    """(P,) int64, ascending: the groups of all processes that the step learns from; None = all that were sampled."""
+    batches: int | None = None
+    """How many batches of problems were sampled for the step; None = there may be one only."""
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -67,6 +71,54 @@ class Scored:
     def turn(self) -> np.ndarray:
         """(B,) int64, the number of each completion in its episode, from 0 on."""
         return np.arange(len(self)) - np.searchsorted(self.rows, self.rows)
+
+    @classmethod
+    def join(cls, parts: "Sequence[Scored]") -> "Scored":
+        """The completions of all parts, one part after the other; the numbers of a later part's episodes are higher."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        found: dict[str, Any] = {}
+        for name in (f.name for f in fields(cls)):
+            values = [getattr(part, name) for part in parts]
+            if isinstance(values[0], np.ndarray):
+                found[name] = np.concatenate(values)
+            elif isinstance(values[0], list):
+                found[name] = [value for of_one in values for value in of_one]
+        components = {name: np.concatenate([p.components[name] for p in parts]) for name in first.components}
+        found |= {"components": components, "rollouts": Rollouts.join([part.rollouts for part in parts])}
+        found["no_room"] = sum(part.no_room for part in parts)
+        found["skipped"] = None if first.skipped is None else sum(part.skipped or 0 for part in parts)
+        return replace(first, **found)
+
+    def is_learned(self, num_generations: int) -> np.ndarray:
+        """(B,) bool, whether the step learns from a completion."""
+        if self.chosen is None:
+            return np.ones(len(self), dtype=bool)
+        return np.isin(self.rows // num_generations, self.chosen)
+
+    def learned(self, num_generations: int) -> "Scored":
+        """The completions that the step learns from; their episodes and groups are numbered anew, without gaps."""
+        if self.chosen is None:
+            return self
+        kept = np.flatnonzero(self.is_learned(num_generations))
+        rows = self.rows[kept]
+        rows = (
+            np.searchsorted(self.chosen, rows // num_generations) * num_generations + rows % num_generations
+        )
+        rollouts = self.rollouts.select(torch.from_numpy(kept).to(self.rollouts.completion_ids.device))
+        if rollouts.episode is not None:
+            rollouts = replace(rollouts, episode=torch.from_numpy(rows).to(rollouts.episode.device))
+        found: dict[str, Any] = {}
+        for name in (f.name for f in fields(self) if f.name != "chosen"):
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray):
+                found[name] = value[kept]
+            elif isinstance(value, list):
+                found[name] = [value[b] for b in kept]
+        components = {name: values[kept] for name, values in self.components.items()}
+        found |= {"components": components, "rows": rows, "rollouts": rollouts, "chosen": None}
+        return replace(self, **found)
 
     def episode(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the episode of completion b."""
@@ -128,12 +180,14 @@ def sample_rows(
     env: "TextEnv | Source",
     step: int,
     advantages: torch.Tensor | None = None,
+    set_aside: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked.
 
     "tokens", "reveal_step" and "confidence" (the model's probability of the token as it was unmasked) have an entry for
     each position; one that stayed masked has "", -1 and null. Of an episode there is one row, that of its last
-    completion; where the environment answers back, "turns" has all of them, with the reply to each.
+    completion; where the environment answers back, "turns" has all of them, with the reply to each. set_aside: (B,)
+    bool, the completions that the step did not learn from; None = it could set none aside.
     """
     rows, ids = [], scored.rollouts.completion_ids.tolist()
     pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
@@ -174,5 +228,7 @@ def sample_rows(
             row["traceback"] = scored.traceback[b]
         if advantages is not None:
             row["advantage"] = float(advantages[b])
+        if set_aside is not None:
+            row["set_aside"] = bool(set_aside[b])
         rows.append({**row, **scored.problems[b].reference, **row})  # no author's key replaces one of ours
     return rows

@@ -253,6 +253,10 @@ class BatchConfig:
     num_generations: Group = 6
     """The number of completions of each problem (the group, G), at least 2. Raise it if few groups hold both right and
     wrong completions."""
+    max_rollout_batches: Count = 1
+    """How many times --prompts-per-step problems are sampled for a step at most, until so many groups have unequal
+    rewards; only these are learned from, as far as there are enough (dynamic sampling). 1 learns from what is sampled
+    first. Raise it, to 10, if most groups are all wrong or all right."""
     num_iterations: Count = 1
     """How many updates are made with the completions of a step, each with fresh masks. Raise it if rollouts are slow,
     but only with an algorithm that has an importance ratio, or with raft."""

@@ -223,6 +223,11 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
     check_unmasking(r, config.force)
     if config.pairs and "pairs" not in algorithm.needs:
         raise ConfigError(f"--pairs: {name} learns only from what the model samples. Use --algorithm vrpo.")
+    if config.pairs and b.max_rollout_batches > 1:
+        raise ConfigError(
+            f"--max-rollout-batches {b.max_rollout_batches}: each of --pairs has unequal rewards, so that no group "
+            "would be set aside. Leave it at 1."
+        )
     if config.pairs and b.num_generations != 2:
         raise ConfigError(f"--num-generations {b.num_generations}: a pair is two. Use --num-generations 2.")
     if algorithm.left_to_right and r.block_length != 1:

@@ -116,7 +116,8 @@ def train_step(run: Run) -> None:
             if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
                 run.console.warn(text)
         metrics |= look_at_decoding(run, scored)
-        advantages, step = credit(run, scored, rewards)
+        learned = scored.learned(run.config.batch.num_generations)
+        advantages, step = credit(run, learned, rewards if scored.chosen is None else rewards[scored.chosen])
         with counting_choices(run.policy.model) as choices:
             metrics |= apply_updates(run, step)
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
@@ -156,7 +157,10 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
         return
     config, settings = run.config, run.config.rollout
     command = sft_command(run.splits["train"], config.env, config.env_args, config.model.model)
-    remedy = f"Raise --temperature or --num-generations, or teach the model the task first with `{command}`."
+    remedy = (
+        "Raise --temperature, --num-generations or --max-rollout-batches, or teach the model the task first with "
+        f"`{command}`."
+    )
     if settings.temperature == 0 and settings.remasking != "random":
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
     enough = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)

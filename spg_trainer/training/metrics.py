@@ -37,6 +37,8 @@ def rollout_metrics(
         "num_tokens": int(whole["length"].sum()),
         "env_errors": int(episodes["error"].sum()),
     }
+    if scored.chosen is not None:
+        metrics |= set_aside_metrics(scored, groups, episodes["correct"].reshape(groups.shape))
     if scored.skipped is not None:
         metrics["overlong_skipped"] = scored.skipped
     if scored.truncated is not None:
@@ -77,6 +79,16 @@ def group_metrics(groups: np.ndarray, correct: np.ndarray, texts: np.ndarray) ->
         "frac_groups_all_wrong": float((correct == 0).all(axis=1).mean()),
         "frac_groups_identical": float(copied.mean()),
         "frac_groups_wrong_identical": float((copied & (correct[:, 0] == 0)).mean()),
+    }
+
+
+def set_aside_metrics(scored: "Scored", groups: np.ndarray, correct: np.ndarray) -> dict[str, int]:
+    """How many batches a step sampled, and how many of its groups, all right or all wrong, it does not learn from."""
+    aside = np.setdiff1d(np.arange(len(groups)), scored.chosen)
+    return {
+        "rollout_batches": scored.batches,
+        "groups/all_right": int(correct[aside].all(axis=1).sum()),
+        "groups/all_wrong": int((correct[aside] == 0).all(axis=1).sum()),
     }
 
 

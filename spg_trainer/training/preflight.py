@@ -132,6 +132,8 @@ def arithmetic(
     most = f"{'up to ' * (completions % num_processes > 0)}{-(-completions // num_processes)}"
     shared = f" ({num_processes} processes x {most})" if num_processes > 1 else ""
     what = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"
+    if b.max_rollout_batches > 1:
+        shared += f", chosen from up to {b.max_rollout_batches} times as many"
     return (
         f"{b.prompts_per_step} {groups} = {completions} {what} a step{shared}; {r.max_completion_length} tokens "
         f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "

@@ -30,7 +30,8 @@ def record_step(
 ) -> None:
     """Writes a finished step's row and completions; from here on what is saved contains it.
 
-    metrics, timings: rows for metrics.jsonl and timings.jsonl; `step` is added. advantages: (B,).
+    metrics, timings: rows for metrics.jsonl and timings.jsonl; `step` is added. advantages: of the completions that
+    were learned from.
     """
     state = run.state
     metrics = {"step": state.step, **metrics}
@@ -40,7 +41,20 @@ def record_step(
     state.consistent = True
     state.history.append(metrics)
     if run.due(run.config.output.sample_steps):
-        mine = sample_rows(scored, policy=run.policy, env=run.source, step=state.step, advantages=advantages)
+        set_aside = None
+        if scored.chosen is not None:
+            is_learned = scored.is_learned(run.config.batch.num_generations)
+            of_all = torch.zeros(len(scored), dtype=advantages.dtype)
+            of_all[torch.from_numpy(is_learned)] = advantages.cpu()
+            advantages, set_aside = of_all, ~is_learned
+        mine = sample_rows(
+            scored,
+            policy=run.policy,
+            env=run.source,
+            step=state.step,
+            advantages=advantages,
+            set_aside=set_aside,
+        )
         rows = gather(mine)
         rows = [rows[place] for place in gathered_order(scored.rows[scored.last])]
         run.folder.samples(state.step, rows)

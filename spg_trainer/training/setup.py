@@ -110,7 +110,9 @@ def make_source(
         return PairFile(config, policy)
     whole = algorithm.compares == "group" or algorithm.branches > 1
     entropy, branches = "entropy" in algorithm.needs, algorithm.branches
-    return EnvironmentSource(train, policy, config, rows_per_forward, whole, entropy, branches)
+    return EnvironmentSource(
+        train, policy, config, rows_per_forward, whole, entropy, branches, algorithm.right_groups_teach
+    )
 
 
 def open_model(

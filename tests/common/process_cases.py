@@ -111,6 +111,14 @@ def dull_for_the_second() -> str:
     return f"{index[1]},{index[2]}"
 
 
+def dynamic_config(output: Path, **changes: Any) -> Config:
+    """Dynamic sampling where three of four problems pay nothing, so that a batch of four has about one that teaches."""
+    size = 40
+    dull = {"dull": ",".join(str(i) for i in range(size) if i % 4), "size": size}
+    settings = {"env_args": dull, "max_rollout_batches": 10, "eval_steps": 0, "max_steps": 2}
+    return small_config(output, **{**settings, **changes})
+
+
 PROBE_CONFIG = {
     "algorithm": PROBE,
     "algorithm_args": {},
@@ -240,6 +248,7 @@ def in_each_process(here: Path) -> None:
         found[name] = one_step(gradient_config(here / name, dtype, normalizer))
     found["probe"] = one_step(gradient_config(here / "probe", "float64", "tokens", **PROBE_CONFIG))
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
+    found["dynamic"] = one_step(dynamic_config(here / "dynamic", dtype="float64", max_grad_norm=1e9))
     coupled = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}, "num_iterations": 2}
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
     for algorithm in sorted(ALGORITHMS if os.environ.get("SPG_TEST_SLOW") else REPRESENTATIVES):

@@ -1,0 +1,117 @@
+"""--max-rollout-batches: sampling goes on until enough groups of a step have unequal rewards."""
+
+import numpy as np
+import pytest
+
+from spg_trainer.algorithms import build
+from spg_trainer.errors import ConfigError
+from spg_trainer.rollout.dealing import choose_more, choose_problems
+from spg_trainer.training.loop import train, train_step
+from spg_trainer.training.setup import start
+from tests.common.process_cases import dynamic_config, one_step
+from tests.common.trainer_cases import PROBLEMS, rows, weights
+from tests.common.turn_cases import TALK
+from tests.common.two_processes import left_by
+
+
+def test_a_step_learns_from_groups_that_differ_and_samples_on_until_there_are_enough(tmp_path):
+    train(dynamic_config(tmp_path / "run"), quiet=True)
+    for row in rows(tmp_path / "run" / "metrics.jsonl"):
+        assert row["rollout_batches"] > 1 and row["groups/all_wrong"] > row["groups/all_right"] == 0
+        assert row["frac_reward_zero_std"] > 0.5, "the figures are those of all that was sampled"
+        samples = rows(tmp_path / "run" / "samples" / f"step-{row['step']:06d}.jsonl")
+        assert len(samples) == 4 * 4 * row["rollout_batches"]
+        learned = [sample for sample in samples if not sample["set_aside"]]
+        assert len(learned) == 4 * 4 and not any(sample["index"] % 4 for sample in learned)
+        assert any(sample["advantage"] for sample in learned)
+        assert all(sample["advantage"] == 0 for sample in samples if sample["set_aside"])
+
+
+def test_where_the_first_batch_is_enough_nothing_changes(tmp_path):
+    changes = {"env_args": {}, "max_steps": 2}
+    train(dynamic_config(tmp_path / "one", **changes, max_rollout_batches=1), quiet=True)
+    train(dynamic_config(tmp_path / "ten", **changes), quiet=True)
+    one, ten = (weights(tmp_path / name / "model") for name in ("one", "ten"))
+    assert all((one[name] == ten[name]).all() for name in one)
+    assert [row["rollout_batches"] for row in rows(tmp_path / "ten" / "metrics.jsonl")] == [1, 1]
+
+
+def test_where_too_few_groups_differ_others_fill_the_step_up(tmp_path):
+    """Of eight problems, two of which pay: two batches have them all, and a third has none left."""
+    dull = ",".join(map(str, range(2, PROBLEMS)))
+    run = start(dynamic_config(tmp_path, env_args={"dull": dull}), quiet=True)
+    scored = run.source.collect(0)
+    run.folder.release()
+    assert scored.batches == 2 and len(scored) == 4 * PROBLEMS
+    index = scored.index.reshape(-1, 4)[:, 0]
+    assert sorted(index) == list(range(PROBLEMS)), "no problem twice"
+    assert len(scored.chosen) == 4 and {0, 1} <= set(index[scored.chosen])
+    learned = scored.learned(4)
+    assert learned.rows.tolist() == list(range(16)) and learned.chosen is None
+    assert learned.index.tolist() == np.repeat(index[scored.chosen], 4).tolist()
+
+
+def test_right_groups_are_kept_by_an_algorithm_that_they_teach(tmp_path):
+    found = {}
+    for name in ("spg", "raft"):
+        arguments = {"algorithm": name, "algorithm_args": {}, "env_args": {}}
+        run = start(dynamic_config(tmp_path / name, **arguments), quiet=True)
+        assert run.source.right_groups_teach == build(name).right_groups_teach
+        scored = run.source.collect(0)
+        scored.rewards[:], scored.correct[:] = 1.0, True
+        found[name] = run.source.groups_that_teach(scored).tolist()
+        run.folder.release()
+    assert found == {"spg": [False] * 4, "raft": [True] * 4}
+
+
+def test_a_resumed_run_and_smaller_parts_sample_the_same(tmp_path):
+    train(dynamic_config(tmp_path / "whole", max_steps=3), quiet=True)
+    train(dynamic_config(tmp_path / "halves", max_steps=1), quiet=True)
+    train(dynamic_config(tmp_path / "halves", max_steps=3, resume=str(tmp_path / "halves")), quiet=True)
+    whole, halves = (weights(tmp_path / name / "model") for name in ("whole", "halves"))
+    assert all((whole[name] == halves[name]).all() for name in whole)
+    found = [
+        one_step(dynamic_config(tmp_path / str(n), dtype="float64", per_device_batch_size=n)) for n in (3, 99)
+    ]
+    assert float((found[0][0] - found[1][0]).norm()) <= 1e-10 * float(found[1][0].norm())
+
+
+def test_two_processes_sample_and_learn_what_one_does(tmp_path):
+    expected, metrics = one_step(dynamic_config(tmp_path, dtype="float64", max_grad_norm=1e9))
+    assert metrics["rollout_batches"] > 1
+    for rank in (0, 1):
+        found, its = left_by(rank)["dynamic"]
+        assert float((found - expected).norm()) <= 1e-10 * float(expected.norm()) > 0
+        for name, value in metrics.items():
+            assert its[name] == pytest.approx(value, rel=1e-9, abs=1e-10), name
+
+
+def test_episodes_of_several_turns_are_chosen_whole(tmp_path):
+    config = dynamic_config(tmp_path, env=TALK, env_args={}, prompts_per_step=2)
+    run = start(config, quiet=True)
+    train_step(run)
+    scored = run.source.collect(1)
+    run.folder.release()
+    learned = scored.learned(4)
+    assert sorted(set(learned.rows.tolist())) == list(range(8))
+    assert learned.rollouts.episode.tolist() == learned.rows.tolist()
+
+
+def test_further_problems_are_new_ones():
+    first = choose_problems(0, 3, 6, 20)
+    second = choose_more(0, 3, 1, 6, 20, first.tolist())
+    third = choose_more(0, 3, 2, 12, 20, [*first, *second])
+    assert len({*first, *second, *third}) == len(first) + len(second) + len(third) == 20
+    assert second.tolist() != choose_more(0, 3, 2, 6, 20, first.tolist()).tolist()
+
+
+def test_pairs_of_a_file_need_no_more_batches(tmp_path):
+    pairs = {
+        "algorithm": "vrpo",
+        "algorithm_args": {},
+        "env_args": {},
+        "pairs": str(tmp_path / "pairs.jsonl"),
+    }
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 9)
+    with pytest.raises(ConfigError, match="--max-rollout-batches 10: each of --pairs has unequal rewards"):
+        start(dynamic_config(tmp_path / "run", num_generations=2, **pairs), quiet=True)
