@@ -230,6 +230,19 @@ PRESETS = {  # how each tool writes a right answer, and a wrong one
 }
 
 
+@pytest.mark.parametrize("indent", [None, 4])
+def test_predictions_of_opencompass_are_one_object(run, tmp_path, indent):
+    rows = {"0": {"origin_prompt": "p", "prediction": "The answer is 18", "gold": "9 + 9 = 18\n#### 18"}}
+    rows |= {str(number): {"prediction": f"\\boxed{{{number}}}", "gold": "10"} for number in range(1, 12)}
+    path = tmp_path / "gsm8k.json"
+    path.write_text(json.dumps(rows, indent=indent))
+    status, verdicts, said = run("gsm8k", path)
+    assert status == 0 and "Read as a file of opencompass;" in said
+    assert [row["line"] for row in verdicts if row["correct"]] == [1, 11], "in the order of their numbers"
+    path.write_text(json.dumps({"0": {"prediction": "1", "gold": "1"}, "accuracy": 50.0}, indent=indent))
+    assert run("gsm8k", path)[0] == 1, "what is not all samples is not read as if it were"
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_knows_the_names_of_a_tool(run, tmp_path, preset):
     path = write(tmp_path / "a.jsonl", *map(json.dumps, PRESETS[preset]))

@@ -22,6 +22,7 @@ PRESETS: dict[str, tuple[Names, Names, Names]] = {
     ),
     "qa": (("response",), ("{}",), ("answer",)),
     "openai": (("response.body.choices.*.message.content",), ("{}",), ("solution", "ground_truth")),
+    "opencompass": (("prediction",), ("gold.{}",), ("gold",)),
     "d1": (("generations",), (), ()),
 }
 # Where an evaluation file of d1 and its kin has each reference.

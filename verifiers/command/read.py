@@ -24,7 +24,7 @@ _ROWS = 1024  # of a table in a block
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # The beginning of an object that is written over several lines, or of one on a line that holds all samples.
 _OBJECT = re.compile(
-    rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{))'
+    rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))'
 )
 _AS_LINES = "Write one object to a line, e.g. with jq -c"
 _PUZZLE = re.compile(r"Sudoku puzzle: ([0-9]{16})")
@@ -99,7 +99,10 @@ class Source:
 
 
 def _samples(stream: io.TextIOWrapper) -> list[Any]:
-    """The samples of a file that is one object: "generations" as d1 and its kin write it, or "data"."""
+    """The samples of a file that is one object: "generations" as d1 and its kin write it, or "data".
+
+    Or of one that holds them by their numbers, {"0": {...}, "1": {...}}, as OpenCompass writes it.
+    """
     try:
         whole = json.load(stream)
     except json.JSONDecodeError as error:
@@ -109,6 +112,8 @@ def _samples(stream: io.TextIOWrapper) -> list[Any]:
     for name in ("generations", "data"):
         if isinstance(whole.get(name), list):
             return whole[name]
+    if whole and all(name.isdecimal() and isinstance(sample, dict) for name, sample in whole.items()):
+        return [whole[name] for name in sorted(whole, key=int)]
     raise ValueError(f'one JSON object without a list "generations" or "data". {_AS_LINES} .')
 
 
