@@ -32,6 +32,8 @@ def sample_tokens(
     *,
     top_k: int = 0,
     top_p: float = 1.0,
+    ends: Sequence[int] = (),
+    penalty: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Draws a token for every masked position of the active blocks, row by row, in the order of positions.
 
@@ -45,7 +47,9 @@ def sample_tokens(
     hidden_states: (N, D) at the masked positions of b rows, `counts` (b,) of each, N in all. head: (V, D) output
     embedding. temperature: 0 = greedy. generators: b; the noise of a row is one float32 draw of Exp(1) of shape
     (count, V). measures: each sees the model's probabilities, un-tempered and uncut. top_k, top_p: as in `cut_law`; the
-    best token is always left, so that temperature 0 needs no cut. Returns tokens (N,) int64, logps (N,) float32, or
+    best token is always left, so that temperature 0 needs no cut. ends, penalty: what is subtracted at each position
+    (N,) from the logits of these tokens before anything else, infinity = forbidden; all that is returned is of the law
+    that is left. Returns tokens (N,) int64, logps (N,) float32, or
     float64 when the model is, and what each of `measures` says of the positions (N,).
     """
     tokens, logps, measured, at = [], [], [], 0
@@ -58,13 +62,15 @@ def sample_tokens(
             noise = torch.empty(size, head.shape[0], dtype=torch.float32, device=head.device)
             parts = noise.split([counts[row] for row in rows])
             log_exponential(parts, [generators[row] for row in rows])
-        states = hidden_states[at : at + size]
+        states, held = hidden_states[at : at + size], None
+        if penalty is not None:
+            held = ends, penalty[at : at + size]
         if cut:
             law = temperature, top_k, top_p
-            token, logp, powers, mass = _choose_from_cut(states, head, noise, mask_id, law)
+            token, logp, powers, mass = _choose_from_cut(states, head, noise, mask_id, law, held)
         else:
             noise = noise if noise is None else noise.mul_(temperature)
-            token, logp, powers, mass = _choose(states, head, noise, mask_id, width)
+            token, logp, powers, mass = _choose(states, head, noise, mask_id, width, held)
         tokens.append(token)
         logps.append(logp)
         if measures:
@@ -115,8 +121,24 @@ def _pieces(counts: Sequence[int], most: int) -> Iterator[list[int]]:
     yield piece
 
 
+Held = tuple[Sequence[int], Tensor] | None
+"""End tokens, and what is subtracted from their logits at each of c positions (c,); None = nothing."""
+
+
+def hold_back(logits: Tensor, held: Held, start: int) -> None:
+    """Subtracts in place what `held` says; logits: (c, columns), of the vocabulary from `start` on."""
+    for token in held[0] if held else ():
+        if start <= token < start + logits.shape[1]:
+            logits[:, token - start] -= held[1]
+
+
 def _choose_from_cut(
-    hidden_states: Tensor, head: Tensor, noise: Tensor, mask_id: int, law: tuple[float, int, float]
+    hidden_states: Tensor,
+    head: Tensor,
+    noise: Tensor,
+    mask_id: int,
+    law: tuple[float, int, float],
+    held: Held,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `_choose`, all columns at a time, from what temperature, top_k and top_p leave.
 
@@ -125,6 +147,7 @@ def _choose_from_cut(
     temperature, top_k, top_p = law
     logits = linear(hidden_states, head)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    hold_back(logits, held, 0)
     plain = logits.softmax(-1)
     logits[:, mask_id] = float("-inf")
     kept = cut_law(logits / temperature, top_k, top_p)
@@ -133,7 +156,7 @@ def _choose_from_cut(
 
 
 def _choose(
-    hidden_states: Tensor, head: Tensor, noise: Tensor | None, mask_id: int, width: int
+    hidden_states: Tensor, head: Tensor, noise: Tensor | None, mask_id: int, width: int, held: Held
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The best token under the noise and its log-probability, from `width` columns of the vocabulary at a time.
 
@@ -143,6 +166,7 @@ def _choose(
     for start in range(0, head.shape[0], width):
         logits = linear(hidden_states, head[start : start + width])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        hold_back(logits, held, start)
         if start == 0:
             best, score, peak = logits.new_full((3, len(logits)), float("-inf"))
             mass = torch.zeros_like(peak)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -177,7 +178,12 @@ class _Sampler:
         measures = [MEASURES[s.remasking]] if s.remasking in MEASURES else []
         measures += [] if self.canvas.unmask_entropy is None else [certainty]
         head = head_weight(self.policy.model)
-        law = {"top_k": s.top_k, "top_p": s.top_p}
+        law: dict[str, Any] = {"top_k": s.top_k, "top_p": s.top_p}
+        if s.eos_penalty or s.min_completion_length:
+            places = blocks.places.flatten() if inside is None else blocks.places.flatten()[inside]
+            penalty = torch.full_like(places, s.eos_penalty, dtype=torch.float32)
+            penalty = penalty.masked_fill(places < s.min_completion_length, float("inf"))
+            law |= {"ends": self.policy.end_token_ids, "penalty": penalty}
         *drawn, measured = sample_tokens(
             states, head, self.policy.mask_id, s.temperature, streams, count, measures, **law
         )

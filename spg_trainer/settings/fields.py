@@ -116,6 +116,12 @@ class Decoding:
     top_k: CountOrZero = 0
     """The number of most probable tokens that may be drawn; 0 allows all. Lower it to draw fewer unlikely tokens. It
     does nothing at temperature 0."""
+    eos_penalty: NotNegative = 0.0
+    """What is subtracted from the logits of end tokens before anything is drawn. Raise it, to 1 or more, if completions
+    end too early."""
+    min_completion_length: CountOrZero = 0
+    """The number of first tokens of a completion among which no end token may be drawn. Raise it if completions are
+    empty, or end before their answer."""
     cache: str = "none"
     """Which keys and values are kept between steps. none keeps nothing and is exact; prefix keeps those of the tokens
     before the block; dual those before and after it; window all but those of the block and of --window-tokens on each
@@ -132,7 +138,8 @@ class Decoding:
     def shortcuts(self) -> list[str]:
         """What differs from exact decoding, e.g. `cache dual`."""
         changed = [f.name for f in fields(Decoding) if getattr(self, f.name) != f.default]
-        named = [f"{name} {getattr(self, name)}" for name in changed if name != "remasking"]
+        law = ("remasking", "eos_penalty", "min_completion_length")
+        named = [f"{name} {getattr(self, name)}" for name in changed if name not in law]
         return [name for name in named if name != "cache blocks"]
 
 
@@ -191,6 +198,11 @@ class Sampling(Decoding):
             raise ConfigError(
                 f"block_length={block} does not divide max_completion_length={length}. Use block_length={nearest} or "
                 f"max_completion_length={length + block - length % block}."
+            )
+        if self.min_completion_length > length:
+            raise ConfigError(
+                f"min_completion_length={self.min_completion_length} is longer than a completion, which has "
+                f"max_completion_length={length} tokens. Use {length} or less."
             )
         blocks = length // block
         if steps % blocks or steps > length:

@@ -19,6 +19,8 @@ from spg_trainer.tensors import Rollouts
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
 
+LAW = ("remasking", "top_p", "top_k", "eos_penalty", "min_completion_length")
+"""Settings of decoding that say what is drawn, whichever way it is computed."""
 COMPLETIONS = 8
 """The first of a step, whichever processes have them."""
 
@@ -33,7 +35,7 @@ def fidelity_sums(
     rows = torch.arange(mine, device=policy.device)
     rollouts = scored.rollouts.select(rows).trim()
     written = rollouts.completion_mask
-    same = {name: getattr(sampling, name) for name in ("remasking", "top_p", "top_k")}
+    same = {name: getattr(sampling, name) for name in LAW}
     exact = replace(sampling, **asdict(Decoding(**same)))
     places = zip(scored.index.tolist(), scored.generation.tolist(), scored.turn.tolist(), strict=True)
     keys = [("rollout", step, i, g, *((turn,) if turn else ())) for i, g, turn in places][: len(rows)]
