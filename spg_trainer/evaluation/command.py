@@ -4,7 +4,9 @@ NAME.jsonl has a line for each completion, appended as it is made; NAME.json say
 was found. What is there is not made again, so an interrupted evaluation goes on with the same command.
 """
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spg_trainer.distributed import decide_on_main, join, own_device, raising_on_all
+from spg_trainer.distributed import decide_on_main, join, own_device, raising_on_all, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.evaluate import (
@@ -24,6 +26,7 @@ from spg_trainer.evaluation.evaluate import (
     problems_to_ask,
     repeated,
 )
+from spg_trainer.evaluation.perplexity import measure_perplexity, read_texts
 from spg_trainer.evaluation.rules import by_rules, check_rules, text_beside
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, load_model
@@ -59,6 +62,8 @@ PAPERS: dict[str, Any] = {
 }
 """How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations."""
 PAPER_TASKS = ("gsm8k", "math500", "countdown", "sudoku")
+PERPLEXITY = ("env", "perplexity", "num_masks", "seed", "output_dir")
+"""What --perplexity goes by, besides the model; of `tiny`, the task says which one it is."""
 STYLE = {"prompt_style": "paper", "reward_preset": "paper"}
 """Their prompts and rewards, as arguments of the tasks that they have."""
 
@@ -74,6 +79,9 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
     command = validated.config
     console = Console(quiet=quiet)
     m = command.model
+    if command.perplexity is not None:
+        run_perplexity(command, validated.origins, console)
+        return []
     if asked_too := [as_flag(name) for name in PAPERS if validated.origins.get(name) == "flag"]:
         if {*command.protocol} == {"papers"}:
             raise ConfigError(
@@ -111,6 +119,35 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
         evaluate_one(part, env, sampling, len(own), skipped, policy, model, folder, console, accelerator)
         for (part, env, sampling), (own, skipped) in zip(planned, asked, strict=True)
     ]
+
+
+def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Console) -> None:
+    """Measures the texts of --perplexity, says the result and writes it to eval/perplexity.json of a run."""
+    asked = [name for name in origins if origins[name] == "flag" and not name.startswith("model.")]
+    if idle := [as_flag(name) for name in asked if name not in PERPLEXITY]:
+        raise ConfigError(
+            f"--perplexity measures given texts; {', '.join(idle)} says nothing there. Leave it out."
+        )
+    if world_size() > 1:
+        raise ConfigError("--perplexity runs in one process. Start it without a launcher.")
+    place = command.output_dir or run_holding(command.model.model)
+    folder = RunFolder(place) if place else None
+    if folder is not None:
+        check_writable(folder.path / "eval")
+    policy = open_model(command, None)
+    texts = read_texts(policy, command.perplexity)
+    drawn = {"num_masks": command.num_masks, "seed": command.seed}
+    with console.progress(len(texts), "texts") as advance:
+        found = measure_perplexity(policy, texts, **drawn, advance=advance)
+    low, high = (math.exp(-found.elbo + sign * 1.96 * found.standard_error) for sign in (-1, 1))
+    console.say(
+        f"{command.perplexity}: ELBO {found.elbo:.4f} nats a token, standard error {found.standard_error:.4f}, of "
+        f"{found.tokens:,} tokens in {found.texts:,} texts with {command.num_masks} masks each; perplexity at most "
+        f"{math.exp(-found.elbo):.4f} [{low:.4f}, {high:.4f}]."
+    )
+    if folder is not None:
+        path = folder.perplexity({"file": command.perplexity, **drawn, **found.summary()})
+        console.say(f"Written: {path}")
 
 
 def changed_files(model: str, env: "TextEnv") -> list[str]:

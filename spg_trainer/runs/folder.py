@@ -110,6 +110,10 @@ class RunFolder:
         self._write(f"{file}l", "".join(map(json_line, rows)))
         return self._write(file, json_document(result))
 
+    def perplexity(self, result: Mapping[str, Any]) -> Path:
+        """What was measured of given texts, perplexity.json."""
+        return self._write("perplexity.json", json_document(result))
+
     def evaluation_path(self, name: str) -> Path:
         """Where the figures of the evaluation NAME are written; characters that trouble a shell become `_`."""
         return self.path / "eval" / (re.sub(r"[^\w.\[\]=,+-]+", "_", name) + ".json")

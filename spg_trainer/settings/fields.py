@@ -505,6 +505,11 @@ class EvalCommand(TaskSettings, Decoding):
     rules: tuple[Literal["ours", "d1"], ...] = ("ours",)
     """Which rules judge the completions: `--rules ours d1` also reports the verdicts of d1's published evaluation code,
     which SPG, wd1 and others use, beside ours, and lists where the two differ."""
+    perplexity: str | None = None
+    """In place of a task: a .jsonl, .json, .csv or .parquet file whose rows have `text`, or `prompt` and `completion`.
+    Reports the ELBO of its tokens in nats, with the standard error that comes from the masks, and the perplexity."""
+    num_masks: Count = 128
+    """For --perplexity: the number of masked copies of each text. More of them make the standard error smaller."""
     rows_per_forward: Count = 64
     """The number of completions that a GPU decodes at once; a CPU decodes as many as fit into its cache. Lower it if
     memory runs out: the result stays the same."""

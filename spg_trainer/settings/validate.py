@@ -164,6 +164,14 @@ def check_eval(command: EvalCommand) -> None:
         raise ConfigError(
             f"{count} at --temperature 0 gives equal completions. Raise it, e.g. --temperature 0.9."
         )
+    masks = command.num_masks
+    if command.perplexity is None and masks != EvalCommand.num_masks:
+        raise ConfigError(f"--num-masks {masks} is for --perplexity FILE. Name the file, or leave it out.")
+    if masks % 8:
+        raise ConfigError(
+            f"--num-masks {masks}: they are drawn in eight groups, whose differences show how far chance moves the "
+            f"result. Use {masks + -masks % 8}."
+        )
 
 
 def check_sft(command: SftCommand) -> None:

@@ -1,0 +1,104 @@
+"""`eval --perplexity FILE`: what a model gives to the tokens of given texts, by the ELBO of each text."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.log_likelihood import log_likelihood
+from spg_trainer.models import Policy
+from spg_trainer.rollout.tokens import encode_plain, encode_prompts, is_chat, special_tokens, spell_apart
+from spg_trainer.seeding import numpy_generator
+from spg_trainer.settings.packages import envs
+
+GROUPS = 8
+"""Into so many groups the masks of a text are divided, whose estimates vary as chance has it."""
+Encoded = tuple[list[int], list[int]]
+"""The token ids of a prompt, which may be empty, and of what is measured behind it."""
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """The ELBO of the tokens of some texts, nats a token, with the standard error that comes from the drawn masks."""
+
+    elbo: float
+    standard_error: float
+    tokens: int
+    texts: int
+
+    def summary(self) -> dict[str, Any]:
+        """As eval/perplexity.json holds it; the perplexity is at most `perplexity`, as the ELBO is a lower bound."""
+        return {**vars(self), "perplexity": math.exp(-self.elbo)}
+
+
+def read_texts(policy: Policy, file: str) -> list[Encoded]:
+    """The texts of a .jsonl, .json, .csv or .parquet file, encoded.
+
+    A row has `text`, or `prompt` (text or chat messages) and `completion`, of which the completion alone is measured,
+    its end token included. Raises ConfigError or EnvError for a row of another shape, and for a text that is longer
+    than the model's positions, by line.
+    """
+    rows = envs.datasets.read_files("--perplexity", [Path(file)], ())
+    return [encode_row(policy, where, row) for where, row in rows]
+
+
+def measure_perplexity(
+    policy: Policy,
+    texts: Sequence[Encoded],
+    *,
+    num_masks: int = 128,
+    seed: int = 0,
+    advance: Callable[[float], None] = lambda texts: None,
+) -> Perplexity:
+    """The ELBO of every text, with `num_masks` masked copies of each, and its standard error.
+
+    texts: one at least, as `read_texts` has them. Of one so short that all ways to mask it are no more than
+    `num_masks`, the ELBO is exact. advance: is told of each finished text.
+    """
+    total, variance, tokens = 0.0, 0.0, 0
+    for number, (prompt, wanted) in enumerate(texts):
+        mean, squared = elbo_of(policy, prompt, wanted, num_masks, (seed, "perplexity", number))
+        total, variance, tokens = total + mean, variance + squared, tokens + len(wanted)
+        advance(1)
+    return Perplexity(total / tokens, math.sqrt(variance) / tokens, tokens, len(texts))
+
+
+def elbo_of(
+    policy: Policy, prompt: list[int], wanted: list[int], num_masks: int, key: tuple[int | str, ...]
+) -> tuple[float, float]:
+    """The ELBO of a text in nats, and the variance of this estimate, from that of `GROUPS` independent ones."""
+    if len(wanted) <= num_masks.bit_length() and 2 ** len(wanted) - 1 <= num_masks:
+        return log_likelihood(policy, prompt, wanted, numpy_generator(*key), num_masks=num_masks), 0.0
+    found = [
+        log_likelihood(policy, prompt, wanted, numpy_generator(*key, group), num_masks=num_masks // GROUPS)
+        for group in range(GROUPS)
+    ]
+    return float(np.mean(found)), float(np.var(found, ddof=1)) / GROUPS
+
+
+def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:
+    """One row of the file; `where` names it."""
+    special = special_tokens(policy).values()
+    if isinstance(row.get("text"), str) and row["text"]:
+        prompt, (wanted,) = [], encode_plain(policy, [spell_apart(row["text"], special)])
+    elif isinstance(row.get("completion"), str) and (
+        isinstance(row.get("prompt"), str) or is_chat(row.get("prompt"))
+    ):
+        ids, _ = encode_prompts(policy, [row["prompt"]])
+        (written,) = encode_plain(policy, [spell_apart(row["completion"], special)])
+        prompt, wanted = ids[0].tolist(), [*written, policy.end_token_ids[-1]]
+    else:
+        raise ConfigError(
+            f"--perplexity: {where} has {', '.join(row) or 'nothing'}; give it text, or prompt and completion."
+        )
+    limit = policy.model.config.max_position_embeddings
+    if len(prompt) + len(wanted) > limit:
+        raise ConfigError(
+            f"--perplexity: {where} has {len(prompt) + len(wanted):,} tokens, and the model has {limit:,} positions. "
+            "Divide the text, or leave it out."
+        )
+    return prompt, wanted

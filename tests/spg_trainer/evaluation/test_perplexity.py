@@ -1,0 +1,109 @@
+"""`eval --perplexity`: the ELBO of given texts against an enumeration of all ways to mask, and its standard error."""
+
+import itertools
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from spg_trainer.cli import main
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.perplexity import measure_perplexity, read_texts
+from spg_trainer.models import load_model
+from spg_trainer.rollout.tokens import encode_prompts
+from tests.common.trainer_cases import tiny_folder
+
+ROWS = [
+    {"text": "abcd"},
+    {"prompt": "say hi", "completion": "hi!"},
+    {"prompt": [{"role": "user", "content": "say hi"}], "completion": "hi!"},
+]
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_model(str(tiny_folder()), dtype="float64", device="cpu")
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def enumerated(policy, prompt: list[int], wanted: list[int]) -> float:
+    """The mean over k of n/k times the mean log-probability of the masked tokens, over all ways to mask k tokens."""
+    n, total = len(wanted), 0.0
+    for k in range(1, n + 1):
+        sums = []
+        for places in itertools.combinations(range(n), k):
+            shown = [policy.mask_id if i in places else token for i, token in enumerate(wanted)]
+            logits = policy.model(torch.tensor([prompt + shown])).logits[0, len(prompt) :]
+            logps = logits.log_softmax(-1)
+            sums.append(sum(float(logps[i, wanted[i]]) for i in places))
+        total += n / k * np.mean(sums) / n
+    return total
+
+
+@torch.no_grad()
+def test_short_texts_have_the_elbo_of_an_enumeration(policy, tmp_path):
+    texts = read_texts(policy, write(tmp_path / "texts.jsonl", ROWS))
+    assert texts[0] == ([], [ord(c) for c in "abcd"])
+    prompt = encode_prompts(policy, ["say hi"])[0][0].tolist()
+    assert texts[1] == texts[2] == (prompt, [*map(ord, "hi!"), policy.end_token_ids[-1]])
+    found = measure_perplexity(policy, texts)
+    expected = sum(enumerated(policy, *text) for text in texts) / 12
+    assert found.elbo == pytest.approx(expected, abs=1e-12)
+    assert (found.standard_error, found.tokens, found.texts) == (0.0, 12, 3)
+    assert found.summary()["perplexity"] == pytest.approx(math.exp(-expected))
+
+
+@pytest.mark.slow
+def test_the_standard_error_is_that_of_many_repeats(policy):
+    texts = [
+        ([], [ord(c) for c in "a longer text, masked at random"]),
+        ([65, 66], [ord(c) for c in "another one."]),
+    ]
+    found = [measure_perplexity(policy, texts, num_masks=16, seed=seed) for seed in range(200)]
+    spread = np.std([one.elbo for one in found], ddof=1)
+    told = math.sqrt(np.mean([one.standard_error**2 for one in found]))
+    assert told == pytest.approx(spread, rel=0.2), "of 200 repeats; chance moves it by 5%"
+    fine = measure_perplexity(policy, texts, num_masks=8192)
+    error = math.hypot(spread / math.sqrt(200), fine.standard_error)
+    assert abs(np.mean([one.elbo for one in found]) - fine.elbo) < 4 * error
+
+
+def test_the_command_says_and_writes_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = write(tmp_path / "texts.jsonl", [*ROWS, {"text": "a text of some tokens more"}])
+    words = ["eval", "--perplexity", file, "--model", str(tiny_folder()), "--device", "cpu"]
+    assert main([*words, "--num-masks", "32", "--output-dir", "out"]) == 0
+    said = capsys.readouterr().out
+    told = json.loads((tmp_path / "out" / "perplexity.json").read_text())
+    assert told["texts"] == 4 and told["num_masks"] == 32 and told["standard_error"] > 0
+    assert f"ELBO {told['elbo']:.4f} nats a token" in said and f"{told['perplexity']:.4f}" in said
+    assert re.search(r"perplexity at most \S+ \[\S+, \S+\]", said)
+    for more, text in (
+        (["--temperature", "0.5"], "--temperature says nothing there"),
+        (["--num-masks", "12"], "Use 16"),
+    ):
+        assert main([*words, *more]) == 2
+        assert text in capsys.readouterr().err
+    assert main(["eval", "--env", "sudoku", "--num-masks", "16"]) == 2
+    assert "is for --perplexity FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"content": "a"}, "line 2 has content; give it text, or prompt and completion"),
+        ({"text": ""}, "line 2 has text; give it"),
+        ({"prompt": ["a"], "completion": "b"}, "line 2 has prompt, completion; give it"),
+        ({"text": "x" * 2000}, r"line 2 has 2,000 tokens, and the model has [\d,]+ positions"),
+    ],
+)
+def test_a_row_that_cannot_be_measured_is_named(policy, tmp_path, row, text):
+    with pytest.raises(ConfigError, match=text):
+        read_texts(policy, write(tmp_path / "texts.jsonl", [{"text": "fine"}, row]))
