@@ -26,15 +26,21 @@ UNUSABLE = 0.01  # largest share of the rows of a split that is left out
 class HubDataset:
     """One split of a data set on the hub, e.g. HubDataset("openai/gsm8k", "main", "train", 7473).
 
-    config: None where there is only one. num_rows: as published; another number is an error. revision: branch, tag or
-    commit; None = the main branch.
+    config: None where there is only one. num_rows: as published; another number is an error; None = nobody knows.
+    revision: branch, tag or commit; None = the main branch.
     """
 
     repo: str
     config: str | None
     split: str
-    num_rows: int
+    num_rows: int | None
     revision: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        at = f" at revision {self.revision}" if self.revision else ""
+        return f"{self.repo} ({self.config + ', ' if self.config else ''}{self.split}){at}"
 
 
 class Row(NamedTuple):
@@ -176,14 +182,27 @@ def _advice(hub: HubDataset) -> str:
 
 
 def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[Row], str | None]:
-    import datasets
-
-    at = f" at revision {hub.revision}" if hub.revision else ""
-    name = f"{hub.repo} ({hub.config + ', ' if hub.config else ''}{hub.split}){at}"
     if Path(hub.repo).exists():  # `datasets` would read it in place of the hub's
         raise EnvError(
             f"{task}: the folder {hub.repo} lies here: pass --env-args source={hub.repo}, or move it."
         )
+    rows, commit = hub_rows(task, hub, _advice(hub))
+    if len(rows) != hub.num_rows:
+        raise EnvError(
+            f"{task}: {hub.name} has {len(rows):,} rows, but the published set has {hub.num_rows:,}. Pass a commit "
+            "that has them (--env-args revision=COMMIT)."
+        )
+    _check_columns(task, rows, columns)
+    return rows, commit
+
+
+def hub_rows(task: str, hub: HubDataset, advice: str) -> tuple[list[Row], str | None]:
+    """All rows of a data set on the hub, whatever their columns, and the commit that they are of.
+
+    Raises DataUnavailable, which ends with `advice`, where it can neither be downloaded nor was before.
+    """
+    import datasets
+
     offline = why_offline()
     try:
         with from_cache_only(bool(offline)):
@@ -194,15 +213,9 @@ def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[
     except Exception as error:  # whatever a download, a cache and a file format can raise
         what = offline or f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
         raise DataUnavailable(
-            f"{task}: {name} cannot be loaded from the Hugging Face hub ({what}). {_advice(hub)}"
+            f"{task}: {hub.name} cannot be loaded from the Hugging Face hub ({what}). {advice}"
         ) from error
-    if len(table) != hub.num_rows:
-        raise EnvError(
-            f"{task}: {name} has {len(table):,} rows, but the published set has {hub.num_rows:,}. Pass a commit that "
-            "has them (--env-args revision=COMMIT)."
-        )
-    rows = [Row(f"{name}, row {i}", values) for i, values in enumerate(table, 1)]
-    _check_columns(task, rows, columns)
+    rows = [Row(f"{hub.name}, row {i}", values) for i, values in enumerate(table, 1)]
     commit = builder.hash if re.fullmatch("[0-9a-f]{40}", str(builder.hash)) else hub.revision
     return rows, commit
 

@@ -1,17 +1,24 @@
-"""`sft --data FILE`: prompts and completions of a file, to be imitated as they are."""
+"""`sft --data FILE`, or a data set on the hub: prompts and completions to be imitated as they are."""
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from envs.core import Problem, Prompt, PromptText, Score, TextEnv, check_index
+from envs.datasets import HubDataset, hub_rows
 from envs.errors import EnvError
 from envs.halves import half_character
 from envs.splits import split_of
 from verifiers.command.read import CommandError, LineError, Source, read_line
 
+ON_HUB = (
+    "On a machine with a network, `hf download ORG/NAME --repo-type dataset --local-dir FOLDER`, bring the folder here "
+    "and pass one of its files."
+)
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz")
 COLUMNS = ("prompt", "completion", "messages")
 _MESSAGE = '{"role": ..., "content": ...}'
 
@@ -24,7 +31,8 @@ class Texts(TextEnv):
     def __init__(self, file: str, split: str = "train") -> None:
         """Reads a .jsonl, .json, .csv, .tsv or .parquet file with `prompt` and `completion`, or with chat `messages`.
 
-        Raises EnvError for a file that cannot be read, the first row that is no such text, and too few rows.
+        file: or ORG/NAME, or ORG/NAME:CONFIG, the train split of a data set on the hub. Raises EnvError for a file that
+        cannot be read, the first row that is no such text, and too few rows.
         """
         self.file, self.split = file, split
         lines, rows = _read(file)
@@ -65,6 +73,10 @@ def _held_out(value: Any) -> bool:
 def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...]]:
     """The numbers of the lines with a row, and the rows."""
     lines, rows = [], []
+    if names_hub(file):
+        repo, _, config = file.partition(":")
+        found, _ = hub_rows("--data", HubDataset(repo, config or None, "train", None), ON_HUB)
+        return tuple(range(1, len(found) + 1)), tuple(_row(where, row) for where, row in found)
     try:
         source = Source(file, set(COLUMNS))
         for block in source.blocks():
@@ -78,6 +90,13 @@ def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...]]:
     if source.failure or not rows:
         raise EnvError(f"{file} {source.failure or 'holds no rows.'}")
     return tuple(lines), tuple(rows)
+
+
+def names_hub(file: str) -> bool:
+    """Whether `--data` names a data set on the hub, and no file that is here or could be."""
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", file)) and not (
+        Path(file).exists() or Path(file).parent.is_dir() or file.endswith(SUFFIXES)
+    )
 
 
 def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:

@@ -529,8 +529,8 @@ class SftCommand(TaskSettings):
 
     data: str | None = None
     """A .jsonl, .json, .csv or .parquet file to learn from in place of the task's demonstrations, with `prompt` and
-    `completion` or chat `messages`. A tenth of its rows is held out for the validation loss. If --env is given too, the
-    finished model is evaluated on it."""
+    `completion` or chat `messages`; or ORG/NAME, a data set on the hub (ORG/NAME:CONFIG). A tenth of its rows is held
+    out for the validation loss. If --env is given too, the finished model is evaluated on it."""
     mix: Pairs = field(default_factory=dict)
     """The share of the training texts that follow the demonstration, which is called `right`, and the share of each
     habit, e.g. `right=0.4 careless=0.6`. If it is left out, all are right."""

@@ -22,6 +22,7 @@ from spg_trainer.settings.fields import (
     SftCommand,
     TaskSettings,
 )
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
@@ -177,8 +178,11 @@ def check_eval(command: EvalCommand) -> None:
 def check_sft(command: SftCommand) -> None:
     """What only a training by RL has, and what a divided model or an adapter cannot have."""
     m, save, pairs = command.model, command.save_dtype, 2 * command.num_heads
-    if command.data and not Path(command.data).is_file():
-        raise ConfigError(f"--data {command.data}: there is no such file (looked in {Path.cwd()}).")
+    if command.data and not (Path(command.data).is_file() or envs.texts.names_hub(command.data)):
+        raise ConfigError(
+            f"--data {command.data}: there is no such file (looked in {Path.cwd()}). Give a file, or the name of a "
+            "data set on the hub, ORG/NAME."
+        )
     if is_embedded(m.model, "new") and command.hidden_size % pairs:
         raise ConfigError(
             f"--hidden-size {command.hidden_size} cannot be shared by {command.num_heads} heads of even width. Use "

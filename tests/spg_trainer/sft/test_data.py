@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from envs import EnvError
 from spg_trainer import cli, generate, load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import incomplete
@@ -39,6 +40,34 @@ def test_a_base_of_texts_is_of_no_task_and_writes_at_its_own_lengths(texts: SftC
     ((logps,),) = (generate(load_model(str(folder), device="cpu"), ["say 7"], return_logps=True)[1],)
     assert len(logps) <= texts.max_completion_length
     assert defaults(EvalCommand, "countdown", str(folder)).max_completion_length == (8,)
+
+
+def test_a_data_set_of_the_hub_is_learned_as_a_file_of_its_rows_is(texts, tmp_path, monkeypatch) -> None:
+    import datasets
+    import pyarrow.parquet
+
+    rows = [json.loads(line) for line in Path(texts.data).read_text().splitlines()]
+    copy, asked, real = tmp_path / "copy", [], datasets.load_dataset_builder
+    copy.mkdir()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), copy / "train-00000-of-00001.parquet")
+
+    def builder(*question: object, revision: str | None):
+        asked.append(question)
+        return real(str(copy))
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets, "load_dataset_builder", builder)
+    of_file = sft(texts, quiet=True)
+    of_hub = sft(replace(texts, data="someone/sayings:main", output_dir=str(tmp_path / "hub")), quiet=True)
+    assert asked == [("someone/sayings", "main")] and same_weights(of_file, of_hub)
+    assert "sayings" in (of_hub / "README.md").read_text()
+    copy.joinpath("train-00000-of-00001.parquet").unlink()
+    pyarrow.parquet.write_table(pyarrow.table({"question": ["a"]}), copy / "train-00000-of-00001.parquet")
+    wrong = replace(texts, data="someone/questions", output_dir=str(tmp_path / "wrong"))
+    with pytest.raises(
+        EnvError, match=r"someone/questions \(train\), row 1 has question. Each row needs `prompt`"
+    ):
+        sft(wrong, quiet=True)
 
 
 def test_it_is_measured_on_a_task_that_is_named(texts: SftCommand) -> None:
