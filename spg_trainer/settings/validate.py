@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.settings import packages
 from spg_trainer.settings.adapters import trains_adapters
 from spg_trainer.settings.fields import (
     Config,
@@ -22,7 +23,6 @@ from spg_trainer.settings.fields import (
     SftCommand,
     TaskSettings,
 )
-from spg_trainer.settings.packages import envs
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
@@ -178,7 +178,7 @@ def check_eval(command: EvalCommand) -> None:
 def check_sft(command: SftCommand) -> None:
     """What only a training by RL has, and what a divided model or an adapter cannot have."""
     m, save, pairs = command.model, command.save_dtype, 2 * command.num_heads
-    if command.data and not (Path(command.data).is_file() or envs.texts.names_hub(command.data)):
+    if command.data and not (Path(command.data).is_file() or packages.envs.texts.names_hub(command.data)):
         raise ConfigError(
             f"--data {command.data}: there is no such file (looked in {Path.cwd()}). Give a file, or the name of a "
             "data set on the hub, ORG/NAME."
