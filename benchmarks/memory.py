@@ -40,7 +40,7 @@ from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Rollouts, StepView
 from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.roofline import estimate
 from spg_trainer.training.update import gradient, plan_updates
@@ -84,7 +84,7 @@ def update(name: str, case: Case, num_masks: int) -> None:
     logps = torch.full(masks.scored.shape, -2.0).masked_fill(~masks.scored, 0.0)
     totals = {**batch.totals, "scored_completions": float(BATCH)}
     rewards = torch.tensor([[1.0, 0.0]], dtype=torch.float64).repeat(BATCH // 2, 1)
-    prepared = algorithm.prepare(rewards, rollouts)
+    prepared = algorithm.prepare(StepView(rewards, rollouts))
     group = torch.arange(BATCH) // 2
     batch = Batch(batch.completion_mask, batch.advantages, totals, group, prepared, logps, logps)
     accumulate(

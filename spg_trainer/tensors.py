@@ -55,8 +55,6 @@ class Rollouts(Rows):
     """(B,) int64, the denoising step before which one pass filled all masks of a row; -1 = the sampler wrote it."""
     branched: Tensor | None = None
     """(B,) bool, whether a completion took its first half over from the first one of its node; only of trees."""
-    share_done: Tensor | None = None
-    """(B,) float64, what share of the run's steps was done when it was sampled; only of trees."""
     episode: Tensor | None = None
     """(B,) int64, ascending: whose turn a completion is, by the episode's number in the step; None where every
     completion is an episode of its own."""
@@ -122,6 +120,19 @@ class Rollouts(Rows):
             completion_mask=torch.ones_like(tail),
             unmask_step=self.unmask_step.masked_fill(tail, int(self.unmask_step.max()) + 1),
         )
+
+
+class StepView(NamedTuple):
+    """What an algorithm's `prepare` sees of a step: the completions of all processes, and where the run is."""
+
+    rewards: Tensor
+    """(P, G) float64, of P groups."""
+    rollouts: Rollouts
+    """P*G rows, group after group; where episodes have turns, a row for each (`rollouts.episode`)."""
+    share_done: float = 0.0
+    """What share of the run's steps was done before this one, 0 to 1."""
+    num_iterations: int = 1
+    """Updates that are made with these completions."""
 
 
 class Where(NamedTuple):

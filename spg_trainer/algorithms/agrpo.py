@@ -18,7 +18,7 @@ from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, StepView
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ class AGRPO(TokenRatio):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": MASKINGS["step_merge"]}
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `steps`, the denoising steps up to the last that unmasked a scored token."""
+        rollouts = view.rollouts
         last = rollouts.unmask_step.where(rollouts.completion_mask, -1).amax(-1)
-        return {**super().prepare(rewards, rollouts), "steps": last.cpu().double() + 1}
+        return {**super().prepare(view), "steps": last.cpu().double() + 1}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
         own = 1 / (batch.prepared["steps"] * batch.totals["completions"])

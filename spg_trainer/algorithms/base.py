@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spg_trainer.likelihood.masks import Masking
-    from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences
+    from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences, StepView
 
 
 Per = Literal[
@@ -144,15 +144,15 @@ class Algorithm(ABC):
             chosen, **{f.name: getattr(self, f.name) for f in fields(chosen) if hasattr(self, f.name)}
         )
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """What the completions of a step are worth, computed once, before its updates: `advantages`, (P*G,) float64.
 
-        rewards: (P, G), rollouts: P*G rows, group after group, both of all processes. Other tensors of P*G rows may be
-        returned by name; they reach `loss` as `batch.prepared`. Where episodes have turns, rollouts have a row for each
-        (`rollouts.episode`), and what is returned may have as many. Where it needs `fills` it also returns
-        `fill_advantages` (B, K), what the fill at each of `rollouts.probe_steps` is worth; 0 leaves it out.
+        Other tensors of P*G rows may be returned by name; they reach `loss` as `batch.prepared`. Where episodes have
+        turns, rollouts have a row for each (`rollouts.episode`), and what is returned may have as many. Where it needs
+        `fills` it also returns `fill_advantages` (B, K), what the fill at each of `rollouts.probe_steps` is worth; 0
+        leaves it out.
         """
-        return {"advantages": self.compute_advantages(rewards)}
+        return {"advantages": self.compute_advantages(view.rewards)}
 
     @property
     def probes(self) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need
 from spg_trainer.algorithms.registry import build
 from spg_trainer.seeding import generator, numpy_generator
-from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences
+from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences, StepView
 
 PROMPTS, GENERATIONS, PROMPT_TOKENS, TOKENS, BLOCK = 3, 4, 5, 8, 4
 STEP = 1e-5
@@ -135,10 +135,9 @@ def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0
         rollouts = replace(rollouts, probe_steps=steps, probe_rewards=worth)
     if algorithm.branches > 1:  # in the middle of the run
         count = rewards.numel()
-        half_done = torch.full((count,), 0.5, dtype=torch.float64)
         branched = torch.arange(count) % algorithm.branches > 0
-        rollouts = replace(rollouts, branched=branched, share_done=half_done)
-    prepared = algorithm.prepare(rewards, rollouts)
+        rollouts = replace(rollouts, branched=branched)
+    prepared = algorithm.prepare(StepView(rewards, rollouts, share_done=0.5))
     if "fills" in algorithm.needs:
         rollouts, prepared = half_fills(rollouts, prepared)
     masks = algorithm.make_masking().draw(

@@ -19,7 +19,7 @@ from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Count, Nothing
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, StepView
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,12 @@ class CJGRPO(TokenRatio):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": MASKINGS["step_merge"]}
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `share` (P*G, T), what a token weighs in its completion: 1 / (S_b n_bs).
 
         The steps of an episode are those of all its turns.
         """
+        rewards, rollouts = view.rewards, view.rollouts
         steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu()
         share, used = torch.zeros(steps.shape, dtype=torch.float64), torch.zeros(len(steps))
         for number, (row, step) in enumerate(zip(share, steps, strict=True)):
@@ -51,7 +52,7 @@ class CJGRPO(TokenRatio):
         if rollouts.episode is not None:
             whole = used.new_zeros(rewards.numel()).index_add(0, rollouts.episode.cpu(), used)
             used = whole[rollouts.episode.cpu()]
-        return {**super().prepare(rewards, rollouts), "share": share / used.clamp(min=1)[:, None]}
+        return {**super().prepare(view), "share": share / used.clamp(min=1)[:, None]}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
         share = batch.prepared["share"].to(objective)[:, None]

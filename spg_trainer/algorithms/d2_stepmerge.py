@@ -18,7 +18,7 @@ from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Count
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, StepView
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,20 @@ class D2StepMerge(TokenRatio):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": MASKINGS["step_merge"]}
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `mean_length`, the mean number of tokens in a turn of a completion's group.
 
         That of an episode would let a group in which luck ended an episode early count more than one in which it did
         not, and so teach to avoid what goes on only with luck.
         """
+        rewards, rollouts = view.rewards, view.rollouts
         lengths = rollouts.completion_mask.sum(-1).cpu().double()
         tokens, turns = (
             lengths.new_zeros(rewards.numel()).index_add(0, rollouts.owner, values).view_as(rewards)
             for values in (lengths, torch.ones_like(lengths))
         )
         mean = (tokens.mean(1, keepdim=True) / turns.mean(1, keepdim=True)).expand_as(rewards)
-        return {**super().prepare(rewards, rollouts), "mean_length": mean.reshape(-1)}
+        return {**super().prepare(view), "mean_length": mean.reshape(-1)}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
         own = 1 / (batch.prepared["mean_length"] * batch.totals["completions"])

@@ -24,7 +24,7 @@ from spg_trainer.algorithms.base import Loss, Metric
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.masks import HalvesMasking, Masking
 from spg_trainer.settings.ranges import Below1, Count, Group, Nothing, NotNegative, Positive
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,14 @@ class DTreeRPO(TokenRatio):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"halves": HalvesMasking()}
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """`half_advantages` (B, 2), and `distil` (B, T), what the logp of each token weighs in lambda SD.
 
         A node's first half is that of its first leaf; the others have 0 there. Of both advantages a completion shows
         the one further from 0. A tree branches in the first turn of its episodes; what a leaf writes in later turns is
         worth what the leaf is. Raises ConfigError for groups that are no trees.
         """
+        rewards, rollouts = view.rewards, view.rollouts
         if rewards.shape[1] % self.branches:
             self.require("branches", False, f"a divisor of the group's {rewards.shape[1]} completions")
         leaves = rewards.reshape(-1, self.branches)
@@ -87,12 +88,13 @@ class DTreeRPO(TokenRatio):
         )
         furthest = worth.abs().argmax(1, keepdim=True)
         distil = torch.zeros(rollouts.completion_mask.shape, dtype=worth.dtype)
-        distil[~later] = self.distil_weights(of_node, of_leaf, rollouts.select(~later))
+        distil[~later] = self.distil_weights(of_node, of_leaf, rollouts.select(~later), view.share_done)
         return {"advantages": worth.gather(1, furthest)[:, 0], "half_advantages": worth, "distil": distil}
 
-    def distil_weights(self, of_node: Tensor, of_leaf: Tensor, rollouts: Rollouts) -> Tensor:
-        """(P*G, T), from the advantages of nodes (P, n) and leaves (P*n, k). rollouts: their first turns."""
-        done = float(rollouts.share_done[0])
+    def distil_weights(self, of_node: Tensor, of_leaf: Tensor, rollouts: Rollouts, done: float) -> Tensor:
+        """(P*G, T), from the advantages of nodes (P, n) and leaves (P*n, k). rollouts: their first turns. done: what
+        share of the run's steps.
+        """
         written = rollouts.completion_mask.cpu().view(*of_leaf.shape, -1)
         half = written.shape[-1] // 2
         tau = self.distil_temperature * (1 - done) ** 0.7

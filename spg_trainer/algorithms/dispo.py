@@ -20,7 +20,7 @@ from spg_trainer.algorithms.base import Loss, Metric, Need, with_penalty
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.settings.ranges import Below1, Group, NotNegative
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class DiSPO(SPG):
             chosen.append(int(torch.multinomial(odds, 1, generator=streams(row))))
         return torch.tensor(chosen)[:, None].expand(-1, self.num_fills)
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `fill_advantages` (P*G, Z), rewards of fills less the mean over those of the state."""
-        worth = rollouts.probe_rewards.cpu()
+        worth = view.rollouts.probe_rewards.cpu()
         worth = worth - worth[:, :1]  # so that rounding in the mean leaves equal rewards equal
-        return {**super().prepare(rewards, rollouts), "fill_advantages": worth - worth.mean(1, keepdim=True)}
+        return {**super().prepare(view), "fill_advantages": worth - worth.mean(1, keepdim=True)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         fill = batch.fill

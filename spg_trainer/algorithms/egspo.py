@@ -23,7 +23,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need,
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.likelihood.masks import Masking, StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ class EGSPO(Algorithm):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": StepMergeMasking(segment_draw="top")}
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `step_tokens`, how many tokens a step unmasked in the mean, in each row."""
+        rewards, rollouts = view.rewards, view.rollouts
         advantages, steps = self.compute_advantages(rewards), rollouts.unmask_step.cpu()
         tokens = (steps >= 0).sum().double() / (steps.amax(-1) + 1).sum()
         return {"advantages": advantages, "step_tokens": tokens.expand_as(advantages)}
@@ -105,12 +106,13 @@ class EGSPOSA(EGSPO):
             chosen[row, : len(starts)] = torch.from_numpy(starts)
         return chosen
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides what EGSPO has, `step_advantages` (B, T), what the step of each token is worth; 0 for steps that are
         not among the chosen. The advantage of a completion, which is shown, is that of its step furthest from 0.
 
         A turn is compared with the same turn of the other episodes; one that has ended before has earned its reward.
         """
+        rewards, rollouts = view.rewards, view.rollouts
         steps, probed = rollouts.probe_steps.cpu(), rollouts.probe_rewards.cpu().to(rewards)
         known, reward = steps >= 0, rewards.reshape(-1, 1)
         probed = rollouts.by_episode(probed, reward[:, 0])
@@ -125,7 +127,7 @@ class EGSPOSA(EGSPO):
         at = rollouts.unmask_step.cpu()[:, None] == steps.masked_fill(~known, -2)[:, :, None]  # (B, K, T)
         furthest = worth.abs().argmax(1, keepdim=True)
         return {
-            **super().prepare(rewards, rollouts),
+            **super().prepare(view),
             "advantages": worth.gather(1, furthest).squeeze(1),
             "step_advantages": (worth[:, :, None] * at).sum(1),
         }

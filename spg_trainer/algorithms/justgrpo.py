@@ -25,7 +25,7 @@ from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Me
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Count, Nothing
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, StepView
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class JustGRPORepro(JustGRPO):
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `valid`, the share of the step's completions whose advantage is not 0, in each row."""
-        prepared = super().prepare(rewards, rollouts)
+        prepared = super().prepare(view)
         valid = (prepared["advantages"] != 0).double().mean()
         return {**prepared, "valid": valid.expand_as(prepared["advantages"])}
 

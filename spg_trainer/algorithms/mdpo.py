@@ -23,7 +23,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need,
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k2, token_metrics
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,13 @@ class MDPO(Algorithm):
         every = torch.arange(rollouts.completion_ids.shape[1]).expand(len(last), -1)
         return every.masked_fill(every > last[:, None], -1)
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """`fill_advantages` (B, K), 0 but for the chosen steps; of them a completion shows the one furthest from 0.
 
         After its last step a completion stays what it is: its reward stands for the fills of later steps. The steps of
         an episode go on from turn to turn; those that no episode of its group has do not count.
         """
+        rewards, rollouts = view.rewards, view.rollouts
         known, reward = rollouts.probe_steps.cpu() >= 0, rewards.reshape(-1)
         columns = int(known.any(0).sum())
         known, probed = known[:, :columns], rollouts.probe_rewards.cpu()[:, :columns]

@@ -19,7 +19,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, norm
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import Masking, StepMergeMasking, likelihoods
 from spg_trainer.settings.ranges import Below1, Count
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class RAFT(Algorithm):
             k: masking for k, masking in likelihoods().items() if not isinstance(masking, StepMergeMasking)
         }
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
+        rewards, rollouts = view.rewards, view.rollouts
         return {"advantages": merge_equal(self.compute_advantages(rewards), rollouts, rewards.shape[1])}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from spg_trainer.algorithms.base import Advantage, Loss, Metric
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.masks import Masking, StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Share
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, StepView
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ class RLDF(TokenRatio):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": StepMergeMasking(segment_draw="surprise", score_rest=True)}
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `unmask_step` (P*G, T)."""
-        return {**super().prepare(rewards, rollouts), "unmask_step": rollouts.unmask_step.cpu()}
+        rollouts = view.rollouts
+        return {**super().prepare(view), "unmask_step": rollouts.unmask_step.cpu()}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         """Not linear in logps on policy either: they decide what is kept."""

@@ -19,7 +19,7 @@ from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Me
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, StepView
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ class TraceRL(Algorithm):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": MASKINGS["step_merge"]}
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `rows`, the mean number of rows of the step's completions, in each of them."""
+        rewards, rollouts = view.rewards, view.rollouts
         masking, advantages = self.make_masking(), self.compute_advantages(rewards)
         steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu().numpy()
         rows = sum(len(masking.segments(of_one)[0]) for of_one in steps) / rewards.numel()

@@ -28,7 +28,7 @@ from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Me
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import MASKINGS, Masking
 from spg_trainer.settings.ranges import Count, Positive
-from spg_trainer.tensors import Batch, Masks, Rollouts
+from spg_trainer.tensors import Batch, Masks, StepView
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class WD1(Algorithm):
 
     compares: ClassVar[Compares] = "copy"
 
-    def prepare(self, rewards: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
+        rewards = view.rewards
         advantages = self.compute_advantages(rewards)
         size = rewards.shape[1] if self.normalizer == "groups" else 1
         return {"advantages": advantages, "repeats": torch.full_like(advantages, size)}

@@ -110,11 +110,6 @@ class EnvironmentSource:
                 branches=self.branches,
             )
             scored = replace(scored, skipped=skipped)
-            if self.branches > 1:
-                done = torch.full_like(
-                    scored.rollouts.unmask_logps[:, 0], step / self.config.max_steps, dtype=torch.float64
-                )
-                scored = replace(scored, rollouts=replace(scored.rollouts, share_done=done))
         Failures(len(index) * batch.num_generations).add(self.env, scored)
         return scored
 

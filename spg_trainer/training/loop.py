@@ -36,7 +36,7 @@ from spg_trainer.seeding import derive, generator, gpus
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.validate import Validated
 from spg_trainer.settings.weights import unseen
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Rollouts, StepView
 from spg_trainer.training.evaluations import evaluate_once, run_validation, write_best_model
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.fills import with_fills
@@ -197,7 +197,10 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     rollouts, fills = look_into_states(run, scored, rollouts)
     everyone = gather_rows(rollouts, gathered_order(scored.rows))
     lengths = everyone.completion_mask.sum(-1).numpy(force=True)
-    prepared = algorithm.prepare(torch.from_numpy(rewards), everyone)
+    share_done = run.state.step / run.config.max_steps
+    prepared = algorithm.prepare(
+        StepView(torch.from_numpy(rewards), everyone, share_done, batch.num_iterations)
+    )
     of = everyone.owner  # what was prepared of episodes holds for each of their turns
     prepared = {n: values if len(values) == len(of) else values[of] for n, values in prepared.items()}
     episode = of.numpy()

@@ -12,7 +12,7 @@ from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
 from spg_trainer.algorithms.checking import half_fills
 from spg_trainer.likelihood import Masks, accumulate
 from spg_trainer.seeding import generator
-from spg_trainer.tensors import Batch, Rollouts, Sequences
+from spg_trainer.tensors import Batch, Rollouts, Sequences, StepView
 from tests.common.exact_likelihood import path_log_likelihood, predictor
 from tests.common.likelihood_cases import (
     make_rollouts,
@@ -120,10 +120,9 @@ def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rollouts) -> tuple[
     rollouts = probed(algorithm, rollouts)
     if algorithm.branches > 1:  # in the middle of the run
         count = rewards.numel()
-        half_done = torch.full((count,), 0.5, dtype=torch.float64)
         branched = torch.arange(count) % algorithm.branches > 0
-        rollouts = replace(rollouts, branched=branched, share_done=half_done)
-    prepared = algorithm.prepare(rewards, rollouts)
+        rollouts = replace(rollouts, branched=branched)
+    prepared = algorithm.prepare(StepView(rewards, rollouts, share_done=0.5))
     return half_fills(rollouts, prepared) if "fills" in algorithm.needs else (rollouts, prepared)
 
 
@@ -259,7 +258,7 @@ def path_error(algorithm: Algorithm, weights: list[float], rollouts: Rollouts | 
         (-weight * path_log_likelihood(predict, ids, steps, n, MASK)).backward()
     expected = whole_gradient(model)
     model.zero_grad(set_to_none=True)
-    prepared = algorithm.prepare(torch.tensor([[1.0, 0.0]] * 2, dtype=torch.float64), rollouts)
+    prepared = algorithm.prepare(StepView(torch.tensor([[1.0, 0.0]] * 2, dtype=torch.float64), rollouts))
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     batch = make_batch(rollouts.completion_mask, completions=4, prepared=prepared)
     loss_fn = partial(with_old, algorithm, masks, batch)

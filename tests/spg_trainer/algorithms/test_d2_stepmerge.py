@@ -7,6 +7,7 @@ import torch
 
 from spg_trainer.algorithms.d2_stepmerge import D2StepMerge
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
+from spg_trainer.tensors import StepView
 from tests.common.algorithm_cases import (
     ADVANTAGES,
     LENGTHS,
@@ -27,7 +28,7 @@ GROUP_TOKENS = {9: 13, 4: 13, 1: 8, 7: 8}
 def test_one_segment_is_diffu_grpo_over_the_tokens_of_a_group():
     rollouts = make_rollouts(LENGTHS, SIZE, PROMPTS)
     merged, d1, found = D2StepMerge(num_masks=1), DiffuGRPO(normalizer="tokens"), []
-    prepared = merged.prepare(REWARDS.view(1, 4), rollouts)
+    prepared = merged.prepare(StepView(REWARDS.view(1, 4), rollouts))
     for algorithm in (merged, d1):
         masks = algorithm.make_masking().draw(rollouts, seeded(4))
         logps = -torch.rand(
@@ -53,7 +54,7 @@ def test_an_episode_that_luck_lets_go_on_weighs_as_much_as_one_that_it_ends():
     rewards = torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
     episode = torch.tensor([0, 1, 2, 3, 3, 3, 4, 5])
     rollouts = replace(make_rollouts([6] * 8, SIZE), episode=episode)
-    prepared = D2StepMerge(num_masks=1).prepare(rewards, rollouts)
+    prepared = D2StepMerge(num_masks=1).prepare(StepView(rewards, rollouts))
     assert prepared["mean_length"].tolist() == [6.0] * 6
     pushed = (prepared["advantages"] / prepared["mean_length"])[[0, 3]]
     assert pushed.sum() == pytest.approx(0.0) and pushed[1] > 0

@@ -11,6 +11,7 @@ from spg_trainer.algorithms.d_treerpo import DTreeRPO
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.validate import validate_algorithm
+from spg_trainer.tensors import StepView
 from spg_trainer.training.loop import credit
 from spg_trainer.training.setup import start
 from tests.common.algorithm_cases import make_batch
@@ -19,11 +20,11 @@ from tests.common.process_cases import algorithm_config
 from tests.common.trainer_cases import small_config
 
 
-def tree(lengths: list[int], size: int, branches: int, done: float = 0.5):
-    """Completions that are the leaves of one tree; done: what share of the run."""
+def tree(lengths: list[int], size: int, branches: int):
+    """Completions that are the leaves of one tree."""
     rollouts, count = make_rollouts(lengths, size), len(lengths)
     branched = torch.arange(count) % branches > 0
-    return replace(rollouts, branched=branched, share_done=torch.full((count,), done, dtype=torch.float64))
+    return replace(rollouts, branched=branched)
 
 
 @pytest.mark.parametrize(("advantage", "kept"), [("leave_one_out", 1.0), ("mean", 0.5)])
@@ -44,7 +45,7 @@ def test_the_mean_gradient_is_that_of_the_reward_of_each_half(advantage, kept):
         chance = logp(words[0], 0) + logp(words[1], 0)
         chance = chance + sum(logp(b, 1 + a) for a, b in zip(first, second, strict=True))
         worth = [[reward[pair] for pair in zip(first, second, strict=True)]]
-        prepared = algorithm.prepare(torch.tensor(worth, dtype=torch.float64), rollouts)
+        prepared = algorithm.prepare(StepView(torch.tensor(worth, dtype=torch.float64), rollouts))
         logps = torch.stack(
             [torch.stack([logp(a, 0), logp(b, 1 + a)]).diag() for a, b in zip(first, second, strict=True)]
         )
@@ -69,25 +70,27 @@ def test_values_of_nodes_are_means_of_their_leaves_and_only_the_first_leaf_carri
         [[1.0, 0.0, 0.5, 0.5, 1.0, 1.0], [0.3, 0.1, 0.2, 0.1, 0.2, 0.3]], dtype=torch.float64
     )
     rollouts = tree([6] * 12, 6, 2)
-    prepared = DTreeRPO(branches=2).prepare(rewards, rollouts)
+    prepared = DTreeRPO(branches=2).prepare(StepView(rewards, rollouts))
     halves = prepared["half_advantages"]
     assert torch.allclose(halves[:6, 0], torch.tensor([-0.25, 0, -0.25, 0, 0.5, 0]).double())
     assert torch.allclose(halves[:6, 1], torch.tensor([1.0, -1, 0, 0, 0, 0]).double())
     assert torch.allclose(prepared["advantages"][:6], torch.tensor([1.0, -1, -0.25, 0, 0.5, 0]).double())
-    equal = DTreeRPO(branches=3).prepare(rewards[1:], rollouts.select(torch.arange(6)))["half_advantages"]
+    equal = DTreeRPO(branches=3).prepare(StepView(rewards[1:], rollouts.select(torch.arange(6))))[
+        "half_advantages"
+    ]
     assert not equal[:, 0].any(), (
         "nodes with the same leaves in another order are worth the same, bit for bit"
     )
-    alone = DTreeRPO(branches=6).prepare(rewards[:1], rollouts.select(torch.arange(6)))
+    alone = DTreeRPO(branches=6).prepare(StepView(rewards[:1], rollouts.select(torch.arange(6))))
     assert not alone["half_advantages"][:, 0].any() and alone["half_advantages"][:, 1].any()
     with pytest.raises(ConfigError, match="branches=4: should be a divisor of the group's 6"):
-        DTreeRPO(branches=4).prepare(rewards[:1], rollouts.select(torch.arange(6)))
+        DTreeRPO(branches=4).prepare(StepView(rewards[:1], rollouts.select(torch.arange(6))))
 
 
 @pytest.mark.parametrize("done", [0.0, 0.3, 0.999])
 def test_self_distillation_has_the_gradient_of_the_divergence_of_whole_distributions(done):
     """Five words, logits of their own at each place of each state; of two nodes with three leaves one has ended."""
-    rollouts = tree([6, 4, 6, 2, 2, 2], 6, 3, done)
+    rollouts = tree([6, 4, 6, 2, 2, 2], 6, 3)
     rollouts.completion_ids[:] = rollouts.completion_ids % 5
     rollouts.completion_ids[1, 3:] = rollouts.completion_ids[0, 3:]  # siblings that agree
     rewards = torch.tensor([[0.9, 1.0, 0.0, 0.4, 0.4, 0.4]], dtype=torch.float64)
@@ -98,7 +101,7 @@ def test_self_distillation_has_the_gradient_of_the_divergence_of_whole_distribut
     for algorithm in algorithms:
         masks, prepared = (
             algorithm.make_masking().draw(rollouts, seeded()),
-            algorithm.prepare(rewards, rollouts),
+            algorithm.prepare(StepView(rewards, rollouts, done)),
         )
         seen = torch.stack([torch.stack([law[0], law[1 + row // 3]]) for row in range(6)])  # (B, M, T, V)
         chosen = seen.gather(-1, rollouts.completion_ids[:, None, :, None].expand(-1, 2, -1, 1))[..., 0]
@@ -133,8 +136,8 @@ def test_in_a_run_the_term_rises_from_nothing(tmp_path):
     run = start(algorithm_config(tmp_path, "d_treerpo", max_steps=4), quiet=True)
     taught = []
     for step in (0, 2, 3):
+        run.state.step = step
         scored = run.source.collect(step)
-        assert scored.rollouts.share_done.tolist() == [step / 4] * 16
         taught.append(credit(run, scored, scored.rewards.reshape(4, 4))[1].prepared["distil"].max(-1).values)
     run.folder.release()
     assert not taught[0].any() and taught[1].any() and taught[2].max() > taught[1].max()

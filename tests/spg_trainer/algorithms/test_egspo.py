@@ -10,6 +10,7 @@ import torch
 from spg_trainer.algorithms.egspo import EGSPO, EGSPOSA
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks, Where
+from spg_trainer.tensors import StepView
 from tests.common.algorithm_cases import (
     ADVANTAGES,
     LENGTHS,
@@ -72,7 +73,7 @@ def test_the_advantage_of_a_step_is_that_of_its_completion_less_what_its_state_w
     """A_k = (R - mean R) - lambda / (1 + lambda) (rho_k - mean rho_k), over the steps of a rank."""
     algorithm = EGSPOSA(num_masks=3, probe_weight=0.5)
     rollouts = probed(algorithm, sampled())
-    worth = algorithm.prepare(REWARDS, rollouts)["step_advantages"]
+    worth = algorithm.prepare(StepView(REWARDS, rollouts))["step_advantages"]
     steps, rho = rollouts.probe_steps, rollouts.probe_rewards
     assert (steps >= 0).sum(1).tolist() == [3, 2, 1, 3]
     for row, rank in (steps >= 0).nonzero().tolist():
@@ -89,7 +90,7 @@ def test_equal_rewards_of_states_and_completions_teach_nothing():
     algorithm = EGSPOSA(num_masks=2)
     rollouts = probed(algorithm, sampled())
     rollouts = replace(rollouts, probe_rewards=torch.full_like(rollouts.probe_rewards, 0.3))
-    prepared = algorithm.prepare(torch.full((2, 2), 0.1, dtype=torch.float64), rollouts)
+    prepared = algorithm.prepare(StepView(torch.full((2, 2), 0.1, dtype=torch.float64), rollouts))
     assert not prepared["advantages"].any() and not prepared["step_advantages"].any()
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.raft import RAFT, merge_equal
+from spg_trainer.tensors import StepView
 from tests.common.algorithm_cases import logps_gradient, make_batch, two_tokens
 from tests.common.likelihood_cases import make_rollouts
 
@@ -43,5 +44,5 @@ def test_equal_completions_of_a_group_are_scored_once_up_to_their_end():
     advantages = torch.tensor([0.5, 0.25, 0.125, 1.0, 0.25, 0.5], dtype=torch.float64)
     assert merge_equal(advantages, rollouts, 3).tolist() == [0.625, 0.25, 0, 1.0, 0.75, 0]
     rewards = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
-    prepared = RAFT().prepare(rewards, rollouts)["advantages"].tolist()
+    prepared = RAFT().prepare(StepView(rewards, rollouts))["advantages"].tolist()
     assert prepared == pytest.approx([2 / 3, 0, 0, 0, 0, 0])

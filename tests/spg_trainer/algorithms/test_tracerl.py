@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.tracerl import TraceRL
+from spg_trainer.tensors import StepView
 from tests.common.algorithm_cases import (
     logps_gradient,
     make_batch,
@@ -19,7 +20,7 @@ def test_a_completion_weighs_by_its_rows():
     rollouts = make_rollouts([2, 2], 2)
     rollouts.unmask_step[:] = torch.tensor([[0, 1], [0, 0]])
     algorithm = TraceRL(num_masks=2, steps_per_segment=1)
-    prepared = algorithm.prepare(REWARDS[:1], rollouts)
+    prepared = algorithm.prepare(StepView(REWARDS[:1], rollouts))
     assert prepared["rows"].tolist() == [1.5, 1.5]
     masks = algorithm.make_masking().draw(rollouts, lambda row, mask: None)
     batch = make_batch(rollouts.completion_mask, [1.0, 1.0], 2, prepared=prepared)

@@ -14,7 +14,7 @@ from spg_trainer.likelihood.bounds import elbo, eubo
 from spg_trainer.models import load_model
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.tokens import encode_prompts
-from spg_trainer.tensors import Batch, Sequences
+from spg_trainer.tensors import Batch, Sequences, StepView
 from spg_trainer.training.loop import credit, look_into_states, train, train_step
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import by_length, draw_masks
@@ -329,11 +329,11 @@ def test_a_tree_branches_in_the_first_turn_and_later_turns_are_worth_their_leaf(
         first = of_leaf[episode] if turn else 0.0 if episode % 2 else of_node[episode // 2]
         assert halves[b].tolist() == pytest.approx([first, of_leaf[episode]])
         assert bool(scored.rollouts.branched[b]) == (turn == 0 and episode % 2 == 1)
-    halfway = replace(scored.rollouts, share_done=torch.full((len(scored),), 0.5, dtype=torch.float64))
     first = torch.from_numpy(scored.turn == 0)
     rewards, prepare = torch.from_numpy(played.rewards), played.run.algorithm.prepare
-    distil = prepare(rewards, halfway)["distil"]
-    alone = prepare(rewards, replace(halfway.select(first), episode=None))["distil"]
+    rollouts = scored.rollouts
+    distil = prepare(StepView(rewards, rollouts, 0.5))["distil"]
+    alone = prepare(StepView(rewards, replace(rollouts.select(first), episode=None), 0.5))["distil"]
     assert torch.equal(distil[first], alone) and alone.any() and not distil[~first].any()
 
 
