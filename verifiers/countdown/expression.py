@@ -71,6 +71,7 @@ _CHANGING = word_keys(
     "root round sin sqrt square squared subtract tan thrice times triple twice unlike wasnt without wont wrong"
 )
 _CLOSING_TAG = tuple(b"</")
+_TEXT = tuple(b"\\text{")
 _TAGS = word_keys("b strong i em u p code pre")
 _LONGEST_KEY = 12  # letters
 _QUOTES = tuple(b"`$\"'")
@@ -264,7 +265,9 @@ def unwrap(data: Bytes, start: int, end: int) -> tuple[int, int]:
     while start < end:
         size = frame_size(data, start, end)
         tag = 0 if size else tag_size(data, start, end)
-        if size:
+        if matches(data, start, end, _TEXT) and data[end - 1] == ch.RIGHT_BRACE:
+            start, end = start + len(_TEXT), end - 1
+        elif size:
             start, end = start + size, end - size
         elif tag:
             start, end = start + tag, end - tag - 1
