@@ -125,8 +125,9 @@ def equal_rewards_warning(rows: History, right_groups_teach: bool) -> str:
         remedy = "for variety raise --temperature"
     elif wrong > equal / 2:
         remedy = (
-            "sample on until groups are mixed with --max-rollout-batches 10, make the problems easier (--env-args), "
-            "raise --num-generations, or teach the model the task first with `python -m spg_trainer sft`"
+            "for problems that the model can solve, make them easier (--env-args), raise --num-generations, sample on "
+            "until groups are mixed (--max-rollout-batches 10), or teach it the task first with `python -m spg_trainer "
+            "sft`"
         )
     elif right > equal / 2:
         remedy = "the problems are solved: make them harder (--env-args), or stop"
