@@ -89,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--env-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
         own = "the verifier of a file of rows; short for --env-args verifier=NAME"
         command.add_argument("--verifier", metavar="NAME", help=own)
+        own = "reward functions of a file of rows; short for --env-args reward=./FILE.py:FUNCTION"
+        command.add_argument("--reward", metavar="NAME", help=own)
     text = "writes a task of several turns, in which the environment answers the model"
     new.add_argument("--turns", action="store_true", help=text)
     new.add_argument("file", metavar="FILE.py", help="the file to write, e.g. my_task.py; it must not exist")
@@ -103,8 +105,8 @@ def _positive(text: str) -> int:
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
     """The environment's arguments that a command line names."""
-    verifier = {} if options.verifier is None else {"verifier": options.verifier}
-    return {**pairs(options.env_args), **verifier}
+    short = {name: getattr(options, name) for name in ("verifier", "reward")}
+    return {**pairs(options.env_args), **{name: value for name, value in short.items() if value is not None}}
 
 
 def pairs(words: Sequence[str]) -> dict[str, Any]:

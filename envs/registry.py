@@ -5,11 +5,9 @@ import importlib
 import importlib.util
 import inspect
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -18,6 +16,7 @@ import numpy as np
 from envs import gymnasium_games, mixture, reasoning_gym, rows
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
+from envs.own_files import import_file
 from envs.splits import DividedEnv
 from envs.tries import allow_tries
 from envs.vector import TextVectorEnv
@@ -218,34 +217,13 @@ def _from_entry_points(name: str) -> str | None:
 def _import(where: str, name: str) -> str:
     """Imports a module ("a.b") or a file ("./a.py"), which registers its environments; returns its name."""
     try:
-        return _import_file(Path(where)) if where.endswith(".py") else importlib.import_module(where).__name__
+        module = import_file(where) if where.endswith(".py") else importlib.import_module(where)
+        return module.__name__
     except EnvError:
         raise
     except Exception as error:
         hint = "" if where.endswith(".py") else f"; for a file write ./{where.replace('.', '/')}.py:ID"
         raise EnvError(f'"{name}": importing {where} raised {type(error).__name__}: {error}{hint}') from error
-
-
-def _import_file(path: Path) -> str:
-    if not path.is_file():
-        raise EnvError(f"There is no file {path} (looked in {Path.cwd()}); write --env PATH.py:ID.")
-    path = path.resolve()
-    # The name depends on the path, so that two files task.py in two folders do not meet.
-    module_name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if module_name in sys.modules:
-        return module_name
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None, path  # a .py file always has a loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # so that the file can import its neighbours
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
-        raise
-    return module_name
 
 
 def _qualified_name(cls: type) -> str:

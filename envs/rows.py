@@ -13,6 +13,7 @@ import numpy as np
 from envs.answers import only_answer
 from envs.core import Problem, Prompt, PromptText, Scores, TextEnv, check_index
 from envs.errors import EnvError, check_choice
+from envs.functions import RewardFunction, call, columns_of, load_functions, takes_all
 from envs.halves import half_character
 from envs.published import ANSWER_FORMAT
 from envs.splits import SPLITS, question, split_of
@@ -52,9 +53,11 @@ class Rows(TextEnv):
     """Problems of a file, judged by one of the verifiers.
 
     Rewards:
-        correct (0 or 1): the verifier's verdict in lenient mode.
+        correct (0 or 1): the verifier's verdict in lenient mode; without a verifier, whether the first of `reward`'s
+            functions pays 1 or more.
         format (0 or 1): exactly one closed `<answer>` block.
         score (0 to 1): the verifier's partial credit.
+        NAME: what the function NAME of `reward` pays, with weight 1.
     """
 
     reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0, "score": 0.0}
@@ -65,6 +68,7 @@ class Rows(TextEnv):
         self,
         verifier: str = "",
         split: str = "train",
+        reward: str = "",
         prompt: str = "prompt",
         prompt_style: str = "plain",
         demonstration: str = "",
@@ -76,18 +80,27 @@ class Rows(TextEnv):
 
         Args:
             verifier: a task of `verifiers`, e.g. "gsm8k".
+            reward: functions of one's own, "./mine.py:brevity" or "./mine.py:brevity+tone", with TRL's signature.
             prompt: the column that the model is shown, a text or a list of chat messages.
             prompt_style: "plain" shows it as it is; "paper" asks for `<reasoning>` and `<answer>` before it.
             demonstration: a column with right completions, for `sft` and `check`; "" = there is none.
             validation, test: files with the problems of these splits. Without them a hash of the prompt gives them a
                 tenth each of the file.
-            columns: the column of each reference field where it has another name, e.g. answer="solution".
+            columns: the column of each reference field, or parameter of a function, where it has another name, e.g.
+                answer="solution".
         """
         name = Path(self.file).name
         check_choice(name, "split", split, SPLITS)
         check_choice(name, "prompt_style", prompt_style, STYLES)
         self.split, self.verifier, self._style = split, verifier, STYLES[prompt_style]
-        wanted = _columns(name, verifier, prompt, demonstration, columns)
+        self.functions = load_functions(reward) if reward else {}
+        wanted = _columns(name, verifier, prompt, demonstration, columns, self.functions)
+        self.fields = fields_of(verifier, wanted)
+        if self.functions:
+            own = dict.fromkeys(self.functions, 1.0)
+            judged = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
+            self.reward_weights = {**judged, "format": 0.0, **own}
+            self.reward_ranges = dict.fromkeys(own, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
         self._entries, left_out = _entries_of(split, files, verifier, wanted)
         if split == "train":  # which every run opens
@@ -104,16 +117,18 @@ class Rows(TextEnv):
         return Problem(self._style(entry.prompt), entry.reference, metadata=metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
-        names = {name for problem in problems for name in problem.reference}
-        references = {name: [problem.reference.get(name) for problem in problems] for name in names}
+        formed = [only_answer(completion) is not None for completion in completions]
+        rewards = {name: call(name, f, problems, completions) for name, f in self.functions.items()}
+        rewards["format"] = np.array(formed, np.float64)
+        if not self.verifier:
+            (first, *_) = self.functions
+            solved = rewards[first] >= 1
+            rewards.setdefault("correct", solved.astype(np.float64))
+            return Scores(rewards, ["ok" if one else "wrong" for one in solved], [None] * len(completions))
+        references = {name: [problem.reference[name] for problem in problems] for name in self.fields}
         verdicts = verify_batch(self.verifier, completions, **references)
-        rewards = {
-            "correct": np.asarray(verdicts.correct, np.float64),
-            "format": np.array(
-                [only_answer(completion) is not None for completion in completions], np.float64
-            ),
-            "score": np.asarray(verdicts.score, np.float64),
-        }
+        rewards["correct"] = np.asarray(verdicts.correct, np.float64)
+        rewards["score"] = np.asarray(verdicts.score, np.float64)
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
     def demonstration(self, problem: Problem) -> str:
@@ -155,21 +170,40 @@ def sha256(file: str) -> str:
 
 
 def _columns(
-    name: str, verifier: str, prompt: str, demonstration: str, given: Mapping[str, str]
+    name: str,
+    verifier: str,
+    prompt: str,
+    demonstration: str,
+    given: Mapping[str, str],
+    functions: Mapping[str, RewardFunction],
 ) -> dict[str, str]:
-    """{what a row must have: its column}: the prompt, the verifier's reference fields, maybe a demonstration."""
-    known = ", ".join(tasks())
-    if not verifier:
-        raise EnvError(f"{name}: which verifier judges it? Give --verifier NAME, one of {known}.")
-    try:
-        task = find(verifier)
-    except UnknownTaskError as error:
-        raise EnvError(f"{name}: {error}") from error
+    """{what a row must have: its column}: the prompt, the verifier's reference fields, what functions ask for, maybe a
+    demonstration."""
+    if not verifier and not functions:
+        known = ", ".join(tasks())
+        raise EnvError(
+            f"{name}: which verifier judges it? Give --verifier NAME, one of {known}, or --reward ./FILE.py:FUNCTION."
+        )
+    needed: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    if verifier:
+        try:
+            task = find(verifier)
+        except UnknownTaskError as error:
+            raise EnvError(f"{name}: {error}") from error
+        needed, optional = task.fields, task.optional
+    asked = [*columns_of(functions), *(given if any(map(takes_all, functions.values())) else ())]
     for field in given:
-        check_choice(name, "column", field, (*task.fields, *task.optional))
-    wanted = {"prompt": prompt} | {field: given.get(field, field) for field in task.fields}
-    wanted |= {field: given[field] for field in task.optional if field in given}
+        check_choice(name, "column", field, (*needed, *optional, *asked))
+    wanted = {"prompt": prompt} | {field: given.get(field, field) for field in (*needed, *asked)}
+    wanted |= {field: given[field] for field in optional if field in given}
     return wanted | ({"demonstration": demonstration} if demonstration else {})
+
+
+def fields_of(verifier: str, wanted: Iterable[str]) -> list[str]:
+    """Those of the wanted columns that are the verifier's; of none, none."""
+    task = find(verifier) if verifier else None
+    return [name for name in wanted if task and name in (*task.fields, *task.optional)]
 
 
 def _entries_of(
@@ -257,7 +291,9 @@ def _read(file: str, verifier: str, asked: str) -> tuple[Entry, ...]:
         raise EnvError(str(error)) from error
     if source.failure or not entries:
         raise EnvError(f"{file} {source.failure or 'holds no rows.'}")
-    fields = [field for field in wanted if field not in ("prompt", "demonstration")]
+    fields = fields_of(verifier, wanted)
+    if not fields:
+        return tuple(entries)
     try:  # the verifier looks at every reference, whatever is judged by it
         verify_batch(verifier, [""] * len(entries), **{f: [e.reference[f] for e in entries] for f in fields})
     except InvalidReferenceError as error:

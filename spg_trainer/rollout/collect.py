@@ -52,7 +52,8 @@ class EnvironmentSource:
         they were sampled (dynamic sampling, DAPO, arXiv 2503.14476); where there are too few, others fill it up.
         """
         batch = self.config.batch
-        index = choose_problems(self.config.seed, step, batch.prompts_per_step, len(self.env))
+        with raising_on_all():
+            index = choose_problems(self.config.seed, step, batch.prompts_per_step, len(self.env))
         parts = [self.sample(step, 0, index, 0)]
         if batch.max_rollout_batches == 1:
             return parts[0]
@@ -60,9 +61,10 @@ class EnvironmentSource:
         for number in range(1, batch.max_rollout_batches):
             if teaches.sum() >= batch.prompts_per_step:
                 break
-            index = choose_more(
-                self.config.seed, step, number, batch.prompts_per_step, len(self.env), taken.tolist()
-            )
+            with raising_on_all():
+                index = choose_more(
+                    self.config.seed, step, number, batch.prompts_per_step, len(self.env), taken.tolist()
+                )
             if not len(index):
                 break
             parts.append(self.sample(step, number, index, len(taken)))

@@ -6,6 +6,7 @@ data it keeps a hash.
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -129,7 +130,9 @@ def refuse_changed_files(run: Path, config: "Config") -> None:
 def data_of(command: "TaskSettings") -> dict[str, str]:
     """{what names a file: its sha256}, of a task (own code or data), of its arguments and of what `sft` learns."""
     named = {f"--env {task}": str(file_of(task) or task) for task in command.env.split(TOGETHER)}
-    named |= {f"{name}={value}": str(value) for name, value in command.env_args.items()}
+    named |= {
+        f"{name}={value}": re.sub(r"(\.py):.*", r"\1", str(value)) for name, value in command.env_args.items()
+    }
     if file := getattr(command, "data", None):
         named[f"--data {file}"] = file
     return {name: digest for name, place in named.items() if (digest := hashed(place))}

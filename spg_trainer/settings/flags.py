@@ -31,11 +31,13 @@ ELSEWHERE = {
 """What TRL and the reference codes call a flag of ours."""
 
 
-SHORT = {"--verifier": "verifier"}
+SHORT = {"--verifier": "verifier", "--reward": "reward"}
 """Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
 SHORT_HELP = {
     "verifier": "The verifier that judges a file of your own rows, e.g. gsm8k or math500; short for --env-args "
-    "verifier=NAME."
+    "verifier=NAME.",
+    "reward": "Reward functions of your own with TRL's signature, for a file of your own rows: ./FILE.py:FUNCTION, "
+    "several as ./FILE.py:ONE+TWO, weighed by --reward-weights; short for --env-args reward=NAME.",
 }
 """Their texts in the help."""
 
@@ -106,7 +108,8 @@ def written_out(words: Sequence[str]) -> list[str]:
         if flag in SHORT:
             value = value if equals else next(rest, "")
             if not value or value.startswith("--"):
-                raise ConfigError(f"{flag}: expected one argument, e.g. {flag} gsm8k.")
+                example = "./mine.py:brevity" if flag == "--reward" else "gsm8k"
+                raise ConfigError(f"{flag}: expected one argument, e.g. {flag} {example}.")
             result += ["--env-args", *(f"{task}{SHORT[flag]}={value}" for task in files_among(words))]
         else:
             result.append(word)

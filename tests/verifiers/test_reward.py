@@ -100,3 +100,48 @@ def test_the_problem_comes_from_its_column_and_never_from_the_prompts():
     with pytest.raises(ArgumentError, match="needs question="):
         named(completions=texts, answer=golds, prompts=["Add."] * 3)
     assert reward_function("gsm8k")(completions=["#### 5"], answer=["5"], prompts=["5?"]) == [1.0]
+
+
+@pytest.mark.slow
+def test_two_steps_of_trls_own_trainer_are_paid_by_it(tmp_path):
+    """GRPO on a tiny causal model: one token a completion, which is the answer for one problem in ten."""
+    trl = pytest.importorskip("trl")
+    datasets, torch, transformers = (
+        pytest.importorskip(name) for name in ("datasets", "torch", "transformers")
+    )
+    from spg_trainer.models import tiny_tokenizer
+
+    tokenizer = tiny_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ends = {"eos_token_id": 256, "pad_token_id": 256, "bos_token_id": None}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=266, **sizes, **ends))
+    with torch.no_grad():  # it writes an 8, whatever it reads
+        model.get_output_embeddings().weight.zero_()
+        model.get_output_embeddings().weight[ord("8")] = 1.0
+        model.model.norm.weight.fill_(0.0)
+    right = reward_function("gsm8k")
+    paid: list[list[float | None]] = []
+
+    def watched(**given: object) -> list[float | None]:
+        given["completions"] = ["#### 8"] * 2 + ["#### 9"] * (len(given["completions"]) - 2)
+        paid.append(right(**given))
+        return paid[-1]
+
+    data = datasets.Dataset.from_list([{"prompt": f"{n} + {8 - n}?", "answer": "#### 8"} for n in range(8)])
+    settings = {
+        "per_device_train_batch_size": 4,
+        "num_generations": 4,
+        "max_completion_length": 4,
+        "max_steps": 2,
+    }
+    quiet = {"report_to": [], "use_cpu": True, "bf16": False, "save_strategy": "no", "logging_steps": 1}
+    trainer = trl.GRPOTrainer(
+        model=model,
+        reward_funcs=[watched],
+        args=trl.GRPOConfig(output_dir=str(tmp_path), **settings, **quiet),
+        train_dataset=data,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    assert paid == [[1.0, 1.0, 0.0, 0.0]] * 2
+    assert [row["rewards/watched/mean"] for row in trainer.state.log_history[:2]] == [0.5, 0.5]

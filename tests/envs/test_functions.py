@@ -1,0 +1,157 @@
+"""`--reward ./mine.py:brevity+tone`: reward functions of the user's own on a file of rows, as TRL calls them."""
+
+import json
+
+import numpy as np
+import pytest
+
+import envs
+from envs import EnvError
+from spg_trainer.cli import main
+from tests.common.trainer_cases import rows, tiny_folder
+
+CODE = """
+import numpy as np
+
+
+def brevity(completions, **kwargs):
+    return [1 - len(text) / 100 for text in completions]
+
+
+def right(completions, answer, prompts, extra=None):
+    assert all(prompt.startswith("say ") for prompt in prompts)
+    return [1.0 if want in text else None for text, want in zip(completions, answer)]
+
+
+def chats(prompts, completions):
+    assert [message[0]["role"] for message in completions] == ["assistant"] * len(prompts)
+    return np.array([float(message[0]["content"] == "hi") for message in completions])
+
+
+def everything(completions, **kwargs):
+    return [float(kwargs["hint"][i] in text) for i, text in enumerate(completions)]
+
+
+def raises(completions):
+    return 1 / 0
+
+
+def few(completions):
+    return [1.0]
+
+
+def nan(completions):
+    return [float("nan")] * len(completions)
+
+
+def score(completions):
+    return [0.0] * len(completions)
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(CODE)
+    lines = [
+        {"prompt": f"say {n}", "answer": str(n), "extra": "x", "solution": n, "hint": str(n)}
+        for n in range(60)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path
+
+
+def scored(texts, **arguments):
+    env = envs.make("rows.jsonl", **arguments)
+    problems = [env.problem(index) for index in range(len(texts))]
+    texts = [
+        text.replace("N", str(problem.prompt[4:])) for text, problem in zip(texts, problems, strict=True)
+    ]
+    return env, env.score_batch(problems, texts)
+
+
+def test_functions_beside_a_verifier_are_components_of_their_names(place):
+    env, scores = scored(
+        ["#### N", "#### 999, said at length"], verifier="gsm8k", reward="./mine.py:brevity+right"
+    )
+    assert env.reward_weights == {"correct": 1.0, "score": 0.0, "format": 0.0, "brevity": 1.0, "right": 1.0}
+    assert scores.rewards["correct"].tolist() == [1.0, 0.0] == scores.rewards["right"].tolist()
+    assert scores.rewards["brevity"][1] == pytest.approx(0.76)
+    other = envs.make(
+        "rows.jsonl", verifier="gsm8k", reward="./mine.py:brevity", reward_weights={"brevity": 0.1}
+    )
+    assert other.reward_weights["brevity"] == 0.1
+
+
+def test_without_a_verifier_the_first_function_says_what_is_solved(place):
+    env, scores = scored(["it is N", "no"], reward="./mine.py:right+brevity")
+    assert env.reward_weights == {"correct": 0.0, "format": 0.0, "right": 1.0, "brevity": 1.0}
+    assert scores.rewards["right"].tolist() == scores.rewards["correct"].tolist() == [1.0, 0.0], (
+        "None counts as 0"
+    )
+    assert scores.reason == ["ok", "wrong"]
+    renamed = envs.make("rows.jsonl", reward="./mine.py:right", answer="solution")
+    assert renamed.problem(0).reference["answer"] == int(renamed.problem(0).prompt[4:])
+    _, scores = scored(["N", "none"], reward="./mine.py:everything", hint="hint")
+    assert scores.rewards["everything"].tolist() == [1.0, 0.0]
+
+
+def test_chats_are_given_as_chats(place):
+    chat = [{"prompt": [{"role": "user", "content": f"say {n}"}]} for n in range(60)]
+    (place / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in chat))
+    _, scores = scored(["hi", "ho"], reward="./mine.py:chats")
+    assert scores.rewards["chats"].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({}, "Give --verifier NAME, one of .*, or --reward ./FILE.py:FUNCTION"),
+        ({"reward": "mine"}, "should be ./FILE.py:FUNCTION, several as ./FILE.py:ONE"),
+        ({"reward": "./nobody.py:a"}, "There is no file nobody.py"),
+        ({"reward": "./mine.py:nothing"}, "has no function 'nothing'; it has brevity, right, chats"),
+        ({"reward": "./mine.py:score"}, "'score' is a component of every file of rows"),
+        ({"reward": "./mine.py:right", "answer": "nobody"}, 'rows.jsonl, line 1 lacks "nobody"'),
+    ],
+)
+def test_what_cannot_be_is_refused_when_it_is_opened(place, arguments, text):
+    with pytest.raises(EnvError, match=text):
+        envs.make("rows.jsonl", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("raises", "the reward function raises raised ZeroDivisionError"),
+        ("few", "few must return 2 numbers, and returned"),
+        ("nan", "nan must return finite numbers or None, and returned nan"),
+    ],
+)
+def test_what_a_function_may_not_return_is_said(place, name, text):
+    with pytest.raises(EnvError, match=text):
+        scored(["a", "b"], reward=f"./mine.py:{name}")
+
+
+def test_it_is_checked_trained_and_its_change_refused(place, capsys):
+    assert (
+        np.isfinite(envs.make("rows.jsonl", reward="./mine.py:brevity").reward_ranges["brevity"]).sum() == 0
+    )
+    words = [
+        "--env",
+        "rows.jsonl",
+        "--reward",
+        "./mine.py:brevity",
+        "--model",
+        str(tiny_folder()),
+        "--device",
+        "cpu",
+    ]
+    words += "--max-steps 1 --prompts-per-step 4 --num-generations 4 --max-completion-length 8 --block-length 8".split()
+    words += (
+        "--diffusion-steps 4 --eval-problems 4 --eval-steps 0 --output-dir run --force --save-steps 1".split()
+    )
+    assert main(words) == 0, capsys.readouterr().err
+    assert rows(place / "run" / "metrics.jsonl")[0]["rewards/brevity/mean"] > 0
+    (place / "mine.py").write_text(CODE.replace("/ 100", "/ 50"))
+    assert main(["--resume", "run", "--max-steps", "2"]) == 2
+    assert "reward=./mine.py:brevity has changed since" in capsys.readouterr().err
