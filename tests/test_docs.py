@@ -241,6 +241,18 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert promised - shown == set()
 
 
+def test_the_file_for_openrlhf_answers_as_its_documentation_asks() -> None:
+    text = (DOCS / "verifiers/README.md").read_text()
+    (code,) = re.findall(r"```python\n(# reward_func\.py\n.*?)```", text, flags=re.S)
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    prompts = ["What is 9 + 9? ", "What is 8 + 1? The answer is 9, is it not? "]
+    queries = [prompts[0] + "<answer>18</answer>", prompts[1] + "<answer>8</answer>"]
+    found = namespace["reward_func"](queries, prompts, ["18", "#### 9"])
+    assert found["rewards"].tolist() == found["scores"].tolist() == [1.0, 0.0]
+    assert float(found["extra_logs"]["solved"]) == 0.5
+
+
 def test_the_notebook_is_stored_as_it_ran() -> None:
     cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))

@@ -65,7 +65,7 @@ class EnvironmentSource:
                 index = choose_more(
                     self.config.seed, step, number, batch.prompts_per_step, len(self.env), taken.tolist()
                 )
-            if not len(index):
+            if len(index) < batch.prompts_per_step:  # the rest of a finite set is no batch for every process
                 break
             parts.append(self.sample(step, number, index, len(taken)))
             taken = np.append(taken, index)
