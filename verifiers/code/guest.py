@@ -55,13 +55,46 @@ def encode(value, depth=40):
     return '{"$other":true}' if value else '{"$other":false}'
 
 
+def program(codes):
+    """A function of standard input that runs a whole program, in a module of its own, and returns what it printed."""
+
+    real = open
+
+    def opened(file, *args, **kwargs):  # `open(0)` is standard input
+        return sys.stdin if file == 0 else real(file, *args, **kwargs)
+
+    def run(text):
+        module = sys.modules["__main__"] = types.ModuleType("__main__")
+        module.open = opened
+        sys.stdin = io.TextIOWrapper(io.BytesIO(text.encode("utf-8", "surrogatepass")), "utf-8")
+        printed = io.BytesIO()
+        # Held by a name, because it closes what it writes to when nothing holds it.
+        sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
+        try:
+            for code in codes:
+                exec(code, module.__dict__)
+        except SystemExit:  # as most programs end
+            pass
+        finally:
+            sys.stdout = sink
+        out.flush()
+        return printed.getvalue().decode("utf-8", "replace")
+
+    return run
+
+
 def load(entry, sources):
-    """(report, function): L loaded, S does not compile, Q ends itself, X raises, N has no such function."""
+    """(report, function): L loaded, S does not compile, Q ends itself, X raises, N has no such function.
+
+    entry: of a whole program nothing, of a method `Class.method`, which each call makes an object for.
+    """
     module = sys.modules["solution"] = types.ModuleType("solution")
     try:
         codes = [compile(source, "solution.py", "exec", dont_inherit=True) for source in sources]
     except BaseException:
         return b"S", None
+    if not entry:
+        return b"L", program(codes)
     try:
         for code in codes:
             exec(code, module.__dict__)
@@ -69,7 +102,12 @@ def load(entry, sources):
         return b"Q", None
     except BaseException:
         return b"X", None
-    function = module.__dict__.get(entry)
+    name, _, method = entry.partition(".")
+    function = made = module.__dict__.get(name)
+    if method:
+        function = getattr(made, method, None) and (
+            lambda *args, **kwargs: getattr(made(), method)(*args, **kwargs)
+        )
     return (b"L", function) if callable(function) else (b"N", None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from verifiers.extract import ANSWER_LIMIT, is_not_text, read_tags
 from verifiers.verdicts import MALFORMED, NO_ANSWER, OK
 
-_FENCE = b"```"
+_FENCES = b"```", b"~~~"
 _BLANK = b" \t\r\n"
 
 
@@ -33,29 +33,29 @@ def locate(data: bytes, entry: str) -> tuple[int, int, int]:
 
 
 def fenced_blocks(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
-    """Where the fenced blocks that hold something lie.
+    """Where the fenced blocks that hold something lie, between backticks or tildes.
 
     One that never ends is a block if its language stands beside the fence; a bare fence ends a block that began
     before the completion.
     """
     blocks: list[tuple[int, int]] = []
-    opened, bare = -1, False
+    opened, bare, fence = -1, False, b""
     i = start
     while i < end:
         after = data.find(b"\n", i, end) + 1 or end
         line = data[i:after].strip()
-        if line.startswith(_FENCE):
-            if opened < 0:
-                opened, bare = after, line == _FENCE
-            else:
-                blocks.append((opened, i))
-                opened = -1
-        elif opened >= 0 and line.endswith(_FENCE):
-            blocks.append((opened, data.rindex(_FENCE, i, after)))
+        if opened < 0 and line.startswith(_FENCES):
+            opened, fence = after, line[:3]
+            bare = line == fence
+        elif opened >= 0 and line.startswith(fence):
+            blocks.append((opened, i))
+            opened = -1
+        elif opened >= 0 and line.endswith(fence):
+            blocks.append((opened, data.rindex(fence, i, after)))
             opened = -1
         i = after
     if opened >= 0:
-        blocks.append((start, data.rindex(_FENCE, start, opened)) if bare and not blocks else (opened, end))
+        blocks.append((start, data.rindex(fence, start, opened)) if bare and not blocks else (opened, end))
     return [block for block in blocks if data[slice(*block)].strip()]
 
 
@@ -64,7 +64,13 @@ def indentation(line: str) -> str:
 
 
 def defines(text: str, entry: str) -> bool:
-    """True if a line of the outermost level begins a definition of `entry`, or gives it a value."""
+    """True if a line of the outermost level begins a definition of `entry`, or gives it a value.
+
+    entry: of `Class.method` it is the class; a whole program, "", defines nothing.
+    """
+    entry = entry.partition(".")[0]
+    if not entry:
+        return False
     lines = [line for line in text.split("\n") if line.strip()]
     outer = indentation(lines[0]) if lines else ""
     for line in lines:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from verifiers import batch
 from verifiers.code import interpreter
 from verifiers.code.program import locate, sources_of
-from verifiers.code.values import NOTHING, Case, arguments, plain_reply, read_cases
+from verifiers.code.values import NOTHING, PRINTED, Case, arguments, plain_reply, read_cases
 from verifiers.errors import invalid_reference
 from verifiers.limit import deadline
 from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEOUT, cut, encoded
@@ -75,6 +75,10 @@ def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
     for case, met, text in came_back:
         if met:
             continue
+        if not entry:
+            printed = plain_reply(text)
+            came = "ends in an error" if printed is NOTHING else f"prints {printed!r:.100}"
+            return f"With the input {case['stdin']!r:.200} the program {came}."
         args, kwargs = arguments(case)
         call = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
         if len(text) > SHOWN_REPLY:
@@ -103,14 +107,20 @@ def _references(rows: int, columns: list[list[Any] | None], row: int | None) -> 
     full = [column or [None] * rows for column in columns]
     for place, (entry, cases, prompt, fuel) in enumerate(zip(*full, strict=True)):
         index = row if rows == 1 else place
-        if not isinstance(entry, str) or not entry.isidentifier():
-            raise invalid_reference("entry_point", entry, "is no name of a function, such as 'add'", index)
+        names = entry.split(".") if isinstance(entry, str) else [""] * 3
+        if len(names) > 2 or not (entry == "" or all(map(str.isidentifier, names))):
+            problem = "is no name of a function, such as 'add', or of a method, such as 'Solution.add'"
+            raise invalid_reference("entry_point", entry, problem, index)
         if id(cases) not in read:
             try:
                 read[id(cases)] = read_cases(cases)
             except (ValueError, TypeError, OverflowError) as error:
                 problem = "" if isinstance(error, ValueError) else "has a value that is none: "
                 raise invalid_reference("cases", cases, f"{problem}{error}", index) from error
+        programs = {case.compare == PRINTED for case in read[id(cases)]}
+        if programs != {not entry}:
+            problem = "does not go with its cases: those with `stdin` are of whole programs, whose entry_point is ''"
+            raise invalid_reference("entry_point", entry, problem, index)
         if not (prompt is None or isinstance(prompt, str)):
             raise invalid_reference("prompt", prompt, "is no text; give the code that is gone on with", index)
         if prompt and not is_code(prompt):  # a sentence, as of MBPP: no code to go on with

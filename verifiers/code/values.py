@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import math
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 COMPARISONS = ("equal", "close", "truthy", "falsy")
+PRINTED = "printed"
+"""The comparison of a case of standard input."""
 REL, ABS = 1e-9, 1e-12  # within which a float is met
 DEPTH = 40
 NOTHING = object()  # in place of a value that did not come
@@ -71,6 +74,8 @@ def read_cases(cases: Any) -> list[Case]:
 
 
 def _read_case(case: Any, place: int) -> Case:
+    if isinstance(case, dict) and "stdin" in case:
+        return _read_program_case(case, place)
     if not isinstance(case, dict) or not {"expected", "compare"} & set(case):
         example = '{"args": [1, 2], "expected": 3}'
         raise ValueError(f'has no "expected" in case {place}; a case is such as {example}')
@@ -86,6 +91,20 @@ def _read_case(case: Any, place: int) -> Case:
     near = (REL, ABS) if compare == "equal" else (float(case.get(name) or 0) for name in ("rel", "abs"))
     expected = _viewed(read_value(case.get("expected")), via)
     return Case(repr((args, kwargs)), expected, compare, via, *near)
+
+
+def _read_program_case(case: dict[str, Any], place: int) -> Case:
+    """A case of a whole program: what it reads, and what it must print."""
+    if unknown := set(case) - {"stdin", "expected", "float_tolerance"}:
+        raise ValueError(
+            f"has {min(map(str, unknown))!r} in case {place}, which no case of standard input has"
+        )
+    text, expected, near = case["stdin"], case.get("expected"), case.get("float_tolerance") or 0.0
+    if not isinstance(text, str) or not isinstance(expected, str):
+        raise ValueError(f'has a "stdin" or an "expected" in case {place} that is no text')
+    if isinstance(near, bool) or not isinstance(near, int | float) or not 0 <= near < 1:
+        raise ValueError(f"has float_tolerance={near!r} in case {place}; it is a number from 0 to below 1")
+    return Case(repr(([text], {})), expected, PRINTED, "", near, near)
 
 
 def arguments(case: dict[str, Any]) -> tuple[Any, Any]:
@@ -154,9 +173,39 @@ def meets(case: Case, reply: str, lenient: bool) -> bool:
     given = _viewed(read_reply(reply), case.via)
     if given is NOTHING:
         return False
+    if case.compare == PRINTED:
+        return isinstance(given, str) and same_print(case.expected, given, case.abs)
     if case.compare in ("truthy", "falsy"):
         return bool(given) == (case.compare == "truthy")
     return equal(case.expected, given, lenient, case)
+
+
+def same_print(expected: str, given: str, tolerance: float) -> bool:
+    """Whether two outputs are the same but for white space at the ends of lines and empty lines at the end.
+
+    tolerance: of numbers, relative to the expected one where that is above 1; 0 = they are compared as text, as words
+    are. With a tolerance, how words are divided into lines counts, and how much space is between them does not.
+    """
+    lines = [[line.rstrip() for line in text.rstrip().split("\n")] for text in (expected, given)]
+    if lines[0] == lines[1] or not tolerance:
+        return lines[0] == lines[1]
+    if len(lines[0]) != len(lines[1]):
+        return False
+    words = [[line.split() for line in text] for text in lines]
+    return all(
+        len(wanted) == len(found) and all(map(partial(_same_word, tolerance), wanted, found))
+        for wanted, found in zip(*words, strict=True)
+    )
+
+
+def _same_word(tolerance: float, expected: str, given: str) -> bool:
+    if expected == given:
+        return True
+    try:
+        wanted, found = float(expected), float(given)
+    except ValueError:
+        return False
+    return math.isfinite(found) and abs(wanted - found) <= tolerance * max(1.0, abs(wanted))
 
 
 def _viewed(value: Any, via: str) -> Any:
