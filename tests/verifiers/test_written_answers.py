@@ -6,7 +6,8 @@ from tests.common.casebook import BOOKS, cases, completions
 from tests.common.soup import judge
 from verifiers import batch, verify
 
-NAMES = sorted({path.stem for path in BOOKS.glob("*.txt")} - {"code"})  # programs: test_code.py judges them
+PROGRAMS = {"code", "programs"}  # test_code.py and test_programs.py judge them
+NAMES = sorted({path.stem for path in BOOKS.glob("*.txt")} - PROGRAMS)
 REFUSED = {"math": 0.01, "math_held_out": 0.01, "math_review": 0.01, "math_unseen": 0.01}
 """The share of right answers that may be refused, where not all are taken."""
 NO_STRICT = {
