@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -25,7 +26,14 @@ def load_functions(reward: str) -> dict[str, RewardFunction]:
     file, _, names = reward.rpartition(":")
     if not file.endswith(".py"):
         raise EnvError(f"--reward {reward}: should be ./FILE.py:FUNCTION, several as ./FILE.py:ONE+TWO.")
-    module, found = import_file(file), {}
+    if not Path(file).is_file():
+        raise EnvError(f"--reward {reward}: there is no file {file} (looked in {Path.cwd()}).")
+    try:
+        module, found = import_file(file), {}
+    except Exception as error:  # whatever an author's file can raise
+        raise EnvError(
+            f"--reward {reward}: importing {file} raised {type(error).__name__}: {error}"
+        ) from error
     for name in names.split("+"):
         function = getattr(module, name, None)
         if not callable(function):
@@ -33,7 +41,7 @@ def load_functions(reward: str) -> dict[str, RewardFunction]:
             raise EnvError(
                 f"--reward {reward}: {file} has no function {name!r}; it has {', '.join(public) or 'none'}."
             )
-        if name in ("format", "score"):
+        if name in ("correct", "format", "score"):
             raise EnvError(
                 f"--reward {reward}: {name!r} is a component of every file of rows. Rename the function."
             )
@@ -79,7 +87,11 @@ def call(
             **{key: value for key, value in given.items() if key in parameters or takes_all(function)}
         )
     except Exception as error:  # whatever an author's code can raise
-        raise EnvError(f"the reward function {name} raised {type(error).__name__}: {error}") from error
+        known = ", ".join(["prompts", "completions", *columns])
+        raise EnvError(
+            f"the reward function {name} raised {type(error).__name__}: {error}. It can have {known}; a column of the "
+            "rows is passed where it has a parameter of that name."
+        ) from error
     if not isinstance(paid, Sequence | np.ndarray) or len(paid) != len(completions):
         raise EnvError(
             f"the reward function {name} must return {len(completions)} numbers, and returned {paid!r:.80}."

@@ -123,7 +123,7 @@ class Rows(TextEnv):
         if not self.verifier:
             (first, *_) = self.functions
             solved = rewards[first] >= 1
-            rewards.setdefault("correct", solved.astype(np.float64))
+            rewards["correct"] = solved.astype(np.float64)
             return Scores(rewards, ["ok" if one else "wrong" for one in solved], [None] * len(completions))
         references = {name: [problem.reference[name] for problem in problems] for name in self.fields}
         verdicts = verify_batch(self.verifier, completions, **references)

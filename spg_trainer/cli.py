@@ -85,7 +85,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
     config, on_task = resolved.config, issubclass(cls, fields.TaskSettings)
     if HELP & {*args[:end]}:
         explain(cls, config)
-    if on_task and "env" not in resolved.origins:
+    if on_task and "env" not in resolved.origins and not getattr(config, "perplexity", None):
         refuse_no_task(config.model.model)
     validated = validate(resolved)
     if on_task and config.env:

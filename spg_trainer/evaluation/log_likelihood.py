@@ -20,6 +20,11 @@ COPIES_AT_ONCE = 32
 """Masked copies of a text that go through the model together."""
 
 
+def tries_all(length: int, num_masks: int) -> bool:
+    """Whether all ways to mask so many tokens, but none at all, are no more than `num_masks`."""
+    return length <= num_masks.bit_length() and 2**length - 1 <= num_masks
+
+
 def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Which of `length` tokens are masked in each copy, (M, length) bool, and what each copy weighs, (M,) float64.
 
@@ -27,7 +32,7 @@ def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[n
     the sum is then exact. Otherwise num_masks copies are drawn, their numbers of masked tokens spread evenly over
     1..length as in LLaDA's evaluation, and the weights hold the mean.
     """
-    if length <= num_masks.bit_length() and 2**length - 1 <= num_masks:
+    if tries_all(length, num_masks):
         chosen = [c for k in range(1, length + 1) for c in combinations(range(length), k)]
         masked = np.zeros((len(chosen), length), bool)
         for row, places in zip(masked, chosen, strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.log_likelihood import log_likelihood
+from spg_trainer.evaluation.log_likelihood import log_likelihood, tries_all
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import encode_plain, encode_prompts, is_chat, special_tokens, spell_apart
 from spg_trainer.seeding import numpy_generator
@@ -31,7 +31,7 @@ class Perplexity:
     texts: int
 
     def summary(self) -> dict[str, Any]:
-        """As eval/perplexity.json holds it; the perplexity is at most `perplexity`, as the ELBO is a lower bound."""
+        """As perplexity.json holds it; the perplexity is at most `perplexity`, as the ELBO is a lower bound."""
         return {**vars(self), "perplexity": math.exp(-self.elbo)}
 
 
@@ -71,7 +71,7 @@ def elbo_of(
     policy: Policy, prompt: list[int], wanted: list[int], num_masks: int, key: tuple[int | str, ...]
 ) -> tuple[float, float]:
     """The ELBO of a text in nats, and the variance of this estimate, from that of `GROUPS` independent ones."""
-    if len(wanted) <= num_masks.bit_length() and 2 ** len(wanted) - 1 <= num_masks:
+    if tries_all(len(wanted), num_masks):
         return log_likelihood(policy, prompt, wanted, numpy_generator(*key), num_masks=num_masks), 0.0
     found = [
         log_likelihood(policy, prompt, wanted, numpy_generator(*key, group), num_masks=num_masks // GROUPS)

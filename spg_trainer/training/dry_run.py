@@ -98,6 +98,8 @@ def memory_and_time(
         lines[-1] += (
             "; completing half-written texts, to see what they earn, takes more, which is not counted"
         )
+    if (batches := config.batch.max_rollout_batches) > 1:
+        lines[-1] += f"; a rollout of {batches} batches takes {batches} times as long, which is not counted"
     if on_cpu:
         return lines[:-1]
     return [*lines, *(card_lines(config, shape, predict, card, processes) if gpu else ())]

@@ -53,6 +53,7 @@ def score(completions):
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(CODE)
+    (tmp_path / "broken.py").write_text("def a(:")
     lines = [
         {"prompt": f"say {n}", "answer": str(n), "extra": "x", "solution": n, "hint": str(n)}
         for n in range(60)
@@ -108,8 +109,9 @@ def test_chats_are_given_as_chats(place):
     [
         ({}, "Give --verifier NAME, one of .*, or --reward ./FILE.py:FUNCTION"),
         ({"reward": "mine"}, "should be ./FILE.py:FUNCTION, several as ./FILE.py:ONE"),
-        ({"reward": "./nobody.py:a"}, "There is no file nobody.py"),
+        ({"reward": "./nobody.py:a"}, "--reward ./nobody.py:a: there is no file ./nobody.py"),
         ({"reward": "./mine.py:nothing"}, "has no function 'nothing'; it has brevity, right, chats"),
+        ({"reward": "./broken.py:a"}, "importing ./broken.py raised SyntaxError"),
         ({"reward": "./mine.py:score"}, "'score' is a component of every file of rows"),
         ({"reward": "./mine.py:right", "answer": "nobody"}, 'rows.jsonl, line 1 lacks "nobody"'),
     ],
@@ -122,7 +124,7 @@ def test_what_cannot_be_is_refused_when_it_is_opened(place, arguments, text):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("raises", "the reward function raises raised ZeroDivisionError"),
+        ("raises", "raises raised ZeroDivisionError: .* It can have prompts, completions"),
         ("few", "few must return 2 numbers, and returned"),
         ("nan", "nan must return finite numbers or None, and returned nan"),
     ],
