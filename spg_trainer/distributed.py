@@ -54,8 +54,14 @@ def make_accelerator(device: str) -> "Accelerator":
     """What joins the processes of a run, or stands for one that is alone, on the device of a setting."""
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
-    return Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
+    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    known = AcceleratorState._shared_state.get("device")
+    # accelerate keeps the device of the first run of a Python session, and refuses the next run another one.
+    if world_size() == 1 and known is not None and (known.type == "cpu") != on_cpu:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=on_cpu)
 
 
 def own_device(device: str, accelerator: "Accelerator | None") -> str:

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import embedding
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import embedding, rms_norm
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.integrations.moe import (
@@ -37,9 +38,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """hidden_states (..., D) in any dtype; returns the same shape and dtype."""
-        wide = hidden_states.to(torch.promote_types(hidden_states.dtype, torch.float32))
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.variance_epsilon)
-        return self.weight * wide.to(hidden_states.dtype)
+        # One kernel on a GPU, float32 inside and rounded once, as the stock norm is before its weight.
+        normed = rms_norm(hidden_states, hidden_states.shape[-1:], eps=self.variance_epsilon)
+        return self.weight * normed
 
 
 class _Rows(torch.autograd.Function):
@@ -134,6 +135,21 @@ class KeepingLayer:
         return kept + self.mlp(self.post_attention_layernorm(kept))
 
 
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Of attention: all but cuDNN's."""
+
+
+class AnyShape:
+    """Attention without cuDNN, which prepares a plan for each new shape; rollouts and updates have few equal ones."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As the layer's own."""
+        if hidden_states.device.type != "cuda":
+            return super().forward(hidden_states, *args, **kwargs)
+        with sdpa_kernel(KERNELS):
+            return super().forward(hidden_states, *args, **kwargs)
+
+
 class Float32Angles:
     """A rotary embedding whose cosines and sines are float32 whatever the model's type."""
 
@@ -178,8 +194,8 @@ class Float32Rotation:
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x (B, H, S, head_dim) in any dtype; cos, sin (B, S, head_dim) float32. Rounds once, at the end."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return (wide * cos.unsqueeze(1) + rotate_half(wide) * sin.unsqueeze(1)).to(x.dtype)
+    # The products are float32 at least, as the angles are, without a copy of x in that type.
+    return (x * cos.unsqueeze(1) + rotate_half(x) * sin.unsqueeze(1)).to(x.dtype)
 
 
 def _mix_in(part: type, module: nn.Module) -> None:
@@ -207,6 +223,7 @@ class Body:
                 module.is_causal = False
                 if config.family.rotates_in_float32:
                     _mix_in(Float32Rotation, module)
+                _mix_in(AnyShape, module)
         if config.family.rotates_in_float32:
             _mix_in(Float32Angles, self.rotary_emb)
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,8 @@ def add_lora(
     """
     from peft import LoraConfig, get_peft_model
 
+    from spg_trainer.models.lora_linear import multiply_in_16_bits
+
     mixture = experts_of(model.config).layers > 0
     if experts and not mixture:
         raise ConfigError(
@@ -69,6 +71,7 @@ def add_lora(
                 fresh = torch.empty(weight.shape, dtype=torch.float32)
                 weight.copy_(torch.nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=stream))
     adapted.peft_config[TRAINED].base_model_name_or_path = base
+    multiply_in_16_bits(adapted)
     return adapted
 
 
@@ -79,6 +82,8 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
     the code of d1 or SPG) are understood too: what they lack of their target modules starts at zero effect.
     """
     from peft import PeftConfig, PeftModel
+
+    from spg_trainer.models.lora_linear import multiply_in_16_bits
 
     try:
         settings = PeftConfig.from_pretrained(str(folder))
@@ -93,6 +98,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
         text = f"the adapter in {folder} does not fit its base model: {first_line(error)}"
         raise ModelError(f"{text}; correct base_model_name_or_path in its adapter_config.json") from error
+    multiply_in_16_bits(adapted)
     return adapted
 
 
@@ -107,6 +113,15 @@ def add_reference(model: "PeftModel") -> None:
     weights = get_peft_model_state_dict(model, adapter_name=TRAINED, save_embedding_layers=False)
     set_peft_model_state_dict(model, weights, adapter_name=REFERENCE)
     model.eval()
+
+
+def casts_kept(model: "PreTrainedModel | PeftModel") -> AbstractContextManager[None]:
+    """Inside, adapters below a model of fewer bits are cast to them once and not at every pass; nothing may train."""
+    if not hasattr(model, "peft_config"):
+        return nullcontext()
+    from spg_trainer.models import lora_linear
+
+    return lora_linear.casts_kept(model)
 
 
 @contextmanager

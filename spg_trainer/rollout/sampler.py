@@ -24,6 +24,7 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.load import Policy
+from spg_trainer.models.lora import casts_kept
 from spg_trainer.models.states import base_model, head_weight
 from spg_trainer.rollout.cache import buffers_for
 from spg_trainer.rollout.canvas import Blocks, Canvas
@@ -67,7 +68,7 @@ def sample_completions(
     lengths, length = prompt_mask.sum(-1).tolist(), sampling.max_completion_length
     _check_prompts_fit(policy, lengths, sampling)
     policy.model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), casts_kept(policy.model):
         canvas = Canvas(policy, prompt_ids, prompt_mask, length, record_entropy)
         store = buffers_for(policy, len(lengths), canvas.columns, sampling, rows_per_forward)
         waiting = []

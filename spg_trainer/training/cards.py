@@ -31,6 +31,8 @@ class Device:
     """Bytes a second from other devices: a 400 Gb/s card for each. Within a node it is faster."""
     utilisation: float = 0.6
     """Share of the operations that a whole pass reaches."""
+    starts: float = 1.0
+    """How long Python takes to start a layer's kernels, against the processor beside the H100 that was measured."""
     note: str = ""
     """What a user of this card should know."""
 

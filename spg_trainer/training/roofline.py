@@ -1,10 +1,11 @@
 """What a training needs of each device, and how long a step takes: from a model's shape and the settings alone.
 
 `estimate` adds up the tensors that this trainer holds at the highest points of an update and of a rollout. The time is
-a roofline (arithmetic or memory, whichever takes longer) under the assumptions of `Device`, for completions of full
-length. benchmarks/memory.py compares the memory with measured peaks.
+a roofline (arithmetic, memory or the starting of kernels, whichever takes longest) under the assumptions of `Device`,
+for completions of full length. benchmarks/memory.py compares the memory with measured peaks.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,13 +17,16 @@ from spg_trainer.rollout.passes import passes
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.training.cards import CARDS, Device
-from spg_trainer.training.micro_batches import micro_batch_size
+from spg_trainer.training.micro_batches import micro_batch_size, rows_of_a_pass
 
 PROMPT = 200
 """Tokens of a prompt where nobody says how many."""
 BITS = 4.127
 """Of a weight under --load-4bit: 4, and the scale of each 64 weights, which is stored in 8 bits."""
 BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
+START, START_ADAPTERS, START_UPDATE = 1.4e-3, 0.5e-3, 4.7e-3
+"""Seconds in which Python starts the kernels of a layer, measured beside an H100: in a pass without a graph, for its
+adapters besides, and in a pass forward and backward."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Estimate:
     """On top of what is held, while the optimizer steps."""
     seconds: dict[str, float]
     bound: dict[str, str]
-    """What limits rollout and update most of the time: `arithmetic` or `memory`."""
+    """What limits rollout and update most of the time: `arithmetic`, `memory` or `the host`, which starts kernels."""
     per_completion: float
     """Seconds of a rollout for each completion."""
 
@@ -122,7 +126,7 @@ def estimate(
     completions = -(-batch.prompts_per_step * batch.num_generations // processes)
     width = (n.prompt + n.length) if config.rollout.cache == "none" else config.rollout.block_length
     on_cpu = POSITIONS_PER_THREAD * cpu_threads // width
-    rows = max(1, min(on_cpu if cpu_threads else 4 * batch.per_device_batch_size, completions))
+    rows = max(1, min(on_cpu if cpu_threads else rows_of_a_pass(config), completions))
     parts = processes if shard and not n.adapters else 1  # of what is trained: adapters are not divided
     stepped = 2 * (0 if n.adapters else shape.largest) if cpu_threads else n.trained / parts
     gathered = {"gathered weights": float(bytes * shape.whole)} if shard else {}  # while a phase lasts
@@ -167,10 +171,8 @@ def _update_memory(n: _Work, config: Config) -> dict[str, float]:
     layer = 2 * n.wide * s.width + n.bytes * (4 * s.queries + 3 * s.ffn + n.copy)
     if not n.adapters:  # what norms and linear layers are multiplied with,
         layer += n.bytes * (4 * s.width + s.ffn)
-    elif n.bytes == n.wide:  # or only what adapters are,
+    else:  # or only what adapters are.
         layer += n.bytes * (2 * s.width + s.ffn + 7 * r)
-    else:  # which being float32 keep a copy each.
-        layer += n.wide * (5 * s.width + s.queries + s.ffn + 7 * r)
     live = layer * (s.layers - 1 + n.length / n.copy)  # the last layer computes completions alone
     if config.model.gradient_checkpointing:  # the inputs of layers, one layer whole, and gradients inside it
         live = s.layers * s.width * n.bytes + layer + 3 * s.ffn * n.bytes
@@ -196,6 +198,8 @@ def _rollout_memory(n: _Work, sampling: Sampling, rows: int) -> dict[str, float]
     logits = min(rows, max(1, 2**26 // of_row)) * of_row * (copies * n.wide + n.bytes * (n.bytes < n.wide))
     memory = float(max(logits, rows * (n.prompt + n.length) * 3 * (s.width + s.ffn) * n.bytes))
     kept = {} if sampling.cache == "none" else {"cache": float(rows * (n.prompt + n.length) * n.column_bytes)}
+    if n.bytes < n.wide and n.adapters:  # in the type of the layers beside them
+        kept["adapters"] = float(n.bytes * n.adapters)
     return {"pass": memory, **kept, **_made_whole(n)}
 
 
@@ -206,13 +210,13 @@ def _flops(n: _Work, computed: int, seen: int) -> float:
 
 def _row_seconds(n: _Work, sampling: Sampling, rows: int, device: Device) -> tuple[float, str]:
     """Of a completion, `rows` at a time, and what limits most of them."""
-    s, seconds, by_memory = n.shape, 0.0, 0.0
+    s, seconds = n.shape, Counter[str]()
+    starts = s.layers * (START + START_ADAPTERS * (n.adapters > 0)) * device.starts
     for computed, seen, masked in passes(sampling, n.prompt, s.pattern):
         flops = rows * (_flops(n, computed, seen) + 2 * masked * s.vocabulary * s.width)
         moved = _weights_read(n) + rows * (seen - computed) * n.column_bytes
-        took, memory = _pass_seconds(n, flops, moved, device)
-        seconds, by_memory = seconds + took, by_memory + memory
-    return seconds / rows, "memory" if by_memory > seconds / 2 else "arithmetic"
+        seconds.update(_pass_seconds(n, flops, moved, starts, device))
+    return seconds.total() / rows, seconds.most_common(1)[0][0]
 
 
 def _weights_read(n: _Work) -> float:
@@ -220,14 +224,19 @@ def _weights_read(n: _Work) -> float:
     return n.bytes * (n.shape.whole - n.shape.width * n.shape.vocabulary) + n.wide * n.adapters
 
 
-def _pass_seconds(n: _Work, flops: float, moved: float, device: Device) -> tuple[float, float]:
-    """Of a pass, and those of them in which the arithmetic waits for memory.
+def _pass_seconds(n: _Work, flops: float, moved: float, starts: float, device: Device) -> Counter[str]:
+    """Of a pass, by what takes longest, for which the others wait.
 
     Weights in 4 bits are made whole by a kernel of its own, which computes next to nothing.
     """
-    before = (BITS / 8 + n.bytes) * n.linear / device.bandwidth
-    arithmetic, memory = flops / device.rate(n.bytes), moved / device.bandwidth
-    return before + max(arithmetic, memory), before + memory * (memory > arithmetic)
+    limits = {
+        "arithmetic": flops / device.rate(n.bytes),
+        "memory": moved / device.bandwidth,
+        "the host": starts,
+    }
+    longest = max(limits, key=limits.__getitem__)
+    whole = (BITS / 8 + n.bytes) * n.linear / device.bandwidth
+    return Counter({"memory": whole}) + Counter({longest: limits[longest]})
 
 
 def _update_seconds(n: _Work, config: Config, algorithm: Algorithm, device: Device) -> tuple[float, str]:
@@ -240,9 +249,10 @@ def _update_seconds(n: _Work, config: Config, algorithm: Algorithm, device: Devi
     count += ("old" in algorithm.needs) * (n.updates - 1) / n.updates
     count += (algorithm.compares not in ("copy", "update")) * (1 - n.micro_batch[1] / n.masks)
     rows = n.micro_batch[0] * n.micro_batch[1]
-    took, memory = _pass_seconds(n, rows * _flops(n, n.copy, n.copy), _weights_read(n), device)
+    starts = n.shape.layers * START_UPDATE / 2 * device.starts  # forward and backward count as two passes
+    seconds = _pass_seconds(n, rows * _flops(n, n.copy, n.copy), _weights_read(n), starts, device)
     # Half of the tokens are scored, in four products.
     head = 4 * n.length * n.shape.vocabulary * n.shape.width / device.rate(n.bytes)
-    seconds, copies = count * took / rows + head, n.masks * config.batch.num_iterations
-    bound = "memory" if count * memory / rows > seconds / 2 else "arithmetic"
-    return copies * seconds, bound
+    each = Counter({name: count * took / rows for name, took in seconds.items()})
+    each.update({"arithmetic": head})
+    return n.masks * config.batch.num_iterations * each.total(), each.most_common(1)[0][0]

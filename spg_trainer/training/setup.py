@@ -37,6 +37,7 @@ from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
 from spg_trainer.settings.validate import Validated, validate
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.environment_json import environment_record
+from spg_trainer.training.micro_batches import rows_of_a_pass
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.preflight import arithmetic, check_attention, open_splits, refuse_another
 from spg_trainer.training.run import Run, TrainingState
@@ -65,7 +66,7 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         config = replace(config, model=settle(config.model, path), algorithm_args=asdict(algorithm))
         splits = open_splits(config, algorithm, accelerator.num_processes)
     policy = open_model(config, algorithm, path, newest, accelerator)
-    rows_per_forward = None if policy.device.type == "cpu" else 4 * config.batch.per_device_batch_size
+    rows_per_forward = None if policy.device.type == "cpu" else rows_of_a_pass(config)
     state, folder = TrainingState(), RunFolder(path)
     with raising_on_all():
         check_attention(config, algorithm, base_model(policy.model).pattern)

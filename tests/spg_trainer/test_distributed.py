@@ -3,7 +3,9 @@
 import re
 
 import pytest
+import torch
 
+from spg_trainer.distributed import make_accelerator
 from tests.common.trainer_cases import saved_steps, step
 from tests.common.two_processes import outcomes, two_processes
 
@@ -51,3 +53,15 @@ def test_what_cannot_be_written_of_a_sharded_model_ends_both_and_leaves_no_half(
 def test_a_sharded_run_that_fails_saves_its_finished_steps() -> None:
     outcomes("the_gradient_of_a_sharded_step")
     assert saved_steps(two_processes() / "errors" / "the_gradient_of_a_sharded_step") == [1]
+
+
+def test_a_session_that_has_trained_on_a_gpu_can_train_on_the_cpu(monkeypatch) -> None:
+    """As in a notebook; accelerate alone raises ValueError."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    make_accelerator("cpu")
+    monkeypatch.setitem(AcceleratorState._shared_state, "device", torch.device("cuda"))
+    with pytest.raises(ValueError, match="already been initialized"):
+        Accelerator(cpu=True)
+    assert make_accelerator("cpu").device.type == "cpu"

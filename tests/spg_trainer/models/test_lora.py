@@ -1,0 +1,122 @@
+"""Adapters in float32 beside layers in 16 bits: their products, their gradients and their casts."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from peft.tuners.lora.layer import Linear
+from torch import Tensor, nn
+
+from spg_trainer.models.lora import add_lora, casts_kept
+from spg_trainer.models.lora_linear import MixedLinear
+from tests.common.model_cases import small, some_ids
+
+
+def adapted(dtype: torch.dtype, dropout: float = 0.0, by_peft: bool = False) -> nn.Module:
+    """A small model in a type, under adapters that do something."""
+    model = add_lora(small(5).to(dtype), r=4, alpha=8, dropout=dropout, seed=0, base="some")
+    stream = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if ".lora_B." in name:
+                weight.copy_(0.1 * torch.randn(weight.shape, generator=stream))
+    for module in model.modules():
+        if by_peft and type(module) is MixedLinear:
+            module.__class__ = Linear
+    return model
+
+
+def logits_and_gradient(model: nn.Module) -> tuple[Tensor, Tensor]:
+    found = model(input_ids=some_ids(2, 9)).logits
+    found.double().log_softmax(-1)[..., 3].sum().backward()
+    gradient = [weight.grad.double().flatten() for weight in model.parameters() if weight.requires_grad]
+    return found.detach().double(), torch.cat(gradient)
+
+
+def error(found: Tensor, exact: Tensor) -> float:
+    return float((found - exact).norm() / exact.norm())
+
+
+def test_in_one_type_all_is_as_peft_has_it_to_the_bit() -> None:
+    ours, theirs = (logits_and_gradient(adapted(torch.float32, by_peft=plain)) for plain in (False, True))
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_in_16_bits_values_and_gradients_are_as_exact_as_under_autocast() -> None:
+    model = adapted(torch.bfloat16)
+    assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}
+    exact = logits_and_gradient(adapted(torch.bfloat16).double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        theirs = logits_and_gradient(adapted(torch.bfloat16, by_peft=True))
+    ours = logits_and_gradient(model)
+    for found, cast, right in zip(ours, theirs, exact, strict=True):
+        assert error(found, right) < 1.2 * error(cast, right) < 0.03
+
+
+def products(model: nn.Module) -> list[tuple[torch.dtype, ...]]:
+    """The types that the products of a pass multiply, without a graph."""
+    seen: list[tuple[torch.dtype, ...]] = []
+
+    class Spy(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Callable, types: object, args: tuple = (), kwargs=None):
+            if function in (torch.mm, torch.addmm, torch.nn.functional.linear):
+                seen.append(tuple(x.dtype for x in args if isinstance(x, Tensor)))
+            return function(*args, **kwargs or {})
+
+    with torch.no_grad(), Spy():
+        model(input_ids=some_ids(2, 9))
+    return seen
+
+
+def test_no_product_is_in_float32() -> None:
+    assert {kind for kinds in products(adapted(torch.bfloat16)) for kind in kinds} == {torch.bfloat16}
+    assert torch.float32 in {k for kinds in products(adapted(torch.bfloat16, by_peft=True)) for k in kinds}
+
+
+def test_casts_that_are_kept_change_nothing_and_end_with_the_rollout() -> None:
+    model, ids = adapted(torch.bfloat16).eval(), some_ids(2, 9)
+
+    def logits() -> Tensor:
+        with torch.no_grad():
+            return model(input_ids=ids).logits
+
+    before = logits()
+    with casts_kept(model):
+        assert torch.equal(logits(), before)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if ".lora_B." in name:
+                weight.mul_(2)
+    after = logits()
+    assert not torch.equal(after, before)
+    with casts_kept(model), model.disable_adapter():
+        pass
+    with model.disable_adapter():
+        plain = logits()
+        with casts_kept(model):
+            assert torch.equal(logits(), plain)
+    assert torch.equal(logits(), after)
+
+
+def test_dropout_of_adapters_falls_in_training_alone() -> None:
+    model, ids = adapted(torch.bfloat16, dropout=0.5), some_ids(2, 9)
+    with torch.no_grad():
+        still = model.eval()(input_ids=ids).logits
+        assert torch.equal(model(input_ids=ids).logits, still)
+        assert not torch.equal(model.train()(input_ids=ids).logits, still)
+
+
+@pytest.mark.gpu
+def test_attention_on_a_gpu_makes_no_plan_for_each_shape() -> None:
+    """cuDNN's does, in 0.1 seconds on an H100, and few passes of a rollout or an update have equal shapes."""
+    model, seen = small(5).to("cuda", torch.bfloat16), []
+    plain = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(*args, **kwargs):
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return plain(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+        model(some_ids(2, 9).cuda())
+    assert seen and not any(seen)
