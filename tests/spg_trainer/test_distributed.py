@@ -58,10 +58,11 @@ def test_a_sharded_run_that_fails_saves_its_finished_steps() -> None:
 def test_a_session_that_has_trained_on_a_gpu_can_train_on_the_cpu(monkeypatch) -> None:
     """As in a notebook; accelerate alone raises ValueError."""
     from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
+    from accelerate.state import AcceleratorState, PartialState
 
     make_accelerator("cpu")
-    monkeypatch.setitem(AcceleratorState._shared_state, "device", torch.device("cuda"))
+    for state in (AcceleratorState, PartialState):
+        monkeypatch.setitem(state._shared_state, "device", torch.device("cuda"))
     with pytest.raises(ValueError, match="already been initialized"):
         Accelerator(cpu=True)
     assert make_accelerator("cpu").device.type == "cpu"
