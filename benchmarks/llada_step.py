@@ -8,7 +8,7 @@ one token a pass, unless it is low. The defaults need a GPU of 80 GB; smaller sh
 
     python benchmarks/llada_step.py [--batch 8] [--gradient-checkpointing] [--cache dual] [--lora-r 0 --layers 8]
     python benchmarks/llada_step.py --batch 96 --prompt-length 200 --parts update --no-plain
-    torchrun --nproc-per-node 8 benchmarks/llada_step.py --shard --lora-r 0 --no-plain
+    torchrun --nproc-per-node 8 benchmarks/llada_step.py --shard layer --lora-r 0 --no-plain
     python benchmarks/llada_step.py --device cpu --layers 2 --hidden-size 128 --vocabulary 512 \\
         --prompt-length 16 --completion-length 32 --batch 2 --lora-r 4
 
@@ -22,15 +22,17 @@ and the fullest, tokens a second those of all, MFU that of one.
 """
 
 import argparse
-import resource
+import gc
 import statistics
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 
 import torch
 from measuring import hardware, print_head, print_row, wall_seconds
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from training_step import resident
 from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms.spg import SPG
@@ -86,7 +88,7 @@ def make_policy(given: argparse.Namespace) -> Policy:
         source="random weights",
     )
     if given.shard:
-        divide_policy(policy, ModelConfig(shard=True), given.device)
+        divide_policy(policy, ModelConfig(shard=given.shard, dtype=given.dtype), given.device)
     return policy
 
 
@@ -215,9 +217,11 @@ def counted(work: Callable[[], object]) -> float:
 
 
 def measure(device: torch.device, work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds and highest memory of some work, GiB: allocated on the GPU meanwhile, or resident so far."""
+    """Seconds and highest memory of some work, GiB: allocated on the GPU meanwhile, or resident on Linux."""
     if device.type != "cuda":
-        return wall_seconds(work), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        return wall_seconds(work), resident()[1] / 1024
 
     def synchronized() -> None:
         work()
@@ -249,7 +253,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows-per-forward", type=int, default=0, help="of a rollout; 0 = all, on a CPU few")
     parser.add_argument("--lora-r", type=int, default=128, help="0 = train all weights")
     parser.add_argument("--gradient-checkpointing", action="store_true")
-    parser.add_argument("--shard", action="store_true", help="divide the weights among torchrun's processes")
+    parser.add_argument(
+        "--shard", choices=["phase", "layer"], help="divide the weights among torchrun's processes"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--dtype",
@@ -282,7 +288,7 @@ def main() -> None:
     weights, moving = (sum(w.numel() for w in group) for group in (policy.model.parameters(), trained))
     chosen = [f"{f.name} {getattr(given, f.name)}" for f in DECODING if getattr(given, f.name) != f.default]
     peak = f"MFU of {given.peak_tflops:g} TFLOP/s" if given.peak_tflops else "no MFU without --peak-tflops"
-    divided = f"; divided among {world_size()} processes" * given.shard
+    divided = f"; divided among {world_size()} processes by {given.shard}" if given.shard else ""
     head = (
         f"{hardware(given.device)}; {weights / 1e6:,.2f} M weights, {moving / 1e6:.2f} M trained; {given.dtype}; "
         f"batch {given.batch}, prompt {given.prompt_length}, completion {given.completion_length}, "

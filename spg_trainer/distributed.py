@@ -14,6 +14,7 @@ from spg_trainer.errors import TrainingError
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from accelerate import Accelerator
     from torch import Tensor
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 K = TypeVar("K")
 E = TypeVar("E", bound=BaseException)
+
+
+passes_end: Callable[[], None] | None = None
+"""Called before processes call one another, where passes of the model do so too (`spg_trainer.models.lockstep`)."""
 
 
 def _group():
@@ -56,6 +61,8 @@ def make_accelerator(device: str) -> "Accelerator":
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    global passes_end
+    passes_end = None  # of the models of an earlier run
     on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     known = AcceleratorState._shared_state.get("device")
     # accelerate keeps the device of the first run of a Python session, and refuses the next run another one.
@@ -75,7 +82,24 @@ def gather(items: list[T]) -> list[T]:
         return items
     from accelerate.utils import gather_object
 
+    end_passes()
     return gather_object(items)
+
+
+def end_passes() -> None:
+    """Ends the passes of all processes, where these are made together."""
+    if passes_end is not None:
+        passes_end()
+
+
+def all_reduce_numbers(numbers: list[int], device: "torch.device") -> list[int]:
+    """The sums of small numbers over the processes; nothing is ended before."""
+    import torch
+
+    total = torch.tensor(numbers, device=device)
+    if world_size() > 1:
+        _group().all_reduce(total)
+    return total.tolist()
 
 
 def gathered_order(rows: "np.ndarray") -> "np.ndarray":
@@ -98,6 +122,7 @@ def all_reduce_gradients(parameters: "Sequence[Tensor]") -> None:
     """Sums `.grad` over the processes in one all-reduce; a process without completions takes part with zeros."""
     import torch
 
+    end_passes()
     for p in parameters:
         if p.grad is None:
             p.grad = torch.zeros_like(p)

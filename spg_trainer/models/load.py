@@ -19,10 +19,12 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
+from spg_trainer import distributed
 from spg_trainer.architecture.configuration import answer
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import shard
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
+from spg_trainer.models.lockstep import Lockstep
 from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
 from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_whole
 from spg_trainer.models.states import base_model
@@ -55,6 +57,8 @@ class Policy:
     """Whether the adapters began at no effect, so that the base below them is what they started from."""
     frozen: PreTrainedModel | None = None
     """A copy of all the weights as they were opened, if one is kept."""
+    unread: Path | None = None
+    """The folder of the weights, while the model has none because it will be divided first."""
 
     @property
     def device(self) -> torch.device:
@@ -152,14 +156,14 @@ def open_policy(
 
     Where all weights are trained, `--dtype auto` is float32 on a GPU too: in bfloat16 most steps of a usual learning
     rate round to nothing. Raises ConfigError if bfloat16 is asked for all the same. reference: whether what is opened
-    is kept for `Policy.reference`; of all weights only with `ref_copy`. With `shard`, a model on the CPU that
-    `divide_policy` has to divide.
+    is kept for `Policy.reference`; of all weights only with `ref_copy`. With `shard` other than none, a model without
+    numbers, which `divide_policy` has to divide and to read.
     """
     m = settle(m)
     all_weights = m.lora_r == 0
     dtype = "float32" if all_weights and m.dtype == "auto" else m.dtype
     device = device or m.device
-    if m.shard:
+    if m.is_divided:
         computed = _dtype(m.dtype, _device(device))
         trained = torch.promote_types(computed, torch.float32) if all_weights else computed
         dtype, device = str(trained).removeprefix("torch."), "cpu"
@@ -183,9 +187,15 @@ def divide_policy(policy: Policy, m: ModelConfig, device: str) -> None:
     """
     place = _device(device)
     computed = _dtype(m.dtype, place)
-    shard.divide(policy.model, place, computed)
-    if policy.frozen is not None:
-        shard.divide(policy.frozen.to(computed), place, computed)
+    by_layer = m.shard == "layer"
+    models = [policy.model, *([] if policy.frozen is None else [policy.frozen.to(computed)])]
+    for model in models:
+        shard.divide(model, place, computed, by_layer, policy.unread)
+    policy.unread = None
+    with distributed.raising_on_all():
+        refuse_not_finite(policy)
+    if by_layer:
+        distributed.passes_end = Lockstep([base_model(model) for model in models]).drain
 
 
 def save_model(policy: Policy, folder: str | Path) -> None:
@@ -274,9 +284,10 @@ def refuse_not_finite(policy: Policy) -> None:
     Looks at each number once, which takes as long as reading the weights from memory: some seconds for 8 billion on a
     CPU, a few hundredths of one on a GPU. Nothing waits before all tensors have been looked at.
     """
+    held = {name: shard.local(tensor) for name, tensor in policy.model.state_dict().items()}
     tensors = {
         name: tensor
-        for name, tensor in policy.model.state_dict().items()
+        for name, tensor in held.items()
         if tensor.is_floating_point() and tensor.numel() and not tensor.is_meta
     }
     ends = [torch.stack(torch.aminmax(tensor)).float().isfinite().all() for tensor in tensors.values()]
@@ -312,8 +323,14 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
             options["quantization_config"] = four_bits(dtype)
         if device.type != "cpu" or m.load_4bit:
             options["device_map"] = {"": device}
-        with no_progress_bars() if weights.is_local else nullcontext():
-            model = AutoModelForMaskedLM.from_pretrained(base, config=config, dtype=dtype, **options)
+        unread = None
+        if getattr(m, "is_divided", False):
+            unread = folder_of(weights, options)
+            with torch.device("meta"):
+                model = AutoModelForMaskedLM.from_config(config, dtype=dtype)
+        else:
+            with no_progress_bars() if weights.is_local else nullcontext():
+                model = AutoModelForMaskedLM.from_pretrained(base, config=config, dtype=dtype, **options)
         if m.load_4bit:
             keep_as_stored(model)
     except ModelError as error:
@@ -326,8 +343,23 @@ def _open_base(weights: Weights, m: ModelConfig) -> Policy:
         raise ModelError(f"model {base!r} cannot be opened: {reason}; {remedy}") from error
     notes = [what_stays_whole(config) if m.load_4bit else "", weights.note]
     return Policy(
-        model, tokenizer, **special, source=str(adapter or base), note=" ".join(filter(None, notes))
+        model,
+        tokenizer,
+        **special,
+        source=str(adapter or base),
+        note=" ".join(filter(None, notes)),
+        unread=unread,
     )
+
+
+def folder_of(weights: Weights, options: dict[str, Any]) -> Path:
+    """Where the files of a model lie, downloaded if need be; it must have safetensors, which are read in parts."""
+    if weights.is_local:
+        return Path(weights.base)
+    from huggingface_hub import snapshot_download
+
+    where = {name: options[name] for name in ("revision", "local_files_only")}
+    return Path(snapshot_download(weights.base, allow_patterns=["*.safetensors", "*.json"], **where))
 
 
 def open_tokenizer(config: Any, weights: Weights, m: ModelConfig) -> Policy:

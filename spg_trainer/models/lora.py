@@ -65,6 +65,7 @@ def add_lora(
     stream = generator(seed, "lora")
     with torch.random.fork_rng(gpus(model.device)):
         adapted = get_peft_model(model, settings)
+    make_real(adapted)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if ".lora_A." in name:
@@ -91,6 +92,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
         settings.base_model_name_or_path = base
         with torch.random.fork_rng(gpus(model.device)):
             adapted = PeftModel(model, settings)
+            make_real(adapted)
             report = adapted.load_adapter(str(folder), TRAINED, is_trainable=True)
         own = {name for name, _ in adapted.named_parameters() if ".lora_" in name}
         if report.unexpected_keys or own <= set(report.missing_keys):
@@ -102,6 +104,15 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
     return adapted
 
 
+def make_real(model: "PeftModel") -> None:
+    """Gives the adapters of a model whose weights are not read yet (`--shard`) numbers, zeros on the CPU."""
+    for name, weight in list(model.named_parameters()):
+        if ".lora_" in name and weight.is_meta:
+            owner, _, leaf = name.rpartition(".")
+            zeros = torch.zeros_like(weight, device="cpu")
+            setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(zeros, weight.requires_grad))
+
+
 def add_reference(model: "PeftModel") -> None:
     """Keeps the adapter as it stands beside the trained one: a second adapter, frozen."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
@@ -110,6 +121,7 @@ def add_reference(model: "PeftModel") -> None:
     settings.inference_mode = True
     with torch.random.fork_rng(gpus(model.device)):  # it is drawn before it is overwritten
         model.add_adapter(REFERENCE, settings)
+    make_real(model)
     weights = get_peft_model_state_dict(model, adapter_name=TRAINED, save_embedding_layers=False)
     set_peft_model_state_dict(model, weights, adapter_name=REFERENCE)
     model.eval()

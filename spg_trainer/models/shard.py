@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from spg_trainer import distributed
 from spg_trainer.errors import ModelError
 from spg_trainer.models.states import base_model
+from spg_trainer.settings.weights import first_line
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -35,11 +36,19 @@ FILE_BYTES = 5 * 10**9
 """Size of a file of weights, and so what of a whole model is in memory while it is written."""
 
 
-def divide(model: nn.Module, device: torch.device, compute: torch.dtype) -> None:
+def divide(
+    model: nn.Module,
+    device: torch.device,
+    compute: torch.dtype,
+    by_layer: bool = False,
+    folder: Path | None = None,
+) -> None:
     """Divides a model's weights among the processes of the run, in place. An optimizer must be made after this.
 
     device: this process's, to which the weights are moved, a layer at a time. compute: the type in which weights
-    are gathered; those that are kept and trained keep their own. Raises ModelError where torch is too old.
+    are gathered; those that are kept and trained keep their own. by_layer: whether each pass gathers a layer at a time,
+    which `lockstep` has then to order; else a phase gathers all. folder: of the weights of a model that has none yet
+    (it is on the device `meta`), of which each process then reads its part. Raises ModelError where torch is too old.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -52,24 +61,62 @@ def divide(model: nn.Module, device: torch.device, compute: torch.dtype) -> None
         p.data = p.data.to(device)
     options: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (distributed.world_size(),)),
-        "reshard_after_forward": False,  # the weights come and go with a phase, see `unsharded`
         # Inputs stay what they are: positions are rotated in float32 whatever the weights are.
         "mp_policy": MixedPrecisionPolicy(compute, base.dtype, cast_forward_inputs=False),
         "ignored_params": adapters,
     }
     layers = base.get_submodule("model.layers")
     for module in (*layers.children(), base):
-        fully_shard(module, **options)
-    _reduce_behind_backward(base, False)
+        # Embedding, norm and head stay for the passes of a phase: what they gave is used outside of the body.
+        fully_shard(module, reshard_after_forward=by_layer and module is not base, **options)
+    _reduce_behind_backward(base, by_layer)
     for module in _parts(base):
         module.set_gradient_divide_factor(1.0)  # losses are divided by global totals already
         module.set_force_sum_reduction_for_comms(True)  # gloo knows no scaled sums
         # Left to itself, a layer's backward pass gathers what ran before it, which is let go already where that was
         # a pass without a graph: one process would wait for others that have nothing to gather.
         module.set_modules_to_backward_prefetch([module])
+    if folder is not None:
+        with distributed.raising_on_all():
+            _read_parts(base, device, folder)
     with torch.no_grad():
         _one_token(base)  # FSDP takes what runs first for the root, and layers run without it later
     _reshard(base)
+
+
+def _read_parts(base: "PreTrainedModel", device: torch.device, folder: Path) -> None:
+    """Gives a divided model that is on the device `meta` its numbers. Raises ModelError where files do not fit."""
+    from safetensors import SafetensorError
+
+    stored = base.state_dict()
+    computed = [
+        module
+        for path, module in base.named_modules()
+        if any(f"{path}.{name}" not in stored for name, _ in module.named_buffers(recurse=False))
+    ]
+    base._apply(lambda value: _room(value, device) if value.is_meta else value.to(device))
+    base.tie_weights()
+    with torch.no_grad():
+        for module in computed:  # what files do not hold: the frequencies of positions
+            base._init_weights(module)
+        try:
+            load_parts(base, folder)
+        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+            raise ModelError(
+                f"model {str(folder)!r}: its weights cannot be read in parts: {first_line(error)}. --shard reads "
+                "safetensors under the Hub's names, as save_pretrained writes them"
+            ) from error
+
+
+def _room(value: Tensor, device: torch.device) -> Tensor:
+    """A tensor for the numbers of one on the device `meta`: this process's part, if it is divided."""
+    from torch.distributed.tensor import DTensor
+
+    room = torch.empty(local(value).shape, dtype=value.dtype, device=device)
+    if not isinstance(value, DTensor):
+        return room
+    whole = {"shape": value.shape, "stride": value.stride()}
+    return DTensor.from_local(room, value.device_mesh, value.placements, run_check=False, **whole)
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -92,6 +139,12 @@ def unsharded(model: nn.Module) -> Iterator[None]:
     gathered already.
     """
     base = base_model(model)
+    if distributed.passes_end is not None:
+        try:
+            yield
+        finally:
+            distributed.end_passes()
+        return
     if not _is_resharded(base):
         yield
         return
@@ -106,7 +159,7 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 def resharded(model: nn.Module) -> Iterator[None]:
     """Inside `unsharded`: the weights let go for a while, and gathered again unless something has failed."""
     base = base_model(model)
-    if not is_sharded(base) or _is_resharded(base):
+    if not is_sharded(base) or _is_resharded(base) or distributed.passes_end is not None:
         yield
         return
     _reshard(base)
@@ -121,7 +174,9 @@ def reduce_gradients(model: nn.Module) -> None:
     so is a model that is not sharded.
     """
     base = base_model(model)
-    if trains_parts(base):
+    if distributed.passes_end is not None:
+        distributed.end_passes()  # each backward pass has summed its own
+    elif trains_parts(base):
         # FSDP reduces behind a backward pass, and only tensors that have a gradient: zero is added to each of them.
         _reduce_behind_backward(base, True)
         (_one_token(base) * 0).backward()
@@ -192,6 +247,8 @@ INDEX = "model.safetensors.index.json"
 def load_parts(model: "PreTrainedModel", folder: Path) -> None:
     """Puts the weights of a model folder in place, of each tensor this process's part; no other process is called.
 
+    Adapters stay as they are.
+
     Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not fit.
     """
     from safetensors import safe_open
@@ -200,7 +257,11 @@ def load_parts(model: "PreTrainedModel", folder: Path) -> None:
     index: Mapping[str, str] = {}
     if (folder / INDEX).is_file():
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-    values = _stored(model)
+    values = {
+        name.replace(".base_layer", ""): value
+        for name, value in _stored(model).items()
+        if not _is_adapter(name)
+    }
     for layer in _by_layer(values):
         shapes = {name: torch.empty(values[name].shape, device="meta") for name in layer}
         stored = {}
@@ -244,6 +305,12 @@ def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, T
 
 def _is_adapter(name: str) -> bool:
     return ".lora_" in name
+
+
+def local(value: Tensor) -> Tensor:
+    """What this process holds of a tensor."""
+    part: Any = value
+    return part.to_local() if is_part(value) else value
 
 
 def is_part(value: Tensor) -> bool:

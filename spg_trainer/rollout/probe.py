@@ -45,7 +45,7 @@ def fill_states(
     kept = (rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])
     ids = rollouts.completion_ids.masked_fill(~kept, policy.mask_id)
     logps, width = rollouts.unmask_logps * kept, rollouts.prompt_ids.shape[1]
-    head, size = head_weight(policy.model), rows_per_forward or len(rollouts)
+    size = rows_per_forward or len(rollouts)
     lengths, dialogues = rollouts.prompt_mask.sum(-1), rollouts.episode is not None
     order = lengths.argsort(stable=True) if dialogues else torch.arange(len(rollouts), device=ids.device)
     for some in order.split(size) if len(order) else ():
@@ -58,6 +58,7 @@ def fill_states(
         free = ~kept[some]
         streams = None if generators is None else [generators[row] for row in some.tolist()]
         counts = free.sum(-1).tolist()
+        head = head_weight(policy.model)  # of divided weights it is whole after a pass
         tokens, found, _ = sample_tokens(states[free], head, policy.mask_id, temperature, streams, counts)
         ids[some] = ids[some].masked_scatter(free, tokens)
         logps[some] = logps[some].masked_scatter(free, found.to(logps))

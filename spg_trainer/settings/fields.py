@@ -79,9 +79,16 @@ class ModelConfig(LoadConfig):
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
     need far less memory."""
-    shard: bool = False
-    """Divides the trained weights and the optimizer's state among the processes. Set it if one GPU cannot hold them.
-    --dtype is then the type of the computation, and the trained weights stay in float32."""
+    shard: Literal["none", "phase", "layer"] = "none"
+    """Divides weights and the optimizer's state among the processes. phase gathers all weights for a whole rollout or
+    update, which is fast, but every GPU must hold them once; layer gathers a layer at a time in every pass, so that
+    each GPU holds its part alone. Set it if one GPU cannot hold the model. --dtype is then the type of the computation,
+    and weights that are trained stay in float32."""
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether the weights are divided among the processes."""
+        return self.shard != "none"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,7 @@ def check_adapters(m: ModelConfig) -> None:
     """Adapters where none are trained, and what a new model cannot have."""
     if m.load_4bit and not trains_adapters(m):
         raise ConfigError("--load-4bit stores a base that is not trained. Set --lora-r, e.g. 64.")
-    if m.load_4bit and m.shard:
+    if m.load_4bit and m.is_divided:
         raise ConfigError("--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.")
     if (m.lora_alpha is not None or m.lora_dropout) and not trains_adapters(m):
         raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
@@ -134,7 +134,7 @@ def check_training(config: Config) -> None:
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."
         )
-    if config.model.shard and config.optimizer.adam_moments == "8bit":
+    if config.model.is_divided and config.optimizer.adam_moments == "8bit":
         raise ConfigError(
             "--shard with --adam-moments 8bit: blocks of them share a scale, so that another number of processes could "
             "not resume. Use --adam-moments float32."
@@ -194,14 +194,14 @@ def check_sft(command: SftCommand) -> None:
         )
     if m.ref_copy:
         raise ConfigError("--ref-copy: sft compares with no reference. Leave it out.")
-    if m.shard and command.patience:
+    if m.is_divided and command.patience:
         raise ConfigError(
             f"--shard with --patience {command.patience}: of a divided model the best weights are not kept apart. Use "
             "--patience 0, a cosine of --steps."
         )
-    if m.shard and command.optimizer == "muon":
+    if m.is_divided and command.optimizer == "muon":
         raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
-    if m.shard and save != "auto":
+    if m.is_divided and save != "auto":
         raise ConfigError(
             f"--shard writes weights as they are trained, not in {save}. Use --save-dtype auto."
         )
@@ -221,7 +221,7 @@ def check_processes(m: LoadConfig, num_processes: int) -> None:
     """Weights that shall be divided where there is nobody to share them with; one GPU for several processes."""
     if num_processes > 1 and ":" in m.device:
         raise ConfigError(f"--device {m.device} is one GPU, not {num_processes}. Leave out --device.")
-    if getattr(m, "shard", False) and num_processes == 1:
+    if getattr(m, "is_divided", False) and num_processes == 1:
         raise ConfigError(
             "--shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
             "--nproc-per-node 8 -m spg_trainer`, or leave it out."
@@ -299,7 +299,7 @@ def check_reference(m: ModelConfig, algorithm: Any, name: str) -> None:
             f"{name} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, start from an adapter "
             "(--model PATH), or keep a frozen copy of the weights (--ref-copy)."
         )
-    if m.shard and not m.lora_r and algorithm.ref_model_sync_steps:
+    if m.is_divided and not m.lora_r and algorithm.ref_model_sync_steps:
         raise ConfigError(
             f"--shard: the reference of {name} takes in the policy every {algorithm.ref_model_sync_steps} updates, and "
             "of divided weights no such reference is kept. Use --algorithm-args ref_model_sync_steps=0, or --lora-r "

@@ -168,7 +168,7 @@ def prepare(asked: Validated[SftCommand], folder: Path, accelerator: "Accelerato
         pattern = base_model(policy.model).pattern
         command = without_other_blocks(command, pattern, asked.origins)
         sampling = eval_sampling(command, pattern)
-    if command.model.shard:
+    if command.model.is_divided:
         divide_policy(policy, command.model, device)
     data = data_of(command)
     return Fit(policy, train, validation, mix, command, sampling, folder, evaluated, skipped, data)
@@ -211,7 +211,7 @@ def base_policy(command: SftCommand, device: str | None = None) -> Policy:
     sizes = {"hidden_size": command.hidden_size, "layers": command.num_layers, "heads": command.num_heads}
     policy = new_policy(
         m.model.partition(":")[2],
-        device="cpu" if m.shard else device,
+        device="cpu" if m.is_divided else device,
         seed=command.seed,
         ffn=command.intermediate_size,
         **sizes,

@@ -109,7 +109,7 @@ def dtype_of(m: ModelConfig) -> str:
     """The type of a pass that --dtype auto stands for on a GPU, or a CPU where --device says so."""
     if m.dtype != "auto":
         return m.dtype
-    return "float32" if m.device == "cpu" or not (m.lora_r or m.shard) else "bfloat16"
+    return "float32" if m.device == "cpu" or not (m.lora_r or m.is_divided) else "bfloat16"
 
 
 def shown_count(weights: float) -> str:

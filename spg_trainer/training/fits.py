@@ -52,9 +52,13 @@ def card_lines(config: Config, shape: Shape, predict: Predict, card: Device, pro
 def remedy(config: Config, predict: Predict, usable: float) -> str:
     """The flags by which settings fit: the fastest of those that change the training least.
 
-    Where all weights are trained, flags that keep that, with more processes, come before adapters.
+    Where all weights are trained, flags that keep that, with more processes, come before adapters, which are named too
+    where they fit without more.
     """
+    found = ""
     for changes, processes in kinds(config):
+        if found and processes:
+            continue
         fitting = []
         for checkpointing, batch in product(
             {config.model.gradient_checkpointing, True}, halves(config.batch.per_device_batch_size)
@@ -67,18 +71,23 @@ def remedy(config: Config, predict: Predict, usable: float) -> str:
         if fitting:
             seconds, _, _, peak, text = min(fitting)
             on = f" on {processes} such cards (torchrun --nproc-per-node)" if processes else ""
-            return f"It would fit with {text}{on}: {peak / GIB:.1f} GiB each, {seconds:.0f} seconds a step"
-    return "No flags make it fit: take a smaller model or a larger card"
+            fit = f"with {text}{on}: {peak / GIB:.1f} GiB each, {seconds:.0f} seconds a step"
+            found = f"{found}; on the cards that there are, {fit}" if found else f"It would fit {fit}"
+            if not processes:
+                break
+    return found or "No flags make it fit: take a smaller model or a larger card"
 
 
 def kinds(config: Config) -> list[tuple[dict[str, Any], int]]:
     """Flags that change what is trained or how exactly, those that change least first, and how many processes they
     need; 0 = those that there are."""
     m = config.model
+    layers = [({"shard": "layer"}, processes) for processes in PROCESSES]
     if m.lora_r:
-        return [({}, 0), ({"load_4bit": True}, 0)]
-    divided = [({"shard": True}, processes) for processes in PROCESSES]
-    if m.shard:
+        alone = [] if m.is_divided else [({"load_4bit": True}, 0)]
+        return [({}, 0), *alone, *layers]
+    divided = [({"shard": shard}, processes) for processes in PROCESSES for shard in ("phase", "layer")]
+    if m.is_divided:
         return [({}, 0), *divided]
     adapters = {"lora_r": LORA_R}
     return [
@@ -156,5 +165,5 @@ def needed_elsewhere(config: Config, shape: Shape, e: Estimate, processes: int) 
 
 def checkpoint_bytes(config: Config, e: Estimate, processes: int) -> float:
     """What is trained, which is as large as its gradient, and the optimizer's state of all processes."""
-    parts = processes if config.model.shard and not config.model.lora_r else 1
+    parts = processes if config.model.is_divided and not config.model.lora_r else 1
     return e.held["gradients"] + parts * e.held["optimizer"]

@@ -7,6 +7,7 @@ for completions of full length. benchmarks/memory.py compares the memory with me
 
 from collections import Counter
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
 
 from spg_trainer.algorithms import Algorithm
@@ -96,7 +97,7 @@ def estimate(
     dtype: str = "bfloat16",
     prompt_length: int = PROMPT,
     processes: int = 1,
-    shard: bool = False,
+    shard: str = "none",
     cpu_threads: int = 0,
     device: Device = CARDS["H200"],
 ) -> Estimate:
@@ -127,35 +128,66 @@ def estimate(
     width = (n.prompt + n.length) if config.rollout.cache == "none" else config.rollout.block_length
     on_cpu = POSITIONS_PER_THREAD * cpu_threads // width
     rows = max(1, min(on_cpu if cpu_threads else rows_of_a_pass(config), completions))
-    parts = processes if shard and not n.adapters else 1  # of what is trained: adapters are not divided
+    divided = 1 if shard == "none" else processes
+    parts = 1 if n.adapters else divided  # of what is trained: adapters are not divided
     stepped = 2 * (0 if n.adapters else shape.largest) if cpu_threads else n.trained / parts
-    gathered = {"gathered weights": float(bytes * shape.whole)} if shard else {}  # while a phase lasts
-    summed = n.wide * n.trained * (1 if shard and not n.adapters else 2)
-    received = n.updates * summed + (n.updates + 1) * sum(gathered.values())
+    calls = len(list(passes(config.rollout, n.prompt, shape.pattern))) * -(-completions // rows)
+    live = -(-completions * masks // prod(n.micro_batch)) * batch.num_iterations
     rollout, rollout_bound = _row_seconds(n, config.rollout, rows, device)
     update, update_bound = _update_seconds(n, config, algorithm, device)
     return Estimate(
-        held=_held(n, config, algorithm, processes if shard else 1, parts),
-        update=_update_memory(n, config) | gathered,
-        rollout=_rollout_memory(n, config.rollout, rows) | gathered,
+        held=_held(n, config, algorithm, divided, parts, shard),
+        update=_update_memory(n, config) | _gathered(n, shard) | _gradients_of_a_layer(n, shard),
+        rollout=_rollout_memory(n, config.rollout, rows) | _gathered(n, shard),
         optimizer_step=n.wide * stepped,  # roots of second moments: of a tensor at a time, or of all
         seconds={
             "rollout": rollout * completions,
             "update": update * completions,
-            "links": received * (1 - 1 / processes) / device.link,
+            "links": _received(n, shard, calls, live) * (1 - 1 / processes) / device.link,
         },
         bound={"rollout": rollout_bound, "update": update_bound},
         per_completion=rollout,
     )
 
 
-def _held(n: _Work, config: Config, algorithm: Algorithm, share: int, parts: int) -> dict[str, float]:
-    """Weights, their gradient and AdamW's two moments; a gradient is whole before it is summed."""
+def _gathered(n: _Work, shard: str) -> dict[str, float]:
+    """Weights that are whole for a while: all of them in a phase, or the ends and two layers in a pass."""
+    layer, ends = n.bytes * n.shape.body / n.shape.layers, float(n.bytes * n.shape.ends)
+    of = {"phase": float(n.bytes * n.shape.whole), "layer": ends + 2 * layer}
+    return {"gathered weights": of[shard]} if shard in of else {}
+
+
+def _gradients_of_a_layer(n: _Work, shard: str) -> dict[str, float]:
+    """Where each backward pass sums: what is not yet summed, and the layer, or the ends, that is on its way."""
+    if shard != "layer" or n.adapters:
+        return {}
+    layer, ends = n.shape.body / n.shape.layers, n.shape.ends
+    return {"gradients on their way": n.bytes * ends + max((n.bytes + n.wide) * layer, n.wide * ends)}
+
+
+def _received(n: _Work, shard: str, calls: int, live: int) -> float:
+    """Bytes that a process gets from others in a step, were its own part among them.
+
+    calls: of the model in a rollout. live: passes with a graph, forward and backward.
+    """
+    whole, trained = n.bytes * n.shape.whole, n.wide * n.trained
+    if shard == "layer":
+        summed = 2 * n.updates * trained if n.adapters else live * trained
+        return calls * whole + live * 2 * whole + summed
+    gathered = (n.updates + 1) * whole * (shard == "phase")
+    return n.updates * trained * (1 if shard == "phase" and not n.adapters else 2) + gathered
+
+
+def _held(
+    n: _Work, config: Config, algorithm: Algorithm, share: int, parts: int, shard: str
+) -> dict[str, float]:
+    """Weights, their gradient and AdamW's two moments; a gradient is whole before it is summed, or only a layer's."""
     whole = n.shape.whole
     stored = n.bytes * (whole - n.linear) + BITS / 8 * n.linear
     weights = stored / share + n.wide * n.adapters if n.adapters else n.wide * whole / share
     moment = n.wide if config.optimizer.adam_moments == "float32" else 1 + 4 / 256  # torchao: a scale for 256
-    held = {"weights": weights, "gradients": float(n.wide * n.trained)}
+    kept = parts if shard == "layer" else 1
+    held = {"weights": weights, "gradients": n.wide * n.trained / kept}
     held["optimizer"] = 2 * moment * n.trained / parts
     copied = config.model.ref_copy
     if "reference" in algorithm.needs and (copied or find_adapter(config.model.model)):

@@ -136,7 +136,7 @@ def open_model(
             device=device,
             reference="reference" in algorithm.needs,
         ).ending_with(algorithm.end_tokens)
-    if config.model.shard:
+    if config.model.is_divided:
         divide_policy(policy, config.model, device)
     if kept:
         policy.source = model_environment(str(kept))["base_model"]

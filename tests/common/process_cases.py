@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import torch
 
+from spg_trainer import distributed
 from spg_trainer.algorithms.registry import ALGORITHMS, get
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
@@ -171,6 +172,8 @@ SHARDED: dict[str, dict[str, Any]] = {
 """Steps of a model divided among two processes, whose second one has no signal without a reference."""
 
 
+DIVIDED = ("phase", "layer")
+"""How weights are divided: gathered for a phase, or in each pass."""
 FAMILIES = ("sdar", "llada2")
 """Blocks of attention, and a mixture of experts with them."""
 
@@ -182,7 +185,7 @@ def family_config(output: Path, family: str, **changes: Any) -> Config:
 
 def half_config(output: Path) -> Config:
     """A step in bfloat16 on a divided model, too short for bfloat16 to hold."""
-    return small_config(output, dtype="bfloat16", shard=True, max_steps=1, learning_rate=1e-5)
+    return small_config(output, dtype="bfloat16", shard="phase", max_steps=1, learning_rate=1e-5)
 
 
 def own(value: Any) -> torch.Tensor:
@@ -190,11 +193,14 @@ def own(value: Any) -> torch.Tensor:
     return value.to_local() if hasattr(value, "to_local") else value
 
 
-SFT: dict[str, dict[str, Any]] = {"sft": {}, "sft-sharded": {"patience": 0, "shard": True}}
+SFT: dict[str, dict[str, Any]] = {
+    "sft": {},
+    **{f"sft-{by}": {"patience": 0, "shard": by} for by in DIVIDED},
+}
 """Trainings on demonstrations by two processes, stopped and resumed."""
 
 
-def sft_command(output: Path, shard: bool = False, **changes: Any) -> SftCommand:
+def sft_command(output: Path, shard: str = "none", **changes: Any) -> SftCommand:
     """A few updates in float64, of rows that two processes cannot share evenly."""
     model = ModelConfig(str(tiny_folder()), dtype="float64", device="cpu", shard=shard)
     few = {"steps": 5, "batch_size": 5, "eval_steps": 2}
@@ -235,7 +241,7 @@ def failing(folder: Path, rank: int) -> str:
 
 def pretended_config(output: Path, **changes: Any) -> Config:
     """A sharded run on a pretended GPU, decoding with a cache."""
-    settings = {"shard": True, "device": "cuda", "cache": "dual", "save_steps": 1, "resume": "auto"}
+    settings = {"shard": "phase", "device": "cuda", "cache": "dual", "save_steps": 1, "resume": "auto"}
     return change(loop_config(output), **{**settings, **changes})
 
 
@@ -253,16 +259,21 @@ def in_each_process(here: Path) -> None:
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
     for algorithm in sorted(ALGORITHMS if os.environ.get("SPG_TEST_SLOW") else REPRESENTATIVES):
         found[algorithm] = one_step(algorithm_config(here / algorithm, algorithm))
-    for family, divided in itertools.product(FAMILIES, (False, True)):
-        name = f"{family}{'-sharded' * divided}"
+    for family, divided in itertools.product(FAMILIES, ("none", *DIVIDED)):
+        name = f"{family}-{divided}"
         found[name] = one_step(family_config(here / name, family, shard=divided))
     train(loop_config(here / "loop"), quiet=True)
-    for name, changes in SHARDED.items():
-        config = gradient_config(here / f"sharded-{name}", "float64", "tokens", shard=True)
-        found[f"sharded-{name}"] = one_step(change(config, **changes))
+    for by, (name, changes) in itertools.product(DIVIDED, SHARDED.items()):
+        config = gradient_config(here / f"{by}-{name}", "float64", "tokens", shard=by)
+        found[f"{by}-{name}"] = one_step(change(config, **changes))
+    found["layer-probe"] = one_step(
+        gradient_config(here / "layer-probe", "float64", "tokens", shard="layer", **PROBE_CONFIG)
+    )
+    found["for others"] = distributed.passes_end.__self__.for_others
+    train(loop_config(here / "layers", shard="layer", save_steps=1), quiet=True)
     with patch.object(shard, "FILE_BYTES", 20_000):  # less than the embedding
-        train(loop_config(here / "sharded", shard=True, save_steps=1), quiet=True)
-    run = start(loop_config(here / "sharded", shard=True, save_steps=1, resume="auto"), quiet=True)
+        train(loop_config(here / "sharded", shard="phase", save_steps=1), quiet=True)
+    run = start(loop_config(here / "sharded", shard="phase", save_steps=1, resume="auto"), quiet=True)
     run.folder.release()
     found["put back"] = [whole(p.detach()) for p in run.parameters]
     found["put back"] += [whole(v) for p in run.parameters for _, v in sorted(run.optimizer.state[p].items())]
@@ -288,4 +299,6 @@ def in_each_process(here: Path) -> None:
         for steps in (1, 2):  # the second goes on from the first
             train(pretended_config(here / "pretended", max_steps=steps), quiet=True)
     found["waits"] = [tuple(wait) for wait in waits]
+    with pretend_cuda():
+        train(pretended_config(here / "pretended layers", shard="layer"), quiet=True)
     torch.save(found, here / f"rank-{rank}.pt")

@@ -149,20 +149,20 @@ def a_stop_in_the_last_step(here: Here) -> Any:
 def the_gradient_of_a_sharded_step(here: Here) -> Any:
     """That of the second step; the first one is saved by both."""
     with here.failing(loop, "gradient", ValueError("out of memory"), after=1):
-        train(small_config(here.run, shard=True, save_steps=0), quiet=True)
+        train(small_config(here.run, shard="phase", save_steps=0), quiet=True)
 
 
 @case
 def the_disk_of_a_sharded_checkpoint(here: Here) -> Any:
     """It fills up at the second weight of the first checkpoint, which the second process goes on to bring."""
     with here.failing(safetensors.torch, "save_file", OSError(28, "No space left on device"), rank=0):
-        train(small_config(here.run, shard=True, save_steps=1), quiet=True)
+        train(small_config(here.run, shard="phase", save_steps=1), quiet=True)
 
 
 @case
 def a_part_of_a_sharded_checkpoint(here: Here) -> Any:
     with here.failing(FileSystemWriter, "write_data", OSError(28, "No space left on device")):
-        train(small_config(here.run, shard=True, save_steps=1), quiet=True)
+        train(small_config(here.run, shard="phase", save_steps=1), quiet=True)
 
 
 # Starts.

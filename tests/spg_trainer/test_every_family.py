@@ -16,7 +16,7 @@ from spg_trainer.training.setup import start
 from tests.common.family_cases import UNTRAINED, family_folder, untrained
 from tests.common.likelihood_cases import relative
 from tests.common.marks import slow_if
-from tests.common.process_cases import FAMILIES, family_config, one_step
+from tests.common.process_cases import DIVIDED, FAMILIES, family_config, one_step
 from tests.common.trainer_cases import LORA, PUBLISHED, small_config
 from tests.common.two_processes import left_by
 
@@ -90,7 +90,7 @@ def test_an_algorithm_trains_a_model_of_each_family(tmp_path, algorithm, family,
     assert_trained(config_of(family, tmp_path / "run", algorithm, **weights))
 
 
-@pytest.mark.parametrize("divided", ["", "-sharded"])
+@pytest.mark.parametrize("divided", ["none", *DIVIDED])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_two_processes_give_the_gradient_of_one(family, divided, tmp_path):
     """A mixture's router is computed in float32 also in a float64 model, in other batches then."""
@@ -98,7 +98,7 @@ def test_two_processes_give_the_gradient_of_one(family, divided, tmp_path):
     assert float(expected.norm()) > 1e-3 and metrics["frac_reward_zero_std"] < 1
     limit = 1e-10 if family == "sdar" else 1e-5
     for rank in (0, 1):
-        found, metrics_of_process = left_by(rank)[family + divided]
+        found, metrics_of_process = left_by(rank)[f"{family}-{divided}"]
         assert found.shape == expected.shape and relative(found, expected) < limit
         assert metrics_of_process == pytest.approx(metrics, rel=10 * limit, abs=limit)
 

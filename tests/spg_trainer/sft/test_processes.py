@@ -18,7 +18,7 @@ from tests.common.two_processes import two_processes
 @pytest.mark.parametrize("name", list(SFT))
 def test_two_processes_make_the_model_of_one(tmp_path, name):
     with patch.object(sft_loop, "VALIDATION", 8):
-        sft(sft_command(tmp_path / "one", **{**SFT[name], "shard": False}), quiet=True)
+        sft(sft_command(tmp_path / "one", **{**SFT[name], "shard": "none"}), quiet=True)
     found, expected = weights(two_processes() / name), weights(tmp_path / "one")
     assert list(found) == list(expected)
     for key, value in expected.items():
@@ -58,4 +58,4 @@ def test_rows_are_dealt_once_and_evenly_by_length(monkeypatch, count):
 def test_what_a_divided_model_cannot_is_refused(tmp_path, monkeypatch, changes, remedy):
     monkeypatch.setattr("spg_trainer.sft.command.world_size", lambda: 2)
     with pytest.raises(ConfigError, match=f"--shard.*Use {remedy}"):
-        sft(sft_command(tmp_path / "run", shard=True, **changes), quiet=True)
+        sft(sft_command(tmp_path / "run", shard="phase", **changes), quiet=True)

@@ -57,22 +57,22 @@ def assert_same_run(folder, expected, tolerance=1e-10):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"shard": True}, {"shard": True, **LORA}],
-    ids=["whole", "sharded", "adapters on a sharded base"],
+    [{}, *({"shard": shard, **more} for shard in ("phase", "layer") for more in ({}, LORA))],
+    ids=["whole", *(f"{what}, by {shard}" for shard in ("phase", "layer") for what in ("all", "adapters"))],
 )
 def test_ten_steps_of_four_processes_are_those_of_one(tmp_path, launch, changes):
     config = small_config(None, **{**SETTINGS, **changes, "max_steps": 10})
     launch(tmp_path / "four", config, 4)
-    launch(tmp_path / "one", config, 1, "--no-shard")
+    launch(tmp_path / "one", config, 1, "--shard", "none")
     assert_same_run(tmp_path / "four", tmp_path / "one")
 
 
 @pytest.mark.parametrize("changes", [{}, LORA], ids=["all weights", "adapters"])
 def test_a_run_goes_on_with_half_the_processes_and_again(tmp_path, launch, changes):
-    """Four sharded, two sharded, two whole, one alone, and two sharded again."""
+    """Four sharded, two sharded otherwise, two whole, one alone, and two sharded again."""
     folder, config = tmp_path / "run", small_config(None, **{**SETTINGS, **changes})
-    shard = ("--shard",)
-    for steps, (count, flags) in enumerate([(4, shard), (2, shard), (2, ()), (1, ()), (2, shard)], 1):
+    phase, layer = ("--shard", "phase"), ("--shard", "layer")
+    for steps, (count, flags) in enumerate([(4, layer), (2, phase), (2, ()), (1, ()), (2, layer)], 1):
         said = launch(folder, config, count, *flags, "--max-steps", str(steps))
         assert saved_steps(folder)[-1] == steps
         assert steps == 1 or f"from step {steps - 1}" in said[0]
@@ -86,13 +86,14 @@ def children(process):
     return [int(number) for number in listed]
 
 
-def test_a_process_killed_in_a_step_ends_all_and_the_run_goes_on(tmp_path, launch):
+@pytest.mark.parametrize("by", ["phase", "layer"])
+def test_a_process_killed_in_a_step_ends_all_and_the_run_goes_on(tmp_path, launch, by):
     config, folder, marks = small_config(None, **SETTINGS, max_steps=6), tmp_path / "run", tmp_path / "marks"
     marks.mkdir()
     file = tmp_path / "killed.yaml"
     file.write_text(to_yaml(config))
     module = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "spg_trainer"]
-    flags = ["--config", str(file), "--output-dir", str(folder), "--resume", "auto", "--shard"]
+    flags = ["--config", str(file), "--output-dir", str(folder), "--resume", "auto", "--shard", by]
     launched = subprocess.Popen(
         [sys.executable, *module, *flags],
         env=child_environment(LETTERS_MARKS=str(marks)),
@@ -108,15 +109,16 @@ def test_a_process_killed_in_a_step_ends_all_and_the_run_goes_on(tmp_path, launc
     said = launched.communicate(timeout=200)[0]
     assert launched.returncode != 0 and not (folder / "summary.json").exists(), said
     assert len(rows(folder / "metrics.jsonl")) < 6
-    launch(folder, config, 2, "--shard")
+    launch(folder, config, 2, "--shard", by)
     launch(tmp_path / "one", config, 1)
     assert_same_run(folder, tmp_path / "one")
 
 
-def test_an_error_in_one_process_ends_all_with_one_message(tmp_path, launch):
+@pytest.mark.parametrize("by", ["phase", "layer"])
+def test_an_error_in_one_process_ends_all_with_one_message(tmp_path, launch, by):
     config = small_config(None, **SETTINGS)
     with pytest.raises(RuntimeError) as failed:
-        launch(tmp_path / "run", config, 2, "--shard", module="tests.common.one_fails")
+        launch(tmp_path / "run", config, 2, "--shard", by, module="tests.common.one_fails")
     said = str(failed.value)
     assert said.count("Process 1 failed with RuntimeError: out of memory") == 1, said
     assert saved_steps(tmp_path / "run") == []

@@ -31,7 +31,7 @@ def test_the_library_that_is_not_there_is_named(monkeypatch):
 
 def test_blocks_of_numbers_are_not_divided(tmp_path):
     with pytest.raises(ConfigError, match=r"--shard with --adam-moments 8bit.*Use --adam-moments float32\."):
-        train(small_config(tmp_path / "run", shard=True, adam_moments="8bit"), quiet=True)
+        train(small_config(tmp_path / "run", shard="phase", adam_moments="8bit"), quiet=True)
 
 
 def test_a_rate_is_set_where_it_is_kept():

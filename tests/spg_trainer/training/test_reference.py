@@ -237,4 +237,4 @@ def test_a_reference_of_adapters_stays_and_that_of_divided_weights_may_not_move(
     with pytest.raises(
         ConfigError, match=r"--shard: the reference .* every 64 updates.*ref_model_sync_steps=0"
     ):
-        validate_algorithm(moving(None, shard=True), algorithm, num_processes=2)
+        validate_algorithm(moving(None, shard="phase"), algorithm, num_processes=2)

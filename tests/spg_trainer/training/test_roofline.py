@@ -337,11 +337,11 @@ def test_a_column_of_the_cache_is_half_a_mebibyte() -> None:
 
 
 def test_shards_are_divided_and_gathered_for_a_phase() -> None:
-    alone, eight = of_8b(dtype="float32"), of_8b(processes=8, prompts=8, shard=True)
+    alone, eight = of_8b(dtype="float32"), of_8b(processes=8, prompts=8, shard="phase")
     for name, share in (("weights", 8), ("optimizer", 8), ("gradients", 1)):
         assert eight.held[name] == alone.held[name] / share
     assert eight.rollout["gathered weights"] == eight.update["gathered weights"] == alone.held["weights"] / 2
-    adapters, divided = of_8b(128), of_8b(128, processes=8, prompts=8, shard=True)
+    adapters, divided = of_8b(128), of_8b(128, processes=8, prompts=8, shard="phase")
     assert divided.held["optimizer"] == adapters.held["optimizer"]
     assert adapters.held["weights"] / 8 < divided.held["weights"] < adapters.held["weights"] / 4
     # Of 8.016e9 weights: gathered twice in bfloat16, their gradients summed once in float32.

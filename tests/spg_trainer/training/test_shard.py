@@ -2,16 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from spg_trainer.errors import ConfigError
-from spg_trainer.models import load_model
+from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.models import load_model, open_policy, shard
+from spg_trainer.models.states import base_model
+from spg_trainer.settings.fields import ModelConfig
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
-from tests.common.process_cases import SHARDED, gradient_config, loop_config, one_step
+from tests.common.process_cases import DIVIDED, SHARDED, gradient_config, loop_config, one_step
 from tests.common.trainer_cases import adam_state, change, rows, small_config, step, tiny_folder, weights
 from tests.common.two_processes import left_by, two_processes
 
@@ -41,19 +44,56 @@ def undivided(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("by", DIVIDED)
 @pytest.mark.parametrize("name", list(SHARDED))
-def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name):
+def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name, by):
     config = change(gradient_config(tmp_path / "run", "float64", "tokens"), **SHARDED[name])
     expected, metrics = one_step(config)
     for rank in (0, 1):
-        found, metrics_of_process = left_by(rank)[f"sharded-{name}"]
+        found, metrics_of_process = left_by(rank)[f"{by}-{name}"]
         assert found.shape == expected.shape and float(expected.norm()) > 1e-3
         assert relative(found, expected) < 1e-10
         assert metrics_of_process == pytest.approx(metrics, rel=1e-9, abs=1e-10)
 
 
-def test_a_run_of_two_processes_is_that_of_one(undivided):
-    assert_same_run(two_processes() / "sharded", undivided)
+@pytest.mark.parametrize("folder", ["sharded", "layers"])
+def test_a_run_of_two_processes_is_that_of_one(undivided, folder):
+    assert_same_run(two_processes() / folder, undivided)
+
+
+def test_a_process_makes_the_passes_of_another_and_adds_nothing():
+    """The second has no completion that teaches, and so no pass of its own in the updates."""
+    (expected, metrics), *_ = (left_by(rank)["probe"] for rank in (0, 1))
+    for rank in (0, 1):
+        found, metrics_of_process = left_by(rank)["layer-probe"]
+        assert relative(found, expected) < 1e-10
+        assert metrics_of_process == pytest.approx(metrics, rel=1e-9, abs=1e-10)
+    first, second = (left_by(rank)["for others"] for rank in (0, 1))
+    assert first == 0 and second >= 4  # old log-probabilities and gradients of two updates
+
+
+def test_a_model_that_will_be_divided_is_not_read_before(tmp_path):
+    """Nor are its adapters other than those of a model that is read whole."""
+    for changes in ({}, {"lora_r": 4}):
+        m = ModelConfig(model=str(tiny_folder()), device="cpu", **changes)
+        policy, read = (open_policy(replace(m, shard=by), env="sudoku", seed=3) for by in ("layer", "none"))
+        assert policy.unread == tiny_folder() and read.unread is None
+        for (name, value), (same, other) in zip(
+            policy.model.named_parameters(), read.model.named_parameters(), strict=True
+        ):
+            assert name == same and value.is_meta == (".lora_" not in name)
+            assert value.is_meta or torch.equal(value, other)
+
+
+def test_weights_that_do_not_fit_are_named_before_anything_is_trained(tmp_path):
+    folder = shutil.copytree(tiny_folder(), tmp_path / "model")
+    held = load_file(folder / "model.safetensors")
+    missing = held.pop(sorted(held)[0])
+    save_file(held, folder / "model.safetensors", {"format": "pt"})
+    policy = open_policy(ModelConfig(str(folder), shard="layer", device="cpu"), env="sudoku", seed=3)
+    assert missing.numel()
+    with pytest.raises(ModelError, match=r"cannot be read in parts.*safetensors under the Hub's names"):
+        shard._read_parts(base_model(policy.model), torch.device("cpu"), policy.unread)
 
 
 def test_what_is_written_opens_like_any_model(undivided):
@@ -106,4 +146,4 @@ def test_what_is_computed_in_bfloat16_is_trained_in_float32():
 
 def test_a_single_process_has_nobody_to_divide_with(tmp_path):
     with pytest.raises(ConfigError, match=r"--shard.*only one.*torchrun"):
-        train(small_config(tmp_path / "run", shard=True), quiet=True)
+        train(small_config(tmp_path / "run", shard="phase"), quiet=True)

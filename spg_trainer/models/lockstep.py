@@ -1,0 +1,111 @@
+"""Passes that all processes make together, because each gathers the weights a layer at a time (`--shard layer`).
+
+1. Completions end at different lengths, so processes have different numbers of passes to make.
+2. Before a pass, they say by one all-reduce which kind each has next: of which model, and with a graph or without.
+3. What most of them have comes next: who has it makes its own, who has not a pass over one token, whose gradient is 0.
+4. A pass with a graph ends with its backward pass; where there is none to make, because the loss has no gradient, it is
+   made with gradient 0.
+5. Before processes call one another in another way, and at a phase's end, each says that it has no pass left, and makes
+   those of others until nobody has any.
+
+Only the hooks on a model's body know of this, and `drain`, which `spg_trainer.distributed` calls.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spg_trainer import distributed
+from spg_trainer.seeding import gpus
+
+
+class Lockstep:
+    """The models of a run whose passes gather: the one that is trained, and its frozen copy if there is one.
+
+    A kind of pass is a number: twice that of the model, plus one with a graph.
+    """
+
+    def __init__(self, models: Sequence[Any]) -> None:
+        self.models = models
+        self.for_others = 0
+        """Passes that were made only because other processes had one."""
+        self._open: tuple[int, Tensor] | None = None
+        """A model and its last hidden states, whose backward pass has not begun."""
+        self._is_for_others = False
+        for number, model in enumerate(models):
+            body = model.base_model
+            body.register_forward_pre_hook(partial(self._before, number))
+            body.register_forward_hook(partial(self._after, number))
+
+    def drain(self) -> None:
+        """Makes the passes of others until nobody has any; the weights are apart afterwards."""
+        self._close()
+        while (kind := self._agree(None)) is not None:
+            self._make_for_others(kind)
+        for model in self.models:
+            model.reshard()
+
+    def _before(self, number: int, *_: object) -> None:
+        """Returns when it is the turn of this process's own pass."""
+        if self._is_for_others:
+            return
+        self._close()
+        own = 2 * number + self._has_graph(number)
+        while (kind := self._agree(own)) != own:
+            self._make_for_others(kind)
+        self.models[number].unshard()  # embedding, norm and head, which no layer gathers
+
+    def _after(self, number: int, body: nn.Module, arguments: object, output: Any) -> None:
+        if self._has_graph(number) and not self._is_for_others:
+            states = output.last_hidden_state
+            self._open = number, states
+            states.register_hook(self._begun)
+
+    def _begun(self, gradient: Tensor) -> None:
+        self._open = None
+
+    def _has_graph(self, number: int) -> bool:
+        return torch.is_grad_enabled() and any(p.requires_grad for p in self.models[number].parameters())
+
+    def _agree(self, own: int | None) -> int | None:
+        """The kind that most processes have next, the lowest of several; None where nobody has any."""
+        votes = [0] * (2 * len(self.models))
+        if own is not None:
+            votes[own] = 1
+        counts = distributed.all_reduce_numbers(votes, self.models[0].device)
+        return counts.index(max(counts)) if any(counts) else None
+
+    def _make_for_others(self, kind: int) -> None:
+        number, graph = divmod(kind, 2)
+        model = self.models[number]
+        self._is_for_others = True
+        # Where dropout acts, a pass for others draws from the global stream.
+        with torch.random.fork_rng(gpus(model.device), enabled=model.training):
+            try:
+                model.unshard()
+                ids = torch.zeros((1, 1), dtype=torch.int64, device=model.device)
+                pairs = torch.ones_like(ids, dtype=torch.bool)[None, None]
+                with torch.set_grad_enabled(bool(graph)):
+                    states = model.base_model(ids, attention_mask=pairs).last_hidden_state
+                if graph:
+                    self._send_back_nothing(number, states)
+            finally:
+                self._is_for_others = False
+        self.for_others += 1
+
+    def _close(self) -> None:
+        """Ends a pass with a graph that had no backward pass."""
+        if self._open is not None:
+            (number, states), self._open = self._open, None
+            self._send_back_nothing(number, states)
+
+    def _send_back_nothing(self, number: int, states: Tensor) -> None:
+        """A backward pass that reaches every weight that is trained, with gradient 0."""
+        nothing = states.sum() * 0
+        head = self.models[number].get_output_embeddings().weight
+        if head.requires_grad:
+            nothing = nothing + head.sum() * 0
+        nothing.backward()
