@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
+    from spg_trainer.models.lockstep import Lockstep
     from spg_trainer.tensors import Rollouts
 
 T = TypeVar("T")
@@ -25,8 +26,8 @@ K = TypeVar("K")
 E = TypeVar("E", bound=BaseException)
 
 
-passes_end: Callable[[], None] | None = None
-"""Called before processes call one another, where passes of the model do so too (`spg_trainer.models.lockstep`)."""
+lockstep: "Lockstep | None" = None
+"""What orders the passes of all processes where these call one another; it is drained before any other call."""
 
 
 def _group():
@@ -61,8 +62,8 @@ def make_accelerator(device: str) -> "Accelerator":
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    global passes_end
-    passes_end = None  # of the models of an earlier run
+    global lockstep
+    lockstep = None  # of the models of an earlier run
     on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     known = AcceleratorState._shared_state.get("device")
     # accelerate keeps the device of the first run of a Python session, and refuses the next run another one.
@@ -88,8 +89,8 @@ def gather(items: list[T]) -> list[T]:
 
 def end_passes() -> None:
     """Ends the passes of all processes, where these are made together."""
-    if passes_end is not None:
-        passes_end()
+    if lockstep is not None:
+        lockstep.drain()
 
 
 def all_reduce_numbers(numbers: list[int], device: "torch.device") -> list[int]:

@@ -195,7 +195,7 @@ def divide_policy(policy: Policy, m: ModelConfig, device: str) -> None:
     with distributed.raising_on_all():
         refuse_not_finite(policy)
     if by_layer:
-        distributed.passes_end = Lockstep([base_model(model) for model in models]).drain
+        distributed.lockstep = Lockstep([base_model(model) for model in models])
 
 
 def save_model(policy: Policy, folder: str | Path) -> None:

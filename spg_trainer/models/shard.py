@@ -139,7 +139,7 @@ def unsharded(model: nn.Module) -> Iterator[None]:
     gathered already.
     """
     base = base_model(model)
-    if distributed.passes_end is not None:
+    if distributed.lockstep is not None:
         try:
             yield
         finally:
@@ -159,7 +159,7 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 def resharded(model: nn.Module) -> Iterator[None]:
     """Inside `unsharded`: the weights let go for a while, and gathered again unless something has failed."""
     base = base_model(model)
-    if not is_sharded(base) or _is_resharded(base) or distributed.passes_end is not None:
+    if not is_sharded(base) or _is_resharded(base) or distributed.lockstep is not None:
         yield
         return
     _reshard(base)
@@ -174,7 +174,7 @@ def reduce_gradients(model: nn.Module) -> None:
     so is a model that is not sharded.
     """
     base = base_model(model)
-    if distributed.passes_end is not None:
+    if distributed.lockstep is not None:
         distributed.end_passes()  # each backward pass has summed its own
     elif trains_parts(base):
         # FSDP reduces behind a backward pass, and only tensors that have a gradient: zero is added to each of them.

@@ -122,6 +122,9 @@ def check_training(config: Config) -> None:
     """How a training decodes, divides a step and keeps its optimizer, whatever the algorithm."""
     b = config.batch
     config.rollout.check()
+    if (config.processes or config.link) and not config.dry_run:
+        flag = "--processes" if config.processes else "--link"
+        raise ConfigError(f"{flag} is what --dry-run computes for. Add --dry-run, or leave it out.")
     if config.gpu and (not config.dry_run or config.model.device == "cpu"):
         raise ConfigError(
             f"--gpu {config.gpu} is what --dry-run computes for. Add --dry-run, without --device cpu."

@@ -12,6 +12,9 @@ USABLE = 0.9
 the rest."""
 PCIE_4 = 32e9
 """Bytes a second in each direction through 16 lanes of PCIe 4.0."""
+LINKS = {"nvlink": 450e9, "pcie": PCIE_4, "ib400": 50e9}
+"""{--link: bytes a second in each direction}: NVLink 4 of an H100 (its data sheet says 900 GB/s for both directions),
+PCIe 4.0, InfiniBand NDR."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from spg_trainer.settings.pairs import settle_pairs
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.values import plain
-from spg_trainer.training.cards import Device, find_card
+from spg_trainer.training.cards import LINKS, Device, find_card
 from spg_trainer.training.fits import card_lines
 from spg_trainer.training.preflight import (
     arithmetic,
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 def show(resolved: Resolved[Config]) -> str:
     """The settings of a training as YAML with the origin of each; a step in numbers as comments."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    asked = replace(resolved.config, dry_run=False, gpu=None, config=None)
+    processes = resolved.config.processes or int(os.environ.get("WORLD_SIZE", "1"))
+    gpu, link = resolved.config.gpu, resolved.config.link
+    asked = replace(resolved.config, dry_run=False, gpu=None, processes=0, link=None, config=None)
     refuse_another(choose_folder(asked)[0], settle_pairs(asked))
     settled, algorithm = settle_all(asked)
     turns, missing = 1, ""
@@ -46,7 +47,7 @@ def show(resolved: Resolved[Config]) -> str:
         check_known_attention(settled, algorithm)
         missing = str(error)
     step = arithmetic(settled, algorithm, processes, turns)
-    comments = [step, *memory_and_time(settled, algorithm, processes, resolved.config.gpu)]
+    comments = [step, *memory_and_time(settled, algorithm, processes, gpu, link)]
     decoding = decoding_layer(settled.model.model)
     if decoding and "block_length" not in decoding.values.get("rollout", {}):
         comments.insert(
@@ -60,7 +61,7 @@ def show(resolved: Resolved[Config]) -> str:
 def with_origins(settled: Config, algorithm: Any, origins: Mapping[str, str]) -> str:
     """`to_yaml` of settings and of all hyper-parameters, with where each value comes from behind it."""
     origins = {"algorithm_args.block_length": "rollout.block_length", **origins}
-    origins |= dict.fromkeys(("dry_run", "gpu", "config"), "default")
+    origins |= dict.fromkeys(("dry_run", "gpu", "processes", "link", "config"), "default")
     settled = replace(settled, algorithm_args=asdict(algorithm))
 
     def lines(tree: Mapping[str, Any], path: str = "", indent: str = "") -> Iterator[str]:
@@ -77,16 +78,22 @@ def with_origins(settled: Config, algorithm: Any, origins: Mapping[str, str]) ->
 
 
 def memory_and_time(
-    config: Config, algorithm: algorithms.Algorithm, processes: int, gpu: str | None = None
+    config: Config,
+    algorithm: algorithms.Algorithm,
+    processes: int,
+    gpu: str | None = None,
+    link: str | None = None,
 ) -> list[str]:
     """An estimate of settings in a few lines; one that says why not, where the model's shape cannot be known here.
 
-    gpu: a name in `CARDS`, for what that card makes of them.
+    gpu: a name in `CARDS`, for what that card makes of them. link: one in `LINKS`.
     """
     m, model = config.model, find_config(config.model, config.env)
     if model is None:
         return [f"memory and time: the shape of {m.model} is unknown here. Download its config.json first."]
     card, shape, on_cpu = find_card(gpu or "H200"), shape_of(model), m.device == "cpu"
+    if link:
+        card = replace(card, link=LINKS[link])
 
     def predict(changed: Config, processes: int = processes) -> Estimate:
         threads = torch.get_num_threads() if on_cpu else 0

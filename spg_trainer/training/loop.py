@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spg_trainer import distributed
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.architecture.experts import counting_choices, router_load
 from spg_trainer.distributed import (
@@ -106,6 +107,8 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
 def train_step(run: Run) -> None:
     """One rollout and its updates, recorded, validated and shown."""
     state, started = run.state, time.monotonic()
+    lockstep = distributed.lockstep
+    made = lockstep.for_others if lockstep else 0
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
@@ -126,6 +129,8 @@ def train_step(run: Run) -> None:
         "update": time.monotonic() - sampled,
         "tokens_per_second": metrics["num_tokens"] / (sampled - started),
     }
+    if lockstep:
+        timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - made)})
     if choices:  # all choices of a pass, also those of padding: they depend on the batching
         timings |= router_load(sum_metrics(choices))
     record_step(run, scored, advantages, metrics, timings)

@@ -269,7 +269,7 @@ def in_each_process(here: Path) -> None:
     found["layer-probe"] = one_step(
         gradient_config(here / "layer-probe", "float64", "tokens", shard="layer", **PROBE_CONFIG)
     )
-    found["for others"] = distributed.passes_end.__self__.for_others
+    found["for others"] = distributed.lockstep.for_others
     train(loop_config(here / "layers", shard="layer", save_steps=1), quiet=True)
     with patch.object(shard, "FILE_BYTES", 20_000):  # less than the embedding
         train(loop_config(here / "sharded", shard="phase", save_steps=1), quiet=True)

@@ -70,6 +70,8 @@ def test_a_process_makes_the_passes_of_another_and_adds_nothing():
         assert metrics_of_process == pytest.approx(metrics, rel=1e-9, abs=1e-10)
     first, second = (left_by(rank)["for others"] for rank in (0, 1))
     assert first == 0 and second >= 4  # old log-probabilities and gradients of two updates
+    (row,) = rows(two_processes() / "layer-probe" / "timings.jsonl")
+    assert row["passes_for_others"] == second
 
 
 def test_a_model_that_will_be_divided_is_not_read_before(tmp_path):
