@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from spg_trainer.errors import TrainingError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
-    from spg_trainer.models.lockstep import Lockstep
     from spg_trainer.tensors import Rollouts
 
 T = TypeVar("T")
@@ -26,8 +25,8 @@ K = TypeVar("K")
 E = TypeVar("E", bound=BaseException)
 
 
-lockstep: "Lockstep | None" = None
-"""What orders the passes of all processes where these call one another; it is drained before any other call."""
+lockstep: Any = None
+"""A `spg_trainer.models.lockstep.Lockstep` where passes call other processes; it is drained before any other call."""
 
 
 def _group():
