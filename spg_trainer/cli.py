@@ -4,6 +4,7 @@
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
 
+import gc
 import logging
 import os
 import sys
@@ -13,7 +14,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from spg_trainer import __version__, algorithms
+from spg_trainer import __version__, algorithms, distributed
 from spg_trainer.distributed import is_on_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import fields, packages
@@ -146,6 +147,8 @@ def leave_processes() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from accelerate import PartialState
 
+        distributed.lockstep = None  # its models hold the group, and so its threads, to the end
+        gc.collect()
         PartialState().destroy_process_group()
 
 
