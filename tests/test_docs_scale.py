@@ -1,14 +1,17 @@
 """The page on scale and its files for clusters: launcher and trainer read each command, and the files are YAML."""
 
+import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from spg_trainer.cli import main
+from tests.common.trainer_cases import child_environment, rows
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scale.md"
 pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="no pages beside the tests")
@@ -31,7 +34,10 @@ def words(line: str) -> list[str]:
 def test_launcher_and_trainer_read_each_command(line: str, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     launcher, *rest = words(line)
-    if launcher == "docker":
+    if launcher == "python":
+        assert rest[0] == "ray_train.py" and int(rest[1])
+        ours = rest[2:]
+    elif launcher == "docker":
         ours = rest[rest.index("spg-trainer") + 1 :]
     else:
         if launcher == "torchrun":
@@ -61,6 +67,20 @@ def test_files_say_what_their_engines_need() -> None:
     for script in (slurm, task["setup"], task["run"]):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     assert TEXT.count("hf download") == 2
+
+
+@pytest.mark.slow
+def test_ray_starts_the_processes_of_a_run(tmp_path) -> None:
+    """Two workers on a CPU make the run that one process makes."""
+    pytest.importorskip("ray.train")
+    flags = "--env sudoku --device cpu --max-steps 2 --eval-problems 8 --prompts-per-step 4 --eval-steps 0"
+    settings = child_environment(RAY_STORAGE=str(tmp_path / "ray"))
+    for name, start in {"ray": [str(FILES / "ray_train.py"), "2"], "one": ["-m", "spg_trainer"]}.items():
+        line = [sys.executable, *start, *flags.split(), "--output-dir", str(tmp_path / name)]
+        subprocess.run(line, env=settings, check=True, cwd=tmp_path, capture_output=True, timeout=200)
+    assert json.loads((tmp_path / "ray/summary.json").read_text())["steps"] == 2
+    for found, row in zip(*(rows(tmp_path / name / "metrics.jsonl") for name in ("ray", "one")), strict=True):
+        assert found == pytest.approx(row, rel=1e-4, abs=1e-5)
 
 
 MODELS = [
@@ -103,7 +123,7 @@ def test_the_table_says_which_mode_a_dry_run_would_choose(capsys) -> None:
 
 
 def test_every_launcher_has_a_command_and_its_files_are_yaml() -> None:
-    assert len(LINES) == 7
+    assert len(LINES) == 8
     service, job = yaml.safe_load_all((FILES / "kubernetes.yaml").read_text())
     task = yaml.safe_load((FILES / "skypilot.yaml").read_text())
     assert service["metadata"] == job["metadata"] and task["run"].count("torchrun") == 1

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
     from transformers import PreTrainedModel
 
-FILE_BYTES = 5 * 10**9
+FILE_BYTES = 10**9
 """Size of a file of weights, and so what of a whole model is in memory while it is written."""
 
 

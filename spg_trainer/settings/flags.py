@@ -110,10 +110,23 @@ def written_out(words: Sequence[str]) -> list[str]:
             if not value or value.startswith("--"):
                 example = "./mine.py:brevity" if flag == "--reward" else "gsm8k"
                 raise ConfigError(f"{flag}: expected one argument, e.g. {flag} {example}.")
+            task = task_among(words)
+            if task and ":" not in task and not packages.envs.rows.names_file(task):
+                raise ConfigError(
+                    f"{flag} {value}: {task} judges its answers itself. {flag} is for a file of your own rows, e.g. "
+                    f"--env rows.jsonl {flag} {value}."
+                )
             result += ["--env-args", *(f"{task}{SHORT[flag]}={value}" for task in files_among(words))]
         else:
             result.append(word)
     return result
+
+
+def task_among(words: Sequence[str]) -> str:
+    """The task of --env, empty where it is left out or there are several."""
+    start = next((place for place, word in enumerate(words) if word == "--env"), len(words)) + 1
+    tasks = list(takewhile(lambda word: not word.startswith("--"), words[start:]))
+    return tasks[0] if len(tasks) == 1 else ""
 
 
 def files_among(words: Sequence[str]) -> list[str]:

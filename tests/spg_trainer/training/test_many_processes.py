@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -112,6 +113,77 @@ def test_a_process_killed_in_a_step_ends_all_and_the_run_goes_on(tmp_path, launc
     launch(folder, config, 2, "--shard", by)
     launch(tmp_path / "one", config, 1)
     assert_same_run(folder, tmp_path / "one")
+
+
+def launched(folder, config, tmp_path, *flags):
+    """torchrun with a run of some settings, in a session of its own."""
+    file = tmp_path / "restarted.yaml"
+    file.write_text(to_yaml(config))
+    module = ["-m", "torch.distributed.run", *flags, "--max-restarts", "3", "-m", "spg_trainer"]
+    ours = ["--config", str(file), "--output-dir", str(folder), "--resume", "auto"]
+    return subprocess.Popen(
+        [sys.executable, *module, *ours],
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_step(folder, launchers, number):
+    """Until a run has saved a step."""
+    started = time.monotonic()
+    while len(saved_steps(folder)) < number:
+        assert all(launcher.poll() is None for launcher in launchers) and time.monotonic() - started < 200
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("by", ["phase", "layer"])
+def test_a_process_that_is_killed_is_started_again(tmp_path, launch, by):
+    """By the launcher; the run goes on from its last checkpoint, as one that nothing disturbed."""
+    config, folder = small_config(None, **SETTINGS, max_steps=8, shard=by, keep=9), tmp_path / "run"
+    launcher = launched(folder, config, tmp_path, "--standalone", "--nproc-per-node", "2")
+    wait_for_step(folder, [launcher], 2)
+    os.kill(children(launcher.pid)[1], signal.SIGKILL)
+    said = launcher.communicate(timeout=250)[0]
+    assert launcher.returncode == 0 and "from step" in said, said
+    launch(tmp_path / "one", config, 1, "--shard", "none")
+    assert_same_run(folder, tmp_path / "one")
+
+
+def test_a_run_goes_on_with_the_nodes_that_are_left(tmp_path, launch):
+    """Two nodes of one process each, of which the second is lost for good."""
+    config, folder = small_config(None, **SETTINGS, max_steps=12, keep=20), tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    flags = ["--nnodes", "1:2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "one"]
+    flags += ["--rdzv-endpoint", f"localhost:{port}", "--rdzv-conf", "last_call_timeout=20,timeout=120"]
+    nodes = [launched(folder, config, tmp_path, *flags) for _ in range(2)]
+    wait_for_step(folder, nodes, 2)
+    hosts = [node for node in nodes if is_listening(node.pid, port)]
+    lost = next(node for node in nodes if node not in hosts)
+    for process in (*children(lost.pid), lost.pid):
+        os.kill(process, signal.SIGKILL)
+    (left,) = hosts
+    said = left.communicate(timeout=280)[0]
+    lost.wait()
+    assert left.returncode == 0 and "2 processes" in said and "1 process on" in said, said
+    launch(tmp_path / "one", config, 1)
+    assert_same_run(folder, tmp_path / "one")
+
+
+def is_listening(process, port):
+    """Whether a process has the socket on which others find one another."""
+    inodes = {
+        line.split()[9]
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+        if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
+    }
+    held = {os.readlink(file) for file in Path(f"/proc/{process}/fd").iterdir() if file.is_symlink()}
+    return any(f"socket:[{inode}]" in held for inode in inodes)
 
 
 @pytest.mark.parametrize("by", ["phase", "layer"])
