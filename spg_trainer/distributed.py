@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from spg_trainer.errors import TrainingError
+from spg_trainer.errors import ProcessLost, TrainingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,10 +56,13 @@ def join(device: str) -> "Accelerator | None":
     return None if int(os.environ.get("WORLD_SIZE", "1")) == 1 else make_accelerator(device)
 
 
-def make_accelerator(device: str) -> "Accelerator":
-    """What joins the processes of a run, or stands for one that is alone, on the device of a setting."""
+def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator":
+    """What joins the processes of a run, or stands for one that is alone, on the device of a setting.
+
+    timeout_minutes: after which a process no longer waits for the others.
+    """
     import torch
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState
 
     global lockstep
@@ -68,7 +72,32 @@ def make_accelerator(device: str) -> "Accelerator":
     # accelerate keeps the device of the first run of a Python session, and refuses the next run another one.
     if world_size() == 1 and known is not None and (known.type == "cpu") != on_cpu:
         AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=on_cpu)
+    waits = InitProcessGroupKwargs(timeout=timedelta(minutes=timeout_minutes))
+    return Accelerator(cpu=on_cpu, kwargs_handlers=[waits])
+
+
+def begin(phase: str) -> None:
+    """Tells the other processes what this one is at, for the line of `naming_the_lost`."""
+    if (group := _group()) and world_size() > 1:
+        group.distributed_c10d._get_default_store().set(f"phase of {rank()}", phase)
+
+
+@contextmanager
+def naming_the_lost(timeout_minutes: float) -> Iterator[None]:
+    """Raises ProcessLost, which says where each process is, in place of torch's error that one has not answered."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Timed out" not in str(error) and "timeout" not in str(error):
+            raise
+        store = _group().distributed_c10d._get_default_store()
+        others = [r for r in range(world_size()) if r != rank()]
+        at = {r: store.get(f"phase of {r}").decode() for r in (rank(), *others)}
+        where = ", ".join(f"process {r} was in {at[r]}" for r in others)
+        raise ProcessLost(
+            f"Process {rank()} has waited for {timeout_minutes:g} minutes in {at[rank()]}: {where}. Look at what that "
+            "process does, or raise --timeout-minutes; go on from the last checkpoint with --resume auto."
+        ) from error
 
 
 def own_device(device: str, accelerator: "Accelerator | None") -> str:

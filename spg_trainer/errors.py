@@ -23,6 +23,10 @@ class TrainingError(SpgError, RuntimeError):
     """A run that must stop: gradients stay non-finite, or the environment fails too often."""
 
 
+class ProcessLost(TrainingError):
+    """Another process of the run has not answered in time."""
+
+
 def did_you_mean(word: object, known: Iterable[str], shown_as: str = "'{}'") -> str:
     """`Did you mean 'sudoku'? ` for the known name nearest to `word`; empty if none is near."""
     from spg_trainer.settings.packages import verifiers

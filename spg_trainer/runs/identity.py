@@ -14,7 +14,8 @@ from spg_trainer.settings.recorded import read_config
 from spg_trainer.settings.values import flatten, plain
 
 MAY_CHANGE = frozenset(
-    "max_steps max_minutes config dry_run gpu processes link force overlong eval.eval_steps eval.patience "
+    "max_steps max_minutes timeout_minutes config dry_run gpu processes link force overlong eval.eval_steps "
+    "eval.patience "
     "output.output_dir output.resume output.save_steps output.keep output.sample_steps output.report output.track "
     "batch.per_device_batch_size model.shard".split()
 )

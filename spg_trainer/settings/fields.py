@@ -410,6 +410,9 @@ class Config(TaskSettings):
     max_minutes: NotNegative = 0.0
     """The number of minutes after which the run finishes the current step, evaluates, saves and ends; 0 sets no
     limit."""
+    timeout_minutes: Positive = 30.0
+    """The number of minutes after which a run of several processes ends because one of them does not answer. Raise it
+    if a single problem takes longer to be judged."""
     dry_run: bool = False
     """Trains nothing: prints every setting and where its value comes from (a flag, a file, a recipe, a default), in the
     format of --config, and estimates memory and time."""

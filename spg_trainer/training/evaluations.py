@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from spg_trainer.distributed import decide_on_main, raising_on_all
+from spg_trainer.distributed import begin, decide_on_main, raising_on_all
 from spg_trainer.errors import CheckpointError
 from spg_trainer.evaluation.evaluate import Evaluation, evaluate, problems_to_ask, repeated
 from spg_trainer.models.shard import unsharded
@@ -83,6 +83,7 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
 
 def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
     """Evaluates the weights of `step`, which are loaded greedily, and writes eval/NAME."""
+    begin(f"the evaluation {name}")
     env = run.splits[split]
     with raising_on_all():
         asked, skipped = problems_to_ask(

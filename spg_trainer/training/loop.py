@@ -16,15 +16,17 @@ from spg_trainer import distributed
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.architecture.experts import counting_choices, router_load
 from spg_trainer.distributed import (
+    begin,
     gather,
     gather_rows,
     gathered_order,
     is_on_all,
+    naming_the_lost,
     on_all,
     raising_on_all,
     sum_metrics,
 )
-from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models.shard import trains_parts, unsharded
@@ -69,7 +71,7 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
     """
     run = start(config, quiet=quiet)
     try:
-        with run.console, stopping_between_steps(run):
+        with run.console, stopping_between_steps(run), naming_the_lost(run.config.timeout_minutes):
             before = evaluate_once(run, "before", 0)
             run_validation(run)
             while not (ended_by := reason_to_end(run)):
@@ -81,7 +83,7 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
             after = evaluate_once(run, "after", write_best_model(run))
     except BaseException as error:
         # Of a sharded model each process has only its part, and the others may be elsewhere.
-        alone = trains_parts(run.policy.model) and not is_on_all(error)
+        alone = isinstance(error, ProcessLost) or (trains_parts(run.policy.model) and not is_on_all(error))
         refused = (
             isinstance(error, CheckpointError) and error.__cause__ is not None
         )  # by the disk, maybe again
@@ -109,6 +111,7 @@ def train_step(run: Run) -> None:
     state, started = run.state, time.monotonic()
     lockstep = distributed.lockstep
     made = lockstep.for_others if lockstep else 0
+    begin(f"the rollout of step {state.step + 1}")
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
@@ -121,6 +124,7 @@ def train_step(run: Run) -> None:
         metrics |= look_at_decoding(run, scored)
         learned = scored.learned(run.config.batch.num_generations)
         advantages, step = credit(run, learned, rewards if scored.chosen is None else rewards[scored.chosen])
+        begin(f"the updates of step {state.step + 1}")
         with counting_choices(run.policy.model) as choices:
             metrics |= apply_updates(run, step)
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row

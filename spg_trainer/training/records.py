@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spg_trainer.distributed import gather, gathered_order
+from spg_trainer.distributed import begin, gather, gathered_order
 from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.evaluation.teaching import sft_command
@@ -64,6 +64,7 @@ def record_step(
 def save_checkpoint(run: Run) -> None:
     """Writes a checkpoint of the last finished step."""
     state = run.state
+    begin(f"the checkpoint of step {state.step}")
     reference = {"reference": run.policy.frozen.state_dict()} if run.moves_reference else {}
     checkpoint.save(
         run.folder.path,

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
     """Checks the settings, loads everything, and continues from a checkpoint where `resume` says so."""
     config = asked.config if isinstance(asked, Validated) else asked
-    accelerator = make_accelerator(config.model.device)
+    accelerator = make_accelerator(config.model.device, config.timeout_minutes)
     with raising_on_all():
         validate(asked)
         if config.dry_run or config.config:

@@ -186,6 +186,16 @@ def is_listening(process, port):
     return any(f"socket:[{inode}]" in held for inode in inodes)
 
 
+@pytest.mark.parametrize("by", ["none", "phase", "layer"])
+def test_a_process_that_hangs_is_named_by_the_others(tmp_path, launch, by):
+    config = small_config(None, **SETTINGS, timeout_minutes=0.15, shard=by)
+    with pytest.raises(RuntimeError) as failed:
+        launch(tmp_path / "run", config, 2, module="tests.common.one_hangs")
+    said = str(failed.value)
+    assert "Process 0 has waited for 0.15 minutes in the updates of step 1" in said, said
+    assert "process 1 was in the updates of step 1" in said and "--timeout-minutes" in said
+
+
 @pytest.mark.parametrize("by", ["phase", "layer"])
 def test_an_error_in_one_process_ends_all_with_one_message(tmp_path, launch, by):
     config = small_config(None, **SETTINGS)
