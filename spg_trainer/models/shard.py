@@ -1,12 +1,16 @@
-"""All weights divided among the processes (`--shard`): each keeps its part of every tensor, its gradient and optimizer.
+"""Weights divided among the processes (`--shard`): each keeps its part of every tensor, its gradient and optimizer.
 
 `divide` does that by torch's FSDP2, layer by layer. Completions end at different lengths, so processes never make
-equally many passes, and a pass must not wait for another process. So the weights are gathered once for a whole phase
-(`unsharded`: a rollout, an evaluation, an update), used as those of any model, and let go; an update sums its gradients
-by one reduce-scatter (`reduce_gradients`). Of W weights, each of N processes holds, beside activations:
+equally many passes. There are two ways about that:
 
-- always: W / N in the type that is trained, and their optimizer's state;
-- in a phase: W in the type that is computed; in an update also W gradients in the type that is trained.
+- `phase`: a pass calls no other process. The weights are gathered once for a whole phase (`unsharded`: a rollout, an
+  evaluation, an update), used as those of any model, and let go; an update sums its gradients by one reduce-scatter
+  (`reduce_gradients`). Each process then has all weights in the type that is computed, and in an update all gradients.
+- `layer`: a pass gathers a layer at a time, and processes make their passes together (`lockstep`). Each has a layer or
+  two beside embedding, norm and head, and sums its gradients behind each backward pass.
+
+In both, each of N processes always keeps an Nth of the weights in the type that is trained, and of the optimizer. A
+model that is read from a folder is divided before it has any numbers, and each process reads its part.
 
 Adapters are not divided: they are small, and each process has them whole, as without `--shard`.
 """
@@ -133,10 +137,10 @@ def trains_parts(model: nn.Module) -> bool:
 
 @contextmanager
 def unsharded(model: nn.Module) -> Iterator[None]:
-    """The whole weights in every process; inside, no pass calls another process.
+    """A phase: its passes call no other process, because each has the whole weights, or they are made together.
 
-    All processes enter together; none waits for another to leave. Nothing happens where the model is not sharded, or is
-    gathered already.
+    All processes enter together; none waits for another to leave, unless the passes are made together. Nothing happens
+    where the model is not sharded, or is gathered already.
     """
     base = base_model(model)
     if distributed.lockstep is not None:

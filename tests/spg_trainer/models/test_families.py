@@ -296,6 +296,20 @@ def test_weights_that_are_written_whole_and_read_in_parts_keep_every_bit(
     assert all(torch.equal(x, kept[n]) for n, x in model.state_dict().items())
 
 
+@pytest.mark.parametrize("name", [*BLOCKS, "llada15"])
+def test_a_model_without_numbers_reads_all_that_one_has_that_is_opened(published, name):
+    """Weights from the file, and what no file holds; here in one process, which has all of every tensor."""
+    hub, ids = published / "models" / name, some_ids(2, 16, vocab=60)
+    model = opened(published, name) if name != "llada15" else AutoModelForMaskedLM.from_pretrained(hub).eval()
+    with torch.device("meta"):
+        empty = AutoModelForMaskedLM.from_config(model.config, dtype=model.dtype)
+    shard._read_parts(empty, torch.device("cpu"), hub)
+    for kind in ("named_parameters", "named_buffers"):
+        pairs = zip(getattr(empty, kind)(), getattr(model, kind)(), strict=True)
+        assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+    assert torch.equal(empty.eval()(ids).logits, model(ids).logits)
+
+
 @pytest.mark.parametrize(
     "architecture, experts, block",
     [
