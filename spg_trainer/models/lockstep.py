@@ -89,7 +89,11 @@ class Lockstep:
                 ids = torch.zeros((1, 1), dtype=torch.int64, device=model.device)
                 pairs = torch.ones_like(ids, dtype=torch.bool)[None, None]
                 with torch.set_grad_enabled(bool(graph)):
-                    states = model.base_model(ids, attention_mask=pairs).last_hidden_state
+                    embedded = model.get_input_embeddings()(ids)
+                    if graph and not embedded.requires_grad:
+                        # Frozen; and adapters may be off here, while this process is at the reference's pass.
+                        embedded.requires_grad_()
+                    states = model.base_model(inputs_embeds=embedded, attention_mask=pairs).last_hidden_state
                 if graph:
                     self._send_back_nothing(number, states)
             finally:
@@ -104,8 +108,9 @@ class Lockstep:
 
     def _send_back_nothing(self, number: int, states: Tensor) -> None:
         """A backward pass that reaches every weight that is trained, with gradient 0."""
-        nothing = states.sum() * 0
-        head = self.models[number].get_output_embeddings().weight
-        if head.requires_grad:
-            nothing = nothing + head.sum() * 0
+        with torch.enable_grad():  # this process may be about to make a pass without a graph
+            nothing = states.sum() * 0
+            head = self.models[number].get_output_embeddings().weight
+            if head.requires_grad:
+                nothing = nothing + head.sum() * 0
         nothing.backward()
