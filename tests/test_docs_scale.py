@@ -74,7 +74,7 @@ def test_ray_starts_the_processes_of_a_run(tmp_path) -> None:
     """Two workers on a CPU make the run that one process makes."""
     pytest.importorskip("ray.train")
     flags = "--env sudoku --device cpu --max-steps 2 --eval-problems 8 --prompts-per-step 4 --eval-steps 0"
-    settings = child_environment(RAY_STORAGE=str(tmp_path / "ray"))
+    settings = child_environment(RAY_STORAGE=str(tmp_path / "store"))
     for name, start in {"ray": [str(FILES / "ray_train.py"), "2"], "one": ["-m", "spg_trainer"]}.items():
         line = [sys.executable, *start, *flags.split(), "--output-dir", str(tmp_path / name)]
         subprocess.run(line, env=settings, check=True, cwd=tmp_path, capture_output=True, timeout=200)
