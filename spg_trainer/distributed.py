@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from spg_trainer.errors import ProcessLost, TrainingError
+from spg_trainer.errors import ProcessLost, SpgError, TrainingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,10 +85,13 @@ def begin(phase: str) -> None:
 @contextmanager
 def naming_the_lost(timeout_minutes: float) -> Iterator[None]:
     """Raises ProcessLost, which says where each process is, in place of torch's error that one has not answered."""
+    begin("the start of the run")
     try:
         yield
     except RuntimeError as error:
-        if "Timed out" not in str(error) and "timeout" not in str(error):
+        # An environment may have a timeout of its own, which is no process's.
+        of_gloo = any(text in str(error) for text in ("Timed out waiting", "Application timeout"))
+        if world_size() == 1 or isinstance(error, SpgError) or not of_gloo:
             raise
         store = _group().distributed_c10d._get_default_store()
         others = [r for r in range(world_size()) if r != rank()]

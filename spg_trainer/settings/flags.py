@@ -110,11 +110,11 @@ def written_out(words: Sequence[str]) -> list[str]:
             if not value or value.startswith("--"):
                 example = "./mine.py:brevity" if flag == "--reward" else "gsm8k"
                 raise ConfigError(f"{flag}: expected one argument, e.g. {flag} {example}.")
-            task = task_among(words)
-            if task and ":" not in task and not packages.envs.rows.names_file(task):
+            tasks = tasks_among(words)
+            if len(tasks) == 1 and ":" not in tasks[0] and not packages.envs.rows.names_file(tasks[0]):
                 raise ConfigError(
-                    f"{flag} {value}: {task} judges its answers itself. {flag} is for a file of your own rows, e.g. "
-                    f"--env rows.jsonl {flag} {value}."
+                    f"{flag} {value}: {tasks[0]} judges its answers itself. {flag} is for a file of your own rows, "
+                    f"e.g. --env rows.jsonl {flag} {value}."
                 )
             result += ["--env-args", *(f"{task}{SHORT[flag]}={value}" for task in files_among(words))]
         else:
@@ -122,17 +122,15 @@ def written_out(words: Sequence[str]) -> list[str]:
     return result
 
 
-def task_among(words: Sequence[str]) -> str:
-    """The task of --env, empty where it is left out or there are several."""
+def tasks_among(words: Sequence[str]) -> list[str]:
+    """The tasks of --env."""
     start = next((place for place, word in enumerate(words) if word == "--env"), len(words)) + 1
-    tasks = list(takewhile(lambda word: not word.startswith("--"), words[start:]))
-    return tasks[0] if len(tasks) == 1 else ""
+    return list(takewhile(lambda word: not word.startswith("--"), words[start:]))
 
 
 def files_among(words: Sequence[str]) -> list[str]:
     """`rows.` for each file of rows among several tasks of --env, which alone take a verifier; of one task nothing."""
-    start = next((place for place, word in enumerate(words) if word == "--env"), len(words)) + 1
-    tasks = list(takewhile(lambda word: not word.startswith("--"), words[start:]))
+    tasks = tasks_among(words)
     if len(tasks) < 2:
         return [""]
     each = packages.envs.mixture.tasks_of(TOGETHER.join(tasks))

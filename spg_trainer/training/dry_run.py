@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import yaml
@@ -27,9 +27,6 @@ from spg_trainer.training.preflight import (
     settle_all,
 )
 from spg_trainer.training.roofline import BYTES, PROMPT, Estimate, estimate
-
-if TYPE_CHECKING:
-    pass
 
 
 def show(resolved: Resolved[Config]) -> str:

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from spg_trainer.distributed import make_accelerator
+from spg_trainer.distributed import make_accelerator, naming_the_lost
 from tests.common.trainer_cases import saved_steps, step
 from tests.common.two_processes import outcomes, two_processes
 
@@ -66,3 +66,10 @@ def test_a_session_that_has_trained_on_a_gpu_can_train_on_the_cpu(monkeypatch) -
     with pytest.raises(ValueError, match="already been initialized"):
         Accelerator(cpu=True)
     assert make_accelerator("cpu").device.type == "cpu"
+
+
+@pytest.mark.parametrize("text", ["the judge had a timeout", "Timed out waiting for the judge"])
+def test_a_timeout_of_an_environment_is_no_lost_process(text: str) -> None:
+    """One process has nobody to wait for."""
+    with pytest.raises(RuntimeError, match=text), naming_the_lost(30):
+        raise RuntimeError(text)
