@@ -29,7 +29,8 @@ from spg_trainer.evaluation.evaluate import (
 from spg_trainer.evaluation.perplexity import measure_perplexity, read_texts
 from spg_trainer.evaluation.rules import by_rules, check_rules, text_beside
 from spg_trainer.evaluation.teaching import sft_command
-from spg_trainer.models import Policy, load_model
+from spg_trainer.models import Policy, divide_policy, open_for_evaluation
+from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.checks import check_names
 from spg_trainer.rollout.tokens import length_warning
@@ -42,7 +43,7 @@ from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
 from spg_trainer.settings.flags import as_flag
 from spg_trainer.settings.recipes import own_task
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding
-from spg_trainer.settings.validate import Validated, validate
+from spg_trainer.settings.validate import Validated, check_processes, validate
 from spg_trainer.settings.values import flatten
 from spg_trainer.settings.weights import resolve_model, unseen
 
@@ -169,16 +170,12 @@ def changed_files(model: str, env: "TextEnv") -> list[str]:
 def open_model(command: EvalCommand, accelerator: "Accelerator | None") -> Policy:
     """The model to evaluate, whose completions end as they did in its training."""
     m = command.model
+    check_processes(m, world_size())
+    device = own_device(m.device, accelerator)
     with raising_on_all():
-        policy = load_model(
-            m.model,
-            env=command.env,
-            dtype=m.dtype,
-            device=own_device(m.device, accelerator),
-            revision=m.revision,
-            attention_block=m.attention_block,
-            mask_token_id=m.mask_token_id,
-        )
+        policy = open_for_evaluation(m, env=command.env, device=device)
+    if m.is_divided:
+        divide_policy(policy, m, device)
     return policy.ending_with(model_environment(m.model).get("ends", "any"))
 
 
@@ -213,7 +210,7 @@ def evaluate_one(
     made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
     what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
     what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.shortcuts])
-    with console.progress(count, f"eval {what}") as advance:
+    with unsharded(policy.model), console.progress(count, f"eval {what}") as advance:
         result = evaluate(
             policy,
             env,

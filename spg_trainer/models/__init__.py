@@ -10,6 +10,7 @@ from spg_trainer.models.load import (
     divide_policy,
     load_model,
     new_policy,
+    open_for_evaluation,
     open_policy,
     save_model,
 )
@@ -29,4 +30,11 @@ __all__ = [
     "load_model",
     "new_policy",
 ]
-__all__ += ["new_tiny", "open_policy", "register_family", "save_model", "tiny_tokenizer"]
+__all__ += [
+    "new_tiny",
+    "open_for_evaluation",
+    "open_policy",
+    "register_family",
+    "save_model",
+    "tiny_tokenizer",
+]

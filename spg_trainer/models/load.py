@@ -30,7 +30,7 @@ from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_wh
 from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.fields import ModelConfig
+from spg_trainer.settings.fields import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.weights import Weights, first_line, resolve_model
 
@@ -136,6 +136,17 @@ def load_model(
         load_4bit=load_4bit,
     )
     return _open(settle(m), env, seed)
+
+
+def open_for_evaluation(m: LoadConfig, *, env: str, device: str) -> Policy:
+    """The model that a command measures, on `device`; `divide_policy` has still to read one that is divided."""
+    asked = ModelConfig(**{name: getattr(m, name) for name in vars(LoadConfig())})
+    if m.is_divided:
+        computed = _dtype(m.dtype, _device(device))
+        asked, device = replace(asked, dtype=str(computed).removeprefix("torch.")), "cpu"
+    policy = _open(settle(replace(asked, device=device)), env, seed=0)
+    policy.model.requires_grad_(False)
+    return policy
 
 
 def new_policy(kind: str = "", *, device: str = "auto", seed: int = 0, **sizes: int) -> Policy:

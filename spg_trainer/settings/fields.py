@@ -51,6 +51,16 @@ class LoadConfig:
     load_4bit: bool = False
     """Stores the linear layers of the base in 4 bits (QLoRA), so that an 8B model takes 6 GB instead of 16. It needs
     the package bitsandbytes. Only adapters can then be trained: --lora-r, or a model that is an adapter."""
+    shard: Literal["none", "phase", "layer"] = "none"
+    """Divides the weights, and in training the optimizer's state, among the processes. phase gathers all weights for a
+    whole rollout or update, which is fast, but every GPU must hold them once; layer gathers a layer at a time in every
+    pass, so that each GPU holds its part alone. Set it if one GPU cannot hold the model. --dtype is then the type of
+    the computation, and weights that are trained stay in float32."""
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether the weights are divided among the processes."""
+        return self.shard != "none"
 
 
 @dataclass(frozen=True)
@@ -79,16 +89,6 @@ class ModelConfig(LoadConfig):
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
     need far less memory."""
-    shard: Literal["none", "phase", "layer"] = "none"
-    """Divides weights and the optimizer's state among the processes. phase gathers all weights for a whole rollout or
-    update, which is fast, but every GPU must hold them once; layer gathers a layer at a time in every pass, so that
-    each GPU holds its part alone. Set it if one GPU cannot hold the model. --dtype is then the type of the computation,
-    and weights that are trained stay in float32."""
-
-    @property
-    def is_divided(self) -> bool:
-        """Whether the weights are divided among the processes."""
-        return self.shard != "none"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,17 +60,18 @@ def check_task(command: Any) -> None:
     flags = {"split": "--split or --eval-split", "reward_weights": "--reward-weights"}
     for name in flags.keys() & command.env_args.keys():
         raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {flags[name]} instead.")
-    if isinstance(command.model, ModelConfig) and not is_resumed(command):
-        check_adapters(command.model)
-    check_device(command.model.device)
+    m = command.model
+    if m.load_4bit and m.is_divided:
+        raise ConfigError("--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.")
+    if isinstance(m, ModelConfig) and not is_resumed(command):
+        check_adapters(m)
+    check_device(m.device)
 
 
 def check_adapters(m: ModelConfig) -> None:
     """Adapters where none are trained, and what a new model cannot have."""
     if m.load_4bit and not trains_adapters(m):
         raise ConfigError("--load-4bit stores a base that is not trained. Set --lora-r, e.g. 64.")
-    if m.load_4bit and m.is_divided:
-        raise ConfigError("--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.")
     if (m.lora_alpha is not None or m.lora_dropout) and not trains_adapters(m):
         raise ConfigError("--lora-alpha and --lora-dropout need adapters. Set --lora-r, e.g. 128.")
     if is_embedded(m.model, "new") and (m.lora_r or m.revision or m.dtype not in ("auto", "float32")):
@@ -224,7 +225,7 @@ def check_processes(m: LoadConfig, num_processes: int) -> None:
     """Weights that shall be divided where there is nobody to share them with; one GPU for several processes."""
     if num_processes > 1 and ":" in m.device:
         raise ConfigError(f"--device {m.device} is one GPU, not {num_processes}. Leave out --device.")
-    if getattr(m, "is_divided", False) and num_processes == 1:
+    if m.is_divided and num_processes == 1:
         raise ConfigError(
             "--shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
             "--nproc-per-node 8 -m spg_trainer`, or leave it out."

@@ -16,11 +16,12 @@ import torch
 from spg_trainer import distributed
 from spg_trainer.algorithms.registry import ALGORITHMS, get
 from spg_trainer.errors import TrainingError
+from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, shard
 from spg_trainer.models.shard import whole
 from spg_trainer.rollout.dealing import choose_problems
-from spg_trainer.settings.fields import Config, ModelConfig, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, ModelConfig, SftCommand
 from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft.command import sft
 from spg_trainer.sft.loop import Fit
@@ -31,6 +32,7 @@ from tests.common.marks import REPRESENTATIVES
 from tests.common.pretend_cuda import pretend_cuda
 from tests.common.sft_cases import SMALL
 from tests.common.trainer_cases import (
+    ENV,
     EVALUATION,
     LORA,
     PROBE,
@@ -220,6 +222,13 @@ def stopped_sft(command: SftCommand) -> None:
         sft(command, quiet=True)
 
 
+def eval_command(shard: str = "none") -> EvalCommand:
+    """Five problems, of which two processes have unequally many."""
+    model = LoadConfig(model=str(tiny_folder()), dtype="float64", device="cpu", shard=shard)
+    sampling = {"max_completion_length": (8,), "block_length": 4, "temperature": 1.0}
+    return EvalCommand(env=ENV, num_problems=5, **sampling, model=model)
+
+
 def failing(folder: Path, rank: int) -> str:
     """What this process says when the task of the second one fails in step 2, after one finished step."""
     count, original = itertools.count(-1), Letters.score  # -1: before anything is trained
@@ -294,6 +303,7 @@ def in_each_process(here: Path) -> None:
     options = {"num_generations": 2, "accelerator": run.accelerator}
     result = evaluate(policy, Letters("test", size=7), EVALUATION, **options)
     found["evaluation"] = {**result.summary(), "rows": result.rows}
+    found |= {f"eval-{by}": run_eval(eval_command(by), quiet=True)[0].rows for by in DIVIDED}
     train(pretended_config(here / "cached", device="cpu"), quiet=True)
     with pretend_cuda() as waits:
         for steps in (1, 2):  # the second goes on from the first

@@ -11,12 +11,15 @@ from transformers import AutoModelForMaskedLM
 from spg_trainer.algorithms import build
 from spg_trainer.architecture.shape import shape_of
 from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation import command as eval_command
+from spg_trainer.evaluation.command import run_eval
+from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.export import merge
 from spg_trainer.models import load_model
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.load import save_model
 from spg_trainer.models.quantize import four_bits
-from spg_trainer.settings.fields import Config, MergeCommand, ModelConfig
+from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, MergeCommand, ModelConfig
 from spg_trainer.training.loop import train
 from spg_trainer.training.roofline import estimate
 from tests.common.family_cases import UNTRAINED, family_folder
@@ -115,6 +118,22 @@ def test_a_saved_adapter_opens_on_4_bits_and_merges_into_the_whole_base(tmp_path
         whole = load_model(str(tmp_path / "adapter")).model(ids).logits
         merged = load_model(str(tmp_path / "merged")).model(ids).logits
         assert (merged - whole).abs().max() <= 1e-4 * whole.std()
+
+
+def test_an_evaluation_measures_the_4_bits(tmp_path: Path, monkeypatch) -> None:
+    asked = []
+
+    def evaluating(policy, *arguments, **options):
+        asked.append(policy)
+        return evaluate(policy, *arguments, **options)
+
+    monkeypatch.setattr(eval_command, "evaluate", evaluating)
+    base = LoadConfig(model=str(save_small(tmp_path / "base")), load_4bit=True)
+    command = EvalCommand(
+        env="countdown", num_problems=1, max_completion_length=(4,), block_length=4, model=base
+    )
+    run_eval(command, quiet=True)
+    assert quantised_layers(asked[0].model) == 7 * asked[0].model.config.num_hidden_layers
 
 
 @pytest.mark.slow

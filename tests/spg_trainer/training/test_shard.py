@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.evaluation.command import run_eval
 from spg_trainer.models import load_model, open_policy, shard
 from spg_trainer.models.states import base_model
 from spg_trainer.settings.fields import ModelConfig
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
-from tests.common.process_cases import DIVIDED, SHARDED, gradient_config, loop_config, one_step
+from tests.common.process_cases import DIVIDED, SHARDED, eval_command, gradient_config, loop_config, one_step
 from tests.common.trainer_cases import adam_state, change, rows, small_config, step, tiny_folder, weights
 from tests.common.two_processes import left_by, two_processes
 
@@ -59,6 +60,14 @@ def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name, by):
 @pytest.mark.parametrize("folder", ["sharded", "layers"])
 def test_a_run_of_two_processes_is_that_of_one(undivided, folder):
     assert_same_run(two_processes() / folder, undivided)
+
+
+@pytest.mark.parametrize("by", DIVIDED)
+def test_a_divided_model_is_evaluated_as_a_whole_one(by):
+    (whole,) = run_eval(eval_command(), quiet=True)
+    assert len(whole.rows) == 5 and any(row["completion"] for row in whole.rows)
+    for rank in (0, 1):
+        assert left_by(rank)[f"eval-{by}"] == whole.rows
 
 
 def test_a_process_makes_the_passes_of_another_and_adds_nothing():
@@ -149,3 +158,5 @@ def test_what_is_computed_in_bfloat16_is_trained_in_float32():
 def test_a_single_process_has_nobody_to_divide_with(tmp_path):
     with pytest.raises(ConfigError, match=r"--shard.*only one.*torchrun"):
         train(small_config(tmp_path / "run", shard="phase"), quiet=True)
+    with pytest.raises(ConfigError, match=r"--shard.*only one.*torchrun"):
+        run_eval(eval_command("layer"), quiet=True)
