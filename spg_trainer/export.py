@@ -5,7 +5,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.curves import draw_figure
 from spg_trainer.reporting.runs import Recorded, read_run
-from spg_trainer.runs.checkpoint import export, how_to_open
-from spg_trainer.runs.files import COMPLETE, incomplete, json_document, write_text
+from spg_trainer.runs.checkpoint import how_to_open, write_model
+from spg_trainer.runs.files import COMPLETE, incomplete, json_document, write_folder, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
@@ -30,7 +30,7 @@ PLACES = frozenset("output output_dir resume config dry_run gpu processes link".
 
 
 def merge(command: MergeCommand) -> None:
-    """Works an adapter into its base, summed in float32, and writes the whole model.
+    """Works an adapter into its base, summed in float32, a layer at a time, and writes the whole model.
 
     Raises ConfigError for a source without an adapter, and for a folder that is taken.
     """
@@ -45,13 +45,11 @@ def merge(command: MergeCommand) -> None:
     recorded = model_environment(str(source.adapter))
     dtype = recorded.get("dtype", "float32") if command.dtype == "auto" else command.dtype
 
-    import torch
+    from spg_trainer.models.load import merged
 
-    from spg_trainer.models.load import load_model
-
-    policy = load_model(str(source.adapter), dtype="float32", device="cpu")
-    whole = policy.model.merge_and_unload().to(getattr(torch, dtype))
-    export(target, replace(policy, model=whole), {**recorded, "dtype": dtype})
+    policy, weights = merged(str(source.adapter), dtype)
+    record = {**recorded, "dtype": dtype}
+    write_folder(target, lambda aside: write_model(aside, policy, record, weights))
     sys.stdout.write(f"{target}\n")
 
 

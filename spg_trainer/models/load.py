@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -25,7 +26,15 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import shard
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
 from spg_trainer.models.lockstep import Lockstep
-from spg_trainer.models.lora import REFERENCE, TRAINED, add_lora, add_reference, load_adapter, using_reference
+from spg_trainer.models.lora import (
+    REFERENCE,
+    TRAINED,
+    add_lora,
+    add_reference,
+    load_adapter,
+    merged_layers,
+    using_reference,
+)
 from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_whole
 from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
@@ -207,6 +216,27 @@ def divide_policy(policy: Policy, m: ModelConfig, device: str) -> None:
         refuse_not_finite(policy)
     if by_layer:
         distributed.lockstep = Lockstep([base_model(model) for model in models])
+
+
+def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.Tensor]]]:
+    """An adapter worked into its base: a model without weights, and these, which are made a layer at a time.
+
+    adapter: a folder. dtype: of the weights, float32, bfloat16 or float16; sums are made in float32. Raises ModelError
+    for a base without safetensors.
+    """
+    parts = ModelConfig(model=adapter, dtype="float32", device="cpu", shard="layer")
+    policy = _open(settle(parts), env=None, seed=0)
+    base, computed = base_model(policy.model), _dtype(dtype, torch.device("cpu"))
+    with torch.device("meta"):
+        whole = AutoModelForMaskedLM.from_config(base.config, dtype=computed)
+
+    def layers() -> Iterator[dict[str, torch.Tensor]]:
+        try:
+            yield from shard.read_layers(base, policy.unread)
+        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+            raise shard.unreadable(policy.unread, error) from error
+
+    return replace(policy, model=whole, unread=None), merged_layers(policy.model, layers(), computed)
 
 
 def save_model(policy: Policy, folder: str | Path) -> None:

@@ -1,7 +1,7 @@
 """LoRA on the linear layers of a body, adapters from disk, and their reference. peft is slow to import: lazy."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,6 +125,39 @@ def add_reference(model: "PeftModel") -> None:
     weights = get_peft_model_state_dict(model, adapter_name=TRAINED, save_embedding_layers=False)
     set_peft_model_state_dict(model, weights, adapter_name=REFERENCE)
     model.eval()
+
+
+def merged_layers(
+    model: "PeftModel", layers: Iterable[dict[str, torch.Tensor]], dtype: torch.dtype
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights of a base that has none yet (it is on the device `meta`), each with the trained adapter's share.
+
+    layers: the base's weights, a layer at a time, by the names that it gives them without adapters. Sums are made in
+    float32, and one layer is in memory at a time. Yields (name, weight in `dtype`) in the order of `layers`.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    base = model.get_base_model()
+    adapted = {name: module for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)}
+    owners = {}
+    for module_name, module in base.named_modules():
+        for leaf, _ in module.named_parameters(recurse=False):
+            owners[f"{module_name}.{leaf}".replace(".base_layer", "")] = module, leaf
+    for layer in layers:
+        for name in layer.keys() & owners.keys():  # all but buffers, such as the bias of a router
+            owner, leaf = owners[name]
+            setattr(owner, leaf, torch.nn.Parameter(layer[name].float(), requires_grad=False))
+        for name, module in adapted.items():
+            inside = f"{name.replace('.base_layer', '')}."
+            if any(weight.startswith(inside) for weight in layer):
+                module.merge()
+        for name, weight in layer.items():
+            if name not in owners:
+                yield name, weight.to(dtype)
+                continue
+            owner, leaf = owners[name]
+            yield name, getattr(owner, leaf).detach().to(dtype)
+            setattr(owner, leaf, torch.nn.Parameter(torch.empty(0), requires_grad=False))
 
 
 def casts_kept(model: "PreTrainedModel | PeftModel") -> AbstractContextManager[None]:

@@ -106,10 +106,15 @@ def _read_parts(base: "PreTrainedModel", device: torch.device, folder: Path) -> 
         try:
             load_parts(base, folder)
         except (OSError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                f"model {str(folder)!r}: its weights cannot be read in parts: {first_line(error)}. --shard reads "
-                "safetensors under the Hub's names, as save_pretrained writes them"
-            ) from error
+            raise unreadable(folder, error) from error
+
+
+def unreadable(folder: Path, error: Exception) -> ModelError:
+    """What to raise where `read_layers` has failed."""
+    return ModelError(
+        f"model {str(folder)!r}: its weights cannot be read in parts: {first_line(error)}. --shard and merge read "
+        "safetensors under the Hub's names, as save_pretrained writes them"
+    )
 
 
 def _room(value: Tensor, device: torch.device) -> Tensor:
@@ -255,29 +260,43 @@ def load_parts(model: "PreTrainedModel", folder: Path) -> None:
 
     Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not fit.
     """
+    values = base_weights(model)
+    for layer in read_layers(model, folder):
+        for name, saved in layer.items():
+            value = values[name]
+            saved = saved.to(value.dtype)
+            value.detach().copy_(own_part(saved, value) if is_part(value) else saved)
+
+
+def base_weights(model: "PreTrainedModel") -> dict[str, Tensor]:
+    """The weights that a model's files hold, by the names that they have without adapters."""
+    stored = _stored(model).items()
+    return {name.replace(".base_layer", ""): value for name, value in stored if not _is_adapter(name)}
+
+
+def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Tensor]]:
+    """The weights of a model folder, a layer at a time, by the names that the model gives them without adapters.
+
+    Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not fit the model.
+    """
     from safetensors import safe_open
     from transformers.core_model_loading import revert_weight_conversion
 
     index: Mapping[str, str] = {}
     if (folder / INDEX).is_file():
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-    values = {
-        name.replace(".base_layer", ""): value
-        for name, value in _stored(model).items()
-        if not _is_adapter(name)
-    }
+    values = base_weights(model)
     for layer in _by_layer(values):
         shapes = {name: torch.empty(values[name].shape, device="meta") for name in layer}
         stored = {}
         for name in revert_weight_conversion(model, shapes):
             with safe_open(folder / index.get(name, "model.safetensors"), framework="pt") as file:
                 stored[name] = file.get_tensor(name)
-        for name, saved in _as_ours(model, stored).items():
-            value = values[name]
-            if saved.shape != value.shape:
-                raise RuntimeError(f"{name} is {tuple(saved.shape)}, not {tuple(value.shape)}")
-            saved = saved.to(value.dtype)
-            value.detach().copy_(own_part(saved, value) if is_part(value) else saved)
+        ours = _as_ours(model, stored)
+        for name, saved in ours.items():
+            if saved.shape != values[name].shape:
+                raise RuntimeError(f"{name} is {tuple(saved.shape)}, not {tuple(values[name].shape)}")
+        yield ours
 
 
 def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, Tensor]:

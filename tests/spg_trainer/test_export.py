@@ -18,6 +18,7 @@ from spg_trainer.export import without_folders
 from spg_trainer.models import save_model, tiny_tokenizer
 from spg_trainer.runs.files import write_folder
 from spg_trainer.settings.recorded import model_environment
+from tests.common.family_cases import UNTRAINED, untrained
 from tests.common.model_cases import edit, hub_folder, some_ids
 from tests.common.report_cases import write_run
 from tests.common.trainer_cases import ENV, save_adapter, snapshot, tiny_folder
@@ -75,6 +76,36 @@ def test_the_merged_tensors_bear_the_names_of_the_base(adapter, tmp_path, capsys
     before = snapshot(tmp_path)
     assert "--output" in refused(capsys, "merge", adapter, "-o", tmp_path / "base")
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", [*UNTRAINED])
+def test_every_family_is_merged_as_peft_merges_it(name, tmp_path):
+    """Layer by layer, a mixture's experts included."""
+    folder, experts = untrained(name), "num_experts_per_tok" in UNTRAINED[name][1]
+    policy = load_model(str(folder), device="cpu", lora_r=2, lora_experts=experts)
+    stream = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter, weight in policy.model.named_parameters():
+            if ".lora_B." in parameter:
+                weight.copy_(torch.randn(weight.shape, generator=stream))
+    save_model(policy, tmp_path / "adapter")
+    assert cli.main(["merge", str(tmp_path / "adapter"), "-o", str(tmp_path / "whole")]) == 0
+    expected = load_model(str(tmp_path / "adapter"), dtype="float32", device="cpu").model.merge_and_unload()
+    found, plain = (load_model(str(place), device="cpu").model for place in (tmp_path / "whole", folder))
+    moved = 0
+    for (name, value), (same, other) in zip(
+        found.state_dict().items(), expected.state_dict().items(), strict=True
+    ):
+        assert name == same and torch.equal(value, other), name
+        moved += not torch.equal(value, plain.state_dict()[name])
+    assert moved >= 4 * found.config.num_hidden_layers
+
+
+def test_a_base_that_cannot_be_merged_is_named(adapter, tmp_path, capsys):
+    (tmp_path / "base" / "model.safetensors").rename(tmp_path / "base" / "weights.safetensors")
+    said = refused(capsys, "merge", adapter)
+    assert str(tmp_path / "base") in said and "safetensors under the Hub's names" in said
+    assert not (adapter.parent / "merged").exists()
 
 
 def test_the_merged_model_keeps_its_task_and_whole_weights_are_refused(tmp_path, capsys):
