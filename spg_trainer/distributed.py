@@ -183,6 +183,8 @@ def raising_on_all() -> Iterator[None]:
         yield
     except Exception as raised:
         error = raised
+    if error is not None and lockstep is not None and lockstep.is_inside:
+        raise error  # the others wait inside a pass; the launcher ends them when this process has ended
     text = f"Process {rank()} failed with {type(error).__name__}: {error}" if error else ""
     texts = [text for text in gather([text]) if text]
     if error is not None:

@@ -35,13 +35,20 @@ class Lockstep:
         self._open: tuple[int, Tensor] | None = None
         """A model and its last hidden states, whose backward pass has not begun."""
         self._is_for_others = False
+        self.is_inside = False
+        """Whether a pass or its backward pass has begun and not ended, where all processes gather and sum weights."""
         for number, model in enumerate(models):
             body = model.base_model
             body.register_forward_pre_hook(partial(self._before, number))
             body.register_forward_hook(partial(self._after, number))
 
     def drain(self) -> None:
-        """Makes the passes of others until nobody has any; the weights are apart afterwards."""
+        """Makes the passes of others until nobody has any; the weights are apart afterwards.
+
+        After an error inside a pass nothing is made: the others wait for this process there, and cannot be told.
+        """
+        if self.is_inside:
+            return
         self._close()
         while (kind := self._agree(None)) is not None:
             self._make_for_others(kind)
@@ -56,16 +63,25 @@ class Lockstep:
         own = 2 * number + self._has_graph(number)
         while (kind := self._agree(own)) != own:
             self._make_for_others(kind)
+        self.is_inside = True
         self.models[number].unshard()  # embedding, norm and head, which no layer gathers
 
     def _after(self, number: int, body: nn.Module, arguments: object, output: Any) -> None:
-        if self._has_graph(number) and not self._is_for_others:
+        if self._is_for_others:
+            return
+        self.is_inside = False
+        if self._has_graph(number):
             states = output.last_hidden_state
             self._open = number, states
             states.register_hook(self._begun)
 
     def _begun(self, gradient: Tensor) -> None:
-        self._open = None
+        self._open, self.is_inside = None, True
+        # Torch's own engine of divided weights asks for the end of a backward pass in the same way.
+        torch.autograd.Variable._execution_engine.queue_callback(self._ended)
+
+    def _ended(self) -> None:
+        self.is_inside = False
 
     def _has_graph(self, number: int) -> bool:
         return torch.is_grad_enabled() and any(p.requires_grad for p in self.models[number].parameters())
@@ -81,7 +97,7 @@ class Lockstep:
     def _make_for_others(self, kind: int) -> None:
         number, graph = divmod(kind, 2)
         model = self.models[number]
-        self._is_for_others = True
+        self._is_for_others = self.is_inside = True
         # Where dropout acts, a pass for others draws from the global stream.
         with torch.random.fork_rng(gpus(model.device), enabled=model.training):
             try:
@@ -98,6 +114,7 @@ class Lockstep:
                     self._send_back_nothing(number, states)
             finally:
                 self._is_for_others = False
+        self.is_inside = False
         self.for_others += 1
 
     def _close(self) -> None:

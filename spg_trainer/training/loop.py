@@ -83,7 +83,8 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
             after = evaluate_once(run, "after", write_best_model(run))
     except BaseException as error:
         # Of a sharded model each process has only its part, and the others may be elsewhere.
-        alone = isinstance(error, ProcessLost) or (trains_parts(run.policy.model) and not is_on_all(error))
+        divided = trains_parts(run.policy.model) or distributed.lockstep is not None
+        alone = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
         refused = (
             isinstance(error, CheckpointError) and error.__cause__ is not None
         )  # by the disk, maybe again

@@ -206,6 +206,20 @@ def test_an_error_in_one_process_ends_all_with_one_message(tmp_path, launch, by)
     assert saved_steps(tmp_path / "run") == []
 
 
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("changes", [{}, LORA], ids=["all weights", "adapters"])
+def test_an_error_inside_a_layer_ends_all_at_once(tmp_path, launch, monkeypatch, where, changes):
+    """The others wait there for weights, and cannot be told: the launcher ends them."""
+    monkeypatch.setenv("SPG_TEST_FAILS_IN", where)
+    config, started = small_config(None, **{**SETTINGS, **changes, "shard": "layer"}), time.monotonic()
+    with pytest.raises(RuntimeError) as failed:
+        launch(tmp_path / "run", config, 2, module="tests.common.one_fails_inside")
+    assert time.monotonic() - started < 120
+    said = str(failed.value)
+    assert "out of memory" in said and "Process 0" not in said, said
+    assert saved_steps(tmp_path / "run") == []
+
+
 @pytest.mark.parametrize("algorithm", ["spg", "stabledrl"])
 def test_groups_that_do_not_go_up_in_processes_are_shared_all_the_same(tmp_path, launch, algorithm):
     """Of five groups, four completions each, two processes have ten each, or three and two whole groups."""
