@@ -46,6 +46,10 @@ TRAINING = "training on"
 """So begins the origin of what `eval` and `sft` take from a training by RL on their task."""
 
 
+JUDGES = ("verifier", "reward")
+"""The arguments of a file of rows that say what a completion is worth."""
+
+
 @dataclass(frozen=True)
 class Resolved(Generic[Settings]):
     """The settings of a command, and which layer has set each of them."""
@@ -68,7 +72,16 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, asked)
     asked = [with_arguments(layer) for layer in asked]
-    return merge_layers(cls, [*layers_below(cls, asked), *asked])
+    below = [without_other_judges(layer, asked) for layer in layers_below(cls, asked)]
+    return merge_layers(cls, [*below, *asked])
+
+
+def without_other_judges(layer: Layer, asked: Iterable[Layer]) -> Layer:
+    """A layer without what judges a file of rows, a verifier or functions, where the user says what shall judge it."""
+    names = [name.rpartition(".") for above in asked for name in above.values]
+    said_of = {task for task, _, name in names if name in JUDGES and task.startswith("env_args")}
+    dropped = {f"{task}.{name}" for task in said_of for name in JUDGES}
+    return Layer(layer.origin, {name: value for name, value in layer.values.items() if name not in dropped})
 
 
 def with_arguments(layer: Layer) -> Layer:

@@ -303,3 +303,18 @@ def test_a_verifier_beside_several_tasks_is_that_of_the_files_among_them(tmp_pat
             and "countdown.verifier" not in given
         )
     assert resolve(Config, ["--env", str(file), "--verifier", "gsm8k"]).config.env_args["verifier"] == "gsm8k"
+
+
+def test_what_judges_rows_is_the_users_word_alone(tmp_path: Path) -> None:
+    """A base that was made with a verifier would otherwise pay for it too, beside the functions that are asked for."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "2 + 2?", "answer": "4"}\n')
+    made = {"env": str(rows), "env_args": {"verifier": "gsm8k", "demonstration": "answer"}, "preset": "tiny"}
+    (tmp_path / "environment.json").write_text(json.dumps(made))
+    given = ("--env", str(rows), "--model", str(tmp_path))
+    for cls in (Config, EvalCommand, SftCommand):
+        assert typed(*given, cls=cls).env_args == {"verifier": "gsm8k", "demonstration": "answer"}
+        paid = typed(*given, "--reward", "mine.py:pays", cls=cls).env_args
+        assert paid == {"reward": "mine.py:pays", "demonstration": "answer"}
+        both = typed(*given, "--reward", "mine.py:pays", "--verifier", "math500", cls=cls).env_args
+        assert both == {"reward": "mine.py:pays", "verifier": "math500", "demonstration": "answer"}
