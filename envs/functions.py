@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -87,11 +88,15 @@ def call(
             **{key: value for key, value in given.items() if key in parameters or takes_all(function)}
         )
     except Exception as error:  # whatever an author's code can raise
-        known = ", ".join(["prompts", "completions", *columns])
-        raise EnvError(
-            f"the reward function {name} raised {type(error).__name__}: {error}. It can have {known}; a column of the "
-            "rows is passed where it has a parameter of that name."
-        ) from error
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raised = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+        text = f"the reward function {name} raised {raised}."
+        if isinstance(error, TypeError | KeyError):  # perhaps it asks for what it was not given
+            known = ", ".join(["prompts", "completions", *columns])
+            text += (
+                f" It can have {known}; a column of the rows is passed where it has a parameter of that name."
+            )
+        raise EnvError(text) from error
     if not isinstance(paid, Sequence | np.ndarray) or len(paid) != len(completions):
         raise EnvError(
             f"the reward function {name} must return {len(completions)} numbers, and returned {paid!r:.80}."

@@ -313,9 +313,10 @@ def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
             zip(wanted, read_sample(read_line(line), [(column,) for column in wanted.values()]), strict=True)
         )
     except LineError as error:
-        text = str(error).partition(" Give --")[0]
+        text, lacks_column, _ = str(error).partition(" Give --")
         hint = " ".join(f"{field}=COLUMN" for field in wanted)
-        raise EnvError(f"{where} {text} Name your columns: --env-args {hint}.") from error
+        remedy = f"Name your columns: --env-args {hint}." if lacks_column else "Correct or remove the line."
+        raise EnvError(f"{where} {text} {remedy}") from error
     prompt, demonstration = values.pop("prompt"), values.pop("demonstration", None)
     if not PromptText().contains(prompt):
         raise EnvError(

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer.rollout.overlong import is_file
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recipes import task_words
 from spg_trainer.settings.weights import is_embedded
@@ -26,6 +27,8 @@ def sft_command(
     """
     mix = possible_mix(env)
     words = [*task_words(name, env_args), "--mix", *mix] if mix else ["--data", "FILE"]
+    if not mix and not env.parts and is_file(env):  # its rows may have what is to be imitated
+        words = task_words(name, {**(env_args or {}), "demonstration": "COLUMN"})
     start = [] if is_embedded(model, "tiny") else ["--model", model]
     return f"python -m spg_trainer sft {shlex.join([*words, *start, '--output-dir', 'base'])}"
 
