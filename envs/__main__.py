@@ -10,20 +10,12 @@ from typing import Any
 
 from envs import __version__
 from envs.checking import check, check_lengths
-from envs.core import (
-    Problem,
-    TextEnv,
-    cause,
-    check_index,
-    overrides,
-    play,
-    read_problem,
-    render_turns,
-    score_all,
-    summary,
-)
+from envs.core import TextEnv, overrides, render_turns, summary
+from envs.episodes import cause, play
 from envs.errors import EnvError, MissingPackage
+from envs.problem import Problem, check_index, read_problem
 from envs.registry import known, make, offline_arguments, resolve, short_name
+from envs.scoring import score_all
 from envs.template import write_task
 
 _EPILOG = """\
@@ -177,14 +169,14 @@ def _scored(
     read = "" if scored.extracted[0] is None else f", read as {scored.extracted[0]!r:.80}"
     head = f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read}"
     if (trace := scored.traceback[0]) is not None:
-        why = cause(env, trace)
+        why = cause(env.author_of(problem), trace)
         shown = f"the same as above: {why}\n" if why in told else trace
         told.add(why)
         return f"{head}\n{shown}"
     if len(turns) > 1:
         return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
     completion = turns[0]
-    if not overrides(env, "render_text"):
+    if not overrides(env.author_of(problem), "render_text"):
         return f"{head}\n{problem.completion_prefix}{completion}\n"
     return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n"
 

@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from envs.core import Problem, TextEnv, cause, play, read_problem, score_all
+from envs.core import TextEnv
+from envs.episodes import cause, play
 from envs.errors import EnvError
+from envs.problem import Problem, read_problem
 from envs.registry import make
+from envs.scoring import score_all
 from envs.splits import SPLITS, DividedEnv, content, question
 from verifiers.statistics import wilson_interval
 
@@ -65,7 +68,7 @@ class _Subject:
         scored = score_all(env, list(problems), list(problems.values()), turns)
         for index, text, trace in zip(problems, turns, scored.traceback, strict=True):
             if trace is not None:
-                shown, why = text[0] if len(text) == 1 else text, cause(env, trace)
+                shown, why = text[0] if len(text) == 1 else text, cause(env.author_of(problems[index]), trace)
                 where = f"on problem {index}, for {shown!r:.60}"
                 if why in self.raised:
                     raise EnvError(f"score raised the same {where}")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.core import Problem
 from envs.errors import EnvError
 from envs.own_files import import_file
+from envs.problem import Problem
 
 RewardFunction = Callable[..., Sequence[float | None]]
 """`f(completions, prompts, COLUMN, ..., **kwargs)` -> a number for each completion; None counts as 0.

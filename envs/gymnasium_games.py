@@ -14,8 +14,9 @@ import gymnasium
 import numpy as np
 
 from envs.answers import read_answer
-from envs.core import Problem, Score, TextEnv, check_index
+from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
+from envs.problem import Problem, Score, check_index
 from envs.splits import STREAMS
 
 SIZES = {"train": 1_000_000, "validation": 256, "test": 10_000}

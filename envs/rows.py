@@ -11,10 +11,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from envs.answers import only_answer
-from envs.core import Problem, Prompt, PromptText, Scores, TextEnv, check_index
+from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
 from envs.functions import RewardFunction, call, columns_of, load_functions, takes_all
 from envs.halves import half_character
+from envs.problem import Problem, Prompt, PromptText, Scores, check_index
 from envs.published import ANSWER_FORMAT
 from envs.splits import SPLITS, question, split_of
 from verifiers import tasks, verify_batch
