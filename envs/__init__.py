@@ -33,7 +33,7 @@ from envs.answers import judge, read_answer  # noqa: E402
 from envs.checking import check  # noqa: E402
 from envs.core import TextEnv  # noqa: E402
 from envs.countdown import Countdown  # noqa: E402
-from envs.errors import EnvError  # noqa: E402
+from envs.errors import EnvError, NoDemonstration  # noqa: E402
 from envs.gsm8k import GSM8K  # noqa: E402
 from envs.math500 import MATH500  # noqa: E402
 from envs.problem import Problem, Prompt, Score, Scores  # noqa: E402
@@ -68,6 +68,7 @@ __all__ = [
     "MATH500",
     "Countdown",
     "EnvError",
+    "NoDemonstration",
     "Problem",
     "Prompt",
     "Score",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from envs import __version__
-from envs.checking import check, check_lengths
+from envs.checking import check, check_lengths, demonstration_of
 from envs.core import TextEnv, overrides, render_turns, summary
 from envs.episodes import cause, play
 from envs.errors import EnvError, MissingPackage
@@ -30,7 +30,8 @@ examples:
   python -m envs check --all -n 200
   python -m envs new my_task.py && python -m envs check ./my_task.py:my/MyTask-v0
 
-Exit status: 0 when all is well, 1 when a check fails or `score` raises, 2 when a name, a file or a flag cannot be used.
+Exit status: 0 when all is well, 1 when a check fails or the task raises an error, 2 when a name, a file or a flag
+cannot be used.
 """
 
 
@@ -136,21 +137,26 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    """Prints problems as a person reads them, and what the demonstration and each habit earn; 1 if `score` raises."""
-    told = set[str]()
+    """Prints problems as a person reads them, and what the demonstration and each habit earn.
+
+    Returns 1 if the author's `demonstration` or `score` raises.
+    """
+    told, failed = set[str](), False
     env = make(options.id, split=options.split, **given(options))
     for index in options.index or range(min(options.n, len(env))):
         problem = read_problem(env, check_index(env, index))
         title = f"== {env.spec_name}, {options.split}, problem {index} of {len(env):,} =="
         sys.stdout.write(f"{title}\n{_for_stdout(env.render_text(problem, None))}\n")
         try:
-            completions = {"right": env.demonstration(problem)}
-        except EnvError:  # none was given
-            completions = {}
+            right = demonstration_of(env, problem)
+        except EnvError as error:
+            sys.stdout.write(f"-- right: {error}\n")
+            right, failed = None, True
+        completions = {} if right is None else {"right": right}
         for name, completion in {**completions, **env.habits(problem)}.items():
             sys.stdout.write(_scored(env, index, problem, name, completion, told))
         sys.stdout.write("\n")
-    return 1 if told else 0
+    return 1 if told or failed else 0
 
 
 def _for_stdout(text: str) -> str:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import numpy as np
 
 from envs.core import TextEnv
 from envs.episodes import cause, play
-from envs.errors import EnvError
+from envs.errors import EnvError, NoDemonstration
 from envs.problem import Problem, read_problem
 from envs.registry import make
 from envs.scoring import score_all
@@ -128,16 +129,16 @@ def _fresh_process(code: str, job: Any) -> subprocess.CompletedProcess[str]:
 def try_scoring(env: TextEnv) -> None:
     """Plays and scores a demonstration, where there is one, and junk on the first problem of each task.
 
-    Raises EnvError with file and line where the author's `reply` or `score` raises. In a run, such a completion would
-    only earn 0.
+    Raises EnvError with file and line where the author's `demonstration`, `reply` or `score` raises. In a run, a
+    completion for which `score` raises would only earn 0.
     """
     for part in env.parts.values() or [env]:
         subject, problem = _Subject(part.spec_name, {}, {}, 1), read_problem(part, 0)
-        for text in (demonstration_of(part, problem), _JUNK):
-            if text is None:
-                continue
+        for demonstrated in (True, False):
             try:
-                subject.score(part, {0: problem}, [text])
+                text = demonstration_of(part, problem) if demonstrated else _JUNK
+                if text is not None:
+                    subject.score(part, {0: problem}, [text])
             except EnvError as error:
                 name = "" if str(error).startswith(part.spec_name) else f"{part.spec_name}: "
                 more = "Nothing was trained; `python -m envs check` tries more completions."
@@ -252,7 +253,12 @@ def _demonstrations(subject: _Subject) -> str:
     solved = 0
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
-        texts = [demonstration_of(env, problem) for problem in problems.values()]
+        texts = []
+        for index, problem in problems.items():
+            try:
+                texts.append(demonstration_of(env, problem))
+            except EnvError as error:
+                raise EnvError(f"problem {index} of {split}: {error}") from error
         if None in texts:
             return f"none for a problem of {split}: sft has nothing to learn from"
         right = subject.score(env, problems, texts)
@@ -288,7 +294,7 @@ def _junk(subject: _Subject) -> str:
     env, tried, slowest = subject.splits["train"], 0, 0.0
     rng = np.random.default_rng(0)
     for index, problem in _problems(env, _FEW).items():
-        for kind, text in junk(problem, demonstration_of(env, problem), rng):
+        for kind, text in junk(problem, sound_demonstration_of(env, problem), rng):
             start = time.process_time()
             right = subject.score(env, {index: problem}, [text])
             seconds = time.process_time() - start
@@ -340,7 +346,7 @@ def contents(
             problem, played = read_problem(env, index), {}
             if env.max_turns > 1:
                 given = {
-                    "right": demonstration_of(env, problem),
+                    "right": sound_demonstration_of(env, problem),
                     **env.habits(problem),
                     "junk": _JUNK,
                 }
@@ -354,13 +360,25 @@ def contents(
 
 
 def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
-    """The author's demonstration; None if there is none."""
+    """The author's demonstration; None if he gave none.
+
+    Raises EnvError, with file and line where that is known, if his code for it raises anything else.
+    """
     try:
         return env.demonstration(problem)
-    except EnvError as error:
-        if "no demonstration" in str(error):
-            return None
-        raise
+    except NoDemonstration:
+        return None
+    except Exception as error:
+        why = error if isinstance(error, EnvError) else cause(env.author_of(problem), traceback.format_exc())
+        raise EnvError(f"demonstration raised for {_prompt_text(problem)!r:.60}: {why}") from error
+
+
+def sound_demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
+    """The author's demonstration; None if there is none or it fails, which the check of demonstrations reports."""
+    try:
+        return demonstration_of(env, problem)
+    except EnvError:
+        return None
 
 
 def _prompt_text(problem: Problem) -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import gymnasium
 
 from envs.episodes import Episodes, before_reset
-from envs.errors import EnvError
+from envs.errors import EnvError, NoDemonstration
 from envs.problem import Problem, Prompt, PromptText, Score, Scores, Unicode, check_index, choose_index
 from envs.scoring import Scoring, call_score, default, stacked, writes
 
@@ -85,8 +85,11 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         return said.get(score.reason, wrong)
 
     def demonstration(self, problem: Problem) -> str | list[str]:
-        """A completion that solves the problem, or one for each turn; raises EnvError where the author gave none."""
-        raise EnvError(
+        """A completion that solves the problem, or one for each turn.
+
+        Raises NoDemonstration where there is none, as this default does.
+        """
+        raise NoDemonstration(
             f"{self.spec_name} has no demonstrations. Write demonstration(self, problem) -> str: "
             "a completion that scores 1; `sft` and few-shot prompts are made from it."
         )

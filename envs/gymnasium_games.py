@@ -15,7 +15,7 @@ import numpy as np
 
 from envs.answers import read_answer
 from envs.core import TextEnv
-from envs.errors import EnvError, check_choice
+from envs.errors import EnvError, NoDemonstration, check_choice
 from envs.problem import Problem, Score, check_index
 from envs.splits import STREAMS
 
@@ -200,10 +200,10 @@ class GymnasiumGame(TextEnv):
         return Score({"return": play.total, "correct": float(solved)}, reason, read_answer(turns[-1]))
 
     def demonstration(self, problem: Problem) -> str:
-        """There is none: the best play may lose. Raises EnvError that names the habits which `sft` can learn."""
+        """There is none, as the best play may lose; raises NoDemonstration, which names the habits for `sft`."""
         names = [*(["planned"] if self.plan else []), *self.rules.habits, "random"]
         mix = " ".join(f"{name}=1" for name in names)
-        raise EnvError(f"{self.spec_name} has no demonstrations. Name its habits: sft --mix {mix}.")
+        raise NoDemonstration(f"{self.spec_name} has no demonstrations. Name its habits: sft --mix {mix}.")
 
     def habits(self, problem: Problem) -> dict[str, list[str]]:
         """The habit "random" takes any legal action; where there is a table, "planned" takes the best.

@@ -12,7 +12,7 @@ import numpy as np
 
 from envs.answers import only_answer
 from envs.core import TextEnv
-from envs.errors import EnvError, check_choice
+from envs.errors import EnvError, NoDemonstration, check_choice
 from envs.functions import RewardFunction, call, columns_of, load_functions, takes_all
 from envs.halves import half_character
 from envs.problem import Problem, Prompt, PromptText, Scores, check_index
@@ -135,7 +135,7 @@ class Rows(TextEnv):
     def demonstration(self, problem: Problem) -> str:
         text = problem.metadata["demonstration"]
         if text is None:
-            raise EnvError(
+            raise NoDemonstration(
                 f"{self.spec_name} has no demonstrations. Name a column of right completions: --env-args "
                 "demonstration=COLUMN."
             )
