@@ -179,7 +179,7 @@ def _purity(subject: _Subject) -> str:
 def _splits(subject: _Subject) -> str:
     """No problem is in two splits, and those that are measured on hold few problems twice."""
     seen: dict[str, str] = {}
-    asked = _Asked()
+    questions = _Questions()
     different = []
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
@@ -189,7 +189,7 @@ def _splits(subject: _Subject) -> str:
                 raise EnvError(
                     f"problem {index} of {split} is in {other} too: {problem!r:.160}. {_BY_CONTENT}"
                 )
-            asked.add(split, index, problem)
+            questions.add(split, index, problem)
         count = list(seen.values()).count(split)
         if split != "train" and count < DIFFERENT * len(problems):
             raise EnvError(
@@ -199,7 +199,7 @@ def _splits(subject: _Subject) -> str:
         different.append(f"{count:,} of {len(problems):,} in {split} ({len(env):,})")
     text = f"different problems: {', '.join(different)}; none is in two splits"
     train = subject.splits["train"]
-    if train.max_turns == 1 and not train.notice and (differing := asked.differing()):
+    if train.max_turns == 1 and not train.notice and (differing := questions.differing()):
         text += f"; {differing}"
     text += f"; {train.notice}" if train.notice and not isinstance(train, DividedEnv) else ""
     if isinstance(subject.splits["train"], DividedEnv):
@@ -213,7 +213,7 @@ def _splits(subject: _Subject) -> str:
 
 
 @dataclass
-class _Asked:
+class _Questions:
     """The questions of all splits, without capitals and runs of white space, and where each is asked.
 
     Capitals may carry the meaning, as `a` and `A` do where one is the other's opposite; so a question is the same only
@@ -345,14 +345,14 @@ def contents(
         for index in reversed(indices) if backwards else indices:
             problem, played = read_problem(env, index), {}
             if env.max_turns > 1:
-                given = {
+                texts_of = {
                     "right": sound_demonstration_of(env, problem),
                     **env.habits(problem),
                     "junk": _JUNK,
                 }
                 played = {
                     name: list(play(env, index, problem, text))
-                    for name, text in given.items()
+                    for name, text in texts_of.items()
                     if text is not None
                 }
             texts[f"{split} {index}"] = [content(problem), played]

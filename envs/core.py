@@ -79,10 +79,10 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         """What `tries` says of a wrong completion: what was found, in a sentence that does not give the answer away."""
         if score.extracted is None:
             return "There is no answer between <answer> and </answer>."
-        said = {"malformed": "The answer cannot be read.", "rule_broken": "The answer breaks a rule."}
+        by_reason = {"malformed": "The answer cannot be read.", "rule_broken": "The answer breaks a rule."}
         short = len(score.extracted) <= 40 and score.extracted.isprintable()
         wrong = f"The answer is not {score.extracted}." if short else "The answer is not right."
-        return said.get(score.reason, wrong)
+        return by_reason.get(score.reason, wrong)
 
     def demonstration(self, problem: Problem) -> str | list[str]:
         """A completion that solves the problem, or one for each turn.
@@ -125,8 +125,8 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         """The name under which results are shown: the short name and the arguments that shape the task."""
         id = self._env_id
         base = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
-        given = {name: value for name, value in self._env_arguments.items() if name != "split"}
-        arguments = [Path(v).name if name == "source" else f"{name}={v}" for name, v in given.items()]
+        shown = {name: value for name, value in self._env_arguments.items() if name != "split"}
+        arguments = [Path(v).name if name == "source" else f"{name}={v}" for name, v in shown.items()]
         return f"{base}[{','.join(arguments)}]" if arguments else base
 
     def reset(
@@ -164,8 +164,10 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             if scores.traceback[0] is not None:
                 info["traceback"] = scores.traceback[0]
         self._episode = episode  # last: after an error, the turn has not been taken
-        reply, reward = episode.replies[0][-1] if going else "", float(episode.scores.total[0])
-        return reply, reward, bool(episode.terminated[0]), bool(episode.truncated[0]), info
+        if going:
+            return episode.replies[0][-1], 0.0, False, False, info
+        terminated = bool(episode.terminated[0])
+        return "", float(episode.scores.total[0]), terminated, not terminated, info
 
     def render(self) -> str | None:
         """The current problem, its completions and replies as text (`render_mode="ansi"`), otherwise None."""
@@ -186,10 +188,10 @@ def render_turns(env: TextEnv, problem: Problem, turns: Sequence[str], replies: 
     env = env.author_of(problem)
     if len(turns) < 2 and not replies:
         return env.render_text(problem, turns[0] if turns else None)
-    own = overrides(env, "render_text")
-    lines = [] if own else [env.render_text(problem, None)]
+    with_problem = overrides(env, "render_text")  # an author's own shows the problem with every completion
+    lines = [] if with_problem else [env.render_text(problem, None)]
     for number, turn in enumerate(turns):
-        lines.append(env.render_text(problem, turn) if own else f"assistant: {turn}")
+        lines.append(env.render_text(problem, turn) if with_problem else f"assistant: {turn}")
         lines += [f"user: {reply}" for reply in replies[number : number + 1]]
     return "\n".join(lines)
 

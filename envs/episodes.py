@@ -53,7 +53,7 @@ class Episodes:
         self.raised: list[str | None] = [None] * len(self)
         """Where the author's `reply` raised."""
         self.scores = ScoredBatch.filled(env.reward_weights, len(self), 0.0)
-        """What the episodes have earned; 0 before they are scored."""
+        """What the episodes have earned; 0 before they are scored. It is replaced, never changed."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -62,7 +62,7 @@ class Episodes:
         """The same episodes, of which one may play on without the other."""
         other = copy.copy(self)
         other.turns, other.replies = ([list(texts) for texts in rows] for rows in (self.turns, self.replies))
-        other.ended, other.raised, other.scores = self.ended[:], self.raised[:], copy.deepcopy(self.scores)
+        other.ended, other.raised = self.ended[:], self.raised[:]
         return other
 
     @property
@@ -110,9 +110,13 @@ class Episodes:
 
     def score(self, episodes: Sequence[int] | None = None) -> ScoredBatch:
         """Scores some episodes, None = all, in one call; returns the scores of all, which it notes in `scores`."""
-        chosen = range(len(self)) if episodes is None else episodes
         columns = (self.indices, self.problems, self.turns, self.raised)
-        self.scores.put(chosen, score_all(self.env, *([column[i] for i in chosen] for column in columns)))
+        if episodes is None:
+            self.scores = score_all(self.env, *columns)
+        else:
+            found = score_all(self.env, *([column[i] for i in episodes] for column in columns))
+            self.scores = self.scores.copy()
+            self.scores.put(episodes, found)
         return self.scores
 
     def _check(self, completions: Mapping[int, str]) -> None:

@@ -74,7 +74,7 @@ def call(
     names = problems[0].reference if problems else ()
     columns = {key: [problem.reference[key] for problem in problems] for key in names}
     chats = [isinstance(problem.prompt, list) for problem in problems]
-    given = {
+    keywords = {
         "prompts": [problem.prompt for problem in problems],
         "completions": [
             [{"role": "assistant", "content": text}] if chat else text
@@ -84,7 +84,7 @@ def call(
     }
     try:
         paid = function(
-            **{key: value for key, value in given.items() if key in parameters or takes_all(function)}
+            **{key: value for key, value in keywords.items() if key in parameters or takes_all(function)}
         )
     except Exception as error:  # whatever an author's code can raise
         known = ", ".join(["prompts", "completions", *columns])

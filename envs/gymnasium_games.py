@@ -50,7 +50,7 @@ def basic_strategy(seen: tuple[int, int, int], _: Any) -> str:
 
     Source: Sutton and Barto, Reinforcement Learning, second edition, figure 5.2. It earns -0.047 a hand.
     """
-    own, dealer, ace = seen
+    total, dealer, ace = seen
     strong = dealer == 1 or dealer > 6
     if ace:
         stands = 19 if dealer in (1, 9, 10) else 18
@@ -58,7 +58,7 @@ def basic_strategy(seen: tuple[int, int, int], _: Any) -> str:
         stands = 17
     else:
         stands = 12 if dealer in (4, 5, 6) else 13
-    return "stick" if own >= stands else "hit"
+    return "stick" if total >= stands else "hit"
 
 
 _TAXI = ("south", "north", "east", "west", "pickup", "dropoff")

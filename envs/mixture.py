@@ -39,15 +39,18 @@ class Mixture(Wrapper):
         arguments: of the tasks, e.g. {"gsm8k.weight": 2, "gsm8k.level": 3}; a weight is 1 where none is given.
         """
         check_choice("a mixture", "split", split, SPLITS)
-        own: dict[str, dict[str, Any]] = {task: {} for task in self.names}
+        task_args: dict[str, dict[str, Any]] = {task: {} for task in self.names}
         for name, value in arguments.items():
             task, _, argument = name.partition(".")
-            if task not in own or not argument:
-                wanted = ", ".join(f"{one}.{argument or name}={value}" for one in own)
+            if task not in task_args or not argument:
+                wanted = ", ".join(f"{one}.{argument or name}={value}" for one in task_args)
                 raise EnvError(f"{name}={value!r:.80}: which task is it for? Give {wanted}.")
-            own[task][argument] = value
-        self.split, shares = split, {task: _share(task, own[task].pop("weight", 1)) for task in own}
-        parts = {task: self.open_task(name, split=split, **own[task]) for task, name in self.names.items()}
+            task_args[task][argument] = value
+        self.split = split
+        shares = {task: _share(task, args.pop("weight", 1)) for task, args in task_args.items()}
+        parts = {
+            task: self.open_task(name, split=split, **task_args[task]) for task, name in self.names.items()
+        }
         for task, part in parts.items():
             if len(part) < 1:
                 raise EnvError(f"{task} has no {split} problems, so it cannot be mixed with others.")
@@ -150,8 +153,8 @@ def _counts(shares: Mapping[str, Fraction]) -> dict[str, int]:
     counts = {task: int(share * together) for task, share in shares.items()}
     common = math.gcd(*counts.values())
     if min(counts.values()) < 1 or sum(counts.values()) // common > LONGEST:
-        given = ", ".join(f"{task}.weight={float(share):g}" for task, share in shares.items())
-        raise EnvError(f"{given}: the weights lie too far apart. Give small whole numbers, e.g. 1 and 3.")
+        weights = ", ".join(f"{task}.weight={float(share):g}" for task, share in shares.items())
+        raise EnvError(f"{weights}: the weights lie too far apart. Give small whole numbers, e.g. 1 and 3.")
     return {task: count // common for task, count in counts.items()}
 
 

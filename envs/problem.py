@@ -116,8 +116,8 @@ def choose_index(
 
 def check_index(env: "TextEnv", index: Any) -> int:
     """`index` as an int; raises EnvError unless it is a whole number from 0 to len(env) - 1."""
-    whole, last = isinstance(index, int | np.integer) and not isinstance(index, bool), len(env) - 1
-    if not whole or not 0 <= index <= last:
+    is_integer, last = isinstance(index, int | np.integer) and not isinstance(index, bool), len(env) - 1
+    if not is_integer or not 0 <= index <= last:
         raise EnvError(f"{env.spec_name}: no problem {index!r:.80}; indices are whole numbers, 0 to {last}.")
     return int(index)
 

@@ -42,9 +42,11 @@ def _create(
     parameters = signature.parameters
     split = None if "split" in parameters else arguments.pop("split", None)
     takes_tries = "tries" in parameters
-    own = {name: value for name, value in arguments.items() if name != "tries" or takes_tries}
-    _check_arguments(signature, id, own)
-    task = cls(**own)
+    constructor_arguments = {
+        name: value for name, value in arguments.items() if name != "tries" or takes_tries
+    }
+    _check_arguments(signature, id, constructor_arguments)
+    task = cls(**constructor_arguments)
     task._env_id = id
     env = task if takes_tries or "tries" not in arguments else Tries(task, arguments["tries"])
     defaults = {"tries": 1, **{name: parameter.default for name, parameter in parameters.items()}}
@@ -184,8 +186,8 @@ def _find(name: str, among: Iterable[str]) -> str | None:
     matches = []
     for id in among:
         space, short, version = _ID.fullmatch(id).groups()
-        own = {"space": space.lower(), "name": short.lower(), "version": version}
-        if wanted and all(part in (None, own[key]) for key, part in wanted.groupdict().items()):
+        parts = {"space": space.lower(), "name": short.lower(), "version": version}
+        if wanted and all(part in (None, parts[key]) for key, part in wanted.groupdict().items()):
             matches.append((space, int(version), id))
     ours = [match for match in matches if match[0] == "spg"]
     if not ours and len({space for space, _, _ in matches}) > 1:

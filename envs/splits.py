@@ -150,8 +150,8 @@ def question(prompt: Prompt, capitals: bool = False) -> str:
 
     capitals: whether capitals are kept.
     """
-    said = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
-    text = " ".join(said.split())
+    words = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+    text = " ".join(words.split())
     return text if capitals else text.casefold()
 
 

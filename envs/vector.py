@@ -65,20 +65,20 @@ class TextVectorEnv(VectorEnv):
             raise EnvError(before_reset(self.env))
         episodes = self._episodes.copy()
         playing = [i for i, ending in enumerate(episodes.ended) if ending is None] or range(n)
-        going = episodes.answer({i: actions[i] for i in playing})
+        going = set(episodes.answer({i: actions[i] for i in playing}))
         over = [i for i in playing if episodes.ended[i]]
-        scores, rewards = episodes.score(over), np.zeros(n)
+        scores, rewards = episodes.score(over) if over else episodes.scores, np.zeros(n)
         rewards[over] = scores.total[over]
         self._episodes = episodes  # last: after an error, the turn has not been taken
         info = {
             "index": np.array(episodes.indices, np.int64),
-            "rewards": {name: values.copy() for name, values in scores.rewards.items()},
+            "rewards": dict(scores.rewards),
             "correct": scores.rewards["correct"] == 1.0,
-            "reason": scores.reason[:],
-            "extracted": scores.extracted[:],
+            "reason": scores.reason,
+            "extracted": scores.extracted,
         }
         if any(scores.traceback):
-            info["traceback"] = scores.traceback[:]
+            info["traceback"] = scores.traceback
         observations = tuple(episodes.replies[i][-1] if i in going else "" for i in range(n))
         return observations, rewards, episodes.terminated, episodes.truncated, info
 

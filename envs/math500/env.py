@@ -42,8 +42,8 @@ class MATH500(PublishedEnv):
         from verifiers import verify_batch
 
         answers = [problem.reference["answer"] for problem in problems]
-        asked = [problem.metadata["problem"] for problem in problems]
-        verdicts = verify_batch("math500", completions, answer=answers, problem=asked)
+        statements = [problem.metadata["problem"] for problem in problems]
+        verdicts = verify_batch("math500", completions, answer=answers, problem=statements)
         correct, reasons = verdicts.correct.copy(), list(verdicts.reasons)
         extracted = list(verdicts.extracted)
         for i in np.flatnonzero(correct) if self._generated else ():
