@@ -14,6 +14,7 @@ import numpy as np
 
 from envs.errors import EnvError
 from envs.halves import half_character
+from envs.holes import read_holes
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -33,6 +34,9 @@ class Problem:
     """Whatever else is worth knowing: a solution, a level; never shown to the model."""
     task: str = ""
     """In an environment of several tasks the one that it belongs to, which that environment sets."""
+    completion_template: str = ""
+    """The completion with holes that the model fills in: `[MASK]` is the place of one token, `[MASK*8]` are eight,
+    `[MASK*]` is all the room there is (`envs.holes`). The filled text is the completion; "" = the model writes all."""
 
 
 @dataclass(frozen=True)
@@ -340,8 +344,13 @@ def read_problem(env: TextEnv, index: int) -> Problem:
     if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):
         wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
         raise _broken(env, index, f"problem() returned {problem!r:.200}, not {wanted}.")
-    if half := half_character([problem.prompt, problem.completion_prefix]):
+    if half := half_character([problem.prompt, problem.completion_prefix, problem.completion_template]):
         raise _broken(env, index, f"the prompt {half}")
+    if problem.completion_template:
+        try:
+            read_holes(problem.completion_template)
+        except ValueError as error:
+            raise _broken(env, index, f"the template {error}") from error
     return problem
 
 

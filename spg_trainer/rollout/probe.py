@@ -14,7 +14,7 @@ from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.dialogues import Dialogues, Prompts, play
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.scored import Failures, Scored
-from spg_trainer.rollout.tokens import decode_completions, sample
+from spg_trainer.rollout.tokens import decode_completions, encode_canvas, sample
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.tensors import Rollouts
@@ -42,7 +42,8 @@ def fill_states(
     if rows_per_forward is None and rollouts.completion_ids.device.type == "cpu":
         columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
         rows_per_forward = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // columns)
-    kept = (rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])
+    given = rollouts.given
+    kept = ((rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])) | given
     ids = rollouts.completion_ids.masked_fill(~kept, policy.mask_id)
     logps, width = rollouts.unmask_logps * kept, rollouts.prompt_ids.shape[1]
     size = rows_per_forward or len(rollouts)
@@ -66,7 +67,7 @@ def fill_states(
     return replace(
         rollouts,
         completion_ids=ids,
-        completion_mask=until_end(ids, ends),
+        completion_mask=until_end(ids, ends, given),
         unmask_step=rollouts.unmask_step.where(kept, steps[:, None]),
         unmask_logps=logps,
         unmask_entropy=None if rollouts.unmask_entropy is None else rollouts.unmask_entropy * kept,
@@ -113,7 +114,11 @@ def probe(
 
         def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
             own = [(*keys("after fills", *places[i]), turn) for i in going]
-            return sample(policy, encoded, sampling, seed, own, rows_per_forward)
+            asked, length = [problems[i] for i in going], sampling.max_completion_length
+            canvas = encode_canvas(
+                policy, [p.completion_template for p in asked], length, lambda row: env.spec_name
+            )
+            return sample(policy, encoded, sampling, seed, own, rows_per_forward, canvas=canvas)
 
         written = dict(enumerate(decode_completions(policy, filled)))
         play(policy, talk, *talk.next_prompts(policy, talk.answer(written), sampling), sampling, write)
