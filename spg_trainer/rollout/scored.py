@@ -187,7 +187,8 @@ def sample_rows(
     "tokens", "reveal_step" and "confidence" (the model's probability of the token as it was unmasked) have an entry for
     each position; one that stayed masked has "", -1 and null; one that a template gave its token, or "" for padding, -2
     and null. Of an episode there is one row, that of its last completion; where the environment answers back, "turns"
-    has all of them, with the reply to each. set_aside: (B,) bool, the completions that the step did not learn from; None = it could set none aside.
+    has all of them, with the reply to each. set_aside: (B,) bool, the completions that the step did not learn from;
+    None = it could set none aside.
     """
     rows, ids = [], scored.rollouts.completion_ids.tolist()
     pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
