@@ -12,7 +12,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import choose_more, choose_problems, deal_groups, prompt_length
 from spg_trainer.rollout.dialogues import Dialogues, Prompts, in_episodes, play
-from spg_trainer.rollout.overlong import SKIP, name_of, next_fitting, refuse_first
+from spg_trainer.rollout.overlong import SKIP, name_in, next_fitting, refuse_first
 from spg_trainer.rollout.scored import Failures, Scored
 from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
@@ -144,13 +144,8 @@ def sample_and_score(
     def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
         own = [(*keys[i], *([turn] if turn else [])) for i in going]
         how = sampling, seed, own, rows_per_forward, record_entropy
-        templates = [problems[i].completion_template for i in going]
-        canvas = encode_canvas(
-            policy,
-            templates,
-            sampling.max_completion_length,
-            lambda row: f"{env.spec_name}, {name_of(env, int(index[going[row]]))}",
-        )
+        length, templates = sampling.max_completion_length, [problems[i].completion_template for i in going]
+        canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, int(index[going[row]])))
         if branches > 1 and turn == 0:
             if canvas is not None:
                 raise ConfigError(

@@ -13,6 +13,7 @@ from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.dialogues import Dialogues, Prompts, play
 from spg_trainer.rollout.draw import Generators, sample_tokens
+from spg_trainer.rollout.overlong import name_in
 from spg_trainer.rollout.scored import Failures, Scored
 from spg_trainer.rollout.tokens import decode_completions, encode_canvas, sample
 from spg_trainer.seeding import generator
@@ -116,7 +117,10 @@ def probe(
             own = [(*keys("after fills", *places[i]), turn) for i in going]
             asked, length = [problems[i] for i in going], sampling.max_completion_length
             canvas = encode_canvas(
-                policy, [p.completion_template for p in asked], length, lambda row: env.spec_name
+                policy,
+                [p.completion_template for p in asked],
+                length,
+                lambda row: name_in(env, index[going[row]]),
             )
             return sample(policy, encoded, sampling, seed, own, rows_per_forward, canvas=canvas)
 

@@ -121,15 +121,25 @@ def _read_canvas(policy: Policy, canvas: Sequence[str] | None, prompts: int, len
 def encode_canvas(
     policy: Policy, templates: Sequence[str], length: int, name: Callable[[int], str]
 ) -> Tensor | None:
-    """What the sampler begins with, (B, T) int64: the tokens of each text with holes, the mask id in its holes.
+    """What the sampler begins with, (B, T) int64 on the model's device: given tokens, and the mask id in the holes.
 
-    Behind a text stand one end token and padding, which are given too, as in what models are trained on. templates: as
-    `envs.holes.read_holes` reads them; "" = nothing is given. length: T. name: what an error calls a row. Each given
-    text is encoded by itself. Returns None where nothing is given in any row. Raises ConfigError for a template that
-    cannot be read, and for one that has more than T tokens.
+    As `canvas_rows`. Returns None where nothing is given in any row.
     """
     if not any(templates):
         return None
+    rows = canvas_rows(policy, templates, length, name)
+    return torch.tensor(rows, dtype=torch.int64, device=policy.device)
+
+
+def canvas_rows(
+    policy: Policy, templates: Sequence[str], length: int, name: Callable[[int], str]
+) -> list[list[int]]:
+    """The tokens of texts with holes, `length` of each, the mask id in the holes; each given text is encoded by itself.
+
+    Behind a text stand one end token and padding, which are given too, as in what models are trained on. templates: as
+    `envs.holes.read_holes` reads them; "" = nothing is given. name: what an error calls a row. Raises ConfigError for a
+    template that cannot be read, and for one that takes more tokens than `length`.
+    """
     special, rows = special_tokens(policy).values(), []
     for row, template in enumerate(templates):
         try:
@@ -137,25 +147,21 @@ def encode_canvas(
         except ValueError as error:
             raise ConfigError(f"{name(row)}: the template {error}") from error
         texts = encode_plain(policy, [spell_apart(part, special) for part in parts if isinstance(part, str)])
-        given = iter(texts)
+        given, takes_rest = iter(texts), envs.holes.REST in parts
         pieces = [next(given) if isinstance(part, str) else [policy.mask_id] * part for part in parts]
-        # A hole that takes what is left leaves room for the end token, unless it is the last, where that is written.
-        taken = sum(map(len, pieces))
-        rest = length - taken - (parts[-1] != envs.holes.REST)
-        if taken > length or (envs.holes.REST in parts and rest < 1):
-            least = taken + (envs.holes.REST in parts) * (2 - (parts[-1] == envs.holes.REST))
+        # A hole that takes all the room leaves some for the end token, unless it is the last and holds that itself.
+        behind_rest = int(takes_rest and parts[-1] != envs.holes.REST)
+        taken = sum(map(len, pieces)) + behind_rest
+        if taken + takes_rest > length:
             raise ConfigError(
-                f"{name(row)}: the template takes {least} tokens or more, and a completion has {length}. Use "
-                f"--max-completion-length {least} or more, or a shorter template."
+                f"{name(row)}: the template takes {taken + takes_rest} tokens or more, and a completion has {length}. "
+                f"Use --max-completion-length {taken + takes_rest} or more, or a shorter template."
             )
-        filled = [
-            [policy.mask_id] * rest if part == envs.holes.REST else p
-            for part, p in zip(parts, pieces, strict=True)
-        ]
-        ids = [token for piece in filled for token in piece]
-        behind = [policy.end_token_ids[-1], *[policy.pad_id] * length]
-        rows.append([*ids, *behind][:length])
-    return torch.tensor(rows, dtype=torch.int64, device=policy.device)
+        if takes_rest:
+            pieces[parts.index(envs.holes.REST)] = [policy.mask_id] * (length - taken)
+        ids = [token for piece in pieces for token in piece]
+        rows.append([*ids, policy.end_token_ids[-1], *[policy.pad_id] * length][:length])
+    return rows
 
 
 def encode_prompts(
