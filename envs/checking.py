@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.core import Problem, TextEnv, cause, play, read_problem, score_all
+from envs import holes
+from envs.core import Problem, TextEnv, as_turns, cause, play, read_problem, score_all
 from envs.errors import EnvError
 from envs.registry import make
 from envs.splits import SPLITS, DividedEnv, content, question
@@ -245,13 +246,17 @@ class _Asked:
 
 
 def _demonstrations(subject: _Subject) -> str:
-    """Every demonstration is right."""
+    """Every demonstration is right, and what its template can become."""
     solved = 0
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
         texts = [demonstration_of(env, problem) for problem in problems.values()]
         if None in texts:
             return f"none for a problem of {split}: sft has nothing to learn from"
+        for (index, problem), text in zip(problems.items(), texts, strict=True):
+            template = problem.completion_template
+            if template and not all(holes.fits(template, turn) for turn in as_turns(text)):
+                raise EnvError(f"problem {index} of {split}: {template!r:.200} cannot become {text!r:.80}")
         right = subject.score(env, problems, texts)
         if not right.all():
             wrong = int(np.argmin(right))

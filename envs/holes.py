@@ -57,3 +57,20 @@ def fill_holes(template: str, fills: Sequence[str]) -> str:
         raise ValueError(f"has {holes} holes, and there are {len(fills)} texts to fill them.")
     texts = iter(fills)
     return "".join(part if isinstance(part, str) else next(texts) for part in parts)
+
+
+def fits(template: str, text: str) -> bool:
+    """Whether a text is what the template can become, whatever its holes are filled with."""
+    parts = read_holes(template)
+    given = [part for part in parts if isinstance(part, str)]
+    begun = given.pop(0) if isinstance(parts[0], str) else ""
+    ended = given.pop() if given and isinstance(parts[-1], str) else ""
+    if not (text.startswith(begun) and text[len(begun) :].endswith(ended)):
+        return False
+    at, stop = len(begun), len(text) - len(ended)
+    for part in given:  # each as early as it can stand: what follows then has the most room
+        place = text.find(part, at, stop)
+        if place < 0:
+            return False
+        at = place + len(part)
+    return True

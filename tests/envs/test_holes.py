@@ -7,7 +7,7 @@ import pytest
 import envs
 from envs.core import read_problem
 from envs.errors import EnvError
-from envs.holes import REST, fill_holes, read_holes
+from envs.holes import REST, fill_holes, fits, read_holes
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,36 @@ def test_holes_are_filled_in_order():
     assert fill_holes("a[MASK]b[MASK*4]", ["x", "yy"]) == "axbyy"
     with pytest.raises(ValueError, match="has 2 holes, and there are 1 texts"):
         fill_holes("a[MASK]b[MASK*4]", ["x"])
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "can"),
+    [
+        ("a[MASK]b", "a b", True),
+        ("a[MASK]b", "ab", True),  # an end token may end a hole at once
+        ("a[MASK]a", "a", False),
+        ("a[MASK]b", "a bc", False),
+        ("a[MASK]b[MASK]b", "axbyb", True),
+        ("[MASK]ab[MASK]a[MASK]", "aab-a", True),
+        ("[MASK]ab[MASK]ab", "ab", False),
+        ("[MASK]ab[MASK]ab", "abab", True),
+        ("[MASK*]", "", True),
+        ("x[MASK]", "ax", False),
+    ],
+)
+def test_a_text_fits_a_template_that_can_become_it(template, text, can):
+    assert fits(template, text) == can
+
+
+def test_the_check_names_a_demonstration_that_its_template_cannot_become(monkeypatch):
+    wrong = "<answer>[MASK*] </answer>"
+    problem = envs.Countdown.problem
+    assert envs.check("countdown", 20)[3].ok
+    monkeypatch.setattr(
+        envs.Countdown, "problem", lambda self, i: replace(problem(self, i), completion_template=wrong)
+    )
+    found = {finding.name: finding for finding in envs.check("countdown", 20)}
+    assert not found["demonstrations"].ok and "cannot become '<answer>" in found["demonstrations"].figure
 
 
 def test_a_problem_with_a_broken_template_is_named():
