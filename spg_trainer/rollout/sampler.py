@@ -62,27 +62,29 @@ def sample_completions(
     nothing is given.
 
     Returns Rollouts on the model's device; positions that were still masked when a row was finished hold the mask id,
-    step -1 and log-probability 0. Raises ConfigError for a prompt too long for the model, ModelError for logits that
-    are not finite.
+    step -1 and log-probability 0, given ones step -2. Raises ConfigError for a prompt too long for the model and for a
+    canvas of another shape, ModelError for logits that are not finite.
     The caller has given the settings to `check_sampling`, once and not at every call.
     """
     pattern, device = base_model(policy.model).pattern, policy.model.device
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     lengths, length = prompt_mask.sum(-1).tolist(), sampling.max_completion_length
     _check_prompts_fit(policy, lengths, sampling)
+    if canvas is not None and canvas.shape != (len(lengths), length):
+        wanted = f"({len(lengths)}, {length}), prompts and max_completion_length"
+        raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
     policy.model.eval()
     with torch.no_grad(), casts_kept(policy.model):
         given = None if canvas is None else canvas.to(device)
         board = Canvas(policy, prompt_ids, prompt_mask, length, record_entropy, given)
         store = buffers_for(policy, len(lengths), board.columns, sampling, rows_per_forward)
-        waiting = []
+        waiting, is_hole = [], [] if given is None else (given == policy.mask_id).tolist()
         for number, real in enumerate(lengths):
             spans = pattern.spans(real, length, sampling.block_length)
             holes = [stop - start for start, stop in spans]
-            if canvas is not None:
-                is_hole = (canvas[number] == policy.mask_id).tolist()
-                spans = [span for span in spans if any(is_hole[slice(*span)])]
-                holes = [sum(is_hole[slice(*span)]) for span in spans]
+            if is_hole:
+                spans = [span for span in spans if any(is_hole[number][slice(*span)])]
+                holes = [sum(is_hole[number][slice(*span)]) for span in spans]
             if spans:
                 waiting.append(Row(number, board.width - real, spans, holes, holes[0]))
         refill = Refill(waiting, store.slots if store else len(waiting), sampling)

@@ -253,5 +253,7 @@ def test_a_canvas_that_cannot_be_filled_is_refused(policy, canvas, text):
         generate(policy, ["p"], Sampling(8, 8, 8), canvas=canvas)
 
 
-def test_as_many_prompts_as_lengths():
-    assert len(HOLES) == len(LENGTHS)
+def test_a_canvas_of_another_shape_is_refused(policy):
+    inputs = pad(policy, [[1, 2]] * len(LENGTHS))
+    with pytest.raises(ConfigError, match=r"the shape \(6, 24\). Its shape should be \(6, 8\)"):
+        sample_completions(policy, *inputs, Sampling(8, 8, 8), None, canvas=make_canvas(policy))
