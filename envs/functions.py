@@ -2,14 +2,15 @@
 
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from envs.core import Problem
 from envs.errors import EnvError
 from envs.own_files import import_file
+from envs.problem import Problem
 
 RewardFunction = Callable[..., Sequence[float | None]]
 """`f(completions, prompts, COLUMN, ..., **kwargs)` -> a number for each completion; None counts as 0.
@@ -74,7 +75,7 @@ def call(
     names = problems[0].reference if problems else ()
     columns = {key: [problem.reference[key] for problem in problems] for key in names}
     chats = [isinstance(problem.prompt, list) for problem in problems]
-    given = {
+    keywords = {
         "prompts": [problem.prompt for problem in problems],
         "completions": [
             [{"role": "assistant", "content": text}] if chat else text
@@ -84,14 +85,18 @@ def call(
     }
     try:
         paid = function(
-            **{key: value for key, value in given.items() if key in parameters or takes_all(function)}
+            **{key: value for key, value in keywords.items() if key in parameters or takes_all(function)}
         )
     except Exception as error:  # whatever an author's code can raise
-        known = ", ".join(["prompts", "completions", *columns])
-        raise EnvError(
-            f"the reward function {name} raised {type(error).__name__}: {error}. It can have {known}; a column of the "
-            "rows is passed where it has a parameter of that name."
-        ) from error
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raised = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+        text = f"the reward function {name} raised {raised}."
+        if isinstance(error, TypeError | KeyError):  # perhaps it asks for what it was not given
+            known = ", ".join(["prompts", "completions", *columns])
+            text += (
+                f" It can have {known}; a column of the rows is passed where it has a parameter of that name."
+            )
+        raise EnvError(text) from error
     if not isinstance(paid, Sequence | np.ndarray) or len(paid) != len(completions):
         raise EnvError(
             f"the reward function {name} must return {len(completions)} numbers, and returned {paid!r:.80}."

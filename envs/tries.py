@@ -1,30 +1,38 @@
 """`tries=N` on any environment of one turn: it says what is wrong with an answer, and lets the model try again."""
 
 from collections.abc import Sequence
-from functools import partial
 
-from envs.core import Problem, Score, TextEnv
+from envs.core import TextEnv
 from envs.errors import EnvError
+from envs.problem import Problem
+from envs.scoring import call_score
+from envs.wrapper import Wrapper
 
 
-def allow_tries(env: TextEnv, tries: int) -> None:
-    """Lets an environment answer wrong completions with its `feedback`, until one is right or `tries` are used up.
+class Tries(Wrapper):
+    """Answers a wrong completion with the `feedback` of `env`, until one is right or all tries are used up.
 
-    The last completion is what the episode earns. Raises EnvError unless `tries` is a whole number, at least 1, and
-    the environment has one turn.
+    The last completion is what the episode earns.
     """
-    if isinstance(tries, bool) or not isinstance(tries, int) or tries < 1:
-        raise EnvError(f"{env.spec_name}: tries={tries!r:.80} must be a whole number, at least 1.")
-    if env.max_turns > 1:
-        raise EnvError(f"{env.spec_name} takes no tries: it has {env.max_turns} turns of its own.")
-    if tries > 1:
-        env.max_turns, env.reply = tries, partial(try_again, env, tries)  # type: ignore[method-assign]
 
+    def __init__(self, env: TextEnv, tries: int) -> None:
+        """Raises EnvError unless `tries` is a whole number, at least 1, and `env` has one turn."""
+        super().__init__(env)
+        if isinstance(tries, bool) or not isinstance(tries, int) or tries < 1:
+            raise EnvError(f"{env.spec_name}: tries={tries!r:.80} must be a whole number, at least 1.")
+        if env.max_turns > 1:
+            raise EnvError(f"{env.spec_name} takes no tries: it has {env.max_turns} turns of its own.")
+        self.tries = tries
 
-def try_again(env: TextEnv, tries: int, problem: Problem, turns: Sequence[str]) -> str | None:
-    """What is said of a wrong completion; None where it is right, or was the last that is allowed."""
-    if len(turns) >= tries:
-        return None
-    score = env.score(problem, turns[-1])
-    score = score if isinstance(score, Score) else Score(dict(score))
-    return None if score.rewards["correct"] == 1 else f"{env.feedback(problem, score)} Try again."
+    @property
+    def max_turns(self) -> int:  # type: ignore[override]
+        return self.tries
+
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
+        """What is said of a wrong completion; None where it is right, or was the last that is allowed."""
+        if len(turns) >= self.tries:
+            return None
+        score = call_score(self.env, problem, turns[-1:])
+        if score.rewards["correct"] == 1:
+            return None
+        return f"{self.env.feedback(problem, score)} Try again."

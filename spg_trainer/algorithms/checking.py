@@ -51,7 +51,12 @@ class Case:
         batch = replace(self.batch, **changes) if changes else self.batch
         logps = self.logps if logps is None else logps
         if not isinstance(self.algorithm, CoupledAlgorithm):
-            return self.algorithm.loss(logps, self.masks, batch)
+            found = self.algorithm.loss(logps, self.masks, batch)
+            if not isinstance(found, Loss):
+                raise CheckFailed(
+                    f"loss returned {type(found).__name__}; it must return Loss(loss, metrics), with a scalar tensor"
+                )
+            return found
 
         def bound(of: Tensor) -> Tensor:
             return self.algorithm.bound(of, self.masks)

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer.rollout.overlong import is_file
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recipes import task_words
 from spg_trainer.settings.weights import is_embedded
@@ -26,6 +27,8 @@ def sft_command(
     """
     mix = possible_mix(env)
     words = [*task_words(name, env_args), "--mix", *mix] if mix else ["--data", "FILE"]
+    if not mix and not env.parts and is_file(env):  # its rows may have what is to be imitated
+        words = task_words(name, {**(env_args or {}), "demonstration": "COLUMN"})
     start = [] if is_embedded(model, "tiny") else ["--model", model]
     return f"python -m spg_trainer sft {shlex.join([*words, *start, '--output-dir', 'base'])}"
 
@@ -34,7 +37,7 @@ def possible_mix(env: "TextEnv") -> list[str]:
     """The words of a mix that `sft` takes, of all that can be imitated; none where a task has nothing of that kind."""
     shown, names = True, dict[str, None]()
     for part in env.parts.values() or [env]:
-        problems = [envs.core.read_problem(part, i) for i in envs.checking.spread(len(part), FEW)]
+        problems = [envs.problem.read_problem(part, i) for i in envs.checking.spread(len(part), FEW)]
         first, *others = map(part.habits, problems)
         own = [name for name in first if all(name in habits for habits in others)]
         has = envs.checking.demonstration_of(part, problems[0]) is not None

@@ -45,7 +45,8 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
         beside = [str(path) for path in folder.parent.glob("*") if path.is_dir()]
         near = did_you_mean(folder, ["tiny", *(f"tiny:{kind}" for kind in PATTERNS), *beside])
         raise ModelError(
-            f"model {name!r} is no folder. {near}--model takes tiny, tiny:block, tiny:shift, a folder, or a Hub id "
+            f"model {name!r} is no folder (looked in {Path.cwd()}). {near}--model takes tiny, tiny:block, tiny:shift, "
+            "a folder, or a Hub id "
             "ORG/NAME"
         )
     return Weights(name)

@@ -32,7 +32,7 @@ from spg_trainer.runs.folder import LOCK, choose_sft_folder, lock, unlock
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.own_code import data_of, refuse_changed_data
-from spg_trainer.runs.stop import stopping
+from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
@@ -93,8 +93,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
             # Demonstrations that do not fit are told before anything else.
             fit.draw(fit.train, command.batch_size, fit.progress.step)
         console.say(introduction(fit))
-        asked = "Stopping after this update; the model so far will be written. Press Ctrl-C again to stop at once."
-        with console, stopping(fit.stop, lambda: console.say(asked)):
+        with console, stopping(fit.stop, lambda: console.say(what_stops(fit.stop))):
             fit.run(console)
             # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
             if fit.stop.by == signal.SIGTERM:
@@ -104,6 +103,13 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
             if fit.progress.ended_early:
                 raise on_all(KeyboardInterrupt())
     return folder
+
+
+def what_stops(stop: StopRequest) -> str:
+    """What is said when somebody asks to stop."""
+    if stop.by == signal.SIGTERM:
+        return "Stopping after this update; its checkpoint will be written for --resume, and no model."
+    return "Stopping after this update; the model so far will be written. Press Ctrl-C again to stop at once."
 
 
 def introduction(fit: Fit) -> str:

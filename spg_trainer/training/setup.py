@@ -76,6 +76,11 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         if newest is not None:
             saved = checkpoint.load(newest, policy, optimizer)
             state = TrainingState(**{name: saved[name] for name in ("step", "updates", "skipped", "seconds")})
+            if state.step > config.max_steps:
+                raise ConfigError(
+                    f"--max-steps {config.max_steps}: {newest} is already at step {state.step}. Give more steps to go "
+                    "on, or with --resume an earlier checkpoint of this run."
+                )
     run = Run(
         config=config,
         state=state,

@@ -36,6 +36,10 @@ def raises(completions):
     return 1 / 0
 
 
+def asks(completions, **columns):
+    return columns["town"]
+
+
 def few(completions):
     return [1.0]
 
@@ -124,7 +128,8 @@ def test_what_cannot_be_is_refused_when_it_is_opened(place, arguments, text):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("raises", "raises raised ZeroDivisionError: .* It can have prompts, completions"),
+        ("raises", r"raises raised ZeroDivisionError: division by zero \(.*mine.py, line \d+\)\.$"),
+        ("asks", r"asks raised KeyError: 'town' \(.*mine.py, line \d+\)\. It can have prompts, completions"),
         ("few", "few must return 2 numbers, and returned"),
         ("nan", "nan must return finite numbers or None, and returned nan"),
     ],

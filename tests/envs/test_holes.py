@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 import envs
-from envs.core import read_problem
 from envs.errors import EnvError
 from envs.holes import REST, fill_holes, fits, read_holes
+from envs.problem import read_problem
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,14 @@ def test_each_check_finds_what_it_is_for(
     assert broken in {finding.name for finding in check_algorithm(f"{file}:Mine") if not finding.ok}
 
 
+def test_a_loss_that_is_a_bare_tensor_is_told_what_to_return(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + "\n    def loss(self, logps, masks, batch):\n        return logps.sum()\n")
+    said = {finding.figure for finding in check_algorithm(f"{file}:Mine") if not finding.ok}
+    assert said == {"loss returned Tensor; it must return Loss(loss, metrics), with a scalar tensor"}
+
+
 def test_the_file_that_new_writes_passes(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

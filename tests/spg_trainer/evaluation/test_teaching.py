@@ -1,6 +1,7 @@
 """The command that teaches a task: one that sft takes, whatever the task has to imitate."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,11 @@ def test_a_task_without_anything_to_imitate_is_taught_by_a_file() -> None:
     for name in (trainer_cases.ENV, f"{trainer_cases.ENV} + count"):
         command = sft_command(envs.make(name), name)
         assert command == "python -m spg_trainer sft --data FILE --output-dir base"
+
+
+def test_rows_of_ones_own_are_taught_by_a_column_of_theirs(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "2 + 2?", "answer": "4"}\n' * 3)
+    task = envs.make(str(file), verifier="gsm8k")
+    command = sft_command(task, str(file), {"verifier": "gsm8k"})
+    assert f"--env {file} --env-args verifier=gsm8k demonstration=COLUMN --output-dir base" in command

@@ -506,7 +506,7 @@ def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(
     assert same_weights(folder, tmp_path / "whole"), "as if it had never been stopped"
 
 
-def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatch) -> None:
+def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatch, capsys) -> None:
     folder, update = tmp_path / "model", Fit.update
 
     def told_after_six(fit: Fit) -> float:
@@ -516,8 +516,9 @@ def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatc
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Fit, "update", told_after_six)
-        sft(replace(LONG, output_dir=str(folder)), quiet=True)
+        sft(replace(LONG, output_dir=str(folder)))
     assert incomplete(folder) and checkpoint.latest_complete(folder).name == "step-000006"
+    assert "its checkpoint will be written for --resume, and no model" in capsys.readouterr().out
 
 
 # What it says.

@@ -117,6 +117,13 @@ def test_what_changes_the_maths_is_refused_and_nothing_is_touched(first_half, ch
     assert snapshot(first_half) == before
 
 
+def test_fewer_steps_than_a_run_has_are_refused_and_nothing_is_touched(first_half):
+    before = snapshot(first_half)
+    with pytest.raises(ConfigError, match=r"--max-steps 1: .*step-000002 is already at step 2"):
+        train(settings(first_half, resume="auto", max_steps=1), quiet=True)
+    assert snapshot(first_half) == before
+
+
 def test_resuming_from_nothing_names_the_place(tmp_path, half):
     (tmp_path / "other").mkdir()
     (step(half, 2) / "COMPLETE").unlink()
