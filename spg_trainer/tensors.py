@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 _PROMPT = ("prompt_ids", "prompt_mask")
+NEVER, GIVEN = -1, -2
+"""Of `unmask_step`: a place that stayed masked, and one whose token was given, by a template, and not written."""
 
 
 class Rows:
@@ -39,9 +41,11 @@ class Rollouts(Rows):
     completion_ids: Tensor
     """(B, T) int64 as sampled, also behind the first end token; the mask id where nothing was unmasked."""
     completion_mask: Tensor
-    """(B, T) bool, true up to and including the first end token."""
+    """(B, T) bool, true up to and including the first end token; of a template, the same of each of its holes, and
+    false where the token was given."""
     unmask_step: Tensor
-    """(B, T) int64, the denoising step (0, 1, ... over the whole completion) that unmasked the token; -1 = never."""
+    """(B, T) int64, the denoising step (0, 1, ... over the whole completion) that unmasked the token; -1 = never, -2 =
+    its token was given."""
     unmask_logps: Tensor
     """(B, T) float32 (float64 if the model is), un-tempered log-probability at that step; 0 where never unmasked. With
     --top-p or --top-k, that of the law that drew: tempered, cut, and without the mask id."""
@@ -61,6 +65,15 @@ class Rollouts(Rows):
 
     def __len__(self) -> int:
         return self.prompt_ids.shape[0]
+
+    @property
+    def given(self) -> Tensor:
+        """(B, T) bool, places whose tokens were given; everything else is or was a hole."""
+        return self.unmask_step == GIVEN
+
+    def canvas(self, mask_id: int) -> Tensor:
+        """(B, T) int64, what the sampler began with: the given tokens, and the mask id everywhere else."""
+        return self.completion_ids.masked_fill(~self.given, mask_id)
 
     @property
     def turn(self) -> Tensor:
@@ -113,11 +126,11 @@ class Rollouts(Rows):
 
     def count_tail(self, pad_id: int) -> Self:
         """With padding behind the first end token, as base models are trained, that counts and was unmasked last."""
-        tail = ~self.completion_mask
+        tail = ~self.completion_mask & ~self.given
         return replace(
             self,
             completion_ids=self.completion_ids.masked_fill(tail, pad_id),
-            completion_mask=torch.ones_like(tail),
+            completion_mask=~self.given,
             unmask_step=self.unmask_step.masked_fill(tail, int(self.unmask_step.max()) + 1),
         )
 

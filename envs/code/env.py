@@ -8,7 +8,7 @@ import numpy as np
 from envs.answers import only_answer
 from envs.code import generated
 from envs.core import Problem, Score, Scores, TextEnv, check_index
-from envs.errors import MissingPackage, NoDemonstration, check_choice
+from envs.errors import EnvError, MissingPackage, NoDemonstration, check_choice
 from envs.splits import SPLIT_SIZES, SPLITS
 from verifiers.errors import VerifierError
 
@@ -27,6 +27,7 @@ _HUMANEVAL = {
         "Here is the completed function:\n```python\n{prompt}\n",
     ),
 }
+_INFILLING = "Fill in what is missing in this Python program, so that it does what it says."
 _MBPP = {
     "plain": (
         "You are an expert Python programmer, and here is your task: {prompt} Your code should pass these tests:\n\n"
@@ -67,22 +68,27 @@ class Code(TextEnv):
         level: int = 1,
         hidden: int = 8,
         rows: int = 2000,
+        hole: int = 32,
     ) -> None:
         """Opens one split; raises EnvError for an unknown value, for data that cannot be used, without the interpreter.
 
         Args:
             source: "generated", "humaneval", "mbpp" (its sanitized part), a .jsonl or .parquet file, or a data set
-                of the hub, with the columns of one of these, of KodCode or of AceCode.
+                of the hub, with the columns of one of these, of HumanEval-infilling, of KodCode or of AceCode.
             prompt_style: "plain" (32 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
             hidden: where a prompt shows its tests, so many calls that it does not show are made with the reference.
             rows: of a file, or of a set of the hub, so many are read.
+            hole: where a program lacks a part (HumanEval-infilling), so many tokens have room there, at most.
         """
         check_choice("code", "split", split, SPLITS)
         check_choice("code", "prompt_style", prompt_style, ["plain", "paper"])
         check_choice("code", "level", level, generated.LEVELS)
         check_installed()
+        if not isinstance(hole, int) or hole < 1:
+            raise EnvError(f"code: hole={hole!r}: it is a number of tokens, 1 or more, e.g. 32.")
         self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
+        self.hole = hole
         self._exercises: Sequence[Exercise] | None = None
         if self.source != "generated":
             from envs.code import published
@@ -126,6 +132,9 @@ class Code(TextEnv):
             "reference_fuel": exercise.fuel,
         }
         metadata = {"code": row.reference, "shown": exercise.shows}
+        if row.around:
+            template = self._fenced(f"[MASK*{self.hole}]".join(row.around))
+            return Problem(_INFILLING, reference, metadata=metadata, completion_template=template)
         return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
@@ -153,7 +162,9 @@ class Code(TextEnv):
         return self._write(problem, problem.metadata["code"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "first": returns what the first example does, whatever the arguments."""
+        """One habit, "first": returns what the first example does, whatever the arguments; none of an infilling."""
+        if problem.completion_template:
+            return {}
         from verifiers.code.values import plain, read_value
 
         first = problem.reference["cases"][0].get("expected")
@@ -163,11 +174,17 @@ class Code(TextEnv):
         return {"first": self._write(problem, code)}
 
     def _write(self, problem: Problem, code: str) -> str:
+        if problem.completion_template:
+            return self._fenced(code)
         if self._exercises is not None:
             return f"{code}\n```" if problem.completion_prefix else f"```python\n{code}\n```"
         if self.prompt_style == "plain":
             return f"<answer>{code}</answer>"
         return f"<answer>\ndef f(x):\n    {code}\n</answer>"
+
+    def _fenced(self, code: str) -> str:
+        """A program as it stands in an infilling."""
+        return f"```python\n{code}\n```" if self.prompt_style == "paper" else code
 
     def feedback(self, problem: Problem, score: Score) -> str:
         """The first shown call that fails, and what it returned."""

@@ -44,15 +44,18 @@ class Exercise:
 def load(source: str, split: str, hidden: int, rows: int) -> tuple[tuple[Exercise, ...], str]:
     """The exercises of a split, in their order, and what to say of them.
 
-    source: "humaneval", "mbpp", a file, or a data set of the hub, which a hash of the prompt divides 80/10/10; of it
-    the first `rows` rows are read. Raises EnvError where it cannot be read or no row can be used.
+    source: "humaneval", "mbpp", a file, or a data set of the hub, which a hash of the prompt, or of the program that
+    lacks a part, divides 80/10/10; of it the first `rows` rows are read. Raises EnvError where it cannot be read or no
+    row can be used.
     """
     given = _rows(source, split, rows)
     read, faults = [], []
     for where, values in given:
         try:
             row = read_row(values)
-            if source in NAMED or split_of(row.prompt) == split:
+            # Several rows may be made of one program, of which all are in one split.
+            own = row.split or split_of(row.reference if row.around else row.prompt)
+            if source in NAMED or own == split:
                 read.append((where, row))
         except (ValueError, TypeError, KeyError) as error:
             faults.append(f"{where} {error}")

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from spg_trainer.distributed import gather, gathered_order, raising_on_all, world_size
+from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import choose_more, choose_problems, deal_groups, prompt_length
 from spg_trainer.rollout.dialogues import Prompts, in_episodes, play
-from spg_trainer.rollout.overlong import SKIP, next_fitting, refuse_first
+from spg_trainer.rollout.overlong import SKIP, name_in, next_fitting, refuse_first
 from spg_trainer.rollout.scored import Failures, Scored
-from spg_trainer.rollout.tokens import encode_prompts, sample
+from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.packages import envs
@@ -143,9 +144,16 @@ def sample_and_score(
     def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
         own = [(*keys[i], *([turn] if turn else [])) for i in going]
         how = sampling, seed, own, rows_per_forward, record_entropy
+        length, templates = sampling.max_completion_length, [problems[i].completion_template for i in going]
+        canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, int(index[going[row]])))
         if branches > 1 and turn == 0:
+            if canvas is not None:
+                raise ConfigError(
+                    f"{env.spec_name} gives completion templates, and trees of rollouts begin with an empty canvas. "
+                    "Use another --algorithm than d_treerpo."
+                )
             return sample_trees(policy, encoded, *how, branches=branches)
-        rollouts = sample(policy, encoded, *how)
+        rollouts = sample(policy, encoded, *how, canvas=canvas)
         unbranched = torch.zeros_like(rollouts.completion_mask[:, 0]) if branches > 1 else None
         return replace(rollouts, branched=unbranched)
 

@@ -10,7 +10,7 @@ import torch
 from spg_trainer.distributed import gather
 from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import NEVER, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -185,19 +185,22 @@ def sample_rows(
     """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked.
 
     "tokens", "reveal_step" and "confidence" (the model's probability of the token as it was unmasked) have an entry for
-    each position; one that stayed masked has "", -1 and null. Of an episode there is one row, that of its last
-    completion; where the environment answers back, "turns" has all of them, with the reply to each. set_aside: (B,)
-    bool, the completions that the step did not learn from; None = it could set none aside.
+    each position; one that stayed masked has "", -1 and null; one that a template gave its token, or "" for padding, -2
+    and null. Of an episode there is one row, that of its last completion; where the environment answers back, "turns"
+    has all of them, with the reply to each. set_aside: (B,) bool, the completions that the step did not learn from;
+    None = it could set none aside.
     """
     rows, ids = [], scored.rollouts.completion_ids.tolist()
     pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
     sure = scored.rollouts.unmask_logps.exp().tolist()
+    padding = scored.rollouts.given & (scored.rollouts.completion_ids == policy.pad_id)
+    shown = ((scored.rollouts.unmask_step != NEVER) & ~padding).tolist()
     steps, last, turns = scored.rollouts.unmask_step.tolist(), scored.last, []
     for b, unmask_step in enumerate(steps):
         written = {
             "completion": scored.completions[b],
             "reveal_step": unmask_step,
-            "tokens": [pieces[ids[b][t]] if at >= 0 else "" for t, at in enumerate(unmask_step)],
+            "tokens": [pieces[ids[b][t]] if shown[b][t] else "" for t in range(len(unmask_step))],
             "confidence": [round(sure[b][t], 4) if at >= 0 else None for t, at in enumerate(unmask_step)],
         }
         if scored.truncated is not None:

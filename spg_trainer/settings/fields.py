@@ -505,7 +505,8 @@ class EvalCommand(TaskSettings, Decoding):
     """One or several lengths of a completion in tokens, each of which is evaluated. Raise it if completions are cut
     off."""
     block_length: int = 32
-    """The length of a block in tokens; a shorter completion is one block."""
+    """The length of a block in tokens; a shorter completion is one block. With --perplexity: measures each block of so
+    many tokens by itself, as a model that decodes in them goes by; if it is left out, a text is measured as a whole."""
     diffusion_steps: tuple[int, ...] = ()
     """One or several numbers of denoising steps of a completion, each of which is combined with every length. If it is
     left out, it is the length divided by --tokens-per-step."""

@@ -29,7 +29,9 @@ def _cases():
 class Published(NamedTuple):
     """What a row of a published set says; `tests` and `reference` are Python, "" for none.
 
-    `shown` are the tests that stand beside a prompt; "" where the prompt is code to go on with.
+    `shown` are the tests that stand beside a prompt; "" where the prompt is code to go on with. Of an infilling,
+    `around` is the code before and behind what is missing, the reference is the whole program, and `split` the one that
+    its set is published as, "" where it does not say.
     """
 
     entry_point: str
@@ -38,10 +40,21 @@ class Published(NamedTuple):
     tests: str
     shown: str
     reference: str
+    around: tuple[str, str] | None = None
+    split: str = ""
 
 
 def read_row(row: Mapping[str, Any]) -> Published:
-    """A row with the columns of HumanEval, MBPP, KodCode or AceCode; raises ValueError for any other."""
+    """A row of HumanEval's columns, its infilling's, MBPP's, KodCode's or AceCode's; raises ValueError for others."""
+    if isinstance(row.get("suffix"), str) and "entry_point" in row and "test" in row:  # HumanEval-infilling
+        entry, missing = row["entry_point"], str(row["canonical_solution"])
+        text = missing.rstrip("\n")  # line breaks behind what is missing are given
+        before, behind = str(row["prompt"]), missing[len(text) :] + row["suffix"]
+        if "[MASK" in before + behind:
+            raise ValueError("has a program with [MASK in it, which is how a hole is written")
+        split = "test" if "HumanEval/" in str(row.get("task_id")) else ""
+        tests, whole = f"{row['test']}\ncheck({entry})", before + text + behind
+        return Published(entry, before, "", tests, "", whole, (before, behind), split)
     if "entry_point" in row and "test" in row:  # HumanEval
         prompt, entry = str(row["prompt"]), row["entry_point"]
         reference = prompt + str(row.get("canonical_solution") or "")
