@@ -362,14 +362,17 @@ def step_return(algorithm, row, rank):
 
 
 def rspo(algorithm, row, held):
-    """REINFORCE on the ELBO by the token, less beta times half the square of a centred distance to the reference."""
+    """REINFORCE on the ELBO by the token, less beta times half the square of a centred distance to the anchor."""
+
+    def anchor(one):
+        return float(bound_of(one, one.ref if algorithm.anchor == "ref" else one.old)) / one.length
 
     def moved(one):
-        return float((bound_of(one, one.logps) - bound_of(one, one.ref)).detach()) / one.length
+        return float(bound_of(one, one.logps).detach()) / one.length - anchor(one)
 
     centre = sum(map(moved, row.update)) / len(row.update) if algorithm.beta else 0.0
     s = bound_of(row, row.logps) / row.length
-    penalty = (s - float(bound_of(row, row.ref)) / row.length - centre) ** 2 / 2 if algorithm.beta else 0.0
+    penalty = (s - anchor(row) - centre) ** 2 / 2 if algorithm.beta else 0.0
     return (algorithm.beta * penalty - row.advantage * s) / 8
 
 
@@ -636,7 +639,15 @@ CASES = {
         clips=True,
         group=6,
     ),
-    "rspo": Case(rspo, [{"beta": 0.7}, {"beta": 0.0, "num_masks": 2}, {"masking": "random", "beta": 0.7}]),
+    "rspo": Case(
+        rspo,
+        [
+            {"beta": 0.7},
+            {"beta": 0.7, "anchor": "old"},
+            {"beta": 0.0, "num_masks": 2},
+            {"masking": "random", "beta": 0.7},
+        ],
+    ),
     "coupled_grpo": Case(
         coupled_grpo,
         [{}, {"beta": 0.0, "epsilon": 0.1}, {"normalizer": "length", "beta": 1.0}],
