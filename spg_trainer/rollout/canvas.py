@@ -39,7 +39,13 @@ class Canvas:
     """All rows of a rollout; only the sampler's passes write on it."""
 
     def __init__(
-        self, policy: Policy, prompt_ids: Tensor, prompt_mask: Tensor, length: int, entropy: bool = False
+        self,
+        policy: Policy,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor,
+        length: int,
+        entropy: bool = False,
+        in_order: bool = False,
     ) -> None:
         (rows, self.width), device = prompt_ids.shape, prompt_ids.device
         self.prompt_ids, self.prompt_mask, self.length = prompt_ids, prompt_mask, length
@@ -53,6 +59,7 @@ class Canvas:
         dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
         self.unmask_logps = torch.zeros((rows, length), dtype=dtype, device=device)
         self.unmask_entropy = torch.zeros_like(self.unmask_logps) if entropy else None
+        self.unmask_order = torch.zeros_like(self.unmask_step) if in_order else None
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
 
     def tensor(self, values: Sequence[object]) -> Tensor:
@@ -90,11 +97,13 @@ class Canvas:
         tokens: Tensor,
         logps: Tensor,
         steps: Tensor,
-        entropy: Tensor | None = None,
+        entropy: Tensor | None,
+        order: Tensor,
     ) -> None:
         """Keeps the tokens of some of the drawn places.
 
-        take: (b, S) bool. tokens, logps, entropy and the steps that drew them: (b, n).
+        take: (b, S) bool. tokens, logps, entropy and the steps that drew them: (b, n). order: (b, n), which of the
+        drawn places comes first, second and so on.
         """
         records = [
             (self.ids[:, self.width :], tokens),
@@ -103,6 +112,8 @@ class Canvas:
         ]
         if entropy is not None:
             records.append((self.unmask_entropy, entropy))
+        if self.unmask_order is not None:
+            records.append((self.unmask_order, order.argsort(-1)))
         where = (blocks.numbers.unsqueeze(-1), blocks.span)
         for record, values in records:
             old = record[where]
@@ -124,6 +135,7 @@ class Canvas:
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
             unmask_entropy=self.unmask_entropy,
+            unmask_order=self.unmask_order,
         )
 
 

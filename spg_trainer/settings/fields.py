@@ -98,8 +98,13 @@ class Decoding:
     remasking: str = "low_confidence"
     """Which masked positions a step unmasks first. low_confidence takes those whose token has the highest probability
     (it is named after those that stay masked), entropy those with the lowest entropy, margin those with the largest gap
-    between the best and the second-best token (Dream), random any, and sequential the leftmost. Set it to what the
-    model's authors decode with."""
+    between the best and the second-best token (Dream), random any, and sequential the leftmost. plackett_luce draws
+    them: the surer the model is of a position, the more likely it is (for --algorithm mapg). Set it to what the model's
+    authors decode with."""
+    position_temperature: Positive = 0.5
+    """How far --remasking plackett_luce departs from the surest positions, above 0: of the masked positions of a block,
+    each is drawn in proportion to the highest probability that a token has there, to the power of 1 over this value.
+    Raise it to explore more orders."""
     unmasking: str = "schedule"
     """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
     token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
@@ -145,7 +150,7 @@ class Decoding:
     def shortcuts(self) -> list[str]:
         """What differs from exact decoding, e.g. `cache dual`."""
         changed = [f.name for f in fields(Decoding) if getattr(self, f.name) != f.default]
-        law = ("remasking", "eos_penalty", "min_completion_length")
+        law = ("remasking", "position_temperature", "eos_penalty", "min_completion_length")
         named = [f"{name} {getattr(self, name)}" for name in changed if name not in law]
         return [name for name in named if name != "cache blocks"]
 
@@ -220,7 +225,7 @@ class Sampling(Decoding):
             )
 
     def _check_choices(self) -> None:
-        if self.unmasking != "schedule" and self.remasking in ("random", *_QUIET):
+        if self.unmasking != "schedule" and self.remasking in ("random", "plackett_luce", *_QUIET):
             raise ConfigError(
                 f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
                 "is sure of. Use remasking=low_confidence or unmasking=schedule."
@@ -254,6 +259,7 @@ class Unread(NamedTuple):
 
 
 UNREAD = (
+    Unread("position_temperature", "remasking", ("low_confidence", "random", *_QUIET), "plackett_luce"),
     Unread("threshold", "unmasking", ("schedule", "factor"), "threshold"),
     Unread("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
     Unread("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
@@ -590,8 +596,8 @@ class SftCommand(TaskSettings):
     """The number of tokens that a denoising step unmasks where --diffusion-steps is 0. Higher values are faster and
     less accurate."""
     remasking: str = "low_confidence"
-    """Which masked positions a step unmasks first: low_confidence, random, entropy, margin or sequential, as in
-    training."""
+    """Which masked positions a step unmasks first: low_confidence, random, entropy, margin, sequential or
+    plackett_luce, as in training."""
     temperature: Positive = 1.0
     """The sampling temperature at which habits are counted. Use the temperature that RL will have."""
     hidden_size: Count = 128

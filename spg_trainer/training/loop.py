@@ -171,7 +171,7 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
         "Raise --temperature, --num-generations or --max-rollout-batches, or teach the model the task first with "
         f"`{command}`."
     )
-    if settings.temperature == 0 and settings.remasking != "random":
+    if not settings.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
     enough = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
     nothing = base.follows["right"] == 0 and enough
@@ -208,8 +208,9 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     everyone = gather_rows(rollouts, gathered_order(scored.rows))
     lengths = everyone.completion_mask.sum(-1).numpy(force=True)
     share_done = run.state.step / run.config.max_steps
+    correct = right_of_all(scored, rewards.shape) if "correct" in algorithm.needs else None
     prepared = algorithm.prepare(
-        StepView(torch.from_numpy(rewards), everyone, share_done, batch.num_iterations)
+        StepView(torch.from_numpy(rewards), everyone, share_done, batch.num_iterations, correct)
     )
     of = everyone.owner  # what was prepared of episodes holds for each of their turns
     prepared = {n: values if len(values) == len(of) else values[of] for n, values in prepared.items()}
@@ -241,6 +242,13 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
             step, scored, fills, rollouts.probe_steps, ours, group[mine], run.source.env.max_turns
         )
     return advantages, step
+
+
+def right_of_all(scored: Scored, groups: tuple[int, ...]) -> torch.Tensor:
+    """(P, G) bool, which episodes of all processes are right. groups: (P, G)."""
+    last = scored.last
+    found = np.array(gather(scored.correct[last].tolist()))[gathered_order(scored.rows[last])]
+    return torch.from_numpy(found.reshape(groups))
 
 
 def kinds_of_completions(

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import torch
 
 from spg_trainer import distributed
-from spg_trainer.algorithms.registry import ALGORITHMS, get
+from spg_trainer.algorithms.registry import ALGORITHMS, build, get
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
@@ -148,6 +148,8 @@ def algorithm_config(output: Path, algorithm: str, **changes: Any) -> Config:
     settings = {"algorithm": algorithm, "algorithm_args": {}, "env_args": {}, **LORA, **one_by_one}
     if get(algorithm).branches > 1:
         settings["algorithm_args"] = {"branches": 2}
+    if "order" in build(algorithm).needs:
+        settings |= {"remasking": "plackett_luce", "algorithm_args": {"num_masks": 3}}
     config = gradient_config(output, "float64", "", algorithm_args={})
     return change(config, **{**settings, **changes})
 
