@@ -14,6 +14,7 @@ from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
+    from spg_trainer.rollout.pools import Pools
 
 MAX_ERROR_SHARE = 0.05
 """A step or evaluation in which a larger share of the completions could not be scored stops the run."""
@@ -136,6 +137,8 @@ class Source(Protocol):
     """A line the user should read, or empty."""
     env: "TextEnv | None"
     """The environment that the model answers; None where completions are given."""
+    pools: "Pools | None"
+    """What is known of each problem's latest groups; None where problems are drawn alike."""
 
     def collect(self, step: int) -> Scored:
         """This process's completions of a step."""

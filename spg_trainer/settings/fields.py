@@ -282,6 +282,15 @@ class BatchConfig:
     """How many times --prompts-per-step problems are sampled for a step at most, until so many groups have unequal
     rewards; only these are learned from, as far as there are enough (dynamic sampling). 1 learns from what is sampled
     first. Raise it, to 10, if most groups are all wrong or all right."""
+    pools: bool = False
+    """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
+    again. Set it if many groups are alike and problems come again; a checkpoint holds what is known of each."""
+    all_right_weight: Probability = 0.2
+    """How likely --pools draws a problem whose last two groups were all right, against one whose groups are mixed,
+    above 0 and up to 1. Raise it if the model forgets what it solved."""
+    all_wrong_weight: Probability = 0.2
+    """The same for a problem whose last two groups were all wrong. Raise it if hard problems are to be tried more
+    often."""
     num_iterations: Count = 1
     """How many updates are made with the completions of a step, each with fresh masks. Raise it if rollouts are slow,
     but only with an algorithm that has an importance ratio, or with raft."""

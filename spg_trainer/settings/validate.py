@@ -134,6 +134,13 @@ def check_training(config: Config) -> None:
         raise ConfigError(f"--patience {config.eval.patience} counts validations. Set --eval-steps, e.g. 20.")
     if config.pairs_sha256 and not config.pairs:
         raise ConfigError(f"--pairs-sha256 {config.pairs_sha256} is of a file. Name it with --pairs.")
+    for name in ("all_right_weight", "all_wrong_weight") if not b.pools else ():
+        if (value := getattr(b, name)) != getattr(type(b), name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} {value} says nothing without --pools. Add --pools."
+            )
+    if b.pools and config.pairs:
+        raise ConfigError("--pools: each of --pairs has a right and a wrong completion. Leave it out.")
     if b.num_minibatches > (groups := b.prompts_per_step):
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."

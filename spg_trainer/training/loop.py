@@ -129,6 +129,8 @@ def train_step(run: Run) -> None:
         with counting_choices(run.policy.model) as choices:
             metrics |= apply_updates(run, step)
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
+    if run.source.pools is not None:
+        metrics |= run.source.pools.keep()
     timings = {
         "rollout": sampled - started,
         "update": time.monotonic() - sampled,

@@ -122,6 +122,24 @@ def dynamic_config(output: Path, **changes: Any) -> Config:
     return small_config(output, **{**settings, **changes})
 
 
+def pools_config(output: Path, **changes: Any) -> Config:
+    """Eight problems, half of which pay nothing, four a step: soon these are drawn less often."""
+    dull = {"dull": ",".join(str(i) for i in range(PROBLEMS) if i % 2)}
+    settings = {"env_args": dull, "pools": True, "eval_steps": 0, "max_steps": 5, "save_steps": 1}
+    return small_config(output, **{**settings, "all_wrong_weight": 0.1, **changes})
+
+
+def pools_steps(output: Path) -> list[Any]:
+    """The problems of four steps, and what is known of each then; the weights stay as they are."""
+    run, drawn = start(pools_config(output / "pools"), quiet=True), []
+    for step in range(4):
+        run.source.collect(step)
+        drawn.append(sorted(run.source.pools.noted))
+        run.source.pools.keep()
+    run.folder.release()
+    return [*drawn, run.source.pools.state()]
+
+
 PROBE_CONFIG = {
     "algorithm": PROBE,
     "algorithm_args": {},
@@ -266,6 +284,7 @@ def in_each_process(here: Path) -> None:
     found["probe"] = one_step(gradient_config(here / "probe", "float64", "tokens", **PROBE_CONFIG))
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
     found["dynamic"] = one_step(dynamic_config(here / "dynamic", dtype="float64", max_grad_norm=1e9))
+    found["pools"] = pools_steps(here)
     coupled = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}, "num_iterations": 2}
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
     for algorithm in sorted(ALGORITHMS if os.environ.get("SPG_TEST_SLOW") else REPRESENTATIVES):
