@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from spg_trainer.distributed import gather, gathered_order, raising_on_all, world_size
+from spg_trainer.distributed import raising_on_all, world_size
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import choose_more, choose_problems, deal_groups, prompt_length
 from spg_trainer.rollout.dialogues import Prompts, in_episodes, play
@@ -84,15 +84,9 @@ class EnvironmentSource:
             return choose_problems(seed, step, count, size)
         return choose_more(seed, step, number, count, size, taken)
 
-    def of_groups(self, scored: Scored, *columns: np.ndarray) -> list[np.ndarray]:
-        """Columns (B,) of the last completions of episodes as (P, G), of the groups of all processes."""
-        last, count = scored.last, self.config.batch.num_generations
-        order = gathered_order(scored.rows[last])
-        return [np.array(gather(values[last].tolist()))[order].reshape(-1, count) for values in columns]
-
     def groups_that_teach(self, scored: Scored) -> np.ndarray:
         """Which groups of a batch, of all processes, have unequal rewards, or are all right where these teach too."""
-        rewards, correct = self.of_groups(scored, scored.rewards, scored.correct)
+        rewards, correct = scored.of_groups(self.config.batch.num_generations, "rewards", "correct")
         teaches = np.ptp(rewards, axis=1) > 0
         return teaches | correct.all(axis=1) if self.right_groups_teach else teaches
 
@@ -126,7 +120,7 @@ class EnvironmentSource:
             scored = replace(scored, skipped=skipped)
         Failures(len(index) * batch.num_generations).add(self.env, scored)
         if self.pools is not None:
-            problems, correct = self.of_groups(scored, scored.index, scored.correct)
+            problems, correct = scored.of_groups(batch.num_generations, "index", "correct")
             self.pools.note(problems[:, 0], correct)
         return scored
 

@@ -21,8 +21,8 @@ class Pools:
     """
 
     def __init__(self, seed: int, size: int, all_right: float, all_wrong: float) -> None:
-        """size: of the training set. all_right, all_wrong: the weight of a problem whose last two groups were so, above
-        0 and up to 1; others weigh 1."""
+        """size: of the training set. all_right, all_wrong: the weight of a problem whose last two groups were so, from
+        0.01 to 1; others weigh 1."""
         self.seed, self.size, self.all_right, self.all_wrong = seed, size, all_right, all_wrong
         self.streaks: dict[int, int] = {}
         self.noted: dict[int, int] = {}
@@ -32,6 +32,8 @@ class Pools:
         that are left; the same for every process. taken: those of its earlier batches. Fewer where not so many are
         left.
         """
+        # Draws are rejected, as a training set may be too large to weigh each of its problems: at most 99 of
+        # 100, by the least weight.
         draw = numpy_generator(self.seed, "pools", step, batch)
         gone, chosen = {*taken}, []
         while len(chosen) < count and len(gone) < self.size:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from spg_trainer.distributed import gather
+from spg_trainer.distributed import gather, gathered_order
 from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.tensors import Rollouts
@@ -120,6 +120,13 @@ class Scored:
         components = {name: values[kept] for name, values in self.components.items()}
         found |= {"components": components, "rows": rows, "rollouts": rollouts, "chosen": None}
         return replace(self, **found)
+
+    def of_groups(self, num_generations: int, *names: str) -> list[np.ndarray]:
+        """Columns by name, what they hold of each episode, as (P, G): those of the groups of all processes."""
+        last = self.last
+        order = gathered_order(self.rows[last])
+        columns = (np.array(gather(getattr(self, name)[last].tolist())) for name in names)
+        return [values[order].reshape(-1, num_generations) for values in columns]
 
     def episode(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the episode of completion b."""

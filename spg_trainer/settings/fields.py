@@ -20,6 +20,7 @@ from spg_trainer.settings.ranges import (
     Rate,
     Seed,
     Temperature,
+    Weight,
     check_ranges,
 )
 
@@ -285,10 +286,10 @@ class BatchConfig:
     pools: bool = False
     """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
     again. Set it if many groups are alike and problems come again; a checkpoint holds what is known of each."""
-    all_right_weight: Probability = 0.2
-    """How likely --pools draws a problem whose last two groups were all right, against one whose groups are mixed,
-    above 0 and up to 1. Raise it if the model forgets what it solved."""
-    all_wrong_weight: Probability = 0.2
+    all_right_weight: Weight = 0.2
+    """How likely --pools draws a problem whose last two groups were all right, against one whose groups are mixed, from
+    0.01 to 1. Raise it if the model forgets what it solved."""
+    all_wrong_weight: Weight = 0.2
     """The same for a problem whose last two groups were all wrong. Raise it if hard problems are to be tried more
     often."""
     num_iterations: Count = 1

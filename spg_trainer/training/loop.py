@@ -210,7 +210,9 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     everyone = gather_rows(rollouts, gathered_order(scored.rows))
     lengths = everyone.completion_mask.sum(-1).numpy(force=True)
     share_done = run.state.step / run.config.max_steps
-    correct = right_of_all(scored, rewards.shape) if "correct" in algorithm.needs else None
+    correct = None
+    if "correct" in algorithm.needs:
+        correct = torch.from_numpy(scored.of_groups(batch.num_generations, "correct")[0])
     prepared = algorithm.prepare(
         StepView(torch.from_numpy(rewards), everyone, share_done, batch.num_iterations, correct)
     )
@@ -244,13 +246,6 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
             step, scored, fills, rollouts.probe_steps, ours, group[mine], run.source.env.max_turns
         )
     return advantages, step
-
-
-def right_of_all(scored: Scored, groups: tuple[int, ...]) -> torch.Tensor:
-    """(P, G) bool, which episodes of all processes are right. groups: (P, G)."""
-    last = scored.last
-    found = np.array(gather(scored.correct[last].tolist()))[gathered_order(scored.rows[last])]
-    return torch.from_numpy(found.reshape(groups))
 
 
 def kinds_of_completions(

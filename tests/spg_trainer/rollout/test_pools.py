@@ -2,12 +2,14 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.pools import Pools
+from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.validate import check_training
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
@@ -105,3 +107,8 @@ def test_two_processes_know_what_one_does(tmp_path):
 def test_what_says_nothing_is_refused(changes, said):
     with pytest.raises(ConfigError, match=said):
         check_training(small_config(None, **changes))
+
+
+def test_no_weight_is_so_low_that_drawing_takes_long():
+    with pytest.raises(ConfigError, match=r"from 0\.01 to 1"):
+        check_ranges(replace(small_config(None).batch, pools=True, all_wrong_weight=0.001))
