@@ -81,6 +81,8 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
                     f"--max-steps {config.max_steps}: {newest} is already at step {state.step}. Give more steps to go "
                     "on, or with --resume an earlier checkpoint of this run."
                 )
+            if source.pools is not None:
+                source.pools.restore(saved["pools"])
     run = Run(
         config=config,
         state=state,
