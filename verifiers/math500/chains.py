@@ -21,11 +21,9 @@ from verifiers.math500.values import (
     Row,
     Several,
     Value,
-    Words,
     expressions,
     is_expression,
 )
-from verifiers.math500.words import CHANGING_BEHIND
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 EULER = ("const", "e")  # or an eccentricity
@@ -108,14 +106,6 @@ class Chains:
         letters = symbols(gold) if is_expression(gold) else frozenset()
         if any(is_expression(side) and side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
-        if type(sides[-1]) is Words and type(gold) is not Words:  # 17 is prime
-            if not CHANGING_BEHIND.isdisjoint(sides[-1].words):
-                return None
-            first, *others = sides[:-1]
-            return self.value_of_chain(Relation(operators[:-1], sides[:-1]), gold) if others else first
-        if type(gold) is Words:  # 1023 is composite
-            said = [side for side in sides[1:] if type(side) is Words]  # the first may be what it is called
-            return sides[-1] if said == [sides[-1]] else None
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
         agree = type(self)(self.length, False)
         last = values[-1]
@@ -132,7 +122,7 @@ class Chains:
         names = [is_name(side) or is_asked_for(side, letters, gold) or is_opaque(side) for side in sides]
         first = sides[0]
         names[0] |= self.first_is_asked
-        names[-1] &= sides[-1] != gold  # such as \tan x
+        names[-1] = is_expression(sides[-1]) and is_name(sides[-1]) and sides[-1] != gold  # 5 = x
         if is_expression(first):
             names[0] |= (
                 self.form.problem != "" and is_multiple(first) and not self.form.has_letters(symbols(first))

@@ -117,7 +117,8 @@ def work(node: Node, families: frozenset[str]) -> int:
         if node[1] == "root":
             return work_in_root(*node[2], families)
         left = sum(work(argument, families) for argument in node[2])
-        return left + (family_of(node) not in families)
+        family = family_of(node)
+        return left + (family not in families and family != "factorial")  # n!, not 8!
     inner, minus = without_sign(node)
     return work(inner, families) if minus else work_in_product(node, families)
 

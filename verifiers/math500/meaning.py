@@ -25,6 +25,7 @@ from verifiers.math500.values import (
     Row,
     Set,
     Several,
+    Union,
     Value,
     Words,
     is_expression,
@@ -63,6 +64,8 @@ def meaning(value: Value) -> Value:
         return inner if type(inner) is Several else Quantity(inner, value.unit)
     if kind is Residue:
         return replace(value, value=meaning(value.value))
+    if kind is Union and any(type(part) is Set for part in value.parts):
+        return union_of_sets(value)
     return value
 
 
@@ -138,6 +141,15 @@ def flattened(items: Sequence[Value]) -> tuple[Value, ...]:
     for item in map(meaning, items):
         elements.extend(item.items if type(item) is Several else (item,))
     return tuple(elements)
+
+
+def union_of_sets(union: Union) -> Set | Union:
+    r"""One set of the elements of several, each once; beside intervals, {-1} is the interval [-1, -1]."""
+    elements = [item for part in union.parts if type(part) is Set for item in flattened(part.items)]
+    if all(type(part) is Set for part in union.parts):
+        return Set(tuple(dict.fromkeys(elements)))
+    intervals = tuple(part for part in union.parts if type(part) is not Set)
+    return Union((*intervals, *(Row("[", "]", (item, item)) for item in elements)))
 
 
 def both_rows(row: Row) -> Value:

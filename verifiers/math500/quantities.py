@@ -39,6 +39,8 @@ class Quantities(Commands):
         words = [unit or self.currency] if unit or self.currency else []
         if not words or words == [self.currency]:
             value = self.scaled(value)
+        if words and self.kind == WORD and units.UNITS.get(self.value.lower()) == words[0]:
+            self.advance()  # $2 dollars, 25% percent
         self.unit_words(words)
         if len(words) == 1 + (words[-1:] == ["th"]) and words[0].lower() in MONTHS:
             return Date(MONTHS[words[0].lower()], value)
@@ -184,13 +186,11 @@ class Quantities(Commands):
         return [power]
 
     def is_unit_letter(self, before: Sequence[str] = ()) -> bool:
-        return (
-            self.kind == LETTERS
-            and (self.spaced or before[-1:] == ["/"])
-            and self.letters is not None
-            and self.value in units.UNIT_LETTERS
-            and self.value not in self.letters
-        )
+        """True for the m of 5 m and m/s; where nothing stands in brackets and the reference has no letters, of 5m."""
+        if self.kind != LETTERS or self.value not in units.UNIT_LETTERS or self.is_reference:
+            return False
+        run_in = self.peek(-1)[0] == NUMBER and not (self.match or self.letters)
+        return (self.spaced or before[-1:] == ["/"] or run_in) and self.value not in self.letters
 
     def is_unit_to_the_end(self, offset: int = 0) -> bool:
         """True if nothing but units, powers and a slash follows: m, m^3, m/s^2."""

@@ -73,7 +73,6 @@ class Reader(Quantities):
     modulus: Node | None = None  # behind a side of the relation that is read
     join = ""  # what stands between the items of a list
     subject: Value | None = None  # words before a value in brackets that ends the answer
-    first_side = ""  # the tokens before the first sign of the last relation
 
     def __init__(self, text: str, letters: frozenset[str] | None) -> None:
         self.tokens = Lexer(text, letters).run()
@@ -212,7 +211,6 @@ class Reader(Quantities):
         if not operators:
             value = self.side(low, high)
             return Residue(value, self.modulus, ()) if self.modulus else value
-        self.first_side = " ".join(token[1] for token in self.tokens[low : bounds[1]])
         if len(operators) > SIDE_LIMIT:
             raise Malformed("too many sides")
         return self.chain(operators, [*bounds, high])
@@ -244,12 +242,15 @@ class Reader(Quantities):
             end, start = rounded
             return Relation(("approx",), (self.side_or_name(low, end), self.side(start, high)))
         words = prose.said(self.tokens[verb + 1 : high])
-        says = not ANSWERING.isdisjoint(words) or words[:1] == ["the"]
-        counted = self.tokens[low][0] == NUMBER and any(t[0] == WORD for t in self.tokens[low:verb])
-        says |= counted and REMAINING.issuperset(words)
-        if len(words) == high - verb - 1 and says and NEGATING.isdisjoint(words):
-            if self.tokens[low][0] != WORD:
-                return self.relation(low, verb)  # x = 5 is the only solution
+        is_said = self.tokens[low][0] != WORD and (NEGATING | JOINING).isdisjoint(words)
+        if is_said and len(words) == high - verb - 1:
+            told = words_value(words)  # x = 5 is the only solution; 17 is prime
+            plain = words[0] == "the" or CHANGING_BEHIND.isdisjoint(words)
+            if prose.said(self.tokens[low:verb]):
+                plain = REMAINING.issuperset(words)  # 8 eggs are left
+            if type(told) is Words and (plain or not ANSWERING.isdisjoint(words)):
+                self.subject = told
+                return self.relation(low, verb)
         items = self.items(verb + 1, high)
         value = items[0] if len(items) == 1 else Several(tuple(items), self.join)
         words = [place for place in range(low, verb) if self.tokens[place][0] == WORD]
