@@ -44,8 +44,8 @@ class Tier(StrEnum):
 DETAILS: dict[str, str] = {
     Reason.OK: "",
     Reason.WRONG: "The answer has another value than the reference.",
-    Reason.NO_ANSWER: r"No answer was found: in strict mode it stands in a closed <answer> block; in lenient mode it may "
-    r"also stand in a \boxed{}, behind an unclosed <answer> or behind ####, and for GSM8K and MATH in a last sentence "
+    Reason.NO_ANSWER: r"No answer was found: in strict mode it stands in a closed <answer> block; in lenient mode it "
+    r"may also stand in a \boxed{}, behind an unclosed <answer> or behind ####, for GSM8K and MATH in a last sentence "
     'such as "The answer is 18."',
     Reason.MALFORMED: "The answer is in no notation that the task accepts in this mode, or too long.",
     Reason.RULE_BROKEN: "The answer breaks a rule of the task, or has not the form that the problem asks for.",
