@@ -27,6 +27,7 @@ from verifiers.math500.values import (
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 EULER = ("const", "e")  # or an eccentricity
+RENAMED_LIMIT = 3  # constants that may have other names
 
 
 @dataclass
@@ -220,34 +221,13 @@ class Chains:
 
     # ---- arbitrary constants ----
 
-    def renamed(self, answer: Value, gold: Value, domain: bool) -> int:
-        """NO, YES or UNSURE for two values whose arbitrary constants may have other names.
-
-        So may their arbitrary integers where it is said of one that it is an integer: `domain`.
-        """
+    def renamed(self, answer: Value, gold: Value) -> int:
+        """NO or YES for two values whose arbitrary constants, or integers beside pi, may have other names."""
         if not all(type(side) in (tuple, Relation) for side in (answer, gold)):
             return NO
-        ways = [of_positive(answer), *renamings(answer, gold, CONSTANTS)]
-        ways += renamings(answer, gold, INDICES) if domain else ()
-        if any(self.same(way, gold) == YES for way in ways):
-            return YES
-        return self.up_to_constant(answer, gold)
-
-    def up_to_constant(self, answer: Value, gold: Value) -> int:
-        """Two antiderivatives, each a sum with a constant of its own: their difference is one."""
-        (a, c), (g, gold_c) = without_constant(answer), without_constant(gold)
-        if not (c and gold_c):
-            return NO
-        names = symbols(g)
-        if len(names) != 1 or symbols(a) != names or not "".join(names).islower():
-            return NO
-        if Relation in (type(answer), type(gold)):
-            if type(answer) is not type(gold) or answer.sides[0] != gold.sides[0]:
-                return NO
-        if a[0] == "+" and any(term[0] == "num" for term in a[1]):
-            return NO  # a point on an axis, perhaps
-        here_a, here_g = (substituted(node, somewhere(names)) for node in (a, g))
-        return compare(("+", (a, here_g)), ("+", (g, here_a)), self.length)[0]
+        angle = any("pi" in tree.leaves(node, "const") for node in expressions(gold))
+        ways = renamings(answer, gold, INDICES if angle else CONSTANTS)
+        return YES if any(self.same(way, gold) == YES for way in ways) else NO
 
 
 def is_near(exact: Node, rounded: Node, places: int) -> bool:
@@ -302,44 +282,20 @@ def names_in(value: Value) -> frozenset[str]:
 
 
 def renamings(answer: Value, gold: Value, letters: frozenset[str]) -> Iterator[Value]:
-    """The answer with its arbitrary constants, as of an integral, called as the reference's are, in all ways.
+    """The answer with its letters for arbitrary constants called as the reference's are, in all ways.
 
-    `letters`: what they may be called. Constants that both call the same are exchanged only where they are numbered.
+    Constants that both call the same are exchanged only where they are numbered.
     """
     own, wanted = (
         [name for name in sorted(names_in(value)) if name[0] in letters] for value in (answer, gold)
     )
     numbered = all("_" in name for name in own)
-    if not 0 < len(own) == len(wanted) <= 3 or (own == wanted and not numbered):
+    if not 0 < len(own) == len(wanted) <= RENAMED_LIMIT or (own == wanted and not numbered):
         return
     if letters == CONSTANTS and len(wanted) == len(names_in(gold)):
         return  # what the problem asks for, perhaps
     for names in permutations(wanted):
         values = {("sym", name): ("sym", other) for name, other in zip(own, names, strict=True)}
-        if type(answer) is Relation:
-            first, *sides = answer.sides
-            yield replace(answer, sides=(first, *(replaced(side, values) for side in sides)))
-        else:
-            yield substituted(answer, values)
-
-
-def of_positive(value: Value) -> Value:
-    """The expression with ln x in the place of every ln |x|."""
-    if type(value) is Relation:
-        return replace(value, sides=tuple(map(of_positive, value.sides)))
-    if not is_expression(value):
-        return value
-    if value[0] == "fn" and value[1] == "ln" and value[2][0][:2] == ("fn", "abs"):
-        return ("fn", "ln", value[2][0][2])
-    return (value[0], tuple(map(of_positive, value[1]))) if value[0] in ("+", "*") else value
-
-
-def without_constant(value: Value) -> tuple[Value, Node | None]:
-    """A sum without the arbitrary constant that is one of its terms and nothing else, and that; else None."""
-    node = value.sides[1] if type(value) is Relation and value.operators == ("=",) else value
-    terms = node[1] if is_expression(node) and node[0] == "+" else ()
-    constants = [term for term in terms if term[0] == "sym" and term[1][0] == "C"]
-    if len(constants) != 1:
-        return node, None
-    left = tuple(term for term in terms if term is not constants[0])
-    return (left[0] if len(left) == 1 else ("+", left)), constants[0]
+        sides = answer.sides if type(answer) is Relation else (answer,)
+        sides = (*sides[:-1], replaced(sides[-1], values)) if sides[1:] else (substituted(sides[0], values),)
+        yield replace(answer, sides=sides) if type(answer) is Relation else sides[0]

@@ -47,7 +47,6 @@ from verifiers.math500.values import (
     Relation,
     Residue,
     Row,
-    Union,
     Value,
     expressions,
     inside,
@@ -224,11 +223,8 @@ class Form:
 
     def has_shape(self, answer: Value, gold: Value) -> bool:
         """True unless an equation, an interval or a point is written as another kind of value than asked for."""
-        if type(gold) in (Region, Row, Union):
-            if "interval" in self.asks and type(answer) is Region and not answer.is_written:
-                return type(gold) is Region and not gold.is_written
-            if self.is_point and type(gold) is Row and type(answer) is Region and not answer.is_written:
-                return False
+        if self.is_point and type(gold) is Row and type(answer) is Region and not answer.is_written:
+            return False
         layouts = self.asks & {"slope", "standard", "coprime equation"}
         if not type(gold) is type(answer) is Relation:
             return True

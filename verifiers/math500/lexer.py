@@ -46,10 +46,10 @@ SPACES = frozenset({",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace",
 DROPPED = frozenset(
     "! left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits "
     "nolimits mathbf boldsymbol mathcal vec overrightarrow hat bm bf rm it boxed fbox ( ) [ ] "
-    "underline tiny small normalsize large Large LARGE huge Huge mathsf mathtt mathit ensuremath hspace "
+    "underline tiny small normalsize large Large LARGE huge Huge mathsf mathtt mathit ensuremath "
     "vphantom checkmark blacksquare".split()
 )
-WITH_ARGUMENT = frozenset("color textcolor phantom hphantom".split())  # dropped with what they take
+WITH_ARGUMENT = frozenset("color textcolor phantom hphantom hspace".split())  # dropped with what they take
 TEXTS = frozenset("text textbf textit textrm texttt textsf mbox mathrm operatorname textnormal emph".split())
 PLAIN = frozenset("frac sqrt pi".split())  # the most frequent commands, of which nothing is to be said
 ALIASES = {

@@ -10,12 +10,9 @@ from collections.abc import Sequence
 
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Token
 from verifiers.math500.words import (
-    AGAIN,
-    APPROXIMATING,
     ATTAINED,
     COMPARING,
     CONCLUDING,
-    CONDITIONS,
     DISCARDED,
     EXPLAINING,
     IS,
@@ -25,7 +22,6 @@ from verifiers.math500.words import (
     NUMBER_WORDS,
     OCCASIONS,
     OPENING,
-    REASONS,
     TOLD_BY_THE,
 )
 
@@ -45,7 +41,6 @@ NAME_SIGNS |= {
 NAME_SIGNS |= {
     *"alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi chi psi omega Delta ell".split()
 }
-VALUE_SIGNS = FUNCTION_NAMES | frozenset("+ - * / ^ _ ( ) { } frac sqrt pi".split())  # of one expression
 OPERATORS = frozenset(  # which a problem defines
     "odot star oplus otimes ominus diamond Diamond clubsuit spadesuit heartsuit diamondsuit bigstar Box @".split()
 )
@@ -227,36 +222,6 @@ def is_remark(inside: Tokens, before: Token) -> bool:
     return plain and any(len(word) > 1 for word in words) and NO_REMARK.isdisjoint(words)
 
 
-def aside(before: Tokens, inside: Tokens) -> list[Token] | None:
-    r"""What brackets behind a value stand for: nothing, or what is said again behind an equals sign; None: they stay.
-
-    Nothing for "(as 2021 = 43 \cdot 47)" and "(for \cos x \ne 0)"; again for "(= 2^4 - 1)", "(or 93.75\%)" and
-    "(about 1.41)". Units, lists and words around either are none of these.
-    """
-    words, values = said(inside), [value for _, value, _ in inside]
-    if said(before) or not inside:
-        return None
-    if len(inside) == 2 and is_word(inside[0], APPROXIMATING) and inside[1][0] == NUMBER:
-        return [(COMMAND, "approx", True), inside[1]]
-    phrase = next((phrase for phrase in AGAIN if words == [*phrase]), ())
-    rest = inside[len(phrase) :]
-    rest = rest[1:] if phrase and rest and rest[0][1] == "," else rest
-    if not {",", ";"}.isdisjoint(value for _, value, _ in rest):
-        return None
-    if values[0] in ("=", "approx"):
-        return None if words else list(inside)
-    if phrase and tuple(value.lower() for value in values[: len(phrase)]) == phrase:
-        numeric = any(kind == NUMBER for kind, _, _ in before) and all(
-            kind != LETTERS for kind, _, _ in before
-        )
-        return [(SIGN, "=", True), *rest] if numeric and any(kind == NUMBER for kind, _, _ in rest) else None
-    if len(words) != 1 or inside[0][0] != WORD:
-        return None
-    plain = all(kind in (NUMBER, LETTERS) or value in VALUE_SIGNS for kind, value, _ in before)
-    reason = words[0] in REASONS and "=" in values
-    return [] if reason or (plain and words[0] in CONDITIONS and "ne" in values) else None
-
-
 # ---- names ----
 
 
@@ -293,18 +258,6 @@ def is_called(tokens: Tokens) -> bool:
         if not (called and depth > 0) and not (named and (value != "," or depth > 0)):
             return False
     return tokens[-1][0] != SIGN or tokens[-1][1] in CLOSES or tokens[-1][1] == "|"
-
-
-def rounding(tokens: Tokens, low: int, verb: int, high: int) -> tuple[int, int] | None:
-    """Where the exact value ends and the rounded one starts: "47.386 rounds to 47.4", "is about", "rounded ... is"."""
-    words = said(tokens[low:verb])
-    if tokens[low][0] == WORD or verb + 2 >= high + ("rounded" in words):
-        return None
-    if "rounded" in words:
-        place = next(place for place in range(low, verb) if is_word(tokens[place], frozenset(["rounded"])))
-        return place, verb + 1
-    told = is_word(tokens[verb], frozenset(["rounds"])) and tokens[verb + 1][1] == "to"
-    return (verb, verb + 2) if told or is_word(tokens[verb + 1], APPROXIMATING) else None
 
 
 def last_is(tokens: Tokens, places: Sequence[int]) -> int:

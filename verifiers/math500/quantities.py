@@ -22,7 +22,6 @@ class Quantities(Commands):
     """
 
     letters: frozenset[str] | None
-    domain = False  # if it is said which values a letter takes
 
     @property
     def is_reference(self) -> bool:
@@ -36,6 +35,8 @@ class Quantities(Commands):
         if self.peek(-1)[0] == NUMBER and (self.value == '"' or self.value == self.peek()[1] == "'"):
             self.advance(1 if self.value == '"' else 2)
             unit = "inch"
+        if not unit and self.accept("\\$"):
+            unit = "dollar"  # 4.50$
         words = [unit or self.currency] if unit or self.currency else []
         if not words or words == [self.currency]:
             value = self.scaled(value)
@@ -87,7 +88,6 @@ class Quantities(Commands):
         """Read the words and letters of a unit, and a remark in brackets at the end, into a list."""
         while self.kind != "end":
             if self.is_remark(bool(words)):
-                self.domain |= self.peek(2)[1] == "in"
                 self.go(self.match[self.position] + 1)
                 if self.kind != "end":
                     raise Malformed("rest")

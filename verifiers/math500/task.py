@@ -28,8 +28,8 @@ from verifiers.math500.prose import OPENS
 from verifiers.math500.reader import Reader
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
 from verifiers.math500.same import Comparison
-from verifiers.math500.tree import INFINITIES, Node, leaves
-from verifiers.math500.values import Quantity, Relation, Several, Value, Words, expressions
+from verifiers.math500.tree import INFINITIES, Node
+from verifiers.math500.values import Quantity, Relation, Several, Value, Words
 from verifiers.sentence import answer_sentence, named_answer
 from verifiers.verdicts import (
     CAS,
@@ -149,8 +149,8 @@ def told_by_text(answer: str, own_key: str, gold: Reference, problem: str | None
         return OK, TEXT
     base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
     own = text.digits_of(answer) if base and len(answer) < 40 else None
-    if own and own[1] in ("", base):
-        return (OK if own[0] == gold.digits[0] else WRONG), TYPED
+    if own:
+        return (OK if own[0] == gold.digits[0] and own[1] in ("", base) else WRONG), TYPED
     return (WRONG, TEXT) if gold.is_text else None
 
 
@@ -228,9 +228,7 @@ def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool
     comparison = Comparison(length + len(gold.text), not lenient, form, is_asked)
     verdict = comparison.same(value, gold.meaning)
     if verdict != YES and lenient and gold.has_constants:
-        angles = any("pi" in leaves(node, "const") for node in expressions(gold.meaning))
-        domain = gold.domain or (reader.domain and (angles or type(gold.meaning) is Relation))
-        verdict = comparison.renamed(value, gold.meaning, domain) or verdict
+        verdict = comparison.renamed(value, gold.meaning) or verdict
     if verdict == YES and (
         (reader.earlier and contradicts(reader.earlier, value))
         or not form.allows_unit(value, gold.meaning)
