@@ -12,7 +12,7 @@ from dataclasses import replace
 from verifiers.math500 import tree
 from verifiers.math500.lexer import Malformed, Unsupported
 from verifiers.math500.names import is_name
-from verifiers.math500.parser import held, released
+from verifiers.math500.parser import released
 from verifiers.math500.real_sets import Region, forwards, region_of, without_points
 from verifiers.math500.tree import MINUS_ONE, ONE, Node
 from verifiers.math500.values import (
@@ -193,8 +193,6 @@ def matrix_of(node: Node) -> Matrix:
     if not all(is_expression(cell) for matrix in matrices for row in matrix.rows for cell in row):
         raise Malformed("a matrix of no numbers")
     if kind == "*":
-        if len(matrices) == 2 and all(held(matrix) in parts for matrix in matrices):
-            matrices = [multiplied(*matrices)]
         if len(matrices) == 1:
             rows = matrices[0].rows
             return Matrix(tuple(tuple(multiple((*scalars, cell)) for cell in row) for row in rows))
@@ -215,14 +213,3 @@ def multiple(factors: Sequence[Node]) -> Node:
             return ("*", tuple(factors))
         above, below = above * over[1] * under[2], below * over[2] * under[1]
     return ("num", above, 1) if below == 1 or not above else ("/", ("num", above, 1), ("num", below, 1))
-
-
-def multiplied(left: Matrix, right: Matrix) -> Matrix:
-    columns = list(zip(*right.rows, strict=True))
-    if len(left.rows[0]) != len(right.rows):
-        raise Malformed("matrices that do not fit")
-
-    def dot(row: Sequence[Node], column: Sequence[Node]) -> Node:
-        return ("+", tuple(("*", pair) for pair in zip(row, column, strict=True)))
-
-    return Matrix(tuple(tuple(dot(row, column) for column in columns) for row in left.rows))

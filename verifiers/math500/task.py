@@ -114,8 +114,6 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
             if problem and len(own_key) < 4 and names_option(own_key.strip("()"), answer, gold, problem):
                 return OK, TYPED
             answer = without_words(answer, gold, problem)
-        elif "_" in answer and problem and form_of(problem).speaks_of_bases:
-            answer = text.first_side_in_decimal(answer)
     try:
         number = literal(answer) if type(gold.meaning) is tuple and gold.meaning not in INFINITIES else None
         if number is not None:
