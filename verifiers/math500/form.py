@@ -31,7 +31,6 @@ from verifiers.math500.reader import Reader
 from verifiers.math500.real_sets import Region
 from verifiers.math500.shapes import (
     RULES,
-    all_nodes,
     coefficient,
     is_decimal_literal,
     is_expanded,
@@ -39,7 +38,7 @@ from verifiers.math500.shapes import (
     letters_of,
 )
 from verifiers.math500.text import key as normal_text
-from verifiers.math500.tree import TRIGONOMETRIC, Node, parts, symbols
+from verifiers.math500.tree import Node, parts, symbols
 from verifiers.math500.values import (
     Matrix,
     Name,
@@ -76,7 +75,6 @@ ASKING = tuple(
 )
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
 FIXED = ("fraction", "common fraction", "decimal")  # notations that leave no place for a per cent sign
-TEMPERATURES = {"c": "celsius", "celsius": "celsius", "f": "fahrenheit", "fahrenheit": "fahrenheit"}
 
 _LENGTHS = frozenset(
     "perimeter circumference length lengths radius diameter height width distance area volume".split()
@@ -98,14 +96,6 @@ KIND_WORDS = {
 }
 KIND_WORDS["radian"] = KIND_WORDS["degree"]
 KIND_WORDS["second"] = frozenset("time long old age when clock".split())
-QUESTIONS = dict.fromkeys(
-    (
-        f"how far {verb} "
-        for verb in ("does", "do", "did", "will", "can", "could", "is", "are", "apart", "from")
-    ),
-    "mm",
-) | dict.fromkeys((f"how long {verb} it take" for verb in ("does", "will", "did", "would")), "second")
-"""Questions that only a unit of one kind answers, whatever other units the problem speaks of."""
 
 
 class Form:
@@ -262,17 +252,7 @@ class Form:
         unit = answer.unit if type(answer) is Quantity else ""
         if not unit or unit == "percent":
             return not unit or type(gold) is Quantity or "percent" in self.asks or self.asks.isdisjoint(FIXED)
-        scale = TEMPERATURES.get(unit.rpartition(" ")[2])
-        if scale:
-            text = self.problem.lower().replace("degrees ", "")
-            other = "celsius" if scale == "fahrenheit" else "fahrenheit"
-            asked, unasked = (
-                any(f"{word} {name}" in text for word in ("in", "to", "many")) for name in (scale, other)
-            )
-            return asked or (not unasked and (scale in text or other not in text))
         if not units.is_known(unit):
-            if unit == "quarters" and unit not in self.lower:
-                return False
             return not is_another_noun(unit.split(), self.counted[1])
         if type(gold) is Quantity and gold.unit == unit:
             return True
@@ -298,21 +278,15 @@ class Form:
         return not alike or name in alike
 
     def speaks_of(self, unit: str) -> bool:
-        """False where the problem asks for a sine, which has no unit, or holds neither a unit nor a word of this kind.
+        """False where the problem holds neither a unit nor a word of this kind.
 
         Of rates, and of kinds that `KIND_WORDS` does not have, any problem may speak.
         """
         kind = units.kind_of(unit)
-        if any(map(is_function_value, self.asked.values())):
-            return False
         if kind == "cent" and "\\$" in self.problem:
             return True
         if "/" in unit or kind not in KIND_WORDS or not self.words:
             return True
-        last = self.lower.rstrip(" .?\n").replace("? ", ". ").rpartition(". ")[2]
-        asked = {answered for question, answered in QUESTIONS.items() if question in last}
-        if asked and kind not in asked:
-            return False
         return kind in map(units.kind_of, self.mentioned) or not KIND_WORDS[kind].isdisjoint(self.words)
 
     def has_letters(self, letters: frozenset[str] | set[str]) -> bool:
@@ -463,14 +437,6 @@ def is_long(node: Value) -> bool:
     if node[0] == "/" and node[1][0] == node[2][0] == "num":
         return gcd(node[1][1], node[2][1]) > 1
     return True
-
-
-def is_function_value(value: Value) -> bool:
-    """True for sin 30 degrees, which has no unit."""
-    if not is_expression(value):
-        return False
-    functions = {node[1] for node in all_nodes([value]) if node[0] == "fn"}
-    return not functions.isdisjoint(TRIGONOMETRIC) and functions.isdisjoint(("asin", "acos", "atan"))
 
 
 def function_called(node: Value) -> Node | None:

@@ -13,7 +13,6 @@ from verifiers.math500.words import (
     ATTAINED,
     COMPARING,
     CONCLUDING,
-    DISCARDED,
     EXPLAINING,
     IS,
     JOINING,
@@ -90,17 +89,6 @@ def said(tokens: Tokens) -> list[str]:
 
 def negates(tokens: Tokens) -> bool:
     return not NEGATING.isdisjoint(said(tokens))
-
-
-def without_name(tokens: Tokens) -> list[Token]:
-    """Without the x and its equals sign in "all real numbers except x = 5"."""
-    names = (
-        place
-        for place in range(1, len(tokens) - 1)
-        if tokens[place - 1][1] == "except" and (tokens[place][0], tokens[place + 1][1]) == (LETTERS, "=")
-    )
-    dropped = {place + k for place in names for k in (0, 1)}
-    return [token for place, token in enumerate(tokens) if place not in dropped]
 
 
 # ---- before the value ----
@@ -198,19 +186,13 @@ def is_remark(inside: Tokens, before: Token) -> bool:
     words = said(inside)
     if is_word(inside[0], EXPLAINING):
         return not hedges(inside)
-    if words[-4:-1] == ["to", "the", "nearest"] and len(words) == len(inside):
-        return words[:-4] in ([], ["rounded"], ["correct"])  # to the nearest hundredth
     if len(inside) == 1 and words:
-        if before[0] == NUMBER and inside[0][1] in ("A", "B", "C", "D", "E"):
-            return inside[0][2]  # 220 (D)
         number = NUMBER_WORDS.get(words[0])
         if number is not None:
             return before[1] == str(number)  # 12 (twelve)
     given = words[:1] == ["with"] and is_condition(((WORD, "where", True), *inside[1:]))  # with x = 3
     if before[0] != LETTERS and (given or is_condition(inside)):
         return NO_REMARK.isdisjoint(words)
-    if inside[-1][0] == WORD and words[-1] in DISCARDED:
-        return not hedges(inside)  # the root x = 2 is extraneous
     words = [
         word
         for word, last in zip(words, ("", *words), strict=False)

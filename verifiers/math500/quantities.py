@@ -95,18 +95,12 @@ class Quantities(Commands):
             if self.is_unit_fraction():
                 self.advance()
                 words += self.unit_fraction()
-            elif words[-1:] == ["of"] and self.value in ("a", "an"):
-                self.advance()  # 5/12 of an hour
-                if self.kind != WORD:
-                    raise Malformed("words")
             elif (
                 (self.kind == WORD and self.value.lower() not in JOINING)
                 or self.is_unit_letter(words)
                 or self.value == "%"
             ):
                 self.unit_word(words)
-            elif words[-1:] == ["of"] and self.kind == LETTERS:
-                self.advance()  # 5 values of n
             elif words and self.accept("/"):
                 words.append("/")
                 if self.kind != WORD and not (self.kind == LETTERS and self.value in units.UNIT_LETTERS):

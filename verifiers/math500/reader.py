@@ -77,8 +77,6 @@ class Reader(Quantities):
     def __init__(self, text: str, letters: frozenset[str] | None) -> None:
         self.tokens = Lexer(text, letters).run()
         values = {value for _, value, _ in self.tokens}
-        if "except" in values:
-            self.tokens = prose.without_name(self.tokens)
         self.match = Brackets() if BRACKETS.isdisjoint(values) else prose.matched(self.tokens)
         spoken = [value.lower() for kind, value, _ in self.tokens if kind == WORD]
         self.speaks = not (SPEAKING.isdisjoint(values) and TRIGGERS.isdisjoint(spoken))
