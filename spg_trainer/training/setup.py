@@ -14,7 +14,8 @@ from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts
-from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, is_file, measure, too_long
+from spg_trainer.rollout.lines import is_file
+from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, measure, too_long
 from spg_trainer.rollout.pairs import PairFile
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
