@@ -201,8 +201,6 @@ class Chains:
         point = somewhere(names)
         here_a, here_g = substituted(a, point), substituted(g, point)
         verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
-        if "coprime equation" in self.form.asks:
-            return compare(a, g, self.length)[0]
         nonzero = all(compare(here, tree.ZERO, self.length)[0] == NO for here in (here_g, here_a))
         return verdict if nonzero else NO
 

@@ -22,40 +22,22 @@ _PHRASES = {
     "common fraction": "common fraction",
     "fraction": "as a fraction in |lowest terms|fractional form|simplified fraction|simplest fraction|reduced fraction|"
     "reduce the fraction|proper or improper|improper fraction",
-    "improper": "improper fraction",
     "mixed": "mixed number|mixed fraction",
     "decimal": "as a decimal|to a decimal|terminating decimal|decimal form|decimal place|in decimal|nearest tenth|"
     "nearest hundredth|nearest thousandth|dollars and cents",
-    "plain": "standard decimal|decimal notation|ordinary notation|ordinary whole number|standard notation|"
-    "without a power of|without exponents",
     "repeating": "repeating decimal",
     "rounded": "to the nearest|decimal place|approximate|estimate|rounded",
     "parts": "partial fraction",
-    "polar": "exponential form|polar form|re^{i|in the form $e^",
-    "one angle": "\\theta\\in|\\theta \\in|\\theta<|\\theta <|\\theta\\le|\\theta \\le|\\theta\\lt|\\theta \\lt",
     "radical": "simplest radical|simplified radical|simplify the radical",
-    "rational denominator": "rationaliz|rationalis",
-    "positive exponents": "positive exponents|negative exponents",
-    "completed square": "vertex form|complete the square|completing the square|(x-h)^2|(x - h)^2|(x+h)^2|(x + h)^2|"
-    "(x+a)^2|(x + a)^2",
-    "same functions": "polynomial in",
-    "integers": "are integers|integer coefficients|integral coefficients",
-    "coprime": "common factor|relatively prime|gcd|greatest common divisor",
-    "positive": "a>0|a > 0|a is positive|a$ is positive|positive leading",
     "scientific": "scientific notation",
     "one fraction": "single fraction|one fraction",
     "slope": "slope-intercept|slope intercept|$y = mx|$y=mx",
-    "standard": "standard form|ax + by|ax+by",
-    "solved": "solve for|in terms of|as a function of|the subject",
-    "isolated": "solve for|$ for $",
-    "equation": "equation of the|equation of a|equation for|equations of the",
     "power": "as a power|as a single power|power of a single|exponential notation|using exponents|in exponent form",
     "same base": "as a power of|as powers of|single power of",
+    "equation": "equation of the|equation of a|equation for|equations of the",
     "single": "single log|single trig|single term|single radical|single root",
-    "cartesian": "a+bi|a + bi|x+yi|x + yi|rectangular form",
 }
 NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phrase in phrases.split("|")]
-NAMED_PHRASES.append(("gcd(|a|", "coprime equation"))
 """(what a problem says in lower case, the form that it asks for by that)."""
 _PLURAL = {
     *"feet cm mm km ft mph kg".split(),
