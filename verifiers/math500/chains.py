@@ -1,4 +1,7 @@
-"""Equations: what a chain of sides says where a value is wanted, and which equations are one curve or one formula."""
+"""Equations: what a chain of sides says where a value is wanted, and which equations are one curve or one formula.
+
+For answers such as `m + n = 20 + 16 = 36` for 36, and `2x - y + 1 = 0` for `y = 2x + 1`.
+"""
 
 from __future__ import annotations
 
@@ -81,8 +84,8 @@ class Chains:
     def value_of_chain(self, answer: Relation, gold: Value) -> Value | None:
         """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
         operators, sides = answer.operators, answer.sides
-        if operators == ("in",) and is_expression(sides[0]) and is_name(sides[0]):
-            if sides[0][0] == "*" and not is_call(sides[0]):
+        if operators == ("in",) and type(sides[0]) in (tuple, Row) and is_name(sides[0]):
+            if is_expression(sides[0]) and sides[0][0] == "*" and not is_call(sides[0]):
                 return None
             return None if is_expression(sides[1]) else sides[1]
         if operators[-1] == "approx":
@@ -201,8 +204,6 @@ class Chains:
         point = somewhere(names)
         here_a, here_g = substituted(a, point), substituted(g, point)
         verdict, _ = compare(("*", (a, here_g)), ("*", (g, here_a)), self.length)
-        if "coprime equation" in self.form.asks:
-            return compare(a, g, self.length)[0]
         nonzero = all(compare(here, tree.ZERO, self.length)[0] == NO for here in (here_g, here_a))
         return verdict if nonzero else NO
 

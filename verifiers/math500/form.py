@@ -13,30 +13,34 @@ from math import gcd
 from string import ascii_letters
 
 from verifiers.math500 import units
-from verifiers.math500.fold import folded, ordered, terms_of, without_sign
+from verifiers.math500.fold import folded, ordered, without_sign
+from verifiers.math500.form_rules import (
+    RULES,
+    is_decimal_literal,
+    is_expanded,
+    layout,
+)
 from verifiers.math500.lexer import Malformed
 from verifiers.math500.meaning import meaning
-from verifiers.math500.names import INVERSE_FUNCTIONS, is_name
+from verifiers.math500.names import INVERSE_FUNCTIONS
 from verifiers.math500.question import (
+    ASKING,
+    FACTOR,
+    FIXED,
+    INTERVALS,
+    KIND_WORDS,
     NAMED_PHRASES,
+    POINTS,
+    VERBS,
     base_in,
     counted_in,
     dimension_in,
-    is_another_noun,
     nouns_in,
     units_in,
     words_of,
 )
 from verifiers.math500.reader import Reader
 from verifiers.math500.real_sets import Region
-from verifiers.math500.shapes import (
-    RULES,
-    coefficient,
-    is_decimal_literal,
-    is_expanded,
-    layout,
-    letters_of,
-)
 from verifiers.math500.text import key as normal_text
 from verifiers.math500.tree import Node, parts, symbols
 from verifiers.math500.values import (
@@ -53,49 +57,7 @@ from verifiers.math500.values import (
 )
 
 PROBLEMS_REMEMBERED = 4096
-FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
-VERBS = ("to", "completely", "and", "then", "be", "please")  # words before "factor" as a verb
-POINTS = (
-    "ordered pair",
-    "ordered triple",
-    "coordinates",
-    "(x,y)",
-    "(x, y)",
-    "vector",
-    "the point",
-    "vertex",
-    "midpoint",
-)
-INTERVALS = tuple(
-    "interval|domain|range|inequalit|all values of|all real values|solution set|values of $|satisf|for which|\\le|"
-    "\\ge".split("|")
-)
-ASKING = tuple(
-    "find,value of,values of,compute,evaluate,determine,calculate,simplify,expression,what is".split(",")
-)
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
-FIXED = ("fraction", "common fraction", "decimal")  # notations that leave no place for a per cent sign
-
-_LENGTHS = frozenset(
-    "perimeter circumference length lengths radius diameter height width distance area volume".split()
-)
-KIND_WORDS = {
-    "mm": _LENGTHS
-    | frozenset(
-        "long longer far farther tall taller high higher deep deeper wide wider thick thickness depth "
-        "dimension dimensions side sides edge edges hypotenuse segment square cube".split()
-    ),
-    "degree": frozenset(
-        "circ angle angles arc rotation rotated triangle polygon parallel temperature "
-        "asin acos atan arcsin arccos".split()
-    ),
-    "cent": frozenset(
-        "cost costs price prices pay pays paid earn earns earned money spend spends bill worth win profit salary wage "
-        "savings save saves tax value charge fee income discount".split()
-    ),
-}
-KIND_WORDS["radian"] = KIND_WORDS["degree"]
-KIND_WORDS["second"] = frozenset("time long old age when clock".split())
 
 
 class Form:
@@ -119,10 +81,6 @@ class Form:
         asks = {name for phrase, name in NAMED_PHRASES if phrase in lower}
         if "factor" in lower and asks_to_factor(lower):
             asks.add("factored")
-        if "polar" not in asks:
-            asks.discard("one angle")
-        if {"rational denominator", "simplified"} <= asks:
-            asks.add("radical")
         if ("the form" in lower or "following form" in lower) and template_of(self.problem):
             asks.add("template")
         if "percent" in lower or "%" in lower:
@@ -200,8 +158,6 @@ class Form:
         if not rules and "template" not in self.asks:
             return self.has_shape(answer, gold)
         own, wanted = ([folded(node) for node in expressions(value)] for value in (answer, gold))
-        if not wanted and not own:
-            return self.has_shape(answer, gold)
         if any(rule(wanted, wanted) and not rule(own, wanted) for rule in rules):
             return False
         if "template" in self.asks:
@@ -215,37 +171,10 @@ class Form:
         """True unless an equation, an interval or a point is written as another kind of value than asked for."""
         if self.is_point and type(gold) is Row and type(answer) is Region and not answer.is_written:
             return False
-        layouts = self.asks & {"slope", "standard", "coprime equation"}
-        if not type(gold) is type(answer) is Relation:
-            return True
-        if "solved" in self.asks and (wanted := names_in(gold)):
-            if names_in(answer) - wanted:
-                return False  # x = 2y, where it asks for y
-            isolated = "isolated" in self.asks and "equation" not in self.asks
-            if isolated and not any(map(is_name, answer.sides)):
-                return False  # 3y = 6x
-        if layouts:
-            if sorted(map(letters_of, answer.sides)) != sorted(map(letters_of, gold.sides)):
-                return False
+        if "slope" in self.asks and type(gold) is type(answer) is Relation:
             solved = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
-            is_solved = solved and solved[0] in answer.sides and is_expanded(expressions(answer), ())
-            if "slope" in layouts and solved and not is_solved:
-                return False
-            return self.has_coefficients(answer) or not self.has_coefficients(gold)
+            return not solved or (solved[0] in answer.sides and is_expanded(expressions(answer), ()))
         return True
-
-    def has_coefficients(self, equation: Relation) -> bool:
-        """True for an equation in the form Ax + By = C whose coefficients are as the problem wants them."""
-        if not self.asks & {"integers", "coprime", "positive"}:
-            return True
-        if not all(map(is_expression, equation.sides)):
-            return False
-        found = [coefficient(term) for side in map(folded, equation.sides) for term in terms_of(side)]
-        numbers = [number for number in found if number is not None]
-        if len(numbers) < len(found):
-            return False
-        coprime = gcd(*numbers) == 1 or "coprime" not in self.asks
-        return coprime and (numbers[0] > 0 or "positive" not in self.asks)
 
     def allows_unit(self, answer: Value, gold: Value) -> bool:
         """True unless the unit of the answer contradicts the one that is asked for."""
@@ -253,7 +182,7 @@ class Form:
         if not unit or unit == "percent":
             return not unit or type(gold) is Quantity or "percent" in self.asks or self.asks.isdisjoint(FIXED)
         if not units.is_known(unit):
-            return not is_another_noun(unit.split(), self.counted[1])
+            return unit.split()[0] not in self.counted[1]  # cookies, child tickets
         if type(gold) is Quantity and gold.unit == unit:
             return True
         name, _, rest = unit.partition("^")
@@ -283,8 +212,6 @@ class Form:
         Of rates, and of kinds that `KIND_WORDS` does not have, any problem may speak.
         """
         kind = units.kind_of(unit)
-        if kind == "cent" and "\\$" in self.problem:
-            return True
         if "/" in unit or kind not in KIND_WORDS or not self.words:
             return True
         return kind in map(units.kind_of, self.mentioned) or not KIND_WORDS[kind].isdisjoint(self.words)
@@ -330,11 +257,6 @@ class Form:
 
 form_of = lru_cache(PROBLEMS_REMEMBERED)(Form)
 NONE = form_of("")
-
-
-def names_in(relation: Relation) -> set[Value]:
-    """The letters that stand alone on a side."""
-    return {side for side in relation.sides if is_expression(side) and side[0] == "sym"}
 
 
 def asks_to_factor(text: str) -> bool:

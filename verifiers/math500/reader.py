@@ -12,7 +12,7 @@ from verifiers.math500 import prose
 from verifiers.math500.latex_commands import MATRICES
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Unsupported
 from verifiers.math500.parser import held, released
-from verifiers.math500.prose import QUALIFIERS, QUANTIFIERS, RELATIONS, Brackets, is_word
+from verifiers.math500.prose import RELATIONS, Brackets, is_word
 from verifiers.math500.quantities import Quantities
 from verifiers.math500.tree import INFINITY, MINUS_ONE, NEGATIVE_INFINITY, Node, symbols
 from verifiers.math500.units import canonical_unit
@@ -47,6 +47,8 @@ from verifiers.math500.words import (
     NEGATING,
     OCCASIONS,
     OPENING,
+    QUALIFIERS,
+    QUANTIFIERS,
     REMAINING,
     SPELLED,
     changes,
@@ -304,7 +306,7 @@ class Reader(Quantities):
             return words_value(words)
         if words[-1].lower() == "except" and is_reals(words[:-1]):
             point = self.sum()
-            return self.without(Set((point,)))
+            return self.without(REALS, Set((point,)))
         if self.value == "(" and self.match.get(self.position) == self.end - 1:
             inside = self.tokens[self.position + 1 : self.end - 1]
             if (
@@ -339,9 +341,9 @@ class Reader(Quantities):
         ):
             self.advance()
             parts.append(released(self.sum()))
-        while self.value == "setminus" and parts[-1] == REALS:
+        while self.value == "setminus" and type(parts[-1]) is Row:
             self.advance()
-            parts[-1] = self.without(released(self.sum()))
+            parts[-1] = self.without(parts[-1], released(self.sum()))
         if is_expression(first):
             counts = first[0] == "num" and self.value in (":", "to") and self.peek()[0] == NUMBER
             if counts or (self.value == ":" and not symbols(first)):  # \pi : 4
@@ -352,10 +354,10 @@ class Reader(Quantities):
             self.modulus = self.modulus_behind()
         return parts[0] if len(parts) == 1 else Union(tuple(parts))
 
-    def without(self, removed: Value) -> Node:
-        """All real numbers but some."""
+    def without(self, whole: Row, removed: Value) -> Node:
+        """All numbers of an interval but some."""
         self.holds = True
-        return ("+", (held(REALS), ("*", (MINUS_ONE, held(removed)))))
+        return ("+", (held(whole), ("*", (MINUS_ONE, held(removed)))))
 
     def modulus_behind(self) -> Node | None:
         r"""That of `\pmod{7}` or (mod 7), if one stands here."""
