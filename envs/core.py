@@ -1,17 +1,20 @@
 """What an environment is: problems, scores, and the class that a task author derives from."""
 
+import inspect
 import re
 import sys
 import traceback
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 
+from envs.awaiting import FAILED, Limits, Outcome, call_all
 from envs.errors import EnvError
 from envs.halves import half_character
 
@@ -115,6 +118,12 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     An author writes `__len__`, `problem` and `score` (or `score_batch`), sets `reward_weights`, and calls
     `envs.register`. `__init__` is free: it need not call `super().__init__()` nor take `render_mode`. An environment
     that answers back also sets `max_turns`, and writes `reply`.
+
+    `score`, `score_turns`, `score_batch` and `reply` may be `async`, as where another model judges. Calls for many
+    completions are then awaited side by side, `score_concurrency` at once, each for at most `score_timeout` seconds,
+    and their results are in the order of the completions. They must not block: a client that is not `async` is called
+    by `await asyncio.to_thread(...)`. Completions for which a method, `async` or not, raises earn 0 with the reason
+    "error", of a TimeoutError "timeout"; a run counts them, and more than 5% of a step end it.
     """
 
     reward_weights: Mapping[str, float] = {}
@@ -123,6 +132,10 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     """{component: (lowest, highest)} where that is not 0 to 1; `python -m envs check` looks at it."""
     max_turns: int = 1
     """The most completions of an episode, its turns; `reply` answers all but the last."""
+    score_concurrency: int = 16
+    """Where methods are `async`: how many calls each process awaits at once."""
+    score_timeout: float = 60.0
+    """Where methods are `async`: the seconds that a call may take; a longer one fails with the reason "timeout"."""
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
     observation_space = PromptText()
     action_space = Unicode()
@@ -147,24 +160,31 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     def problem(self, index: int) -> Problem:
         """Problem number `index` (0 <= index < len(self)), a pure function of arguments and index."""
 
-    def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
-        """What `completion` earns, component by component. Write this or `score_batch`."""
+    def score(
+        self, problem: Problem, completion: str
+    ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
+        """What `completion` earns, component by component. Write this or `score_batch`; either may be `async`."""
         scores = self.score_batch([problem], [completion])
-        rewards = {name: float(values[0]) for name, values in scores.rewards.items()}
-        return Score(rewards, scores.reason[0], scores.extracted[0])
+        return _only_later(scores) if inspect.isawaitable(scores) else _only(scores)
 
-    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
-        """What n completions earn, each for its own problem. Override it where a batch is faster."""
-        return _stacked(
-            self,
-            [_as_score(self.score_turns(p, [text])) for p, text in zip(problems, completions, strict=True)],
-        )
+    def score_batch(
+        self, problems: Sequence[Problem], completions: Sequence[str]
+    ) -> Scores | Awaitable[Scores]:
+        """What n completions earn, each for its own problem. Override it where a batch is faster.
 
-    def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
+        An `async` one has `score_timeout` seconds for the batch; where it fails, each completion is scored alone.
+        """
+        pairs = zip(problems, completions, strict=True)
+        outcomes = _call_all(self, [partial(self.score_turns, problem, [text]) for problem, text in pairs])
+        return _stacked(self, [_as_score(_value(outcome)) for outcome in outcomes])
+
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
         """What answers the completions so far, or None where the episode is over: a pure function, as `problem` is."""
         return None
 
-    def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score | Mapping[str, float]:
+    def score_turns(
+        self, problem: Problem, turns: Sequence[str]
+    ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
         """What an episode of these completions earns; by default what its last one does."""
         return self.score(problem, turns[-1])
 
@@ -232,8 +252,8 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         At the end it scores the episode and returns ("", reward, True, False, info), or ("", reward, False, True, info)
         where the environment would go on after `max_turns`. info: {"index", "rewards": {component: float}, "correct":
         bool, "reason": str, "extracted": str | None}. If the author's `reply` or `score` raises, the episode ends, all
-        rewards are 0, the reason is "error" and info["traceback"] says where. Raises EnvError before `reset`, after
-        the end, if `action` is not a string, or if reply or score is not valid.
+        rewards are 0, the reason is "error" or "timeout" and info["traceback"] says where. Raises EnvError before
+        `reset`, after the end, if `action` is not a string, or if reply or score is not valid.
         """
         episode = self._episode
         indices = [] if episode is None else [episode.index]
@@ -367,19 +387,12 @@ def reply_all(
 
     An episode in which it raised is over. Raises EnvError, naming environment and problem, for a reply that is no text.
     """
-    replies: list[str | None] = []
-    traces: list[str | None] = []
-    for index, problem, so_far in zip(indices, problems, turns, strict=True):
-        reply, trace = None, None
-        try:
-            reply = env.reply(problem, tuple(so_far))
-        except Exception:
-            trace = traceback.format_exc()
+    pairs = zip(problems, turns, strict=True)
+    outcomes = _call_all(env, [partial(env.reply, problem, tuple(so_far)) for problem, so_far in pairs])
+    for index, (reply, *_) in zip(indices, outcomes, strict=True):
         if not isinstance(reply, str | None):
             raise _broken(env, index, f"reply returned {reply!r:.80}; it must be a str, or None at the end.")
-        replies.append(reply)
-        traces.append(trace)
-    return replies, traces
+    return [outcome.value for outcome in outcomes], [outcome.traceback for outcome in outcomes]
 
 
 def cause(env: TextEnv, trace: str) -> str:
@@ -441,7 +454,8 @@ def score_all(
 
     completions: a text each, or those of all turns; the author's `score_turns` sees all of them, else the last is
     scored. raised: where `reply` raised in an episode, None where it did not; none are given where none did. An
-    exception in the author's code marks only the completions that cause it, with reason "error" and all rewards 0.
+    exception in the author's code marks only the completions that cause it, with reason "error", of a TimeoutError
+    "timeout", and all rewards 0.
     Raises EnvError, naming environment and problem, for scores that break the contract: a component that is missing,
     unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted part that is no
     text.
@@ -455,11 +469,11 @@ def score_all(
     if alone or overrides(env, "score_turns") or not overrides(env, "score_batch"):
         scores, traces = _score_each(env, indices, problems, turns)
     else:
-        try:
-            scores = env.score_batch(problems, last)
-        except Exception as error:  # it does not say for which completion: scoring each alone does
+        (outcome,) = _call_all(env, [partial(env.score_batch, problems, last)])
+        scores, error = outcome.value, outcome.error
+        if error is not None:  # it does not say for which completion: scoring each alone does
             scores, traces = _score_each(env, indices, problems, turns)
-            if not any(traces):
+            if not any(traces) and not inspect.iscoroutinefunction(env.score_batch):  # a service may recover
                 raise EnvError(
                     f"{env.spec_name}: score_batch raised {error!r:.200} for {len(problems)} completions, but "
                     "scores each of them when alone; both must agree."
@@ -468,7 +482,7 @@ def score_all(
     rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}
     reason = [str(r) for r in scores.reason]
     for row in [row for row, trace in enumerate(raised) if trace is not None]:
-        reason[row], traces[row] = "error", raised[row]
+        reason[row], traces[row] = FAILED, raised[row]
         for values in rewards.values():
             values[row] = 0.0
     total = np.zeros(len(traces))
@@ -517,19 +531,38 @@ def _score_each(
     env: TextEnv, indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> tuple[Scores, list[str | None]]:
     """(the scores, the traceback of each that raised)."""
-    rows, traces = [], []
-    for index, problem, completions in zip(indices, problems, turns, strict=True):
-        trace = None
-        try:
-            row = _as_score(env.score_turns(problem, completions))
-        except Exception:
-            row, trace = Score(dict.fromkeys(env.reward_weights, 0.0), "error"), traceback.format_exc()
+    pairs = zip(problems, turns, strict=True)
+    outcomes = _call_all(env, [partial(env.score_turns, problem, texts) for problem, texts in pairs])
+    rows = []
+    for index, outcome in zip(indices, outcomes, strict=True):
+        row = _as_score(outcome.value)
+        if outcome.error is not None:
+            row = Score(dict.fromkeys(env.reward_weights, 0.0), outcome.reason)
         if not isinstance(row, Score) or not isinstance(row.rewards, Mapping):
             raise _broken(env, index, f"score returned {row!r:.80}, not envs.Score or {{component: number}}.")
         _check_names(env, index, row.rewards)
         rows.append(row)
-        traces.append(trace)
-    return _stacked(env, rows), traces
+    return _stacked(env, rows), [outcome.traceback for outcome in outcomes]
+
+
+def _call_all(env: TextEnv, calls: Sequence[Callable[[], Any]]) -> list[Outcome]:
+    return call_all(env.spec_name, calls, Limits(env.score_concurrency, env.score_timeout))
+
+
+def _value(outcome: Outcome) -> Any:
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value
+
+
+async def _only_later(scores: Awaitable[Scores]) -> Score:
+    return _only(await scores)
+
+
+def _only(scores: Scores) -> Score:
+    """The score of a batch of one."""
+    rewards = {name: float(values[0]) for name, values in scores.rewards.items()}
+    return Score(rewards, scores.reason[0], scores.extracted[0])
 
 
 def _as_score(value: Any) -> Any:

@@ -52,6 +52,8 @@ class Mixture(TextEnv):
         for field in ("reward_weights", "reward_ranges", "origin"):
             setattr(self, field, {k: v for part in parts.values() for k, v in getattr(part, field).items()})
         self.max_turns = max(part.max_turns for part in parts.values())
+        self.score_concurrency = min(part.score_concurrency for part in parts.values())  # of replies
+        self.score_timeout = max(part.score_timeout for part in parts.values())
         self.notice = " ".join(part.notice for part in parts.values() if part.notice)
 
     @property

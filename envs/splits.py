@@ -34,6 +34,8 @@ _SHARED = (
         "observation_space",
         "action_space",
         "max_turns",
+        "score_concurrency",
+        "score_timeout",
         "origin",
         "_env_id",
         "_env_arguments",

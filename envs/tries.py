@@ -1,6 +1,7 @@
 """`tries=N` on any environment of one turn: it says what is wrong with an answer, and lets the model try again."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 
 from envs.core import Problem, Score, TextEnv
@@ -21,10 +22,22 @@ def allow_tries(env: TextEnv, tries: int) -> None:
         env.max_turns, env.reply = tries, partial(try_again, env, tries)  # type: ignore[method-assign]
 
 
-def try_again(env: TextEnv, tries: int, problem: Problem, turns: Sequence[str]) -> str | None:
+def try_again(
+    env: TextEnv, tries: int, problem: Problem, turns: Sequence[str]
+) -> str | Awaitable[str | None] | None:
     """What is said of a wrong completion; None where it is right, or was the last that is allowed."""
     if len(turns) >= tries:
         return None
     score = env.score(problem, turns[-1])
+    return _said_later(env, problem, score) if inspect.isawaitable(score) else _said(env, problem, score)
+
+
+async def _said_later(
+    env: TextEnv, problem: Problem, score: Awaitable[Score | Mapping[str, float]]
+) -> str | None:
+    return _said(env, problem, await score)
+
+
+def _said(env: TextEnv, problem: Problem, score: Score | Mapping[str, float]) -> str | None:
     score = score if isinstance(score, Score) else Score(dict(score))
     return None if score.rewards["correct"] == 1 else f"{env.feedback(problem, score)} Try again."

@@ -17,7 +17,7 @@ from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
 from spg_trainer.rollout.overlong import fitting
 from spg_trainer.rollout.sampler import check_sampling, watching
-from spg_trainer.rollout.scored import Failures, Scored, sample_rows
+from spg_trainer.rollout.scored import Failures, Scored, is_failure, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.packages import envs, verifiers
@@ -133,7 +133,8 @@ def evaluate(
             env = envs.make(env, split=split, **recipe.env_args)
         indices, skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
     count = len(indices)
-    made = {pair(row): row for row in rows if row["reason"] != "error"}  # the environment may be repaired
+    # The environment may be repaired.
+    made = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
     missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in made]
     failures = Failures(count * num_generations, shared=world > 1)
     size = max(1, BATCH // num_generations) * num_generations * world

@@ -118,9 +118,8 @@ def probe(
         written = dict(enumerate(decode_completions(policy, filled)))
         play(policy, talk, *talk.next_prompts(policy, talk.answer(written), sampling), sampling, write)
         judged = talk.score()
-        rows = zip(index, judged.reason, judged.traceback, strict=True)
-        failed = [(i, trace) for i, reason, trace in rows if reason == "error"]
-        Failures(len(index), shared=False).note(env, failed)
+        rows = list(zip(index, judged.reason, judged.traceback, strict=True))
+        Failures(len(index), shared=False).note(env, rows)
         rewards[row, column] = torch.from_numpy(judged.total)
     return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device)), filled
 

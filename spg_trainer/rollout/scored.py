@@ -1,7 +1,8 @@
 """Completions that have been scored: what every source hands to the training loop, and how samples/ shows it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -127,6 +128,16 @@ class Scored:
         return [self.completions[i] for i in mine], replies
 
 
+def is_failure(reason: str, traceback: str | None) -> bool:
+    """Whether a completion could not be scored: the author's code raised, or the environment itself says "error"."""
+    return traceback is not None or reason == "error"
+
+
+def listed(count: Mapping[str, float]) -> str:
+    """How often each reason came, as "3 error, 1 timeout"."""
+    return ", ".join(f"{number:.0f} {reason}" for reason, number in sorted(count.items()))
+
+
 class Source(Protocol):
     """What the training loop knows of where completions come from."""
 
@@ -153,23 +164,26 @@ class Failures:
 
     expected: int
     shared: bool = True
-    count: int = 0
+    count: Counter[str] = field(default_factory=Counter)
+    """Reason -> completions."""
 
     def add(self, env: "TextEnv", scored: Scored | None) -> None:
         """Counts the failures among completions (None = there are none); raises TrainingError at too many."""
-        rows = zip(scored.last, scored.index, scored.reason, scored.traceback, strict=True) if scored else ()
-        self.note(env, [(int(i), trace) for last, i, reason, trace in rows if last and reason == "error"])
+        last = scored.last if scored else ()
+        kept = [(int(scored.index[b]), scored.reason[b], scored.traceback[b]) for b in np.flatnonzero(last)]
+        self.note(env, kept)
 
-    def note(self, env: "TextEnv", failed: list[tuple[int, str | None]]) -> None:
-        """Counts failures, each the problem's index and where the author's `score` raised; raises as `add`."""
+    def note(self, env: "TextEnv", judged: list[tuple[int, str, str | None]]) -> None:
+        """Counts the failures among (index of the problem, reason, traceback) of completions; raises as `add`."""
+        failed = [one for one in judged if is_failure(*one[1:])]
         failed = gather(failed) if self.shared else failed
-        self.count += len(failed)
-        if failed and self.count > MAX_ERROR_SHARE * self.expected:
-            index, traceback = failed[0]
+        self.count.update(reason for _, reason, _ in failed)
+        if failed and self.count.total() > MAX_ERROR_SHARE * self.expected:
+            index, reason, traceback = failed[0]
             raise TrainingError(
-                f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions (more than "
-                f"{MAX_ERROR_SHARE:.0%}), among them one of problem {index}. Fix the environment, "
-                f"then continue with --resume auto.\n{traceback or ''}".rstrip()
+                f"The score of {env.spec_name} failed on {self.count.total()} of {self.expected} completions (more "
+                f"than {MAX_ERROR_SHARE:.0%}; {listed(self.count)}), among them one of problem {index} (reason "
+                f"{reason}). Fix the environment, then continue with --resume auto.\n{traceback or ''}".rstrip()
             )
 
 
