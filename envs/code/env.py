@@ -39,6 +39,9 @@ _MBPP = {
         "\n```python\n",
     ),
 }
+# Of sets whose tests are inputs with outputs: what is asked below the question.
+_PROGRAM = "Write a Python program that reads the input from standard input and prints the answer."
+_FUNCTION = "Write the Python {what} {name}."
 
 
 class Code(TextEnv):
@@ -72,7 +75,8 @@ class Code(TextEnv):
 
         Args:
             source: "generated", "humaneval", "mbpp" (its sanitized part), a .jsonl or .parquet file, or a data set
-                of the hub, with the columns of one of these, of KodCode or of AceCode.
+                of the hub, with the columns of one of these, of KodCode, AceCode, APPS, TACO, LiveCodeBench or
+                DeepCoder.
             prompt_style: "plain" (32 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
             hidden: where a prompt shows its tests, so many calls that it does not show are made with the reference.
@@ -117,7 +121,7 @@ class Code(TextEnv):
 
     def _published(self, exercise: "Exercise") -> Problem:
         row = exercise.row
-        prompt, prefix = (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
+        prompt, prefix = self._form(exercise)
         words = {"prompt": row.prompt, "tests": row.shown}
         reference = {
             "entry_point": row.entry_point,
@@ -127,6 +131,15 @@ class Code(TextEnv):
         }
         metadata = {"code": row.reference, "shown": exercise.shows}
         return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
+
+    def _form(self, exercise: "Exercise") -> tuple[str, str]:
+        """The prompt, and what the completion begins with, both to be filled in."""
+        row = exercise.row
+        if not row.cases:
+            return (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
+        what = "method" if "." in row.entry_point else "function"
+        ask = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM
+        return f"{{prompt}}\n\n{ask}\n", "```python\n" if self.prompt_style == "paper" else ""
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -144,7 +157,9 @@ class Code(TextEnv):
     def _has_form(self, problem: Problem, completion: str) -> bool:
         if self._exercises is None:
             return only_answer(completion) is not None
-        return (problem.completion_prefix + completion).count("```") == 2
+        prefix = problem.completion_prefix  # with which a run scores a completion
+        text = completion if completion.startswith(prefix) else prefix + completion
+        return text.count("```") == 2
 
     def demonstration(self, problem: Problem) -> str:
         """The right function; raises EnvError where a published set has none."""
@@ -156,10 +171,15 @@ class Code(TextEnv):
         """One habit, "first": returns what the first example does, whatever the arguments."""
         from verifiers.code.values import plain, read_value
 
-        first = problem.reference["cases"][0].get("expected")
+        first, entry = problem.reference["cases"][0].get("expected"), problem.reference["entry_point"]
         code = f"return {plain(read_value(first))!r}"
         if self._exercises is not None:
-            code = f"def {problem.reference['entry_point']}(*args):\n    {code}"
+            outer, _, method = entry.rpartition(".")
+            code = f"def {method}(*args):\n    {code}"
+            if not entry:
+                code = f"print({first!r})"
+            elif outer:
+                code = f"class {outer}:\n    " + code.replace("\n", "\n    ")
         return {"first": self._write(problem, code)}
 
     def _write(self, problem: Problem, code: str) -> str:

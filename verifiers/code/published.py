@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from verifiers.code.inputs_outputs import read_inputs_outputs
 from verifiers.code.task import job_of, run
 from verifiers.code.values import VIEWS, plain, read_cases, read_reply
 
@@ -29,19 +30,24 @@ def _cases():
 class Published(NamedTuple):
     """What a row of a published set says; `tests` and `reference` are Python, "" for none.
 
-    `shown` are the tests that stand beside a prompt; "" where the prompt is code to go on with.
+    `shown` are the tests that stand beside a prompt; "" where the prompt is code to go on with. Where the tests are
+    inputs with outputs, `cases` are these, and `shows` says how many of them the prompt shows.
     """
 
     entry_point: str
     prompt: str
     setup: str
-    tests: str
-    shown: str
-    reference: str
+    tests: str = ""
+    shown: str = ""
+    reference: str = ""
+    cases: tuple[dict[str, Any], ...] = ()
+    shows: int = 0
 
 
 def read_row(row: Mapping[str, Any]) -> Published:
-    """A row with the columns of HumanEval, MBPP, KodCode or AceCode; raises ValueError for any other."""
+    """A row with the columns of HumanEval, MBPP, KodCode, AceCode or of `inputs_outputs`; ValueError for any other."""
+    if fields := read_inputs_outputs(row):
+        return Published(**fields)
     if "entry_point" in row and "test" in row:  # HumanEval
         prompt, entry = str(row["prompt"]), row["entry_point"]
         reference = prompt + str(row.get("canonical_solution") or "")
@@ -57,7 +63,7 @@ def read_row(row: Mapping[str, Any]) -> Published:
         names = [info["function_name"] for info in row.get("test_info") or [] if info.get("function_name")]
         entry = names[0] if names else called(row["test"])
         return Published(entry, text, "", row["test"], row["test"], str(row.get("solution") or ""))
-    raise ValueError("has no tests: test, test_list or test_cases")
+    raise ValueError("has no tests: test, test_list or test_cases, input_output, tests or public_test_cases")
 
 
 @lru_cache(1024)
@@ -87,12 +93,17 @@ def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]
     """The different cases of each row, and how many of its assertions are none; judged side by side in guests."""
     jobs, replies = {}, {}
     for place, row in enumerate(rows):
+        if row.cases:
+            continue
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             sources = [row.setup, row.reference, _PRELUDE, recording(row.tests, row.entry_point)]
             jobs[place] = reading(sources, "_cases", [{"args": []}])
     for place, reply in zip(jobs, run(list(jobs.values())) if jobs else (), strict=True):
         replies[place] = read_reply("".join(reply.get("replies", ())))
-    return [_read_cases(replies.get(place)) for place in range(len(rows))]
+    return [
+        (list(row.cases), 0) if row.cases else _read_cases(replies.get(place))
+        for place, row in enumerate(rows)
+    ]
 
 
 def reading(sources: list[str], entry: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:

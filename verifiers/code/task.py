@@ -69,7 +69,8 @@ def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
     """The first of the `shown` cases that a program does not meet, and what it returned, as a sentence; "" for none."""
     ((entry, cases, prompt, fuel),) = _references(1, [[reference.get(name)] for name in FIELDS], None)
     sources = sources_of(program, entry, prompt, lenient=True)
-    told = cases[:shown]
+    if not (told := cases[:shown]):
+        return ""
     (reply,) = run([job_of(fuel, entry=entry, sources=sources, cases=told, lenient=True, keep=True)])
     came_back = zip(reference["cases"], reply.get("met", ()), reply.get("replies", ()), strict=False)
     for case, met, text in came_back:

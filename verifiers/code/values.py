@@ -40,7 +40,7 @@ class Other:
         return self.truth
 
 
-VIEWS = {"set": Set, "tuple": tuple}
+VIEWS = {"set": Set, "tuple": tuple, "list": list}
 _CONTAINERS = {"$tuple": tuple, "$set": Set, "$dict": Dict}
 _OTHERS = {
     "$int": lambda digits: int(digits, 16),
@@ -51,7 +51,10 @@ _OTHERS = {
 
 
 class Case(NamedTuple):
-    """One call and what it must return; `via` is what the test takes of the result first, "", "set" or "tuple"."""
+    """One call and what it must return; `via` is what the test takes of the result first, "", "set" or "tuple".
+
+    "list": as it is, but a tuple in it, or that it is, counts as a list.
+    """
 
     call: str
     expected: Any
@@ -212,6 +215,8 @@ def _viewed(value: Any, via: str) -> Any:
     """What the test takes of a value, NOTHING where it has no items."""
     if not via:
         return value
+    if via == "list":
+        return [_viewed(item, via) for item in value] if type(value) in (list, tuple) else value
     if not isinstance(value, str | list | tuple):
         return NOTHING
     items = [name for name, _ in value] if isinstance(value, Dict) else value
