@@ -169,10 +169,10 @@ class Code(TextEnv):
 
     def habits(self, problem: Problem) -> dict[str, str]:
         """One habit, "first": returns what the first example does, whatever the arguments."""
-        from verifiers.code.values import plain, read_value
+        from verifiers.code.values import plain, read_value, written
 
         first, entry = problem.reference["cases"][0].get("expected"), problem.reference["entry_point"]
-        code = f"return {plain(read_value(first))!r}"
+        code = f"return {written(plain(read_value(first)))}"
         if self._exercises is not None:
             outer, _, method = entry.rpartition(".")
             code = f"def {method}(*args):\n    {code}"

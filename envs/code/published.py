@@ -15,7 +15,7 @@ from envs.errors import EnvError
 from envs.splits import split_of
 from verifiers.code.published import Published, cases_of, read_row, reading
 from verifiers.code.task import run
-from verifiers.code.values import NOTHING, plain_reply
+from verifiers.code.values import NOTHING, plain_reply, written
 
 HUMANEVAL = {"test": HubDataset("openai/openai_humaneval", "openai_humaneval", "test", 164)}
 MBPP = {
@@ -158,7 +158,7 @@ def _changed(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, 
         new = {name: value for name, value in case.items() if name != "expected"}
         new["args"] = [changed(rng, value) for value in case["args"]]
         if all(new["args"] != other["args"] for other in cases):
-            made.setdefault(repr(new["args"]), new)
+            made.setdefault(written(new["args"]), new)
     return list(made.values())
 
 
