@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from envs import EnvError
 from spg_trainer import cli, generate, load_model
@@ -15,7 +16,8 @@ from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import EvalCommand, SftCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.validate import validate
-from spg_trainer.sft.command import sft
+from spg_trainer.sft.command import prepare, sft
+from spg_trainer.sft.demonstrations import denoising_loss
 from spg_trainer.sft.loop import Fit
 from tests.common.sft_cases import SMALL
 from tests.common.trainer_cases import same_weights
@@ -71,6 +73,37 @@ def test_a_data_set_of_the_hub_is_learned_as_a_file_of_its_rows_is(texts, tmp_pa
         EnvError, match=r"someone/questions \(train\), row 1 has question. Each row needs `prompt`"
     ):
         sft(wrong, quiet=True)
+
+
+def padding(parts: list[list[torch.Tensor]]) -> float:
+    """The share of padding among the positions of the prompts and completions of some parts."""
+    tokens = sum(int(mask.sum()) + ids.numel() for _, mask, ids, *_ in parts)
+    return 1 - tokens / sum(mask.numel() + ids.numel() for _, mask, ids, *_ in parts)
+
+
+def content(parts: list[list[torch.Tensor]]) -> set[str]:
+    """What is in the rows of some parts, without their padding, in no order."""
+    return {
+        str([ids[mask].tolist(), completion.tolist(), masked.tolist(), float(weight)])
+        for part in parts
+        for ids, mask, completion, masked, weight in zip(*part, strict=True)
+    }
+
+
+def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(texts: SftCommand) -> None:
+    rows = [{"prompt": "a" * int(1.12**n), "completion": f"{n}"} for n in range(42)]
+    Path(texts.data).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    drawn, losses = {}, {}
+    for size in (0, 4, 1):
+        command = replace(texts, batch_size=24, per_device_batch_size=size)
+        fit = prepare(validate(command), Path(texts.output_dir))
+        drawn[size] = fit.draw(fit.train, 24, 0)
+        parts = [float(denoising_loss(fit.policy, part[:2], *part[2:])) for part in drawn[size]]
+        losses[size] = sum(parts)
+    assert [len(parts) for parts in drawn.values()] == [1, 6, 24]
+    assert content(drawn[0]) == content(drawn[4]) == content(drawn[1]) and len(content(drawn[0])) == 24
+    assert losses[4] == pytest.approx(losses[0], rel=1e-6) and losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert padding(drawn[0]) > 0.5 and padding(drawn[4]) < 0.2 and padding(drawn[1]) == 0
 
 
 def test_it_is_measured_on_a_task_that_is_named(texts: SftCommand) -> None:
