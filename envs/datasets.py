@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import json
 import re
 import zlib
@@ -218,6 +219,14 @@ def hub_rows(task: str, hub: HubDataset, advice: str) -> tuple[list[Row], str | 
     rows = [Row(f"{hub.name}, row {i}", values) for i, values in enumerate(table, 1)]
     commit = builder.hash if re.fullmatch("[0-9a-f]{40}", str(builder.hash)) else hub.revision
     return rows, commit
+
+
+def state_of(rows: Sequence[Row], commit: str | None) -> str:
+    """What tells whether a data set on the hub has changed: its commit, of one that is not known a hash of the rows."""
+    if commit:
+        return commit
+    content = json.dumps([row.values for row in rows], sort_keys=True, default=str)
+    return f"rows of sha256 {hashlib.sha256(content.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def _jsonl(file: Path) -> Iterator[Row]:

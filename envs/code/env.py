@@ -70,6 +70,7 @@ class Code(TextEnv):
         level: int = 1,
         hidden: int = 8,
         rows: int = 2000,
+        revision: str | None = None,
     ) -> None:
         """Opens one split; raises EnvError for an unknown value, for data that cannot be used, without the interpreter.
 
@@ -81,6 +82,7 @@ class Code(TextEnv):
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
             hidden: where a prompt shows its tests, so many calls that it does not show are made with the reference.
             rows: of a file, or of a set of the hub, so many are read.
+            revision: branch, tag or commit of a set of the hub; None = its main branch.
         """
         check_choice("code", "split", split, SPLITS)
         check_choice("code", "prompt_style", prompt_style, ["plain", "paper"])
@@ -91,7 +93,10 @@ class Code(TextEnv):
         if self.source != "generated":
             from envs.code import published
 
-            self._exercises, self.notice = published.load(self.source, split, hidden, rows)
+            loaded = published.load(self.source, split, hidden, rows, revision)
+            self._exercises, self.notice, self.origin = loaded
+        if revision is not None and not self.origin:
+            raise EnvError(f"code: revision={revision} is for a set of the hub, not for source={source}.")
 
     def __len__(self) -> int:
         if self._exercises is not None:

@@ -3,14 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from envs.datasets import NAMED_FORMATS, HubDataset, Row, load_rows, read_files
+from envs.datasets import NAMED_FORMATS, HubDataset, Row, load_rows, read_files, state_of
 from envs.errors import EnvError
 from envs.splits import split_of
 from verifiers.code.published import Published, cases_of, read_row, reading
@@ -46,13 +46,15 @@ class Exercise:
 
 
 @cache
-def load(source: str, split: str, hidden: int, rows: int) -> tuple[tuple[Exercise, ...], str]:
-    """The exercises of a split, in their order, and what to say of them.
+def load(
+    source: str, split: str, hidden: int, rows: int, revision: str | None
+) -> tuple[tuple[Exercise, ...], str, dict[str, str]]:
+    """The exercises of a split, in their order, what to say of them, and of a set of the hub {its name: its state}.
 
     source: "humaneval", "mbpp", a file, or a data set of the hub, which a hash of the prompt divides 80/10/10; of it
     the first `rows` rows are read. Raises EnvError where it cannot be read or no row can be used.
     """
-    given = _rows(source, split, rows)
+    given, origin = _rows(source, split, rows, revision)
     read: list[tuple[str, Published]] = []
     faults: list[tuple[str, str]] = []
     for where, values in given:
@@ -95,7 +97,7 @@ def load(source: str, split: str, hidden: int, rows: int) -> tuple[tuple[Exercis
         notice += f" Of {number:,} calls that were made to be hidden, {kept / number:.0%} have a plain value."
     if bare := sum(one.shows == len(one.cases) for one in exercises):
         notice += f" The prompts of {bare:,} show every call that they are judged by."
-    return tuple(exercises), notice
+    return tuple(exercises), notice, origin
 
 
 def _told(faults: Sequence[tuple[str, str]], of: int) -> str:
@@ -110,29 +112,34 @@ def _told(faults: Sequence[tuple[str, str]], of: int) -> str:
     return f"{len(faults):,} of {of:,} rows cannot be used and are left out: {'; '.join(told)}{more}."
 
 
-def _rows(source: str, split: str, rows: int) -> list[Row]:
+def _rows(source: str, split: str, rows: int, revision: str | None) -> tuple[list[Row], dict[str, str]]:
     if source in NAMED:
         if split not in NAMED[source]:
             raise EnvError(
                 f"code: {source} has no {split} problems, test alone; train on source=mbpp, for example."
             )
-        return load_rows("code", "hub", NAMED[source][split], COLUMNS)[0]
+        hub = replace(NAMED[source][split], revision=revision)
+        found, commit = load_rows("code", "hub", hub, COLUMNS)
+        return found, {hub.repo: state_of(found, commit)}
     if Path(source).is_file():
-        return read_files("code", [Path(source)], ())[:rows]
+        return read_files("code", [Path(source)], ())[:rows], {}
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         known = ", ".join(["generated", *NAMED])
         raise EnvError(
             f"code: source={source} is no file; known are {known}, a file ({', '.join(NAMED_FORMATS)}), OWNER/NAME."
         )
     import datasets
+    from huggingface_hub import HfApi
 
     try:
-        table = datasets.load_dataset(source, split="train", streaming=True)
-        return [Row(f"{source}, row {number}", values) for number, values in enumerate(table.take(rows), 1)]
+        commit = HfApi().dataset_info(source, revision=revision).sha
+        table = datasets.load_dataset(source, split="train", streaming=True, revision=commit)
+        found = [Row(f"{source}, row {number}", values) for number, values in enumerate(table.take(rows), 1)]
     except Exception as error:  # whatever a download, a cache and a file format can raise
         raise EnvError(
             f"code: {source} cannot be loaded from the Hugging Face hub ({str(error)[:200]})."
         ) from error
+    return found, {source: state_of(found, commit)}
 
 
 def _replies(rows: Sequence[Published], calls: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -164,6 +164,41 @@ def refuse_changed_data(record: Path, command: "TaskSettings") -> None:
             )
 
 
+def refuse_changed_hub(record: Path, origin: Mapping[str, str]) -> None:
+    """Raises ConfigError if a data set on the hub is not what it was when a run wrote `record`, an environment.json.
+
+    origin: {data set: its commit, or a hash of its rows} of the environment as it is now.
+    """
+    before = (read_json(record) or {}).get("origin") or {}
+    for name in before.keys() & origin.keys():
+        if before[name] == origin[name] or origin[name].startswith(
+            "sha256"
+        ):  # of a file, which has its own check
+            continue
+        back = f"Pass a copy of what it was, a folder or file, as the source of a new run: {before[name]} is no commit."
+        if re.fullmatch("[0-9a-f]{40}", before[name]):
+            back = (
+                f"To go on with what it was: --env-args revision={before[name]} (of several tasks, TASK.revision), or "
+                f"with sft --data {name}@{before[name]}."
+            )
+        raise ConfigError(
+            f"The data set {name} has changed on the hub since {record.parent} began: it was {before[name]}, now it is "
+            f"{origin[name]}. {back} To train on it as it is now, start a new run with another --output-dir."
+        )
+
+
+def without_pins(record: Path, own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings `given` to a run that goes on, those that pin a data set to the commit it began with as they were."""
+    origin = (read_json(record) or {}).get("origin") or {}
+    pins = {
+        name: own.get(name)
+        for name, value in given.items()
+        if (name.endswith("revision") and own.get(name) is None and value in origin.values())
+        or (name == "data" and value in [f"{own.get(name)}@{commit}" for commit in origin.values()])
+    }
+    return {name: value for name, value in {**given, **pins}.items() if name not in pins or name in own}
+
+
 def canonical(run: Path, config: "Config") -> "Config":
     """The settings with the files that the run has copies of by their names alone, wherever they lie."""
 

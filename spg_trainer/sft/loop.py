@@ -144,7 +144,8 @@ class Fit:
     @property
     def record(self) -> dict[str, Any]:
         """What environment.json of the model holds."""
-        return task_record(self.command, self.sampling, **({"data": dict(self.data)} if self.data else {}))
+        read = {"data": dict(self.data), "origin": dict(self.train.origin)}
+        return task_record(self.command, self.sampling, **{name: what for name, what in read.items() if what})
 
     def restore(self, path: Path) -> None:
         """Puts a checkpoint back."""

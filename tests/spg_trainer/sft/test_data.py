@@ -139,6 +139,39 @@ def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path, mon
     assert same_weights(sft(replace(texts, resume="auto"), quiet=True), whole)
 
 
+def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_path, monkeypatch) -> None:
+    from envs import datasets
+    from envs import texts as reading
+
+    rows = [json.loads(line) for line in Path(texts.data).read_text().splitlines()]
+    kept = {"a" * 40: rows, "b" * 40: [{**row, "prompt": row["prompt"].upper()} for row in rows]}
+    newest = ["a" * 40]
+
+    def load(task: str, hub: datasets.HubDataset, advice: str) -> tuple[list[datasets.Row], str]:
+        commit = hub.revision or newest[-1]
+        return [datasets.Row(f"row {i}", row) for i, row in enumerate(kept[commit])], commit
+
+    monkeypatch.setattr(reading, "hub_rows", load)
+    texts = replace(texts, data="someone/sayings")
+    whole = sft(replace(texts, output_dir=str(tmp_path / "whole")), quiet=True)
+    record = json.loads((whole / "environment.json").read_text())
+    assert record["origin"] == {"someone/sayings": "a" * 40}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        ended_at(3, signal.SIGTERM, patch)
+        sft(texts, quiet=True)
+    newest.append("b" * 40)
+    reading._read.cache_clear()
+    with pytest.raises(ConfigError) as refused:
+        sft(replace(texts, resume="auto"), quiet=True)
+    said = str(refused.value)
+    assert "someone/sayings has changed on the hub" in said and "b" * 40 in said and "--output-dir" in said
+    pinned = f"someone/sayings@{'a' * 40}"
+    assert f"--data {pinned}" in said
+    with pytest.raises(ConfigError, match=r"has changed on the hub"):
+        sft(replace(texts, resume="auto", data=f"someone/sayings@{'b' * 40}"), quiet=True)
+    assert same_weights(sft(replace(texts, resume="auto", data=pinned), quiet=True), whole)
+
+
 def test_ctrl_c_writes_the_model_so_far_and_ends_with_130(texts, monkeypatch, capsys) -> None:
     ended_at(3, signal.SIGINT, monkeypatch)
     words = ["--data", texts.data, "--output-dir", texts.output_dir, "--steps", "9", "--eval-steps", "2"]
