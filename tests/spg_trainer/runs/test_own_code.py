@@ -152,7 +152,7 @@ def test_a_data_set_of_the_hub_that_has_changed_is_refused_unless_its_commit_is_
     with pytest.raises(ConfigError) as refused:
         train(small_config(None, max_steps=3, resume=str(tmp_path / "run"), **settings), quiet=True)
     said = str(refused.value)
-    assert f"someone/letters has changed on the hub since {tmp_path / 'run'} began" in said
+    assert f"someone/letters on the hub has changed since {tmp_path / 'run'} began" in said
     assert f"--env-args revision={old}" in said and "--output-dir" in said
     wrong = small_config(
         None, max_steps=3, resume=str(tmp_path / "run"), **settings, env_args={"revision": new}
@@ -171,9 +171,10 @@ def test_a_change_of_rows_without_a_commit_is_refused_too(tmp_path):
     before = {"a/b": state_of([Row("1", {"x": 1})], None), "mine.jsonl": "sha256 0"}
     record.write_text(json.dumps({"origin": before}))
     refuse_changed_hub(record, {**before, "mine.jsonl": "sha256 1"})  # a file has a check of its own
+    refuse_changed_hub(record, before)
     now = {"a/b": state_of([Row("1", {"x": 2})], None)}
     with pytest.raises(
-        ConfigError, match=r"a/b has changed.*rows of sha256 \w{64} is no commit.*--output-dir"
+        ConfigError, match=r"a/b on the hub has changed.*rows of sha256 \w{64} is no commit.*--output-dir"
     ):
         refuse_changed_hub(record, now)
 

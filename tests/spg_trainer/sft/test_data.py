@@ -164,10 +164,10 @@ def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_
     with pytest.raises(ConfigError) as refused:
         sft(replace(texts, resume="auto"), quiet=True)
     said = str(refused.value)
-    assert "someone/sayings has changed on the hub" in said and "b" * 40 in said and "--output-dir" in said
+    assert "someone/sayings on the hub has changed" in said and "b" * 40 in said and "--output-dir" in said
     pinned = f"someone/sayings@{'a' * 40}"
     assert f"--data {pinned}" in said
-    with pytest.raises(ConfigError, match=r"has changed on the hub"):
+    with pytest.raises(ConfigError, match=r"on the hub has changed"):
         sft(replace(texts, resume="auto", data=f"someone/sayings@{'b' * 40}"), quiet=True)
     assert same_weights(sft(replace(texts, resume="auto", data=pinned), quiet=True), whole)
 
