@@ -102,44 +102,6 @@ def test_the_commands_that_add_a_task_run_in_order(tmp_path: Path, monkeypatch, 
     assert "mytask" in capsys.readouterr().out
 
 
-def test_the_page_of_a_judge_asks_a_server(tmp_path: Path, monkeypatch, capsys) -> None:
-    asked = []
-
-    class Judge(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append(body["messages"][0]["content"])
-            grade = "9" if "please" in asked[-1].rpartition("Answer:")[2] else "3"
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps({"choices": [{"message": {"content": grade}}]}).encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    monkeypatch.setattr(ThreadingHTTPServer, "request_queue_size", 128)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    (code,) = re.findall(
-        r"^```python\n(# judged\.py\n.*?)^```", (DOCS / PAGE_OF_JUDGE).read_text(), re.S | re.M
-    )
-    Path("judged.py").write_text(code)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Judge) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("JUDGE_URL", f"http://127.0.0.1:{server.server_port}")
-        check, train = (shlex.split(line)[3:] for line in commands(PAGE_OF_JUDGE))
-        assert import_module("envs.__main__").main(check) == 0, capsys.readouterr().out
-        assert len(asked) > 1000
-        model = str(models_folder() / "tiny-sudoku")
-        train = [model if word.startswith("GSAI-ML") else word for word in train]
-        few = "--max-steps 1 --prompts-per-step 2 --num-generations 2 --eval-problems 4 --output-dir run"
-        few += " --max-completion-length 8 --block-length 8 --diffusion-steps 4"
-        assert main([*train, *few.split()]) == 0
-        server.shutdown()
-    (row,) = map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())
-    assert row["rewards/polite/mean"] == 0.3 and row["env_errors"] == 0
-
-
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if not name.endswith("_repro")])
 def test_every_algorithm_has_a_page_with_all_its_options(name: str) -> None:
     page = get(name).__module__.rpartition(".")[-1]  # those of one file share one
@@ -300,6 +262,44 @@ def test_the_file_for_openrlhf_answers_as_its_documentation_asks() -> None:
     found = namespace["reward_func"](queries, prompts, ["18", "#### 9"])
     assert found["rewards"].tolist() == found["scores"].tolist() == [1.0, 0.0]
     assert float(found["extra_logs"]["solved"]) == 0.5
+
+
+def test_the_page_of_a_judge_asks_a_server(tmp_path: Path, monkeypatch, capsys) -> None:
+    asked = []
+
+    class Judge(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(body["messages"][0]["content"])
+            grade = "9" if "please" in asked[-1].rpartition("Answer:")[2] else "3"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"choices": [{"message": {"content": grade}}]}).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(ThreadingHTTPServer, "request_queue_size", 128)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    (code,) = re.findall(
+        r"^```python\n(# judged\.py\n.*?)^```", (DOCS / PAGE_OF_JUDGE).read_text(), re.S | re.M
+    )
+    Path("judged.py").write_text(code)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Judge) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("JUDGE_URL", f"http://127.0.0.1:{server.server_port}")
+        check, train = (shlex.split(line)[3:] for line in commands(PAGE_OF_JUDGE))
+        assert import_module("envs.__main__").main(check) == 0, capsys.readouterr().out
+        assert len(asked) > 1000
+        model = str(models_folder() / "tiny-sudoku")
+        train = [model if word.startswith("GSAI-ML") else word for word in train]
+        few = "--max-steps 1 --prompts-per-step 2 --num-generations 2 --eval-problems 4 --output-dir run"
+        few += " --max-completion-length 8 --block-length 8 --diffusion-steps 4"
+        assert main([*train, *few.split()]) == 0
+        server.shutdown()
+    (row,) = map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())
+    assert row["rewards/polite/mean"] == 0.3 and row["env_errors"] == 0
 
 
 def test_the_notebook_is_stored_as_it_ran() -> None:
