@@ -58,7 +58,7 @@ def normalized(text: str) -> str:
 
 @cache
 def load_split(
-    task: str, bank: ModuleType, source: str, split: str, revision: str | None
+    task: str, bank: ModuleType, source: str, split: str, revision: str | None, test_revision: str | None
 ) -> tuple[tuple[Any, ...], dict[str, str], str]:
     """The problems of a split of a published set, in its order, {data set: commit} of the hub's, and a notice.
 
@@ -67,12 +67,13 @@ def load_split(
 
     bank: the sets TRAIN and TEST; COLUMNS, the first of them the text; `hashed(text)`, what is hashed of it; and
     `read_row(row)`, the problem of a row, which raises EnvError for one that cannot be used: such rows are left out,
-    and the notice counts them and names the first, or is "". source: see `load_rows`. revision: of TRAIN. Raises
-    EnvError for a set that cannot be loaded, that leaves no problem, or in which more than 1% of the rows cannot be
-    used.
+    and the notice counts them and names the first, or is "". source: see `load_rows`. revision: of TRAIN.
+    test_revision: of TEST where that is another data set. Raises EnvError for a set that cannot be loaded, that leaves
+    no problem, or in which more than 1% of the rows cannot be used.
     """
     commits: dict[str, str] = {}
-    test = replace(bank.TEST, revision=revision) if bank.TEST.repo == bank.TRAIN.repo else bank.TEST
+    of_test = revision if bank.TEST.repo == bank.TRAIN.repo else test_revision
+    test = replace(bank.TEST, revision=of_test)
 
     def load(hub: HubDataset) -> list[tuple[str, Row]]:
         rows, commit = load_rows(task, source, hub, bank.COLUMNS)

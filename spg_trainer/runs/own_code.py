@@ -182,8 +182,8 @@ def refuse_changed_hub(record: Path, origin: Mapping[str, str]) -> None:
             what, back = f"The package {name}", "Install that version again to go on."
         elif re.fullmatch("[0-9a-f]{40}", old):
             back = (
-                f"To go on with what it was: --env-args revision={old} (of several tasks, TASK.revision), or with sft "
-                f"--data {name}@{old}."
+                f"To go on with what it was: --env-args revision={old} (of the test set of math500 test_revision, of "
+                f"several tasks TASK.revision), or with sft --data {name}@{old}."
             )
         raise ConfigError(
             f"{what} has changed since {record.parent} began: it was {old}, now it is {now}. {back} To train on it as "
