@@ -38,6 +38,11 @@ class Outcome(NamedTuple):
         return TIMED_OUT if isinstance(self.error, TimeoutError) else FAILED
 
 
+def reason_of(trace: str) -> str:
+    """The reason of a call that raised, of its traceback."""
+    return TIMED_OUT if trace.rstrip().rpartition("\n")[2].startswith("TimeoutError") else FAILED
+
+
 class Limits(NamedTuple):
     """How many awaited calls run at once in this process, and the seconds that each may take."""
 

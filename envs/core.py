@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
-from envs.awaiting import FAILED, Limits, Outcome, call_all
+from envs.awaiting import Limits, Outcome, call_all, reason_of
 from envs.errors import EnvError
 from envs.halves import half_character
 
@@ -455,10 +455,9 @@ def score_all(
     completions: a text each, or those of all turns; the author's `score_turns` sees all of them, else the last is
     scored. raised: where `reply` raised in an episode, None where it did not; none are given where none did. An
     exception in the author's code marks only the completions that cause it, with reason "error", of a TimeoutError
-    "timeout", and all rewards 0.
-    Raises EnvError, naming environment and problem, for scores that break the contract: a component that is missing,
-    unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted part that is no
-    text.
+    "timeout", and all rewards 0. Raises EnvError, naming environment and problem, for scores that break the contract: a
+    component that is missing, unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or
+    extracted part that is no text.
     """
     if env.parts:
         return _score_parts(env, indices, problems, completions, raised)
@@ -482,7 +481,7 @@ def score_all(
     rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}
     reason = [str(r) for r in scores.reason]
     for row in [row for row, trace in enumerate(raised) if trace is not None]:
-        reason[row], traces[row] = FAILED, raised[row]
+        reason[row], traces[row] = reason_of(raised[row]), raised[row]
         for values in rewards.values():
             values[row] = 0.0
     total = np.zeros(len(traces))

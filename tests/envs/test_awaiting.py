@@ -264,6 +264,10 @@ def test_tries_wait_for_all_verdicts_side_by_side():
     replies = many.step(["0", "9", "2", "9", "9", "5", "6", "7"])[0]
     assert [bool(reply) for reply in replies] == [False, True, False, True, True, False, False, False]
     assert env.most == 8
+    with_failures = envs.TextVectorEnv(env, 3)
+    with_failures.reset(options={"index": range(3)})
+    info = with_failures.step(["hang", "no number", "2"])[4]
+    assert info["reason"] == ["timeout", "error", "graded"]
     info = many.step(["", "1", "", "3", "8", "", "", ""])[4]
     assert info["correct"].tolist() == [True] * 4 + [False] + [True] * 3
 
