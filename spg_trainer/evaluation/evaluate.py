@@ -15,9 +15,10 @@ from spg_trainer.evaluation.habits import count_habits, shares
 from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
+from spg_trainer.rollout.failures import Failures, is_failure
 from spg_trainer.rollout.overlong import fitting
 from spg_trainer.rollout.sampler import check_sampling, watching
-from spg_trainer.rollout.scored import Failures, Scored, is_failure, sample_rows
+from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.packages import envs, verifiers

@@ -11,8 +11,9 @@ from spg_trainer.distributed import gather, gathered_order, raising_on_all, worl
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import choose_more, choose_problems, deal_groups, prompt_length
 from spg_trainer.rollout.dialogues import Dialogues, Prompts, in_episodes, play
+from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.overlong import SKIP, next_fitting, refuse_first
-from spg_trainer.rollout.scored import Failures, Scored
+from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.fields import Config, Sampling

@@ -13,7 +13,8 @@ from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.dialogues import Dialogues, Prompts, play
 from spg_trainer.rollout.draw import Generators, sample_tokens
-from spg_trainer.rollout.scored import Failures, Scored
+from spg_trainer.rollout.failures import Failures
+from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import decode_completions, sample
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling

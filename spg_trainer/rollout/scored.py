@@ -1,23 +1,17 @@
 """Completions that have been scored: what every source hands to the training loop, and how samples/ shows it."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from spg_trainer.distributed import gather
-from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
-
-MAX_ERROR_SHARE = 0.05
-"""A step or evaluation in which a larger share of the completions could not be scored stops the run."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +122,6 @@ class Scored:
         return [self.completions[i] for i in mine], replies
 
 
-def is_failure(reason: str, traceback: str | None) -> bool:
-    """Whether a completion could not be scored: the author's code raised, or the environment itself says "error"."""
-    return traceback is not None or reason == "error"
-
-
-def listed(count: Mapping[str, float]) -> str:
-    """How often each reason came, as "3 error, 1 timeout"."""
-    return ", ".join(f"{number:.0f} {reason}" for reason, number in sorted(count.items()))
-
-
 class Source(Protocol):
     """What the training loop knows of where completions come from."""
 
@@ -153,38 +137,6 @@ class Source(Protocol):
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """A problem, its completions and the replies for a terminal."""
-
-
-@dataclass
-class Failures:
-    """Counts the completions of a step or evaluation, `expected` in all, that its environment could not score.
-
-    shared: both numbers are those of all processes, and each calls `add` equally often.
-    """
-
-    expected: int
-    shared: bool = True
-    count: Counter[str] = field(default_factory=Counter)
-    """Reason -> completions."""
-
-    def add(self, env: "TextEnv", scored: Scored | None) -> None:
-        """Counts the failures among completions (None = there are none); raises TrainingError at too many."""
-        last = scored.last if scored else ()
-        kept = [(int(scored.index[b]), scored.reason[b], scored.traceback[b]) for b in np.flatnonzero(last)]
-        self.note(env, kept)
-
-    def note(self, env: "TextEnv", judged: list[tuple[int, str, str | None]]) -> None:
-        """Counts the failures among (index of the problem, reason, traceback) of completions; raises as `add`."""
-        failed = [one for one in judged if is_failure(*one[1:])]
-        failed = gather(failed) if self.shared else failed
-        self.count.update(reason for _, reason, _ in failed)
-        if failed and self.count.total() > MAX_ERROR_SHARE * self.expected:
-            index, reason, traceback = failed[0]
-            raise TrainingError(
-                f"The score of {env.spec_name} failed on {self.count.total()} of {self.expected} completions (more "
-                f"than {MAX_ERROR_SHARE:.0%}; {listed(self.count)}), among them one of problem {index} (reason "
-                f"{reason}). Fix the environment, then continue with --resume auto.\n{traceback or ''}".rstrip()
-            )
 
 
 def sample_rows(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spg_trainer.distributed import gather, gathered_order
-from spg_trainer.rollout.scored import is_failure
+from spg_trainer.rollout.failures import is_failure
 
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored

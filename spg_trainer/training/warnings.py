@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from spg_trainer.algorithms import Algorithm
-from spg_trainer.rollout.scored import listed
+from spg_trainer.rollout.failures import listed
 
 History = Sequence[Mapping[str, Any]]
 
