@@ -36,7 +36,7 @@ class Numbers(envs.TextEnv):
     """Asks for a number, `turns` times; every second episode is paid, so that all take part in the update."""
 
     reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0}
-    chats: ClassVar[list[list[envs.core.Prompt]]] = []
+    chats: ClassVar[list[list[envs.problem.Prompt]]] = []
     """By the number of the round, chats that were really held."""
 
     def __init__(self, split: str = "train", turns: int = 1, number: int = 0) -> None:
@@ -64,7 +64,7 @@ def hold_chats(run: Run, turns: int) -> None:
     for b, (problem, turn) in enumerate(zip(scored.problems, scored.turn, strict=True)):
         said, replies = scored.episode(b)
         if scored.generation[b] % 2:
-            Numbers.chats[turn].append(envs.core.chat(problem, said[:turn], replies[:turn]))
+            Numbers.chats[turn].append(envs.episodes.chat(problem, said[:turn], replies[:turn]))
 
 
 NUMBERS = "benchmark/Numbers-v0"

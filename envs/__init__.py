@@ -31,11 +31,12 @@ _check_verifiers()
 
 from envs.answers import judge, read_answer  # noqa: E402
 from envs.checking import check  # noqa: E402
-from envs.core import Problem, Prompt, Score, Scores, TextEnv  # noqa: E402
+from envs.core import TextEnv  # noqa: E402
 from envs.countdown import Countdown  # noqa: E402
-from envs.errors import EnvError  # noqa: E402
+from envs.errors import EnvError, NoDemonstration  # noqa: E402
 from envs.gsm8k import GSM8K  # noqa: E402
 from envs.math500 import MATH500  # noqa: E402
+from envs.problem import Problem, Prompt, Score, Scores  # noqa: E402
 from envs.registry import make, make_vec, register, resolve  # noqa: E402
 from envs.splits import draw_for, split_of  # noqa: E402
 from envs.sudoku import Sudoku  # noqa: E402
@@ -67,6 +68,7 @@ __all__ = [
     "MATH500",
     "Countdown",
     "EnvError",
+    "NoDemonstration",
     "Problem",
     "Prompt",
     "Score",

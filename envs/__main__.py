@@ -9,21 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from envs import __version__
-from envs.checking import check, check_lengths
-from envs.core import (
-    Problem,
-    TextEnv,
-    cause,
-    check_index,
-    overrides,
-    play,
-    read_problem,
-    render_turns,
-    score_all,
-    summary,
-)
+from envs.checking import check, check_lengths, demonstration_of
+from envs.core import TextEnv, overrides, render_turns, summary
+from envs.episodes import cause, play
 from envs.errors import EnvError, MissingPackage
+from envs.problem import Problem, check_index, read_problem
 from envs.registry import known, make, offline_arguments, resolve, short_name
+from envs.scoring import score_all
 from envs.template import write_task
 
 _EPILOG = """\
@@ -38,7 +30,8 @@ examples:
   python -m envs check --all -n 200
   python -m envs new my_task.py && python -m envs check ./my_task.py:my/MyTask-v0
 
-Exit status: 0 when all is well, 1 when a check fails or `score` raises, 2 when a name, a file or a flag cannot be used.
+Exit status: 0 when all is well, 1 when a check fails or the task raises an error, 2 when a name, a file or a flag
+cannot be used.
 """
 
 
@@ -84,13 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     checks.add_argument("--model", metavar="MODEL", help=text)
     text = "with --model: the tokens of a completion (as the model is trained by default)"
     checks.add_argument("--max-completion-length", metavar="T", type=_positive, default=0, help=text)
-    text = "arguments of the environment, e.g. level=2 source=generated"
     for command in (show, checks):
+        text = "arguments of the environment, e.g. level=2 source=generated"
         command.add_argument("--env-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
-        own = "the verifier of a file of rows; short for --env-args verifier=NAME"
-        command.add_argument("--verifier", metavar="NAME", help=own)
-        own = "reward functions of a file of rows; short for --env-args reward=./FILE.py:FUNCTION"
-        command.add_argument("--reward", metavar="NAME", help=own)
+        text = "the verifier of a file of rows; short for --env-args verifier=NAME"
+        command.add_argument("--verifier", metavar="NAME", help=text)
+        text = "reward functions of a file of rows; short for --env-args reward=./FILE.py:FUNCTION"
+        command.add_argument("--reward", metavar="NAME", help=text)
     text = "writes a task of several turns, in which the environment answers the model"
     new.add_argument("--turns", action="store_true", help=text)
     new.add_argument("file", metavar="FILE.py", help="the file to write, e.g. my_task.py; it must not exist")
@@ -144,21 +137,26 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    """Prints problems as a person reads them, and what the demonstration and each habit earn; 1 if `score` raises."""
-    told = set[str]()
+    """Prints problems as a person reads them, and what the demonstration and each habit earn.
+
+    Returns 1 if the author's `demonstration` or `score` raises.
+    """
+    errors, failed = set[str](), False
     env = make(options.id, split=options.split, **given(options))
     for index in options.index or range(min(options.n, len(env))):
         problem = read_problem(env, check_index(env, index))
         title = f"== {env.spec_name}, {options.split}, problem {index} of {len(env):,} =="
         sys.stdout.write(f"{title}\n{_for_stdout(env.render_text(problem, None))}\n")
         try:
-            completions = {"right": env.demonstration(problem)}
-        except EnvError:  # none was given
-            completions = {}
+            right = demonstration_of(env, problem)
+        except EnvError as error:
+            sys.stdout.write(f"-- right: {error}\n")
+            right, failed = None, True
+        completions = {} if right is None else {"right": right}
         for name, completion in {**completions, **env.habits(problem)}.items():
-            sys.stdout.write(_scored(env, index, problem, name, completion, told))
+            sys.stdout.write(_scored(env, index, problem, name, completion, errors))
         sys.stdout.write("\n")
-    return 1 if told else 0
+    return 1 if errors or failed else 0
 
 
 def _for_stdout(text: str) -> str:
@@ -168,23 +166,23 @@ def _for_stdout(text: str) -> str:
 
 
 def _scored(
-    env: TextEnv, index: int, problem: Problem, name: str, text: str | list[str], told: set[str]
+    env: TextEnv, index: int, problem: Problem, name: str, text: str | list[str], errors: set[str]
 ) -> str:
-    """What a completion looks like and earns. told: the exceptions of `score` so far, each of which is shown once."""
+    """What a completion looks like and earns. errors: what `score` has raised so far; each error is shown once."""
     turns, replies = play(env, index, problem, text)
     scored = score_all(env, [index], [problem], [turns])
     rewards = ", ".join(f"{component} {values[0]:g}" for component, values in scored.rewards.items())
     read = "" if scored.extracted[0] is None else f", read as {scored.extracted[0]!r:.80}"
     head = f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read}"
     if (trace := scored.traceback[0]) is not None:
-        why = cause(env, trace)
-        shown = f"the same as above: {why}\n" if why in told else trace
-        told.add(why)
+        why = cause(env.author_of(problem), trace)
+        shown = f"the same as above: {why}\n" if why in errors else trace
+        errors.add(why)
         return f"{head}\n{shown}"
     if len(turns) > 1:
         return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
     completion = turns[0]
-    if not overrides(env, "render_text"):
+    if not overrides(env.author_of(problem), "render_text"):
         return f"{head}\n{problem.completion_prefix}{completion}\n"
     return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n"
 
@@ -196,11 +194,11 @@ def _check(options: argparse.Namespace) -> int:
     arguments, ok = given(options), True
     for name in options.ids or [id for id in known() if id.startswith("spg/")]:
         try:
-            own = {**offline_arguments(resolve(name)), **arguments}
-            findings = check(name, options.n, **own)
+            env_args = {**offline_arguments(resolve(name)), **arguments}
+            findings = check(name, options.n, **env_args)
             if options.model:
                 length = options.max_completion_length
-                findings.append(check_lengths(name, options.n, options.model, length, **own))
+                findings.append(check_lengths(name, options.n, options.model, length, **env_args))
         except MissingPackage as error:
             if not options.all:
                 raise

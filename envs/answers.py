@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from envs.core import Score
+from envs.problem import Score
 
 OPEN, CLOSE = "<answer>", "</answer>"
 _END_TOKENS = ("<|eot_id|>", "<|endoftext|>", "<|im_end|>", "<|role_end|>", "<|end|>", "</s>")

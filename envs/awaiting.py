@@ -50,6 +50,13 @@ class Limits(NamedTuple):
     seconds: float
 
 
+def value_of(outcome: Outcome) -> Any:
+    """The value of a call; raises what it raised."""
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value
+
+
 def call_all(name: str, calls: Sequence[Callable[[], Any]], limits: Limits) -> list[Outcome]:
     """What came of each call, in order: they are made one after the other, then what they return to await is awaited.
 

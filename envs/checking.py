@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from envs.core import Problem, TextEnv, cause, play, read_problem, score_all
-from envs.errors import EnvError
+from envs.core import TextEnv
+from envs.episodes import cause, play
+from envs.errors import EnvError, NoDemonstration
+from envs.problem import Problem, read_problem
 from envs.registry import make
+from envs.scoring import score_all
 from envs.splits import SPLITS, DividedEnv, content, question
 from verifiers.statistics import wilson_interval
 
@@ -65,7 +69,7 @@ class _Subject:
         scored = score_all(env, list(problems), list(problems.values()), turns)
         for index, text, trace in zip(problems, turns, scored.traceback, strict=True):
             if trace is not None:
-                shown, why = text[0] if len(text) == 1 else text, cause(env, trace)
+                shown, why = text[0] if len(text) == 1 else text, cause(env.author_of(problems[index]), trace)
                 where = f"on problem {index}, for {shown!r:.60}"
                 if why in self.raised:
                     raise EnvError(f"score raised the same {where}")
@@ -125,16 +129,16 @@ def _fresh_process(code: str, job: Any) -> subprocess.CompletedProcess[str]:
 def try_scoring(env: TextEnv) -> None:
     """Plays and scores a demonstration, where there is one, and junk on the first problem of each task.
 
-    Raises EnvError with file and line where the author's `reply` or `score` raises. In a run, such a completion would
-    only earn 0.
+    Raises EnvError with file and line where the author's `demonstration`, `reply` or `score` raises. In a run, a
+    completion for which `score` raises would only earn 0.
     """
     for part in env.parts.values() or [env]:
         subject, problem = _Subject(part.spec_name, {}, {}, 1), read_problem(part, 0)
-        for text in (demonstration_of(part, problem), _JUNK):
-            if text is None:
-                continue
+        for demonstrated in (True, False):
             try:
-                subject.score(part, {0: problem}, [text])
+                text = demonstration_of(part, problem) if demonstrated else _JUNK
+                if text is not None:
+                    subject.score(part, {0: problem}, [text])
             except EnvError as error:
                 name = "" if str(error).startswith(part.spec_name) else f"{part.spec_name}: "
                 more = "Nothing was trained; `python -m envs check` tries more completions."
@@ -175,7 +179,7 @@ def _purity(subject: _Subject) -> str:
 def _splits(subject: _Subject) -> str:
     """No problem is in two splits, and those that are measured on hold few problems twice."""
     seen: dict[str, str] = {}
-    asked = _Asked()
+    questions = _Questions()
     different = []
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
@@ -185,7 +189,7 @@ def _splits(subject: _Subject) -> str:
                 raise EnvError(
                     f"problem {index} of {split} is in {other} too: {problem!r:.160}. {_BY_CONTENT}"
                 )
-            asked.add(split, index, problem)
+            questions.add(split, index, problem)
         count = list(seen.values()).count(split)
         if split != "train" and count < DIFFERENT * len(problems):
             raise EnvError(
@@ -195,7 +199,7 @@ def _splits(subject: _Subject) -> str:
         different.append(f"{count:,} of {len(problems):,} in {split} ({len(env):,})")
     text = f"different problems: {', '.join(different)}; none is in two splits"
     train = subject.splits["train"]
-    if train.max_turns == 1 and not train.notice and (differing := asked.differing()):
+    if train.max_turns == 1 and not train.notice and (differing := questions.differing()):
         text += f"; {differing}"
     text += f"; {train.notice}" if train.notice and not isinstance(train, DividedEnv) else ""
     if isinstance(subject.splits["train"], DividedEnv):
@@ -209,7 +213,7 @@ def _splits(subject: _Subject) -> str:
 
 
 @dataclass
-class _Asked:
+class _Questions:
     """The questions of all splits, without capitals and runs of white space, and where each is asked.
 
     Capitals may carry the meaning, as `a` and `A` do where one is the other's opposite; so a question is the same only
@@ -249,7 +253,12 @@ def _demonstrations(subject: _Subject) -> str:
     solved = 0
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
-        texts = [demonstration_of(env, problem) for problem in problems.values()]
+        texts = []
+        for index, problem in problems.items():
+            try:
+                texts.append(demonstration_of(env, problem))
+            except EnvError as error:
+                raise EnvError(f"problem {index} of {split}: {error}") from error
         if None in texts:
             return f"none for a problem of {split}: sft has nothing to learn from"
         right = subject.score(env, problems, texts)
@@ -285,7 +294,7 @@ def _junk(subject: _Subject) -> str:
     env, tried, slowest = subject.splits["train"], 0, 0.0
     rng = np.random.default_rng(0)
     for index, problem in _problems(env, _FEW).items():
-        for kind, text in junk(problem, demonstration_of(env, problem), rng):
+        for kind, text in junk(problem, sound_demonstration_of(env, problem), rng):
             start = time.process_time()
             right = subject.score(env, {index: problem}, [text])
             seconds = time.process_time() - start
@@ -336,14 +345,14 @@ def contents(
         for index in reversed(indices) if backwards else indices:
             problem, played = read_problem(env, index), {}
             if env.max_turns > 1:
-                given = {
-                    "right": demonstration_of(env, problem),
+                texts_of = {
+                    "right": sound_demonstration_of(env, problem),
                     **env.habits(problem),
                     "junk": _JUNK,
                 }
                 played = {
                     name: list(play(env, index, problem, text))
-                    for name, text in given.items()
+                    for name, text in texts_of.items()
                     if text is not None
                 }
             texts[f"{split} {index}"] = [content(problem), played]
@@ -351,13 +360,25 @@ def contents(
 
 
 def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
-    """The author's demonstration; None if there is none."""
+    """The author's demonstration; None if he gave none.
+
+    Raises EnvError, with file and line where that is known, if his code for it raises anything else.
+    """
     try:
         return env.demonstration(problem)
-    except EnvError as error:
-        if "no demonstration" in str(error):
-            return None
-        raise
+    except NoDemonstration:
+        return None
+    except Exception as error:
+        why = error if isinstance(error, EnvError) else cause(env.author_of(problem), traceback.format_exc())
+        raise EnvError(f"demonstration raised for {_prompt_text(problem)!r:.60}: {why}") from error
+
+
+def sound_demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
+    """The author's demonstration; None if there is none or it fails, which the check of demonstrations reports."""
+    try:
+        return demonstration_of(env, problem)
+    except EnvError:
+        return None
 
 
 def _prompt_text(problem: Problem) -> str:

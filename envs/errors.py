@@ -1,4 +1,4 @@
-"""The one error of this package, and the check of arguments that raises it most often."""
+"""The errors of this package, and the check of arguments that raises them most often."""
 
 from collections.abc import Iterable
 
@@ -11,6 +11,10 @@ class EnvError(Exception):
 
 class MissingPackage(EnvError):
     """An environment that needs a package which is not installed; the text says how to get it."""
+
+
+class NoDemonstration(EnvError):
+    """An environment, or one of its problems, whose author gave no demonstration; the text says what would do."""
 
 
 class DataUnavailable(EnvError):

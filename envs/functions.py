@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from envs.core import Problem
 from envs.errors import EnvError
 from envs.own_files import import_file
+from envs.problem import Problem
 
 RewardFunction = Callable[..., Sequence[float | None]]
 """`f(completions, prompts, COLUMN, ..., **kwargs)` -> a number for each completion; None counts as 0.
@@ -75,7 +75,7 @@ def call(
     names = problems[0].reference if problems else ()
     columns = {key: [problem.reference[key] for problem in problems] for key in names}
     chats = [isinstance(problem.prompt, list) for problem in problems]
-    given = {
+    keywords = {
         "prompts": [problem.prompt for problem in problems],
         "completions": [
             [{"role": "assistant", "content": text}] if chat else text
@@ -85,7 +85,7 @@ def call(
     }
     try:
         paid = function(
-            **{key: value for key, value in given.items() if key in parameters or takes_all(function)}
+            **{key: value for key, value in keywords.items() if key in parameters or takes_all(function)}
         )
     except Exception as error:  # whatever an author's code can raise
         place = traceback.extract_tb(error.__traceback__)[-1]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from envs.answers import read_answer
-from envs.core import Problem
+from envs.problem import Problem
 from envs.small import SmallEnv
 from envs.splits import GUESS
 

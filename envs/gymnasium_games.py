@@ -14,8 +14,9 @@ import gymnasium
 import numpy as np
 
 from envs.answers import read_answer
-from envs.core import Problem, Score, TextEnv, check_index
-from envs.errors import EnvError, check_choice
+from envs.core import TextEnv
+from envs.errors import EnvError, NoDemonstration, check_choice
+from envs.problem import Problem, Score, check_index
 from envs.splits import STREAMS
 
 SIZES = {"train": 1_000_000, "validation": 256, "test": 10_000}
@@ -49,7 +50,7 @@ def basic_strategy(seen: tuple[int, int, int], _: Any) -> str:
 
     Source: Sutton and Barto, Reinforcement Learning, second edition, figure 5.2. It earns -0.047 a hand.
     """
-    own, dealer, ace = seen
+    total, dealer, ace = seen
     strong = dealer == 1 or dealer > 6
     if ace:
         stands = 19 if dealer in (1, 9, 10) else 18
@@ -57,7 +58,7 @@ def basic_strategy(seen: tuple[int, int, int], _: Any) -> str:
         stands = 17
     else:
         stands = 12 if dealer in (4, 5, 6) else 13
-    return "stick" if own >= stands else "hit"
+    return "stick" if total >= stands else "hit"
 
 
 _TAXI = ("south", "north", "east", "west", "pickup", "dropoff")
@@ -199,10 +200,10 @@ class GymnasiumGame(TextEnv):
         return Score({"return": play.total, "correct": float(solved)}, reason, read_answer(turns[-1]))
 
     def demonstration(self, problem: Problem) -> str:
-        """There is none: the best play may lose. Raises EnvError that names the habits which `sft` can learn."""
+        """There is none, as the best play may lose; raises NoDemonstration, which names the habits for `sft`."""
         names = [*(["planned"] if self.plan else []), *self.rules.habits, "random"]
         mix = " ".join(f"{name}=1" for name in names)
-        raise EnvError(f"{self.spec_name} has no demonstrations. Name its habits: sft --mix {mix}.")
+        raise NoDemonstration(f"{self.spec_name} has no demonstrations. Name its habits: sft --mix {mix}.")
 
     def habits(self, problem: Problem) -> dict[str, list[str]]:
         """The habit "random" takes any legal action; where there is a table, "planned" takes the best.

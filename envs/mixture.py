@@ -8,9 +8,12 @@ from fractions import Fraction
 from functools import cache
 from typing import Any, ClassVar
 
-from envs.core import Problem, Score, TextEnv, check_index, read_problem
+from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
+from envs.problem import Problem, Scores, check_index, read_problem
+from envs.scoring import score_all
 from envs.splits import SPLITS
+from envs.wrapper import Wrapper
 
 TOGETHER = " + "
 """Between the tasks in the name of a mixture."""
@@ -18,13 +21,14 @@ LONGEST = 10_000
 """Problems after which the order of the tasks begins again, at most."""
 
 
-class Mixture(TextEnv):
+class Mixture(Wrapper):
     """Problems of several tasks in one order, in which each task has the share that its weight says.
 
     What a problem is worth is for its own task to say; a reward component that this does not have is NaN.
     """
 
-    reward_weights: Mapping[str, float] = {"correct": 1.0}
+    parts: Mapping[str, TextEnv] = {}
+    observation_space, action_space = TextEnv.observation_space, TextEnv.action_space
     names: ClassVar[Mapping[str, str]] = {}
     """{task: its name for `envs.make`}."""
     open_task: ClassVar[Callable[..., TextEnv]]
@@ -35,26 +39,70 @@ class Mixture(TextEnv):
         arguments: of the tasks, e.g. {"gsm8k.weight": 2, "gsm8k.level": 3}; a weight is 1 where none is given.
         """
         check_choice("a mixture", "split", split, SPLITS)
-        own: dict[str, dict[str, Any]] = {task: {} for task in self.names}
+        task_args: dict[str, dict[str, Any]] = {task: {} for task in self.names}
         for name, value in arguments.items():
             task, _, argument = name.partition(".")
-            if task not in own or not argument:
-                wanted = ", ".join(f"{one}.{argument or name}={value}" for one in own)
+            if task not in task_args or not argument:
+                wanted = ", ".join(f"{one}.{argument or name}={value}" for one in task_args)
                 raise EnvError(f"{name}={value!r:.80}: which task is it for? Give {wanted}.")
-            own[task][argument] = value
-        self.split, shares = split, {task: _share(task, own[task].pop("weight", 1)) for task in own}
-        parts = {task: self.open_task(name, split=split, **own[task]) for task, name in self.names.items()}
+            task_args[task][argument] = value
+        self.split = split
+        shares = {task: _share(task, args.pop("weight", 1)) for task, args in task_args.items()}
+        parts = {
+            task: self.open_task(name, split=split, **task_args[task]) for task, name in self.names.items()
+        }
         for task, part in parts.items():
             if len(part) < 1:
                 raise EnvError(f"{task} has no {split} problems, so it cannot be mixed with others.")
         self.parts, self.counts = parts, _counts(shares)
         self.order = _order(self.counts)
-        for field in ("reward_weights", "reward_ranges", "origin"):
-            setattr(self, field, {k: v for part in parts.values() for k, v in getattr(part, field).items()})
-        self.max_turns = max(part.max_turns for part in parts.values())
-        self.score_concurrency = min(part.score_concurrency for part in parts.values())  # of replies
-        self.score_timeout = max(part.score_timeout for part in parts.values())
-        self.notice = " ".join(part.notice for part in parts.values() if part.notice)
+
+    def env_of(self, problem: Problem) -> TextEnv:
+        """The environment of the task that a problem belongs to."""
+        return self.parts[problem.task]
+
+    @property
+    def author_class(self) -> type[TextEnv]:
+        return type(self)
+
+    @property
+    def reward_weights(self) -> Mapping[str, float]:  # type: ignore[override]
+        """The components of all tasks; setting them sets those that each task has."""
+        return self._union("reward_weights")
+
+    @reward_weights.setter
+    def reward_weights(self, weights: Mapping[str, float]) -> None:
+        for part in self.parts.values():
+            part.reward_weights = {name: weights[name] for name in part.reward_weights}
+
+    @property
+    def reward_ranges(self) -> Mapping[str, tuple[float, float]]:  # type: ignore[override]
+        return self._union("reward_ranges")
+
+    @property
+    def origin(self) -> Mapping[str, str]:  # type: ignore[override]
+        return self._union("origin")
+
+    def _union(self, field: str) -> dict[str, Any]:
+        """A mapping that each task has, of all tasks together."""
+        return {name: value for part in self.parts.values() for name, value in getattr(part, field).items()}
+
+    @property
+    def max_turns(self) -> int:  # type: ignore[override]
+        return max(part.max_turns for part in self.parts.values())
+
+    @property
+    def score_concurrency(self) -> int:  # type: ignore[override]
+        """That of replies, as is the time limit; completions are scored within the limits of their own tasks."""
+        return min(part.score_concurrency for part in self.parts.values())
+
+    @property
+    def score_timeout(self) -> float:  # type: ignore[override]
+        return max(part.score_timeout for part in self.parts.values())
+
+    @property
+    def notice(self) -> str:  # type: ignore[override]
+        return " ".join(part.notice for part in self.parts.values() if part.notice)
 
     @property
     def spec_name(self) -> str:
@@ -74,23 +122,13 @@ class Mixture(TextEnv):
         return replace(read_problem(part, (turn * self.counts[task] + number) % len(part)), task=task)
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
-        part = self.part_of(problem)
+        """The reply of the problem's own task, whose episodes may have fewer turns than those of others."""
+        part = self.env_of(problem)
         return part.reply(problem, turns) if len(turns) < part.max_turns else None
 
-    def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
-        return self.part_of(problem).score(problem, completion)
-
-    def feedback(self, problem: Problem, score: Score) -> str:
-        return self.part_of(problem).feedback(problem, score)
-
-    def demonstration(self, problem: Problem) -> str | list[str]:
-        return self.part_of(problem).demonstration(problem)
-
-    def habits(self, problem: Problem) -> Mapping[str, str | list[str]]:
-        return self.part_of(problem).habits(problem)
-
-    def render_text(self, problem: Problem, completion: str | None) -> str:
-        return self.part_of(problem).render_text(problem, completion)
+    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
+        scored = score_all(self, range(len(problems)), problems, completions)
+        return Scores(scored.rewards, scored.reason, scored.extracted)
 
 
 def tasks_of(name: str) -> dict[str, str]:
@@ -124,8 +162,8 @@ def _counts(shares: Mapping[str, Fraction]) -> dict[str, int]:
     counts = {task: int(share * together) for task, share in shares.items()}
     common = math.gcd(*counts.values())
     if min(counts.values()) < 1 or sum(counts.values()) // common > LONGEST:
-        given = ", ".join(f"{task}.weight={float(share):g}" for task, share in shares.items())
-        raise EnvError(f"{given}: the weights lie too far apart. Give small whole numbers, e.g. 1 and 3.")
+        weights = ", ".join(f"{task}.weight={float(share):g}" for task, share in shares.items())
+        raise EnvError(f"{weights}: the weights lie too far apart. Give small whole numbers, e.g. 1 and 3.")
     return {task: count // common for task, count in counts.items()}
 
 

@@ -58,8 +58,8 @@ def read_style(
     """
     if style in known or not isinstance(style, str) or not Path(style).is_file():
         refuse_path(env, style, known)
-        own = f"or a file with a prompt of your own, of which there is none by this name in {Path.cwd()}"
-        check_choice(env, "prompt_style", style, known, own)
+        or_file = f"or a file with a prompt of your own, of which there is none by this name in {Path.cwd()}"
+        check_choice(env, "prompt_style", style, known, or_file)
         return None
     try:
         raw = Path(style).read_bytes()

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from envs.answers import paper_completion
-from envs.core import Problem, TextEnv, check_index
+from envs.core import TextEnv
 from envs.datasets import load_split
 from envs.errors import EnvError, check_choice
+from envs.problem import Problem, check_index
 from envs.prompts import read_style
 from envs.rendering import highlight_last, labelled, paint, printable
 from envs.splits import SPLIT_SIZES, STREAMS, distinct

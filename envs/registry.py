@@ -17,8 +17,9 @@ from envs import gymnasium_games, mixture, reasoning_gym, rows, verifiers_packag
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
 from envs.own_files import import_file
+from envs.scoring import ARGUMENTS, decide_scoring, writes
 from envs.splits import DividedEnv
-from envs.tries import allow_tries
+from envs.tries import Tries
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
 
@@ -40,18 +41,17 @@ def _create(
     signature = inspect.signature(cls)
     parameters = signature.parameters
     split = None if "split" in parameters else arguments.pop("split", None)
-    own = {name: value for name, value in arguments.items() if name != "tries" or name in parameters}
-    _check_arguments(signature, id, own)
-    env = cls(**own)
-    env._env_id = id
-    if len(own) < len(arguments):
-        allow_tries(env, arguments["tries"])
+    takes_tries = "tries" in parameters
+    constructor_arguments = {
+        name: value for name, value in arguments.items() if name != "tries" or takes_tries
+    }
+    _check_arguments(signature, id, constructor_arguments)
+    task = cls(**constructor_arguments)
+    task._env_id = id
+    env = task if takes_tries or "tries" not in arguments else Tries(task, arguments["tries"])
     defaults = {"tries": 1, **{name: parameter.default for name, parameter in parameters.items()}}
-    env._env_arguments = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k]}
-    env.reward_weights = _merged_weights(id, env.reward_weights, reward_weights)
-    for part in env.parts.values():
-        own = {name: value for name, value in (reward_weights or {}).items() if name in part.reward_weights}
-        part.reward_weights = _merged_weights(id, part.reward_weights, own)
+    task._env_arguments = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k]}
+    task.reward_weights = _merged_weights(id, task.reward_weights, reward_weights)
     if split is not None:
         env = DividedEnv(env, split)
     env.render_mode = render_mode
@@ -73,6 +73,7 @@ def register(id: str, cls: type[TextEnv]) -> None:
     if parts is None or parts["space"] is None or parts["version"] is None:
         raise EnvError(f'"{id}" is not an environment id; it must read namespace/Name-vN, e.g. my/Task-v0.')
     _check_class(cls, id)
+    decide_scoring(cls, id)
     taken = _classes.get(id)
     if taken is not None and _qualified_name(taken) != _qualified_name(cls):
         new = _qualified_name(cls)
@@ -190,8 +191,8 @@ def _find(name: str, among: Iterable[str]) -> str | None:
     matches = []
     for id in among:
         space, short, version = _ID.fullmatch(id).groups()
-        own = {"space": space.lower(), "name": short.lower(), "version": version}
-        if wanted and all(part in (None, own[key]) for key, part in wanted.groupdict().items()):
+        parts = {"space": space.lower(), "name": short.lower(), "version": version}
+        if wanted and all(part in (None, parts[key]) for key, part in wanted.groupdict().items()):
             matches.append((space, int(version), id))
     ours = [match for match in matches if match[0] == "spg"]
     if not ours and len({space for space, _, _ in matches}) > 1:
@@ -269,8 +270,9 @@ def _check_class(cls: Any, id: str) -> None:
     if not (inspect.isclass(cls) and issubclass(cls, TextEnv)):
         raise EnvError(f"{id}: {cls!r:.80} is not a class derived from envs.TextEnv.")
     missing = [name for name in ("__len__", "problem") if getattr(cls, name) is getattr(TextEnv, name)]
-    if all(getattr(cls, way) is getattr(TextEnv, way) for way in ("score", "score_batch", "score_turns")):
+    if not any(writes(cls, method) for method in ARGUMENTS):
         missing.append("score")
     if missing:
         raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")
-    _merged_weights(id, cls.reward_weights, None)
+    if not isinstance(cls.reward_weights, property):  # else every instance has its own, which `make` checks
+        _merged_weights(id, cls.reward_weights, None)

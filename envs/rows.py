@@ -11,10 +11,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from envs.answers import only_answer
-from envs.core import Problem, Prompt, PromptText, Scores, TextEnv, check_index
-from envs.errors import EnvError, check_choice
+from envs.core import TextEnv
+from envs.errors import EnvError, NoDemonstration, check_choice
 from envs.functions import RewardFunction, call, columns_of, load_functions, takes_all
 from envs.halves import half_character
+from envs.problem import Problem, Prompt, PromptText, Scores, check_index
 from envs.published import ANSWER_FORMAT
 from envs.splits import SPLITS, question, split_of
 from verifiers import tasks, verify_batch
@@ -97,10 +98,10 @@ class Rows(TextEnv):
         wanted = _columns(name, verifier, prompt, demonstration, columns, self.functions)
         self.fields = fields_of(verifier, wanted)
         if self.functions:
-            own = dict.fromkeys(self.functions, 1.0)
+            paid = dict.fromkeys(self.functions, 1.0)
             judged = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
-            self.reward_weights = {**judged, "format": 0.0, **own}
-            self.reward_ranges = dict.fromkeys(own, (-np.inf, np.inf))
+            self.reward_weights = {**judged, "format": 0.0, **paid}
+            self.reward_ranges = dict.fromkeys(paid, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
         self._entries, left_out = _entries_of(split, files, verifier, wanted)
         if split == "train":  # which every run opens
@@ -134,7 +135,7 @@ class Rows(TextEnv):
     def demonstration(self, problem: Problem) -> str:
         text = problem.metadata["demonstration"]
         if text is None:
-            raise EnvError(
+            raise NoDemonstration(
                 f"{self.spec_name} has no demonstrations. Name a column of right completions: --env-args "
                 "demonstration=COLUMN."
             )
@@ -174,7 +175,7 @@ def _columns(
     verifier: str,
     prompt: str,
     demonstration: str,
-    given: Mapping[str, str],
+    columns: Mapping[str, str],
     functions: Mapping[str, RewardFunction],
 ) -> dict[str, str]:
     """{what a row must have: its column}: the prompt, the verifier's reference fields, what functions ask for, maybe a
@@ -192,11 +193,11 @@ def _columns(
         except UnknownTaskError as error:
             raise EnvError(f"{name}: {error}") from error
         needed, optional = task.fields, task.optional
-    asked = [*columns_of(functions), *(given if any(map(takes_all, functions.values())) else ())]
-    for field in given:
-        check_choice(name, "column", field, (*needed, *optional, *asked))
-    wanted = {"prompt": prompt} | {field: given.get(field, field) for field in (*needed, *asked)}
-    wanted |= {field: given[field] for field in optional if field in given}
+    parameters = [*columns_of(functions), *(columns if any(map(takes_all, functions.values())) else ())]
+    for field in columns:
+        check_choice(name, "column", field, (*needed, *optional, *parameters))
+    wanted = {"prompt": prompt} | {field: columns.get(field, field) for field in (*needed, *parameters)}
+    wanted |= {field: columns[field] for field in optional if field in columns}
     return wanted | ({"demonstration": demonstration} if demonstration else {})
 
 
@@ -213,20 +214,20 @@ def _entries_of(
 
     No prompt is in two splits; nor, as far as training goes, is one that differs by capitals and spaces alone.
     """
-    asked = json.dumps(dict(wanted))
+    wanted_json = json.dumps(dict(wanted))
     if files[split] and split != "train":
-        return _read(files[split], verifier, asked), ""
+        return _read(files[split], verifier, wanted_json), ""
     held_out = [
         entry
         for other in ("validation", "test")
         if files[other]
-        for entry in _read(files[other], verifier, asked)
+        for entry in _read(files[other], verifier, wanted_json)
     ]
     elsewhere = {_key(entry) for entry in held_out}
     # What belongs to a split that has a file of its own is for training.
-    mine = {split, *(other for other in ("validation", "test") if files[other] and split == "train")}
-    entries = _read(files["train"], verifier, asked)
-    belongs = [(e, _key(e) not in elsewhere and split_of(_key(e)) in mine) for e in entries]
+    splits = {split, *(other for other in ("validation", "test") if files[other] and split == "train")}
+    entries = _read(files["train"], verifier, wanted_json)
+    belongs = [(e, _key(e) not in elsewhere and split_of(_key(e)) in splits) for e in entries]
     chosen, left_out = [entry for entry, here in belongs if here], ""
     if split == "train":
         held_out += [e for e, here in belongs if not here and _key(e) not in elsewhere]
@@ -248,12 +249,12 @@ def _entries_of(
 
 def _conflicts(files: Mapping[str, str], verifier: str, wanted: Mapping[str, str]) -> str:
     """What to say where a question, but for capitals and spaces, comes again with another answer; else nothing."""
-    rows: dict[str, dict[str, str]] = {}
+    places_of: dict[str, dict[str, str]] = {}
     for file in dict.fromkeys(filter(None, files.values())):
         for entry in _read(file, verifier, json.dumps(dict(wanted))):
             answer = json.dumps(entry.reference, sort_keys=True)
-            rows.setdefault(question(entry.prompt), {}).setdefault(answer, entry.where)
-    differing = [" and ".join(places.values()) for places in rows.values() if len(places) > 1]
+            places_of.setdefault(question(entry.prompt), {}).setdefault(answer, entry.where)
+    differing = [" and ".join(places.values()) for places in places_of.values() if len(places) > 1]
     if not differing:
         return ""
     return (
@@ -275,9 +276,9 @@ def _key(entry: Entry) -> str:
 
 
 @cache
-def _read(file: str, verifier: str, asked: str) -> tuple[Entry, ...]:
-    """The rows of a file. asked: {what a row must have: its column}, as JSON."""
-    wanted: dict[str, str] = json.loads(asked)
+def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
+    """The rows of a file. wanted_json: {what a row must have: its column}, as JSON."""
+    wanted: dict[str, str] = json.loads(wanted_json)
     name = Path(file).name
     entries, places = [], []
     try:

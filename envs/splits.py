@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from envs.core import Problem, Prompt, TextEnv, check_index, read_problem
+from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
+from envs.problem import Problem, Prompt, check_index, read_problem
+from envs.wrapper import Wrapper
 
 SPLITS = ("train", "validation", "test")
 SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
@@ -27,21 +29,6 @@ MAX_DIVIDED = 10**7
 """Of an environment that is divided by index the first so many problems; each takes 8 bytes."""
 
 _TENTHS = {"train": list(range(8)), "validation": [8], "test": [9]}
-_SHARED = (
-    *(
-        "reward_weights",
-        "reward_ranges",
-        "observation_space",
-        "action_space",
-        "max_turns",
-        "score_concurrency",
-        "score_timeout",
-        "origin",
-        "_env_id",
-        "_env_arguments",
-    ),
-    *("reply", "score", "score_batch", "score_turns", "feedback", "demonstration", "habits", "render_text"),
-)
 _MAX_DRAWS = 2000
 _SEED = 20_260_701
 Drawn = TypeVar("Drawn")
@@ -163,8 +150,8 @@ def question(prompt: Prompt, capitals: bool = False) -> str:
 
     capitals: whether capitals are kept.
     """
-    said = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
-    text = " ".join(said.split())
+    words = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+    text = " ".join(words.split())
     return text if capitals else text.casefold()
 
 
@@ -187,30 +174,35 @@ def tenth(indices: np.ndarray) -> np.ndarray:
     return ((x ^ (x >> np.uint64(31))) % np.uint64(10)).astype(np.int64)
 
 
-class DividedEnv(TextEnv):
-    """One split of `base`: its problems whose index hashes there (80% train, 10% validation, 10% test).
+class DividedEnv(Wrapper):
+    """One split of `env`: its problems whose index hashes there (80% train, 10% validation, 10% test).
 
-    Problem i here is problem `indices[i]` of `base`; everything else is asked of `base`.
+    Problem i here is problem `indices[i]` of `env`.
     """
 
-    def __init__(self, base: TextEnv, split: str) -> None:
-        check_choice(base.spec_name, "split", split, SPLITS)
-        self.base, self.split = base, split
-        for name in _SHARED:
-            setattr(self, name, getattr(base, name))
-        tenths = tenth(np.arange(min(len(base), MAX_DIVIDED)))
+    def __init__(self, env: TextEnv, split: str) -> None:
+        super().__init__(env)
+        check_choice(env.spec_name, "split", split, SPLITS)
+        self.split = split
+        tenths = tenth(np.arange(min(len(env), MAX_DIVIDED)))
         self.indices = np.flatnonzero(np.isin(tenths, _TENTHS[split]))
-        few = (
-            f"{base.spec_name} takes no `split`: of its {len(base)} problems {len(self.indices)} are {split},"
-        )
         if not len(self.indices):
             raise EnvError(
-                f"{few} too few. Give it more, or take `split` in its __init__ and divide them there."
+                f"{self._sizes} too few. Give it more, or take `split` in its __init__ and divide them there."
             )
-        self.notice = f"{base.notice} {few} by a hash of their index (80/10/10).".lstrip()
+
+    @property
+    def _sizes(self) -> str:
+        """How many problems of `env` are in the split; the beginning of a sentence."""
+        name, count = self.env.spec_name, len(self.indices)
+        return f"{name} takes no `split`: of its {len(self.env)} problems {count} are {self.split},"
+
+    @property
+    def notice(self) -> str:  # type: ignore[override]
+        return f"{self.env.notice} {self._sizes} by a hash of their index (80/10/10).".lstrip()
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def problem(self, index: int) -> Problem:
-        return read_problem(self.base, int(self.indices[check_index(self, index)]))
+        return read_problem(self.env, int(self.indices[check_index(self, index)]))

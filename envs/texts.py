@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from envs.core import Problem, Prompt, PromptText, Score, TextEnv, check_index
+from envs.core import TextEnv
 from envs.datasets import HubDataset, hub_rows, state_of
 from envs.errors import EnvError
 from envs.halves import half_character
+from envs.problem import Problem, Prompt, PromptText, Score, check_index
 from envs.splits import split_of
 from verifiers.command.read import CommandError, LineError, Source, read_line
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from envs.answers import only_answer
 from envs.code import generated
-from envs.core import Problem, Score, Scores, TextEnv, check_index
-from envs.errors import EnvError, MissingPackage, check_choice
+from envs.core import TextEnv
+from envs.errors import EnvError, MissingPackage, NoDemonstration, check_choice
+from envs.problem import Problem, Score, Scores, check_index
 from envs.splits import SPLIT_SIZES, SPLITS
 from verifiers.errors import VerifierError
 
@@ -167,9 +168,9 @@ class Code(TextEnv):
         return text.count("```") == 2
 
     def demonstration(self, problem: Problem) -> str:
-        """The right function; raises EnvError where a published set has none."""
+        """The right function; raises NoDemonstration where a published set has none."""
         if not problem.metadata["code"]:
-            raise EnvError(f"{self.spec_name} has no reference solutions.")
+            raise NoDemonstration(f"{self.spec_name} has no reference solutions.")
         return self._write(problem, problem.metadata["code"])
 
     def habits(self, problem: Problem) -> dict[str, str]:

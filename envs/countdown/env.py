@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from envs.answers import paper_completion
-from envs.core import Problem, Score, Scores, TextEnv, check_index
+from envs.core import TextEnv
 from envs.countdown import problems as bank
 from envs.countdown.problems import Puzzle
 from envs.countdown.rewards import REWARD_PRESETS, flaw, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError, check_choice
+from envs.problem import Problem, Score, Scores, check_index
 from envs.prompts import read_style
 from envs.rendering import paint
 from envs.splits import SPLIT_SIZES

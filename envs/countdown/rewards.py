@@ -33,13 +33,13 @@ def flaw(numbers: Sequence[int], target: int, answer: str) -> str:
 
     "" for one that cannot be worked out here.
     """
-    given, used = Counter(map(str, numbers)), Counter(read_numbers(answer))
+    available, used = Counter(map(str, numbers)), Counter(read_numbers(answer))
     for number, count in used.items():
-        if number not in given:
+        if number not in available:
             return f"{number[:20]} is not given."
-        if count > given[number]:
+        if count > available[number]:
             return f"{number} is used {'twice' if count == 2 else f'{count} times'}."
-    if missing := given - used:
+    if missing := available - used:
         return f"{next(iter(missing))} is not used."
     value = value_of(answer)
     return "" if value is None else f"It makes {value}, not {target}."
@@ -100,10 +100,10 @@ def share_used(numbers: Sequence[int], answer: str) -> float:
 
     A value given m times may occur up to m times, each counting one; if it occurs more often, none of them counts.
     """
-    given, used = Counter(map(str, numbers)), Counter(read_numbers(answer))
-    if not used.keys() <= given.keys():
+    available, used = Counter(map(str, numbers)), Counter(read_numbers(answer))
+    if not used.keys() <= available.keys():
         return 0.0
-    return sum(count for number, count in used.items() if count <= given[number]) / len(numbers)
+    return sum(count for number, count in used.items() if count <= available[number]) / len(numbers)
 
 
 def read_numbers(text: str) -> list[str]:

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from envs.core import Problem, Scores
 from envs.gsm8k import problems
 from envs.gsm8k.problems import Solution
 from envs.gsm8k.rewards import REWARD_PRESETS, has_format, paper_rewards
+from envs.problem import Problem, Scores
 from envs.published import ANSWER_FORMAT, PublishedEnv
 
 

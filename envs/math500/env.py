@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from envs.core import Problem, Scores
 from envs.math500 import problems
 from envs.math500.rewards import REWARD_PRESETS, equivalent, has_format, is_plain, tag_reward
+from envs.problem import Problem, Scores
 from envs.published import ANSWER_FORMAT, PublishedEnv
 
 _INSTRUCTION = rf"""{ANSWER_FORMAT}
@@ -42,8 +42,8 @@ class MATH500(PublishedEnv):
         from verifiers import verify_batch
 
         answers = [problem.reference["answer"] for problem in problems]
-        asked = [problem.metadata["problem"] for problem in problems]
-        verdicts = verify_batch("math500", completions, answer=answers, problem=asked)
+        statements = [problem.metadata["problem"] for problem in problems]
+        verdicts = verify_batch("math500", completions, answer=answers, problem=statements)
         correct, reasons = verdicts.correct.copy(), list(verdicts.reasons)
         extracted = list(verdicts.extracted)
         for i in np.flatnonzero(correct) if self._generated else ():

@@ -18,8 +18,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from envs.answers import only_answer, read_answer
-from envs.core import Problem, Score, TextEnv
+from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
+from envs.problem import Problem, Score
 from envs.splits import SPLITS, split_of
 from verifiers.errors import did_you_mean
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from envs.answers import judge
-from envs.core import Problem, Score, TextEnv, check_index
+from envs.core import TextEnv
 from envs.errors import check_choice
+from envs.problem import Problem, Score, check_index
 from envs.splits import DEFAULT, SPLITS, SplitRule, distinct, draw_for
 
 

@@ -5,7 +5,7 @@ from math import prod
 
 import numpy as np
 
-from envs.core import Problem
+from envs.problem import Problem
 from envs.small import SmallEnv
 
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
-from envs.core import Problem
+from envs.problem import Problem
 from envs.small import SmallEnv
 
 

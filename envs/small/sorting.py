@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from envs.core import Problem
+from envs.problem import Problem
 from envs.small import SmallEnv
 
 

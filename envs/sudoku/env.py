@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from math import isqrt
 
 from envs.answers import paper_completion
-from envs.core import Problem, Score, Scores, TextEnv, check_index
+from envs.core import TextEnv
 from envs.errors import check_choice
+from envs.problem import Problem, Score, Scores, check_index
 from envs.prompts import read_style
 from envs.rendering import paint
 from envs.splits import SPLIT_SIZES

@@ -68,8 +68,8 @@ def split_ranks(split: str, excluded: frozenset[str] = frozenset()) -> tuple[int
     if split == "test":
         return TEST_RANKS
     others = [rank for rank in range(288) if rank not in set(TEST_RANKS)]
-    own = others[::10] if split == "validation" else [r for place, r in enumerate(others) if place % 10]
-    ranks = tuple(rank for rank in own if grids()[rank] not in excluded)
+    chosen = others[::10] if split == "validation" else [r for place, r in enumerate(others) if place % 10]
+    ranks = tuple(rank for rank in chosen if grids()[rank] not in excluded)
     if not ranks:
         raise EnvError(
             f"sudoku: every grid of {split} solves a puzzle of the file, so no problem is left for {split}. "

@@ -6,7 +6,7 @@ from math import isqrt
 import numpy as np
 
 from envs.answers import CLOSE, OPEN, only_answer, until_end
-from envs.core import Problem, Scores
+from envs.problem import Problem, Scores
 
 _MEASURED = {"correct": 0.0, "format": 0.0, "cells": 0.0}
 REWARD_PRESETS = {"default": {**_MEASURED, "correct": 1.0}, "paper": {"paper_cells": 1.0, **_MEASURED}}

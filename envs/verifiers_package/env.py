@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.core import Problem, Score, TextEnv, check_index
+from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
+from envs.problem import Problem, Score, check_index
 from envs.splits import SPLITS, split_of
 
 INSIDE = Path(__file__).with_name("inside.py")

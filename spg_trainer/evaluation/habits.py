@@ -86,15 +86,15 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
 
 def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
     """Habit -> its answer to a problem, as the environment extracts it, or all its turns; empty where it has none."""
-    problem = envs.core.read_problem(env, index)
+    problem = envs.problem.read_problem(env, index)
     habits = env.habits(problem)
     if env.max_turns > 1:
-        played = {name: envs.core.play(env, index, problem, text)[0] for name, text in habits.items()}
+        played = {name: envs.episodes.play(env, index, problem, text)[0] for name, text in habits.items()}
         return {name: "\n".join(turn.strip() for turn in turns) for name, turns in played.items()}
     texts = [problem.completion_prefix + text for text in habits.values()]
     if not texts:
         return {}
-    extracted = envs.core.score_all(env, [index] * len(texts), [problem] * len(texts), texts).extracted
+    extracted = envs.scoring.score_all(env, [index] * len(texts), [problem] * len(texts), texts).extracted
     return {name: _answer(part, text) for name, part, text in zip(habits, extracted, texts, strict=True)}
 
 

@@ -37,7 +37,7 @@ def possible_mix(env: "TextEnv") -> list[str]:
     """The words of a mix that `sft` takes, of all that can be imitated; none where a task has nothing of that kind."""
     shown, names = True, dict[str, None]()
     for part in env.parts.values() or [env]:
-        problems = [envs.core.read_problem(part, i) for i in envs.checking.spread(len(part), FEW)]
+        problems = [envs.problem.read_problem(part, i) for i in envs.checking.spread(len(part), FEW)]
         first, *others = map(part.habits, problems)
         own = [name for name in first if all(name in habits for habits in others)]
         has = envs.checking.demonstration_of(part, problems[0]) is not None

@@ -45,8 +45,7 @@ def page_data(run: Recorded, budget: int) -> dict[str, Any]:
 
 def task_and_prompt(env: "TextEnv | None", sets: list[Completions]) -> dict[str, str]:
     """What the task is in its author's words, and the prompt of one of its problems; what is not known is empty."""
-    cls = type(getattr(env, "base", env))
-    sentence = envs.core.summary(cls) if env and cls.__doc__ != envs.TextEnv.__doc__ else ""
+    sentence = envs.core.summary(env.author_class) if env else ""
     return {"sentence": sentence, "prompt": prompt_text(sets[0].rows[0]["prompt"]) if sets else ""}
 
 

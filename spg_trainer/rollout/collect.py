@@ -10,7 +10,7 @@ import torch
 from spg_trainer.distributed import gather, gathered_order, raising_on_all, world_size
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import choose_more, choose_problems, deal_groups, prompt_length
-from spg_trainer.rollout.dialogues import Dialogues, Prompts, in_episodes, play
+from spg_trainer.rollout.dialogues import Prompts, in_episodes, play
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.overlong import SKIP, next_fitting, refuse_first
 from spg_trainer.rollout.scored import Scored
@@ -137,8 +137,8 @@ def sample_and_score(
     the second on. rows: as in `Scored`, None = there are no others. record_entropy: as for `sample_completions`.
     branches: how many neighbours share the first half of their first turn, as for `sample_trees`.
     """
-    once = {int(i): envs.core.read_problem(env, int(i)) for i in index}
-    problems = [once[int(i)] for i in index]
+    episodes = envs.episodes.Episodes(env, index.tolist())
+    problems = episodes.problems
     keys = [(*key, i, g) for i, g in zip(index.tolist(), generation.tolist(), strict=True)]
 
     def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
@@ -150,29 +150,28 @@ def sample_and_score(
         unbranched = torch.zeros_like(rollouts.completion_mask[:, 0]) if branches > 1 else None
         return replace(rollouts, branched=unbranched)
 
-    talk = Dialogues(env, index.tolist(), problems)
     first = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     refuse_first(policy, env, index.tolist(), first[1].sum(-1).tolist(), sampling.max_completion_length)
-    rounds = play(policy, talk, first, list(range(len(index))), sampling, write)
-    rollouts, of = in_episodes(rounds)
+    rounds = play(policy, episodes, first, list(range(len(index))), sampling, write)
+    rollouts, owner = in_episodes(rounds)
     rows = np.arange(len(index)) if rows is None else rows
     if env.max_turns > 1:
-        rollouts = replace(rollouts, episode=torch.from_numpy(rows[of]).to(policy.device))
-    judged = talk.score()
+        rollouts = replace(rollouts, episode=torch.from_numpy(rows[owner]).to(policy.device))
+    scores = episodes.score()
     return Scored(
-        index=index[of],
-        generation=generation[of],
-        rows=rows[of],
-        problems=[problems[i] for i in of],
-        completions=[text for turns in talk.turns for text in turns],
+        index=index[owner],
+        generation=generation[owner],
+        rows=rows[owner],
+        problems=[problems[i] for i in owner],
+        completions=[text for turns in episodes.turns for text in turns],
         rollouts=rollouts,
-        rewards=judged.total[of],
-        components={name: values[of] for name, values in judged.rewards.items()},
-        correct=judged.rewards["correct"][of] == 1.0,
-        reason=[judged.reason[i] for i in of],
-        extracted=[judged.extracted[i] for i in of],
-        traceback=[judged.traceback[i] for i in of],
-        replies=[reply for replies in talk.replies for reply in [*replies, None]],
-        truncated=talk.truncated[of] if env.max_turns > 1 else None,
-        no_room=talk.no_room,
+        rewards=scores.total[owner],
+        components={name: values[owner] for name, values in scores.rewards.items()},
+        correct=scores.rewards["correct"][owner] == 1.0,
+        reason=[scores.reason[i] for i in owner],
+        extracted=[scores.extracted[i] for i in owner],
+        traceback=[scores.traceback[i] for i in owner],
+        replies=[reply for replies in episodes.replies for reply in [*replies, None]],
+        truncated=episodes.truncated[owner] if env.max_turns > 1 else None,
+        no_room=episodes.ended.count("no_room"),
     )

@@ -66,7 +66,7 @@ def deal_rows(lengths: Sequence[int]) -> list[int]:
 def prompt_length(env: "TextEnv", index: int) -> int:
     """Characters of a prompt; 0 if the environment cannot make it, which the process that it is dealt to will find."""
     try:
-        prompt = envs.core.read_problem(env, index).prompt
+        prompt = envs.problem.read_problem(env, index).prompt
     except envs.EnvError:
         return 0
     return len(prompt) if isinstance(prompt, str) else sum(len(message["content"]) for message in prompt)

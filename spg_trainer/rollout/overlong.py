@@ -81,7 +81,7 @@ def split_of(env: "TextEnv") -> str:
 
 def name_of(env: "TextEnv", index: int) -> str:
     """What a message calls a problem: its line in a file, or its number."""
-    return place_of(envs.core.read_problem(env, index)) or f"{split_of(env)} problem {index}".lstrip()
+    return place_of(envs.problem.read_problem(env, index)) or f"{split_of(env)} problem {index}".lstrip()
 
 
 def place_of(problem: "Problem") -> str | None:
@@ -123,7 +123,7 @@ def too_long(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int
         problems = {}
         for index in asked[start : start + _BATCH]:
             try:
-                problems[index] = envs.core.read_problem(env, index)
+                problems[index] = envs.problem.read_problem(env, index)
             except envs.EnvError:
                 continue
         counts = prompt_counts(policy, list(problems.values()), room(policy, length))
@@ -148,7 +148,7 @@ def has_end(env: "TextEnv") -> bool:
 def is_file(env: "TextEnv") -> bool:
     """Whether the problems of a split are lines of a file, and say which."""
     try:
-        return place_of(envs.core.read_problem(env, 0)) is not None
+        return place_of(envs.problem.read_problem(env, 0)) is not None
     except envs.EnvError:  # who asks it will be told
         return False
 

@@ -11,13 +11,14 @@ from spg_trainer.models import Policy
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.canvas import until_end
-from spg_trainer.rollout.dialogues import Dialogues, Prompts, play
+from spg_trainer.rollout.dialogues import Prompts, answer, play
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.scored import Scored
-from spg_trainer.rollout.tokens import decode_completions, sample
+from spg_trainer.rollout.tokens import sample
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.packages import envs
 from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:
@@ -110,18 +111,18 @@ def probe(
         begun = {b: before(scored, b) for b in set(row.tolist())}
         index = [int(scored.index[b]) for b, _ in places]
         problems = [scored.problems[b] for b, _ in places]
-        talk = Dialogues(env, index, problems, [begun[b] for b, _ in places])
+        episodes = envs.episodes.Episodes(env, index, problems, [begun[b] for b, _ in places])
 
         def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
             own = [(*keys("after fills", *places[i]), turn) for i in going]
             return sample(policy, encoded, sampling, seed, own, rows_per_forward)
 
-        written = dict(enumerate(decode_completions(policy, filled)))
-        play(policy, talk, *talk.next_prompts(policy, talk.answer(written), sampling), sampling, write)
-        judged = talk.score()
-        rows = list(zip(index, judged.reason, judged.traceback, strict=True))
+        prompts, going = answer(policy, episodes, filled, range(len(places)), sampling)
+        play(policy, episodes, prompts, going, sampling, write)
+        scores = episodes.score()
+        rows = list(zip(index, scores.reason, scores.traceback, strict=True))
         Failures(len(index), shared=False).note(env, rows)
-        rewards[row, column] = torch.from_numpy(judged.total)
+        rewards[row, column] = torch.from_numpy(scores.total)
     return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device)), filled
 
 

@@ -260,9 +260,9 @@ def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
     """What to tell where `length` tokens are too few for the demonstration of any of some problems; else nothing."""
     parts = [*env.parts.values()] or [env]
     chosen = [(part, index) for part in parts for index in envs.checking.spread(len(part), FEW)]
-    problems = [(part, envs.core.read_problem(part, index)) for part, index in chosen]
+    problems = [(part, envs.problem.read_problem(part, index)) for part, index in chosen]
     try:
-        texts = [envs.core.as_turns(part.demonstration(problem)) for part, problem in problems]
+        texts = [envs.scoring.as_turns(part.demonstration(problem)) for part, problem in problems]
         counts = [max(count_tokens(policy, turns)) for turns in texts]
     except envs.EnvError:  # the author gave none
         return ""

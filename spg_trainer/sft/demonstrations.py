@@ -52,7 +52,7 @@ def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
 def known_rules(env: "TextEnv") -> dict[str, list[str]]:
     """{task: `right` and the habits of its first problem}, of one task or of each of a mixture."""
     parts = env.parts or {env.spec_name: env}
-    return {task: ["right", *part.habits(envs.core.read_problem(part, 0))] for task, part in parts.items()}
+    return {task: ["right", *part.habits(envs.problem.read_problem(part, 0))] for task, part in parts.items()}
 
 
 def normalised(mix: Mapping[str, float]) -> dict[str, float]:
@@ -95,7 +95,7 @@ def draw_demonstration(
 
     rng = numpy_generator(seed, "sft", step, row)
     index = (int(rng.integers(len(env))) + past) % len(env)
-    problem = envs.core.read_problem(env, index)
+    problem = envs.problem.read_problem(env, index)
     text = write_habit(env, problem, draw(problem, rng))
     if env.max_turns > 1:
         problem, text = draw_turn(env, index, problem, text, partial(draw, problem, rng), rng)
@@ -118,14 +118,14 @@ def draw_turn(
 
     def write(turn: int) -> str:
         if turn == len(written):
-            more = envs.core.as_turns(write_habit(env, problem, draw()))
+            more = envs.scoring.as_turns(write_habit(env, problem, draw()))
             written.append(more[min(turn, len(more) - 1)])
         return prefix + written[turn]
 
     given = write if isinstance(text, str) else [prefix + one for one in written]
-    turns, replies = envs.core.play(env, index, problem, given)
+    turns, replies = envs.episodes.play(env, index, problem, given)
     turn = int(rng.integers(len(turns)))
-    chat = envs.core.chat(problem, turns[:turn], replies[:turn])
+    chat = envs.episodes.chat(problem, turns[:turn], replies[:turn])
     return replace(problem, prompt=chat), written[turn]
 
 
@@ -177,11 +177,13 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
     parts = [*env.parts.values()] or [env]  # each alone: a stride through a mixture may meet one task only
     counts = [(part, max(1, MEASURED // part.max_turns)) for part in parts]
     strides = [(part, range(0, len(part), max(1, len(part) // count))) for part, count in counts]
-    problems = [(part, envs.core.read_problem(part, index)) for part, indices in strides for index in indices]
+    problems = [
+        (part, envs.problem.read_problem(part, index)) for part, indices in strides for index in indices
+    ]
     written = [
         write_habit(part, problem, name)
         for part, problem in problems
         for name in (mix if part is env else {"right", *part.habits(problem)} & mix.keys())
     ]
-    texts = [text for turns in written for text in envs.core.as_turns(turns)]
+    texts = [text for turns in written for text in envs.scoring.as_turns(turns)]
     return -(-11 * (max(count_tokens(policy, texts)) + 1) // 10)

@@ -65,9 +65,9 @@ def long_texts(
     """{problem: tokens with the end token} of texts longer than a completion; and how many texts there are."""
     texts: list[tuple[int, str]] = []
     for index in range(len(env)):
-        problem = envs.core.read_problem(env, index)
+        problem = envs.problem.read_problem(env, index)
         for name in {"right", *env.habits(problem)} & {name for name, share in mix.items() if share}:
-            texts += [(index, text) for text in envs.core.as_turns(write_habit(env, problem, name))]
+            texts += [(index, text) for text in envs.scoring.as_turns(write_habit(env, problem, name))]
     # In ASCII no tokenizer makes two tokens of a character; elsewhere it may.
     asked = [(index, text) for index, text in texts if len(text) >= length or not text.isascii()]
     rows = completion_rows(policy, [text for _, text in asked]) if asked else []

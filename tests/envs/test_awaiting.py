@@ -16,7 +16,7 @@ import pytest
 
 import envs
 from envs import EnvError, Problem, Score, Scores, TextEnv, awaiting
-from envs.tries import allow_tries
+from envs.tries import Tries
 
 SECONDS = 0.2
 """That the judge thinks over each completion."""
@@ -257,13 +257,13 @@ def test_a_limit_that_is_none_is_refused(limit, value, seen):
 
 
 def test_tries_wait_for_all_verdicts_side_by_side():
-    env = Later()
-    allow_tries(env, 2)
+    judged = Later()
+    env = Tries(judged, 2)
     many = envs.TextVectorEnv(env, 8)
     many.reset(options={"index": range(8)})
     replies = many.step(["0", "9", "2", "9", "9", "5", "6", "7"])[0]
     assert [bool(reply) for reply in replies] == [False, True, False, True, True, False, False, False]
-    assert env.most == 8
+    assert judged.most == 8
     with_failures = envs.TextVectorEnv(env, 3)
     with_failures.reset(options={"index": range(3)})
     info = with_failures.step(["hang", "no number", "2"])[4]
@@ -282,7 +282,7 @@ def test_limits_reach_a_divided_environment_and_a_timeout_that_is_not_async_has_
     envs.register("test/Slow-v0", Slow)
     divided = envs.make("test/Slow-v0", split="test")
     step(divided, ["1", "2", "3", "4"])
-    assert divided.score_concurrency == 2 and divided.base.most == 2
+    assert divided.score_concurrency == 2 and divided.env.most == 2
 
     class Patient(Later):
         def score(self, problem, completion):

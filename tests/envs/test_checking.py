@@ -6,6 +6,7 @@ import pytest
 
 import envs
 from envs import checking
+from envs.__main__ import main
 from envs.checking import check
 from envs.registry import offline_arguments
 
@@ -204,3 +205,47 @@ def test_capitals_that_carry_the_meaning_are_no_copies(tmp_path):
     found = {one.name: one for one in check(f"{tmp_path / 'meant.py'}:check/Meant-v0", FEW * 3)}
     assert found["splits"].ok and "different references" not in found["splits"].figure
     assert all(one.ok for one in check("satisfiability", FEW) if one.name == "splits")
+
+
+BROKEN_DEMONSTRATIONS = {
+    "raise envs.EnvError('there is no demonstration for a sum above 900')": "no demonstration for a sum above 900",
+    "return str(problem.reference['total'])": r"KeyError: 'total' \(File .*failing.py",
+}
+
+
+@pytest.mark.parametrize("statement", BROKEN_DEMONSTRATIONS)
+def test_a_demonstration_that_fails_is_not_one_that_is_missing(statement, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = f"Failing{len(statement)}"
+    lines = f"if problem.reference['sum'] > 900:\n        {statement}\n    return was(self, problem)"
+    changed = (
+        f"was = Task.demonstration\ndef failing(self, problem):\n    {lines}\nTask.demonstration = failing"
+    )
+    (tmp_path / "failing.py").write_text(SOUND.format(changed=changed, name=name))
+    monkeypatch.delitem(checking._CHECKS, "purity")  # which starts a process
+    wrong = {one.name: one.figure for one in check(f"./failing.py:check/{name}-v0", 40) if not one.ok}
+    assert set(wrong) == {"demonstrations"}
+    with pytest.raises(envs.EnvError, match=r"problem \d+ of train: .*" + BROKEN_DEMONSTRATIONS[statement]):
+        raise envs.EnvError(wrong["demonstrations"])
+    assert main(["show", f"./failing.py:check/{name}-v0", "-n", "40"]) == 1
+    shown = capsys.readouterr().out
+    assert shown.count("demonstration raised for") + shown.count("-- right: reward 1") == 40
+    env = envs.make(f"./failing.py:check/{name}-v0")
+    large = next(problem for problem in map(env.problem, range(40)) if problem.reference["sum"] > 900)
+    with pytest.raises(envs.EnvError, match=r"demonstration raised.*Nothing was trained"):
+        monkeypatch.setattr(type(env), "problem", lambda self, index: large)
+        checking.try_scoring(env)
+
+
+def test_a_missing_demonstration_needs_no_particular_words(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    changed = (
+        "def none(self, problem):\n    raise envs.NoDemonstration('nobody knows')\nTask.demonstration = none"
+    )
+    (tmp_path / "unknown.py").write_text(SOUND.format(changed=changed, name="Unknown"))
+    monkeypatch.delitem(checking._CHECKS, "purity")
+    findings = {finding.name: finding for finding in check("./unknown.py:check/Unknown-v0", 40)}
+    assert all(finding.ok for finding in findings.values())
+    assert findings["demonstrations"].figure.startswith("none for a problem of train")
+    checking.try_scoring(envs.make("./unknown.py:check/Unknown-v0"))
+    assert main(["show", "./unknown.py:check/Unknown-v0"]) == 0 and "right" not in capsys.readouterr().out

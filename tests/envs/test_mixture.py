@@ -7,7 +7,8 @@ import pytest
 
 import envs
 from envs import mixture
-from envs.core import read_problem, score_all
+from envs.problem import read_problem
+from envs.scoring import score_all
 from envs.splits import distinct_problems
 
 BOTH = "sorting + arithmetic"
@@ -38,7 +39,7 @@ def test_a_completion_earns_what_its_own_task_says() -> None:
     assert scored.rewards["correct"].tolist() == [1.0] * 4
     used = scored.rewards["numbers_used"]
     for problem, text, value, total in zip(problems, texts, used, scored.total, strict=True):
-        part = env.part_of(problem)
+        part = env.author_of(problem)
         alone = score_all(part, [0], [problem], [text])
         assert total == alone.total[0] == (1.5 if problem.task == "countdown" else 1.0)
         assert np.isnan(value) == (problem.task == "arithmetic")

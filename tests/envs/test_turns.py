@@ -14,8 +14,8 @@ import envs
 from envs import EnvError, Problem, TextEnv
 from envs.__main__ import main
 from envs.checking import check
-from envs.core import play
 from envs.countdown.rewards import flaw, value_of
+from envs.episodes import play
 from envs.gymnasium_games import GAMES
 
 
@@ -82,7 +82,7 @@ def test_an_episode_that_goes_on_is_truncated_at_max_turns():
     assert [env.step("b")[3] for _ in range(3)] == [False] * 3
     assert env.step("a")[:4] == ("", 0.0, False, True)
     env.reset(options={"index": 3})
-    assert not env._episode.turns
+    assert env._episode.turns == [[]]
 
 
 def test_what_reply_raises_ends_the_episode_and_what_is_no_text_is_refused():

@@ -160,7 +160,7 @@ def played_on(policy, env, given, row, column, step):
     later = 0
     while len(turns) < env.max_turns and (reply := env.reply(problem, turns)) is not None:
         replies.append(reply)
-        encoded = encode_prompts(policy, [envs.core.chat(problem, turns, replies)])
+        encoded = encode_prompts(policy, [envs.episodes.chat(problem, turns, replies)])
         noise = [generator(0, "after fills", row, column, later)]
         turns += decode_completions(policy, sample_completions(policy, *encoded, DRAWN, noise))
         later += 1

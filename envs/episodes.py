@@ -1,0 +1,201 @@
+"""Episodes side by side: what the model writes, what the environment answers, how each ends and what it earns."""
+
+import copy
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count, repeat
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from envs.awaiting import Outcome, call_all
+from envs.errors import EnvError
+from envs.problem import Problem, Prompt, broken, read_problem
+from envs.scoring import ScoredBatch, limits_of, score_all
+
+if TYPE_CHECKING:
+    from envs.core import TextEnv
+
+Ending = Literal["over", "max_turns", "no_room", "raised"]
+"""How an episode ended: `reply` said so, it would go on after `max_turns`, its next prompt is too long for the model,
+or `reply` raised."""
+
+
+class Episodes:
+    """n episodes of an environment, which is asked for its replies and its scores; everything has one entry for each.
+
+    What is played with it: `TextEnv.step` plays one episode, `TextVectorEnv.step` many, `play` given texts, and the
+    trainer what a model writes.
+    """
+
+    def __init__(
+        self,
+        env: "TextEnv",
+        indices: Sequence[int],
+        problems: Sequence[Problem] | None = None,
+        begun: Sequence[tuple[Sequence[str], Sequence[str]]] | None = None,
+    ) -> None:
+        """Starts an episode of each problem in `indices`; raises EnvError for one that cannot be read.
+
+        problems: the problems themselves, where they have been read. begun: (completions, replies) of the turns that
+        each episode has behind it; None = of none.
+        """
+        self.env, self.indices = env, list(indices)
+        if problems is None:
+            read = {index: read_problem(env, index) for index in dict.fromkeys(self.indices)}
+            problems = [read[index] for index in self.indices]
+        self.problems = list(problems)
+        begun = [((), ())] * len(self) if begun is None else begun
+        self.turns: list[list[str]] = [list(turns) for turns, _ in begun]
+        self.replies: list[list[str]] = [list(replies) for _, replies in begun]
+        self.ended: list[Ending | None] = [None] * len(self)
+        """None while an episode goes on."""
+        self.raised: list[str | None] = [None] * len(self)
+        """Where the author's `reply` raised."""
+        self.scores = ScoredBatch.filled(env.reward_weights, len(self), 0.0)
+        """What the episodes have earned; 0 before they are scored. It is replaced, never changed."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def copy(self) -> "Episodes":
+        """The same episodes, of which one may play on without the other."""
+        other = copy.copy(self)
+        other.turns, other.replies = ([list(texts) for texts in rows] for rows in (self.turns, self.replies))
+        other.ended, other.raised = self.ended[:], self.raised[:]
+        return other
+
+    @property
+    def terminated(self) -> np.ndarray:
+        """(n,) bool, the episodes that the environment has ended."""
+        return np.array([ending in ("over", "raised") for ending in self.ended], bool)
+
+    @property
+    def truncated(self) -> np.ndarray:
+        """(n,) bool, the episodes that were cut off: by `max_turns`, or for want of room for the next prompt."""
+        return np.array([ending in ("max_turns", "no_room") for ending in self.ended], bool)
+
+    def prompt(self, episode: int) -> Prompt:
+        """What the model reads next in an episode: the problem's prompt, or the chat so far."""
+        return chat(self.problems[episode], self.turns[episode], self.replies[episode])
+
+    def answer(self, completions: Mapping[int, str]) -> list[int]:
+        """Takes the next completion of some episodes, {episode: text}; returns those that go on, with a reply.
+
+        An episode in which the author's `reply` raises has ended. Raises EnvError for an episode that has ended before,
+        a completion that is no string and a reply that is none; then nothing has changed.
+        """
+        self._check(completions)
+        turns = {i: [*self.turns[i], text] for i, text in completions.items()}
+        asked = [[column[i] for i in turns] for column in (self.indices, self.problems)]
+        outcomes = dict(zip(turns, _replies(self.env, *asked, list(turns.values())), strict=True))
+        replies = {i: outcome.value for i, outcome in outcomes.items()}
+        raised = {i: outcome.traceback for i, outcome in outcomes.items()}
+        most, going = self.env.max_turns, []
+        for i, reply in replies.items():
+            self.turns[i], self.raised[i] = turns[i], raised[i]
+            if reply is None:
+                self.ended[i] = "over" if raised[i] is None else "raised"
+            elif len(turns[i]) >= most:
+                self.ended[i] = "max_turns"
+            else:
+                self.replies[i].append(reply)
+                going.append(i)
+        return going
+
+    def cut(self, episodes: Sequence[int]) -> None:
+        """Ends episodes whose next prompt is too long for the model; their last replies remain unread."""
+        for i in episodes:
+            self.ended[i] = "no_room"
+            self.replies[i].pop()
+
+    def score(self, episodes: Sequence[int] | None = None) -> ScoredBatch:
+        """Scores some episodes, None = all, in one call; returns the scores of all, which it notes in `scores`."""
+        columns = (self.indices, self.problems, self.turns, self.raised)
+        if episodes is None:
+            self.scores = score_all(self.env, *columns)
+        else:
+            found = score_all(self.env, *([column[i] for i in episodes] for column in columns))
+            self.scores = self.scores.copy()
+            self.scores.put(episodes, found)
+        return self.scores
+
+    def _check(self, completions: Mapping[int, str]) -> None:
+        env = self.env
+        if ended := [str(self.indices[i]) for i in completions if self.ended[i]]:
+            what = "a second step() on" if env.max_turns == 1 else "step() after the end of"
+            raise EnvError(
+                f"{env.spec_name}: {what} problem {', '.join(ended[:4])}. Call reset() for the next problem."
+            )
+        for i, text in completions.items():
+            if not isinstance(text, str):
+                raise broken(
+                    env, self.indices[i], f"the action is {text!r:.80}; it must be the completion as a str."
+                )
+
+
+def before_reset(env: "TextEnv") -> str:
+    """What is wrong where `step` is called although no episode has begun."""
+    return f"{env.spec_name}: step() before reset(). Call reset() first; it returns the prompt."
+
+
+def _replies(
+    env: "TextEnv", indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
+) -> list[Outcome]:
+    """What the environment answers n episodes, None at the end of one, or what the author's `reply` raised.
+
+    Raises EnvError, naming environment and problem, for a reply that is no text.
+    """
+    pairs = zip(problems, turns, strict=True)
+    calls = [partial(env.reply, problem, tuple(texts)) for problem, texts in pairs]
+    outcomes = call_all(env.spec_name, calls, limits_of(env))
+    for index, (reply, *_) in zip(indices, outcomes, strict=True):
+        if not isinstance(reply, str | None):
+            raise broken(env, index, f"reply returned {reply!r:.80}; it must be a str, or None at the end.")
+    return outcomes
+
+
+def cause(env: "TextEnv", trace: str) -> str:
+    """An exception of the author's code with its file and line, of its traceback: the last one in his own file."""
+    lines, file = trace.rstrip().splitlines(), getattr(sys.modules.get(type(env).__module__), "__file__", "")
+    frames = [line.strip() for line in lines if line.startswith('  File "')]
+    return f"{lines[-1]} ({next((frame for frame in reversed(frames) if str(file) in frame), frames[-1])})"
+
+
+def chat(problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> Prompt:
+    """What the model reads after some completions, each with its reply: the problem's prompt, or the chat so far."""
+    if not turns:
+        return problem.prompt
+    prompt = problem.prompt
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    for turn, reply in zip(turns, replies, strict=True):
+        messages += [{"role": "assistant", "content": turn}, {"role": "user", "content": reply}]
+    return messages
+
+
+def play(
+    env: "TextEnv", index: int, problem: Problem, text: str | Sequence[str] | Callable[[int], str]
+) -> tuple[list[str], list[str]]:
+    """(completions, replies) of an episode in which the model writes `text`.
+
+    text: the same at every turn, or one for each, or what makes it from the number of the turn. The episode ends where
+    the environment ends it, at `max_turns`, or with the last text. Raises EnvError where texts are left after the end,
+    or `reply` raises.
+    """
+    episodes = Episodes(env, [index], [problem])
+    turns = episodes.turns[0]
+    listed = not isinstance(text, str) and not callable(text)
+    for completion in text if listed else repeat(text) if isinstance(text, str) else map(text, count()):
+        going = episodes.answer({0: completion})
+        turns = episodes.turns[0]
+        if (trace := episodes.raised[0]) is not None:
+            why = cause(env.author_of(problem), trace)
+            raise broken(env, index, f"reply raised after {turns!r:.200}: {why}")
+        if not going:
+            break
+    if listed and len(turns) < len(text):
+        limit = f", as max_turns of the class is {env.max_turns} (1 unless it says more)"
+        why = limit if episodes.ended == ["max_turns"] else ""
+        raise broken(env, index, f"the episode is over after turn {len(turns)} of {text!r:.200}{why}")
+    return turns, episodes.replies[0][: len(turns) - 1]

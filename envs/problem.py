@@ -1,0 +1,151 @@
+"""A problem, what a completion of it earned, and how a problem is picked from an environment and read."""
+
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from envs.errors import EnvError
+from envs.halves import half_character
+
+if TYPE_CHECKING:
+    from envs.core import TextEnv
+
+Prompt = str | list[dict[str, str]]
+"""A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One task: what the model is shown, and what its answer is judged by."""
+
+    prompt: Prompt
+    """What the model reads."""
+    reference: dict[str, Any]
+    """The keyword fields that `verifiers.verify` takes for this task, e.g. {"puzzle": "0310..."}."""
+    completion_prefix: str = ""
+    """Text with which every completion begins, written for the model."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Whatever else is worth knowing: a solution, a level; never shown to the model."""
+    task: str = ""
+    """In an environment of several tasks the one that it belongs to, which that environment sets."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The verdict on one completion, component by component."""
+
+    rewards: dict[str, float]
+    """One finite number for each name in the environment's `reward_weights`; "correct" is 0 or 1."""
+    reason: str = ""
+    """The outcome in a word: "ok", "wrong", "no_answer", ..."""
+    extracted: str | None = None
+    """The part of the completion that was scored."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The verdicts on n completions at once."""
+
+    rewards: dict[str, np.ndarray]
+    """{component: (n,) float}, one for each name in `reward_weights`."""
+    reason: Sequence[str]
+    """n words, as in `Score.reason`."""
+    extracted: Sequence[str | None]
+    """n texts, as in `Score.extracted`."""
+
+    def __len__(self) -> int:
+        return len(self.reason)
+
+
+_SAMPLES = "abcdefghijklmnopqrstuvwxyz 0123456789<>/\\{}=+-é±中"
+
+
+class Unicode(gymnasium.Space[str]):
+    """Every string. (`gymnasium.spaces.Text` knows only a fixed set of characters.)"""
+
+    is_np_flattenable = False
+
+    def sample(self, mask: None = None, probability: None = None) -> str:
+        """A short random text; there are no masks or probabilities of texts."""
+        picks = self.np_random.integers(len(_SAMPLES), size=int(self.np_random.integers(40)))
+        return "".join(_SAMPLES[i] for i in picks)
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class PromptText(Unicode):
+    """Every string, and every chat: a list of {"role": str, "content": str}."""
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str) or (isinstance(x, list) and all(map(_is_message, x)))
+
+
+def _is_message(x: Any) -> bool:
+    return isinstance(x, dict) and all(isinstance(x.get(key), str) for key in ("role", "content"))
+
+
+def choose_index(
+    env: "TextEnv", rng: np.random.Generator, options: Mapping[str, Any] | None, size: int | None = None
+) -> Any:
+    """The "index" in the `options` of `reset`, unchecked; without one, a random index or (size,) of them."""
+    for name in options or {}:
+        if name != "index":
+            raise EnvError(f'{env.spec_name}: reset() knows no option "{name}"; the only one is "index".')
+    index = (options or {}).get("index")
+    if index is not None:
+        return index
+    if (length := len(env)) < 1:
+        raise EnvError(f"{env.spec_name} has no problems (length {length}); __len__ must be at least 1.")
+    return rng.integers(length, size=size)
+
+
+def check_index(env: "TextEnv", index: Any) -> int:
+    """`index` as an int; raises EnvError unless it is a whole number from 0 to len(env) - 1."""
+    is_integer, last = isinstance(index, int | np.integer) and not isinstance(index, bool), len(env) - 1
+    if not is_integer or not 0 <= index <= last:
+        raise EnvError(f"{env.spec_name}: no problem {index!r:.80}; indices are whole numbers, 0 to {last}.")
+    return int(index)
+
+
+def read_problem(env: "TextEnv", index: int) -> Problem:
+    """Calls `env.problem(index)` and checks what it returns.
+
+    Raises EnvError, naming environment and problem, if the call raises, if it returns no Problem with a text or a chat
+    as its prompt, or if the prompt holds half of a character.
+    """
+    try:
+        problem = env.problem(index)
+    except EnvError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        file = getattr(sys.modules.get(type(env).__module__), "__file__", None)
+        last = next((frame for frame in reversed(frames) if frame.filename == file), frames[-1])
+        where = f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
+        raise broken(env, index, f"{type(error).__name__} {error!s:.200}\n{where}") from error
+    if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):
+        wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
+        raise broken(env, index, f"problem() returned {problem!r:.200}, not {wanted}.")
+    if half := half_character([problem.prompt, problem.completion_prefix]):
+        raise broken(env, index, f"the prompt {half}")
+    return problem
+
+
+def broken(env: "TextEnv", index: int, why: str) -> EnvError:
+    """The error that names an environment and one of its problems."""
+    return EnvError(f"{env.spec_name}, problem {index}: {why}")

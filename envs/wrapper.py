@@ -1,0 +1,119 @@
+"""An environment around others: what it does not change itself, the environment inside answers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+
+from envs.core import TextEnv
+from envs.problem import Problem, Score, Scores, read_problem
+
+
+class Wrapper(TextEnv):
+    """An environment around `env`; a subclass writes only what is different.
+
+    Whatever concerns a problem is asked of `env_of(problem)`, which is `env` unless a subclass holds several. Its
+    completions are scored by the innermost environment, that of the author.
+    """
+
+    def __init__(self, env: TextEnv) -> None:
+        self.env = env
+
+    def env_of(self, problem: Problem) -> TextEnv:
+        """The environment directly inside to which a problem belongs."""
+        return self.env
+
+    def author_of(self, problem: Problem) -> TextEnv:
+        return self.env_of(problem).author_of(problem)
+
+    @property
+    def author_class(self) -> type[TextEnv]:
+        return self.env.author_class
+
+    # What an author writes.
+
+    def __len__(self) -> int:
+        return len(self.env)
+
+    def problem(self, index: int) -> Problem:
+        return read_problem(self.env, index)
+
+    def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
+        return self.env_of(problem).score(problem, completion)
+
+    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
+        return self.env.score_batch(problems, completions)
+
+    def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score | Mapping[str, float]:
+        return self.env_of(problem).score_turns(problem, turns)
+
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
+        return self.env_of(problem).reply(problem, turns)
+
+    def feedback(self, problem: Problem, score: Score) -> str:
+        return self.env_of(problem).feedback(problem, score)
+
+    def demonstration(self, problem: Problem) -> str | list[str]:
+        return self.env_of(problem).demonstration(problem)
+
+    def habits(self, problem: Problem) -> Mapping[str, str | list[str]]:
+        return self.env_of(problem).habits(problem)
+
+    def render_text(self, problem: Problem, completion: str | None) -> str:
+        return self.env_of(problem).render_text(problem, completion)
+
+    # What an author sets.
+
+    @property
+    def reward_weights(self) -> Mapping[str, float]:  # type: ignore[override]
+        return self.env.reward_weights
+
+    @reward_weights.setter
+    def reward_weights(self, weights: Mapping[str, float]) -> None:
+        self.env.reward_weights = weights
+
+    @property
+    def reward_ranges(self) -> Mapping[str, tuple[float, float]]:  # type: ignore[override]
+        return self.env.reward_ranges
+
+    @property
+    def max_turns(self) -> int:  # type: ignore[override]
+        return self.env.max_turns
+
+    @property
+    def score_concurrency(self) -> int:  # type: ignore[override]
+        return self.env.score_concurrency
+
+    @property
+    def score_timeout(self) -> float:  # type: ignore[override]
+        return self.env.score_timeout
+
+    @property
+    def notice(self) -> str:  # type: ignore[override]
+        return self.env.notice
+
+    @property
+    def origin(self) -> Mapping[str, str]:  # type: ignore[override]
+        return self.env.origin
+
+    @property
+    def parts(self) -> Mapping[str, TextEnv]:  # type: ignore[override]
+        return self.env.parts
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
+        return self.env.observation_space
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:  # type: ignore[override]
+        return self.env.action_space
+
+    @property
+    def spec_name(self) -> str:
+        return self.env.spec_name
+
+    def __getattr__(self, name: str) -> Any:
+        """What only the environment inside has, such as its `split` or `level`."""
+        if name.startswith("_") or "env" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.env, name)
