@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from envs import holes
 from envs.core import TextEnv
 from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration
 from envs.problem import Problem, read_problem
 from envs.registry import make
-from envs.scoring import score_all
+from envs.scoring import as_turns, score_all
 from envs.splits import SPLITS, DividedEnv, content, question
 from verifiers.statistics import wilson_interval
 
@@ -249,7 +250,7 @@ class _Questions:
 
 
 def _demonstrations(subject: _Subject) -> str:
-    """Every demonstration is right."""
+    """Every demonstration is right, and what its template can become."""
     solved = 0
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
@@ -261,6 +262,10 @@ def _demonstrations(subject: _Subject) -> str:
                 raise EnvError(f"problem {index} of {split}: {error}") from error
         if None in texts:
             return f"none for a problem of {split}: sft has nothing to learn from"
+        for (index, problem), text in zip(problems.items(), texts, strict=True):
+            template = problem.completion_template
+            if template and not all(holes.fits(template, turn) for turn in as_turns(text)):
+                raise EnvError(f"problem {index} of {split}: {template!r:.200} cannot become {text!r:.80}")
         right = subject.score(env, problems, texts)
         if not right.all():
             wrong = int(np.argmin(right))

@@ -11,6 +11,7 @@ import numpy as np
 
 from envs.errors import EnvError
 from envs.halves import half_character
+from envs.holes import read_holes
 
 if TYPE_CHECKING:
     from envs.core import TextEnv
@@ -33,6 +34,9 @@ class Problem:
     """Whatever else is worth knowing: a solution, a level; never shown to the model."""
     task: str = ""
     """In an environment of several tasks the one that it belongs to, which that environment sets."""
+    completion_template: str = ""
+    """The completion with holes that the model fills in: `[MASK]` is the place of one token, `[MASK*8]` are eight,
+    `[MASK*]` is all the room there is (`envs.holes`). The filled text is the completion; "" = the model writes all."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def read_problem(env: "TextEnv", index: int) -> Problem:
     """Calls `env.problem(index)` and checks what it returns.
 
     Raises EnvError, naming environment and problem, if the call raises, if it returns no Problem with a text or a chat
-    as its prompt, or if the prompt holds half of a character.
+    as its prompt, if the prompt holds half of a character, or if the completion template cannot be read.
     """
     try:
         problem = env.problem(index)
@@ -141,8 +145,13 @@ def read_problem(env: "TextEnv", index: int) -> Problem:
     if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):
         wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
         raise broken(env, index, f"problem() returned {problem!r:.200}, not {wanted}.")
-    if half := half_character([problem.prompt, problem.completion_prefix]):
+    if half := half_character([problem.prompt, problem.completion_prefix, problem.completion_template]):
         raise broken(env, index, f"the prompt {half}")
+    if problem.completion_template:
+        try:
+            read_holes(problem.completion_template)
+        except ValueError as error:
+            raise broken(env, index, f"the template {error}") from error
     return problem
 
 

@@ -141,7 +141,7 @@ def distinct_problems(env: TextEnv, count: int = 0) -> list[int]:
 
 def content(problem: Problem) -> str:
     """What two equal problems have in common: prompt, prefix and reference, as text."""
-    parts = [problem.prompt, problem.completion_prefix, problem.reference]
+    parts = [problem.prompt, problem.completion_prefix, problem.completion_template, problem.reference]
     return json.dumps(parts, sort_keys=True, default=_as_json)
 
 

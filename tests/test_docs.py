@@ -102,6 +102,26 @@ def test_the_commands_that_add_a_task_run_in_order(tmp_path: Path, monkeypatch, 
     assert "mytask" in capsys.readouterr().out
 
 
+def test_the_page_of_texts_with_holes_says_what_they_become(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    page = "environments/infilling.md"
+    filled, task = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), flags=re.S | re.M)
+    exec(compile(filled, page, "exec"), {})
+    assert capsys.readouterr().out.strip() == filled.strip().splitlines()[-1].removeprefix("# ")
+    Path(task.split(maxsplit=2)[1]).write_text(task)  # its first line is "# name.py"
+    check, train = map(shlex.split, commands(page))
+    assert import_module("envs.__main__").main([*check[3:], "-n", "20"]) == 0
+    model = [
+        str(models_folder() / "tiny-countdown") if word.startswith("data/") else word for word in train[3:]
+    ]
+    few = "--eval-problems 8 --validation-problems 8 --prompts-per-step 2 --max-steps 1 --output-dir run"
+    assert main([*model, *few.split()]) == 0
+    (samples,) = Path("run/samples").glob("*.jsonl")
+    written = [json.loads(line)["completion"] for line in samples.read_text().splitlines()]
+    assert written and all(re.fullmatch("<answer>.*</answer>", text, flags=re.S) for text in written)
+
+
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if not name.endswith("_repro")])
 def test_every_algorithm_has_a_page_with_all_its_options(name: str) -> None:
     page = get(name).__module__.rpartition(".")[-1]  # those of one file share one

@@ -28,6 +28,7 @@ _HUMANEVAL = {
         "Here is the completed function:\n```python\n{prompt}\n",
     ),
 }
+_INFILLING = "Fill in what is missing in this Python program, so that it does what it says."
 _MBPP = {
     "plain": (
         "You are an expert Python programmer, and here is your task: {prompt} Your code should pass these tests:\n\n"
@@ -72,24 +73,29 @@ class Code(TextEnv):
         hidden: int = 8,
         rows: int = 2000,
         revision: str | None = None,
+        hole: int = 32,
     ) -> None:
         """Opens one split; raises EnvError for an unknown value, for data that cannot be used, without the interpreter.
 
         Args:
             source: "generated", "humaneval", "mbpp" (its sanitized part), a .jsonl or .parquet file, or a data set
-                of the hub, with the columns of one of these, of KodCode, AceCode, APPS, TACO, LiveCodeBench or
-                DeepCoder.
+                of the hub, with the columns of one of these, of HumanEval-infilling, KodCode, AceCode, APPS, TACO,
+                LiveCodeBench or DeepCoder.
             prompt_style: "plain" (32 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
             hidden: where a prompt shows its tests, so many calls that it does not show are made with the reference.
             rows: of a file, or of a set of the hub, so many are read.
             revision: branch, tag or commit of a set of the hub; None = its main branch.
+            hole: where a program lacks a part (HumanEval-infilling), so many tokens have room there, at most.
         """
         check_choice("code", "split", split, SPLITS)
         check_choice("code", "prompt_style", prompt_style, ["plain", "paper"])
         check_choice("code", "level", level, generated.LEVELS)
         check_installed()
+        if not isinstance(hole, int) or hole < 1:
+            raise EnvError(f"code: hole={hole!r}: it is a number of tokens, 1 or more, e.g. 32.")
         self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
+        self.hole = hole
         self._exercises: Sequence[Exercise] | None = None
         if self.source != "generated":
             from envs.code import published
@@ -136,6 +142,9 @@ class Code(TextEnv):
             "reference_fuel": exercise.fuel,
         }
         metadata = {"code": row.reference, "shown": exercise.shows}
+        if row.around:
+            template = self._fenced(f"[MASK*{self.hole}]".join(row.around))
+            return Problem(_INFILLING, reference, metadata=metadata, completion_template=template)
         return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
 
     def _form(self, exercise: "Exercise") -> tuple[str, str]:
@@ -174,7 +183,9 @@ class Code(TextEnv):
         return self._write(problem, problem.metadata["code"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "first": returns what the first example does, whatever the arguments."""
+        """One habit, "first": returns what the first example does, whatever the arguments; none of an infilling."""
+        if problem.completion_template:
+            return {}
         from verifiers.code.values import plain, read_value, written
 
         first, entry = problem.reference["cases"][0].get("expected"), problem.reference["entry_point"]
@@ -189,11 +200,17 @@ class Code(TextEnv):
         return {"first": self._write(problem, code)}
 
     def _write(self, problem: Problem, code: str) -> str:
+        if problem.completion_template:
+            return self._fenced(code)
         if self._exercises is not None:
             return f"{code}\n```" if problem.completion_prefix else f"```python\n{code}\n```"
         if self.prompt_style == "plain":
             return f"<answer>{code}</answer>"
         return f"<answer>\ndef f(x):\n    {code}\n</answer>"
+
+    def _fenced(self, code: str) -> str:
+        """A program as it stands in an infilling."""
+        return f"```python\n{code}\n```" if self.prompt_style == "paper" else code
 
     def feedback(self, problem: Problem, score: Score) -> str:
         """The first shown call that fails, and what it returned."""

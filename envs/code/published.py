@@ -51,8 +51,9 @@ def load(
 ) -> tuple[tuple[Exercise, ...], str, dict[str, str]]:
     """The exercises of a split, in their order, what to say of them, and of a set of the hub {its name: its state}.
 
-    source: "humaneval", "mbpp", a file, or a data set of the hub, which a hash of the prompt divides 80/10/10; of it
-    the first `rows` rows are read. Raises EnvError where it cannot be read or no row can be used.
+    source: "humaneval", "mbpp", a file, or a data set of the hub, which a hash of the prompt, or of the program that
+    lacks a part, divides 80/10/10; of it the first `rows` rows are read. Raises EnvError where it cannot be read or no
+    row can be used.
     """
     given, origin = _rows(source, split, rows, revision)
     read: list[tuple[str, Published]] = []
@@ -60,7 +61,9 @@ def load(
     for where, values in given:
         try:
             row = read_row(values)
-            if source in NAMED or split_of(row.prompt) == split:
+            # Several rows may be made of one program, of which all are in one split.
+            own = row.split or split_of(row.reference if row.around else row.prompt)
+            if source in NAMED or own == split:
                 read.append((where, row))
         except (ValueError, TypeError, KeyError) as error:
             why = f"has no {error}" if isinstance(error, KeyError) else str(error)

@@ -97,12 +97,12 @@ class EGSPOSA(EGSPO):
         self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
         masking, count = self.make_masking(), self.num_masks * num_iterations
-        lengths = rollouts.completion_mask.sum(-1).tolist()
-        chosen = torch.full((len(lengths), count), -1)
-        for row, (steps, entropy, n) in enumerate(
-            zip(rollouts.unmask_step.cpu(), rollouts.unmask_entropy.double().cpu(), lengths, strict=True)
+        counted = rollouts.completion_mask.cpu()
+        chosen = torch.full((len(counted), count), -1)
+        for row, (steps, entropy, own) in enumerate(
+            zip(rollouts.unmask_step.cpu(), rollouts.unmask_entropy.double().cpu(), counted, strict=True)
         ):
-            starts = masking.by_entropy(steps[:n].numpy(), entropy[:n].numpy())[0][:count]
+            starts = masking.by_entropy(steps[own].numpy(), entropy[own].numpy())[0][:count]
             chosen[row, : len(starts)] = torch.from_numpy(starts)
         return chosen
 
@@ -124,7 +124,7 @@ class EGSPOSA(EGSPO):
         ) * counted  # so that rounding in the mean leaves equal returns equal
         mean = shifted.sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1)
         worth = rollouts.by_turn(((shifted - mean) * counted).view_as(returns))
-        at = rollouts.unmask_step.cpu()[:, None] == steps.masked_fill(~known, -2)[:, :, None]  # (B, K, T)
+        at = (rollouts.unmask_step.cpu()[:, None] == steps[:, :, None]) & known[:, :, None]  # (B, K, T)
         furthest = worth.abs().argmax(1, keepdim=True)
         return {
             **super().prepare(view),

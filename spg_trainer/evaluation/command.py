@@ -31,8 +31,9 @@ from spg_trainer.evaluation.rules import by_rules, check_rules, text_beside
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
+from spg_trainer.models.states import base_model
 from spg_trainer.rollout.cache import budget
-from spg_trainer.rollout.checks import check_names
+from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json, to_json
@@ -63,7 +64,7 @@ PAPERS: dict[str, Any] = {
 }
 """How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations."""
 PAPER_TASKS = ("gsm8k", "math500", "countdown", "sudoku")
-PERPLEXITY = ("env", "perplexity", "num_masks", "seed", "output_dir")
+PERPLEXITY = ("env", "perplexity", "num_masks", "block_length", "seed", "output_dir")
 """What --perplexity goes by, besides the model; of `tiny`, the task says which one it is."""
 STYLE = {"prompt_style": "paper", "reward_preset": "paper"}
 """Their prompts and rewards, as arguments of the tasks that they have."""
@@ -136,14 +137,18 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
     if folder is not None:
         check_writable(folder.path / "eval")
     policy = open_model(command, None)
+    block = command.block_length if "block_length" in asked else 0
+    if block:
+        check_pattern(base_model(policy.model).pattern, Sampling(block, block, block))
     texts = read_texts(policy, command.perplexity)
-    drawn = {"num_masks": command.num_masks, "seed": command.seed}
+    drawn = {"num_masks": command.num_masks, "block_length": block, "seed": command.seed}
     with console.progress(len(texts), "texts") as advance:
         found = measure_perplexity(policy, texts, **drawn, advance=advance)
     low, high = (math.exp(-found.elbo + sign * 1.96 * found.standard_error) for sign in (-1, 1))
     console.say(
         f"{command.perplexity}: ELBO {found.elbo:.4f} nats a token, standard error {found.standard_error:.4f}, of "
-        f"{found.tokens:,} tokens in {found.texts:,} texts with {command.num_masks} masks each; perplexity at most "
+        f"{found.tokens:,} tokens in {found.texts:,} texts with {command.num_masks} masks "
+        f"{f'a block of {block} tokens' if block else 'each'}; perplexity at most "
         f"{math.exp(-found.elbo):.4f} [{low:.4f}, {high:.4f}]."
     )
     if folder is not None:

@@ -1,8 +1,9 @@
 """The log-likelihood that a masked diffusion model gives a text: a bound by random masks, exact where all can be tried.
 
 The ELBO of n tokens is the mean over k = 1..n, and over the ways to mask k of them, of n/k times the sum of the masked
-tokens' log-probabilities (LLaDA, arXiv 2502.09992, equation 6). Where attention goes by blocks, each block is masked on
-its own behind the clean tokens before it, and the bounds of the blocks add up.
+tokens' log-probabilities (LLaDA, arXiv 2502.09992, equation 6). Where attention goes by blocks, or a model decodes in
+blocks from left to right, each block is masked on its own: what stands before it is clean, what stands behind it is
+masked altogether, as it is to the decoder. The bounds of the blocks add up (block diffusion, arXiv 2503.09573).
 """
 
 from collections.abc import Sequence
@@ -54,50 +55,72 @@ def log_likelihood(
     rng: np.random.Generator,
     *,
     num_masks: int = 128,
+    block_length: int = 0,
 ) -> float:
     """The ELBO of a completion after a prompt, in nats; the prompt may be empty.
 
-    num_masks: masked copies for each block of attention (one block where all tokens see each other).
+    num_masks: masked copies for each block. block_length: of the blocks, 0 = those of attention (one block where all
+    tokens see each other). Where several lie in one block of attention, each goes through the model by itself.
     """
-    blocks = blocks_of(policy, len(prompt_ids), len(completion_ids))
+    blocks = blocks_of(policy, len(prompt_ids), len(completion_ids), block_length)
     drawn = [draw_masks(stop - start, num_masks, rng) for start, stop in blocks]
-    copies = max(len(weights) for _, weights in drawn)
-    masked = np.zeros((copies, len(completion_ids)), bool)
-    weight = np.zeros((copies, len(completion_ids)))
-    for (start, stop), (own, weights) in zip(blocks, drawn, strict=True):
-        masked[: len(own), start:stop] = own
-        weight[: len(own), start:stop] = own * weights[:, None]
-    total = 0.0
-    for part in range(0, copies, COPIES_AT_ONCE):
-        chosen = slice(part, part + COPIES_AT_ONCE)
-        logps = masked_logps(policy, prompt_ids, completion_ids, torch.from_numpy(masked[chosen]))
-        total += float((logps.double().cpu() * torch.from_numpy(weight[chosen])).sum())
+    copies, total = max(len(weights) for _, weights in drawn), 0.0
+    ends = [attention_end(policy, len(prompt_ids), start, len(completion_ids)) for start, _ in blocks]
+    ranks = [ends[:number].count(end) for number, end in enumerate(ends)]
+    for rank in range(max(ranks) + 1):
+        masked = np.zeros((copies, len(completion_ids)), bool)
+        weight = np.zeros((copies, len(completion_ids)))
+        for number in np.flatnonzero(np.array(ranks) == rank):
+            (start, stop), (own, weights) = blocks[number], drawn[number]
+            masked[: len(own), start:stop] = own
+            masked[: len(own), stop : ends[number]] = True
+            weight[: len(own), start:stop] = own * weights[:, None]
+        for part in range(0, copies, COPIES_AT_ONCE):
+            chosen = slice(part, part + COPIES_AT_ONCE)
+            shown, weights = torch.from_numpy(masked[chosen]), torch.from_numpy(weight[chosen])
+            logps = masked_logps(policy, prompt_ids, completion_ids, shown, weights > 0)
+            total += float((logps.double().cpu() * weights).sum())
     return total
 
 
-def blocks_of(policy: Policy, prompt: int, length: int) -> list[tuple[int, int]]:
-    """First token and end of each part of a completion that is masked on its own: attention's blocks, or all of it."""
+def blocks_of(policy: Policy, prompt: int, length: int, block_length: int = 0) -> list[tuple[int, int]]:
+    """First token and end of each part of a completion that is masked on its own: attention's blocks, or all of it.
+
+    block_length: cuts it into blocks of so many tokens, on the grid on which attention's begin; 0 = only into these.
+    """
     pattern = base_model(policy.model).pattern
-    if pattern.is_full:
-        return [(0, length)]
-    return list(pattern.spans(prompt, length, pattern.block_size))
+    return list(pattern.spans(prompt, length, block_length or pattern.block_size or length))
+
+
+def attention_end(policy: Policy, prompt: int, token: int, length: int) -> int:
+    """The end of the block of attention, among the `length` tokens of a completion, that a token lies in."""
+    pattern = base_model(policy.model).pattern
+    return length if pattern.is_full else min(pattern.block_of(token, prompt)[1], length)
 
 
 def masked_logps(
-    policy: Policy, prompt_ids: Sequence[int], completion_ids: Sequence[int], masked: Tensor
+    policy: Policy,
+    prompt_ids: Sequence[int],
+    completion_ids: Sequence[int],
+    masked: Tensor,
+    scored: Tensor | None = None,
 ) -> Tensor:
-    """Log-probabilities (M, T) of the tokens in copies of a completion with some masked; those shown hold zero."""
+    """Log-probabilities (M, T) of the tokens in copies of a completion with some masked; those shown hold zero.
+
+    scored: (M, T) bool, those of the masked tokens that are asked for; None = all of them.
+    """
     device, width = policy.device, len(prompt_ids)
     masked = masked.to(device)
+    scored = masked if scored is None else scored.to(device)
     text = torch.tensor([*prompt_ids, *completion_ids], device=device).expand(len(masked), -1)
     shown = text.clone()
     shown[:, width:].masked_fill_(masked, policy.mask_id)
     columns = torch.arange(width, text.shape[1], device=device).expand(len(masked), -1)
     states = hidden_states(policy.model, shown, None, columns, start=width, clean=text)
-    logits = linear(states[masked], head_weight(policy.model))
+    logits = linear(states[scored], head_weight(policy.model))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    found = logits.log_softmax(-1).gather(-1, text[:, width:][masked].unsqueeze(-1)).squeeze(-1)
-    return torch.zeros_like(masked, dtype=found.dtype).masked_scatter_(masked, found)
+    found = logits.log_softmax(-1).gather(-1, text[:, width:][scored].unsqueeze(-1)).squeeze(-1)
+    return torch.zeros_like(masked, dtype=found.dtype).masked_scatter_(scored, found)
 
 
 @torch.no_grad()

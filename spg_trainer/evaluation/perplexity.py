@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.log_likelihood import log_likelihood, tries_all
+from spg_trainer.evaluation.log_likelihood import blocks_of, log_likelihood, tries_all
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import encode_plain, encode_prompts, is_chat, special_tokens, spell_apart
 from spg_trainer.seeding import numpy_generator
@@ -51,32 +51,41 @@ def measure_perplexity(
     texts: Sequence[Encoded],
     *,
     num_masks: int = 128,
+    block_length: int = 0,
     seed: int = 0,
     advance: Callable[[float], None] = lambda texts: None,
 ) -> Perplexity:
     """The ELBO of every text, with `num_masks` masked copies of each, and its standard error.
 
-    texts: one at least, as `read_texts` has them. Of one so short that all ways to mask it are no more than
-    `num_masks`, the ELBO is exact. advance: is told of each finished text.
+    texts: one at least, as `read_texts` has them. Of one so short that all ways to mask it, or each of its blocks, are
+    no more than `num_masks`, the ELBO is exact. block_length: measures what a decoder in blocks of so many tokens goes
+    by: each block masked on its own, the ones before it clean, the ones behind it masked; 0 = the blocks of attention,
+    which for a model whose tokens all see each other is the whole text. advance: is told of each finished text.
     """
     total, variance, tokens = 0.0, 0.0, 0
     for number, (prompt, wanted) in enumerate(texts):
-        mean, squared = elbo_of(policy, prompt, wanted, num_masks, (seed, "perplexity", number))
+        key = (seed, "perplexity", number)
+        mean, squared = elbo_of(policy, prompt, wanted, num_masks, key, block_length)
         total, variance, tokens = total + mean, variance + squared, tokens + len(wanted)
         advance(1)
     return Perplexity(total / tokens, math.sqrt(variance) / tokens, tokens, len(texts))
 
 
 def elbo_of(
-    policy: Policy, prompt: list[int], wanted: list[int], num_masks: int, key: tuple[int | str, ...]
+    policy: Policy,
+    prompt: list[int],
+    wanted: list[int],
+    num_masks: int,
+    key: tuple[int | str, ...],
+    block_length: int = 0,
 ) -> tuple[float, float]:
     """The ELBO of a text in nats, and the variance of this estimate, from that of `GROUPS` independent ones."""
-    if tries_all(len(wanted), num_masks):
-        return log_likelihood(policy, prompt, wanted, numpy_generator(*key), num_masks=num_masks), 0.0
-    found = [
-        log_likelihood(policy, prompt, wanted, numpy_generator(*key, group), num_masks=num_masks // GROUPS)
-        for group in range(GROUPS)
-    ]
+    blocks, of = blocks_of(policy, len(prompt), len(wanted), block_length), (policy, prompt, wanted)
+    if tries_all(max(stop - start for start, stop in blocks), num_masks):
+        rng = numpy_generator(*key)
+        return log_likelihood(*of, rng, num_masks=num_masks, block_length=block_length), 0.0
+    each = {"num_masks": num_masks // GROUPS, "block_length": block_length}
+    found = [log_likelihood(*of, numpy_generator(*key, group), **each) for group in range(GROUPS)]
     return float(np.mean(found)), float(np.var(found, ddof=1)) / GROUPS
 
 

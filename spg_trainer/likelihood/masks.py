@@ -10,7 +10,7 @@ on the padded width of the prompt nor on the other rows.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.tensors import Masks, Rollouts, Where
+from spg_trainer.tensors import GIVEN, Masks, Rollouts, Where
 
 if TYPE_CHECKING:
     from spg_trainer.architecture.pattern import Pattern
@@ -34,7 +34,10 @@ iterations, too. Row -1: the stream that all rows of an iteration share for that
 class Completion(NamedTuple):
     """One completion, and where its randomness comes from.
 
-    length, size, prompt_length: its tokens n, all T of them, and the real ones of its prompt. unmask_step: (T,).
+    length, size, prompt_length: its tokens n, all T of them, and the real ones of its prompt. place: (T,) where each
+    stands on the canvas: 0..T-1, but where a template was filled. The n tokens are then what was written up to the end
+    of each hole, in order; behind them come what stands behind these ends, and what was given, which is shown whatever
+    a masking says. unmask_step: (T,).
     surprise: (T,) minus the log-probability of each token when it was unmasked, nats. stream: mask -> stream, as in
     `Streams`; asked twice for the same, it gives the same, further on. shared: mask -> the stream that all rows share,
     each from its start. progress: of the iterations, from 0 to 1. quantile: the row's number over that of all rows.
@@ -45,6 +48,7 @@ class Completion(NamedTuple):
     length: int
     size: int
     prompt_length: int
+    place: np.ndarray
     unmask_step: np.ndarray
     surprise: np.ndarray
     stream: Callable[[int], np.random.Generator]
@@ -55,12 +59,22 @@ class Completion(NamedTuple):
     entropy: np.ndarray | None = None
     branched: bool = False
 
+    def blocks(self, block_length: int, before: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """First token and end of each block of the canvas that holds any of the n tokens, (blocks,) each.
+
+        before: tokens of the prompt that the first block begins with.
+        """
+        number = (self.place[: self.length] + before) // block_length
+        starts = np.flatnonzero(np.diff(number, prepend=-1))
+        return starts, np.append(starts[1:], self.length)
+
 
 class Copies(NamedTuple):
     """All masked copies of one completion.
 
     masked, scored: (M, T) bool. weight: of a scored token, anything that broadcasts to (M, T). part, scale: the tokens
-    that the masks are about, up to the end, and 1 / probability of that part.
+    that the masks are about, up to the end, and 1 / probability of that part. measured, ref_masked: (M, T) bool, as in
+    `Masks`.
     """
 
     masked: np.ndarray
@@ -68,6 +82,8 @@ class Copies(NamedTuple):
     weight: np.ndarray | float
     part: slice = slice(None)
     scale: float = 1.0
+    measured: np.ndarray | None = None
+    ref_masked: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,10 @@ class Masking(ABC):
     is_likelihood: ClassVar[bool] = True
     """Whether the ELBO is in the mean over all masks a log-likelihood or a bound on one, as a ratio of sequences asks
     for. A masking whose mean is none says False, and those algorithms refuse it."""
+    measure: ClassVar[str] = ""
+    """The figure of `MEASURES` that `Copies.measured` asks for, "" = none."""
+    hints: ClassVar[bool] = False
+    """Whether the reference is shown more than the model: `Copies.ref_masked`."""
 
     @property
     def has_eubo(self) -> bool:
@@ -113,9 +133,12 @@ class Masking(ABC):
         where: by default these rows are a whole step of one iteration. Raises ConfigError if a position would be scored
         that was never unmasked: training on it would raise the probability of [MASK] itself.
         """
-        prompt = rollouts.prompt_mask.cpu().numpy()
+        prompt, counted = (mask.cpu().numpy() for mask in (rollouts.prompt_mask, rollouts.completion_mask))
         lengths, prompts = rollouts.completion_mask.sum(-1).tolist(), prompt.sum(-1).tolist()
         unmask_step = rollouts.unmask_step.cpu().numpy()
+        given = unmask_step == GIVEN
+        # The n tokens, what is behind the ends, what is given; without a template that is the order of the canvas.
+        places = np.argsort(np.where(given, 2, ~counted), axis=-1, kind="stable")
         surprise = -rollouts.unmask_logps.double().cpu().numpy()
         entropy = [None] * len(lengths)
         if rollouts.unmask_entropy is not None:
@@ -130,28 +153,44 @@ class Masking(ABC):
         scored = np.zeros((rows, num_masks, size), dtype=bool)
         weight = np.zeros((rows, num_masks, size))
         scale, part = np.ones(rows), np.zeros((rows, size), dtype=bool)
+        measured = np.zeros_like(scored) if self.measure else None
+        ref_masked = np.zeros_like(masked) if self.hints else None
         for row in range(rows):
             stream = cache(partial(streams, row))
             progress = where.iteration / max(1, where.num_iterations - 1)
             share = where.rows[row] / where.total
-            written = lengths[row], size, prompts[row], unmask_step[row], surprise[row]
-            seen = where.iteration, entropy[row], branched[row]
+            place = places[row]
+            written = lengths[row], size, prompts[row], place, unmask_step[row][place], surprise[row][place]
+            seen = where.iteration, None if entropy[row] is None else entropy[row][place], branched[row]
             shown = Completion(*written, stream, partial(streams, -1), progress, share, *seen)
             copies = self.copies(shown) if fills[row] < 0 else _refill(shown, fills[row], num_masks)
-            masked[row, :, width:], scored[row] = copies.masked, copies.scored
-            weight[row] = np.where(copies.scored, copies.weight, 0.0)
-            scale[row], part[row, : lengths[row]][copies.part] = copies.scale, True
+            masked[row][:, width + place], scored[row][:, place] = copies.masked, copies.scored
+            weight[row][:, place] = np.where(copies.scored, copies.weight, 0.0)
+            scale[row], part[row, place[: lengths[row]][copies.part]] = copies.scale, True
             if self.p_mask_prompt > 0:
                 real = np.flatnonzero(prompt[row])
                 for mask in range(num_masks):
                     masked[row, mask, real] = stream(mask).random(len(real)) < self.p_mask_prompt
+            if measured is not None:
+                measured[row][:, place] = copies.measured
+            if ref_masked is not None:
+                ref_masked[row][:, :width] = masked[row][:, :width]
+                ref_masked[row][:, width + place] = copies.ref_masked
+        for shown_as_mask in (masked, ref_masked):
+            if shown_as_mask is not None:
+                shown_as_mask[:, :, width:] &= ~given[:, None]
         if (scored & (unmask_step < 0)[:, None]).any():
             raise ConfigError(
                 f"{type(self).__name__} scores positions that were never unmasked, which would train the probability "
                 "of [MASK]. Score up to the first end token (completion_mask), or set score_tail=true."
             )
         device = rollouts.completion_ids.device
-        return Masks(*(torch.from_numpy(array).to(device) for array in (masked, scored, weight, scale, part)))
+        masks = Masks(
+            *(torch.from_numpy(array).to(device) for array in (masked, scored, weight, scale, part))
+        )
+        more = {"measured": measured, "ref_masked": ref_masked}
+        more = {name: torch.from_numpy(a).to(device) for name, a in more.items() if a is not None}
+        return replace(masks, measure=self.measure, **more)
 
 
 class SubsetMasking(Masking):
@@ -344,13 +383,14 @@ class BlockMasking(Masking):
             raise ConfigError(f"{text}: {remedy}")
 
     def copies(self, row: Completion) -> Copies:
-        starts, scored = range(0, row.length, self.block_length), np.zeros((self.num_masks, row.length), bool)
+        starts, stops = row.blocks(self.block_length)
+        scored = np.zeros((self.num_masks, row.length), bool)
         if self.modulo:
             order = row.stream(-1).permutation(len(range(0, row.size, self.block_length))) % len(starts)
         for mask, subset in enumerate(scored):
             stream = row.stream(mask)
-            start = starts[order[mask] if self.modulo else stream.integers(len(starts))]
-            stop = min(start + self.block_length, row.length)
+            block = order[mask] if self.modulo else stream.integers(len(starts))
+            start, stop = starts[block], stops[block]
             subset[start:stop] = _subset(stream, stop - start)
             subset[stop:] = True
             if self.p_mask_prompt > 0:
@@ -374,9 +414,10 @@ class ActiveBlockMasking(Masking):
         return self.block_length > 1
 
     def copies(self, row: Completion) -> Copies:
-        starts, scored = range(0, row.length, self.block_length), np.zeros((self.num_masks, row.length), bool)
-        start = starts[row.stream(-1).integers(len(starts))]
-        stop = min(start + self.block_length, row.length)
+        starts, stops = row.blocks(self.block_length)
+        scored = np.zeros((self.num_masks, row.length), bool)
+        block = row.stream(-1).integers(len(starts))
+        start, stop = starts[block], stops[block]
         for mask, subset in enumerate(scored):
             subset[start:stop] = _subset(row.stream(mask), stop - start)
         copies = _hide(row, scored, (stop - start) / _count(scored))
@@ -549,8 +590,9 @@ class AllBlocksMasking(Masking):
 
     def copies(self, row: Completion) -> Copies:
         before = row.prompt_length % self.block_length if self.block_origin == "sequence" else 0
-        block = (before + np.arange(row.length)) // self.block_length
-        sizes, stream = np.bincount(block), row.stream(-1)
+        starts, stops = row.blocks(self.block_length, before)
+        sizes, stream = stops - starts, row.stream(-1)
+        block = np.repeat(np.arange(len(sizes)), sizes)
         spread = np.arange(self.num_masks * len(sizes)).reshape(self.num_masks, -1)
         count = 1 + ((stream.random(1) + spread / spread.size) % 1 * sizes).astype(int)
         # A token's place in a random order of its block: halved, so that a sum never reaches the next block's number.

@@ -37,13 +37,15 @@
   function strip(one) {
     const box = make("div", "tokens");
     const last = steps(one);
-    const chips = one.tokens.slice(0, one.reveal.findLastIndex((step) => step >= 0) + 1).map((token, i) => {
+    const given = (i) => one.reveal[i] === -2;
+    const shown = one.reveal.findLastIndex((step, i) => step >= 0 || (given(i) && one.tokens[i])) + 1;
+    const chips = one.tokens.slice(0, shown).map((token, i) => {
       if (i && i % run.block === 0) box.append(make("span", "block"));
       const special = /^<\|.*\|>$/.test(token) ? " special" : "";
       const chip = make("span", `token${special}`, token.replace(/\n/g, "\u21b5"));
       chip.style.setProperty("--sure", one.sure[i] ?? 0);
       if (one.reveal[i] >= 0) chip.dataset.step = one.reveal[i] + 1;
-      chip.title = `position ${i + 1}, step ${one.reveal[i] + 1}, ${one.sure[i]}% sure`;
+      chip.title = given(i) ? `position ${i + 1}, given` : `position ${i + 1}, step ${one.reveal[i] + 1}, ${one.sure[i]}% sure`;
       box.append(chip);
       if (token.includes("\n")) box.append(make("br"));
       return chip;
@@ -51,7 +53,7 @@
     const show = (step) => {
       let sum = 0, count = 0;
       chips.forEach((chip, i) => {
-        chip.classList.toggle("masked", one.reveal[i] < 0 || one.reveal[i] >= step);
+        chip.classList.toggle("masked", !given(i) && (one.reveal[i] < 0 || one.reveal[i] >= step));
         const now = step < last && one.reveal[i] === step - 1;
         chip.classList.toggle("now", now);
         if (now) { sum += one.sure[i]; count += 1; }

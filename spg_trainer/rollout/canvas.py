@@ -12,7 +12,7 @@ from torch import Tensor
 from spg_trainer.models.load import Policy
 from spg_trainer.models.states import head_weight
 from spg_trainer.rollout.refill import Row
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import GIVEN, NEVER, Rollouts
 
 
 @dataclass
@@ -39,20 +39,32 @@ class Canvas:
     """All rows of a rollout; only the sampler's passes write on it."""
 
     def __init__(
-        self, policy: Policy, prompt_ids: Tensor, prompt_mask: Tensor, length: int, entropy: bool = False
+        self,
+        policy: Policy,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor,
+        length: int,
+        entropy: bool = False,
+        given: Tensor | None = None,
+        in_order: bool = False,
     ) -> None:
+        """given: (B, T) int64, tokens that stay as they are, and the mask id in the holes; None = all is one hole."""
         (rows, self.width), device = prompt_ids.shape, prompt_ids.device
         self.prompt_ids, self.prompt_mask, self.length = prompt_ids, prompt_mask, length
         self.columns = self.width + length
-        masks = prompt_ids.new_full((rows, length), policy.mask_id)
+        masks = prompt_ids.new_full((rows, length), policy.mask_id) if given is None else given
         self.ids = torch.cat([prompt_ids, masks], -1)
         """(B, L + T) int64."""
         self.real = torch.cat([prompt_mask, prompt_mask.new_ones((rows, length))], -1)
         """(B, L + T) bool, false on padding."""
-        self.unmask_step = torch.full((rows, length), -1, dtype=torch.int64, device=device)
+        self.unmask_step = torch.full((rows, length), NEVER, dtype=torch.int64, device=device)
+        self.has_given = given is not None
+        if given is not None:
+            self.unmask_step.masked_fill_(given != policy.mask_id, GIVEN)
         dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
         self.unmask_logps = torch.zeros((rows, length), dtype=dtype, device=device)
         self.unmask_entropy = torch.zeros_like(self.unmask_logps) if entropy else None
+        self.unmask_order = torch.zeros_like(self.unmask_step) if in_order else None
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
 
     def tensor(self, values: Sequence[object]) -> Tensor:
@@ -65,12 +77,15 @@ class Canvas:
         size: S. edits: whether tokens are drawn for the written places of a block too. apart: whether rows compute
         nothing but their blocks, so that a place behind a row's last one must be one of them.
         """
-        count = [row.stop - row.start if edits else row.masked for row in rows]
+        count = [row.holes[row.block] if edits else row.masked for row in rows]
         numbers, most = self.tensor([row.number for row in rows]), max(count)
         edges = self.tensor([[min(row.start, self.length - size), row.stop, row.start] for row in rows])
         span = edges[:, :1] + torch.arange(size, device=numbers.device)
-        masked = (self.unmask_step[numbers.unsqueeze(-1), span] < 0) & (span < edges[:, 1:2])
-        drawn = (span >= edges[:, 2:]) & (span < edges[:, 1:2]) if edits else masked
+        step = self.unmask_step[numbers.unsqueeze(-1), span]
+        masked = (step == NEVER) & (span < edges[:, 1:2])
+        drawn = masked
+        if edits:
+            drawn = (span >= edges[:, 2:]) & (span < edges[:, 1:2]) & (step != GIVEN)
         within = drawn.long().argsort(dim=-1, descending=True, stable=True)[:, :most]
         places = span[:, :1] + within
         if apart and min(count) < most:
@@ -90,11 +105,13 @@ class Canvas:
         tokens: Tensor,
         logps: Tensor,
         steps: Tensor,
-        entropy: Tensor | None = None,
+        entropy: Tensor | None,
+        order: Tensor,
     ) -> None:
         """Keeps the tokens of some of the drawn places.
 
-        take: (b, S) bool. tokens, logps, entropy and the steps that drew them: (b, n).
+        take: (b, S) bool. tokens, logps, entropy and the steps that drew them: (b, n). order: (b, n), which of the
+        drawn places comes first, second and so on.
         """
         records = [
             (self.ids[:, self.width :], tokens),
@@ -103,15 +120,21 @@ class Canvas:
         ]
         if entropy is not None:
             records.append((self.unmask_entropy, entropy))
+        if self.unmask_order is not None:
+            records.append((self.unmask_order, order.argsort(-1)))
         where = (blocks.numbers.unsqueeze(-1), blocks.span)
         for record, values in records:
             old = record[where]
             record[where] = torch.where(take, old.scatter(1, blocks.within, values), old)
 
     def ended(self, numbers: Tensor) -> Tensor:
-        """(b,) bool, rows that have an end token before their first masked place: what follows is never read."""
-        first_masked = _first(self.unmask_step[numbers] < 0)
-        return _first(torch.isin(self.ids[numbers, self.width :], self.end_tokens)) < first_masked
+        """(b,) bool, rows of whose masked places none is read: before each, an end token has ended its hole."""
+        step = self.unmask_step[numbers]
+        read = until_end(self.ids[numbers, self.width :], self.end_tokens, self._given(step))
+        return ~((step == NEVER) & read).any(-1)
+
+    def _given(self, unmask_step: Tensor) -> Tensor | None:
+        return unmask_step == GIVEN if self.has_given else None
 
     def rollouts(self) -> Rollouts:
         """The record of everything that was unmasked."""
@@ -120,20 +143,26 @@ class Canvas:
             prompt_ids=self.prompt_ids,
             prompt_mask=self.prompt_mask,
             completion_ids=completion_ids,
-            completion_mask=until_end(completion_ids, self.end_tokens),
+            completion_mask=until_end(completion_ids, self.end_tokens, self._given(self.unmask_step)),
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
             unmask_entropy=self.unmask_entropy,
+            unmask_order=self.unmask_order,
         )
 
 
-def until_end(completion_ids: Tensor, end_tokens: Tensor) -> Tensor:
-    """(B, T) bool, true up to and including the first end token of each completion (B, T)."""
-    end = _first(torch.isin(completion_ids, end_tokens))
-    return torch.arange(completion_ids.shape[1], device=end.device) <= end.unsqueeze(-1)
+def until_end(completion_ids: Tensor, end_tokens: Tensor, given: Tensor | None = None) -> Tensor:
+    """(B, T) bool, true up to and including the first end token of each completion (B, T).
 
-
-def _first(marked: Tensor) -> Tensor:
-    """(b,) int64, the first marked column of each row of (b, n), n where there is none."""
-    columns = torch.arange(marked.shape[1], device=marked.device)
-    return columns.masked_fill(~marked, marked.shape[1]).amin(-1)
+    given: (B, T) bool, tokens of a template. What lies between them are holes, each with an end of its own: true is
+    then, in each hole, what stands up to and including its first end token. None = a completion is one hole.
+    """
+    ends = torch.isin(completion_ids, end_tokens)
+    if given is None:
+        return ends.cumsum(-1) - ends.long() == 0
+    ends &= ~given
+    passed = ends.cumsum(-1)
+    before_hole = (
+        passed.masked_fill(~given, 0).cummax(-1).values
+    )  # ends that stand before the hole of a place
+    return ~given & (passed - ends.long() == before_hole)

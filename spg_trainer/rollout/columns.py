@@ -93,8 +93,12 @@ class Columns:
 
     def _attention_block(self, row: Row) -> tuple[int, int]:
         """First column and end of the block of attention that the active block lies in."""
+        return self._attention_block_of(row, row.start)
+
+    def _attention_block_of(self, row: Row, place: int) -> tuple[int, int]:
+        """The same of the block that some place of the row lies in."""
         width = self.canvas.width
-        start, stop = self.pattern.block_of(row.start, width - row.padding)
+        start, stop = self.pattern.block_of(place, width - row.padding)
         return width + start, min(width + stop, self.canvas.columns)
 
     def _window(self, row: Row, refresh: bool) -> tuple[int, int]:
@@ -105,10 +109,11 @@ class Columns:
             return (max(0, width - self.shift), self._seen(row)) if keeps_prompt else (0, 0)
         start, stop = width + row.start, width + row.stop
         if self.keeps_blocks:
-            entered = row.block_passes == 0 and start == self._attention_block(row)[0]
             start, stop = self._attention_block(row)
-            if entered:  # what stands before has its last tokens, but not yet their keys
-                start -= self.pattern.block_size
+            if row.block_passes == 0 and row.block:
+                # Where the row has entered this block, what was written last stands before it without its keys, and so
+                # do blocks in between that were given.
+                start = self._attention_block_of(row, row.spans[row.block - 1][0])[0]
         return window(max(0, start - self.shift), stop, self._seen(row), s)
 
     def _compute_all(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:

@@ -17,7 +17,8 @@ from spg_trainer.architecture.shape import open_config
 from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.models import Policy
 from spg_trainer.models.load import open_tokenizer
-from spg_trainer.rollout.tokens import encode_plain, prompt_texts
+from spg_trainer.rollout.lines import is_file, place_of
+from spg_trainer.rollout.tokens import canvas_rows, encode_plain, prompt_texts
 from spg_trainer.settings.fields import Config, ModelConfig
 from spg_trainer.settings.packages import envs, errors
 from spg_trainer.settings.resolve import defaults
@@ -84,10 +85,9 @@ def name_of(env: "TextEnv", index: int) -> str:
     return place_of(envs.problem.read_problem(env, index)) or f"{split_of(env)} problem {index}".lstrip()
 
 
-def place_of(problem: "Problem") -> str | None:
-    """The file and the line of a problem that has one."""
-    where = problem.metadata.get("where")
-    return where if isinstance(where, str) else None
+def name_in(env: "TextEnv", index: int) -> str:
+    """The same with the task that it is of."""
+    return f"{env.spec_name}, {name_of(env, index)}"
 
 
 def room(policy: Policy, length: int) -> int:
@@ -116,7 +116,8 @@ def ways_out(policy: Policy, length: int, longest: int) -> str:
 def too_long(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int) -> dict[int, int]:
     """{problem: tokens of its prompt} of those that leave no room for a completion of `length` tokens.
 
-    A problem that the environment cannot make is left to whoever asks for it.
+    A problem that the environment cannot make is left to whoever asks for it. Raises ConfigError for a completion
+    template of more than `length` tokens, which nothing but a longer completion helps.
     """
     found, asked = {}, [int(index) for index in indices]
     for start in range(0, len(asked), _BATCH):
@@ -126,6 +127,14 @@ def too_long(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int
                 problems[index] = envs.problem.read_problem(env, index)
             except envs.EnvError:
                 continue
+        if templates := {i: p.completion_template for i, p in problems.items() if p.completion_template}:
+            numbers = list(templates)
+            canvas_rows(
+                policy,
+                list(templates.values()),
+                length,
+                lambda row, numbers=numbers: name_in(env, numbers[row]),
+            )
         counts = prompt_counts(policy, list(problems.values()), room(policy, length))
         found |= {index: n for index, n in zip(problems, counts, strict=True) if n > room(policy, length)}
     return found
@@ -143,14 +152,6 @@ def prompt_counts(policy: Policy, problems: "Sequence[Problem]", most: int) -> l
 def has_end(env: "TextEnv") -> bool:
     """Whether a split is measured as a whole before the first step."""
     return len(env) <= COUNTED or is_file(env)
-
-
-def is_file(env: "TextEnv") -> bool:
-    """Whether the problems of a split are lines of a file, and say which."""
-    try:
-        return place_of(envs.problem.read_problem(env, 0)) is not None
-    except envs.EnvError:  # who asks it will be told
-        return False
 
 
 def measure(policy: Policy, env: "TextEnv", length: int, found: Overlong) -> None:

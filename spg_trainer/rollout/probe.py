@@ -14,8 +14,9 @@ from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.dialogues import Prompts, answer, play
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.failures import Failures
+from spg_trainer.rollout.overlong import name_in
 from spg_trainer.rollout.scored import Scored
-from spg_trainer.rollout.tokens import sample
+from spg_trainer.rollout.tokens import encode_canvas, sample
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.settings.packages import envs
@@ -44,7 +45,8 @@ def fill_states(
     if rows_per_forward is None and rollouts.completion_ids.device.type == "cpu":
         columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
         rows_per_forward = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // columns)
-    kept = (rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])
+    given = rollouts.given
+    kept = ((rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])) | given
     ids = rollouts.completion_ids.masked_fill(~kept, policy.mask_id)
     logps, width = rollouts.unmask_logps * kept, rollouts.prompt_ids.shape[1]
     size = rows_per_forward or len(rollouts)
@@ -68,10 +70,11 @@ def fill_states(
     return replace(
         rollouts,
         completion_ids=ids,
-        completion_mask=until_end(ids, ends),
+        completion_mask=until_end(ids, ends, given),
         unmask_step=rollouts.unmask_step.where(kept, steps[:, None]),
         unmask_logps=logps,
         unmask_entropy=None if rollouts.unmask_entropy is None else rollouts.unmask_entropy * kept,
+        unmask_order=None if rollouts.unmask_order is None else rollouts.unmask_order * kept,
         fill_step=steps,
     )
 
@@ -115,7 +118,14 @@ def probe(
 
         def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
             own = [(*keys("after fills", *places[i]), turn) for i in going]
-            return sample(policy, encoded, sampling, seed, own, rows_per_forward)
+            asked, length = [problems[i] for i in going], sampling.max_completion_length
+            canvas = encode_canvas(
+                policy,
+                [p.completion_template for p in asked],
+                length,
+                lambda row: name_in(env, index[going[row]]),
+            )
+            return sample(policy, encoded, sampling, seed, own, rows_per_forward, canvas=canvas)
 
         prompts, going = answer(policy, episodes, filled, range(len(places)), sampling)
         play(policy, episodes, prompts, going, sampling, write)

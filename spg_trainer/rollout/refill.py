@@ -23,7 +23,9 @@ class Row:
     padding: int
     """Columns before its first token."""
     spans: Sequence[tuple[int, int]]
-    """First place and end of each of its blocks."""
+    """First place and end of each of its blocks; one that a template fills altogether is left out."""
+    holes: Sequence[int]
+    """How many places of each of these blocks are to be written: all, or what a template leaves."""
     masked: int
     """Masked tokens of the active block."""
     block: int = 0
@@ -89,7 +91,7 @@ class Refill:
             if row.block == len(row.spans) or (ended[i] and (over or edited is None)):
                 self.in_flight.remove(row)
             elif over:
-                row.masked = row.stop - row.start
+                row.masked = row.holes[row.block]
 
     def share_done(self) -> float:
         """What share of the steps of all rows is done, 0 to 1."""

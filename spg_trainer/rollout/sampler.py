@@ -32,7 +32,14 @@ from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.refill import Refill, Row
-from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, Pass, certainty
+from spg_trainer.rollout.unmasking import (
+    DRAWS_POSITIONS,
+    MEASURES,
+    REMASKING,
+    UNMASKING,
+    Pass,
+    certainty,
+)
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.tensors import Rollouts
 
@@ -48,6 +55,7 @@ def sample_completions(
     *,
     rows_per_forward: int | None = None,
     record_entropy: bool = False,
+    canvas: Tensor | None = None,
 ) -> Rollouts:
     """Writes one completion for each prompt.
 
@@ -56,29 +64,41 @@ def sample_completions(
     prompt_ids: (B, L) int64, left-padded. prompt_mask: (B, L) bool, false on padding. generators: B on the model's
     device; None where nothing is random. rows_per_forward: at most so many rows in one call of the model, and with a
     cache in flight, which bounds memory; None = what is fastest: all on an accelerator, few enough to stay in the
-    cache on a CPU. record_entropy: whether `unmask_entropy` is recorded.
+    cache on a CPU. record_entropy: whether `unmask_entropy` is recorded. canvas: (B, T) int64, given tokens
+    that stay, and the mask id in the holes, which alone are written; an end token in a hole ends that hole. None =
+    nothing is given.
 
     Returns Rollouts on the model's device; positions that were still masked when a row was finished hold the mask id,
-    step -1 and log-probability 0. Raises ConfigError for a prompt too long for the model, ModelError for logits that
-    are not finite.
+    step -1 and log-probability 0, given ones step -2. Raises ConfigError for a prompt too long for the model and for a
+    canvas of another shape, ModelError for logits that are not finite.
     The caller has given the settings to `check_sampling`, once and not at every call.
     """
     pattern, device = base_model(policy.model).pattern, policy.model.device
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     lengths, length = prompt_mask.sum(-1).tolist(), sampling.max_completion_length
     _check_prompts_fit(policy, lengths, sampling)
+    if canvas is not None and canvas.shape != (len(lengths), length):
+        wanted = f"({len(lengths)}, {length}), prompts and max_completion_length"
+        raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
     policy.model.eval()
     with torch.no_grad(), casts_kept(policy.model):
-        canvas = Canvas(policy, prompt_ids, prompt_mask, length, record_entropy)
-        store = buffers_for(policy, len(lengths), canvas.columns, sampling, rows_per_forward)
-        waiting = []
+        given = None if canvas is None else canvas.to(device)
+        in_order = sampling.remasking == DRAWS_POSITIONS
+        board = Canvas(policy, prompt_ids, prompt_mask, length, record_entropy, given, in_order)
+        store = buffers_for(policy, len(lengths), board.columns, sampling, rows_per_forward)
+        waiting, is_hole = [], [] if given is None else (given == policy.mask_id).tolist()
         for number, real in enumerate(lengths):
             spans = pattern.spans(real, length, sampling.block_length)
-            waiting.append(Row(number, canvas.width - real, spans, spans[0][1]))
+            holes = [stop - start for start, stop in spans]
+            if is_hole:
+                spans = [span for span in spans if any(is_hole[number][slice(*span)])]
+                holes = [sum(is_hole[number][slice(*span)]) for span in spans]
+            if spans:
+                waiting.append(Row(number, board.width - real, spans, holes, holes[0]))
         refill = Refill(waiting, store.slots if store else len(waiting), sampling)
-        columns = Columns(policy, canvas, sampling, store, rows_per_forward)
-        _Sampler(policy, sampling, generators, canvas, refill, columns).run()
-    return canvas.rollouts()
+        columns = Columns(policy, board, sampling, store, rows_per_forward)
+        _Sampler(policy, sampling, generators, board, refill, columns).run()
+    return board.rollouts()
 
 
 def check_sampling(policy: Policy, sampling: Sampling) -> None:
@@ -157,7 +177,7 @@ class _Sampler:
             take |= torch.zeros_like(take).scatter_(1, blocks.within, edits)
             edited, left = edits.any(-1), None
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
-        canvas.write(blocks, take, tokens, logps, steps, entropy)
+        canvas.write(blocks, take, tokens, logps, steps, entropy, order)
         self._advance(rows, blocks.numbers, still, left, edited)
 
     def _draw(
@@ -196,6 +216,8 @@ class _Sampler:
         tokens, logps, *measured = (values.view(shape) for values in drawn)
         sure = measured[0] if s.remasking in MEASURES else logps
         entropy = None if self.canvas.unmask_entropy is None else -measured[-1]
+        if s.remasking == DRAWS_POSITIONS:
+            sure = sure / s.position_temperature
         priority = REMASKING[s.remasking](sure, streams, count)
         if inside is not None:
             behind = torch.arange(shape[1], device=states.device) >= self.canvas.tensor(count).unsqueeze(-1)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from spg_trainer.distributed import gather, gathered_order
 from spg_trainer.models import Policy
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import NEVER, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
+    from spg_trainer.rollout.pools import Pools
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,13 @@ class Scored:
         found |= {"components": components, "rows": rows, "rollouts": rollouts, "chosen": None}
         return replace(self, **found)
 
+    def of_groups(self, num_generations: int, *names: str) -> list[np.ndarray]:
+        """Columns by name, what they hold of each episode, as (P, G): those of the groups of all processes."""
+        last = self.last
+        order = gathered_order(self.rows[last])
+        columns = (np.array(gather(getattr(self, name)[last].tolist())) for name in names)
+        return [values[order].reshape(-1, num_generations) for values in columns]
+
     def episode(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the episode of completion b."""
         mine = np.flatnonzero(self.rows == self.rows[b])
@@ -131,6 +140,8 @@ class Source(Protocol):
     """A line the user should read, or empty."""
     env: "TextEnv | None"
     """The environment that the model answers; None where completions are given."""
+    pools: "Pools | None"
+    """What is known of each problem's latest groups; None where problems are drawn alike."""
 
     def collect(self, step: int) -> Scored:
         """This process's completions of a step."""
@@ -151,19 +162,22 @@ def sample_rows(
     """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked.
 
     "tokens", "reveal_step" and "confidence" (the model's probability of the token as it was unmasked) have an entry for
-    each position; one that stayed masked has "", -1 and null. Of an episode there is one row, that of its last
-    completion; where the environment answers back, "turns" has all of them, with the reply to each. set_aside: (B,)
-    bool, the completions that the step did not learn from; None = it could set none aside.
+    each position; one that stayed masked has "", -1 and null; one that a template gave its token, or "" for padding, -2
+    and null. Of an episode there is one row, that of its last completion; where the environment answers back, "turns"
+    has all of them, with the reply to each. set_aside: (B,) bool, the completions that the step did not learn from;
+    None = it could set none aside.
     """
     rows, ids = [], scored.rollouts.completion_ids.tolist()
     pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
     sure = scored.rollouts.unmask_logps.exp().tolist()
+    padding = scored.rollouts.given & (scored.rollouts.completion_ids == policy.pad_id)
+    shown = ((scored.rollouts.unmask_step != NEVER) & ~padding).tolist()
     steps, last, turns = scored.rollouts.unmask_step.tolist(), scored.last, []
     for b, unmask_step in enumerate(steps):
         written = {
             "completion": scored.completions[b],
             "reveal_step": unmask_step,
-            "tokens": [pieces[ids[b][t]] if at >= 0 else "" for t, at in enumerate(unmask_step)],
+            "tokens": [pieces[ids[b][t]] if shown[b][t] else "" for t in range(len(unmask_step))],
             "confidence": [round(sure[b][t], 4) if at >= 0 else None for t, at in enumerate(unmask_step)],
         }
         if scored.truncated is not None:

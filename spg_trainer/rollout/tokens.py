@@ -1,7 +1,7 @@
 """From prompts to token ids, from completions back to text, and both at once in `generate`."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ def generate(
     *,
     seed: int = 0,
     completion_prefixes: Sequence[str] | None = None,
+    canvas: Sequence[str] | None = None,
     rows_per_forward: int | None = None,
     num_return_sequences: int = 1,
     return_logps: bool = False,
@@ -50,11 +51,15 @@ def generate(
             or those that suit a model which does not say.
         seed: of the noise; each answer draws from its own stream, whatever the other prompts are.
         completion_prefixes: text that each answer is made to start with; not part of what is returned.
+        canvas: texts with holes, one for each prompt, of which the holes alone are written and the whole is returned:
+            `[MASK]` is the place of one token, `[MASK*8]` are eight, `[MASK*]` as many as there is room for
+            (`envs.holes`). An end token in a hole ends the hole. "" = an answer as without a canvas.
         rows_per_forward: at most so many prompts in one call of the model; None = what is fastest.
         num_return_sequences: answers to each prompt (K), which stand together; more than one needs a temperature.
         return_logps: also returns, of each answer, the log-probability of each of its tokens (n,) as it was unmasked.
 
-    Raises ConfigError for settings that cannot decode or a prompt too long for the model, else as `encode_prompts`.
+    Raises ConfigError for settings that cannot decode, a prompt too long for the model, or a canvas without a hole or
+    longer than max_completion_length, else as `encode_prompts`.
     """
     sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
     check_sampling(policy, sampling)
@@ -64,9 +69,11 @@ def generate(
         raise ConfigError(f"num_return_sequences={count}: {wanted}.")
     prompt_ids, prompt_mask = encode_prompts(policy, prompts, completion_prefixes)
     encoded = prompt_ids.repeat_interleave(count, 0), prompt_mask.repeat_interleave(count, 0)
+    given = _read_canvas(policy, canvas, len(prompts), sampling.max_completion_length)
+    given = given if given is None else given.repeat_interleave(count, 0)
     # The first answer to a prompt is the one that it gets alone.
     keys = [("generate", i, *([k] if k else [])) for i in range(len(prompts)) for k in range(count)]
-    rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward)
+    rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward, canvas=given)
     texts = decode_completions(policy, rollouts)
     if not return_logps:
         return texts
@@ -82,8 +89,12 @@ def sample(
     keys: Sequence[tuple[int | str, ...]],
     rows_per_forward: int | None,
     record_entropy: bool = False,
+    canvas: Tensor | None = None,
 ) -> Rollouts:
-    """One completion for each encoded prompt, its noise keyed by `seed` and the prompt's key."""
+    """One completion for each encoded prompt, its noise keyed by `seed` and the prompt's key.
+
+    canvas: (B, T), as for `sample_completions`.
+    """
     generators = None
     if sampling.draws_noise:
         generators = [generator(seed, *key, device=policy.device) for key in keys]
@@ -94,7 +105,63 @@ def sample(
         generators,
         rows_per_forward=rows_per_forward,
         record_entropy=record_entropy,
+        canvas=canvas,
     )
+
+
+def _read_canvas(policy: Policy, canvas: Sequence[str] | None, prompts: int, length: int) -> Tensor | None:
+    if canvas is None:
+        return None
+    if isinstance(canvas, str) or len(canvas) != prompts:
+        given = f"the single string {canvas[:40]!r}" if isinstance(canvas, str) else f"{len(canvas)} texts"
+        raise ConfigError(f"canvas is {given} for {prompts} prompts. Pass a list with a text for each.")
+    return encode_canvas(policy, canvas, length, lambda row: f"canvas {row} of generate")
+
+
+def encode_canvas(
+    policy: Policy, templates: Sequence[str], length: int, name: Callable[[int], str]
+) -> Tensor | None:
+    """What the sampler begins with, (B, T) int64 on the model's device: given tokens, and the mask id in the holes.
+
+    As `canvas_rows`. Returns None where nothing is given in any row.
+    """
+    if not any(templates):
+        return None
+    rows = canvas_rows(policy, templates, length, name)
+    return torch.tensor(rows, dtype=torch.int64, device=policy.device)
+
+
+def canvas_rows(
+    policy: Policy, templates: Sequence[str], length: int, name: Callable[[int], str]
+) -> list[list[int]]:
+    """The tokens of texts with holes, `length` of each, the mask id in the holes; each given text is encoded by itself.
+
+    Behind a text stand one end token and padding, which are given too, as in what models are trained on. templates: as
+    `envs.holes.read_holes` reads them; "" = nothing is given. name: what an error calls a row. Raises ConfigError for a
+    template that cannot be read, and for one that takes more tokens than `length`.
+    """
+    special, rows = special_tokens(policy).values(), []
+    for row, template in enumerate(templates):
+        try:
+            parts = envs.holes.read_holes(template) if template else [envs.holes.REST]
+        except ValueError as error:
+            raise ConfigError(f"{name(row)}: the template {error}") from error
+        texts = encode_plain(policy, [spell_apart(part, special) for part in parts if isinstance(part, str)])
+        given, takes_rest = iter(texts), envs.holes.REST in parts
+        pieces = [next(given) if isinstance(part, str) else [policy.mask_id] * part for part in parts]
+        # A hole that takes all the room leaves some for the end token, unless it is the last and holds that itself.
+        behind_rest = int(takes_rest and parts[-1] != envs.holes.REST)
+        taken = sum(map(len, pieces)) + behind_rest
+        if taken + takes_rest > length:
+            raise ConfigError(
+                f"{name(row)}: the template takes {taken + takes_rest} tokens or more, and a completion has {length}. "
+                f"Use --max-completion-length {taken + takes_rest} or more, or a shorter template."
+            )
+        if takes_rest:
+            pieces[parts.index(envs.holes.REST)] = [policy.mask_id] * (length - taken)
+        ids = [token for piece in pieces for token in piece]
+        rows.append([*ids, policy.end_token_ids[-1], *[policy.pad_id] * length][:length])
+    return rows
 
 
 def encode_prompts(
@@ -208,9 +275,14 @@ def pad_completions(policy: Policy, rows: Sequence[Sequence[int]], length: int) 
 
 
 def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
-    """The texts of the completions, up to their first end token and without special tokens: B strings."""
+    """The texts of the completions, up to their first end token and without special tokens: B strings.
+
+    Of a template it is the whole text, each hole filled up to its own end.
+    """
     texts, decode = [], policy.tokenizer.decode
-    for ids, mask in zip(rollouts.completion_ids.cpu(), rollouts.completion_mask.cpu(), strict=True):
+    given = rollouts.given & (rollouts.completion_ids != policy.pad_id)  # padding stands behind a text
+    shown = rollouts.completion_mask | given
+    for ids, mask in zip(rollouts.completion_ids.cpu(), shown.cpu(), strict=True):
         tokens = [token for token in ids[mask].tolist() if token not in policy.end_token_ids]
         texts.append(decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
     return texts
@@ -246,9 +318,12 @@ def is_chat(value: object) -> bool:
 
 
 def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
-    """Whether each completion has an end token."""
+    """Whether each completion has an end token: one that was written in its last hole, or given behind it."""
     is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
-    return (is_end & rollouts.completion_mask.numpy(force=True)).any(-1).tolist()
+    given = rollouts.given.numpy(force=True)
+    in_last_hole = given[:, ::-1].cumsum(-1)[:, ::-1] == 0
+    written = is_end & rollouts.completion_mask.numpy(force=True) & in_last_hole
+    return (written.any(-1) | given[:, -1]).tolist()
 
 
 def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:

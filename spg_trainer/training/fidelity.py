@@ -14,12 +14,12 @@ from spg_trainer.likelihood import Masks, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.fields import Decoding, Sampling
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import NEVER, Rollouts
 
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
 
-LAW = ("remasking", "top_p", "top_k", "eos_penalty", "min_completion_length")
+LAW = ("remasking", "position_temperature", "top_p", "top_k", "eos_penalty", "min_completion_length")
 """Settings of decoding that say what is drawn, whichever way it is computed."""
 COMPLETIONS = 8
 """The first of a step, whichever processes have them."""
@@ -39,7 +39,8 @@ def fidelity_sums(
     exact = replace(sampling, **asdict(Decoding(**same)))
     places = zip(scored.index.tolist(), scored.generation.tolist(), scored.turn.tolist(), strict=True)
     keys = [("rollout", step, i, g, *((turn,) if turn else ())) for i, g, turn in places][: len(rows)]
-    again = sample(policy, (rollouts.prompt_ids, rollouts.prompt_mask), exact, seed, keys, rows_per_forward)
+    encoded, canvas = (rollouts.prompt_ids, rollouts.prompt_mask), rollouts.canvas(policy.mask_id)
+    again = sample(policy, encoded, exact, seed, keys, rows_per_forward, canvas=canvas)
     equal = (again.completion_ids == rollouts.completion_ids) & again.completion_mask & written
     sums = (rollouts.unmask_logps * written, exact_logps(policy, rollouts) * written, equal, written)
     return [float(values.sum()) for values in sums]
@@ -62,7 +63,7 @@ def exact_logps(policy: Policy, rollouts: Rollouts) -> Tensor:
     step = rollouts.unmask_step
     number = torch.arange(int(step.max()) + 1, device=step.device)[:, None]
     scored = (step[:, None] == number) & rollouts.completion_mask[:, None]
-    hidden = (step[:, None] >= number) | (step[:, None] < 0)
+    hidden = (step[:, None] >= number) | (step[:, None] == NEVER)
     masks = Masks(
         masked=torch.cat([hidden.new_zeros(*hidden.shape[:2], rollouts.prompt_ids.shape[1]), hidden], -1),
         scored=scored,

@@ -70,19 +70,25 @@ def logps_by_blocks(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id:
 
 @torch.no_grad()
 def plain_block_sampler(
-    model: nn.Module, prompt: list[int], s: Sampling, mask_id: int, noise: torch.Generator | None
+    model: nn.Module,
+    prompt: list[int],
+    s: Sampling,
+    mask_id: int,
+    noise: torch.Generator | None,
+    canvas: list[int] | None = None,
 ) -> Plain:
     """Decoding spelled out for one row: all logits of all that is seen at every pass, nothing kept, float64.
 
     Blocks are cut where a token's number in the sequence (or the completion) is a multiple of the block's length.
+    canvas: T tokens that stand there from the start, the mask id where one is to be written.
     """
     width, length = len(prompt), s.max_completion_length
     numbers = block_numbers(model.pattern, width, length)
     grid = block_numbers(Pattern(s.block_length, model.pattern.origin), width, length)
     if model.pattern.is_full:
         grid = [-1] * width + [i // s.block_length for i in range(length)]
-    x = prompt + [mask_id] * length
-    out = Plain([mask_id] * length, [-1] * length, [0.0] * length, [])
+    x = prompt + (canvas or [mask_id] * length)
+    out = Plain(x[width:], [-1] * length, [0.0] * length, [])
     number = 0
     for block in sorted(set(grid[width:])):
         inside = [c for c in range(width, width + length) if grid[c] == block]

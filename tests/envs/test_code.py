@@ -214,6 +214,65 @@ def test_kodcode_and_acecode_by_their_columns(rows):
         env.demonstration(problem)
 
 
+# In the columns of HumanEval-infilling's single lines; two rows of one program of our own.
+_HEAD = 'def clip(n, most):\n    """The smaller one of n and most.\n    >>> clip(9, 3)\n    3\n    """\n'
+_TEST = "def check(candidate):\n    assert candidate(9, 3) == 3\n    assert candidate(2, 3) == 2\n"
+INFILLING = [
+    {
+        "task_id": f"SingleLineInfilling/Own/0/L{number}",
+        "prompt": _HEAD + before,
+        "suffix": behind,
+        "canonical_solution": missing,
+        "test": _TEST,
+        "entry_point": "clip",
+    }
+    for number, (before, missing, behind) in enumerate(
+        [
+            ("", "    if n > most:\n", "        return most\n    return n\n"),
+            ("    if n > most:\n        return most\n", "    return n", "\n"),
+        ]
+    )
+]
+_WHOLE = f"{_HEAD}    if n > most:\n        return most\n    return n\n"
+
+
+def test_an_infilling_gives_the_code_around_the_missing_line(rows):
+    env = opened(rows(*INFILLING), hole=6)
+    assert len(env) == 2, "rows of one program are in one split"
+    first, second = map(env.problem, range(2))
+    assert first.completion_template == f"{_HEAD}[MASK*6]\n        return most\n    return n\n"
+    assert second.completion_template == f"{_HEAD}    if n > most:\n        return most\n[MASK*6]\n"
+    paper = opened(rows(*INFILLING), prompt_style="paper").problem(0)
+    assert (
+        paper.completion_template == f"```python\n{_HEAD}[MASK*32]\n        return most\n    return n\n\n```"
+    )
+    for problem in (first, second):
+        assert env.demonstration(problem) == _WHOLE and env.habits(problem) == {}
+    for fill, correct in (
+        ("    if n > most:", 1),
+        ("    if not n <= most:", 1),
+        ("    if n > 5:", 1),
+        ("    if", 0),
+    ):
+        text = envs.holes.fill_holes(first.completion_template, [fill])
+        assert env.score(first, text).rewards["correct"] == correct, fill
+    wrong = envs.holes.fill_holes(second.completion_template, ["    return 9"])
+    assert env.score(second, wrong).rewards == {"correct": 0.0, "passed": 0.5, "format": 0.0}
+
+
+def test_the_published_infilling_is_for_tests_alone(rows):
+    source = rows(
+        *({**row, "task_id": f"SingleLineInfilling/HumanEval/7/L{i}"} for i, row in enumerate(INFILLING))
+    )
+    assert len(envs.make("code", source=source, split="test")) == 2
+    with pytest.raises(EnvError, match="leaves no problem for train"):
+        envs.make("code", source=source)
+    with pytest.raises(EnvError, match=r"a program with \[MASK in it"):
+        opened(rows({**INFILLING[0], "suffix": "        return '[MASK]'\n"}))
+    with pytest.raises(EnvError, match="hole=0: it is a number of tokens"):
+        envs.make("code", source=source, split="test", hole=0)
+
+
 def test_rows_that_cannot_be_used_are_counted_and_said(rows):
     several = [{**MBPP, "prompt": f"{MBPP['prompt']} {i}"} for i in range(12)]
     env = envs.make("code", source=rows(*several, WRONG_REFERENCE, NO_CALL, {"a": 1}), hidden=0)

@@ -30,8 +30,10 @@ def _cases():
 class Published(NamedTuple):
     """What a row of a published set says; `tests` and `reference` are Python, "" for none.
 
-    `shown` are the tests that stand beside a prompt; "" where the prompt is code to go on with. Where the tests are
-    inputs with outputs, `cases` are these, and `shows` says how many of them the prompt shows.
+    `shown` are the tests that stand beside a prompt; "" where the prompt is code to go on with. Of an infilling,
+    `around` is the code before and behind what is missing, the reference is the whole program, and `split` the one that
+    its set is published as, "" where it does not say. Where the tests are inputs with outputs, `cases` are these, and
+    `shows` says how many of them the prompt shows.
     """
 
     entry_point: str
@@ -40,14 +42,28 @@ class Published(NamedTuple):
     tests: str = ""
     shown: str = ""
     reference: str = ""
+    around: tuple[str, str] | None = None
+    split: str = ""
     cases: tuple[dict[str, Any], ...] = ()
     shows: int = 0
 
 
 def read_row(row: Mapping[str, Any]) -> Published:
-    """A row with the columns of HumanEval, MBPP, KodCode, AceCode or of `inputs_outputs`; ValueError for any other."""
+    """A row of HumanEval's columns, its infilling's, MBPP's, KodCode's, AceCode's or those of `inputs_outputs`.
+
+    Raises ValueError for others.
+    """
     if fields := read_inputs_outputs(row):
         return Published(**fields)
+    if isinstance(row.get("suffix"), str) and "entry_point" in row and "test" in row:  # HumanEval-infilling
+        entry, missing = row["entry_point"], str(row["canonical_solution"])
+        text = missing.rstrip("\n")  # line breaks behind what is missing are given
+        before, behind = str(row["prompt"]), missing[len(text) :] + row["suffix"]
+        if "[MASK" in before + behind:
+            raise ValueError("has a program with [MASK in it, which is how a hole is written")
+        split = "test" if "HumanEval/" in str(row.get("task_id")) else ""
+        tests, whole = f"{row['test']}\ncheck({entry})", before + text + behind
+        return Published(entry, before, "", tests, "", whole, (before, behind), split)
     if "entry_point" in row and "test" in row:  # HumanEval
         prompt, entry = str(row["prompt"]), row["entry_point"]
         reference = prompt + str(row.get("canonical_solution") or "")

@@ -1,4 +1,7 @@
-"""Reads the commands of LaTeX in an expression: fractions, roots, functions, matrices, Greek letters."""
+r"""Reads the commands of LaTeX in an expression: fractions, roots, functions, matrices, Greek letters.
+
+For texts such as `\frac12` and `\begin{pmatrix} 1 \\ 2 \end{pmatrix}`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from verifiers.math500.values import REALS, Matrix, Relation, Row, Set, Several,
 
 SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
 HYPERBOLIC = frozenset("sinh cosh tanh sech csch coth cis".split())
-FUNCTIONS = frozenset("asin acos atan ln log lg exp det".split()) | TRIGONOMETRIC | HYPERBOLIC | SELECTING
+FUNCTIONS = frozenset("asin acos atan ln log lg exp det abs".split()) | TRIGONOMETRIC | HYPERBOLIC | SELECTING
 ACCENTS = frozenset("tilde dot ddot overline".split())  # over a name
 CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY, "mathbb R": REALS}
 MATRICES = frozenset("cases matrix pmatrix bmatrix Bmatrix smallmatrix array".split())

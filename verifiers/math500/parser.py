@@ -43,6 +43,7 @@ class Parser:
 
     tokens: list[Token]
     match: Brackets
+    letters: frozenset[str] | None
 
     depth = 0  # of nesting
     open_bars = 0
@@ -129,8 +130,6 @@ class Parser:
         while self.kind != "end":
             if self.value in ("*", "/"):
                 operator = self.advance()
-                if operator == "*" and self.value == "*":
-                    raise Malformed("**")
                 sign = self.sign()
                 right = self.power()
                 if sign is not None:
@@ -200,7 +199,7 @@ class Parser:
             if self.value in NO_FACTOR or self.value.startswith("end "):
                 return False
             if self.value == "setminus":
-                return self.peek(-1)[1] not in ("}", "mathbb R")
+                return self.peek(-1)[1] not in ("}", ")", "]", "mathbb R")
             return not self.is_behind()
         if self.value == "(":
             return not self.is_behind()
@@ -412,6 +411,8 @@ class Parser:
 
     def symbol(self) -> Node:
         name = self.subscripted(self.advance())
+        if name == "I" and self.letters is not None and "i" in self.letters and "I" not in self.letters:
+            name = "i"  # as sympy writes it
         return ("const", name) if name in ("i", "e") else ("sym", name)
 
     def subscripted(self, name: str) -> str:

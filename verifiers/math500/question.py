@@ -1,4 +1,8 @@
-"""What the words of a problem ask for: a form, a unit, a measure, a base, a noun, a number of things."""
+"""What the words of a problem ask for: a form, a unit, a measure, a base, a noun, a number of things.
+
+For problems such as "Express 6/8 in lowest terms." and "How many cups of flour do 40 cookies need?". The phrases and
+words that tell are data at the top.
+"""
 
 from __future__ import annotations
 
@@ -22,42 +26,64 @@ _PHRASES = {
     "common fraction": "common fraction",
     "fraction": "as a fraction in |lowest terms|fractional form|simplified fraction|simplest fraction|reduced fraction|"
     "reduce the fraction|proper or improper|improper fraction",
-    "improper": "improper fraction",
     "mixed": "mixed number|mixed fraction",
     "decimal": "as a decimal|to a decimal|terminating decimal|decimal form|decimal place|in decimal|nearest tenth|"
     "nearest hundredth|nearest thousandth|dollars and cents",
-    "plain": "standard decimal|decimal notation|ordinary notation|ordinary whole number|standard notation|"
-    "without a power of|without exponents",
     "repeating": "repeating decimal",
     "rounded": "to the nearest|decimal place|approximate|estimate|rounded",
     "parts": "partial fraction",
-    "polar": "exponential form|polar form|re^{i|in the form $e^",
-    "one angle": "\\theta\\in|\\theta \\in|\\theta<|\\theta <|\\theta\\le|\\theta \\le|\\theta\\lt|\\theta \\lt",
     "radical": "simplest radical|simplified radical|simplify the radical",
-    "rational denominator": "rationaliz|rationalis",
-    "positive exponents": "positive exponents|negative exponents",
-    "completed square": "vertex form|complete the square|completing the square|(x-h)^2|(x - h)^2|(x+h)^2|(x + h)^2|"
-    "(x+a)^2|(x + a)^2",
-    "same functions": "polynomial in",
-    "integers": "are integers|integer coefficients|integral coefficients",
-    "coprime": "common factor|relatively prime|gcd|greatest common divisor",
-    "positive": "a>0|a > 0|a is positive|a$ is positive|positive leading",
     "scientific": "scientific notation",
     "one fraction": "single fraction|one fraction",
     "slope": "slope-intercept|slope intercept|$y = mx|$y=mx",
-    "standard": "standard form|ax + by|ax+by",
-    "solved": "solve for|in terms of|as a function of|the subject",
-    "isolated": "solve for|$ for $",
-    "equation": "equation of the|equation of a|equation for|equations of the",
-    "interval": "interval notation|as an interval|using interval|in interval|union of intervals",
     "power": "as a power|as a single power|power of a single|exponential notation|using exponents|in exponent form",
     "same base": "as a power of|as powers of|single power of",
+    "equation": "equation of the|equation of a|equation for|equations of the",
     "single": "single log|single trig|single term|single radical|single root",
-    "cartesian": "a+bi|a + bi|x+yi|x + yi|rectangular form",
 }
 NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phrase in phrases.split("|")]
-NAMED_PHRASES.append(("gcd(|a|", "coprime equation"))
 """(what a problem says in lower case, the form that it asks for by that)."""
+FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
+VERBS = ("to", "completely", "and", "then", "be", "please")  # words before "factor" as a verb
+POINTS = (
+    "ordered pair",
+    "ordered triple",
+    "coordinates",
+    "(x,y)",
+    "(x, y)",
+    "vector",
+    "the point",
+    "vertex",
+    "midpoint",
+)
+INTERVALS = tuple(
+    "interval|domain|range|inequalit|all values of|all real values|solution set|values of $|satisf|for which|\\le|"
+    "\\ge".split("|")
+)
+ASKING = tuple(
+    "find,value of,values of,compute,evaluate,determine,calculate,simplify,expression,what is".split(",")
+)
+FIXED = ("fraction", "common fraction", "decimal")  # notations that leave no place for a per cent sign
+_LENGTHS = frozenset(
+    "perimeter circumference length lengths radius diameter height width distance area volume".split()
+)
+KIND_WORDS = {
+    "mm": _LENGTHS
+    | frozenset(
+        "long longer far farther tall taller high higher deep deeper wide wider thick thickness depth "
+        "dimension dimensions side sides edge edges hypotenuse segment square cube".split()
+    ),
+    "degree": frozenset(
+        "circ angle angles arc rotation rotated triangle polygon parallel temperature "
+        "asin acos atan arcsin arccos".split()
+    ),
+    "cent": frozenset(
+        "cost costs price prices pay pays paid earn earns earned money spend spends bill worth win profit salary wage "
+        "savings save saves tax value charge fee income discount".split()
+    ),
+}
+KIND_WORDS["radian"] = KIND_WORDS["degree"]
+KIND_WORDS["second"] = frozenset("time long old age when clock".split())
 _PLURAL = {
     *"feet cm mm km ft mph kg".split(),
     *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
@@ -178,11 +204,6 @@ def counted_in(words: Sequence[str]) -> tuple[bool, frozenset[str]]:
     given = {words[k + 1] for k in range(places[0], end - 1) if words[k].isdigit()} - {noun, ","}
     measured = noun in units.UNITS or (counts and noun in before)
     return counts, frozenset(before - question | given if measured else ())
-
-
-def is_another_noun(words: Sequence[str], others: frozenset[str]) -> bool:
-    """True for "cookies" and "child tickets" where others are asked for; "pieces of rope" are pieces."""
-    return words[0] in others
 
 
 _BEHIND_NOUN = IS | frozenset(

@@ -1,4 +1,7 @@
-"""Sets of real numbers: an interval, an inequality, a set by its conditions and words are one thing, a region."""
+r"""Sets of real numbers: an interval, an inequality, a set by its conditions and words are one thing, a region.
+
+For texts such as `2 \le x < 5` for `[2, 5)`, and `[0, 3) \setminus \{1\}` for `[0, 1) \cup (1, 3)`.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +67,9 @@ def region_of(value: Value) -> Region | None:
     found = [condition_of(item) for item in items]
     if None in found or len({condition.name for condition in found}) != 1:
         return None
+    equations = [item.operators == ("=",) for item in items]
+    if any(equations) and (all(equations) or join != "or"):
+        return None  # x = 1 or x = 2 is a list
     if type(value) is Builder and items[0].operators != ("in",) and value.name != found[0].name:
         return None
     where = joined(found, join)
@@ -100,6 +106,8 @@ def condition_of(relation: Relation) -> Condition | None:
         return Condition(sides[0])
     if operators == ("!=",) and first_is_letter and is_expression(sides[1]):
         return Condition(sides[0], excluded=sides[1])
+    if operators == ("=",) and first_is_letter and is_expression(sides[1]):
+        return Condition(sides[0], ("[", sides[1]), ("]", sides[1]))
     relation = forwards(relation)
     operators, sides = relation.operators, relation.sides
     if len(sides) > 3 or any(operator not in ("<", "<=") for operator in operators):
@@ -178,16 +186,18 @@ def is_less(a: Node, b: Node) -> bool:
     return INFINITY != a and NEGATIVE_INFINITY != b and is_negative(("+", (a, minus(b))))
 
 
-def without_points(removed: Node) -> Row | Union:
-    r"""`\mathbb{R} \setminus \{1, 2\}` as a union of intervals."""
+def without_points(whole: Row, removed: Node) -> Row | Union:
+    r"""`\mathbb{R} \setminus \{1, 2\}` and `[0, 3) \setminus \{1\}` as a union of intervals."""
     points = released(minus(removed))
-    if type(points) is Row and len(points.items) == 2 and is_less(*points.items):
+    if whole == REALS and type(points) is Row and len(points.items) == 2 and is_less(*points.items):
         ends = ("]" if points.opening == "(" else ")"), ("[" if points.closing == ")" else "(")
         low, high = zip(ends, points.items, strict=True)
         return Union((interval(LOWEST, low), interval(high, HIGHEST)))
     if type(points) is not Set or not all(map(is_expression, points.items)):
         raise Unsupported("a difference of sets")
-    region = joined([Condition(REALS, excluded=point) for point in points.items], "and")
+    ends = (whole.opening, whole.items[0]), (whole.closing, whole.items[1])
+    excluded = [Condition(whole, excluded=point) for point in points.items]
+    region = joined([Condition(whole, *ends), *excluded], "and")
     if region is None:
         raise Unsupported("points in no order")
     return region

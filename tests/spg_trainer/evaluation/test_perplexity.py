@@ -14,6 +14,8 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.perplexity import measure_perplexity, read_texts
 from spg_trainer.models import load_model
 from spg_trainer.rollout.tokens import encode_prompts
+from tests.common.block_cases import PATTERNS, plain_logits, with_pattern
+from tests.common.rollout_cases import make_policy
 from tests.common.trainer_cases import tiny_folder
 
 ROWS = [
@@ -60,6 +62,75 @@ def test_short_texts_have_the_elbo_of_an_enumeration(policy, tmp_path):
     assert found.summary()["perplexity"] == pytest.approx(math.exp(-expected))
 
 
+def by_blocks(policy, prompt: list[int], wanted: list[int], blocks: list[tuple[int, int]]) -> float:
+    """The same of each block in turn: tokens before it clean, those behind it masked, of all that is seen."""
+    total = 0.0
+    for start, stop in blocks:
+        n, mean = stop - start, []
+        for k in range(1, n + 1):
+            sums = []
+            for places in itertools.combinations(range(start, stop), k):
+                hidden = {*places, *range(stop, len(wanted))}
+                shown = [policy.mask_id if i in hidden else token for i, token in enumerate(wanted)]
+                logps = plain_logits(policy.model, prompt + shown, len(prompt)).log_softmax(-1)
+                sums.append(sum(float(logps[len(prompt) + i, wanted[i]]) for i in places))
+            mean.append(n / k * np.mean(sums))
+        total += np.mean(mean)
+    return total
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("pattern", "prompt", "block_length", "blocks"),
+    [
+        ("plain", 0, 2, [(0, 2), (2, 4)]),
+        ("plain", 3, 3, [(0, 3), (3, 4)]),
+        ("plain", 2, 1, [(0, 1), (1, 2), (2, 3), (3, 4)]),
+        ("plain", 2, 9, [(0, 4)]),
+        ("full, shifted", 3, 2, [(0, 2), (2, 4)]),
+        ("completion", 3, 2, [(0, 2), (2, 4)]),
+        ("completion", 3, 0, [(0, 4)]),
+        ("sequence", 2, 0, [(0, 2), (2, 4)]),
+        ("sequence, shifted", 2, 0, [(0, 2), (2, 4)]),
+        ("sequence, shifted", 3, 2, [(0, 1), (1, 3), (3, 4)]),
+        ("sequence", 5, 1, [(0, 1), (1, 2), (2, 3), (3, 4)]),
+    ],
+)
+def test_by_block_short_texts_have_the_bound_of_an_enumeration(pattern, prompt, block_length, blocks):
+    policy = make_policy(torch.float64)
+    if pattern != "plain":
+        with_pattern(policy.model, *PATTERNS[pattern])
+    begun, wanted = [70, 3, 9, 120, 41][:prompt], [5, 200, 31, 77]
+    found = measure_perplexity(policy, [(begun, wanted)], block_length=block_length)
+    assert found.elbo == pytest.approx(by_blocks(policy, begun, wanted, blocks) / 4, abs=1e-12)
+    assert found.standard_error == 0.0
+
+
+def test_blocks_of_one_token_are_the_likelihood_from_left_to_right(policy):
+    wanted = [ord(c) for c in "from left to right"]
+    chain = 0.0
+    for i, token in enumerate(wanted):
+        shown = wanted[:i] + [policy.mask_id] * (len(wanted) - i)
+        with torch.no_grad():
+            chain += float(policy.model(torch.tensor([shown])).logits[0, i].log_softmax(-1)[token])
+    found = measure_perplexity(policy, [([], wanted)], block_length=1, num_masks=8)
+    assert (found.elbo, found.standard_error) == (pytest.approx(chain / len(wanted), abs=1e-12), 0.0)
+
+
+@pytest.mark.slow
+def test_by_block_the_standard_error_is_that_of_many_repeats(policy):
+    texts = [([65, 66], [ord(c) for c in "a text in blocks of ten"])]
+    found = [
+        measure_perplexity(policy, texts, num_masks=16, seed=seed, block_length=10) for seed in range(200)
+    ]
+    spread = np.std([one.elbo for one in found], ddof=1)
+    told = math.sqrt(np.mean([one.standard_error**2 for one in found]))
+    assert told == pytest.approx(spread, rel=0.2), "of 200 repeats; chance moves it by 5%"
+    fine = measure_perplexity(policy, texts, num_masks=8192, block_length=10)
+    error = math.hypot(spread / math.sqrt(200), fine.standard_error)
+    assert abs(np.mean([one.elbo for one in found]) - fine.elbo) < 4 * error
+
+
 @pytest.mark.slow
 def test_the_standard_error_is_that_of_many_repeats(policy):
     texts = [
@@ -85,6 +156,8 @@ def test_the_command_says_and_writes_it(tmp_path, monkeypatch, capsys):
     assert told["texts"] == 4 and told["num_masks"] == 32 and told["standard_error"] > 0
     assert f"ELBO {told['elbo']:.4f} nats a token" in said and f"{told['perplexity']:.4f}" in said
     assert re.search(r"perplexity at most \S+ \[\S+, \S+\]", said)
+    assert main([*words, "--block-length", "4"]) == 0
+    assert "with 128 masks a block of 4 tokens" in capsys.readouterr().out
     for more, text in (
         (["--temperature", "0.5"], "--temperature says nothing there"),
         (["--num-masks", "12"], "Use 16"),

@@ -1,6 +1,7 @@
-"""Which forms expressions have: expanded, factored, in lowest terms, a decimal, a single power, a sum of real parts.
+"""The forms that a problem may ask of an expression: expanded, factored, in lowest terms, a decimal, one power.
 
-A rule of `RULES` is given the folded expressions of an answer and those of the reference.
+A rule of `RULES` is given the folded expressions of an answer and those of the reference: "expanded" refuses (x+1)(x+2)
+for x^2+3x+2, "lowest" refuses 4/6 for 2/3.
 """
 
 from __future__ import annotations
@@ -8,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import gcd, isqrt, prod
 
-from verifiers.math500.finished import is_perfect, kernel, surd_of, surds_in
+from verifiers.math500.finished import kernel, surd_of, surds_in
 from verifiers.math500.fold import HALVES, factors_of, in_order, ordered, terms_of, without_sign
-from verifiers.math500.probe import YES, compare
-from verifiers.math500.tree import Node, divides_by_variable, has_product_of_sums, leaves, parts, symbols
-from verifiers.math500.values import Value, expressions
+from verifiers.math500.tree import Node, divides_by_variable, has_product_of_sums, parts, symbols
 
 Nodes = Sequence[Node]
 
@@ -115,33 +114,6 @@ def has_product_beside_terms(node: Node) -> bool:
     return any(map(has_product_beside_terms, parts(node)))
 
 
-def has_positive_exponents(own: Nodes, _: Nodes) -> bool:
-    return not any(node[0] == "^" and without_sign(node[2])[1] for node in all_nodes(own))
-
-
-def is_completed_square(own: Nodes, _: Nodes) -> bool:
-    return any(node[0] == "^" and node[1][0] == "+" for node in all_nodes(own))
-
-
-def has_same_functions(own: Nodes, gold: Nodes) -> bool:
-    """No function that the reference has not: a polynomial in cos x."""
-    mine, wanted = ({node for node in all_nodes(nodes) if node[0] == "fn"} for nodes in (own, gold))
-    return mine <= wanted
-
-
-def coefficient(term: Node) -> int | None:
-    """The whole number before the letters of a term; None for any other number."""
-    inner, minus = without_sign(term)
-    above, below = factors_of(inner)
-    numbers = [factor for factor in above if not symbols(factor)]
-    if below or any(factor[0] == "+" for factor in above):
-        return None
-    if any(number[0] != "num" or number[2] != 1 for number in numbers):
-        return None
-    size = prod(number[1] for number in numbers)
-    return -size if minus else size
-
-
 def is_mixed_number(own: Nodes, _: Nodes) -> bool:
     return any(node[0] == "num" and not is_decimal_literal(node) for node in all_nodes(own))
 
@@ -153,10 +125,6 @@ def is_fraction(own: Nodes, gold: Nodes) -> bool:
         for node in all_nodes(own)
     )
     return any(node[0] == "/" for node in all_nodes(gold)) and not any(decimals)
-
-
-def is_improper(own: Nodes, gold: Nodes) -> bool:
-    return not is_mixed_number(own, gold)
 
 
 def is_decimal(own: Nodes, gold: Nodes) -> bool:
@@ -174,38 +142,14 @@ def is_in_parts(own: Nodes, gold: Nodes) -> bool:
     return counts[0] == counts[1] > 1
 
 
-def is_polar(own: Nodes, _: Nodes) -> bool:
-    return any(
-        node[0] == "^" and node[1] == ("const", "e") and "i" in leaves(node, "const")
-        for node in all_nodes(own)
-    )
-
-
-def has_angle(own: Nodes, gold: Nodes) -> bool:
-    """The exponents of the powers of e are those of the reference: where a range is given, an angle has one value."""
-    angles, wanted = (
-        [node[2] for node in all_nodes(nodes) if node[0] == "^" and is_polar([node], ())]
-        for nodes in (own, gold)
-    )
-    found = all(any(compare(angle, one, 0)[0] == YES for one in wanted) for angle in angles)
-    return bool(wanted) and len(angles) == len(wanted) and found
-
-
 def has_small_radicands(own: Nodes, _: Nodes) -> bool:
     surds = [surd for surd in map(surd_of, all_nodes(own)) if surd]
     return all(kernel(*surd) in (1, surd[0]) for surd in surds)
 
 
 def is_simplest_radical(own: Nodes, gold: Nodes) -> bool:
-    """No square below a root and no root below the bar; one that is a whole number says nothing."""
-    return is_lowest(own, gold) and has_small_radicands(own, gold) and has_rational_denominators(own, gold)
-
-
-def has_rational_denominators(own: Nodes, _: Nodes) -> bool:
-    below = [node[2] for node in all_nodes(own) if node[0] == "/"]
-    if any(node[:2] == ("fn", "root") and node[2][0][0] == "/" for node in all_nodes(own)):
-        return False
-    return not any(surd_of(node) and not is_perfect(surd_of(node)) for node in all_nodes(below))
+    """No square below a root."""
+    return is_lowest(own, gold) and has_small_radicands(own, gold)
 
 
 def is_scientific(own: Nodes, _: Nodes) -> bool:
@@ -220,7 +164,7 @@ def is_scientific(own: Nodes, _: Nodes) -> bool:
 
 
 def is_one_fraction(own: Nodes, _: Nodes) -> bool:
-    return all(node[0] == "/" for node in own)
+    return all(without_sign(node)[0][0] == "/" for node in own)
 
 
 def is_power(own: Nodes, gold: Nodes) -> bool:
@@ -245,29 +189,12 @@ def is_single(own: Nodes, gold: Nodes) -> bool:
     return 0 < counts[0] <= counts[1] and terms[0] <= terms[-1]
 
 
-def is_cartesian(own: Nodes, _: Nodes) -> bool:
-    """A sum of real numbers and multiples of i."""
-    for term in (without_sign(term)[0] for node in own for term in terms_of(node)):
-        if leaves(term, "const").count("i") != factors_of(term)[0].count(("const", "i")):
-            return False
-    return True
-
-
 RULES: dict[str, Callable[[Nodes, Nodes], bool]] = {
     "expanded": is_expanded, "factored": is_factored, "primes": is_product_of_primes, "lowest": is_lowest,
-    "improper": is_improper, "fraction": is_fraction, "single": is_single, "cartesian": is_cartesian,
-    "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
-    "plain": is_literal, "repeating": is_literal,
-    "parts": is_in_parts, "polar": is_polar, "one angle": has_angle, "radical": is_simplest_radical,
-    "rational denominator": has_rational_denominators,
-    "positive exponents": has_positive_exponents, "completed square": is_completed_square,
-    "same functions": has_same_functions, "scientific": is_scientific,
-    "one fraction": is_one_fraction, "power": is_power, "same base": has_same_base,
+    "single": is_single, "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
+    "repeating": is_literal, "parts": is_in_parts, "radical": is_simplest_radical, "scientific": is_scientific,
+    "one fraction": is_one_fraction, "fraction": is_fraction, "power": is_power, "same base": has_same_base,
 }  # fmt: skip
-
-
-def letters_of(side: Value) -> str:
-    return " ".join(sorted({name for node in expressions(side) for name in symbols(node)}))
 
 
 def layout(node: Node) -> tuple[bool, bool, bool]:
