@@ -1,17 +1,19 @@
 """The class that a task author derives from, and its face to Gymnasium: one episode at a time."""
 
+import inspect
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
 
+from envs.awaiting import value_of
 from envs.episodes import Episodes, before_reset
 from envs.errors import EnvError, NoDemonstration
 from envs.problem import Problem, Prompt, PromptText, Score, Scores, Unicode, check_index, choose_index
-from envs.scoring import Scoring, call_score, default, stacked, writes
+from envs.scoring import Scoring, call_scores, default, stacked, writes
 
 
 class TextEnv(gymnasium.Env[Prompt, str]):
@@ -20,6 +22,12 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     An author writes `__len__`, `problem` and `score` (or `score_batch`), sets `reward_weights`, and calls
     `envs.register`. `__init__` is free: it need not call `super().__init__()` nor take `render_mode`. An environment
     that answers back also sets `max_turns`, and writes `reply`.
+
+    `score`, `score_turns`, `score_batch` and `reply` may be `async`, as where another model judges. Calls for many
+    completions are then awaited side by side, `score_concurrency` at once, each for at most `score_timeout` seconds,
+    and their results are in the order of the completions. They must not block: a client that is not `async` is called
+    by `await asyncio.to_thread(...)`. Completions for which a method, `async` or not, raises earn 0 with the reason
+    "error", of a TimeoutError "timeout"; a run counts them, and more than 5% of a step end it.
     """
 
     reward_weights: Mapping[str, float] = {}
@@ -28,6 +36,10 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     """{component: (lowest, highest)} where that is not 0 to 1; `python -m envs check` looks at it."""
     max_turns: int = 1
     """The most completions of an episode, its turns; `reply` answers all but the last."""
+    score_concurrency: int = 16
+    """Where methods are `async`: how many calls each process awaits at once."""
+    score_timeout: float = 60.0
+    """Where methods are `async`: the seconds that a call may take; a longer one fails with the reason "timeout"."""
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
     observation_space = PromptText()
     action_space = Unicode()
@@ -54,24 +66,32 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         """Problem number `index` (0 <= index < len(self)), a pure function of arguments and index."""
 
     @default
-    def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
-        """What `completion` earns, component by component. Write this or `score_batch`."""
+    def score(
+        self, problem: Problem, completion: str
+    ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
+        """What `completion` earns, component by component. Write this or `score_batch`; either may be `async`."""
         scores = self.score_batch([problem], [completion])
-        rewards = {name: float(values[0]) for name, values in scores.rewards.items()}
-        return Score(rewards, scores.reason[0], scores.extracted[0])
+        return _only_later(scores) if inspect.isawaitable(scores) else _only(scores)
 
     @default
-    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
-        """What n completions earn, each for its own problem. Override it where a batch is faster."""
-        scores = [call_score(self, p, [text]) for p, text in zip(problems, completions, strict=True)]
-        return stacked(scores, self.reward_weights)
+    def score_batch(
+        self, problems: Sequence[Problem], completions: Sequence[str]
+    ) -> Scores | Awaitable[Scores]:
+        """What n completions earn, each for its own problem. Override it where a batch is faster.
 
-    def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
+        An `async` one has `score_timeout` seconds for the batch; where it fails, each completion is scored alone.
+        """
+        outcomes = call_scores(self, problems, [[text] for text in completions])
+        return stacked([value_of(outcome) for outcome in outcomes], self.reward_weights)
+
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
         """What answers the completions so far, or None where the episode is over: a pure function, as `problem` is."""
         return None
 
     @default
-    def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score | Mapping[str, float]:
+    def score_turns(
+        self, problem: Problem, turns: Sequence[str]
+    ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
         """What an episode of these completions earns; by default what its last one does."""
         return self.score(problem, turns[-1])
 
@@ -148,8 +168,8 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         At the end it scores the episode and returns ("", reward, True, False, info), or ("", reward, False, True, info)
         where the environment would go on after `max_turns`. info: {"index", "rewards": {component: float}, "correct":
         bool, "reason": str, "extracted": str | None}. If the author's `reply` or `score` raises, the episode ends, all
-        rewards are 0, the reason is "error" and info["traceback"] says where. Raises EnvError before `reset`, after
-        the end, if `action` is not a string, or if reply or score is not valid.
+        rewards are 0, the reason is "error" or "timeout" and info["traceback"] says where. Raises EnvError before
+        `reset`, after the end, if `action` is not a string, or if reply or score is not valid.
         """
         if self._episode is None:
             raise EnvError(before_reset(self))
@@ -181,6 +201,16 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             return shown
         scores = self._episode.scores
         return f"{shown}\nreward {scores.total[0]:g}, {scores.reason[0] or 'no reason given'}"
+
+
+async def _only_later(scores: Awaitable[Scores]) -> Score:
+    return _only(await scores)
+
+
+def _only(scores: Scores) -> Score:
+    """The score of a batch of one."""
+    rewards = {name: float(values[0]) for name, values in scores.rewards.items()}
+    return Score(rewards, scores.reason[0], scores.extracted[0])
 
 
 def render_turns(env: TextEnv, problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import json
 import re
 import zlib
@@ -57,7 +58,7 @@ def normalized(text: str) -> str:
 
 @cache
 def load_split(
-    task: str, bank: ModuleType, source: str, split: str, revision: str | None
+    task: str, bank: ModuleType, source: str, split: str, revision: str | None, test_revision: str | None
 ) -> tuple[tuple[Any, ...], dict[str, str], str]:
     """The problems of a split of a published set, in its order, {data set: commit} of the hub's, and a notice.
 
@@ -66,12 +67,13 @@ def load_split(
 
     bank: the sets TRAIN and TEST; COLUMNS, the first of them the text; `hashed(text)`, what is hashed of it; and
     `read_row(row)`, the problem of a row, which raises EnvError for one that cannot be used: such rows are left out,
-    and the notice counts them and names the first, or is "". source: see `load_rows`. revision: of TRAIN. Raises
-    EnvError for a set that cannot be loaded, that leaves no problem, or in which more than 1% of the rows cannot be
-    used.
+    and the notice counts them and names the first, or is "". source: see `load_rows`. revision: of TRAIN.
+    test_revision: of TEST where that is another data set. Raises EnvError for a set that cannot be loaded, that leaves
+    no problem, or in which more than 1% of the rows cannot be used.
     """
     commits: dict[str, str] = {}
-    test = replace(bank.TEST, revision=revision) if bank.TEST.repo == bank.TRAIN.repo else bank.TEST
+    of_test = revision if bank.TEST.repo == bank.TRAIN.repo else test_revision
+    test = replace(bank.TEST, revision=of_test)
 
     def load(hub: HubDataset) -> list[tuple[str, Row]]:
         rows, commit = load_rows(task, source, hub, bank.COLUMNS)
@@ -219,6 +221,14 @@ def hub_rows(task: str, hub: HubDataset, advice: str) -> tuple[list[Row], str | 
     rows = [Row(f"{hub.name}, row {i}", values) for i, values in enumerate(table, 1)]
     commit = builder.hash if re.fullmatch("[0-9a-f]{40}", str(builder.hash)) else hub.revision
     return rows, commit
+
+
+def state_of(rows: Sequence[Row], commit: str | None) -> str:
+    """What tells whether a data set on the hub has changed: its commit, of one that is not known a hash of the rows."""
+    if commit:
+        return commit
+    content = json.dumps([row.values for row in rows], sort_keys=True, default=str)
+    return f"rows of sha256 {hashlib.sha256(content.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def _jsonl(file: Path) -> Iterator[Row]:

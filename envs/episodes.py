@@ -2,16 +2,17 @@
 
 import copy
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count, repeat
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from envs.awaiting import Outcome, call_all
 from envs.errors import EnvError
 from envs.problem import Problem, Prompt, broken, read_problem
-from envs.scoring import ScoredBatch, score_all
+from envs.scoring import ScoredBatch, limits_of, score_all
 
 if TYPE_CHECKING:
     from envs.core import TextEnv
@@ -86,10 +87,11 @@ class Episodes:
         a completion that is no string and a reply that is none; then nothing has changed.
         """
         self._check(completions)
-        turns, replies, raised = {}, {}, {}
-        for i, text in completions.items():
-            turns[i] = [*self.turns[i], text]
-            replies[i], raised[i] = _reply(self.env, self.indices[i], self.problems[i], turns[i])
+        turns = {i: [*self.turns[i], text] for i, text in completions.items()}
+        asked = [[column[i] for i in turns] for column in (self.indices, self.problems)]
+        outcomes = dict(zip(turns, _replies(self.env, *asked, list(turns.values())), strict=True))
+        replies = {i: outcome.value for i, outcome in outcomes.items()}
+        raised = {i: outcome.traceback for i, outcome in outcomes.items()}
         most, going = self.env.max_turns, []
         for i, reply in replies.items():
             self.turns[i], self.raised[i] = turns[i], raised[i]
@@ -138,20 +140,20 @@ def before_reset(env: "TextEnv") -> str:
     return f"{env.spec_name}: step() before reset(). Call reset() first; it returns the prompt."
 
 
-def _reply(
-    env: "TextEnv", index: int, problem: Problem, turns: Sequence[str]
-) -> tuple[str | None, str | None]:
-    """What the environment answers, None at the end of the episode, and the traceback if the author's `reply` raised.
+def _replies(
+    env: "TextEnv", indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
+) -> list[Outcome]:
+    """What the environment answers n episodes, None at the end of one, or what the author's `reply` raised.
 
     Raises EnvError, naming environment and problem, for a reply that is no text.
     """
-    try:
-        reply = env.reply(problem, tuple(turns))
-    except Exception:
-        return None, traceback.format_exc()
-    if not isinstance(reply, str | None):
-        raise broken(env, index, f"reply returned {reply!r:.80}; it must be a str, or None at the end.")
-    return reply, None
+    pairs = zip(problems, turns, strict=True)
+    calls = [partial(env.reply, problem, tuple(texts)) for problem, texts in pairs]
+    outcomes = call_all(env.spec_name, calls, limits_of(env))
+    for index, (reply, *_) in zip(indices, outcomes, strict=True):
+        if not isinstance(reply, str | None):
+            raise broken(env, index, f"reply returned {reply!r:.80}; it must be a str, or None at the end.")
+    return outcomes
 
 
 def cause(env: "TextEnv", trace: str) -> str:

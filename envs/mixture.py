@@ -92,6 +92,15 @@ class Mixture(Wrapper):
         return max(part.max_turns for part in self.parts.values())
 
     @property
+    def score_concurrency(self) -> int:  # type: ignore[override]
+        """That of replies, as is the time limit; completions are scored within the limits of their own tasks."""
+        return min(part.score_concurrency for part in self.parts.values())
+
+    @property
+    def score_timeout(self) -> float:  # type: ignore[override]
+        return max(part.score_timeout for part in self.parts.values())
+
+    @property
     def notice(self) -> str:  # type: ignore[override]
         return " ".join(part.notice for part in self.parts.values() if part.notice)
 

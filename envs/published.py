@@ -55,6 +55,7 @@ class PublishedEnv(TextEnv):
         level: int = 1,
         reward_preset: str = "default",
         revision: str | None = None,
+        test_revision: str | None = None,
     ) -> None:
         """Opens one split; raises EnvError for an unknown value and for data that cannot be loaded or used.
 
@@ -66,6 +67,7 @@ class PublishedEnv(TextEnv):
             level: of generated problems, 1 to 3.
             reward_preset: "default", or "paper" for the rewards of d1 and SPG.
             revision: branch, tag or commit of the hub's train set; None = its main branch.
+            test_revision: that of the test set, where it is another data set.
         """
         check_choice(self.task, "split", split, SPLIT_SIZES)
         self._template = read_style(self.task, prompt_style, ["plain", "paper", None], ["question"])
@@ -76,14 +78,19 @@ class PublishedEnv(TextEnv):
         if level != 1 and not self._generated:
             why = f"level={level} is for source=generated; {self.source} has no levels"
             raise EnvError(f"{self.task}: {why}.")
-        if revision is not None and self.source != "hub":
-            raise EnvError(f"{self.task}: revision={revision} is for source=hub, not for {self.source}.")
+        for name, value in (("revision", revision), ("test_revision", test_revision)):
+            if value is not None and self.source != "hub":
+                raise EnvError(f"{self.task}: {name}={value} is for source=hub, not for {self.source}.")
+        if test_revision is not None and self.bank.TEST.repo == self.bank.TRAIN.repo:
+            raise EnvError(
+                f"{self.task}: its test set is of the same data set; revision={test_revision} names both."
+            )
         self.prompt_style = prompt_style or ("plain" if self._generated else "paper")
         self.reward_weights = self.reward_presets[reward_preset]
         self._problems: Sequence[Any] | None = None  # None: the training stream, drawn when asked for
         if not self._generated:
             self._problems, self.origin, self.notice = load_split(
-                self.task, self.bank, self.source, split, revision
+                self.task, self.bank, self.source, split, revision, test_revision
             )
         elif split != "train":
             self._problems = fixed_set(self.bank, level, split)

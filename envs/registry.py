@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs import gymnasium_games, mixture, reasoning_gym, rows
+from envs import gymnasium_games, mixture, reasoning_gym, rows, verifiers_package
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
 from envs.own_files import import_file
@@ -107,8 +107,9 @@ def resolve(name: str) -> str:
 
     name: a full id ("spg/Sudoku-v0"), a short name in any case ("sudoku": the newest version),
     "package.module:ID", "./file.py:ID" (or "./file.py", if it registers one environment), an entry point of the group
-    `spg.envs`, "reasoning_gym:NAME", "gymnasium:NAME", a file of rows ("rows.jsonl", with `verifier=`), or several of
-    these ("countdown + gsm8k", with `**{"gsm8k.weight": 2}`). Raises EnvError with the nearest known names.
+    `spg.envs`, "reasoning_gym:NAME", "gymnasium:NAME", "verifiers:NAME", a file of rows ("rows.jsonl", with
+    `verifier=`), or several of these ("countdown + gsm8k", with `**{"gsm8k.weight": 2}`). Raises EnvError with the
+    nearest known names.
     """
     if mixture.TOGETHER in name:
         tasks = {called: resolve(one) for called, one in mixture.tasks_of(name).items()}
@@ -121,6 +122,10 @@ def resolve(name: str) -> str:
     if where == "reasoning_gym":
         register(f"reasoning_gym/{id}-v0", reasoning_gym.class_of(id))
         return f"reasoning_gym/{id}-v0"
+    if where == "verifiers":
+        full = f"verifiers/{re.sub(r'[^-.a-zA-Z0-9_]', '_', id)}-v0"
+        register(full, verifiers_package.class_of(id))
+        return full
     if where.partition(":")[0] == "gymnasium":
         game = name.partition(":")[2]
         register(

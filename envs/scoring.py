@@ -1,13 +1,14 @@
 """What completions earn: how an author's class is asked for scores, and the check of what it returns."""
 
 import inspect
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from envs.awaiting import Limits, Outcome, call_all, reason_of
 from envs.errors import EnvError
 from envs.problem import Problem, Score, Scores, broken
 
@@ -61,10 +62,11 @@ def score_all(
 
     completions: a text each, or those of all turns; the author's `score_turns` sees all of them, else the last one is
     scored. raised: the traceback of each episode in which `reply` raised, None for the others; () where it raised in
-    none. An exception in the author's code marks only the completions that cause it, with reason "error" and all
-    rewards 0. In a mixture, a component that a problem's own task does not have is NaN. Raises EnvError, naming
-    environment and problem, for scores that break the contract: a component that is missing, unknown, not finite or
-    not a number, a "correct" that is neither 0 nor 1, or a reason or extracted part that is no text.
+    none. An exception in the author's code marks only the completions that cause it, with reason "error", of a
+    TimeoutError "timeout", and all rewards 0. In a mixture, a component that a problem's own task does not have is NaN.
+    Raises EnvError, naming environment and problem, for scores that break the contract: a component that is missing,
+    unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted part that is no
+    text.
     """
     raised = raised or [None] * len(problems)
     rows_of: dict[int, list[int]] = {}
@@ -93,7 +95,7 @@ def _score_part(
     rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}
     reason = [str(r) for r in scores.reason]
     for row in [row for row, trace in enumerate(raised) if trace is not None]:
-        reason[row], traces[row] = "error", raised[row]
+        reason[row], traces[row] = reason_of(raised[row]), raised[row]
         for values in rewards.values():
             values[row] = 0.0
     total = np.zeros(len(traces))
@@ -174,17 +176,33 @@ def _check_call(cls: "type[TextEnv]", method: str, name: str) -> None:
         ) from error
 
 
-def call_score(env: "TextEnv", problem: Problem, turns: Sequence[str]) -> Any:
-    """What the author's code says of one episode, a plain dict of rewards as a Score; raises what that code raises.
+def begin_score(env: "TextEnv", problem: Problem, turns: Sequence[str]) -> Any:
+    """What the author's code returns for one episode, which may be to be awaited; raises what that code raises.
 
     This and `call_score_batch` are the only places in which an author's scoring is called.
     """
-    value = env.score_turns(problem, turns)
+    return env.score_turns(problem, turns)
+
+
+def as_score(value: Any) -> Any:
+    """What the author's code says of one episode, a plain dict of rewards as a Score."""
     return Score(dict(value)) if isinstance(value, Mapping) else value
 
 
+def limits_of(env: "TextEnv") -> Limits:
+    """What an environment allows where its methods are `async`."""
+    return Limits(env.score_concurrency, env.score_timeout)
+
+
+def call_scores(env: "TextEnv", problems: Sequence[Problem], turns: Sequence[Sequence[str]]) -> list[Outcome]:
+    """What the author's code says of each episode, or raises; those that are `async` are awaited side by side."""
+    calls = [partial(begin_score, env, *pair) for pair in zip(problems, turns, strict=True)]
+    outcomes = call_all(env.spec_name, calls, limits_of(env))
+    return [outcome._replace(value=as_score(outcome.value)) for outcome in outcomes]
+
+
 def call_score_batch(env: "TextEnv", problems: Sequence[Problem], completions: Sequence[str]) -> Any:
-    """What the author's code says of n completions, unchecked; raises what that code raises."""
+    """What the author's code says of n completions, unchecked, and maybe to be awaited; raises what it raises."""
     return env.score_batch(problems, completions)
 
 
@@ -195,37 +213,35 @@ def _ask(
     scoring = scoring_of(type(env))
     if not scoring.batch or (scoring.alone and len(problems) == 1):
         return _ask_each(env, indices, problems, turns)
-    try:
-        return call_score_batch(env, problems, [texts[-1] for texts in turns]), [None] * len(problems)
-    except Exception as error:  # it does not say for which completion: scoring each alone does
-        scores, traces = _ask_each(env, indices, problems, turns)
-        if not any(traces):
-            raise EnvError(
-                f"{env.spec_name}: score_batch raised {error!r:.200} for {len(problems)} completions, but scores each "
-                "of them when alone; both must agree."
-            ) from error
-        return scores, traces
+    call = partial(call_score_batch, env, problems, [texts[-1] for texts in turns])
+    (outcome,) = call_all(env.spec_name, [call], limits_of(env))
+    if outcome.error is None:
+        return outcome.value, [None] * len(problems)
+    scores, traces = _ask_each(env, indices, problems, turns)  # a batch does not say which of them raises
+    if not any(traces) and not inspect.iscoroutinefunction(env.score_batch):  # a service may recover
+        raise EnvError(
+            f"{env.spec_name}: score_batch raised {outcome.error!r:.200} for {len(problems)} completions, but scores "
+            "each of them when alone; both must agree."
+        ) from outcome.error
+    return scores, traces
 
 
 def _ask_each(
     env: "TextEnv", indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> tuple[Scores, list[str | None]]:
-    """`_ask`, one episode at a time; the score of an episode in which the author's code raised is 0."""
-    scores, traces = [], []
-    for index, problem, texts in zip(indices, problems, turns, strict=True):
-        trace = None
-        try:
-            score = call_score(env, problem, texts)
-        except Exception:
-            score, trace = Score(dict.fromkeys(env.reward_weights, 0.0), "error"), traceback.format_exc()
+    """`_ask`, each episode by itself; the score of an episode in which the author's code raised is 0."""
+    outcomes, scores = call_scores(env, problems, turns), []
+    for index, outcome in zip(indices, outcomes, strict=True):
+        score = outcome.value
+        if outcome.error is not None:
+            score = Score(dict.fromkeys(env.reward_weights, 0.0), outcome.reason)
         if not isinstance(score, Score) or not isinstance(score.rewards, Mapping):
             raise broken(
                 env, index, f"score returned {score!r:.80}, not envs.Score or {{component: number}}."
             )
         _check_names(env, index, score.rewards)
         scores.append(score)
-        traces.append(trace)
-    return stacked(scores, env.reward_weights), traces
+    return stacked(scores, env.reward_weights), [outcome.traceback for outcome in outcomes]
 
 
 def stacked(scores: Sequence[Score], components: Iterable[str]) -> Scores:

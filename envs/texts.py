@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.core import TextEnv
-from envs.datasets import HubDataset, hub_rows
+from envs.datasets import HubDataset, hub_rows, state_of
 from envs.errors import EnvError
 from envs.halves import half_character
 from envs.problem import Problem, Prompt, PromptText, Score, check_index
@@ -32,11 +32,11 @@ class Texts(TextEnv):
     def __init__(self, file: str, split: str = "train") -> None:
         """Reads a .jsonl, .json, .csv, .tsv or .parquet file with `prompt` and `completion`, or with chat `messages`.
 
-        file: or ORG/NAME, or ORG/NAME:CONFIG, the train split of a data set on the hub. Raises EnvError for a file that
-        cannot be read, the first row that is no such text, and too few rows.
+        file: or ORG/NAME, ORG/NAME:CONFIG or ORG/NAME@REVISION, the train split of a data set on the hub. Raises
+        EnvError for a file that cannot be read, the first row that is no such text, and too few rows.
         """
         self.file, self.split = file, split
-        lines, rows = _read(file)
+        lines, rows, self.origin = _read(file)
         held_out = [_held_out(prompt) for prompt, _ in rows]
         if len(set(held_out)) < 2:  # one prompt for all
             held_out = [_held_out(row) for row in rows]
@@ -71,13 +71,16 @@ def _held_out(value: Any) -> bool:
 
 
 @cache
-def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...]]:
-    """The numbers of the lines with a row, and the rows."""
+def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str]]:
+    """The numbers of the lines with a row, the rows, and of a data set on the hub {its name: its state}."""
     lines, rows = [], []
     if names_hub(file):
-        repo, _, config = file.partition(":")
-        found, _ = hub_rows("--data", HubDataset(repo, config or None, "train", None), ON_HUB)
-        return tuple(range(1, len(found) + 1)), tuple(_row(where, row) for where, row in found)
+        name, _, revision = file.partition("@")
+        repo, _, config = name.partition(":")
+        hub = HubDataset(repo, config or None, "train", None, revision or None)
+        found, commit = hub_rows("--data", hub, ON_HUB)
+        origin = {repo: state_of(found, commit)}
+        return tuple(range(1, len(found) + 1)), tuple(_row(where, row) for where, row in found), origin
     try:
         source = Source(file, set(COLUMNS))
         for block in source.blocks():
@@ -90,12 +93,12 @@ def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...]]:
         raise EnvError(f"{where}{error}") from error
     if source.failure or not rows:
         raise EnvError(f"{file} {source.failure or 'holds no rows.'}")
-    return tuple(lines), tuple(rows)
+    return tuple(lines), tuple(rows), {}
 
 
 def names_hub(file: str) -> bool:
     """Whether `--data` names a data set on the hub, and no file that is here or could be."""
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", file)) and not (
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?", file)) and not (
         Path(file).exists() or Path(file).parent.is_dir() or file.endswith(SUFFIXES)
     )
 

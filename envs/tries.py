@@ -1,11 +1,13 @@
 """`tries=N` on any environment of one turn: it says what is wrong with an answer, and lets the model try again."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Awaitable, Sequence
+from typing import Any
 
 from envs.core import TextEnv
 from envs.errors import EnvError
 from envs.problem import Problem
-from envs.scoring import call_score
+from envs.scoring import as_score, begin_score
 from envs.wrapper import Wrapper
 
 
@@ -28,11 +30,18 @@ class Tries(Wrapper):
     def max_turns(self) -> int:  # type: ignore[override]
         return self.tries
 
-    def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
         """What is said of a wrong completion; None where it is right, or was the last that is allowed."""
         if len(turns) >= self.tries:
             return None
-        score = call_score(self.env, problem, turns[-1:])
+        score = begin_score(self.env, problem, turns[-1:])
+        return self._say_later(problem, score) if inspect.isawaitable(score) else self._say(problem, score)
+
+    async def _say_later(self, problem: Problem, score: Awaitable[Any]) -> str | None:
+        return self._say(problem, await score)
+
+    def _say(self, problem: Problem, value: Any) -> str | None:
+        score = as_score(value)
         if score.rewards["correct"] == 1:
             return None
         return f"{self.env.feedback(problem, score)} Try again."

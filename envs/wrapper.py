@@ -81,6 +81,14 @@ class Wrapper(TextEnv):
         return self.env.max_turns
 
     @property
+    def score_concurrency(self) -> int:  # type: ignore[override]
+        return self.env.score_concurrency
+
+    @property
+    def score_timeout(self) -> float:  # type: ignore[override]
+        return self.env.score_timeout
+
+    @property
     def notice(self) -> str:  # type: ignore[override]
         return self.env.notice
 

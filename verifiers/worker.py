@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -47,15 +47,18 @@ def environment() -> dict[str, str]:
 class _Worker:
     """One child process and the pipe to it."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, command: Sequence[str]) -> None:
+        variables = environment()
+        if command:  # of another Python, which is to find nothing of this one's
+            del variables["PYTHONPATH"]
         with _starting:
             self.pipe, theirs = Pipe()
             with theirs:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", __name__, module, str(theirs.fileno())],
+                    [*(command or (sys.executable, "-P", "-m", __name__, module)), str(theirs.fileno())],
                     **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
                     pass_fds=[theirs.fileno()],
-                    env=environment(),
+                    env=variables,
                     start_new_session=True,  # Ctrl-C in a terminal is for us alone
                 )
         self.start_deadline = time.monotonic() + START_SECONDS
@@ -104,11 +107,21 @@ class Workers:
 
     Each may have the module's `MEMORY` bytes, None for no limit. `soft` and `hard`: a job's seconds of processor time,
     or None. At `soft` the worker itself gives up; the reply comes within `hard` (a job may have a `hard` of its own),
-    shortly before which it is killed.
+    shortly before which it is killed. `command`: in place of a module, a program that answers in the same way, by the
+    pipe whose number is its last argument.
     """
 
-    def __init__(self, module: str, *, size: int, soft: float | None = 1.0, hard: float | None = 3.0) -> None:
+    def __init__(
+        self,
+        module: str,
+        *,
+        size: int,
+        soft: float | None = 1.0,
+        hard: float | None = 3.0,
+        command: Sequence[str] = (),
+    ) -> None:
         self.module, self.size, self.soft, self.hard = module, size, soft, hard
+        self.command = tuple(command)
         self._alive: set[_Worker] = set()
         self.reset()
         _pools.add(self)
@@ -142,7 +155,7 @@ class Workers:
                 if worker not in self._alive:
                     if self._unavailable:
                         raise WorkerUnavailable(self._unavailable)
-                    self._alive.add(worker := _Worker(self.module))
+                    self._alive.add(worker := _Worker(self.module, self.command))
                 try:
                     if not self._is_ready(worker, until):
                         return {"outcome": "timeout", "detail": "no worker was ready in time"}

@@ -7,8 +7,9 @@ import numpy as np
 
 from envs.answers import only_answer
 from envs.code import generated
-from envs.core import Problem, Score, Scores, TextEnv, check_index
+from envs.core import TextEnv
 from envs.errors import EnvError, MissingPackage, NoDemonstration, check_choice
+from envs.problem import Problem, Score, Scores, check_index
 from envs.splits import SPLIT_SIZES, SPLITS
 from verifiers.errors import VerifierError
 
@@ -40,6 +41,9 @@ _MBPP = {
         "\n```python\n",
     ),
 }
+# Of sets whose tests are inputs with outputs: what is asked below the question.
+_PROGRAM = "Write a Python program that reads the input from standard input and prints the answer."
+_FUNCTION = "Write the Python {what} {name}."
 
 
 class Code(TextEnv):
@@ -68,17 +72,20 @@ class Code(TextEnv):
         level: int = 1,
         hidden: int = 8,
         rows: int = 2000,
+        revision: str | None = None,
         hole: int = 32,
     ) -> None:
         """Opens one split; raises EnvError for an unknown value, for data that cannot be used, without the interpreter.
 
         Args:
             source: "generated", "humaneval", "mbpp" (its sanitized part), a .jsonl or .parquet file, or a data set
-                of the hub, with the columns of one of these, of HumanEval-infilling, of KodCode or of AceCode.
+                of the hub, with the columns of one of these, of HumanEval-infilling, KodCode, AceCode, APPS, TACO,
+                LiveCodeBench or DeepCoder.
             prompt_style: "plain" (32 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
             hidden: where a prompt shows its tests, so many calls that it does not show are made with the reference.
             rows: of a file, or of a set of the hub, so many are read.
+            revision: branch, tag or commit of a set of the hub; None = its main branch.
             hole: where a program lacks a part (HumanEval-infilling), so many tokens have room there, at most.
         """
         check_choice("code", "split", split, SPLITS)
@@ -93,7 +100,10 @@ class Code(TextEnv):
         if self.source != "generated":
             from envs.code import published
 
-            self._exercises, self.notice = published.load(self.source, split, hidden, rows)
+            loaded = published.load(self.source, split, hidden, rows, revision)
+            self._exercises, self.notice, self.origin = loaded
+        if revision is not None and not self.origin:
+            raise EnvError(f"code: revision={revision} is for a set of the hub, not for source={source}.")
 
     def __len__(self) -> int:
         if self._exercises is not None:
@@ -123,7 +133,7 @@ class Code(TextEnv):
 
     def _published(self, exercise: "Exercise") -> Problem:
         row = exercise.row
-        prompt, prefix = (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
+        prompt, prefix = self._form(exercise)
         words = {"prompt": row.prompt, "tests": row.shown}
         reference = {
             "entry_point": row.entry_point,
@@ -136,6 +146,15 @@ class Code(TextEnv):
             template = self._fenced(f"[MASK*{self.hole}]".join(row.around))
             return Problem(_INFILLING, reference, metadata=metadata, completion_template=template)
         return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
+
+    def _form(self, exercise: "Exercise") -> tuple[str, str]:
+        """The prompt, and what the completion begins with, both to be filled in."""
+        row = exercise.row
+        if not row.cases:
+            return (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
+        what = "method" if "." in row.entry_point else "function"
+        ask = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM
+        return f"{{prompt}}\n\n{ask}\n", "```python\n" if self.prompt_style == "paper" else ""
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -153,7 +172,9 @@ class Code(TextEnv):
     def _has_form(self, problem: Problem, completion: str) -> bool:
         if self._exercises is None:
             return only_answer(completion) is not None
-        return (problem.completion_prefix + completion).count("```") == 2
+        prefix = problem.completion_prefix  # with which a run scores a completion
+        text = completion if completion.startswith(prefix) else prefix + completion
+        return text.count("```") == 2
 
     def demonstration(self, problem: Problem) -> str:
         """The right function; raises NoDemonstration where a published set has none."""
@@ -165,12 +186,17 @@ class Code(TextEnv):
         """One habit, "first": returns what the first example does, whatever the arguments; none of an infilling."""
         if problem.completion_template:
             return {}
-        from verifiers.code.values import plain, read_value
+        from verifiers.code.values import plain, read_value, written
 
-        first = problem.reference["cases"][0].get("expected")
-        code = f"return {plain(read_value(first))!r}"
+        first, entry = problem.reference["cases"][0].get("expected"), problem.reference["entry_point"]
+        code = f"return {written(plain(read_value(first)))}"
         if self._exercises is not None:
-            code = f"def {problem.reference['entry_point']}(*args):\n    {code}"
+            outer, _, method = entry.rpartition(".")
+            code = f"def {method}(*args):\n    {code}"
+            if not entry:
+                code = f"print({first!r})"
+            elif outer:
+                code = f"class {outer}:\n    " + code.replace("\n", "\n    ")
         return {"first": self._write(problem, code)}
 
     def _write(self, problem: Problem, code: str) -> str:

@@ -1,20 +1,21 @@
-"""HumanEval, MBPP and sets of their columns as problems; with calls that the prompt does not show, made here."""
+"""Published sets, and files of their columns, as problems; with calls that the prompt does not show, made here."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from envs.datasets import NAMED_FORMATS, HubDataset, Row, load_rows, read_files
+from envs.datasets import NAMED_FORMATS, HubDataset, Row, load_rows, read_files, state_of
 from envs.errors import EnvError
 from envs.splits import split_of
 from verifiers.code.published import Published, cases_of, read_row, reading
 from verifiers.code.task import run
-from verifiers.code.values import NOTHING, plain_reply
+from verifiers.code.values import NOTHING, plain_reply, written
 
 HUMANEVAL = {"test": HubDataset("openai/openai_humaneval", "openai_humaneval", "test", 164)}
 MBPP = {
@@ -26,6 +27,10 @@ COLUMNS = ("prompt",)
 MADE = 24
 """Calls that are made of those of a problem, of which up to `hidden` are kept."""
 SEED = 39_100_039
+FUEL_OF_MANY = 2 * 10**9
+"""Of tests that come with no reference: instructions that one may take; a program may take 20 times as many."""
+REASONS = 3
+"""Why rows cannot be used: so many reasons are told, the most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +46,18 @@ class Exercise:
 
 
 @cache
-def load(source: str, split: str, hidden: int, rows: int) -> tuple[tuple[Exercise, ...], str]:
-    """The exercises of a split, in their order, and what to say of them.
+def load(
+    source: str, split: str, hidden: int, rows: int, revision: str | None
+) -> tuple[tuple[Exercise, ...], str, dict[str, str]]:
+    """The exercises of a split, in their order, what to say of them, and of a set of the hub {its name: its state}.
 
     source: "humaneval", "mbpp", a file, or a data set of the hub, which a hash of the prompt, or of the program that
     lacks a part, divides 80/10/10; of it the first `rows` rows are read. Raises EnvError where it cannot be read or no
     row can be used.
     """
-    given = _rows(source, split, rows)
-    read, faults = [], []
+    given, origin = _rows(source, split, rows, revision)
+    read: list[tuple[str, Published]] = []
+    faults: list[tuple[str, str]] = []
     for where, values in given:
         try:
             row = read_row(values)
@@ -58,7 +66,8 @@ def load(source: str, split: str, hidden: int, rows: int) -> tuple[tuple[Exercis
             if source in NAMED or own == split:
                 read.append((where, row))
         except (ValueError, TypeError, KeyError) as error:
-            faults.append(f"{where} {error}")
+            why = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            faults.append((where, why))
     recorded = cases_of([row for _, row in read])
     made = [
         _changed(cases, number) if hidden and row.shown else []
@@ -70,52 +79,70 @@ def load(source: str, split: str, hidden: int, rows: int) -> tuple[tuple[Exercis
     exercises, kept = [], 0
     for (where, row), (cases, lost), new, reply in zip(read, recorded, made, replies, strict=True):
         if not cases or lost:
-            faults.append(f"{where} has a test that is no call with a value")
+            faults.append((where, "has a test that is no call with a value"))
         elif row.reference and reply.get("met", [])[: len(cases)] != [True] * len(cases):
-            faults.append(f"{where} has a reference that its tests refuse")
+            faults.append((where, "has a reference that its tests refuse"))
         else:
             values = map(plain_reply, reply.get("replies", [])[len(cases) :])
             pairs = zip(new, values, strict=False)  # the reference may have ended early
             told = [{**call, "expected": value} for call, value in pairs if value is not NOTHING]
             kept += len(told)
-            shows = min(len(cases), row.shown.count("assert"))
-            exercises.append(Exercise(row, (*cases, *told[:hidden]), shows, reply.get("fuel") or 0))
+            shows = row.shows or min(len(cases), row.shown.count("assert"))
+            fuel = FUEL_OF_MANY if row.cases and not row.reference else reply.get("fuel") or 0
+            exercises.append(Exercise(row, (*cases, *told[:hidden]), shows, fuel))
     if not exercises:
-        first = f" The first row that cannot be used: {faults[0]}." if faults else ""
-        raise EnvError(f"code: source={source} leaves no problem for {split}.{first}")
+        left_out = f" {_told(faults, len(given))}" if faults else ""
+        raise EnvError(f"code: source={source} leaves no problem for {split}.{left_out}")
     notice = f"code: {len(exercises):,} problems of {source}."
     if faults:
-        notice += f" {len(faults):,} of {len(given):,} rows cannot be used and are left out: {faults[0]}."
+        notice += f" {_told(faults, len(given))}"
     if number := sum(map(len, made)):
         notice += f" Of {number:,} calls that were made to be hidden, {kept / number:.0%} have a plain value."
-    if bare := sum(bool(one.row.shown) and one.shows == len(one.cases) for one in exercises):
+    if bare := sum(one.shows == len(one.cases) for one in exercises):
         notice += f" The prompts of {bare:,} show every call that they are judged by."
-    return tuple(exercises), notice
+    return tuple(exercises), notice, origin
 
 
-def _rows(source: str, split: str, rows: int) -> list[Row]:
+def _told(faults: Sequence[tuple[str, str]], of: int) -> str:
+    """How many rows cannot be used, and why: for each reason how many, and the first of them."""
+    first = {why: where for where, why in reversed(faults)}
+    count = Counter(why for _, why in faults)
+    told = [
+        f"{where} {why}" + (f" (so do {count[why]:,} rows)" if count[why] > 1 else "")
+        for why, where in ((why, first[why]) for why, _ in count.most_common(REASONS))
+    ]
+    more = f"; {len(count) - REASONS:,} other reasons" if len(count) > REASONS else ""
+    return f"{len(faults):,} of {of:,} rows cannot be used and are left out: {'; '.join(told)}{more}."
+
+
+def _rows(source: str, split: str, rows: int, revision: str | None) -> tuple[list[Row], dict[str, str]]:
     if source in NAMED:
         if split not in NAMED[source]:
             raise EnvError(
                 f"code: {source} has no {split} problems, test alone; train on source=mbpp, for example."
             )
-        return load_rows("code", "hub", NAMED[source][split], COLUMNS)[0]
+        hub = replace(NAMED[source][split], revision=revision)
+        found, commit = load_rows("code", "hub", hub, COLUMNS)
+        return found, {hub.repo: state_of(found, commit)}
     if Path(source).is_file():
-        return read_files("code", [Path(source)], ())[:rows]
+        return read_files("code", [Path(source)], ())[:rows], {}
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         known = ", ".join(["generated", *NAMED])
         raise EnvError(
             f"code: source={source} is no file; known are {known}, a file ({', '.join(NAMED_FORMATS)}), OWNER/NAME."
         )
     import datasets
+    from huggingface_hub import HfApi
 
     try:
-        table = datasets.load_dataset(source, split="train", streaming=True)
-        return [Row(f"{source}, row {number}", values) for number, values in enumerate(table.take(rows), 1)]
+        commit = HfApi().dataset_info(source, revision=revision).sha
+        table = datasets.load_dataset(source, split="train", streaming=True, revision=commit)
+        found = [Row(f"{source}, row {number}", values) for number, values in enumerate(table.take(rows), 1)]
     except Exception as error:  # whatever a download, a cache and a file format can raise
         raise EnvError(
             f"code: {source} cannot be loaded from the Hugging Face hub ({str(error)[:200]})."
         ) from error
+    return found, {source: state_of(found, commit)}
 
 
 def _replies(rows: Sequence[Published], calls: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -141,7 +168,7 @@ def _changed(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, 
         new = {name: value for name, value in case.items() if name != "expected"}
         new["args"] = [changed(rng, value) for value in case["args"]]
         if all(new["args"] != other["args"] for other in cases):
-            made.setdefault(repr(new["args"]), new)
+            made.setdefault(written(new["args"]), new)
     return list(made.values())
 
 

@@ -15,9 +15,10 @@ from spg_trainer.evaluation.habits import count_habits, shares
 from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
+from spg_trainer.rollout.failures import Failures, is_failure
 from spg_trainer.rollout.overlong import fitting
 from spg_trainer.rollout.sampler import check_sampling, watching
-from spg_trainer.rollout.scored import Failures, Scored, sample_rows
+from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.packages import envs, verifiers
@@ -133,7 +134,8 @@ def evaluate(
             env = envs.make(env, split=split, **recipe.env_args)
         indices, skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
     count = len(indices)
-    made = {pair(row): row for row in rows if row["reason"] != "error"}  # the environment may be repaired
+    # The environment may be repaired.
+    made = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
     missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in made]
     failures = Failures(count * num_generations, shared=world > 1)
     size = max(1, BATCH // num_generations) * num_generations * world

@@ -13,8 +13,9 @@ from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.dialogues import Prompts, answer, play
 from spg_trainer.rollout.draw import Generators, sample_tokens
+from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.overlong import name_in
-from spg_trainer.rollout.scored import Failures, Scored
+from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import encode_canvas, sample
 from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import Sampling
@@ -129,9 +130,8 @@ def probe(
         prompts, going = answer(policy, episodes, filled, range(len(places)), sampling)
         play(policy, episodes, prompts, going, sampling, write)
         scores = episodes.score()
-        rows = zip(index, scores.reason, scores.traceback, strict=True)
-        failed = [(i, trace) for i, reason, trace in rows if reason == "error"]
-        Failures(len(index), shared=False).note(env, failed)
+        rows = list(zip(index, scores.reason, scores.traceback, strict=True))
+        Failures(len(index), shared=False).note(env, rows)
         rewards[row, column] = torch.from_numpy(scores.total)
     return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device)), filled
 

@@ -8,16 +8,12 @@ import numpy as np
 import torch
 
 from spg_trainer.distributed import gather, gathered_order
-from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.tensors import NEVER, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
     from spg_trainer.rollout.pools import Pools
-
-MAX_ERROR_SHARE = 0.05
-"""A step or evaluation in which a larger share of the completions could not be scored stops the run."""
 
 
 @dataclass(frozen=True)
@@ -152,35 +148,6 @@ class Source(Protocol):
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """A problem, its completions and the replies for a terminal."""
-
-
-@dataclass
-class Failures:
-    """Counts the completions of a step or evaluation, `expected` in all, that its environment could not score.
-
-    shared: both numbers are those of all processes, and each calls `add` equally often.
-    """
-
-    expected: int
-    shared: bool = True
-    count: int = 0
-
-    def add(self, env: "TextEnv", scored: Scored | None) -> None:
-        """Counts the failures among completions (None = there are none); raises TrainingError at too many."""
-        rows = zip(scored.last, scored.index, scored.reason, scored.traceback, strict=True) if scored else ()
-        self.note(env, [(int(i), trace) for last, i, reason, trace in rows if last and reason == "error"])
-
-    def note(self, env: "TextEnv", failed: list[tuple[int, str | None]]) -> None:
-        """Counts failures, each the problem's index and where the author's `score` raised; raises as `add`."""
-        failed = gather(failed) if self.shared else failed
-        self.count += len(failed)
-        if failed and self.count > MAX_ERROR_SHARE * self.expected:
-            index, traceback = failed[0]
-            raise TrainingError(
-                f"The score of {env.spec_name} failed on {self.count} of {self.expected} completions (more than "
-                f"{MAX_ERROR_SHARE:.0%}), among them one of problem {index}. Fix the environment, "
-                f"then continue with --resume auto.\n{traceback or ''}".rstrip()
-            )
 
 
 def sample_rows(

@@ -7,10 +7,10 @@ from typing import Any
 
 from spg_trainer import algorithms
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.runs.own_code import canonical, kept_if_gone
+from spg_trainer.runs.own_code import canonical, kept_if_gone, without_pins
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.recorded import read_config
+from spg_trainer.settings.recorded import ENVIRONMENT, read_config
 from spg_trainer.settings.values import flatten, plain
 
 MAY_CHANGE = frozenset(
@@ -47,6 +47,7 @@ def refuse_changes(file: Path, config: Config, ignore: Collection[str] = MAY_CHA
         text = f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
         raise CheckpointError(text) from error
     own, given = (identity(one, file.parent, ignore) for one in (before, config))
+    given = without_pins(file.with_name(ENVIRONMENT), own, given)
     if changed := differences(own, given):
         raise ConfigError(
             f"{file.parent} is a run of other settings: {changed}. Resume it with its own (--max-steps, --max-minutes, "

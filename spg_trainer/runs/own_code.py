@@ -25,6 +25,8 @@ ENVIRONMENT, ALGORITHM = "environment", "algorithm"
 """Folders of a run."""
 DATA = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 """Of a folder that an argument names, the files that count as data."""
+VERSION = "version "
+"""How the state of a package of tasks begins."""
 FIELDS = {"env": ENVIRONMENT, "algorithm": ALGORITHM}
 """{setting that may name a file: the folder of its copy}; the flag has the setting's name."""
 
@@ -162,6 +164,43 @@ def refuse_changed_data(record: Path, command: "TaskSettings") -> None:
                 f"{now[name]}. Put back what it was to go on. To train on the new data, start a new run with another "
                 "--output-dir."
             )
+
+
+def refuse_changed_hub(record: Path, origin: Mapping[str, str]) -> None:
+    """Raises ConfigError if a data set on the hub, or a package of tasks, is not what it was when a run wrote `record`.
+
+    record: an environment.json. origin: {data set: its commit, or a hash of its rows; package: its version} of the
+    environment as it is now; hashes of files have a check of their own.
+    """
+    before = (read_json(record) or {}).get("origin") or {}
+    for name in before.keys() & origin.keys():
+        old, now = before[name], origin[name]
+        if old == now or old.startswith("sha256"):
+            continue
+        what, back = f"The data set {name} on the hub", f"Put back what it was to go on: {old} is no commit."
+        if old.startswith(VERSION):
+            what, back = f"The package {name}", "Install that version again to go on."
+        elif re.fullmatch("[0-9a-f]{40}", old):
+            back = (
+                f"To go on with what it was: --env-args revision={old} (of the test set of math500 test_revision, of "
+                f"several tasks TASK.revision), or with sft --data {name}@{old}."
+            )
+        raise ConfigError(
+            f"{what} has changed since {record.parent} began: it was {old}, now it is {now}. {back} To train on it as "
+            "it is now, start a new run with another --output-dir."
+        )
+
+
+def without_pins(record: Path, own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings `given` to a run that goes on, those that pin a data set to the commit it began with as they were."""
+    origin = (read_json(record) or {}).get("origin") or {}
+    pins = {
+        name: own.get(name)
+        for name, value in given.items()
+        if (name.endswith("revision") and own.get(name) is None and value in origin.values())
+        or (name == "data" and value in [f"{own.get(name)}@{commit}" for commit in origin.values()])
+    }
+    return {name: value for name, value in {**given, **pins}.items() if name not in pins or name in own}
 
 
 def canonical(run: Path, config: "Config") -> "Config":

@@ -31,7 +31,7 @@ from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
 from spg_trainer.runs.folder import LOCK, choose_sft_folder, lock, unlock
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.runs.own_code import data_of, refuse_changed_data
+from spg_trainer.runs.own_code import data_of, refuse_changed_data, refuse_changed_hub, without_pins
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
@@ -188,12 +188,14 @@ def resume(fit: Fit) -> None:
     folder, command, before = fit.folder, fit.command, read_config(fit.folder / SFT, SftCommand)
     newest = checkpoint.latest_complete(folder)
     refuse_changed_data((newest or folder) / ENVIRONMENT, command)
+    refuse_changed_hub((newest or folder) / ENVIRONMENT, fit.train.origin)
     second_stage = (
         f"train a second stage from its weights: --model {shlex.quote(str(folder))} --output-dir ANOTHER"
     )
     extensible = before.patience > 0 and command.patience > 0  # a cosine is of one length only
     ignored = MAY_CHANGE if extensible else MAY_CHANGE - {"steps", "patience"}
-    if changed := differences(*(flatten(plain(c), ignored) for c in (before, command))):
+    own, given = (flatten(plain(c), ignored) for c in (before, command))
+    if changed := differences(own, without_pins((newest or folder) / ENVIRONMENT, own, given)):
         raise ConfigError(f"{folder} has other settings: {changed}. Leave them out, or {second_stage}.")
     if newest:
         fit.restore(newest)

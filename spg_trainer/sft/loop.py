@@ -144,7 +144,8 @@ class Fit:
     @property
     def record(self) -> dict[str, Any]:
         """What environment.json of the model holds."""
-        return task_record(self.command, self.sampling, **({"data": dict(self.data)} if self.data else {}))
+        read = {"data": dict(self.data), "origin": dict(self.train.origin)}
+        return task_record(self.command, self.sampling, **{name: what for name, what in read.items() if what})
 
     def restore(self, path: Path) -> None:
         """Puts a checkpoint back."""
@@ -261,17 +262,24 @@ class Fit:
     def draw(self, env: "TextEnv", count: int, step: int | str) -> list[list[Tensor]]:
         """What `denoising_loss` takes, of `count` demonstrations, in parts that fit in memory; pure in seed and step.
 
-        Several processes share them, evenly by the length of the prompts. Of each part: prompt_ids (B, L), prompt_mask
-        (B, L), completion_ids (B, T), masked (B, T), weight (B,).
+        Several processes share them, evenly by the length of the prompts. A part holds prompts of similar length, and
+        is as long as its longest: what an update learns is the same, with less padding. Of each part: prompt_ids
+        (B, L), prompt_mask (B, L), completion_ids (B, T), masked (B, T), weight (B,).
         """
         c, policy, length = self.command, self.policy, self.command.max_completion_length
         prompt, completion_ids = draw_fitting(policy, env, self.mix, c, step, count)
         batch: tuple[Tensor, ...] = (*prompt, completion_ids, *draw_masked(count, length, c.seed, step))
+        lengths = prompt[1].sum(-1).cpu()
+        own = torch.arange(count)
         if world_size() > 1:
-            own = deal_rows(prompt[1].sum(-1).tolist())
-            longest = int(prompt[1][own].sum(-1).max()) if own else 0
-            batch = tuple(column[own] for column in batch)
-            batch = (*(column[:, column.shape[1] - longest :] for column in batch[:2]), *batch[2:])
+            own = torch.tensor(deal_rows(lengths.tolist()), dtype=torch.long)
         size = c.per_device_batch_size or c.batch_size
-        columns = (column.to(policy.device).split(size) for column in batch)
-        return [list(part) for part in zip(*columns, strict=True)]
+        if len(own) > size:
+            own = own[lengths[own].argsort(stable=True)]
+        parts = []
+        for rows in own.split(size) if len(own) else ():
+            longest = int(lengths[rows].max())
+            columns = [column[rows] for column in batch]
+            columns[:2] = [column[:, column.shape[1] - longest :] for column in columns[:2]]
+            parts.append([column.to(policy.device) for column in columns])
+        return parts

@@ -1,10 +1,12 @@
 """The figures of a step that metrics.jsonl holds, computed from what all processes have gathered."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spg_trainer.distributed import gather, gathered_order
+from spg_trainer.rollout.failures import is_failure
 
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
@@ -35,7 +37,7 @@ def rollout_metrics(
         "completions/entropy": float(whole["nats"].sum() / max(1.0, whole["written"].sum())),
         "completions/tokens_per_pass": float(whole["unmasked"].sum() / max(1.0, whole["passes"].sum())),
         "num_tokens": int(whole["length"].sum()),
-        "env_errors": int(episodes["error"].sum()),
+        **failure_counts(scored),
     }
     if scored.chosen is not None:
         metrics |= set_aside_metrics(scored, groups, episodes["correct"].reshape(groups.shape))
@@ -55,7 +57,6 @@ def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
         "reward": scored.rewards,
         "correct": scored.correct,
         "length": rollouts.completion_mask.sum(-1).numpy(force=True),
-        "error": np.array(scored.reason) == "error",
         "clipped": ~np.array(ended),
         "nats": -(rollouts.unmask_logps * written).sum(-1).numpy(force=True).astype(float),
         "written": written.sum(-1).numpy(force=True),
@@ -65,6 +66,13 @@ def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
     }
     turns = {} if scored.truncated is None else {"turn": scored.turn, "truncated": scored.truncated}
     return mine | turns
+
+
+def failure_counts(scored: "Scored") -> dict[str, int]:
+    """How many episodes of all processes could not be scored, and of how many of these for each reason."""
+    judged = [(scored.reason[b], scored.traceback[b]) for b in np.flatnonzero(scored.last)]
+    count = Counter(gather([reason for reason, trace in judged if is_failure(reason, trace)]))
+    return {"env_errors": count.total(), **{f"env_errors/{name}": n for name, n in sorted(count.items())}}
 
 
 def group_metrics(groups: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:

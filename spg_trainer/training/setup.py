@@ -28,6 +28,7 @@ from spg_trainer.runs.own_code import (
     ENVIRONMENT,
     data_of,
     keep,
+    refuse_changed_hub,
 )
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
@@ -35,6 +36,7 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.pairs import settle_pairs
 from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
+from spg_trainer.settings.recorded import ENVIRONMENT as RECORD
 from spg_trainer.settings.validate import Validated, validate
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.environment_json import environment_record
@@ -66,6 +68,8 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         refuse_another(path, config)
         config = replace(config, model=settle(config.model, path), algorithm_args=asdict(algorithm))
         splits = open_splits(config, algorithm, accelerator.num_processes)
+        if config.output.resume:
+            refuse_changed_hub(path / RECORD, splits["train"].origin)
     policy = open_model(config, algorithm, path, newest, accelerator)
     rows_per_forward = None if policy.device.type == "cpu" else rows_of_a_pass(config)
     state, folder = TrainingState(), RunFolder(path)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from spg_trainer.algorithms import Algorithm
+from spg_trainer.rollout.failures import listed
 
 History = Sequence[Mapping[str, Any]]
 
@@ -60,9 +61,11 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
     """All that holds at the newest step, by name."""
     recent, warnings = history[-3:], {}
     if history and (failures := history[-1]["env_errors"]):
+        of = "env_errors/"
+        reasons = {name.removeprefix(of): n for name, n in history[-1].items() if name.startswith(of)}
         warnings["unscored"] = (
-            f"the environment's score raised on {failures} completions of this step, which earn 0; more than 5% stop "
-            'the run. Look for the reason "error" in samples/ (--sample-steps 1 writes every step).'
+            f"the environment's score raised on {failures} completions of this step ({listed(reasons)}), which earn "
+            "0; more than 5% stop the run. Look for the traceback in samples/ (--sample-steps 1 writes every step)."
         )
     if history and (cut := history[-1].get("turns/no_room")):
         warnings["no room"] = (

@@ -19,6 +19,13 @@ def write_dataset(folder: Path, train: list[dict], test: list[dict]) -> str:
     return str(folder)
 
 
+def write_rows(folder: Path, *rows: dict) -> str:
+    """Writes the rows to a .jsonl file of its own, and returns its path."""
+    file = folder / f"rows{len(list(folder.iterdir()))}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
 def plain(text: str) -> str:
     """A text without the colours of a terminal."""
     return re.sub(r"\x1b\[[\d;]*m", "", text)

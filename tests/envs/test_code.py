@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from envs.code import Code, generated
 from envs.code.published import changed
 from envs.errors import EnvError, MissingPackage
 from envs.splits import split_of
+from tests.common.env_cases import write_rows
 from verifiers.code import interpreter
 
 pytestmark = [
@@ -62,12 +64,7 @@ NO_CALL = {**MBPP, "test_list": ["assert len(both([1], [1])) == 1"]}
 
 @pytest.fixture
 def rows(tmp_path):
-    def write(*given: dict) -> str:
-        file = tmp_path / f"rows{len(list(tmp_path.iterdir()))}.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in given))
-        return str(file)
-
-    return write
+    return partial(write_rows, tmp_path)
 
 
 def opened(source: str, **arguments: object) -> envs.TextEnv:
@@ -177,7 +174,11 @@ def test_humaneval_goes_on_with_the_prompt(rows):
         "    return math.isqrt(n)\n```\nDone.",
         "    return int(n ** 0.5)\n```",
     ):
-        assert env.score(problem, completion).rewards == {"correct": 1.0, "passed": 1.0, "format": 1.0}
+        for written in (
+            completion,
+            problem.completion_prefix + completion,
+        ):  # a run scores it with the prefix
+            assert env.score(problem, written).rewards == {"correct": 1.0, "passed": 1.0, "format": 1.0}
     score = env.score(problem, "    return 0")
     assert score.rewards == {"correct": 0.0, "passed": 1 / 3, "format": 0.0}
 

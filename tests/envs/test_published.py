@@ -207,6 +207,15 @@ def test_the_hubs_sets_are_these_and_their_commits_are_recorded(task, of_test, s
     assert envs.make(task, split="test", revision="v1").origin == {test.repo: f"commit-{test.repo}"}
     assert asked[2:] == asked[1:2]
     assert not envs.make(task, source="generated").origin
+    asked.clear()
+    if of_test is None:  # another data set, with a revision of its own
+        envs.make(task, test_revision="v2")
+        assert [hub.revision for _, hub, _ in asked] == [None, "v2"]
+    else:
+        with pytest.raises(EnvError, match="test set is of the same data set; revision=v2 names both"):
+            envs.make(task, test_revision="v2")
+    with pytest.raises(EnvError, match="test_revision=v2 is for source=hub"):
+        envs.make(task, source="generated", test_revision="v2")
     datasets.load_split.cache_clear()
 
 

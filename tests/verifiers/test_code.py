@@ -14,7 +14,7 @@ import pytest
 
 from verifiers import InvalidReferenceError, VerifierError, time_limit, verify, verify_batch
 from verifiers.code import interpreter
-from verifiers.code.program import locate, sources_of
+from verifiers.code.program import locate, sources_of, without_prose
 from verifiers.verdicts import TIMEOUT
 
 pytestmark = pytest.mark.timeout(
@@ -229,6 +229,8 @@ def test_a_program_is_found_in_linear_time():
     start = time.process_time()
     for part in ("\n", "```\n", "```python\n", "<answer>", "    \n", "def add(", "x```\n"):
         locate(part.encode() * (10**6 // len(part)), "add")
+    for part in ("Text.\n", "def other(a):\n", "@x\n", "from there\n", "\n"):
+        without_prose("Text.\n" + part * (60_000 // len(part)), "add")
     assert time.process_time() - start < 10
 
 
@@ -285,6 +287,73 @@ def test_a_body_goes_on_with_the_prompt_and_a_whole_function_stands_behind_its_h
     assert sources_of(text, "add", PROMPT, lenient=True) == sources
     assert sources_of(ADD, "add", "import math", lenient=True) == ["import math", ADD]
     assert sources_of(ADD, "add", "", lenient=True) == [ADD]
+
+
+PROSE = "Sure! Here's the function (it adds two numbers):\n\n"
+
+
+@needed
+@pytest.mark.parametrize(
+    ("completion", "reason", "strictly"),
+    [
+        (PROSE + ADD, "ok", "malformed"),
+        (f" {PROSE}{ADD}", "ok", "malformed"),
+        (f"{PROSE}import math\n\n{ADD}", "ok", "malformed"),
+        (f"We add them.\nfrom the two numbers we get a sum:\n{ADD}", "ok", "malformed"),
+        (f"<answer>The sum:\n@(lambda f: f)\n{ADD}</answer>", "ok", "malformed"),
+        (f"offset = 0\n{ADD} + offset", "ok", "ok"),  # it compiles, so nothing of it is prose
+        (f"offset = 1\n{ADD} + offset", "wrong", "wrong"),
+        (f"{PROSE}offset = 0\n\n\n{ADD} + offset", "ok", "malformed"),
+        (f"{PROSE}offset = 1\n{ADD} + offset", "wrong", "malformed"),
+        (f"{PROSE}offset = 0\noffset += 1\n{ADD} + offset", "wrong", "malformed"),
+        (f"{PROSE}def other(a):\n    return a", "malformed", "malformed"),
+        (f"{PROSE}{ADD.replace('return', 'retrn')}", "malformed", "malformed"),
+        (f"{PROSE}{ADD}\n\nThis adds two numbers.", "malformed", "malformed"),
+        (f"{ADD}\nThat is it. Or:\n{ADD}", "malformed", "malformed"),
+    ],
+)
+def test_prose_before_a_function_without_a_fence_is_left_out(completion, reason, strictly):
+    given = [{"args": [1, 2], "expected": 3}]
+    for mode, expected in (("lenient", reason), ("strict", strictly)):
+        assert verify("code", completion, entry_point="add", cases=given, mode=mode).reason == expected
+    behind = verify("code", completion, entry_point="add", cases=given, prompt="import math").reason
+    assert behind == reason
+
+
+@needed
+@pytest.mark.parametrize("verdict", ["yes", "no"])
+def test_prose_pays_no_wrong_program_and_refuses_no_right_one(verdict, at_length):
+    book = [entry for entry in programs() if entry[1] == verdict and "```" not in entry[3]]
+    assert len(book) > 25
+    book = book if at_length or verdict == "yes" else book[::4]
+    verdicts = verify_batch(
+        "code",
+        [PROSE + text for *_, text in book],
+        entry_point=[name for name, *_ in book],
+        cases=[cases(name) for name, *_ in book],
+    )
+    judged = zip(book, verdicts.correct, strict=True)
+    differing = [title for (_, _, title, _), correct in judged if correct != (verdict == "yes")]
+    # Without a `def` or the like for it, a name that is imported is not looked for.
+    assert differing == (["the built-in function under another name"] if verdict == "yes" else [])
+
+
+@needed
+def test_numbers_of_more_digits_than_python_prints():
+    digits = [{"args": [5000], "expected": "1" + "0" * 5000}]
+    assert verify("code", "def f(n):\n    return str(10**n)", entry_point="f", cases=digits).correct
+    large = {"$int": hex(7**6000)}
+    given = [{"args": [large, [1, {"$tuple": [large]}]], "kwargs": {"k": {"a": large}}, "expected": large}]
+    program = "def f(n, m, k):\n    return n if m == [1, (n,)] and k == {'a': n} else 0"
+    assert verify("code", program, entry_point="f", cases=given).correct
+    assert not verify("code", program.replace("n if", "n + 1 if"), entry_point="f", cases=given).correct
+    printed = [{"stdin": "6000", "expected": "9" * 6000}]
+    assert verify("code", "print(10 ** int(input()) - 1)", entry_point="", cases=printed).correct
+    read = [{"stdin": "9" * 6000, "expected": "6000"}]
+    assert verify("code", "print(len(str(int(input()))))", entry_point="", cases=read).correct
+    too_long = [{"args": [], "expected": 0}]
+    endless = "def f():\n    n = 10**2_000_000\n    return len(str(n)) - len(str(n))"
+    assert verify("code", endless, entry_point="f", cases=too_long).reason == "timeout"
 
 
 @needed

@@ -150,3 +150,15 @@ def test_a_model_is_told_what_its_program_prints():
     reference = {"entry_point": "", "cases": YES}
     assert first_failure("print('YES')", reference, 3) == "With the input '1' the program prints 'YES\\n'."
     assert first_failure("print(1 / 0)", reference, 3) == "With the input '0' the program ends in an error."
+
+
+@needed
+def test_prose_before_a_program_is_left_out():
+    prose = "This reads all numbers and adds them:\n\n"
+    for text in (
+        "import sys\nprint(sum(map(int, sys.stdin.read().split()[1:])))",
+        "n = int(input())\nprint(sum(map(int, input().split())) if n else 0)",
+    ):
+        for mode, right in (("lenient", True), ("strict", False)):
+            assert verify("code", prose + text, entry_point="", cases=SUM, mode=mode).correct == right
+    assert verify("code", prose + "print(7)", entry_point="", cases=SUM).reason == "wrong"

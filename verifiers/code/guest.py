@@ -83,15 +83,26 @@ def program(codes):
     return run
 
 
-def load(entry, sources):
+def compiled(sources):
+    """The byte code of each source, None where one does not compile."""
+    try:
+        return [compile(source, "solution.py", "exec", dont_inherit=True) for source in sources]
+    except BaseException:
+        return None
+
+
+def load(entry, ways):
     """(report, function): L loaded, S does not compile, Q ends itself, X raises, N has no such function.
 
-    entry: of a whole program nothing, of a method `Class.method`, which each call makes an object for.
+    entry: of a whole program nothing, of a method `Class.method`, which each call makes an object for. ways: lists of
+    sources, of which the first that compiles is run.
     """
     module = sys.modules["solution"] = types.ModuleType("solution")
-    try:
-        codes = [compile(source, "solution.py", "exec", dont_inherit=True) for source in sources]
-    except BaseException:
+    for sources in ways:
+        codes = compiled(sources)
+        if codes is not None:
+            break
+    else:
         return b"S", None
     if not entry:
         return b"L", program(codes)
@@ -127,12 +138,13 @@ os.close(2)
 sink = io.TextIOWrapper(io.BufferedWriter(Nowhere()), "utf-8", "surrogateescape")
 sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = sink
 time.sleep = lambda seconds: None  # the clock of the host must not decide
-entry, *sources = json.loads(call(b""))
-if any("random" in source for source in sources):
+sys.set_int_max_str_digits(0)  # the fuel bounds how long a number can be written
+entry, *ways = json.loads(call(b""))
+if any("random" in source for sources in ways for source in sources):
     import random
 
     random.seed(0)
-report, function = load(entry, sources)
+report, function = load(entry, ways)
 text = call(report)
 while text:
     text = call(answer(function, text))

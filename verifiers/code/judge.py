@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,16 @@ def judge(
     lenient: bool,
     fuel: int,
     keep: bool = False,
+    instead: Sequence[list[str]] = (),
 ) -> dict[str, Any]:
     """The reason, the share of cases met, and the fuel used (None where the guest was stopped for another reason).
 
     The guest asks for byte code and for sources, then reports how the program loaded and, call after call, what came
-    back. keep: also which cases were met, and what came back.
+    back. keep: also which cases were met, and what came back. instead: other sources, of which the first that compile
+    are run where `sources` do not.
     """
-    answers = [harness, json.dumps([entry, *sources]).encode(), *(case.call.encode() for case in cases), b""]
+    program = json.dumps([entry, sources, *instead]).encode()
+    answers = [harness, program, *(case.call.encode() for case in cases), b""]
     heard: list[str] = []
     cancel = threading.Event()
 

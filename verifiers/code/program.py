@@ -7,6 +7,9 @@ from verifiers.verdicts import MALFORMED, NO_ANSWER, OK
 
 _FENCES = b"```", b"~~~"
 _BLANK = b" \t\r\n"
+_STARTS = ("def ", "async def ", "class ", "import ", "from ", "@")
+_TRIED, _BEFORE = 3, 16
+"""Behind prose a program is looked for at so many lines with a start of `_STARTS`, and at lines before the first."""
 
 
 def locate(data: bytes, entry: str) -> tuple[int, int, int]:
@@ -102,6 +105,24 @@ def sources_of(text: str, entry: str, prompt: str, lenient: bool) -> list[str]:
     if lenient and not indentation(text):
         text = _indented(text)
     return [prompt + "\n" * (not prompt.endswith("\n")) + text]
+
+
+def without_prose(text: str, entry: str) -> list[str]:
+    """What the program may be where prose stands before it: the text from later lines on, the longest first.
+
+    Of each of the first lines that begin a definition or an import, and of the lines before the first of these, since a
+    program may begin with other statements. Lines are looked at alone, and nothing is parsed here: whether the whole
+    text compiles, and otherwise the first of these that does, is found out in the guest. None where the first line
+    begins a definition or an import, or where what is left does not define `entry`.
+    """
+    lines = text.split("\n")
+    written = [place for place, line in enumerate(lines) if line.strip()]
+    begun = [place for place in written if lines[place].startswith(_STARTS)][:_TRIED]
+    if not written or begun[:1] == written[:1] or (entry and not begun):
+        return []
+    before = [place for place in written[1:] if not begun or place < begun[0]][-_BEFORE:]
+    rests = ["\n".join(lines[place:]) for place in (*before, *begun)]
+    return [rest for rest in rests if not entry or defines(rest, entry)]
 
 
 def _indented(body: str) -> str:

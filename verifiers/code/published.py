@@ -13,8 +13,9 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from verifiers.code.inputs_outputs import read_inputs_outputs
 from verifiers.code.task import job_of, run
-from verifiers.code.values import VIEWS, plain, read_cases, read_reply
+from verifiers.code.values import VIEWS, plain, read_cases, read_reply, written
 
 _PRELUDE = """
 import copy as _copy
@@ -31,21 +32,29 @@ class Published(NamedTuple):
 
     `shown` are the tests that stand beside a prompt; "" where the prompt is code to go on with. Of an infilling,
     `around` is the code before and behind what is missing, the reference is the whole program, and `split` the one that
-    its set is published as, "" where it does not say.
+    its set is published as, "" where it does not say. Where the tests are inputs with outputs, `cases` are these, and
+    `shows` says how many of them the prompt shows.
     """
 
     entry_point: str
     prompt: str
     setup: str
-    tests: str
-    shown: str
-    reference: str
+    tests: str = ""
+    shown: str = ""
+    reference: str = ""
     around: tuple[str, str] | None = None
     split: str = ""
+    cases: tuple[dict[str, Any], ...] = ()
+    shows: int = 0
 
 
 def read_row(row: Mapping[str, Any]) -> Published:
-    """A row of HumanEval's columns, its infilling's, MBPP's, KodCode's or AceCode's; raises ValueError for others."""
+    """A row of HumanEval's columns, its infilling's, MBPP's, KodCode's, AceCode's or those of `inputs_outputs`.
+
+    Raises ValueError for others.
+    """
+    if fields := read_inputs_outputs(row):
+        return Published(**fields)
     if isinstance(row.get("suffix"), str) and "entry_point" in row and "test" in row:  # HumanEval-infilling
         entry, missing = row["entry_point"], str(row["canonical_solution"])
         text = missing.rstrip("\n")  # line breaks behind what is missing are given
@@ -70,7 +79,7 @@ def read_row(row: Mapping[str, Any]) -> Published:
         names = [info["function_name"] for info in row.get("test_info") or [] if info.get("function_name")]
         entry = names[0] if names else called(row["test"])
         return Published(entry, text, "", row["test"], row["test"], str(row.get("solution") or ""))
-    raise ValueError("has no tests: test, test_list or test_cases")
+    raise ValueError("has no tests: test, test_list or test_cases, input_output, tests or public_test_cases")
 
 
 @lru_cache(1024)
@@ -100,12 +109,17 @@ def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]
     """The different cases of each row, and how many of its assertions are none; judged side by side in guests."""
     jobs, replies = {}, {}
     for place, row in enumerate(rows):
+        if row.cases:
+            continue
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             sources = [row.setup, row.reference, _PRELUDE, recording(row.tests, row.entry_point)]
             jobs[place] = reading(sources, "_cases", [{"args": []}])
     for place, reply in zip(jobs, run(list(jobs.values())) if jobs else (), strict=True):
         replies[place] = read_reply("".join(reply.get("replies", ())))
-    return [_read_cases(replies.get(place)) for place in range(len(rows))]
+    return [
+        (list(row.cases), 0) if row.cases else _read_cases(replies.get(place))
+        for place, row in enumerate(rows)
+    ]
 
 
 def reading(sources: list[str], entry: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -127,7 +141,7 @@ def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
         case = {"args": list(args), "expected": expected}
         more = {"kwargs": kwargs, "compare": compare, "via": via, "rel": rel, "abs": absolute}
         case |= {name: value for name, value in more.items() if value not in ("", "equal", None, {})}
-        cases.setdefault(repr(case), case)
+        cases.setdefault(written(case), case)
     return list(cases.values()), lost
 
 

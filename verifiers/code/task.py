@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers import batch
 from verifiers.code import interpreter
-from verifiers.code.program import locate, sources_of
-from verifiers.code.values import NOTHING, PRINTED, Case, arguments, plain_reply, read_cases
+from verifiers.code.program import locate, sources_of, without_prose
+from verifiers.code.values import NOTHING, PRINTED, Case, arguments, plain_reply, read_cases, written
 from verifiers.errors import invalid_reference
 from verifiers.limit import deadline
 from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEOUT, cut, encoded
@@ -68,9 +68,10 @@ def job_of(reference_fuel: int, **program: Any) -> dict[str, Any]:
 def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
     """The first of the `shown` cases that a program does not meet, and what it returned, as a sentence; "" for none."""
     ((entry, cases, prompt, fuel),) = _references(1, [[reference.get(name)] for name in FIELDS], None)
-    sources = sources_of(program, entry, prompt, lenient=True)
-    told = cases[:shown]
-    (reply,) = run([job_of(fuel, entry=entry, sources=sources, cases=told, lenient=True, keep=True)])
+    if not (told := cases[:shown]):
+        return ""
+    ways = _ways(program, entry, prompt, lenient=True)
+    (reply,) = run([job_of(fuel, entry=entry, **ways, cases=told, lenient=True, keep=True)])
     came_back = zip(reference["cases"], reply.get("met", ()), reply.get("replies", ()), strict=False)
     for case, met, text in came_back:
         if met:
@@ -80,7 +81,9 @@ def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
             came = "ends in an error" if printed is NOTHING else f"prints {printed!r:.100}"
             return f"With the input {case['stdin']!r:.200} the program {came}."
         args, kwargs = arguments(case)
-        call = ", ".join([*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())])
+        call = ", ".join(
+            [*map(written, args), *(f"{name}={written(value)}" for name, value in kwargs.items())]
+        )
         if len(text) > SHOWN_REPLY:
             came = "returns a long value"
         else:
@@ -98,6 +101,13 @@ def is_code(prompt: str) -> bool:
             ast.parse(text)
             return True
     return False
+
+
+def _ways(text: str, entry: str, prompt: str, lenient: bool) -> dict[str, Any]:
+    """What `judge` runs of a text; lenient: where that does not compile, what stands behind prose."""
+    rest = without_prose(text, entry) if lenient else []
+    instead = [sources_of(one, entry, prompt, lenient) for one in rest]
+    return {"sources": sources_of(text, entry, prompt, lenient), "instead": instead}
 
 
 def _references(rows: int, columns: list[list[Any] | None], row: int | None) -> list[tuple]:
@@ -146,9 +156,9 @@ def _judge_all(
         reason, *span = locate(encoded(text), entry)
         reasons[place], tiers[place], spans[place] = reason, TEXT, span
         if reason == OK:
-            sources = sources_of(cut(text, *span) or "", entry, prompt, lenient)
-            same = (entry, id(cases), fuel, *sources)
-            jobs.setdefault(same, job_of(fuel, entry=entry, sources=sources, cases=cases, lenient=lenient))
+            ways = _ways(cut(text, *span) or "", entry, prompt, lenient)
+            same = (entry, id(cases), fuel, *ways["sources"])
+            jobs.setdefault(same, job_of(fuel, entry=entry, **ways, cases=cases, lenient=lenient))
             places.setdefault(same, []).append(place)
     for same, reply in zip(places, run(list(jobs.values())) if jobs else (), strict=True):
         reason = _OUTCOMES.get(reply["outcome"], reply["outcome"])

@@ -40,7 +40,7 @@ class Other:
         return self.truth
 
 
-VIEWS = {"set": Set, "tuple": tuple}
+VIEWS = {"set": Set, "tuple": tuple, "list": list}
 _CONTAINERS = {"$tuple": tuple, "$set": Set, "$dict": Dict}
 _OTHERS = {
     "$int": lambda digits: int(digits, 16),
@@ -51,7 +51,10 @@ _OTHERS = {
 
 
 class Case(NamedTuple):
-    """One call and what it must return; `via` is what the test takes of the result first, "", "set" or "tuple"."""
+    """One call and what it must return; `via` is what the test takes of the result first, "", "set" or "tuple".
+
+    "list": as it is, but a tuple in it, or that it is, counts as a list.
+    """
 
     call: str
     expected: Any
@@ -90,7 +93,7 @@ def _read_case(case: Any, place: int) -> Case:
         raise ValueError(f"has args that are no list, or kwargs that are no object, in case {place}")
     near = (REL, ABS) if compare == "equal" else (float(case.get(name) or 0) for name in ("rel", "abs"))
     expected = _viewed(read_value(case.get("expected")), via)
-    return Case(repr((args, kwargs)), expected, compare, via, *near)
+    return Case(written((args, kwargs)), expected, compare, via, *near)
 
 
 def _read_program_case(case: dict[str, Any], place: int) -> Case:
@@ -149,6 +152,22 @@ def plain(value: Any, hashed: bool = False) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(plain(item, hashed) for item in value)
     return value
+
+
+def written(value: Any) -> str:
+    """The Python source of plain data, also where an integer has more digits than Python prints."""
+    try:
+        return repr(value)
+    except ValueError:
+        pass
+    if isinstance(value, int):
+        return hex(value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{written(name)}: {written(item)}' for name, item in value.items())}}}"
+    items = ", ".join(map(written, value))
+    if isinstance(value, tuple):
+        return f"({items},)"
+    return f"[{items}]" if isinstance(value, list) else f"{type(value).__name__}([{items}])"
 
 
 def read_reply(reply: str) -> Any:
@@ -212,6 +231,8 @@ def _viewed(value: Any, via: str) -> Any:
     """What the test takes of a value, NOTHING where it has no items."""
     if not via:
         return value
+    if via == "list":
+        return [_viewed(item, via) for item in value] if type(value) in (list, tuple) else value
     if not isinstance(value, str | list | tuple):
         return NOTHING
     items = [name for name, _ in value] if isinstance(value, Dict) else value

@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+import envs
+from envs.datasets import Row, state_of
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.own_code import data_of, hashed
+from spg_trainer.runs.own_code import data_of, hashed, refuse_changed_hub
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.sft import loop as fitting
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
 from tests.common.own_cases import TASK, forget
-from tests.common.trainer_cases import rows, small_config
+from tests.common.trainer_cases import Letters, rows, small_config
 
 ALGORITHM = """
 from dataclasses import dataclass
@@ -131,6 +133,50 @@ def test_changed_data_is_refused_with_what_differs_and_both_ways_out(tmp_path: P
     assert "Put back what it was" in said and "--output-dir" in said
     file.write_text(file.read_text().replace("#### 6", "#### 5", 1))
     assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 2
+
+
+def test_a_data_set_of_the_hub_that_has_changed_is_refused_unless_its_commit_is_pinned(tmp_path):
+    old, new = "a" * 40, "b" * 40
+    now = [old]
+
+    class Revised(Letters):
+        def __init__(self, split: str = "train", revision: str | None = None) -> None:
+            super().__init__(split)
+            self.origin = {"someone/letters": revision or now[-1]}
+
+    envs.register("test/Revised-v0", Revised)
+    settings = {"env": "revised"}
+    train(small_config(tmp_path / "run", max_steps=1, **settings), quiet=True)
+    train(small_config(None, max_steps=2, resume=str(tmp_path / "run"), **settings), quiet=True)
+    now.append(new)
+    with pytest.raises(ConfigError) as refused:
+        train(small_config(None, max_steps=3, resume=str(tmp_path / "run"), **settings), quiet=True)
+    said = str(refused.value)
+    assert f"someone/letters on the hub has changed since {tmp_path / 'run'} began" in said
+    assert f"--env-args revision={old}" in said and "--output-dir" in said
+    wrong = small_config(
+        None, max_steps=3, resume=str(tmp_path / "run"), **settings, env_args={"revision": new}
+    )
+    with pytest.raises(ConfigError, match=r"a run of other settings: env_args\.revision"):
+        train(wrong, quiet=True)
+    again = small_config(
+        None, max_steps=3, resume=str(tmp_path / "run"), **settings, env_args={"revision": old}
+    )
+    train(again, quiet=True)
+    assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 3
+
+
+def test_a_change_of_rows_without_a_commit_is_refused_too(tmp_path):
+    record = tmp_path / "environment.json"
+    before = {"a/b": state_of([Row("1", {"x": 1})], None), "mine.jsonl": "sha256 0"}
+    record.write_text(json.dumps({"origin": before}))
+    refuse_changed_hub(record, {**before, "mine.jsonl": "sha256 1"})  # a file has a check of its own
+    refuse_changed_hub(record, before)
+    now = {"a/b": state_of([Row("1", {"x": 2})], None)}
+    with pytest.raises(
+        ConfigError, match=r"a/b on the hub has changed.*rows of sha256 \w{64} is no commit.*--output-dir"
+    ):
+        refuse_changed_hub(record, now)
 
 
 def test_arguments_that_name_files_and_folders_are_hashed(tmp_path: Path) -> None:

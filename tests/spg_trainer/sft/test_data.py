@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from envs import EnvError
 from spg_trainer import cli, generate, load_model
@@ -15,7 +16,8 @@ from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import EvalCommand, SftCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.validate import validate
-from spg_trainer.sft.command import sft
+from spg_trainer.sft.command import prepare, sft
+from spg_trainer.sft.demonstrations import denoising_loss
 from spg_trainer.sft.loop import Fit
 from tests.common.sft_cases import SMALL
 from tests.common.trainer_cases import same_weights
@@ -73,6 +75,37 @@ def test_a_data_set_of_the_hub_is_learned_as_a_file_of_its_rows_is(texts, tmp_pa
         sft(wrong, quiet=True)
 
 
+def padding(parts: list[list[torch.Tensor]]) -> float:
+    """The share of padding among the positions of the prompts and completions of some parts."""
+    tokens = sum(int(mask.sum()) + ids.numel() for _, mask, ids, *_ in parts)
+    return 1 - tokens / sum(mask.numel() + ids.numel() for _, mask, ids, *_ in parts)
+
+
+def content(parts: list[list[torch.Tensor]]) -> set[str]:
+    """What is in the rows of some parts, without their padding, in no order."""
+    return {
+        str([ids[mask].tolist(), completion.tolist(), masked.tolist(), float(weight)])
+        for part in parts
+        for ids, mask, completion, masked, weight in zip(*part, strict=True)
+    }
+
+
+def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(texts: SftCommand) -> None:
+    rows = [{"prompt": "a" * int(1.12**n), "completion": f"{n}"} for n in range(42)]
+    Path(texts.data).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    drawn, losses = {}, {}
+    for size in (0, 4, 1):
+        command = replace(texts, batch_size=24, per_device_batch_size=size)
+        fit = prepare(validate(command), Path(texts.output_dir))
+        drawn[size] = fit.draw(fit.train, 24, 0)
+        parts = [float(denoising_loss(fit.policy, part[:2], *part[2:])) for part in drawn[size]]
+        losses[size] = sum(parts)
+    assert [len(parts) for parts in drawn.values()] == [1, 6, 24]
+    assert content(drawn[0]) == content(drawn[4]) == content(drawn[1]) and len(content(drawn[0])) == 24
+    assert losses[4] == pytest.approx(losses[0], rel=1e-6) and losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert padding(drawn[0]) > 0.5 and padding(drawn[4]) < 0.2 and padding(drawn[1]) == 0
+
+
 def test_it_is_measured_on_a_task_that_is_named(texts: SftCommand) -> None:
     folder = sft(replace(texts, env="count", steps=1), quiet=True)
     assert json.loads((folder / "environment.json").read_text())["env"] == "count"
@@ -104,6 +137,39 @@ def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path, mon
         sft(replace(texts, resume="auto"), quiet=True)
     file.write_text(before)
     assert same_weights(sft(replace(texts, resume="auto"), quiet=True), whole)
+
+
+def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_path, monkeypatch) -> None:
+    from envs import datasets
+    from envs import texts as reading
+
+    rows = [json.loads(line) for line in Path(texts.data).read_text().splitlines()]
+    kept = {"a" * 40: rows, "b" * 40: [{**row, "prompt": row["prompt"].upper()} for row in rows]}
+    newest = ["a" * 40]
+
+    def load(task: str, hub: datasets.HubDataset, advice: str) -> tuple[list[datasets.Row], str]:
+        commit = hub.revision or newest[-1]
+        return [datasets.Row(f"row {i}", row) for i, row in enumerate(kept[commit])], commit
+
+    monkeypatch.setattr(reading, "hub_rows", load)
+    texts = replace(texts, data="someone/sayings")
+    whole = sft(replace(texts, output_dir=str(tmp_path / "whole")), quiet=True)
+    record = json.loads((whole / "environment.json").read_text())
+    assert record["origin"] == {"someone/sayings": "a" * 40}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        ended_at(3, signal.SIGTERM, patch)
+        sft(texts, quiet=True)
+    newest.append("b" * 40)
+    reading._read.cache_clear()
+    with pytest.raises(ConfigError) as refused:
+        sft(replace(texts, resume="auto"), quiet=True)
+    said = str(refused.value)
+    assert "someone/sayings on the hub has changed" in said and "b" * 40 in said and "--output-dir" in said
+    pinned = f"someone/sayings@{'a' * 40}"
+    assert f"--data {pinned}" in said
+    with pytest.raises(ConfigError, match=r"on the hub has changed"):
+        sft(replace(texts, resume="auto", data=f"someone/sayings@{'b' * 40}"), quiet=True)
+    assert same_weights(sft(replace(texts, resume="auto", data=pinned), quiet=True), whole)
 
 
 def test_ctrl_c_writes_the_model_so_far_and_ends_with_130(texts, monkeypatch, capsys) -> None:

@@ -1,5 +1,6 @@
 """The loop: reproducible, changed by nothing but a finite gradient, and keeping finished steps whatever ends it."""
 
+import asyncio
 import errno
 import itertools
 import json
@@ -290,6 +291,60 @@ def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, cap
     assert [i for i, sample in enumerate(samples) if "ValueError" in sample.get("traceback", "")] == [6]
     assert samples[6]["reward"] == 0 and not samples[6]["correct"]
     assert "raised on 1 completions" in capsys.readouterr().out
+
+
+def judge_later(monkeypatch, hangs):
+    """Makes `score` async; it fails for one completion of each step, and hangs for `hangs` others."""
+    count, original = itertools.count(-1), Letters.score
+
+    async def later(self, problem, completion):
+        number = next(count) if problem.prompt.split()[0] in ("train", "broken") else -1
+        await asyncio.sleep(0.001 * (number % 3))
+        if number % 64 == 30:
+            raise ValueError("the judge is busy")
+        if 0 < number % 64 <= hangs:
+            await asyncio.sleep(60)
+        return original(self, problem, completion)
+
+    monkeypatch.setattr(Letters, "score", later)
+    monkeypatch.setattr(Letters, "score_timeout", 0.5)
+
+
+def test_failures_of_an_async_score_are_counted_by_reason_and_the_run_ends(tmp_path, monkeypatch, capsys):
+    judge_later(monkeypatch, hangs=2)
+    folder = tmp_path / "run"
+    changes = {
+        "prompts_per_step": 8,
+        "num_generations": 8,
+        "max_steps": 2,
+        "eval_problems": 0,
+        "validation_problems": 0,
+    }
+    train(small_config(folder, **changes, eval_steps=0))
+    counted = [
+        {name: n for name, n in row.items() if "env_errors" in name} for row in rows(folder / "metrics.jsonl")
+    ]
+    assert counted == [{"env_errors": 3, "env_errors/error": 1, "env_errors/timeout": 2}] * 2
+    samples = rows(folder / "samples" / "step-000002.jsonl")
+    assert [(i, one["reason"]) for i, one in enumerate(samples) if "traceback" in one] == [
+        *((1, "timeout"), (2, "timeout"), (30, "error"))
+    ]
+    assert "raised on 3 completions of this step (1 error, 2 timeout)" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_too_many_time_outs_stop_the_run(tmp_path, monkeypatch):
+    judge_later(monkeypatch, hangs=3)
+    with pytest.raises(
+        TrainingError, match=r"4 of 64 completions .*; 1 error, 3 timeout\).*(?s:.*)score_timeout"
+    ):
+        train(
+            small_config(
+                tmp_path / "run", prompts_per_step=8, num_generations=8, eval_problems=0, eval_steps=0
+            ),
+            quiet=True,
+        )
 
 
 # What ends a run.

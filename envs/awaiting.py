@@ -1,0 +1,188 @@
+"""What an author's methods return, one call after the other; those that are `async` are awaited side by side.
+
+All of a process share one event loop in a thread of its own, which lives as long as the process, so that a client that
+an environment keeps (of HTTP, say) can be used again in the next batch.
+"""
+
+import asyncio
+import inspect
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Any, NamedTuple
+
+from envs.errors import EnvError
+
+FAILED, TIMED_OUT = "error", "timeout"
+"""The reasons of a call that raised: anything, or a TimeoutError, also that of the author's own client."""
+SLACK = 10.0
+"""Seconds beyond all time limits after which the event loop itself counts as blocked."""
+
+
+class Outcome(NamedTuple):
+    """What came of a call: its value, or the error that it raised with the place."""
+
+    value: Any = None
+    error: BaseException | None = None
+    traceback: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """`FAILED` or `TIMED_OUT` of a call that raised, else ""."""
+        if self.error is None:
+            return ""
+        return TIMED_OUT if isinstance(self.error, TimeoutError) else FAILED
+
+
+def reason_of(trace: str) -> str:
+    """The reason of a call that raised, of its traceback."""
+    return TIMED_OUT if trace.rstrip().rpartition("\n")[2].startswith("TimeoutError") else FAILED
+
+
+class Limits(NamedTuple):
+    """How many awaited calls run at once in this process, and the seconds that each may take."""
+
+    concurrency: int
+    seconds: float
+
+
+def value_of(outcome: Outcome) -> Any:
+    """The value of a call; raises what it raised."""
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value
+
+
+def call_all(name: str, calls: Sequence[Callable[[], Any]], limits: Limits) -> list[Outcome]:
+    """What came of each call, in order: they are made one after the other, then what they return to await is awaited.
+
+    name: of the environment, for messages. Raises EnvError for limits that are none, where there is something to await,
+    and where an `async` method blocks the event loop, so that no time limit can end it.
+    """
+    found = [_made(call) for call in calls]
+    waiting = [place for place, outcome in enumerate(found) if inspect.isawaitable(outcome.value)]
+    if waiting:
+        later = [found[place].value for place in waiting]
+        for place, outcome in zip(waiting, _await_all(name, later, limits), strict=True):
+            found[place] = outcome
+    return found
+
+
+def _made(call: Callable[[], Any]) -> Outcome:
+    try:
+        return Outcome(call())
+    except Exception as error:  # whatever an author's code can raise
+        return _failed(error)
+
+
+def _failed(error: BaseException) -> Outcome:
+    return Outcome(None, error, "".join(traceback.format_exception(error)))
+
+
+def _await_all(name: str, waiting: Sequence[Awaitable[Any]], limits: Limits) -> list[Outcome]:
+    loop, thread = _loop(os.getpid())
+    wrong = _wrong_limits(limits)
+    if threading.get_ident() == thread.ident:
+        wrong = "an `async` method called one that waits for others; await the methods of the other instead"
+    if wrong:
+        for one in waiting:
+            if inspect.iscoroutine(one):
+                one.close()
+        raise EnvError(f"{name}: {wrong}.")
+    rounds = -(-len(waiting) // limits.concurrency)
+    future = asyncio.run_coroutine_threadsafe(_await_within(waiting, limits), loop)
+    try:
+        return future.result(timeout=rounds * limits.seconds + SLACK)
+    except TimeoutError as error:
+        frame = sys._current_frames().get(thread.ident or 0)
+        place = "".join(traceback.format_stack(frame)[-1:]).strip() if frame else ""
+        _loop.cache_clear()  # that thread cannot be had back
+        raise EnvError(
+            f"{name}: an `async` method blocks the event loop, so no time limit can end it ({place}). Await what takes "
+            "time; of a client that is not `async`: await asyncio.to_thread(function, ...)."
+        ) from error
+    except BaseException:  # Ctrl-C, for example
+        future.cancel()
+        raise
+
+
+def _wrong_limits(limits: Limits) -> str:
+    count, seconds = limits
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        return f"score_concurrency={count!r:.80} must be a whole number, at least 1"
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+        return f"score_timeout={seconds!r:.80} must be a number of seconds above 0"
+    return ""
+
+
+async def _await_within(waiting: Sequence[Awaitable[Any]], limits: Limits) -> list[Outcome]:
+    gate = asyncio.Semaphore(limits.concurrency)
+
+    async def one(awaitable: Awaitable[Any]) -> Outcome:
+        async with gate:
+            task = asyncio.ensure_future(_awaited(awaitable))
+            try:
+                # Not `wait_for`, which goes on to wait for a task that does not let itself be cancelled.
+                done, _ = await asyncio.wait({task}, timeout=limits.seconds)
+            except asyncio.CancelledError:
+                task.cancel()
+                raise
+            if done:
+                return task.result()
+            error = TimeoutError(f"it took more than score_timeout={limits.seconds:g} seconds")
+            where = "".join(_stack(awaitable))
+            task.cancel()
+            return Outcome(None, error, f"Traceback (most recent call last):\n{where}TimeoutError: {error}\n")
+
+    return await asyncio.gather(*map(one, waiting))
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Outcome:
+    try:
+        return Outcome(await awaitable)
+    except GeneratorExit:
+        raise
+    except (
+        BaseException
+    ) as error:  # SystemExit, too, which would end the loop's thread and leave all others waiting
+        return _failed(error)
+
+
+def _stack(awaitable: Any) -> list[str]:
+    """Where a coroutine waits, down to the innermost one that it awaits."""
+    frames = []
+    while (frame := getattr(awaitable, "cr_frame", None)) is not None:
+        frames.append((frame, frame.f_lineno))
+        awaitable = awaitable.cr_await
+    return traceback.StackSummary.extract(iter(frames)).format()
+
+
+class _DaemonThreads(ThreadPoolExecutor):
+    """For `asyncio.to_thread`: a thread for each call, which does not keep the process from ending if it hangs."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(fn(*args, **kwargs))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        return future
+
+
+@cache
+def _loop(pid: int) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
+    """The event loop of this process and its thread. pid: a forked process has none of its parent's threads."""
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(_DaemonThreads())
+    thread = threading.Thread(target=loop.run_forever, daemon=True, name="envs-awaiting")
+    thread.start()
+    return loop, thread

