@@ -154,7 +154,8 @@ def read_files(
         except (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error) as error:
             raise EnvError(f"{task}: {file} cannot be read ({error}). Check the file.") from error
     if not rows:
-        raise EnvError(f"{task}: {files[0]} holds no rows; each must have {', '.join(columns)}.")
+        wanted = f"; each must have {', '.join(columns)}" if columns else ""
+        raise EnvError(f"{task}: {files[0]} holds no rows{wanted}.")
     rows = [Row(w, renamed(values) if isinstance(values, dict) else values) for w, values in rows]
     _check_columns(task, rows, columns)
     return rows

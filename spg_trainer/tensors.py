@@ -51,6 +51,9 @@ class Rollouts(Rows):
     --top-p or --top-k, that of the law that drew: tempered, cut, and without the mask id."""
     unmask_entropy: Tensor | None = None
     """(B, T) as these, entropy of the un-tempered law at that step, nats; only if the algorithm asks."""
+    unmask_order: Tensor | None = None
+    """(B, T) int64, the place of the token among those of its step, in the order in which their positions were drawn; 0
+    where never unmasked; only with --remasking plackett_luce."""
     probe_steps: Tensor | None = None
     """(B, K) int64, denoising steps whose states were probed, -1 = none; only if the algorithm asks."""
     probe_rewards: Tensor | None = None
@@ -146,6 +149,8 @@ class StepView(NamedTuple):
     """What share of the run's steps was done before this one, 0 to 1."""
     num_iterations: int = 1
     """Updates that are made with these completions."""
+    correct: Tensor | None = None
+    """(P, G) bool, which of them are right; only if the algorithm asks."""
 
 
 class Where(NamedTuple):
@@ -174,6 +179,27 @@ class Masks(Rows):
     """(B,) float64, 1 / probability of the part drawn once for all M masks; 1 if that is everything."""
     part: Tensor
     """(B, T) bool, the tokens of that part."""
+    measured: Tensor | None = None
+    """(B, M, T) bool, where a figure beside log-probabilities is computed, in copies that score something; None =
+    nowhere."""
+    measure: str = ""
+    """Which figure that is: a name of `spg_trainer.likelihood.measures.MEASURES`."""
+    ref_masked: Tensor | None = None
+    """(B, M, L+T) bool, what the reference is shown as [MASK] in place of `masked`; None = the same."""
+
+    @property
+    def valued(self) -> Tensor:
+        """(B, M, T) bool, or (B, M, 2T) where something is measured: which values of a pass are not just zero."""
+        return self.scored if self.measured is None else torch.cat([self.scored, self.measured], -1)
+
+    def split(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities (B, M, T) and what is measured (B, M, T), from the values of a pass, shaped as `valued`."""
+        return (values, None) if self.measured is None else values.tensor_split(2, -1)
+
+    def as_shown_to_reference(self) -> "Masks":
+        """The masks under which the reference scores the same tokens."""
+        masked = self.masked if self.ref_masked is None else self.ref_masked
+        return replace(self, masked=masked, measured=None, ref_masked=None)
 
 
 @dataclass(frozen=True)
@@ -196,6 +222,10 @@ class Batch(Rows):
     """(B, M, T) float32 at scored positions, under the model that sampled; only if the algorithm asks."""
     ref_logps: Tensor | None = None
     """(B, M, T) float32 at scored positions, under the reference model; only if the algorithm asks."""
+    measured: Tensor | None = None
+    """(B, M, T) float32 with a graph, the figure that the masks measure, zero elsewhere; only if the algorithm asks."""
+    old_measured: Tensor | None = None
+    """(B, M, T) float32, the same under the model that sampled; only if the algorithm asks for old logps too."""
 
     episode: Tensor | None = None
     """As in `Rollouts`; `advantages`, `group` and what `prepare` returned of an episode are those of each of its turns.

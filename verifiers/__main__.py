@@ -35,8 +35,8 @@ examples:
   python -m verifiers countdown samples.jsonl --answer-field numbers=nums --answer-field target=goal
 
 For each line of the file, in order, one JSON line is written: line, correct, score, extracted, reason,
-decided_by. A line that cannot be judged has "correct": null and an "error". The summary says how many there
-were, and leaves them out of the rate.
+decided_by, and of what is not right a detail, the reason in words. A line that cannot be judged has
+"correct": null and an "error". The summary says how many there were, and leaves them out of the rate.
 Exit status: 0 if it ran, 1 if a file is truncated or no line could be judged, 2 if a task, a file or a flag is
 unknown.
 """

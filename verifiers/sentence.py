@@ -1,4 +1,4 @@
-r"""The answer that a completion names at its end: `The answer is $18$.`, `**Answer:** 18`, `### Answer`, `\fbox{18}`.
+r"""The answer that a completion names at its end: `The answer is $18$.`, `### Answer`, `\fbox{18}`, `So it is **18**.`
 
 Lenient mode of GSM8K and MATH reads it where there is neither an `<answer>` block nor a box nor `####`, and inside an
 `<answer>` block: `<answer>The final answer is: 16</answer>`. What is named stands on the same line or below it.
@@ -7,8 +7,19 @@ Plain Python over UTF-8 bytes that numba also compiles as it stands, like `verif
 
 from verifiers import characters as ch
 from verifiers.characters import is_one_of, read_word
-from verifiers.extract import FRAMED_BOX, Bytes, is_space, last_box, read_tags, strip, word_key, word_keys
+from verifiers.extract import (
+    FRAMED_BOX,
+    Bytes,
+    find_byte,
+    is_space,
+    last_box,
+    read_tags,
+    strip,
+    word_key,
+    word_keys,
+)
 
+OTHER_LINE = 3  # in place of the number of pairs of asterisks on a line that names no answer
 LINES_LIMIT = 4  # lines that are not blank, from the end, on which an answer can be named
 
 _ANSWER, _IS = word_key("answer"), word_key("is")
@@ -29,7 +40,39 @@ def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
     low, high = named_answer(data, start, end)
     if low < 0:
         _, low, high = last_box(data, start, end, FRAMED_BOX)
-    return low, high
+    return bold_answer(data, start, end) if low < 0 else (low, high)
+
+
+def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
+    r"""(start, end) of a number or an equation that is the one bold text of the last line, `**\$18**`, or -1s.
+
+    -1s also behind a word that casts doubt on it.
+    """
+    start, end = strip(data, start, end)
+    low = high = -1  # behind the first pair of asterisks, before the second
+    pairs = 0
+    i = start
+    while i < end:
+        key, after = read_word(data, i, end, True)
+        if data[i] == ch.NEWLINE:
+            pairs = 0
+        elif data[i] == ch.STAR and i + 1 < end and data[i + 1] == ch.STAR:
+            after = i + 2
+            pairs += 1
+            low, high = (after, -1) if pairs == 1 else (low, i)
+        elif pairs == 0 and is_one_of(key, _DOUBTS):
+            pairs = OTHER_LINE
+        i = max(after, i + 1)
+    if pairs != 2:
+        return -1, -1
+    first = low + 1 if data[low] == ch.BACKSLASH or data[low] == ch.MINUS else low
+    if (
+        ch.is_ascii_digit(data[first])
+        or data[first] == ch.DOLLAR
+        or find_byte(data, ch.EQUALS, low, high) < high
+    ):
+        return low, high
+    return -1, -1
 
 
 def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
@@ -79,7 +122,7 @@ def behind_name(data: Bytes, line: int, end: int) -> int:
     i = line
     while i < end:
         key, after = read_word(data, i, end, True)
-        if named and (key == _IS or data[i] == ch.COLON):
+        if named and (key == _IS or data[i] == ch.COLON or data[i] == ch.EQUALS):
             return max(after, i + 1)
         if key:
             doubted = doubted or is_one_of(key, _DOUBTS)

@@ -41,6 +41,19 @@ class Tier(StrEnum):
     CAS = "cas"
 
 
+DETAILS: dict[str, str] = {
+    Reason.OK: "",
+    Reason.WRONG: "The answer has another value than the reference.",
+    Reason.NO_ANSWER: r"No answer was found: in strict mode it stands in a closed <answer> block; in lenient mode it "
+    r"may also stand in a \boxed{}, behind an unclosed <answer> or behind ####, for GSM8K and MATH in a last sentence "
+    'such as "The answer is 18."',
+    Reason.MALFORMED: "The answer is in no notation that the task accepts in this mode, or too long.",
+    Reason.RULE_BROKEN: "The answer breaks a rule of the task, or has not the form that the problem asks for.",
+    Reason.HEDGE: "The answer names several values.",
+    Reason.TIMEOUT: "The time or the instructions that an answer may use were used up.",
+    Reason.ERROR: "What judges this answer failed or is not installed; the log says why.",
+}
+"""What a reason means, in one sentence."""
 REASONS = tuple(Reason)
 TIERS = tuple(Tier)
 # The same as integer codes, for compiled code.
@@ -61,6 +74,11 @@ class Verdict:
     extracted: str | None
     reason: Reason
     decided_by: Tier
+
+    @property
+    def detail(self) -> str:
+        """The reason in a sentence, which for `no_answer` says where an answer was looked for; "" for a right one."""
+        return DETAILS.get(self.reason, "")
 
 
 class Verdicts(Sequence[Verdict]):

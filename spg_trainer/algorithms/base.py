@@ -52,7 +52,7 @@ the deviation of a population, without a floor; the mean of the others."""
 Compares = Literal["copy", "completion", "episode", "group", "update"]
 """What a loss compares: nothing beyond one masked copy, the copies of a completion, the turns of an episode, the
 completions of a group, or those of the whole update."""
-Need = Literal["old", "reference", "entropy", "fills", "pairs"]
+Need = Literal["old", "reference", "entropy", "fills", "pairs", "correct", "order", "measured"]
 
 
 def with_penalty(beta: float, *others: Need) -> frozenset[Need]:
@@ -93,7 +93,10 @@ class Algorithm(ABC):
     detached. `reference`: `batch.ref_logps`, those of the model that training started from. `entropy`:
     `rollouts.unmask_entropy`, which the sampler then records. `fills`: states are filled at the temperature of the
     rollout, and fills are rows of the updates, see `prepare`. `pairs`: it can learn from the pairs of a file (--pairs),
-    that is, from completions that the model did not sample."""
+    that is, from completions that the model did not sample. `correct`: `view.correct`, which completions are right.
+    `order`: `rollouts.unmask_order`, for which --remasking plackett_luce draws the positions, in the blocks and at the
+    `position_temperature` of the algorithm. `measured`: `batch.measured`, a figure of the model at positions that the
+    masking names beside those that are scored."""
     ref_model_sync_steps: ClassVar[int] = 0
     """Updates between which the reference takes in the weights as they are; 0 = it stays the start. Of adapters it does
     stay: what they add to the weights cannot be mixed."""
@@ -200,6 +203,21 @@ class Algorithm(ABC):
 
         Pure: no randomness, no logging, no model.
         """
+
+
+def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Batch, values: Tensor) -> Loss:
+    """The loss as the trainer asks for it, of the values of a pass: (B, M, T), or (B, M, 2T) where masks measure.
+
+    In the first update of a step, the old values are the current ones, detached.
+    """
+    logps, measured = masks.split(values)
+    if "measured" in algorithm.needs:
+        batch = replace(batch, measured=measured)
+    if "old" in algorithm.needs and batch.old_logps is None:
+        batch = replace(batch, old_logps=logps.detach())
+        if "measured" in algorithm.needs:
+            batch = replace(batch, old_measured=measured.detach())
+    return algorithm.loss(logps, masks, batch)
 
 
 class CoupledAlgorithm(Algorithm):

@@ -13,7 +13,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need
+from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need, loss_of_values
 from spg_trainer.algorithms.registry import build
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences, StepView
@@ -42,7 +42,7 @@ class Case:
 
     algorithm: Algorithm
     logps: Tensor
-    """(B, M, T) float64, zero where not scored."""
+    """(B, M, T) float64, zero where not scored; (B, M, 2T) with what is measured behind it, if anything is."""
     masks: Masks
     batch: Batch
 
@@ -51,7 +51,7 @@ class Case:
         batch = replace(self.batch, **changes) if changes else self.batch
         logps = self.logps if logps is None else logps
         if not isinstance(self.algorithm, CoupledAlgorithm):
-            found = self.algorithm.loss(logps, self.masks, batch)
+            found = loss_of_values(self.algorithm, self.masks, batch, logps)
             if not isinstance(found, Loss):
                 raise CheckFailed(
                     f"loss returned {type(found).__name__}; it must return Loss(loss, metrics), with a scalar tensor"
@@ -69,7 +69,7 @@ class Case:
         )
 
     def gradient(self, logps: Tensor | None = None) -> Tensor:
-        """(B, M, T), that of the loss."""
+        """That of the loss in `logps`, which has its shape."""
         logps = (self.logps if logps is None else logps).clone().requires_grad_()
         loss = self.loss(logps).loss
         if not loss.requires_grad:
@@ -119,17 +119,25 @@ def draw_rollouts(seed: int = 0) -> Rollouts:
         unmask_step=order,
         unmask_logps=logps,
         unmask_entropy=torch.from_numpy(stream.random((count, TOKENS))),
+        unmask_order=torch.zeros_like(order),
     )
 
 
-def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0) -> Case:
-    """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones."""
+def draw_case(
+    algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
+) -> Case:
+    """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones.
+
+    rewards: (P, G), 0 and 1 at random unless given. correct: (P, G) bool, those of reward 1 unless given.
+    """
     rollouts, stream = draw_rollouts(seed), numpy_generator(seed, "check rewards")
     if rewards is None:
         rewards = torch.from_numpy(stream.integers(0, 2, (PROMPTS, GENERATIONS)).astype(float))
         rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
     if "entropy" not in algorithm.needs:
         rollouts = replace(rollouts, unmask_entropy=None)
+    if "order" not in algorithm.needs:
+        rollouts = replace(rollouts, unmask_order=None)
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(pad_id=0)
     steps = algorithm.probe_steps(rollouts, 1, lambda row: generator(seed, "check states", row))
@@ -142,7 +150,10 @@ def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0
         count = rewards.numel()
         branched = torch.arange(count) % algorithm.branches > 0
         rollouts = replace(rollouts, branched=branched)
-    prepared = algorithm.prepare(StepView(rewards, rollouts, share_done=0.5))
+    right = None
+    if "correct" in algorithm.needs:
+        right = rewards == 1 if correct is None else correct
+    prepared = algorithm.prepare(StepView(rewards, rollouts, share_done=0.5, correct=right))
     if "fills" in algorithm.needs:
         rollouts, prepared = half_fills(rollouts, prepared)
     masks = algorithm.make_masking().draw(
@@ -160,15 +171,18 @@ def draw_case(algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0
     }
 
     def some_logps(key: str, spread: float) -> Tensor:
-        noise = torch.rand(masks.scored.shape, generator=generator(seed, key), dtype=torch.float64)
-        return spread * noise * masks.scored
+        noise = torch.rand(masks.valued.shape, generator=generator(seed, key), dtype=torch.float64)
+        return spread * noise * masks.valued
 
-    logps = -some_logps("check logps", 2.0) - 0.1 * masks.scored
+    logps = -some_logps("check logps", 2.0) - 0.1 * masks.valued
     batch = Batch(rollouts.completion_mask, advantages, totals, group, prepared)
     if "old" in algorithm.needs:
-        batch = replace(batch, old_logps=logps + some_logps("check old", 0.02))
+        old, measured = masks.split(logps + some_logps("check old", 0.02))
+        batch = replace(
+            batch, old_logps=old, old_measured=measured if "measured" in algorithm.needs else None
+        )
     if "reference" in algorithm.needs:
-        batch = replace(batch, ref_logps=logps + some_logps("check ref", 0.1))
+        batch = replace(batch, ref_logps=masks.split(logps + some_logps("check ref", 0.1))[0])
     return Case(algorithm, logps, masks, batch).select(active)
 
 
@@ -209,12 +223,12 @@ def has_its_gradient(algorithm: Algorithm) -> str:
     """Autograd's gradient of the loss equals finite differences."""
     case = draw_case(algorithm)
     gradient = case.gradient()
-    places = case.masks.scored.nonzero()
+    places = case.masks.valued.nonzero()
     order = torch.randperm(len(places), generator=generator(0, "check places"))
     scale = float(gradient.abs().max())
     if not torch.isfinite(gradient).all():
         raise CheckFailed("the gradient is not finite; look for a division whose result is masked afterwards")
-    if bool((gradient != 0)[~case.masks.scored].any()):
+    if bool((gradient != 0)[~case.masks.valued].any()):
         raise CheckFailed(
             "a position that is not scored has a gradient; multiply by masks.scored or masks.weight"
         )
@@ -261,8 +275,9 @@ def nothing_detached() -> Iterator[None]:
 
 
 def ignores_equal_rewards(algorithm: Algorithm) -> str:
-    """Where all completions of a group earn the same, nothing is learned from the reward."""
-    case = draw_case(algorithm, torch.ones(PROMPTS, GENERATIONS, dtype=torch.float64))
+    """Where all completions of a group earn the same, and none is right, nothing is learned from the reward."""
+    rewards = torch.ones(PROMPTS, GENERATIONS, dtype=torch.float64)
+    case = draw_case(algorithm, rewards, correct=torch.zeros_like(rewards, dtype=torch.bool))
     if bool((case.batch.advantages != 0).any()):
         raise CheckFailed(
             f"advantages of equal rewards are {case.batch.advantages.tolist()[:4]}; they must be zero"
@@ -309,12 +324,12 @@ def compares_what_it_says(algorithm: Algorithm) -> str:
     if isinstance(algorithm, CoupledAlgorithm):
         return "the whole update, by the bounds of its completions"
     case, unit = draw_case(algorithm), algorithm.compares
-    inside = torch.zeros_like(case.masks.scored)
+    inside = torch.zeros_like(case.masks.valued)
     if unit == "copy":
         inside[:, 0] = True
     else:  # without turns, an episode is one completion
         inside[case.batch.group == case.batch.group[0] if unit == "group" else slice(0, 1)] = True
-    moved = torch.where(inside, case.logps, case.logps - 0.3 * case.masks.scored)
+    moved = torch.where(inside, case.logps, case.logps - 0.3 * case.masks.valued)
     if not torch.allclose(case.gradient()[inside], case.gradient(moved)[inside], rtol=1e-9, atol=1e-12):
         raise CheckFailed(
             f"compares = {unit!r} says that the gradient of a {unit} depends on this {unit} alone, and it does not"
@@ -341,6 +356,10 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
             raise CheckFailed(
                 f"needs names {name!r}, but batch.{column} does not change the gradient; leave it out"
             )
+    if "measured" in needs and not before[..., TOKENS:].any():
+        raise CheckFailed(
+            "needs names 'measured', but batch.measured does not change the gradient; leave it out"
+        )
     return ", ".join(sorted(needs)) or "nothing beyond the completions"
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage
-from spg_trainer.algorithms.ratios import SequenceRatio, kl_k2
+from spg_trainer.algorithms.ratios import SequenceRatio
 from spg_trainer.settings.ranges import Below1, Count
 
 
@@ -39,6 +39,3 @@ class EBPO(SequenceRatio):
 
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference
-
-    def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:
-        return kl_k2(bound, reference)

@@ -49,9 +49,6 @@ class ESPO(SequenceRatio):
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference / length
 
-    def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:
-        return kl_k2(bound, reference)
-
 
 @dataclass(frozen=True)
 class ESPORepro(ESPO):

@@ -137,8 +137,9 @@ class SequenceRatio(Algorithm):
         return likelihoods()
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        bound, length = elbo(logps, masks), batch.sum_turns(batch.length.to(logps))
-        difference = batch.sum_turns(bound - elbo(batch.old_logps, masks))
+        bound = self.bound(logps, batch.measured, masks, batch)
+        old = self.bound(batch.old_logps, batch.old_measured, masks, batch)
+        difference, length = batch.sum_turns(bound - old), batch.sum_turns(batch.length.to(logps))
         log_ratio, advantages = self.log_ratio(difference, length), batch.once(batch.advantages).to(logps)
         surrogate, stopped = clipped_surrogate(log_ratio, advantages, self.epsilon, self.epsilon_high)
         metrics = sequence_metrics(bound, batch.each_turn(log_ratio), batch)
@@ -152,13 +153,17 @@ class SequenceRatio(Algorithm):
             terms = terms + self.beta * kl
         return Loss(terms.sum() / batch.totals["completions"], metrics)
 
-    @abstractmethod
-    def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
-        """(B,) from the difference of the ELBOs."""
+    def bound(self, logps: Tensor, measured: Tensor | None, masks: Masks, batch: Batch) -> Tensor:
+        """(B,) what stands for the log-probability of a completion: the ELBO."""
+        return elbo(logps, masks)
 
     @abstractmethod
+    def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
+        """(B,) from the difference of the bounds."""
+
     def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:
         """(B,) what `beta` weighs, from the ELBOs."""
+        return kl_k2(bound, reference)
 
     def divisor(self, length: Tensor) -> Tensor:
         """(B,) or a scalar, what a completion's term is divided by."""

@@ -47,6 +47,9 @@ ALGORITHMS = {
     "dispo": "spg_trainer.algorithms.dispo:DiSPO",
     "mdpo": "spg_trainer.algorithms.mdpo:MDPO",
     "d_treerpo": "spg_trainer.algorithms.d_treerpo:DTreeRPO",
+    "mapg": "spg_trainer.algorithms.mapg:MAPG",
+    "opsd": "spg_trainer.algorithms.opsd:OPSD",
+    "distil": "spg_trainer.algorithms.distil:Distil",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 

@@ -1,17 +1,19 @@
-"""RSPO: REINFORCE on the ELBO by the token, held to the reference by a penalty whose differences are centred.
+"""RSPO: REINFORCE on the ELBO by the token, held to an anchor by a penalty whose differences are centred.
 
-    loss = -1/N sum_b sg(A_b - lambda dh_b) dh_b,   dh_b = d_b - sg(mean of all d),   d_b = (ELBO_b - ELBO_ref_b) / n_b
+    loss = -1/N sum_b sg(A_b - lambda dh_b) dh_b,   dh_b = d_b - sg(mean of all d),   d_b = (ELBO_b - ELBO_anc_b) / n_b
 
-ELBO_ref is that of the reference, on the same masks; sg stops the gradient. Source: arXiv 2605.10218, equation 3.3, by
-a third party's notes; docs/algorithms/rspo.md.
+ELBO_anc is that of the anchor, on the same masks: of the reference, or of the model that sampled, which is GDSD (arXiv
+2605.29398) without its clamp; sg stops the gradient. Source: arXiv 2605.10218, equation 3.3, by a third party's notes;
+docs/algorithms/rspo.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metric, Need, with_penalty
+from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metric, Need
 from spg_trainer.likelihood.masks import Masking, likelihoods
 from spg_trainer.settings.ranges import Below1, Count, NotNegative
 from spg_trainer.tensors import Sequences
@@ -19,7 +21,7 @@ from spg_trainer.tensors import Sequences
 
 @dataclass(frozen=True)
 class RSPO(CoupledAlgorithm):
-    """Raises completions above their group's mean and lowers the others, as far as the reference lets them.
+    """Raises completions above their group's mean and lowers the others, as far as the anchor lets them.
 
     Raises ConfigError for values out of range.
     """
@@ -33,11 +35,16 @@ class RSPO(CoupledAlgorithm):
     advantage: Advantage = "mean_std"
     """What a reward is compared with; the paper divides by the group's deviation."""
     beta: NotNegative = 0.01
-    """lambda, the weight of the penalty; 0 = no reference, which is REINFORCE."""
+    """lambda, the weight of the penalty; 0 = no anchor, which is REINFORCE."""
+    anchor: Literal["ref", "old"] = "ref"
+    """What a completion's distance is measured from: the model that training started from, or the one that sampled
+    (GDSD), from which it is 0 in the first update of a rollout."""
 
     @property
     def needs(self) -> frozenset[Need]:
-        return with_penalty(self.beta)
+        if self.beta == 0:
+            return frozenset()
+        return frozenset({"old" if self.anchor == "old" else "reference"})
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
@@ -46,7 +53,7 @@ class RSPO(CoupledAlgorithm):
     def coupled_loss(self, sequences: Sequences) -> Loss:
         moved = sequences.bounds
         if self.beta > 0:
-            moved = moved - sequences.ref_bounds
+            moved = moved - (sequences.old_bounds if self.anchor == "old" else sequences.ref_bounds)
         moved = moved / sequences.length.to(moved)
         moved = moved - moved.detach().mean()
         coefficients = sequences.advantages.to(moved) - self.beta * moved.detach()

@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spg_trainer.rollout.overlong import is_file
+from spg_trainer.rollout.lines import is_file
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recipes import task_words
 from spg_trainer.settings.weights import is_embedded
@@ -30,7 +31,8 @@ def sft_command(
     if not mix and not env.parts and is_file(env):  # its rows may have what is to be imitated
         words = task_words(name, {**(env_args or {}), "demonstration": "COLUMN"})
     start = [] if is_embedded(model, "tiny") else ["--model", model]
-    return f"python -m spg_trainer sft {shlex.join([*words, *start, '--output-dir', 'base'])}"
+    target = "base" if Path(model).name != "base" else "base2"
+    return f"python -m spg_trainer sft {shlex.join([*words, *start, '--output-dir', target])}"
 
 
 def possible_mix(env: "TextEnv") -> list[str]:

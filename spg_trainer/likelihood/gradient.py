@@ -29,9 +29,9 @@ def accumulate(
 ) -> Loss:
     """Adds the gradient of `loss_fn(logps)` to `.grad` and returns the loss and its metrics, both detached.
 
-    loss_fn: from logps (B, M, T), zero where not scored. mask_id: the model's [MASK] token. masks_at_once: B times so
-    many masked copies may hold a graph at once, >= 1. compares: as of an algorithm; `copy` says that the loss is a sum
-    of terms of one masked copy each.
+    loss_fn: from logps (B, M, T), zero where not scored, or from (B, M, 2T), as `score` gives them. mask_id: the
+    model's [MASK] token. masks_at_once: B times so many masked copies may hold a graph at once, >= 1. compares: as of
+    an algorithm; `copy` says that the loss is a sum of terms of one masked copy each.
 
     Where all copies fit at once, each goes through the model once. Where they do not, a loss that compares no copies is
     sent back part by part. For any other, all parts but the last are first scored without a graph; the loss then has

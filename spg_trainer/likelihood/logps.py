@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spg_trainer.likelihood.measures import Measured
 from spg_trainer.tensors import Masks, Rollouts
 
 Copies = tuple[Tensor, Tensor]
@@ -25,7 +26,7 @@ Copies = tuple[Tensor, Tensor]
 def token_logps(
     model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, masks_at_once: int = 1
 ) -> Tensor:
-    """Log-probabilities (B, M, T) of the scored tokens, zero where nothing is scored; no graph.
+    """Log-probabilities (B, M, T) of the scored tokens, zero where nothing is scored, or as `score`; no graph.
 
     mask_id, masks_at_once: as for `accumulate`, which with equal ones finds equal values, bit for bit; in bfloat16
     another shape of the batch may move the log-probability of a sequence by half a nat.
@@ -51,36 +52,48 @@ def passes(masks: Masks, masks_at_once: int) -> list[Copies]:
 
 
 def nothing_scored(model: nn.Module, masks: Masks) -> Tensor:
-    """(B, M, T) zeros, in the dtype of log-probabilities."""
+    """(B, M, T) zeros, or (B, M, 2T) where something is measured, in the dtype of log-probabilities."""
     from spg_trainer.models.states import head_weight
 
-    return torch.zeros_like(masks.scored, dtype=result_dtype(head_weight(model)))
+    return torch.zeros_like(masks.valued, dtype=result_dtype(head_weight(model)))
 
 
 def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copies: Copies) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of some masked copies, zero elsewhere; with a graph.
 
-    The model's last layer computes nothing but scored positions. Under block-causal attention a token sees its block as
-    the mask shows it and earlier blocks clean, prompt noise apart; its state is the one that the sampler has, also
-    where logits are shifted over a block's edge.
+    Where the masks measure something, they are (B, M, 2T), what is measured behind the log-probabilities:
+    `masks.split`. The model's last layer computes nothing but these positions. Under block-causal attention a token
+    sees its block as the mask shows it and earlier blocks clean, prompt noise apart; its state is the one that the
+    sampler has, also where logits are shifted over a block's edge.
     """
     from spg_trainer.models.states import head_weight, hidden_states
 
     row, mask = copies
     scored, masked = masks.scored[copies], masks.masked[copies]
+    wanted = scored if masks.measured is None else scored | masks.measured[copies]
     completion_ids, width = rollouts.completion_ids[row], rollouts.prompt_mask.shape[1]
     prompt_ids = rollouts.prompt_ids[row].masked_fill(masked[:, :width], mask_id)
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
     ids = clean.masked_fill(masked, mask_id)
     attention = torch.cat([rollouts.prompt_mask[row], torch.ones_like(scored)], dim=1)
-    copy, token = scored.nonzero(as_tuple=True)
-    count = scored.sum(-1)
-    # Each copy's scored columns first, then others up to the longest.
-    keep = (~scored).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(count.max())]
+    count = wanted.sum(-1)
+    # Each copy's wanted columns first, then others up to the longest.
+    keep = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(count.max())]
     asked = torch.arange(keep.shape[1], device=ids.device) < count[:, None]
     states = hidden_states(model, ids, attention, keep=keep + width, start=width, clean=clean)[asked]
-    found = HeadLogps.apply(states, head_weight(model), completion_ids[scored])
-    return nothing_scored(model, masks).index_put((row[copy], mask[copy], token), found)
+    head, size = head_weight(model), masks.scored.shape[-1]
+    of_scored = states if masks.measured is None else states[scored[wanted]]
+    found = HeadLogps.apply(of_scored, head, completion_ids[scored])
+    copy, token = scored.nonzero(as_tuple=True)
+    values = nothing_scored(model, masks).index_put((row[copy], mask[copy], token), found)
+    if masks.measured is None:
+        return values
+    measured = masks.measured[copies]
+    figures = Measured.apply(
+        states[measured[wanted]], head, completion_ids[measured], masks.measure, rows_per_chunk(len(head))
+    )
+    copy, token = measured.nonzero(as_tuple=True)
+    return values.index_put((row[copy], mask[copy], size + token), figures)
 
 
 class HeadLogps(torch.autograd.Function):

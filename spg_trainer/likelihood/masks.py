@@ -10,7 +10,7 @@ on the padded width of the prompt nor on the other rows.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -73,7 +73,8 @@ class Copies(NamedTuple):
     """All masked copies of one completion.
 
     masked, scored: (M, T) bool. weight: of a scored token, anything that broadcasts to (M, T). part, scale: the tokens
-    that the masks are about, up to the end, and 1 / probability of that part.
+    that the masks are about, up to the end, and 1 / probability of that part. measured, ref_masked: (M, T) bool, as in
+    `Masks`.
     """
 
     masked: np.ndarray
@@ -81,6 +82,8 @@ class Copies(NamedTuple):
     weight: np.ndarray | float
     part: slice = slice(None)
     scale: float = 1.0
+    measured: np.ndarray | None = None
+    ref_masked: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,10 @@ class Masking(ABC):
     is_likelihood: ClassVar[bool] = True
     """Whether the ELBO is in the mean over all masks a log-likelihood or a bound on one, as a ratio of sequences asks
     for. A masking whose mean is none says False, and those algorithms refuse it."""
+    measure: ClassVar[str] = ""
+    """The figure of `MEASURES` that `Copies.measured` asks for, "" = none."""
+    hints: ClassVar[bool] = False
+    """Whether the reference is shown more than the model: `Copies.ref_masked`."""
 
     @property
     def has_eubo(self) -> bool:
@@ -146,6 +153,8 @@ class Masking(ABC):
         scored = np.zeros((rows, num_masks, size), dtype=bool)
         weight = np.zeros((rows, num_masks, size))
         scale, part = np.ones(rows), np.zeros((rows, size), dtype=bool)
+        measured = np.zeros_like(scored) if self.measure else None
+        ref_masked = np.zeros_like(masked) if self.hints else None
         for row in range(rows):
             stream = cache(partial(streams, row))
             progress = where.iteration / max(1, where.num_iterations - 1)
@@ -162,14 +171,26 @@ class Masking(ABC):
                 real = np.flatnonzero(prompt[row])
                 for mask in range(num_masks):
                     masked[row, mask, real] = stream(mask).random(len(real)) < self.p_mask_prompt
-        masked[:, :, width:] &= ~given[:, None]
+            if measured is not None:
+                measured[row][:, place] = copies.measured
+            if ref_masked is not None:
+                ref_masked[row][:, :width] = masked[row][:, :width]
+                ref_masked[row][:, width + place] = copies.ref_masked
+        for shown_as_mask in (masked, ref_masked):
+            if shown_as_mask is not None:
+                shown_as_mask[:, :, width:] &= ~given[:, None]
         if (scored & (unmask_step < 0)[:, None]).any():
             raise ConfigError(
                 f"{type(self).__name__} scores positions that were never unmasked, which would train the probability "
                 "of [MASK]. Score up to the first end token (completion_mask), or set score_tail=true."
             )
         device = rollouts.completion_ids.device
-        return Masks(*(torch.from_numpy(array).to(device) for array in (masked, scored, weight, scale, part)))
+        masks = Masks(
+            *(torch.from_numpy(array).to(device) for array in (masked, scored, weight, scale, part))
+        )
+        more = {"measured": measured, "ref_masked": ref_masked}
+        more = {name: torch.from_numpy(a).to(device) for name, a in more.items() if a is not None}
+        return replace(masks, measure=self.measure, **more)
 
 
 class SubsetMasking(Masking):

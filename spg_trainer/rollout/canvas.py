@@ -46,6 +46,7 @@ class Canvas:
         length: int,
         entropy: bool = False,
         given: Tensor | None = None,
+        in_order: bool = False,
     ) -> None:
         """given: (B, T) int64, tokens that stay as they are, and the mask id in the holes; None = all is one hole."""
         (rows, self.width), device = prompt_ids.shape, prompt_ids.device
@@ -63,6 +64,7 @@ class Canvas:
         dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
         self.unmask_logps = torch.zeros((rows, length), dtype=dtype, device=device)
         self.unmask_entropy = torch.zeros_like(self.unmask_logps) if entropy else None
+        self.unmask_order = torch.zeros_like(self.unmask_step) if in_order else None
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
 
     def tensor(self, values: Sequence[object]) -> Tensor:
@@ -103,11 +105,13 @@ class Canvas:
         tokens: Tensor,
         logps: Tensor,
         steps: Tensor,
-        entropy: Tensor | None = None,
+        entropy: Tensor | None,
+        order: Tensor,
     ) -> None:
         """Keeps the tokens of some of the drawn places.
 
-        take: (b, S) bool. tokens, logps, entropy and the steps that drew them: (b, n).
+        take: (b, S) bool. tokens, logps, entropy and the steps that drew them: (b, n). order: (b, n), which of the
+        drawn places comes first, second and so on.
         """
         records = [
             (self.ids[:, self.width :], tokens),
@@ -116,6 +120,8 @@ class Canvas:
         ]
         if entropy is not None:
             records.append((self.unmask_entropy, entropy))
+        if self.unmask_order is not None:
+            records.append((self.unmask_order, order.argsort(-1)))
         where = (blocks.numbers.unsqueeze(-1), blocks.span)
         for record, values in records:
             old = record[where]
@@ -141,6 +147,7 @@ class Canvas:
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
             unmask_entropy=self.unmask_entropy,
+            unmask_order=self.unmask_order,
         )
 
 

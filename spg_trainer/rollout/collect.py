@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from spg_trainer.distributed import gather, gathered_order, raising_on_all, world_size
+from spg_trainer.distributed import raising_on_all, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import choose_more, choose_problems, deal_groups, prompt_length
 from spg_trainer.rollout.dialogues import Prompts, in_episodes, play
 from spg_trainer.rollout.overlong import SKIP, name_in, next_fitting, refuse_first
+from spg_trainer.rollout.pools import Pools
 from spg_trainer.rollout.scored import Failures, Scored
 from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
@@ -40,6 +41,8 @@ class EnvironmentSource:
     ) -> None:
         self.whole_groups, self.record_entropy, self.branches = whole_groups, record_entropy, branches
         self.right_groups_teach = right_groups_teach
+        b = config.batch
+        self.pools = Pools(config.seed, len(env), b.all_right_weight, b.all_wrong_weight) if b.pools else None
         self.env, self.policy, self.config, self.rows_per_forward = env, policy, config, rows_per_forward
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
 
@@ -54,7 +57,7 @@ class EnvironmentSource:
         """
         batch = self.config.batch
         with raising_on_all():
-            index = choose_problems(self.config.seed, step, batch.prompts_per_step, len(self.env))
+            index = self.choose(step, 0, [])
         parts = [self.sample(step, 0, index, 0)]
         if batch.max_rollout_batches == 1:
             return parts[0]
@@ -63,9 +66,7 @@ class EnvironmentSource:
             if teaches.sum() >= batch.prompts_per_step:
                 break
             with raising_on_all():
-                index = choose_more(
-                    self.config.seed, step, number, batch.prompts_per_step, len(self.env), taken.tolist()
-                )
+                index = self.choose(step, number, taken.tolist())
             if len(index) < batch.prompts_per_step:  # the rest of a finite set is no batch for every process
                 break
             parts.append(self.sample(step, number, index, len(taken)))
@@ -75,13 +76,18 @@ class EnvironmentSource:
         chosen = np.sort(order[: batch.prompts_per_step])
         return replace(Scored.join(parts), chosen=chosen, batches=len(parts))
 
+    def choose(self, step: int, number: int, taken: list[int]) -> np.ndarray:
+        """The problems of a batch of a step; taken: those of its earlier batches."""
+        seed, count, size = self.config.seed, self.config.batch.prompts_per_step, len(self.env)
+        if self.pools is not None:
+            return self.pools.choose(step, number, count, taken)
+        if number == 0:
+            return choose_problems(seed, step, count, size)
+        return choose_more(seed, step, number, count, size, taken)
+
     def groups_that_teach(self, scored: Scored) -> np.ndarray:
         """Which groups of a batch, of all processes, have unequal rewards, or are all right where these teach too."""
-        last, count = scored.last, self.config.batch.num_generations
-        rewards, correct = (
-            np.array(gather(values[last].tolist()))[gathered_order(scored.rows[last])].reshape(-1, count)
-            for values in (scored.rewards, scored.correct)
-        )
+        rewards, correct = scored.of_groups(self.config.batch.num_generations, "rewards", "correct")
         teaches = np.ptp(rewards, axis=1) > 0
         return teaches | correct.all(axis=1) if self.right_groups_teach else teaches
 
@@ -114,6 +120,9 @@ class EnvironmentSource:
             )
             scored = replace(scored, skipped=skipped)
         Failures(len(index) * batch.num_generations).add(self.env, scored)
+        if self.pools is not None:
+            problems, correct = scored.of_groups(batch.num_generations, "index", "correct")
+            self.pools.note(problems[:, 0], correct)
         return scored
 
 

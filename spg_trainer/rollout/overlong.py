@@ -17,6 +17,7 @@ from spg_trainer.architecture.shape import open_config
 from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.models import Policy
 from spg_trainer.models.load import open_tokenizer
+from spg_trainer.rollout.lines import is_file, place_of
 from spg_trainer.rollout.tokens import canvas_rows, encode_plain, prompt_texts
 from spg_trainer.settings.fields import Config, ModelConfig
 from spg_trainer.settings.packages import envs, errors
@@ -89,12 +90,6 @@ def name_in(env: "TextEnv", index: int) -> str:
     return f"{env.spec_name}, {name_of(env, index)}"
 
 
-def place_of(problem: "Problem") -> str | None:
-    """The file and the line of a problem that has one."""
-    where = problem.metadata.get("where")
-    return where if isinstance(where, str) else None
-
-
 def room(policy: Policy, length: int) -> int:
     """Tokens that a prompt may have where a completion has `length`."""
     return policy.model.config.max_position_embeddings - length
@@ -157,14 +152,6 @@ def prompt_counts(policy: Policy, problems: "Sequence[Problem]", most: int) -> l
 def has_end(env: "TextEnv") -> bool:
     """Whether a split is measured as a whole before the first step."""
     return len(env) <= COUNTED or is_file(env)
-
-
-def is_file(env: "TextEnv") -> bool:
-    """Whether the problems of a split are lines of a file, and say which."""
-    try:
-        return place_of(envs.problem.read_problem(env, 0)) is not None
-    except envs.EnvError:  # who asks it will be told
-        return False
 
 
 def measure(policy: Policy, env: "TextEnv", length: int, found: Overlong) -> None:

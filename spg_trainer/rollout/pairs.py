@@ -41,6 +41,7 @@ class PairFile:
 
     def __init__(self, config: Config, policy: Policy) -> None:
         self.policy, self.config, self.spec_name = policy, config, config.pairs
+        self.pools = None
         self.pairs = read_pairs(config.pairs)
         length = config.rollout.max_completion_length
         self.index = np.flatnonzero([usable(pair, policy, length) for pair in self.pairs])

@@ -73,6 +73,7 @@ def fill_states(
         unmask_step=rollouts.unmask_step.where(kept, steps[:, None]),
         unmask_logps=logps,
         unmask_entropy=None if rollouts.unmask_entropy is None else rollouts.unmask_entropy * kept,
+        unmask_order=None if rollouts.unmask_order is None else rollouts.unmask_order * kept,
         fill_step=steps,
     )
 

@@ -32,7 +32,14 @@ from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Generators, sample_tokens
 from spg_trainer.rollout.refill import Refill, Row
-from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, Pass, certainty
+from spg_trainer.rollout.unmasking import (
+    DRAWS_POSITIONS,
+    MEASURES,
+    REMASKING,
+    UNMASKING,
+    Pass,
+    certainty,
+)
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.tensors import Rollouts
 
@@ -76,7 +83,8 @@ def sample_completions(
     policy.model.eval()
     with torch.no_grad(), casts_kept(policy.model):
         given = None if canvas is None else canvas.to(device)
-        board = Canvas(policy, prompt_ids, prompt_mask, length, record_entropy, given)
+        in_order = sampling.remasking == DRAWS_POSITIONS
+        board = Canvas(policy, prompt_ids, prompt_mask, length, record_entropy, given, in_order)
         store = buffers_for(policy, len(lengths), board.columns, sampling, rows_per_forward)
         waiting, is_hole = [], [] if given is None else (given == policy.mask_id).tolist()
         for number, real in enumerate(lengths):
@@ -169,7 +177,7 @@ class _Sampler:
             take |= torch.zeros_like(take).scatter_(1, blocks.within, edits)
             edited, left = edits.any(-1), None
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
-        canvas.write(blocks, take, tokens, logps, steps, entropy)
+        canvas.write(blocks, take, tokens, logps, steps, entropy, order)
         self._advance(rows, blocks.numbers, still, left, edited)
 
     def _draw(
@@ -208,6 +216,8 @@ class _Sampler:
         tokens, logps, *measured = (values.view(shape) for values in drawn)
         sure = measured[0] if s.remasking in MEASURES else logps
         entropy = None if self.canvas.unmask_entropy is None else -measured[-1]
+        if s.remasking == DRAWS_POSITIONS:
+            sure = sure / s.position_temperature
         priority = REMASKING[s.remasking](sure, streams, count)
         if inside is not None:
             behind = torch.arange(shape[1], device=states.device) >= self.canvas.tensor(count).unsqueeze(-1)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from spg_trainer.distributed import gather
+from spg_trainer.distributed import gather, gathered_order
 from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.tensors import NEVER, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
+    from spg_trainer.rollout.pools import Pools
 
 MAX_ERROR_SHARE = 0.05
 """A step or evaluation in which a larger share of the completions could not be scored stops the run."""
@@ -120,6 +121,13 @@ class Scored:
         found |= {"components": components, "rows": rows, "rollouts": rollouts, "chosen": None}
         return replace(self, **found)
 
+    def of_groups(self, num_generations: int, *names: str) -> list[np.ndarray]:
+        """Columns by name, what they hold of each episode, as (P, G): those of the groups of all processes."""
+        last = self.last
+        order = gathered_order(self.rows[last])
+        columns = (np.array(gather(getattr(self, name)[last].tolist())) for name in names)
+        return [values[order].reshape(-1, num_generations) for values in columns]
+
     def episode(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the episode of completion b."""
         mine = np.flatnonzero(self.rows == self.rows[b])
@@ -136,6 +144,8 @@ class Source(Protocol):
     """A line the user should read, or empty."""
     env: "TextEnv | None"
     """The environment that the model answers; None where completions are given."""
+    pools: "Pools | None"
+    """What is known of each problem's latest groups; None where problems are drawn alike."""
 
     def collect(self, step: int) -> Scored:
         """This process's completions of a step."""

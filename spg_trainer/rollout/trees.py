@@ -60,7 +60,7 @@ def sample_trees(
     )
     passed = rollouts.unmask_step[going, :half].amax(-1, keepdim=True) + 1
     later = torch.where(rest.unmask_step < 0, -1, rest.unmask_step + passed)
-    for name in ("completion_ids", "completion_mask", "unmask_logps", "unmask_entropy"):
+    for name in ("completion_ids", "completion_mask", "unmask_logps", "unmask_entropy", "unmask_order"):
         if (column := getattr(rollouts, name)) is not None:
             column[going, half:] = getattr(rest, name)
     rollouts.unmask_step[going, half:] = later

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spg_trainer.rollout.draw import Generators, Measure
+from spg_trainer.rollout.draw import Generators, Measure, log_exponential
 from spg_trainer.settings.fields import Sampling
 
 
@@ -52,6 +52,17 @@ def by_position(logps: Tensor, generators: Generators, counts: Sequence[int]) ->
     return torch.zeros_like(logps)
 
 
+def by_plackett_luce(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
+    """One position after another, each in proportion to exp(logps) among those that are left.
+
+    So is the order of logps plus a Gumbel number each: minus the log of one float32 draw of Exp(1) per masked position,
+    after the noise of the tokens.
+    """
+    noise = torch.zeros(logps.shape, dtype=torch.float32, device=logps.device)
+    log_exponential([row[:count] for row, count in zip(noise, counts, strict=True)], generators)
+    return logps - noise
+
+
 def certainty(probabilities: Tensor) -> Tensor:
     """Minus the entropy, in nats: Dream's `entropy` (arXiv 2508.15487)."""
     return torch.special.entr(probabilities).sum(-1).neg()
@@ -61,6 +72,11 @@ def margin(probabilities: Tensor) -> Tensor:
     """How much more probable the best token is than the second: Dream's `topk_margin` (arXiv 2508.15487)."""
     best, second = probabilities.topk(2, -1).values.unbind(-1)
     return best - second
+
+
+def confidence(probabilities: Tensor) -> Tensor:
+    """The log-probability of the best token, which depends on the state alone."""
+    return probabilities.amax(-1).log()
 
 
 def by_schedule(now: Pass, sampling: Sampling) -> list[int]:
@@ -102,10 +118,13 @@ REMASKING: dict[str, RemaskingRule] = {
     "entropy": by_confidence,
     "margin": by_confidence,
     "sequential": by_position,
+    "plackett_luce": by_plackett_luce,
 }
 """What `--remasking NAME` chooses from."""
-MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin}
+MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin, "plackett_luce": confidence}
 """Remasking rules that see how sure the model is of a position, in place of the log-probability of the drawn token."""
+DRAWS_POSITIONS = "plackett_luce"
+"""The remasking that divides this by the position temperature, and records in which order a step drew its positions."""
 UNMASKING: dict[str, UnmaskingRule] = {
     "schedule": by_schedule,
     "threshold": by_threshold,

@@ -20,6 +20,7 @@ from spg_trainer.settings.ranges import (
     Rate,
     Seed,
     Temperature,
+    Weight,
     check_ranges,
 )
 
@@ -98,8 +99,13 @@ class Decoding:
     remasking: str = "low_confidence"
     """Which masked positions a step unmasks first. low_confidence takes those whose token has the highest probability
     (it is named after those that stay masked), entropy those with the lowest entropy, margin those with the largest gap
-    between the best and the second-best token (Dream), random any, and sequential the leftmost. Set it to what the
-    model's authors decode with."""
+    between the best and the second-best token (Dream), random any, and sequential the leftmost. plackett_luce draws
+    them: the surer the model is of a position, the more likely it is (for --algorithm mapg). Set it to what the model's
+    authors decode with."""
+    position_temperature: Positive = 0.5
+    """How far --remasking plackett_luce departs from the surest positions, above 0: of the masked positions of a block,
+    each is drawn in proportion to the highest probability that a token has there, to the power of 1 over this value.
+    Raise it to explore more orders."""
     unmasking: str = "schedule"
     """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
     token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
@@ -145,7 +151,7 @@ class Decoding:
     def shortcuts(self) -> list[str]:
         """What differs from exact decoding, e.g. `cache dual`."""
         changed = [f.name for f in fields(Decoding) if getattr(self, f.name) != f.default]
-        law = ("remasking", "eos_penalty", "min_completion_length")
+        law = ("remasking", "position_temperature", "eos_penalty", "min_completion_length")
         named = [f"{name} {getattr(self, name)}" for name in changed if name not in law]
         return [name for name in named if name != "cache blocks"]
 
@@ -220,7 +226,7 @@ class Sampling(Decoding):
             )
 
     def _check_choices(self) -> None:
-        if self.unmasking != "schedule" and self.remasking in ("random", *_QUIET):
+        if self.unmasking != "schedule" and self.remasking in ("random", "plackett_luce", *_QUIET):
             raise ConfigError(
                 f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
                 "is sure of. Use remasking=low_confidence or unmasking=schedule."
@@ -254,6 +260,7 @@ class Unread(NamedTuple):
 
 
 UNREAD = (
+    Unread("position_temperature", "remasking", ("low_confidence", "random", *_QUIET), "plackett_luce"),
     Unread("threshold", "unmasking", ("schedule", "factor"), "threshold"),
     Unread("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
     Unread("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
@@ -276,6 +283,15 @@ class BatchConfig:
     """How many times --prompts-per-step problems are sampled for a step at most, until so many groups have unequal
     rewards; only these are learned from, as far as there are enough (dynamic sampling). 1 learns from what is sampled
     first. Raise it, to 10, if most groups are all wrong or all right."""
+    pools: bool = False
+    """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
+    again. Set it if many groups are alike and problems come again; a checkpoint holds what is known of each."""
+    all_right_weight: Weight = 0.2
+    """How likely --pools draws a problem whose last two groups were all right, against one whose groups are mixed, from
+    0.01 to 1. Raise it if the model forgets what it solved."""
+    all_wrong_weight: Weight = 0.2
+    """The same for a problem whose last two groups were all wrong. Raise it if hard problems are to be tried more
+    often."""
     num_iterations: Count = 1
     """How many updates are made with the completions of a step, each with fresh masks. Raise it if rollouts are slow,
     but only with an algorithm that has an importance ratio, or with raft."""
@@ -591,8 +607,8 @@ class SftCommand(TaskSettings):
     """The number of tokens that a denoising step unmasks where --diffusion-steps is 0. Higher values are faster and
     less accurate."""
     remasking: str = "low_confidence"
-    """Which masked positions a step unmasks first: low_confidence, random, entropy, margin or sequential, as in
-    training."""
+    """Which masked positions a step unmasks first: low_confidence, random, entropy, margin, sequential or
+    plackett_luce, as in training."""
     temperature: Positive = 1.0
     """The sampling temperature at which habits are counted. Use the temperature that RL will have."""
     hidden_size: Count = 128

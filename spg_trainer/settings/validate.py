@@ -134,6 +134,13 @@ def check_training(config: Config) -> None:
         raise ConfigError(f"--patience {config.eval.patience} counts validations. Set --eval-steps, e.g. 20.")
     if config.pairs_sha256 and not config.pairs:
         raise ConfigError(f"--pairs-sha256 {config.pairs_sha256} is of a file. Name it with --pairs.")
+    for name in ("all_right_weight", "all_wrong_weight") if not b.pools else ():
+        if (value := getattr(b, name)) != getattr(type(b), name):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} {value} says nothing without --pools. Add --pools."
+            )
+    if b.pools and config.pairs:
+        raise ConfigError("--pools: each of --pairs has a right and a wrong completion. Leave it out.")
     if b.num_minibatches > (groups := b.prompts_per_step):
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."
@@ -254,6 +261,8 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
         raise ConfigError(f"{name} has no ratio for several updates of a rollout. Use {updates}.")
     if algorithm.branches > 1:
         check_trees(b.num_generations, r, algorithm.branches, name)
+    if "order" in algorithm.needs:
+        check_positions(r, algorithm, name)
     check_reference(config.model, algorithm, name)
     check_processes(config.model, num_processes)
     whole = algorithm.compares == "group" or algorithm.branches > 1 or config.pairs
@@ -263,6 +272,22 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
             f"--prompts-per-step {b.prompts_per_step} leaves some of {num_processes} processes without a completion. "
             f"Use {-(-num_processes * together // b.num_generations)} or more."
         )
+
+
+def check_positions(r: Sampling, algorithm: Any, name: str) -> None:
+    """A rollout that draws no positions, or draws them by another law than the one that is scored."""
+    if r.remasking != "plackett_luce":
+        raise ConfigError(
+            f"--remasking {r.remasking}: {name} learns where to write, so positions have to be drawn. Use --remasking "
+            "plackett_luce."
+        )
+    for flag in ("position_temperature", "block_length"):
+        sampled, scored = getattr(r, flag), getattr(algorithm, flag)
+        if sampled != scored:
+            raise ConfigError(
+                f"--{flag.replace('_', '-')} {sampled}: {name} scores the choice of positions with {flag}={scored}. "
+                f"Use --algorithm-args {flag}={sampled}."
+            )
 
 
 def check_trees(num_generations: int, r: Sampling, branches: int, name: str) -> None:

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
+from spg_trainer.rollout.lines import is_file
 from spg_trainer.rollout.overlong import (
     IN_A_ROW,
     SKIP,
     Overlong,
     check_fits,
     first_of,
-    is_file,
     measure,
     name_of,
     refuse_first,

@@ -19,7 +19,7 @@ from spg_trainer.tensors import NEVER, Rollouts
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
 
-LAW = ("remasking", "top_p", "top_k", "eos_penalty", "min_completion_length")
+LAW = ("remasking", "position_temperature", "top_p", "top_k", "eos_penalty", "min_completion_length")
 """Settings of decoding that say what is drawn, whichever way it is computed."""
 COMPLETIONS = 8
 """The first of a step, whichever processes have them."""

@@ -129,6 +129,8 @@ def train_step(run: Run) -> None:
         with counting_choices(run.policy.model) as choices:
             metrics |= apply_updates(run, step)
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
+    if run.source.pools is not None:
+        metrics |= run.source.pools.keep()
     timings = {
         "rollout": sampled - started,
         "update": time.monotonic() - sampled,
@@ -171,7 +173,7 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
         "Raise --temperature, --num-generations or --max-rollout-batches, or teach the model the task first with "
         f"`{command}`."
     )
-    if settings.temperature == 0 and settings.remasking != "random":
+    if not settings.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
     enough = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
     nothing = base.follows["right"] == 0 and enough
@@ -208,8 +210,11 @@ def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor,
     everyone = gather_rows(rollouts, gathered_order(scored.rows))
     lengths = everyone.completion_mask.sum(-1).numpy(force=True)
     share_done = run.state.step / run.config.max_steps
+    correct = None
+    if "correct" in algorithm.needs:
+        correct = torch.from_numpy(scored.of_groups(batch.num_generations, "correct")[0])
     prepared = algorithm.prepare(
-        StepView(torch.from_numpy(rewards), everyone, share_done, batch.num_iterations)
+        StepView(torch.from_numpy(rewards), everyone, share_done, batch.num_iterations, correct)
     )
     of = everyone.owner  # what was prepared of episodes holds for each of their turns
     prepared = {n: values if len(values) == len(of) else values[of] for n, values in prepared.items()}

@@ -54,9 +54,17 @@ class MicroBatch:
         some = (columns.select(rows) for columns in (self.rollouts, self.masks, self.batch))
         return MicroBatch(*some, self.masks_at_once)
 
-    def logps(self, model: nn.Module, mask_id: int) -> Tensor:
-        """(B, M, T) without a graph; bit for bit those of the update itself, if the weights are the same."""
-        return token_logps(model, self.rollouts, self.masks, mask_id, self.masks_at_once)
+    def logps(self, model: nn.Module, mask_id: int) -> tuple[Tensor, Tensor | None]:
+        """(B, M, T) without a graph, and what the masks measure; bit for bit those of the update itself, if the weights
+        are the same."""
+        values = token_logps(model, self.rollouts, self.masks, mask_id, self.masks_at_once)
+        return self.masks.split(values)
+
+    def reference_logps(self, model: nn.Module, mask_id: int) -> Tensor:
+        """(B, M, T) of a reference model, without a graph; bit for bit those of the update for an equal model that is
+        shown the same."""
+        shown = self.masks.as_shown_to_reference()
+        return token_logps(model, self.rollouts, shown, mask_id, self.masks_at_once)
 
 
 @dataclass
@@ -80,12 +88,15 @@ def micro_batch(
     rollouts = step.rollouts.select(chosen).trim()
     cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]
     masks = masks.select(chosen)
+    masks = replace(masks, masked=masks.masked[:, :, cut:])
+    if masks.ref_masked is not None:
+        masks = replace(masks, ref_masked=masks.ref_masked[:, :, cut:])
     prepared = {name: values[chosen] for name, values in step.prepared.items()}
     group = torch.from_numpy(step.group[rows]).to(chosen.device)
     batch = Batch(
         rollouts.completion_mask, prepared["advantages"], totals, group, prepared, episode=rollouts.episode
     )
-    return MicroBatch(rollouts, replace(masks, masked=masks.masked[:, :, cut:]), batch, at_once)
+    return MicroBatch(rollouts, masks, batch, at_once)
 
 
 def draw_masks(

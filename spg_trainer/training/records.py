@@ -71,7 +71,12 @@ def save_checkpoint(run: Run) -> None:
         state.step,
         run.policy,
         run.optimizer.state_dict(),
-        state={"updates": state.updates, "seconds": run.elapsed_seconds, "skipped": state.skipped},
+        state={
+            "updates": state.updates,
+            "seconds": run.elapsed_seconds,
+            "skipped": state.skipped,
+            **({} if run.source.pools is None else {"pools": run.source.pools.state()}),
+        },
         environment=environment_record(run),
         keep=run.config.output.keep,
         needed=partial(validation.needed_steps, state.validations),

@@ -14,7 +14,8 @@ from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import budget
 from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts
-from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, is_file, measure, too_long
+from spg_trainer.rollout.lines import is_file
+from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, measure, too_long
 from spg_trainer.rollout.pairs import PairFile
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
@@ -81,6 +82,8 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
                     f"--max-steps {config.max_steps}: {newest} is already at step {state.step}. Give more steps to go "
                     "on, or with --resume an earlier checkpoint of this run."
                 )
+            if source.pools is not None:
+                source.pools.restore(saved["pools"])
     run = Run(
         config=config,
         state=state,

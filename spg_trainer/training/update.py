@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
+from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.distributed import gather, rank
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import Policy
 from spg_trainer.settings.fields import BatchConfig
 from spg_trainer.tensors import Sequences
 from spg_trainer.training.micro_batches import (
-    MicroBatch,
     Step,
     Update,
     by_length,
@@ -76,7 +76,7 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
             policy.model,
             sent.rollouts,
             sent.masks,
-            partial(_loss, algorithm, sent),
+            partial(loss_of_values, algorithm, sent.masks, sent.batch),
             mask_id=policy.mask_id,
             masks_at_once=sent.masks_at_once,
             compares="copy" if coupled else algorithm.compares,
@@ -104,7 +104,7 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     ours = []
     for micro in update.micro_batches:
         batch, bound = micro.batch, partial(algorithm.bound, masks=micro.masks)
-        current = bound(micro.logps(policy.model, policy.mask_id))
+        current = bound(micro.logps(policy.model, policy.mask_id)[0])
         old = bound(batch.old_logps) if batch.old_logps is not None else current
         part = {"bounds": current, "old_bounds": old, "advantages": batch.advantages}
         part |= {"group": batch.group, "length": batch.length}
@@ -141,13 +141,6 @@ def join_turns(columns: dict[str, Tensor], episode: Tensor | None) -> tuple[dict
         same = name in ("advantages", "group")
         joined[name] = new.index_copy(0, which, column) if same else new.index_add(0, which, column)
     return joined, which
-
-
-def _loss(algorithm: Algorithm, micro: MicroBatch, logps: Tensor) -> Loss:
-    batch = micro.batch
-    if "old" in algorithm.needs and batch.old_logps is None:
-        batch = replace(batch, old_logps=logps.detach())
-    return algorithm.loss(logps, micro.masks, batch)
 
 
 def _add(sums: dict[tuple[str, str], Tensor], loss: Loss) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
+from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.algorithms.checking import half_fills
 from spg_trainer.likelihood import Masks, accumulate
 from spg_trainer.seeding import generator
@@ -54,6 +55,25 @@ class Row:
     """The completions of its group, this one too."""
     update: list["Row"] = field(repr=False)
     """The same of the update, as far as they are at hand."""
+    path: "Path | None" = field(default=None, repr=False)
+    """Where something is measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """All T places of a completion, also behind its end: values (M, T), and what the sampler did there."""
+
+    logps: Tensor
+    measured: Tensor
+    """With a graph, as `logps`."""
+    old: Tensor
+    old_measured: Tensor
+    masked: Tensor
+    """(M, T) bool."""
+    scored: Tensor
+    weight: Tensor
+    steps: list[int]
+    order: list[int]
 
 
 def make_batch(
@@ -79,14 +99,7 @@ def alone(rollouts: Rollouts, masks: Masks, row: int) -> tuple[Rollouts, Masks]:
 def moved(logps: Tensor, masks: Masks, spread: float, seed: int) -> Tensor:
     """Log-probabilities as of another model, where scored."""
     noise = torch.randn(logps.shape, generator=torch.Generator().manual_seed(seed), dtype=logps.dtype)
-    return (logps.detach() + spread * noise) * masks.scored
-
-
-def with_old(algorithm: Algorithm, masks: Masks, batch: Batch, logps: Tensor) -> Loss:
-    """The loss as the trainer asks for it: in a step's first update, the old logps are the current ones."""
-    if "old" in algorithm.needs and batch.old_logps is None:
-        batch = replace(batch, old_logps=logps.detach())
-    return algorithm.loss(logps, masks, batch)
+    return (logps.detach() + spread * noise) * masks.valued
 
 
 def sampled(rows: int = 4) -> Rollouts:
@@ -99,7 +112,12 @@ def sampled(rows: int = 4) -> Rollouts:
     stream = torch.Generator().manual_seed(5)
     rollouts.unmask_step[:] = (rollouts.unmask_step + 1).where(rollouts.completion_mask, 0)
     rollouts.unmask_logps[:] = -4 * torch.rand(rollouts.unmask_logps.shape, generator=stream)
-    return replace(rollouts, unmask_entropy=3 * torch.rand(rollouts.unmask_step.shape, generator=stream))
+    entropy = 3 * torch.rand(rollouts.unmask_step.shape, generator=stream)
+    drawn = torch.rand(rollouts.unmask_step.shape, generator=stream)
+    before = (drawn[:, None] < drawn[..., None]) & (
+        rollouts.unmask_step[:, None] == rollouts.unmask_step[..., None]
+    )
+    return replace(rollouts, unmask_entropy=entropy, unmask_order=before.sum(-1))
 
 
 def worth(row: int, step: int) -> float:
@@ -122,7 +140,7 @@ def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rollouts) -> tuple[
         count = rewards.numel()
         branched = torch.arange(count) % algorithm.branches > 0
         rollouts = replace(rollouts, branched=branched)
-    prepared = algorithm.prepare(StepView(rewards, rollouts, share_done=0.5))
+    prepared = algorithm.prepare(StepView(rewards, rollouts, share_done=0.5, correct=rewards == 1))
     return half_fills(rollouts, prepared) if "fills" in algorithm.needs else (rollouts, prepared)
 
 
@@ -148,23 +166,35 @@ def formula_error(
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     with torch.no_grad():
         logps = naive_logps(model, rollouts, masks, MASK)
-    old, ref = moved(logps, masks, off_policy, 1), moved(logps, masks, 0.3, 2)
+    old, old_measured = masks.split(moved(logps, masks, off_policy, 1))
+    ref = masks.split(moved(logps, masks, 0.3, 2))[0]
     more = {"prepared": prepared, "group": torch.arange(len(advantages)) // group}
     if off_policy:
-        more["old_logps"] = old
+        more |= {"old_logps": old, "old_measured": old_measured}
     batch = make_batch(rollouts.completion_mask, advantages, scored=14.0, ref_logps=ref, **more)
     rows: list[Row] = []
     for number, advantage in enumerate(advantages):
         one, its = alone(rollouts, masks, number)
         n = int(one.completion_mask.sum())
-        current = naive_logps(model, one, its, MASK)[0, :, :n]
+        whole, measured = its.split(naive_logps(model, one, its, MASK))
+        current = whole[0, :, :n]
         before = old[number, :, :n] if off_policy else current.detach()
         drawn = its.scored[0, :, :n], its.weight[0, :, :n], float(its.scale[0])
         steps, reward = one.unmask_step[0, :n].tolist(), float(rewards.flatten()[number])
         members = [] if number % group == 0 else rows[-1].group
         fill = -1 if one.fill_step is None else int(one.fill_step)
         known = advantage, n, steps, reward, fill, members, rows
-        rows.append(Row(number, current, before, ref[number, :, :n], *drawn, *known))
+        path = None
+        if measured is not None:
+            olds = (
+                (old[number], old_measured[number])
+                if off_policy
+                else (whole[0].detach(), measured[0].detach())
+            )
+            shown = its.masked[0, :, -SIZE:], its.scored[0], its.weight[0]
+            did = one.unmask_step[0].tolist(), one.unmask_order[0].tolist()
+            path = Path(whole[0], measured[0], *olds, *shown, *did)
+        rows.append(Row(number, current, before, ref[number, :, :n], *drawn, *known, path))
         members.append(rows[-1])
     if algorithm.compares == "update":
         batch = replace(batch, prepared=coefficients(algorithm, masks, batch, logps))
@@ -202,7 +232,7 @@ def split_error(
             loss = 0.0
             for part in torch.arange(len(rollouts)).split(size):
                 some = masks.select(part)
-                loss_fn = partial(with_old, algorithm, some, batch.select(part))
+                loss_fn = partial(loss_of_values, algorithm, some, batch.select(part))
                 options = {"mask_id": MASK, "masks_at_once": masks_at_once}
                 options |= declared(algorithm)
                 loss += float(accumulate(model, rollouts.select(part), some, loss_fn, **options).loss)
@@ -220,7 +250,7 @@ def declared(algorithm: Algorithm) -> dict[str, str]:
 def logps_gradient(algorithm: Algorithm, masks: Masks, batch: Batch, logps: Tensor) -> tuple[Loss, Tensor]:
     """The loss, and its gradient in the logps."""
     logps = logps.detach().requires_grad_()
-    loss = with_old(algorithm, masks, batch, logps)
+    loss = loss_of_values(algorithm, masks, batch, logps)
     (gradient,) = torch.autograd.grad(loss.loss, logps)
     return replace(loss, loss=loss.loss.detach()), gradient
 
@@ -261,7 +291,7 @@ def path_error(algorithm: Algorithm, weights: list[float], rollouts: Rollouts | 
     prepared = algorithm.prepare(StepView(torch.tensor([[1.0, 0.0]] * 2, dtype=torch.float64), rollouts))
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     batch = make_batch(rollouts.completion_mask, completions=4, prepared=prepared)
-    loss_fn = partial(with_old, algorithm, masks, batch)
+    loss_fn = partial(loss_of_values, algorithm, masks, batch)
     options = {"mask_id": MASK, "masks_at_once": 2, **declared(algorithm)}
     accumulate(model, rollouts, masks, loss_fn, **options)
     return relative(whole_gradient(model), expected)

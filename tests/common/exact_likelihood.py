@@ -206,11 +206,12 @@ def completion_law(
     end_token_ids: Sequence[int] = (),
     spans: Sequence[tuple[int, int]] | None = None,
 ) -> Law:
-    """The exact distribution of `sample_completions` for one prompt, for remasking low_confidence and random.
+    """The exact distribution of `sample_completions` for one prompt, for low_confidence, random and plackett_luce.
 
     A step draws a token for each masked position of the active block from softmax(logits / temperature) without the
-    mask id, and unmasks as many as the sampler's: those of highest un-tempered log-probability, ties by position, or
-    any. Rows end with their first end token. Canvases that several paths reach are merged, so that orders are summed.
+    mask id, and unmasks as many as the sampler's: those of highest un-tempered log-probability, ties by position, any,
+    or one after another in proportion to the power 1 / position_temperature of the highest probability there. Rows end
+    with their first end token. Canvases that several paths reach are merged, so that orders are summed.
     spans: first token and end of each block as `Pattern.spans` cuts them; None = as full attention does.
 
     The probabilities are differentiable; at temperature 0 they are constants. Under low_confidence the ranking of
@@ -224,7 +225,7 @@ def completion_law(
         raise ConfigError(
             f"{', '.join(sampling.shortcuts)}: only exact decoding by schedule has an exact law."
         )
-    if sampling.remasking not in ("low_confidence", "random"):
+    if sampling.remasking not in ("low_confidence", "random", "plackett_luce"):
         raise ConfigError(f"remasking={sampling.remasking!r} has no exact law. Use low_confidence or random.")
     canvases = torch.full((1, sampling.max_completion_length), mask_id)
     masses = torch.ones(1, dtype=torch.float64)
@@ -235,7 +236,7 @@ def completion_law(
         if not len(canvases):
             break
         proposals = _propose(predict, canvases, span, sampling, mask_id)
-        canvases, masses = _unmask(canvases, masses, proposals, count, sampling.remasking)
+        canvases, masses = _unmask(canvases, masses, proposals, count, sampling)
         end, masked = _first(torch.isin(canvases, ends)), _first(canvases == mask_id)
         done = end < masked
         behind = torch.arange(canvases.shape[1]) > end[:, None]
@@ -276,6 +277,8 @@ class _Proposals(NamedTuple):
     """(N, m, W), how probably each is drawn."""
     confidence: Tensor
     """(N, m, W), how it then ranks, without a graph."""
+    best: Tensor
+    """(N, m), the highest log-probability there."""
 
 
 def _propose(
@@ -288,19 +291,20 @@ def _propose(
     logps = predict(canvases)
     words = torch.arange(logps.shape[-1])
     tokens = words[words != mask_id].expand(*places.shape, -1)
-    logps = logps.gather(1, places[..., None].expand(-1, -1, len(words))).gather(-1, tokens)
+    logps = logps.gather(1, places[..., None].expand(-1, -1, len(words)))
+    highest, logps = logps.amax(-1), logps.gather(-1, tokens)
     if sampling.temperature > 0:
-        return _Proposals(places, tokens, (logps / sampling.temperature).softmax(-1), logps.detach())
+        return _Proposals(places, tokens, (logps / sampling.temperature).softmax(-1), logps.detach(), highest)
     best = logps.argmax(-1, keepdim=True)
     confidence = logps.detach().gather(-1, best)
-    return _Proposals(places, tokens.gather(-1, best), torch.ones_like(confidence), confidence)
+    return _Proposals(places, tokens.gather(-1, best), torch.ones_like(confidence), confidence, highest)
 
 
 def _unmask(
-    canvases: Tensor, masses: Tensor, proposals: _Proposals, count: int, remasking: str
+    canvases: Tensor, masses: Tensor, proposals: _Proposals, count: int, sampling: Sampling
 ) -> tuple[Tensor, Tensor]:
     """All canvases that unmasking `count` places leads to, and their probabilities."""
-    places, tokens, chances, confidence = proposals
+    places, tokens, chances, confidence, best = proposals
     masked, words = tokens.shape[1:]
     outcomes = len(canvases) * math.comb(masked, count) * words**count
     if outcomes > MAX_OUTCOMES:
@@ -314,8 +318,10 @@ def _unmask(
         index = torch.tensor(chosen)
         entries = (slice(None), index, draws)  # (N, W**count, count) of a table (N, m, W)
         others_stay: Tensor | float = 1 / math.comb(masked, count)
-        if remasking == "low_confidence":
+        if sampling.remasking == "low_confidence":
             others_stay = _others_are_less_sure(chances, confidence, confidence[entries], index)
+        if sampling.remasking == "plackett_luce":
+            others_stay = _drawn_in_any_order((best / sampling.position_temperature).exp(), chosen)
         chance = chances[entries].prod(-1) * others_stay
         after = canvases[:, None].repeat(1, len(draws), 1)
         after.scatter_(2, places[:, None, index].expand(-1, len(draws), -1), tokens[entries])
@@ -335,6 +341,18 @@ def _others_are_less_sure(chances: Tensor, confidence: Tensor, kept: Tensor, ind
         below = (rank < worst) | ((rank == worst) & (other > last))
         result = result * torch.where(below, chances[:, None, other], 0.0).sum(-1)
     return result
+
+
+def _drawn_in_any_order(weights: Tensor, chosen: Sequence[int]) -> Tensor:
+    """(N, 1), how probably these places are the first ones drawn, each in proportion to its weight (N, m)."""
+    total = weights.new_zeros(len(weights))
+    for order in itertools.permutations(chosen):
+        chance, left = torch.ones_like(weights[:, 0]), list(range(weights.shape[1]))
+        for place in order:
+            chance = chance * weights[:, place] / weights[:, left].sum(-1)
+            left.remove(place)
+        total = total + chance
+    return total[:, None]
 
 
 def _merge(canvases: Tensor, masses: Tensor) -> tuple[Tensor, Tensor]:

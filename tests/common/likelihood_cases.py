@@ -130,6 +130,8 @@ def tiny_model(dtype: torch.dtype = torch.float64, seed: int = 0, **sizes: int) 
 def naive_logps(model: torch.nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int) -> Tensor:
     """(B, M, T) by the model's own forward and a softmax over all positions; zero where not scored.
 
+    Where the masks measure something, it stands behind, (B, M, 2T).
+
     Positions count real tokens: rotary angles are float32 in every model, so a shift would show at 1e-8.
     """
     rows = []
@@ -141,10 +143,26 @@ def naive_logps(model: torch.nn.Module, rollouts: Rollouts, masks: Masks, mask_i
         for masked in masks.masked[row]:
             shown = torch.where(masked, mask_id, ids)[None]
             logits = model(input_ids=shown, attention_mask=real[None].long(), position_ids=places).logits[0]
-            logps = logits.log_softmax(-1)[-len(rollouts.completion_ids[row]) :]
-            samples.append(logps.gather(-1, rollouts.completion_ids[row][:, None]).squeeze(-1))
-        rows.append(torch.stack(samples) * masks.scored[row])
+            logits, written = logits[-len(rollouts.completion_ids[row]) :], rollouts.completion_ids[row]
+            samples.append(logits.log_softmax(-1).gather(-1, written[:, None]).squeeze(-1))
+            if masks.measured is not None:
+                samples[-1] = torch.cat([samples[-1], naive_measure(masks.measure, logits, written)])
+        rows.append(torch.stack(samples) * masks.valued[row])
     return torch.stack(rows)
+
+
+def naive_measure(name: str, logits: Tensor, written: Tensor) -> Tensor:
+    """(T,) from logits (T, V) and the tokens (T,): the best log-probability, or the entropy of squared probabilities
+    where the token is the best.
+    """
+    best = logits.softmax(-1).amax(-1).log()
+    if name == "confidence":
+        return best
+    assert name == "right_entropy"
+    powers = logits.softmax(-1).square()
+    law = powers / powers.sum(-1, keepdim=True)
+    is_best = logits.gather(-1, written[:, None]).squeeze(-1) == logits.amax(-1)
+    return -(law * law.log()).sum(-1) * is_best
 
 
 def whole_gradient(model: torch.nn.Module) -> Tensor:

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import torch
 
 from spg_trainer import distributed
-from spg_trainer.algorithms.registry import ALGORITHMS, get
+from spg_trainer.algorithms.registry import ALGORITHMS, build, get
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
@@ -122,6 +122,24 @@ def dynamic_config(output: Path, **changes: Any) -> Config:
     return small_config(output, **{**settings, **changes})
 
 
+def pools_config(output: Path, **changes: Any) -> Config:
+    """Eight problems, half of which pay nothing, four a step: soon these are drawn less often."""
+    dull = {"dull": ",".join(str(i) for i in range(PROBLEMS) if i % 2)}
+    settings = {"env_args": dull, "pools": True, "eval_steps": 0, "max_steps": 5, "save_steps": 1}
+    return small_config(output, **{**settings, "all_wrong_weight": 0.1, **changes})
+
+
+def pools_steps(output: Path) -> list[Any]:
+    """The problems of four steps, and what is known of each then; the weights stay as they are."""
+    run, drawn = start(pools_config(output / "pools"), quiet=True), []
+    for step in range(4):
+        run.source.collect(step)
+        drawn.append(sorted(run.source.pools.noted))
+        run.source.pools.keep()
+    run.folder.release()
+    return [*drawn, run.source.pools.state()]
+
+
 PROBE_CONFIG = {
     "algorithm": PROBE,
     "algorithm_args": {},
@@ -148,6 +166,8 @@ def algorithm_config(output: Path, algorithm: str, **changes: Any) -> Config:
     settings = {"algorithm": algorithm, "algorithm_args": {}, "env_args": {}, **LORA, **one_by_one}
     if get(algorithm).branches > 1:
         settings["algorithm_args"] = {"branches": 2}
+    if "order" in build(algorithm).needs:
+        settings |= {"remasking": "plackett_luce", "algorithm_args": {"num_masks": 3}}
     config = gradient_config(output, "float64", "", algorithm_args={})
     return change(config, **{**settings, **changes})
 
@@ -264,6 +284,7 @@ def in_each_process(here: Path) -> None:
     found["probe"] = one_step(gradient_config(here / "probe", "float64", "tokens", **PROBE_CONFIG))
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
     found["dynamic"] = one_step(dynamic_config(here / "dynamic", dtype="float64", max_grad_norm=1e9))
+    found["pools"] = pools_steps(here)
     coupled = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}, "num_iterations": 2}
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
     for algorithm in sorted(ALGORITHMS if os.environ.get("SPG_TEST_SLOW") else REPRESENTATIVES):

@@ -10,7 +10,18 @@ from tests.common.process_cases import one_step
 from tests.common.trainer_cases import SELF_NORMALISED
 from tests.common.turn_cases import talk_algorithm
 
-ALGORITHMS = ("spg", "espo", "stabledrl", "raft", "egspo_sa", "dispo", "mdpo", "d_treerpo", SELF_NORMALISED)
+ALGORITHMS = (
+    "spg",
+    "espo",
+    "stabledrl",
+    "raft",
+    "egspo_sa",
+    "dispo",
+    "mdpo",
+    "d_treerpo",
+    "mapg",
+    SELF_NORMALISED,
+)
 
 
 def config(output: Path, algorithm: str):

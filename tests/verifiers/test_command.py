@@ -29,7 +29,8 @@ def test_one_verdict_per_line_in_order_and_a_summary(run, tmp_path):
     path = write(tmp_path / "a.jsonl", sample(), sample(WRONG), sample("é\ud800 none"), sample(None))
     status, rows, said = run("sudoku", path)
     assert status == 0
-    assert [list(row) for row in rows] == [KEYS] * 4
+    assert [list(row) for row in rows] == [KEYS, *[[*KEYS, "detail"]] * 3]
+    assert "####" in rows[2]["detail"] and "notation" in rows[3]["detail"]  # where it looked, what is wrong
     assert [row["line"] for row in rows] == [1, 2, 3, 4]
     assert [row["correct"] for row in rows] == [True, False, False, False]
     assert [row["reason"] for row in rows] == ["ok", "rule_broken", "no_answer", "malformed"]

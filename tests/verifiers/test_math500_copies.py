@@ -110,7 +110,7 @@ def test_a_formula_in_disguise_is_not_paid_either(rows: list[dict], split: str, 
         )
 
 
-OTHER_VALUE = re.compile(r"f *\( *(?!2\))-?\d+\)")  # perhaps the one that is asked for
+OTHER_VALUE = re.compile(r"f *\( *(?!2\))-?\d+\)|f *\^\{-1\}")  # perhaps the one that is asked for
 
 
 @SPLITS

@@ -83,6 +83,8 @@ def test_verdicts_are_arrays_and_a_sequence():
     assert verdicts.counts() == {"ok": 1, "no_answer": 1, "malformed": 1, "rule_broken": 1}
     assert len(verdicts) == 4 and list(verdicts) == [verdicts[i] for i in range(4)]
     assert verdicts[-1] == verdicts[3] == verify("sudoku", texts[3], puzzle=PUZZLE)
+    assert [bool(verdict.detail) for verdict in verdicts] == [False, True, True, True]
+    assert "<answer>" in verdicts[1].detail and "####" in verdicts[1].detail  # where it was looked for
     assert verdicts[0] == Verdict(True, 1.0, SOLUTION, Reason.OK, Tier.GRAMMAR)
     assert list(verdicts[1:3]) == [verdicts[1], verdicts[2]]
     with pytest.raises(IndexError):

@@ -24,6 +24,10 @@ NAMED = [
     "So the answer is **$18$**",
     "The answer is 17. No.\nThe answer is 18.",
     "Answer: 18<|im_end|>\nThe answer is 17",
+    "Answer = 18",
+    "9 + 9 is **18**\nSo she makes **\\$18** in all.",
+    "So she makes **18** dollars.",
+    "Thus **x = 18**",
 ]
 NOT_NAMED = [
     "If the answer is 18",
@@ -32,8 +36,14 @@ NOT_NAMED = [
     "The answer is 18.\nHope this helps!",
     "### Answer\n",
     "18",
+    "It is not **18**.",
+    "It is **17** or **18**.",
+    "It is **18**.\nHope this helps!",
+    "**Step 18**",
+    "It is **18.",
 ]
-"""A condition, a doubt, a question, an answer before the end, a heading without one, a bare number."""
+"""A condition, a doubt, a question, an answer before the end, a heading without one, a bare number, and bold ones that
+are denied, two, not at the end, behind a word, and not closed."""
 
 
 @pytest.mark.parametrize("task", ["gsm8k", "math500"])

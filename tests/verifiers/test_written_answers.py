@@ -19,6 +19,7 @@ NO_STRICT = {
     "math_constructed",
     "math_asked",
     "math_prose",
+    "math_kinds",
 }
 """Books that say nothing of strict mode."""
 

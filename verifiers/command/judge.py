@@ -26,6 +26,7 @@ from verifiers.command.read import (
 from verifiers.errors import VerifierError
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
+from verifiers.verdicts import DETAILS
 
 ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported
 COMPILING_SECONDS = 15.0  # that a first compilation takes, about; as long is judged without it before
@@ -214,6 +215,7 @@ def _written(
             lines.append(f'{place}, {nothing}, "error": {_quoted(outcome)}{beside}}}\n')
         else:
             correct, score, extracted, reason, tier = outcome
+            detail = "" if correct else f', "detail": {_quoted(DETAILS.get(reason, ""))}'
             tally["judged"] += 1
             tally["correct"] += correct
             tally["score"] += score
@@ -222,7 +224,7 @@ def _written(
             lines.append(
                 f'{place}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
                 f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
-                f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}{beside}}}\n'
+                f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}{detail}{beside}}}\n'
             )
             if sample:
                 lists.setdefault(number, []).append(correct)

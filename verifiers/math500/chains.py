@@ -16,19 +16,17 @@ from verifiers.math500.units import is_known
 from verifiers.math500.values import (
     Based,
     Quantity,
-    Ratio,
     Relation,
     Row,
     Several,
     Value,
-    Words,
     expressions,
     is_expression,
 )
-from verifiers.math500.words import CHANGING_BEHIND
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 EULER = ("const", "e")  # or an eccentricity
+RENAMED_LIMIT = 3  # constants that may have other names
 
 
 @dataclass
@@ -71,8 +69,6 @@ class Chains:
         if type(answer) is Relation and type(gold) is Relation:
             return self.same_relations(answer, gold)
         if type(answer) is Relation:
-            if type(gold) is Several and "ordered" in self.form.asks:
-                return self.same_order(answer, gold)
             values = by_last_side(answer)
             if type(gold) in (Several, Row) and len(values) > 1:
                 return self.in_order(values, gold.items)  # x = y = 2 for (2, 2)
@@ -81,12 +77,6 @@ class Chains:
         value = named_value(gold)
         named = value is not None and not (self.strict and any(map(symbols, expressions(value))))
         return self.same(answer, value) if named else NO
-
-    def same_order(self, answer: Relation, gold: Several) -> int:
-        """`a < b < c` for a list in increasing or decreasing order."""
-        if not {"<", "<="}.issuperset(answer.operators):
-            return NO
-        return self.in_order(answer.sides, gold.items) or self.in_order(answer.sides[::-1], gold.items)
 
     def value_of_chain(self, answer: Relation, gold: Value) -> Value | None:
         """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
@@ -108,14 +98,6 @@ class Chains:
         letters = symbols(gold) if is_expression(gold) else frozenset()
         if any(is_expression(side) and side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
-        if type(sides[-1]) is Words and type(gold) is not Words:  # 17 is prime
-            if not CHANGING_BEHIND.isdisjoint(sides[-1].words):
-                return None
-            first, *others = sides[:-1]
-            return self.value_of_chain(Relation(operators[:-1], sides[:-1]), gold) if others else first
-        if type(gold) is Words:  # 1023 is composite
-            said = [side for side in sides[1:] if type(side) is Words]  # the first may be what it is called
-            return sides[-1] if said == [sides[-1]] else None
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
         agree = type(self)(self.length, False)
         last = values[-1]
@@ -132,7 +114,7 @@ class Chains:
         names = [is_name(side) or is_asked_for(side, letters, gold) or is_opaque(side) for side in sides]
         first = sides[0]
         names[0] |= self.first_is_asked
-        names[-1] &= sides[-1] != gold  # such as \tan x
+        names[-1] = is_expression(sides[-1]) and is_name(sides[-1]) and sides[-1] != gold  # 5 = x
         if is_expression(first):
             names[0] |= (
                 self.form.problem != "" and is_multiple(first) and not self.form.has_letters(symbols(first))
@@ -171,10 +153,6 @@ class Chains:
         if any(type(s) is Quantity and is_name(s.value) and is_known(s.unit) for s in answer.sides):
             return NO  # a name has no unit
         value = named_value(gold)
-        if value is not None and is_expression(answer.sides[0]) and not self.strict:
-            if not symbols(answer.sides[0]) and not is_name(answer.sides[0]):  # \\log_2 8 = 3 for x = 3
-                last = self.value_of_chain(answer, value)
-                return NO if last is None else self.same(last, value)
         answer = self.with_names_of(answer, gold, value)
         if value is not None and len(answer.sides) > 2 and answer.sides[0] == gold.sides[0]:
             if {"=", "approx"}.issuperset(answer.operators):
@@ -230,34 +208,13 @@ class Chains:
 
     # ---- arbitrary constants ----
 
-    def renamed(self, answer: Value, gold: Value, domain: bool) -> int:
-        """NO, YES or UNSURE for two values whose arbitrary constants may have other names.
-
-        So may their arbitrary integers where it is said of one that it is an integer: `domain`.
-        """
+    def renamed(self, answer: Value, gold: Value) -> int:
+        """NO or YES for two values whose arbitrary constants, or integers beside pi, may have other names."""
         if not all(type(side) in (tuple, Relation) for side in (answer, gold)):
             return NO
-        ways = [of_positive(answer), *renamings(answer, gold, CONSTANTS)]
-        ways += renamings(answer, gold, INDICES) if domain else ()
-        if any(self.same(way, gold) == YES for way in ways):
-            return YES
-        return self.up_to_constant(answer, gold)
-
-    def up_to_constant(self, answer: Value, gold: Value) -> int:
-        """Two antiderivatives, each a sum with a constant of its own: their difference is one."""
-        (a, c), (g, gold_c) = without_constant(answer), without_constant(gold)
-        if not (c and gold_c):
-            return NO
-        names = symbols(g)
-        if len(names) != 1 or symbols(a) != names or not "".join(names).islower():
-            return NO
-        if Relation in (type(answer), type(gold)):
-            if type(answer) is not type(gold) or answer.sides[0] != gold.sides[0]:
-                return NO
-        if a[0] == "+" and any(term[0] == "num" for term in a[1]):
-            return NO  # a point on an axis, perhaps
-        here_a, here_g = (substituted(node, somewhere(names)) for node in (a, g))
-        return compare(("+", (a, here_g)), ("+", (g, here_a)), self.length)[0]
+        angle = any("pi" in tree.leaves(node, "const") for node in expressions(gold))
+        ways = renamings(answer, gold, INDICES if angle else CONSTANTS)
+        return YES if any(self.same(way, gold) == YES for way in ways) else NO
 
 
 def is_near(exact: Node, rounded: Node, places: int) -> bool:
@@ -284,9 +241,7 @@ def somewhere(names: frozenset[str]) -> dict[Node, Node]:
 
 
 def in_decimal(value: Value) -> Value:
-    """A number with a base as one without, a ratio of two as their quotient; another value as it is."""
-    if type(value) is Ratio and len(value.parts) == 2:
-        return ("/", *value.parts)
+    """A number with a base as one without; another value as it is."""
     try:
         return ("num", int(value.digits, int(value.base)), 1) if type(value) is Based else value
     except ValueError:  # no digits of that base
@@ -312,44 +267,20 @@ def names_in(value: Value) -> frozenset[str]:
 
 
 def renamings(answer: Value, gold: Value, letters: frozenset[str]) -> Iterator[Value]:
-    """The answer with its arbitrary constants, as of an integral, called as the reference's are, in all ways.
+    """The answer with its letters for arbitrary constants called as the reference's are, in all ways.
 
-    `letters`: what they may be called. Constants that both call the same are exchanged only where they are numbered.
+    Constants that both call the same are exchanged only where they are numbered.
     """
     own, wanted = (
         [name for name in sorted(names_in(value)) if name[0] in letters] for value in (answer, gold)
     )
     numbered = all("_" in name for name in own)
-    if not 0 < len(own) == len(wanted) <= 3 or (own == wanted and not numbered):
+    if not 0 < len(own) == len(wanted) <= RENAMED_LIMIT or (own == wanted and not numbered):
         return
     if letters == CONSTANTS and len(wanted) == len(names_in(gold)):
         return  # what the problem asks for, perhaps
     for names in permutations(wanted):
         values = {("sym", name): ("sym", other) for name, other in zip(own, names, strict=True)}
-        if type(answer) is Relation:
-            first, *sides = answer.sides
-            yield replace(answer, sides=(first, *(replaced(side, values) for side in sides)))
-        else:
-            yield substituted(answer, values)
-
-
-def of_positive(value: Value) -> Value:
-    """The expression with ln x in the place of every ln |x|."""
-    if type(value) is Relation:
-        return replace(value, sides=tuple(map(of_positive, value.sides)))
-    if not is_expression(value):
-        return value
-    if value[0] == "fn" and value[1] == "ln" and value[2][0][:2] == ("fn", "abs"):
-        return ("fn", "ln", value[2][0][2])
-    return (value[0], tuple(map(of_positive, value[1]))) if value[0] in ("+", "*") else value
-
-
-def without_constant(value: Value) -> tuple[Value, Node | None]:
-    """A sum without the arbitrary constant that is one of its terms and nothing else, and that; else None."""
-    node = value.sides[1] if type(value) is Relation and value.operators == ("=",) else value
-    terms = node[1] if is_expression(node) and node[0] == "+" else ()
-    constants = [term for term in terms if term[0] == "sym" and term[1][0] == "C"]
-    if len(constants) != 1:
-        return node, None
-    left = tuple(term for term in terms if term is not constants[0])
-    return (left[0] if len(left) == 1 else ("+", left)), constants[0]
+        sides = answer.sides if type(answer) is Relation else (answer,)
+        sides = (*sides[:-1], replaced(sides[-1], values)) if sides[1:] else (substituted(sides[0], values),)
+        yield replace(answer, sides=sides) if type(answer) is Relation else sides[0]

@@ -13,7 +13,6 @@ from math import gcd
 
 from verifiers.math500.exact import integer_root
 from verifiers.math500.fold import HALVES, TWO, factors_of, folded, ordered, terms_of, without_sign
-from verifiers.math500.polynomials import have_common_factor
 from verifiers.math500.tree import CONSTANTS, INDICES, ONE, TRIGONOMETRIC, ZERO, Node, leaves, parts, symbols
 from verifiers.math500.values import Value, expressions
 
@@ -117,7 +116,8 @@ def work(node: Node, families: frozenset[str]) -> int:
         if node[1] == "root":
             return work_in_root(*node[2], families)
         left = sum(work(argument, families) for argument in node[2])
-        return left + (family_of(node) not in families)
+        family = family_of(node)
+        return left + (family not in families and family != "factorial")  # n!, not 8!
     inner, minus = without_sign(node)
     return work(inner, families) if minus else work_in_product(node, families)
 
@@ -273,11 +273,7 @@ def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
     up, down = ([ordered(base_of(f)) for f in side if symbols(base_of(f))] for side in (above, below))
     letters = [base for base in up if base[0] == "sym"]
     left = len(letters) - len(set(letters))
-    if any(base in down for base in up):
-        return left + NO_OP
-    if up and down:
-        left += have_common_factor(above, below)
-    return left
+    return left + NO_OP * any(base in down for base in up)
 
 
 # ---- sums ----

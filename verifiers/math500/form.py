@@ -14,9 +14,9 @@ from string import ascii_letters
 
 from verifiers.math500 import units
 from verifiers.math500.fold import folded, ordered, terms_of, without_sign
-from verifiers.math500.lexer import Lexer, Malformed
+from verifiers.math500.lexer import Malformed
 from verifiers.math500.meaning import meaning
-from verifiers.math500.names import is_name
+from verifiers.math500.names import INVERSE_FUNCTIONS, is_name
 from verifiers.math500.question import (
     NAMED_PHRASES,
     base_in,
@@ -29,15 +29,23 @@ from verifiers.math500.question import (
 )
 from verifiers.math500.reader import Reader
 from verifiers.math500.real_sets import Region
-from verifiers.math500.shapes import RULES, coefficient, is_decimal_literal, is_expanded, layout, letters_of
-from verifiers.math500.tree import TRIGONOMETRIC, parts
+from verifiers.math500.shapes import (
+    RULES,
+    coefficient,
+    is_decimal_literal,
+    is_expanded,
+    layout,
+    letters_of,
+)
+from verifiers.math500.text import key as normal_text
+from verifiers.math500.tree import Node, parts, symbols
 from verifiers.math500.values import (
     Matrix,
+    Name,
     Quantity,
     Relation,
     Residue,
     Row,
-    Union,
     Value,
     expressions,
     inside,
@@ -62,10 +70,11 @@ INTERVALS = tuple(
     "interval|domain|range|inequalit|all values of|all real values|solution set|values of $|satisf|for which|\\le|"
     "\\ge".split("|")
 )
-ASKING = ("find", "value of", "compute", "evaluate", "determine", "calculate", "what is")
+ASKING = tuple(
+    "find,value of,values of,compute,evaluate,determine,calculate,simplify,expression,what is".split(",")
+)
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
 FIXED = ("fraction", "common fraction", "decimal")  # notations that leave no place for a per cent sign
-TEMPERATURES = {"c": "celsius", "celsius": "celsius", "f": "fahrenheit", "fahrenheit": "fahrenheit"}
 
 _LENGTHS = frozenset(
     "perimeter circumference length lengths radius diameter height width distance area volume".split()
@@ -87,14 +96,6 @@ KIND_WORDS = {
 }
 KIND_WORDS["radian"] = KIND_WORDS["degree"]
 KIND_WORDS["second"] = frozenset("time long old age when clock".split())
-QUESTIONS = dict.fromkeys(
-    (
-        f"how far {verb} "
-        for verb in ("does", "do", "did", "will", "can", "could", "is", "are", "apart", "from")
-    ),
-    "mm",
-) | dict.fromkeys((f"how long {verb} it take" for verb in ("does", "will", "did", "would")), "second")
-"""Questions that only a unit of one kind answers, whatever other units the problem speaks of."""
 
 
 class Form:
@@ -104,27 +105,27 @@ class Form:
         self.problem = problem
 
     @cached_property
-    def text(self) -> str:
+    def lower(self) -> str:
         return " " + self.problem.lower()
 
     @cached_property
     def words(self) -> list[str]:
-        return words_of(self.text)
+        return words_of(self.lower)
 
     @cached_property
     def asks(self) -> frozenset[str]:
         """Names in `NAMED_PHRASES` and a few others."""
-        text = self.text
-        asks = {name for phrase, name in NAMED_PHRASES if phrase in text}
-        if "factor" in text and asks_to_factor(text):
+        lower = self.lower
+        asks = {name for phrase, name in NAMED_PHRASES if phrase in lower}
+        if "factor" in lower and asks_to_factor(lower):
             asks.add("factored")
         if "polar" not in asks:
             asks.discard("one angle")
         if {"rational denominator", "simplified"} <= asks:
             asks.add("radical")
-        if ("the form" in text or "following form" in text) and template_of(self.problem):
+        if ("the form" in lower or "following form" in lower) and template_of(self.problem):
             asks.add("template")
-        if "percent" in text or "%" in text:
+        if "percent" in lower or "%" in lower:
             pairs = zip(("", *self.words), self.words, strict=False)
             if any(word.startswith(("percent", "%")) and not before[-1:].isdigit() for before, word in pairs):
                 asks.add("percent")  # what percent, x%; not 15 percent
@@ -144,9 +145,18 @@ class Form:
         """Units that stand anywhere in the problem."""
         return self.asked_and_mentioned[1]
 
+    @cached_property
+    def asked(self) -> dict[str, Value]:
+        """The formulas that it asks for, by their normal texts."""
+        return formulas_asked_for(self.problem)
+
+    @cached_property
+    def asked_keys(self) -> frozenset:
+        return frozenset(map(side_key, self.asked.values()))
+
     @property
     def speaks_of_bases(self) -> bool:
-        return "base" in self.text or "hexadecimal" in self.text
+        return "base" in self.lower or "hexadecimal" in self.lower
 
     @cached_property
     def base(self) -> str:
@@ -175,11 +185,11 @@ class Form:
 
     @cached_property
     def is_point(self) -> bool:
-        return any(mark in self.text for mark in POINTS)
+        return any(mark in self.lower for mark in POINTS)
 
     @cached_property
     def is_interval(self) -> bool:
-        return not self.is_point and any(mark in self.text for mark in INTERVALS)
+        return not self.is_point and any(mark in self.lower for mark in INTERVALS)
 
     def holds(self, answer: Value, gold: Value) -> bool:
         """True if the answer has every form that is asked for and that the reference has."""
@@ -203,11 +213,8 @@ class Form:
 
     def has_shape(self, answer: Value, gold: Value) -> bool:
         """True unless an equation, an interval or a point is written as another kind of value than asked for."""
-        if type(gold) in (Region, Row, Union):
-            if "interval" in self.asks and type(answer) is Region and not answer.is_written:
-                return type(gold) is Region and not gold.is_written
-            if self.is_point and type(gold) is Row and type(answer) is Region and not answer.is_written:
-                return False
+        if self.is_point and type(gold) is Row and type(answer) is Region and not answer.is_written:
+            return False
         layouts = self.asks & {"slope", "standard", "coprime equation"}
         if not type(gold) is type(answer) is Relation:
             return True
@@ -245,17 +252,7 @@ class Form:
         unit = answer.unit if type(answer) is Quantity else ""
         if not unit or unit == "percent":
             return not unit or type(gold) is Quantity or "percent" in self.asks or self.asks.isdisjoint(FIXED)
-        scale = TEMPERATURES.get(unit.rpartition(" ")[2])
-        if scale:
-            text = self.problem.lower().replace("degrees ", "")
-            other = "celsius" if scale == "fahrenheit" else "fahrenheit"
-            asked, unasked = (
-                any(f"{word} {name}" in text for word in ("in", "to", "many")) for name in (scale, other)
-            )
-            return asked or (not unasked and (scale in text or other not in text))
         if not units.is_known(unit):
-            if unit == "quarters" and unit not in self.text:
-                return False
             return not is_another_noun(unit.split(), self.counted[1])
         if type(gold) is Quantity and gold.unit == unit:
             return True
@@ -281,21 +278,15 @@ class Form:
         return not alike or name in alike
 
     def speaks_of(self, unit: str) -> bool:
-        """False where the problem asks for a sine, which has no unit, or holds neither a unit nor a word of this kind.
+        """False where the problem holds neither a unit nor a word of this kind.
 
         Of rates, and of kinds that `KIND_WORDS` does not have, any problem may speak.
         """
         kind = units.kind_of(unit)
-        if any(is_function_value(formula) for formula in asked_formulas(self.problem)):
-            return False
         if kind == "cent" and "\\$" in self.problem:
             return True
         if "/" in unit or kind not in KIND_WORDS or not self.words:
             return True
-        last = self.text.rstrip(" .?\n").replace("? ", ". ").rpartition(". ")[2]
-        asked = {answered for question, answered in QUESTIONS.items() if question in last}
-        if asked and kind not in asked:
-            return False
         return kind in map(units.kind_of, self.mentioned) or not KIND_WORDS[kind].isdisjoint(self.words)
 
     def has_letters(self, letters: frozenset[str] | set[str]) -> bool:
@@ -310,18 +301,24 @@ class Form:
             for base in bases
         )
 
-    def asks_for(self, side: str) -> bool:
-        """True for the tokens of a formula that the problem asks for: "find $x^3+y^3$."."""
-        return side in asked_formulas(self.problem)
+    def asks_for(self, side: Value) -> bool:
+        """True for a formula that the problem asks for, in any layout: "find $x^3+y^3$."."""
+        return side_key(side) in self.asked_keys
 
-    def asks_for_another(self, side: str) -> bool:
-        """True for f(4) where the problem asks for f(3)."""
-        if side[1:3] != " (" or not is_plain_call(side):
-            return False
-        calls = {
-            call for call in asked_formulas(self.problem) if call[:4] == side[:4] and is_plain_call(call)
-        }
-        return bool(calls) and side not in calls
+    def behind_asked(self, answer: str) -> str:
+        """What stands behind the equals sign of an answer that repeats the formula asked for; "" for any other.
+
+        This needs no grammar that reads the formula: a sum with dots, an operation that the problem defines.
+        """
+        own = normal_text(answer)
+        said = next((one for one in self.asked if own.startswith(f"{one}=")), None)
+        return "" if said is None else answer.split("=", said.count("=") + 1)[-1]
+
+    def asks_for_another(self, side: Value) -> bool:
+        """True for f(4) where the problem asks for f(3) or f^{-1}(4)."""
+        name = function_called(side)
+        calls = name and any(function_called(formula) == name for formula in self.asked.values())
+        return bool(calls) and side_key(side) not in self.asked_keys
 
     def states(self, value: Value, gold: Value, letters: frozenset[str]) -> bool:
         """True for a formula of the problem that is no bare value and looks other than the reference."""
@@ -354,7 +351,7 @@ def template_of(problem: str) -> tuple[tuple[bool, ...], ...]:
     """The layout of each side of the formula behind "in the form"; none where there is no such formula."""
     pieces = plain_dollars(problem).split("$")
     for before, formula in zip(pieces[::2], pieces[1::2], strict=False):
-        if before.rstrip(" :\n").endswith(("the form", "following form")):
+        if before.rstrip(" :\n\"`'“").endswith(("the form", "following form")):
             value = read(formula.strip(" .,;\n"), None)
             if value is not None and (is_expression(value) or type(value) is Relation):
                 return tuple(layout(folded(side)) for side in expressions(value))
@@ -442,29 +439,37 @@ def is_long(node: Value) -> bool:
     return True
 
 
-def is_function_value(tokens: str) -> bool:
-    """True for sin 30 degrees, which has no unit."""
-    words = frozenset(tokens.split())
-    return not words.isdisjoint(TRIGONOMETRIC) and words.isdisjoint(("=", "asin", "acos", "atan"))
+def function_called(node: Value) -> Node | None:
+    """The f of f(3) and of f^{-1}(3): one number in the brackets; None for any other value."""
+    if not is_expression(node) or node[0] != "*" or len(node[1]) != 2:
+        return None
+    name, argument = node[1]
+    called = name[0] == "sym" and argument[0] == "paren"
+    if name in INVERSE_FUNCTIONS and not symbols(argument):
+        name, called = name[1], True
+    return name if called else None
 
 
-def is_plain_call(tokens: str) -> bool:
-    """True for the tokens of f(3) and g(-1): one number in the brackets."""
-    words = tokens.split()
-    inside = [word for word in words[2:-1] if word != "-"]
-    return words[-1] == ")" and len(inside) == 1 and inside[0].replace(".", "").isdigit()
+def side_key(side: Value) -> object:
+    """What two layouts of one side of an equation have in common."""
+    return ordered(folded(side)) if is_expression(side) else side
 
 
-@lru_cache(PROBLEMS_REMEMBERED)
-def asked_formulas(problem: str) -> frozenset[str]:
-    """The tokens of each formula that stands behind "find" or "what is"."""
-    found = set()
-    pieces = problem.replace("\\$", "").split("$")
-    for before, formula in zip(pieces[::2], pieces[1::2], strict=False):
-        if before.lower().rstrip(" :\n").endswith(ASKING):
-            try:
-                tokens = Lexer(formula.strip(" .,;\n"), None).run()
-            except Malformed:
-                continue
-            found.add(" ".join(token[1] for token in tokens))
-    return frozenset(found)
+def formulas_asked_for(problem: str) -> dict[str, Value]:
+    """Each formula that stands behind "find" or "what is", by its normal text."""
+    pieces = plain_dollars(problem).split("$")
+    found = (
+        formula.strip(" .,;?~\n").rstrip("\\")
+        for before, formula in zip(pieces[::2], pieces[1::2], strict=False)
+        if before.lower().rstrip(" :\n").endswith(ASKING)
+    )
+    return {normal_text(formula): formula_or_name(formula) for formula in found}
+
+
+def formula_or_name(formula: str) -> Value:
+    """A formula as a side of an equation is read: what no grammar reads is a name."""
+    try:
+        reader = Reader(formula, None)
+        return reader.side_or_name(0, reader.end)
+    except Malformed:
+        return Name(formula)

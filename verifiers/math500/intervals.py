@@ -225,7 +225,7 @@ def by_gamma(a: Interval, *others: Interval) -> Interval:
     """The factorial of a real number, or the binomial coefficient of two."""
     for b in others:
         return by_gamma(a) / (by_gamma(b) * by_gamma(a - b))
-    if isinstance(a, acb) or not -1 < a < GAMMA_LIMIT:
+    if isinstance(a, acb) or not abs(a) < GAMMA_LIMIT:
         raise Undecided
     return (a + 1).gamma()
 

@@ -19,7 +19,7 @@ from verifiers.math500.values import REALS, Matrix, Relation, Row, Set, Several,
 
 SELECTING = frozenset("gcd lcm max min".split())  # one of several numbers in brackets, or made of them
 HYPERBOLIC = frozenset("sinh cosh tanh sech csch coth cis".split())
-FUNCTIONS = frozenset("asin acos atan ln log lg exp det".split()) | TRIGONOMETRIC | HYPERBOLIC | SELECTING
+FUNCTIONS = frozenset("asin acos atan ln log lg exp det abs".split()) | TRIGONOMETRIC | HYPERBOLIC | SELECTING
 ACCENTS = frozenset("tilde dot ddot overline".split())  # over a name
 CONSTANTS = {"pi": ("const", "pi"), "infty": INFINITY, "mathbb R": REALS}
 MATRICES = frozenset("cases matrix pmatrix bmatrix Bmatrix smallmatrix array".split())

@@ -46,10 +46,10 @@ SPACES = frozenset({",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace",
 DROPPED = frozenset(
     "! left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits "
     "nolimits mathbf boldsymbol mathcal vec overrightarrow hat bm bf rm it boxed fbox ( ) [ ] "
-    "underline tiny small normalsize large Large LARGE huge Huge mathsf mathtt mathit ensuremath hspace "
+    "underline tiny small normalsize large Large LARGE huge Huge mathsf mathtt mathit ensuremath "
     "vphantom checkmark blacksquare".split()
 )
-WITH_ARGUMENT = frozenset("color textcolor phantom hphantom".split())  # dropped with what they take
+WITH_ARGUMENT = frozenset("color textcolor phantom hphantom hspace".split())  # dropped with what they take
 TEXTS = frozenset("text textbf textit textrm texttt textsf mbox mathrm operatorname textnormal emph".split())
 PLAIN = frozenset("frac sqrt pi".split())  # the most frequent commands, of which nothing is to be said
 ALIASES = {
@@ -59,14 +59,14 @@ ALIASES = {
     "degree": "deg", "degrees": "deg", "dbinom": "binom", "tbinom": "binom", "colon": ":", "lbrack": "[",
     "rbrack": "]", "arccos": "acos", "arcsin": "asin", "arctan": "atan", "\\": "\\\\", "newline": "\\\\",
     "cr": "\\\\", "%": "%", "$": "\\$", "&": "and", "varnothing": "emptyset", "ldots": "dots", "cdots": "dots",
-    "land": "and", "lor": "or", "backslash": "setminus", "prime": "'", "varphi": "phi", "implies": "Rightarrow",
-    "rightarrow": "Rightarrow", "Longrightarrow": "Rightarrow", "longrightarrow": "Rightarrow",
-    "bigcup": "cup", "bar": "overline", "#": "#", "_": "_", "oslash": "emptyset", "mod": "bmod",
+    "land": "and", "lor": "or", "wedge": "and", "vee": "or", "backslash": "setminus", "prime": "'", "varphi": "phi",
+    "implies": "Rightarrow", "rightarrow": "Rightarrow", "Longrightarrow": "Rightarrow", "longrightarrow": "Rightarrow",
+    "bigcup": "cup", "bar": "overline", "#": "#", "_": "_", "oslash": "emptyset", "mod": "bmod", "oo": "infty",
 }  # fmt: skip
 SIGN_ALIASES = frozenset("< > | \\{ \\} * / : [ ] \\\\ % \\$ ' # _".split())
 BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
     "sin cos tan cot sec csc asin acos atan arcsin arccos arctan log ln lg exp sqrt pi gcd lcm max min det "
-    "infty binom frac sinh cosh tanh sech csch coth cis deg cup".split()
+    "infty binom frac sinh cosh tanh sech csch coth cis deg cup abs oo".split()
 )
 OPENS = ("(", "{", "[", "|", "_", "\\")  # after `min` the function, else minutes
 VARIABLES = frozenset(ascii_letters) - frozenset("aA")  # letters that are no words
@@ -122,6 +122,9 @@ class Lexer:
             c = text[self.position]
             if c in ASCII_DIGITS:
                 self.number()
+            elif c == "*" and text.startswith("**", self.position):  # x**2, as a program writes it
+                self.position += 2
+                self.add(SIGN, "^")
             elif c in PLAIN_SIGNS:
                 self.position += 1
                 if c in "([)]":
@@ -310,6 +313,8 @@ class Lexer:
         return word and behind.islower() and (self.prose or run not in self.letters_of_reference)
 
     def is_product(self, run: str) -> bool:
+        if self.tokens and self.tokens[-1][0] == NUMBER and not self.spaced:
+            return True  # 5abc: a unit that is run into its number is one of the table
         if not self.in_dollars and (len(run) > 2 or run.lower() in SHORT_WORDS):
             return False  # the words of a reference around its mathematics
         if run.lower() in SHORT_WORDS and not all(letter in self.letters_of_reference for letter in run):

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from verifiers.math500.words import APPROXIMATING, NEGATING
+
+PROBLEMS_REMEMBERED = 4096
 
 CHOICES = "ABCDEFGH"
 ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
 _CHOOSING = frozenset("option choice answer the is".split())
 _TAGS = ("b", "strong", "i", "em", "u", "p")
 _WRAPPERS = frozenset("\"“'*_`<#")
+_LABELS = (
+    "\\textbf{",
+    "\\text{",
+    "\\mathrm{",
+    "\\mathbf{",
+    "$\\bullet$",
+    " ",
+    "(",
+)  # before the letter of a choice
+_GAPS = ("\\qquad", "\\quad", "\\ ", "\\,", "\\;", "\\:", *"\n ~$.,;:")
 _QUOTES = {'"': '"', "“": "”", "'": "'"}
 
 
@@ -104,24 +118,55 @@ def in_one_line(answer: str) -> str:
     return ", ".join(rows).replace(", =", " =")
 
 
-def option_of(problem: str, letter: str) -> str:
-    r"""What stands behind (C) among the choices of a problem, without the marks of text around the letters; else ""."""
-    for mark in (
-        "\\textbf",
-        "\\mathrm",
-        "\\text",
-        "\\mathbf",
-        "\\qquad",
-        "\\quad",
-        "\\ ",
-        "~",
-        "$",
-        "{",
-        "}",
-    ):
-        problem = problem.replace(mark, " ")
-    _, found, rest = problem.partition(f"({letter})")
-    if not found:
-        _, found, rest = problem.partition(f"({letter} )")
-    following = rest.partition(f"({chr(ord(letter) + 1)}")[0]
-    return following.partition("\n")[0].strip(" .,;\\") if found else ""
+def behind_letter(answer: str, letter: str) -> str:
+    r"""What an answer says behind the letter of its choice: 12 of `\textbf{(C)}\ 12`."""
+    places = (place for place, c in enumerate(answer) if c == letter and is_label(answer, place))
+    rest = trimmed(answer[next(places, len(answer)) + 1 :].lstrip(" ).:}"))
+    return rest[:-1] if rest.count("}") > rest.count("{") else rest
+
+
+def is_label(text: str, place: int) -> bool:
+    """True if the letter at a place stands in no word."""
+    return not (text[place - 1 : place].isalpha() or text[place + 1 : place + 2].isalpha())
+
+
+def trimmed(text: str) -> str:
+    """The text without spaces of TeX, dollars and stops around it."""
+    while gap := next((gap for gap in _GAPS if text.startswith(gap)), ""):
+        text = text[len(gap) :]
+    while gap := next((gap for gap in (*_GAPS, "\\\\") if text.endswith(gap)), ""):
+        text = text[: -len(gap)]
+    return text
+
+
+@lru_cache(PROBLEMS_REMEMBERED)
+def options_of(problem: str) -> dict[str, str]:
+    r"""The choices of a problem by their letters, which stand as `(A)`, `\textbf{(A)}`, `A)` or `A.`."""
+    marks, place = [], -1
+    for letter in CHOICES:
+        place = next((k for k in range(place + 1, len(problem)) if is_mark(problem, k, letter)), -1)
+        if place < 0:
+            break
+        marks.append(place)
+    options = {}
+    for start, end in zip(marks, [*marks[1:], len(problem)], strict=False):
+        line = without_label(problem[start + 1 : end].lstrip(" ).}")).strip().partition("\n")[0]
+        options[problem[start]] = trimmed(line)
+    return options if len(options) > 1 else {}
+
+
+def is_mark(problem: str, place: int, letter: str) -> bool:
+    """True for the letter of `(A)`, and for that of `A)` or `A.` at the begin of a line."""
+    if problem[place] != letter:
+        return False
+    behind = problem[place + 1 : place + 4].lstrip(" ")[:1]
+    before = without_label(problem[max(place - 20, 0) : place], "(")
+    bracketed = problem[:place].rstrip(" ").endswith("(") and behind == ")"
+    return bracketed or (behind in (")", ".") and before.rpartition("\n")[2] == "" and "\n" in before)
+
+
+def without_label(text: str, *more: str) -> str:
+    """The text without what stands before the letter of the next choice."""
+    while label := next((label for label in (*_LABELS, *more) if text.endswith(label)), ""):
+        text = text[: -len(label)]
+    return text

@@ -12,7 +12,7 @@ from dataclasses import replace
 from verifiers.math500 import tree
 from verifiers.math500.lexer import Malformed, Unsupported
 from verifiers.math500.names import is_name
-from verifiers.math500.parser import held, released
+from verifiers.math500.parser import released
 from verifiers.math500.real_sets import Region, forwards, region_of, without_points
 from verifiers.math500.tree import MINUS_ONE, ONE, Node
 from verifiers.math500.values import (
@@ -25,6 +25,7 @@ from verifiers.math500.values import (
     Row,
     Set,
     Several,
+    Union,
     Value,
     Words,
     is_expression,
@@ -63,6 +64,8 @@ def meaning(value: Value) -> Value:
         return inner if type(inner) is Several else Quantity(inner, value.unit)
     if kind is Residue:
         return replace(value, value=meaning(value.value))
+    if kind is Union and any(type(part) is Set for part in value.parts):
+        return union_of_sets(value)
     return value
 
 
@@ -140,6 +143,15 @@ def flattened(items: Sequence[Value]) -> tuple[Value, ...]:
     return tuple(elements)
 
 
+def union_of_sets(union: Union) -> Set | Union:
+    r"""One set of the elements of several, each once; beside intervals, {-1} is the interval [-1, -1]."""
+    elements = [item for part in union.parts if type(part) is Set for item in flattened(part.items)]
+    if all(type(part) is Set for part in union.parts):
+        return Set(tuple(dict.fromkeys(elements)))
+    intervals = tuple(part for part in union.parts if type(part) is not Set)
+    return Union((*intervals, *(Row("[", "]", (item, item)) for item in elements)))
+
+
 def both_rows(row: Row) -> Value:
     r"""A row, or two where one of its items has a plus-minus sign: (0, \pm 2)."""
     columns = [meaning(item) for item in row.items]
@@ -181,8 +193,6 @@ def matrix_of(node: Node) -> Matrix:
     if not all(is_expression(cell) for matrix in matrices for row in matrix.rows for cell in row):
         raise Malformed("a matrix of no numbers")
     if kind == "*":
-        if len(matrices) == 2 and all(held(matrix) in parts for matrix in matrices):
-            matrices = [multiplied(*matrices)]
         if len(matrices) == 1:
             rows = matrices[0].rows
             return Matrix(tuple(tuple(multiple((*scalars, cell)) for cell in row) for row in rows))
@@ -203,14 +213,3 @@ def multiple(factors: Sequence[Node]) -> Node:
             return ("*", tuple(factors))
         above, below = above * over[1] * under[2], below * over[2] * under[1]
     return ("num", above, 1) if below == 1 or not above else ("/", ("num", above, 1), ("num", below, 1))
-
-
-def multiplied(left: Matrix, right: Matrix) -> Matrix:
-    columns = list(zip(*right.rows, strict=True))
-    if len(left.rows[0]) != len(right.rows):
-        raise Malformed("matrices that do not fit")
-
-    def dot(row: Sequence[Node], column: Sequence[Node]) -> Node:
-        return ("+", tuple(("*", pair) for pair in zip(row, column, strict=True)))
-
-    return Matrix(tuple(tuple(dot(row, column) for column in columns) for row in left.rows))

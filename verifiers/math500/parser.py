@@ -43,6 +43,7 @@ class Parser:
 
     tokens: list[Token]
     match: Brackets
+    letters: frozenset[str] | None
 
     depth = 0  # of nesting
     open_bars = 0
@@ -129,8 +130,6 @@ class Parser:
         while self.kind != "end":
             if self.value in ("*", "/"):
                 operator = self.advance()
-                if operator == "*" and self.value == "*":
-                    raise Malformed("**")
                 sign = self.sign()
                 right = self.power()
                 if sign is not None:
@@ -412,6 +411,8 @@ class Parser:
 
     def symbol(self) -> Node:
         name = self.subscripted(self.advance())
+        if name == "I" and self.letters is not None and "i" in self.letters and "I" not in self.letters:
+            name = "i"  # as sympy writes it
         return ("const", name) if name in ("i", "e") else ("sym", name)
 
     def subscripted(self, name: str) -> str:

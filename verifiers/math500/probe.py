@@ -10,6 +10,7 @@ NO is a proof wherever it is said. Without python-flint the second step says UNS
 from __future__ import annotations
 
 from verifiers.math500.exact import Point, TooBig, Undefined
+from verifiers.math500.fold import factors_of
 from verifiers.math500.tree import ZERO, Node, divides_by_variable, is_polynomial, is_whole, parts, symbols
 
 NO, YES, UNSURE = 0, 1, 2
@@ -81,8 +82,15 @@ def agrees_again(answer: Node, gold: Node, point: Point) -> bool:
 
 
 def leaves_hole(answer: Node, gold: Node) -> bool:
-    """True if the answer divides by something that varies and the reference does not: (x^2-1)/(x-1) for x+1."""
-    return divides_by_variable(answer) and is_polynomial(gold)
+    """True if the answer divides by something that varies and the reference does not: (x^2-1)/(x-1) for x+1.
+
+    Not by a factorial, which is never 0: n!/(n-2)! for n(n-1).
+    """
+    return divides_by_variable(answer) and is_polynomial(gold) and not has_factorial(answer)
+
+
+def has_factorial(node: Node) -> bool:
+    return node[:2] == ("fn", "!") or any(map(has_factorial, parts(node)))
 
 
 def has_intervals() -> bool:
@@ -120,7 +128,8 @@ def numerically(answer: Node, gold: Node, length: int) -> int:
 
 
 def positive_names(node: Node) -> frozenset[str]:
-    """The variables that are factors below an even root, or under a power that is no whole number and no odd root."""
+    """The factors and divisors below an even root, or under a power that is no whole number and no odd root, that are
+    variables."""
     if node[:2] == ("fn", "root"):
         base, degree = node[2]
     elif node[0] == "^" and not is_whole(node[2]):
@@ -128,6 +137,6 @@ def positive_names(node: Node) -> frozenset[str]:
     else:
         base, degree = node, ZERO
     if base is not node and not (is_whole(degree) and degree[1] % 2):
-        factors = base[1] if base[0] == "*" else (base,)
+        factors = [factor for side in factors_of(base) for factor in side]
         return frozenset(factor[1] for factor in factors if factor[0] == "sym")
     return frozenset().union(*map(positive_names, parts(node)))

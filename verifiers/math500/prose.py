@@ -10,13 +10,9 @@ from collections.abc import Sequence
 
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Token
 from verifiers.math500.words import (
-    AGAIN,
-    APPROXIMATING,
     ATTAINED,
     COMPARING,
     CONCLUDING,
-    CONDITIONS,
-    DISCARDED,
     EXPLAINING,
     IS,
     JOINING,
@@ -25,7 +21,6 @@ from verifiers.math500.words import (
     NUMBER_WORDS,
     OCCASIONS,
     OPENING,
-    REASONS,
     TOLD_BY_THE,
 )
 
@@ -45,7 +40,6 @@ NAME_SIGNS |= {
 NAME_SIGNS |= {
     *"alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi chi psi omega Delta ell".split()
 }
-VALUE_SIGNS = FUNCTION_NAMES | frozenset("+ - * / ^ _ ( ) { } frac sqrt pi".split())  # of one expression
 OPERATORS = frozenset(  # which a problem defines
     "odot star oplus otimes ominus diamond Diamond clubsuit spadesuit heartsuit diamondsuit bigstar Box @".split()
 )
@@ -95,17 +89,6 @@ def said(tokens: Tokens) -> list[str]:
 
 def negates(tokens: Tokens) -> bool:
     return not NEGATING.isdisjoint(said(tokens))
-
-
-def without_name(tokens: Tokens) -> list[Token]:
-    """Without the x and its equals sign in "all real numbers except x = 5"."""
-    names = (
-        place
-        for place in range(1, len(tokens) - 1)
-        if tokens[place - 1][1] == "except" and (tokens[place][0], tokens[place + 1][1]) == (LETTERS, "=")
-    )
-    dropped = {place + k for place in names for k in (0, 1)}
-    return [token for place, token in enumerate(tokens) if place not in dropped]
 
 
 # ---- before the value ----
@@ -203,19 +186,13 @@ def is_remark(inside: Tokens, before: Token) -> bool:
     words = said(inside)
     if is_word(inside[0], EXPLAINING):
         return not hedges(inside)
-    if words[-4:-1] == ["to", "the", "nearest"] and len(words) == len(inside):
-        return words[:-4] in ([], ["rounded"], ["correct"])  # to the nearest hundredth
     if len(inside) == 1 and words:
-        if before[0] == NUMBER and inside[0][1] in ("A", "B", "C", "D", "E"):
-            return inside[0][2]  # 220 (D)
         number = NUMBER_WORDS.get(words[0])
         if number is not None:
             return before[1] == str(number)  # 12 (twelve)
     given = words[:1] == ["with"] and is_condition(((WORD, "where", True), *inside[1:]))  # with x = 3
     if before[0] != LETTERS and (given or is_condition(inside)):
         return NO_REMARK.isdisjoint(words)
-    if inside[-1][0] == WORD and words[-1] in DISCARDED:
-        return not hedges(inside)  # the root x = 2 is extraneous
     words = [
         word
         for word, last in zip(words, ("", *words), strict=False)
@@ -225,36 +202,6 @@ def is_remark(inside: Tokens, before: Token) -> bool:
         kind == WORD or (kind == SIGN and value in ",'-") or kind == LETTERS for kind, value, _ in inside
     )
     return plain and any(len(word) > 1 for word in words) and NO_REMARK.isdisjoint(words)
-
-
-def aside(before: Tokens, inside: Tokens) -> list[Token] | None:
-    r"""What brackets behind a value stand for: nothing, or what is said again behind an equals sign; None: they stay.
-
-    Nothing for "(as 2021 = 43 \cdot 47)" and "(for \cos x \ne 0)"; again for "(= 2^4 - 1)", "(or 93.75\%)" and
-    "(about 1.41)". Units, lists and words around either are none of these.
-    """
-    words, values = said(inside), [value for _, value, _ in inside]
-    if said(before) or not inside:
-        return None
-    if len(inside) == 2 and is_word(inside[0], APPROXIMATING) and inside[1][0] == NUMBER:
-        return [(COMMAND, "approx", True), inside[1]]
-    phrase = next((phrase for phrase in AGAIN if words == [*phrase]), ())
-    rest = inside[len(phrase) :]
-    rest = rest[1:] if phrase and rest and rest[0][1] == "," else rest
-    if not {",", ";"}.isdisjoint(value for _, value, _ in rest):
-        return None
-    if values[0] in ("=", "approx"):
-        return None if words else list(inside)
-    if phrase and tuple(value.lower() for value in values[: len(phrase)]) == phrase:
-        numeric = any(kind == NUMBER for kind, _, _ in before) and all(
-            kind != LETTERS for kind, _, _ in before
-        )
-        return [(SIGN, "=", True), *rest] if numeric and any(kind == NUMBER for kind, _, _ in rest) else None
-    if len(words) != 1 or inside[0][0] != WORD:
-        return None
-    plain = all(kind in (NUMBER, LETTERS) or value in VALUE_SIGNS for kind, value, _ in before)
-    reason = words[0] in REASONS and "=" in values
-    return [] if reason or (plain and words[0] in CONDITIONS and "ne" in values) else None
 
 
 # ---- names ----
@@ -293,18 +240,6 @@ def is_called(tokens: Tokens) -> bool:
         if not (called and depth > 0) and not (named and (value != "," or depth > 0)):
             return False
     return tokens[-1][0] != SIGN or tokens[-1][1] in CLOSES or tokens[-1][1] == "|"
-
-
-def rounding(tokens: Tokens, low: int, verb: int, high: int) -> tuple[int, int] | None:
-    """Where the exact value ends and the rounded one starts: "47.386 rounds to 47.4", "is about", "rounded ... is"."""
-    words = said(tokens[low:verb])
-    if tokens[low][0] == WORD or verb + 2 >= high + ("rounded" in words):
-        return None
-    if "rounded" in words:
-        place = next(place for place in range(low, verb) if is_word(tokens[place], frozenset(["rounded"])))
-        return place, verb + 1
-    told = is_word(tokens[verb], frozenset(["rounds"])) and tokens[verb + 1][1] == "to"
-    return (verb, verb + 2) if told or is_word(tokens[verb + 1], APPROXIMATING) else None
 
 
 def last_is(tokens: Tokens, places: Sequence[int]) -> int:

@@ -22,7 +22,6 @@ class Quantities(Commands):
     """
 
     letters: frozenset[str] | None
-    domain = False  # if it is said which values a letter takes
 
     @property
     def is_reference(self) -> bool:
@@ -36,9 +35,13 @@ class Quantities(Commands):
         if self.peek(-1)[0] == NUMBER and (self.value == '"' or self.value == self.peek()[1] == "'"):
             self.advance(1 if self.value == '"' else 2)
             unit = "inch"
+        if not unit and self.accept("\\$"):
+            unit = "dollar"  # 4.50$
         words = [unit or self.currency] if unit or self.currency else []
         if not words or words == [self.currency]:
             value = self.scaled(value)
+        if words and self.kind == WORD and units.UNITS.get(self.value.lower()) == words[0]:
+            self.advance()  # $2 dollars, 25% percent
         self.unit_words(words)
         if len(words) == 1 + (words[-1:] == ["th"]) and words[0].lower() in MONTHS:
             return Date(MONTHS[words[0].lower()], value)
@@ -85,7 +88,6 @@ class Quantities(Commands):
         """Read the words and letters of a unit, and a remark in brackets at the end, into a list."""
         while self.kind != "end":
             if self.is_remark(bool(words)):
-                self.domain |= self.peek(2)[1] == "in"
                 self.go(self.match[self.position] + 1)
                 if self.kind != "end":
                     raise Malformed("rest")
@@ -93,18 +95,12 @@ class Quantities(Commands):
             if self.is_unit_fraction():
                 self.advance()
                 words += self.unit_fraction()
-            elif words[-1:] == ["of"] and self.value in ("a", "an"):
-                self.advance()  # 5/12 of an hour
-                if self.kind != WORD:
-                    raise Malformed("words")
             elif (
                 (self.kind == WORD and self.value.lower() not in JOINING)
                 or self.is_unit_letter(words)
                 or self.value == "%"
             ):
                 self.unit_word(words)
-            elif words[-1:] == ["of"] and self.kind == LETTERS:
-                self.advance()  # 5 values of n
             elif words and self.accept("/"):
                 words.append("/")
                 if self.kind != WORD and not (self.kind == LETTERS and self.value in units.UNIT_LETTERS):
@@ -184,13 +180,11 @@ class Quantities(Commands):
         return [power]
 
     def is_unit_letter(self, before: Sequence[str] = ()) -> bool:
-        return (
-            self.kind == LETTERS
-            and (self.spaced or before[-1:] == ["/"])
-            and self.letters is not None
-            and self.value in units.UNIT_LETTERS
-            and self.value not in self.letters
-        )
+        """True for the m of 5 m and m/s; where nothing stands in brackets and the reference has no letters, of 5m."""
+        if self.kind != LETTERS or self.value not in units.UNIT_LETTERS or self.is_reference:
+            return False
+        run_in = self.peek(-1)[0] == NUMBER and not (self.match or self.letters)
+        return (self.spaced or before[-1:] == ["/"] or run_in) and self.value not in self.letters
 
     def is_unit_to_the_end(self, offset: int = 0) -> bool:
         """True if nothing but units, powers and a slash follows: m, m^3, m/s^2."""

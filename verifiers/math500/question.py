@@ -49,7 +49,6 @@ _PHRASES = {
     "solved": "solve for|in terms of|as a function of|the subject",
     "isolated": "solve for|$ for $",
     "equation": "equation of the|equation of a|equation for|equations of the",
-    "interval": "interval notation|as an interval|using interval|in interval|union of intervals",
     "power": "as a power|as a single power|power of a single|exponential notation|using exponents|in exponent form",
     "same base": "as a power of|as powers of|single power of",
     "single": "single log|single trig|single term|single radical|single root",

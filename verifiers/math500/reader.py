@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from verifiers.math500 import prose
 from verifiers.math500.latex_commands import MATRICES
-from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Token, Unsupported
+from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Unsupported
 from verifiers.math500.parser import held, released
 from verifiers.math500.prose import QUALIFIERS, QUANTIFIERS, RELATIONS, Brackets, is_word
 from verifiers.math500.quantities import Quantities
@@ -73,13 +73,10 @@ class Reader(Quantities):
     modulus: Node | None = None  # behind a side of the relation that is read
     join = ""  # what stands between the items of a list
     subject: Value | None = None  # words before a value in brackets that ends the answer
-    first_side = ""  # the tokens before the first sign of the last relation
 
     def __init__(self, text: str, letters: frozenset[str] | None) -> None:
         self.tokens = Lexer(text, letters).run()
         values = {value for _, value, _ in self.tokens}
-        if "except" in values:
-            self.tokens = prose.without_name(self.tokens)
         self.match = Brackets() if BRACKETS.isdisjoint(values) else prose.matched(self.tokens)
         spoken = [value.lower() for kind, value, _ in self.tokens if kind == WORD]
         self.speaks = not (SPEAKING.isdisjoint(values) and TRIGGERS.isdisjoint(spoken))
@@ -100,8 +97,6 @@ class Reader(Quantities):
         low, high = prose.opening(tokens, 0, len(tokens)), len(tokens)
         while low < high and tokens[high - 1][1] == "\\\\":
             high -= 1
-        if low < high and tokens[high - 1][1] == ")" and not self.is_reference:
-            tokens, high = self.without_aside(low, high)
         parts = [(low, high)]
         if not self.is_reference and self.speaks:
             parts = prose.claims(tokens, self.top_level(low, high), low, high)
@@ -117,17 +112,6 @@ class Reader(Quantities):
             raise Malformed("words that tell values apart")
         return value
 
-    def without_aside(self, low: int, high: int) -> tuple[list[Token], int]:
-        """The tokens and where the answer ends, once what brackets at its end say of it is dropped or joined."""
-        place = next((place for place, close in self.match.items() if close == high - 1), low)
-        if place > low:
-            again = prose.aside(self.tokens[low:place], self.tokens[place + 1 : high - 1])
-            if again is not None:
-                self.tokens[place:high] = again
-                self.match, high = prose.matched(self.tokens), place + len(again)
-                self.end = len(self.tokens)
-        return self.tokens, high
-
     def whole(self, low: int, high: int) -> Value:
         low, high = self.unbraced(low, high)
         cut, verb = high, 0
@@ -135,7 +119,6 @@ class Reader(Quantities):
             cut = prose.without_explanation(
                 self.tokens, self.top_level(low, high), low, high, self.is_reference
             )
-            self.domain |= cut < high
             verb = self.only_verb(low, cut)
         items = [self.predicate(low, verb, cut)] if verb else self.items(low, cut)
         while len(items) > 1 and self.join == "," and is_clause(items[0]) and type(items[-1]) is not Words:
@@ -143,7 +126,6 @@ class Reader(Quantities):
         letters = [value for kind, value, _ in self.tokens if kind == LETTERS] if len(items) > 1 else []
         while len(items) > 1 and is_domain(items[-1], letters, self.is_reference):
             del items[-1]  # 2 k \pi, k \in \mathbb{Z}
-            self.domain = True
         return items[0] if len(items) == 1 else Several(tuple(items), self.join)
 
     def unbraced(self, low: int, high: int) -> tuple[int, int]:
@@ -212,7 +194,6 @@ class Reader(Quantities):
         if not operators:
             value = self.side(low, high)
             return Residue(value, self.modulus, ()) if self.modulus else value
-        self.first_side = " ".join(token[1] for token in self.tokens[low : bounds[1]])
         if len(operators) > SIDE_LIMIT:
             raise Malformed("too many sides")
         return self.chain(operators, [*bounds, high])
@@ -240,16 +221,16 @@ class Reader(Quantities):
         """What is said to be something: "The answer is 5", "x is 5"."""
         if verb + 1 == high or prose.negates(self.tokens[low:verb]):
             raise Malformed("words")
-        if rounded := prose.rounding(self.tokens, low, verb, high):
-            end, start = rounded
-            return Relation(("approx",), (self.side_or_name(low, end), self.side(start, high)))
         words = prose.said(self.tokens[verb + 1 : high])
-        says = not ANSWERING.isdisjoint(words) or words[:1] == ["the"]
-        counted = self.tokens[low][0] == NUMBER and any(t[0] == WORD for t in self.tokens[low:verb])
-        says |= counted and REMAINING.issuperset(words)
-        if len(words) == high - verb - 1 and says and NEGATING.isdisjoint(words):
-            if self.tokens[low][0] != WORD:
-                return self.relation(low, verb)  # x = 5 is the only solution
+        is_said = self.tokens[low][0] != WORD and (NEGATING | JOINING).isdisjoint(words)
+        if is_said and len(words) == high - verb - 1:
+            told = words_value(words)  # x = 5 is the only solution; 17 is prime
+            plain = words[0] == "the" or CHANGING_BEHIND.isdisjoint(words)
+            if prose.said(self.tokens[low:verb]):
+                plain = REMAINING.issuperset(words)  # 8 eggs are left
+            if type(told) is Words and (plain or not ANSWERING.isdisjoint(words)):
+                self.subject = told
+                return self.relation(low, verb)
         items = self.items(verb + 1, high)
         value = items[0] if len(items) == 1 else Several(tuple(items), self.join)
         words = [place for place in range(low, verb) if self.tokens[place][0] == WORD]

@@ -64,6 +64,9 @@ def region_of(value: Value) -> Region | None:
     found = [condition_of(item) for item in items]
     if None in found or len({condition.name for condition in found}) != 1:
         return None
+    equations = [item.operators == ("=",) for item in items]
+    if any(equations) and (all(equations) or join != "or"):
+        return None  # x = 1 or x = 2 is a list
     if type(value) is Builder and items[0].operators != ("in",) and value.name != found[0].name:
         return None
     where = joined(found, join)
@@ -100,6 +103,8 @@ def condition_of(relation: Relation) -> Condition | None:
         return Condition(sides[0])
     if operators == ("!=",) and first_is_letter and is_expression(sides[1]):
         return Condition(sides[0], excluded=sides[1])
+    if operators == ("=",) and first_is_letter and is_expression(sides[1]):
+        return Condition(sides[0], ("[", sides[1]), ("]", sides[1]))
     relation = forwards(relation)
     operators, sides = relation.operators, relation.sides
     if len(sides) > 3 or any(operator not in ("<", "<=") for operator in operators):

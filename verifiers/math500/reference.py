@@ -34,10 +34,10 @@ class Reference:
         self.digits = None if self.is_integer or len(answer) > 40 else text.digits_of(answer)
         self.key = text.key(answer)
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
+        self.has_constants = False  # or letters that are called like arbitrary ones
         self.is_time = ":" in answer and "m" in self.key.lower() and text.is_time_of_day(answer)
         self.variables: frozenset[str] = frozenset()
-        self.has_constants = False  # or letters that are called like arbitrary ones
-        self.mixed = self.domain = self.worded = self.is_text = False
+        self.mixed = self.worded = self.is_text = False
         self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
         if not self.is_integer:
             self.read(answer)
@@ -49,7 +49,7 @@ class Reference:
             self.variables = frozenset(value for kind, value, _ in reader.tokens if kind == LETTERS)
             self.has_constants = not (CONSTANTS | INDICES).isdisjoint(self.variables)
             value = meaning(reader.answer())
-            self.mixed, self.domain, self.worded = reader.mixed, reader.domain, bool(reader.worded)
+            self.mixed, self.worded = reader.mixed, bool(reader.worded)
             if Comparison(2 * len(answer), False).same(value, value) == NO:
                 raise Malformed("it is not equal to itself")
             self.meaning = value

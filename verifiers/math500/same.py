@@ -36,6 +36,7 @@ from verifiers.math500.values import (
 from verifiers.math500.words import ARTICLES, MONTHS, NEGATING, SPOKEN_OF
 
 ITEM_LIMIT = 40  # of a list whose order is free
+PRODUCT_LIMIT = 3  # letters of a word that may be a product of them
 PAIR_LIMIT = 400  # comparisons of elements with one another
 YES_OR_NO = [Words((word,)) for word in ("yes", "no", "true", "false")]
 FAR = 1009
@@ -107,11 +108,10 @@ class Comparison(Chains):
         if wanted is Name is kind:
             return YES if answer == gold else NO
         if wanted is Words is kind:
-            return self.same_words(answer.words, gold.words)
+            alike = letters_of(answer) == letters_of(gold) != []  # abc and bca
+            return YES if alike else self.same_words(answer.words, gold.words)
         if Words in (kind, wanted):
-            words, other = (gold, answer) if wanted is Words else (answer, gold)
-            named = len(words.words) == 1 and other in (("sym", *words.words), ("const", *words.words))
-            return YES if named else NO
+            return YES if letters_of(answer) == letters_of(gold) != [] else NO
         if wanted is Ratio is kind:
             return self.in_order(answer.parts, gold.parts)
         if wanted is Date is kind:
@@ -284,6 +284,19 @@ class Comparison(Chains):
             return YES if answer == gold else NO
         whole = is_expression(answer) and answer[0] == "num" and answer[2] == 1 and not self.strict
         return YES if whole and str(answer[1]) == gold.digits else NO
+
+
+def letters_of(value: Value) -> list[str]:
+    """The letters of a product of some, and of a short word in which none comes twice: abc; else none."""
+    if type(value) is Words:
+        (word, *others) = value.words
+        short = not others and len(word) <= PRODUCT_LIMIT and len(set(word)) == len(word)
+        return sorted(word) if short and (word.islower() or len(word) == 1) else []
+    if not is_expression(value):
+        return []
+    factors = value[1] if value[0] == "*" else (value,)
+    letters = [factor[1] for factor in factors if factor[0] in ("sym", "const")]
+    return sorted(letters) if len(letters) == len(factors) else []
 
 
 def entries(vector: Row | Matrix) -> Sequence[Value]:

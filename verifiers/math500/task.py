@@ -28,8 +28,8 @@ from verifiers.math500.prose import OPENS
 from verifiers.math500.reader import Reader
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
 from verifiers.math500.same import Comparison
-from verifiers.math500.tree import INFINITIES, Node, leaves
-from verifiers.math500.values import Quantity, Relation, Value, Words, expressions
+from verifiers.math500.tree import INFINITIES, Node
+from verifiers.math500.values import Quantity, Relation, Several, Value, Words
 from verifiers.sentence import answer_sentence, named_answer
 from verifiers.verdicts import (
     CAS,
@@ -84,6 +84,15 @@ def problem_of(problem: object, index: int | None) -> str | None:
 
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """(reason, tier) of an extracted answer by the cheapest tier that can tell, or None. Never raises."""
+    outcome = judge_as_written(answer, gold, problem, lenient)
+    if outcome and outcome[0] != OK and lenient and problem and "=" in answer and len(answer) <= TEXT_LIMIT:
+        rest = form_of(problem).behind_asked(answer)
+        return judge_as_written(rest, gold, problem, lenient) if rest else outcome
+    return outcome
+
+
+def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
+    """`judge` of the whole answer."""
     if answer == gold.text or answer == gold.written:
         return OK, TEXT
     if gold.is_integer and is_short_integer(answer):
@@ -97,16 +106,14 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
         plain = markup.unwrapped(answer)
         if plain != answer:
             answer, own_key = plain, text.key(plain)
-        if gold.is_choice and markup.leading_choice(answer) == gold.key:
-            return OK, TYPED
+        if gold.is_choice and (chosen := judge_choice(answer, gold, problem)):
+            return chosen
         if len(gold.key) > 1 and gold.key.isalpha() and markup.is_subject(gold.key, answer, problem or ""):
             return OK, TYPED
         if not answer[:1].isdigit():
             if problem and len(own_key) < 4 and names_option(own_key.strip("()"), answer, gold, problem):
                 return OK, TYPED
             answer = without_words(answer, gold, problem)
-        elif "_" in answer and problem and form_of(problem).speaks_of_bases:
-            answer = text.first_side_in_decimal(answer)
     try:
         number = literal(answer) if type(gold.meaning) is tuple and gold.meaning not in INFINITIES else None
         if number is not None:
@@ -140,17 +147,41 @@ def told_by_text(answer: str, own_key: str, gold: Reference, problem: str | None
         return OK, TEXT
     base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
     own = text.digits_of(answer) if base and len(answer) < 40 else None
-    if own and own[1] in ("", base):
-        return (OK if own[0] == gold.digits[0] else WRONG), TYPED
+    if own:
+        return (OK if own[0] == gold.digits[0] and own[1] in ("", base) else WRONG), TYPED
     return (WRONG, TEXT) if gold.is_text else None
 
 
 def names_option(letter: str, answer: str, gold: Reference, problem: str) -> bool:
     """True for the letter that stands before the reference among the choices of the problem."""
-    if gold.is_choice or not letter or f"({letter}" not in problem or markup.leading_choice(answer) != letter:
+    if gold.is_choice or not letter or markup.leading_choice(answer) != letter:
         return False
-    option = markup.option_of(problem, letter)  # without braces, which would change fractions
-    return bool(option) and text.key(option) == text.key(gold.text.replace("{", " ").replace("}", " "))
+    option = markup.options_of(problem).get(letter)
+    return bool(option) and is_right(option, gold)
+
+
+def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
+    """The verdict on the letter of a choice, or on its value; of an answer with both, both must be right."""
+    options = markup.options_of(problem or "")
+    option = options.get(gold.key)
+    letter = markup.leading_choice(answer)
+    if letter != gold.key:
+        return (OK, TYPED) if not letter and option and is_right(answer, reference_of(option, None)) else None
+    said = markup.behind_letter(answer, letter) if option else ""
+    if not said or is_right(said, reference_of(option, None)):
+        return OK, TYPED
+    if not any(
+        c.isdigit() or c == "\\" for c in said
+    ):  # a remark, unless these are the words of another choice
+        others = [reference_of(other, None) for other in options.values() if other]
+        return (WRONG if any(is_right(said, other) for other in others) else OK), TYPED
+    return WRONG, TYPED
+
+
+def is_right(answer: str, gold: Reference) -> bool:
+    """True if an answer is right without regard to a form."""
+    outcome = judge_as_written(answer, gold, None, True)
+    return outcome is not None and outcome[0] == OK
 
 
 def without_words(answer: str, gold: Reference, problem: str | None) -> str:
@@ -187,19 +218,19 @@ def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool
     if not lenient and ((reader.mixed and not gold.mixed) or (reader.worded and not gold.worded)):
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)
-    is_asked = bool(reader.first_side) and form.asks_for(reader.first_side)
-    if type(gold.meaning) is Words and reader.subject is not None:
+    first = value.items[0] if type(value) is Several else value  # x = 1 of x = 1 or x = 2
+    first_side = first.sides[0] if type(first) is Relation else None
+    is_asked = first_side is not None and form.asks_for(first_side)
+    if type(gold.meaning) is Words and reader.subject is not None and type(value) is not Several:
         value = reader.subject
     comparison = Comparison(length + len(gold.text), not lenient, form, is_asked)
     verdict = comparison.same(value, gold.meaning)
     if verdict != YES and lenient and gold.has_constants:
-        angles = any("pi" in leaves(node, "const") for node in expressions(gold.meaning))
-        domain = gold.domain or (reader.domain and (angles or type(gold.meaning) is Relation))
-        verdict = comparison.renamed(value, gold.meaning, domain) or verdict
+        verdict = comparison.renamed(value, gold.meaning) or verdict
     if verdict == YES and (
         (reader.earlier and contradicts(reader.earlier, value))
         or not form.allows_unit(value, gold.meaning)
-        or (reader.first_side and form.asks_for_another(reader.first_side))
+        or (first_side is not None and form.asks_for_another(first_side))
     ):
         verdict = NO
     if (

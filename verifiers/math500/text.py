@@ -103,15 +103,6 @@ def digits_of(text: str) -> tuple[str, str] | None:
     return (digits.lstrip("0"), base) if base in ("", *map(str, range(11, 17))) else None
 
 
-def first_side_in_decimal(text: str) -> str:
-    """The answer with a number such as 2F_{16} before its first equals sign in base ten."""
-    side, equals, rest = text.partition("=")
-    digits, base = (digits_of(side) if equals and len(side) < 40 else None) or ("", "")
-    if not base or not set(digits).issubset(_DIGITS[: int(base)]):
-        return text
-    return f"{int(digits, int(base))} = {rest}"
-
-
 # References that no grammar reads are compared as text: `\text{4:30 p.m.}`, `\langle 1, 2 \rangle`, a sentence.
 
 

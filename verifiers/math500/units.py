@@ -82,7 +82,11 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     power, named = "", False
     for word in words:
         lower = word.lower()
-        if lower in POWERS or word[0] == "^":
+        if lower == "of" and names and is_known(names[-1]):
+            break  # cups of sugar
+        if lower == "cent" and names[-1:] == ["/"]:
+            names[-1] = "percent"  # per cent
+        elif lower in POWERS or word[0] == "^":
             power = POWERS.get(lower, word)
             if named:  # it stands behind its unit
                 names[-1:] = [(names or ["unit"])[-1] + power] if power != "^1" else names[-1:]

@@ -62,19 +62,12 @@ CHANGING_BEHIND = (  # ... and behind it
     | frozenset("pi factorial root choose mod modulo power score pair pairs gross".split())
 )
 JOINING = frozenset({"and", "or"})
-IS = frozenset("is are was be equals rounds".split())
+IS = frozenset("is are was be equals".split())
 ORDINALS = frozenset("st nd rd th".split())
 ARTICLES = frozenset(["a", "an", "the"])
 OPENING = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
 CONCLUDING = frozenset("so thus therefore hence then".split())
 EXPLAINING = frozenset("since because".split())
-# In brackets behind a value: why it is so, for what it holds, and words before the same value in another notation.
-REASONS = frozenset("as by from using".split())
-CONDITIONS = frozenset("for where when with provided assuming".split())
-AGAIN = tuple(
-    tuple(phrase.split())
-    for phrase in "or equivalently,or,equivalently,that is,which is,which equals,equals,equal to".split(",")
-)
 REMAINING = frozenset(
     "left over remaining needed required possible sold used available".split()
 )  # 8 eggs are left over

@@ -199,6 +199,61 @@ def espo(algorithm, row, held):
     return (term + algorithm.beta * kl) / 8
 
 
+def mapg(algorithm, row, held):
+    """Tokens and positions of whole segments, place by place in the order of the path, also behind the end."""
+    path, tau, size = row.path, algorithm.position_temperature, algorithm.block_length
+
+    def likelihood(logps, measured):
+        total = 0.0
+        for m in range(len(logps)):
+            chosen = [i for i in range(SIZE) if path.scored[m, i]]
+            left = [j for j in range(SIZE) if path.masked[m, j]]
+            for i in sorted(chosen, key=lambda i: (path.steps[i], path.order[i])):
+                others = [measured[m, j].exp() ** (1 / tau) for j in left if j // size == i // size]
+                choice = measured[m, i].exp() ** (1 / tau) / sum(others)
+                total = total + path.weight[m, i] * (logps[m, i] + choice.log())
+                left.remove(i)
+        return total / len(logps)
+
+    assert path.scored[:, row.length :].any() or row.length == SIZE or algorithm.num_masks < 4
+    difference = likelihood(path.logps, path.measured) - likelihood(path.old, path.old_measured)
+    return -surrogate(difference / row.length, row.advantage, 0.2, 0.2, held) / 8
+
+
+def opsd(algorithm, row, held):
+    """Single steps of the path, in copies whose teacher has a hint: a constant difference to it, times log p."""
+    copies = [m for m in range(len(row.logps)) if row.scored[m].any()]
+    total = 0.0 * row.logps.sum()
+    for m in copies:
+        (t,) = {row.steps[i] for i in range(row.length) if row.scored[m, i]}
+        assert row.scored[m].tolist() == [step == t for step in row.steps]
+        for i in row.scored[m].nonzero().flatten().tolist():
+            total = total + float((row.logps[m, i] - row.ref[m, i]).detach()) * row.logps[m, i]
+    return row.advantage * total / max(1, len(copies)) / 8
+
+
+def distil(algorithm, row, held):
+    """Near tokens hard and certain, far tokens of the same blocks as the teacher has them, copy by copy."""
+    total, block = 0.0 * row.logps.sum(), algorithm.block_length
+    for m in range(len(row.logps)):
+        seen = [i for i in range(row.length) if row.scored[m, i]]
+        first = min(row.steps[i] for i in seen)
+        near = [i for i in range(row.length) if 0 <= row.steps[i] - first < algorithm.horizon]
+        at = {i // block for i in near}
+        far = [i for i in range(row.length) if row.steps[i] >= first + algorithm.horizon and i // block in at]
+        assert seen == sorted(near + far * (algorithm.far_weight > 0))
+        for i in near:
+            term = -row.logps[m, i]
+            if algorithm.certainty_weight:
+                term = term + algorithm.certainty_weight * row.path.measured[m, i]
+            total = total + term / len(near)
+        for i in far if algorithm.far_weight else ():
+            p, q = row.logps[m, i].exp(), row.ref[m, i].exp()
+            kl = q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()
+            total = total + algorithm.far_weight * kl / len(far)
+    return row.advantage * total / len(row.logps) / 8
+
+
 def ebpo(algorithm, row, held):
     def bound(logps):
         """Mean over copies of n_b/k times the sum of each block's masked tokens."""
@@ -362,14 +417,17 @@ def step_return(algorithm, row, rank):
 
 
 def rspo(algorithm, row, held):
-    """REINFORCE on the ELBO by the token, less beta times half the square of a centred distance to the reference."""
+    """REINFORCE on the ELBO by the token, less beta times half the square of a centred distance to the anchor."""
+
+    def anchor(one):
+        return float(bound_of(one, one.ref if algorithm.anchor == "ref" else one.old)) / one.length
 
     def moved(one):
-        return float((bound_of(one, one.logps) - bound_of(one, one.ref)).detach()) / one.length
+        return float(bound_of(one, one.logps).detach()) / one.length - anchor(one)
 
     centre = sum(map(moved, row.update)) / len(row.update) if algorithm.beta else 0.0
     s = bound_of(row, row.logps) / row.length
-    penalty = (s - float(bound_of(row, row.ref)) / row.length - centre) ** 2 / 2 if algorithm.beta else 0.0
+    penalty = (s - anchor(row) - centre) ** 2 / 2 if algorithm.beta else 0.0
     return (algorithm.beta * penalty - row.advantage * s) / 8
 
 
@@ -580,6 +638,29 @@ CASES = {
         advantages=tuple(ADVANTAGES),
         clips=True,
     ),
+    "opsd": Case(
+        opsd,
+        [{"num_masks": 6, "hint": "steps"}, {"num_masks": 4, "block_length": 3, "hint_share": 0.6}],
+        advantages=RIGHT_ONES,
+    ),
+    "distil": Case(
+        distil,
+        [
+            {"num_masks": 4, "block_length": 3, "horizon": 1},
+            {"num_masks": 2, "block_length": 9, "horizon": 2, "certainty_weight": 0.5, "far_weight": 3.0},
+            {"num_masks": 2, "certainty_weight": 0.0, "far_weight": 0.0},
+        ],
+        advantages=RIGHT_ONES,
+    ),
+    "mapg": Case(
+        mapg,
+        [
+            {"num_masks": 8, "block_length": 3, "segment_draw": "all"},
+            {"num_masks": 3, "block_length": 9, "steps_per_segment": 2, "position_temperature": 0.8},
+        ],
+        off_policy=0.8,
+        clips=True,
+    ),
     "diffu_grpo": Case(
         diffu_grpo,
         [
@@ -636,7 +717,15 @@ CASES = {
         clips=True,
         group=6,
     ),
-    "rspo": Case(rspo, [{"beta": 0.7}, {"beta": 0.0, "num_masks": 2}, {"masking": "random", "beta": 0.7}]),
+    "rspo": Case(
+        rspo,
+        [
+            {"beta": 0.7},
+            {"beta": 0.7, "anchor": "old"},
+            {"beta": 0.0, "num_masks": 2},
+            {"masking": "random", "beta": 0.7},
+        ],
+    ),
     "coupled_grpo": Case(
         coupled_grpo,
         [{}, {"beta": 0.0, "epsilon": 0.1}, {"normalizer": "length", "beta": 1.0}],

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms import ALGORITHMS, build
+from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood import logps as likelihood_logps
 from spg_trainer.tensors import Batch
@@ -17,7 +18,6 @@ from tests.common.algorithm_cases import (
     declared,
     prepare,
     sampled,
-    with_old,
 )
 from tests.common.likelihood_cases import (
     naive_logps,
@@ -68,8 +68,13 @@ def case(name: str, on_policy: bool, **arguments):
         "rldf",
         "mdpo",
         "d_treerpo",
+        "mapg",
+        "opsd",
+        "distil",
     ):
         given["p_mask_prompt"] = 0.0
+    if name == "mapg":
+        given["block_length"] = 3
     if name == "coupled_grpo":
         given["num_masks"] = 5
     if name == "mdpo":
@@ -83,7 +88,7 @@ def case(name: str, on_policy: bool, **arguments):
     with torch.no_grad():
         logps = naive_logps(model, rollouts, masks, MASK)
     noise = torch.randn(2, *logps.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    old, ref = (logps + 0.4 * noise) * masks.scored
+    (old, old_measured), (ref, _) = map(masks.split, (logps + 0.4 * noise) * masks.valued)
     totals = {"completions": 8.0, "tokens": 50.0, "scored_completions": 4.0, "rewarded_completions": 4.0}
     batch = Batch(
         rollouts.completion_mask,
@@ -92,6 +97,7 @@ def case(name: str, on_policy: bool, **arguments):
         group=torch.tensor([0, 0, 1, 1]),
         prepared=prepared,
         old_logps=None if on_policy else old,
+        old_measured=None if on_policy else old_measured,
         ref_logps=ref,
     )
     if algorithm.compares == "update":
@@ -108,7 +114,7 @@ def test_the_gradient_is_that_of_plain_autograd_and_the_metrics_are_those_of_all
     """In chunks that hold completions, copies, or parts of them, and in few or many passes."""
     for arguments in ({}, {"beta": OTHER_BETA[name]}) if name in OTHER_BETA else ({},):
         algorithm, model, rollouts, masks, batch = case(name, on_policy, **arguments)
-        loss_fn = partial(with_old, algorithm, masks, batch)
+        loss_fn = partial(loss_of_values, algorithm, masks, batch)
         naive = naive_logps(model, rollouts, masks, MASK)
         expected = loss_fn(naive)
         model.zero_grad(set_to_none=True)
@@ -140,7 +146,7 @@ def test_logits_are_computed_again_only_for_a_head_that_learns(monkeypatch, name
         lambda states, weight: rows.append(len(states)) or original(states, weight),
     )
     options = {"mask_id": MASK, "masks_at_once": 4, **declared(algorithm)}
-    accumulate(model, rollouts, masks, partial(with_old, algorithm, masks, batch), **options)
+    accumulate(model, rollouts, masks, partial(loss_of_values, algorithm, masks, batch), **options)
     positions = int(masks.scored.sum())
     assert positions > 30 and max(rows) <= 30
     assert sum(rows) == positions * times
@@ -158,7 +164,7 @@ def test_the_last_layer_computes_scored_columns_only(monkeypatch):
     monkeypatch.setattr(states, "hidden_states", watched)
     algorithm, model, rollouts, masks, batch = case("justgrpo", True)
     options = {"mask_id": MASK, "masks_at_once": 1, **declared(algorithm)}
-    accumulate(model, rollouts, masks, partial(with_old, algorithm, masks, batch), **options)
+    accumulate(model, rollouts, masks, partial(loss_of_values, algorithm, masks, batch), **options)
     assert set(widths) == {1}, "one token of each copy is scored"
     many = replace(masks, scored=masks.scored.any(1, keepdim=True), masked=masks.masked[:, :1])
     likelihood_logps.token_logps(model, rollouts, replace(many, weight=masks.weight[:, :1]), MASK)

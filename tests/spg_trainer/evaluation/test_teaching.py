@@ -48,6 +48,7 @@ def test_what_only_some_problems_have_is_no_part_of_it(monkeypatch) -> None:
     assert sft_command(envs.make("count"), "count", None, "./my base").endswith(
         "--env count --mix right=1 --model './my base' --output-dir base"
     )
+    assert sft_command(envs.make("count"), "count", None, "runs/base").endswith("--output-dir base2")
 
 
 def test_a_task_without_anything_to_imitate_is_taught_by_a_file() -> None:

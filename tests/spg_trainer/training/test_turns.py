@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms import ALGORITHMS
+from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.evaluation.diff import by_problem
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.likelihood.bounds import elbo, eubo
@@ -22,7 +23,7 @@ from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, plan_updates
 from tests.common import turn_processes
 from tests.common.algorithm_cases import alone
-from tests.common.likelihood_cases import relative
+from tests.common.likelihood_cases import naive_measure, relative
 from tests.common.marks import few_algorithms, slow_if
 from tests.common.process_cases import one_step, run_processes
 from tests.common.trainer_cases import (
@@ -89,7 +90,7 @@ class Played:
             name: None
             if getattr(planned[0], name) is None
             else torch.cat([getattr(b, name) for b in planned])[place]
-            for name in ("old_logps", "ref_logps")
+            for name in ("old_logps", "old_measured", "ref_logps")
         }
         return torch.cat(parts), masks, known
 
@@ -100,12 +101,19 @@ class Played:
 
 
 def plain_logps(model, one, its, mask_id: int) -> torch.Tensor:
-    """(1, M, T) of one turn alone by the model's own forward, its masked copies side by side; zero if not scored."""
+    """(1, M, T) of one turn alone by the model's own forward, its masked copies side by side; zero if not scored.
+
+    Where the masks measure something, it stands behind, (1, M, 2T).
+    """
     ids = torch.cat([one.prompt_ids[0], one.completion_ids[0]])
     shown = torch.where(its.masked[0], mask_id, ids)
-    logps = model(input_ids=shown).logits.log_softmax(-1)[:, len(one.prompt_ids[0]) :]
-    chosen = logps.gather(-1, one.completion_ids[0].expand(len(shown), -1)[..., None]).squeeze(-1)
-    return (chosen * its.scored[0])[None]
+    logits = model(input_ids=shown).logits[:, len(one.prompt_ids[0]) :]
+    written = one.completion_ids[0].expand(len(shown), -1)
+    chosen = logits.log_softmax(-1).gather(-1, written[..., None]).squeeze(-1)
+    if its.measured is not None:
+        further = [naive_measure(its.measure, *of_copy) for of_copy in zip(logits, written, strict=True)]
+        chosen = torch.cat([chosen, torch.stack(further)], -1)
+    return (chosen * its.valued[0])[None]
 
 
 def sums(values: torch.Tensor, episodes: list[int]) -> torch.Tensor:
@@ -121,7 +129,10 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
     assert len(set(np.bincount(scored.rows).tolist())) == 3  # episodes of one, two and three turns
     logps, masks, known = played.logps()
     episodes = scored.rows.tolist()
-    worth = run.algorithm.compute_advantages(torch.from_numpy(played.rewards))
+    judged = torch.from_numpy(played.rewards)
+    if "correct" in run.algorithm.needs:
+        judged = torch.from_numpy(scored.correct[scored.last].reshape(judged.shape)).double()
+    worth = run.algorithm.compute_advantages(judged)
     lengths = (
         scored.rollouts.completion_mask.sum(-1)
         if not run.algorithm.score_tail
@@ -135,7 +146,7 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
         step.rollouts.completion_mask, step.prepared["advantages"], totals, torch.from_numpy(step.group),
         dict(step.prepared), episode=step.rollouts.episode, **known,
     )  # fmt: skip
-    loss = run.algorithm.loss
+    loss = lambda values, masks, batch: loss_of_values(run.algorithm, masks, batch, values)  # noqa: E731
     if run.algorithm.compares == "update":
         loss = lambda *given: run.algorithm.coupled_loss(by_episode(played, *given))  # noqa: E731
     assert played.equals(loss(logps, masks, batch).loss)

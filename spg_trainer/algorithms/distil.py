@@ -1,0 +1,79 @@
+"""Distillation for parallel decoding: the model learns to write at once what it wrote, rightly, in several steps.
+
+    l_m = mean over near i of ( -log p_i + certainty_weight H_i [x_i is the likeliest] )
+          + far_weight mean over far i of kl( q_i || p_i )
+
+A copy m shows the state before a step. Near are the tokens of this step and the following ones, `horizon` in all; far
+those that later steps wrote in the same blocks. H is the entropy at temperature 0.5. q is the reference, which is shown
+the near tokens; kl is that of whether the token is x_i, the part of KL(q || p) that x_i can show. Sources: TAD (arXiv
+2605.09536), hard near and soft far steps; dParallel (arXiv 2509.26488), certainty forcing; docs/algorithms/distil.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Loss, Metric, Need
+from spg_trainer.algorithms.own_right import OwnRight, mean_over, shown
+from spg_trainer.likelihood.masks import Masking
+from spg_trainer.likelihood.path_masks import HorizonMasking
+from spg_trainer.settings.ranges import Count, NotNegative
+from spg_trainer.tensors import Batch, Masks
+
+SUREST = -1e-6
+"""The log-probability above which a token counts as certain: the logarithm of what is left to others is then a rounding
+error in float32."""
+
+
+@dataclass(frozen=True)
+class Distil(OwnRight):
+    """Near steps hard, far steps from a reference that sees the near ones. Raises ConfigError for bad values."""
+
+    num_masks: Count = 8
+    horizon: Count = 4
+    """Denoising steps whose tokens the model shall write at once (TAD)."""
+    certainty_weight: NotNegative = 2.0
+    """What the entropy of near tokens that are the likeliest weighs (dParallel); 0 = nothing."""
+    far_weight: NotNegative = 1.0
+    """What the far tokens weigh (TAD); 0 = nothing, and no reference."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        further: set[Need] = {"measured"} if self.certainty_weight > 0 else set()
+        return super().needs | further | ({"reference"} if self.far_weight > 0 else set())
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"step_merge": HorizonMasking()}
+
+    def copy_terms(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        near = masks.scored & ~masks.ref_masked[:, :, -logps.shape[-1] :]
+        far = masks.scored & ~near
+        terms = -mean_over(logps, near)
+        metrics = {
+            "logps": Metric(shown(logps, masks.scored), "scored_tokens"),
+            "near/share": Metric(near.sum(), "scored_tokens"),
+        }
+        if self.certainty_weight > 0:
+            terms = terms + self.certainty_weight * mean_over(batch.measured, near)
+            metrics["near/entropy"] = Metric(shown(batch.measured, near), "scored_tokens")
+        if self.far_weight > 0:
+            kl = kl_of_token(batch.ref_logps, logps)
+            terms = terms + self.far_weight * mean_over(kl, far)
+            metrics["far/kl"] = Metric(shown(kl, far), "scored_tokens")
+        return Loss(terms, metrics)
+
+
+def kl_of_token(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(teacher || student) of whether a token is this one, from its log-probabilities under both, of one shape.
+
+    Never more than the KL of the whole laws, equal for two words, and 0 only where the probabilities are equal.
+    """
+    teacher, student = teacher.clamp(max=SUREST), student.clamp(max=SUREST)
+    others = torch.log(-torch.expm1(teacher)), torch.log(-torch.expm1(student))
+    p = teacher.exp()
+    return p * (teacher - student) + (1 - p) * (others[0] - others[1])

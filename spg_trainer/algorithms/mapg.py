@@ -1,0 +1,94 @@
+"""MAPG, mask-aware policy gradient: which positions a step unmasks is part of the action, beside the tokens there.
+
+    loss = -1/N sum_b PPO(r_b, A_b),    r_b = exp 1/n_b sum_m w_m (log pi_m - log pi_m of the model that sampled)
+    log pi_m = sum_{a = 1..k} [ log p(x_{i_a}) + s_{i_a} - log sum_{j left} exp s_j ],   s_j = 1/tau log max_v p_j(v)
+
+A copy m shows the state before a segment of the sampler's path, which unmasked the positions i_1 .. i_k in this order;
+left are those of the block of i_a that were masked then, without i_1 .. i_{a-1}. w_m is one over the chance that the
+segment has a copy. Source: arXiv 2607.15200, by a third party's notes; docs/algorithms/mapg.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Advantage, Loss, Metric, Need
+from spg_trainer.algorithms.ratios import SequenceRatio
+from spg_trainer.likelihood.bounds import elbo
+from spg_trainer.likelihood.masks import Masking
+from spg_trainer.likelihood.path_masks import PositionMasking
+from spg_trainer.settings.ranges import Below1, Count, Nothing, Positive
+from spg_trainer.tensors import Batch, Masks, StepView
+
+
+@dataclass(frozen=True)
+class MAPG(SequenceRatio):
+    """A clipped ratio for each completion, of the probabilities of its path: tokens and positions.
+
+    Needs --remasking plackett_luce. Raises ConfigError for values out of range.
+    """
+
+    masking: str = "step_merge"
+    """What the sampler saw when a segment of its path began."""
+    num_masks: Count = 12
+    """K, segments of a completion that are scored (paper)."""
+    steps_per_segment: Count = 1
+    """Denoising steps of a segment; 1 is exact. The paper has 32 segments, so 4 for 128 steps."""
+    segment_draw: Literal["uniform", "all"] = "uniform"
+    """Which segments get a copy: num_masks random ones, or all, neighbours merged where they are more."""
+    p_mask_prompt: Nothing = 0.0
+    """0: the sampler saw the whole prompt."""
+    advantage: Advantage = "z_score"
+    """What a reward is compared with."""
+    epsilon: Below1 = 0.2
+    """Clip of a completion's ratio."""
+    beta: Nothing = 0.0
+    """0: without a penalty."""
+    position_temperature: Positive = 0.5
+    """tau, that of the rollout (--position-temperature)."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"old", "order", "measured"})
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"step_merge": PositionMasking()}
+
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
+        """Besides the advantages `place` (B, T), each token's number on the path; those never unmasked are last."""
+        rollouts = view.rollouts
+        step, order = rollouts.unmask_step.cpu(), rollouts.unmask_order.cpu()
+        key = torch.where(step < 0, step.max() + 1, step) * (order.max() + 1) + order
+        return {**super().prepare(view), "place": key.argsort(dim=-1, stable=True).argsort(-1)}
+
+    def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
+        return difference / length
+
+    def bound(self, logps: Tensor, measured: Tensor | None, masks: Masks, batch: Batch) -> Tensor:
+        return elbo(logps + self.position_logps(measured, masks, batch), masks)
+
+    def position_logps(self, measured: Tensor, masks: Masks, batch: Batch) -> Tensor:
+        """(B, M, T) log-probability of each scored token's position among those that were left; 0 elsewhere."""
+        scores = measured / self.position_temperature
+
+        def blocks(values: Tensor) -> Tensor:
+            return values.unflatten(-1, (-1, self.block_length))
+
+        place, score = blocks(batch.prepared["place"])[:, None], blocks(scores)
+        left = blocks(masks.measured)[..., None, :] & (place[..., None, :] >= place[..., :, None])
+        scored = blocks(masks.scored)
+        left = left | ~scored[..., None]  # of the others anything but nothing, whose gradient is no number
+        total = score[..., None, :].masked_fill(~left, float("-inf")).logsumexp(-1)
+        return ((score - total) * scored).flatten(-2)
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        result = super().loss(logps, masks, batch)
+        with torch.no_grad():
+            positions = self.position_logps(batch.measured, masks, batch).sum()
+        return Loss(result.loss, {**result.metrics, "logps/positions": Metric(positions, "scored_tokens")})

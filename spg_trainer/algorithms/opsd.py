@@ -1,0 +1,51 @@
+"""OPSD: on-policy self-distillation. The teacher is the start model that is shown some of what was written later.
+
+    l_m = sum_{i unmasked at step t_m} sg( log p_i - log q_i ) log p_i
+
+p is the model that sees the state before the step, as the sampler did; q is the reference, which also sees a hint: a
+share of the tokens of the same completion that were unmasked later. On policy l_m has the gradient of KL(p || q), from
+the sampler's own tokens. Only right completions are learned from. Source: d-OPSD (arXiv 2606.18195), whose code
+(xingzhejun/d-opsd-code) sums a clamped KL over the teacher's 20 best tokens; docs/algorithms/opsd.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Loss, Metric, Need
+from spg_trainer.algorithms.own_right import OwnRight
+from spg_trainer.likelihood.masks import Masking
+from spg_trainer.likelihood.path_masks import HintMasking
+from spg_trainer.settings.ranges import Probability
+from spg_trainer.tensors import Batch, Masks
+
+
+@dataclass(frozen=True)
+class OPSD(OwnRight):
+    """Reverse KL to a reference that is given a hint, on right completions. Raises ConfigError for bad values."""
+
+    hint_share: Probability = 0.25
+    """What share of the later text the teacher sees."""
+    hint: Literal["blocks", "steps"] = "blocks"
+    """What the later text is: all behind the block that is written at the step (code), or all that is masked then, so
+    also the rest of this block. A step without later text is left out."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return super().needs | {"reference"}
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"step_merge": HintMasking()}
+
+    def copy_terms(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        distance = (logps - batch.ref_logps).detach()
+        metrics = {
+            "hint/kl": Metric(distance.sum(), "scored_tokens"),
+            "logps": Metric(logps.detach().sum(), "scored_tokens"),
+        }
+        return Loss((distance * logps).sum(-1), metrics)

@@ -1,0 +1,72 @@
+"""What algorithms have in common that learn from the model's own right completions, and from no reward beside that.
+
+A problem weighs the same however many of its G completions are right: of k, each has the weight 1/k.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Need
+from spg_trainer.settings.ranges import Count, Nothing
+from spg_trainer.tensors import Batch, Masks, StepView
+
+
+@dataclass(frozen=True)
+class OwnRight(Algorithm):
+    """loss = 1/N sum_b A_b mean_m l_bm over the masked copies that score anything, of right completions."""
+
+    masking: str = "step_merge"
+    """What the sampler saw before a step."""
+    num_masks: Count = 32
+    """M, states of a completion in an update."""
+    segment_draw: Literal["uniform", "all"] = "uniform"
+    """Which states: num_masks random ones, or all, only every so many where they are more."""
+    p_mask_prompt: Nothing = 0.0
+    """0: the sampler saw the whole prompt."""
+
+    compares: ClassVar[Compares] = "copy"
+    right_groups_teach: ClassVar[bool] = True
+    advantage: ClassVar[str] = "share"  # type: ignore[misc]
+    """No choice: right completions of a problem share one weight."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"correct"})
+
+    def prepare(self, view: StepView) -> dict[str, Tensor]:
+        return {"advantages": self.compute_advantages(view.correct.double())}
+
+    def compute_advantages(self, rewards: Tensor) -> Tensor:
+        """(P*G,) weights, from which completions are right, (P, G): 1 or 0."""
+        right = (rewards > 0).double()
+        return (right / right.sum(1, keepdim=True).clamp(min=1)).reshape(-1)
+
+    def active(self, advantages: Tensor) -> Tensor:
+        return advantages != 0  # also with a reference: what is wrong is not held to it
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        copies = masks.scored.any(-1).sum(-1).clamp(min=1)
+        weights = batch.advantages.to(logps) / copies / batch.totals["completions"]
+        result = self.copy_terms(logps, masks, batch)
+        return Loss((weights[:, None] * result.loss).sum(), result.metrics)
+
+    @abstractmethod
+    def copy_terms(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
+        """(B, M) l_bm in place of a loss, 0 for copies that score nothing, and what to show."""
+
+
+def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
+    """(B, M) the mean of values (B, M, T) over chosen places (B, M, T) bool; 0 where there are none."""
+    return (values * chosen).sum(-1) / chosen.sum(-1).clamp(min=1).to(values)
+
+
+@torch.no_grad()
+def shown(values: Tensor, chosen: Tensor) -> Tensor:
+    """The sum of values (B, M, T) over chosen places, for a metric."""
+    return (values * chosen).sum()
