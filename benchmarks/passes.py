@@ -26,7 +26,7 @@ from spg_trainer.rollout.columns import Columns
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.values import parse_pairs
-from spg_trainer.training import loop
+from spg_trainer.training import credit, loop
 from spg_trainer.training.setup import start
 
 ALGORITHMS = (
@@ -76,7 +76,7 @@ def count(config: Config, steps: int) -> Counter[str]:
     base_model(run.policy.model).base_model.register_forward_pre_hook(note, with_kwargs=True)
     with (
         patch.object(Columns, "hidden_states", asked),
-        patch.object(loop, "look_into_states", named(loop.look_into_states, "probes")),
+        patch.object(credit, "look_into_states", named(credit.look_into_states, "probes")),
         patch.object(loop, "apply_updates", named(loop.apply_updates, "update")),
     ):
         for _ in range(steps):

@@ -13,13 +13,10 @@ import numpy as np
 import torch
 
 from spg_trainer import distributed
-from spg_trainer.algorithms import Algorithm
 from spg_trainer.architecture.experts import counting_choices, router_load
 from spg_trainer.distributed import (
     begin,
     gather,
-    gather_rows,
-    gathered_order,
     is_on_all,
     naming_the_lost,
     on_all,
@@ -30,19 +27,17 @@ from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models.shard import trains_parts, unsharded
-from spg_trainer.rollout.probe import probe
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.stop import stopping
-from spg_trainer.seeding import derive, generator, gpus
+from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.validate import Validated
 from spg_trainer.settings.weights import unseen
-from spg_trainer.tensors import Rollouts, StepView
+from spg_trainer.training.credit import credit
 from spg_trainer.training.evaluations import evaluate_once, run_validation, write_best_model
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
-from spg_trainer.training.fills import with_fills
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import Step, Update
 from spg_trainer.training.optimize import count_skipped, learning_rate, optimizer_step, sum_gradients
@@ -196,117 +191,6 @@ def look_at_decoding(run: Run, scored: Scored) -> dict[str, float]:
     with raising_on_all():
         sums = fidelity_sums(run.policy, scored, config.rollout, config.seed, step, run.rows_per_forward)
     return fidelity_means(gather([sums]))
-
-
-def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:
-    """The advantages (B,) of this process's completions, and what the updates need of those that change the loss.
-
-    rewards: (P, G), of all processes.
-    """
-    batch, algorithm, rollouts = run.config.batch, run.algorithm, scored.rollouts
-    if algorithm.score_tail:
-        rollouts = rollouts.count_tail(run.policy.pad_id)
-    rollouts, fills = look_into_states(run, scored, rollouts)
-    everyone = gather_rows(rollouts, gathered_order(scored.rows))
-    lengths = everyone.completion_mask.sum(-1).numpy(force=True)
-    share_done = run.state.step / run.config.max_steps
-    correct = None
-    if "correct" in algorithm.needs:
-        correct = torch.from_numpy(scored.of_groups(batch.num_generations, "correct")[0])
-    prepared = algorithm.prepare(
-        StepView(torch.from_numpy(rewards), everyone, share_done, batch.num_iterations, correct)
-    )
-    of = everyone.owner  # what was prepared of episodes holds for each of their turns
-    prepared = {n: values if len(values) == len(of) else values[of] for n, values in prepared.items()}
-    episode = of.numpy()
-    group = episode // batch.num_generations
-    minibatch = group % batch.num_minibatches
-    active = algorithm.active(prepared["advantages"]).numpy(force=True)
-    counts, totals = count_minibatches(
-        kinds_of_completions(algorithm, prepared, active), minibatch, episode, lengths, batch.num_minibatches
-    )
-    mine = np.flatnonzero(np.isin(episode, scored.rows))
-    advantages, active = prepared["advantages"][mine], active[mine]
-    rows = torch.from_numpy(mine[active])
-    step = Step(
-        rollouts=rollouts.select(torch.from_numpy(active)),
-        index=scored.index[active],
-        generation=scored.generation[active],
-        turn=scored.turn[active],
-        rows=scored.rows[active],
-        group=group[mine[active]],
-        prepared={name: values[rows].to(run.policy.device) for name, values in prepared.items()},
-        totals=totals,
-        counts=counts,
-        num_episodes=rewards.size,
-    )
-    if "fills" in algorithm.needs:
-        ours = {name: values[mine] for name, values in prepared.items()}
-        step = with_fills(
-            step, scored, fills, rollouts.probe_steps, ours, group[mine], run.source.env.max_turns
-        )
-    return advantages, step
-
-
-def kinds_of_completions(
-    algorithm: Algorithm, prepared: dict[str, torch.Tensor], active: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Which completions of all processes losses and metrics are divided by, (B,) bool each. active: those of a loss."""
-    kinds = {
-        "completions": np.ones_like(active),
-        "scored_completions": active,
-        "rewarded_completions": (prepared["advantages"] != 0).numpy(force=True),
-        "learned_completions": active,
-    }
-    if "fills" in algorithm.needs:
-        kinds["learned_completions"] = active | prepared["fill_advantages"].any(-1).numpy(force=True)
-    return kinds
-
-
-def count_minibatches(
-    kinds: dict[str, np.ndarray], minibatch: np.ndarray, episode: np.ndarray, lengths: np.ndarray, number: int
-) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Of each minibatch: how many completions of each kind, and how many episodes of each, with their tokens."""
-    of_all = [{name: rows & (minibatch == m) for name, rows in kinds.items()} for m in range(number)]
-    counts = [{name: float(rows.sum()) for name, rows in chosen.items()} for chosen in of_all]
-    totals = [
-        {name: float(len(np.unique(episode[rows]))) for name, rows in chosen.items()}
-        | {"tokens": float(lengths[chosen["completions"]].sum())}
-        for chosen in of_all
-    ]
-    return counts, totals
-
-
-def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Rollouts, Rollouts | None]:
-    """The rollouts with what the states that the algorithm asks for were worth; their fills, None = it asks for none.
-
-    What is drawn is keyed by problem, generation and turn, not by place.
-    """
-    config, number, algorithm = run.config, run.state.step, run.algorithm
-    turns = scored.turn.tolist()
-
-    def key(kind: str, b: int, *more: int) -> tuple[str | int, ...]:
-        turn = ("turn", turns[b]) if turns[b] else ()
-        return kind, number, int(scored.index[b]), int(scored.generation[b]), *turn, *more
-
-    steps = algorithm.probe_steps(
-        rollouts, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))
-    )
-    if steps is None:
-        return rollouts, None
-    with raising_on_all():
-        return probe(
-            run.policy,
-            run.source.env,
-            scored,
-            rollouts,
-            steps,
-            run.rows_per_forward,
-            sampling=config.rollout,
-            seed=config.seed,
-            keys=key,
-            temperature=config.rollout.temperature if "fills" in algorithm.needs else 0.0,
-        )
 
 
 def apply_updates(run: Run, step: Step) -> dict[str, float]:

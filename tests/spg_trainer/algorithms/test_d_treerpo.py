@@ -12,7 +12,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.validate import validate_algorithm
 from spg_trainer.tensors import StepView
-from spg_trainer.training.loop import credit
+from spg_trainer.training.credit import credit
 from spg_trainer.training.setup import start
 from tests.common.algorithm_cases import make_batch
 from tests.common.likelihood_cases import make_rollouts, seeded

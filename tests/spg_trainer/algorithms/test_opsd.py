@@ -9,7 +9,7 @@ from spg_trainer.algorithms.opsd import OPSD
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.tensors import StepView
-from spg_trainer.training.loop import credit
+from spg_trainer.training.credit import credit
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import plan_updates
 from tests.common.algorithm_cases import make_batch, two_tokens

@@ -16,7 +16,8 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.tensors import Batch, Sequences, StepView
-from spg_trainer.training.loop import credit, look_into_states, train, train_step
+from spg_trainer.training.credit import credit, look_into_states
+from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import by_length, draw_masks
 from spg_trainer.training.setup import start

@@ -11,7 +11,8 @@ from torch.nn.functional import pad
 from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Batch
-from spg_trainer.training.loop import credit, train
+from spg_trainer.training.credit import credit
+from spg_trainer.training.loop import train
 from spg_trainer.training.micro_batches import split_rows
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates
