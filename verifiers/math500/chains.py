@@ -81,8 +81,8 @@ class Chains:
     def value_of_chain(self, answer: Relation, gold: Value) -> Value | None:
         """What `a = b = c` says where the reference is a value: the side that is one; two of them must agree."""
         operators, sides = answer.operators, answer.sides
-        if operators == ("in",) and is_expression(sides[0]) and is_name(sides[0]):
-            if sides[0][0] == "*" and not is_call(sides[0]):
+        if operators == ("in",) and type(sides[0]) in (tuple, Row) and is_name(sides[0]):
+            if is_expression(sides[0]) and sides[0][0] == "*" and not is_call(sides[0]):
                 return None
             return None if is_expression(sides[1]) else sides[1]
         if operators[-1] == "approx":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import gcd, isqrt, prod
 
-from verifiers.math500.finished import is_perfect, kernel, surd_of, surds_in
+from verifiers.math500.finished import kernel, surd_of, surds_in
 from verifiers.math500.fold import HALVES, factors_of, in_order, ordered, terms_of, without_sign
 from verifiers.math500.tree import Node, divides_by_variable, has_product_of_sums, parts, symbols
 
@@ -148,15 +148,8 @@ def has_small_radicands(own: Nodes, _: Nodes) -> bool:
 
 
 def is_simplest_radical(own: Nodes, gold: Nodes) -> bool:
-    """No square below a root and no root below the bar; one that is a whole number says nothing."""
-    return is_lowest(own, gold) and has_small_radicands(own, gold) and has_rational_denominators(own, gold)
-
-
-def has_rational_denominators(own: Nodes, _: Nodes) -> bool:
-    below = [node[2] for node in all_nodes(own) if node[0] == "/"]
-    if any(node[:2] == ("fn", "root") and node[2][0][0] == "/" for node in all_nodes(own)):
-        return False
-    return not any(surd_of(node) and not is_perfect(surd_of(node)) for node in all_nodes(below))
+    """No square below a root."""
+    return is_lowest(own, gold) and has_small_radicands(own, gold)
 
 
 def is_scientific(own: Nodes, _: Nodes) -> bool:
@@ -171,7 +164,7 @@ def is_scientific(own: Nodes, _: Nodes) -> bool:
 
 
 def is_one_fraction(own: Nodes, _: Nodes) -> bool:
-    return all(node[0] == "/" for node in own)
+    return all(without_sign(node)[0][0] == "/" for node in own)
 
 
 def is_power(own: Nodes, gold: Nodes) -> bool:

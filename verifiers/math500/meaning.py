@@ -74,8 +74,8 @@ def meaning_of_expression(node: Node) -> Value:
         return node
     if node == ("sym", "\\emptyset"):
         return EMPTY_SET
-    if node[0] == "+" and node[1][0] == ("held", REALS) and len(node[1]) == 2:
-        return Region(without_points(node[1][1]), None)
+    if node[0] == "+" and len(node[1]) == 2 and is_interval(released(node[1][0])):
+        return Region(without_points(released(node[1][0]), node[1][1]), None)
     if tree.holds_container(node) and not (node[0] == "*" and is_name(node)):
         return matrix_of(node)
     signs = tree.leaves(node, "pm")
@@ -84,6 +84,10 @@ def meaning_of_expression(node: Node) -> Value:
     if signs.count(1) > 1:
         raise Unsupported("two plus-minus signs")
     return Several((tree.substituted(node, _UPPER), tree.substituted(node, _LOWER)))
+
+
+def is_interval(value: Value) -> bool:
+    return type(value) is Row and value.opening in ("(", "[") and len(value.items) == 2
 
 
 def meaning_of_words(value: Words) -> Value:

@@ -199,7 +199,7 @@ class Parser:
             if self.value in NO_FACTOR or self.value.startswith("end "):
                 return False
             if self.value == "setminus":
-                return self.peek(-1)[1] not in ("}", "mathbb R")
+                return self.peek(-1)[1] not in ("}", ")", "]", "mathbb R")
             return not self.is_behind()
         if self.value == "(":
             return not self.is_behind()

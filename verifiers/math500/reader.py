@@ -304,7 +304,7 @@ class Reader(Quantities):
             return words_value(words)
         if words[-1].lower() == "except" and is_reals(words[:-1]):
             point = self.sum()
-            return self.without(Set((point,)))
+            return self.without(REALS, Set((point,)))
         if self.value == "(" and self.match.get(self.position) == self.end - 1:
             inside = self.tokens[self.position + 1 : self.end - 1]
             if (
@@ -339,9 +339,9 @@ class Reader(Quantities):
         ):
             self.advance()
             parts.append(released(self.sum()))
-        while self.value == "setminus" and parts[-1] == REALS:
+        while self.value == "setminus" and type(parts[-1]) is Row:
             self.advance()
-            parts[-1] = self.without(released(self.sum()))
+            parts[-1] = self.without(parts[-1], released(self.sum()))
         if is_expression(first):
             counts = first[0] == "num" and self.value in (":", "to") and self.peek()[0] == NUMBER
             if counts or (self.value == ":" and not symbols(first)):  # \pi : 4
@@ -352,10 +352,10 @@ class Reader(Quantities):
             self.modulus = self.modulus_behind()
         return parts[0] if len(parts) == 1 else Union(tuple(parts))
 
-    def without(self, removed: Value) -> Node:
-        """All real numbers but some."""
+    def without(self, whole: Row, removed: Value) -> Node:
+        """All numbers of an interval but some."""
         self.holds = True
-        return ("+", (held(REALS), ("*", (MINUS_ONE, held(removed)))))
+        return ("+", (held(whole), ("*", (MINUS_ONE, held(removed)))))
 
     def modulus_behind(self) -> Node | None:
         r"""That of `\pmod{7}` or (mod 7), if one stands here."""
