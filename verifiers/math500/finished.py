@@ -129,10 +129,6 @@ def work_in_power(base: Node, exponent: Node, families: frozenset[str]) -> int:
     left = work(base, families) + work(exponent, families)
     if exponent[:2] == ("num", 0) or without_sign(base)[0] in (ONE, ZERO):
         return left + NO_OP
-    degree = without_sign(exponent)[0]
-    fraction = degree[0] == "/" and degree[1][0] == degree[2][0] == "num"
-    if fraction and gcd(degree[1][1], degree[2][1]) > 1:
-        return left + NO_OP  # n^{2/2}
     if base == IMAGINARY:
         return left + ("powers of i" not in families)
     if base == EULER:
@@ -252,8 +248,6 @@ def work_of_surds(above: Sequence[Node], below: Sequence[Node], families: frozen
     """Roots that are still to be multiplied or taken; one above and one below the bar are none for a surd."""
     up, down = ([surd for surd in map(surd_of, side) if surd] for side in (above, below))
     left = max(len(up) - 1, 0) + max(len(down) - 1, 0)
-    if up and down and up[0] == down[0]:
-        return left + NO_OP
     left += sum(gcd(a[0], b[0]) > 1 for a in up for b in down)
     plain = all(is_rational_factor(factor) or surd_of(factor) for factor in (*above, *below))
     return left + (0 if plain and "root" in families else sum(map(is_perfect, (*up, *down))))
@@ -272,8 +266,7 @@ def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
     """Powers of one letter that are still to be joined, and what is still to be cancelled."""
     up, down = ([ordered(base_of(f)) for f in side if symbols(base_of(f))] for side in (above, below))
     letters = [base for base in up if base[0] == "sym"]
-    left = len(letters) - len(set(letters))
-    return left + NO_OP * any(base in down for base in up)
+    return len(letters) - len(set(letters)) + NO_OP * any(base in down for base in up)
 
 
 # ---- sums ----

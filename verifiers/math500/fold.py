@@ -90,18 +90,13 @@ def factors_of(node: Node) -> tuple[list[Node], list[Node]]:
 
 
 def ordered(node: Node) -> Node:
-    """A folded expression in one order, without terms and factors that cancel; two that differ in layout are one."""
+    """A folded expression in one order, without factors that cancel; two that differ in layout are one."""
     kind = node[0]
     if kind == "num":
         divisor = gcd(node[1], node[2])
         return ("num", node[1] // divisor, node[2] // divisor)
     if kind == "+":
         terms = [ordered(term) for term in node[1] if term[:2] != ("num", 0)]
-        for term in terms[:]:
-            opposite = ordered(negative(term))
-            if term in terms and opposite in terms and len(terms) > 2:
-                terms.remove(term)
-                terms.remove(opposite)
         return ("+", in_order(terms)) if len(terms) > 1 else terms[0] if terms else ("num", 0, 1)
     if kind in ("*", "/"):
         return ordered_product(node)
@@ -124,8 +119,6 @@ def ordered_product(node: Node) -> Node:
         if factor in below and len(above) + len(below) > 2:
             above.remove(factor)
             below.remove(factor)
-    if minus and len(above) == 1 and above[0][0] == "+" and not below:
-        return ("+", in_order([ordered(negative(term)) for term in above[0][1]]))
     top = ("*", in_order(above)) if len(above) > 1 else above[0] if above else ONE
     if below:
         top = ("/", top, ("*", in_order(below)) if len(below) > 1 else below[0])
