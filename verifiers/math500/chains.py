@@ -1,4 +1,7 @@
-"""Equations: what a chain of sides says where a value is wanted, and which equations are one curve or one formula."""
+"""Equations: what a chain of sides says where a value is wanted, and which equations are one curve or one formula.
+
+For answers such as `m + n = 20 + 16 = 36` for 36, and `2x - y + 1 = 0` for `y = 2x + 1`.
+"""
 
 from __future__ import annotations
 

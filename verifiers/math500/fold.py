@@ -1,4 +1,7 @@
-"""Expressions without what changes nothing in them: brackets, factors 1 and -1, exponents 1; and in one order."""
+"""Expressions without what changes nothing in them: brackets, factors 1 and -1, exponents 1; and in one order.
+
+By this a copy of a formula is one in any layout: `-(a - b)` and `b - a`, `y x` and `x y`.
+"""
 
 from __future__ import annotations
 

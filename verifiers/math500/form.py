@@ -24,11 +24,17 @@ from verifiers.math500.lexer import Malformed
 from verifiers.math500.meaning import meaning
 from verifiers.math500.names import INVERSE_FUNCTIONS
 from verifiers.math500.question import (
+    ASKING,
+    FACTOR,
+    FIXED,
+    INTERVALS,
+    KIND_WORDS,
     NAMED_PHRASES,
+    POINTS,
+    VERBS,
     base_in,
     counted_in,
     dimension_in,
-    is_another_noun,
     nouns_in,
     units_in,
     words_of,
@@ -51,49 +57,7 @@ from verifiers.math500.values import (
 )
 
 PROBLEMS_REMEMBERED = 4096
-FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
-VERBS = ("to", "completely", "and", "then", "be", "please")  # words before "factor" as a verb
-POINTS = (
-    "ordered pair",
-    "ordered triple",
-    "coordinates",
-    "(x,y)",
-    "(x, y)",
-    "vector",
-    "the point",
-    "vertex",
-    "midpoint",
-)
-INTERVALS = tuple(
-    "interval|domain|range|inequalit|all values of|all real values|solution set|values of $|satisf|for which|\\le|"
-    "\\ge".split("|")
-)
-ASKING = tuple(
-    "find,value of,values of,compute,evaluate,determine,calculate,simplify,expression,what is".split(",")
-)
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")  # between the parts of a formula
-FIXED = ("fraction", "common fraction", "decimal")  # notations that leave no place for a per cent sign
-
-_LENGTHS = frozenset(
-    "perimeter circumference length lengths radius diameter height width distance area volume".split()
-)
-KIND_WORDS = {
-    "mm": _LENGTHS
-    | frozenset(
-        "long longer far farther tall taller high higher deep deeper wide wider thick thickness depth "
-        "dimension dimensions side sides edge edges hypotenuse segment square cube".split()
-    ),
-    "degree": frozenset(
-        "circ angle angles arc rotation rotated triangle polygon parallel temperature "
-        "asin acos atan arcsin arccos".split()
-    ),
-    "cent": frozenset(
-        "cost costs price prices pay pays paid earn earns earned money spend spends bill worth win profit salary wage "
-        "savings save saves tax value charge fee income discount".split()
-    ),
-}
-KIND_WORDS["radian"] = KIND_WORDS["degree"]
-KIND_WORDS["second"] = frozenset("time long old age when clock".split())
 
 
 class Form:
@@ -218,7 +182,7 @@ class Form:
         if not unit or unit == "percent":
             return not unit or type(gold) is Quantity or "percent" in self.asks or self.asks.isdisjoint(FIXED)
         if not units.is_known(unit):
-            return not is_another_noun(unit.split(), self.counted[1])
+            return unit.split()[0] not in self.counted[1]  # cookies, child tickets
         if type(gold) is Quantity and gold.unit == unit:
             return True
         name, _, rest = unit.partition("^")

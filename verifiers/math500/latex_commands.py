@@ -1,4 +1,7 @@
-"""Reads the commands of LaTeX in an expression: fractions, roots, functions, matrices, Greek letters."""
+r"""Reads the commands of LaTeX in an expression: fractions, roots, functions, matrices, Greek letters.
+
+For texts such as `\frac12` and `\begin{pmatrix} 1 \\ 2 \end{pmatrix}`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""An answer's text before it is tokens: without Markdown, HTML and quotes, and the letter of a choice in it."""
+r"""An answer's text before it is tokens: without Markdown, HTML and quotes, and the letter of a choice in it.
+
+For texts such as `**36**` and `\textbf{(C)}\ 12`, and for the choices of a problem.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a value may be called: the sides of an equation that name another side and say nothing of their own."""
+r"""What a value may be called: the sides of an equation that name another side and say nothing of their own.
+
+For equations such as `f(2) = 36` and `\gcd(a, b) = 36`; the side `x + 1` is no name.
+"""
 
 from __future__ import annotations
 

@@ -17,10 +17,13 @@ from verifiers.math500.words import (
     IS,
     JOINING,
     NEGATING,
+    NO_QUALIFIER,
     NO_REMARK,
     NUMBER_WORDS,
     OCCASIONS,
     OPENING,
+    QUALIFIERS,
+    QUANTIFIERS,
     TOLD_BY_THE,
 )
 
@@ -43,9 +46,6 @@ NAME_SIGNS |= {
 OPERATORS = frozenset(  # which a problem defines
     "odot star oplus otimes ominus diamond Diamond clubsuit spadesuit heartsuit diamondsuit bigstar Box @".split()
 )
-QUALIFIERS = frozenset("for forall where".split())
-QUANTIFIERS = frozenset("all any every each forall some integer integers".split())
-NO_QUALIFIER = NEGATING | JOINING | frozenset("otherwise divisible multiple multiples odd even prime".split())
 BOUNDS = frozenset(["<", ">", "le", "ge", "ne", "in"])
 Tokens = Sequence[Token]
 

@@ -1,4 +1,7 @@
-"""Reads what stands behind an expression: its unit, and a remark in brackets."""
+r"""Reads what stands behind an expression: its unit, and a remark in brackets.
+
+For texts such as `15\mbox{ cm}^2` and `36 \text{ (by Vieta's formulas)}`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What the words of a problem ask for: a form, a unit, a measure, a base, a noun, a number of things."""
+"""What the words of a problem ask for: a form, a unit, a measure, a base, a noun, a number of things.
+
+For problems such as "Express 6/8 in lowest terms." and "How many cups of flour do 40 cookies need?". The phrases and
+words that tell are data at the top.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +43,47 @@ _PHRASES = {
 }
 NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phrase in phrases.split("|")]
 """(what a problem says in lower case, the form that it asks for by that)."""
+FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
+VERBS = ("to", "completely", "and", "then", "be", "please")  # words before "factor" as a verb
+POINTS = (
+    "ordered pair",
+    "ordered triple",
+    "coordinates",
+    "(x,y)",
+    "(x, y)",
+    "vector",
+    "the point",
+    "vertex",
+    "midpoint",
+)
+INTERVALS = tuple(
+    "interval|domain|range|inequalit|all values of|all real values|solution set|values of $|satisf|for which|\\le|"
+    "\\ge".split("|")
+)
+ASKING = tuple(
+    "find,value of,values of,compute,evaluate,determine,calculate,simplify,expression,what is".split(",")
+)
+FIXED = ("fraction", "common fraction", "decimal")  # notations that leave no place for a per cent sign
+_LENGTHS = frozenset(
+    "perimeter circumference length lengths radius diameter height width distance area volume".split()
+)
+KIND_WORDS = {
+    "mm": _LENGTHS
+    | frozenset(
+        "long longer far farther tall taller high higher deep deeper wide wider thick thickness depth "
+        "dimension dimensions side sides edge edges hypotenuse segment square cube".split()
+    ),
+    "degree": frozenset(
+        "circ angle angles arc rotation rotated triangle polygon parallel temperature "
+        "asin acos atan arcsin arccos".split()
+    ),
+    "cent": frozenset(
+        "cost costs price prices pay pays paid earn earns earned money spend spends bill worth win profit salary wage "
+        "savings save saves tax value charge fee income discount".split()
+    ),
+}
+KIND_WORDS["radian"] = KIND_WORDS["degree"]
+KIND_WORDS["second"] = frozenset("time long old age when clock".split())
 _PLURAL = {
     *"feet cm mm km ft mph kg".split(),
     *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
@@ -159,11 +204,6 @@ def counted_in(words: Sequence[str]) -> tuple[bool, frozenset[str]]:
     given = {words[k + 1] for k in range(places[0], end - 1) if words[k].isdigit()} - {noun, ","}
     measured = noun in units.UNITS or (counts and noun in before)
     return counts, frozenset(before - question | given if measured else ())
-
-
-def is_another_noun(words: Sequence[str], others: frozenset[str]) -> bool:
-    """True for "cookies" and "child tickets" where others are asked for; "pieces of rope" are pieces."""
-    return words[0] in others
 
 
 _BEHIND_NOUN = IS | frozenset(

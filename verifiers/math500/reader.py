@@ -12,7 +12,7 @@ from verifiers.math500 import prose
 from verifiers.math500.latex_commands import MATRICES
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer, Malformed, Unsupported
 from verifiers.math500.parser import held, released
-from verifiers.math500.prose import QUALIFIERS, QUANTIFIERS, RELATIONS, Brackets, is_word
+from verifiers.math500.prose import RELATIONS, Brackets, is_word
 from verifiers.math500.quantities import Quantities
 from verifiers.math500.tree import INFINITY, MINUS_ONE, NEGATIVE_INFINITY, Node, symbols
 from verifiers.math500.units import canonical_unit
@@ -47,6 +47,8 @@ from verifiers.math500.words import (
     NEGATING,
     OCCASIONS,
     OPENING,
+    QUALIFIERS,
+    QUANTIFIERS,
     REMAINING,
     SPELLED,
     changes,

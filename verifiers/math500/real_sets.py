@@ -1,4 +1,7 @@
-"""Sets of real numbers: an interval, an inequality, a set by its conditions and words are one thing, a region."""
+r"""Sets of real numbers: an interval, an inequality, a set by its conditions and words are one thing, a region.
+
+For texts such as `2 \le x < 5` for `[2, 5)`, and `[0, 3) \setminus \{1\}` for `[0, 1) \cup (1, 3)`.
+"""
 
 from __future__ import annotations
 

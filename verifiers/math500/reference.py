@@ -1,4 +1,7 @@
-"""References: what is known of one before any answer is compared with it."""
+r"""References: what is known of one before any answer is compared with it.
+
+For texts such as `\boxed{\frac{3}{56}}`, `\text{(C)}`, and `4:45\text{ p.m.}`, which is compared as text.
+"""
 
 from __future__ import annotations
 

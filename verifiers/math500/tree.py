@@ -1,4 +1,7 @@
-"""What can be said about an expression tree (see `parser`) without a value: its parts, variables and form."""
+"""What can be said about an expression tree (see `parser`) without a value: its parts, variables and form.
+
+The tree of x/2 is ("/", ("sym", "x"), ("num", 2, 1)), that of 0.5 is ("num", 5, 10).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Units of answers: their spellings, one name for each, and how they are converted."""
+"""Units of answers: their spellings, one name for each, and how they are converted.
+
+For texts such as "15 square centimeters", which is "cm^2", and "120 minutes" for 2 hours.
+"""
 
 from __future__ import annotations
 

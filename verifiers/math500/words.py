@@ -1,4 +1,7 @@
-"""The vocabulary of answers: words that change the value beside them, numbers in words, and words of no weight."""
+"""The vocabulary of answers: words that change the value beside them, numbers in words, and words of no weight.
+
+For texts such as "twice 5", which is not 5, and "the prime number 97", which is 97.
+"""
 
 from __future__ import annotations
 
@@ -80,13 +83,15 @@ DESCRIBING = frozenset(
     "only smaller larger greater bigger positive prime digit digits factor root roots".split()
 )
 TOLD_BY_THE = frozenset(NUMBER_WORDS) | {"least", "most", "third"}  # behind "the": the least, of the three
-DISCARDED = frozenset("extraneous rejected discarded".split())
 NO_REMARK = (CHANGING_BEFORE | CHANGING_BEHIND | JOINING) - DESCRIBING - SHORT_WORDS
 ANSWERING = frozenset("answer solution only value minimum maximum root".split())
 REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())
 SPOKEN_OF = frozenset(  # what a word may be said of: "the series converges", "an odd function"
     "the it on group function series sequence integral limit matrix number relation statement triangle".split()
 )
+QUALIFIERS = frozenset("for forall where".split())  # before what a value holds for
+QUANTIFIERS = frozenset("all any every each forall some integer integers".split())
+NO_QUALIFIER = NEGATING | JOINING | frozenset("otherwise divisible multiple multiples odd even prime".split())
 MONTHS = {
     spelling: number
     for number, names in enumerate(
