@@ -84,16 +84,17 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     head, size = head_weight(model), masks.scored.shape[-1]
     of_scored = states if masks.measured is None else states[scored[wanted]]
     found = HeadLogps.apply(of_scored, head, completion_ids[scored])
-    copy, token = scored.nonzero(as_tuple=True)
-    values = nothing_scored(model, masks).index_put((row[copy], mask[copy], token), found)
-    if masks.measured is None:
-        return values
-    measured = masks.measured[copies]
-    figures = Measured.apply(
-        states[measured[wanted]], head, completion_ids[measured], masks.measure, rows_per_chunk(len(head))
-    )
-    copy, token = measured.nonzero(as_tuple=True)
-    return values.index_put((row[copy], mask[copy], size + token), figures)
+    copy, place = scored.nonzero(as_tuple=True)
+    if masks.measured is not None:
+        measured = masks.measured[copies]
+        figures = Measured.apply(
+            states[measured[wanted]], head, completion_ids[measured], masks.measure, rows_per_chunk(len(head))
+        )
+        more, token = measured.nonzero(as_tuple=True)
+        found, copy, place = (
+            torch.cat(both) for both in ((found, figures), (copy, more), (place, size + token))
+        )
+    return nothing_scored(model, masks).index_put((row[copy], mask[copy], place), found)
 
 
 class HeadLogps(torch.autograd.Function):
