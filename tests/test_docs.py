@@ -156,10 +156,11 @@ def test_the_examples_of_pages_are_read_by_the_trainer(
     """Those that train, by --dry-run, which resolves and checks each setting without a step."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
+    model = str(models_folder() / "tiny-sudoku")
     rows = [{"question": f"What is {n} + 1?", "solution": str(n + 1)} for n in range(100)]
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = {
-        line.removeprefix("python -m spg_trainer ").partition("#")[0].replace("MODEL", "tiny")
+        line.removeprefix("python -m spg_trainer ").partition("#")[0].replace("MODEL", model)
         for page in sorted((DOCS / folder).glob("*.md"))
         for line in shown(page)
         if line.startswith("python -m spg_trainer --env ")
