@@ -51,12 +51,14 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     start, end = strip(data, start, end)
     low = high = -1  # behind the first pair of asterisks, before the second
     pairs = 0
-    i = start
+    i = end
+    while i > start and data[i - 1] != ch.NEWLINE:
+        i -= 1
+    if find_byte(data, ch.STAR, i, end) == end:  # most lines; to read their words would take long
+        return -1, -1
     while i < end:
         key, after = read_word(data, i, end, True)
-        if data[i] == ch.NEWLINE:
-            pairs = 0
-        elif data[i] == ch.STAR and i + 1 < end and data[i + 1] == ch.STAR:
+        if data[i] == ch.STAR and i + 1 < end and data[i + 1] == ch.STAR:
             after = i + 2
             pairs += 1
             low, high = (after, -1) if pairs == 1 else (low, i)
