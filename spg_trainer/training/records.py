@@ -179,7 +179,7 @@ def stayed(summary: Mapping[str, Any]) -> bool:
     return not gained and summary["steps"] >= TRIED and possible < MEANINGFUL
 
 
-HIGHEST = {"countdown": "justgrpo", "gsm8k": "unigrpo", "math500": "justgrpo"}
+HIGHEST = {"countdown": "justgrpo", "gsm8k": "spg", "math500": "justgrpo"}
 """Task -> the algorithm that ended highest on it (docs/experiments/algorithms.md)."""
 
 

@@ -19,7 +19,7 @@ from envs.vector import TextVectorEnv
 from envs.wrapper import Wrapper
 
 
-class Echo(TextEnv):
+class Heard(TextEnv):
     """Repeat the number."""
 
     reward_weights = {"correct": 1.0, "short": 0.0}  # noqa: RUF012
@@ -57,12 +57,15 @@ class Echo(TextEnv):
         return f"[{problem.prompt}|{completion}]"
 
 
-envs.register("test/Echo-v0", Echo)
+envs.register("test/Heard-v0", Heard)
 
 
 def test_wrappers_hold_no_method_and_no_copy_of_what_is_the_authors():
-    mixed, around = envs.make("echo + arithmetic", **{"echo.tries": 2}), envs.make("echo + sorting", tries=3)
-    chain = [mixed, mixed.parts["echo"], mixed.parts["echo"].env, around, around.env]
+    mixed, around = (
+        envs.make("heard + arithmetic", **{"heard.tries": 2}),
+        envs.make("heard + sorting", tries=3),
+    )
+    chain = [mixed, mixed.parts["heard"], mixed.parts["heard"].env, around, around.env]
     for one, kind in zip(chain, [Mixture, DividedEnv, Tries, Tries, Mixture], strict=True):
         assert isinstance(one, kind) and isinstance(one, Wrapper)
         assert not [name for name, value in vars(one).items() if isinstance(value, FunctionType | MethodType)]
@@ -70,13 +73,13 @@ def test_wrappers_hold_no_method_and_no_copy_of_what_is_the_authors():
 
 
 def test_what_a_wrapper_does_not_change_the_author_answers():
-    env = envs.make("echo", split="train", tries=3, level=2)
+    env = envs.make("heard", split="train", tries=3, level=2)
     author = env.author_of(env.problem(0))
-    assert type(author) is env.author_class is Echo and type(env.env.env) is Echo
+    assert type(author) is env.author_class is Heard and type(env.env.env) is Heard
     assert (env.level, env.tries, env.max_turns, author.max_turns) == (2, 3, 3, 1)
-    assert env.spec_name == "echo[tries=3,level=2]"
+    assert env.spec_name == "heard[tries=3,level=2]"
     assert (env.reward_ranges, env.origin) == ({"short": (0, 2)}, {"echoes": "1"})
-    assert env.notice.startswith("An echo. echo[") and env.notice.count("80/10/10") == 1
+    assert env.notice.startswith("An echo. heard[") and env.notice.count("80/10/10") == 1
     problem = env.problem(4)
     assert problem.reference["number"] == env.indices[4]
     right = env.demonstration(problem)
@@ -89,23 +92,23 @@ def test_what_a_wrapper_does_not_change_the_author_answers():
         render_turns(env, problem, ["x", right], ["no"])
         == f"[{problem.prompt}|x]\nuser: no\n[{problem.prompt}|{right}]"
     )
-    with pytest.raises(AttributeError, match="Echo"):
+    with pytest.raises(AttributeError, match="Heard"):
         env.nonsense  # noqa: B018
 
 
 def test_the_rewards_of_the_author_can_be_set_from_outside():
-    env = envs.make("echo", split="train", tries=2, reward_weights={"short": 0.5})
+    env = envs.make("heard", split="train", tries=2, reward_weights={"short": 0.5})
     author = env.author_of(env.problem(0))
     assert env.reward_weights == author.reward_weights == {"correct": 1.0, "short": 0.5}
     env.reward_weights = {"correct": 0.0, "short": 1.0}
     assert score_all(env, [0], [env.problem(0)], ["x"]).total.tolist() == [2.0]
-    mixed = envs.make("echo + arithmetic", reward_weights={"short": 0.25, "format": 0.1})
+    mixed = envs.make("heard + arithmetic", reward_weights={"short": 0.25, "format": 0.1})
     assert mixed.reward_weights == {"correct": 1.0, "short": 0.25, "format": 0.1}
     assert mixed.parts["arithmetic"].reward_weights == {"correct": 1.0, "format": 0.1}
 
 
 def test_a_batch_reaches_the_author_in_one_call_through_all_wrappers():
-    env = envs.make("echo", split="train", tries=3)
+    env = envs.make("heard", split="train", tries=3)
     author = env.author_of(env.problem(0))
     many = TextVectorEnv(env, 5)
     many.reset(options={"index": range(5)})
@@ -117,20 +120,20 @@ def test_a_batch_reaches_the_author_in_one_call_through_all_wrappers():
 
 
 def test_tries_around_a_mixture_keep_each_tasks_own_rewards():
-    env = envs.make("echo + countdown", tries=2)
+    env = envs.make("heard + countdown", tries=2)
     problems = [read_problem(env, i) for i in range(4)]
-    assert env.max_turns == 2 and set(env.parts) == {"echo", "countdown"}
+    assert env.max_turns == 2 and set(env.parts) == {"heard", "countdown"}
     for i, problem in enumerate(problems):
         env.reset(options={"index": i})
         assert env.step("x")[0].endswith("Try again.")
         info = env.step(env.demonstration(problem))[4]
         assert info["correct"] and np.isnan(info["rewards"]["short"]) == (problem.task == "countdown")
     scores = env.score_batch(problems, ["x"] * 4)
-    assert np.isnan(scores.rewards["numbers_used"]).tolist() == [p.task == "echo" for p in problems]
+    assert np.isnan(scores.rewards["numbers_used"]).tolist() == [p.task == "heard" for p in problems]
 
 
 def test_copies_of_wrapped_environments_do_not_share_them():
-    env = envs.make("echo", split="train", tries=3)
+    env = envs.make("heard", split="train", tries=3)
     problem = env.problem(2)
     for other in (pickle.loads(pickle.dumps(env)), copy.deepcopy(env)):
         assert other.author_of(problem) is not env.author_of(problem)
@@ -142,9 +145,9 @@ def test_copies_of_wrapped_environments_do_not_share_them():
 
 
 def test_an_error_of_the_author_is_told_with_his_file_through_all_wrappers():
-    env = envs.make("echo", tries=2)
+    env = envs.make("heard", tries=2)
     with pytest.raises(
-        EnvError, match=r"echo\[tries=2\], problem 59: KeyError 'no such row'\n.*test_wrapper.py:\d+"
+        EnvError, match=r"heard\[tries=2\], problem 59: KeyError 'no such row'\n.*test_wrapper.py:\d+"
     ):
         env.reset(options={"index": 59})
 
@@ -159,7 +162,7 @@ def test_an_error_of_the_author_is_told_with_his_file_through_all_wrappers():
     ],
 )  # fmt: skip
 def test_a_score_that_cannot_be_called_is_refused_when_it_is_registered(methods, message):
-    body = {"__len__": Echo.__len__, "problem": Echo.problem, "reward_weights": {"correct": 1.0}}
+    body = {"__len__": Heard.__len__, "problem": Heard.problem, "reward_weights": {"correct": 1.0}}
     with pytest.raises(EnvError, match=f"test/Odd-v0: Odd.{message}"):
         envs.register("test/Odd-v0", type("Odd", (TextEnv,), body | methods))
 
@@ -178,7 +181,7 @@ def test_a_score_that_cannot_be_called_is_refused_when_it_is_registered(methods,
     ],
 )  # fmt: skip
 def test_every_form_of_a_score_is_called_as_it_is_written(methods):
-    body = {"__len__": Echo.__len__, "problem": Echo.problem, "reward_weights": {"correct": 1.0}}
+    body = {"__len__": Heard.__len__, "problem": Heard.problem, "reward_weights": {"correct": 1.0}}
     cls = type("Formed", (TextEnv,), {**body, **methods})
     envs.register("test/Formed-v0", cls)
     env = envs.make("test/Formed-v0", split="train")

@@ -191,7 +191,7 @@ def test_what_a_run_is_told_to_try_ended_highest_in_the_table_of_algorithms():
     first = next(i for i, cells in enumerate(lines) if cells[0].strip() == "algorithm")
     tasks = [re.split(r"[\[,]", cell.strip())[0] for cell in lines[first][1:]]
     table = {}
-    for cells in lines[first + 2 : first + 12]:
+    for cells in lines[first + 2 : first + 13]:
         table[cells[0].strip()] = [
             float(cell.split()[0]) if cell.strip() != "-" else 0.0 for cell in cells[1:]
         ]
