@@ -361,7 +361,9 @@ def test_a_dry_run_spends_no_time_on_garbage(tmp_path: Path) -> None:
     code = "import atexit, gc, runpy, sys\nphases = []\ngc.callbacks.append(lambda phase, info: phases.append(phase))\n"
     code += "atexit.register(lambda: print(phases.count('stop'), gc.get_freeze_count()))\n"
     code += "sys.argv[1:] = '--env sudoku --dry-run'.split()\nrunpy.run_module('spg_trainer', run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
     collections, frozen = map(int, done.stdout.split()[-2:])
     assert done.returncode == 0 and collections < 250 and frozen > 100_000, (collections, frozen)
 
