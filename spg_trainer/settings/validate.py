@@ -19,6 +19,7 @@ from spg_trainer.settings.fields import (
     LoadConfig,
     MergeCommand,
     ModelConfig,
+    OptimizerConfig,
     Sampling,
     SftCommand,
     TaskSettings,
@@ -147,7 +148,24 @@ def check_training(config: Config) -> None:
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."
         )
-    if config.model.is_divided and config.optimizer.adam_moments == "8bit":
+    check_optimizer(config.optimizer, config.model)
+
+
+def check_optimizer(o: OptimizerConfig, m: ModelConfig) -> None:
+    """What does not go with Muon or with a divided model, and a share of the run that no schedule reads."""
+    if o.lr_decay_share != OptimizerConfig.lr_decay_share and o.lr_schedule != "warmup_stable_decay":
+        raise ConfigError(
+            f"--lr-decay-share {o.lr_decay_share} says nothing with --lr-schedule {o.lr_schedule}. Leave it out, or "
+            "use --lr-schedule warmup_stable_decay."
+        )
+    if o.optimizer == "muon" and o.adam_moments == "8bit":
+        raise ConfigError(
+            "--adam-moments 8bit with --optimizer muon: only AdamW's moments are stored in 8 bits. Use --adam-moments "
+            "float32 or --optimizer adamw."
+        )
+    if m.is_divided and o.optimizer == "muon":
+        raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
+    if m.is_divided and o.adam_moments == "8bit":
         raise ConfigError(
             "--shard with --adam-moments 8bit: blocks of them share a scale, so that another number of processes could "
             "not resume. Use --adam-moments float32."
@@ -229,8 +247,7 @@ def check_sft(command: SftCommand) -> None:
             f"--shard with --patience {command.patience}: of a divided model the best weights are not kept apart. Use "
             "--patience 0, a cosine of --steps."
         )
-    if m.is_divided and command.optimizer == "muon":
-        raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
+    check_optimizer(OptimizerConfig(optimizer=command.optimizer), m)
     if m.is_divided and save != "auto":
         raise ConfigError(
             f"--shard writes weights as they are trained, not in {save}. Use --save-dtype auto."

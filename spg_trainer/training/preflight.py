@@ -21,8 +21,8 @@ from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.pairs import settle_pairs
-from spg_trainer.settings.recipes import task_words
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT
+from spg_trainer.settings.task import task_words
 from spg_trainer.settings.validate import Validated, validate, validate_algorithm
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.micro_batches import micro_batch_size
