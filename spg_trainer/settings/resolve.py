@@ -76,7 +76,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
         return merge_layers(cls, asked)
     asked = [with_tasks(layer) for layer in asked]
     below = [without_other_judges(layer, asked) for layer in layers_below(cls, asked)]
-    return merge_layers(cls, [*below, *asked])
+    return merge_layers(cls, [*(without_drawn_positions(layer, asked) for layer in below), *asked])
 
 
 def without_other_judges(layer: Layer, asked: Iterable[Layer]) -> Layer:
@@ -85,6 +85,15 @@ def without_other_judges(layer: Layer, asked: Iterable[Layer]) -> Layer:
     said_of = {task for task, _, name in names if name in JUDGES and task.startswith("env_args")}
     dropped = {f"{task}.{name}" for task in said_of for name in JUDGES}
     return Layer(layer.origin, {name: value for name, value in layer.values.items() if name not in dropped})
+
+
+def without_drawn_positions(layer: Layer, asked: Sequence[Layer]) -> Layer:
+    """A layer without the temperature at which positions are drawn, where the user says that they are not drawn."""
+    values = layer.values
+    for name in ("position_temperature", "rollout.position_temperature"):
+        if said(asked, name.replace("position_temperature", "remasking"), "plackett_luce") != "plackett_luce":
+            values = {key: value for key, value in values.items() if key != name}
+    return Layer(layer.origin, values)
 
 
 def with_tasks(layer: Layer) -> Layer:

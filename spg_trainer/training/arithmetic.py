@@ -17,6 +17,8 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
     what = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"
     if b.max_rollout_batches > 1:
         shared += f", chosen from up to {b.max_rollout_batches} times as many"
+    if b.explore:
+        shared += f", of which each prompt gets {b.num_generations // 2} first"
     return (
         f"{b.prompts_per_step} {groups} = {completions} {what} a step{shared}; {r.max_completion_length} tokens "
         f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "
