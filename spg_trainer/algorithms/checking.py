@@ -15,8 +15,9 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need, loss_of_values
 from spg_trainer.algorithms.registry import build
+from spg_trainer.likelihood.masks import KeyedStreams
 from spg_trainer.seeding import generator, numpy_generator
-from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences, StepView
+from spg_trainer.tensors import Batch, Masks, Place, Rollouts, Sequences, StepView
 
 PROMPTS, GENERATIONS, PROMPT_TOKENS, TOKENS, BLOCK = 3, 4, 5, 8, 4
 STEP = 1e-5
@@ -150,16 +151,14 @@ def draw_case(
         count = rewards.numel()
         branched = torch.arange(count) % algorithm.branches > 0
         rollouts = replace(rollouts, branched=branched)
-    right = None
+    right, place = None, Place.of_groups(*rewards.shape)
     if "correct" in algorithm.needs:
         right = rewards == 1 if correct is None else correct
-    prepared = algorithm.prepare(StepView(rewards, rollouts, share_done=0.5, correct=right))
+    prepared = algorithm.prepare(StepView(rewards, rollouts, place, share_done=0.5, correct=right))
     if "fills" in algorithm.needs:
         rollouts, prepared = half_fills(rollouts, prepared)
-    masks = algorithm.make_masking().draw(
-        rollouts, lambda row, mask: numpy_generator(seed, "check masks", row, mask)
-    )
-    advantages, group = prepared["advantages"], torch.arange(rewards.numel()) // GENERATIONS
+    streams = KeyedStreams(seed, ("check masks",), place.keys())
+    masks, advantages = algorithm.make_masking().draw(rollouts, streams), prepared["advantages"]
     active = algorithm.active(advantages)
     if "fills" in algorithm.needs:  # of fills those that are worth something
         active = torch.where(prepared["fill"], advantages != 0, active)
@@ -175,7 +174,7 @@ def draw_case(
         return spread * noise * masks.valued
 
     logps = -some_logps("check logps", 2.0) - 0.1 * masks.valued
-    batch = Batch(rollouts.completion_mask, advantages, totals, group, prepared)
+    batch = Batch(rollouts.completion_mask, advantages, totals, place, prepared)
     if "old" in algorithm.needs:
         old, measured = masks.split(logps + some_logps("check old", 0.02))
         batch = replace(

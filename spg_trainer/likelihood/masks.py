@@ -9,15 +9,16 @@ on the padded width of the prompt nor on the other rows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import GIVEN, Masks, Rollouts, Where
 
 if TYPE_CHECKING:
@@ -26,9 +27,57 @@ if TYPE_CHECKING:
 Drawn = tuple[np.ndarray, np.ndarray]
 """Which of the n tokens each of M copies masks, (M, n) bool, and what each weighs, (M, 1) or (M, n)."""
 _leggauss = cache(np.polynomial.legendre.leggauss)
-Streams = Callable[[int, int], np.random.Generator]
-"""(row, mask) -> that mask's private stream. Mask -1: shared by all masks of the row; mask -2: by those of all
-iterations, too. Row -1: the stream that all rows of an iteration share for that mask."""
+
+
+class Streams(Protocol):
+    """Where the masks of some rows take their randomness from; asked for the same stream again, it begins anew."""
+
+    def of_mask(self, row: int, mask: int) -> np.random.Generator:
+        """For one masked copy of a row alone."""
+
+    def of_row(self, row: int) -> np.random.Generator:
+        """For what all copies of a row have in common."""
+
+    def of_iterations(self, row: int) -> np.random.Generator:
+        """For what the copies of a row have in common in all updates of a step."""
+
+    def of_everyone(self, mask: int) -> np.random.Generator:
+        """For what this copy of each row of the step has in common."""
+
+
+@dataclass(frozen=True)
+class KeyedStreams:
+    """`Streams` that depend on what they are for, as all of `spg_trainer.seeding`, and not on where a row stands."""
+
+    seed: int
+    purpose: tuple[int | str, ...]
+    """What all masks of a step are for, e.g. ("masks", step)."""
+    rows: Sequence[tuple[int | str, ...]]
+    """B, what tells the rows apart, e.g. `Place.keys`."""
+    iteration: int = 0
+    """Of the updates of the step."""
+
+    def of_mask(self, row: int, mask: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, *self.rows[row], self.iteration, mask)
+
+    def of_row(self, row: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, *self.rows[row], self.iteration, -1)
+
+    def of_iterations(self, row: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, *self.rows[row], -2)
+
+    def of_everyone(self, mask: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, "all", self.iteration, mask)
+
+
+class RowStreams:
+    """The streams of one row. Asked for again, each goes on where it was; only that of everyone begins anew."""
+
+    def __init__(self, streams: Streams, row: int) -> None:
+        self.of_mask = cache(partial(streams.of_mask, row))
+        self.of_row = cache(partial(streams.of_row, row))
+        self.of_iterations = cache(partial(streams.of_iterations, row))
+        self.of_everyone = streams.of_everyone
 
 
 class Completion(NamedTuple):
@@ -38,11 +87,10 @@ class Completion(NamedTuple):
     stands on the canvas: 0..T-1, but where a template was filled. The n tokens are then what was written up to the end
     of each hole, in order; behind them come what stands behind these ends, and what was given, which is shown whatever
     a masking says. unmask_step: (T,).
-    surprise: (T,) minus the log-probability of each token when it was unmasked, nats. stream: mask -> stream, as in
-    `Streams`; asked twice for the same, it gives the same, further on. shared: mask -> the stream that all rows share,
-    each from its start. progress: of the iterations, from 0 to 1. quantile: the row's number over that of all rows.
-    iteration: of the rollout's updates, from 0. entropy: (T,) that of the law that each token was drawn from, if known.
-    branched: whether its first half is another completion's, of whose node it is a leaf.
+    surprise: (T,) minus the log-probability of each token when it was unmasked, nats. progress: of the iterations, from
+    0 to 1. quantile: the row's number over that of all rows. iteration: of the rollout's updates, from 0. entropy: (T,)
+    that of the law that each token was drawn from, if known. branched: whether its first half is another completion's,
+    of whose node it is a leaf.
     """
 
     length: int
@@ -51,8 +99,7 @@ class Completion(NamedTuple):
     place: np.ndarray
     unmask_step: np.ndarray
     surprise: np.ndarray
-    stream: Callable[[int], np.random.Generator]
-    shared: Callable[[int], np.random.Generator]
+    streams: RowStreams
     progress: float
     quantile: float
     iteration: int = 0
@@ -146,7 +193,7 @@ class Masking(ABC):
         fills = [-1] * len(lengths) if rollouts.fill_step is None else rollouts.fill_step.tolist()
         branched = [False] * len(lengths) if rollouts.branched is None else rollouts.branched.tolist()
         (rows, width), size = prompt.shape, unmask_step.shape[1]
-        where = where or Where(0, 1, range(rows), rows)
+        where = where or Where(0, 1, [row / rows for row in range(rows)])
         self.check(size)
         num_masks = self.count(size)
         masked = np.zeros((rows, num_masks, width + size), dtype=bool)
@@ -156,13 +203,12 @@ class Masking(ABC):
         measured = np.zeros_like(scored) if self.measure else None
         ref_masked = np.zeros_like(masked) if self.hints else None
         for row in range(rows):
-            stream = cache(partial(streams, row))
+            own_streams = RowStreams(streams, row)
             progress = where.iteration / max(1, where.num_iterations - 1)
-            share = where.rows[row] / where.total
             place = places[row]
             written = lengths[row], size, prompts[row], place, unmask_step[row][place], surprise[row][place]
             seen = where.iteration, None if entropy[row] is None else entropy[row][place], branched[row]
-            shown = Completion(*written, stream, partial(streams, -1), progress, share, *seen)
+            shown = Completion(*written, own_streams, progress, where.quantile[row], *seen)
             copies = self.copies(shown) if fills[row] < 0 else _refill(shown, fills[row], num_masks)
             masked[row][:, width + place], scored[row][:, place] = copies.masked, copies.scored
             weight[row][:, place] = np.where(copies.scored, copies.weight, 0.0)
@@ -170,7 +216,7 @@ class Masking(ABC):
             if self.p_mask_prompt > 0:
                 real = np.flatnonzero(prompt[row])
                 for mask in range(num_masks):
-                    masked[row, mask, real] = stream(mask).random(len(real)) < self.p_mask_prompt
+                    masked[row, mask, real] = own_streams.of_mask(mask).random(len(real)) < self.p_mask_prompt
             if measured is not None:
                 measured[row][:, place] = copies.measured
             if ref_masked is not None:
@@ -233,7 +279,7 @@ class BernoulliMasking(SubsetMasking):
         scored, weight = np.zeros((self.num_masks, row.length), bool), np.zeros((self.num_masks, 1))
         # A copy without masked tokens would be worth nothing: they are drawn given that at least one is masked, and the
         # weight is multiplied by the probability of that, which bounds it by n and changes no mean.
-        for mask, stream in enumerate(map(row.stream, range(self.num_masks))):
+        for mask, stream in enumerate(map(row.streams.of_mask, range(self.num_masks))):
             clean, u = stream.random(2)  # the ratio is 1 - clean, so that it is never 0
             some = 1 - clean**row.length
             # The first masked token follows a geometric law cut at n; those behind it are masked independently.
@@ -263,8 +309,8 @@ class CoupledMasking(SubsetMasking):
     def subsets(self, row: Completion) -> Drawn:
         scored, sizes = np.zeros((self.num_masks, row.length), bool), row.length + 1
         for mask in range(0, self.num_masks, 2):
-            count = (row.shared(mask).integers(sizes) + int(row.quantile * sizes)) % sizes
-            scored[mask] = _subset(row.stream(mask), row.length, count)
+            count = (row.streams.of_everyone(mask).integers(sizes) + int(row.quantile * sizes)) % sizes
+            scored[mask] = _subset(row.streams.of_mask(mask), row.length, count)
             scored[mask + 1] = ~scored[mask]
         return scored, sizes / _count(scored)
 
@@ -326,8 +372,8 @@ class FullCoupledMasking(SubsetMasking):
         pairs = self.num_masks // 2
         weight = np.full((self.num_masks, row.length), self.num_masks / 2)
         for pair in range(pairs):
-            ratio = row.shared(pair).uniform(self.min_ratio, self.max_ratio)
-            subset = row.stream(2 * pair + 1).random(row.length) < ratio
+            ratio = row.streams.of_everyone(pair).uniform(self.min_ratio, self.max_ratio)
+            subset = row.streams.of_mask(2 * pair + 1).random(row.length) < ratio
             weight[2 * pair + 1] *= subset / (ratio * pairs)
             weight[2 * pair + 2] *= ~subset / ((1 - ratio) * pairs)
         return weight > 0, weight
@@ -343,7 +389,7 @@ class RatioMasking(SubsetMasking):
     is_likelihood: ClassVar[bool] = False
 
     def subsets(self, row: Completion) -> Drawn:
-        low, high, streams = self.min_ratio, self.max_ratio, map(row.stream, range(self.num_masks))
+        low, high, streams = self.min_ratio, self.max_ratio, map(row.streams.of_mask, range(self.num_masks))
         scored = np.stack([s.uniform(low, high) > s.random(row.size) for s in streams])[:, : row.length]
         return scored, row.length / _count(scored)
 
@@ -355,7 +401,9 @@ class RisingMasking(SubsetMasking):
     is_likelihood: ClassVar[bool] = False
 
     def subsets(self, row: Completion) -> Drawn:
-        count = max(1, int((1 - (1 - row.progress) * (1 - row.stream(-2).random())) * row.length))
+        count = max(
+            1, int((1 - (1 - row.progress) * (1 - row.streams.of_iterations().random())) * row.length)
+        )
         return _of_size(row, [count] * self.num_masks)
 
 
@@ -386,9 +434,9 @@ class BlockMasking(Masking):
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
         if self.modulo:
-            order = row.stream(-1).permutation(len(range(0, row.size, self.block_length))) % len(starts)
+            order = row.streams.of_row().permutation(len(range(0, row.size, self.block_length))) % len(starts)
         for mask, subset in enumerate(scored):
-            stream = row.stream(mask)
+            stream = row.streams.of_mask(mask)
             block = order[mask] if self.modulo else stream.integers(len(starts))
             start, stop = starts[block], stops[block]
             subset[start:stop] = _subset(stream, stop - start)
@@ -416,10 +464,10 @@ class ActiveBlockMasking(Masking):
     def copies(self, row: Completion) -> Copies:
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
-        block = row.stream(-1).integers(len(starts))
+        block = row.streams.of_row().integers(len(starts))
         start, stop = starts[block], stops[block]
         for mask, subset in enumerate(scored):
-            subset[start:stop] = _subset(row.stream(mask), stop - start)
+            subset[start:stop] = _subset(row.streams.of_mask(mask), stop - start)
         copies = _hide(row, scored, (stop - start) / _count(scored))
         copies.masked[:, stop:] = True
         return copies._replace(part=slice(start, stop), scale=float(len(starts)))
@@ -457,12 +505,15 @@ class StepMergeMasking(Masking):
         count, copies = len(starts), self.count(row.size)
         chosen, weights = np.arange(count), np.full(count, copies)
         if self.segment_draw == "uniform":
-            chosen, weights = np.resize(row.stream(-1).permutation(count), copies), np.full(count, count)
+            chosen, weights = (
+                np.resize(row.streams.of_row().permutation(count), copies),
+                np.full(count, count),
+            )
         elif self.segment_draw == "entropy":
             unmasked = row.unmask_step[: row.length] >= 0
             surprise = np.bincount(of_token, row.surprise[: row.length][unmasked]) + 1e-8
             weights = surprise.sum() / surprise
-            quantiles = (np.arange(copies) + row.stream(-1).random(1)) / copies
+            quantiles = (np.arange(copies) + row.streams.of_row().random(1)) / copies
             chosen = np.searchsorted((1 / weights).cumsum(), quantiles, side="right").clip(max=count - 1)
         elif self.segment_draw == "top":
             if row.entropy is None:
@@ -472,7 +523,7 @@ class StepMergeMasking(Masking):
             order = self.by_entropy(row.unmask_step[: row.length], row.entropy[: row.length])[1]
             chosen, weights = order[row.iteration * copies :][:copies], np.ones(count)
         elif self.segment_draw == "surprise":
-            unmasked, stream = row.unmask_step[: row.length] >= 0, row.stream(-1)
+            unmasked, stream = row.unmask_step[: row.length] >= 0, row.streams.of_row()
             mean = np.bincount(of_token, row.surprise[: row.length][unmasked]) / np.bincount(of_token)
             once = np.argsort(-(mean + stream.gumbel(size=count)))[:copies]
             odds = np.exp(mean - mean.max())
@@ -553,7 +604,7 @@ class AutoregressiveMasking(Masking):
     def copies(self, row: Completion) -> Copies:
         tokens, copies = np.arange(row.length), self.count(row.size)
         if row.length > self.num_masks:
-            tokens = np.sort(row.stream(-1).permutation(row.length)[: self.num_masks])
+            tokens = np.sort(row.streams.of_row().permutation(row.length)[: self.num_masks])
         token = np.full((copies, 1), row.size)  # where none is left for a copy
         token[: len(tokens), 0] = tokens
         place = np.arange(row.size)
@@ -591,7 +642,7 @@ class AllBlocksMasking(Masking):
     def copies(self, row: Completion) -> Copies:
         before = row.prompt_length % self.block_length if self.block_origin == "sequence" else 0
         starts, stops = row.blocks(self.block_length, before)
-        sizes, stream = stops - starts, row.stream(-1)
+        sizes, stream = stops - starts, row.streams.of_row()
         block = np.repeat(np.arange(len(sizes)), sizes)
         spread = np.arange(self.num_masks * len(sizes)).reshape(self.num_masks, -1)
         count = 1 + ((stream.random(1) + spread / spread.size) % 1 * sizes).astype(int)
@@ -634,7 +685,9 @@ def _subset(stream: np.random.Generator, size: int, count: int | None = None) ->
 
 def _of_size(row: Completion, counts: Sequence[int | None]) -> Drawn:
     """Such a subset for each copy, k tokens weighing n/k."""
-    scored = np.stack([_subset(row.stream(mask), row.length, count) for mask, count in enumerate(counts)])
+    scored = np.stack(
+        [_subset(row.streams.of_mask(mask), row.length, count) for mask, count in enumerate(counts)]
+    )
     return scored, row.length / _count(scored)
 
 

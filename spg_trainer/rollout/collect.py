@@ -20,7 +20,7 @@ from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.packages import envs
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Place, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -88,7 +88,8 @@ class EnvironmentSource:
 
     def groups_that_teach(self, scored: Scored) -> np.ndarray:
         """Which groups of a batch, of all processes, have unequal rewards, or are all right where these teach too."""
-        rewards, correct = scored.of_groups(self.config.batch.num_generations, "rewards", "correct")
+        size = self.config.batch.num_generations
+        rewards, correct = scored.in_groups(size, scored.rewards), scored.in_groups(size, scored.correct)
         teaches = np.ptp(rewards, axis=1) > 0
         return teaches | correct.all(axis=1) if self.right_groups_teach else teaches
 
@@ -103,59 +104,61 @@ class EnvironmentSource:
             lengths = (
                 [prompt_length(self.env, int(i)) for i in index] if world_size() > 1 else [0] * len(index)
             )
-            rows = deal_groups(lengths, batch.num_generations, self.whole_groups)
-            group, generation = np.divmod(rows, batch.num_generations)
-            rows = rows + before * batch.num_generations
+            dealt = torch.from_numpy(deal_groups(lengths, batch.num_generations, self.whole_groups))
+            group, generation = dealt // batch.num_generations, dealt % batch.num_generations
+            begun = Place(
+                problem=torch.from_numpy(index)[group],
+                generation=generation,
+                turn=torch.zeros_like(dealt),
+                episode=dealt + before * batch.num_generations,
+                group=group + before,
+                max_turns=self.env.max_turns,
+            )
             scored = sample_and_score(
                 self.policy,
                 self.env,
-                index[group],
-                generation,
+                begun,
                 self.config.rollout,
                 key=("rollout", step, *(("batch", number) if number else ())),
                 seed=seed,
                 rows_per_forward=self.rows_per_forward,
-                rows=rows,
                 record_entropy=self.record_entropy,
                 branches=self.branches,
             )
             scored = replace(scored, skipped=skipped)
         Failures(len(index) * batch.num_generations).add(self.env, scored)
         if self.pools is not None:
-            problems, correct = scored.of_groups(batch.num_generations, "index", "correct")
-            self.pools.note(problems[:, 0], correct)
+            problems = scored.in_groups(batch.num_generations, scored.place.problem.numpy())
+            self.pools.note(problems[:, 0], scored.in_groups(batch.num_generations, scored.correct))
         return scored
 
 
 def sample_and_score(
     policy: Policy,
     env: "TextEnv",
-    index: np.ndarray,
-    generation: np.ndarray,
+    begun: Place,
     sampling: Sampling,
     *,
     key: Sequence[int | str],
     seed: int,
     rows_per_forward: int | None,
-    rows: np.ndarray | None = None,
     record_entropy: bool = False,
     branches: int = 1,
 ) -> Scored:
-    """Plays one episode per (index, generation) pair, and scores all of them in one verifier call.
+    """Plays one episode for each row of `begun`, the place of its first turn, and scores all in one verifier call.
 
-    index, generation: (B,) int64; the noise of a turn is keyed by (seed, *key, index, generation), and its number from
-    the second on. rows: as in `Scored`, None = there are no others. record_entropy: as for `sample_completions`.
-    branches: how many neighbours share the first half of their first turn, as for `sample_trees`.
+    The noise of a turn is keyed by (seed, *key, *its key), see `Place.keys`. record_entropy: as for
+    `sample_completions`. branches: how many neighbours share the first half of their first turn, as for `sample_trees`.
     """
-    episodes = envs.episodes.Episodes(env, index.tolist())
+    index = begun.problem.tolist()
+    episodes = envs.episodes.Episodes(env, index)
     problems = episodes.problems
-    keys = [(*key, i, g) for i, g in zip(index.tolist(), generation.tolist(), strict=True)]
 
     def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
-        own = [(*keys[i], *([turn] if turn else [])) for i in going]
-        how = sampling, seed, own, rows_per_forward, record_entropy
+        place = begun.select(torch.tensor(going)).at_turn(turn)
+        how = sampling, seed, [(*key, *row) for row in place.keys()], rows_per_forward, record_entropy
         length, templates = sampling.max_completion_length, [problems[i].completion_template for i in going]
-        canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, int(index[going[row]])))
+        canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, index[going[row]]))
         if branches > 1 and turn == 0:
             if canvas is not None:
                 raise ConfigError(
@@ -168,17 +171,12 @@ def sample_and_score(
         return replace(rollouts, branched=unbranched)
 
     first = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
-    refuse_first(policy, env, index.tolist(), first[1].sum(-1).tolist(), sampling.max_completion_length)
+    refuse_first(policy, env, index, first[1].sum(-1).tolist(), sampling.max_completion_length)
     rounds = play(policy, episodes, first, list(range(len(index))), sampling, write)
     rollouts, owner = in_episodes(rounds)
-    rows = np.arange(len(index)) if rows is None else rows
-    if env.max_turns > 1:
-        rollouts = replace(rollouts, episode=torch.from_numpy(rows[owner]).to(policy.device))
     scores = episodes.score()
     return Scored(
-        index=index[owner],
-        generation=generation[owner],
-        rows=rows[owner],
+        place=begun.select(torch.from_numpy(owner)).with_turns(),
         problems=[problems[i] for i in owner],
         completions=[text for turns in episodes.turns for text in turns],
         rollouts=rollouts,
@@ -189,6 +187,6 @@ def sample_and_score(
         extracted=[scores.extracted[i] for i in owner],
         traceback=[scores.traceback[i] for i in owner],
         replies=[reply for replies in episodes.replies for reply in [*replies, None]],
-        truncated=episodes.truncated[owner] if env.max_turns > 1 else None,
+        truncated=episodes.truncated[owner],
         no_room=episodes.ended.count("no_room"),
     )

@@ -7,10 +7,11 @@ import torch
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import gather_rows, gathered_order, raising_on_all
+from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.probe import probe
 from spg_trainer.rollout.scored import Scored
 from spg_trainer.seeding import generator
-from spg_trainer.tensors import Rollouts, StepView
+from spg_trainer.tensors import Place, Rollouts, StepView
 from spg_trainer.training.fills import with_fills
 from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.run import Run
@@ -35,27 +36,34 @@ class Prepared:
 
     values: dict[str, torch.Tensor]
     """Of each completion, (B, ...) each, `advantages` among them."""
-    episode: np.ndarray
-    """(B,) int64, the number of each completion's episode in the step."""
+    place: Place
+    """That of each completion."""
     lengths: np.ndarray
     """(B,) int64, tokens up to and including the end token."""
 
 
 def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: np.ndarray) -> Prepared:
-    """Gathers the completions of all processes and lets the algorithm prepare them; rewards: (P, G)."""
+    """Gathers the completions of all processes and lets the algorithm prepare them; rewards: (P, G).
+
+    Raises ConfigError where it returns something that has not one row for each completion.
+    """
     batch, algorithm = run.config.batch, run.algorithm
-    everyone = gather_rows(rollouts, gathered_order(scored.rows))
+    order = gathered_order(scored.place.episode.numpy())
+    everyone, place = gather_rows(rollouts, order), gather_rows(scored.place, order)
     correct = None
     if "correct" in algorithm.needs:
-        correct = torch.from_numpy(scored.of_groups(batch.num_generations, "correct")[0])
+        correct = torch.from_numpy(scored.in_groups(batch.num_generations, scored.correct))
     share_done = run.state.step / run.config.max_steps
-    view = StepView(torch.from_numpy(rewards), everyone, share_done, batch.num_iterations, correct)
-    episode = everyone.owner
-    values = {  # what was prepared of episodes holds for each of their turns
-        name: column if len(column) == len(episode) else column[episode]
-        for name, column in algorithm.prepare(view).items()
-    }
-    return Prepared(values, episode.numpy(), everyone.completion_mask.sum(-1).numpy(force=True))
+    view = StepView(torch.from_numpy(rewards), everyone, place, share_done, batch.num_iterations, correct)
+    values = algorithm.prepare(view)
+    for name, column in values.items():
+        if len(column) != len(place):
+            raise ConfigError(
+                f"{type(algorithm).__name__}.prepare returned {len(column)} rows of {name!r} for the {len(place)} "
+                "completions of the step. Return a row for each of them; view.place.spread(values) gives each turn of "
+                "an episode what holds for the episode."
+            )
+    return Prepared(values, place, everyone.completion_mask.sum(-1).numpy(force=True))
 
 
 def own_part(
@@ -68,35 +76,29 @@ def own_part(
 ) -> tuple[torch.Tensor, Step]:
     """The advantages of this process's completions, and the part of the step that it updates with."""
     batch, algorithm, values = run.config.batch, run.algorithm, prepared.values
-    group = prepared.episode // batch.num_generations
+    group, episode = prepared.place.group.numpy(), prepared.place.episode.numpy()
     active = algorithm.active(values["advantages"]).numpy(force=True)
     counts, totals = count_minibatches(
         kinds_of_completions(algorithm, values, active),
         group % batch.num_minibatches,
-        prepared.episode,
+        episode,
         prepared.lengths,
         batch.num_minibatches,
     )
-    own = np.flatnonzero(np.isin(prepared.episode, scored.rows))
-    advantages, active = values["advantages"][own], active[own]
-    rows = torch.from_numpy(own[active])
+    of_this_process = np.flatnonzero(np.isin(episode, scored.place.episode.numpy()))
+    advantages, active = values["advantages"][of_this_process], active[of_this_process]
+    rows = torch.from_numpy(of_this_process[active])
     step = Step(
         rollouts=rollouts.select(torch.from_numpy(active)),
-        index=scored.index[active],
-        generation=scored.generation[active],
-        turn=scored.turn[active],
-        rows=scored.rows[active],
-        group=group[own[active]],
+        place=scored.place.select(torch.from_numpy(active)),
         prepared={name: column[rows].to(run.policy.device) for name, column in values.items()},
         totals=totals,
         counts=counts,
         num_episodes=num_episodes,
     )
     if "fills" in algorithm.needs:
-        of_own = {name: column[own] for name, column in values.items()}
-        step = with_fills(
-            step, scored, fills, rollouts.probe_steps, of_own, group[own], run.source.env.max_turns
-        )
+        of_each = {name: column[of_this_process] for name, column in values.items()}
+        step = with_fills(step, scored.place, fills, rollouts.probe_steps, of_each)
     return advantages, step
 
 
@@ -108,11 +110,10 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
     that it does not depend on the place of a row.
     """
     config, number, algorithm = run.config, run.state.step, run.algorithm
-    turns = scored.turn.tolist()
+    rows = scored.place.keys("turn")
 
     def key(kind: str, b: int, *more: int) -> tuple[str | int, ...]:
-        turn = ("turn", turns[b]) if turns[b] else ()
-        return kind, number, int(scored.index[b]), int(scored.generation[b]), *turn, *more
+        return kind, number, *rows[b], *more
 
     steps = algorithm.probe_steps(
         rollouts, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))

@@ -145,7 +145,7 @@ def train_step(run: Run) -> None:
         seconds_left=max(0.0, limit - (time.monotonic() - run.started)) if limit else None,
     )
     if run.due(run.config.output.sample_steps):
-        run.console.say(run.source.render_turns(scored.problems[0], *scored.episode(0)))
+        run.console.say(run.source.render_turns(scored.problems[0], *scored.dialogue(0)))
     for warning in new_warnings(state.history, run.algorithm.right_groups_teach):
         run.console.warn(warning)
 

@@ -19,17 +19,16 @@ def rollout_metrics(
 
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
-    last = np.flatnonzero(scored.last)
     whole = gathered_columns(columns(scored, ended))
-    texts = gather(["\n".join(scored.episode(b)[0]) for b in last])
-    tasks = gather([scored.problems[b].task for b in last])
-    place = gathered_order(scored.rows[last])
+    texts = gather(["\n".join(scored.dialogue(b)[0]) for b in scored.episodes])
+    tasks = gather([scored.problems[b].task for b in scored.episodes])
+    order = gathered_order(scored.place.episode.numpy()[scored.episodes])
     ends = np.append(np.diff(whole["row"]) != 0, True)  # what an episode earned is that of its last turn
     episodes = {name: values[ends] for name, values in whole.items()}
     groups = episodes["reward"].reshape(-1, num_generations)
     metrics = {
         "reward": float(episodes["reward"].mean()),
-        **group_metrics(groups, episodes["correct"], np.array(texts, dtype=object)[place]),
+        **group_metrics(groups, episodes["correct"], np.array(texts, dtype=object)[order]),
         "correct": float(episodes["correct"].mean()),
         **component_means(episodes),
         "completions/mean_length": float(whole["length"].mean()),
@@ -43,9 +42,9 @@ def rollout_metrics(
         metrics |= set_aside_metrics(scored, groups, episodes["correct"].reshape(groups.shape))
     if scored.skipped is not None:
         metrics["overlong_skipped"] = scored.skipped
-    if scored.truncated is not None:
+    if scored.place.has_turns:
         metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
-    return groups, metrics | task_metrics(episodes, np.array(tasks, dtype=object)[place], num_generations)
+    return groups, metrics | task_metrics(episodes, np.array(tasks, dtype=object)[order], num_generations)
 
 
 def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
@@ -53,7 +52,7 @@ def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
     rollouts = scored.rollouts
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
     mine = {
-        "row": scored.rows,
+        "row": scored.place.episode.numpy(),
         "reward": scored.rewards,
         "correct": scored.correct,
         "length": rollouts.completion_mask.sum(-1).numpy(force=True),
@@ -64,13 +63,13 @@ def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
         "passes": 1 + rollouts.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
-    turns = {} if scored.truncated is None else {"turn": scored.turn, "truncated": scored.truncated}
-    return mine | turns
+    turns = {"turn": scored.place.turn.numpy(), "truncated": scored.truncated}
+    return mine | (turns if scored.place.has_turns else {})
 
 
 def failure_counts(scored: "Scored") -> dict[str, int]:
     """How many episodes of all processes could not be scored, and of how many of these for each reason."""
-    judged = [(scored.reason[b], scored.traceback[b]) for b in np.flatnonzero(scored.last)]
+    judged = [(scored.reason[b], scored.traceback[b]) for b in scored.episodes]
     count = Counter(gather([reason for reason, trace in judged if is_failure(reason, trace)]))
     return {"env_errors": count.total(), **{f"env_errors/{name}": n for name, n in sorted(count.items())}}
 
