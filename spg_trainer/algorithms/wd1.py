@@ -52,6 +52,10 @@ class WD1(Algorithm):
 
     compares: ClassVar[Compares] = "copy"
 
+    @property
+    def whole_step(self) -> bool:
+        return self.normalizer == "groups"  # whose number is not known to a part of them
+
     def prepare(self, view: StepView) -> dict[str, Tensor]:
         prepared = super().prepare(view)
         size = view.rewards.shape[1] if self.normalizer == "groups" else 1

@@ -10,8 +10,15 @@ import torch
 from spg_trainer.distributed import raising_on_all, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
-from spg_trainer.rollout.dealing import choose_more, choose_problems, deal_groups, prompt_length
+from spg_trainer.rollout.dealing import (
+    choose_more,
+    choose_problems,
+    deal_groups,
+    deal_rows,
+    prompt_length,
+)
 from spg_trainer.rollout.dialogues import Prompts, in_episodes, play
+from spg_trainer.rollout.explore import Rounds
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.overlong import SKIP, name_in, next_fitting, refuse_first
 from spg_trainer.rollout.pools import Pools
@@ -57,6 +64,8 @@ class EnvironmentSource:
         they were sampled (dynamic sampling, DAPO, arXiv 2503.14476); where there are too few, others fill it up.
         """
         batch = self.config.batch
+        if batch.explore:
+            return self.explore(step)
         with raising_on_all():
             index = self.choose(step, 0, [])
         parts = [self.sample(step, 0, index, 0)]
@@ -88,49 +97,107 @@ class EnvironmentSource:
 
     def groups_that_teach(self, scored: Scored) -> np.ndarray:
         """Which groups of a batch, of all processes, have unequal rewards, or are all right where these teach too."""
-        size = self.config.batch.num_generations
-        rewards, correct = scored.in_groups(size, scored.rewards), scored.in_groups(size, scored.correct)
+        rewards, correct = scored.of_groups(scored.rewards, scored.correct)
         teaches = np.ptp(rewards, axis=1) > 0
         return teaches | correct.all(axis=1) if self.right_groups_teach else teaches
 
     def sample(self, step: int, number: int, index: np.ndarray, before: int) -> Scored:
         """The scored completions of a batch of a step. index: its problems. before: groups of earlier batches."""
-        batch, seed = self.config.batch, self.config.seed
+        batch = self.config.batch
         with raising_on_all():
-            skipped = None
-            if self.config.overlong == SKIP:
-                length = self.config.rollout.max_completion_length
-                index, skipped = next_fitting(self.policy, self.env, index, length)
-            lengths = (
-                [prompt_length(self.env, int(i)) for i in index] if world_size() > 1 else [0] * len(index)
-            )
-            dealt = torch.from_numpy(deal_groups(lengths, batch.num_generations, self.whole_groups))
-            group, generation = dealt // batch.num_generations, dealt % batch.num_generations
-            begun = Place(
-                problem=torch.from_numpy(index)[group],
-                generation=generation,
-                turn=torch.zeros_like(dealt),
-                episode=dealt + before * batch.num_generations,
-                group=group + before,
-                max_turns=self.env.max_turns,
-            )
-            scored = sample_and_score(
-                self.policy,
-                self.env,
-                begun,
-                self.config.rollout,
-                key=("rollout", step, *(("batch", number) if number else ())),
-                seed=seed,
-                rows_per_forward=self.rows_per_forward,
-                record_entropy=self.record_entropy,
-                branches=self.branches,
-            )
-            scored = replace(scored, skipped=skipped)
+            index, skipped = self.fitting(index)
+            dealt = deal_groups(self.lengths(index), batch.num_generations, self.whole_groups)
+            group, generation = np.divmod(dealt, batch.num_generations)
+            key = ("rollout", step, *(("batch", number) if number else ()))
+            place = index[group], generation, dealt + before * batch.num_generations, group + before
+            scored = replace(self.play(key, *place), skipped=skipped)
         Failures(len(index) * batch.num_generations).add(self.env, scored)
-        if self.pools is not None:
-            problems = scored.in_groups(batch.num_generations, scored.place.problem.numpy())
-            self.pools.note(problems[:, 0], scored.in_groups(batch.num_generations, scored.correct))
+        self.note_groups(scored)
         return scored
+
+    def explore(self, step: int) -> Scored:
+        """The completions of a step whose groups get as many as `Rounds` says.
+
+        Until all are there, an episode has a number that leaves room for all others in its group.
+        """
+        batch, size = self.config.batch, self.config.batch.prompts_per_step
+        rounds, parts = Rounds(size, batch.num_generations, self.right_groups_teach), list[Scored]()
+        room, groups_here = size * batch.num_generations, None
+        with raising_on_all():
+            index, skipped = self.fitting(self.choose(step, 0, []))
+            lengths = self.lengths(index)
+        while rounds.left:
+            group, generation = rounds.next()
+            drawn = len(group)
+            with raising_on_all():
+                dealt = self.deal_round(group, lengths, groups_here)
+                groups_here = np.unique(group[dealt]) if groups_here is None else groups_here
+                scored = None
+                if len(dealt):  # the share of a process in a later round may be empty
+                    group, generation = group[dealt], generation[dealt]
+                    place = index[group], generation, group * room + generation, group
+                    scored = self.play(("rollout", step), *place)
+                    parts.append(scored)
+            Failures(drawn).add(self.env, scored)
+            rounds.note(scored)
+        joined = Scored.join(parts)
+        before = torch.from_numpy(np.cumsum(rounds.size) - rounds.size)
+        place = replace(joined.place, episode=before[joined.place.group] + joined.place.generation)
+        order = place.episode.argsort(stable=True)
+        scored = replace(joined.select(order, place.select(order)), skipped=skipped)
+        self.note_groups(scored)
+        return scored
+
+    def deal_round(
+        self, group: np.ndarray, lengths: Sequence[int], groups_here: np.ndarray | None
+    ) -> np.ndarray:
+        """Which completions of a round this process samples.
+
+        group: (B,), of each. groups_here: those of this process, None in the first round.
+        """
+        if groups_here is None:
+            return deal_groups(lengths, len(group) // len(lengths), self.whole_groups)
+        if self.whole_groups:
+            return np.flatnonzero(np.isin(group, groups_here))
+        return np.array(deal_rows([lengths[number] for number in group]), dtype=np.int64)
+
+    def fitting(self, index: np.ndarray) -> tuple[np.ndarray, int | None]:
+        """The problems of a step, in the place of those that are too long others, and how many these are."""
+        if self.config.overlong != SKIP:
+            return index, None
+        return next_fitting(self.policy, self.env, index, self.config.rollout.max_completion_length)
+
+    def lengths(self, index: np.ndarray) -> list[int]:
+        """Those of the prompts, by which several processes share them."""
+        return [prompt_length(self.env, int(i)) for i in index] if world_size() > 1 else [0] * len(index)
+
+    def play(
+        self,
+        key: Sequence[int | str],
+        problem: np.ndarray,
+        generation: np.ndarray,
+        episode: np.ndarray,
+        group: np.ndarray,
+    ) -> Scored:
+        """The scored completions of some episodes, by `sample_and_score`; the columns are those of `Place`."""
+        columns = map(torch.from_numpy, (problem, generation, np.zeros_like(episode), episode, group))
+        return sample_and_score(
+            self.policy,
+            self.env,
+            Place(*columns, max_turns=self.env.max_turns),
+            self.config.rollout,
+            key=key,
+            seed=self.config.seed,
+            rows_per_forward=self.rows_per_forward,
+            record_entropy=self.record_entropy,
+            branches=self.branches,
+        )
+
+    def note_groups(self, scored: Scored) -> None:
+        """Lets the pools know what became of the problems of a step."""
+        if self.pools is not None:
+            problems, correct = scored.of_groups(scored.place.problem.numpy(), scored.correct)
+            self.pools.note(np.array([of_group[0] for of_group in problems]), correct)
 
 
 def sample_and_score(

@@ -91,12 +91,16 @@ class Scored:
         """The completions that the step learns from; their episodes and groups are numbered anew, without gaps."""
         if self.chosen is None:
             return self
-        kept = np.flatnonzero(self.is_learned)
-        rows = torch.from_numpy(kept)
-        place = self.place.select(rows)
+        kept = torch.from_numpy(np.flatnonzero(self.is_learned))
+        place = self.place.select(kept)
         group = torch.searchsorted(torch.from_numpy(self.chosen), place.group)
-        place = replace(place, group=group, episode=group * num_generations + place.generation)
+        episode = group * num_generations + place.generation
+        return self.select(kept, replace(place, group=group, episode=episode))
+
+    def select(self, rows: torch.Tensor, place: Place) -> "Scored":
+        """Some of the completions, whole episodes, in the order of `rows`, (n,) int64; place: their new one."""
         rollouts = self.rollouts.select(rows.to(self.rollouts.completion_ids.device))
+        kept = rows.numpy()
         found: dict[str, Any] = {}
         for name in (f.name for f in fields(self) if f.name != "chosen"):
             value = getattr(self, name)
@@ -108,16 +112,30 @@ class Scored:
         found |= {"components": components, "place": place, "rollouts": rollouts, "chosen": None}
         return replace(self, **found)
 
-    def in_groups(self, num_generations: int, values: np.ndarray) -> np.ndarray:
-        """(P, G) of values (B,), what the episodes of the groups of all processes have."""
+    def of_groups(self, *columns: np.ndarray) -> "list[Groups]":
+        """What the episodes of the groups of all processes have, from what each completion here has, (B,) each."""
         order = gathered_order(self.place.episode.numpy()[self.episodes])
-        return np.array(gather(values[self.episodes].tolist()))[order].reshape(-1, num_generations)
+        found = [
+            np.array(gather(values[self.episodes].tolist()))[order]
+            for values in (*columns, self.place.generation.numpy())
+        ]
+        return [in_groups(values, found[-1]) for values in found[:-1]]
 
     def dialogue(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the whole episode of completion b."""
         turns = (self.place.episode == self.place.episode[b]).nonzero()[:, 0].tolist()
         replies = [reply for turn in turns if (reply := self.replies[turn]) is not None]
         return [self.completions[turn] for turn in turns], replies
+
+
+Groups = np.ndarray | list[np.ndarray]
+"""A value of each episode, group by group: (P, G), or P arrays where groups have unequal sizes (`--explore`)."""
+
+
+def in_groups(values: np.ndarray, generation: np.ndarray) -> Groups:
+    """Values (N,) of episodes that stand group by group; generation: (N,) int64, 0 where a group begins."""
+    groups = np.split(values, np.flatnonzero(generation == 0)[1:])
+    return np.stack(groups) if len({len(group) for group in groups}) == 1 else groups
 
 
 class Source(Protocol):

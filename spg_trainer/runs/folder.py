@@ -22,8 +22,8 @@ from spg_trainer.runs.files import (
     writing,
 )
 from spg_trainer.runs.identity import identity
-from spg_trainer.settings.recipes import TOGETHER
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.task import parse_tasks
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -261,7 +261,7 @@ def choose_folder(config: "Config") -> tuple[Path, Path | None]:
 
 def last(env: str) -> str:
     """What a folder is called after tasks: their names without the paths and modules before them."""
-    return "+".join(re.split(r"[:/]", task)[-1] for task in env.split(TOGETHER))
+    return "+".join(task.last for task in parse_tasks(env))
 
 
 def choose_sft_folder(command: "SftCommand") -> tuple[Path, bool]:

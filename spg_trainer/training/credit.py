@@ -9,7 +9,7 @@ from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import gather_rows, gathered_order, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.probe import probe
-from spg_trainer.rollout.scored import Scored
+from spg_trainer.rollout.scored import Groups, Scored
 from spg_trainer.seeding import generator
 from spg_trainer.tensors import Place, Rollouts, StepView
 from spg_trainer.training.fills import with_fills
@@ -17,17 +17,17 @@ from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.run import Run
 
 
-def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:
+def credit(run: Run, scored: Scored, rewards: Groups) -> tuple[torch.Tensor, Step]:
     """The advantages (B,) of this process's completions, and what the updates need of those that change the loss.
 
-    rewards: (P, G), of all processes.
+    rewards: of the groups of all processes.
     """
     rollouts = scored.rollouts
     if run.algorithm.score_tail:
         rollouts = rollouts.count_tail(run.policy.pad_id)
     rollouts, fills = look_into_states(run, scored, rollouts)
     prepared = prepare_step(run, scored, rollouts, rewards)
-    return own_part(run, scored, rollouts, fills, prepared, rewards.size)
+    return own_part(run, scored, rollouts, fills, prepared)
 
 
 @dataclass(frozen=True)
@@ -42,27 +42,37 @@ class Prepared:
     """(B,) int64, tokens up to and including the end token."""
 
 
-def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: np.ndarray) -> Prepared:
-    """Gathers the completions of all processes and lets the algorithm prepare them; rewards: (P, G).
+def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) -> Prepared:
+    """Gathers the completions of all processes and lets the algorithm prepare them, groups of one size at a time.
 
     Raises ConfigError where it returns something that has not one row for each completion.
     """
-    batch, algorithm = run.config.batch, run.algorithm
+    algorithm, share_done = run.algorithm, run.state.step / run.config.max_steps
     order = gathered_order(scored.place.episode.numpy())
     everyone, place = gather_rows(rollouts, order), gather_rows(scored.place, order)
-    correct = None
-    if "correct" in algorithm.needs:
-        correct = torch.from_numpy(scored.in_groups(batch.num_generations, scored.correct))
-    share_done = run.state.step / run.config.max_steps
-    view = StepView(torch.from_numpy(rewards), everyone, place, share_done, batch.num_iterations, correct)
-    values = algorithm.prepare(view)
-    for name, column in values.items():
-        if len(column) != len(place):
-            raise ConfigError(
-                f"{type(algorithm).__name__}.prepare returned {len(column)} rows of {name!r} for the {len(place)} "
-                "completions of the step. Return a row for each of them; view.place.spread(values) gives each turn of "
-                "an episode what holds for the episode."
-            )
+    correct = scored.of_groups(scored.correct)[0] if "correct" in algorithm.needs else None
+    sizes = torch.tensor([len(group) for group in rewards])
+    of_step, values = torch.from_numpy(np.concatenate(rewards)), dict[str, torch.Tensor]()
+    for size in sizes.unique():
+        groups = (sizes == size).nonzero()[:, 0].tolist()
+        rows = (sizes[place.group] == size).nonzero()[:, 0]
+        view = StepView(
+            rewards=torch.from_numpy(np.stack([rewards[group] for group in groups])),
+            rollouts=everyone.select(rows),
+            place=place.select(rows),
+            share_done=share_done,
+            num_iterations=run.config.batch.num_iterations,
+            correct=None if correct is None else torch.from_numpy(np.stack([correct[i] for i in groups])),
+            of_step=of_step,
+        )
+        for name, column in algorithm.prepare(view).items():
+            if len(column) != len(rows):
+                raise ConfigError(
+                    f"{type(algorithm).__name__}.prepare returned {len(column)} rows of {name!r} for {len(rows)} "
+                    "completions. Return a row for each of them; view.place.spread(values) gives each turn of an "
+                    "episode what holds for the episode."
+                )
+            values.setdefault(name, column.new_zeros(len(place), *column.shape[1:]))[rows] = column
     return Prepared(values, place, everyone.completion_mask.sum(-1).numpy(force=True))
 
 
@@ -72,7 +82,6 @@ def own_part(
     rollouts: Rollouts,
     fills: Rollouts | None,
     prepared: Prepared,
-    num_episodes: int,
 ) -> tuple[torch.Tensor, Step]:
     """The advantages of this process's completions, and the part of the step that it updates with."""
     batch, algorithm, values = run.config.batch, run.algorithm, prepared.values
@@ -94,7 +103,7 @@ def own_part(
         prepared={name: column[rows].to(run.policy.device) for name, column in values.items()},
         totals=totals,
         counts=counts,
-        num_episodes=num_episodes,
+        num_episodes=int(episode[-1]) + 1,
     )
     if "fills" in algorithm.needs:
         of_each = {name: column[of_this_process] for name, column in values.items()}

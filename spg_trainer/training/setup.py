@@ -77,7 +77,7 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         check_attention(config, algorithm, base_model(policy.model).pattern)
         source = make_source(config, algorithm, policy, splits["train"], rows_per_forward)
         skipped = check_prompts_fit(config, policy, splits)
-        optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model).values())
+        optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
         if newest is not None:
             saved = checkpoint.load(newest, policy, optimizer)
             state = TrainingState(**{name: saved[name] for name in ("step", "updates", "skipped", "seconds")})

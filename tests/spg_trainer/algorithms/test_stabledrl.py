@@ -18,7 +18,6 @@ from tests.common.algorithm_cases import (
 from tests.common.likelihood_cases import make_rollouts, seeded
 
 
-
 def test_weights_by_hand():
     """Ratios 1 and 3 of two, 1, 1 and 2 of three: shares of 1/4 and 3/4, 1/4, 1/4 and 1/2, times 2 and 3."""
     log_ratio = torch.tensor([1.0, 1.0, 1.0, 3.0, 2.0], dtype=torch.float64).log()

@@ -185,6 +185,14 @@ def test_a_cosine_ends_at_its_floor():
     assert rates == pytest.approx([1, 0.1 + 0.9 * 0.75, 0.55, 0.1])
 
 
+def test_a_rate_that_is_stable_falls_in_a_line_over_the_last_steps():
+    o = OptimizerConfig(
+        learning_rate=1.0, lr_schedule="warmup_stable_decay", lr_decay_share=0.4, lr_floor=0.1, warmup_steps=3
+    )
+    rates = [learning_rate(o, updates=step, share_done=step / 10) for step in range(11)]
+    assert rates == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1, 1, 0.775, 0.55, 0.325, 0.1])
+
+
 # What is told.
 
 
