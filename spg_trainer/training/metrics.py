@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
 
 
-def rollout_metrics(scored: "Scored", ended: list[bool]) -> tuple[Groups, dict[str, float]]:
-    """The rewards of all processes' groups, and the metrics of the rollout.
+def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
+    """The metrics of a rollout, over the completions of all processes.
 
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
@@ -46,7 +46,7 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> tuple[Groups, dict[s
         metrics["overlong_skipped"] = scored.skipped
     if scored.place.has_turns:
         metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
-    return groups, metrics | task_metrics(episodes, np.array(tasks, dtype=object)[order], generation == 0)
+    return metrics | task_metrics(episodes, np.array(tasks, dtype=object)[order], generation == 0)
 
 
 def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:

@@ -160,8 +160,9 @@ def test_groups_are_counted_by_what_they_have_in_common():
         ),
         components={"correct": np.array(correct, float)},
     )
-    groups, metrics = rollout_metrics(scored, [True] * 8)
-    assert groups.shape == (4, 2)
+    metrics = rollout_metrics(scored, [True] * 8)
+    (groups,) = scored.of_groups(scored.rewards)
+    assert groups.tolist() == [[1.0, 1.0], [0.2, 0.2], [0.0, 0.3], [0.5, 0.5]]
     assert metrics["completions/entropy"] == 2.5
     shares = {name: value for name, value in metrics.items() if name.startswith("frac_")}
     assert shares == {
