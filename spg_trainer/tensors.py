@@ -31,7 +31,9 @@ class Rows:
     def join(cls, parts: Sequence[Self]) -> Self:
         """The rows of all parts, one part after the other."""
         columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
-        joined = {name: torch.cat(of) for name, of in columns.items() if isinstance(of[0], Tensor)}
+        joined = {
+            name: torch.cat(values) for name, values in columns.items() if isinstance(values[0], Tensor)
+        }
         return replace(parts[0], **joined)
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:

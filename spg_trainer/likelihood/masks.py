@@ -9,7 +9,7 @@ on the padded width of the prompt nor on the other rows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
@@ -90,7 +90,8 @@ class Completion(NamedTuple):
     surprise: (T,) minus the log-probability of each token when it was unmasked, nats. progress: of the iterations, from
     0 to 1. quantile: the row's number over that of all rows. iteration: of the rollout's updates, from 0. entropy: (T,)
     that of the law that each token was drawn from, if known. branched: whether its first half is another completion's,
-    of whose node it is a leaf.
+    of whose node it is a leaf. fill_step: the denoising step before which one pass filled all masks, -1 = the sampler
+    wrote all of it.
     """
 
     length: int
@@ -105,6 +106,7 @@ class Completion(NamedTuple):
     iteration: int = 0
     entropy: np.ndarray | None = None
     branched: bool = False
+    fill_step: int = -1
 
     def blocks(self, block_length: int, before: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """First token and end of each block of the canvas that holds any of the n tokens, (blocks,) each.
@@ -180,20 +182,8 @@ class Masking(ABC):
         where: by default these rows are a whole step of one iteration. Raises ConfigError if a position would be scored
         that was never unmasked: training on it would raise the probability of [MASK] itself.
         """
-        prompt, counted = (mask.cpu().numpy() for mask in (rollouts.prompt_mask, rollouts.completion_mask))
-        lengths, prompts = rollouts.completion_mask.sum(-1).tolist(), prompt.sum(-1).tolist()
-        unmask_step = rollouts.unmask_step.cpu().numpy()
-        given = unmask_step == GIVEN
-        # The n tokens, what is behind the ends, what is given; without a template that is the order of the canvas.
-        places = np.argsort(np.where(given, 2, ~counted), axis=-1, kind="stable")
-        surprise = -rollouts.unmask_logps.double().cpu().numpy()
-        entropy = [None] * len(lengths)
-        if rollouts.unmask_entropy is not None:
-            entropy = rollouts.unmask_entropy.double().cpu().numpy()
-        fills = [-1] * len(lengths) if rollouts.fill_step is None else rollouts.fill_step.tolist()
-        branched = [False] * len(lengths) if rollouts.branched is None else rollouts.branched.tolist()
-        (rows, width), size = prompt.shape, unmask_step.shape[1]
-        where = where or Where(0, 1, [row / rows for row in range(rows)])
+        prompt = rollouts.prompt_mask.cpu().numpy()
+        (rows, width), size = prompt.shape, rollouts.completion_ids.shape[1]
         self.check(size)
         num_masks = self.count(size)
         masked = np.zeros((rows, num_masks, width + size), dtype=bool)
@@ -202,29 +192,27 @@ class Masking(ABC):
         scale, part = np.ones(rows), np.zeros((rows, size), dtype=bool)
         measured = np.zeros_like(scored) if self.measure else None
         ref_masked = np.zeros_like(masked) if self.hints else None
-        for row in range(rows):
-            own_streams = RowStreams(streams, row)
-            progress = where.iteration / max(1, where.num_iterations - 1)
-            place = places[row]
-            written = lengths[row], size, prompts[row], place, unmask_step[row][place], surprise[row][place]
-            seen = where.iteration, None if entropy[row] is None else entropy[row][place], branched[row]
-            shown = Completion(*written, own_streams, progress, where.quantile[row], *seen)
-            copies = self.copies(shown) if fills[row] < 0 else _refill(shown, fills[row], num_masks)
+        where = where or Where(0, 1, [row / rows for row in range(rows)])
+        for row, shown in enumerate(_completions(rollouts, streams, where)):
+            place = shown.place
+            copies = self.copies(shown) if shown.fill_step < 0 else _refill(shown, num_masks)
             masked[row][:, width + place], scored[row][:, place] = copies.masked, copies.scored
             weight[row][:, place] = np.where(copies.scored, copies.weight, 0.0)
-            scale[row], part[row, place[: lengths[row]][copies.part]] = copies.scale, True
+            scale[row], part[row, place[: shown.length][copies.part]] = copies.scale, True
             if self.p_mask_prompt > 0:
                 real = np.flatnonzero(prompt[row])
                 for mask in range(num_masks):
-                    masked[row, mask, real] = own_streams.of_mask(mask).random(len(real)) < self.p_mask_prompt
+                    noise = shown.streams.of_mask(mask).random(len(real))
+                    masked[row, mask, real] = noise < self.p_mask_prompt
             if measured is not None:
                 measured[row][:, place] = copies.measured
             if ref_masked is not None:
                 ref_masked[row][:, :width] = masked[row][:, :width]
                 ref_masked[row][:, width + place] = copies.ref_masked
+        unmask_step = rollouts.unmask_step.cpu().numpy()
         for shown_as_mask in (masked, ref_masked):
             if shown_as_mask is not None:
-                shown_as_mask[:, :, width:] &= ~given[:, None]
+                shown_as_mask[:, :, width:] &= (unmask_step != GIVEN)[:, None]
         if (scored & (unmask_step < 0)[:, None]).any():
             raise ConfigError(
                 f"{type(self).__name__} scores positions that were never unmasked, which would train the probability "
@@ -670,6 +658,35 @@ MASKINGS: dict[str, Masking] = {
 """What `--algorithm-args masking=NAME` chooses from, each before an algorithm's fields are put in."""
 
 
+def _completions(rollouts: Rollouts, streams: Streams, where: Where) -> Iterator[Completion]:
+    """The rows of rollouts as maskings see them."""
+    unmask_step, counted = (x.cpu().numpy() for x in (rollouts.unmask_step, rollouts.completion_mask))
+    lengths, prompt_lengths = counted.sum(-1).tolist(), rollouts.prompt_mask.sum(-1).tolist()
+    # The n tokens, what is behind the ends, what was given; without a template that is the order of the canvas.
+    places = np.argsort(np.where(unmask_step == GIVEN, 2, ~counted), axis=-1, kind="stable")
+    surprise, entropy = -rollouts.unmask_logps.double().cpu().numpy(), None
+    if rollouts.unmask_entropy is not None:
+        entropy = rollouts.unmask_entropy.double().cpu().numpy()
+    fill_steps = None if rollouts.fill_step is None else rollouts.fill_step.tolist()
+    branched = None if rollouts.branched is None else rollouts.branched.tolist()
+    for row, place in enumerate(places):
+        yield Completion(
+            length=lengths[row],
+            size=unmask_step.shape[1],
+            prompt_length=prompt_lengths[row],
+            place=place,
+            unmask_step=unmask_step[row][place],
+            surprise=surprise[row][place],
+            streams=RowStreams(streams, row),
+            progress=where.iteration / max(1, where.num_iterations - 1),
+            quantile=where.quantile[row],
+            iteration=where.iteration,
+            entropy=None if entropy is None else entropy[row][place],
+            branched=branched is not None and branched[row],
+            fill_step=-1 if fill_steps is None else fill_steps[row],
+        )
+
+
 def likelihoods() -> dict[str, Masking]:
     """Those of `MASKINGS` that say `is_likelihood`."""
     return {name: masking for name, masking in MASKINGS.items() if masking.is_likelihood}
@@ -703,9 +720,10 @@ def _hide(row: Completion, scored: np.ndarray, weight: np.ndarray | float) -> Co
     return Copies(masked, np.pad(scored, behind), np.pad(weight, behind))
 
 
-def _refill(row: Completion, step: int, num_masks: int) -> Copies:
+def _refill(row: Completion, num_masks: int) -> Copies:
     """Shows the state that a pass filled before a step, and scores the fill, in the first copy alone."""
-    masked = np.broadcast_to((row.unmask_step < 0) | (row.unmask_step >= step), (num_masks, row.size))
+    unwritten = (row.unmask_step < 0) | (row.unmask_step >= row.fill_step)
+    masked = np.broadcast_to(unwritten, (num_masks, row.size))
     scored = masked & (np.arange(row.size) < row.length)
     scored[1:] = False
     return Copies(masked, scored, 1.0)

@@ -57,10 +57,10 @@ def fill_states(
     for some in order.split(size) if len(order) else ():
         # A turn is not padded to the prompt of a later one.
         cut = width - int(lengths[some].max()) if has_turns else 0
-        whole = torch.cat([rollouts.prompt_ids[some, cut:], ids[some]], 1)
-        real = torch.cat([rollouts.prompt_mask[some, cut:], torch.ones_like(kept[some])], 1)
-        places = torch.arange(width - cut, whole.shape[1], device=whole.device).expand(len(whole), -1)
-        states = hidden_states(policy.model, whole, real, keep=places, start=width - cut)
+        shown = torch.cat([rollouts.prompt_ids[some, cut:], ids[some]], 1)
+        attention = torch.cat([rollouts.prompt_mask[some, cut:], torch.ones_like(kept[some])], 1)
+        places = torch.arange(width - cut, shown.shape[1], device=shown.device).expand(len(shown), -1)
+        states = hidden_states(policy.model, shown, attention, keep=places, start=width - cut)
         free = ~kept[some]
         streams = None if generators is None else [generators[row] for row in some.tolist()]
         counts = free.sum(-1).tolist()
@@ -119,21 +119,24 @@ def probe(
         episodes = envs.episodes.Episodes(env, index, problems, [begun[b] for b, _ in places])
 
         def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
-            own = [(*keys("after fills", *places[i]), turn) for i in going]
-            asked, length = [problems[i] for i in going], sampling.max_completion_length
+            noise_keys = [(*keys("after fills", *places[i]), turn) for i in going]
+            templates, length = (
+                [problems[i].completion_template for i in going],
+                sampling.max_completion_length,
+            )
             canvas = encode_canvas(
                 policy,
-                [p.completion_template for p in asked],
+                templates,
                 length,
                 lambda row: name_in(env, index[going[row]]),
             )
-            return sample(policy, encoded, sampling, seed, own, rows_per_forward, canvas=canvas)
+            return sample(policy, encoded, sampling, seed, noise_keys, rows_per_forward, canvas=canvas)
 
         prompts, going = answer(policy, episodes, filled, range(len(places)), sampling)
         play(policy, episodes, prompts, going, sampling, write)
         scores = episodes.score()
-        rows = list(zip(index, scores.reason, scores.traceback, strict=True))
-        Failures(len(index), shared=False).note(env, rows)
+        judged = list(zip(index, scores.reason, scores.traceback, strict=True))
+        Failures(len(index), shared=False).note(env, judged)
         rewards[row, column] = torch.from_numpy(scores.total)
     return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device)), filled
 

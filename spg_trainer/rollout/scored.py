@@ -174,22 +174,11 @@ def sample_rows(
     has all of them, with the reply to each. set_aside: (B,) bool, the completions that the step did not learn from;
     None = it could set none aside.
     """
-    rows, ids = [], scored.rollouts.completion_ids.tolist()
-    pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
-    sure = scored.rollouts.unmask_logps.exp().tolist()
-    padding = scored.rollouts.given & (scored.rollouts.completion_ids == policy.pad_id)
-    shown = ((scored.rollouts.unmask_step != NEVER) & ~padding).tolist()
-    steps, last, turns = scored.rollouts.unmask_step.tolist(), scored.place.last.tolist(), []
-    has_turns = scored.place.has_turns
-    for b, unmask_step in enumerate(steps):
-        written = {
-            "completion": scored.completions[b],
-            "reveal_step": unmask_step,
-            "tokens": [pieces[ids[b][t]] if shown[b][t] else "" for t in range(len(unmask_step))],
-            "confidence": [round(sure[b][t], 4) if at >= 0 else None for t, at in enumerate(unmask_step)],
-        }
+    rows, turns, place = [], [], scored.place
+    last, has_turns = place.last.tolist(), place.has_turns
+    for b, written in enumerate(written_tokens(policy, scored.rollouts)):
         if has_turns:
-            turns.append({**written, "reply": scored.replies[b]})
+            turns.append({"completion": scored.completions[b], **written, "reply": scored.replies[b]})
             if advantages is not None:
                 turns[-1]["advantage"] = float(advantages[b])
         if not last[b]:
@@ -198,10 +187,10 @@ def sample_rows(
             "step": step,
             "env": env.spec_name,
             "task": scored.problems[b].task or getattr(env, "task", ""),
-            "index": int(scored.place.problem[b]),
-            "generation": int(scored.place.generation[b]),
+            "index": int(place.problem[b]),
+            "generation": int(place.generation[b]),
             "prompt": scored.problems[b].prompt,
-            "completion": written.pop("completion"),
+            "completion": scored.completions[b],
             "rewards": {name: float(v[b]) for name, v in scored.components.items() if not np.isnan(v[b])},
             "reward": float(scored.rewards[b]),
             "correct": bool(scored.correct[b]),
@@ -220,3 +209,22 @@ def sample_rows(
             row["set_aside"] = bool(set_aside[b])
         rows.append({**row, **scored.problems[b].reference, **row})  # no author's key replaces one of ours
     return rows
+
+
+def written_tokens(policy: Policy, rollouts: Rollouts) -> list[dict[str, Any]]:
+    """B, "reveal_step", "tokens" and "confidence" of each completion, as `sample_rows` says."""
+    ids, steps = rollouts.completion_ids.tolist(), rollouts.unmask_step.tolist()
+    pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
+    confidence = rollouts.unmask_logps.exp().tolist()
+    padding = rollouts.given & (rollouts.completion_ids == policy.pad_id)
+    shown = ((rollouts.unmask_step != NEVER) & ~padding).tolist()
+    return [
+        {
+            "reveal_step": steps[b],
+            "tokens": [pieces[token] if seen else "" for token, seen in zip(ids[b], shown[b], strict=True)],
+            "confidence": [
+                round(sure, 4) if at >= 0 else None for sure, at in zip(confidence[b], steps[b], strict=True)
+            ],
+        }
+        for b in range(len(ids))
+    ]

@@ -119,10 +119,10 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
     that it does not depend on the place of a row.
     """
     config, number, algorithm = run.config, run.state.step, run.algorithm
-    rows = scored.place.keys("turn")
+    row_keys = scored.place.keys("turn")
 
     def key(kind: str, b: int, *more: int) -> tuple[str | int, ...]:
-        return kind, number, *rows[b], *more
+        return kind, number, *row_keys[b], *more
 
     steps = algorithm.probe_steps(
         rollouts, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))

@@ -18,12 +18,14 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
 
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
-    whole = gathered_columns(columns(scored, ended))
+    completions = gathered_columns(columns(scored, ended))
     texts = gather(["\n".join(scored.dialogue(b)[0]) for b in scored.episodes])
     tasks = gather([scored.problems[b].task for b in scored.episodes])
     order = gathered_order(scored.place.episode.numpy()[scored.episodes])
-    ends = np.append(np.diff(whole["row"]) != 0, True)  # what an episode earned is that of its last turn
-    episodes = {name: values[ends] for name, values in whole.items()}
+    ends = np.append(
+        np.diff(completions["episode"]) != 0, True
+    )  # what an episode earned is that of its last turn
+    episodes = {name: values[ends] for name, values in completions.items()}
     generation, texts = episodes.pop("generation"), np.array(texts, dtype=object)[order]
     groups, correct, texts = (
         in_groups(values, generation) for values in (episodes["reward"], episodes["correct"], texts)
@@ -33,11 +35,13 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
         **group_metrics(groups, correct, texts),
         "correct": float(episodes["correct"].mean()),
         **component_means(episodes),
-        "completions/mean_length": float(whole["length"].mean()),
-        "completions/clipped_ratio": float(whole["clipped"].mean()),
-        "completions/entropy": float(whole["nats"].sum() / max(1.0, whole["written"].sum())),
-        "completions/tokens_per_pass": float(whole["unmasked"].sum() / max(1.0, whole["passes"].sum())),
-        "num_tokens": int(whole["length"].sum()),
+        "completions/mean_length": float(completions["length"].mean()),
+        "completions/clipped_ratio": float(completions["clipped"].mean()),
+        "completions/entropy": float(completions["nats"].sum() / max(1.0, completions["written"].sum())),
+        "completions/tokens_per_pass": float(
+            completions["unmasked"].sum() / max(1.0, completions["passes"].sum())
+        ),
+        "num_tokens": int(completions["length"].sum()),
         **failure_counts(scored),
     }
     if scored.chosen is not None:
@@ -53,8 +57,8 @@ def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
     """What this process knows of each of its completions, (B,) each."""
     rollouts = scored.rollouts
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
-    mine = {
-        "row": scored.place.episode.numpy(),
+    of_each = {
+        "episode": scored.place.episode.numpy(),
         "generation": scored.place.generation.numpy(),
         "reward": scored.rewards,
         "correct": scored.correct,
@@ -67,7 +71,7 @@ def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
     turns = {"turn": scored.place.turn.numpy(), "truncated": scored.truncated}
-    return mine | (turns if scored.place.has_turns else {})
+    return of_each | (turns if scored.place.has_turns else {})
 
 
 def failure_counts(scored: "Scored") -> dict[str, int]:
@@ -89,7 +93,7 @@ def group_metrics(groups: Groups, correct: Groups, texts: Groups) -> dict[str, f
         "frac_groups_all_wrong": float(np.mean(wrong)),
         "frac_groups_identical": float(np.mean(copied)),
         "frac_groups_wrong_identical": float(
-            np.mean([same and not own[0] for same, own in zip(copied, correct, strict=True)])
+            np.mean([same and not of_group[0] for same, of_group in zip(copied, correct, strict=True)])
         ),
     }
 
@@ -104,12 +108,12 @@ def set_aside_metrics(scored: "Scored", groups: np.ndarray, correct: np.ndarray)
     }
 
 
-def gathered_columns(mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Columns of all processes, in the order of `row`."""
-    parts = gather([mine])
-    whole = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in mine}
-    order = whole["row"].argsort(kind="stable")
-    return {name: values[order] for name, values in whole.items()}
+def gathered_columns(of_each: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns of all processes, in the order of their episodes; of_each: what this one has of each completion."""
+    parts = gather([of_each])
+    columns = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in of_each}
+    order = columns["episode"].argsort(kind="stable")
+    return {name: values[order] for name, values in columns.items()}
 
 
 def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, float]:
@@ -131,8 +135,9 @@ def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, first: np.nd
     """
     metrics: dict[str, float] = {}
     for name in sorted({*task} - {""}):
-        own = {column: values[task == name] for column, values in episodes.items()}
-        figures = {"solved": own["correct"].mean(), "reward": own["reward"].mean(), **component_means(own)}
+        of_task = {column: values[task == name] for column, values in episodes.items()}
+        figures = {"solved": of_task["correct"].mean(), "reward": of_task["reward"].mean()}
+        figures |= component_means(of_task)
         metrics |= {f"{name}/{figure}": float(value) for figure, value in figures.items()}
         metrics[f"{name}/groups"] = int((first & (task == name)).sum())
     return metrics

@@ -43,8 +43,8 @@ def plan_updates(
     # What a loss compares stays in one micro-batch; a coupled one sees all by the bounds of each.
     episode, group = step.place.episode.numpy(), step.place.group.numpy()
     units = {"episode": episode, "group": group}
-    together, whole = units.get(algorithm.compares, episode), algorithm.compares in units
-    order = by_length(step) if step.place.has_turns and not whole else np.arange(len(step.place))
+    unit, undivided = units.get(algorithm.compares, episode), algorithm.compares in units
+    order = by_length(step) if step.place.has_turns and not undivided else np.arange(len(step.place))
     names = list(zip(step.place.problem.tolist(), step.place.generation.tolist(), strict=True))
     for iteration in range(settings.num_iterations):
         masks = draw_masks(algorithm, step, seed, number, iteration, settings.num_iterations)
@@ -52,7 +52,7 @@ def plan_updates(
         for minibatch, totals in enumerate(step.totals):
             chosen = order[group[order] % len(step.totals) == minibatch]
             update = Update(totals, step.counts[minibatch], [names[row] for row in chosen], [])
-            for rows in split_rows(chosen, together, size, whole):
+            for rows in split_rows(chosen, unit, size, undivided):
                 fit = max(1, settings.per_device_batch_size // len(rows))  # a group may be larger than `size`
                 at_once = min(masks_at_once, fit)
                 update.micro_batches.append(micro_batch(step, rows, masks, totals, at_once))
