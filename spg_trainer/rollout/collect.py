@@ -31,6 +31,7 @@ from spg_trainer.tensors import Place, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
+    from envs.episodes import Episodes
 
 
 class EnvironmentSource:
@@ -241,10 +242,18 @@ def sample_and_score(
     refuse_first(policy, env, index, first[1].sum(-1).tolist(), sampling.max_completion_length)
     rounds = play(policy, episodes, first, list(range(len(index))), sampling, write)
     rollouts, owner = in_episodes(rounds)
+    return score_episodes(episodes, begun.select(torch.from_numpy(owner)).with_turns(), rollouts, owner)
+
+
+def score_episodes(episodes: "Episodes", place: Place, rollouts: Rollouts, owner: np.ndarray) -> Scored:
+    """Episodes that have been played to their end, scored in one verifier call.
+
+    place, rollouts: of all their turns, B rows; owner: (B,) int64, which of the episodes each row is of.
+    """
     scores = episodes.score()
     return Scored(
-        place=begun.select(torch.from_numpy(owner)).with_turns(),
-        problems=[problems[i] for i in owner],
+        place=place,
+        problems=[episodes.problems[i] for i in owner],
         completions=[text for turns in episodes.turns for text in turns],
         rollouts=rollouts,
         rewards=scores.total[owner],
