@@ -13,7 +13,7 @@ from spg_trainer.algorithms.checking import GENERATIONS, PROMPTS, draw_rollouts
 from spg_trainer.algorithms.registry import ALGORITHMS
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.explore import Rounds
-from spg_trainer.settings.validate import check_training, validate_algorithm
+from spg_trainer.settings.plan import check_algorithm, check_training
 from spg_trainer.tensors import Place, StepView
 from spg_trainer.training.loop import train
 from spg_trainer.training.setup import start
@@ -224,4 +224,4 @@ def test_algorithms_that_measure_the_whole_step_refuse_it(name):
     if name == "justgrpo":
         config = change(config, block_length=1, diffusion_steps=10)
     with pytest.raises(ConfigError, match=f"--explore gives groups unequal sizes, which --algorithm {name}"):
-        validate_algorithm(config, build(name, {}))
+        check_algorithm(config, build(name, {}))
