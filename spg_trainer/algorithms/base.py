@@ -151,14 +151,14 @@ class Algorithm(ABC):
         )
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """What the completions of a step are worth, computed once, before its updates: `advantages`, (P*G,) float64.
+        """What the completions of a step are worth, computed once, before its updates: `advantages`, (B,) float64.
 
-        Other tensors of P*G rows may be returned by name; they reach `loss` as `batch.prepared`. Where episodes have
-        turns, rollouts have a row for each (`rollouts.episode`), and what is returned may have as many. Where it needs
-        `fills` it also returns `fill_advantages` (B, K), what the fill at each of `rollouts.probe_steps` is worth; 0
-        leaves it out.
+        Other tensors of B rows may be returned by name; they reach `loss` as `batch.prepared`. B is P*G, or where
+        episodes have turns, the number of all turns: `view.place.spread` gives each turn what holds for its episode.
+        Where it needs `fills` it also returns `fill_advantages` (B, K), what the fill at each of `rollouts.probe_steps`
+        is worth; 0 leaves it out.
         """
-        return {"advantages": self.compute_advantages(view.rewards)}
+        return {"advantages": view.place.spread(self.compute_advantages(view.rewards))}
 
     @property
     def probes(self) -> bool:

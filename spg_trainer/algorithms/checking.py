@@ -15,8 +15,9 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need, loss_of_values
 from spg_trainer.algorithms.registry import build
+from spg_trainer.likelihood.masks import KeyedStreams
 from spg_trainer.seeding import generator, numpy_generator
-from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences, StepView
+from spg_trainer.tensors import Batch, Masks, Place, Rollouts, Sequences, StepView
 
 PROMPTS, GENERATIONS, PROMPT_TOKENS, TOKENS, BLOCK = 3, 4, 5, 8, 4
 STEP = 1e-5
@@ -131,13 +132,11 @@ def draw_case(
     rewards, correct: as for `draw_view`.
     """
     view = draw_view(algorithm, rewards, seed, correct)
-    rewards, rollouts, prepared = view.rewards, view.rollouts, algorithm.prepare(view)
+    rewards, rollouts, place, prepared = view.rewards, view.rollouts, view.place, algorithm.prepare(view)
     if "fills" in algorithm.needs:
         rollouts, prepared = half_fills(rollouts, prepared)
-    masks = algorithm.make_masking().draw(
-        rollouts, lambda row, mask: numpy_generator(seed, "check masks", row, mask)
-    )
-    advantages, group = prepared["advantages"], torch.arange(rewards.numel()) // GENERATIONS
+    streams = KeyedStreams(seed, ("check masks",), place.keys())
+    masks, advantages = algorithm.make_masking().draw(rollouts, streams), prepared["advantages"]
     active = algorithm.active(advantages)
     if "fills" in algorithm.needs:  # of fills those that are worth something
         active = torch.where(prepared["fill"], advantages != 0, active)
@@ -153,7 +152,7 @@ def draw_case(
         return spread * noise * masks.valued
 
     logps = -some_logps("check logps", 2.0) - 0.1 * masks.valued
-    batch = Batch(rollouts.completion_mask, advantages, totals, group, prepared)
+    batch = Batch(rollouts.completion_mask, advantages, totals, place, prepared)
     if "old" in algorithm.needs:
         old, measured = masks.split(logps + some_logps("check old", 0.02))
         batch = replace(
@@ -194,7 +193,7 @@ def draw_view(
     right = None
     if "correct" in algorithm.needs:
         right = rewards == 1 if correct is None else correct
-    return StepView(rewards, rollouts, share_done=0.5, correct=right)
+    return StepView(rewards, rollouts, Place.of_groups(*rewards.shape), share_done=0.5, correct=right)
 
 
 def half_fills(rollouts: Rollouts, prepared: dict[str, Tensor]) -> tuple[Rollouts, dict[str, Tensor]]:
@@ -383,11 +382,12 @@ def compares_groups_alone(algorithm: Algorithm) -> str:
     view = draw_view(algorithm, rewards)
     whole = algorithm.prepare(view)
     for group in range(PROMPTS):
-        own = slice(group * GENERATIONS, (group + 1) * GENERATIONS)
+        own = torch.arange(group * GENERATIONS, (group + 1) * GENERATIONS)
         alone = algorithm.prepare(
             view._replace(
                 rewards=view.rewards[group : group + 1],
-                rollouts=view.rollouts.select(torch.arange(len(view.rollouts))[own]),
+                rollouts=view.rollouts.select(own),
+                place=view.place.select(own),
                 correct=None if view.correct is None else view.correct[group : group + 1],
                 of_step=view.rewards.flatten(),
             )

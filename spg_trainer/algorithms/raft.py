@@ -19,7 +19,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, norm
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import Masking, StepMergeMasking, likelihoods
 from spg_trainer.settings.ranges import Below1, Count
-from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
+from spg_trainer.tensors import Batch, Masks, Place, Rollouts, StepView
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class RAFT(Algorithm):
         }
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        rewards, rollouts = view.rewards, view.rollouts
-        advantages = shares(rewards, rewards if view.of_step is None else view.of_step)
-        return {"advantages": merge_equal(advantages, rollouts, rewards.shape[1])}
+        rewards, place = view.rewards, view.place
+        advantages = place.spread(shares(rewards, rewards if view.of_step is None else view.of_step))
+        return {"advantages": merge_equal(advantages, view.rollouts, place)}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         return shares(rewards, rewards)
@@ -81,19 +81,15 @@ def shares(rewards: Tensor, of_step: Tensor) -> Tensor:
     return (above / total * above.amax(1, keepdim=True)).reshape(-1)
 
 
-def merge_equal(advantages: Tensor, rollouts: Rollouts, size: int) -> Tensor:
-    """(B,) advantages in which the first of equal completions of a group of `size` has their sum, the others 0.
+def merge_equal(advantages: Tensor, rollouts: Rollouts, place: Place) -> Tensor:
+    """(B,) advantages in which the first of equal completions of a group has their sum, the others 0.
 
     In the mean over masks the gradient is the same, for fewer passes through the model.
     """
     ids = rollouts.completion_ids.masked_fill(~rollouts.completion_mask, -1).cpu()
-    episode = torch.arange(len(ids))
-    if rollouts.episode is not None:  # turns are equal only where the chats before them are
-        episode = rollouts.episode
+    if place.has_turns:  # turns are equal only where the chats before them are
         ids = torch.cat([rollouts.prompt_ids.masked_fill(~rollouts.prompt_mask, -1).cpu(), ids], 1)
-        advantages = advantages[episode]
-    group = episode // size
-    distinct, which = torch.cat([group[:, None], ids], 1).unique(dim=0, return_inverse=True)
+    distinct, which = torch.cat([place.group[:, None], ids], 1).unique(dim=0, return_inverse=True)
     first = torch.full((len(distinct),), len(ids)).scatter_reduce(0, which, torch.arange(len(ids)), "amin")
     total = advantages.new_zeros(len(distinct)).index_add(0, which, advantages)
     return torch.zeros_like(advantages).index_copy(0, first, total)

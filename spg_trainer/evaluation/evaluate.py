@@ -8,6 +8,7 @@ from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError
@@ -23,6 +24,7 @@ from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.resolve import defaults
+from spg_trainer.tensors import Place
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -193,12 +195,15 @@ def solve(
     rows_per_forward: int | None,
 ) -> Scored:
     """The completions of some (problem, generation) pairs, scored."""
-    index, generation = np.array(pairs).T
+    problem, generation = torch.tensor(pairs).T
+    episode = torch.arange(len(pairs))
+    begun = Place(
+        problem, generation, torch.zeros_like(episode), episode, group=problem, max_turns=env.max_turns
+    )
     return sample_and_score(
         policy,
         env,
-        index,
-        generation,
+        begun,
         sampling=sampling,
         key=("eval",),
         seed=seed,
@@ -243,7 +248,7 @@ def pair(row: dict[str, Any]) -> tuple[int, int]:
 
 def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
     """The rows of an evaluation's file: those of samples/, tokens of all turns, and whether each ends."""
-    first = np.flatnonzero(scored.turn == 0)
+    first = np.flatnonzero(scored.place.turn == 0)
     lengths = np.add.reduceat(scored.rollouts.completion_mask.sum(-1).numpy(force=True), first)
     ends = np.logical_and.reduceat(ended(policy, scored.rollouts), first)
     rows = sample_rows(scored, policy=policy, env=env, step=-1)

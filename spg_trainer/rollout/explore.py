@@ -54,17 +54,15 @@ class Rounds:
         group = np.repeat(chosen, counts)
         return group, self.size[group] + np.concatenate(list(map(np.arange, counts)))
 
-    def note(self, scored: Scored | None, room: int) -> None:
-        """Takes down what this process's completions of a round earned; every process calls it, also with none.
-
-        room: what the numbers of the episodes of a group are a multiple of, plus the number in the group.
-        """
-        last = np.flatnonzero(scored.last) if scored else []
-        mine = [
-            (int(scored.rows[b]) // room, float(scored.rewards[b]), bool(scored.correct[b])) for b in last
-        ]
+    def note(self, scored: Scored | None) -> None:
+        """Takes down what this process's completions of a round earned; every process calls it, also with none."""
+        earned = []
+        if scored is not None:
+            ends, group = scored.episodes, scored.place.group.numpy()
+            columns = (group[ends], scored.rewards[ends], scored.correct[ends])
+            earned = list(zip(*(column.tolist() for column in columns), strict=True))
         right = self.right.copy()
-        for group, reward, correct in gather(mine):
+        for group, reward, correct in gather(earned):
             self.rewards[group].append(reward)
             right[group] += correct
         self.size, self.right = np.array([len(of_group) for of_group in self.rewards]), right

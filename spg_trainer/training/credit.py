@@ -1,16 +1,17 @@
 """What each completion of a step is credited with: the algorithm's advantages, and what an update needs of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import gather_rows, gathered_order, raising_on_all
+from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.probe import probe
 from spg_trainer.rollout.scored import Groups, Scored
 from spg_trainer.seeding import generator
-from spg_trainer.tensors import Rollouts, StepView
+from spg_trainer.tensors import Place, Rollouts, StepView
 from spg_trainer.training.fills import with_fills
 from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.run import Run
@@ -35,37 +36,44 @@ class Prepared:
 
     values: dict[str, torch.Tensor]
     """Of each completion, (B, ...) each, `advantages` among them."""
-    episode: np.ndarray
-    """(B,) int64, the number of each completion's episode in the step."""
-    group: np.ndarray
-    """(B,) int64, the number of its group."""
+    place: Place
+    """That of each completion."""
     lengths: np.ndarray
     """(B,) int64, tokens up to and including the end token."""
 
 
 def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) -> Prepared:
-    """Gathers the completions of all processes and lets the algorithm prepare them, groups of one size at a time."""
-    batch, algorithm = run.config.batch, run.algorithm
-    everyone = gather_rows(rollouts, gathered_order(scored.rows))
-    correct = scored.of_groups("correct")[0] if "correct" in algorithm.needs else None
-    share_done = run.state.step / run.config.max_steps
-    sizes, episode = np.array([len(group) for group in rewards]), everyone.owner.numpy()
+    """Gathers the completions of all processes and lets the algorithm prepare them, groups of one size at a time.
+
+    Raises ConfigError where it returns something that has not one row for each completion.
+    """
+    algorithm, share_done = run.algorithm, run.state.step / run.config.max_steps
+    order = gathered_order(scored.place.episode.numpy())
+    everyone, place = gather_rows(rollouts, order), gather_rows(scored.place, order)
+    correct = scored.of_groups(scored.correct)[0] if "correct" in algorithm.needs else None
+    sizes = torch.tensor([len(group) for group in rewards])
     of_step, values = torch.from_numpy(np.concatenate(rewards)), dict[str, torch.Tensor]()
-    group = np.repeat(np.arange(len(sizes)), sizes)
-    for size in np.unique(sizes):
-        groups, episodes = np.flatnonzero(sizes == size), np.flatnonzero(sizes[group] == size)
-        rows = torch.from_numpy(np.flatnonzero(np.isin(episode, episodes)))
-        part = everyone.select(rows)
-        if part.episode is not None:
-            part = replace(part, episode=torch.from_numpy(np.searchsorted(episodes, episode[rows])))
-        right = None if correct is None else torch.from_numpy(np.stack([correct[i] for i in groups]))
-        own = torch.from_numpy(np.stack([rewards[i] for i in groups]))
-        view = StepView(own, part, share_done, batch.num_iterations, right, of_step)
+    for size in sizes.unique():
+        groups = (sizes == size).nonzero()[:, 0].tolist()
+        rows = (sizes[place.group] == size).nonzero()[:, 0]
+        view = StepView(
+            rewards=torch.from_numpy(np.stack([rewards[group] for group in groups])),
+            rollouts=everyone.select(rows),
+            place=place.select(rows),
+            share_done=share_done,
+            num_iterations=run.config.batch.num_iterations,
+            correct=None if correct is None else torch.from_numpy(np.stack([correct[i] for i in groups])),
+            of_step=of_step,
+        )
         for name, column in algorithm.prepare(view).items():
-            if len(column) < len(rows):  # what was prepared of episodes holds for each of their turns
-                column = column[part.owner]
-            values.setdefault(name, column.new_zeros(len(episode), *column.shape[1:]))[rows] = column
-    return Prepared(values, episode, group[episode], everyone.completion_mask.sum(-1).numpy(force=True))
+            if len(column) != len(rows):
+                raise ConfigError(
+                    f"{type(algorithm).__name__}.prepare returned {len(column)} rows of {name!r} for {len(rows)} "
+                    "completions. Return a row for each of them; view.place.spread(values) gives each turn of an "
+                    "episode what holds for the episode."
+                )
+            values.setdefault(name, column.new_zeros(len(place), *column.shape[1:]))[rows] = column
+    return Prepared(values, place, everyone.completion_mask.sum(-1).numpy(force=True))
 
 
 def own_part(
@@ -77,35 +85,29 @@ def own_part(
 ) -> tuple[torch.Tensor, Step]:
     """The advantages of this process's completions, and the part of the step that it updates with."""
     batch, algorithm, values = run.config.batch, run.algorithm, prepared.values
-    group = prepared.group
+    group, episode = prepared.place.group.numpy(), prepared.place.episode.numpy()
     active = algorithm.active(values["advantages"]).numpy(force=True)
     counts, totals = count_minibatches(
         kinds_of_completions(algorithm, values, active),
         group % batch.num_minibatches,
-        prepared.episode,
+        episode,
         prepared.lengths,
         batch.num_minibatches,
     )
-    own = np.flatnonzero(np.isin(prepared.episode, scored.rows))
-    advantages, active = values["advantages"][own], active[own]
-    rows = torch.from_numpy(own[active])
+    of_this_process = np.flatnonzero(np.isin(episode, scored.place.episode.numpy()))
+    advantages, active = values["advantages"][of_this_process], active[of_this_process]
+    rows = torch.from_numpy(of_this_process[active])
     step = Step(
         rollouts=rollouts.select(torch.from_numpy(active)),
-        index=scored.index[active],
-        generation=scored.generation[active],
-        turn=scored.turn[active],
-        rows=scored.rows[active],
-        group=group[own[active]],
+        place=scored.place.select(torch.from_numpy(active)),
         prepared={name: column[rows].to(run.policy.device) for name, column in values.items()},
         totals=totals,
         counts=counts,
-        num_episodes=int(prepared.episode[-1]) + 1,
+        num_episodes=int(episode[-1]) + 1,
     )
     if "fills" in algorithm.needs:
-        of_own = {name: column[own] for name, column in values.items()}
-        step = with_fills(
-            step, scored, fills, rollouts.probe_steps, of_own, group[own], run.source.env.max_turns
-        )
+        of_each = {name: column[of_this_process] for name, column in values.items()}
+        step = with_fills(step, scored.place, fills, rollouts.probe_steps, of_each)
     return advantages, step
 
 
@@ -117,11 +119,10 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
     that it does not depend on the place of a row.
     """
     config, number, algorithm = run.config, run.state.step, run.algorithm
-    turns = scored.turn.tolist()
+    row_keys = scored.place.keys("turn")
 
     def key(kind: str, b: int, *more: int) -> tuple[str | int, ...]:
-        turn = ("turn", turns[b]) if turns[b] else ()
-        return kind, number, int(scored.index[b]), int(scored.generation[b]), *turn, *more
+        return kind, number, *row_keys[b], *more
 
     steps = algorithm.probe_steps(
         rollouts, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))

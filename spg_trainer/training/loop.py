@@ -77,20 +77,7 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))
     except BaseException as error:
-        # Of a sharded model each process has only its part, and the others may be elsewhere.
-        divided = trains_parts(run.policy.model) or distributed.lockstep is not None
-        alone = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
-        refused = (
-            isinstance(error, CheckpointError) and error.__cause__ is not None
-        )  # by the disk, maybe again
-        if run.state.consistent and run.state.step and not alone:
-            # A launcher whose other process has ended asks this one to end.
-            with stopping_between_steps(run), suppress(CheckpointError) if refused else nullcontext():
-                save_checkpoint(run)
-        if refused or isinstance(error, KeyboardInterrupt):
-            newest = latest_complete(run.folder.path)
-            kept = f"{newest} is saved" if newest else "Nothing is saved yet"
-            run.console.say(f"{kept}; continue with --resume {shlex.quote(str(run.folder.path))}")
+        save_finished_steps(run, error)
         raise
     finally:
         run.trackers.finish()
@@ -102,6 +89,26 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
     return summary
 
 
+def save_finished_steps(run: Run, error: BaseException) -> None:
+    """Writes a checkpoint of the last finished step of a run that an error ends, and says where to go on.
+
+    Nothing is written where the weights have changed since that step, nor where this process cannot write it alone.
+    Where the error is of a disk that refused a checkpoint, it may refuse this one too, which is no further error.
+    """
+    # Of a sharded model each process has only its part, and the others may be elsewhere.
+    divided = trains_parts(run.policy.model) or distributed.lockstep is not None
+    alone = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
+    refused = isinstance(error, CheckpointError) and error.__cause__ is not None
+    if run.state.consistent and run.state.step and not alone:
+        # A launcher whose other process has ended asks this one to end.
+        with stopping_between_steps(run), suppress(CheckpointError) if refused else nullcontext():
+            save_checkpoint(run)
+    if refused or isinstance(error, KeyboardInterrupt):
+        newest = latest_complete(run.folder.path)
+        kept = f"{newest} is saved" if newest else "Nothing is saved yet"
+        run.console.say(f"{kept}; continue with --resume {shlex.quote(str(run.folder.path))}")
+
+
 def train_step(run: Run) -> None:
     """One rollout and its updates, recorded, validated and shown."""
     state, started = run.state, time.monotonic()
@@ -111,8 +118,8 @@ def train_step(run: Run) -> None:
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
-        ends = ended(run.policy, scored.rollouts)
-        rewards, metrics = rollout_metrics(scored, ends)  # of all processes
+        (rewards,) = scored.of_groups(scored.rewards)
+        metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
         if state.step == 0 and run.source.env is not None:
             look_at_base(run, scored, rewards)
             if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
@@ -145,7 +152,7 @@ def train_step(run: Run) -> None:
         seconds_left=max(0.0, limit - (time.monotonic() - run.started)) if limit else None,
     )
     if run.due(run.config.output.sample_steps):
-        run.console.say(run.source.render_turns(scored.problems[0], *scored.episode(0)))
+        run.console.say(run.source.render_turns(scored.problems[0], *scored.dialogue(0)))
     for warning in new_warnings(state.history, run.algorithm.right_groups_teach):
         run.console.warn(warning)
 

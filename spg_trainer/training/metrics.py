@@ -13,19 +13,20 @@ if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
 
 
-def rollout_metrics(scored: "Scored", ended: list[bool]) -> tuple[Groups, dict[str, float]]:
-    """The rewards of all processes' groups, and the metrics of the rollout.
+def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
+    """The metrics of a rollout, over the completions of all processes.
 
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
-    last = np.flatnonzero(scored.last)
-    whole = gathered_columns(columns(scored, ended))
-    texts = gather(["\n".join(scored.episode(b)[0]) for b in last])
-    tasks = gather([scored.problems[b].task for b in last])
-    place = gathered_order(scored.rows[last])
-    ends = np.append(np.diff(whole["row"]) != 0, True)  # what an episode earned is that of its last turn
-    episodes = {name: values[ends] for name, values in whole.items()}
-    generation, texts = episodes.pop("generation"), np.array(texts, dtype=object)[place]
+    completions = gathered_columns(columns(scored, ended))
+    texts = gather(["\n".join(scored.dialogue(b)[0]) for b in scored.episodes])
+    tasks = gather([scored.problems[b].task for b in scored.episodes])
+    order = gathered_order(scored.place.episode.numpy()[scored.episodes])
+    ends = np.append(
+        np.diff(completions["episode"]) != 0, True
+    )  # what an episode earned is that of its last turn
+    episodes = {name: values[ends] for name, values in completions.items()}
+    generation, texts = episodes.pop("generation"), np.array(texts, dtype=object)[order]
     groups, correct, texts = (
         in_groups(values, generation) for values in (episodes["reward"], episodes["correct"], texts)
     )
@@ -34,29 +35,31 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> tuple[Groups, dict[s
         **group_metrics(groups, correct, texts),
         "correct": float(episodes["correct"].mean()),
         **component_means(episodes),
-        "completions/mean_length": float(whole["length"].mean()),
-        "completions/clipped_ratio": float(whole["clipped"].mean()),
-        "completions/entropy": float(whole["nats"].sum() / max(1.0, whole["written"].sum())),
-        "completions/tokens_per_pass": float(whole["unmasked"].sum() / max(1.0, whole["passes"].sum())),
-        "num_tokens": int(whole["length"].sum()),
+        "completions/mean_length": float(completions["length"].mean()),
+        "completions/clipped_ratio": float(completions["clipped"].mean()),
+        "completions/entropy": float(completions["nats"].sum() / max(1.0, completions["written"].sum())),
+        "completions/tokens_per_pass": float(
+            completions["unmasked"].sum() / max(1.0, completions["passes"].sum())
+        ),
+        "num_tokens": int(completions["length"].sum()),
         **failure_counts(scored),
     }
     if scored.chosen is not None:
         metrics |= set_aside_metrics(scored, groups, correct)
     if scored.skipped is not None:
         metrics["overlong_skipped"] = scored.skipped
-    if scored.truncated is not None:
+    if scored.place.has_turns:
         metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
-    return groups, metrics | task_metrics(episodes, np.array(tasks, dtype=object)[place], generation == 0)
+    return metrics | task_metrics(episodes, np.array(tasks, dtype=object)[order], generation == 0)
 
 
 def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
     """What this process knows of each of its completions, (B,) each."""
     rollouts = scored.rollouts
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
-    mine = {
-        "row": scored.rows,
-        "generation": scored.generation,
+    of_each = {
+        "episode": scored.place.episode.numpy(),
+        "generation": scored.place.generation.numpy(),
         "reward": scored.rewards,
         "correct": scored.correct,
         "length": rollouts.completion_mask.sum(-1).numpy(force=True),
@@ -67,13 +70,13 @@ def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
         "passes": 1 + rollouts.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
-    turns = {} if scored.truncated is None else {"turn": scored.turn, "truncated": scored.truncated}
-    return mine | turns
+    turns = {"turn": scored.place.turn.numpy(), "truncated": scored.truncated}
+    return of_each | (turns if scored.place.has_turns else {})
 
 
 def failure_counts(scored: "Scored") -> dict[str, int]:
     """How many episodes of all processes could not be scored, and of how many of these for each reason."""
-    judged = [(scored.reason[b], scored.traceback[b]) for b in np.flatnonzero(scored.last)]
+    judged = [(scored.reason[b], scored.traceback[b]) for b in scored.episodes]
     count = Counter(gather([reason for reason, trace in judged if is_failure(reason, trace)]))
     return {"env_errors": count.total(), **{f"env_errors/{name}": n for name, n in sorted(count.items())}}
 
@@ -90,7 +93,7 @@ def group_metrics(groups: Groups, correct: Groups, texts: Groups) -> dict[str, f
         "frac_groups_all_wrong": float(np.mean(wrong)),
         "frac_groups_identical": float(np.mean(copied)),
         "frac_groups_wrong_identical": float(
-            np.mean([same and not own[0] for same, own in zip(copied, correct, strict=True)])
+            np.mean([same and not of_group[0] for same, of_group in zip(copied, correct, strict=True)])
         ),
     }
 
@@ -105,12 +108,12 @@ def set_aside_metrics(scored: "Scored", groups: np.ndarray, correct: np.ndarray)
     }
 
 
-def gathered_columns(mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Columns of all processes, in the order of `row`."""
-    parts = gather([mine])
-    whole = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in mine}
-    order = whole["row"].argsort(kind="stable")
-    return {name: values[order] for name, values in whole.items()}
+def gathered_columns(of_each: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns of all processes, in the order of their episodes; of_each: what this one has of each completion."""
+    parts = gather([of_each])
+    columns = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in of_each}
+    order = columns["episode"].argsort(kind="stable")
+    return {name: values[order] for name, values in columns.items()}
 
 
 def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, float]:
@@ -132,8 +135,9 @@ def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, first: np.nd
     """
     metrics: dict[str, float] = {}
     for name in sorted({*task} - {""}):
-        own = {column: values[task == name] for column, values in episodes.items()}
-        figures = {"solved": own["correct"].mean(), "reward": own["reward"].mean(), **component_means(own)}
+        of_task = {column: values[task == name] for column, values in episodes.items()}
+        figures = {"solved": of_task["correct"].mean(), "reward": of_task["reward"].mean()}
+        figures |= component_means(of_task)
         metrics |= {f"{name}/{figure}": float(value) for figure, value in figures.items()}
         metrics[f"{name}/groups"] = int((first & (task == name)).sum())
     return metrics

@@ -43,20 +43,20 @@ def record_step(
     if run.due(run.config.output.sample_steps):
         set_aside = None
         if scored.chosen is not None:
-            is_learned = scored.is_learned(run.config.batch.num_generations)
             of_all = torch.zeros(len(scored), dtype=advantages.dtype)
-            of_all[torch.from_numpy(is_learned)] = advantages.cpu()
-            advantages, set_aside = of_all, ~is_learned
-        mine = sample_rows(
-            scored,
-            policy=run.policy,
-            env=run.source,
-            step=state.step,
-            advantages=advantages,
-            set_aside=set_aside,
+            of_all[torch.from_numpy(scored.is_learned)] = advantages.cpu()
+            advantages, set_aside = of_all, ~scored.is_learned
+        rows = gather(
+            sample_rows(
+                scored,
+                policy=run.policy,
+                env=run.source,
+                step=state.step,
+                advantages=advantages,
+                set_aside=set_aside,
+            )
         )
-        rows = gather(mine)
-        rows = [rows[place] for place in gathered_order(scored.rows[scored.last])]
+        rows = [rows[at] for at in gathered_order(scored.place.episode.numpy()[scored.episodes])]
         run.folder.samples(state.step, rows)
         run.trackers.table("samples", rows, state.step)
 

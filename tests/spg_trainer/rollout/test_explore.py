@@ -18,8 +18,6 @@ from tests.common.trainer_cases import PROBLEMS, assert_equal_runs, change, rows
 from tests.common.turn_cases import TALK
 from tests.common.two_processes import left_by
 
-ROOM = 1000
-
 
 def played(rounds: Rounds, reward) -> list[list[int]]:
     """All rounds, where `reward` (group, number) is what a completion earns, right if it is 1: the sizes after each."""
@@ -27,10 +25,11 @@ def played(rounds: Rounds, reward) -> list[list[int]]:
     while rounds.left:
         group, number = rounds.next()
         earned = np.array([reward(g, n) for g, n in zip(group.tolist(), number.tolist(), strict=True)])
+        place = SimpleNamespace(group=torch.from_numpy(group))
         scored = SimpleNamespace(
-            rows=group * ROOM + number, rewards=earned, correct=earned == 1, last=np.ones(len(group), bool)
+            place=place, rewards=earned, correct=earned == 1, episodes=np.arange(len(group))
         )
-        rounds.note(scored, ROOM)
+        rounds.note(scored)
         sizes.append(rounds.size.tolist())
     return sizes
 
@@ -67,8 +66,9 @@ def test_a_step_in_which_no_group_teaches_is_the_step_without(tmp_path):
         found.append(run.source.collect(0))
         run.folder.release()
     with_rounds, without = found
-    for name in ("index", "generation", "rows", "rewards"):
-        assert (getattr(with_rounds, name) == getattr(without, name)).all(), name
+    for name in ("problem", "generation", "turn", "episode", "group"):
+        assert torch.equal(getattr(with_rounds.place, name), getattr(without.place, name)), name
+    assert (with_rounds.rewards == without.rewards).all()
     assert with_rounds.completions == without.completions
     assert torch.equal(with_rounds.rollouts.unmask_step, without.rollouts.unmask_step)
 
@@ -156,11 +156,12 @@ def test_episodes_of_several_turns_stay_whole_and_in_order(tmp_path):
     run = start(config, quiet=True)
     scored = run.source.collect(0)
     run.folder.release()
-    assert sorted(set(scored.rows.tolist())) == list(range(8))
-    assert scored.rows.tolist() == sorted(scored.rows) == scored.rollouts.episode.tolist()
-    for row in set(scored.rows.tolist()):
-        turns = np.flatnonzero(scored.rows == row)
-        assert len(set(zip(scored.index[turns], scored.generation[turns], strict=True))) == 1
+    place, episodes = scored.place, scored.place.episode.tolist()
+    assert sorted(set(episodes)) == list(range(8)) and episodes == sorted(episodes)
+    for episode in set(episodes):
+        turns = np.flatnonzero(place.episode == episode)
+        assert place.turn[turns].tolist() == list(range(len(turns)))
+        assert len({*zip(place.problem[turns].tolist(), place.generation[turns].tolist(), strict=True)}) == 1
         assert [scored.replies[turn] is None for turn in turns] == [False] * (len(turns) - 1) + [True]
 
 
@@ -168,7 +169,7 @@ def test_pools_know_groups_of_unequal_sizes(tmp_path):
     run = start(explore_config(tmp_path, pools=True), quiet=True)
     scored = run.source.collect(0)
     run.folder.release()
-    assert run.source.pools.noted.keys() == set(scored.index.tolist()) <= set(range(PROBLEMS))
+    assert run.source.pools.noted.keys() == set(scored.place.problem.tolist()) <= set(range(PROBLEMS))
 
 
 @pytest.mark.parametrize(
