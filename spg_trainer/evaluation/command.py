@@ -42,8 +42,8 @@ from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
 from spg_trainer.settings.flags import as_flag
-from spg_trainer.settings.recipes import own_task
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding
+from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.validate import Validated, check_processes, validate
 from spg_trainer.settings.values import flatten
 from spg_trainer.settings.weights import resolve_model, unseen
@@ -259,7 +259,8 @@ def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
     """The command as one of its protocols has it; ConfigError for a task that the papers do not have."""
     if protocol == "ours":
         return command
-    if own_task(command.env) not in PAPER_TASKS:
+    tasks = parse_tasks(command.env)
+    if len(tasks) > 1 or tasks[0].ours not in PAPER_TASKS:
         raise ConfigError(
             f"--protocol papers: d1 and SPG evaluate {', '.join(PAPER_TASKS)}, not {command.env}. Leave it out."
         )

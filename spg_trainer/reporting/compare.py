@@ -25,9 +25,9 @@ from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.flags import as_flag, settings_of
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recipes import read_env
 from spg_trainer.settings.recorded import CONFIG
 from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.task import join_arguments, join_names, parse_tasks
 from spg_trainer.settings.validate import validate
 from spg_trainer.settings.values import read_word
 
@@ -95,7 +95,8 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
         raise ConfigError(f"--model: {len(models)} for {len(command.env)} tasks. Give one, or one for each.")
     root, runs = Path(command.output_dir), list[Planned]()
     for (task, model), setting in product(zip(command.env, models, strict=True), command.algorithms):
-        env, env_args = read_env(task)
+        tasks = parse_tasks(task)
+        env, env_args = join_names(tasks), join_arguments(tasks)
         algorithm, settings = read_word("--algorithms", setting)
         words = [*shared, *typed(algorithm, settings)]  # the last one counts
         if own := {word.partition("=")[0] for word in words} & OWN:

@@ -23,8 +23,8 @@ from spg_trainer.runs.files import (
 )
 from spg_trainer.runs.identity import identity
 from spg_trainer.settings.fields import SftCommand
-from spg_trainer.settings.recipes import TOGETHER
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.task import parse_tasks
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -298,7 +298,7 @@ def default_folder(asked: "Config | SftCommand", resume: str | None) -> Path:
 
 def last(env: str) -> str:
     """What a folder is called after tasks: their names without the paths and modules before them."""
-    return "+".join(re.split(r"[:/]", task)[-1] for task in env.split(TOGETHER))
+    return "+".join(task.last for task in parse_tasks(env))
 
 
 def _try_lock(run: Path) -> "tuple[FileLock, str | None]":

@@ -283,6 +283,9 @@ class BatchConfig:
     """How many times --prompts-per-step problems are sampled for a step at most, until so many groups have unequal
     rewards; only these are learned from, as far as there are enough (dynamic sampling). 1 learns from what is sampled
     first. Raise it, to 10, if most groups are all wrong or all right."""
+    explore: bool = False
+    """Samples half of --num-generations for each problem first, and spends the other half of the step's completions on
+    groups of which all are wrong. Set it if few groups hold both right and wrong completions."""
     pools: bool = False
     """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
     again. Set it if many groups are alike and problems come again; a checkpoint holds what is known of each."""

@@ -142,6 +142,8 @@ def check_training(config: Config) -> None:
             )
     if b.pools and config.pairs:
         raise ConfigError("--pools: each of --pairs has a right and a wrong completion. Leave it out.")
+    if b.explore:
+        check_rounds(config)
     if b.num_minibatches > (groups := b.prompts_per_step):
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."
@@ -167,6 +169,23 @@ def check_optimizer(o: OptimizerConfig, m: ModelConfig) -> None:
         raise ConfigError(
             "--shard with --adam-moments 8bit: blocks of them share a scale, so that another number of processes could "
             "not resume. Use --adam-moments float32."
+        )
+
+
+def check_rounds(config: Config) -> None:
+    """Rounds of a step, where a first one is too small to compare, or groups do not differ or are set aside instead."""
+    b = config.batch
+    if config.pairs:
+        raise ConfigError("--explore: each of --pairs has a right and a wrong completion. Leave it out.")
+    if b.num_generations < 4:
+        raise ConfigError(
+            f"--num-generations {b.num_generations}: the first round of --explore samples half of them, at least two. "
+            "Use --num-generations 4 or more."
+        )
+    if b.max_rollout_batches > 1:
+        raise ConfigError(
+            f"--explore with --max-rollout-batches {b.max_rollout_batches}: one samples more of the same problems, the "
+            "other further problems. Use one of them."
         )
 
 
@@ -282,12 +301,18 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
         check_positions(r, algorithm, name)
     check_reference(config.model, algorithm, name)
     check_processes(config.model, num_processes)
+    if b.explore and (algorithm.whole_step or algorithm.branches > 1):
+        raise ConfigError(
+            f"--explore gives groups unequal sizes, which {name} does not compare. Leave it out, or use --algorithm "
+            "spg or raft."
+        )
     whole = algorithm.compares == "group" or algorithm.branches > 1 or config.pairs
-    together = b.num_generations if whole else 1
-    if b.prompts_per_step * b.num_generations < num_processes * together:
+    at_once = b.num_generations // 2 if b.explore else b.num_generations  # of a group, in the first round
+    together = at_once if whole else 1
+    if b.prompts_per_step * at_once < num_processes * together:
         raise ConfigError(
             f"--prompts-per-step {b.prompts_per_step} leaves some of {num_processes} processes without a completion. "
-            f"Use {-(-num_processes * together // b.num_generations)} or more."
+            f"Use {-(-num_processes * together // at_once)} or more."
         )
 
 

@@ -36,9 +36,9 @@ from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recipes import task_words
 from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
 from spg_trainer.settings.resolve import FLAG, TRAINING, Resolved
+from spg_trainer.settings.task import task_words
 from spg_trainer.settings.validate import Validated, check_processes, validate
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft import off_mix

@@ -21,8 +21,8 @@ from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.pairs import settle_pairs
-from spg_trainer.settings.recipes import task_words
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT
+from spg_trainer.settings.task import task_words
 from spg_trainer.settings.validate import Validated, validate, validate_algorithm
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.micro_batches import micro_batch_size
@@ -134,6 +134,8 @@ def arithmetic(
     what = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"
     if b.max_rollout_batches > 1:
         shared += f", chosen from up to {b.max_rollout_batches} times as many"
+    if b.explore:
+        shared += f", of which each prompt gets {b.num_generations // 2} first"
     return (
         f"{b.prompts_per_step} {groups} = {completions} {what} a step{shared}; {r.max_completion_length} tokens "
         f"in blocks of {r.block_length}, {r.diffusion_steps} denoising steps; updates a step: "

@@ -7,9 +7,10 @@ import yaml
 
 from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
-from spg_trainer.settings.recipes import mixed_recipe, task_recipe
+from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.validate import validate, validate_algorithm
 from spg_trainer.settings.values import overlay
 
@@ -22,21 +23,23 @@ TASKS = sorted(
 
 
 def test_whose_recipe_a_task_has() -> None:
-    sudoku, default = task_recipe("sudoku", "tiny"), task_recipe("nobodys-task", "tiny")
-    assert default == task_recipe("another", "tiny") != sudoku
+    def recipe(env: str) -> list:
+        return recipe_of_all(parse_tasks(env), "tiny")
+
+    sudoku, default = recipe("sudoku"), recipe("nobodys-task")
+    assert default == recipe("another") != sudoku
     for name in ("Sudoku", "spg/Sudoku-v0", "spg/Sudoku-v12", "envs:spg/Sudoku-v0"):
-        assert task_recipe(name, "tiny") == sudoku
+        assert recipe(name) == sudoku
     for name in ("./my.py:my/Sudoku-v0", "my/Sudoku-v0", "reasoning_gym:sudoku"):
-        assert task_recipe(name, "tiny") == default, "of the same name, but another task"
-    games = [task_recipe(f"gymnasium:{name}", "tiny") for name in ("Taxi-v4", "some_package:Maze-v0")]
-    assert games[0] == games[1] != default
+        assert recipe(name) == default, "of the same name, but another task"
     blackjack, *others = (
-        mixed_recipe(f"gymnasium:{name}", "tiny")
+        recipe(f"gymnasium:{name}")
         for name in ("Blackjack-v1", "some_package:Blackjack-v1", "tabular/Blackjack-v0", "Taxi-v4")
     )
+    assert blackjack[:-1] != default
     for another in others:
-        assert another == games[0] == blackjack[:-1], "of the same name, but another game"
-    assert task_recipe("math", "tiny") == task_recipe("math500", "tiny") != default
+        assert another == others[0] == blackjack[:-1], "of the same name, but another game"
+    assert recipe("math") == recipe("math500") != default
 
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
