@@ -93,8 +93,9 @@ class Recorded:
     @property
     def block_length(self) -> int:
         """Tokens of a block in the completions at hand."""
-        sft = isinstance(self.config, SftCommand)
-        return self.environment["rollout"]["block_length"] if sft else self.config.rollout.block_length
+        if isinstance(self.config, SftCommand):  # which may leave it to the model
+            return self.environment.get("rollout", {}).get("block_length", 1)
+        return self.config.rollout.block_length
 
     @property
     def made_with(self) -> Row:

@@ -23,6 +23,7 @@ from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import Policy, new_policy
 from spg_trainer.models.tiny import BLOCK
+from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import read_run
 from spg_trainer.rollout.tokens import encode_completions, encode_prompts, length_warning
 from spg_trainer.runs import checkpoint
@@ -30,6 +31,7 @@ from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS, RunFolder
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import ModelConfig, Sampling, SftCommand
+from spg_trainer.settings.recorded import SFT
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.validate import validate
 from spg_trainer.sft import loop as sft_loop
@@ -490,6 +492,30 @@ def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, 
     assert sft(longer, quiet=True) == folder
     assert same_weights(long, folder) and told(long) == told(folder)
     assert (long / METRICS).read_bytes() == (folder / METRICS).read_bytes()
+
+
+def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path, monkeypatch) -> None:
+    """It had no rows of updates, no environment.json beside its checkpoints, and fewer settings."""
+    whole = sft(replace(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
+    folder = tmp_path / "before"
+    interrupt(replace(LONG, output_dir=str(folder)), 9, monkeypatch)
+    for name in (METRICS, TIMINGS, "environment.json"):
+        (folder / name).unlink()
+    kept = [
+        line for line in (folder / SFT).read_text().splitlines() if not line.startswith(("report", "track"))
+    ]
+    (folder / SFT).write_text("\n".join(kept))
+    assert report(folder).html, "no step has a row"
+    sft(replace(LONG, output_dir=str(folder), resume="auto"), quiet=True)
+    assert same_weights(whole, folder) and rows(folder / METRICS) == rows(whole / METRICS)[8:]
+
+
+def test_an_evaluation_of_a_model_lies_in_its_folder(made: Path) -> None:
+    assert (
+        cli.main(["eval", "--model", str(made), "--env", "count", "--num-problems", "1", "--device", "cpu"])
+        == 0
+    )
+    assert {one.name for one in read_run(made).evaluations} > {"after"}
 
 
 def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path, monkeypatch) -> None:
