@@ -15,8 +15,8 @@ from spg_trainer.settings.recorded import ENVIRONMENT, read_config
 from spg_trainer.settings.values import flatten, plain
 
 SFT_MAY_CHANGE = frozenset(
-    "steps patience temperature overlong per_device_batch_size output_dir resume config report track "
-    "model.shard".split()
+    "steps patience temperature overlong per_device_batch_size output_dir resume config timeout_minutes "
+    "report track model.shard".split()
 )
 """Those of `sft`, as far as its learning rate lets `steps` and `patience` change."""
 MAY_CHANGE = frozenset(

@@ -637,6 +637,9 @@ class SftCommand(TaskSettings):
     resume: str | None = None
     """The folder of a model made by `sft` whose training continues, or a checkpoint in it; `auto` takes the folder of
     --output-dir."""
+    timeout_minutes: Positive = 30.0
+    """The number of minutes after which a training by several processes ends because one of them does not answer. Raise
+    it if a single problem takes longer to be judged."""
     report: bool = True
     """Writes report.html, a page about the training, when it ends."""
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()

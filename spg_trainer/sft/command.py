@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spg_trainer.architecture.pattern import Pattern
-from spg_trainer.distributed import decide_on_main, join, on_all, own_device, raising_on_all, rank, world_size
+from spg_trainer.distributed import (
+    begin,
+    decide_on_main,
+    join,
+    naming_the_lost,
+    on_all,
+    own_device,
+    raising_on_all,
+    rank,
+    world_size,
+)
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.evaluate import evaluate
@@ -73,7 +83,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
     """
     validated = validate(asked)
     command = validated.config
-    accelerator = join(command.model.device)
+    accelerator = join(command.model.device, command.timeout_minutes)
     check_processes(command.model, world_size())
     with raising_on_all():
         check_trackers(command.track)
@@ -96,12 +106,17 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
         begin_folder(fit)
     try:
         fit.trackers.open(command.track, path, fit.command)
-        with console, stopping(fit.stop, lambda: console.say(what_stops(fit.stop))):
+        with (
+            console,
+            stopping(fit.stop, lambda: console.say(what_stops(fit.stop))),
+            naming_the_lost(command.timeout_minutes),
+        ):
             fit.run(console)
             # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
             if fit.stop.by == signal.SIGTERM:
                 raise KeyboardInterrupt
             fit.stop.asked, fit.stop.at_once = False, True
+            begin("the evaluation of the model")
             publish(fit, console, accelerator)
             if fit.progress.ended_early:
                 raise on_all(KeyboardInterrupt())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from spg_trainer.distributed import on_all, raising_on_all, rank, sum_metrics, world_size
+from spg_trainer.distributed import begin, on_all, raising_on_all, rank, sum_metrics, world_size
 from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.models.shard import unsharded
@@ -154,6 +154,7 @@ class Fit:
 
     def save(self) -> None:
         """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer."""
+        begin(f"the checkpoint of update {self.progress.step}")
         checkpoint.save(
             self.folder.path,
             self.progress.step,
@@ -221,6 +222,7 @@ class Fit:
         p, c, model = self.progress, self.command, self.policy.model
         dropout = c.model.lora_dropout or 0.0
         total = 0.0
+        begin(f"update {p.step + 1}")
         # Dropout knows the global stream only.
         with torch.random.fork_rng(gpus(self.policy.device), enabled=dropout > 0):
             if dropout:
@@ -252,6 +254,7 @@ class Fit:
     def validate(self, console: Console) -> float:
         """Measures and returns the validation loss; keeps the weights if they are the best so far."""
         p, c = self.progress, self.command
+        begin(f"the validation after update {p.step}")
         with unsharded(self.policy.model), raising_on_all(), torch.no_grad():
             losses = [
                 float(denoising_loss(self.policy, part[:2], *part[2:]))
