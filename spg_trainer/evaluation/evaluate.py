@@ -125,8 +125,10 @@ def evaluate(
         ConfigError: a number out of range, several generations at temperature 0, a prompt too long for the model.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
-    recipe = defaults(Config, env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
-    sampling = sampling or replace(recipe.rollout, temperature=0.0)
+    if sampling is None or isinstance(env, str):
+        name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
+        recipe = defaults(Config, name, policy.source)
+        sampling = sampling or replace(recipe.rollout, temperature=0.0)
     check_counts(num_problems, num_generations, sampling)
     world = accelerator.num_processes if accelerator else 1
     agreeing = raising_on_all if world > 1 else nullcontext

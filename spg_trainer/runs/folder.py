@@ -72,16 +72,20 @@ class RunFolder:
             n for n in names if not (n.startswith(".") or n.endswith((".log", ".out")) or n == ENVIRONMENT)
         ]
         if self.settings in taken:
-            steps, flag = len(self.history()), "--max-steps" if self.settings == CONFIG else "--steps"
-            raise ConfigError(
-                f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
-                f"--resume auto (a finished one with a larger {flag}), or choose another --output-dir."
-            )
+            raise self.holds_a_run()
         if taken:
             raise ConfigError(
                 f"--output-dir {self.path} is not empty ({', '.join(sorted(taken)[:3])}) and holds no run that this "
                 "command can continue. Choose a folder that is new or empty."
             )
+
+    def holds_a_run(self) -> ConfigError:
+        """What is raised where a new run would be written over this one."""
+        steps, flag = len(self.history()), "--max-steps" if self.settings == CONFIG else "--steps"
+        return ConfigError(
+            f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
+            f"--resume auto (a finished one with a larger {flag}), or choose another --output-dir."
+        )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
         """Starts a run here and keeps other processes out; ConfigError if the folder is taken."""
@@ -91,7 +95,8 @@ class RunFolder:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock(self.path)
-        self.refuse_other_run()  # two runs may have passed the first look together
+        if self.holds_run:  # one that was begun between the look and the lock
+            raise self.holds_a_run()
         write_text(self.path / ENVIRONMENT, json_document(environment))
         self.config(config_yaml)
 

@@ -28,15 +28,22 @@ MAY_CHANGE = frozenset(
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""
 
 
-def identity(config: Config | SftCommand, run: Path, ignore: Collection[str] | None = None) -> dict[str, Any]:
+def identity(
+    config: Config | SftCommand,
+    run: Path,
+    ignore: Collection[str] | None = None,
+    algorithm: algorithms.Algorithm | None = None,
+) -> dict[str, Any]:
     """The settings of a run by dotted name, without those that may change on resume (`ignore`, if they are others).
 
     Adapters and hyper-parameters count as they are trained. The folder `run` may hold the only copy of the adapter that
-    it started from, and of the files of its environment and algorithm.
+    it started from, and of the files of its environment and algorithm. algorithm: what the settings name, where it has
+    been built before.
     """
     if isinstance(config, SftCommand):
         return flatten(plain(config), SFT_MAY_CHANGE if ignore is None else ignore)
-    algorithm = algorithms.build(kept_if_gone(run, config).algorithm, config.hyper_parameters)
+    if algorithm is None:
+        algorithm = algorithms.build(kept_if_gone(run, config).algorithm, config.hyper_parameters)
     settled = replace(config, model=settle(config.model, run), algorithm_args=asdict(algorithm))
     return flatten(plain(canonical(run, settled)), MAY_CHANGE if ignore is None else ignore)
 
@@ -48,18 +55,25 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def refuse_changes(
-    file: Path, config: Config | SftCommand, ignore: Collection[str] | None = None, record: Path | None = None
+    file: Path,
+    config: Config | SftCommand,
+    ignore: Collection[str] | None = None,
+    *,
+    algorithm: algorithms.Algorithm | None = None,
+    record: Path | None = None,
 ) -> None:
     """Raises if the settings in a run's config.yaml, or sft.yaml, differ from `config` where they may not.
 
-    record: the environment.json that says which data sets the run began with; None = that beside the file.
+    algorithm: that of `config`, where it has been built before. record: the environment.json that says which data sets
+    the run began with; None = that beside the file.
     """
     try:
         before = read_config(file, type(config))
     except ConfigError as error:
         text = f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
         raise CheckpointError(text) from error
-    own, given = (identity(one, file.parent, ignore) for one in (before, config))
+    own = identity(before, file.parent, ignore)
+    given = identity(config, file.parent, ignore, algorithm)
     given = without_pins(record or file.with_name(ENVIRONMENT), own, given)
     if not (changed := differences(own, given)):
         return

@@ -1,6 +1,6 @@
 """Every setting of a command: its default, unit, meaning (the docstrings are the text of `--help`) and range.
 
-Where a value comes from is in `resolve.py`, what cannot work in `validate.py`. Imports nothing heavy.
+Where a value comes from is in `resolve.py`, what cannot work in `plan.py`. Imports nothing heavy.
 """
 
 from dataclasses import dataclass, field, fields
@@ -200,6 +200,10 @@ class Sampling(Decoding):
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
         check_ranges(self)
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Raises ConfigError for numbers, each of which is in its range, and choices that do not go together."""
         self._check_lengths()
         self._check_choices()
 

@@ -46,10 +46,10 @@ from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.plan import Plan, check_processes, plan
 from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
 from spg_trainer.settings.resolve import FLAG, TRAINING, Resolved
 from spg_trainer.settings.task import task_words
-from spg_trainer.settings.validate import Validated, check_processes, validate
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft import off_mix
 from spg_trainer.sft.demonstrations import completion_length, known_rules, mix_shares, normalised
@@ -81,15 +81,15 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
     the training), TrainingError if a gradient is not finite; KeyboardInterrupt if the user ended it, once the model so
     far is written.
     """
-    validated = validate(asked)
-    command = validated.config
+    planned = plan(asked)
+    command = planned.config
     accelerator = join(command.model.device, command.timeout_minutes)
     check_processes(command.model, world_size())
     with raising_on_all():
         check_trackers(command.track)
     console = Console(quiet=quiet)
     path, newest = decide_on_main(lambda: choose_folder(command))
-    fit = prepare(validated, path, accelerator)
+    fit = prepare(planned, path, accelerator)
     for note in (fit.policy.note, fit.train.notice, fit.skipped, crowded_cores(fit.policy.device)):
         if note:
             console.warn(note)
@@ -103,7 +103,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
         fit.draw(fit.train, command.batch_size, fit.progress.step)
     console.say(introduction(fit))
     with raising_on_all():
-        begin_folder(fit)
+        begin_folder(fit, going_on)
     try:
         fit.trackers.open(command.track, path, fit.command)
         with (
@@ -128,9 +128,9 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
     return path
 
 
-def begin_folder(fit: Fit) -> None:
+def begin_folder(fit: Fit, going_on: bool) -> None:
     """Makes the folder, or cuts in it what is later than the checkpoint that it goes on from; others are kept out."""
-    if fit.folder.holds_run:
+    if going_on:
         fit.folder.truncate_after(fit.progress.step)
     else:
         fit.folder.create(fit.settings, fit.record)
@@ -159,7 +159,7 @@ def introduction(fit: Fit) -> str:
     )
 
 
-def prepare(asked: Validated[SftCommand], path: Path, accelerator: "Accelerator | None" = None) -> Fit:
+def prepare(asked: Plan[SftCommand], path: Path, accelerator: "Accelerator | None" = None) -> Fit:
     """Everything that training needs, before its first update. accelerator: of several processes."""
     command = asked.config
     device = own_device(command.model.device, accelerator)
@@ -202,7 +202,7 @@ def resume(fit: Fit, newest: Path | None) -> None:
     refuse_changed_hub(record, fit.train.origin)
     extensible = before.patience > 0 and command.patience > 0  # a cosine is of one length only
     ignored = SFT_MAY_CHANGE if extensible else SFT_MAY_CHANGE - {"steps", "patience"}
-    refuse_changes(folder / SFT, command, ignored, record)
+    refuse_changes(folder / SFT, command, ignored, record=record)
     if newest:
         fit.restore(newest)
     if fit.progress.step > command.steps:

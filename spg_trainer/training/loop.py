@@ -33,7 +33,7 @@ from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.validate import Validated
+from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.credit import credit
 from spg_trainer.training.evaluations import evaluate_once, run_validation, write_best_model
@@ -58,7 +58,7 @@ KNOWS_NOTHING = 256
 """Completions of which none is right before a run asks for --force."""
 
 
-def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[str, Any]:
+def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str, Any]:
     """Trains to the end of the settings and returns what summary.json holds.
 
     config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the recipes. quiet: nothing is

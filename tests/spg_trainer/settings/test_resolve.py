@@ -13,9 +13,9 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config, EvalCommand, ModelConfig, SftCommand
+from spg_trainer.settings.plan import check_algorithm
 from spg_trainer.settings.recorded import read_config, task_record, to_yaml
 from spg_trainer.settings.resolve import defaults, resolve
-from spg_trainer.settings.validate import validate_algorithm
 from spg_trainer.settings.values import overlay
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV as LETTERS
@@ -167,7 +167,7 @@ def test_what_a_recipe_says_of_the_model_is_for_models_whose_weights_are_all_tra
     vrpo = typed("--algorithm", "vrpo")
     assert vrpo.model.ref_copy and settle(vrpo.model).ref_copy, "vrpo compares with a reference"
     lora = typed("--algorithm", "vrpo", "--lora-r=4")
-    validate_algorithm(lora, build("vrpo", lora.hyper_parameters))
+    check_algorithm(lora, build("vrpo", lora.hyper_parameters))
     assert not settle(lora.model).ref_copy, "it is below the adapters"
     (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 2, "lora_dropout": 0.0}')
     adapter = defaults(Config, model=str(tmp_path))

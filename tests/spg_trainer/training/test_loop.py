@@ -27,7 +27,7 @@ from spg_trainer.settings.fields import OptimizerConfig
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
 from spg_trainer.training.optimize import learning_rate
-from spg_trainer.training.preflight import refuse_unopened
+from spg_trainer.training.plan import plan_training
 from spg_trainer.training.setup import start
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
@@ -240,7 +240,7 @@ def test_a_task_that_the_embedded_model_has_not_seen_says_what_teaches_it_and_is
         "nothing is evaluated or written"
     )
     with pytest.raises(ConfigError, match="only seen sudoku"):
-        refuse_unopened(config)
+        plan_training(config)
     train(replace(config, force=True))
     (line,) = re.findall(
         "warning: the small model that comes with this package has only seen sudoku .*",

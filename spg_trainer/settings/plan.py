@@ -1,11 +1,11 @@
 """Settings that cannot work, refused before anything is loaded, each with a value that would.
 
-`validate` is for what files and settings tell, which takes no torch; `validate_algorithm` for what an algorithm asks.
+`plan` refuses what files and settings tell, which takes no torch; `check_algorithm` what an algorithm asks.
 """
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,24 +31,23 @@ from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 Settings = TypeVar("Settings")
 
 
-class Validated(Resolved[Settings]):
-    """Settings that `validate` has seen, with their origins where these are known."""
+class Plan(Resolved[Settings]):
+    """The settings of a command that no check refuses, with their origins where these are known."""
 
 
-def validate(asked: Settings | Resolved[Settings]) -> Validated[Settings]:
-    """Looks at settings once. Raises SpgError for numbers, choices, files and devices that cannot be."""
-    if isinstance(asked, Validated):
+def plan(asked: Settings | Resolved[Settings]) -> Plan[Settings]:
+    """What a command starts from; a plan that has been made stays as it is.
+
+    Raises SpgError or EnvError for numbers, choices, files, tasks and devices that cannot be. What a training refuses
+    besides, for its algorithm or its data, is in `training.plan`.
+    """
+    if isinstance(asked, Plan):
         return asked
-    given = asked.config if isinstance(asked, Resolved) else asked
-    check_ranges(given)
-    if isinstance(given, MergeCommand) and given.source:
-        resolve_model(given.source)
-    if isinstance(given, TaskSettings):
-        check_task(given)
-        next(check for command, check in CHECKS.items() if isinstance(given, command))(given)
-        if not (is_embedded(given.model.model, "new") or is_resumed(given)):
-            check_revision(given.model, resolve_model(given.model.model, given.env))
-    return Validated(given, asked.origins if isinstance(asked, Resolved) else {})
+    config, origins = (asked.config, asked.origins) if isinstance(asked, Resolved) else (asked, {})
+    for command, check in CHECKS:
+        if isinstance(config, command):
+            check(config)
+    return Plan(config, origins)
 
 
 def is_resumed(command: Any) -> bool:
@@ -123,7 +122,7 @@ def check_device(name: str) -> None:
 def check_training(config: Config) -> None:
     """How a training decodes, divides a step and keeps its optimizer, whatever the algorithm."""
     b = config.batch
-    config.rollout.check()
+    config.rollout.check_together()
     if (config.processes or config.link) and not config.dry_run:
         flag = "--processes" if config.processes else "--link"
         raise ConfigError(f"{flag} is what --dry-run computes for. Add --dry-run, or leave it out.")
@@ -256,14 +255,6 @@ def check_sft(command: SftCommand) -> None:
         raise ConfigError(f"--save-dtype {save} is for whole models, not adapters. Use auto.")
 
 
-CHECKS: Mapping[type, Callable[[Any], None]] = {
-    Config: check_training,
-    EvalCommand: check_eval,
-    SftCommand: check_sft,
-}
-"""{a command on a task: what it refuses alone}."""
-
-
 def check_processes(m: LoadConfig, num_processes: int) -> None:
     """Weights that shall be divided where there is nobody to share them with; one GPU for several processes."""
     if num_processes > 1 and ":" in m.device:
@@ -275,7 +266,7 @@ def check_processes(m: LoadConfig, num_processes: int) -> None:
         )
 
 
-def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
+def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     """What goes with an algorithm: its decoding, its updates, its reference, and whole groups in each process."""
     b, r, name = config.batch, config.rollout, f"--algorithm {config.algorithm}"
     algorithm.make_masking().check(r.max_completion_length)
@@ -376,3 +367,34 @@ def check_reference(m: ModelConfig, algorithm: Any, name: str) -> None:
             "of divided weights no such reference is kept. Use --algorithm-args ref_model_sync_steps=0, or --lora-r "
             "128."
         )
+
+
+def check_source(command: MergeCommand) -> None:
+    """A run or an adapter that is not there."""
+    if command.source:
+        resolve_model(command.source)
+
+
+def check_weights(command: TaskSettings) -> None:
+    """A model that is not there, and a revision that it cannot have; a run that goes on has its own copy."""
+    if not (is_embedded(command.model.model, "new") or is_resumed(command)):
+        check_revision(command.model, resolve_model(command.model.model, command.env))
+
+
+def check_environment(command: TaskSettings) -> None:
+    """A task that nobody knows."""
+    if command.env:
+        packages.envs.resolve(command.env)
+
+
+CHECKS: tuple[tuple[type, Callable[[Any], None]], ...] = (
+    (object, check_ranges),
+    (MergeCommand, check_source),
+    (TaskSettings, check_task),
+    (Config, check_training),
+    (EvalCommand, check_eval),
+    (SftCommand, check_sft),
+    (TaskSettings, check_weights),
+    (TaskSettings, check_environment),  # the last, because the package takes a while to load
+)
+"""(the commands that it is for, a check), in the order in which they are made."""
