@@ -390,6 +390,35 @@ def prepares_each_turn(algorithm: Algorithm) -> str:
     return "have a row each"
 
 
+def compares_groups_alone(algorithm: Algorithm) -> str:
+    """What a group is worth depends on the rewards of the others at most, or the algorithm says that it does not."""
+    if algorithm.whole_step or algorithm.branches > 1:
+        return "no: it refuses --explore"
+    rewards = torch.eye(PROMPTS, GENERATIONS, dtype=torch.float64)
+    rewards[1, 0], rewards[2, 2] = 0.5, 0.0  # a group of three rewards, and one that is all wrong
+    view = draw_view(algorithm, rewards)
+    whole = algorithm.prepare(view)
+    for group in range(PROMPTS):
+        own = view.place.group == group
+        alone = algorithm.prepare(
+            view._replace(
+                rewards=view.rewards[group : group + 1],
+                rollouts=view.rollouts.select(own),
+                place=view.place.select(own),
+                correct=None if view.correct is None else view.correct[group : group + 1],
+                of_step=view.rewards.flatten(),
+            )
+        )
+        for name, column in whole.items():
+            if not torch.allclose(column[own].double(), alone[name].double()):
+                raise CheckFailed(
+                    f"prepare gives a group another {name!r} without the other groups of its step. With --explore, "
+                    "groups of each size are prepared without the others: set whole_step = True, which refuses it, or "
+                    "read view.of_step for the rewards of all."
+                )
+    return "yes"
+
+
 def tensors(case: Case) -> list[Tensor]:
     """All that a loss is given."""
     found = [case.logps]
@@ -411,4 +440,5 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "compares": compares_what_it_says,
     "needs": needs_what_it_says,
     "turns": prepares_each_turn,
+    "groups alone": compares_groups_alone,
 }
