@@ -105,6 +105,9 @@ class Algorithm(ABC):
     right_groups_teach: ClassVar[bool] = False
     """Whether a group whose completions are all right has advantages, as where a reward is compared with the whole
     step's."""
+    whole_step: ClassVar[bool] = False
+    """Whether `prepare` measures something of all groups of a step together, but for `view.of_step`. Then --explore is
+    refused, which gives groups unequal sizes: those of one size are prepared without the others."""
     branches: ClassVar[int] = 1
     """How many completions share each first half: more than 1 has the rollout sample trees. A group holds a multiple
     of them, and a block must end in the middle of a completion. Where episodes have turns, the first ones are trees."""

@@ -51,10 +51,11 @@ class RAFT(Algorithm):
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
         rewards, rollouts = view.rewards, view.rollouts
-        return {"advantages": merge_equal(self.compute_advantages(rewards), rollouts, rewards.shape[1])}
+        advantages = shares(rewards, rewards if view.of_step is None else view.of_step)
+        return {"advantages": merge_equal(advantages, rollouts, rewards.shape[1])}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
-        return shares(rewards)
+        return shares(rewards, rewards)
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.length.to(logps)
@@ -66,15 +67,16 @@ class RAFT(Algorithm):
         return Loss(terms.sum(), metrics)
 
 
-def shares(rewards: Tensor) -> Tensor:
+def shares(rewards: Tensor, of_step: Tensor) -> Tensor:
     """(P*G,) weights of completions with rewards (P, G), P problems: what a reward has above the mean of the step.
 
     Divided by the group's sum of these and multiplied by the largest: with rewards of 0 and 1 a solved problem weighs
-    the same whether one of its completions is right or all. Exactly zero where all rewards are equal.
+    the same whether one of its completions is right or all. of_step: the rewards of all its completions. Exactly zero
+    where all of these are equal.
     """
-    if (rewards == rewards[0, 0]).all():  # their mean is rounded
+    if (of_step == of_step.flatten()[0]).all():  # their mean is rounded
         return torch.zeros_like(rewards).reshape(-1)
-    above = (rewards - rewards.mean()).clamp(min=0)
+    above = (rewards - of_step.mean()).clamp(min=0)
     total = above.sum(1, keepdim=True).clamp(min=torch.finfo(rewards.dtype).tiny)
     return (above / total * above.amax(1, keepdim=True)).reshape(-1)
 

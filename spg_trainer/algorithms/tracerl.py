@@ -46,6 +46,7 @@ class TraceRL(Algorithm):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
     compares: ClassVar[Compares] = "copy"
+    whole_step: ClassVar[bool] = True
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

@@ -52,6 +52,10 @@ class WD1(Algorithm):
 
     compares: ClassVar[Compares] = "copy"
 
+    @property
+    def whole_step(self) -> bool:
+        return self.normalizer == "groups"  # whose number is not known to a part of them
+
     def prepare(self, view: StepView) -> dict[str, Tensor]:
         rewards = view.rewards
         advantages = self.compute_advantages(rewards)

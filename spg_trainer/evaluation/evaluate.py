@@ -51,6 +51,8 @@ class Evaluation:
     """Mean tokens of a completion, the end token included."""
     clipped_ratio: float
     """Share of completions without an end token."""
+    tokens_per_pass: float
+    """Tokens that a pass of the model unmasked, in the mean over all passes."""
     reasons: dict[str, int]
     """Outcome -> completions."""
     pass_at: dict[int, float]
@@ -123,8 +125,10 @@ def evaluate(
         ConfigError: a number out of range, several generations at temperature 0, a prompt too long for the model.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
-    recipe = defaults(Config, env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
-    sampling = sampling or replace(recipe.rollout, temperature=0.0)
+    if sampling is None or isinstance(env, str):
+        name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
+        recipe = defaults(Config, name, policy.source)
+        sampling = sampling or replace(recipe.rollout, temperature=0.0)
     check_counts(num_problems, num_generations, sampling)
     world = accelerator.num_processes if accelerator else 1
     agreeing = raising_on_all if world > 1 else nullcontext
@@ -271,6 +275,7 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         rewards={name: float(np.mean(values)) for name, values in components.items()},
         mean_length=float(np.mean([r["length"] for r in rows])),
         clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
+        tokens_per_pass=tokens_per_pass(rows),
         reasons=dict(Counter(r["reason"] for r in rows).most_common()),
         pass_at={k: float(np.mean([pass_at_k(int(c), num_generations, k) for c in solved])) for k in powers},
         majority=None if num_generations == 1 else float(np.mean(votes)),
@@ -279,6 +284,13 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         solved_by={k: float(np.mean([0 < turn <= k for turn in won_at])) for k in range(1, most + 1)},
         rows=rows,
     )
+
+
+def tokens_per_pass(rows: Sequence[dict[str, Any]]) -> float:
+    """Tokens that were unmasked, over the denoising steps of all turns of all completions."""
+    steps = [turn["reveal_step"] for row in rows for turn in row.get("turns", [row])]
+    unmasked = sum(step >= 0 for of_one in steps for step in of_one)
+    return unmasked / max(1, sum(1 + max(-1, *of_one) for of_one in steps))
 
 
 def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
@@ -344,6 +356,7 @@ def figures(result: Evaluation) -> str:
     rates |= {name: mean for name, mean in result.rewards.items() if name != "correct"}
     shown = "".join(f"{name} {rate:.3f}, " for name, rate in rates.items())
     line = f"{result.solved}; {shown}mean length {result.mean_length:.1f}, no end {result.clipped_ratio:.3f}"
+    line += f", {result.tokens_per_pass:.2f} tokens a pass"
     if result.solved_by:
         by = ", ".join(f"{turn} {rate:.3f}" for turn, rate in result.solved_by.items())
         line += f"; solved by turn {by}"

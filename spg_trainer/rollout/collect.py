@@ -10,8 +10,15 @@ import torch
 from spg_trainer.distributed import raising_on_all, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
-from spg_trainer.rollout.dealing import choose_more, choose_problems, deal_groups, prompt_length
+from spg_trainer.rollout.dealing import (
+    choose_more,
+    choose_problems,
+    deal_groups,
+    deal_rows,
+    prompt_length,
+)
 from spg_trainer.rollout.dialogues import Prompts, in_episodes, play
+from spg_trainer.rollout.explore import Rounds
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.overlong import SKIP, name_in, next_fitting, refuse_first
 from spg_trainer.rollout.pools import Pools
@@ -57,6 +64,8 @@ class EnvironmentSource:
         they were sampled (dynamic sampling, DAPO, arXiv 2503.14476); where there are too few, others fill it up.
         """
         batch = self.config.batch
+        if batch.explore:
+            return self.explore(step)
         with raising_on_all():
             index = self.choose(step, 0, [])
         parts = [self.sample(step, 0, index, 0)]
@@ -88,43 +97,96 @@ class EnvironmentSource:
 
     def groups_that_teach(self, scored: Scored) -> np.ndarray:
         """Which groups of a batch, of all processes, have unequal rewards, or are all right where these teach too."""
-        rewards, correct = scored.of_groups(self.config.batch.num_generations, "rewards", "correct")
+        rewards, correct = scored.of_groups("rewards", "correct")
         teaches = np.ptp(rewards, axis=1) > 0
         return teaches | correct.all(axis=1) if self.right_groups_teach else teaches
 
     def sample(self, step: int, number: int, index: np.ndarray, before: int) -> Scored:
         """The scored completions of a batch of a step. index: its problems. before: groups of earlier batches."""
-        batch, seed = self.config.batch, self.config.seed
+        batch = self.config.batch
         with raising_on_all():
-            skipped = None
-            if self.config.overlong == SKIP:
-                length = self.config.rollout.max_completion_length
-                index, skipped = next_fitting(self.policy, self.env, index, length)
-            lengths = (
-                [prompt_length(self.env, int(i)) for i in index] if world_size() > 1 else [0] * len(index)
-            )
-            rows = deal_groups(lengths, batch.num_generations, self.whole_groups)
+            index, skipped = self.fitting(index)
+            rows = deal_groups(self.lengths(index), batch.num_generations, self.whole_groups)
             group, generation = np.divmod(rows, batch.num_generations)
-            rows = rows + before * batch.num_generations
-            scored = sample_and_score(
-                self.policy,
-                self.env,
-                index[group],
-                generation,
-                self.config.rollout,
-                key=("rollout", step, *(("batch", number) if number else ())),
-                seed=seed,
-                rows_per_forward=self.rows_per_forward,
-                rows=rows,
-                record_entropy=self.record_entropy,
-                branches=self.branches,
-            )
+            key = ("rollout", step, *(("batch", number) if number else ()))
+            scored = self.play(key, index[group], generation, rows + before * batch.num_generations)
             scored = replace(scored, skipped=skipped)
         Failures(len(index) * batch.num_generations).add(self.env, scored)
-        if self.pools is not None:
-            problems, correct = scored.of_groups(batch.num_generations, "index", "correct")
-            self.pools.note(problems[:, 0], correct)
+        self.note_groups(scored)
         return scored
+
+    def explore(self, step: int) -> Scored:
+        """The completions of a step whose groups get as many as `Rounds` says.
+
+        Until all are there, an episode has a number that leaves room for all others in its group.
+        """
+        batch, size = self.config.batch, self.config.batch.prompts_per_step
+        rounds, parts = Rounds(size, batch.num_generations, self.right_groups_teach), list[Scored]()
+        room, own = size * batch.num_generations, None
+        with raising_on_all():
+            index, skipped = self.fitting(self.choose(step, 0, []))
+            lengths = self.lengths(index)
+        while rounds.left:
+            group, generation = rounds.next()
+            with raising_on_all():
+                mine = self.deal_round(group, lengths, own)
+                own = np.unique(group[mine]) if own is None else own
+                scored = None
+                if len(mine):  # the share of a process in a later round may be empty
+                    rows = group[mine] * room + generation[mine]
+                    scored = self.play(("rollout", step), index[group[mine]], generation[mine], rows)
+                    parts.append(scored)
+            Failures(len(group)).add(self.env, scored)
+            rounds.note(scored, room)
+        joined = Scored.join(parts)
+        group, generation = np.divmod(joined.rows, room)
+        rows = (np.cumsum(rounds.size) - rounds.size)[group] + generation
+        order = np.argsort(rows, kind="stable")
+        scored = replace(joined.select(order, rows[order]), skipped=skipped)
+        self.note_groups(scored)
+        return scored
+
+    def deal_round(self, group: np.ndarray, lengths: Sequence[int], own: np.ndarray | None) -> np.ndarray:
+        """Which completions of a round are this process's; group: (B,), of each. own: its groups, None at first."""
+        if own is None:
+            return deal_groups(lengths, len(group) // len(lengths), self.whole_groups)
+        if self.whole_groups:
+            return np.flatnonzero(np.isin(group, own))
+        return np.array(deal_rows([lengths[number] for number in group]), dtype=np.int64)
+
+    def fitting(self, index: np.ndarray) -> tuple[np.ndarray, int | None]:
+        """The problems of a step, in the place of those that are too long others, and how many these are."""
+        if self.config.overlong != SKIP:
+            return index, None
+        return next_fitting(self.policy, self.env, index, self.config.rollout.max_completion_length)
+
+    def lengths(self, index: np.ndarray) -> list[int]:
+        """Those of the prompts, by which several processes share them."""
+        return [prompt_length(self.env, int(i)) for i in index] if world_size() > 1 else [0] * len(index)
+
+    def play(
+        self, key: Sequence[int | str], index: np.ndarray, generation: np.ndarray, rows: np.ndarray
+    ) -> Scored:
+        """The scored completions of (problem, generation) pairs with the numbers `rows`, as `sample_and_score`."""
+        return sample_and_score(
+            self.policy,
+            self.env,
+            index,
+            generation,
+            self.config.rollout,
+            key=key,
+            seed=self.config.seed,
+            rows_per_forward=self.rows_per_forward,
+            rows=rows,
+            record_entropy=self.record_entropy,
+            branches=self.branches,
+        )
+
+    def note_groups(self, scored: Scored) -> None:
+        """Lets the pools know what became of the problems of a step."""
+        if self.pools is not None:
+            problems, correct = scored.of_groups("index", "correct")
+            self.pools.note(np.array([of_group[0] for of_group in problems]), correct)
 
 
 def sample_and_score(

@@ -99,10 +99,11 @@ class Scored:
         if self.chosen is None:
             return self
         kept = np.flatnonzero(self.is_learned(num_generations))
-        rows = self.rows[kept]
-        rows = (
-            np.searchsorted(self.chosen, rows // num_generations) * num_generations + rows % num_generations
-        )
+        group, generation = np.divmod(self.rows[kept], num_generations)
+        return self.select(kept, np.searchsorted(self.chosen, group) * num_generations + generation)
+
+    def select(self, kept: np.ndarray, rows: np.ndarray) -> "Scored":
+        """Some of the completions, whole episodes, in the order of `kept`, (n,) int64; rows: (n,) their new numbers."""
         rollouts = self.rollouts.select(torch.from_numpy(kept).to(self.rollouts.completion_ids.device))
         if rollouts.episode is not None:
             rollouts = replace(rollouts, episode=torch.from_numpy(rows).to(rollouts.episode.device))
@@ -117,18 +118,30 @@ class Scored:
         found |= {"components": components, "rows": rows, "rollouts": rollouts, "chosen": None}
         return replace(self, **found)
 
-    def of_groups(self, num_generations: int, *names: str) -> list[np.ndarray]:
-        """Columns by name, what they hold of each episode, as (P, G): those of the groups of all processes."""
+    def of_groups(self, *names: str) -> "list[Groups]":
+        """Columns by name, what they hold of each episode: those of the groups of all processes."""
         last = self.last
         order = gathered_order(self.rows[last])
-        columns = (np.array(gather(getattr(self, name)[last].tolist())) for name in names)
-        return [values[order].reshape(-1, num_generations) for values in columns]
+        columns = [
+            np.array(gather(getattr(self, name)[last].tolist()))[order] for name in (*names, "generation")
+        ]
+        return [in_groups(values, columns[-1]) for values in columns[:-1]]
 
     def episode(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the episode of completion b."""
         mine = np.flatnonzero(self.rows == self.rows[b])
         replies = [self.replies[i] for i in mine if self.replies and self.replies[i] is not None]
         return [self.completions[i] for i in mine], replies
+
+
+Groups = np.ndarray | list[np.ndarray]
+"""A value of each episode, group by group: (P, G), or P arrays where groups have unequal sizes (`--explore`)."""
+
+
+def in_groups(values: np.ndarray, generation: np.ndarray) -> Groups:
+    """Values (N,) of episodes that stand group by group; generation: (N,) int64, 0 where a group begins."""
+    groups = np.split(values, np.flatnonzero(generation == 0)[1:])
+    return np.stack(groups) if len({len(group) for group in groups}) == 1 else groups
 
 
 class Source(Protocol):

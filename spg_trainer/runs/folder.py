@@ -22,8 +22,8 @@ from spg_trainer.runs.files import (
     writing,
 )
 from spg_trainer.runs.identity import identity
-from spg_trainer.settings.recipes import TOGETHER
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.task import parse_tasks
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -65,16 +65,20 @@ class RunFolder:
             n for n in names if not (n.startswith(".") or n.endswith((".log", ".out")) or n == ENVIRONMENT)
         ]
         if CONFIG in taken:
-            steps = len(self.history())
-            raise ConfigError(
-                f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
-                "--resume auto (a finished one with a larger --max-steps), or choose another --output-dir."
-            )
+            raise self.holds_a_run()
         if taken:
             raise ConfigError(
                 f"--output-dir {self.path} is not empty ({', '.join(sorted(taken)[:3])}) and holds no run. "
                 "Choose a folder that is new or empty."
             )
+
+    def holds_a_run(self) -> ConfigError:
+        """What is raised where a new run would be written over this one."""
+        steps = len(self.history())
+        return ConfigError(
+            f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
+            "--resume auto (a finished one with a larger --max-steps), or choose another --output-dir."
+        )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
         """Starts a run here and keeps other processes out; ConfigError if the folder is taken."""
@@ -84,7 +88,8 @@ class RunFolder:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock(self.path)
-        self.refuse_other_run()  # two runs may have passed the first look together
+        if (self.path / CONFIG).exists():  # of a run that was begun between the look and the lock
+            raise self.holds_a_run()
         write_text(self.path / ENVIRONMENT, json_document(environment))
         self.config(config_yaml)
 
@@ -261,7 +266,7 @@ def choose_folder(config: "Config") -> tuple[Path, Path | None]:
 
 def last(env: str) -> str:
     """What a folder is called after tasks: their names without the paths and modules before them."""
-    return "+".join(re.split(r"[:/]", task)[-1] for task in env.split(TOGETHER))
+    return "+".join(task.last for task in parse_tasks(env))
 
 
 def choose_sft_folder(command: "SftCommand") -> tuple[Path, bool]:

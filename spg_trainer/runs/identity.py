@@ -22,13 +22,20 @@ MAY_CHANGE = frozenset(
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""
 
 
-def identity(config: Config, run: Path, ignore: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
+def identity(
+    config: Config,
+    run: Path,
+    ignore: Collection[str] = MAY_CHANGE,
+    algorithm: algorithms.Algorithm | None = None,
+) -> dict[str, Any]:
     """The settings of a run by dotted name, without those that may change on resume.
 
     Adapters and hyper-parameters count as they are trained. The folder `run` may hold the only copy of the adapter that
-    it started from, and of the files of its environment and algorithm.
+    it started from, and of the files of its environment and algorithm. algorithm: what the settings name, where it has
+    been built before.
     """
-    algorithm = algorithms.build(kept_if_gone(run, config).algorithm, config.hyper_parameters)
+    if algorithm is None:
+        algorithm = algorithms.build(kept_if_gone(run, config).algorithm, config.hyper_parameters)
     settled = replace(config, model=settle(config.model, run), algorithm_args=asdict(algorithm))
     return flatten(plain(canonical(run, settled)), ignore)
 
@@ -39,14 +46,23 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in pairs.items() if old != new)
 
 
-def refuse_changes(file: Path, config: Config, ignore: Collection[str] = MAY_CHANGE) -> None:
-    """Raises if the settings in a run's config.yaml differ from `config` where they may not."""
+def refuse_changes(
+    file: Path,
+    config: Config,
+    ignore: Collection[str] = MAY_CHANGE,
+    algorithm: algorithms.Algorithm | None = None,
+) -> None:
+    """Raises if the settings in a run's config.yaml differ from `config` where they may not.
+
+    algorithm: that of `config`, where it has been built before.
+    """
     try:
         before = read_config(file)
     except ConfigError as error:
         text = f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
         raise CheckpointError(text) from error
-    own, given = (identity(one, file.parent, ignore) for one in (before, config))
+    own = identity(before, file.parent, ignore)
+    given = identity(config, file.parent, ignore, algorithm)
     given = without_pins(file.with_name(ENVIRONMENT), own, given)
     if changed := differences(own, given):
         raise ConfigError(

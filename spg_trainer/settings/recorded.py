@@ -51,8 +51,9 @@ def run_holding(path: str | Path) -> Path | None:
 
 def task_record(command: Config | SftCommand, sampling: Sampling, **record: Any) -> dict[str, Any]:
     """What environment.json of a model says of the task it was made for: of decoding lengths and remasking alone."""
-    # No run inherits an approximation.
-    own = {f.name for f in fields(Decoding)} - {"remasking"} | {"temperature"}
+    # No run inherits an approximation. How positions are drawn is no approximation of anything.
+    drawn = {"position_temperature"} if sampling.remasking == "plackett_luce" else set()
+    own = {f.name for f in fields(Decoding)} - {"remasking"} - drawn | {"temperature"}
     lengths = {name: value for name, value in asdict(sampling).items() if name not in own}
     made = {"preset": recipe_kind(command.model.model), "rollout": lengths}
     task = {"env": command.env, "env_args": dict(command.env_args)} if command.env else {}

@@ -36,10 +36,10 @@ from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recipes import task_words
+from spg_trainer.settings.plan import Plan, check_processes, plan
 from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
 from spg_trainer.settings.resolve import FLAG, TRAINING, Resolved
-from spg_trainer.settings.validate import Validated, check_processes, validate
+from spg_trainer.settings.task import task_words
 from spg_trainer.settings.values import flatten, plain
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft import off_mix
@@ -74,14 +74,14 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
     the training), TrainingError if a gradient is not finite; KeyboardInterrupt if the user ended it, once the model so
     far is written.
     """
-    validated = validate(asked)
-    command = validated.config
+    planned = plan(asked)
+    command = planned.config
     accelerator = join(command.model.device)
     check_processes(command.model, world_size())
     console = Console(quiet=quiet)
     folder, going_on = decide_on_main(lambda: choose_sft_folder(command))
     with locked(folder):
-        fit = prepare(validated, folder, accelerator)
+        fit = prepare(planned, folder, accelerator)
         for note in (fit.policy.note, fit.train.notice, fit.skipped, crowded_cores(fit.policy.device)):
             if note:
                 console.warn(note)
@@ -149,7 +149,7 @@ def locked(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def prepare(asked: Validated[SftCommand], folder: Path, accelerator: "Accelerator | None" = None) -> Fit:
+def prepare(asked: Plan[SftCommand], folder: Path, accelerator: "Accelerator | None" = None) -> Fit:
     """Everything that training needs, before its first update. accelerator: of several processes."""
     command = asked.config
     device = own_device(command.model.device, accelerator)

@@ -27,7 +27,6 @@ from spg_trainer.settings.fields import OptimizerConfig, Sampling, SftCommand
 from spg_trainer.settings.recorded import SFT, task_record, to_yaml
 from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
 from spg_trainer.sft.fitting import draw_fitting
-from spg_trainer.sft.muon import Muon
 from spg_trainer.training.optimize import (
     cosine_rate,
     make_optimizer,
@@ -128,13 +127,10 @@ class Fit:
     def __post_init__(self) -> None:
         c = self.command
         self.trainable = trainable_parameters(self.policy.model)
-        if c.optimizer == "adamw":
-            settings = OptimizerConfig(
-                learning_rate=c.learning_rate, adam_beta2=0.99, weight_decay=c.weight_decay
-            )
-            self.optimizer = make_optimizer(settings, self.trainable.values())
-        else:
-            self.optimizer = Muon(self.trainable, c.learning_rate, c.weight_decay)
+        settings = OptimizerConfig(
+            c.optimizer, learning_rate=c.learning_rate, adam_beta2=0.99, weight_decay=c.weight_decay
+        )
+        self.optimizer = make_optimizer(settings, self.trainable)
 
     @property
     def settings(self) -> str:

@@ -1,6 +1,6 @@
 """What each completion of a step is credited with: the algorithm's advantages, and what an update needs of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ import torch
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import gather_rows, gathered_order, raising_on_all
 from spg_trainer.rollout.probe import probe
-from spg_trainer.rollout.scored import Scored
+from spg_trainer.rollout.scored import Groups, Scored
 from spg_trainer.seeding import generator
 from spg_trainer.tensors import Rollouts, StepView
 from spg_trainer.training.fills import with_fills
@@ -16,17 +16,17 @@ from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.run import Run
 
 
-def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:
+def credit(run: Run, scored: Scored, rewards: Groups) -> tuple[torch.Tensor, Step]:
     """The advantages (B,) of this process's completions, and what the updates need of those that change the loss.
 
-    rewards: (P, G), of all processes.
+    rewards: of the groups of all processes.
     """
     rollouts = scored.rollouts
     if run.algorithm.score_tail:
         rollouts = rollouts.count_tail(run.policy.pad_id)
     rollouts, fills = look_into_states(run, scored, rollouts)
     prepared = prepare_step(run, scored, rollouts, rewards)
-    return own_part(run, scored, rollouts, fills, prepared, rewards.size)
+    return own_part(run, scored, rollouts, fills, prepared)
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,35 @@ class Prepared:
     """Of each completion, (B, ...) each, `advantages` among them."""
     episode: np.ndarray
     """(B,) int64, the number of each completion's episode in the step."""
+    group: np.ndarray
+    """(B,) int64, the number of its group."""
     lengths: np.ndarray
     """(B,) int64, tokens up to and including the end token."""
 
 
-def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: np.ndarray) -> Prepared:
-    """Gathers the completions of all processes and lets the algorithm prepare them; rewards: (P, G)."""
+def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) -> Prepared:
+    """Gathers the completions of all processes and lets the algorithm prepare them, groups of one size at a time."""
     batch, algorithm = run.config.batch, run.algorithm
     everyone = gather_rows(rollouts, gathered_order(scored.rows))
-    correct = None
-    if "correct" in algorithm.needs:
-        correct = torch.from_numpy(scored.of_groups(batch.num_generations, "correct")[0])
+    correct = scored.of_groups("correct")[0] if "correct" in algorithm.needs else None
     share_done = run.state.step / run.config.max_steps
-    view = StepView(torch.from_numpy(rewards), everyone, share_done, batch.num_iterations, correct)
-    episode = everyone.owner
-    values = {  # what was prepared of episodes holds for each of their turns
-        name: column if len(column) == len(episode) else column[episode]
-        for name, column in algorithm.prepare(view).items()
-    }
-    return Prepared(values, episode.numpy(), everyone.completion_mask.sum(-1).numpy(force=True))
+    sizes, episode = np.array([len(group) for group in rewards]), everyone.owner.numpy()
+    of_step, values = torch.from_numpy(np.concatenate(rewards)), dict[str, torch.Tensor]()
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    for size in np.unique(sizes):
+        groups, episodes = np.flatnonzero(sizes == size), np.flatnonzero(sizes[group] == size)
+        rows = torch.from_numpy(np.flatnonzero(np.isin(episode, episodes)))
+        part = everyone.select(rows)
+        if part.episode is not None:
+            part = replace(part, episode=torch.from_numpy(np.searchsorted(episodes, episode[rows])))
+        right = None if correct is None else torch.from_numpy(np.stack([correct[i] for i in groups]))
+        own = torch.from_numpy(np.stack([rewards[i] for i in groups]))
+        view = StepView(own, part, share_done, batch.num_iterations, right, of_step)
+        for name, column in algorithm.prepare(view).items():
+            if len(column) < len(rows):  # what was prepared of episodes holds for each of their turns
+                column = column[part.owner]
+            values.setdefault(name, column.new_zeros(len(episode), *column.shape[1:]))[rows] = column
+    return Prepared(values, episode, group[episode], everyone.completion_mask.sum(-1).numpy(force=True))
 
 
 def own_part(
@@ -64,11 +74,10 @@ def own_part(
     rollouts: Rollouts,
     fills: Rollouts | None,
     prepared: Prepared,
-    num_episodes: int,
 ) -> tuple[torch.Tensor, Step]:
     """The advantages of this process's completions, and the part of the step that it updates with."""
     batch, algorithm, values = run.config.batch, run.algorithm, prepared.values
-    group = prepared.episode // batch.num_generations
+    group = prepared.group
     active = algorithm.active(values["advantages"]).numpy(force=True)
     counts, totals = count_minibatches(
         kinds_of_completions(algorithm, values, active),
@@ -90,7 +99,7 @@ def own_part(
         prepared={name: column[rows].to(run.policy.device) for name, column in values.items()},
         totals=totals,
         counts=counts,
-        num_episodes=num_episodes,
+        num_episodes=int(prepared.episode[-1]) + 1,
     )
     if "fills" in algorithm.needs:
         of_own = {name: column[own] for name, column in values.items()}

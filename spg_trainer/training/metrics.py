@@ -7,15 +7,14 @@ import numpy as np
 
 from spg_trainer.distributed import gather, gathered_order
 from spg_trainer.rollout.failures import is_failure
+from spg_trainer.rollout.scored import Groups, in_groups
 
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
 
 
-def rollout_metrics(
-    scored: "Scored", ended: list[bool], num_generations: int
-) -> tuple[np.ndarray, dict[str, float]]:
-    """The rewards of all processes' groups (P, G), and the metrics of the rollout.
+def rollout_metrics(scored: "Scored", ended: list[bool]) -> tuple[Groups, dict[str, float]]:
+    """The rewards of all processes' groups, and the metrics of the rollout.
 
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
@@ -26,10 +25,13 @@ def rollout_metrics(
     place = gathered_order(scored.rows[last])
     ends = np.append(np.diff(whole["row"]) != 0, True)  # what an episode earned is that of its last turn
     episodes = {name: values[ends] for name, values in whole.items()}
-    groups = episodes["reward"].reshape(-1, num_generations)
+    generation, texts = episodes.pop("generation"), np.array(texts, dtype=object)[place]
+    groups, correct, texts = (
+        in_groups(values, generation) for values in (episodes["reward"], episodes["correct"], texts)
+    )
     metrics = {
         "reward": float(episodes["reward"].mean()),
-        **group_metrics(groups, episodes["correct"], np.array(texts, dtype=object)[place]),
+        **group_metrics(groups, correct, texts),
         "correct": float(episodes["correct"].mean()),
         **component_means(episodes),
         "completions/mean_length": float(whole["length"].mean()),
@@ -40,12 +42,12 @@ def rollout_metrics(
         **failure_counts(scored),
     }
     if scored.chosen is not None:
-        metrics |= set_aside_metrics(scored, groups, episodes["correct"].reshape(groups.shape))
+        metrics |= set_aside_metrics(scored, groups, correct)
     if scored.skipped is not None:
         metrics["overlong_skipped"] = scored.skipped
     if scored.truncated is not None:
         metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
-    return groups, metrics | task_metrics(episodes, np.array(tasks, dtype=object)[place], num_generations)
+    return groups, metrics | task_metrics(episodes, np.array(tasks, dtype=object)[place], generation == 0)
 
 
 def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
@@ -54,6 +56,7 @@ def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
     mine = {
         "row": scored.rows,
+        "generation": scored.generation,
         "reward": scored.rewards,
         "correct": scored.correct,
         "length": rollouts.completion_mask.sum(-1).numpy(force=True),
@@ -75,18 +78,20 @@ def failure_counts(scored: "Scored") -> dict[str, int]:
     return {"env_errors": count.total(), **{f"env_errors/{name}": n for name, n in sorted(count.items())}}
 
 
-def group_metrics(groups: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:
-    """How alike the episodes of a group are, in rewards (P, G), in verdicts and in what was written (P * G,)."""
-    correct, texts = correct.reshape(groups.shape), texts.reshape(groups.shape)
-    constant = np.ptp(groups, axis=1) == 0  # the standard deviation of 0.1s is not quite 0
-    copied = (texts == texts[:, :1]).all(axis=1)
+def group_metrics(groups: Groups, correct: Groups, texts: Groups) -> dict[str, float]:
+    """How alike the episodes of a group are, in rewards, in verdicts and in what was written."""
+    right, wrong = ([bool((of_group == one).all()) for of_group in correct] for one in (1, 0))
+    copied = [bool((of_group == of_group[0]).all()) for of_group in texts]
     return {
-        "reward_std": float(groups.std(axis=1).mean()),
-        "frac_reward_zero_std": float(constant.mean()),
-        "frac_groups_all_correct": float(correct.all(axis=1).mean()),
-        "frac_groups_all_wrong": float((correct == 0).all(axis=1).mean()),
-        "frac_groups_identical": float(copied.mean()),
-        "frac_groups_wrong_identical": float((copied & (correct[:, 0] == 0)).mean()),
+        "reward_std": float(np.mean([of_group.std() for of_group in groups])),
+        # The standard deviation of 0.1s is not quite 0.
+        "frac_reward_zero_std": float(np.mean([np.ptp(of_group) == 0 for of_group in groups])),
+        "frac_groups_all_correct": float(np.mean(right)),
+        "frac_groups_all_wrong": float(np.mean(wrong)),
+        "frac_groups_identical": float(np.mean(copied)),
+        "frac_groups_wrong_identical": float(
+            np.mean([same and not own[0] for same, own in zip(copied, correct, strict=True)])
+        ),
     }
 
 
@@ -121,14 +126,16 @@ def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, flo
     }
 
 
-def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, num_generations: int) -> dict[str, float]:
-    """The figures of each task of a mixture. task: that of each episode, "" where there is one only."""
+def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, first: np.ndarray) -> dict[str, float]:
+    """The figures of each task of a mixture. task: that of each episode, "" where there is one only. first: (N,) bool,
+    whether an episode is the first of its group.
+    """
     metrics: dict[str, float] = {}
     for name in sorted({*task} - {""}):
         own = {column: values[task == name] for column, values in episodes.items()}
         figures = {"solved": own["correct"].mean(), "reward": own["reward"].mean(), **component_means(own)}
         metrics |= {f"{name}/{figure}": float(value) for figure, value in figures.items()}
-        metrics[f"{name}/groups"] = int((task == name).sum()) // num_generations
+        metrics[f"{name}/groups"] = int((first & (task == name)).sum())
     return metrics
 
 

@@ -16,7 +16,7 @@ from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.recipes import task_words
+from spg_trainer.settings.task import task_words
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.run import Run

@@ -10,7 +10,7 @@ import torch
 from spg_trainer.algorithms.d_treerpo import DTreeRPO
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.validate import validate_algorithm
+from spg_trainer.settings.plan import check_algorithm
 from spg_trainer.tensors import StepView
 from spg_trainer.training.credit import credit
 from spg_trainer.training.setup import start
@@ -157,7 +157,7 @@ def test_in_a_run_the_term_rises_from_nothing(tmp_path):
 def test_what_is_no_tree_is_refused(changes, said):
     config = small_config(None, algorithm="d_treerpo", algorithm_args={}, lora_r=2, **changes)
     with pytest.raises(ConfigError, match=said):
-        validate_algorithm(config, DTreeRPO())
+        check_algorithm(config, DTreeRPO())
 
 
 def test_blocks_of_attention_and_other_masks_are_refused():

@@ -10,7 +10,7 @@ from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.algorithms.mapg import MAPG
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.validate import validate_algorithm
+from spg_trainer.settings.plan import check_algorithm
 from spg_trainer.tensors import Rollouts, StepView
 from tests.common.algorithm_cases import make_batch
 from tests.common.likelihood_cases import seeded
@@ -155,7 +155,7 @@ def test_a_rollout_that_draws_positions_by_another_law_is_refused(rollout, own, 
     config = small_config(None, algorithm="mapg", algorithm_args={}, **drawn, **rollout)
     algorithm = replace(MAPG(block_length=config.rollout.block_length), **own)
     with pytest.raises(ConfigError, match=said):
-        validate_algorithm(config, algorithm)
+        check_algorithm(config, algorithm)
 
 
 def test_settings_that_mean_nothing_are_refused():

@@ -27,8 +27,8 @@ from spg_trainer.rollout.tokens import encode_completions, encode_prompts, lengt
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import ModelConfig, Sampling, SftCommand
+from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.settings.validate import validate
 from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft import off_mix
 from spg_trainer.sft.command import base_policy, eval_sampling, sft, without_other_blocks
@@ -242,7 +242,7 @@ def test_a_model_with_blocks_is_decoded_by_them_and_others_are_refused_before_tr
 
 def test_a_block_length_that_was_asked_for_is_told_from_that_of_a_training() -> None:
     def decoded(*words: str) -> Sampling:
-        asked = validate(resolve(SftCommand, ["--env", "countdown", *words]))
+        asked = plan(resolve(SftCommand, ["--env", "countdown", *words]))
         return eval_sampling(without_other_blocks(asked.config, Pattern(), asked.origins), Pattern())
 
     assert (decoded().block_length, decoded().diffusion_steps) == (12, 12)

@@ -51,7 +51,7 @@ class Played:
         scored = run.source.collect(0)
         self.scored = scored
         batch = run.config.batch
-        self.rewards, self.metrics = rollout_metrics(scored, [True] * len(scored), batch.num_generations)
+        self.rewards, self.metrics = rollout_metrics(scored, [True] * len(scored))
         self.advantages, self.step = credit(run, scored, self.rewards)
         self.updates = plan_updates(
             run.policy, run.algorithm, self.step, batch, seed=run.config.seed, number=0

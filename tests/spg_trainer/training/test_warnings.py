@@ -159,7 +159,7 @@ def test_groups_are_counted_by_what_they_have_in_common():
         ),
         components={"correct": np.array(correct, float)},
     )
-    groups, metrics = rollout_metrics(scored, [True] * 8, 2)
+    groups, metrics = rollout_metrics(scored, [True] * 8)
     assert groups.shape == (4, 2)
     assert metrics["completions/entropy"] == 2.5
     shares = {name: value for name, value in metrics.items() if name.startswith("frac_")}
