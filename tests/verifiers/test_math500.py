@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tests.common.command_cases import environment, python
 from tests.common.math500_cases import CASES
 from verifiers import Tier, verify, verify_batch
 from verifiers.math500 import task
+from verifiers.math500.lexer import Malformed
+from verifiers.math500.reader import Reader
 from verifiers.verdicts import CAS, ERROR
 
 
@@ -181,6 +184,19 @@ def test_bombs_are_answered_at_once(gold: str, no_cas: list) -> None:
         start = time.perf_counter()
         assert not verify("math500", f"<answer>{bomb}</answer>", answer=gold).correct
         assert time.perf_counter() - start < 2, bomb[:40]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("x" * 5_000, "too long"), ("x+" * 800 + "x", "too many tokens"), ("9" * 1_001, "too many digits"),
+        ("(" * 50 + "1" + ")" * 50, "too deep"), ("\\text{abc", "brace"), ("a}", "brace"),
+        ("\\begin 5", "environment"), ("\\-5", "\\-"), ("1" + "=1" * 50, "too many sides"),
+    ],
+)  # fmt: skip
+def test_what_is_beyond_a_limit_is_not_read(text: str, why: str) -> None:
+    with pytest.raises(Malformed, match=re.escape(why)):
+        Reader(text, frozenset("x")).answer()
 
 
 ALMOST_ALONE = """

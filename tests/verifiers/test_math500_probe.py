@@ -70,7 +70,9 @@ x y z <- \sqrt{x^2y^2z^2} || 10-x <- \sqrt{(x-10)^2} || \ln 2 <- \int_1^2 \frac{
 """)
 
 
-UNDECIDED = pairs(r"\arccos 2 <- 1 || 0 <- \int_{-1}^1 \frac1x\,dx || 1 <- \int_{-1}^1 |x|\,dx || \sum_{k=1}^{x} k <- 1")
+UNDECIDED = pairs(
+    r"\arccos 2 <- 1 || 0 <- \int_{-1}^1 \frac1x\,dx || 1 <- \int_{-1}^1 |x|\,dx || \sum_{k=1}^{x} k <- 1"
+)
 
 
 @pytest.mark.parametrize(("table", "outcome"), [(EQUAL, YES), (DIFFERENT, NO), (UNDECIDED, UNSURE)])
