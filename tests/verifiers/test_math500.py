@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 import time
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.common.math500_cases import CASES
 from verifiers import Tier, verify, verify_batch
 from verifiers.math500 import task
 from verifiers.math500.finished import surd_of
+from verifiers.math500.lexer import Malformed
+from verifiers.math500.reader import Reader
 from verifiers.verdicts import CAS, ERROR
 
 
@@ -194,6 +197,19 @@ def test_a_root_of_very_many_digits_is_not_looked_into() -> None:
 )
 def test_what_is_not_understood_is_not_read_as_something_else(answer: str, gold: str, no_cas: list) -> None:
     assert not verify("math500", f"<answer>{answer}</answer>", answer=gold).correct
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("x" * 5_000, "too long"), ("x+" * 800 + "x", "too many tokens"), ("9" * 1_001, "too many digits"),
+        ("(" * 50 + "1" + ")" * 50, "too deep"), ("\\text{abc", "brace"), ("a}", "brace"),
+        ("\\begin 5", "environment"), ("\\-5", "\\-"), ("1" + "=1" * 50, "too many sides"),
+    ],
+)  # fmt: skip
+def test_what_is_beyond_a_limit_is_not_read(text: str, why: str) -> None:
+    with pytest.raises(Malformed, match=re.escape(why)):
+        Reader(text, frozenset("x")).answer()
 
 
 ALMOST_ALONE = """

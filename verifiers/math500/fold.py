@@ -5,10 +5,9 @@ By this a copy of a formula is one in any layout: `-(a - b)` and `b - a`, `y x` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import gcd
+from collections.abc import Callable, Iterable
 
-from verifiers.math500.tree import MINUS_ONE, ONE, Node
+from verifiers.math500.tree import ATOMS, MINUS_ONE, ONE, Node, parts, rebuilt
 
 TWO: Node = ("num", 2, 1)
 HALVES = (("/", ONE, TWO), ("num", 1, 2), ("num", 5, 10))
@@ -16,25 +15,57 @@ HALVES = (("/", ONE, TWO), ("num", 1, 2), ("num", 5, 10))
 
 def folded(node: Node) -> Node:
     """Without brackets, factors and divisors 1, exponents 1; signs in front, sums in sums and products in products."""
-    kind = node[0]
-    if kind == "paren":
-        return folded(node[1])
-    if kind in ("deg", "pct"):
-        return (kind, folded(node[1]))
-    if kind == "+":
-        terms: list[Node] = []
-        for term in map(folded, node[1]):
-            terms += terms_of(term)
-        return ("+", tuple(terms)) if len(terms) > 1 else terms[0]
-    if kind in ("*", "/"):
-        return folded_product(node)
-    if kind == "^":
-        base, exponent = folded(node[1]), folded(node[2])
-        return base if exponent == ONE else ("^", base, exponent)
-    if kind == "fn":
-        arguments = tuple(map(folded, node[2]))
-        return ("fn", node[1], arguments)
+    return FOLDED.get(node[0], folded_inside)(node)
+
+
+def folded_inside(node: Node) -> Node:
+    return rebuilt(node, map(folded, parts(node)))
+
+
+def without_brackets(node: Node) -> Node:
+    return folded(node[1])
+
+
+def folded_sum(node: Node) -> Node:
+    terms = [term for part in map(folded, node[1]) for term in terms_of(part)]
+    return ("+", tuple(terms)) if len(terms) > 1 else terms[0]
+
+
+def folded_power(node: Node) -> Node:
+    base, exponent = map(folded, node[1:])
+    return base if exponent == ONE else ("^", base, exponent)
+
+
+def folded_quotient(node: Node) -> Node:
+    (above, minus), (below, other) = (without_sign(folded(part)) for part in node[1:])
+    result = above if below == ONE else ("/", above, below)
+    return negative(result) if minus != other else result
+
+
+def folded_product(node: Node) -> Node:
+    """A product with one sign, in front, and no factors 1."""
+    factors: list[Node] = []
+    minus = False
+    for part in map(folded, node[1]):
+        part, sign = without_sign(part)
+        minus ^= sign
+        factors += part[1] if part[0] == "*" else (part,) if part != ONE else ()
+    result = ("*", tuple(factors)) if len(factors) > 1 else factors[0] if factors else ONE
+    return negative(result) if minus else result
+
+
+def unchanged(node: Node) -> Node:
     return node
+
+
+FOLDED: dict[str, Callable[[Node], Node]] = {
+    **dict.fromkeys(ATOMS, unchanged),
+    "paren": without_brackets,
+    "+": folded_sum,
+    "*": folded_product,
+    "/": folded_quotient,
+    "^": folded_power,
+}
 
 
 def terms_of(node: Node) -> tuple[Node, ...]:
@@ -46,39 +77,17 @@ def terms_of(node: Node) -> tuple[Node, ...]:
     return (node,)
 
 
-def folded_product(node: Node) -> Node:
-    """A product or quotient with one sign, in front, and no factors and divisors 1."""
-    if node[0] == "/":
-        (above, minus), (below, other) = (without_sign(folded(part)) for part in node[1:])
-        result = above if below == ONE else ("/", above, below)
-        return negative(result) if minus != other else result
-    factors: list[Node] = []
-    minus = False
-    for part in map(folded, node[1]):
-        part, sign = without_sign(part)
-        minus ^= sign
-        factors += part[1] if part[0] == "*" else (part,) if part != ONE else ()
-    result = ("*", tuple(factors)) if len(factors) > 1 else factors[0] if factors else ONE
-    return negative(result) if minus else result
-
-
 def without_sign(node: Node) -> tuple[Node, bool]:
-    """A folded expression without the minus before it, and if it had one."""
-    if node[0] == "num" and node[1] < 0:
-        return ("num", -node[1], node[2]), True
+    """An expression without the minus before it, and if it had one."""
     if node[0] == "*" and node[1][0] == MINUS_ONE:
         return (node[1][1] if len(node[1]) == 2 else ("*", node[1][1:])), True
-    return node, False
+    return (ONE, True) if node == MINUS_ONE else (node, False)
 
 
 def negative(node: Node) -> Node:
-    """A folded expression with the other sign."""
+    """An expression with the other sign."""
     inner, minus = without_sign(node)
-    if minus:
-        return inner
-    if node[0] == "num":
-        return ("num", -node[1], node[2])
-    return ("*", (MINUS_ONE, *(node[1] if node[0] == "*" else (node,))))
+    return inner if minus else ("*", (MINUS_ONE, *(node[1] if node[0] == "*" else (node,))))
 
 
 def factors_of(node: Node) -> tuple[list[Node], list[Node]]:
@@ -93,44 +102,22 @@ def factors_of(node: Node) -> tuple[list[Node], list[Node]]:
 
 
 def ordered(node: Node) -> Node:
-    """A folded expression in one order, without factors that cancel; two that differ in layout are one."""
-    kind = node[0]
-    if kind == "num":
-        divisor = gcd(node[1], node[2])
-        return ("num", node[1] // divisor, node[2] // divisor)
-    if kind == "+":
-        terms = [ordered(term) for term in node[1] if term[:2] != ("num", 0)]
-        return ("+", in_order(terms)) if len(terms) > 1 else terms[0] if terms else ("num", 0, 1)
-    if kind in ("*", "/"):
-        return ordered_product(node)
-    if kind == "^":
-        base, exponent = ordered(node[1]), ordered(node[2])
-        return ("fn", "root", (base, TWO)) if exponent in HALVES else ("^", base, exponent)
-    if kind == "fn":
-        return ("fn", node[1], tuple(map(ordered, node[2])))
-    return (kind, ordered(node[1])) if kind in ("deg", "pct") else node
+    """A folded expression with its terms and factors in one order."""
+    return ORDERED.get(node[0], ordered_inside)(node)
 
 
-def ordered_product(node: Node) -> Node:
-    inner, minus = without_sign(node)
-    above, below = ([ordered(factor) for factor in side] for side in factors_of(inner))
-    for side in (above, below):
-        for k, factor in enumerate(side):
-            if factor[0] == "+" and first_is_negative(factor):
-                side[k], minus = ("+", in_order([ordered(negative(term)) for term in factor[1]])), not minus
-    for factor in above[:]:
-        if factor in below and len(above) + len(below) > 2:
-            above.remove(factor)
-            below.remove(factor)
-    top = ("*", in_order(above)) if len(above) > 1 else above[0] if above else ONE
-    if below:
-        top = ("/", top, ("*", in_order(below)) if len(below) > 1 else below[0])
-    return negative(top) if minus else top
+def ordered_inside(node: Node) -> Node:
+    return rebuilt(node, map(ordered, parts(node)))
 
 
-def first_is_negative(node: Node) -> bool:
-    """True if the first term of a sum, whatever the signs, has a minus."""
-    return without_sign(min(node[1], key=lambda term: repr(without_sign(term)[0])))[1]
+def ordered_terms(node: Node) -> Node:
+    return (node[0], in_order(map(ordered, node[1])))
+
+
+ORDERED: dict[str, Callable[[Node], Node]] = {
+    **dict.fromkeys(ATOMS, unchanged),
+    **dict.fromkeys(("+", "*"), ordered_terms),
+}
 
 
 def in_order(nodes: Iterable[Node]) -> tuple[Node, ...]:

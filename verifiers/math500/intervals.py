@@ -12,20 +12,22 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import add, mul
 
 from flint import acb, arb, ctx, fmpq
 
 from verifiers.math500.exact import Point, TooBig, Undefined, reduced
-from verifiers.math500.tree import BOUND, ONE, TRIGONOMETRIC, Node, parts, substituted
+from verifiers.math500.tree import BOUND, ONE, TRIGONOMETRIC, Node, parts
 
 Interval = arb | acb  # a real number, or a complex one
 BITS_PER_DIGIT = 3.3219281
 ARGUMENT_LIMIT = 10**6  # of a sine or a cosine
-FIRST_DIGITS = 50
+FIRST_DIGITS = 80
+FIRST_DIGITS_LIMIT = 300
 DIGIT_LIMIT = 2_000
 GAMMA_LIMIT = 10**4
+TERM_LIMIT = 200  # of a sum
 EVALUATION_LIMIT = 2_000  # of the function below an integral
 NODE_LIMIT = 10_000  # of expressions that are evaluated for one pair of values, also below integrals
 NODE_LIMIT_AT_A_POINT = 2_000  # the same where there are variables, which have several points
@@ -63,8 +65,8 @@ def agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool
 
     `values`: of the variables, in units of 2^-59. `length`: characters of both texts.
     """
-    digits = FIRST_DIGITS
-    for _ in range(2):  # with the digits that the first look shows to be needed
+    digits = min(FIRST_DIGITS + 2 * length, FIRST_DIGITS_LIMIT)
+    for _ in range(2):  # the second time with the digits that the first shows to be needed
         with precision(digits):
             evaluation = Evaluation(values, NODE_LIMIT_AT_A_POINT if values else NODE_LIMIT)
             try:
@@ -147,8 +149,9 @@ class Evaluation:
 
     def power(self, node: Node) -> Interval:
         """The real root of a real number where there is one, else the principal value, of roots that of the square."""
-        a, b = map(self.evaluate, node[1:])
+        a = self.evaluate(node[1])
         n, d = quotient_of(node[2])
+        b = fmpq(n, d) if d else self.evaluate(node[2])
         if isinstance(a, arb) and a < 0 and d % 2:
             return (-1) ** (n % 2) * abs(a) ** b
         is_power = d == 1 or (isinstance(a, arb) and a >= 0)
@@ -184,10 +187,11 @@ class Evaluation:
     def terms(self, low: Node, high: Node, body: Node) -> Iterator[Interval]:
         """The values of what a sum or a product is made of."""
         (first, one), (last, other) = quotient_of(low), quotient_of(high)
-        if not one == other == 1:
+        if not one == other == 1 or last - first >= TERM_LIMIT:
             raise Undecided("bounds")
         for place in range(first, last + 1):
-            yield self.evaluate(substituted(body, {BOUND: ("num", place, 1)}))
+            self.values[BOUND[1]] = arb(place)
+            yield self.evaluate(body)
 
     def repeated_sum(self, *bounds: Node) -> Interval:
         return reduce(add, self.terms(*bounds), arb(0))
@@ -211,6 +215,7 @@ EVALUATED: dict[str, Callable[[Evaluation, Node], Interval]] = {
 }
 
 
+@lru_cache(1024)
 def quotient_of(node: Node) -> tuple[int, int]:
     """The rational number that an expression is, in lowest terms, or NO_QUOTIENT."""
     point = Point()

@@ -7,6 +7,7 @@ There is no Unicode normalisation: one explicit map turns characters into LaTeX,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from itertools import groupby
 from string import ascii_letters
@@ -14,7 +15,7 @@ from unicodedata import decimal
 
 from verifiers.characters import DIVISION_SIGNS, FULLWIDTH, THIN_SPACES, ZERO_WIDTH
 from verifiers.math500.units import ABBREVIATED, KNOWN_WORDS
-from verifiers.math500.words import JOINING, ORDINALS, SHORT_WORDS
+from verifiers.math500.words import JOINING, SHORT_WORDS
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
 Token = tuple[str, str, bool]
@@ -42,7 +43,9 @@ TABLE = str.maketrans({
     "。": ".", "、": ",", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "€": r"\text{ euros}", "¢": r"\text{ cents}",
 })  # fmt: skip
 
-SPACES = frozenset({",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace", ">", "\n", "space", "hfill"})
+SPACES = frozenset(
+    {"", ",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace", ">", "\n", "space", "hfill"}
+)
 DROPPED = frozenset(
     "! left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits "
     "nolimits mathbf boldsymbol mathcal vec overrightarrow hat bm bf rm it boxed fbox ( ) [ ] "
@@ -51,7 +54,7 @@ DROPPED = frozenset(
 )
 WITH_ARGUMENT = frozenset("color textcolor phantom hphantom hspace".split())  # dropped with what they take
 TEXTS = frozenset("text textbf textit textrm texttt textsf mbox mathrm operatorname textnormal emph".split())
-PLAIN = frozenset("frac sqrt pi".split())  # the most frequent commands, of which nothing is to be said
+UPRIGHT_IN = frozenset("operatorname mathrm text".split())  # what may hold a function or a constant
 ALIASES = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge",
     "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
@@ -70,18 +73,19 @@ BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
     "infty binom frac sinh cosh tanh sech csch coth cis deg cup abs oo".split()
 )
 OPENS = ("(", "{", "[", "|", "_", "\\")  # after `min` the function, else minutes
-VARIABLES = frozenset(ascii_letters) - frozenset("aA")  # letters that are no words
 NO_WORD_BEFORE = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
 UPRIGHT = BARE_COMMANDS - {"min", "max", "deg"} | {"e", "i"}
 PRIMES = (r"^{\prime\prime}", r"^{\prime \prime}", r"^{\prime}", r"^\prime")
-HYPHENS = ("-", "$-", "$$-", "\\text{-")
-HYPHENATED = tuple(f"-{word}" for word in "intercept axis axes coordinate asymptote".split())  # x-intercept
 CONTINUING = frozenset(".,{\\eE")  # what may go on with a number
+SEPARATORS = {
+    "{": ("{,}",),
+    "\\": ("\\,",),
+    ",": (",\\!", ","),
+}  # of thousands groups, by their first character
 BAR = ".\\overline"  # over what repeats behind the point
 LENGTHS = ("pt", "em", "ex", "mm", "cm")
 ASCII_DIGITS = frozenset("0123456789")
-PLAIN_SIGNS = frozenset("()[]+-*/^_=<>|,:%&?@#")
-SPECIAL_SIGNS = frozenset("!;'.\"`")
+LATIN = frozenset(ascii_letters)
 
 
 class Malformed(Exception):
@@ -98,18 +102,14 @@ class Lexer:
     def __init__(self, text: str, variables: frozenset[str] | None) -> None:
         if len(text) > TEXT_LIMIT:
             raise Malformed("too long")
+        if variables is None and "$" in text and "\\$" not in text:
+            text = with_words_marked(text)
         self.text = text if text.isascii() else to_latex(text)
         self.text = self.text.replace("...", "\\dots ").replace("{:}", ":")
         for primes in PRIMES if "prime" in self.text else ():
             self.text = self.text.replace(primes, "'" * primes.count("\\"))
         self.variables = variables
         self.letters_of_reference = ascii_letters if variables is None else variables
-        self.prose, self.in_dollars = False, True
-        if variables is None:
-            letters = text.replace(" ", "").replace("-", "")
-            self.prose = letters.isascii() and letters.isalpha()
-            dollars = text.count("$") - text.count("\\$")
-            self.in_dollars = dollars == 0 or dollars % 2 == 1  # which may be a currency
         self.tokens: list[Token] = []
         self.position = 0
         self.spaced = False
@@ -120,29 +120,7 @@ class Lexer:
         text, size, tokens = self.text, len(self.text), self.tokens
         while self.position < size:
             c = text[self.position]
-            if c in ASCII_DIGITS:
-                self.number()
-            elif c == "*" and text.startswith("**", self.position):  # x**2, as a program writes it
-                self.position += 2
-                self.add(SIGN, "^")
-            elif c in PLAIN_SIGNS:
-                self.position += 1
-                if c in "([)]":
-                    self.depth += 1 if c in "([" else -1
-                tokens.append((SIGN, c, self.spaced))
-                self.spaced = False
-            elif c == "\\":
-                self.command()
-            elif c in "{}":
-                self.position += 1
-                self.brace(c)
-            elif c == " ":
-                self.position += 1
-                self.spaced = True
-            elif c.isalpha():
-                self.letters()
-            else:
-                self.other(c)
+            READERS.get(c, Lexer.unknown)(self, c)
         if len(tokens) > TOKEN_LIMIT:
             raise Malformed("too many tokens")
         if self.braces:
@@ -151,46 +129,71 @@ class Lexer:
             tokens.pop()
         return tokens
 
-    def other(self, c: str) -> None:
-        """A sign that says different things in different places, white space, or what no notation has."""
-        text, in_text = self.text, True in self.braces
-        if c.isdigit() or (
-            c == "."
-            and (text[self.position + 1 : self.position + 2].isdigit() or text.startswith(BAR, self.position))
-        ):
-            self.number()
-            return
-        self.position += 1
-        if c == "!" and self.spaced and text.startswith("=", self.position):  # 5!=120 is a factorial
-            self.position += 1
-            self.add(COMMAND, "ne")
-        elif c == "." and self.tokens and self.tokens[-1][1].lower() in ABBREVIATED and not self.spaced:
-            pass  # sq. ft.
-        elif c in "\"`'" and in_text:
-            self.spaced = True  # quotes
-        elif c in SPECIAL_SIGNS and not (c == ";" and in_text):
-            self.add(SIGN, c)
-        elif c.isspace() or c == "~":
-            self.spaced = True
-        elif c != "$":
-            raise Malformed(f"character {c!r}")
-        elif self.variables is None and not text.startswith("$", self.position):  # of $$, the second
-            self.in_dollars = not self.in_dollars
-
-    def brace(self, c: str) -> None:
-        if c == "{":
-            self.braces.append(False)
-            self.add(SIGN, c)
-        elif not self.braces:
-            raise Malformed("brace")
-        elif self.braces.pop():
-            self.spaced = True
-        else:
-            self.add(SIGN, c)
-
     def add(self, kind: str, value: str) -> None:
         self.tokens.append((kind, value, self.spaced))
         self.spaced = False
+
+    # ---- signs ----
+
+    def unknown(self, c: str) -> None:
+        raise Malformed(f"character {c!r}")
+
+    def sign(self, c: str) -> None:
+        self.position += 1
+        self.tokens.append((SIGN, c, self.spaced))
+        self.spaced = False
+
+    def opening(self, c: str) -> None:
+        self.depth += 1
+        self.sign(c)
+
+    def closing(self, c: str) -> None:
+        self.depth -= 1
+        self.sign(c)
+
+    def space(self, c: str) -> None:
+        self.position += 1
+        self.spaced = True
+
+    def dollar(self, c: str) -> None:
+        self.position += 1
+
+    def star(self, c: str) -> None:
+        """A product, or the power that programs write as x**2."""
+        stars = 2 if self.text.startswith("**", self.position) else 1
+        self.sign("*^"[stars - 1])
+        self.position += stars - 1
+
+    def exclamation(self, c: str) -> None:
+        if self.spaced and self.text.startswith("!=", self.position):  # 5!=120 is a factorial
+            self.position += 2
+            self.add(COMMAND, "ne")
+        else:
+            self.sign(c)
+
+    def quote(self, c: str) -> None:
+        """Primes, or quotes in a text."""
+        (self.space if True in self.braces else self.sign)(c)
+
+    def point(self, c: str) -> None:
+        following = self.text[self.position + 1 : self.position + 2]
+        if following in ASCII_DIGITS or self.text.startswith(BAR, self.position):
+            self.number(c)
+        elif self.tokens and self.tokens[-1][1].lower() in ABBREVIATED and not self.spaced:
+            self.position += 1  # sq. ft.
+        else:
+            self.sign(c)
+
+    def opening_brace(self, c: str) -> None:
+        self.braces.append(False)
+        self.sign(c)
+
+    def closing_brace(self, c: str) -> None:
+        if not self.braces:
+            raise Malformed("brace")
+        (self.space if self.braces.pop() else self.sign)(c)
+
+    # ---- numbers ----
 
     def skip_digits(self, start: int) -> int:
         text, end = self.text, len(self.text)
@@ -198,22 +201,22 @@ class Lexer:
             start += 1
         return start
 
-    def number(self) -> None:
+    def number(self, c: str) -> None:
         """Digits, thousands groups, a decimal part, an exponent as in 1.5e3."""
         text, start = self.text, self.position
-        end = self.skip_digits(start)
+        self.position = end = self.skip_digits(start)
         value = text[start:end]
-        following = text[end : end + 2]
-        if following[:1] not in CONTINUING or (following[:1] in "\\{" and following[1:] != ","):
-            if end == start:
-                raise Malformed("digit")  # of another alphabet
-            if end - start > DIGIT_LIMIT:
-                raise Malformed("too many digits")
-            self.position = end
-            self.tokens.append((NUMBER, value, self.spaced))
-            self.spaced = False
-            return
-        if 1 <= end - start <= 3 and value[0] != "0":
+        if text[end : end + 1] in CONTINUING:
+            value = self.continued(value)
+        if len(value) > DIGIT_LIMIT:
+            raise Malformed("too many digits")
+        self.tokens.append((NUMBER, value, self.spaced))
+        self.spaced = False
+
+    def continued(self, value: str) -> str:
+        """A number with what goes on behind its first digits."""
+        text, end = self.text, self.position
+        if 1 <= len(value) <= 3 and value[0] != "0":
             thin = text.startswith("\\", end)
             while (group := self.group(end)) >= 0 and text.startswith("\\", end) == thin:
                 value, end = value + text[group : group + 3], group + 3
@@ -221,14 +224,10 @@ class Lexer:
             value, end = value + text[end:stop], stop
         elif text.startswith(BAR, end):
             value, end = (value or "0") + ".", end + 1
-        if end == start:
-            raise Malformed("digit")  # of another alphabet
         if text.startswith(("e", "E"), end):
             value, end = self.scientific(value, end)
-        if len(value) > DIGIT_LIMIT:
-            raise Malformed("too many digits")
         self.position = end
-        self.add(NUMBER, value)
+        return value
 
     def scientific(self, value: str, end: int) -> tuple[str, int]:
         """1.5e3 as 1500: an e with a whole number of at most three digits right behind it."""
@@ -240,9 +239,7 @@ class Lexer:
 
     def group(self, at: int) -> int:
         """Where the three digits of a thousands group stand, if a separator and they follow `at`; else -1."""
-        if self.text[at : at + 1] not in ("{", "\\", ","):
-            return -1
-        for separator in ("{,}", "\\,", ",\\!", ","):
+        for separator in SEPARATORS.get(self.text[at : at + 1], ()):
             if self.text.startswith(separator, at) and not (separator == "," and self.depth):
                 at += len(separator)
                 while separator == ",\\!" and self.text.startswith(" ", at):
@@ -250,31 +247,16 @@ class Lexer:
                 return at if self.skip_digits(at) == at + 3 else -1
         return -1
 
-    def letters(self) -> None:
+    # ---- letters ----
+
+    def letters(self, c: str) -> None:
         """A run of letters: one word, a function written without its backslash, or a product of variables."""
-        text, end = self.text, self.position + 1
-        while text[end : end + 1].isalpha():
+        text, end, size = self.text, self.position + 1, len(self.text)
+        while end < size and text[end] in LATIN:
             end += 1
         run, self.position = text[self.position : end], end
-        if (
-            len(run) == 1
-            and run in VARIABLES
-            and not text.startswith(HYPHENS, end)
-            and True not in self.braces
-        ):
-            self.tokens.append((LETTERS, run, self.spaced))
-            self.spaced = False
-            return
-        if not run.isascii():
-            raise Malformed("letter")
         if text.startswith(NO_WORD_BEFORE.get(run, ()), end):
             return  # the backslash was forgotten
-        if len(run) == 1 and text.startswith(HYPHENS, end):
-            mark, hyphen, _ = text[end : end + 7].partition("-")
-            if text.startswith(HYPHENATED, end + len(mark)):
-                self.position = end + len(mark + hyphen)
-                self.braces += [True] * mark.count("{")
-                return
         behind = text[end:].lstrip()[:4] if run == "min" or run in "aA" else ""
         if True in self.braces or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
             self.word(run)
@@ -289,83 +271,89 @@ class Lexer:
     def word(self, run: str) -> None:
         """A word with what a hyphen or an apostrophe joins to it: two-digit, isn't, Vieta's."""
         text, end = self.text, self.position
-        while len(run) > 1 and text[end : end + 1] in ("-", "'") and text[end + 1 : end + 2].isalpha():
+        while len(run) > 1 and text[end : end + 1] in ("-", "'") and text[end + 1 : end + 2] in LATIN:
             stop = end + 1
-            while text[stop : stop + 1].isalpha():
+            while text[stop : stop + 1] in LATIN:
                 stop += 1
-            if text[end] == "-" and stop - end < 4:
-                break
             run, end = run + text[end:stop], stop
         self.position = end
         self.add(WORD, run)
 
     def is_word(self, run: str, behind: str) -> bool:
-        """True for minutes, the th of 5th, and the `a` of "a circle": a word of four letters or more behind it."""
+        """True for minutes, and the `a` of "a circle": a word of four letters or more behind it."""
         if run == "min":
             return not behind.startswith(OPENS)
-        if run in ORDINALS:
-            return bool(self.tokens) and self.tokens[-1][0] == NUMBER and not self.spaced
         word = (
             run in "aA" and self.text.startswith(" ", self.position) and len(behind) == 4 and behind.isalpha()
         )
-        return word and behind.islower() and (self.prose or run not in self.letters_of_reference)
+        return word and behind.islower() and run not in self.letters_of_reference
 
     def is_product(self, run: str) -> bool:
         if self.tokens and self.tokens[-1][0] == NUMBER and not self.spaced:
             return True  # 5abc: a unit that is run into its number is one of the table
-        if not self.in_dollars and (len(run) > 2 or run.lower() in SHORT_WORDS):
-            return False  # the words of a reference around its mathematics
         if run.lower() in SHORT_WORDS and not all(letter in self.letters_of_reference for letter in run):
             return False
         if self.variables is None:
-            return len(run) <= 3 and not (self.prose and len(run) == 3)
+            return len(run) <= 3
         return len(run) <= 2 or all(letter in self.variables for letter in run)
 
-    def command(self) -> None:
+    # ---- commands ----
+
+    def command(self, c: str) -> None:
         text, start = self.text, self.position + 1
         end = start
-        while end < len(text) and text[end].isascii() and text[end].isalpha():
+        while text[end : end + 1] in LATIN:
             end += 1
         name = text[start : max(end, start + 1)]
-        self.position = end = start + len(name)
-        if name in PLAIN:
-            self.add(COMMAND, name)
-        elif name in SPACES or (not name and end == len(text)):  # the space of a last "\\ " was stripped
-            self.spaced = True
-        elif name in WITH_ARGUMENT:
-            self.braced(80)
-        elif name == "mathbb":
-            self.number_set()
-        elif name in ("operatorname", "mathrm", "text") and self.upright(name):
-            pass
-        elif name == "not" and text.startswith("=", end):
-            self.position += 1
-            self.add(COMMAND, "ne")
-        elif name in TEXTS:
-            while text.startswith(" ", self.position):
-                self.position += 1
-            if text.startswith("{", self.position):
-                self.position += 1
-                self.braces.append(True)
-                self.spaced = True
-        elif name in DROPPED:
-            if name in ("left", "right") and text[end : end + 1] == ".":
-                self.position = end + 1
-        elif name in ("begin", "end"):
-            kind = self.braced(20)
-            if name == "begin" and kind == "array" and text.startswith("{", self.position):
-                self.braced(40)  # its columns
-            self.depth += 1 if name == "begin" else -1
-            self.add(COMMAND, f"{name} {kind}")
-        elif name.isalpha() or name in ALIASES or name in "|'":
-            name = ALIASES.get(name, name)
-            self.depth += (name in ("\\{", "[")) - (name in ("\\}", "]"))
-            self.add(WORD if name in JOINING else SIGN if name in SIGN_ALIASES else COMMAND, name)
-            if name == "\\\\" and text.startswith("[", end):
-                length = text[end : end + 12].partition("]")[0]
-                self.position += len(length) + 1 if length.endswith(LENGTHS) else 0
-        else:
+        self.position = start + len(name)
+        COMMAND_READERS.get(name, Lexer.named)(self, name)
+
+    def named(self, name: str) -> None:
+        if not (name.isalpha() or name in ALIASES or name in "|'"):
             raise Malformed(f"\\{name}")
+        name = ALIASES.get(name, name)
+        self.add(WORD if name in JOINING else SIGN if name in SIGN_ALIASES else COMMAND, name)
+
+    def opening_command(self, name: str) -> None:
+        self.depth += 1
+        self.named(name)
+
+    def closing_command(self, name: str) -> None:
+        self.depth -= 1
+        self.named(name)
+
+    def spacing(self, name: str) -> None:
+        self.spaced = True
+
+    def dropped(self, name: str) -> None:
+        """What changes nothing but the looks."""
+
+    def dropped_with_argument(self, name: str) -> None:
+        self.braced(80)
+
+    def negated(self, name: str) -> None:
+        if not self.text.startswith("=", self.position):
+            raise Malformed("\\not")
+        self.position += 1
+        self.add(COMMAND, "ne")
+
+    def line_end(self, name: str) -> None:
+        """The end of a row, and the space behind it, as in `\\\\[2pt]`."""
+        self.named(name)
+        if self.text.startswith("[", self.position):
+            length = self.text[self.position : self.position + 12].partition("]")[0]
+            self.position += len(length) + 1 if length.endswith(LENGTHS) else 0
+
+    def worded(self, name: str) -> None:
+        """The words in `\\text{...}`, or the function or constant that stands there."""
+        if name in UPRIGHT_IN and self.upright(name):
+            return
+        while self.text.startswith(" ", self.position):
+            self.position += 1
+        if self.text.startswith("{", self.position):
+            self.position += 1
+            self.braces.append(True)
+            self.spaced = True
 
     def upright(self, name: str) -> bool:
         r"""True if a function or a constant stood in \operatorname or \mathrm, which is read: no word.
@@ -382,17 +370,26 @@ class Lexer:
         self.add(LETTERS if len(inside) == 1 else COMMAND, ALIASES.get(inside, inside))
         return True
 
-    def number_set(self) -> None:
+    def begin(self, name: str) -> None:
+        kind = self.braced(20)
+        if kind == "array" and self.text.startswith("{", self.position):
+            self.braced(40)  # its columns
+        self.depth += 1
+        self.add(COMMAND, f"begin {kind}")
+
+    def end(self, name: str) -> None:
+        self.depth -= 1
+        self.add(COMMAND, f"end {self.braced(20)}")
+
+    def number_set(self, name: str) -> None:
         """The letter of a set of numbers."""
         while self.text.startswith(" ", self.position):
             self.position += 1
         if self.text.startswith("{", self.position):
-            name = self.braced(8)
+            letter = self.braced(8)
         else:
-            name, self.position = self.text[self.position : self.position + 1], self.position + 1
-        if len(name) != 1 or not name.isalpha():
-            raise Malformed("a set of numbers")
-        self.add(COMMAND, f"mathbb {name}")
+            letter, self.position = self.text[self.position : self.position + 1], self.position + 1
+        self.add(COMMAND, f"mathbb {letter}")
 
     def braced(self, limit: int) -> str:
         close = self.text.find("}", self.position, self.position + limit)
@@ -400,6 +397,44 @@ class Lexer:
             raise Malformed("environment")
         name, self.position = self.text[self.position + 1 : close].strip(), close + 1
         return name
+
+
+READERS: dict[str, Callable[[Lexer, str], None]] = {
+    **dict.fromkeys(ASCII_DIGITS, Lexer.number),
+    **dict.fromkeys(LATIN, Lexer.letters),
+    **dict.fromkeys("+-/^_=<>|,;:%&?@#", Lexer.sign),
+    **dict.fromkeys("([", Lexer.opening),
+    **dict.fromkeys(")]", Lexer.closing),
+    **dict.fromkeys(" ~\t\n\r\f\v", Lexer.space),
+    **dict.fromkeys("\"'`", Lexer.quote),
+    "*": Lexer.star,
+    "\\": Lexer.command,
+    "{": Lexer.opening_brace,
+    "}": Lexer.closing_brace,
+    ".": Lexer.point,
+    "!": Lexer.exclamation,
+    "$": Lexer.dollar,
+}
+COMMAND_READERS: dict[str, Callable[[Lexer, str], None]] = {
+    **dict.fromkeys(SPACES, Lexer.spacing),
+    **dict.fromkeys(DROPPED, Lexer.dropped),
+    **dict.fromkeys(WITH_ARGUMENT, Lexer.dropped_with_argument),
+    **dict.fromkeys(TEXTS, Lexer.worded),
+    **dict.fromkeys(("{", "lbrace", "lbrack"), Lexer.opening_command),
+    **dict.fromkeys(("}", "rbrace", "rbrack"), Lexer.closing_command),
+    **dict.fromkeys(("\\", "newline", "cr"), Lexer.line_end),
+    "mathbb": Lexer.number_set,
+    "not": Lexer.negated,
+    "begin": Lexer.begin,
+    "end": Lexer.end,
+}
+
+
+def with_words_marked(text: str) -> str:
+    r"""A reference such as `Yes. $f(x)=3x^2$` with its words outside of dollars in \text."""
+    pieces = text.replace("$$", "$").split("$")
+    pieces[::2] = [f"\\text{{{words}}}" for words in pieces[::2]]
+    return "".join(pieces)
 
 
 def to_latex(text: str) -> str:

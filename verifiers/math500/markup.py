@@ -15,7 +15,6 @@ CHOICES = "ABCDEFGH"
 ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
 _CHOOSING = frozenset("option choice answer the is".split())
 _TAGS = ("b", "strong", "i", "em", "u", "p")
-_WRAPPERS = frozenset("\"“'*_`<#")
 _LABELS = (
     "\\textbf{",
     "\\text{",
@@ -31,8 +30,6 @@ _QUOTES = {'"': '"', "“": "”", "'": "'"}
 
 def unwrapped(text: str) -> str:
     """An answer without what Markdown, HTML or quotes put around it or around a part of it."""
-    if text[:1] not in _WRAPPERS and "**" not in text and "`" not in text and "</" not in text:
-        return text
     for mark in ("**", "__"):
         parts = text.split(mark) if mark in text else ()
         if len(parts) % 2 and all(map(is_emphasis, parts[:-2:2], parts[1::2], parts[2::2])):
@@ -42,8 +39,6 @@ def unwrapped(text: str) -> str:
         for tag in _TAGS:
             if text.count(f"<{tag}>") == text.count(f"</{tag}>"):
                 text = text.replace(f"<{tag}>", "").replace(f"</{tag}>", "")
-    if text[:1] == "#" and (rest := text.lstrip("#"))[:1] == " ":  # a heading
-        text = rest
     text = text.strip()
     starred = text[:1] == text[-1:] == "*" and text.count("*") == 2
     if len(text) > 2 and (starred or _QUOTES.get(text[0]) == text[-1]):
@@ -58,14 +53,11 @@ def is_emphasis(before: str, inside: str, behind: str) -> bool:
 
 
 def is_subject(name: str, answer: str, problem: str) -> bool:
-    """True for "Ann is the tallest", which names Ann and denies nothing, for "Ann ran the farthest" where it is asked
-    who "ran the farthest", and for "No, such an n does not exist".
+    """True for "Ann is the tallest", which names Ann and denies nothing, and for "Ann ran the farthest" where it is
+    asked who "ran the farthest".
     """
     answer = " ".join(answer.replace("\\text{", " ").replace("}", " ").split()).lower()
-    if name in ("yes", "no"):
-        rest = {*answer[len(name) :].replace(",", " ").split()}
-        return answer.startswith(f"{name}, ") and rest.isdisjoint(NEGATING - {"not"} | {"yes", "but"})
-    rest = answer.removeprefix(f"{name} ")
+    rest = answer.removeprefix(f"{name.lower()} ")
     said = rest.startswith("is ") or problem.lower().rstrip().endswith(f"who {rest.rstrip('.')}?")
     return len(rest) < len(answer) and said and NEGATING.isdisjoint(answer.split())
 
@@ -147,7 +139,8 @@ def options_of(problem: str) -> dict[str, str]:
     r"""The choices of a problem by their letters, which stand as `(A)`, `\textbf{(A)}`, `A)` or `A.`."""
     marks, place = [], -1
     for letter in CHOICES:
-        place = next((k for k in range(place + 1, len(problem)) if is_mark(problem, k, letter)), -1)
+        places = (k for k in range(place + 1, len(problem)) if problem[k] == letter)
+        place = next((k for k in places if is_mark(problem, k)), -1)
         if place < 0:
             break
         marks.append(place)
@@ -158,10 +151,8 @@ def options_of(problem: str) -> dict[str, str]:
     return options if len(options) > 1 else {}
 
 
-def is_mark(problem: str, place: int, letter: str) -> bool:
+def is_mark(problem: str, place: int) -> bool:
     """True for the letter of `(A)`, and for that of `A)` or `A.` at the begin of a line."""
-    if problem[place] != letter:
-        return False
     behind = problem[place + 1 : place + 4].lstrip(" ")[:1]
     before = without_label(problem[max(place - 20, 0) : place], "(")
     bracketed = problem[:place].rstrip(" ").endswith("(") and behind == ")"

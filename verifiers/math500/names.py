@@ -8,7 +8,7 @@ from __future__ import annotations
 from verifiers.math500 import tree
 from verifiers.math500.tree import MINUS_ONE, Node
 from verifiers.math500.units import is_known
-from verifiers.math500.values import Matrix, Name, Quantity, Row, Set, Union, Value, Words, is_expression
+from verifiers.math500.values import Matrix, Name, Quantity, Row, Set, Value, Words, is_expression
 
 PLACES = [("num", 10**k, 1) for k in range(1, 5)]
 NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]
@@ -20,12 +20,8 @@ def is_name(value: Value) -> bool:
     kind = type(value)
     if kind in (Words, Name):
         return True
-    if kind is Quantity:
-        return not is_known(value.unit) and is_name(value.value)
     if kind is Row:
         return all(map(is_name, value.items))
-    if kind is Union:
-        return all(map(is_name, value.parts))
     if kind is not tuple:
         return False
     if value[0] in ("sym", "held"):
@@ -35,8 +31,6 @@ def is_name(value: Value) -> bool:
         if first[0] == "sym" and all(is_argument(part) for part in others):
             return True  # f(2), P(10, 3)
         return len(value[1]) <= 4 and all(is_row(part) or is_name(part) for part in value[1])
-    if value[0] == "/" and value[1][0] == value[2][0] == "*":
-        return value[1][1][0] == value[2][1][0] == ("sym", "d") and all(map(is_name, value[1:]))  # dy/dx
     return value[0] == "fn" and value[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(value[2][0])
 
 
@@ -50,17 +44,18 @@ def is_row(node: Node) -> bool:
 
 def is_call(value: Value) -> bool:
     """True for f(x)."""
-    if not is_expression(value) or value[0] != "*" or len(value[1]) != 2:
-        return False
-    return value[1][0] in NAMED_FUNCTIONS and value[1][1][0] == "sym"
+    return is_of_letter(value) and value[1][0] in NAMED_FUNCTIONS
+
+
+def is_of_letter(value: Value) -> bool:
+    """True for a product of two, the second of which is a letter."""
+    return is_expression(value) and value[0] == "*" and len(value[1]) == 2 and value[1][1][0] == "sym"
 
 
 def is_function(value: Value, name: Value, letters: frozenset[str]) -> bool:
     """True for y(t) and f(t), where the name is y and its value one of t."""
-    if not is_expression(value) or value[0] != "*" or len(value[1]) != 2:
-        return False
-    named = value[1][0] == name or (name == ("sym", "y") and is_call(value))
-    return named and value[1][1][0] == "sym" and value[1][1][1] in letters
+    named = is_of_letter(value) and (value[1][0] == name or (name == ("sym", "y") and is_call(value)))
+    return named and value[1][1][1] in letters
 
 
 def base_of(name: Value) -> str:
@@ -80,8 +75,6 @@ def is_asked_for(value: Value, letters: frozenset[str], gold: Value) -> bool:
     if node[0] == "*" and node[1][0] in INVERSE_FUNCTIONS and len(node[1]) == 2:
         return True
     names = set(tree.leaves(node, "sym"))
-    if node[0] == "/" and node[2] == ("const", "pi"):
-        node = node[1]  # V / pi
     several = type(gold) is Matrix or (len(names) > 1 and gold != tree.ZERO)
     return bool(names) and letters.isdisjoint(names) and not has_number(node, several)
 
@@ -108,8 +101,6 @@ def has_number(node: Node, several: bool) -> bool:
         return any(has_number(p, True) for term in terms for p in term if p[0] != "num" or len(term) == 1)
     if kind == "fn" and node[1] in ("root", "log"):
         return has_number(node[2][0], several)
-    if kind == "^" and node[1][:2] == ("fn", "abs"):
-        return has_number(node[1], several)
     return kind in ("num", "pct", "const") or any(has_number(part, several) for part in tree.parts(node))
 
 

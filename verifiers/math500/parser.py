@@ -246,7 +246,7 @@ class Parser:
     def group_or_set(self) -> Value:
         """What stands in braces, or a set whose backslashes were lost: {1, 2}."""
         _, items, _ = self.in_brackets()
-        if self.value == "_" and items[0][0] == "sym":
+        if self.value == "_" and is_expression(items[0]) and items[0][0] == "sym":
             return ("sym", self.subscripted(items[0][1]))  # \mathbf{v}_1
         return items[0] if len(items) == 1 else Set(tuple(items))
 

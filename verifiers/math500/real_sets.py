@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
+from verifiers.math500.fold import negative as minus
 from verifiers.math500.lexer import Unsupported
 from verifiers.math500.names import NAMED_FUNCTIONS, is_name
 from verifiers.math500.parser import released
 from verifiers.math500.probe import is_negative
-from verifiers.math500.tree import INFINITY, MINUS_ONE, NEGATIVE_INFINITY, Node
+from verifiers.math500.tree import INFINITY, NEGATIVE_INFINITY, Node
 from verifiers.math500.values import REALS, Builder, Relation, Row, Set, Several, Union, Value, is_expression
 
 ITEM_LIMIT = 40  # conditions of one region
@@ -44,9 +46,6 @@ def region_of(value: Value) -> Region | None:
     """The region that conditions on one variable say; None for any other value."""
     if type(value) is Relation:
         value = forwards(value)
-        outside = beyond(value)
-        if outside is not None:
-            return outside
         name, *_, where = value.sides
         if value.operators == ("in",) and is_expression(name) and is_name(name) and name[0] != "*":
             where = where.where if type(where) is Region else where
@@ -57,11 +56,6 @@ def region_of(value: Value) -> Region | None:
         items, join = value.items, value.join
     elif type(value) is Builder:
         items, join = value.conditions, value.join
-    elif type(value) is not Relation:
-        return None
-    first = items[0]
-    if type(first) is Relation and first.operators == ("!=",):  # x \ne 2, 3
-        items = [i if type(i) is Relation else Relation(("!=",), (first.sides[0], i)) for i in items]
     if len(items) > ITEM_LIMIT or not all(type(item) is Relation for item in items):
         return None
     found = [condition_of(item) for item in items]
@@ -70,8 +64,6 @@ def region_of(value: Value) -> Region | None:
     equations = [item.operators == ("=",) for item in items]
     if any(equations) and (all(equations) or join != "or"):
         return None  # x = 1 or x = 2 is a list
-    if type(value) is Builder and items[0].operators != ("in",) and value.name != found[0].name:
-        return None
     where = joined(found, join)
     return None if where is None else Region(where, found[0].name)
 
@@ -82,20 +74,6 @@ def forwards(relation: Relation) -> Relation:
         return relation
     operators = tuple(_FLIPPED.get(operator, operator) for operator in relation.operators[::-1])
     return Relation(operators, relation.sides[::-1])
-
-
-def beyond(relation: Relation) -> Region | None:
-    """The region of |x| > a."""
-    operators, sides = relation.operators, relation.sides
-    if operators not in (("<",), ("<=",)) or not is_absolute(sides[1]):
-        return None
-    left, right = ")(" if operators == ("<",) else "]["
-    low = interval(LOWEST, (left, minus(sides[0])))
-    return Region(Union((low, interval((right, sides[0]), HIGHEST))), sides[1][2][0])
-
-
-def is_absolute(side: Value) -> bool:
-    return is_expression(side) and side[:2] == ("fn", "abs") and is_name(side[2][0])
 
 
 def condition_of(relation: Relation) -> Condition | None:
@@ -110,12 +88,8 @@ def condition_of(relation: Relation) -> Condition | None:
         return Condition(sides[0], ("[", sides[1]), ("]", sides[1]))
     relation = forwards(relation)
     operators, sides = relation.operators, relation.sides
-    if len(sides) > 3 or any(operator not in ("<", "<=") for operator in operators):
+    if len(sides) > 3 or not {"<", "<="}.issuperset(operators) or not all(map(is_expression, sides)):
         return None
-    if not all(map(is_expression, sides)):
-        return None
-    if len(sides) == 2 and is_absolute(sides[0]):  # |x| < 1
-        operators, sides = operators * 2, (minus(sides[1]), sides[0][2][0], sides[1])
     places = [k for k, side in enumerate(sides) if is_name(side) or (side[0] == "*" and is_name(minus(side)))]
     if len(places) != 1 or (len(sides) == 3 and places != [1]):
         return None
@@ -130,15 +104,6 @@ def condition_of(relation: Relation) -> Condition | None:
     low = ("(" if operators[0] == "<" else "[", sides[0]) if place > 0 else LOWEST
     high = (")" if operators[-1] == "<" else "]", sides[-1]) if place < len(sides) - 1 else HIGHEST
     return Condition(name, low, high)
-
-
-def minus(node: Node) -> Node:
-    """The negative of an expression, without a double minus."""
-    if node[0] == "num":
-        return ("num", -node[1], node[2])
-    if node[0] == "*" and node[1][0] == MINUS_ONE:
-        return node[1][1] if len(node[1]) == 2 else ("*", node[1][1:])
-    return ("*", (MINUS_ONE, *node[1]) if node[0] == "*" else (MINUS_ONE, node))
 
 
 def joined(conditions: Sequence[Condition], join: str) -> Row | Union | None:
@@ -158,11 +123,9 @@ def joined(conditions: Sequence[Condition], join: str) -> Row | Union | None:
 
 def common(conditions: Sequence[Condition]) -> list[Row] | None:
     """The intervals that all conditions allow; None where there are none, or that cannot be told."""
-    lows = [c.low for c in conditions if c.low[1] != NEGATIVE_INFINITY]
-    highs = [c.high for c in conditions if c.high[1] != INFINITY]
-    if len(lows) > 1 or len(highs) > 1:
-        return None
-    pieces = [(lows[0] if lows else LOWEST, highs[0] if highs else HIGHEST)]
+    low = reduce(higher, (c.low for c in conditions))
+    high = reduce(lower, (c.high for c in conditions))
+    pieces = [(low, high)]
     for point in (c.excluded for c in conditions if c.excluded is not None):
         for k, (left, right) in enumerate(pieces):
             if is_less(left[1], point) and is_less(point, right[1]):
@@ -173,6 +136,15 @@ def common(conditions: Sequence[Condition]) -> list[Row] | None:
     if len(conditions) > 1 and not all(is_less(left[1], right[1]) for left, right in pieces):
         return None
     return [interval(left, right) for left, right in pieces]
+
+
+def higher(one: End, other: End) -> End:
+    """The higher of two lowest values."""
+    return other if is_less(one[1], other[1]) else one
+
+
+def lower(one: End, other: End) -> End:
+    return other if is_less(other[1], one[1]) else one
 
 
 def interval(low: End, high: End) -> Row:

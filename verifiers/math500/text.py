@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import pairwise
+from string import ascii_uppercase
 
 from verifiers.math500.lexer import WORD, Lexer, Malformed
 
 Time = tuple[tuple[int, ...], str]
+LETTERS_IN_BRACKETS = frozenset(f"({letter})" for letter in ascii_uppercase)
 
 _REPLACED = (
     ("\\$", "\\dollar "), ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\;", " "), ("\\:", " "), ("\\ ", " "),
@@ -24,7 +26,7 @@ _REPLACED = (
 def key(text: str) -> str:
     """The normal form of an answer; linear in its length."""
     text = without_thin_spaces(text)
-    for old, new in _REPLACED:
+    for old, new in _REPLACED if not text.isalnum() else ():
         text = text.replace(old, new)
     return joined(without_text_command(text.strip()))
 
@@ -41,15 +43,11 @@ def without_thin_spaces(text: str) -> str:
 
 
 def without_text_command(text: str) -> str:
-    r"""`\text{east}` and `(E)` as their content where that is words alone, and words in lower case."""
-    worded = False
+    r"""`\text{east}` and `(E)` as their content, and words in lower case."""
     if text[:6] == "\\text{" and text[-1:] == "}" and text.count("{") == 1:
-        text, worded = text[6:-1].strip(), True
-    if len(text) == 3 and text[0] == "(" and text[2] == ")" and text[1].isalpha() and text[1].isupper():
-        text = text[1]
-    if len(text) > (1 if worded else 3) and text.isascii() and text.replace(" ", "").isalpha():
-        return text.lower()
-    return text
+        text = text[6:-1].strip()
+    text = text[1] if text in LETTERS_IN_BRACKETS else text
+    return text.lower() if len(text) > 3 and text.replace(" ", "").isalpha() else text
 
 
 def joined(text: str) -> str:
@@ -69,19 +67,17 @@ def is_wordlike(character: str, bare: bool) -> bool:
 
 
 _DIGITS = "0123456789ABCDEF"
+_BASES = ("", *map(str, range(11, 17)))
 _LAYOUT = str.maketrans("", "", "{}()$ ")
 
 
 def digits_of(text: str) -> tuple[str, str] | None:
-    """(digits, base or "") of a number with letters among its digits: FE, FE_{16}, 0xFE; None for any other text."""
+    """(digits, base or "") of a number with letters among its digits: FE, FE_{16}; None for any other text."""
     for mark in ("\\text", "\\mathrm"):
         text = text.replace(mark, "")
     digits, _, base = text.translate(_LAYOUT).upper().partition("_")
-    if digits[:2] == "0X" and base in ("", "16"):
-        digits, base = digits[2:], "16"
-    if not digits or not set(digits).issubset(_DIGITS) or digits.isdigit():
-        return None
-    return (digits.lstrip("0"), base) if base in ("", *map(str, range(11, 17))) else None
+    is_such = set(digits).issubset(_DIGITS) and not set(digits).issubset("0123456789")
+    return (digits.lstrip("0"), base) if is_such and base in _BASES else None
 
 
 # References that no grammar reads are compared as text: `\text{4:30 p.m.}`, `\langle 1, 2 \rangle`, a sentence.

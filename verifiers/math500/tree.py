@@ -5,6 +5,8 @@ The tree of x/2 is ("/", ("sym", "x"), ("num", 2, 1)), that of 0.5 is ("num", 5,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 Node = tuple
 ZERO: Node = ("num", 0, 1)
 ONE: Node = ("num", 1, 1)
@@ -21,33 +23,41 @@ TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
 PERIOD_LIMIT = 20  # digits that repeat before dots
 
 
-def parts(node: Node) -> tuple[Node, ...]:
-    kind = node[0]
-    if kind in ATOMS:
-        return ()
-    if kind in ("+", "*"):
-        return node[1]
-    if kind in ("/", "^"):
-        return node[1:]
-    if kind == "fn":
-        return node[2]
-    return (node[1],) if kind in ("deg", "pct", "paren") else ()
+Parts = tuple[Node, ...]
+PARTS: dict[str, Callable[[Node], Parts]] = {
+    **dict.fromkeys(("+", "*"), lambda node: node[1]),
+    **dict.fromkeys(("/", "^", "deg", "pct", "paren"), lambda node: node[1:]),
+    "fn": lambda node: node[2],
+}
+REBUILT: dict[str, Callable[[Node, Parts], Node]] = {
+    **dict.fromkeys(("+", "*"), lambda node, inside: (node[0], inside)),
+    **dict.fromkeys(("/", "^", "deg", "pct", "paren"), lambda node, inside: (node[0], *inside)),
+    "fn": lambda node, inside: (*node[:2], inside),
+}
+
+
+def parts(node: Node) -> Parts:
+    return PARTS.get(node[0], no_parts)(node)
+
+
+def no_parts(node: Node) -> Parts:
+    return ()
+
+
+def rebuilt(node: Node, inside: Iterable[Node]) -> Node:
+    """The expression with other parts; an atom has none."""
+    return REBUILT.get(node[0], as_it_is)(node, tuple(inside))
+
+
+def as_it_is(node: Node, inside: Parts) -> Node:
+    return node
 
 
 def substituted(node: Node, values: dict[Node, Node]) -> Node:
     """The expression with other nodes in the place of variables, constants and plus-minus signs."""
-    kind = node[0]
-    if kind in ("sym", "pm", "const"):
-        return values.get(node, node)
-
-    def inside(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-        return tuple(substituted(part, values) for part in nodes)
-
-    if kind in ("+", "*"):
-        return (kind, inside(node[1]))
-    if kind == "fn":
-        return (kind, node[1], inside(node[2]))
-    return (kind, *inside(node[1:])) if parts(node) else node
+    if node in values:
+        return values[node]
+    return rebuilt(node, (substituted(part, values) for part in parts(node)))
 
 
 def leaves(node: Node, kind: str) -> list:
@@ -66,22 +76,15 @@ def symbols(node: Node) -> frozenset[str]:
 
 
 def divides_by_variable(node: Node) -> bool:
-    """True if a variable stands below a fraction bar or has a negative exponent."""
-    if node[0] == "/" and symbols(node[2]):
-        return True
-    if node[0] == "^" and node[2][0] == "num" and node[2][1] < 0 and symbols(node[1]):
-        return True
-    return any(map(divides_by_variable, parts(node)))
+    """True if a variable stands below a fraction bar."""
+    return bool(node[0] == "/" and symbols(node[2])) or any(map(divides_by_variable, parts(node)))
 
 
 def is_polynomial(node: Node) -> bool:
     """True if variables are only added and multiplied."""
-    if not symbols(node):
-        return True
-    kind = node[0]
-    if (kind == "/" and symbols(node[2])) or (kind == "^" and not (is_whole(node[2]) and node[2][1] >= 0)):
-        return False
-    return kind != "fn" and all(map(is_polynomial, parts(node)))
+    is_whole_power = node[0] == "^" and is_whole(node[2]) and node[2][1] >= 0
+    is_made_of_such = node[0] in ("num", "sym", "+", "*", "paren") or is_whole_power
+    return not symbols(node) or (is_made_of_such and all(map(is_polynomial, parts(node))))
 
 
 def is_whole(node: Node) -> bool:

@@ -48,6 +48,7 @@ _SPELLINGS = {
     "pascal": "pascal pascals pa",
     "kpa": "kpa kilopascal kilopascals",
     "radian": "rad radian radians",
+    "unit": "unit units total each",  # which say nothing, but with a power
 }
 _SCALES = (
     {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
@@ -60,7 +61,7 @@ _SCALES = (
     {"pascal": 1, "kpa": 1000},
 )
 UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_KNOWN_PARTS = frozenset(part for unit in _SPELLINGS for part in unit.split()) | {"/", "unit"}
+_KNOWN_PARTS = frozenset(part for unit in _SPELLINGS for part in unit.split()) | {"/"}
 POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
 GENERIC = frozenset({"unit", "units", "total", "each", "of"})
 UNIT_LETTERS = frozenset("m s h g l L".split())
@@ -83,33 +84,25 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     """
     names: list[str] = []
     power, named = "", False
-    for word in words:
-        lower = word.lower()
-        if lower == "of" and names and is_known(names[-1]):
+    for word in " ".join(words).lower().replace("per cent", "percent").split():
+        if word == "of" and names and is_known(names[-1]):
             break  # cups of sugar
-        if lower == "cent" and names[-1:] == ["/"]:
-            names[-1] = "percent"  # per cent
-        elif lower in POWERS or word[0] == "^":
-            power = POWERS.get(lower, word)
+        if word in POWERS or word[0] == "^":
+            power = POWERS.get(word, word)
             if named:  # it stands behind its unit
                 names[-1:] = [(names or ["unit"])[-1] + power] if power != "^1" else names[-1:]
                 power = ""
-        elif lower in ("per", "/"):
+        elif word in ("per", "/"):
             names.append("/")
             named = False
-        elif lower in GENERIC:
-            names += ["unit" + power] if power and lower.startswith("unit") else []  # square units
+        elif word not in ORDINALS:
+            names.append(UNITS.get(word, word) + power)
             named, power = True, ""
-        elif lower not in ORDINALS:
-            names.append(UNITS.get(lower, lower) + power)
-            named, power = True, ""
-    return None if power else " ".join(names)
+    return None if power else " ".join(name for name in names if name != "unit")
 
 
 def conflict(answer: str, gold: str) -> bool:
-    """True if both units are known and say different things; a power of units has that of its measure."""
-    if answer and gold and "unit^" in answer + gold:
-        return is_known(answer) and is_known(gold) and answer[-2:] != gold[-2:]
+    """True if both units are known and say different things."""
     return bool(answer and gold and answer != gold and is_known(answer) and is_known(gold))
 
 
