@@ -95,7 +95,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
             run_train(planned)
         return 0
     if word == "sft":
-        import_module("spg_trainer.runs.folder").choose_sft_folder(config)
+        import_module("spg_trainer.runs.folder").choose_folder(config)
     if on_task or word == "merge":
         quiet_libraries()
     call = getattr(import_module(f"spg_trainer.{module}"), name)

@@ -48,12 +48,13 @@ def world_size() -> int:
     return group.get_world_size() if group else 1
 
 
-def join(device: str) -> "Accelerator | None":
+def join(device: str, timeout_minutes: float = 30.0) -> "Accelerator | None":
     """Meets the processes that a launcher has started; None for a process that is alone.
 
-    device: a setting; auto = this process's GPU if there is one.
+    device: a setting; auto = this process's GPU if there is one. timeout_minutes: as of `make_accelerator`.
     """
-    return None if int(os.environ.get("WORLD_SIZE", "1")) == 1 else make_accelerator(device)
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    return None if alone else make_accelerator(device, timeout_minutes)
 
 
 def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator":

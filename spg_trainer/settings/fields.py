@@ -639,7 +639,16 @@ class SftCommand(TaskSettings):
     output_dir: str | None = None
     """The folder of the model. If it is left out, it is models/ENV-sft-sSEED."""
     resume: str | None = None
-    """The folder of a model made by `sft` whose training continues; `auto` takes the folder of --output-dir."""
+    """The folder of a model made by `sft` whose training continues, or a checkpoint in it; `auto` takes the folder of
+    --output-dir."""
+    timeout_minutes: Positive = 30.0
+    """The number of minutes after which a training by several processes ends because one of them does not answer. Raise
+    it if a single problem takes longer to be judged."""
+    report: bool = True
+    """Writes report.html, a page about the training, when it ends."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
+    wandb."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
 
 

@@ -41,12 +41,16 @@ def model_environment(model: str) -> dict[str, Any]:
 
 
 def run_holding(path: str | Path) -> Path | None:
-    """The run folder that a path is, or that holds it as its model, a checkpoint or a superseded one."""
+    """The folder of a training or of `sft` that a path is, or that holds it as its model or a checkpoint."""
     place = Path(path).expanduser()
-    if (place / CONFIG).is_file():
+
+    def holds_run(folder: Path) -> bool:
+        return (folder / CONFIG).is_file() or (folder / SFT).is_file()
+
+    if holds_run(place):
         return place
     above = list(place.resolve().parents)[:3] if place.is_dir() else []
-    return next((p for p in above if (p / CONFIG).is_file() and (p / ENVIRONMENT).is_file()), None)
+    return next((p for p in above if holds_run(p) and (p / ENVIRONMENT).is_file()), None)
 
 
 def task_record(command: Config | SftCommand, sampling: Sampling, **record: Any) -> dict[str, Any]:
