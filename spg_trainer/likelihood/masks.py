@@ -54,20 +54,20 @@ class KeyedStreams:
     """What all masks of a step are for, e.g. ("masks", step)."""
     rows: Sequence[tuple[int | str, ...]]
     """B, what tells the rows apart, e.g. `Place.keys`."""
-    iteration: int = 0
-    """Of the updates of the step."""
+    update: tuple[int, ...] = ()
+    """The number of the update in its step; empty where there is one only."""
 
     def of_mask(self, row: int, mask: int) -> np.random.Generator:
-        return numpy_generator(self.seed, *self.purpose, *self.rows[row], self.iteration, mask)
+        return numpy_generator(self.seed, *self.purpose, *self.rows[row], *self.update, mask)
 
     def of_row(self, row: int) -> np.random.Generator:
-        return numpy_generator(self.seed, *self.purpose, *self.rows[row], self.iteration, -1)
+        return numpy_generator(self.seed, *self.purpose, *self.rows[row], *self.update, -1)
 
     def of_iterations(self, row: int) -> np.random.Generator:
         return numpy_generator(self.seed, *self.purpose, *self.rows[row], -2)
 
     def of_everyone(self, mask: int) -> np.random.Generator:
-        return numpy_generator(self.seed, *self.purpose, "all", self.iteration, mask)
+        return numpy_generator(self.seed, *self.purpose, "all", *self.update, mask)
 
 
 class RowStreams:

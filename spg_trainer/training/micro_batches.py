@@ -92,7 +92,7 @@ def draw_masks(
     algorithm: Algorithm, step: Step, seed: int, number: int, iteration: int, num_iterations: int
 ) -> Masks:
     """The masks of one iteration, drawn from streams keyed by problem, generation and turn, not by place."""
-    streams = KeyedStreams(seed, ("masks", number), step.place.keys("turn"), iteration)
+    streams = KeyedStreams(seed, ("masks", number), step.place.keys("turn"), (iteration,))
     quantile = [episode / step.num_episodes for episode in step.place.episode.tolist()]
     return algorithm.make_masking().draw(step.rollouts, streams, Where(iteration, num_iterations, quantile))
 
