@@ -27,7 +27,8 @@ START = (
     "--eval-steps 1 --validation-problems 128 --save-steps 1 --keep 60"
 )
 """At a rate that rises, or the model goes from nothing to two thirds in two updates. The seed is none of the others."""
-RATES = (0.05, 0.275, 0.5, 0.725, 0.95)
+RATES = (0.05, 0.95, 0.5, 0.725, 0.275)
+"""In the order in which they are run."""
 SETTINGS = {
     "spg": "spg",
     "spg without its negative half": "spg:negatives=zero,masking=random,temperature=1.5",
@@ -61,11 +62,11 @@ def main() -> int:
         subprocess.run([*TRAINER, "compare", *words], stdout=sys.stderr, check=True)
         found[step, rate] = {name: gain_of(folder, setting) for name, setting in SETTINGS.items()}
     print_head(["start (step), validation", "start, test", *SETTINGS])
-    for (step, rate), of_start in found.items():
+    for (step, rate), of_start in sorted(found.items()):
         before = next(iter(of_start.values()))[0]
         print_row([f"{rate:.3f} ({step})", f"{before:.3f}", *(said(gain) for _, gain in of_start.values())])
     if given.figure:
-        draw([*found.values()], given.figure)
+        draw([found[start] for start in sorted(found)], given.figure)
     return 0
 
 

@@ -128,32 +128,10 @@ def draw_case(
 ) -> Case:
     """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones.
 
-    rewards: (P, G), 0 and 1 at random unless given. correct: (P, G) bool, those of reward 1 unless given.
+    rewards, correct: as for `draw_view`.
     """
-    rollouts, stream = draw_rollouts(seed), numpy_generator(seed, "check rewards")
-    if rewards is None:
-        rewards = torch.from_numpy(stream.integers(0, 2, (PROMPTS, GENERATIONS)).astype(float))
-        rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
-    if "entropy" not in algorithm.needs:
-        rollouts = replace(rollouts, unmask_entropy=None)
-    if "order" not in algorithm.needs:
-        rollouts = replace(rollouts, unmask_order=None)
-    if algorithm.score_tail:
-        rollouts = rollouts.count_tail(pad_id=0)
-    steps = algorithm.probe_steps(rollouts, 1, lambda row: generator(seed, "check states", row))
-    if steps is not None:
-        # A state is worth what came of it, but in groups that earned different rewards.
-        apart = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
-        worth = rewards.reshape(-1, 1) - apart * torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
-        rollouts = replace(rollouts, probe_steps=steps, probe_rewards=worth)
-    if algorithm.branches > 1:  # in the middle of the run
-        count = rewards.numel()
-        branched = torch.arange(count) % algorithm.branches > 0
-        rollouts = replace(rollouts, branched=branched)
-    right = None
-    if "correct" in algorithm.needs:
-        right = rewards == 1 if correct is None else correct
-    prepared = algorithm.prepare(StepView(rewards, rollouts, share_done=0.5, correct=right))
+    view = draw_view(algorithm, rewards, seed, correct)
+    rewards, rollouts, prepared = view.rewards, view.rollouts, algorithm.prepare(view)
     if "fills" in algorithm.needs:
         rollouts, prepared = half_fills(rollouts, prepared)
     masks = algorithm.make_masking().draw(
@@ -184,6 +162,39 @@ def draw_case(
     if "reference" in algorithm.needs:
         batch = replace(batch, ref_logps=masks.split(logps + some_logps("check ref", 0.1))[0])
     return Case(algorithm, logps, masks, batch).select(active)
+
+
+def draw_view(
+    algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
+) -> StepView:
+    """What `prepare` sees of a step.
+
+    rewards: (P, G), 0 and 1 at random unless given. correct: (P, G) bool, those of reward 1 unless given.
+    """
+    rollouts, stream = draw_rollouts(seed), numpy_generator(seed, "check rewards")
+    if rewards is None:
+        rewards = torch.from_numpy(stream.integers(0, 2, (PROMPTS, GENERATIONS)).astype(float))
+        rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
+    if "entropy" not in algorithm.needs:
+        rollouts = replace(rollouts, unmask_entropy=None)
+    if "order" not in algorithm.needs:
+        rollouts = replace(rollouts, unmask_order=None)
+    if algorithm.score_tail:
+        rollouts = rollouts.count_tail(pad_id=0)
+    steps = algorithm.probe_steps(rollouts, 1, lambda row: generator(seed, "check states", row))
+    if steps is not None:
+        # A state is worth what came of it, but in groups that earned different rewards.
+        apart = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
+        worth = rewards.reshape(-1, 1) - apart * torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
+        rollouts = replace(rollouts, probe_steps=steps, probe_rewards=worth)
+    if algorithm.branches > 1:  # in the middle of the run
+        count = rewards.numel()
+        branched = torch.arange(count) % algorithm.branches > 0
+        rollouts = replace(rollouts, branched=branched)
+    right = None
+    if "correct" in algorithm.needs:
+        right = rewards == 1 if correct is None else correct
+    return StepView(rewards, rollouts, share_done=0.5, correct=right)
 
 
 def half_fills(rollouts: Rollouts, prepared: dict[str, Tensor]) -> tuple[Rollouts, dict[str, Tensor]]:
@@ -363,6 +374,34 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
     return ", ".join(sorted(needs)) or "nothing beyond the completions"
 
 
+def compares_groups_alone(algorithm: Algorithm) -> str:
+    """What a group is worth depends on the rewards of the others at most, or the algorithm says that it does not."""
+    if algorithm.whole_step or algorithm.branches > 1:
+        return "no: it refuses --explore"
+    rewards = torch.eye(PROMPTS, GENERATIONS, dtype=torch.float64)
+    rewards[1, 0], rewards[2, 2] = 0.5, 0.0  # a group of three rewards, and one that is all wrong
+    view = draw_view(algorithm, rewards)
+    whole = algorithm.prepare(view)
+    for group in range(PROMPTS):
+        own = slice(group * GENERATIONS, (group + 1) * GENERATIONS)
+        alone = algorithm.prepare(
+            view._replace(
+                rewards=view.rewards[group : group + 1],
+                rollouts=view.rollouts.select(torch.arange(len(view.rollouts))[own]),
+                correct=None if view.correct is None else view.correct[group : group + 1],
+                of_step=view.rewards.flatten(),
+            )
+        )
+        for name, column in whole.items():
+            if not torch.allclose(column[own].double(), alone[name].double()):
+                raise CheckFailed(
+                    f"prepare gives a group another {name!r} without the other groups of its step. With --explore, "
+                    "groups of each size are prepared without the others: set whole_step = True, which refuses it, or "
+                    "read view.of_step for the rewards of all."
+                )
+    return "yes"
+
+
 def tensors(case: Case) -> list[Tensor]:
     """All that a loss is given."""
     found = [case.logps]
@@ -383,4 +422,5 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "micro-batches": adds_up,
     "compares": compares_what_it_says,
     "needs": needs_what_it_says,
+    "groups alone": compares_groups_alone,
 }

@@ -1,7 +1,6 @@
 """--explore: who gets the completions of a step, what they are compared with, and that all ways to do it agree."""
 
 from collections import defaultdict
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,12 +8,9 @@ import pytest
 import torch
 
 from spg_trainer.algorithms import build
-from spg_trainer.algorithms.checking import GENERATIONS, PROMPTS, draw_rollouts
-from spg_trainer.algorithms.registry import ALGORITHMS
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.explore import Rounds
 from spg_trainer.settings.plan import check_algorithm, check_training
-from spg_trainer.tensors import StepView
 from spg_trainer.training.loop import train
 from spg_trainer.training.setup import start
 from tests.common.process_cases import EXPLORERS, LORA, explore_config, explore_step, one_step
@@ -128,33 +124,6 @@ def test_raft_compares_with_the_mean_of_the_whole_step(tmp_path):
             assert sample["advantage"] == pytest.approx(own)
         sizes.add(len(group))
     assert len(sizes) > 1
-
-
-def algorithms_that_explore() -> list[str]:
-    made = {name: build(name, {}) for name in sorted(ALGORITHMS)}
-    return [name for name, one in made.items() if not (one.whole_step or one.branches > 1 or one.probes)]
-
-
-@pytest.mark.parametrize("name", algorithms_that_explore())
-def test_groups_are_worth_the_same_a_size_at_a_time(name):
-    algorithm, rollouts = build(name, {}), draw_rollouts(1)
-    rewards = torch.tensor([[1.0, 0, 0, 0.5], [1, 1, 1, 0], [0, 0, 0, 0]], dtype=torch.float64)
-    rollouts = replace(
-        rollouts, unmask_step=rollouts.unmask_step.clamp(max=torch.arange(len(rollouts))[:, None])
-    )
-    whole = algorithm.prepare(StepView(rewards, rollouts, correct=rewards == 1))
-    alone, first = {}, torch.arange(PROMPTS * GENERATIONS) < GENERATIONS
-    for rows_, groups in ((first, [0]), (~first, [1, 2])):
-        view = StepView(
-            rewards[groups],
-            rollouts.select(rows_),
-            correct=rewards[groups] == 1,
-            of_step=rewards.flatten(),
-        )
-        for key, column in algorithm.prepare(view).items():
-            alone[key] = torch.cat([alone[key], column]) if key in alone else column
-    for key, column in whole.items():
-        assert torch.allclose(column.double(), alone[key].double()), key
 
 
 def test_a_run_that_goes_on_samples_what_one_that_was_never_interrupted_samples(tmp_path):
