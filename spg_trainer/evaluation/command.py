@@ -40,7 +40,7 @@ from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
+from spg_trainer.settings.fields import EvalCommand, EvalDecoding, EvalSampling, Sampling
 from spg_trainer.settings.flags import as_flag
 from spg_trainer.settings.plan import check_processes, plan
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding
@@ -60,7 +60,7 @@ PAPERS: dict[str, Any] = {
     "diffusion_steps": (),
     "tokens_per_step": 2.0,
     "temperature": 0.0,
-    **asdict(Decoding()),
+    **asdict(EvalDecoding()),
     "num_generations": 1,
 }
 """How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations."""
@@ -280,12 +280,12 @@ def cell_accuracy(result: Evaluation) -> float | None:
 
 def samplings(command: EvalCommand) -> list[Sampling]:
     """How to decode, once for each length and number of steps; ConfigError for those that do not divide."""
-    decoding = {f.name: getattr(command, f.name) for f in fields(Decoding)}
+    decoding = {f.name: getattr(command, f.name) for f in fields(EvalDecoding)}
     more = {"temperature": command.temperature, **decoding}
     block, chosen = command.block_length, []
     for length in command.max_completion_length:
-        chosen += [Sampling(length, min(block, length), n, **more) for n in command.diffusion_steps] or [
-            Sampling.at_rate(length, block, command.tokens_per_step, **more)
+        chosen += [EvalSampling(length, min(block, length), n, **more) for n in command.diffusion_steps] or [
+            EvalSampling.at_rate(length, block, command.tokens_per_step, **more)
         ]
     for sampling in chosen:
         sampling.check()
@@ -307,7 +307,7 @@ def result_name(settings: dict[str, Any], part: bool, step: int | None) -> str:
     name += f"-t{settings['temperature']:g}" if settings["temperature"] else ""
     name += f"-g{settings['num_generations']}" if settings["num_generations"] > 1 else ""
     name += f"-s{settings['seed']}" if settings["seed"] else ""
-    decoding = Decoding(**{f.name: settings[f.name] for f in fields(Decoding)})
+    decoding = EvalDecoding(**{f.name: settings[f.name] for f in fields(EvalDecoding)})
     name += "".join(f"-{shortcut.replace(' ', '-')}" for shortcut in decoding.shortcuts)
     return name if step is None else f"{name}-step{step}"
 

@@ -33,7 +33,7 @@ from spg_trainer.rollout.tokens import (
     special_tokens,
 )
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.settings.fields import Config, Decoding, Sampling
+from spg_trainer.settings.fields import Config, EvalDecoding, EvalSampling, Sampling
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model
@@ -91,13 +91,13 @@ class SpgLLaDA(LM):
         env = env or recorded.get("env")
         base = defaults(Config, env, folder).rollout if env else Sampling()
         length, block = max_completion_length or base.max_completion_length, block_length or base.block_length
-        known = [f.name for f in fields(Decoding)]
+        known = [f.name for f in fields(EvalDecoding)]
         for name in set(decoding) - set(known):
             hint = did_you_mean(name, known)
             raise ConfigError(
                 f"--model_args {name}={decoding[name]}: no such argument. {hint}Use {', '.join(known)}."
             )
-        sampling = Sampling.at_rate(length, block, base.tokens_per_step, **decoding)
+        sampling = EvalSampling.at_rate(length, block, base.tokens_per_step, **decoding)
         check_names(sampling)
         self.sampling = replace(sampling, diffusion_steps=diffusion_steps or sampling.diffusion_steps)
         self.sampling.check()

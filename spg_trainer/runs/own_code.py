@@ -128,7 +128,8 @@ def refuse_changed_files(run: Path, config: "Config") -> None:
 
 def data_of(command: "TaskSettings") -> dict[str, str]:
     """{what names a file: its sha256}, of a task (own code or data), of its arguments and of what `sft` learns."""
-    named = {f"--env {task.env}": task.file or task.env for task in parse_tasks(command.env)}
+    files = {f"--env {task.env}": task.file or task.env for task in parse_tasks(command.env)}
+    named = {name: file for name, file in files.items() if os.path.isfile(file)}  # a task is never a folder
     named |= {
         f"{name}={value}": re.sub(r"(\.py):.*", r"\1", str(value)) for name, value in command.env_args.items()
     }

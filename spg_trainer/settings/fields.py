@@ -4,7 +4,7 @@ Where a value comes from is in `resolve.py`, what cannot work in `plan.py`. Impo
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.ranges import (
@@ -65,7 +65,7 @@ class LoadConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig(LoadConfig):
+class TrainedModelConfig(LoadConfig):
     """The weights to open, and what of them is trained."""
 
     lora_r: CountOrZero = 0
@@ -83,13 +83,19 @@ class ModelConfig(LoadConfig):
     lora_experts: bool = False
     """Puts adapters on the dense layers and on every expert of a mixture of experts as well, but never on its router.
     Set it if adapters on attention alone learn too little; it takes more memory."""
+    gradient_checkpointing: bool = False
+    """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
+    need far less memory."""
+
+
+@dataclass(frozen=True)
+class ModelConfig(TrainedModelConfig):
+    """The weights of a training by RL, which may be compared with those that it started from."""
+
     ref_copy: bool = False
     """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained by RL. Set it
     if training ends with a message that asks for a reference; it costs a second set of weights in memory and on
     disk."""
-    gradient_checkpointing: bool = False
-    """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
-    need far less memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +126,6 @@ class Decoding:
     max_tokens_per_step: CountOrZero = 0
     """The most tokens that a step may unmask; 0 sets no limit. Training with --unmasking threshold, dynamic or factor
     needs a limit such as 4."""
-    editing_threshold: NotNegative | None = None
-    """For eval only: the probability above which a step also replaces a token that was already unmasked (LLaDA2.1). If
-    it is left out, tokens stay as they are."""
     top_p: Probability = 1.0
     """Nucleus sampling: tokens are drawn only from the most probable ones whose probabilities add up to this value,
     above 0 and up to 1; 1 allows all. Lower it to draw fewer unlikely tokens. It does nothing at temperature 0."""
@@ -150,10 +153,20 @@ class Decoding:
     @property
     def shortcuts(self) -> list[str]:
         """What differs from exact decoding, e.g. `cache dual`."""
-        changed = [f.name for f in fields(Decoding) if getattr(self, f.name) != f.default]
+        decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
+        changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
         law = ("remasking", "position_temperature", "eos_penalty", "min_completion_length")
         named = [f"{name} {getattr(self, name)}" for name in changed if name not in law]
         return [name for name in named if name != "cache blocks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalDecoding(Decoding):
+    """Decoding that may also replace tokens, as no training may."""
+
+    editing_threshold: NotNegative | None = None
+    """The probability above which a step also replaces a token that was already unmasked (LLaDA2.1). If it is left out,
+    tokens stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +183,10 @@ class Sampling(Decoding):
     temperature: Temperature = 0.0
     """The sampling temperature; 0 is greedy. Raise it if all completions of a problem are alike."""
 
+    editing_threshold = None  # it is a setting of `EvalSampling` alone
+
     @classmethod
-    def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> "Sampling":
+    def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> Self:
         """Blocks no longer than the completion, steps that unmask about so many tokens each, as many in any block."""
         block = min(block_length, length)
         blocks = max(1, length // block) if block > 0 else 1  # `check` tells of block 0
@@ -248,6 +263,11 @@ class Sampling(Decoding):
                 f"cache={self.cache} keeps nothing where a block takes one step ({self.diffusion_steps} steps, "
                 f"{self.num_blocks} blocks). Use cache=none."
             )
+
+
+@dataclass(frozen=True)
+class EvalSampling(Sampling, EvalDecoding):
+    """How an evaluation samples completions."""
 
 
 _QUIET = ("entropy", "margin", "sequential")
@@ -412,14 +432,19 @@ class TaskSettings:
 
 
 @dataclass(frozen=True)
-class Config(TaskSettings):
-    """Train a masked diffusion language model by RL on a verifiable task."""
-
-    word, positional = "", ""
-    refused = ("editing_threshold",)
+class RewardedTask(TaskSettings):
+    """What every command has that rewards completions."""
 
     reward_weights: Pairs = field(default_factory=dict)
     """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
+
+
+@dataclass(frozen=True)
+class Config(RewardedTask):
+    """Train a masked diffusion language model by RL on a verifiable task."""
+
+    word, positional = "", ""
+
     algorithm: str = "spg"
     """The algorithm: a name such as spg or raft, `./my_algorithm.py:MyClass` or `my_module:MyClass`. If it is left out,
     the recipe of the task decides."""
@@ -517,13 +542,11 @@ class PushCommand:
 
 
 @dataclass(frozen=True)
-class EvalCommand(TaskSettings, Decoding):
+class EvalCommand(RewardedTask, EvalDecoding):
     """Measure a model's solved rate on a task."""
 
     word, positional, first = "eval", "", ("model", "num_problems")
 
-    reward_weights: Pairs = field(default_factory=dict)
-    """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
     split: Literal["test", "validation", "train"] = "test"
     """The split to evaluate on."""
     num_problems: CountOrZero = 0
@@ -572,7 +595,6 @@ class SftCommand(TaskSettings):
     which are plausible completions that are often wrong."""
 
     word, positional = "sft", ""
-    refused = ("ref_copy",)
 
     data: str | None = None
     """A .jsonl, .json, .csv or .parquet file to learn from in place of the task's demonstrations, with `prompt` and
@@ -649,7 +671,7 @@ class SftCommand(TaskSettings):
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
     wandb."""
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
+    model: TrainedModelConfig = field(default_factory=lambda: TrainedModelConfig(model="new"))
 
 
 @dataclass(frozen=True)

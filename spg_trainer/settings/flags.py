@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings import packages
-from spg_trainer.settings.fields import CompareCommand, Config, Decoding, TaskSettings
+from spg_trainer.settings.fields import CompareCommand, Config, EvalDecoding, TaskSettings
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
 from spg_trainer.settings.values import hints, parse_pairs
 
@@ -171,16 +171,15 @@ def run_tyro(cls: Any, words: Sequence[str], **options: Any) -> Any:
     import tyro
 
     shown = "default" in options
-    hidden = getattr(cls, "refused", ()) if shown else ()
     first = getattr(cls, "first", ()) if shown else ()
-    options |= {"registry": registry(shown, hidden, first), "add_help": shown, "console_outputs": shown}
+    options |= {"registry": registry(shown, first), "add_help": shown, "console_outputs": shown}
     return tyro.cli(cls, prog=program(cls), args=words, config=(tyro.conf.OmitArgPrefixes,), **options)
 
 
 @cache
-def registry(shown: bool, hidden: tuple[str, ...] = (), first: tuple[str, ...] = ()) -> Any:
-    """How tyro sees a dataclass. shown: for the help, with its parts, defaults and texts, but for the flags `hidden`,
-    which the command refuses. first: the flags with which the help begins, wherever the command has them.
+def registry(shown: bool, first: tuple[str, ...] = ()) -> Any:
+    """How tyro sees a dataclass. shown: for the help, with its parts, defaults and texts. first: the flags with which
+    the help begins, wherever the command has them.
     """
     from tyro import MISSING, conf
     from tyro.constructors import (
@@ -228,9 +227,9 @@ def registry(shown: bool, hidden: tuple[str, ...] = (), first: tuple[str, ...] =
                     owner, value = hints(owner)[part], getattr(value, part)
                 found.append(explained(owner, name, hint, getattr(value, name)))
             # What a command has of its own before what it shares with all decoding.
-            last = hints(Decoding).keys() if is_command else ()
+            last = hints(EvalDecoding).keys() if is_command else ()
             for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in last):
-                if name not in hidden and (name not in first or is_dataclass(hint)):
+                if name not in first or is_dataclass(hint):
                     found.append(explained(cls, name, hint, getattr(info.default, name)))
                 if name == "env_args":
                     for short, text in SHORT_HELP.items():

@@ -23,6 +23,7 @@ from spg_trainer.settings.fields import (
     Sampling,
     SftCommand,
     TaskSettings,
+    TrainedModelConfig,
 )
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.resolve import Resolved
@@ -63,12 +64,12 @@ def check_task(command: Any) -> None:
     m = command.model
     if m.load_4bit and m.is_divided:
         raise ConfigError("--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.")
-    if isinstance(m, ModelConfig) and not is_resumed(command):
+    if isinstance(m, TrainedModelConfig) and not is_resumed(command):
         check_adapters(m)
     check_device(m.device)
 
 
-def check_adapters(m: ModelConfig) -> None:
+def check_adapters(m: TrainedModelConfig) -> None:
     """Adapters where none are trained, and what a new model cannot have."""
     if m.load_4bit and not trains_adapters(m):
         raise ConfigError("--load-4bit stores a base that is not trained. Set --lora-r, e.g. 64.")
@@ -199,9 +200,9 @@ def check_unmasking(r: Sampling, force: bool) -> None:
         )
     if r.editing_threshold is not None:
         raise ConfigError(
-            f"--editing-threshold {r.editing_threshold}: a token that was replaced has stood beside others as another "
+            f"editing_threshold={r.editing_threshold}: a token that was replaced has stood beside others as another "
             "one, so no masked copy of the completion shows what they were drawn from, and no bound of a likelihood "
-            "holds for what the sampler does. Leave it out of training; eval decodes with it."
+            "holds for what the sampler does. Leave it out of training: give Sampling, not EvalSampling."
         )
 
 
@@ -239,8 +240,8 @@ def check_sft(command: SftCommand) -> None:
         raise ConfigError(
             "--mix is of an environment's habits. With --data every row is learned: leave it out."
         )
-    if m.ref_copy:
-        raise ConfigError("--ref-copy: sft compares with no reference. Leave it out.")
+    if isinstance(m, ModelConfig) and m.ref_copy:
+        raise ConfigError("ref_copy: sft compares with no reference. Leave it out.")
     if m.is_divided and command.patience:
         raise ConfigError(
             f"--shard with --patience {command.patience}: of a divided model the best weights are not kept apart. Use "

@@ -22,6 +22,8 @@ SFT = "sft.yaml"
 
 RETIRED = {"threshold_slack": 0.0, "max_post_steps": 16, "refresh_steps": 0, "suffix_tokens": None}
 """Settings of decoding that earlier versions had, with the defaults at which today's decoding is the same."""
+LEFT_TO_OTHERS = {Config: {"editing_threshold": None}, SftCommand: {"ref_copy": False}}
+"""{a command: settings that it refused at other values than these, and that it has no more}."""
 
 
 def model_environment(model: str) -> dict[str, Any]:
@@ -92,13 +94,21 @@ def read_yaml(path: str | Path) -> Any:
         raise ConfigError(f"{path} cannot be read as YAML: {why}. Give the path of a YAML file.") from error
 
 
-def read_settings(path: str | Path) -> Any:
-    """What a file of settings says, of an earlier version too; ConfigError for what this version cannot do any more."""
+def read_settings(path: str | Path, cls: type = Config) -> Any:
+    """What a file says of the settings of a command, of an earlier version too.
+
+    Raises ConfigError for what this version cannot do any more.
+    """
     settings = read_yaml(path)
     if not isinstance(settings, dict):
         return settings
-    parts = [settings, settings.get("rollout")]  # of `eval` and `sft`, decoding has no part of its own
+    # Of `eval` and `sft`, decoding has no part of its own.
+    parts = [settings, settings.get("rollout"), settings.get("model")]
+    others = next((values for command, values in LEFT_TO_OTHERS.items() if issubclass(cls, command)), {})
     for part in (part for part in parts if isinstance(part, dict)):
+        for name, default in others.items():
+            if name in part and part[name] == default:
+                del part[name]
         for name, default in RETIRED.items():
             if (value := part.pop(name, default)) != default:
                 raise ConfigError(
@@ -110,4 +120,4 @@ def read_settings(path: str | Path) -> Any:
 
 def read_config(file: str | Path, cls: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
     """The settings in config.yaml of a run, or in sft.yaml of a model; ConfigError if they cannot be read."""
-    return overlay(cls(), read_settings(file), f"{file}:")
+    return overlay(cls(), read_settings(file, cls), f"{file}:")

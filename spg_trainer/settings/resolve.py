@@ -71,7 +71,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     flags = flag_layer(cls, read_words(cls, words) if words else keywords)
     asked = [flags]
     if file := flags.values.get("config"):
-        asked.insert(0, read_layer(cls, Layer(file, read_settings(file))))
+        asked.insert(0, read_layer(cls, Layer(file, read_settings(file, cls))))
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, asked)
     asked = [with_tasks(layer) for layer in asked]
@@ -164,7 +164,7 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
     if run := resumed(cls, asked):
         folder = "output.output_dir" if cls is Config else "output_dir"
         moved = Layer("default", {folder: None})  # the folder may have moved
-        own = own_code.with_copies(run.parent, read_settings(run))
+        own = own_code.with_copies(run.parent, read_settings(run, cls))
         if cls is SftCommand and "tokens_per_step" not in own:
             raise ConfigError(
                 f"{run} is of an older version, in which sft decoded by other settings, and cannot be resumed. Train "

@@ -19,7 +19,7 @@ from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.settings.fields import EvalCommand, ModelConfig
+from spg_trainer.settings.fields import EvalCommand, EvalSampling, ModelConfig
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.own_cases import forget
@@ -161,7 +161,7 @@ def test_the_papers_protocol_beside_ours(command, monkeypatch, capsys):
     (plain, _, generations), *papers = asked
     assert plain.startswith("sudoku ") and generations == 4
     assert [sampling for _, sampling, _ in papers] == [
-        Sampling(length, 32, length // 2, 0.0) for length in (128, 256, 512)
+        EvalSampling(length, 32, length // 2, 0.0) for length in (128, 256, 512)
     ]
     assert all("Sudoku as 16 digits" in prompt and count == 1 for prompt, _, count in papers)
     assert "; cell accuracy 0.750" in capsys.readouterr().out, "3 of the 4 blanks, of whichever puzzle"

@@ -10,7 +10,7 @@ from spg_trainer.algorithms.justgrpo import JustGRPO
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling, SftCommand
+from spg_trainer.settings.fields import BatchConfig, Config, EvalSampling, ModelConfig, Sampling, SftCommand
 from spg_trainer.settings.plan import check_algorithm, check_task, plan
 from spg_trainer.settings.ranges import Group, Range, check_ranges
 from spg_trainer.settings.resolve import defaults
@@ -36,7 +36,7 @@ def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
         check(replace(config, model=ModelConfig()), VRPO())
     with pytest.raises(ConfigError, match="--ref-copy: --algorithm spg"):
         check(Config(model=ModelConfig(ref_copy=True)), SPG())
-    with pytest.raises(ConfigError, match="--ref-copy: sft"):
+    with pytest.raises(ConfigError, match="ref_copy: sft"):
         plan(SftCommand(model=ModelConfig(ref_copy=True)))
 
 
@@ -71,8 +71,8 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
         ({"rollout": Sampling(unmasking="dynamic", threshold=0.9)}, r"dynamic, threshold 0\.9: .*--force"),
         ({"rollout": Sampling(unmasking="dynamic")}, "threshold or dynamic, .* --max-tokens-per-step 4"),
         (
-            {"rollout": Sampling(editing_threshold=0.5), "force": True},
-            r"editing-threshold 0\.5.*Leave it out",
+            {"rollout": EvalSampling(editing_threshold=0.5), "force": True},
+            r"editing_threshold=0\.5.*Leave it out",
         ),
         (
             {"rollout": Sampling(unmasking="factor", max_tokens_per_step=2)},
