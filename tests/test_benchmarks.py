@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spg_trainer.reporting.compare import plan
+from spg_trainer.reporting.compare import plan_runs
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.settings.fields import CompareCommand
 from tests.common.pretend_cuda import pretend_cuda
@@ -211,7 +211,7 @@ def test_each_factor_is_a_setting_that_training_has(calls, tmp_path, monkeypatch
     words = calls[0][calls[0].index("--algorithms") + 1 :]
     rows = tuple(words[: words.index("--seeds")])
     command = CompareCommand(env=("sudoku:level=4",), algorithms=rows, seeds=1, output_dir=str(tmp_path))
-    assert len(plan(command, words[words.index("--") + 1 :])) == len(rows)
+    assert len(plan_runs(command, words[words.index("--") + 1 :])) == len(rows)
 
 
 @pytest.mark.slow

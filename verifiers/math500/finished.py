@@ -13,7 +13,18 @@ from math import gcd
 
 from verifiers.math500.exact import integer_root
 from verifiers.math500.fold import factors_of, folded, in_order, ordered, terms_of, without_sign
-from verifiers.math500.tree import TRIGONOMETRIC, ZERO, Node, is_whole, leaves, parts, symbols
+from verifiers.math500.tree import (
+    CONSTANTS,
+    INDICES,
+    ONE,
+    TRIGONOMETRIC,
+    ZERO,
+    Node,
+    is_whole,
+    leaves,
+    parts,
+    symbols,
+)
 from verifiers.math500.values import Value, expressions
 
 DEGREE_LIMIT = 100  # of a root that is looked into
@@ -37,6 +48,8 @@ def is_finished(answer: Value, gold: Value) -> bool:
     """True if no more work is left in the answer than in the reference and one step beside it, where it leaves any."""
     families = families_of(gold)
     left = sum(work(folded(node), families) + has_double_sign(node) for node in expressions(answer))
+    if type(answer) is type(gold) is tuple and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
+        left += NO_OP * bool(symbols(answer) - symbols(gold))  # letters that cancel
     if not left:
         return True
     own = sum(work(folded(node), families & UNTOUCHED) for node in expressions(gold))
@@ -105,6 +118,8 @@ def work(node: Node, families: frozenset[str]) -> int:
 
 def work_in_power(base: Node, exponent: Node, families: frozenset[str]) -> int:
     left = work(base, families) + work(exponent, families)
+    if exponent[:2] == ("num", 0) or without_sign(base)[0] in (ONE, ZERO):
+        return left + NO_OP
     if base == EULER:
         return left + (IMAGINARY in atoms(exponent))
     if symbols(base):
@@ -211,7 +226,11 @@ def work_of_surds(above: Sequence[Node], below: Sequence[Node], families: frozen
 
 
 def nested_fractions(node: Node) -> int:
-    r"""Fractions of fractions, `\frac{12}{1/18}`."""
+    r"""Fractions of fractions, `\frac{12}{1/18}`, and fractions that are still to be multiplied by a number."""
+    if node[0] == "*":
+        numbers = [part for part in node[1] if is_rational_factor(part) or is_literal_fraction(part)]
+        multiplied = len(numbers) > 1 and any(map(is_literal_fraction, numbers))  # \frac14 \cdot 48
+        return sum(map(nested_fractions, node[1])) + multiplied
     return sum(part[0] == "/" for part in node[1:]) if node[0] == "/" else 0
 
 
@@ -228,6 +247,8 @@ def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
 def work_in_sum(terms: Sequence[Node], families: frozenset[str]) -> int:
     left = sum(work(term, families) for term in terms if term != NOT_IMAGINARY)
     keys = [key_of(term) for term in terms]
+    if any(term[:2] == ("num", 0) for term in terms) and not any(IMAGINARY in atoms(term) for term in terms):
+        left += NO_OP
     return left + len(keys) - len(set(keys))
 
 

@@ -174,6 +174,8 @@ class Reader(Quantities):
             bounds += [place, place + 1]
         if not operators:
             return self.side(low, high)
+        if len(operators) > SIDE_LIMIT:
+            raise Malformed("too many sides")
         return self.chain(operators, [*bounds, high])
 
     def chain(self, operators: list[str], bounds: list[int]) -> Value:
