@@ -7,9 +7,11 @@ from typing import Any
 
 from spg_trainer import algorithms
 from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.runs.files import read_json
 from spg_trainer.runs.own_code import canonical, kept_if_gone, without_pins
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.places import absolute
 from spg_trainer.settings.recorded import ENVIRONMENT, read_config
 from spg_trainer.settings.values import flatten, plain
 
@@ -28,6 +30,7 @@ def identity(config: Config, run: Path, ignore: Collection[str] = MAY_CHANGE) ->
     Adapters and hyper-parameters count as they are trained. The folder `run` may hold the only copy of the adapter that
     it started from, and of the files of its environment and algorithm.
     """
+    config = absolute(config, read_json(run / ENVIRONMENT) or {})
     algorithm = algorithms.build(kept_if_gone(run, config).algorithm, config.hyper_parameters)
     settled = replace(config, model=settle(config.model, run), algorithm_args=asdict(algorithm))
     return flatten(plain(canonical(run, settled)), ignore)

@@ -36,8 +36,9 @@ from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.places import absolute
 from spg_trainer.settings.recipes import task_words
-from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config, record_of
 from spg_trainer.settings.resolve import FLAG, TRAINING, Resolved
 from spg_trainer.settings.validate import Validated, check_processes, validate
 from spg_trainer.settings.values import flatten, plain
@@ -194,7 +195,8 @@ def resume(fit: Fit) -> None:
     )
     extensible = before.patience > 0 and command.patience > 0  # a cosine is of one length only
     ignored = MAY_CHANGE if extensible else MAY_CHANGE - {"steps", "patience"}
-    own, given = (flatten(plain(c), ignored) for c in (before, command))
+    record = record_of(folder)
+    own, given = (flatten(plain(absolute(c, record)), ignored) for c in (before, command))
     if changed := differences(own, without_pins((newest or folder) / ENVIRONMENT, own, given)):
         raise ConfigError(f"{folder} has other settings: {changed}. Leave them out, or {second_stage}.")
     if newest:
@@ -355,7 +357,7 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     words = shlex.join([*task_words(command.env, command.env_args), "--model", str(folder)])
     for text in measured.off_mix:
         console.say(text)
-    go_on = "To train it as it is" if measured.off_mix else "Train it"
+    go_on = "Train it" if sampled.mixed and not measured.off_mix else "To train it as it is"
     console.say(f"The model is in {folder}. {go_on}: python -m spg_trainer {words}")
     if not sampled.mixed:
         console.warn(
