@@ -540,6 +540,10 @@ def test_completions_that_follow_both_rules_say_nothing_of_the_mix() -> None:
         MIX, counts(0, 9, both=90)
     )
     assert off_mix.is_far(MIX, counts(2, 2, neither=90))
+    assert off_mix.is_far(MIX, counts(30, 70, neither=120)), (
+        "most follow no rule, however right the shares of the others"
+    )
+    assert not off_mix.is_far(MIX, counts(30, 70, neither=90))
 
 
 @pytest.mark.parametrize(
@@ -599,6 +603,7 @@ def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_
         r"sft 3: validation loss \d\.\d{4}",
         r"greedy: test solved 0\.000 .* of 2; validation solved 0\.000 .* of 2",
         r"At temperature 1: right 0, short 0, wordy 0, none of these 16 of 16; 0 of 2 groups are mixed",
+        r"To train it as it is: python -m spg_trainer",
         r"warning: no group is mixed",
     ):
         assert re.search(words, said), said
