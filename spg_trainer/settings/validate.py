@@ -244,12 +244,6 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
     b, r, name = config.batch, config.rollout, f"--algorithm {config.algorithm}"
     algorithm.make_masking().check(r.max_completion_length)
     check_unmasking(r, config.force)
-    if not (r.draws_noise or config.pairs or config.force or algorithm.right_groups_teach):
-        raise ConfigError(
-            f"--temperature {r.temperature:g}: decoding without chance writes {b.num_generations} times the same "
-            f"completion to a problem, and {name} learns from how they differ. Use --temperature 0.9, or an algorithm "
-            "that imitates right completions (--algorithm raft), or insist with --force."
-        )
     if config.pairs and "pairs" not in algorithm.needs:
         raise ConfigError(f"--pairs: {name} learns only from what the model samples. Use --algorithm vrpo.")
     if config.pairs and b.max_rollout_batches > 1:
@@ -277,6 +271,17 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
         raise ConfigError(
             f"--prompts-per-step {b.prompts_per_step} leaves some of {num_processes} processes without a completion. "
             f"Use {-(-num_processes * together // b.num_generations)} or more."
+        )
+
+
+def check_chance(config: Config, algorithm: Any) -> None:
+    """Greedy rollouts, whose groups are of equal completions, where an algorithm compares them."""
+    r, count = config.rollout, config.batch.num_generations
+    if not (r.draws_noise or config.pairs or config.force or algorithm.right_groups_teach):
+        raise ConfigError(
+            f"--temperature {r.temperature:g}: decoding without chance writes {count} times the same completion to a "
+            f"problem, and --algorithm {config.algorithm} learns from how they differ. Use --temperature 0.9, or an "
+            "algorithm that imitates right completions (--algorithm raft), or insist with --force."
         )
 
 

@@ -23,7 +23,7 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.settings.pairs import settle_pairs
 from spg_trainer.settings.recipes import task_words
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT
-from spg_trainer.settings.validate import Validated, validate, validate_algorithm
+from spg_trainer.settings.validate import Validated, check_chance, validate, validate_algorithm
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.micro_batches import micro_batch_size
 
@@ -86,6 +86,7 @@ def open_splits(
     ):
         algorithm.make_masking().check_pattern(pattern_of(model))
     validate_algorithm(config, algorithm, num_processes)
+    check_chance(config, algorithm)
     check_trackers(config.output.track)
     splits = {split: make_env(config, split) for split in ("train", config.eval.eval_split)}
     if config.eval.eval_steps and "validation" not in splits:
