@@ -38,15 +38,15 @@ from transformers import AutoModelForMaskedLM
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.cli import leave_processes
 from spg_trainer.distributed import gather, join, rank, world_size
-from spg_trainer.likelihood import Masks, accumulate
+from spg_trainer.likelihood import KeyedStreams, Masks, accumulate
 from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.load import divide_policy
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.seeding import generator, numpy_generator
+from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import ModelConfig, Sampling
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Place, Rollouts
 from spg_trainer.training.micro_batches import micro_batch_size
 from spg_trainer.training.optimize import clip_gradients, sum_gradients
 
@@ -139,9 +139,10 @@ def update(
     policy.model.train()  # activations are computed again in training alone
     algorithm = SPG(num_masks=NUM_MASKS, block_length=min(BLOCK, given.completion_length))
     masks = algorithm.make_masking().draw(
-        rollouts, lambda row, mask: numpy_generator(0, "masks", number, row, mask)
+        rollouts, KeyedStreams(0, ("masks", number), [(row,) for row in range(given.batch)])
     )
     device = rollouts.completion_ids.device
+    place = Place.of_groups(given.batch, 1).to(device)
     signs = [(-1.0) ** row for row in range(given.batch)]
     advantages = torch.tensor(signs, dtype=torch.float64, device=device)
     completions = given.batch * world_size()
@@ -150,7 +151,7 @@ def update(
     with unsharded(policy.model):
         for rows in torch.arange(given.batch, device=device).split(size):
             chosen, some = rollouts.select(rows), masks.select(rows)
-            batch = Batch(chosen.completion_mask, advantages[rows], totals)
+            batch = Batch(chosen.completion_mask, advantages[rows], totals, place.select(rows))
             accumulate(
                 policy.model,
                 chosen,

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need, loss_of_values
 from spg_trainer.algorithms.registry import build
+from spg_trainer.likelihood.masks import KeyedStreams
 from spg_trainer.seeding import generator, numpy_generator
-from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences, StepView
+from spg_trainer.tensors import Batch, Masks, Place, Rollouts, Sequences, StepView
 
 PROMPTS, GENERATIONS, PROMPT_TOKENS, TOKENS, BLOCK = 3, 4, 5, 8, 4
 STEP = 1e-5
@@ -128,6 +129,45 @@ def draw_case(
 ) -> Case:
     """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones.
 
+    rewards, correct: as for `draw_view`.
+    """
+    view = draw_view(algorithm, rewards, seed, correct)
+    rewards, rollouts, place, prepared = view.rewards, view.rollouts, view.place, algorithm.prepare(view)
+    if "fills" in algorithm.needs:
+        rollouts, prepared = half_fills(rollouts, prepared)
+    streams = KeyedStreams(seed, ("check masks",), place.keys())
+    masks, advantages = algorithm.make_masking().draw(rollouts, streams), prepared["advantages"]
+    active = algorithm.active(advantages)
+    if "fills" in algorithm.needs:  # of fills those that are worth something
+        active = torch.where(prepared["fill"], advantages != 0, active)
+    totals = {
+        "completions": float(rewards.numel()),
+        "tokens": float(rollouts.completion_mask.sum()),
+        "scored_completions": float(active.sum()),
+        "rewarded_completions": float((advantages != 0).sum()),
+    }
+
+    def some_logps(key: str, spread: float) -> Tensor:
+        noise = torch.rand(masks.valued.shape, generator=generator(seed, key), dtype=torch.float64)
+        return spread * noise * masks.valued
+
+    logps = -some_logps("check logps", 2.0) - 0.1 * masks.valued
+    batch = Batch(rollouts.completion_mask, advantages, totals, place, prepared)
+    if "old" in algorithm.needs:
+        old, measured = masks.split(logps + some_logps("check old", 0.02))
+        batch = replace(
+            batch, old_logps=old, old_measured=measured if "measured" in algorithm.needs else None
+        )
+    if "reference" in algorithm.needs:
+        batch = replace(batch, ref_logps=masks.split(logps + some_logps("check ref", 0.1))[0])
+    return Case(algorithm, logps, masks, batch).select(active)
+
+
+def draw_view(
+    algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
+) -> StepView:
+    """What `prepare` sees of a step.
+
     rewards: (P, G), 0 and 1 at random unless given. correct: (P, G) bool, those of reward 1 unless given.
     """
     rollouts, stream = draw_rollouts(seed), numpy_generator(seed, "check rewards")
@@ -153,37 +193,7 @@ def draw_case(
     right = None
     if "correct" in algorithm.needs:
         right = rewards == 1 if correct is None else correct
-    prepared = algorithm.prepare(StepView(rewards, rollouts, share_done=0.5, correct=right))
-    if "fills" in algorithm.needs:
-        rollouts, prepared = half_fills(rollouts, prepared)
-    masks = algorithm.make_masking().draw(
-        rollouts, lambda row, mask: numpy_generator(seed, "check masks", row, mask)
-    )
-    advantages, group = prepared["advantages"], torch.arange(rewards.numel()) // GENERATIONS
-    active = algorithm.active(advantages)
-    if "fills" in algorithm.needs:  # of fills those that are worth something
-        active = torch.where(prepared["fill"], advantages != 0, active)
-    totals = {
-        "completions": float(rewards.numel()),
-        "tokens": float(rollouts.completion_mask.sum()),
-        "scored_completions": float(active.sum()),
-        "rewarded_completions": float((advantages != 0).sum()),
-    }
-
-    def some_logps(key: str, spread: float) -> Tensor:
-        noise = torch.rand(masks.valued.shape, generator=generator(seed, key), dtype=torch.float64)
-        return spread * noise * masks.valued
-
-    logps = -some_logps("check logps", 2.0) - 0.1 * masks.valued
-    batch = Batch(rollouts.completion_mask, advantages, totals, group, prepared)
-    if "old" in algorithm.needs:
-        old, measured = masks.split(logps + some_logps("check old", 0.02))
-        batch = replace(
-            batch, old_logps=old, old_measured=measured if "measured" in algorithm.needs else None
-        )
-    if "reference" in algorithm.needs:
-        batch = replace(batch, ref_logps=masks.split(logps + some_logps("check ref", 0.1))[0])
-    return Case(algorithm, logps, masks, batch).select(active)
+    return StepView(rewards, rollouts, Place.of_groups(*rewards.shape), share_done=0.5, correct=right)
 
 
 def half_fills(rollouts: Rollouts, prepared: dict[str, Tensor]) -> tuple[Rollouts, dict[str, Tensor]]:
@@ -363,6 +373,35 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
     return ", ".join(sorted(needs)) or "nothing beyond the completions"
 
 
+def compares_groups_alone(algorithm: Algorithm) -> str:
+    """What a group is worth depends on the rewards of the others at most, or the algorithm says that it does not."""
+    if algorithm.whole_step or algorithm.branches > 1:
+        return "no: it refuses --explore"
+    rewards = torch.eye(PROMPTS, GENERATIONS, dtype=torch.float64)
+    rewards[1, 0], rewards[2, 2] = 0.5, 0.0  # a group of three rewards, and one that is all wrong
+    view = draw_view(algorithm, rewards)
+    whole = algorithm.prepare(view)
+    for group in range(PROMPTS):
+        own = torch.arange(group * GENERATIONS, (group + 1) * GENERATIONS)
+        alone = algorithm.prepare(
+            view._replace(
+                rewards=view.rewards[group : group + 1],
+                rollouts=view.rollouts.select(own),
+                place=view.place.select(own),
+                correct=None if view.correct is None else view.correct[group : group + 1],
+                of_step=view.rewards.flatten(),
+            )
+        )
+        for name, column in whole.items():
+            if not torch.allclose(column[own].double(), alone[name].double()):
+                raise CheckFailed(
+                    f"prepare gives a group another {name!r} without the other groups of its step. With --explore, "
+                    "groups of each size are prepared without the others: set whole_step = True, which refuses it, or "
+                    "read view.of_step for the rewards of all."
+                )
+    return "yes"
+
+
 def tensors(case: Case) -> list[Tensor]:
     """All that a loss is given."""
     found = [case.logps]
@@ -383,4 +422,5 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "micro-batches": adds_up,
     "compares": compares_what_it_says,
     "needs": needs_what_it_says,
+    "groups alone": compares_groups_alone,
 }

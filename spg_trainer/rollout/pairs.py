@@ -19,7 +19,7 @@ from spg_trainer.rollout.tokens import Prompt, completion_rows, encode_completio
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Place, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem
@@ -69,17 +69,18 @@ class PairFile:
     def collect(self, step: int) -> Scored:
         """The pairs of a step as if they had been sampled: a chosen one has reward 1, its rejected one 0."""
         chosen = self.choose(step)
-        rows = deal_groups([len(str(self.pairs[i])) for i in chosen], 2, whole_groups=True)
-        index = chosen[rows[::2] // 2]
-        pairs, count = [self.pairs[i] for i in index], len(index)
+        episode = torch.from_numpy(
+            deal_groups([len(str(self.pairs[i])) for i in chosen], 2, whole_groups=True)
+        )
+        problem = torch.from_numpy(chosen)[episode // 2]
+        pairs = [self.pairs[i] for i in problem[::2].tolist()]
+        count = len(pairs)
         problems = [envs.Problem(pair.prompt, {}) for pair in pairs for _ in range(2)]
         completions = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
         length = self.config.rollout.max_completion_length
         rewards = np.tile([1.0, 0.0], count)
         return Scored(
-            index=np.repeat(index, 2),
-            generation=np.tile([0, 1], count),
-            rows=rows,
+            place=Place(problem, episode % 2, torch.zeros_like(episode), episode, episode // 2),
             problems=problems,
             completions=completions,
             rollouts=as_rollouts(self.policy, [p.prompt for p in problems], completions, length),
@@ -89,6 +90,8 @@ class PairFile:
             reason=["chosen", "rejected"] * count,
             extracted=[None] * (2 * count),
             traceback=[None] * (2 * count),
+            replies=[None] * (2 * count),
+            truncated=np.zeros(2 * count, dtype=bool),
         )
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Every setting of a command: its default, unit, meaning (the docstrings are the text of `--help`) and range.
 
-Where a value comes from is in `resolve.py`, what cannot work in `validate.py`. Imports nothing heavy.
+Where a value comes from is in `resolve.py`, what cannot work in `plan.py`. Imports nothing heavy.
 """
 
 from dataclasses import dataclass, field, fields
@@ -201,6 +201,10 @@ class Sampling(Decoding):
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
         check_ranges(self)
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Raises ConfigError for numbers, each of which is in its range, and choices that do not go together."""
         self._check_lengths()
         self._check_choices()
 
@@ -284,6 +288,9 @@ class BatchConfig:
     """How many times --prompts-per-step problems are sampled for a step at most, until so many groups have unequal
     rewards; only these are learned from, as far as there are enough (dynamic sampling). 1 learns from what is sampled
     first. Raise it, to 10, if most groups are all wrong or all right."""
+    explore: bool = False
+    """Samples half of --num-generations for each problem first, and spends the other half of the step's completions on
+    groups of which all are wrong. Set it if few groups hold both right and wrong completions."""
     pools: bool = False
     """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
     again. Set it if many groups are alike and problems come again; a checkpoint holds what is known of each."""
@@ -306,24 +313,31 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up, then a constant or falling rate."""
+    """AdamW or Muon with linear warm-up, then a constant or falling rate."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """The optimizer. muon gives the matrices of layers steps with all singular values near 1, about as large as those
+    of AdamW, which updates the rest (Muon). Try it where AdamW needs too many updates; it does not go with --shard."""
     learning_rate: Rate = 3e-6
     """The learning rate after the warm-up. Lower it if rewards collapse or updates are skipped."""
     warmup_steps: CountOrZero = 0
     """The number of updates over which the rate rises linearly from 0. Raise it if the first updates make the model
     worse."""
-    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr_schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "constant"
     """What the rate does after the warm-up: constant keeps it, linear and cosine let it fall from step to step, towards
-    --lr-floor at --max-steps. Let it fall if a rate that learns fast makes later steps worse."""
+    --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall in a line over the last steps alone
+    (--lr-decay-share). Let it fall if a rate that learns fast makes later steps worse."""
     lr_floor: Below1 = 0.0
     """The learning rate at the end of a falling --lr-schedule, as a share of --learning-rate, from 0 to below 1. Raise
     it if the reward still rises when the run ends."""
+    lr_decay_share: Probability = 0.2
+    """The share of --max-steps, above 0 and up to 1, over which --lr-schedule warmup_stable_decay lets the rate fall,
+    at the end of the run. Lower it to train longer at the full rate."""
     adam_beta2: Below1 = 0.99
     """AdamW's second decay, from 0 to below 1; the first is 0.9. Raise it for steadier steps where the gradient is
     noisy."""
     weight_decay: Below1 = 0.1
-    """AdamW's decoupled weight decay, from 0 to below 1. Set it to 0 if weights without a gradient must not change."""
+    """The decoupled weight decay, from 0 to below 1. Set it to 0 if weights without a gradient must not change."""
     adam_moments: Literal["float32", "8bit"] = "float32"
     """The number type of AdamW's moments. 8bit takes a quarter of the memory (pip install torchao) and does not go with
     --shard."""
@@ -626,7 +640,16 @@ class SftCommand(TaskSettings):
     output_dir: str | None = None
     """The folder of the model. If it is left out, it is models/ENV-sft-sSEED."""
     resume: str | None = None
-    """The folder of a model made by `sft` whose training continues; `auto` takes the folder of --output-dir."""
+    """The folder of a model made by `sft` whose training continues, or a checkpoint in it; `auto` takes the folder of
+    --output-dir."""
+    timeout_minutes: Positive = 30.0
+    """The number of minutes after which a training by several processes ends because one of them does not answer. Raise
+    it if a single problem takes longer to be judged."""
+    report: bool = True
+    """Writes report.html, a page about the training, when it ends."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
+    wandb."""
     model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
 
 

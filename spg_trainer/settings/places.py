@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from spg_trainer.settings.recipes import TOGETHER
+from spg_trainer.settings.task import Task, join_tasks, parse_tasks
 from spg_trainer.settings.weights import is_embedded
 
 if TYPE_CHECKING:
@@ -63,15 +63,23 @@ def _changed(
     model = result.get("model")
     if isinstance(model, dict) and not is_embedded(model.get("model", "tiny"), "tiny", "new"):
         result["model"] = {**model, "model": change(model["model"])}
-    if isinstance(tasks := result.get("env"), str):
-        each = [change(task) if "." in task else task for task in tasks.split(TOGETHER)]
-        result["env"] = TOGETHER.join(each)
+    if isinstance(text := result.get("env"), str):
+        tasks = parse_tasks(text)
+        if (elsewhere := [_task_of(task, change) for task in tasks]) != tasks:
+            result["env"] = join_tasks(elsewhere)
     if isinstance(arguments := result.get("env_args"), dict):
         result["env_args"] = {
             name: change(value) if _may_be_path(name, value, files) else value
             for name, value in arguments.items()
         }
     return result
+
+
+def _task_of(task: Task, change: Callable[[str], str]) -> Task:
+    """A task in which `change` is made of its file, of the author's or of rows."""
+    if task.file:
+        return replace(task, file=change(task.file))
+    return replace(task, id=change(task.id)) if "." in task.id else task
 
 
 def _may_be_path(name: str, value: Any, files: Collection[str]) -> bool:

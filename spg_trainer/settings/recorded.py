@@ -61,18 +61,23 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def run_holding(path: str | Path) -> Path | None:
-    """The run folder that a path is, or that holds it as its model, a checkpoint or a superseded one."""
+    """The folder of a training or of `sft` that a path is, or that holds it as its model or a checkpoint."""
     place = Path(path).expanduser()
-    if (place / CONFIG).is_file():
+
+    def holds_run(folder: Path) -> bool:
+        return (folder / CONFIG).is_file() or (folder / SFT).is_file()
+
+    if holds_run(place):
         return place
     above = list(place.resolve().parents)[:3] if place.is_dir() else []
-    return next((p for p in above if (p / CONFIG).is_file() and (p / ENVIRONMENT).is_file()), None)
+    return next((p for p in above if holds_run(p) and (p / ENVIRONMENT).is_file()), None)
 
 
 def task_record(command: Config | SftCommand, sampling: Sampling, **record: Any) -> dict[str, Any]:
     """What environment.json of a model says of the task it was made for: of decoding lengths and remasking alone."""
-    # No run inherits an approximation.
-    own = {f.name for f in fields(Decoding)} - {"remasking"} | {"temperature"}
+    # No run inherits an approximation. How positions are drawn is no approximation of anything.
+    drawn = {"position_temperature"} if sampling.remasking == "plackett_luce" else set()
+    own = {f.name for f in fields(Decoding)} - {"remasking"} - drawn | {"temperature"}
     lengths = {name: value for name, value in asdict(sampling).items() if name not in own}
     made = {"preset": recipe_kind(command.model.model), "rollout": lengths}
     task = {"env": command.env, "env_args": dict(command.env_args)} if command.env else {}

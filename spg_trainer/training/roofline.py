@@ -181,14 +181,17 @@ def _received(n: _Work, shard: str, calls: int, live: int) -> float:
 def _held(
     n: _Work, config: Config, algorithm: Algorithm, share: int, parts: int, shard: str
 ) -> dict[str, float]:
-    """Weights, their gradient and AdamW's two moments; a gradient is whole before it is summed, or only a layer's."""
+    """Weights, their gradient and AdamW's two moments, or Muon's one of a matrix; a gradient is whole before it is
+    summed, or only a layer's."""
     whole = n.shape.whole
     stored = n.bytes * (whole - n.linear) + BITS / 8 * n.linear
     weights = stored / share + n.wide * n.adapters if n.adapters else n.wide * whole / share
     moment = n.wide if config.optimizer.adam_moments == "float32" else 1 + 4 / 256  # torchao: a scale for 256
     kept = parts if shard == "layer" else 1
     held = {"weights": weights, "gradients": n.wide * n.trained / kept}
-    held["optimizer"] = 2 * moment * n.trained / parts
+    matrices = n.adapters or n.shape.linear
+    moments = 2 * n.trained - matrices * (config.optimizer.optimizer == "muon")
+    held["optimizer"] = moment * moments / parts
     copied = config.model.ref_copy
     if "reference" in algorithm.needs and (copied or find_adapter(config.model.model)):
         held["reference"] = n.wide * whole / share if copied else float(n.wide * n.adapters)

@@ -20,7 +20,7 @@ from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand, SftCommand
 from spg_trainer.settings.flags import ELSEWHERE, as_flag, settings_of
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.training.preflight import arithmetic
+from spg_trainer.training.arithmetic import arithmetic
 from tests.common.trainer_cases import save_tiny
 
 COMMANDS = {"": Config, "eval": EvalCommand, "sft": SftCommand, "compare": CompareCommand}

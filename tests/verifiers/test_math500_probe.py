@@ -70,7 +70,9 @@ x y z <- \sqrt{x^2y^2z^2} || 10-x <- \sqrt{(x-10)^2} || \ln 2 <- \int_1^2 \frac{
 """)
 
 
-UNDECIDED = pairs(r"\arccos 2 <- 1 || 0 <- \int_{-1}^1 \frac1x\,dx")
+UNDECIDED = pairs(
+    r"\arccos 2 <- 1 || 0 <- \int_{-1}^1 \frac1x\,dx || 1 <- \int_{-1}^1 |x|\,dx || \sum_{k=1}^{x} k <- 1"
+)
 
 
 @pytest.mark.parametrize(("table", "outcome"), [(EQUAL, YES), (DIFFERENT, NO), (UNDECIDED, UNSURE)])
@@ -91,14 +93,14 @@ def test_undefined_values(text: str) -> None:
         Point("key").evaluate(parse(text))
 
 
-@pytest.mark.parametrize("text", ["9^{9999}\\cdot 9^{9999}", "1001!", "(2^{999})^{999}"])
+@pytest.mark.parametrize("text", ["9^{9999}\\cdot 9^{9999}", "(2^{999})^{999}"])
 def test_too_big_is_not_computed(text: str) -> None:
     with pytest.raises(TooBig):
         Point("key").evaluate(parse(text))
     assert BIT_LIMIT < 30_000
 
 
-@pytest.mark.parametrize("text", [r"\ln 0", r"\arccos 2", r"\tan(10^{20})", "(-8)^{1/4}"])
+@pytest.mark.parametrize("text", [r"\ln 0", r"\arccos 2", r"\tan(10^{20})", "(-8)^{1/4}", "(10^5)!"])
 def test_what_cannot_be_bounded_is_undecided(text: str) -> None:
     pytest.importorskip("flint")
     from verifiers.math500.intervals import Evaluation, Undecided, precision

@@ -20,6 +20,7 @@ NO_STRICT = {
     "math_asked",
     "math_prose",
     "math_kinds",
+    "math_bounds",
 }
 """Books that say nothing of strict mode."""
 

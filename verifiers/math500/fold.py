@@ -33,7 +33,7 @@ def folded(node: Node) -> Node:
         return base if exponent == ONE else ("^", base, exponent)
     if kind == "fn":
         arguments = tuple(map(folded, node[2]))
-        return ("^", ("const", "e"), *arguments) if node[1] == "exp" else ("fn", node[1], arguments)
+        return ("fn", node[1], arguments)
     return node
 
 

@@ -62,6 +62,7 @@ ALIASES = {
     "land": "and", "lor": "or", "wedge": "and", "vee": "or", "backslash": "setminus", "prime": "'", "varphi": "phi",
     "implies": "Rightarrow", "rightarrow": "Rightarrow", "Longrightarrow": "Rightarrow", "longrightarrow": "Rightarrow",
     "bigcup": "cup", "bar": "overline", "#": "#", "_": "_", "oslash": "emptyset", "mod": "bmod", "oo": "infty",
+    "lg": "log",
 }  # fmt: skip
 SIGN_ALIASES = frozenset("< > | \\{ \\} * / : [ ] \\\\ % \\$ ' # _".split())
 BARE_COMMANDS = frozenset(  # read as commands without their backslash, too
@@ -75,7 +76,6 @@ UPRIGHT = BARE_COMMANDS - {"min", "max", "deg"} | {"e", "i"}
 PRIMES = (r"^{\prime\prime}", r"^{\prime \prime}", r"^{\prime}", r"^\prime")
 HYPHENS = ("-", "$-", "$$-", "\\text{-")
 HYPHENATED = tuple(f"-{word}" for word in "intercept axis axes coordinate asymptote".split())  # x-intercept
-BEFORE_VALUE = frozenset("= + - * / ( , < >".split())
 CONTINUING = frozenset(".,{\\eE")  # what may go on with a number
 BAR = ".\\overline"  # over what repeats behind the point
 LENGTHS = ("pt", "em", "ex", "mm", "cm")
@@ -185,8 +185,6 @@ class Lexer:
             raise Malformed("brace")
         elif self.braces.pop():
             self.spaced = True
-        elif self.tokens[-1][1] == "{" and (len(self.tokens) == 1 or self.tokens[-2][1] in BEFORE_VALUE):
-            self.tokens.pop()  # {}^3
         else:
             self.add(SIGN, c)
 

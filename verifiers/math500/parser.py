@@ -6,17 +6,18 @@ expression, within bounds that it knows. So no token is read twice.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, WORD, Malformed, Token
 from verifiers.math500.prose import Brackets
 from verifiers.math500.tree import MINUS_ONE, Node, period, repeating
-from verifiers.math500.values import Based, Matrix, Quantity, Row, Set, Union, Value, Words, is_expression
+from verifiers.math500.values import Based, Quantity, Row, Set, Value, is_expression
 from verifiers.math500.words import NUMBER_WORDS, ORDINALS
 
 DEPTH_LIMIT = 40
 END: Token = ("end", "", False)
+T = TypeVar("T")
 
 GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
@@ -82,12 +83,8 @@ class Parser:
     def in_brackets(self) -> tuple[str, list[Value], str]:
         """The opening bracket that stands here, the values in it and the closing one; they are read."""
         close, end, bars = self.match[self.position], self.end, self.open_bars
-        if self.depth > DEPTH_LIMIT:
-            raise Malformed("too deep")
         opening, self.open_bars = self.value, 0
-        self.depth += 1
         items = self.within(self.position + 1, close)
-        self.depth -= 1
         self.end, self.open_bars = end, bars
         self.go(close)
         return opening, items, self.advance()
@@ -95,17 +92,9 @@ class Parser:
     # ---- sums, products and powers ----
 
     def sum(self) -> Node:
-        self.depth += 1
-        if self.depth > DEPTH_LIMIT:
-            raise Malformed("too deep")
-        terms = [] if self.starts_sign() else [self.term()]
+        terms = [self.behind_sign(self.term)]
         while self.starts_sign():
-            plus, sign = self.value == "+", self.sign()
-            term = self.term()
-            if plus and type(released(term)) in (Row, Set, Words):
-                raise Malformed("sign before brackets")
-            terms.append(term if sign is None else signed(sign, term))
-        self.depth -= 1
+            terms.append(self.behind_sign(self.term))
         return terms[0] if len(terms) == 1 else ("+", tuple(terms))
 
     def starts_sign(self) -> bool:
@@ -115,25 +104,25 @@ class Parser:
     def sign(self) -> Node | None:
         """The signs before a term: None for plus, else a factor."""
         factors: list[Node] = []
-        start = self.position
         while self.starts_sign():
             if self.value != "+":
                 self.holds |= self.value != "-"
                 factors.append(MINUS_ONE if self.value == "-" else ("pm", 1 if self.value == "pm" else -1))
             self.advance()
-        if self.position - start > 4:
-            raise Malformed("signs")
         return product(factors) if factors else None
+
+    def behind_sign(self, read: Callable[[], Node]) -> Node:
+        """What is read, with the signs that stand before it."""
+        sign = self.sign()
+        node = read()
+        return node if sign is None else signed(sign, node)
 
     def term(self) -> Node:
         factors = [self.power()]
         while self.kind != "end":
             if self.value in ("*", "/"):
                 operator = self.advance()
-                sign = self.sign()
-                right = self.power()
-                if sign is not None:
-                    right = signed(sign, right)
+                right = self.behind_sign(self.power)
                 factors = [("/", product(factors), right)] if operator == "/" else [*factors, right]
             elif self.kind == NUMBER:
                 self.number_behind(factors)
@@ -176,18 +165,13 @@ class Parser:
         """
         top, (_, slash, _), (kind, bottom, _) = self.value, self.peek(), self.peek(2)
         before = self.peek(-1)
-        if factors[-1][0] == "deg" and slash in ("'", '"'):  # 63^\circ 45' 30"
-            part = number(self.advance())
-            parts = 3600 if self.accept('"') or (self.accept("'") and self.accept("'")) else 60
-            factors[-1] = ("deg", ("+", (factors[-1][1], ("/", part, ("num", parts, 1)))))
+        mixed = self.spaced and before[0] == NUMBER and factors[-1][0] == "num" and slash == "/"
+        if mixed and kind == NUMBER and top.isdigit() and bottom.isdigit():
+            self.advance(3)
+            node: Node = ("/", number(top), number(bottom))
+            factors.append(("deg", node) if self.accept_degree() else node)
+            self.join_mixed(factors)
             return
-        if self.spaced and slash == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit():
-            if factors[-1][0] == "num" and before[0] == NUMBER:
-                self.advance(3)
-                node: Node = ("/", number(top), number(bottom))
-                factors.append(("deg", node) if self.accept_degree() else node)
-                self.join_mixed(factors)
-                return
         if before[0] == NUMBER or not (before[1] in CLOSING.values() or slash in ("^", "!")):
             raise Malformed("two numbers side by side")
         factors.append(self.power())
@@ -214,7 +198,7 @@ class Parser:
             elif self.value == "^" and self.raised(WORD, ORDINALS):
                 continue  # 5^{\text{th}}
             elif self.accept("^"):
-                node = raised_to(node, self.exponent())
+                node = ("^", node, self.exponent())
             elif self.accept("!"):
                 node = ("fn", "!", (node,))
             elif self.accept("%"):
@@ -229,10 +213,17 @@ class Parser:
         here, value, _ = self.peek(2 if braces else 1)
         if here != kind or value not in values:
             return False
-        self.advance(3 if braces else 2)
-        if braces:
-            self.expect("}")
+        self.advance()
+        self.braced(self.advance)
         return True
+
+    def braced(self, read: Callable[[], T]) -> T:
+        """What is read, in braces or without."""
+        if not self.accept("{"):
+            return read()
+        value = read()
+        self.expect("}")
+        return value
 
     def accept_degree(self) -> bool:
         """True if a degree sign stood here, in any of its forms; it is read."""
@@ -243,9 +234,7 @@ class Parser:
     # ---- what an expression is made of ----
 
     def exponent(self) -> Node:
-        if self.accept("-"):
-            return signed(MINUS_ONE, self.exponent())
-        return self.argument()
+        return self.behind_sign(self.argument)
 
     def group(self) -> Node:
         """What stands in braces."""
@@ -256,16 +245,13 @@ class Parser:
 
     def group_or_set(self) -> Value:
         """What stands in braces, or a set whose backslashes were lost: {1, 2}."""
-        close = self.match[self.position]
-        if any(self.tokens[place][1] == "," for place in self.top_level(self.position + 1, close)):
-            return Set(tuple(self.in_brackets()[1]))
-        node = self.group()
-        return ("sym", self.subscripted(node[1])) if node[0] == "sym" and self.value == "_" else node
+        _, items, _ = self.in_brackets()
+        if self.value == "_" and items[0][0] == "sym":
+            return ("sym", self.subscripted(items[0][1]))  # \mathbf{v}_1
+        return items[0] if len(items) == 1 else Set(tuple(items))
 
     def top_level(self, low: int, high: int) -> Sequence[int]:
         """The places of the tokens that stand in no bracket between two places."""
-        if not self.match:
-            return range(low, high)
         places = []
         while low < high:
             places.append(low)
@@ -278,11 +264,9 @@ class Parser:
         if self.kind != COMMAND or self.value not in ("over", "choose", "bmod"):
             return node
         if self.value == "bmod":
-            if node[0] == "+":
-                return node
             self.advance()
             return ("fn", "mod", (node, self.sum()))
-        return quotient(node, self.sum()) if self.advance() == "over" else ("fn", "binom", (node, self.sum()))
+        return ("/", node, self.sum()) if self.advance() == "over" else ("fn", "binom", (node, self.sum()))
 
     def argument(self) -> Node:
         r"""What a command such as \frac or \sqrt takes: a group, or one sign."""
@@ -355,32 +339,21 @@ class Parser:
         if closing != CLOSING[opening]:
             raise Malformed("brackets")
         (node,) = items
-        if type(node) is Quantity and node.unit in ("degree", "percent"):
+        if type(node) is Quantity and node.unit == "degree":
             self.marks = True
-            return ("deg" if node.unit == "degree" else "pct", node.value)
-        if type(node) not in (tuple, Row, Set, Matrix, Based, Quantity, Union, Words):
-            raise Malformed("relation in brackets")
+            return ("deg", node.value)  # sin(30 degrees)
         return ("paren", node) if opening == "[" and is_expression(node) and node[0] == "num" else node
 
     def literal(self) -> Value:
         r"""A number, a repeating decimal (`0.1\overline{6}`, `0.166\ldots`), or digits with a base, as `2516_8`."""
         digits = self.advance()
         if "." in digits and self.accept("overline", COMMAND):
-            braces = self.accept("{")
-            repeated = self.digits()
-            if len(repeated) > 1 and not braces:
-                raise Malformed("a bar over one digit of several")
-            if braces:
-                self.expect("}")
-            return repeating(digits, repeated)
+            return repeating(digits, self.braced(self.digits))
         if "." in digits and (self.kind, self.value) == (COMMAND, "dots") and (length := period(digits)):
             self.advance()
             return repeating(digits[:-length], digits[-length:])
         if self.value in BASE_SIGNS and (self.value == "_" or self.base_follows()):
-            based = self.based(digits)
-            if self.base_follows() and self.based(digits) != based:  # 202_7 in base seven
-                raise Malformed("two bases")
-            return based
+            return self.based(digits)
         return number(digits)
 
     def base_follows(self) -> bool:
@@ -416,46 +389,28 @@ class Parser:
         return ("const", name) if name in ("i", "e") else ("sym", name)
 
     def subscripted(self, name: str) -> str:
-        while True:
-            if self.accept("'"):
-                name += "'"
-            elif not self.accept("_"):
-                return name
-            elif self.accept("{"):
-                inside = []
-                while not self.accept("}"):
-                    if self.kind == "end" or len(inside) > 12:
-                        raise Malformed("subscript")
-                    inside.append(self.advance())
-                name += "_" + " ".join(inside)
-            elif self.kind in (NUMBER, LETTERS, COMMAND):
-                name += "_" + self.advance()
-            else:
-                raise Malformed("subscript")
+        while self.value in ("'", "_"):
+            mark = self.advance()
+            name += mark if mark == "'" else "_" + self.label()
+        return name
+
+    def label(self) -> str:
+        """What stands below a name or under an accent: a group in braces, or one token, as it is."""
+        if self.value == "{":
+            low, close = self.position + 1, self.match[self.position]
+            self.go(close + 1)
+            return " ".join(token[1] for token in self.tokens[low:close])
+        if self.kind not in (NUMBER, LETTERS, COMMAND):
+            raise Malformed("label")
+        return self.advance()
 
 
 def product(factors: Sequence[Node]) -> Node:
     return factors[0] if len(factors) == 1 else ("*", tuple(factors))
 
 
-def quotient(above: Node, below: Node) -> Node:
-    """Numerator over denominator, of which the latter has no unit of its own."""
-    if any(part[0] in ("deg", "pct") for part in (below, *(below[1] if below[0] == "*" else ()))):
-        raise Malformed("a unit in a denominator")
-    return ("/", above, below)
-
-
-def raised_to(node: Node, exponent: Node) -> Node:
-    """A power; that of a matrix with the exponent T is the matrix transposed."""
-    if node[0] == "held" and type(node[1]) is Matrix and exponent == ("sym", "T"):
-        return held(Matrix(tuple(zip(*node[1].rows, strict=True))))
-    return ("^", node, exponent)
-
-
 def number(digits: str) -> Node:
     """A decimal as an exact fraction (not reduced)."""
-    if "." not in digits:
-        return ("num", int(digits), 1)
     whole, _, part = digits.partition(".")
     return ("num", int(whole + part), 10 ** len(part))
 
@@ -472,9 +427,6 @@ def released(node: Node) -> Value:
 
 def signed(sign: Node, node: Node) -> Node:
     """The node with a sign as its first factor; a literal takes a minus into itself."""
-    if sign is MINUS_ONE and node[0] == "held" and type(node[1]) is Based and node[1].digits != "0":
-        digits = node[1].digits
-        return held(replace(node[1], digits=digits[1:] if digits[0] == "-" else "-" + digits))
     if sign is MINUS_ONE and node[0] == "num" and node[1] >= 0:
         return ("num", -node[1], node[2])
     return ("*", (sign, *node[1]) if node[0] == "*" else (sign, node))

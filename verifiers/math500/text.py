@@ -14,7 +14,7 @@ from verifiers.math500.lexer import WORD, Lexer, Malformed
 Time = tuple[tuple[int, ...], str]
 
 _REPLACED = (
-    ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\;", " "), ("\\:", " "), ("\\ ", " "),
+    ("\\$", "\\dollar "), ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\;", " "), ("\\:", " "), ("\\ ", " "),
     ("\\quad", " "), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\displaystyle", ""), ("~", " "),
     ("\\textbf", "\\text"), ("\\mbox", "\\text"), ("\\textrm", "\\text"), ("\\mathrm", "\\text"),
     ("\\mathbf", "\\text"), ("$", " "),
@@ -23,17 +23,10 @@ _REPLACED = (
 
 def key(text: str) -> str:
     """The normal form of an answer; linear in its length."""
-    if "arrow" in text or "\\~" in text:
-        return text
-    if "\\" in text or "$" in text or "~" in text:
-        text = without_thin_spaces(text)
-        for old, new in _REPLACED:
-            if old in text and not (old == "$" and "\\$" in text):
-                text = text.replace(old, new)
-    text = text.strip()
-    if text[-1:] == "." and text[-2:-1] != ".":
-        text = text[:-1].rstrip()
-    return joined(without_text_command(text))
+    text = without_thin_spaces(text)
+    for old, new in _REPLACED:
+        text = text.replace(old, new)
+    return joined(without_text_command(text.strip()))
 
 
 def without_thin_spaces(text: str) -> str:
@@ -62,16 +55,10 @@ def without_text_command(text: str) -> str:
 def joined(text: str) -> str:
     """Without white space, but for one space between two letters, digits or commas outside brackets."""
     words = text.split()
-    if len(words) < 2:
-        return words[0] if words else ""
-    result = words[:1]
     bare = "(" not in text and "[" not in text  # 10, 080 is not 10,080
-    for word in words[1:]:
-        last = result[-1]
-        if follows_command(last):
-            apart = word[0].isalpha()
-        else:
-            apart = is_wordlike(last[-1], bare) and is_wordlike(word[0], bare)
+    result = words[:1]
+    for before, word in pairwise(words):
+        apart = is_wordlike(before[-1], bare) and is_wordlike(word[0], bare)
         result.append(" " + word if apart else word)
     return "".join(result)
 
@@ -79,12 +66,6 @@ def joined(text: str) -> str:
 def is_wordlike(character: str, bare: bool) -> bool:
     """True for what must not be joined to another of its kind; `bare`: outside all brackets a comma, too."""
     return character.isalnum() or character == "." or (bare and character == ",")
-
-
-def follows_command(word: str) -> bool:
-    r"""True if a word ends in a command such as `\pi`, behind which a space says nothing."""
-    slash = word.rfind("\\")
-    return slash >= 0 and word[slash + 1 :].isalpha()
 
 
 _DIGITS = "0123456789ABCDEF"
@@ -114,7 +95,7 @@ def same_text(answer: str, gold: str) -> bool:
 
 @lru_cache(8192)
 def unlaid(text: str) -> str:
-    """The values of the text's tokens, without braces around a single one; its normal text if it has none."""
+    """The values of the text's tokens; its normal text if it has none."""
     try:
         tokens = Lexer(text, None).run()
     except Malformed:
@@ -122,8 +103,6 @@ def unlaid(text: str) -> str:
     values: list[str] = []
     for kind, value, _ in tokens:
         values.append(value.lower() if kind == WORD and len(value) > 1 else value)
-        if value == "}" and values[-3:-2] == ["{"]:
-            values[-3:] = [values[-2]]
     return " ".join(values)
 
 
@@ -144,8 +123,6 @@ def time_of(text: str) -> Time | None:
     if not all(n.isascii() and n.isdigit() and len(n) <= 2 for n in numbers) or not (half or numbers[1:]):
         return None
     hours, *rest = (*map(int, numbers), *[0] * (2 - len(numbers)))
-    if half and not 1 <= hours <= 12:
-        return None
     if half:
         hours = hours % 12 + (12 if half == "pm" else 0)
     return (hours, *rest), "day" if half or hours == 0 or 12 < hours < 24 else ""

@@ -151,7 +151,7 @@ def test_the_papers_protocol_beside_ours(command, monkeypatch, capsys):
             dict(puzzle=p, rewards={"paper_cells": r}) for p, r in (("1000", 1.0), ("1234", 0), ("1230", 0.0))
         ]
         return Evaluation(
-            0.5, 3, 0, 1, {"paper_cells": 0.5}, 9, 0, {}, {1: 0.5}, None, {}, {"num_generations": 1}, right
+            0.5, 3, 0, 1, {"paper_cells": 0.5}, 9, 0, 1, {}, {1: 0.5}, None, {}, {"num_generations": 1}, right
         )
 
     monkeypatch.setattr(eval_command, "evaluate", answered)

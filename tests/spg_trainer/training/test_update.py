@@ -16,7 +16,7 @@ from spg_trainer.training.loop import train
 from spg_trainer.training.micro_batches import split_rows
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates
-from tests.common.likelihood_cases import count_sequences, naive_logps, relative
+from tests.common.likelihood_cases import count_sequences, naive_logps, relative, streams_from
 from tests.common.process_cases import (
     KINDS,
     PROBE_CONFIG,
@@ -111,15 +111,15 @@ def test_the_gradient_is_that_of_plain_autograd_over_every_completion(place, who
     assert len(set(lengths[8:].tolist())) > 2 and len(set(lengths[:8].tolist())) > 2
     assert len(set(rollouts.prompt_mask.sum(-1).tolist())) > 1
     assert (scored.rewards[8:] == 0).all() and (scored.rewards[:8].reshape(2, 4).std(1) > 0).all()
-    assert set(scored.index[8:].tolist()) == {int(i) for i in half_dull().split(",")}
+    assert set(scored.place.problem[8:].tolist()) == {int(i) for i in half_dull().split(",")}
 
-    def streams(row, mask):
-        key = (0, int(scored.index[row]), int(scored.generation[row]), 0, mask)
+    def stream(row, mask):
+        key = (0, int(scored.place.problem[row]), int(scored.place.generation[row]), 0, mask)
         return numpy_generator(0, "masks", *key)
 
-    masks = run.algorithm.make_masking().draw(rollouts, streams)
+    masks = run.algorithm.make_masking().draw(rollouts, streams_from(stream))
     totals = {"completions": 16.0, "tokens": float(lengths.sum())}
-    batch = Batch(rollouts.completion_mask, advantages, totals)
+    batch = Batch(rollouts.completion_mask, advantages, totals, scored.place)
     logps = naive_logps(run.policy.model, rollouts, masks, run.policy.mask_id)
     loss = run.algorithm.loss(logps, masks, batch)
     loss.loss.backward()

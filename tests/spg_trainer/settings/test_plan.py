@@ -11,14 +11,14 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling, SftCommand
+from spg_trainer.settings.plan import check_algorithm, plan
 from spg_trainer.settings.ranges import Group, Range, check_ranges
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.validate import validate, validate_algorithm
 
 
 def check(config: Config, algorithm: Algorithm) -> None:
     """What a start refuses of settings, with an algorithm."""
-    validate_algorithm(validate(config).config, algorithm)
+    check_algorithm(plan(config).config, algorithm)
 
 
 def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
@@ -37,7 +37,7 @@ def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
     with pytest.raises(ConfigError, match="--ref-copy: --algorithm spg"):
         check(Config(model=ModelConfig(ref_copy=True)), SPG())
     with pytest.raises(ConfigError, match="--ref-copy: sft"):
-        validate(SftCommand(model=ModelConfig(ref_copy=True)))
+        plan(SftCommand(model=ModelConfig(ref_copy=True)))
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_settings_of_a_users_own_class_are_checked_as_those_they_inherit_from() 
     class Mine(Config):
         note: str = ""
 
-    assert validate(Mine(note="x")).config.note == "x"
+    assert plan(Mine(note="x")).config.note == "x"
     with pytest.raises(ConfigError, match="--num-minibatches 17"):
-        validate(Mine(batch=BatchConfig(num_minibatches=17)))
+        plan(Mine(batch=BatchConfig(num_minibatches=17)))
 
 
 def test_an_example_is_a_value_that_the_field_takes() -> None:
