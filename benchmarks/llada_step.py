@@ -233,7 +233,8 @@ def measure(device: torch.device, work: Callable[[], object]) -> tuple[float, fl
     return wall_seconds(synchronized), torch.cuda.max_memory_allocated(device) / 2**30
 
 
-def arguments() -> argparse.Namespace:
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """words: None = those of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -267,7 +268,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-plain", action="store_true", help="leave out the baseline")
     parser.add_argument("--peak-tflops", type=float, help="default: an H100's or H200's; on a CPU none")
     parser.add_argument("--rounds", type=int, default=3, help="timed steps, after one that is not")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     on_gpu = torch.device(given.device).type == "cuda"
     given.dtype = given.dtype or ("bfloat16" if given.lora_r and on_gpu else "float32")
     if not given.lora_r and given.dtype == "bfloat16":

@@ -124,6 +124,44 @@ def draw_rollouts(seed: int = 0) -> Rollouts:
     )
 
 
+def draw_view(
+    algorithm: Algorithm,
+    rewards: Tensor | None = None,
+    seed: int = 0,
+    correct: Tensor | None = None,
+    turns: int = 1,
+) -> StepView:
+    """A step in the middle of a run, with what the algorithm asks for. turns: of each episode, all alike.
+
+    rewards: (P, G), 0 and 1 at random unless given. correct: (P, G) bool, those of reward 1 unless given.
+    """
+    stream = numpy_generator(seed, "check rewards")
+    if rewards is None:
+        rewards = torch.from_numpy(stream.integers(0, 2, (PROMPTS, GENERATIONS)).astype(float))
+        rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
+    episode = torch.arange(rewards.numel()).repeat_interleave(turns)
+    place = replace(Place.of_groups(*rewards.shape).select(episode), max_turns=turns).with_turns()
+    rollouts = draw_rollouts(seed).select(episode)
+    if "entropy" not in algorithm.needs:
+        rollouts = replace(rollouts, unmask_entropy=None)
+    if "order" not in algorithm.needs:
+        rollouts = replace(rollouts, unmask_order=None)
+    if algorithm.score_tail:
+        rollouts = rollouts.count_tail(pad_id=0)
+    steps = algorithm.probe_steps(rollouts, 1, lambda row: generator(seed, "check states", row))
+    if steps is not None:
+        # A state is worth what came of it, but in groups that earned different rewards.
+        apart = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
+        worth = rewards.reshape(-1, 1) - apart * torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
+        rollouts = replace(rollouts, probe_steps=steps, probe_rewards=place.spread(worth))
+    if algorithm.branches > 1:
+        rollouts = replace(rollouts, branched=(place.turn == 0) & (episode % algorithm.branches > 0))
+    right = None
+    if "correct" in algorithm.needs:
+        right = rewards == 1 if correct is None else correct
+    return StepView(rewards, rollouts, place, share_done=0.5, correct=right)
+
+
 def draw_case(
     algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
 ) -> Case:
@@ -132,7 +170,7 @@ def draw_case(
     rewards, correct: as for `draw_view`.
     """
     view = draw_view(algorithm, rewards, seed, correct)
-    rewards, rollouts, place, prepared = view.rewards, view.rollouts, view.place, algorithm.prepare(view)
+    rollouts, place, prepared = view.rollouts, view.place, algorithm.prepare(view)
     if "fills" in algorithm.needs:
         rollouts, prepared = half_fills(rollouts, prepared)
     streams = KeyedStreams(seed, ("check masks",), place.keys())
@@ -141,7 +179,7 @@ def draw_case(
     if "fills" in algorithm.needs:  # of fills those that are worth something
         active = torch.where(prepared["fill"], advantages != 0, active)
     totals = {
-        "completions": float(rewards.numel()),
+        "completions": float(len(place)),
         "tokens": float(rollouts.completion_mask.sum()),
         "scored_completions": float(active.sum()),
         "rewarded_completions": float((advantages != 0).sum()),
@@ -161,39 +199,6 @@ def draw_case(
     if "reference" in algorithm.needs:
         batch = replace(batch, ref_logps=masks.split(logps + some_logps("check ref", 0.1))[0])
     return Case(algorithm, logps, masks, batch).select(active)
-
-
-def draw_view(
-    algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
-) -> StepView:
-    """What `prepare` sees of a step.
-
-    rewards: (P, G), 0 and 1 at random unless given. correct: (P, G) bool, those of reward 1 unless given.
-    """
-    rollouts, stream = draw_rollouts(seed), numpy_generator(seed, "check rewards")
-    if rewards is None:
-        rewards = torch.from_numpy(stream.integers(0, 2, (PROMPTS, GENERATIONS)).astype(float))
-        rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
-    if "entropy" not in algorithm.needs:
-        rollouts = replace(rollouts, unmask_entropy=None)
-    if "order" not in algorithm.needs:
-        rollouts = replace(rollouts, unmask_order=None)
-    if algorithm.score_tail:
-        rollouts = rollouts.count_tail(pad_id=0)
-    steps = algorithm.probe_steps(rollouts, 1, lambda row: generator(seed, "check states", row))
-    if steps is not None:
-        # A state is worth what came of it, but in groups that earned different rewards.
-        apart = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
-        worth = rewards.reshape(-1, 1) - apart * torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
-        rollouts = replace(rollouts, probe_steps=steps, probe_rewards=worth)
-    if algorithm.branches > 1:  # in the middle of the run
-        count = rewards.numel()
-        branched = torch.arange(count) % algorithm.branches > 0
-        rollouts = replace(rollouts, branched=branched)
-    right = None
-    if "correct" in algorithm.needs:
-        right = rewards == 1 if correct is None else correct
-    return StepView(rewards, rollouts, Place.of_groups(*rewards.shape), share_done=0.5, correct=right)
 
 
 def half_fills(rollouts: Rollouts, prepared: dict[str, Tensor]) -> tuple[Rollouts, dict[str, Tensor]]:
@@ -373,6 +378,18 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
     return ", ".join(sorted(needs)) or "nothing beyond the completions"
 
 
+def prepares_each_turn(algorithm: Algorithm) -> str:
+    """Where episodes have two turns, `prepare` returns a row for each turn."""
+    view = draw_view(algorithm, turns=2)
+    for name, column in algorithm.prepare(view).items():
+        if len(column) != len(view.place):
+            raise CheckFailed(
+                f"prepare returned {len(column)} rows of {name!r} for {len(view.place)} turns; use "
+                "view.place.spread(values) to give each turn what holds for its episode"
+            )
+    return "have a row each"
+
+
 def compares_groups_alone(algorithm: Algorithm) -> str:
     """What a group is worth depends on the rewards of the others at most, or the algorithm says that it does not."""
     if algorithm.whole_step or algorithm.branches > 1:
@@ -382,7 +399,7 @@ def compares_groups_alone(algorithm: Algorithm) -> str:
     view = draw_view(algorithm, rewards)
     whole = algorithm.prepare(view)
     for group in range(PROMPTS):
-        own = torch.arange(group * GENERATIONS, (group + 1) * GENERATIONS)
+        own = view.place.group == group
         alone = algorithm.prepare(
             view._replace(
                 rewards=view.rewards[group : group + 1],
@@ -422,5 +439,6 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "micro-batches": adds_up,
     "compares": compares_what_it_says,
     "needs": needs_what_it_says,
+    "turns": prepares_each_turn,
     "groups alone": compares_groups_alone,
 }

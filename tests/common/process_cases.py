@@ -20,6 +20,7 @@ from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, shard
 from spg_trainer.models.shard import whole
+from spg_trainer.models.states import base_model
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, ModelConfig, SftCommand
 from spg_trainer.sft import loop as sft_loop
@@ -231,6 +232,18 @@ def half_config(output: Path) -> Config:
     return small_config(output, dtype="bfloat16", shard="phase", max_steps=1, learning_rate=1e-5)
 
 
+def whole_inside_a_layer(output: Path) -> list[tuple[bool, ...]]:
+    """Whether a process has the whole embedding, and the whole head, when a layer of a step by layer begins."""
+    run, seen = start(gradient_config(output, "float64", "tokens", shard="layer"), quiet=True), set()
+    model = base_model(run.policy.model)
+    ends = model.get_input_embeddings(), model.get_output_embeddings()
+    layer = model.get_submodule("model.layers.0")
+    layer.register_forward_pre_hook(lambda *_: seen.add(tuple(not shard.is_part(end.weight) for end in ends)))
+    train_step(run)
+    run.folder.release()
+    return sorted(seen)
+
+
 def own(value: Any) -> torch.Tensor:
     """What this process holds of a tensor."""
     return value.to_local() if hasattr(value, "to_local") else value
@@ -322,6 +335,7 @@ def in_each_process(here: Path) -> None:
         gradient_config(here / "layer-probe", "float64", "tokens", shard="layer", **PROBE_CONFIG)
     )
     found["for others"] = distributed.lockstep.for_others
+    found["whole ends"] = whole_inside_a_layer(here / "whole ends")
     train(loop_config(here / "layers", shard="layer", save_steps=1), quiet=True)
     with patch.object(shard, "FILE_BYTES", 20_000):  # less than the embedding
         train(loop_config(here / "sharded", shard="phase", save_steps=1), quiet=True)

@@ -14,6 +14,7 @@ from tests.common.command_cases import environment, python
 from tests.common.math500_cases import CASES
 from verifiers import Tier, verify, verify_batch
 from verifiers.math500 import task
+from verifiers.math500.finished import surd_of
 from verifiers.verdicts import CAS, ERROR
 
 
@@ -181,6 +182,18 @@ def test_bombs_are_answered_at_once(gold: str, no_cas: list) -> None:
         start = time.perf_counter()
         assert not verify("math500", f"<answer>{bomb}</answer>", answer=gold).correct
         assert time.perf_counter() - start < 2, bomb[:40]
+
+
+def test_a_root_of_very_many_digits_is_not_looked_into() -> None:
+    assert surd_of(("fn", "root", (("num", 1, 8), ("num", 3, 1)))) == (64, 3)
+    assert surd_of(("fn", "root", (("num", 1, 10**4000), ("num", 99, 1)))) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"), [(r"\pm 1 \pm 2", "3,-3"), ("5", r"x \equiv 5 \pmod 7"), ("5 = 5", r"5 \pmod 7")]
+)
+def test_what_is_not_understood_is_not_read_as_something_else(answer: str, gold: str, no_cas: list) -> None:
+    assert not verify("math500", f"<answer>{answer}</answer>", answer=gold).correct
 
 
 ALMOST_ALONE = """

@@ -11,7 +11,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling, SftCommand
-from spg_trainer.settings.plan import check_algorithm, plan
+from spg_trainer.settings.plan import check_algorithm, check_task, plan
 from spg_trainer.settings.ranges import Group, Range, check_ranges
 from spg_trainer.settings.resolve import defaults
 
@@ -83,6 +83,13 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
 def test_settings_that_do_not_go_together_name_what_would(change, remedy) -> None:
     with pytest.raises(ConfigError, match=remedy):
         check(replace(Config(), **change), SPG())
+
+
+@pytest.mark.parametrize("by", ["phase", "layer"])
+def test_weights_in_4_bits_are_not_divided(by) -> None:
+    config = replace(Config(), model=ModelConfig(lora_r=8, load_4bit=True, shard=by))
+    with pytest.raises(ConfigError, match=r"4 bits are not divided\. Leave out --shard or --load-4bit"):
+        check_task(config)
 
 
 @pytest.mark.parametrize("rule", ["threshold", "dynamic"])

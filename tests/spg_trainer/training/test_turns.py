@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from spg_trainer.algorithms import ALGORITHMS
+from spg_trainer.algorithms import ALGORITHMS, Algorithm
 from spg_trainer.algorithms.base import loss_of_values
+from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.diff import by_problem
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.likelihood.bounds import elbo, eubo
@@ -351,6 +352,16 @@ def test_a_tree_branches_in_the_first_turn_and_later_turns_are_worth_their_leaf(
     distil = prepare(StepView(rewards, rollouts, scored.place, 0.5))["distil"]
     alone = prepare(StepView(rewards, rollouts.select(first), Place.of_groups(3, 4), 0.5))["distil"]
     assert torch.equal(distil[first], alone) and alone.any() and not distil[~first].any()
+
+
+def test_an_algorithm_that_prepares_no_row_for_each_turn_is_told_what_to_return(tmp_path, monkeypatch):
+    def of_episodes(self, view):
+        return {"advantages": self.compute_advantages(view.rewards)}
+
+    monkeypatch.setattr(Algorithm, "prepare", of_episodes)
+    said = r"SPG.prepare returned 12 rows of 'advantages' for (1[3-9]|2\d) completions.*view.place.spread\(values\)"
+    with pytest.raises(ConfigError, match=said):
+        Played(talk_config(tmp_path, prompts_per_step=3))
 
 
 def collected(env: Talk, policy, turns_of=3):

@@ -9,6 +9,8 @@ import torch
 from torch.nn.functional import pad
 
 from spg_trainer.likelihood import elbo, token_logps
+from spg_trainer.likelihood.masks import RandomMasking
+from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Batch
 from spg_trainer.training.credit import credit
@@ -29,6 +31,7 @@ from tests.common.process_cases import (
 from tests.common.trainer_cases import (
     LORA,
     PROBE,
+    PROBLEMS,
     SELF_NORMALISED,
     Probe,
     change,
@@ -184,6 +187,21 @@ def planned(config):
     _, step = credit(run, scored, scored.rewards.reshape(4, 4))
     plan = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=0)
     return run, plan
+
+
+def test_masks_are_drawn_by_the_place_of_an_episode_in_the_whole_step(place, monkeypatch):
+    """Also of those that change nothing: by it, coupled masks spread their sizes evenly, whoever has the others."""
+    seen, drawn = [], RandomMasking.draw
+
+    def noted(masking, rollouts, streams, where):
+        seen.append(where)
+        return drawn(masking, rollouts, streams, where)
+
+    monkeypatch.setattr(RandomMasking, "draw", noted)
+    dull = ",".join(map(str, choose_problems(0, 0, 4, PROBLEMS)[:2]))
+    planned(gradient_config(place(), "float64", "tokens", env_args={"dull": dull}, num_iterations=2))
+    assert [(where.iteration, where.num_iterations) for where in seen] == [(0, 2), (1, 2)]
+    assert all(list(where.quantile) == [episode / 16 for episode in range(8, 16)] for where in seen)
 
 
 def move(run, scale=0.05):
