@@ -18,6 +18,7 @@ from spg_trainer.runs.files import COMPLETE, incomplete, json_document, write_fo
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.places import STARTED
 from spg_trainer.settings.published import known_settings
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, to_yaml
 from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
@@ -93,7 +94,8 @@ def push(command: PushCommand) -> None:
         for path in folder.iterdir():
             if path.name not in (COMPLETE, CARD, ENVIRONMENT):
                 (place / path.name).symlink_to(path.resolve())
-        write_text(place / ENVIRONMENT, json_document(without_folders(model_environment(str(folder)))))
+        record = {name: value for name, value in model_environment(str(folder)).items() if name != STARTED}
+        write_text(place / ENVIRONMENT, json_document(without_folders(record)))
         sys.stdout.write(f"{upload(command, place)}\n")
 
 

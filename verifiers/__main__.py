@@ -9,16 +9,25 @@ import json
 import os
 import sys
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import IO
 
 from verifiers import batch
-from verifiers.command.fields import PRESETS, Fields, candidates, filters_in, recognise, with_problem
+from verifiers.command.fields import (
+    PRESETS,
+    Fields,
+    candidates,
+    filters_in,
+    likely_flags,
+    recognise,
+    with_problem,
+)
 from verifiers.command.join import completion_of, join, read_references, split_key
 from verifiers.command.judge import COMPILING_SECONDS, ROWS_BEFORE_COMPILING, Job, Judged, judge_blocks
-from verifiers.command.read import Block, CommandError, Source
+from verifiers.command.read import Block, CommandError, Source, lacking
 from verifiers.command.report import plural, summary, summary_text
 from verifiers.errors import VerifierError
 from verifiers.registry import MODES, RULES, find, tasks
@@ -26,6 +35,9 @@ from verifiers.score import DATA_SOURCES
 
 LIVE = 60  # characters of the live line
 REPORTED = 100  # problems of lines that standard error names; the output names that of every line
+HELD = (
+    1 << 26
+)  # bytes of compressed verdicts, of some ten million lines, that wait for a line that can be judged
 FIRST = 5  # lines with the same problem that it names
 PARTIAL = ".partial"  # is added to the name of --output while it is written
 LENIENT = r", \boxed{} or behind ####"
@@ -38,6 +50,7 @@ examples:
 For each line of the file, in order, one JSON line is written: line, correct, score, extracted, reason,
 decided_by, and of what is not right a detail, the reason in words. A line that cannot be judged has
 "correct": null and an "error". The summary says how many there were, and leaves them out of the rate.
+If all lines lack the same field, no verdicts are written, and one sentence says which field it is.
 Exit status: 0 if it ran, 1 if a file is truncated or no line could be judged, 2 if a task, a file or a flag is
 unknown.
 
@@ -59,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # reading never gets here: the disk is full, or no process started
-        sys.stderr.write(f"stopped: {error}\n")
+        sys.stderr.write(f"Stopped: {error}.\n")
+        if isinstance(error, CannotWrite) and args.output is None:  # or Python would try once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
@@ -227,16 +242,34 @@ def _judge(
         begins=lambda: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
     )
     judged_blocks = judge_blocks(job, blocks, args.workers)
-    with _output(args) as output, contextlib.closing(judged_blocks) as results, _counting(args, tally):
+    held: list[bytes] | None = []  # what is written only if some line has the fields that the first ones lack
+    lacked: set[str] = set()
+    with contextlib.closing(judged_blocks) as results, _counting(args, tally), _output(args) as output:
         for judged in results:
-            output.write(judged.output.encode())
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
             unanswered = unanswered or judged.unanswered
-            _tell(judged, told)
+            _count(judged, told, silently=held is not None)
+            verdicts = judged.output.encode()
+            lacked |= {lacking(text) for text in judged.problems}
+            if held is not None and not tally["judged"] and len(lacked) == 1 and "" not in lacked:
+                held.append(zlib.compress(verdicts, 1))
+                if sum(map(len, held)) < HELD:
+                    continue
+                verdicts = b""
+            if held is not None:
+                for part in held:
+                    output.write(zlib.decompress(part))
+                for (label, text), (_, *lines) in told.items():
+                    _tell(label, lines[0], text)
+                held = None
+            output.write(verdicts)
             if progress:
                 seconds = time.monotonic() - start - tally["compiling"] / args.workers
                 live = f"{tally['judged']:,} judged, {tally['correct']:,} right, {tally['judged'] / seconds:,.0f} /s"
                 _say(f"\r{live:<{LIVE}}")
+    if held:
+        _tell_lacking(job, told, tally["invalid"])
+        return tally, unanswered
     for (label, _), (count, *lines) in told.items():
         if count > 1:
             more = ", ".join(map(str, lines[1:])) + ", ..." * (count > len(lines))
@@ -262,13 +295,15 @@ def _counting(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
     """Says how far it came where something stops it."""
     try:
         yield
+    except CannotWrite:
+        raise
     except (KeyboardInterrupt, OSError):
         where = f", in {args.output}{PARTIAL}" if args.output else ""
         _say(f"\nStopped: {plural(tally['judged'] + tally['invalid'], 'completion')} judged{where}.\n")
         raise
 
 
-def _tell(judged: Judged, told: dict[tuple[str, str], list[int]]) -> None:
+def _count(judged: Judged, told: dict[tuple[str, str], list[int]], silently: bool) -> None:
     """Say what is wrong with lines, each thing once; `told` gets how many have it, and the first of them."""
     label = f"{judged.label}, " if judged.label else ""
     for text, numbers in judged.problems.items():
@@ -276,9 +311,23 @@ def _tell(judged: Judged, told: dict[tuple[str, str], list[int]]) -> None:
             if len(told) == REPORTED:
                 continue
             told[label, text] = [0]
-            sys.stderr.write(f"{label}line {numbers[0]} {text}\n")
+            if not silently:
+                _tell(label, numbers[0], text)
         count, *lines = told[label, text]
         told[label, text] = [count + len(numbers), *[*lines, *numbers][:FIRST]]
+
+
+def _tell(label: str, line: int, text: str) -> None:
+    sys.stderr.write(f"{label}line {line} {text}\n")
+
+
+def _tell_lacking(job: Job, told: Mapping[tuple[str, str], Sequence[int]], lines: int) -> None:
+    """Says once what every line lacks, and which flags would name the columns that are there."""
+    (label, text), (_, number, *_) = next(iter(told.items()))
+    flags = likely_flags(find(job.task), text)
+    example = f" For example: {' '.join(flags)}." if flags else ""
+    every = f"None of the {lines:,} lines can be judged" if lines > 1 else "The only line cannot be judged"
+    _say(f"{every}, so no verdicts are written: {label}line {number} {text}{example}\n")
 
 
 def _say(text: str) -> None:
@@ -286,24 +335,50 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
+class CannotWrite(OSError):
+    """The verdicts have no place, e.g. on a full disk."""
+
+
+@contextlib.contextmanager
+def _writing(place: str) -> Iterator[None]:
+    """Says which place refuses what is written there."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.errno is None:  # no process started: it has nothing to do with the place
+            raise
+        other = "with --output FILE" if place == "standard output" else "with another --output"
+        raise CannotWrite(
+            f"the verdicts cannot be written to {place}: {error.strerror}. Make room there, or write them elsewhere "
+            f"{other}"
+        ) from error
+
+
 @contextlib.contextmanager
 def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
     """Where the verdicts go."""
     if args.output is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _writing("standard output"):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
     read = [path for path in args.files if path != "-"]
     if os.path.exists(args.output) and any(os.path.samefile(path, args.output) for path in read):
         raise CommandError(f"--output {args.output} is a file that is to be read; give another name.")
-    partial = args.output + PARTIAL
+    special = os.path.exists(args.output) and not os.path.isfile(
+        args.output
+    )  # a device or a pipe: stays what it is
+    partial = args.output + PARTIAL * (not special)
     try:
         stream = gzip.open(partial, "wb", 4) if args.output.endswith(".gz") else open(partial, "wb")
     except OSError as error:
         raise CommandError(f"--output {args.output} cannot be written: {error.strerror}.") from error
-    with stream:
+    with _writing(partial), stream:
         yield stream  # type: ignore[misc]
-    os.replace(partial, args.output)  # so that a whole file is told from one that was interrupted
+    if not special:
+        os.replace(partial, args.output)  # so that a whole file is told from one that was interrupted
 
 
 if __name__ == "__main__":

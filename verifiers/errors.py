@@ -51,11 +51,13 @@ def invalid_reference(argument: str, value: object, problem: str, index: int | N
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name closest to `name`, case ignored; None if none is close."""
+    """The known name closest to `name`, case ignored; None if none is close enough to be what was meant."""
     from difflib import get_close_matches
 
-    spelled = {other.lower(): other for other in known}
-    close = get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
+    word, spelled = str(name).lower(), {other.lower(): other for other in known}
+    # Letters that have changed places count for little in a ratio: of "tyni" and "tiny" it is 0.5.
+    moved = [other for other in spelled if sorted(other) == sorted(word)]
+    close = moved or get_close_matches(word, spelled, n=1, cutoff=0.65)
     return spelled[close[0]] if close else None
 
 

@@ -52,6 +52,8 @@ ALGORITHMS = {
     "distil": "spg_trainer.algorithms.distil:Distil",
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
+ELSEWHERE = {"diffu_grpo": "grpo d1", "vrpo": "dpo"}
+"""What one may call an algorithm of ours whose name is spelled unlike it."""
 
 
 def find_algorithm(name: str) -> tuple[str, str]:
@@ -61,8 +63,11 @@ def find_algorithm(name: str) -> tuple[str, str]:
     """
     where, _, class_name = ALGORITHMS.get(name, name).rpartition(":")
     if not where:
+        ours = next((ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split()), "")
+        nearest = f"Did you mean '{ours}'? " if ours else did_you_mean(name, ALGORITHMS)
         raise ConfigError(
-            f"--algorithm {name}: no such algorithm. {did_you_mean(name, ALGORITHMS)}Known: {', '.join(ALGORITHMS)}. "
+            f"--algorithm {name}: no such algorithm. {nearest}Known: {', '.join(ALGORITHMS)}. Which of them to use: "
+            "docs/algorithms/README.md. "
             "For your own: --algorithm ./my_algorithm.py:MyClass or --algorithm my_package.my_module:MyClass."
         )
     if where.endswith(".py") and not Path(where).is_file():

@@ -11,7 +11,8 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.own_code import canonical, kept_if_gone, without_pins
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config, SftCommand
-from spg_trainer.settings.recorded import ENVIRONMENT, read_config
+from spg_trainer.settings.places import absolute
+from spg_trainer.settings.recorded import ENVIRONMENT, read_config, record_of
 from spg_trainer.settings.values import flatten, plain
 
 SFT_MAY_CHANGE = frozenset(
@@ -40,6 +41,7 @@ def identity(
     it started from, and of the files of its environment and algorithm. algorithm: what the settings name, where it has
     been built before.
     """
+    config = absolute(config, record_of(run))
     if isinstance(config, SftCommand):
         return flatten(plain(config), SFT_MAY_CHANGE if ignore is None else ignore)
     if algorithm is None:

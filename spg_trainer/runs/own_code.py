@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import read_json, writing
+from spg_trainer.settings.places import absolute_name
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
 
 if TYPE_CHECKING:
@@ -154,13 +155,17 @@ def hashed(place: str) -> str:
 
 def refuse_changed_data(record: Path, command: "TaskSettings") -> None:
     """Raises ConfigError if data is no longer what it was when a run or a model wrote `record`, an environment.json."""
-    before, now = (read_json(record) or {}).get("data", {}), data_of(command)
-    for name in before.keys() & now.keys():
-        if before[name] != now[name]:
+    recorded = read_json(record) or {}
+    began, now = (
+        {absolute_name(name, recorded): (name, digest) for name, digest in data.items()}
+        for data in (recorded.get("data", {}), data_of(command))
+    )
+    for place in began.keys() & now.keys():
+        (name, before), (_, after) = began[place], now[place]
+        if before != after:
             raise ConfigError(
-                f"{name} has changed since {record.parent} began: its sha256 was {before[name]}, now it is "
-                f"{now[name]}. Put back what it was to go on. To train on the new data, start a new run with another "
-                "--output-dir."
+                f"{name} has changed since {record.parent} began: its sha256 was {before}, now it is {after}. Put back "
+                "what it was to go on. To train on the new data, start a new run with another --output-dir."
             )
 
 

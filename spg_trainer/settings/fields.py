@@ -181,7 +181,8 @@ class Sampling(Decoding):
     """The number of denoising steps of a whole completion, a multiple of its number of blocks. Fewer steps decode
     faster and less accurately."""
     temperature: Temperature = 0.0
-    """The sampling temperature; 0 is greedy. Raise it if all completions of a problem are alike."""
+    """The sampling temperature; 0 is greedy, by which only raft, distil and opsd can train. Raise it if all completions
+    of a problem are alike."""
 
     editing_threshold = None  # it is a setting of `EvalSampling` alone
 

@@ -308,6 +308,17 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
         )
 
 
+def check_chance(config: Config, algorithm: Any) -> None:
+    """Greedy rollouts, whose groups are of equal completions, where an algorithm compares them."""
+    r, count = config.rollout, config.batch.num_generations
+    if not (r.draws_noise or config.pairs or config.force or algorithm.right_groups_teach):
+        raise ConfigError(
+            f"--temperature {r.temperature:g}: decoding without chance writes {count} times the same completion to a "
+            f"problem, and --algorithm {config.algorithm} learns from how they differ. Use --temperature 0.9, or an "
+            "algorithm that imitates right completions (--algorithm raft), or insist with --force."
+        )
+
+
 def check_positions(r: Sampling, algorithm: Any, name: str) -> None:
     """A rollout that draws no positions, or draws them by another law than the one that is scored."""
     if r.remasking != "plackett_luce":

@@ -9,6 +9,7 @@ import yaml
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.fields import Config, Decoding, Sampling, SftCommand
+from spg_trainer.settings.places import STARTED, found_again
 from spg_trainer.settings.values import overlay, plain
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
@@ -27,7 +28,9 @@ LEFT_TO_OTHERS = {Config: {"editing_threshold": None}, SftCommand: {"ref_copy": 
 
 
 def model_environment(model: str) -> dict[str, Any]:
-    """What a model folder says of the environment it was made for; empty where it says nothing.
+    """What a model folder says of the environment it was made for, its paths as they are found from here.
+
+    It is empty where the folder says nothing.
 
     Recipes are made of the embedded models of LLaDA's kind, whose own files say no more.
     """
@@ -35,8 +38,25 @@ def model_environment(model: str) -> dict[str, Any]:
     folder = Path(resolve_model(model).base if other_kind else model).expanduser()
     files = (folder / ENVIRONMENT, folder / "model" / ENVIRONMENT)
     file = next((file for file in files if file.is_file()), None)
+    record = read_record(file) if file else {}
+    run = run_holding(folder) if record and STARTED not in record else None
+    return found_again(record, record_of(run) if run else record)
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """The environment.json of a run or of a model of `sft`, where this is not finished that of its newest checkpoint.
+
+    It is empty where there is none.
+    """
+    checkpoints = folder.glob(f"checkpoints/step-*/{ENVIRONMENT}")
+    newest_first = sorted(checkpoints, key=lambda file: (len(file.parent.name), file), reverse=True)
+    return next((read_record(file) for file in (folder / ENVIRONMENT, *newest_first) if file.is_file()), {})
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """What an environment.json holds; ConfigError if it cannot be read."""
     try:
-        return dict(json.loads(file.read_text())) if file else {}
+        return dict(json.loads(file.read_text()))
     except (ValueError, TypeError) as error:
         text = f"{file} is not a JSON object ({error}). Restore it, or remove it to use the recipes."
         raise ConfigError(text) from error

@@ -395,7 +395,7 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     words = shlex.join([*task_words(command.env, command.env_args), "--model", str(folder)])
     for text in measured.off_mix:
         console.say(text)
-    go_on = "To train it as it is" if measured.off_mix else "Train it"
+    go_on = "Train it" if sampled.mixed and not measured.off_mix else "To train it as it is"
     console.say(f"The model is in {folder}. {go_on}: python -m spg_trainer {words}")
     if not sampled.mixed:
         console.warn(

@@ -1,6 +1,7 @@
 """The updates of `sft`: the loop, its learning rate, what is validated on the way, and its checkpoints."""
 
 import math
+import os
 import shlex
 import signal
 import time
@@ -26,6 +27,7 @@ from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import OptimizerConfig, Sampling, SftCommand
+from spg_trainer.settings.places import STARTED
 from spg_trainer.settings.recorded import task_record, to_yaml
 from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
 from spg_trainer.sft.fitting import draw_fitting
@@ -144,7 +146,8 @@ class Fit:
     def record(self) -> dict[str, Any]:
         """What environment.json of the model holds."""
         read = {"data": dict(self.data), "origin": dict(self.train.origin)}
-        return task_record(self.command, self.sampling, **{name: what for name, what in read.items() if what})
+        more = {name: what for name, what in read.items() if what}
+        return {**task_record(self.command, self.sampling, **more), STARTED: os.getcwd()}
 
     def restore(self, path: Path) -> None:
         """Puts a checkpoint back."""

@@ -19,11 +19,13 @@ FEWEST = 20
 
 
 def is_far(mix: Mapping[str, float], counts: HabitCounts) -> bool:
-    """Whether right completions are far rarer or more frequent than the mix asks for."""
+    """Whether most completions follow no rule, or right ones are far rarer or more frequent than the mix asks for."""
     if len(mix) < 2 or not 0 < mix.get("right", 0.0) < 1:
         return False
+    if 2 * counts.neither > counts.completions:
+        return True
     if sum(counts.alone.values()) < FEWEST:
-        return 2 * counts.neither > counts.completions
+        return False
     return abs(log_odds(share_of_right(counts)) - log_odds(mix["right"])) > math.log(FAR)
 
 

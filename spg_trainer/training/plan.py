@@ -21,7 +21,7 @@ from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.pairs import settle_pairs
-from spg_trainer.settings.plan import Plan, check_algorithm, plan
+from spg_trainer.settings.plan import Plan, check_algorithm, check_chance, plan
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.task import task_words
@@ -107,6 +107,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     if model:  # before a block length is advised for trees that the model cannot have
         algorithm.make_masking().check_pattern(pattern_of(model))
     check_algorithm(config, algorithm, num_processes)
+    check_chance(config, algorithm)
     check_trackers(config.output.track)
     if model:
         check_pattern(pattern_of(model), config.rollout)

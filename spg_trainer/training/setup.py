@@ -1,5 +1,6 @@
 """How a run is put together from its settings, anew or from a checkpoint."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.places import STARTED
 from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
@@ -209,7 +211,9 @@ def prepare_folder(run: Run) -> None:
             run.folder.truncate_after(run.state.step)
             run.folder.config(settings)
         else:
-            run.folder.create(settings, {**environment_record(run), "data": data_of(config)})
+            run.folder.create(
+                settings, {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()}
+            )
         if run.accelerator.is_main_process:
             keep(path, ENVIRONMENT, config.env)
             keep(path, ALGORITHM, config.algorithm)

@@ -75,6 +75,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--env sudko", ['"sudko"', 'Did you mean "sudoku"?', "--env my_package.my_module:"]),
         ("eval --env sodoku", ['Did you mean "sudoku"?']),
         ("sft --env suduko", ['Did you mean "sudoku"?']),
+        ("--algorithm grpo", ["Did you mean 'diffu_grpo'?", "docs/algorithms/README.md"]),
         ("--algorithm spgg", ["--algorithm spgg", "Did you mean 'spg'?", "spg_repro"]),
         ("--max-step 3", ["--max-step.", "Did you mean --max-steps?", "--help"]),
         ("--num_generation=4", ["--num-generation.", "Did you mean --num-generations?"]),
@@ -98,6 +99,10 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("--max-grad-norm nan", ["--max-grad-norm='nan'", "a number"]),
         ("--adam-beta2 1", ["--adam-beta2 1.0", "from 0 up to, but not, 1"]),
         ("--temperature -1", ["--temperature -1"]),
+        (
+            "--temperature 0 --dry-run",
+            ["--temperature 0:", "8 times the same", "--algorithm raft", "--force"],
+        ),
         ("eval --model tiny --temperature 1e10", ["--temperature 10000000000.0", "0 to 100"]),
         ("--block-length 24 --max-completion-length 64", ["block_length=24", "block_length=32"]),
         ("--lora-r 8 --lora-alpha 0", ["--lora-alpha 0", "at least 1"]),
@@ -364,6 +369,18 @@ def test_a_dry_run_spends_no_time_on_garbage(tmp_path: Path) -> None:
     )
     collections, frozen = map(int, done.stdout.split()[-2:])
     assert done.returncode == 0 and collections < 250 and frozen > 100_000, (collections, frozen)
+
+
+@pytest.mark.parametrize(
+    "line", ["--env chess", "--env poem", "--algorithm ppo", "serve", "--verbose", "--clip 1"]
+)
+def test_a_name_that_is_unlike_all_others_suggests_none(refused, line: str) -> None:
+    assert "Did you mean" not in refused(line)
+
+
+@pytest.mark.parametrize("words", ["--algorithm raft", "--force", "--remasking random"])
+def test_what_can_learn_from_a_greedy_rollout_may_have_one(here, capsys, words: str) -> None:
+    assert cli.main(shlex.split(f"--env sudoku --temperature 0 --dry-run {words}")) == 0
 
 
 def test_flags_of_other_trainers_lead_to_ours(capsys) -> None:

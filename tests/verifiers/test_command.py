@@ -3,9 +3,12 @@
 import gzip
 import io
 import json
+import os
+import subprocess
 import sys
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -136,11 +139,67 @@ def test_parquet_without_the_column_or_not_parquet_at_all(run, tmp_path):
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"completion": [RIGHT, RIGHT], "other": [1, 2]}), path)
     status, rows, said = run("sudoku", path)
-    assert status == 1 and [row["correct"] for row in rows] == [None, None]
-    assert 'lacks "puzzle"; it has completion, other.' in said
+    assert (status, rows) == (1, []) and said.count("puzzle") == 1
+    assert (
+        'None of the 2 lines can be judged, so no verdicts are written: line 1 lacks "puzzle"; it has' in said
+    )
     path.write_bytes(b"PAR1 and then nothing")
     status, rows, said = run("sudoku", path)
     assert (status, rows) == (1, []) and "cannot be read" in said
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_column_that_every_line_lacks_is_said_once_without_verdicts(run, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(read, "BLOCK_BYTES", 1000)
+    lines = [json.dumps({"id": number, "output": "#### 18", "gold": "18"}) for number in range(300)]
+    path = write(tmp_path / "a.jsonl", *lines)
+    status, rows, said = run("gsm8k", path, "--workers", workers)
+    assert (status, rows) == (1, [])
+    assert said.startswith(
+        'None of the 300 lines can be judged, so no verdicts are written: line 1 lacks "completion" and "answer"; it '
+        "has id, output, gold. Give --completion-field and --answer-field. For example: --completion-field output "
+        "--answer-field gold.\ngsm8k, lenient: 0 judged"
+    )
+    assert "300 lines without a verdict" in said and said.count("lacks") == 1
+    assert run("gsm8k", path, "--completion-field", "output", "--answer-field", "gold")[0] == 0
+    assert run("gsm8k", path, "--json")[1][0]["invalid_lines"] == 300
+    assert "For example" not in run("sudoku", path)[2]
+    good = json.dumps({"completion": "#### 18", "answer": "18"})
+    for more in (good, "not json", json.dumps({"completion": "#### 18"})):  # in the last block
+        write(tmp_path / "a.jsonl", *lines, more)
+        status, rows, said = run("gsm8k", path, "--workers", workers)
+        assert [row["line"] for row in rows] == [*range(1, 302)] and status == int(more != good)
+        assert "line 1 lacks" in said and "299 more lines as line 1: 2, 3, 4, 5, ..." in said
+
+
+def test_what_waits_for_a_line_that_can_be_judged_is_bounded(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(command, "HELD", 1000)
+    path = write(tmp_path / "a.jsonl", *['{"output": "#### 18", "gold": "18"}'] * 3000)
+    status, rows, said = run("gsm8k", path)
+    assert (status, [row["line"] for row in rows]) == (1, [*range(1, 3001)]) and "line 1 lacks" in said
+
+
+def test_an_output_that_is_no_file_stays_what_it_is(run, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as threads:
+        text = threads.submit(pipe.read_text)
+        assert run("sudoku", write(tmp_path / "a.jsonl", sample()), "--output", pipe)[0] == 0
+        assert json.loads(text.result())["correct"] is True
+    assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe", "a.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+def test_a_full_disk_is_said_with_what_could_not_be_written(tmp_path):
+    path = write(tmp_path / "a.jsonl", sample())
+    with open("/dev/full", "w") as full:
+        line = [sys.executable, "-m", "verifiers", "sudoku", path]
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(
+        "Stopped: the verdicts cannot be written to standard output: No space left on device. Make room there"
+    )
 
 
 def test_a_file_that_breaks_off_is_judged_as_far_as_it_goes(run, tmp_path):
@@ -489,7 +548,7 @@ def test_batches_of_openai_judge_every_choice_and_count_failed_requests(tmp_path
 def test_a_batch_without_references_is_told_where_to_name_them(tmp_path, capsys):
     (tmp_path / "out.jsonl").write_text(json.dumps(answered("<answer>18</answer>")) + "\n")
     assert command.main(["gsm8k", str(tmp_path / "out.jsonl"), "--preset", "openai"]) == 1
-    assert "--references FILE --on custom_id" in capsys.readouterr().out
+    assert "--references FILE --on custom_id" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("last", ['{"completion": "<answer>18</ans', '{"completion": "x", "answer"'])

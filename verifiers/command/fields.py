@@ -87,6 +87,21 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     return Fields(completion, names)
 
 
+def likely_flags(task: Task, text: str) -> list[str]:
+    """Flags that name columns as some tool does, by what `read_sample` says of a line; none if that is no way out."""
+    names = text.partition("; it has ")[2].partition(". Give ")[0].split(", ")
+    completions = [name for own, _, _ in PRESETS.values() for name in own if name in names]
+    references = [name for _, _, own in PRESETS.values() for name in own if name in names]
+    found = []
+    if "--completion-field" in text:
+        found.append(("--completion-field", completions))
+    if "--answer-field" in text:
+        found.append(("--answer-field", references if tuple(task.fields) == ("answer",) else []))
+    if not all(likely for _, likely in found):
+        return []
+    return [word for flag, likely in found for word in (flag, likely[0])]
+
+
 def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[Block]) -> Fields:
     """The fields, and that of the problem if the task takes one, no flag speaks of it and the first lines have it."""
     if flags.problem_field is not None or "problem" not in task.optional:

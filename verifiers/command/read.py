@@ -206,6 +206,11 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
     return values
 
 
+def lacking(text: str) -> str:
+    """Which fields a line lacks by what `read_sample` says of it; "" where something else is wrong with the line."""
+    return text.partition(";")[0] if text.startswith('lacks "') else ""
+
+
 def of_batch(row: dict[str, Any]) -> bool:
     """Whether a row is one request of OpenAI's batch output."""
     return {"custom_id", "response", "error"} <= row.keys()

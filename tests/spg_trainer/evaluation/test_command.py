@@ -109,11 +109,11 @@ def test_an_evaluation_that_was_killed_goes_on_where_it_was(command, tmp_path, m
     (whole,) = run_eval(replace(once, output_dir="whole"), quiet=True)
     original, asked = evaluation.sample_and_score, []
 
-    def killed(policy, env, index, generation, **more):
-        asked.append([*zip(index.tolist(), generation.tolist(), strict=True)])
+    def killed(policy, env, begun, *settings, **more):
+        asked.append([*zip(begun.problem.tolist(), begun.generation.tolist(), strict=True)])
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return original(policy, env, index, generation, **more)
+        return original(policy, env, begun, *settings, **more)
 
     monkeypatch.setattr(evaluation, "sample_and_score", killed)
     with pytest.raises(KeyboardInterrupt):

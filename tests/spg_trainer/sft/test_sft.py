@@ -288,7 +288,7 @@ def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> Non
     lengths = {"max_completion_length": 8, "block_length": 8, "diffusion_steps": 8}
     rollout = {**lengths, "remasking": "low_confidence"}
     expected = {"env": "count", "env_args": {"offset": 1}, "preset": "tiny", "rollout": rollout}
-    assert json.loads((made / "environment.json").read_text()) == expected
+    assert json.loads((made / "environment.json").read_text()) == {**expected, "started_in": os.getcwd()}
     assert cli.main(["--model", str(made), "--prompts-per-step", "4", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "env: count" in shown and "offset: 1" in shown
@@ -628,6 +628,10 @@ def test_completions_that_follow_both_rules_say_nothing_of_the_mix() -> None:
         MIX, counts(0, 9, both=90)
     )
     assert off_mix.is_far(MIX, counts(2, 2, neither=90))
+    assert off_mix.is_far(MIX, counts(30, 70, neither=120)), (
+        "most follow no rule, however right the shares of the others"
+    )
+    assert not off_mix.is_far(MIX, counts(30, 70, neither=90))
 
 
 @pytest.mark.parametrize(
@@ -687,6 +691,7 @@ def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_
         r"sft 3: validation loss \d\.\d{4}",
         r"greedy: test solved 0\.000 .* of 2; validation solved 0\.000 .* of 2",
         r"At temperature 1: right 0, short 0, wordy 0, none of these 16 of 16; 0 of 2 groups are mixed",
+        r"To train it as it is: python -m spg_trainer",
         r"warning: no group is mixed",
     ):
         assert re.search(words, said), said
