@@ -16,10 +16,9 @@ from measuring import hardware, medians, print_head, print_row, seconds
 from torch import Tensor, nn
 
 from spg_trainer.algorithms import Loss
-from spg_trainer.likelihood import MASKINGS, accumulate
+from spg_trainer.likelihood import MASKINGS, KeyedStreams, accumulate
 from spg_trainer.models import llada_config
 from spg_trainer.models.states import head_weight, hidden_states
-from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Masks, Rollouts
 
 
@@ -82,7 +81,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     model, rollouts, mask_id = build(given), make_rollouts(given), given.vocabulary - 1
-    masks = MASKINGS["all"].draw(rollouts, lambda row, mask: numpy_generator(0, row, mask))
+    masks = MASKINGS["all"].draw(rollouts, KeyedStreams(0, (), [(row,) for row in range(len(rollouts))]))
     print(
         f"{hardware()}; {given.threads} thread(s), {given.dtype}; {given.rows} completions of {given.blocks} blocks\n"
     )

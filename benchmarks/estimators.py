@@ -15,14 +15,13 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from measuring import print_head, print_row
 from torch import Tensor
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood import MASKINGS, Masking, Masks, elbo, eubo, mixture
+from spg_trainer.likelihood import MASKINGS, KeyedStreams, Masking, Masks, elbo, eubo, mixture
 from spg_trainer.models import Policy, llada_config
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import derive, generator, numpy_generator
@@ -174,11 +173,7 @@ def make_masking(name: str, num_masks: int) -> Masking:
 
 def draw_masks(masking: Masking, rollouts: Rollouts, seed: int) -> Masks:
     """The masks of one update."""
-
-    def stream(row: int, mask: int) -> np.random.Generator:
-        return numpy_generator(seed, "masks", row, mask)
-
-    return masking.draw(rollouts, stream)
+    return masking.draw(rollouts, KeyedStreams(seed, ("masks",), [(row,) for row in range(len(rollouts))]))
 
 
 def make_bounds(masking: Masking, logps: Tensor, masks: Masks) -> dict[str, Tensor]:

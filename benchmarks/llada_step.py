@@ -38,15 +38,15 @@ from transformers import AutoModelForMaskedLM
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.cli import leave_processes
 from spg_trainer.distributed import gather, join, rank, world_size
-from spg_trainer.likelihood import Masks, accumulate
+from spg_trainer.likelihood import KeyedStreams, Masks, accumulate
 from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.load import divide_policy
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.seeding import generator, numpy_generator
+from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import ModelConfig, Sampling
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Place, Rollouts
 from spg_trainer.training.micro_batches import micro_batch_size
 from spg_trainer.training.optimize import clip_gradients, sum_gradients
 
@@ -139,9 +139,10 @@ def update(
     policy.model.train()  # activations are computed again in training alone
     algorithm = SPG(num_masks=NUM_MASKS, block_length=min(BLOCK, given.completion_length))
     masks = algorithm.make_masking().draw(
-        rollouts, lambda row, mask: numpy_generator(0, "masks", number, row, mask)
+        rollouts, KeyedStreams(0, ("masks", number), [(row,) for row in range(given.batch)])
     )
     device = rollouts.completion_ids.device
+    place = Place.of_groups(given.batch, 1).to(device)
     signs = [(-1.0) ** row for row in range(given.batch)]
     advantages = torch.tensor(signs, dtype=torch.float64, device=device)
     completions = given.batch * world_size()
@@ -150,7 +151,7 @@ def update(
     with unsharded(policy.model):
         for rows in torch.arange(given.batch, device=device).split(size):
             chosen, some = rollouts.select(rows), masks.select(rows)
-            batch = Batch(chosen.completion_mask, advantages[rows], totals)
+            batch = Batch(chosen.completion_mask, advantages[rows], totals, place.select(rows))
             accumulate(
                 policy.model,
                 chosen,
@@ -232,7 +233,8 @@ def measure(device: torch.device, work: Callable[[], object]) -> tuple[float, fl
     return wall_seconds(synchronized), torch.cuda.max_memory_allocated(device) / 2**30
 
 
-def arguments() -> argparse.Namespace:
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """words: None = those of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -266,7 +268,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-plain", action="store_true", help="leave out the baseline")
     parser.add_argument("--peak-tflops", type=float, help="default: an H100's or H200's; on a CPU none")
     parser.add_argument("--rounds", type=int, default=3, help="timed steps, after one that is not")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     on_gpu = torch.device(given.device).type == "cuda"
     given.dtype = given.dtype or ("bfloat16" if given.lora_r and on_gpu else "float32")
     if not given.lora_r and given.dtype == "bfloat16":

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from measuring import hardware, print_head, print_row
 from training_step import (
@@ -34,13 +33,13 @@ from training_step import (
 from transformers import PreTrainedConfig
 
 from spg_trainer.algorithms import build
-from spg_trainer.likelihood import accumulate
+from spg_trainer.likelihood import KeyedStreams, accumulate
 from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.seeding import generator, numpy_generator
+from spg_trainer.seeding import generator
 from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
-from spg_trainer.tensors import Batch, Rollouts, StepView
+from spg_trainer.tensors import Batch, Place, Rollouts, StepView
 from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.roofline import estimate
 from spg_trainer.training.update import gradient, plan_updates
@@ -80,13 +79,13 @@ def update(name: str, case: Case, num_masks: int) -> None:
     count = num_masks + (name == "coupled_grpo")  # one full mask and pairs
     settings = {"num_masks": count, "p_mask_prompt": 0.0 if name in CLEAN else 0.15}
     algorithm = build(name, {**settings, "block_length": 8})
-    masks = algorithm.make_masking().draw(rollouts, lambda row, mask: numpy_generator(0, "masks", row, mask))
+    place = Place.of_groups(BATCH // 2, 2)
+    masks = algorithm.make_masking().draw(rollouts, KeyedStreams(0, ("masks",), place.keys()))
     logps = torch.full(masks.scored.shape, -2.0).masked_fill(~masks.scored, 0.0)
     totals = {**batch.totals, "scored_completions": float(BATCH)}
     rewards = torch.tensor([[1.0, 0.0]], dtype=torch.float64).repeat(BATCH // 2, 1)
-    prepared = algorithm.prepare(StepView(rewards, rollouts))
-    group = torch.arange(BATCH) // 2
-    batch = Batch(batch.completion_mask, batch.advantages, totals, group, prepared, logps, logps)
+    prepared = algorithm.prepare(StepView(rewards, rollouts, place))
+    batch = Batch(batch.completion_mask, batch.advantages, totals, place, prepared, logps, logps)
     accumulate(
         case.model,
         rollouts,
@@ -167,16 +166,11 @@ def prepare_step(case: Foretold) -> Callable[[], object]:
     steps = torch.zeros(rows, length, dtype=torch.int64)
     whole = real[:, PROMPT:]
     rollouts = Rollouts(prompt_ids, prompt_mask, ids[:, PROMPT:], whole, steps, torch.zeros(rows, length))
-    number = np.arange(rows)
     advantages = {"advantages": torch.tensor([1.0, -1.0] * (rows // 2), dtype=torch.float64)}
     totals = {"completions": float(rows), "tokens": float(rows * length), "scored_completions": float(rows)}
     step = Step(
         rollouts=rollouts,
-        index=number,
-        generation=number,
-        turn=np.zeros_like(number),
-        rows=number,
-        group=number // 2,
+        place=Place.of_groups(rows // 2, 2),
         prepared=advantages,
         totals=[totals],
         counts=[totals],

@@ -22,10 +22,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from spg_trainer.algorithms.spg_repro import SPGRepro
-from spg_trainer.likelihood import Masks, accumulate
+from spg_trainer.likelihood import KeyedStreams, Masks, accumulate
 from spg_trainer.models import llada_config
-from spg_trainer.seeding import numpy_generator
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Place, Rollouts
 
 PROMPT, COMPLETION, BATCH, BLOCK = 64, 128, 6, 32
 
@@ -76,10 +75,12 @@ def make_case(given: argparse.Namespace) -> Case:
     )
     block = min(BLOCK, COMPLETION // given.num_masks)  # the reference draws as many different blocks as masks
     algorithm = SPGRepro(num_masks=given.num_masks, block_length=block)
-    masks = algorithm.make_masking().draw(rollouts, lambda row, mask: numpy_generator(0, "masks", row, mask))
+    masks = algorithm.make_masking().draw(
+        rollouts, KeyedStreams(0, ("masks",), [(row,) for row in range(BATCH)])
+    )
     advantages = torch.tensor([1.0, -1.0] * (BATCH // 2))
     totals = {"completions": float(BATCH), "tokens": float(BATCH * COMPLETION)}
-    batch = Batch(rollouts.completion_mask, advantages, totals)
+    batch = Batch(rollouts.completion_mask, advantages, totals, Place.of_groups(BATCH // 2, 2))
     return Case(make_model(given), algorithm, rollouts, masks, batch)
 
 

@@ -17,6 +17,10 @@ class NoDemonstration(EnvError):
     """An environment, or one of its problems, whose author gave no demonstration; the text says what would do."""
 
 
+class JudgeFailed(EnvError):
+    """An `async` reward function that raised; what it asks may answer the next time."""
+
+
 class DataUnavailable(EnvError):
     """A published data set that cannot be had here; the text says where it comes from and what would do instead."""
 

@@ -3,17 +3,20 @@
 import inspect
 import math
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from envs.errors import EnvError
+from envs.awaiting import Limits, call_all
+from envs.errors import EnvError, JudgeFailed
 from envs.own_files import import_file
 from envs.problem import Problem
 
-RewardFunction = Callable[..., Sequence[float | None]]
-"""`f(completions, prompts, COLUMN, ..., **kwargs)` -> a number for each completion; None counts as 0.
+RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float | None]]]
+"""`f(completions, prompts, COLUMN, ..., **kwargs)` -> a number for each completion; None counts as 0. May be `async`.
 
 It is called with names alone: `prompts` and `completions`, which are chat messages where the prompts are, and a list
 for each column of the rows that it has a parameter of the same name for. Source: TRL, "Using a custom reward function".
@@ -67,40 +70,66 @@ def takes_all(function: RewardFunction) -> bool:
     return any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def call(
-    name: str, function: RewardFunction, problems: Sequence[Problem], completions: Sequence[str]
-) -> np.ndarray:
-    """(n,) what a function pays for the completions. Raises EnvError where it raises, or returns something else."""
-    parameters = inspect.signature(function).parameters
-    names = problems[0].reference if problems else ()
-    columns = {key: [problem.reference[key] for problem in problems] for key in names}
+def call_functions(
+    functions: Mapping[str, RewardFunction],
+    problems: Sequence[Problem],
+    completions: Sequence[str],
+    limits: Limits,
+) -> dict[str, np.ndarray]:
+    """What each function pays for the completions, (n,) float64; those that are `async` are awaited side by side.
+
+    limits: how many functions are awaited at once, and the seconds that each may take. Raises EnvError where a function
+    raises or returns something else, of those JudgeFailed where an `async` one raises, and TimeoutError where one takes
+    longer.
+    """
+    given = _given(problems, completions)
+    calls = [partial(function, **_taken(function, given)) for function in functions.values()]
+    outcomes = call_all("--reward", calls, limits)
+    paid = {}
+    for name, outcome in zip(functions, outcomes, strict=True):
+        if outcome.error is not None:
+            raise _raised(name, functions[name], list(given), outcome.error) from outcome.error
+        paid[name] = _numbers(name, outcome.value, len(completions))
+    return paid
+
+
+def _given(problems: Sequence[Problem], completions: Sequence[str]) -> dict[str, list[Any]]:
+    """All that a function may take by name: {name: one for each completion}."""
+    columns = problems[0].reference if problems else ()
     chats = [isinstance(problem.prompt, list) for problem in problems]
-    keywords = {
+    return {
         "prompts": [problem.prompt for problem in problems],
         "completions": [
             [{"role": "assistant", "content": text}] if chat else text
             for chat, text in zip(chats, completions, strict=True)
         ],
-        **columns,
+        **{column: [problem.reference[column] for problem in problems] for column in columns},
     }
-    try:
-        paid = function(
-            **{key: value for key, value in keywords.items() if key in parameters or takes_all(function)}
-        )
-    except Exception as error:  # whatever an author's code can raise
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raised = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
-        text = f"the reward function {name} raised {raised}."
-        if isinstance(error, TypeError | KeyError):  # perhaps it asks for what it was not given
-            known = ", ".join(["prompts", "completions", *columns])
-            text += (
-                f" It can have {known}; a column of the rows is passed where it has a parameter of that name."
-            )
-        raise EnvError(text) from error
-    if not isinstance(paid, Sequence | np.ndarray) or len(paid) != len(completions):
-        raise EnvError(
-            f"the reward function {name} must return {len(completions)} numbers, and returned {paid!r:.80}."
-        )
+
+
+def _taken(function: RewardFunction, given: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Those of `given` that a function has parameters for."""
+    parameters, everything = inspect.signature(function).parameters, takes_all(function)
+    return {name: values for name, values in given.items() if everything or name in parameters}
+
+
+def _raised(name: str, function: RewardFunction, given: Sequence[str], error: BaseException) -> Exception:
+    """What to raise for a function that raised."""
+    place = traceback.extract_tb(error.__traceback__)
+    where = f" ({place[-1].filename}, line {place[-1].lineno})" if place else ""  # a time limit has no place
+    text = f"the reward function {name} raised {type(error).__name__}: {error}{where}."
+    if isinstance(error, TypeError | KeyError):  # perhaps it asks for what it was not given
+        known = ", ".join(given)
+        text += f" It can have {known}; a column of the rows is passed where it has a parameter of that name."
+    if isinstance(error, TimeoutError):
+        return TimeoutError(text)
+    return JudgeFailed(text) if inspect.iscoroutinefunction(function) else EnvError(text)
+
+
+def _numbers(name: str, paid: Any, count: int) -> np.ndarray:
+    """(count,) what a function returned. Raises EnvError unless it is so many finite numbers or None."""
+    if not isinstance(paid, Sequence | np.ndarray) or len(paid) != count:
+        raise EnvError(f"the reward function {name} must return {count} numbers, and returned {paid!r:.80}.")
     numbers = [0.0 if value is None else value for value in paid]
     for value in numbers:
         if not isinstance(value, int | float | np.number) or not math.isfinite(value):

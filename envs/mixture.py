@@ -132,14 +132,20 @@ class Mixture(Wrapper):
 
 
 def tasks_of(name: str) -> dict[str, str]:
-    """{what a task is called in arguments and metrics: its name} of all tasks in a name; the same again is NAME-2."""
-    tasks: dict[str, str] = {}
-    for one in name.split(TOGETHER):
-        last = re.sub(r"-v\d+$", "", re.split(r"[:/]", one.strip())[-1]).lower()
+    """{what a task is called in arguments and metrics: its own name} of all tasks in the name of a mixture."""
+    tasks = [task.strip() for task in name.split(TOGETHER)]
+    return dict(zip(names_of(tasks), tasks, strict=True))
+
+
+def names_of(tasks: Sequence[str]) -> list[str]:
+    """What tasks are called in arguments and metrics, by their names for `envs.make`; the same again is NAME-2."""
+    found: list[str] = []
+    for task in tasks:
+        last = re.sub(r"-v\d+$", "", re.split(r"[:/]", task)[-1]).lower()
         called = re.sub(r"[^\w-]+", "_", re.sub(r"\.(py|jsonl?|[ct]sv|parquet)(\.gz)?$", "", last))
-        again = sum(re.sub(r"-\d+$", "", known) == called for known in tasks)
-        tasks[f"{called}-{again + 1}" if again else called] = one.strip()
-    return tasks
+        again = sum(re.sub(r"-\d+$", "", known) == called for known in found)
+        found.append(f"{called}-{again + 1}" if again else called)
+    return found
 
 
 @cache

@@ -111,8 +111,8 @@ def resolve(name: str) -> str:
     `verifier=`), or several of these ("countdown + gsm8k", with `**{"gsm8k.weight": 2}`). Raises EnvError with the
     nearest known names.
     """
-    if mixture.TOGETHER in name:
-        tasks = {called: resolve(one) for called, one in mixture.tasks_of(name).items()}
+    if len(names := mixture.tasks_of(name)) > 1:
+        tasks = {called: resolve(one) for called, one in names.items()}
         place = hashlib.sha256(name.encode()).hexdigest()[:8]
         register(full := f"mixture_{place}/{'_'.join(tasks)}-v0", mixture.class_of(name, make))
         return full

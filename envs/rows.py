@@ -13,10 +13,11 @@ import numpy as np
 from envs.answers import only_answer
 from envs.core import TextEnv
 from envs.errors import EnvError, NoDemonstration, check_choice
-from envs.functions import RewardFunction, call, columns_of, load_functions, takes_all
+from envs.functions import RewardFunction, call_functions, columns_of, load_functions, takes_all
 from envs.halves import half_character
 from envs.problem import Problem, Prompt, PromptText, Scores, check_index
 from envs.published import ANSWER_FORMAT
+from envs.scoring import limits_of
 from envs.splits import SPLITS, question, split_of
 from verifiers import tasks, verify_batch
 from verifiers.command.read import (
@@ -119,7 +120,7 @@ class Rows(TextEnv):
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         formed = [only_answer(completion) is not None for completion in completions]
-        rewards = {name: call(name, f, problems, completions) for name, f in self.functions.items()}
+        rewards = call_functions(self.functions, problems, completions, limits_of(self))
         rewards["format"] = np.array(formed, np.float64)
         if not self.verifier:
             (first, *_) = self.functions

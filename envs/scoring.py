@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs.awaiting import Limits, Outcome, call_all, reason_of
-from envs.errors import EnvError
+from envs.errors import EnvError, JudgeFailed
 from envs.problem import Problem, Score, Scores, broken
 
 if TYPE_CHECKING:
@@ -218,7 +218,9 @@ def _ask(
     if outcome.error is None:
         return outcome.value, [None] * len(problems)
     scores, traces = _ask_each(env, indices, problems, turns)  # a batch does not say which of them raises
-    if not any(traces) and not inspect.iscoroutinefunction(env.score_batch):  # a service may recover
+    may_recover = isinstance(outcome.error, JudgeFailed | TimeoutError)
+    may_recover = may_recover or inspect.iscoroutinefunction(env.score_batch)
+    if not any(traces) and not may_recover:
         raise EnvError(
             f"{env.spec_name}: score_batch raised {outcome.error!r:.200} for {len(problems)} completions, but scores "
             "each of them when alone; both must agree."

@@ -16,16 +16,27 @@ if TYPE_CHECKING:
     from spg_trainer.reporting.page import report
     from spg_trainer.rollout.sampler import sample_completions
     from spg_trainer.rollout.tokens import generate
-    from spg_trainer.settings.fields import Config, Sampling
+    from spg_trainer.settings.fields import Config, EvalSampling, Sampling
     from spg_trainer.settings.resolve import defaults
     from spg_trainer.training.loop import train
 
-__all__ = ["Config", "Evaluation", "Policy", "Sampling", "defaults", "evaluate", "generate", "load_model"]
+__all__ = [
+    "Config",
+    "EvalSampling",
+    "Evaluation",
+    "Policy",
+    "Sampling",
+    "defaults",
+    "evaluate",
+    "generate",
+    "load_model",
+]
 __all__ += ["report", "sample_completions", "train"]
 _MODULES = {
     "Config": "settings.fields",
     "Evaluation": "evaluation.evaluate",
     "Policy": "models",
+    "EvalSampling": "settings.fields",
     "Sampling": "settings.fields",
     "defaults": "settings.resolve",
     "evaluate": "evaluation.evaluate",

@@ -1,8 +1,11 @@
 """`python -m spg_trainer`: see `cli.py`."""
 
+import gc
 import sys
 
 from spg_trainer.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    gc.freeze()  # Python would look through all objects for garbage before it ends: 0.2 s with those of torch
+    sys.exit(status)

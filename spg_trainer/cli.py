@@ -9,7 +9,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -19,9 +20,9 @@ from spg_trainer.distributed import is_on_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import fields, packages
 from spg_trainer.settings.flags import HELP, PROG, show_help
+from spg_trainer.settings.plan import Plan, plan
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.settings.validate import Validated, validate
 
 COMMANDS = {
     "eval": (fields.EvalCommand, "evaluation.command", "run_eval"),
@@ -88,21 +89,19 @@ def run_command(word: str, args: Sequence[str]) -> int:
         explain(cls, config)
     if on_task and "env" not in resolved.origins and not getattr(config, "perplexity", None):
         refuse_no_task(config.model.model)
-    validated = validate(resolved)
-    if on_task and config.env:
-        packages.envs.resolve(config.env)  # last: the package takes a while to load
+    planned = plan(resolved)
     if word == "":
-        algorithms.find_algorithm(config.algorithm)
-        run_train(validated)
+        with collecting_no_garbage() if config.dry_run else nullcontext():
+            run_train(planned)
         return 0
     if word == "sft":
-        import_module("spg_trainer.runs.folder").choose_sft_folder(config)
+        import_module("spg_trainer.runs.folder").choose_folder(config)
     if on_task or word == "merge":
         quiet_libraries()
     call = getattr(import_module(f"spg_trainer.{module}"), name)
     if word == "compare":  # behind ` -- ` stand the flags of every training
         return call(config, args[end + 1 :])
-    call(validated if on_task else config)
+    call(planned if on_task else config)
     leave_processes()
     return 0
 
@@ -127,19 +126,32 @@ def explain(cls: Any, shown: Any) -> None:
         sys.stdout.flush()  # here, a reader who has gone is no error
 
 
-def run_train(validated: Validated[fields.Config]) -> None:
+@contextmanager
+def collecting_no_garbage() -> Iterator[None]:
+    """For what is mostly imports, whose objects all stay: to look through them takes a tenth of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def run_train(planned: Plan[fields.Config]) -> None:
     """Trains, or with --dry-run shows the settings and ends, in the first process alone."""
-    config = validated.config
-    if not config.dry_run:
-        import_module("spg_trainer.runs.folder").choose_folder(config)
-    # Wrong hyper-parameters are refused after torch, before all else.
-    algorithms.build(config.algorithm, config.hyper_parameters)
-    if not config.dry_run:
-        quiet_libraries()
-        import_module("spg_trainer.training.loop").train(Validated(replace(config, config=None)))
-        leave_processes()
-    elif rank() == 0:
-        sys.stdout.write(import_module("spg_trainer.training.dry_run").show(validated))
+    config = planned.config
+    algorithms.find_algorithm(config.algorithm)  # to know a name takes no torch
+    if config.dry_run:
+        if rank() == 0:
+            sys.stdout.write(import_module("spg_trainer.training.dry_run").show(planned))
+        return
+    planned = replace(planned, config=replace(config, config=None))
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:  # several processes meet first, and plan together
+        planned = import_module("spg_trainer.training.plan").plan_training(planned)
+    quiet_libraries()
+    import_module("spg_trainer.training.loop").train(planned)
+    leave_processes()
 
 
 def leave_processes() -> None:

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,11 +18,12 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
-    from spg_trainer.tensors import Rollouts
+    from spg_trainer.tensors import Rows
 
 T = TypeVar("T")
 K = TypeVar("K")
 E = TypeVar("E", bound=BaseException)
+R = TypeVar("R", bound="Rows")
 
 
 lockstep: Any = None
@@ -48,12 +48,13 @@ def world_size() -> int:
     return group.get_world_size() if group else 1
 
 
-def join(device: str) -> "Accelerator | None":
+def join(device: str, timeout_minutes: float = 30.0) -> "Accelerator | None":
     """Meets the processes that a launcher has started; None for a process that is alone.
 
-    device: a setting; auto = this process's GPU if there is one.
+    device: a setting; auto = this process's GPU if there is one. timeout_minutes: as of `make_accelerator`.
     """
-    return None if int(os.environ.get("WORLD_SIZE", "1")) == 1 else make_accelerator(device)
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    return None if alone else make_accelerator(device, timeout_minutes)
 
 
 def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator":
@@ -134,20 +135,21 @@ def all_reduce_numbers(numbers: list[int], device: "torch.device") -> list[int]:
     return total.tolist()
 
 
-def gathered_order(rows: "np.ndarray") -> "np.ndarray":
-    """Where among what `gather` returns the rows of all processes stand, by their numbers; rows: this process's."""
+def gathered_order(numbers: "np.ndarray") -> "np.ndarray":
+    """The order in which what `gather` returns has ascending numbers, equal ones as they stand.
+
+    numbers: (n,), of this process.
+    """
     import numpy as np
 
-    return np.argsort(np.concatenate(gather([rows])), kind="stable")
+    return np.argsort(np.concatenate(gather([numbers])), kind="stable")
 
 
-def gather_rows(rollouts: "Rollouts", order: "np.ndarray") -> "Rollouts":
-    """The rollouts of all processes in an order that `gathered_order` gives, on the CPU."""
+def gather_rows(rows: R, order: "np.ndarray") -> R:
+    """The rows of all processes in an order that `gathered_order` gives, on the CPU."""
     import torch
 
-    columns = {name: column.cpu() for name, column in vars(rollouts).items() if column is not None}
-    parts = gather([columns])
-    return rollouts.join([replace(rollouts, **part) for part in parts]).select(torch.from_numpy(order))
+    return rows.join(gather([rows.to("cpu")])).select(torch.from_numpy(order))
 
 
 def all_reduce_gradients(parameters: "Sequence[Tensor]") -> None:

@@ -3,7 +3,7 @@
 Axes: B completions, M masks, L prompt tokens, T completion tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, Self
 
@@ -17,17 +17,134 @@ NEVER, GIVEN = -1, -2
 
 
 class Rows:
-    """A dataclass of tensors, or mappings to tensors, with B rows; what is neither belongs to all of them."""
+    """A dataclass of tensors with B rows, mappings to such tensors, or other `Rows`; anything else belongs to all."""
 
     def select(self, rows: Tensor) -> Self:
         """The given rows, in the given order. rows: (n,) int64, or (B,) bool."""
-        return replace(self, **{f.name: _take(getattr(self, f.name), rows) for f in fields(self)})
+        return self._changed(lambda column: column[rows])
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same rows on a device."""
+        return self._changed(lambda column: column.to(device))
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """The rows of all parts, one part after the other."""
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        joined = {
+            name: torch.cat(values) for name, values in columns.items() if isinstance(values[0], Tensor)
+        }
+        return replace(parts[0], **joined)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, **{f.name: _change(getattr(self, f.name), change) for f in fields(self)})
 
 
-def _take(value: Any, rows: Tensor) -> Any:
+def _change(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Mapping):
-        return {name: _take(item, rows) for name, item in value.items()}
-    return value[rows] if isinstance(value, Tensor) else value
+        return {name: _change(item, change) for name, item in value.items()}
+    if isinstance(value, Rows):
+        return value._changed(change)
+    return change(value) if isinstance(value, Tensor) else value
+
+
+@dataclass(frozen=True)
+class Place(Rows):
+    """The place of each of B completions in its step: made where completions are collected, and kept from then on.
+
+    Where the environment answers back, each turn of an episode is a row, and the turns of an episode stand together, in
+    their order; everywhere else a row is an episode.
+    """
+
+    problem: Tensor
+    """(B,) int64, index of the problem in its environment."""
+    generation: Tensor
+    """(B,) int64, number of the episode in its group."""
+    turn: Tensor
+    """(B,) int64, number of the completion in its episode, from 0 on."""
+    episode: Tensor
+    """(B,) int64, number of the episode among those of all processes, group by group."""
+    group: Tensor
+    """(B,) int64, number of the group among those of all processes."""
+    max_turns: int = 1
+    """How many turns an episode may have; 1 = every row is an episode."""
+
+    @classmethod
+    def of_groups(cls, groups: int, generations: int) -> Self:
+        """That of whole groups of episodes of one turn, of as many problems."""
+        episode = torch.arange(groups * generations)
+        group = episode // generations
+        return cls(group, episode % generations, torch.zeros_like(episode), episode, group)
+
+    def __len__(self) -> int:
+        return len(self.episode)
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether an episode may have several rows."""
+        return self.max_turns > 1
+
+    def at_turn(self, turn: int) -> Self:
+        """The same episodes, each at one of its turns."""
+        return replace(self, turn=torch.full_like(self.turn, turn))
+
+    def with_turns(self) -> Self:
+        """The same rows, each with its number among those of its episode."""
+        order = torch.arange(len(self), device=self.episode.device)
+        return replace(self, turn=order - torch.searchsorted(self.episode, self.episode))
+
+    @property
+    def last(self) -> Tensor:
+        """(B,) bool, the last turn of each episode."""
+        ends = torch.ones_like(self.episode, dtype=torch.bool)
+        ends[:-1] = self.episode[1:] != self.episode[:-1]
+        return ends
+
+    def keys(self, *turn_word: str) -> list[tuple[int | str, ...]]:
+        """B, what keys the noise of each row: its problem and generation, from the second turn on also the turn.
+
+        turn_word: stands before the turn, for streams whose further keys are numbers too.
+        """
+        places = zip(self.problem.tolist(), self.generation.tolist(), self.turn.tolist(), strict=True)
+        return [(i, g, *((*turn_word, turn) if turn else ())) for i, g, turn in places]
+
+    def total(self, values: Tensor) -> Tensor:
+        """(E,) the sums of values (B,) over the turns of each of the E episodes at hand, in ascending order."""
+        if not self.has_turns:
+            return values
+        which, count = self._episodes_at_hand()
+        return values.new_zeros(count).index_add(0, which, values)
+
+    def first(self, values: Tensor) -> Tensor:
+        """(E,) of values (B,) that of each episode's first row at hand."""
+        if not self.has_turns:
+            return values
+        which, count = self._episodes_at_hand()
+        rows = torch.arange(len(which), device=which.device)
+        return values[rows.new_full((count,), len(which)).scatter_reduce(0, which, rows, "amin")]
+
+    def spread(self, values: Tensor) -> Tensor:
+        """(B, ...) of values (E, ...) of the episodes at hand: each turn has that of its episode."""
+        return values[self._episodes_at_hand()[0]] if self.has_turns else values
+
+    def by_episode(self, values: Tensor, absent: Tensor) -> Tensor:
+        """(E, turns * K) of values (B, K): those of an episode turn after turn, as one long completion has them.
+
+        absent: (E,) stands for the turns that an episode does not have, up to those of the longest at hand.
+        """
+        found = absent[:, None, None].repeat(1, int(self.turn.max()) + 1, values.shape[1])
+        found[self._episodes_at_hand()[0], self.turn] = values
+        return found.flatten(1)
+
+    def by_turn(self, values: Tensor) -> Tensor:
+        """(B, K) of values (E, turns * K), as `by_episode` gives them."""
+        turns = values.unflatten(1, (int(self.turn.max()) + 1, -1))
+        return turns[self._episodes_at_hand()[0], self.turn]
+
+    def _episodes_at_hand(self) -> tuple[Tensor, int]:
+        """(B,) which of the episodes at hand, in ascending order, each row is of; and how many these are."""
+        distinct, which = self.episode.unique(return_inverse=True)
+        return which, len(distinct)
 
 
 @dataclass(frozen=True)
@@ -62,9 +179,6 @@ class Rollouts(Rows):
     """(B,) int64, the denoising step before which one pass filled all masks of a row; -1 = the sampler wrote it."""
     branched: Tensor | None = None
     """(B,) bool, whether a completion took its first half over from the first one of its node; only of trees."""
-    episode: Tensor | None = None
-    """(B,) int64, ascending: whose turn a completion is, by the episode's number in the step; None where every
-    completion is an episode of its own."""
 
     def __len__(self) -> int:
         return self.prompt_ids.shape[0]
@@ -78,34 +192,6 @@ class Rollouts(Rows):
         """(B, T) int64, what the sampler began with: the given tokens, and the mask id everywhere else."""
         return self.completion_ids.masked_fill(~self.given, mask_id)
 
-    @property
-    def turn(self) -> Tensor:
-        """(B,) int64 on the CPU, the number of each completion in its episode, from 0 on; all turns are at hand."""
-        if self.episode is None:
-            return torch.zeros(len(self), dtype=torch.int64)
-        episode = self.episode.cpu()
-        return torch.arange(len(self)) - torch.searchsorted(episode, episode)
-
-    def by_episode(self, values: Tensor, absent: Tensor) -> Tensor:
-        """(E, turns * K) of values (B, K): those of an episode turn after turn, as one long completion has them.
-
-        absent: (E,) stands for the turns that an episode does not have, up to those of the longest at hand.
-        """
-        turn, count = self.turn, values.shape[1]
-        found = absent[:, None, None].repeat(1, int(turn.max()) + 1, count)
-        found[self.owner, turn] = values
-        return found.flatten(1)
-
-    def by_turn(self, values: Tensor) -> Tensor:
-        """(B, K) of values (E, turns * K), as `by_episode` gives them."""
-        turn = self.turn
-        return values.unflatten(1, (int(turn.max()) + 1, -1))[self.owner, turn]
-
-    @property
-    def owner(self) -> Tensor:
-        """(B,) int64 on the CPU, the episode of each completion; all episodes are at hand."""
-        return torch.arange(len(self)) if self.episode is None else self.episode.cpu()
-
     def trim(self) -> Self:
         """Without the prompt columns that are padding in all rows."""
         real = int(self.prompt_mask.sum(-1).max()) if len(self) else 0
@@ -113,19 +199,17 @@ class Rollouts(Rows):
         return replace(self, prompt_ids=self.prompt_ids[:, cut:], prompt_mask=self.prompt_mask[:, cut:])
 
     @classmethod
-    def join(cls, parts: "Sequence[Rollouts]") -> "Rollouts":
-        """The rows of all parts, one part after the other."""
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """The rows of all parts, one part after the other, with prompts as long as the longest of all."""
         if len(parts) == 1:
             return parts[0]
         width = max(part.prompt_ids.shape[1] for part in parts)
-        parts = [
-            replace(
-                part, **{n: pad(getattr(part, n), (width - part.prompt_ids.shape[1], 0)) for n in _PROMPT}
-            )
-            for part in parts
-        ]
-        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
-        return cls(**{name: None if of[0] is None else torch.cat(of) for name, of in columns.items()})
+        return super().join([part._padded(width) for part in parts])
+
+    def _padded(self, width: int) -> Self:
+        """With prompts of `width` columns."""
+        missing = (width - self.prompt_ids.shape[1], 0)
+        return replace(self, **{name: pad(getattr(self, name), missing) for name in _PROMPT})
 
     def count_tail(self, pad_id: int) -> Self:
         """With padding behind the first end token, as base models are trained, that counts and was unmasked last."""
@@ -142,27 +226,31 @@ class StepView(NamedTuple):
     """What an algorithm's `prepare` sees of a step: the completions of all processes, and where the run is."""
 
     rewards: Tensor
-    """(P, G) float64, of P groups."""
+    """(P, G) float64, what each episode of P groups earned."""
     rollouts: Rollouts
-    """P*G rows, group after group; where episodes have turns, a row for each (`rollouts.episode`)."""
+    """B rows, group after group: P*G completions, or where episodes have turns, each turn of each of them."""
+    place: Place
+    """Which episode and which turn each row of `rollouts` is."""
     share_done: float = 0.0
     """What share of the run's steps was done before this one, 0 to 1."""
     num_iterations: int = 1
     """Updates that are made with these completions."""
     correct: Tensor | None = None
     """(P, G) bool, which of them are right; only if the algorithm asks."""
+    of_step: Tensor | None = None
+    """(N,) float64, the rewards of all completions of the step, where `rewards` are those of the groups of one size
+    (`--explore`); None = there are no others."""
 
 
 class Where(NamedTuple):
-    """The place of some rows in their training step."""
+    """Where in their training step some rows are masked."""
 
     iteration: int
     """0 .. num_iterations - 1."""
     num_iterations: int
-    rows: Sequence[int]
-    """(B,) number of each row among all completions of the step, on all processes."""
-    total: int
-    """How many completions the step has."""
+    quantile: Sequence[float]
+    """(B,) from 0 to below 1, the number of each row's episode over that of all episodes of the step, of all processes.
+    """
 
 
 @dataclass(frozen=True)
@@ -214,8 +302,9 @@ class Batch(Rows):
     """Sums over every completion of the update on all processes, skipped ones included: `completions`, `tokens`;
     without them, `scored_completions`; and `rewarded_completions`, those with an advantage other than 0. The turns of
     an episode count as one completion."""
-    group: Tensor | None = None
-    """(B,) int64, number of the completion's group in the step."""
+    place: Place
+    """Which episode and which group each row is of. `advantages`, `prepared` have for each turn of an episode what
+    holds for the episode; `place.total`, `first` and `spread` go from turns to episodes and back."""
     prepared: Mapping[str, Tensor] = field(default_factory=dict)
     """What `prepare` returned, (B, ...) each."""
     old_logps: Tensor | None = None
@@ -227,9 +316,10 @@ class Batch(Rows):
     old_measured: Tensor | None = None
     """(B, M, T) float32, the same under the model that sampled; only if the algorithm asks for old logps too."""
 
-    episode: Tensor | None = None
-    """As in `Rollouts`; `advantages`, `group` and what `prepare` returned of an episode are those of each of its turns.
-    """
+    @property
+    def group(self) -> Tensor:
+        """(B,) int64, number of the completion's group in the step."""
+        return self.place.group
 
     @property
     def length(self) -> Tensor:
@@ -240,27 +330,6 @@ class Batch(Rows):
     def fill(self) -> Tensor:
         """(B,) bool, whether a row is a fill of a state: its advantage is then what the fill is worth."""
         return self.prepared.get("fill", torch.zeros_like(self.completion_mask[:, 0]))
-
-    def sum_turns(self, values: Tensor) -> Tensor:
-        """(E,) the sums of values (B,) over the turns of each episode, for losses that compare them."""
-        if self.episode is None:
-            return values
-        which = self._which()
-        return values.new_zeros(int(which[-1]) + 1 if len(which) else 0).index_add(0, which, values)
-
-    def once(self, values: Tensor) -> Tensor:
-        """(E,) of values (B,) that are the same for all turns of an episode."""
-        if self.episode is None:
-            return values
-        return values[torch.searchsorted(self._which(), self._which().unique())]
-
-    def each_turn(self, values: Tensor) -> Tensor:
-        """(B,) of values (E,) of the episodes."""
-        return values if self.episode is None else values[self._which()]
-
-    def _which(self) -> Tensor:
-        """(B,) the place of each row's episode among those at hand."""
-        return self.episode.unique(return_inverse=True)[1]
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,23 @@ def test_a_training_step_is_measured_in_every_mode(words: str, rows: int, monkey
     assert len(table) == 2 + rows and all(re.search(r"[1-9]\d*\.\d%", line) for line in table[2:])
 
 
+def test_the_tensors_of_one_of_two_processes_are_half_of_the_weights_and_of_the_optimizer(
+    monkeypatch, capsys
+) -> None:
+    """And at the highest point of an update less than all that one process alone has."""
+    most, made = {}, {}
+    for processes, flags in ((1, ""), (2, "--processes 2 --shard layer")):
+        run("tensors", f"{SHAPE} --lora-r 0 --device cpu --dtype float32 {flags}", monkeypatch)
+        text = capsys.readouterr().out
+        most[processes] = float(re.findall(r"update: ([\d.]+) MiB", text)[0])
+        rows = re.findall(r"^\| (weights|adam.py: _init_group) \| ([\d.]+) \|$", text, flags=re.M)
+        made[processes] = {name: float(size) for name, size in rows}
+    for name, whole in made[1].items():
+        assert made[2][name] == pytest.approx(whole / 2, abs=0.01)
+    assert made[1]["adam.py: _init_group"] == pytest.approx(2 * made[1]["weights"], abs=0.02)
+    assert most[2] < most[1] and not torch.distributed.is_initialized()
+
+
 def test_all_weights_in_bfloat16_are_refused_as_in_training(monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit):
         run("llada_step", "--lora-r 0 --dtype bfloat16 --device cpu", monkeypatch)

@@ -3,6 +3,9 @@
 import json
 import re
 import shlex
+import sys
+from abc import ABC, abstractmethod
+from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +14,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -283,6 +287,43 @@ def test_the_file_for_openrlhf_answers_as_its_documentation_asks() -> None:
     found = namespace["reward_func"](queries, prompts, ["18", "#### 9"])
     assert found["rewards"].tolist() == found["scores"].tolist() == [1.0, 0.0]
     assert float(found["extra_logs"]["solved"]) == 0.5
+
+
+def test_the_file_for_nemo_rl_answers_as_its_interface_asks(monkeypatch) -> None:
+    class Interface(ABC):
+        @abstractmethod
+        def step(self, message_log_batch: list, metadata: list) -> tuple: ...
+
+        @abstractmethod
+        def global_post_process_and_metrics(self, batch: dict) -> tuple: ...
+
+    fields = ["observations", "metadata", "next_stop_strings", "rewards", "terminateds", "answers"]
+    interfaces = ModuleType("nemo_rl.environments.interfaces")
+    interfaces.EnvironmentInterface = Interface  # type: ignore[attr-defined]
+    interfaces.EnvironmentReturn = namedtuple("EnvironmentReturn", fields)  # type: ignore[attr-defined]
+    ray = ModuleType("ray")
+    ray.remote = lambda actor: actor  # type: ignore[attr-defined]
+    for name in ("nemo_rl", "nemo_rl.environments"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, interfaces.__name__, interfaces)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    text = (DOCS / "verifiers/README.md").read_text()
+    (code,) = re.findall(r"```python\n(# verified\.py\n.*?)```", text, flags=re.S)
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    env = namespace["Verified"]({"task": "gsm8k", "field": "answer"})
+    ask = {"role": "user", "content": "What is 9 + 9?"}
+    logs = [
+        [ask, {"role": "assistant", "content": text}]
+        for text in ("<answer>18</answer>", "<answer>8</answer>")
+    ]
+    truths = [{"ground_truth": "18"}] * 2
+    found = env.step(logs, truths)
+    assert found.rewards.tolist() == [1.0, 0.0] and found.terminateds.tolist() == [1.0, 1.0]
+    assert found.answers == ["18", "8"] and found.metadata == truths
+    assert [one["content"] for one in found.observations] == ["ok", "wrong"]
+    batch, metrics = env.global_post_process_and_metrics({"rewards": found.rewards})
+    assert metrics == {"solved": 0.5} and batch["rewards"] is found.rewards
 
 
 def test_the_page_of_a_judge_asks_a_server(tmp_path: Path, monkeypatch, capsys) -> None:

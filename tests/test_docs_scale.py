@@ -89,6 +89,7 @@ MODELS = [
     ("LLaDA2.0-mini (16 B), all weights", "inclusionAI/LLaDA2.0-mini", ""),
     ("SDAR-30B-A3B, all weights", "JetLM/SDAR-30B-A3B-Chat", "--attention-block 4"),
     ("SDAR-30B-A3B, adapters", "JetLM/SDAR-30B-A3B-Chat", "--attention-block 4 --lora-r 64"),
+    ("LLaDA2.0-flash (103 B), adapters", "inclusionAI/LLaDA2.0-flash", "--lora-r 64"),
 ]
 
 

@@ -22,6 +22,7 @@ from verifiers.command.read import Block, CommandError, Source
 from verifiers.command.report import plural, summary, summary_text
 from verifiers.errors import VerifierError
 from verifiers.registry import MODES, RULES, find, tasks
+from verifiers.score import DATA_SOURCES
 
 LIVE = 60  # characters of the live line
 REPORTED = 100  # problems of lines that standard error names; the output names that of every line
@@ -39,6 +40,9 @@ decided_by, and of what is not right a detail, the reason in words. A line that 
 "correct": null and an "error". The summary says how many there were, and leaves them out of the rate.
 Exit status: 0 if it ran, 1 if a file is truncated or no line could be judged, 2 if a task, a file or a flag is
 unknown.
+
+`verifiers.compute_score`, the reward of verl, judges a data source by a task of its own name, or so:
+{sources}
 """
 
 
@@ -64,13 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    sources = "\n".join(f"  {source}: {task}" for source, task in DATA_SOURCES.items())
     parser = argparse.ArgumentParser(
         prog="python -m verifiers",
         description=(
             "Judges completions: writes one verdict for every line of a file to standard output, and a summary to "
             "standard error."
         ),
-        epilog=_EPILOG,
+        epilog=_EPILOG.format(sources=sources),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

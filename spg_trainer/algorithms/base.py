@@ -105,6 +105,9 @@ class Algorithm(ABC):
     right_groups_teach: ClassVar[bool] = False
     """Whether a group whose completions are all right has advantages, as where a reward is compared with the whole
     step's."""
+    whole_step: ClassVar[bool] = False
+    """Whether `prepare` measures something of all groups of a step together, but for `view.of_step`. Then --explore is
+    refused, which gives groups unequal sizes: those of one size are prepared without the others."""
     branches: ClassVar[int] = 1
     """How many completions share each first half: more than 1 has the rollout sample trees. A group holds a multiple
     of them, and a block must end in the middle of a completion. Where episodes have turns, the first ones are trees."""
@@ -148,14 +151,14 @@ class Algorithm(ABC):
         )
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """What the completions of a step are worth, computed once, before its updates: `advantages`, (P*G,) float64.
+        """What the completions of a step are worth, computed once, before its updates: `advantages`, (B,) float64.
 
-        Other tensors of P*G rows may be returned by name; they reach `loss` as `batch.prepared`. Where episodes have
-        turns, rollouts have a row for each (`rollouts.episode`), and what is returned may have as many. Where it needs
-        `fills` it also returns `fill_advantages` (B, K), what the fill at each of `rollouts.probe_steps` is worth; 0
-        leaves it out.
+        Other tensors of B rows may be returned by name; they reach `loss` as `batch.prepared`. B is P*G, or where
+        episodes have turns, the number of all turns: `view.place.spread` gives each turn what holds for its episode.
+        Where it needs `fills` it also returns `fill_advantages` (B, K), what the fill at each of `rollouts.probe_steps`
+        is worth; 0 leaves it out.
         """
-        return {"advantages": self.compute_advantages(view.rewards)}
+        return {"advantages": view.place.spread(self.compute_advantages(view.rewards))}
 
     @property
     def probes(self) -> bool:

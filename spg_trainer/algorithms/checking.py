@@ -15,8 +15,9 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need, loss_of_values
 from spg_trainer.algorithms.registry import build
+from spg_trainer.likelihood.masks import KeyedStreams
 from spg_trainer.seeding import generator, numpy_generator
-from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences, StepView
+from spg_trainer.tensors import Batch, Masks, Place, Rollouts, Sequences, StepView
 
 PROMPTS, GENERATIONS, PROMPT_TOKENS, TOKENS, BLOCK = 3, 4, 5, 8, 4
 STEP = 1e-5
@@ -123,17 +124,24 @@ def draw_rollouts(seed: int = 0) -> Rollouts:
     )
 
 
-def draw_case(
-    algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
-) -> Case:
-    """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones.
+def draw_view(
+    algorithm: Algorithm,
+    rewards: Tensor | None = None,
+    seed: int = 0,
+    correct: Tensor | None = None,
+    turns: int = 1,
+) -> StepView:
+    """A step in the middle of a run, with what the algorithm asks for. turns: of each episode, all alike.
 
     rewards: (P, G), 0 and 1 at random unless given. correct: (P, G) bool, those of reward 1 unless given.
     """
-    rollouts, stream = draw_rollouts(seed), numpy_generator(seed, "check rewards")
+    stream = numpy_generator(seed, "check rewards")
     if rewards is None:
         rewards = torch.from_numpy(stream.integers(0, 2, (PROMPTS, GENERATIONS)).astype(float))
         rewards[:, 0], rewards[:, 1] = 1.0, 0.0  # every group is mixed
+    episode = torch.arange(rewards.numel()).repeat_interleave(turns)
+    place = replace(Place.of_groups(*rewards.shape).select(episode), max_turns=turns).with_turns()
+    rollouts = draw_rollouts(seed).select(episode)
     if "entropy" not in algorithm.needs:
         rollouts = replace(rollouts, unmask_entropy=None)
     if "order" not in algorithm.needs:
@@ -145,26 +153,33 @@ def draw_case(
         # A state is worth what came of it, but in groups that earned different rewards.
         apart = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
         worth = rewards.reshape(-1, 1) - apart * torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
-        rollouts = replace(rollouts, probe_steps=steps, probe_rewards=worth)
-    if algorithm.branches > 1:  # in the middle of the run
-        count = rewards.numel()
-        branched = torch.arange(count) % algorithm.branches > 0
-        rollouts = replace(rollouts, branched=branched)
+        rollouts = replace(rollouts, probe_steps=steps, probe_rewards=place.spread(worth))
+    if algorithm.branches > 1:
+        rollouts = replace(rollouts, branched=(place.turn == 0) & (episode % algorithm.branches > 0))
     right = None
     if "correct" in algorithm.needs:
         right = rewards == 1 if correct is None else correct
-    prepared = algorithm.prepare(StepView(rewards, rollouts, share_done=0.5, correct=right))
+    return StepView(rewards, rollouts, place, share_done=0.5, correct=right)
+
+
+def draw_case(
+    algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
+) -> Case:
+    """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones.
+
+    rewards, correct: as for `draw_view`.
+    """
+    view = draw_view(algorithm, rewards, seed, correct)
+    rollouts, place, prepared = view.rollouts, view.place, algorithm.prepare(view)
     if "fills" in algorithm.needs:
         rollouts, prepared = half_fills(rollouts, prepared)
-    masks = algorithm.make_masking().draw(
-        rollouts, lambda row, mask: numpy_generator(seed, "check masks", row, mask)
-    )
-    advantages, group = prepared["advantages"], torch.arange(rewards.numel()) // GENERATIONS
+    streams = KeyedStreams(seed, ("check masks",), place.keys())
+    masks, advantages = algorithm.make_masking().draw(rollouts, streams), prepared["advantages"]
     active = algorithm.active(advantages)
     if "fills" in algorithm.needs:  # of fills those that are worth something
         active = torch.where(prepared["fill"], advantages != 0, active)
     totals = {
-        "completions": float(rewards.numel()),
+        "completions": float(len(place)),
         "tokens": float(rollouts.completion_mask.sum()),
         "scored_completions": float(active.sum()),
         "rewarded_completions": float((advantages != 0).sum()),
@@ -175,7 +190,7 @@ def draw_case(
         return spread * noise * masks.valued
 
     logps = -some_logps("check logps", 2.0) - 0.1 * masks.valued
-    batch = Batch(rollouts.completion_mask, advantages, totals, group, prepared)
+    batch = Batch(rollouts.completion_mask, advantages, totals, place, prepared)
     if "old" in algorithm.needs:
         old, measured = masks.split(logps + some_logps("check old", 0.02))
         batch = replace(
@@ -363,6 +378,47 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
     return ", ".join(sorted(needs)) or "nothing beyond the completions"
 
 
+def prepares_each_turn(algorithm: Algorithm) -> str:
+    """Where episodes have two turns, `prepare` returns a row for each turn."""
+    view = draw_view(algorithm, turns=2)
+    for name, column in algorithm.prepare(view).items():
+        if len(column) != len(view.place):
+            raise CheckFailed(
+                f"prepare returned {len(column)} rows of {name!r} for {len(view.place)} turns; use "
+                "view.place.spread(values) to give each turn what holds for its episode"
+            )
+    return "have a row each"
+
+
+def compares_groups_alone(algorithm: Algorithm) -> str:
+    """What a group is worth depends on the rewards of the others at most, or the algorithm says that it does not."""
+    if algorithm.whole_step or algorithm.branches > 1:
+        return "no: it refuses --explore"
+    rewards = torch.eye(PROMPTS, GENERATIONS, dtype=torch.float64)
+    rewards[1, 0], rewards[2, 2] = 0.5, 0.0  # a group of three rewards, and one that is all wrong
+    view = draw_view(algorithm, rewards)
+    whole = algorithm.prepare(view)
+    for group in range(PROMPTS):
+        own = view.place.group == group
+        alone = algorithm.prepare(
+            view._replace(
+                rewards=view.rewards[group : group + 1],
+                rollouts=view.rollouts.select(own),
+                place=view.place.select(own),
+                correct=None if view.correct is None else view.correct[group : group + 1],
+                of_step=view.rewards.flatten(),
+            )
+        )
+        for name, column in whole.items():
+            if not torch.allclose(column[own].double(), alone[name].double()):
+                raise CheckFailed(
+                    f"prepare gives a group another {name!r} without the other groups of its step. With --explore, "
+                    "groups of each size are prepared without the others: set whole_step = True, which refuses it, or "
+                    "read view.of_step for the rewards of all."
+                )
+    return "yes"
+
+
 def tensors(case: Case) -> list[Tensor]:
     """All that a loss is given."""
     found = [case.logps]
@@ -383,4 +439,6 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "micro-batches": adds_up,
     "compares": compares_what_it_says,
     "needs": needs_what_it_says,
+    "turns": prepares_each_turn,
+    "groups alone": compares_groups_alone,
 }

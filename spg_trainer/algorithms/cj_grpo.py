@@ -42,16 +42,14 @@ class CJGRPO(TokenRatio):
 
         The steps of an episode are those of all its turns.
         """
-        rewards, rollouts = view.rewards, view.rollouts
+        rollouts, place = view.rollouts, view.place
         steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu()
         share, used = torch.zeros(steps.shape, dtype=torch.float64), torch.zeros(len(steps))
         for number, (row, step) in enumerate(zip(share, steps, strict=True)):
             scored = step >= 0
             _, of_token, tokens = step[scored].unique(return_inverse=True, return_counts=True)
             row[scored], used[number] = 1 / tokens[of_token].double(), len(tokens)
-        if rollouts.episode is not None:
-            whole = used.new_zeros(rewards.numel()).index_add(0, rollouts.episode.cpu(), used)
-            used = whole[rollouts.episode.cpu()]
+        used = place.spread(place.total(used))
         return {**super().prepare(view), "share": share / used.clamp(min=1)[:, None]}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:

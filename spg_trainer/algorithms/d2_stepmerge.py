@@ -40,14 +40,13 @@ class D2StepMerge(TokenRatio):
         That of an episode would let a group in which luck ended an episode early count more than one in which it did
         not, and so teach to avoid what goes on only with luck.
         """
-        rewards, rollouts = view.rewards, view.rollouts
-        lengths = rollouts.completion_mask.sum(-1).cpu().double()
+        rewards, place = view.rewards, view.place
+        lengths = view.rollouts.completion_mask.sum(-1).cpu().double()
         tokens, turns = (
-            lengths.new_zeros(rewards.numel()).index_add(0, rollouts.owner, values).view_as(rewards)
-            for values in (lengths, torch.ones_like(lengths))
+            place.total(values).view_as(rewards) for values in (lengths, torch.ones_like(lengths))
         )
         mean = (tokens.mean(1, keepdim=True) / turns.mean(1, keepdim=True)).expand_as(rewards)
-        return {**super().prepare(view), "mean_length": mean.reshape(-1)}
+        return {**super().prepare(view), "mean_length": place.spread(mean.reshape(-1))}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
         own = 1 / (batch.prepared["mean_length"] * batch.totals["completions"])

@@ -69,7 +69,7 @@ class DTreeRPO(TokenRatio):
         the one further from 0. A tree branches in the first turn of its episodes; what a leaf writes in later turns is
         worth what the leaf is. Raises ConfigError for groups that are no trees.
         """
-        rewards, rollouts = view.rewards, view.rollouts
+        rewards, rollouts, place = view.rewards, view.rollouts, view.place
         if rewards.shape[1] % self.branches:
             self.require("branches", False, f"a divisor of the group's {rewards.shape[1]} completions")
         leaves = rewards.reshape(-1, self.branches)
@@ -82,9 +82,9 @@ class DTreeRPO(TokenRatio):
             of_node = self.compute_advantages(nodes).view_as(nodes)
         worth = torch.stack([torch.zeros_like(of_leaf), of_leaf], -1)
         worth[:, 0, 0] = of_node.reshape(-1)
-        later = rollouts.turn > 0
+        later = place.turn > 0
         worth = torch.where(
-            later[:, None], of_leaf.reshape(-1, 1)[rollouts.owner], worth.view(-1, 2)[rollouts.owner]
+            later[:, None], place.spread(of_leaf.reshape(-1, 1)), place.spread(worth.view(-1, 2))
         )
         furthest = worth.abs().argmax(1, keepdim=True)
         distil = torch.zeros(rollouts.completion_mask.shape, dtype=worth.dtype)

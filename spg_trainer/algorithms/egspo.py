@@ -47,6 +47,7 @@ class EGSPO(Algorithm):
     """Weight of the KL to the reference, of a step as a whole; 0 = no reference."""
 
     compares: ClassVar[Compares] = "copy"
+    whole_step: ClassVar[bool] = True
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -58,10 +59,9 @@ class EGSPO(Algorithm):
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `step_tokens`, how many tokens a step unmasked in the mean, in each row."""
-        rewards, rollouts = view.rewards, view.rollouts
-        advantages, steps = self.compute_advantages(rewards), rollouts.unmask_step.cpu()
+        prepared, steps = super().prepare(view), view.rollouts.unmask_step.cpu()
         tokens = (steps >= 0).sum().double() / (steps.amax(-1) + 1).sum()
-        return {"advantages": advantages, "step_tokens": tokens.expand_as(advantages)}
+        return {**prepared, "step_tokens": tokens.expand_as(prepared["advantages"])}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         tokens = masks.scored.sum(-1)
@@ -112,18 +112,18 @@ class EGSPOSA(EGSPO):
 
         A turn is compared with the same turn of the other episodes; one that has ended before has earned its reward.
         """
-        rewards, rollouts = view.rewards, view.rollouts
+        rewards, rollouts, place = view.rewards, view.rollouts, view.place
         steps, probed = rollouts.probe_steps.cpu(), rollouts.probe_rewards.cpu().to(rewards)
         known, reward = steps >= 0, rewards.reshape(-1, 1)
-        probed = rollouts.by_episode(probed, reward[:, 0])
+        probed = place.by_episode(probed, reward[:, 0])
         returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
-        compared = rollouts.by_episode(known, torch.ones_like(reward[:, 0], dtype=torch.bool))
+        compared = place.by_episode(known, torch.ones_like(reward[:, 0], dtype=torch.bool))
         groups, counted = returns.view(*rewards.shape, -1), compared.view(*rewards.shape, -1)
         shifted = (
             groups - groups[:, :1]
         ) * counted  # so that rounding in the mean leaves equal returns equal
         mean = shifted.sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1)
-        worth = rollouts.by_turn(((shifted - mean) * counted).view_as(returns))
+        worth = place.by_turn(((shifted - mean) * counted).view_as(returns))
         at = (rollouts.unmask_step.cpu()[:, None] == steps[:, :, None]) & known[:, :, None]  # (B, K, T)
         furthest = worth.abs().argmax(1, keepdim=True)
         return {

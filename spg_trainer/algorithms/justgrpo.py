@@ -48,6 +48,7 @@ class JustGRPO(Algorithm):
     """What a reward is compared with; the paper divides by the group's standard deviation (GRPO)."""
 
     compares: ClassVar[Compares] = "copy"
+    whole_step: ClassVar[bool] = True
     left_to_right: ClassVar[bool] = True
 
     @classmethod
@@ -82,7 +83,7 @@ class JustGRPORepro(JustGRPO):
     def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `valid`, the share of the step's completions whose advantage is not 0, in each row."""
         prepared = super().prepare(view)
-        valid = (prepared["advantages"] != 0).double().mean()
+        valid = (view.place.first(prepared["advantages"]) != 0).double().mean()
         return {**prepared, "valid": valid.expand_as(prepared["advantages"])}
 
     def divisor(self, batch: Batch) -> Tensor:

@@ -68,22 +68,22 @@ class MDPO(Algorithm):
         After its last step a completion stays what it is: its reward stands for the fills of later steps. The steps of
         an episode go on from turn to turn; those that no episode of its group has do not count.
         """
-        rewards, rollouts = view.rewards, view.rollouts
+        rewards, rollouts, place = view.rewards, view.rollouts, view.place
         known, reward = rollouts.probe_steps.cpu() >= 0, rewards.reshape(-1)
         columns = int(known.any(0).sum())
         known, probed = known[:, :columns], rollouts.probe_rewards.cpu()[:, :columns]
-        rho = rollouts.by_episode(probed.where(known, reward[rollouts.owner][:, None]), reward)
-        there = rollouts.by_episode(known, torch.zeros_like(reward, dtype=torch.bool))
+        rho = place.by_episode(probed.where(known, place.spread(reward)[:, None]), reward)
+        there = place.by_episode(known, torch.zeros_like(reward, dtype=torch.bool))
         steps = rho.shape[1]
         in_group = there.view(*rewards.shape, steps).any(1, keepdim=True).expand(*rewards.shape, steps)
-        in_group = in_group.reshape_as(rho) | (rollouts.episode is None)
+        in_group = in_group.reshape_as(rho) | (not place.has_turns)
         counted = rho * in_group
         behind = counted.flip(1).cumsum(1).flip(1) - counted
         counts = in_group.flip(1).cumsum(1).flip(1) - in_group.long()
         later = (behind / counts.clamp(min=1)).where(counts > 0, rho)
         score = rho - step_before(rho.unflatten(1, (-1, columns)), there.unflatten(1, (-1, columns))) + later
         of_step = score.view(*rewards.shape, steps).permute(2, 0, 1).reshape(-1, rewards.shape[1])
-        worth = rollouts.by_turn(self.compute_advantages(of_step).view(steps, -1).T) * known
+        worth = place.by_turn(self.compute_advantages(of_step).view(steps, -1).T) * known
         top = worth.abs().topk(min(self.top_steps, columns), 1).indices
         chosen = torch.zeros_like(rollouts.probe_rewards, device="cpu").scatter(1, top, worth.gather(1, top))
         return {"advantages": worth.gather(1, top[:, :1]).squeeze(1), "fill_advantages": chosen}

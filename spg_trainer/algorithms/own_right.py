@@ -40,7 +40,7 @@ class OwnRight(Algorithm):
         return frozenset({"correct"})
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        return {"advantages": self.compute_advantages(view.correct.double())}
+        return {"advantages": view.place.spread(self.compute_advantages(view.correct.double()))}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         """(P*G,) weights, from which completions are right, (P, G): 1 or 0."""

@@ -19,7 +19,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, norm
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masks import Masking, StepMergeMasking, likelihoods
 from spg_trainer.settings.ranges import Below1, Count
-from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
+from spg_trainer.tensors import Batch, Masks, Place, Rollouts, StepView
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ class RAFT(Algorithm):
         }
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        rewards, rollouts = view.rewards, view.rollouts
-        return {"advantages": merge_equal(self.compute_advantages(rewards), rollouts, rewards.shape[1])}
+        rewards, place = view.rewards, view.place
+        advantages = place.spread(shares(rewards, rewards if view.of_step is None else view.of_step))
+        return {"advantages": merge_equal(advantages, view.rollouts, place)}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
-        return shares(rewards)
+        return shares(rewards, rewards)
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.length.to(logps)
@@ -66,32 +67,29 @@ class RAFT(Algorithm):
         return Loss(terms.sum(), metrics)
 
 
-def shares(rewards: Tensor) -> Tensor:
+def shares(rewards: Tensor, of_step: Tensor) -> Tensor:
     """(P*G,) weights of completions with rewards (P, G), P problems: what a reward has above the mean of the step.
 
     Divided by the group's sum of these and multiplied by the largest: with rewards of 0 and 1 a solved problem weighs
-    the same whether one of its completions is right or all. Exactly zero where all rewards are equal.
+    the same whether one of its completions is right or all. of_step: the rewards of all its completions. Exactly zero
+    where all of these are equal.
     """
-    if (rewards == rewards[0, 0]).all():  # their mean is rounded
+    if (of_step == of_step.flatten()[0]).all():  # their mean is rounded
         return torch.zeros_like(rewards).reshape(-1)
-    above = (rewards - rewards.mean()).clamp(min=0)
+    above = (rewards - of_step.mean()).clamp(min=0)
     total = above.sum(1, keepdim=True).clamp(min=torch.finfo(rewards.dtype).tiny)
     return (above / total * above.amax(1, keepdim=True)).reshape(-1)
 
 
-def merge_equal(advantages: Tensor, rollouts: Rollouts, size: int) -> Tensor:
-    """(B,) advantages in which the first of equal completions of a group of `size` has their sum, the others 0.
+def merge_equal(advantages: Tensor, rollouts: Rollouts, place: Place) -> Tensor:
+    """(B,) advantages in which the first of equal completions of a group has their sum, the others 0.
 
     In the mean over masks the gradient is the same, for fewer passes through the model.
     """
     ids = rollouts.completion_ids.masked_fill(~rollouts.completion_mask, -1).cpu()
-    episode = torch.arange(len(ids))
-    if rollouts.episode is not None:  # turns are equal only where the chats before them are
-        episode = rollouts.episode
+    if place.has_turns:  # turns are equal only where the chats before them are
         ids = torch.cat([rollouts.prompt_ids.masked_fill(~rollouts.prompt_mask, -1).cpu(), ids], 1)
-        advantages = advantages[episode]
-    group = episode // size
-    distinct, which = torch.cat([group[:, None], ids], 1).unique(dim=0, return_inverse=True)
+    distinct, which = torch.cat([place.group[:, None], ids], 1).unique(dim=0, return_inverse=True)
     first = torch.full((len(distinct),), len(ids)).scatter_reduce(0, which, torch.arange(len(ids)), "amin")
     total = advantages.new_zeros(len(distinct)).index_add(0, which, advantages)
     return torch.zeros_like(advantages).index_copy(0, first, total)

@@ -139,17 +139,20 @@ class SequenceRatio(Algorithm):
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound = self.bound(logps, batch.measured, masks, batch)
         old = self.bound(batch.old_logps, batch.old_measured, masks, batch)
-        difference, length = batch.sum_turns(bound - old), batch.sum_turns(batch.length.to(logps))
-        log_ratio, advantages = self.log_ratio(difference, length), batch.once(batch.advantages).to(logps)
+        difference, length = batch.place.total(bound - old), batch.place.total(batch.length.to(logps))
+        log_ratio, advantages = (
+            self.log_ratio(difference, length),
+            batch.place.first(batch.advantages).to(logps),
+        )
         surrogate, stopped = clipped_surrogate(log_ratio, advantages, self.epsilon, self.epsilon_high)
-        metrics = sequence_metrics(bound, batch.each_turn(log_ratio), batch)
-        stopped = batch.each_turn(stopped.to(bound))
+        metrics = sequence_metrics(bound, batch.place.spread(log_ratio), batch)
+        stopped = batch.place.spread(stopped.to(bound))
         metrics["ratio/clip_fraction"] = Metric(stopped.sum(), "rewarded_completions")
         terms = -surrogate / self.divisor(length)
         if self.beta > 0:
-            reference = batch.sum_turns(elbo(batch.ref_logps, masks))
-            kl = self.penalty(batch.sum_turns(bound), reference, length)
-            metrics["kl"] = Metric(batch.each_turn(kl.detach()).sum(), "scored_completions")
+            reference = batch.place.total(elbo(batch.ref_logps, masks))
+            kl = self.penalty(batch.place.total(bound), reference, length)
+            metrics["kl"] = Metric(batch.place.spread(kl.detach()).sum(), "scored_completions")
             terms = terms + self.beta * kl
         return Loss(terms.sum() / batch.totals["completions"], metrics)
 

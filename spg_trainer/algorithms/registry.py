@@ -12,7 +12,7 @@ from pathlib import Path
 
 from spg_trainer.algorithms.base import Algorithm
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.settings.values import overlay
+from spg_trainer.settings.values import read_nested
 
 ALGORITHMS = {
     "spg": "spg_trainer.algorithms.spg:SPG",
@@ -96,7 +96,8 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
 
     Raises ConfigError for an unknown name, key or value, naming what would be right.
     """
-    return overlay(get(name)(), args or {}, "--algorithm-args")
+    cls = get(name)
+    return cls(**read_nested(cls, args or {}, lambda key: f"--algorithm-args {key}"))
 
 
 def load_file(path: Path) -> types.ModuleType:

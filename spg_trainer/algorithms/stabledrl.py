@@ -43,9 +43,9 @@ class StableDRL(SPG):
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bounds = elbo(logps.detach(), masks), elbo(batch.old_logps, masks)
-        log_ratio = batch.sum_turns(bounds[0] - bounds[1]) / batch.sum_turns(batch.length.to(logps))
-        weight = self_normalised(log_ratio.clamp(max=math.log(self.ceiling)), batch.once(batch.group))
-        weight, log_ratio = batch.each_turn(weight), batch.each_turn(log_ratio)
+        log_ratio = batch.place.total(bounds[0] - bounds[1]) / batch.place.total(batch.length.to(logps))
+        weight = self_normalised(log_ratio.clamp(max=math.log(self.ceiling)), batch.place.first(batch.group))
+        weight, log_ratio = batch.place.spread(weight), batch.place.spread(log_ratio)
         result = super().loss(logps, masks, replace(batch, advantages=batch.advantages.to(logps) * weight))
         result.metrics["ratio/mean"] = Metric(log_ratio.exp().sum(), "scored_completions")
         cut = (log_ratio > math.log(self.ceiling)).to(log_ratio)

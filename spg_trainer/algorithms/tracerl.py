@@ -46,6 +46,7 @@ class TraceRL(Algorithm):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
     compares: ClassVar[Compares] = "copy"
+    whole_step: ClassVar[bool] = True
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
@@ -53,11 +54,10 @@ class TraceRL(Algorithm):
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `rows`, the mean number of rows of the step's completions, in each of them."""
-        rewards, rollouts = view.rewards, view.rollouts
-        masking, advantages = self.make_masking(), self.compute_advantages(rewards)
+        prepared, rollouts, masking = super().prepare(view), view.rollouts, self.make_masking()
         steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu().numpy()
-        rows = sum(len(masking.segments(of_one)[0]) for of_one in steps) / rewards.numel()
-        return {"advantages": advantages, "rows": torch.full_like(advantages, rows)}
+        rows = sum(len(masking.segments(of_one)[0]) for of_one in steps) / view.rewards.numel()
+        return {**prepared, "rows": torch.full_like(prepared["advantages"], rows)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]

@@ -65,11 +65,11 @@ class VRPO(Algorithm):
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.length
         shown = (bound / length).detach().sum()
-        gain = batch.sum_turns(bound - elbo(batch.ref_logps.to(logps), masks))
+        gain = batch.place.total(bound - elbo(batch.ref_logps.to(logps), masks))
         bound, length, advantages = (
-            batch.sum_turns(bound),
-            batch.sum_turns(length),
-            batch.once(batch.advantages),
+            batch.place.total(bound),
+            batch.place.total(length),
+            batch.place.first(batch.advantages),
         )
         # Rows are in the order of groups, and a group's two are here together: row i of one is of row i of the other.
         chosen, rejected = advantages > 0, advantages < 0

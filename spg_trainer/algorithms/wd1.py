@@ -52,11 +52,14 @@ class WD1(Algorithm):
 
     compares: ClassVar[Compares] = "copy"
 
+    @property
+    def whole_step(self) -> bool:
+        return self.normalizer == "groups"  # whose number is not known to a part of them
+
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        rewards = view.rewards
-        advantages = self.compute_advantages(rewards)
-        size = rewards.shape[1] if self.normalizer == "groups" else 1
-        return {"advantages": advantages, "repeats": torch.full_like(advantages, size)}
+        prepared = super().prepare(view)
+        size = view.rewards.shape[1] if self.normalizer == "groups" else 1
+        return {**prepared, "repeats": torch.full_like(prepared["advantages"], size)}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         """(P*G,) w+ - w- of rewards (P, G); exactly zero where all rewards of a group are equal."""

@@ -40,11 +40,12 @@ from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.settings.fields import Decoding, EvalCommand, Sampling
+from spg_trainer.settings.fields import EvalCommand, EvalDecoding, EvalSampling, Sampling
 from spg_trainer.settings.flags import as_flag
-from spg_trainer.settings.recipes import own_task
+from spg_trainer.settings.plan import check_processes, plan
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding
-from spg_trainer.settings.validate import Validated, check_processes, validate
+from spg_trainer.settings.resolve import Resolved
+from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.values import flatten
 from spg_trainer.settings.weights import resolve_model, unseen
 
@@ -59,7 +60,7 @@ PAPERS: dict[str, Any] = {
     "diffusion_steps": (),
     "tokens_per_step": 2.0,
     "temperature": 0.0,
-    **asdict(Decoding()),
+    **asdict(EvalDecoding()),
     "num_generations": 1,
 }
 """How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations."""
@@ -70,40 +71,40 @@ STYLE = {"prompt_style": "paper", "reward_preset": "paper"}
 """Their prompts and rewards, as arguments of the tasks that they have."""
 
 
-def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False) -> list[Evaluation]:
+def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False) -> list[Evaluation]:
     """Evaluates a model as often as the command has protocols, lengths and numbers of steps; results in that order.
 
     Raises:
         ConfigError: numbers that cannot work; results of other settings under the same name.
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
-    validated = validate(asked)
-    command = validated.config
+    planned = plan(asked)
+    command = planned.config
     console = Console(quiet=quiet)
     m = command.model
     if command.perplexity is not None:
-        run_perplexity(command, validated.origins, console)
+        run_perplexity(command, planned.origins, console)
         return []
-    if asked_too := [as_flag(name) for name in PAPERS if validated.origins.get(name) == "flag"]:
+    if asked_too := [as_flag(name) for name in PAPERS if planned.origins.get(name) == "flag"]:
         if {*command.protocol} == {"papers"}:
             raise ConfigError(
                 f"--protocol papers decides over {', '.join(asked_too)} itself. Leave out one or the other."
             )
-    planned = []
+    to_evaluate = []
     for part in [by_protocol(command, protocol) for protocol in command.protocol]:
         env = make_env(part, part.split)
         check_rules(part.rules, env)
-        planned += [(part, env, sampling) for sampling in samplings(part)]
+        to_evaluate += [(part, env, sampling) for sampling in samplings(part)]
     place = command.output_dir or run_holding(m.model)
     folder = RunFolder(place) if place else None
     if folder is not None:
         check_writable(folder.path / "eval")
-    for note in dict.fromkeys(note for _, env, _ in planned for note in changed_files(m.model, env)):
+    for note in dict.fromkeys(note for _, env, _ in to_evaluate for note in changed_files(m.model, env)):
         console.warn(note)
     accelerator = join(m.device)
     policy = open_model(command, accelerator)
     if new := unseen(m.model, command.env):
-        new += f": {sft_command(planned[0][1], command.env, command.env_args)}"
+        new += f": {sft_command(to_evaluate[0][1], command.env, command.env_args)}"
     for note in (new, crowded_cores(policy.device)):
         if note:
             console.warn(note)
@@ -113,13 +114,13 @@ def run_eval(asked: EvalCommand | Validated[EvalCommand], *, quiet: bool = False
         "dtype": str(policy.model.dtype),
     }
     with raising_on_all():  # all of them before the first is evaluated
-        asked = [
+        problems = [
             problems_to_ask(policy, env, part.num_problems, sampling, part.overlong)
-            for part, env, sampling in planned
+            for part, env, sampling in to_evaluate
         ]
     return [
-        evaluate_one(part, env, sampling, len(own), skipped, policy, model, folder, console, accelerator)
-        for (part, env, sampling), (own, skipped) in zip(planned, asked, strict=True)
+        evaluate_one(part, env, sampling, len(indices), skipped, policy, model, folder, console, accelerator)
+        for (part, env, sampling), (indices, skipped) in zip(to_evaluate, problems, strict=True)
     ]
 
 
@@ -259,7 +260,8 @@ def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
     """The command as one of its protocols has it; ConfigError for a task that the papers do not have."""
     if protocol == "ours":
         return command
-    if own_task(command.env) not in PAPER_TASKS:
+    tasks = parse_tasks(command.env)
+    if len(tasks) > 1 or tasks[0].ours not in PAPER_TASKS:
         raise ConfigError(
             f"--protocol papers: d1 and SPG evaluate {', '.join(PAPER_TASKS)}, not {command.env}. Leave it out."
         )
@@ -278,12 +280,12 @@ def cell_accuracy(result: Evaluation) -> float | None:
 
 def samplings(command: EvalCommand) -> list[Sampling]:
     """How to decode, once for each length and number of steps; ConfigError for those that do not divide."""
-    decoding = {f.name: getattr(command, f.name) for f in fields(Decoding)}
+    decoding = {f.name: getattr(command, f.name) for f in fields(EvalDecoding)}
     more = {"temperature": command.temperature, **decoding}
     block, chosen = command.block_length, []
     for length in command.max_completion_length:
-        chosen += [Sampling(length, min(block, length), n, **more) for n in command.diffusion_steps] or [
-            Sampling.at_rate(length, block, command.tokens_per_step, **more)
+        chosen += [EvalSampling(length, min(block, length), n, **more) for n in command.diffusion_steps] or [
+            EvalSampling.at_rate(length, block, command.tokens_per_step, **more)
         ]
     for sampling in chosen:
         sampling.check()
@@ -305,7 +307,7 @@ def result_name(settings: dict[str, Any], part: bool, step: int | None) -> str:
     name += f"-t{settings['temperature']:g}" if settings["temperature"] else ""
     name += f"-g{settings['num_generations']}" if settings["num_generations"] > 1 else ""
     name += f"-s{settings['seed']}" if settings["seed"] else ""
-    decoding = Decoding(**{f.name: settings[f.name] for f in fields(Decoding)})
+    decoding = EvalDecoding(**{f.name: settings[f.name] for f in fields(EvalDecoding)})
     name += "".join(f"-{shortcut.replace(' ', '-')}" for shortcut in decoding.shortcuts)
     return name if step is None else f"{name}-step{step}"
 

@@ -8,6 +8,7 @@ from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError
@@ -23,6 +24,7 @@ from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.resolve import defaults
+from spg_trainer.tensors import Place
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -51,6 +53,8 @@ class Evaluation:
     """Mean tokens of a completion, the end token included."""
     clipped_ratio: float
     """Share of completions without an end token."""
+    tokens_per_pass: float
+    """Tokens that a pass of the model unmasked, in the mean over all passes."""
     reasons: dict[str, int]
     """Outcome -> completions."""
     pass_at: dict[int, float]
@@ -123,8 +127,10 @@ def evaluate(
         ConfigError: a number out of range, several generations at temperature 0, a prompt too long for the model.
         TrainingError: the environment failed on too many completions, or another process failed.
     """
-    recipe = defaults(Config, env if isinstance(env, str) else env.spec_name.partition("[")[0], policy.source)
-    sampling = sampling or replace(recipe.rollout, temperature=0.0)
+    if sampling is None or isinstance(env, str):
+        name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
+        recipe = defaults(Config, name, policy.source)
+        sampling = sampling or replace(recipe.rollout, temperature=0.0)
     check_counts(num_problems, num_generations, sampling)
     world = accelerator.num_processes if accelerator else 1
     agreeing = raising_on_all if world > 1 else nullcontext
@@ -189,12 +195,15 @@ def solve(
     rows_per_forward: int | None,
 ) -> Scored:
     """The completions of some (problem, generation) pairs, scored."""
-    index, generation = np.array(pairs).T
+    problem, generation = torch.tensor(pairs).T
+    episode = torch.arange(len(pairs))
+    begun = Place(
+        problem, generation, torch.zeros_like(episode), episode, group=problem, max_turns=env.max_turns
+    )
     return sample_and_score(
         policy,
         env,
-        index,
-        generation,
+        begun,
         sampling=sampling,
         key=("eval",),
         seed=seed,
@@ -239,7 +248,7 @@ def pair(row: dict[str, Any]) -> tuple[int, int]:
 
 def evaluated_rows(policy: Policy, env: "TextEnv", scored: Scored) -> list[dict[str, Any]]:
     """The rows of an evaluation's file: those of samples/, tokens of all turns, and whether each ends."""
-    first = np.flatnonzero(scored.turn == 0)
+    first = np.flatnonzero(scored.place.turn == 0)
     lengths = np.add.reduceat(scored.rollouts.completion_mask.sum(-1).numpy(force=True), first)
     ends = np.logical_and.reduceat(ended(policy, scored.rollouts), first)
     rows = sample_rows(scored, policy=policy, env=env, step=-1)
@@ -271,6 +280,7 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         rewards={name: float(np.mean(values)) for name, values in components.items()},
         mean_length=float(np.mean([r["length"] for r in rows])),
         clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
+        tokens_per_pass=tokens_per_pass(rows),
         reasons=dict(Counter(r["reason"] for r in rows).most_common()),
         pass_at={k: float(np.mean([pass_at_k(int(c), num_generations, k) for c in solved])) for k in powers},
         majority=None if num_generations == 1 else float(np.mean(votes)),
@@ -279,6 +289,13 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         solved_by={k: float(np.mean([0 < turn <= k for turn in won_at])) for k in range(1, most + 1)},
         rows=rows,
     )
+
+
+def tokens_per_pass(rows: Sequence[dict[str, Any]]) -> float:
+    """Tokens that were unmasked, over the denoising steps of all turns of all completions."""
+    steps = [turn["reveal_step"] for row in rows for turn in row.get("turns", [row])]
+    unmasked = sum(step >= 0 for of_one in steps for step in of_one)
+    return unmasked / max(1, sum(1 + max(-1, *of_one) for of_one in steps))
 
 
 def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
@@ -344,6 +361,7 @@ def figures(result: Evaluation) -> str:
     rates |= {name: mean for name, mean in result.rewards.items() if name != "correct"}
     shown = "".join(f"{name} {rate:.3f}, " for name, rate in rates.items())
     line = f"{result.solved}; {shown}mean length {result.mean_length:.1f}, no end {result.clipped_ratio:.3f}"
+    line += f", {result.tokens_per_pass:.2f} tokens a pass"
     if result.solved_by:
         by = ", ".join(f"{turn} {rate:.3f}" for turn, rate in result.solved_by.items())
         line += f"; solved by turn {by}"

@@ -22,6 +22,7 @@ from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.evaluation.log_likelihood import is_greedy, log_likelihood
 from spg_trainer.models import load_model
 from spg_trainer.rollout.checks import check_names
+from spg_trainer.rollout.overlong import SKIP, first_of, limits, room
 from spg_trainer.rollout.sampler import check_sampling
 from spg_trainer.rollout.tokens import (
     chat_text,
@@ -32,7 +33,7 @@ from spg_trainer.rollout.tokens import (
     special_tokens,
 )
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.settings.fields import Config, Decoding, Sampling
+from spg_trainer.settings.fields import Config, EvalDecoding, EvalSampling, Sampling
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model
@@ -54,6 +55,8 @@ class SpgLLaDA(LM):
         num_masks: masked copies of a text whose log-likelihood is asked for; 128 as in LLaDA's paper.
         dtype, revision: as the flags of training.
         decoding: remasking, cache, unmasking, threshold, ...: as the flags of training; exact unless set.
+        overlong: "error" refuses contexts that leave no room for a completion before any is decoded; "skip" answers
+            them with an empty text, which the harness counts as wrong, since it cannot leave a document out.
         batch_size: requests decoded at once on a GPU; auto = 256. On a CPU, as many as stay in its cache.
 
     Raises ConfigError for lengths that do not divide, ModelError as `load_model`.
@@ -75,22 +78,26 @@ class SpgLLaDA(LM):
         batch_size: int | str = "auto",
         attention_block: int | None = None,
         mask_token_id: int | None = None,
+        overlong: str = "error",
         **decoding: Any,
     ) -> None:
         super().__init__()
+        if overlong not in ("error", SKIP):
+            raise ConfigError(f"--model_args overlong={overlong}: use error or skip.")
+        self.overlong = overlong
         source = resolve_model(pretrained, env)
         folder = str(source.adapter or source.base)
         recorded = model_environment(folder)
         env = env or recorded.get("env")
         base = defaults(Config, env, folder).rollout if env else Sampling()
         length, block = max_completion_length or base.max_completion_length, block_length or base.block_length
-        known = [f.name for f in fields(Decoding)]
+        known = [f.name for f in fields(EvalDecoding)]
         for name in set(decoding) - set(known):
             hint = did_you_mean(name, known)
             raise ConfigError(
                 f"--model_args {name}={decoding[name]}: no such argument. {hint}Use {', '.join(known)}."
             )
-        sampling = Sampling.at_rate(length, block, base.tokens_per_step, **decoding)
+        sampling = EvalSampling.at_rate(length, block, base.tokens_per_step, **decoding)
         check_names(sampling)
         self.sampling = replace(sampling, diffusion_steps=diffusion_steps or sampling.diffusion_steps)
         self.sampling.check()
@@ -123,6 +130,7 @@ class SpgLLaDA(LM):
         for asked in sorted({wish["max_gen_toks"] for wish in wishes} - {length}):
             text = "max_gen_toks=%d of the task has no effect: max_completion_length=%d in --model_args has."
             logger.warning(text, asked, length)
+        unanswered = self._too_long(requests)
         repeats: Counter[tuple[str | None, int | None]] = Counter()
         keys = []
         for request in requests:
@@ -132,7 +140,9 @@ class SpgLLaDA(LM):
         temperatures = [float(wish.get("temperature", 0.0)) for wish in wishes]
         texts = [""] * len(requests)
         with tqdm(total=len(requests), disable=disable_tqdm, desc="spg_llada") as bar:
-            for batch in batches(temperatures, self.batch_size):
+            bar.update(len(unanswered))
+            asked = [i for i in range(len(requests)) if i not in unanswered]
+            for batch in batches(asked, temperatures, self.batch_size):
                 prompts = encode_texts(self.policy, [requests[i].args[0] for i in batch])
                 sampling = replace(self.sampling, temperature=temperatures[batch[0]])
                 rollouts = sample(self.policy, prompts, sampling, self.seed, [keys[i] for i in batch], None)
@@ -141,6 +151,30 @@ class SpgLLaDA(LM):
                     self.cache_hook.add_partial("generate_until", requests[i].args, texts[i])
                 bar.update(len(batch))
         return texts
+
+    def _too_long(self, requests: Sequence[Instance]) -> set[int]:
+        """The requests that get no answer; ConfigError for a context that is too long, unless these are skipped."""
+        length = self.sampling.max_completion_length
+        most, long = room(self.policy, length), {}
+        for number, request in enumerate(requests):
+            if (tokens := len(encode_plain(self.policy, [request.args[0]])[0])) > most:
+                long[number] = f"{request.task_name}, document {request.doc_id}", tokens
+        if not long:
+            return set()
+        named = dict(long.values())
+        text = (
+            f"{len(long):,} of {len(requests):,} contexts are too long for the model: {first_of(named)}. "
+            f"{limits(self.policy, length)}"
+        )
+        if self.overlong == SKIP:
+            logger.warning("%s They are answered with an empty text, which counts as wrong.", text)
+            return {*long}
+        left = self.policy.model.config.max_position_embeddings - max(named.values())
+        lower = f"Lower max_completion_length in --model_args to {left:,} or less, l" if left > 0 else "L"
+        raise ConfigError(
+            f"{text} {lower}eave documents out with the harness's own --samples, or add overlong=skip to --model_args, "
+            "which answers them with an empty text."
+        )
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """The ELBO of each continuation by `num_masks` masked copies, and whether greedy decoding would write it.
@@ -202,9 +236,9 @@ class SpgLLaDA(LM):
         }
 
 
-def batches(temperatures: Sequence[float], size: int) -> Iterable[list[int]]:
-    """The indices of requests of one temperature, at most `size` at once."""
+def batches(asked: Sequence[int], temperatures: Sequence[float], size: int) -> Iterable[list[int]]:
+    """Those of the requests `asked` that have one temperature, at most `size` at once."""
     for temperature in dict.fromkeys(temperatures):
-        rows = [i for i, other in enumerate(temperatures) if other == temperature]
+        rows = [i for i in asked if temperatures[i] == temperature]
         for start in range(0, len(rows), size):
             yield rows[start : start + size]

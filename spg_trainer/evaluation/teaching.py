@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.rollout.lines import is_file
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recipes import task_words
+from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import is_embedded
 
 if TYPE_CHECKING:

@@ -9,15 +9,16 @@ on the padded width of the prompt nor on the other rows.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import GIVEN, Masks, Rollouts, Where
 
 if TYPE_CHECKING:
@@ -26,9 +27,57 @@ if TYPE_CHECKING:
 Drawn = tuple[np.ndarray, np.ndarray]
 """Which of the n tokens each of M copies masks, (M, n) bool, and what each weighs, (M, 1) or (M, n)."""
 _leggauss = cache(np.polynomial.legendre.leggauss)
-Streams = Callable[[int, int], np.random.Generator]
-"""(row, mask) -> that mask's private stream. Mask -1: shared by all masks of the row; mask -2: by those of all
-iterations, too. Row -1: the stream that all rows of an iteration share for that mask."""
+
+
+class Streams(Protocol):
+    """Where the masks of some rows take their randomness from; asked for the same stream again, it begins anew."""
+
+    def of_mask(self, row: int, mask: int) -> np.random.Generator:
+        """For one masked copy of a row alone."""
+
+    def of_row(self, row: int) -> np.random.Generator:
+        """For what all copies of a row have in common."""
+
+    def of_iterations(self, row: int) -> np.random.Generator:
+        """For what the copies of a row have in common in all updates of a step."""
+
+    def of_everyone(self, mask: int) -> np.random.Generator:
+        """For what this copy of each row of the step has in common."""
+
+
+@dataclass(frozen=True)
+class KeyedStreams:
+    """`Streams` that depend on what they are for, as all of `spg_trainer.seeding`, and not on where a row stands."""
+
+    seed: int
+    purpose: tuple[int | str, ...]
+    """What all masks of a step are for, e.g. ("masks", step)."""
+    rows: Sequence[tuple[int | str, ...]]
+    """B, what tells the rows apart, e.g. `Place.keys`."""
+    update: tuple[int, ...] = ()
+    """The number of the update in its step; empty where there is one only."""
+
+    def of_mask(self, row: int, mask: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, *self.rows[row], *self.update, mask)
+
+    def of_row(self, row: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, *self.rows[row], *self.update, -1)
+
+    def of_iterations(self, row: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, *self.rows[row], -2)
+
+    def of_everyone(self, mask: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, "all", *self.update, mask)
+
+
+class RowStreams:
+    """The streams of one row. Asked for again, each goes on where it was; only that of everyone begins anew."""
+
+    def __init__(self, streams: Streams, row: int) -> None:
+        self.of_mask = cache(partial(streams.of_mask, row))
+        self.of_row = cache(partial(streams.of_row, row))
+        self.of_iterations = cache(partial(streams.of_iterations, row))
+        self.of_everyone = streams.of_everyone
 
 
 class Completion(NamedTuple):
@@ -38,11 +87,11 @@ class Completion(NamedTuple):
     stands on the canvas: 0..T-1, but where a template was filled. The n tokens are then what was written up to the end
     of each hole, in order; behind them come what stands behind these ends, and what was given, which is shown whatever
     a masking says. unmask_step: (T,).
-    surprise: (T,) minus the log-probability of each token when it was unmasked, nats. stream: mask -> stream, as in
-    `Streams`; asked twice for the same, it gives the same, further on. shared: mask -> the stream that all rows share,
-    each from its start. progress: of the iterations, from 0 to 1. quantile: the row's number over that of all rows.
-    iteration: of the rollout's updates, from 0. entropy: (T,) that of the law that each token was drawn from, if known.
-    branched: whether its first half is another completion's, of whose node it is a leaf.
+    surprise: (T,) minus the log-probability of each token when it was unmasked, nats. progress: of the iterations, from
+    0 to 1. quantile: the row's number over that of all rows. iteration: of the rollout's updates, from 0. entropy: (T,)
+    that of the law that each token was drawn from, if known. branched: whether its first half is another completion's,
+    of whose node it is a leaf. fill_step: the denoising step before which one pass filled all masks, -1 = the sampler
+    wrote all of it.
     """
 
     length: int
@@ -51,13 +100,13 @@ class Completion(NamedTuple):
     place: np.ndarray
     unmask_step: np.ndarray
     surprise: np.ndarray
-    stream: Callable[[int], np.random.Generator]
-    shared: Callable[[int], np.random.Generator]
+    streams: RowStreams
     progress: float
     quantile: float
     iteration: int = 0
     entropy: np.ndarray | None = None
     branched: bool = False
+    fill_step: int = -1
 
     def blocks(self, block_length: int, before: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """First token and end of each block of the canvas that holds any of the n tokens, (blocks,) each.
@@ -133,20 +182,8 @@ class Masking(ABC):
         where: by default these rows are a whole step of one iteration. Raises ConfigError if a position would be scored
         that was never unmasked: training on it would raise the probability of [MASK] itself.
         """
-        prompt, counted = (mask.cpu().numpy() for mask in (rollouts.prompt_mask, rollouts.completion_mask))
-        lengths, prompts = rollouts.completion_mask.sum(-1).tolist(), prompt.sum(-1).tolist()
-        unmask_step = rollouts.unmask_step.cpu().numpy()
-        given = unmask_step == GIVEN
-        # The n tokens, what is behind the ends, what is given; without a template that is the order of the canvas.
-        places = np.argsort(np.where(given, 2, ~counted), axis=-1, kind="stable")
-        surprise = -rollouts.unmask_logps.double().cpu().numpy()
-        entropy = [None] * len(lengths)
-        if rollouts.unmask_entropy is not None:
-            entropy = rollouts.unmask_entropy.double().cpu().numpy()
-        fills = [-1] * len(lengths) if rollouts.fill_step is None else rollouts.fill_step.tolist()
-        branched = [False] * len(lengths) if rollouts.branched is None else rollouts.branched.tolist()
-        (rows, width), size = prompt.shape, unmask_step.shape[1]
-        where = where or Where(0, 1, range(rows), rows)
+        prompt = rollouts.prompt_mask.cpu().numpy()
+        (rows, width), size = prompt.shape, rollouts.completion_ids.shape[1]
         self.check(size)
         num_masks = self.count(size)
         masked = np.zeros((rows, num_masks, width + size), dtype=bool)
@@ -155,30 +192,27 @@ class Masking(ABC):
         scale, part = np.ones(rows), np.zeros((rows, size), dtype=bool)
         measured = np.zeros_like(scored) if self.measure else None
         ref_masked = np.zeros_like(masked) if self.hints else None
-        for row in range(rows):
-            stream = cache(partial(streams, row))
-            progress = where.iteration / max(1, where.num_iterations - 1)
-            share = where.rows[row] / where.total
-            place = places[row]
-            written = lengths[row], size, prompts[row], place, unmask_step[row][place], surprise[row][place]
-            seen = where.iteration, None if entropy[row] is None else entropy[row][place], branched[row]
-            shown = Completion(*written, stream, partial(streams, -1), progress, share, *seen)
-            copies = self.copies(shown) if fills[row] < 0 else _refill(shown, fills[row], num_masks)
+        where = where or Where(0, 1, [row / rows for row in range(rows)])
+        for row, shown in enumerate(_completions(rollouts, streams, where)):
+            place = shown.place
+            copies = self.copies(shown) if shown.fill_step < 0 else _refill(shown, num_masks)
             masked[row][:, width + place], scored[row][:, place] = copies.masked, copies.scored
             weight[row][:, place] = np.where(copies.scored, copies.weight, 0.0)
-            scale[row], part[row, place[: lengths[row]][copies.part]] = copies.scale, True
+            scale[row], part[row, place[: shown.length][copies.part]] = copies.scale, True
             if self.p_mask_prompt > 0:
                 real = np.flatnonzero(prompt[row])
                 for mask in range(num_masks):
-                    masked[row, mask, real] = stream(mask).random(len(real)) < self.p_mask_prompt
+                    noise = shown.streams.of_mask(mask).random(len(real))
+                    masked[row, mask, real] = noise < self.p_mask_prompt
             if measured is not None:
                 measured[row][:, place] = copies.measured
             if ref_masked is not None:
                 ref_masked[row][:, :width] = masked[row][:, :width]
                 ref_masked[row][:, width + place] = copies.ref_masked
+        unmask_step = rollouts.unmask_step.cpu().numpy()
         for shown_as_mask in (masked, ref_masked):
             if shown_as_mask is not None:
-                shown_as_mask[:, :, width:] &= ~given[:, None]
+                shown_as_mask[:, :, width:] &= (unmask_step != GIVEN)[:, None]
         if (scored & (unmask_step < 0)[:, None]).any():
             raise ConfigError(
                 f"{type(self).__name__} scores positions that were never unmasked, which would train the probability "
@@ -233,7 +267,7 @@ class BernoulliMasking(SubsetMasking):
         scored, weight = np.zeros((self.num_masks, row.length), bool), np.zeros((self.num_masks, 1))
         # A copy without masked tokens would be worth nothing: they are drawn given that at least one is masked, and the
         # weight is multiplied by the probability of that, which bounds it by n and changes no mean.
-        for mask, stream in enumerate(map(row.stream, range(self.num_masks))):
+        for mask, stream in enumerate(map(row.streams.of_mask, range(self.num_masks))):
             clean, u = stream.random(2)  # the ratio is 1 - clean, so that it is never 0
             some = 1 - clean**row.length
             # The first masked token follows a geometric law cut at n; those behind it are masked independently.
@@ -263,8 +297,8 @@ class CoupledMasking(SubsetMasking):
     def subsets(self, row: Completion) -> Drawn:
         scored, sizes = np.zeros((self.num_masks, row.length), bool), row.length + 1
         for mask in range(0, self.num_masks, 2):
-            count = (row.shared(mask).integers(sizes) + int(row.quantile * sizes)) % sizes
-            scored[mask] = _subset(row.stream(mask), row.length, count)
+            count = (row.streams.of_everyone(mask).integers(sizes) + int(row.quantile * sizes)) % sizes
+            scored[mask] = _subset(row.streams.of_mask(mask), row.length, count)
             scored[mask + 1] = ~scored[mask]
         return scored, sizes / _count(scored)
 
@@ -326,8 +360,8 @@ class FullCoupledMasking(SubsetMasking):
         pairs = self.num_masks // 2
         weight = np.full((self.num_masks, row.length), self.num_masks / 2)
         for pair in range(pairs):
-            ratio = row.shared(pair).uniform(self.min_ratio, self.max_ratio)
-            subset = row.stream(2 * pair + 1).random(row.length) < ratio
+            ratio = row.streams.of_everyone(pair).uniform(self.min_ratio, self.max_ratio)
+            subset = row.streams.of_mask(2 * pair + 1).random(row.length) < ratio
             weight[2 * pair + 1] *= subset / (ratio * pairs)
             weight[2 * pair + 2] *= ~subset / ((1 - ratio) * pairs)
         return weight > 0, weight
@@ -343,7 +377,7 @@ class RatioMasking(SubsetMasking):
     is_likelihood: ClassVar[bool] = False
 
     def subsets(self, row: Completion) -> Drawn:
-        low, high, streams = self.min_ratio, self.max_ratio, map(row.stream, range(self.num_masks))
+        low, high, streams = self.min_ratio, self.max_ratio, map(row.streams.of_mask, range(self.num_masks))
         scored = np.stack([s.uniform(low, high) > s.random(row.size) for s in streams])[:, : row.length]
         return scored, row.length / _count(scored)
 
@@ -355,7 +389,9 @@ class RisingMasking(SubsetMasking):
     is_likelihood: ClassVar[bool] = False
 
     def subsets(self, row: Completion) -> Drawn:
-        count = max(1, int((1 - (1 - row.progress) * (1 - row.stream(-2).random())) * row.length))
+        count = max(
+            1, int((1 - (1 - row.progress) * (1 - row.streams.of_iterations().random())) * row.length)
+        )
         return _of_size(row, [count] * self.num_masks)
 
 
@@ -386,9 +422,9 @@ class BlockMasking(Masking):
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
         if self.modulo:
-            order = row.stream(-1).permutation(len(range(0, row.size, self.block_length))) % len(starts)
+            order = row.streams.of_row().permutation(len(range(0, row.size, self.block_length))) % len(starts)
         for mask, subset in enumerate(scored):
-            stream = row.stream(mask)
+            stream = row.streams.of_mask(mask)
             block = order[mask] if self.modulo else stream.integers(len(starts))
             start, stop = starts[block], stops[block]
             subset[start:stop] = _subset(stream, stop - start)
@@ -416,10 +452,10 @@ class ActiveBlockMasking(Masking):
     def copies(self, row: Completion) -> Copies:
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
-        block = row.stream(-1).integers(len(starts))
+        block = row.streams.of_row().integers(len(starts))
         start, stop = starts[block], stops[block]
         for mask, subset in enumerate(scored):
-            subset[start:stop] = _subset(row.stream(mask), stop - start)
+            subset[start:stop] = _subset(row.streams.of_mask(mask), stop - start)
         copies = _hide(row, scored, (stop - start) / _count(scored))
         copies.masked[:, stop:] = True
         return copies._replace(part=slice(start, stop), scale=float(len(starts)))
@@ -457,12 +493,15 @@ class StepMergeMasking(Masking):
         count, copies = len(starts), self.count(row.size)
         chosen, weights = np.arange(count), np.full(count, copies)
         if self.segment_draw == "uniform":
-            chosen, weights = np.resize(row.stream(-1).permutation(count), copies), np.full(count, count)
+            chosen, weights = (
+                np.resize(row.streams.of_row().permutation(count), copies),
+                np.full(count, count),
+            )
         elif self.segment_draw == "entropy":
             unmasked = row.unmask_step[: row.length] >= 0
             surprise = np.bincount(of_token, row.surprise[: row.length][unmasked]) + 1e-8
             weights = surprise.sum() / surprise
-            quantiles = (np.arange(copies) + row.stream(-1).random(1)) / copies
+            quantiles = (np.arange(copies) + row.streams.of_row().random(1)) / copies
             chosen = np.searchsorted((1 / weights).cumsum(), quantiles, side="right").clip(max=count - 1)
         elif self.segment_draw == "top":
             if row.entropy is None:
@@ -472,7 +511,7 @@ class StepMergeMasking(Masking):
             order = self.by_entropy(row.unmask_step[: row.length], row.entropy[: row.length])[1]
             chosen, weights = order[row.iteration * copies :][:copies], np.ones(count)
         elif self.segment_draw == "surprise":
-            unmasked, stream = row.unmask_step[: row.length] >= 0, row.stream(-1)
+            unmasked, stream = row.unmask_step[: row.length] >= 0, row.streams.of_row()
             mean = np.bincount(of_token, row.surprise[: row.length][unmasked]) / np.bincount(of_token)
             once = np.argsort(-(mean + stream.gumbel(size=count)))[:copies]
             odds = np.exp(mean - mean.max())
@@ -553,7 +592,7 @@ class AutoregressiveMasking(Masking):
     def copies(self, row: Completion) -> Copies:
         tokens, copies = np.arange(row.length), self.count(row.size)
         if row.length > self.num_masks:
-            tokens = np.sort(row.stream(-1).permutation(row.length)[: self.num_masks])
+            tokens = np.sort(row.streams.of_row().permutation(row.length)[: self.num_masks])
         token = np.full((copies, 1), row.size)  # where none is left for a copy
         token[: len(tokens), 0] = tokens
         place = np.arange(row.size)
@@ -591,7 +630,7 @@ class AllBlocksMasking(Masking):
     def copies(self, row: Completion) -> Copies:
         before = row.prompt_length % self.block_length if self.block_origin == "sequence" else 0
         starts, stops = row.blocks(self.block_length, before)
-        sizes, stream = stops - starts, row.stream(-1)
+        sizes, stream = stops - starts, row.streams.of_row()
         block = np.repeat(np.arange(len(sizes)), sizes)
         spread = np.arange(self.num_masks * len(sizes)).reshape(self.num_masks, -1)
         count = 1 + ((stream.random(1) + spread / spread.size) % 1 * sizes).astype(int)
@@ -619,6 +658,35 @@ MASKINGS: dict[str, Masking] = {
 """What `--algorithm-args masking=NAME` chooses from, each before an algorithm's fields are put in."""
 
 
+def _completions(rollouts: Rollouts, streams: Streams, where: Where) -> Iterator[Completion]:
+    """The rows of rollouts as maskings see them."""
+    unmask_step, counted = (x.cpu().numpy() for x in (rollouts.unmask_step, rollouts.completion_mask))
+    lengths, prompt_lengths = counted.sum(-1).tolist(), rollouts.prompt_mask.sum(-1).tolist()
+    # The n tokens, what is behind the ends, what was given; without a template that is the order of the canvas.
+    places = np.argsort(np.where(unmask_step == GIVEN, 2, ~counted), axis=-1, kind="stable")
+    surprise, entropy = -rollouts.unmask_logps.double().cpu().numpy(), None
+    if rollouts.unmask_entropy is not None:
+        entropy = rollouts.unmask_entropy.double().cpu().numpy()
+    fill_steps = None if rollouts.fill_step is None else rollouts.fill_step.tolist()
+    branched = None if rollouts.branched is None else rollouts.branched.tolist()
+    for row, place in enumerate(places):
+        yield Completion(
+            length=lengths[row],
+            size=unmask_step.shape[1],
+            prompt_length=prompt_lengths[row],
+            place=place,
+            unmask_step=unmask_step[row][place],
+            surprise=surprise[row][place],
+            streams=RowStreams(streams, row),
+            progress=where.iteration / max(1, where.num_iterations - 1),
+            quantile=where.quantile[row],
+            iteration=where.iteration,
+            entropy=None if entropy is None else entropy[row][place],
+            branched=branched is not None and branched[row],
+            fill_step=-1 if fill_steps is None else fill_steps[row],
+        )
+
+
 def likelihoods() -> dict[str, Masking]:
     """Those of `MASKINGS` that say `is_likelihood`."""
     return {name: masking for name, masking in MASKINGS.items() if masking.is_likelihood}
@@ -634,7 +702,9 @@ def _subset(stream: np.random.Generator, size: int, count: int | None = None) ->
 
 def _of_size(row: Completion, counts: Sequence[int | None]) -> Drawn:
     """Such a subset for each copy, k tokens weighing n/k."""
-    scored = np.stack([_subset(row.stream(mask), row.length, count) for mask, count in enumerate(counts)])
+    scored = np.stack(
+        [_subset(row.streams.of_mask(mask), row.length, count) for mask, count in enumerate(counts)]
+    )
     return scored, row.length / _count(scored)
 
 
@@ -650,9 +720,10 @@ def _hide(row: Completion, scored: np.ndarray, weight: np.ndarray | float) -> Co
     return Copies(masked, np.pad(scored, behind), np.pad(weight, behind))
 
 
-def _refill(row: Completion, step: int, num_masks: int) -> Copies:
+def _refill(row: Completion, num_masks: int) -> Copies:
     """Shows the state that a pass filled before a step, and scores the fill, in the first copy alone."""
-    masked = np.broadcast_to((row.unmask_step < 0) | (row.unmask_step >= step), (num_masks, row.size))
+    unwritten = (row.unmask_step < 0) | (row.unmask_step >= row.fill_step)
+    masked = np.broadcast_to(unwritten, (num_masks, row.size))
     scored = masked & (np.arange(row.size) < row.length)
     scored[1:] = False
     return Copies(masked, scored, 1.0)

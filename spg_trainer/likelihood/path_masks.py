@@ -74,7 +74,7 @@ class HintMasking(StepMergeMasking):
                 later &= place >= end
             among = later.nonzero()[0] if scored.any() else np.zeros(0, dtype=int)
             count = int(self.hint_share * len(among) + 1e-9)
-            shown[mask, row.stream(mask).permutation(among)[:count]] = True
+            shown[mask, row.streams.of_mask(mask).permutation(among)[:count]] = True
         hinted = copies.scored & shown.any(-1, keepdims=True)
         return copies._replace(scored=hinted, ref_masked=copies.masked & ~shown)
 

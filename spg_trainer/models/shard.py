@@ -6,8 +6,8 @@ equally many passes. There are two ways about that:
 - `phase`: a pass calls no other process. The weights are gathered once for a whole phase (`unsharded`: a rollout, an
   evaluation, an update), used as those of any model, and let go; an update sums its gradients by one reduce-scatter
   (`reduce_gradients`). Each process then has all weights in the type that is computed, and in an update all gradients.
-- `layer`: a pass gathers a layer at a time, and processes make their passes together (`lockstep`). Each has a layer or
-  two beside embedding, norm and head, and sums its gradients behind each backward pass.
+- `layer`: a pass gathers the embedding, then a layer at a time, and processes make their passes together (`lockstep`).
+  Each has a layer or two beside norm and head, and sums its gradients behind each backward pass.
 
 In both, each of N processes always keeps an Nth of the weights in the type that is trained, and of the optimizer. A
 model that is read from a folder is divided before it has any numbers, and each process reads its part.
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
     from transformers import PreTrainedModel
 
-FILE_BYTES = 10**9
-"""Size of a file of weights, and so what of a whole model is in memory while it is written."""
+FILE_BYTES = 10**8
+"""Size of a file of weights, and so what of a whole model is in memory while it is written; or a layer, if larger."""
 
 
 def divide(
@@ -69,9 +69,11 @@ def divide(
         "mp_policy": MixedPrecisionPolicy(compute, base.dtype, cast_forward_inputs=False),
         "ignored_params": adapters,
     }
-    layers = base.get_submodule("model.layers")
-    for module in (*layers.children(), base):
-        # Embedding, norm and head stay for the passes of a phase: what they gave is used outside of the body.
+    layers, embedding = base.get_submodule("model.layers"), base.get_input_embeddings()
+    # An embedding that is not the head is needed at the beginning of a pass alone.
+    alone = [embedding] if by_layer and embedding.weight is not base.get_output_embeddings().weight else []
+    for module in (*alone, *layers.children(), base):
+        # Norm and head stay for the passes of a phase: what they gave is used outside of the body.
         fully_shard(module, reshard_after_forward=by_layer and module is not base, **options)
     _reduce_behind_backward(base, by_layer)
     for module in _parts(base):

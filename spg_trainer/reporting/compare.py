@@ -25,10 +25,10 @@ from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.flags import as_flag, settings_of
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recipes import read_env
+from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recorded import CONFIG
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.settings.validate import validate
+from spg_trainer.settings.task import join_arguments, join_names, parse_tasks
 from spg_trainer.settings.values import read_word
 
 OWN = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
@@ -66,7 +66,7 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
     what a training would refuse and for folders of other runs: for unknown names and values before anything is
     started, for the rest, which takes seconds to find, while the first runs load.
     """
-    runs = plan(command, shared)
+    runs = plan_runs(command, shared)
     check_place(Path(command.output_dir))
     console = Console(file=sys.stderr, every_seconds=60.0)
     missing = [run for run in runs if not (run.folder / SUMMARY).is_file()]
@@ -88,14 +88,15 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
     return int(bool(failed))
 
 
-def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
+def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
     """The runs of a comparison, of tasks and hyper-parameters that exist, seed by seed: so an early table has all."""
     models = command.model * len(command.env) if len(command.model) == 1 else command.model
     if len(models) != len(command.env):
         raise ConfigError(f"--model: {len(models)} for {len(command.env)} tasks. Give one, or one for each.")
     root, runs = Path(command.output_dir), list[Planned]()
     for (task, model), setting in product(zip(command.env, models, strict=True), command.algorithms):
-        env, env_args = read_env(task)
+        tasks = parse_tasks(task)
+        env, env_args = join_names(tasks), join_arguments(tasks)
         algorithm, settings = read_word("--algorithms", setting)
         words = [*shared, *typed(algorithm, settings)]  # the last one counts
         if own := {word.partition("=")[0] for word in words} & OWN:
@@ -104,7 +105,7 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
         words += [word for key, value in env_args.items() for word in ("--env-args", f"{key}={value}")]
         task, setting = label(env, env_args), label(algorithm, settings)
         with naming(task, setting):
-            config = validate(resolve(Config, words)).config
+            config = plan(resolve(Config, words)).config
             envs.make(config.env, split="train", **config.env_args)  # before the next, which loads torch
             algorithms.build(config.algorithm, config.hyper_parameters)
         runs.append(Planned(task, setting, tuple(words), config, root))
@@ -115,12 +116,14 @@ def plan(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
 
 def refuse(runs: Sequence[Planned]) -> None:
     """Raises SpgError for what a training would refuse, and for folders of other runs."""
+    plan_training = import_module("spg_trainer.training.plan").plan_training
     settled = dict[tuple[str, str], Config]()
     for run in runs:
         key = run.task, run.setting
         with naming(*key):
             if key not in settled:
-                settled[key] = import_module("spg_trainer.training.preflight").refuse_unopened(run.config)[0]
+                output = replace(run.config.output, output_dir=str(run.folder), resume="auto")
+                settled[key] = plan_training(replace(run.config, output=output)).config
         if (file := run.folder / CONFIG).is_file():  # the two decide what model/ is
             config = replace(settled[key], seed=run.config.seed)
             refuse_changes(file, config, MAY_CHANGE - {"max_steps", "eval.eval_steps"})

@@ -34,7 +34,7 @@ def page_data(run: Recorded, budget: int) -> dict[str, Any]:
             for row, recorded in zip(rows[:RENDERED], one.rows, strict=False):
                 row["html"] = render(env, recorded)
         shown.append({"name": one.name, "split": one.split, "total": len(one.rows), "rows": rows})
-    script = {"name": run.path.name, "block": run.config.rollout.block_length, "sets": shown}
+    script = {"name": run.path.name, "block": run.block_length, "sets": shown}
     return {
         "script": script,
         "failures": failures(run, env),

@@ -85,8 +85,10 @@ def clock(seconds: float) -> str:
 def cost(run: Recorded) -> dict[str, str]:
     """What the run took."""
     rollout, update = (sum(row.get(name, 0) for row in run.metrics) for name in ("rollout", "update"))
-    tokens = sum(row["num_tokens"] for row in run.metrics)
-    rows = {"rollouts": clock(rollout), "updates": clock(update), "tokens sampled": f"{tokens:,}"}
+    tokens = sum(row.get("num_tokens", 0) for row in run.metrics)
+    rows = {"updates": clock(update)}
+    if run.method != "sft":  # which samples nothing on the way
+        rows = {"rollouts": clock(rollout), **rows, "tokens sampled": f"{tokens:,}"}
     if rollout:
         rows["tokens a second"] = f"{tokens / rollout:,.0f}"
     if summary := run.summary:

@@ -12,10 +12,12 @@ from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS
 from spg_trainer.runs.identity import identity
-from spg_trainer.settings.fields import Config
-from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
+from spg_trainer.settings.fields import Config, SftCommand
+from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config
 
 Row = dict[str, Any]
+MADE_WITH = ("versions", "base_model")
+"""What environment.json of a run says, or in its place summary.json."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Recorded:
     """A run, finished or not, as its folder has it."""
 
     path: Path
-    config: Config
+    config: Config | SftCommand
     environment: Row
     metrics: list[Row]
     """Rows of metrics.jsonl, with those of timings.jsonl laid over them."""
@@ -74,16 +76,44 @@ class Recorded:
         return lost_components(*sets) if len(sets) == 2 and len(sets[0]) == len(sets[1]) else {}
 
     @property
+    def method(self) -> str:
+        """The algorithm of a training, or `sft`."""
+        return "sft" if isinstance(self.config, SftCommand) else self.config.algorithm
+
+    @property
+    def task(self) -> str:
+        """What was learned: the task, or of `sft` the file or data set of texts."""
+        return getattr(self.config, "data", None) or self.config.env
+
+    @property
+    def max_steps(self) -> int:
+        """How many steps were asked for."""
+        return self.config.steps if isinstance(self.config, SftCommand) else self.config.max_steps
+
+    @property
+    def block_length(self) -> int:
+        """Tokens of a block in the completions at hand."""
+        if isinstance(self.config, SftCommand):  # which may leave it to the model
+            return self.environment.get("rollout", {}).get("block_length", 1)
+        return self.config.rollout.block_length
+
+    @property
+    def made_with(self) -> Row:
+        """Versions of packages, and what the model was before."""
+        return {name: self.environment.get(name) or (self.summary or {}).get(name) for name in MADE_WITH}
+
+    @property
     def kept_step(self) -> int | None:
         """The step that validation chose for model/; None where there was no choice."""
-        validation = (self.summary or {}).get("validation")
-        return validation["best_step"] if validation else None
+        summary = self.summary or {}
+        return (summary.get("validation") or {}).get("best_step", summary.get("kept_step"))
 
 
 def read_run(path: str | Path) -> Recorded:
     """The run in a folder. Raises ConfigError if it holds none, naming what is missing."""
     path = Path(path)
-    if not (path / CONFIG).is_file():
+    of_sft = (path / SFT).is_file() and not (path / CONFIG).is_file()
+    if not (of_sft or (path / CONFIG).is_file()):
         raise ConfigError(f"{path} holds no run: {CONFIG} is missing. Give a run folder, e.g. runs/NAME.")
     timings = {row["step"]: row for row in read_lines(path / TIMINGS)}
     evaluations = []
@@ -94,7 +124,7 @@ def read_run(path: str | Path) -> Recorded:
             evaluations.append(Completions(file.stem, figures["step"], split, rows, figures))
     return Recorded(
         path,
-        read_config(path / CONFIG),
+        read_config(path / SFT, SftCommand) if of_sft else read_config(path / CONFIG),
         read_json(path / ENVIRONMENT) or {},
         [{**row, **timings.get(row["step"], {})} for row in read_lines(path / METRICS)],
         read_json(path / SUMMARY),
@@ -107,8 +137,10 @@ def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
     settings = [{k: v for k, v in identity(run.config, run.path).items() if k != "seed"} for run in runs]
     groups: dict[str, list[Recorded]] = {}
     for run, own in zip(runs, settings, strict=True):
-        alike = [one for one in settings if all(one[name] == own[name] for name in ("env", "algorithm"))]
+        alike = [
+            one for one in settings if all(one.get(n) == own.get(n) for n in ("env", "algorithm", "data"))
+        ]
         varied = [name for name in sorted(own) if any(one.get(name) != own[name] for one in alike)]
         values = [f"{name.rpartition('.')[2]}={own[name]}" for name in varied]
-        groups.setdefault(" ".join([run.config.env, run.config.algorithm, *values]), []).append(run)
+        groups.setdefault(" ".join([run.task, run.method, *values]), []).append(run)
     return groups

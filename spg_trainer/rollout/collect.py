@@ -10,8 +10,15 @@ import torch
 from spg_trainer.distributed import raising_on_all, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
-from spg_trainer.rollout.dealing import choose_more, choose_problems, deal_groups, prompt_length
+from spg_trainer.rollout.dealing import (
+    choose_more,
+    choose_problems,
+    deal_groups,
+    deal_rows,
+    prompt_length,
+)
 from spg_trainer.rollout.dialogues import Prompts, in_episodes, play
+from spg_trainer.rollout.explore import Rounds
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.overlong import SKIP, name_in, next_fitting, refuse_first
 from spg_trainer.rollout.pools import Pools
@@ -20,10 +27,11 @@ from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.fields import Config, Sampling
 from spg_trainer.settings.packages import envs
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Place, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
+    from envs.episodes import Episodes
 
 
 class EnvironmentSource:
@@ -57,6 +65,8 @@ class EnvironmentSource:
         they were sampled (dynamic sampling, DAPO, arXiv 2503.14476); where there are too few, others fill it up.
         """
         batch = self.config.batch
+        if batch.explore:
+            return self.explore(step)
         with raising_on_all():
             index = self.choose(step, 0, [])
         parts = [self.sample(step, 0, index, 0)]
@@ -88,74 +98,135 @@ class EnvironmentSource:
 
     def groups_that_teach(self, scored: Scored) -> np.ndarray:
         """Which groups of a batch, of all processes, have unequal rewards, or are all right where these teach too."""
-        rewards, correct = scored.of_groups(self.config.batch.num_generations, "rewards", "correct")
+        rewards, correct = scored.of_groups(scored.rewards, scored.correct)
         teaches = np.ptp(rewards, axis=1) > 0
         return teaches | correct.all(axis=1) if self.right_groups_teach else teaches
 
     def sample(self, step: int, number: int, index: np.ndarray, before: int) -> Scored:
         """The scored completions of a batch of a step. index: its problems. before: groups of earlier batches."""
-        batch, seed = self.config.batch, self.config.seed
+        batch = self.config.batch
         with raising_on_all():
-            skipped = None
-            if self.config.overlong == SKIP:
-                length = self.config.rollout.max_completion_length
-                index, skipped = next_fitting(self.policy, self.env, index, length)
-            lengths = (
-                [prompt_length(self.env, int(i)) for i in index] if world_size() > 1 else [0] * len(index)
-            )
-            rows = deal_groups(lengths, batch.num_generations, self.whole_groups)
-            group, generation = np.divmod(rows, batch.num_generations)
-            rows = rows + before * batch.num_generations
-            scored = sample_and_score(
-                self.policy,
-                self.env,
-                index[group],
-                generation,
-                self.config.rollout,
-                key=("rollout", step, *(("batch", number) if number else ())),
-                seed=seed,
-                rows_per_forward=self.rows_per_forward,
-                rows=rows,
-                record_entropy=self.record_entropy,
-                branches=self.branches,
-            )
-            scored = replace(scored, skipped=skipped)
+            index, skipped = self.fitting(index)
+            dealt = deal_groups(self.lengths(index), batch.num_generations, self.whole_groups)
+            group, generation = np.divmod(dealt, batch.num_generations)
+            key = ("rollout", step, *(("batch", number) if number else ()))
+            place = index[group], generation, dealt + before * batch.num_generations, group + before
+            scored = replace(self.play(key, *place), skipped=skipped)
         Failures(len(index) * batch.num_generations).add(self.env, scored)
-        if self.pools is not None:
-            problems, correct = scored.of_groups(batch.num_generations, "index", "correct")
-            self.pools.note(problems[:, 0], correct)
+        self.note_groups(scored)
         return scored
+
+    def explore(self, step: int) -> Scored:
+        """The completions of a step whose groups get as many as `Rounds` says.
+
+        Until all are there, an episode has a number that leaves room for all others in its group.
+        """
+        batch, size = self.config.batch, self.config.batch.prompts_per_step
+        rounds, parts = Rounds(size, batch.num_generations, self.right_groups_teach), list[Scored]()
+        room, groups_here = size * batch.num_generations, None
+        with raising_on_all():
+            index, skipped = self.fitting(self.choose(step, 0, []))
+            lengths = self.lengths(index)
+        while rounds.left:
+            group, generation = rounds.next()
+            drawn = len(group)
+            with raising_on_all():
+                dealt = self.deal_round(group, lengths, groups_here)
+                groups_here = np.unique(group[dealt]) if groups_here is None else groups_here
+                scored = None
+                if len(dealt):  # the share of a process in a later round may be empty
+                    group, generation = group[dealt], generation[dealt]
+                    place = index[group], generation, group * room + generation, group
+                    scored = self.play(("rollout", step), *place)
+                    parts.append(scored)
+            Failures(drawn).add(self.env, scored)
+            rounds.note(scored)
+        joined = Scored.join(parts)
+        before = torch.from_numpy(np.cumsum(rounds.size) - rounds.size)
+        place = replace(joined.place, episode=before[joined.place.group] + joined.place.generation)
+        order = place.episode.argsort(stable=True)
+        scored = replace(joined.select(order, place.select(order)), skipped=skipped)
+        self.note_groups(scored)
+        return scored
+
+    def deal_round(
+        self, group: np.ndarray, lengths: Sequence[int], groups_here: np.ndarray | None
+    ) -> np.ndarray:
+        """Which completions of a round this process samples.
+
+        group: (B,), of each. groups_here: those of this process, None in the first round.
+        """
+        if groups_here is None:
+            return deal_groups(lengths, len(group) // len(lengths), self.whole_groups)
+        if self.whole_groups:
+            return np.flatnonzero(np.isin(group, groups_here))
+        return np.array(deal_rows([lengths[number] for number in group]), dtype=np.int64)
+
+    def fitting(self, index: np.ndarray) -> tuple[np.ndarray, int | None]:
+        """The problems of a step, in the place of those that are too long others, and how many these are."""
+        if self.config.overlong != SKIP:
+            return index, None
+        return next_fitting(self.policy, self.env, index, self.config.rollout.max_completion_length)
+
+    def lengths(self, index: np.ndarray) -> list[int]:
+        """Those of the prompts, by which several processes share them."""
+        return [prompt_length(self.env, int(i)) for i in index] if world_size() > 1 else [0] * len(index)
+
+    def play(
+        self,
+        key: Sequence[int | str],
+        problem: np.ndarray,
+        generation: np.ndarray,
+        episode: np.ndarray,
+        group: np.ndarray,
+    ) -> Scored:
+        """The scored completions of some episodes, by `sample_and_score`; the columns are those of `Place`."""
+        columns = map(torch.from_numpy, (problem, generation, np.zeros_like(episode), episode, group))
+        return sample_and_score(
+            self.policy,
+            self.env,
+            Place(*columns, max_turns=self.env.max_turns),
+            self.config.rollout,
+            key=key,
+            seed=self.config.seed,
+            rows_per_forward=self.rows_per_forward,
+            record_entropy=self.record_entropy,
+            branches=self.branches,
+        )
+
+    def note_groups(self, scored: Scored) -> None:
+        """Lets the pools know what became of the problems of a step."""
+        if self.pools is not None:
+            problems, correct = scored.of_groups(scored.place.problem.numpy(), scored.correct)
+            self.pools.note(np.array([of_group[0] for of_group in problems]), correct)
 
 
 def sample_and_score(
     policy: Policy,
     env: "TextEnv",
-    index: np.ndarray,
-    generation: np.ndarray,
+    begun: Place,
     sampling: Sampling,
     *,
     key: Sequence[int | str],
     seed: int,
     rows_per_forward: int | None,
-    rows: np.ndarray | None = None,
     record_entropy: bool = False,
     branches: int = 1,
 ) -> Scored:
-    """Plays one episode per (index, generation) pair, and scores all of them in one verifier call.
+    """Plays one episode for each row of `begun`, the place of its first turn, and scores all in one verifier call.
 
-    index, generation: (B,) int64; the noise of a turn is keyed by (seed, *key, index, generation), and its number from
-    the second on. rows: as in `Scored`, None = there are no others. record_entropy: as for `sample_completions`.
-    branches: how many neighbours share the first half of their first turn, as for `sample_trees`.
+    The noise of a turn is keyed by (seed, *key, *its key), see `Place.keys`. record_entropy: as for
+    `sample_completions`. branches: how many neighbours share the first half of their first turn, as for `sample_trees`.
     """
-    episodes = envs.episodes.Episodes(env, index.tolist())
+    index = begun.problem.tolist()
+    episodes = envs.episodes.Episodes(env, index)
     problems = episodes.problems
-    keys = [(*key, i, g) for i, g in zip(index.tolist(), generation.tolist(), strict=True)]
 
     def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
-        own = [(*keys[i], *([turn] if turn else [])) for i in going]
-        how = sampling, seed, own, rows_per_forward, record_entropy
+        place = begun.select(torch.tensor(going)).at_turn(turn)
+        how = sampling, seed, [(*key, *row) for row in place.keys()], rows_per_forward, record_entropy
         length, templates = sampling.max_completion_length, [problems[i].completion_template for i in going]
-        canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, int(index[going[row]])))
+        canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, index[going[row]]))
         if branches > 1 and turn == 0:
             if canvas is not None:
                 raise ConfigError(
@@ -168,18 +239,21 @@ def sample_and_score(
         return replace(rollouts, branched=unbranched)
 
     first = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
-    refuse_first(policy, env, index.tolist(), first[1].sum(-1).tolist(), sampling.max_completion_length)
+    refuse_first(policy, env, index, first[1].sum(-1).tolist(), sampling.max_completion_length)
     rounds = play(policy, episodes, first, list(range(len(index))), sampling, write)
     rollouts, owner = in_episodes(rounds)
-    rows = np.arange(len(index)) if rows is None else rows
-    if env.max_turns > 1:
-        rollouts = replace(rollouts, episode=torch.from_numpy(rows[owner]).to(policy.device))
+    return score_episodes(episodes, begun.select(torch.from_numpy(owner)).with_turns(), rollouts, owner)
+
+
+def score_episodes(episodes: "Episodes", place: Place, rollouts: Rollouts, owner: np.ndarray) -> Scored:
+    """Episodes that have been played to their end, scored in one verifier call.
+
+    place, rollouts: of all their turns, B rows; owner: (B,) int64, which of the episodes each row is of.
+    """
     scores = episodes.score()
     return Scored(
-        index=index[owner],
-        generation=generation[owner],
-        rows=rows[owner],
-        problems=[problems[i] for i in owner],
+        place=place,
+        problems=[episodes.problems[i] for i in owner],
         completions=[text for turns in episodes.turns for text in turns],
         rollouts=rollouts,
         rewards=scores.total[owner],
@@ -189,6 +263,6 @@ def sample_and_score(
         extracted=[scores.extracted[i] for i in owner],
         traceback=[scores.traceback[i] for i in owner],
         replies=[reply for replies in episodes.replies for reply in [*replies, None]],
-        truncated=episodes.truncated[owner] if env.max_turns > 1 else None,
+        truncated=episodes.truncated[owner],
         no_room=episodes.ended.count("no_room"),
     )

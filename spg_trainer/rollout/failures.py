@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from spg_trainer.distributed import gather
 from spg_trainer.errors import TrainingError
 
@@ -42,9 +40,11 @@ class Failures:
 
     def add(self, env: "TextEnv", scored: "Scored | None") -> None:
         """Counts the failures among completions (None = there are none); raises TrainingError at too many."""
-        last = scored.last if scored else ()
-        kept = [(int(scored.index[b]), scored.reason[b], scored.traceback[b]) for b in np.flatnonzero(last)]
-        self.note(env, kept)
+        judged = []
+        if scored is not None:
+            problem = scored.place.problem.tolist()
+            judged = [(problem[b], scored.reason[b], scored.traceback[b]) for b in scored.episodes]
+        self.note(env, judged)
 
     def note(self, env: "TextEnv", judged: list[tuple[int, str, str | None]]) -> None:
         """Counts the failures among (index of the problem, reason, traceback) of completions; raises as `add`."""

@@ -13,12 +13,13 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import check_prompts, deal_groups
+from spg_trainer.rollout.overlong import SKIP, first_of, limits, prompt_counts, room, ways_out
 from spg_trainer.rollout.scored import Scored
-from spg_trainer.rollout.tokens import Prompt, encode_completions, encode_prompts, is_chat
+from spg_trainer.rollout.tokens import Prompt, completion_rows, encode_completions, encode_prompts, is_chat
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Place, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem
@@ -35,20 +36,24 @@ class Pair(NamedTuple):
 
 
 class PairFile:
-    """The pairs of --pairs that fit the model and the completion length; ConfigError if a step has not enough."""
+    """The pairs of --pairs; ConfigError for one that is too long, as --overlong says, or if a step has not enough."""
 
     env = None
 
     def __init__(self, config: Config, policy: Policy) -> None:
         self.policy, self.config, self.spec_name = policy, config, config.pairs
         self.pools = None
-        self.pairs = read_pairs(config.pairs)
+        places, self.pairs = zip(*read_rows(config.pairs), strict=True)
         length = config.rollout.max_completion_length
-        self.index = np.flatnonzero([usable(pair, policy, length) for pair in self.pairs])
-        unused, self.notice = len(self.pairs) - len(self.index), ""
-        if unused:
-            why = "longer than --max-completion-length or the model's positions, or two equal completions"
-            self.notice = f"{config.pairs}: {unused} of {len(self.pairs)} pairs are left out ({why})."
+        fits, said = fitting_pairs(policy, config.pairs, places, self.pairs, length, config.overlong)
+        differ = np.array([pair.chosen != pair.rejected for pair in self.pairs])
+        self.index = np.flatnonzero(fits & differ)
+        equal = int((fits & ~differ).sum())
+        if equal:
+            said.append(
+                f"{config.pairs}: {equal:,} of {len(self.pairs):,} pairs are left out: their two completions are equal."
+            )
+        self.notice = " ".join(said)
         check_prompts(config.batch.prompts_per_step, len(self.index), config.pairs, self.notice)
 
     def choose(self, step: int) -> np.ndarray:
@@ -64,17 +69,18 @@ class PairFile:
     def collect(self, step: int) -> Scored:
         """The pairs of a step as if they had been sampled: a chosen one has reward 1, its rejected one 0."""
         chosen = self.choose(step)
-        rows = deal_groups([len(str(self.pairs[i])) for i in chosen], 2, whole_groups=True)
-        index = chosen[rows[::2] // 2]
-        pairs, count = [self.pairs[i] for i in index], len(index)
+        episode = torch.from_numpy(
+            deal_groups([len(str(self.pairs[i])) for i in chosen], 2, whole_groups=True)
+        )
+        problem = torch.from_numpy(chosen)[episode // 2]
+        pairs = [self.pairs[i] for i in problem[::2].tolist()]
+        count = len(pairs)
         problems = [envs.Problem(pair.prompt, {}) for pair in pairs for _ in range(2)]
         completions = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
         length = self.config.rollout.max_completion_length
         rewards = np.tile([1.0, 0.0], count)
         return Scored(
-            index=np.repeat(index, 2),
-            generation=np.tile([0, 1], count),
-            rows=rows,
+            place=Place(problem, episode % 2, torch.zeros_like(episode), episode, episode // 2),
             problems=problems,
             completions=completions,
             rollouts=as_rollouts(self.policy, [p.prompt for p in problems], completions, length),
@@ -84,6 +90,8 @@ class PairFile:
             reason=["chosen", "rejected"] * count,
             extracted=[None] * (2 * count),
             traceback=[None] * (2 * count),
+            replies=[None] * (2 * count),
+            truncated=np.zeros(2 * count, dtype=bool),
         )
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
@@ -91,15 +99,21 @@ class PairFile:
 
 
 def read_pairs(path: str) -> list[Pair]:
-    """The pairs of a .jsonl, .jsonl.gz, .parquet or .csv file, in its order.
+    """The pairs of a file, as `read_rows` reads them."""
+    return [pair for _, pair in read_rows(path)]
 
-    Raises ConfigError or EnvError for another kind of file, and for a row that is no pair, naming its line.
+
+def read_rows(path: str) -> list[tuple[str, Pair]]:
+    """The pairs of a .jsonl, .jsonl.gz, .parquet or .csv file in its order, each behind the name of its line.
+
+    Raises ConfigError or EnvError for another kind of file, for one without rows, and for a row that is no pair, naming
+    its line.
     """
     formats = envs.datasets.FORMATS
     if not path.endswith(formats):
         raise ConfigError(f"--pairs {path}: should end in {', '.join(formats)}.")
     rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS)
-    return [read_pair(where, row) for where, row in rows]
+    return [(where, read_pair(where, row)) for where, row in rows]
 
 
 def read_pair(where: str, row: Mapping[str, Any]) -> Pair:
@@ -116,12 +130,41 @@ def read_pair(where: str, row: Mapping[str, Any]) -> Pair:
     return Pair(*values)
 
 
-def usable(pair: Pair, policy: Policy, length: int) -> bool:
-    """Whether a pair fits the model and `length`, and its completions differ."""
-    prompt = encode_prompts(policy, [pair.prompt])[0].shape[1]
-    chosen, rejected = policy.tokenizer([pair.chosen, pair.rejected], add_special_tokens=False)["input_ids"]
-    fits = prompt + length <= policy.model.config.max_position_embeddings
-    return fits and max(len(chosen), len(rejected)) < length and chosen != rejected
+def fitting_pairs(
+    policy: Policy, path: str, places: Sequence[str], pairs: Sequence[Pair], length: int, overlong: str
+) -> tuple[np.ndarray, list[str]]:
+    """Which pairs fit the model and `length`, (N,) bool, and what to say of those that do not.
+
+    places: names of their lines. Raises ConfigError for one that does not where `overlong` is "error".
+    """
+    most, count = room(policy, length), f"{len(pairs):,}"
+    prompts = prompt_counts(policy, [envs.Problem(pair.prompt, {}) for pair in pairs], most)
+    chosen, rejected = (
+        [len(row) for row in completion_rows(policy, texts)]
+        for texts in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
+    )
+    completions = np.maximum(chosen, rejected)
+    far = {where: n for where, n in zip(places, prompts, strict=True) if n > most}
+    long = {where: int(n) for where, n in zip(places, completions, strict=True) if n > length}
+    said = []
+    if far:
+        verb = "is" if len(far) == 1 else "are"
+        text = f"{path}: {len(far):,} of {count} prompts {verb} too long for the model: {first_of(far)}. "
+        text += limits(policy, length)
+        if overlong != SKIP:
+            raise ConfigError(f"{text} {ways_out(policy, length, max(far.values()))}")
+        said.append(f"{text} They are skipped.")
+    if long:
+        verb = "has" if len(long) == 1 else "have"
+        text = f"{path}: {len(long):,} of {count} pairs {verb} a completion of more than {length:,} tokens with its "
+        text += f"end token: {first_of(long)}."
+        if overlong != SKIP:
+            raise ConfigError(
+                f"{text} Use --max-completion-length {max(long.values())} or more, leave them out, or train on the "
+                "others with --overlong skip."
+            )
+        said.append(f"{text} They are skipped.")
+    return (np.array(prompts) <= most) & (completions <= length), said
 
 
 def as_rollouts(

@@ -32,15 +32,17 @@ def fill_states(
     rollouts: Rollouts,
     steps: Tensor,
     *,
+    has_turns: bool = False,
     temperature: float = 0.0,
     generators: Generators = None,
     rows_per_forward: int | None = None,
 ) -> Rollouts:
     """Fills all masks that each completion had before a denoising step, in a single pass.
 
-    steps: (B,) int64; a token that was unmasked earlier stays, every other place takes a new one. temperature: 0 takes
-    the likeliest token; else generators are B, as for the sampler. Returns completions that can be trained on as any
-    others: the new tokens were unmasked at that step.
+    steps: (B,) int64; a token that was unmasked earlier stays, every other place takes a new one. has_turns: as of
+    `Place`; then completions with prompts of like length go together. temperature: 0 takes the likeliest token; else
+    generators are B, as for the sampler. Returns completions that can be trained on as any others: the new tokens were
+    unmasked at that step.
     """
     if rows_per_forward is None and rollouts.completion_ids.device.type == "cpu":
         columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
@@ -50,15 +52,15 @@ def fill_states(
     ids = rollouts.completion_ids.masked_fill(~kept, policy.mask_id)
     logps, width = rollouts.unmask_logps * kept, rollouts.prompt_ids.shape[1]
     size = rows_per_forward or len(rollouts)
-    lengths, dialogues = rollouts.prompt_mask.sum(-1), rollouts.episode is not None
-    order = lengths.argsort(stable=True) if dialogues else torch.arange(len(rollouts), device=ids.device)
+    lengths = rollouts.prompt_mask.sum(-1)
+    order = lengths.argsort(stable=True) if has_turns else torch.arange(len(rollouts), device=ids.device)
     for some in order.split(size) if len(order) else ():
         # A turn is not padded to the prompt of a later one.
-        cut = width - int(lengths[some].max()) if dialogues else 0
-        whole = torch.cat([rollouts.prompt_ids[some, cut:], ids[some]], 1)
-        real = torch.cat([rollouts.prompt_mask[some, cut:], torch.ones_like(kept[some])], 1)
-        places = torch.arange(width - cut, whole.shape[1], device=whole.device).expand(len(whole), -1)
-        states = hidden_states(policy.model, whole, real, keep=places, start=width - cut)
+        cut = width - int(lengths[some].max()) if has_turns else 0
+        shown = torch.cat([rollouts.prompt_ids[some, cut:], ids[some]], 1)
+        attention = torch.cat([rollouts.prompt_mask[some, cut:], torch.ones_like(kept[some])], 1)
+        places = torch.arange(width - cut, shown.shape[1], device=shown.device).expand(len(shown), -1)
+        states = hidden_states(policy.model, shown, attention, keep=places, start=width - cut)
         free = ~kept[some]
         streams = None if generators is None else [generators[row] for row in some.tolist()]
         counts = free.sum(-1).tolist()
@@ -109,35 +111,38 @@ def probe(
         generators = [generator(seed, *keys("fills", *place), device=device) for place in places]
     policy.model.eval()
     how = {"temperature": temperature, "generators": generators, "rows_per_forward": rows_per_forward}
-    filled = fill_states(policy, states, at, **how)
+    filled = fill_states(policy, states, at, has_turns=scored.place.has_turns, **how)
     if places:
         begun = {b: before(scored, b) for b in set(row.tolist())}
-        index = [int(scored.index[b]) for b, _ in places]
+        index = scored.place.problem[row].tolist()
         problems = [scored.problems[b] for b, _ in places]
         episodes = envs.episodes.Episodes(env, index, problems, [begun[b] for b, _ in places])
 
         def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
-            own = [(*keys("after fills", *places[i]), turn) for i in going]
-            asked, length = [problems[i] for i in going], sampling.max_completion_length
+            noise_keys = [(*keys("after fills", *places[i]), turn) for i in going]
+            templates, length = (
+                [problems[i].completion_template for i in going],
+                sampling.max_completion_length,
+            )
             canvas = encode_canvas(
                 policy,
-                [p.completion_template for p in asked],
+                templates,
                 length,
                 lambda row: name_in(env, index[going[row]]),
             )
-            return sample(policy, encoded, sampling, seed, own, rows_per_forward, canvas=canvas)
+            return sample(policy, encoded, sampling, seed, noise_keys, rows_per_forward, canvas=canvas)
 
         prompts, going = answer(policy, episodes, filled, range(len(places)), sampling)
         play(policy, episodes, prompts, going, sampling, write)
         scores = episodes.score()
-        rows = list(zip(index, scores.reason, scores.traceback, strict=True))
-        Failures(len(index), shared=False).note(env, rows)
+        judged = list(zip(index, scores.reason, scores.traceback, strict=True))
+        Failures(len(index), shared=False).note(env, judged)
         rewards[row, column] = torch.from_numpy(scores.total)
     return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device)), filled
 
 
 def before(scored: Scored, b: int) -> tuple[list[str], list[str]]:
     """(completions, replies) of the turns before completion b in its episode."""
-    turns, replies = scored.episode(b)
-    behind = int(scored.turn[b])
+    turns, replies = scored.dialogue(b)
+    behind = int(scored.place.turn[b])
     return turns[:behind], replies[:behind]

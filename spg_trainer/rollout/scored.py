@@ -9,7 +9,7 @@ import torch
 
 from spg_trainer.distributed import gather, gathered_order
 from spg_trainer.models import Policy
-from spg_trainer.tensors import NEVER, Rollouts
+from spg_trainer.tensors import NEVER, Place, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -20,16 +20,11 @@ if TYPE_CHECKING:
 class Scored:
     """Completions of some problems and what the environment said of them; every field has B entries.
 
-    Where the environment answers back, each turn of an episode is a completion; the turns of an episode stand together,
-    in order, and what the episode earned is that of each.
+    What an episode earned is that of each of its turns.
     """
 
-    index: np.ndarray
-    """(B,) int64, problem of each completion."""
-    generation: np.ndarray
-    """(B,) int64, number of the episode in its group."""
-    rows: np.ndarray
-    """(B,) int64, ascending: number of the episode among those of all processes, group by group."""
+    place: Place
+    """Which problem, group, episode and turn each completion is of, in ascending order of episodes; on the CPU."""
     problems: "list[Problem]"
     completions: list[str]
     rollouts: Rollouts
@@ -43,10 +38,10 @@ class Scored:
     extracted: list[str | None]
     traceback: list[str | None]
     """Where the author's `score` or `reply` raised."""
-    replies: Sequence[str | None] = ()
-    """What the environment said to each completion, None at the end of an episode; () where it says nothing."""
-    truncated: np.ndarray | None = None
-    """(B,) bool, whether the episode was cut off; None where every completion is an episode of its own."""
+    replies: list[str | None]
+    """What the environment said to each completion, None at the end of an episode."""
+    truncated: np.ndarray
+    """(B,) bool, whether the episode was cut off."""
     no_room: int = 0
     """Episodes that ended because the next prompt was too long for the model."""
     skipped: int | None = None
@@ -60,14 +55,9 @@ class Scored:
         return len(self.completions)
 
     @property
-    def last(self) -> np.ndarray:
-        """(B,) bool, the last turn of each episode: one for each, with what the episode earned."""
-        return np.append(self.rows[1:] != self.rows[:-1], True)[: len(self)]
-
-    @property
-    def turn(self) -> np.ndarray:
-        """(B,) int64, the number of each completion in its episode, from 0 on."""
-        return np.arange(len(self)) - np.searchsorted(self.rows, self.rows)
+    def episodes(self) -> np.ndarray:
+        """(E,) int64, the last row of each episode, which has what the episode earned."""
+        return self.place.last.nonzero()[:, 0].numpy()
 
     @classmethod
     def join(cls, parts: "Sequence[Scored]") -> "Scored":
@@ -83,29 +73,34 @@ class Scored:
             elif isinstance(values[0], list):
                 found[name] = [value for of_one in values for value in of_one]
         components = {name: np.concatenate([p.components[name] for p in parts]) for name in first.components}
-        found |= {"components": components, "rollouts": Rollouts.join([part.rollouts for part in parts])}
+        found |= {"components": components}
+        found |= {"place": Place.join([part.place for part in parts])}
+        found |= {"rollouts": Rollouts.join([part.rollouts for part in parts])}
         found["no_room"] = sum(part.no_room for part in parts)
         found["skipped"] = None if first.skipped is None else sum(part.skipped or 0 for part in parts)
         return replace(first, **found)
 
-    def is_learned(self, num_generations: int) -> np.ndarray:
+    @property
+    def is_learned(self) -> np.ndarray:
         """(B,) bool, whether the step learns from a completion."""
         if self.chosen is None:
             return np.ones(len(self), dtype=bool)
-        return np.isin(self.rows // num_generations, self.chosen)
+        return np.isin(self.place.group.numpy(), self.chosen)
 
     def learned(self, num_generations: int) -> "Scored":
         """The completions that the step learns from; their episodes and groups are numbered anew, without gaps."""
         if self.chosen is None:
             return self
-        kept = np.flatnonzero(self.is_learned(num_generations))
-        rows = self.rows[kept]
-        rows = (
-            np.searchsorted(self.chosen, rows // num_generations) * num_generations + rows % num_generations
-        )
-        rollouts = self.rollouts.select(torch.from_numpy(kept).to(self.rollouts.completion_ids.device))
-        if rollouts.episode is not None:
-            rollouts = replace(rollouts, episode=torch.from_numpy(rows).to(rollouts.episode.device))
+        kept = torch.from_numpy(np.flatnonzero(self.is_learned))
+        place = self.place.select(kept)
+        group = torch.searchsorted(torch.from_numpy(self.chosen), place.group)
+        episode = group * num_generations + place.generation
+        return self.select(kept, replace(place, group=group, episode=episode))
+
+    def select(self, rows: torch.Tensor, place: Place) -> "Scored":
+        """Some of the completions, whole episodes, in the order of `rows`, (n,) int64; place: their new one."""
+        rollouts = self.rollouts.select(rows.to(self.rollouts.completion_ids.device))
+        kept = rows.numpy()
         found: dict[str, Any] = {}
         for name in (f.name for f in fields(self) if f.name != "chosen"):
             value = getattr(self, name)
@@ -114,21 +109,33 @@ class Scored:
             elif isinstance(value, list):
                 found[name] = [value[b] for b in kept]
         components = {name: values[kept] for name, values in self.components.items()}
-        found |= {"components": components, "rows": rows, "rollouts": rollouts, "chosen": None}
+        found |= {"components": components, "place": place, "rollouts": rollouts, "chosen": None}
         return replace(self, **found)
 
-    def of_groups(self, num_generations: int, *names: str) -> list[np.ndarray]:
-        """Columns by name, what they hold of each episode, as (P, G): those of the groups of all processes."""
-        last = self.last
-        order = gathered_order(self.rows[last])
-        columns = (np.array(gather(getattr(self, name)[last].tolist())) for name in names)
-        return [values[order].reshape(-1, num_generations) for values in columns]
+    def of_groups(self, *columns: np.ndarray) -> "list[Groups]":
+        """What the episodes of the groups of all processes have, from what each completion here has, (B,) each."""
+        order = gathered_order(self.place.episode.numpy()[self.episodes])
+        found = [
+            np.array(gather(values[self.episodes].tolist()))[order]
+            for values in (*columns, self.place.generation.numpy())
+        ]
+        return [in_groups(values, found[-1]) for values in found[:-1]]
 
-    def episode(self, b: int) -> tuple[list[str], list[str]]:
-        """(completions, replies) of the episode of completion b."""
-        mine = np.flatnonzero(self.rows == self.rows[b])
-        replies = [self.replies[i] for i in mine if self.replies and self.replies[i] is not None]
-        return [self.completions[i] for i in mine], replies
+    def dialogue(self, b: int) -> tuple[list[str], list[str]]:
+        """(completions, replies) of the whole episode of completion b."""
+        turns = (self.place.episode == self.place.episode[b]).nonzero()[:, 0].tolist()
+        replies = [reply for turn in turns if (reply := self.replies[turn]) is not None]
+        return [self.completions[turn] for turn in turns], replies
+
+
+Groups = np.ndarray | list[np.ndarray]
+"""A value of each episode, group by group: (P, G), or P arrays where groups have unequal sizes (`--explore`)."""
+
+
+def in_groups(values: np.ndarray, generation: np.ndarray) -> Groups:
+    """Values (N,) of episodes that stand group by group; generation: (N,) int64, 0 where a group begins."""
+    groups = np.split(values, np.flatnonzero(generation == 0)[1:])
+    return np.stack(groups) if len({len(group) for group in groups}) == 1 else groups
 
 
 class Source(Protocol):
@@ -167,21 +174,11 @@ def sample_rows(
     has all of them, with the reply to each. set_aside: (B,) bool, the completions that the step did not learn from;
     None = it could set none aside.
     """
-    rows, ids = [], scored.rollouts.completion_ids.tolist()
-    pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
-    sure = scored.rollouts.unmask_logps.exp().tolist()
-    padding = scored.rollouts.given & (scored.rollouts.completion_ids == policy.pad_id)
-    shown = ((scored.rollouts.unmask_step != NEVER) & ~padding).tolist()
-    steps, last, turns = scored.rollouts.unmask_step.tolist(), scored.last, []
-    for b, unmask_step in enumerate(steps):
-        written = {
-            "completion": scored.completions[b],
-            "reveal_step": unmask_step,
-            "tokens": [pieces[ids[b][t]] if shown[b][t] else "" for t in range(len(unmask_step))],
-            "confidence": [round(sure[b][t], 4) if at >= 0 else None for t, at in enumerate(unmask_step)],
-        }
-        if scored.truncated is not None:
-            turns.append({**written, "reply": scored.replies[b]})
+    rows, turns, place = [], [], scored.place
+    last, has_turns = place.last.tolist(), place.has_turns
+    for b, written in enumerate(written_tokens(policy, scored.rollouts)):
+        if has_turns:
+            turns.append({"completion": scored.completions[b], **written, "reply": scored.replies[b]})
             if advantages is not None:
                 turns[-1]["advantage"] = float(advantages[b])
         if not last[b]:
@@ -190,10 +187,10 @@ def sample_rows(
             "step": step,
             "env": env.spec_name,
             "task": scored.problems[b].task or getattr(env, "task", ""),
-            "index": int(scored.index[b]),
-            "generation": int(scored.generation[b]),
+            "index": int(place.problem[b]),
+            "generation": int(place.generation[b]),
             "prompt": scored.problems[b].prompt,
-            "completion": written.pop("completion"),
+            "completion": scored.completions[b],
             "rewards": {name: float(v[b]) for name, v in scored.components.items() if not np.isnan(v[b])},
             "reward": float(scored.rewards[b]),
             "correct": bool(scored.correct[b]),
@@ -201,7 +198,7 @@ def sample_rows(
             "extracted": scored.extracted[b],
             **written,
         }
-        if scored.truncated is not None:
+        if has_turns:
             row |= {"turns": turns, "truncated": bool(scored.truncated[b])}
             turns = []
         if scored.traceback[b] is not None:
@@ -212,3 +209,22 @@ def sample_rows(
             row["set_aside"] = bool(set_aside[b])
         rows.append({**row, **scored.problems[b].reference, **row})  # no author's key replaces one of ours
     return rows
+
+
+def written_tokens(policy: Policy, rollouts: Rollouts) -> list[dict[str, Any]]:
+    """B, "reveal_step", "tokens" and "confidence" of each completion, as `sample_rows` says."""
+    ids, steps = rollouts.completion_ids.tolist(), rollouts.unmask_step.tolist()
+    pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
+    confidence = rollouts.unmask_logps.exp().tolist()
+    padding = rollouts.given & (rollouts.completion_ids == policy.pad_id)
+    shown = ((rollouts.unmask_step != NEVER) & ~padding).tolist()
+    return [
+        {
+            "reveal_step": steps[b],
+            "tokens": [pieces[token] if seen else "" for token, seen in zip(ids[b], shown[b], strict=True)],
+            "confidence": [
+                round(sure, 4) if at >= 0 else None for sure, at in zip(confidence[b], steps[b], strict=True)
+            ],
+        }
+        for b in range(len(ids))
+    ]

@@ -22,13 +22,14 @@ from spg_trainer.runs.files import (
     writing,
 )
 from spg_trainer.runs.identity import identity
-from spg_trainer.settings.recipes import TOGETHER
+from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.task import parse_tasks
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
-    from spg_trainer.settings.fields import Config, SftCommand
+    from spg_trainer.settings.fields import Config
 
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"
@@ -44,8 +45,14 @@ _log = logging.getLogger(__name__)
 class RunFolder:
     """Writes a run's files, on rank 0 only; every writer raises CheckpointError if the disk refuses."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, settings: str = CONFIG) -> None:
+        """settings: the file that holds those of the run, `CONFIG` of a training and `SFT` of `sft`."""
+        self.path, self.settings = Path(path), settings
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run of this kind has begun here."""
+        return (self.path / self.settings).is_file()
 
     @staticmethod
     def default_path(env: str, algorithm: str, seed: int) -> Path:
@@ -64,17 +71,21 @@ class RunFolder:
         taken = [
             n for n in names if not (n.startswith(".") or n.endswith((".log", ".out")) or n == ENVIRONMENT)
         ]
-        if CONFIG in taken:
-            steps = len(self.history())
-            raise ConfigError(
-                f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
-                "--resume auto (a finished one with a larger --max-steps), or choose another --output-dir."
-            )
+        if self.settings in taken:
+            raise self.holds_a_run()
         if taken:
             raise ConfigError(
-                f"--output-dir {self.path} is not empty ({', '.join(sorted(taken)[:3])}) and holds no run. "
-                "Choose a folder that is new or empty."
+                f"--output-dir {self.path} is not empty ({', '.join(sorted(taken)[:3])}) and holds no run that this "
+                "command can continue. Choose a folder that is new or empty."
             )
+
+    def holds_a_run(self) -> ConfigError:
+        """What is raised where a new run would be written over this one."""
+        steps, flag = len(self.history()), "--max-steps" if self.settings == CONFIG else "--steps"
+        return ConfigError(
+            f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
+            f"--resume auto (a finished one with a larger {flag}), or choose another --output-dir."
+        )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
         """Starts a run here and keeps other processes out; ConfigError if the folder is taken."""
@@ -84,13 +95,14 @@ class RunFolder:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock(self.path)
-        self.refuse_other_run()  # two runs may have passed the first look together
+        if self.holds_run:  # one that was begun between the look and the lock
+            raise self.holds_a_run()
         write_text(self.path / ENVIRONMENT, json_document(environment))
         self.config(config_yaml)
 
     def config(self, config_yaml: str) -> None:
-        """Writes config.yaml."""
-        self._write(CONFIG, config_yaml)
+        """Writes the file of the run's settings."""
+        self._write(self.settings, config_yaml)
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Appends a row of reproducible values (`step` among them) to metrics.jsonl; NaN becomes null."""
@@ -173,6 +185,16 @@ class RunFolder:
         """Lets other processes write here again; the end of the process does so too."""
         unlock(self.path)
 
+    def discard(self) -> None:
+        """Takes back what `create` and the steps since have written, where nothing but these is here."""
+        own = {self.settings, ENVIRONMENT, METRICS, TIMINGS, LOCK}
+        if rank() or not self.path.is_dir() or set(os.listdir(self.path)) - own:
+            return
+        with writing(self.path):
+            for name in own:
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
+
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if rank() == 0:
             with writing(self.path / name), open(self.path / name, "a", encoding="utf-8") as file:
@@ -230,61 +252,58 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
     return None
 
 
-def choose_folder(config: "Config") -> tuple[Path, Path | None]:
-    """The run folder that settings mean, and the checkpoint to continue from if there is one.
+def choose_folder(asked: "Config | SftCommand") -> tuple[Path, Path | None]:
+    """The folder that the settings of a training or of `sft` mean, and the checkpoint to continue from if there is one.
 
-    Raises SpgError if the folder is taken, or what should be resumed is no run.
+    Raises SpgError if the folder is taken, or what should be resumed is no run of this kind.
     """
-    resume, out = config.output.resume, config.output.output_dir
-    if resume is None:
-        path = Path(out) if out else RunFolder.default_path(last(config.env), config.algorithm, config.seed)
-        RunFolder(path).refuse_other_run()
+    resume, out, settings = place_of(asked)
+    if resume in (None, "auto"):
+        path = Path(out) if out else default_folder(asked, resume)
+        folder = RunFolder(path, settings)
+        if resume and folder.holds_run:
+            return path, latest_complete(path)
+        folder.refuse_other_run()
         check_place(path)
         return path, None
-    if resume == "auto":
-        path = Path(out) if out else find_unfinished(Path("runs"), config)
-        if path is None:
-            text = "--resume auto: runs/ holds no unfinished run of these settings"
-            raise ConfigError(f"{text}. Give its folder with --output-dir, or leave out --resume.")
-        newest = latest_complete(path)
-    else:
-        path, newest = find_checkpoint(Path(resume))
-        if out and Path(out).resolve() != path.resolve():
-            text = f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}"
-            raise ConfigError(
-                f"{text}. Leave that out, or start a new run from these weights: --model {resume}."
-            )
-    if resume != "auto" and not (path / CONFIG).is_file():
-        raise ConfigError(f"--resume {resume}: {path} holds no run. Give a run folder or a checkpoint of it.")
+    path, newest = find_checkpoint(Path(resume))
+    if out and Path(out).resolve() != path.resolve():
+        text = f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}"
+        raise ConfigError(f"{text}. Leave that out, or start a new run from these weights: --model {resume}.")
+    if not RunFolder(path, settings).holds_run:
+        what = "run" if settings == CONFIG else f"{SFT}, the settings of a model made by `sft`"
+        raise ConfigError(
+            f"--resume {resume}: {path} holds no {what}. Give the folder of one, or a checkpoint in it."
+        )
     return path, newest
+
+
+def place_of(asked: "Config | SftCommand") -> tuple[str | None, str | None, str]:
+    """What settings say of their folder: --resume, --output-dir, and the name of the file that holds them there."""
+    if isinstance(asked, SftCommand):
+        return asked.resume, asked.output_dir, SFT
+    return asked.output.resume, asked.output.output_dir, CONFIG
+
+
+def default_folder(asked: "Config | SftCommand", resume: str | None) -> Path:
+    """The folder of settings that name none; with --resume auto, that of the newest unfinished run.
+
+    Raises ConfigError if there is no such run.
+    """
+    if isinstance(asked, SftCommand):
+        return Path(f"models/{last(asked.env or asked.data)}-sft-s{asked.seed}")
+    if resume is None:
+        return RunFolder.default_path(last(asked.env), asked.algorithm, asked.seed)
+    path = find_unfinished(Path("runs"), asked)
+    if path is None:
+        text = "--resume auto: runs/ holds no unfinished run of these settings"
+        raise ConfigError(f"{text}. Give its folder with --output-dir, or leave out --resume.")
+    return path
 
 
 def last(env: str) -> str:
     """What a folder is called after tasks: their names without the paths and modules before them."""
-    return "+".join(re.split(r"[:/]", task)[-1] for task in env.split(TOGETHER))
-
-
-def choose_sft_folder(command: "SftCommand") -> tuple[Path, bool]:
-    """The folder that `sft` writes into, and whether it holds what the command goes on with.
-
-    Raises SpgError if it holds something else, or no model of `sft` where one should be resumed.
-    """
-    folder = Path(command.output_dir or f"models/{last(command.env or command.data)}-sft-s{command.seed}")
-    if command.resume not in (None, "auto"):
-        folder = Path(command.resume)
-        if not (folder / SFT).is_file():
-            raise ConfigError(
-                f"--resume {folder}: it holds no {SFT}. Name the folder of a model made by `sft`."
-            )
-    if command.resume and (folder / SFT).is_file():
-        return folder, True
-    names: list[str] = []
-    if folder.exists():
-        with writing(folder):
-            names = os.listdir(folder)
-    if any(not name.startswith(".") for name in names):
-        raise ConfigError(f"--output-dir {folder} is not empty. Choose another, or use --resume auto.")
-    return folder, False
+    return "+".join(task.last for task in parse_tasks(env))
 
 
 def _try_lock(run: Path) -> "tuple[FileLock, str | None]":

@@ -9,14 +9,14 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import read_json, writing
-from spg_trainer.settings.recipes import TOGETHER
+from spg_trainer.settings.task import Task, join_tasks, parse_tasks
 
 if TYPE_CHECKING:
     from spg_trainer.settings.fields import Config, TaskSettings
@@ -49,16 +49,18 @@ def keep(run: Path, folder: str, name: str) -> None:
 
 
 def located(run: Path, folder: str, name: str) -> list[tuple[Path | None, list[Path]]]:
-    """Of each task in a name its file, and where the run's copy of it may be, where it is first written to first.
+    """Of each task in a text its file, and where the run's copy of it may be, where it is first written to first.
 
-    Tasks of the first folder are copied to RUN/FOLDER, those of the second to RUN/FOLDER/2. Once some of the files are
-    such copies themselves, the others are found further down.
+    name: tasks as settings hold them, or an algorithm, whose name has the form of one task. Files of the first folder
+    are copied to RUN/FOLDER, those of the second to RUN/FOLDER/2. Once some of the files are such copies themselves,
+    the others are found further down.
     """
     result, parents = list[tuple[Path | None, list[Path]]](), list[Path]()
-    for file in map(file_of, name.split(TOGETHER)):
-        if file is None:
+    for task in parse_tasks(name):
+        if task.file is None:
             result.append((None, []))
             continue
+        file = Path(task.file)
         parent = file.resolve().parent
         parents += [parent] * (parent not in parents)
         numbers = range(parents.index(parent) + 1, 0, -1)
@@ -66,20 +68,15 @@ def located(run: Path, folder: str, name: str) -> list[tuple[Path | None, list[P
     return result
 
 
-def copies(run: Path | None, folder: str, name: str) -> list[tuple[str, Path | None, Path | None]]:
-    """(task, its file, the run's copy of this) of each task in a name; None where there is none."""
-    tasks = name.split(TOGETHER)
+def copies(run: Path | None, folder: str, name: str) -> list[tuple[Task, Path | None, Path | None]]:
+    """(task, its file, the run's copy of this) of each task in a text; None where there is none."""
+    tasks = parse_tasks(name)
     if run is None:
-        return [(task, file_of(task), None) for task in tasks]
+        return [(task, Path(task.file) if task.file else None, None) for task in tasks]
     return [
         (task, file, next((place for place in places if place.is_file()), None))
         for task, (file, places) in zip(tasks, located(run, folder, name), strict=True)
     ]
-
-
-def renamed(task: str, file: Path | str) -> str:
-    """The name of the same task or algorithm in another file."""
-    return f"{file}:{task.rpartition(':')[2]}"
 
 
 def kept(run: Path | None, folder: str, name: str) -> str:
@@ -87,8 +84,8 @@ def kept(run: Path | None, folder: str, name: str) -> str:
     found = []
     for task, file, copy in copies(run, folder, name):
         same = file is None or copy is None or (file.is_file() and file.read_bytes() == copy.read_bytes())
-        found.append(task if same else renamed(task, copy))
-    return TOGETHER.join(found)
+        found.append(task if same else replace(task, file=str(copy)))
+    return join_tasks(found)
 
 
 def with_copies(run: Path, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,10 +93,10 @@ def with_copies(run: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
     def found(folder: str, name: str) -> str:
         each = [
-            task if copy is None or file.is_file() else renamed(task, copy)
+            task if copy is None or file.is_file() else replace(task, file=str(copy))
             for task, file, copy in copies(run, folder, name)
         ]
-        return TOGETHER.join(each)
+        return join_tasks(each)
 
     named = {field: str(values[field]) for field in FIELDS if values.get(field)}
     return {**values, **{field: found(FIELDS[field], name) for field, name in named.items()}}
@@ -131,7 +128,8 @@ def refuse_changed_files(run: Path, config: "Config") -> None:
 
 def data_of(command: "TaskSettings") -> dict[str, str]:
     """{what names a file: its sha256}, of a task (own code or data), of its arguments and of what `sft` learns."""
-    named = {f"--env {task}": str(file_of(task) or task) for task in command.env.split(TOGETHER)}
+    files = {f"--env {task.env}": task.file or task.env for task in parse_tasks(command.env)}
+    named = {name: file for name, file in files.items() if os.path.isfile(file)}  # a task is never a folder
     named |= {
         f"{name}={value}": re.sub(r"(\.py):.*", r"\1", str(value)) for name, value in command.env_args.items()
     }
@@ -208,17 +206,12 @@ def canonical(run: Path, config: "Config") -> "Config":
 
     def alone(folder: str, name: str) -> str:
         each = [
-            task if copy is None else renamed(task, copy.relative_to(run / folder))
+            task if copy is None else replace(task, file=str(copy.relative_to(run / folder)))
             for task, _, copy in copies(run, folder, name)
         ]
-        return TOGETHER.join(each)
+        return join_tasks(each)
 
     return replace(config, **{f: alone(folder, getattr(config, f)) for f, folder in FIELDS.items()})
-
-
-def of_each(name: str, change: Callable[[str], str]) -> str:
-    """A setting in which each of its tasks, of which most have one, is changed."""
-    return TOGETHER.join(change(task) for task in name.split(TOGETHER))
 
 
 def first_difference(before: Path, now: Path) -> str:
@@ -230,9 +223,3 @@ def first_difference(before: Path, now: Path) -> str:
     if number is None:
         return "its line ends"
     return f"line {number + 1} was {old[number].strip()!r:.80}, now {new[number].strip()!r:.80}"
-
-
-def file_of(name: str) -> Path | None:
-    """The file in the name of an environment or algorithm; None where it names a module or one that is installed."""
-    where = name.rpartition(":")[0]
-    return Path(where) if where.endswith(".py") else None

@@ -6,16 +6,19 @@ Settings leave them open (`--lora-alpha` unset); a model, a run and its config.y
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.settings.fields import ModelConfig
+from spg_trainer.settings.fields import ModelConfig, TrainedModelConfig
 from spg_trainer.settings.weights import is_embedded
+
+Model = TypeVar("Model", bound=TrainedModelConfig)
 
 REFERENCE = "reference"
 """Folder of a run that keeps the weights it started from, where its reference needs them."""
 
 
-def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
+def settle(m: Model, run: Path | None = None) -> Model:
     """The settings with rank, scale and dropout as they are trained; settled ones stay as they are.
 
     Fresh adapters: alpha as `default_alpha`, no dropout. An adapter as model: its own rank and alpha, and its own
@@ -26,15 +29,22 @@ def settle(m: ModelConfig, run: Path | None = None) -> ModelConfig:
     folder = kept if kept and (kept / "adapter_config.json").is_file() else find_adapter(m.model)
     if folder is None:
         alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
-        copy = m.ref_copy and not m.lora_r  # below adapters are the weights that they started from
-        return replace(m, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0, ref_copy=copy)
+        # Below adapters are the weights that they started from.
+        settled = with_copy(m, needed=not m.lora_r)
+        return replace(settled, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0)
     r, alpha, dropout = read_adapter(folder)
     for flag, given, own in (("--lora-r", m.lora_r or None, r), ("--lora-alpha", m.lora_alpha, alpha)):
         if given not in (None, own):
             text = f"{flag} {given}: {folder} already is an adapter, of rank {r} and alpha {alpha}"
             raise ConfigError(f"{text}. Leave it out, or train fresh adapters on a whole model.")
     dropout = dropout if m.lora_dropout is None else m.lora_dropout
-    return replace(m, lora_r=r, lora_alpha=alpha, lora_dropout=dropout, ref_copy=False)
+    return replace(with_copy(m, needed=False), lora_r=r, lora_alpha=alpha, lora_dropout=dropout)
+
+
+def with_copy(m: Model, *, needed: bool) -> Model:
+    """The settings of a training by RL with a copy of the start weights where it is asked for and needed; others as
+    they are."""
+    return replace(m, ref_copy=m.ref_copy and needed) if isinstance(m, ModelConfig) else m
 
 
 def find_adapter(model: str) -> Path | None:
@@ -49,7 +59,7 @@ def find_adapter(model: str) -> Path | None:
     return None
 
 
-def trains_adapters(m: ModelConfig) -> bool:
+def trains_adapters(m: TrainedModelConfig) -> bool:
     """Whether adapters are trained, fresh ones or those that `--model` names, and not the whole weights."""
     return m.lora_r > 0 or find_adapter(m.model) is not None
 

@@ -1,10 +1,10 @@
 """Every setting of a command: its default, unit, meaning (the docstrings are the text of `--help`) and range.
 
-Where a value comes from is in `resolve.py`, what cannot work in `validate.py`. Imports nothing heavy.
+Where a value comes from is in `resolve.py`, what cannot work in `plan.py`. Imports nothing heavy.
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.ranges import (
@@ -65,7 +65,7 @@ class LoadConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig(LoadConfig):
+class TrainedModelConfig(LoadConfig):
     """The weights to open, and what of them is trained."""
 
     lora_r: CountOrZero = 0
@@ -83,13 +83,19 @@ class ModelConfig(LoadConfig):
     lora_experts: bool = False
     """Puts adapters on the dense layers and on every expert of a mixture of experts as well, but never on its router.
     Set it if adapters on attention alone learn too little; it takes more memory."""
+    gradient_checkpointing: bool = False
+    """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
+    need far less memory."""
+
+
+@dataclass(frozen=True)
+class ModelConfig(TrainedModelConfig):
+    """The weights of a training by RL, which may be compared with those that it started from."""
+
     ref_copy: bool = False
     """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained by RL. Set it
     if training ends with a message that asks for a reference; it costs a second set of weights in memory and on
     disk."""
-    gradient_checkpointing: bool = False
-    """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
-    need far less memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +126,6 @@ class Decoding:
     max_tokens_per_step: CountOrZero = 0
     """The most tokens that a step may unmask; 0 sets no limit. Training with --unmasking threshold, dynamic or factor
     needs a limit such as 4."""
-    editing_threshold: NotNegative | None = None
-    """For eval only: the probability above which a step also replaces a token that was already unmasked (LLaDA2.1). If
-    it is left out, tokens stay as they are."""
     top_p: Probability = 1.0
     """Nucleus sampling: tokens are drawn only from the most probable ones whose probabilities add up to this value,
     above 0 and up to 1; 1 allows all. Lower it to draw fewer unlikely tokens. It does nothing at temperature 0."""
@@ -150,10 +153,20 @@ class Decoding:
     @property
     def shortcuts(self) -> list[str]:
         """What differs from exact decoding, e.g. `cache dual`."""
-        changed = [f.name for f in fields(Decoding) if getattr(self, f.name) != f.default]
+        decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
+        changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
         law = ("remasking", "position_temperature", "eos_penalty", "min_completion_length")
         named = [f"{name} {getattr(self, name)}" for name in changed if name not in law]
         return [name for name in named if name != "cache blocks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalDecoding(Decoding):
+    """Decoding that may also replace tokens, as no training may."""
+
+    editing_threshold: NotNegative | None = None
+    """The probability above which a step also replaces a token that was already unmasked (LLaDA2.1). If it is left out,
+    tokens stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +183,10 @@ class Sampling(Decoding):
     temperature: Temperature = 0.0
     """The sampling temperature; 0 is greedy. Raise it if all completions of a problem are alike."""
 
+    editing_threshold = None  # it is a setting of `EvalSampling` alone
+
     @classmethod
-    def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> "Sampling":
+    def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> Self:
         """Blocks no longer than the completion, steps that unmask about so many tokens each, as many in any block."""
         block = min(block_length, length)
         blocks = max(1, length // block) if block > 0 else 1  # `check` tells of block 0
@@ -200,6 +215,10 @@ class Sampling(Decoding):
     def check(self) -> None:
         """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
         check_ranges(self)
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Raises ConfigError for numbers, each of which is in its range, and choices that do not go together."""
         self._check_lengths()
         self._check_choices()
 
@@ -246,6 +265,11 @@ class Sampling(Decoding):
             )
 
 
+@dataclass(frozen=True)
+class EvalSampling(Sampling, EvalDecoding):
+    """How an evaluation samples completions."""
+
+
 _QUIET = ("entropy", "margin", "sequential")
 """Remaskings that draw nothing."""
 
@@ -283,6 +307,9 @@ class BatchConfig:
     """How many times --prompts-per-step problems are sampled for a step at most, until so many groups have unequal
     rewards; only these are learned from, as far as there are enough (dynamic sampling). 1 learns from what is sampled
     first. Raise it, to 10, if most groups are all wrong or all right."""
+    explore: bool = False
+    """Samples half of --num-generations for each problem first, and spends the other half of the step's completions on
+    groups of which all are wrong. Set it if few groups hold both right and wrong completions."""
     pools: bool = False
     """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
     again. Set it if many groups are alike and problems come again; a checkpoint holds what is known of each."""
@@ -305,24 +332,31 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up, then a constant or falling rate."""
+    """AdamW or Muon with linear warm-up, then a constant or falling rate."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """The optimizer. muon gives the matrices of layers steps with all singular values near 1, about as large as those
+    of AdamW, which updates the rest (Muon). Try it where AdamW needs too many updates; it does not go with --shard."""
     learning_rate: Rate = 3e-6
     """The learning rate after the warm-up. Lower it if rewards collapse or updates are skipped."""
     warmup_steps: CountOrZero = 0
     """The number of updates over which the rate rises linearly from 0. Raise it if the first updates make the model
     worse."""
-    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr_schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "constant"
     """What the rate does after the warm-up: constant keeps it, linear and cosine let it fall from step to step, towards
-    --lr-floor at --max-steps. Let it fall if a rate that learns fast makes later steps worse."""
+    --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall in a line over the last steps alone
+    (--lr-decay-share). Let it fall if a rate that learns fast makes later steps worse."""
     lr_floor: Below1 = 0.0
     """The learning rate at the end of a falling --lr-schedule, as a share of --learning-rate, from 0 to below 1. Raise
     it if the reward still rises when the run ends."""
+    lr_decay_share: Probability = 0.2
+    """The share of --max-steps, above 0 and up to 1, over which --lr-schedule warmup_stable_decay lets the rate fall,
+    at the end of the run. Lower it to train longer at the full rate."""
     adam_beta2: Below1 = 0.99
     """AdamW's second decay, from 0 to below 1; the first is 0.9. Raise it for steadier steps where the gradient is
     noisy."""
     weight_decay: Below1 = 0.1
-    """AdamW's decoupled weight decay, from 0 to below 1. Set it to 0 if weights without a gradient must not change."""
+    """The decoupled weight decay, from 0 to below 1. Set it to 0 if weights without a gradient must not change."""
     adam_moments: Literal["float32", "8bit"] = "float32"
     """The number type of AdamW's moments. 8bit takes a quarter of the memory (pip install torchao) and does not go with
     --shard."""
@@ -398,14 +432,19 @@ class TaskSettings:
 
 
 @dataclass(frozen=True)
-class Config(TaskSettings):
-    """Train a masked diffusion language model by RL on a verifiable task."""
-
-    word, positional = "", ""
-    refused = ("editing_threshold",)
+class RewardedTask(TaskSettings):
+    """What every command has that rewards completions."""
 
     reward_weights: Pairs = field(default_factory=dict)
     """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
+
+
+@dataclass(frozen=True)
+class Config(RewardedTask):
+    """Train a masked diffusion language model by RL on a verifiable task."""
+
+    word, positional = "", ""
+
     algorithm: str = "spg"
     """The algorithm: a name such as spg or raft, `./my_algorithm.py:MyClass` or `my_module:MyClass`. If it is left out,
     the recipe of the task decides."""
@@ -503,13 +542,11 @@ class PushCommand:
 
 
 @dataclass(frozen=True)
-class EvalCommand(TaskSettings, Decoding):
+class EvalCommand(RewardedTask, EvalDecoding):
     """Measure a model's solved rate on a task."""
 
     word, positional, first = "eval", "", ("model", "num_problems")
 
-    reward_weights: Pairs = field(default_factory=dict)
-    """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
     split: Literal["test", "validation", "train"] = "test"
     """The split to evaluate on."""
     num_problems: CountOrZero = 0
@@ -558,7 +595,6 @@ class SftCommand(TaskSettings):
     which are plausible completions that are often wrong."""
 
     word, positional = "sft", ""
-    refused = ("ref_copy",)
 
     data: str | None = None
     """A .jsonl, .json, .csv or .parquet file to learn from in place of the task's demonstrations, with `prompt` and
@@ -625,8 +661,17 @@ class SftCommand(TaskSettings):
     output_dir: str | None = None
     """The folder of the model. If it is left out, it is models/ENV-sft-sSEED."""
     resume: str | None = None
-    """The folder of a model made by `sft` whose training continues; `auto` takes the folder of --output-dir."""
-    model: ModelConfig = field(default_factory=lambda: ModelConfig(model="new"))
+    """The folder of a model made by `sft` whose training continues, or a checkpoint in it; `auto` takes the folder of
+    --output-dir."""
+    timeout_minutes: Positive = 30.0
+    """The number of minutes after which a training by several processes ends because one of them does not answer. Raise
+    it if a single problem takes longer to be judged."""
+    report: bool = True
+    """Writes report.html, a page about the training, when it ends."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
+    wandb."""
+    model: TrainedModelConfig = field(default_factory=lambda: TrainedModelConfig(model="new"))
 
 
 @dataclass(frozen=True)

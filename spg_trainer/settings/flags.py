@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings import packages
-from spg_trainer.settings.fields import CompareCommand, Config, Decoding, TaskSettings
-from spg_trainer.settings.recipes import TOGETHER
+from spg_trainer.settings.fields import CompareCommand, Config, EvalDecoding, TaskSettings
+from spg_trainer.settings.task import Task, join_tasks, parse_tasks
 from spg_trainer.settings.values import hints, parse_pairs
 
 PROG = "python -m spg_trainer"
@@ -85,7 +85,7 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
         elif kind is tuple:
             given[name] = said[-1]
         elif name == "env":
-            given[name] = TOGETHER.join(word for word in said[-1] if word != TOGETHER.strip())
+            given[name] = join_tasks(said[-1])
         else:
             given[name], *more = said[-1]
             loose += more
@@ -111,30 +111,27 @@ def written_out(words: Sequence[str]) -> list[str]:
                 example = "./mine.py:brevity" if flag == "--reward" else "gsm8k"
                 raise ConfigError(f"{flag}: expected one argument, e.g. {flag} {example}.")
             tasks = tasks_among(words)
-            if len(tasks) == 1 and ":" not in tasks[0] and not packages.envs.rows.names_file(tasks[0]):
+            if (
+                len(tasks) == 1
+                and ":" not in str(tasks[0])
+                and not packages.envs.rows.names_file(tasks[0].env)
+            ):
                 raise ConfigError(
-                    f"{flag} {value}: {tasks[0]} judges its answers itself. {flag} is for a file of your own rows, "
+                    f"{flag} {value}: {tasks[0].env} judges its answers itself. {flag} is for a file of your own rows, "
                     f"e.g. --env rows.jsonl {flag} {value}."
                 )
-            result += ["--env-args", *(f"{task}{SHORT[flag]}={value}" for task in files_among(words))]
+            files = [task for task in tasks if task.name and packages.envs.rows.names_file(task.env)]
+            prefixes = [f"{task.name}." for task in files] or [""]  # one task alone has no prefix
+            result += ["--env-args", *(f"{prefix}{SHORT[flag]}={value}" for prefix in prefixes)]
         else:
             result.append(word)
     return result
 
 
-def tasks_among(words: Sequence[str]) -> list[str]:
+def tasks_among(words: Sequence[str]) -> list[Task]:
     """The tasks of --env."""
     start = next((place for place, word in enumerate(words) if word == "--env"), len(words)) + 1
-    return list(takewhile(lambda word: not word.startswith("--"), words[start:]))
-
-
-def files_among(words: Sequence[str]) -> list[str]:
-    """`rows.` for each file of rows among several tasks of --env, which alone take a verifier; of one task nothing."""
-    tasks = tasks_among(words)
-    if len(tasks) < 2:
-        return [""]
-    each = packages.envs.mixture.tasks_of(TOGETHER.join(tasks))
-    return [f"{task}." for task, name in each.items() if packages.envs.rows.names_file(name)] or [""]
+    return parse_tasks(join_tasks(takewhile(lambda word: not word.startswith("--"), words[start:])))
 
 
 def refuse_unknown(cls: Any, loose: Sequence[str]) -> None:
@@ -174,16 +171,15 @@ def run_tyro(cls: Any, words: Sequence[str], **options: Any) -> Any:
     import tyro
 
     shown = "default" in options
-    hidden = getattr(cls, "refused", ()) if shown else ()
     first = getattr(cls, "first", ()) if shown else ()
-    options |= {"registry": registry(shown, hidden, first), "add_help": shown, "console_outputs": shown}
+    options |= {"registry": registry(shown, first), "add_help": shown, "console_outputs": shown}
     return tyro.cli(cls, prog=program(cls), args=words, config=(tyro.conf.OmitArgPrefixes,), **options)
 
 
 @cache
-def registry(shown: bool, hidden: tuple[str, ...] = (), first: tuple[str, ...] = ()) -> Any:
-    """How tyro sees a dataclass. shown: for the help, with its parts, defaults and texts, but for the flags `hidden`,
-    which the command refuses. first: the flags with which the help begins, wherever the command has them.
+def registry(shown: bool, first: tuple[str, ...] = ()) -> Any:
+    """How tyro sees a dataclass. shown: for the help, with its parts, defaults and texts. first: the flags with which
+    the help begins, wherever the command has them.
     """
     from tyro import MISSING, conf
     from tyro.constructors import (
@@ -231,9 +227,9 @@ def registry(shown: bool, hidden: tuple[str, ...] = (), first: tuple[str, ...] =
                     owner, value = hints(owner)[part], getattr(value, part)
                 found.append(explained(owner, name, hint, getattr(value, name)))
             # What a command has of its own before what it shares with all decoding.
-            last = hints(Decoding).keys() if is_command else ()
+            last = hints(EvalDecoding).keys() if is_command else ()
             for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in last):
-                if name not in hidden and (name not in first or is_dataclass(hint)):
+                if name not in first or is_dataclass(hint):
                     found.append(explained(cls, name, hint, getattr(info.default, name)))
                 if name == "env_args":
                     for short, text in SHORT_HELP.items():

@@ -1,7 +1,7 @@
 """Which values a number may have, as part of its type: `learning_rate: Positive`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
@@ -49,14 +49,24 @@ def argument_with_value(name: str, value: object) -> str:
 
 def check_ranges(settings: Any, shown: Callable[[str, object], str] = flag_with_value) -> None:
     """Raises ConfigError for a number outside the `Range` of its annotation, nested dataclasses included."""
+    for name, value, allowed, default in numbers_with_ranges(settings):
+        if not allowed.holds(value):
+            example = default if isinstance(default, int | float) else allowed.example
+            expected = allowed.expected.replace("{example}", str(example))
+            raise ConfigError(f"{shown(name, value)}: should be {expected}.")
+
+
+def numbers_with_ranges(settings: Any) -> Iterator[tuple[str, Any, Range, Any]]:
+    """(name, value, range, default) of every number of a dataclass, and of those inside it, that has a range."""
     hints = get_type_hints(type(settings), include_extras=True)
-    for name, default in ((f.name, f.default) for f in fields(settings)):
-        value = getattr(settings, name)
+    for field in fields(settings):
+        value = getattr(settings, field.name)
         if is_dataclass(value):
-            check_ranges(value, shown)
-        for hint in (hints[name], *get_args(hints[name])):  # in `Count | None` it is on the first part
+            yield from numbers_with_ranges(value)
+        for hint in (
+            hints[field.name],
+            *get_args(hints[field.name]),
+        ):  # in `Count | None` it is on the first part
             for allowed in getattr(hint, "__metadata__", ()):
-                if isinstance(allowed, Range) and value is not None and not allowed.holds(value):
-                    known = default if isinstance(default, int | float) else allowed.example
-                    expected = allowed.expected.replace("{example}", str(known))
-                    raise ConfigError(f"{shown(name, value)}: should be {expected}.")
+                if isinstance(allowed, Range) and value is not None:
+                    yield field.name, value, allowed, field.default

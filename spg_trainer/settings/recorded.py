@@ -22,6 +22,8 @@ SFT = "sft.yaml"
 
 RETIRED = {"threshold_slack": 0.0, "max_post_steps": 16, "refresh_steps": 0, "suffix_tokens": None}
 """Settings of decoding that earlier versions had, with the defaults at which today's decoding is the same."""
+LEFT_TO_OTHERS = {Config: {"editing_threshold": None}, SftCommand: {"ref_copy": False}}
+"""{a command: settings that it refused at other values than these, and that it has no more}."""
 
 
 def model_environment(model: str) -> dict[str, Any]:
@@ -41,18 +43,23 @@ def model_environment(model: str) -> dict[str, Any]:
 
 
 def run_holding(path: str | Path) -> Path | None:
-    """The run folder that a path is, or that holds it as its model, a checkpoint or a superseded one."""
+    """The folder of a training or of `sft` that a path is, or that holds it as its model or a checkpoint."""
     place = Path(path).expanduser()
-    if (place / CONFIG).is_file():
+
+    def holds_run(folder: Path) -> bool:
+        return (folder / CONFIG).is_file() or (folder / SFT).is_file()
+
+    if holds_run(place):
         return place
     above = list(place.resolve().parents)[:3] if place.is_dir() else []
-    return next((p for p in above if (p / CONFIG).is_file() and (p / ENVIRONMENT).is_file()), None)
+    return next((p for p in above if holds_run(p) and (p / ENVIRONMENT).is_file()), None)
 
 
 def task_record(command: Config | SftCommand, sampling: Sampling, **record: Any) -> dict[str, Any]:
     """What environment.json of a model says of the task it was made for: of decoding lengths and remasking alone."""
-    # No run inherits an approximation.
-    own = {f.name for f in fields(Decoding)} - {"remasking"} | {"temperature"}
+    # No run inherits an approximation. How positions are drawn is no approximation of anything.
+    drawn = {"position_temperature"} if sampling.remasking == "plackett_luce" else set()
+    own = {f.name for f in fields(Decoding)} - {"remasking"} - drawn | {"temperature"}
     lengths = {name: value for name, value in asdict(sampling).items() if name not in own}
     made = {"preset": recipe_kind(command.model.model), "rollout": lengths}
     task = {"env": command.env, "env_args": dict(command.env_args)} if command.env else {}
@@ -87,13 +94,21 @@ def read_yaml(path: str | Path) -> Any:
         raise ConfigError(f"{path} cannot be read as YAML: {why}. Give the path of a YAML file.") from error
 
 
-def read_settings(path: str | Path) -> Any:
-    """What a file of settings says, of an earlier version too; ConfigError for what this version cannot do any more."""
+def read_settings(path: str | Path, cls: type = Config) -> Any:
+    """What a file says of the settings of a command, of an earlier version too.
+
+    Raises ConfigError for what this version cannot do any more.
+    """
     settings = read_yaml(path)
     if not isinstance(settings, dict):
         return settings
-    parts = [settings, settings.get("rollout")]  # of `eval` and `sft`, decoding has no part of its own
+    # Of `eval` and `sft`, decoding has no part of its own.
+    parts = [settings, settings.get("rollout"), settings.get("model")]
+    others = next((values for command, values in LEFT_TO_OTHERS.items() if issubclass(cls, command)), {})
     for part in (part for part in parts if isinstance(part, dict)):
+        for name, default in others.items():
+            if name in part and part[name] == default:
+                del part[name]
         for name, default in RETIRED.items():
             if (value := part.pop(name, default)) != default:
                 raise ConfigError(
@@ -105,4 +120,4 @@ def read_settings(path: str | Path) -> Any:
 
 def read_config(file: str | Path, cls: type[Settings] = Config) -> Settings:  # type: ignore[assignment]
     """The settings in config.yaml of a run, or in sft.yaml of a model; ConfigError if they cannot be read."""
-    return overlay(cls(), read_settings(file), f"{file}:")
+    return overlay(cls(), read_settings(file, cls), f"{file}:")

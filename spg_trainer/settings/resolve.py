@@ -19,13 +19,9 @@ from spg_trainer.settings.fields import Config, Decoding, EvalCommand, SftComman
 from spg_trainer.settings.flags import as_flag, read_words, settings_of
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import (
-    TOGETHER,
     Layer,
     algorithm_recipe,
-    mixed_recipe,
-    one_name,
-    read_env,
-    task_name,
+    recipe_of_all,
 )
 from spg_trainer.settings.recorded import (
     CONFIG,
@@ -35,6 +31,13 @@ from spg_trainer.settings.recorded import (
     read_settings,
     recipe_kind,
     run_holding,
+)
+from spg_trainer.settings.task import (
+    Task,
+    join_arguments,
+    join_names,
+    parse_tasks,
+    with_arguments,
 )
 from spg_trainer.settings.values import read_leaf, read_nested, replace_nested
 
@@ -68,12 +71,12 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     flags = flag_layer(cls, read_words(cls, words) if words else keywords)
     asked = [flags]
     if file := flags.values.get("config"):
-        asked.insert(0, read_layer(cls, Layer(file, read_settings(file))))
+        asked.insert(0, read_layer(cls, Layer(file, read_settings(file, cls))))
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, asked)
-    asked = [with_arguments(layer) for layer in asked]
+    asked = [with_tasks(layer) for layer in asked]
     below = [without_other_judges(layer, asked) for layer in layers_below(cls, asked)]
-    return merge_layers(cls, [*below, *asked])
+    return merge_layers(cls, [*(without_drawn_positions(layer, asked) for layer in below), *asked])
 
 
 def without_other_judges(layer: Layer, asked: Iterable[Layer]) -> Layer:
@@ -84,13 +87,26 @@ def without_other_judges(layer: Layer, asked: Iterable[Layer]) -> Layer:
     return Layer(layer.origin, {name: value for name, value in layer.values.items() if name not in dropped})
 
 
-def with_arguments(layer: Layer) -> Layer:
-    """A layer in which a task has its one name; what stands behind it, as in `countdown:level=2`, is an argument."""
-    name, given = read_env(layer.values.get("env") or "")
-    own = {"env": own_code.of_each(name, one_name)} if name else {}
-    return Layer(
-        layer.origin, {**{f"env_args.{key}": value for key, value in given.items()}, **layer.values, **own}
-    )
+def without_drawn_positions(layer: Layer, asked: Sequence[Layer]) -> Layer:
+    """A layer without the temperature at which positions are drawn, where the user says that they are not drawn."""
+    values = layer.values
+    for name in ("position_temperature", "rollout.position_temperature"):
+        if said(asked, name.replace("position_temperature", "remasking"), "plackett_luce") != "plackett_luce":
+            values = {key: value for key, value in values.items() if key != name}
+    return Layer(layer.origin, values)
+
+
+def with_tasks(layer: Layer) -> Layer:
+    """A layer in which each task has its one name; what stands behind it, as in `countdown:level=2`, is an argument."""
+    tasks = parse_tasks(layer.values.get("env") or "")
+    arguments = {f"env_args.{key}": value for key, value in join_arguments(tasks).items()}
+    env = {"env": one_name_each(tasks)} if tasks else {}
+    return Layer(layer.origin, {**arguments, **layer.values, **env})
+
+
+def one_name_each(tasks: Iterable[Task]) -> str:
+    """The text of tasks in which each has its one name."""
+    return join_names(task.with_one_name() for task in tasks)
 
 
 def defaults(
@@ -148,7 +164,7 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
     if run := resumed(cls, asked):
         folder = "output.output_dir" if cls is Config else "output_dir"
         moved = Layer("default", {folder: None})  # the folder may have moved
-        own = own_code.with_copies(run.parent, read_settings(run))
+        own = own_code.with_copies(run.parent, read_settings(run, cls))
         if cls is SftCommand and "tokens_per_step" not in own:
             raise ConfigError(
                 f"{run} is of an older version, in which sft decoded by other settings, and cannot be resumed. Train "
@@ -158,7 +174,7 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
     model, record = said(asked, "model.model", cls().model.model), list[Layer]()
     if recorded := model_environment(model).get("env"):
         env = own_code.kept(run_holding(model), own_code.ENVIRONMENT, recorded)
-        record = [Layer(f"{model}/{ENVIRONMENT}", {"env": own_code.of_each(env, one_name)})]
+        record = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(env))})]
     env = said([*record, *asked], "env", "" if said(asked, "data", None) else cls().env)
     record = [Layer("--data", {"env": env}), *record] if not env else record
     if cls is Config:
@@ -169,12 +185,12 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
 
 def for_training(env: str, model: str, asked: Iterable[Layer] = ()) -> list[Layer]:
     """Recipes and environment.json. asked: where another algorithm than the task's own may be named."""
-    kind = recipe_kind(model)
-    recipes = mixed_recipe(env, kind)
+    kind, tasks = recipe_kind(model), parse_tasks(env)
+    recipes = recipe_of_all(tasks, kind)
     if kind != "tiny" and (decoding := decoding_layer(model)):
         recipes.append(decoding)
     algorithm = said([*recipes, *asked], "algorithm", Config().algorithm)
-    recipes = for_model(model, [*recipes, *algorithm_recipe(algorithm, env, kind)])
+    recipes = for_model(model, [*recipes, *algorithm_recipe(algorithm, tasks, kind)])
     made = Layer(f"{model}/{ENVIRONMENT}", made_for(env, model))
     layers = [read_layer(Config, layer) for layer in (*recipes, made)]
     return [*layers, *one_by_one(layers[:-1], layers[-1])]
@@ -209,7 +225,7 @@ def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
     }
     made = made_for(env, model).get("rollout", {})
     length = {name: value for name, value in made.items() if name == "max_completion_length"}
-    recipes = for_model(model, mixed_recipe(env, f"{kind} sft"))
+    recipes = for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))
     layers = (Layer(f"{TRAINING} {env}", shared), *recipes, Layer(f"{model}/{ENVIRONMENT}", length))
     return [read_layer(SftCommand, layer) for layer in layers]
 
@@ -230,15 +246,15 @@ def made_for(env: str, model: str) -> dict[str, Any]:
     of all.
     """
     recorded = model_environment(model)
-    tasks, given = str(recorded.get("env", env)), recorded.get("env_args") or {}
-    if TOGETHER in tasks and TOGETHER not in env:
-        each = packages.envs.mixture.tasks_of(tasks)
-        own = [task for task, name in each.items() if task_name(name) == task_name(env)]
-        split = [(*key.partition(".")[::2], value) for key, value in given.items() if len(own) == 1]
-        given = {argument: value for task, argument, value in split if task in own and argument != "weight"}
-        tasks = env if own else tasks
-    same = task_name(tasks) == task_name(env)
-    return {"env_args": given, "rollout": recorded.get("rollout") or {}} if same else {}
+    env_args = recorded.get("env_args") or {}
+    asked, made = parse_tasks(env), parse_tasks(str(recorded.get("env", env)))
+    if len(made) > 1 and len(asked) == 1:
+        same = [task for task in made if task.short == asked[0].short]
+        env_args = with_arguments(same[0], env_args).args if len(same) == 1 else {}
+        made = same[:1]
+    if [task.short for task in made] != [task.short for task in asked]:
+        return {}
+    return {"env_args": env_args, "rollout": recorded.get("rollout") or {}}
 
 
 def resumed(cls: type, asked: Sequence[Layer]) -> Path | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spg_trainer.errors import ModelError, did_you_mean
-from spg_trainer.settings.recipes import TOGETHER, own_task
+from spg_trainer.settings.task import parse_tasks
 
 FALLBACK = "sudoku"
 PATTERNS = ("block", "shift")
@@ -62,8 +62,8 @@ def knows_nothing(name: str, env: str) -> bool:
     if not is_embedded(name, "tiny"):
         return False
     behind = name.removeprefix("tiny").replace(":", "-")
-    tasks = map(own_task, env.split(TOGETHER))
-    return not any((models_folder() / f"tiny-{task}{behind}").is_dir() for task in tasks)
+    tasks = parse_tasks(env)
+    return not any((models_folder() / f"tiny-{task.ours}{behind}").is_dir() for task in tasks)
 
 
 def first_line(error: Exception) -> str:
@@ -78,7 +78,7 @@ def is_embedded(model: str, *words: str) -> bool:
 
 def _tiny(env: str | None, kind: str) -> Weights:
     behind = f"-{kind}" if kind else ""
-    tasks = [own_task(task) for task in env.split(TOGETHER)] if env else [FALLBACK]
+    tasks = [task.ours for task in parse_tasks(env)] if env else [FALLBACK]
     there = [task for task in tasks if (models_folder() / f"tiny-{task}{behind}").is_dir()]
     seen = there[0] if there else FALLBACK
     note = (

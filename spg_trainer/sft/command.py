@@ -7,8 +7,7 @@ import math
 import os
 import shlex
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spg_trainer.architecture.pattern import Pattern
-from spg_trainer.distributed import decide_on_main, join, on_all, own_device, raising_on_all, rank, world_size
+from spg_trainer.distributed import (
+    begin,
+    decide_on_main,
+    join,
+    naming_the_lost,
+    on_all,
+    own_device,
+    raising_on_all,
+    rank,
+    world_size,
+)
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.evaluate import evaluate
@@ -28,25 +37,27 @@ from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
-from spg_trainer.runs.folder import LOCK, choose_sft_folder, lock, unlock
-from spg_trainer.runs.identity import differences
+from spg_trainer.runs.folder import RunFolder, choose_folder
+from spg_trainer.runs.identity import SFT_MAY_CHANGE, refuse_changes, second_stage
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.runs.own_code import data_of, refuse_changed_data, refuse_changed_hub, without_pins
+from spg_trainer.runs.own_code import data_of, refuse_changed_data, refuse_changed_hub
 from spg_trainer.runs.stop import StopRequest, stopping
+from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recipes import task_words
+from spg_trainer.settings.plan import Plan, check_processes, plan
 from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
 from spg_trainer.settings.resolve import FLAG, TRAINING, Resolved
-from spg_trainer.settings.validate import Validated, check_processes, validate
-from spg_trainer.settings.values import flatten, plain
+from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft import off_mix
 from spg_trainer.sft.demonstrations import completion_length, known_rules, mix_shares, normalised
 from spg_trainer.sft.fitting import check_lengths
 from spg_trainer.sft.loop import Fit
 from spg_trainer.sft.model_card import Measured, model_card
+from spg_trainer.training.environment_json import versions
+from spg_trainer.training.records import record_evaluation, save_report
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -58,10 +69,6 @@ GROUPS, GENERATIONS = 32, 8
 compare."""
 FEWEST = 2 * GENERATIONS
 """Episodes that are evaluated, at least."""
-MAY_CHANGE = frozenset(
-    "steps patience temperature overlong per_device_batch_size output_dir resume config model.shard".split()
-)
-"""Settings that may change on resume."""
 
 
 def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Path:
@@ -74,35 +81,59 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
     the training), TrainingError if a gradient is not finite; KeyboardInterrupt if the user ended it, once the model so
     far is written.
     """
-    validated = validate(asked)
-    command = validated.config
-    accelerator = join(command.model.device)
+    planned = plan(asked)
+    command = planned.config
+    accelerator = join(command.model.device, command.timeout_minutes)
     check_processes(command.model, world_size())
+    with raising_on_all():
+        check_trackers(command.track)
     console = Console(quiet=quiet)
-    folder, going_on = decide_on_main(lambda: choose_sft_folder(command))
-    with locked(folder):
-        fit = prepare(validated, folder, accelerator)
-        for note in (fit.policy.note, fit.train.notice, fit.skipped, crowded_cores(fit.policy.device)):
-            if note:
-                console.warn(note)
-        if going_on:
-            with raising_on_all():
-                resume(fit)
-            console.say(f"Continuing {folder} from update {fit.progress.step}.")
+    path, newest = decide_on_main(lambda: choose_folder(command))
+    fit = prepare(planned, path, accelerator)
+    for note in (fit.policy.note, fit.train.notice, fit.skipped, crowded_cores(fit.policy.device)):
+        if note:
+            console.warn(note)
+    going_on = decide_on_main(lambda: fit.folder.holds_run)
+    if going_on:
         with raising_on_all():
-            # Demonstrations that do not fit are told before anything else.
-            fit.draw(fit.train, command.batch_size, fit.progress.step)
-        console.say(introduction(fit))
-        with console, stopping(fit.stop, lambda: console.say(what_stops(fit.stop))):
+            resume(fit, newest)
+        console.say(f"Continuing {path} from update {fit.progress.step}.")
+    with raising_on_all():
+        # Demonstrations that do not fit are told before anything else.
+        fit.draw(fit.train, command.batch_size, fit.progress.step)
+    console.say(introduction(fit))
+    with raising_on_all():
+        begin_folder(fit, going_on)
+    try:
+        fit.trackers.open(command.track, path, fit.command)
+        with (
+            console,
+            stopping(fit.stop, lambda: console.say(what_stops(fit.stop))),
+            naming_the_lost(command.timeout_minutes),
+        ):
             fit.run(console)
             # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
             if fit.stop.by == signal.SIGTERM:
                 raise KeyboardInterrupt
             fit.stop.asked, fit.stop.at_once = False, True
+            begin("the evaluation of the model")
             publish(fit, console, accelerator)
             if fit.progress.ended_early:
                 raise on_all(KeyboardInterrupt())
-    return folder
+    finally:
+        fit.trackers.finish()
+        if not going_on:
+            fit.folder.discard()
+        fit.folder.release()
+    return path
+
+
+def begin_folder(fit: Fit, going_on: bool) -> None:
+    """Makes the folder, or cuts in it what is later than the checkpoint that it goes on from; others are kept out."""
+    if going_on:
+        fit.folder.truncate_after(fit.progress.step)
+    else:
+        fit.folder.create(fit.settings, fit.record)
 
 
 def what_stops(stop: StopRequest) -> str:
@@ -128,28 +159,7 @@ def introduction(fit: Fit) -> str:
     )
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps other commands out of a folder that is made if it is not there; a new one without a file goes again."""
-    if rank() > 0:  # the first process holds the lock for all
-        with raising_on_all():
-            pass
-        yield
-        return
-    new = not folder.exists()
-    with raising_on_all(), writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock(folder)
-    try:
-        yield
-    finally:
-        (folder / LOCK).unlink(missing_ok=True)
-        unlock(folder)
-        if new and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def prepare(asked: Validated[SftCommand], folder: Path, accelerator: "Accelerator | None" = None) -> Fit:
+def prepare(asked: Plan[SftCommand], path: Path, accelerator: "Accelerator | None" = None) -> Fit:
     """Everything that training needs, before its first update. accelerator: of several processes."""
     command = asked.config
     device = own_device(command.model.device, accelerator)
@@ -177,26 +187,22 @@ def prepare(asked: Validated[SftCommand], folder: Path, accelerator: "Accelerato
     if command.model.is_divided:
         divide_policy(policy, command.model, device)
     data = data_of(command)
+    folder = RunFolder(path, SFT)
     return Fit(policy, train, validation, mix, command, sampling, folder, evaluated, skipped, data)
 
 
-def resume(fit: Fit) -> None:
-    """Puts the newest checkpoint of the folder back; of a finished model, that before its rate decayed.
+def resume(fit: Fit, newest: Path | None) -> None:
+    """Puts a checkpoint of the folder back; of a finished model, that before its rate decayed.
 
     Raises ConfigError if the folder was begun with other settings, or there is nothing left to do.
     """
-    folder, command, before = fit.folder, fit.command, read_config(fit.folder / SFT, SftCommand)
-    newest = checkpoint.latest_complete(folder)
-    refuse_changed_data((newest or folder) / ENVIRONMENT, command)
-    refuse_changed_hub((newest or folder) / ENVIRONMENT, fit.train.origin)
-    second_stage = (
-        f"train a second stage from its weights: --model {shlex.quote(str(folder))} --output-dir ANOTHER"
-    )
+    folder, command = fit.folder.path, fit.command
+    before, record = read_config(folder / SFT, SftCommand), (newest or folder) / ENVIRONMENT
+    refuse_changed_data(record, command)
+    refuse_changed_hub(record, fit.train.origin)
     extensible = before.patience > 0 and command.patience > 0  # a cosine is of one length only
-    ignored = MAY_CHANGE if extensible else MAY_CHANGE - {"steps", "patience"}
-    own, given = (flatten(plain(c), ignored) for c in (before, command))
-    if changed := differences(own, without_pins((newest or folder) / ENVIRONMENT, own, given)):
-        raise ConfigError(f"{folder} has other settings: {changed}. Leave them out, or {second_stage}.")
+    ignored = SFT_MAY_CHANGE if extensible else SFT_MAY_CHANGE - {"steps", "patience"}
+    refuse_changes(folder / SFT, command, ignored, record=record)
     if newest:
         fit.restore(newest)
     if fit.progress.step > command.steps:
@@ -205,7 +211,7 @@ def resume(fit: Fit) -> None:
         stalled = fit.progress.stalled is not None
         if not (extensible and (stalled or command.steps > before.steps)):
             longer = f"--steps {2 * before.steps} (not under --patience 0)"
-            raise ConfigError(f"{folder} is finished. Go on with {longer}, or {second_stage}.")
+            raise ConfigError(f"{folder} is finished. Go on with {longer}, or {second_stage(folder)}.")
         if stalled:
             fit.progress = replace(fit.progress, stalled=None, stale=0)
     fit.progress.ended_early = False
@@ -311,13 +317,44 @@ def shares_off_mix(fit: Fit, rows: Sequence[Mapping[str, Any]], groups: Mapping[
         if off_mix.is_far(mix, sampled):
             in_random_order = replace(fit.sampling, temperature=1.0, remasking="random")
             drawn = drawn or evaluate(fit.policy, env, in_random_order, **groups)
-            told.append(off_mix.why(mix, sampled, counts(drawn.rows), fit.command, fit.folder, task))
+            told.append(off_mix.why(mix, sampled, counts(drawn.rows), fit.command, fit.folder.path, task))
     return told
+
+
+def record_result(fit: Fit, measured: Measured | None) -> None:
+    """Writes eval/after and the validation of the model, of a task, and summary.json, as a training does."""
+    p, command = fit.progress, fit.command
+    step = p.best_step if command.patience else p.step
+    for split, result in measured.results.items() if measured else ():
+        name = "after" if split == "test" else f"step-{step:06d}"
+        record_evaluation(fit.folder, fit.trackers, name, result, step=step, logged_at=p.step)
+    figures = {split: result.summary() for split, result in measured.results.items()} if measured else {}
+    with raising_on_all():
+        fit.folder.summary(
+            {
+                "env": fit.train.spec_name,
+                "algorithm": "sft",
+                "seed": command.seed,
+                "steps": p.step,
+                "max_steps": command.steps,
+                "ended_by": "user" if p.ended_early else "steps" if p.stalled is None else "patience",
+                "seconds": round(p.seconds, 1),
+                **({"eval_after": figures["test"]} if figures else {}),
+                "validation_loss": {"best": p.best_loss, "best_step": p.best_step},
+                "kept_step": step,
+                "model": str(fit.folder.path),
+                "base_model": fit.policy.source,
+                "processes": world_size(),
+                "device": str(fit.policy.device),
+                "threads": torch.get_num_threads(),
+                "versions": versions(),
+            }
+        )
 
 
 def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None) -> None:
     """Writes the model with its card into its folder, beside what it can go on from, and says what it can do."""
-    policy, command, folder, p = fit.policy, fit.command, fit.folder, fit.progress
+    policy, command, folder, p = fit.policy, fit.command, fit.folder.path, fit.progress
     trained = policy.model.dtype
     saved = torch.bfloat16 if command.save_dtype == "bfloat16" else trained
     if saved != trained:
@@ -342,6 +379,9 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
                 for path in sorted(aside.iterdir(), key=lambda path: path.name == COMPLETE):  # that one last
                     os.replace(path, folder / path.name)
                 aside.rmdir()
+    record_result(fit, measured)
+    if command.report and rank() == 0:
+        save_report(folder, console)
     best = f"best validation loss {p.best_loss:.4f} after {p.best_step}"
     console.say(f"{p.step} updates, {p.seconds / 60:.1f} minutes; {best}.")
     if measured is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from spg_trainer.distributed import on_all, raising_on_all, rank, sum_metrics, world_size
+from spg_trainer.distributed import begin, on_all, raising_on_all, rank, sum_metrics, world_size
 from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy
 from spg_trainer.models.shard import unsharded
@@ -20,14 +20,15 @@ from spg_trainer.models.states import trainable_parameters
 from spg_trainer.rollout.dealing import deal_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import COMPLETE, write_text
+from spg_trainer.runs.files import COMPLETE
+from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import StopRequest
+from spg_trainer.runs.tracking import Trackers
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import OptimizerConfig, Sampling, SftCommand
-from spg_trainer.settings.recorded import SFT, task_record, to_yaml
+from spg_trainer.settings.recorded import task_record, to_yaml
 from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
 from spg_trainer.sft.fitting import draw_fitting
-from spg_trainer.sft.muon import Muon
 from spg_trainer.training.optimize import (
     cosine_rate,
     make_optimizer,
@@ -114,7 +115,7 @@ class Fit:
     command: SftCommand
     sampling: Sampling
     """Greedy decoding of the model."""
-    folder: Path
+    folder: RunFolder
     evaluated: "Mapping[str, TextEnv]" = field(default_factory=dict)
     """Split -> the task that the finished model is evaluated on; empty where only texts of a file are learned."""
     skipped: str = ""
@@ -124,17 +125,15 @@ class Fit:
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
     stop: StopRequest = field(default_factory=StopRequest)
+    trackers: Trackers = field(default_factory=Trackers)
 
     def __post_init__(self) -> None:
         c = self.command
         self.trainable = trainable_parameters(self.policy.model)
-        if c.optimizer == "adamw":
-            settings = OptimizerConfig(
-                learning_rate=c.learning_rate, adam_beta2=0.99, weight_decay=c.weight_decay
-            )
-            self.optimizer = make_optimizer(settings, self.trainable.values())
-        else:
-            self.optimizer = Muon(self.trainable, c.learning_rate, c.weight_decay)
+        settings = OptimizerConfig(
+            c.optimizer, learning_rate=c.learning_rate, adam_beta2=0.99, weight_decay=c.weight_decay
+        )
+        self.optimizer = make_optimizer(settings, self.trainable)
 
     @property
     def settings(self) -> str:
@@ -155,11 +154,9 @@ class Fit:
 
     def save(self) -> None:
         """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer."""
-        with raising_on_all():
-            if rank() == 0 and not (self.folder / SFT).is_file():
-                write_text(self.folder / SFT, self.settings)
+        begin(f"the checkpoint of update {self.progress.step}")
         checkpoint.save(
-            self.folder,
+            self.folder.path,
             self.progress.step,
             self.policy,
             self.optimizer.state_dict(),
@@ -171,8 +168,8 @@ class Fit:
         # Only now: a kill before leaves the finished model, and the settings that say how long it was trained.
         with raising_on_all():
             if rank() == 0:
-                (self.folder / COMPLETE).unlink(missing_ok=True)
-                write_text(self.folder / SFT, self.settings)
+                (self.folder.path / COMPLETE).unlink(missing_ok=True)
+            self.folder.config(self.settings)
 
     def run(self, console: Console) -> None:
         """All updates that are left; afterwards the model has the best weights, after a cosine the last ones.
@@ -183,11 +180,14 @@ class Fit:
         with console.progress(p.total(c), "sft", first=p.step) as advance:
             while p.step < p.total(c):
                 started = time.monotonic()
-                p.losses = [*p.losses[-99:], self.update()]
+                row = {"step": p.step + 1, **self.update()}
+                updated = time.monotonic()
+                p.losses = [*p.losses[-99:], row["loss"]]
                 p.step += 1
                 if p.step % c.eval_steps == 0 or p.step == p.total(c):
-                    self.validate(console)
+                    row["validation/loss"] = self.validate(console)
                 p.seconds += time.monotonic() - started
+                self.record_update(row, {"step": p.step, "update": updated - started})
                 # What comes after the start of the decay is soon done again; from before it training can also go on.
                 start = p.decay_start(c)
                 if p.step == start < p.total(c) or (p.step % c.eval_steps == 0 and p.step < start):
@@ -200,6 +200,13 @@ class Fit:
         if c.patience:
             self.policy.model.load_state_dict(self.best, strict=False)
 
+    def record_update(self, metrics: dict[str, float], timings: dict[str, float]) -> None:
+        """Writes a finished update's rows, of which `step` is the number."""
+        with raising_on_all():
+            self.folder.metrics(metrics)
+            self.folder.timings(timings)
+        self.trackers.log({**timings, **metrics}, self.progress.step)
+
     def end_early(self, console: Console, decays: bool) -> None:
         """Keeps what was learned so far: the best weights, and unless the rate `decays` a checkpoint to go on from."""
         self.progress.ended_early = True
@@ -207,14 +214,15 @@ class Fit:
             self.save()
         if self.progress.step % self.command.eval_steps and self.stop.by != signal.SIGTERM:
             self.validate(console)
-        again = f"python -m spg_trainer sft --resume {shlex.quote(str(self.folder))}"
+        again = f"python -m spg_trainer sft --resume {shlex.quote(str(self.folder.path))}"
         console.say(f"Stopped after update {self.progress.step}; go on with: {again}")
 
-    def update(self) -> float:
-        """One optimizer step; returns the loss in nats per token."""
+    def update(self) -> dict[str, float]:
+        """One optimizer step; returns its loss in nats per token, its learning rate and the norm of its gradient."""
         p, c, model = self.progress, self.command, self.policy.model
         dropout = c.model.lora_dropout or 0.0
         total = 0.0
+        begin(f"update {p.step + 1}")
         # Dropout knows the global stream only.
         with torch.random.fork_rng(gpus(self.policy.device), enabled=dropout > 0):
             if dropout:
@@ -230,21 +238,23 @@ class Fit:
             model.eval()
         sums = sum_metrics({"loss": total, "stop": float(self.stop.asked)})  # all processes end alike
         total, self.stop.asked = sums["loss"], sums["stop"] > 0
+        rate = p.learning_rate(c)
         stepped = optimizer_step(
             self.optimizer,
             list(self.trainable.values()),
             loss=total,
-            learning_rate=p.learning_rate(c),
+            learning_rate=rate,
             max_grad_norm=c.max_grad_norm,
         )
         if not stepped.applied:
             text = f"The gradient of sft step {p.step} is not finite"
             raise on_all(TrainingError(f"{text}. Lower --learning-rate {c.learning_rate}."))
-        return total
+        return {"loss": total, "grad_norm": stepped.norm, "learning_rate": rate}
 
-    def validate(self, console: Console) -> None:
-        """Measures the validation loss; keeps the weights if they are the best so far."""
+    def validate(self, console: Console) -> float:
+        """Measures and returns the validation loss; keeps the weights if they are the best so far."""
         p, c = self.progress, self.command
+        begin(f"the validation after update {p.step}")
         with unsharded(self.policy.model), raising_on_all(), torch.no_grad():
             losses = [
                 float(denoising_loss(self.policy, part[:2], *part[2:]))
@@ -258,6 +268,7 @@ class Fit:
             self.best = {name: w.detach().cpu().clone() for name, w in self.trainable.items()}
         best = "" if p.best_step == p.step else f" (best {p.best_loss:.4f} at {p.best_step})"
         console.say(f"sft {p.step}: validation loss {loss:.4f}{best}")
+        return loss
 
     def draw(self, env: "TextEnv", count: int, step: int | str) -> list[list[Tensor]]:
         """What `denoising_loss` takes, of `count` demonstrations, in parts that fit in memory; pure in seed and step.

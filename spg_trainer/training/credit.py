@@ -7,26 +7,27 @@ import torch
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import gather_rows, gathered_order, raising_on_all
+from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.probe import probe
-from spg_trainer.rollout.scored import Scored
+from spg_trainer.rollout.scored import Groups, Scored
 from spg_trainer.seeding import generator
-from spg_trainer.tensors import Rollouts, StepView
+from spg_trainer.tensors import Place, Rollouts, StepView
 from spg_trainer.training.fills import with_fills
 from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.run import Run
 
 
-def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:
+def credit(run: Run, scored: Scored, rewards: Groups) -> tuple[torch.Tensor, Step]:
     """The advantages (B,) of this process's completions, and what the updates need of those that change the loss.
 
-    rewards: (P, G), of all processes.
+    rewards: of the groups of all processes.
     """
     rollouts = scored.rollouts
     if run.algorithm.score_tail:
         rollouts = rollouts.count_tail(run.policy.pad_id)
     rollouts, fills = look_into_states(run, scored, rollouts)
     prepared = prepare_step(run, scored, rollouts, rewards)
-    return own_part(run, scored, rollouts, fills, prepared, rewards.size)
+    return own_part(run, scored, rollouts, fills, prepared)
 
 
 @dataclass(frozen=True)
@@ -35,27 +36,44 @@ class Prepared:
 
     values: dict[str, torch.Tensor]
     """Of each completion, (B, ...) each, `advantages` among them."""
-    episode: np.ndarray
-    """(B,) int64, the number of each completion's episode in the step."""
+    place: Place
+    """That of each completion."""
     lengths: np.ndarray
     """(B,) int64, tokens up to and including the end token."""
 
 
-def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: np.ndarray) -> Prepared:
-    """Gathers the completions of all processes and lets the algorithm prepare them; rewards: (P, G)."""
-    batch, algorithm = run.config.batch, run.algorithm
-    everyone = gather_rows(rollouts, gathered_order(scored.rows))
-    correct = None
-    if "correct" in algorithm.needs:
-        correct = torch.from_numpy(scored.of_groups(batch.num_generations, "correct")[0])
-    share_done = run.state.step / run.config.max_steps
-    view = StepView(torch.from_numpy(rewards), everyone, share_done, batch.num_iterations, correct)
-    episode = everyone.owner
-    values = {  # what was prepared of episodes holds for each of their turns
-        name: column if len(column) == len(episode) else column[episode]
-        for name, column in algorithm.prepare(view).items()
-    }
-    return Prepared(values, episode.numpy(), everyone.completion_mask.sum(-1).numpy(force=True))
+def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) -> Prepared:
+    """Gathers the completions of all processes and lets the algorithm prepare them, groups of one size at a time.
+
+    Raises ConfigError where it returns something that has not one row for each completion.
+    """
+    algorithm, share_done = run.algorithm, run.state.step / run.config.max_steps
+    order = gathered_order(scored.place.episode.numpy())
+    everyone, place = gather_rows(rollouts, order), gather_rows(scored.place, order)
+    correct = scored.of_groups(scored.correct)[0] if "correct" in algorithm.needs else None
+    sizes = torch.tensor([len(group) for group in rewards])
+    of_step, values = torch.from_numpy(np.concatenate(rewards)), dict[str, torch.Tensor]()
+    for size in sizes.unique():
+        groups = (sizes == size).nonzero()[:, 0].tolist()
+        rows = (sizes[place.group] == size).nonzero()[:, 0]
+        view = StepView(
+            rewards=torch.from_numpy(np.stack([rewards[group] for group in groups])),
+            rollouts=everyone.select(rows),
+            place=place.select(rows),
+            share_done=share_done,
+            num_iterations=run.config.batch.num_iterations,
+            correct=None if correct is None else torch.from_numpy(np.stack([correct[i] for i in groups])),
+            of_step=of_step,
+        )
+        for name, column in algorithm.prepare(view).items():
+            if len(column) != len(rows):
+                raise ConfigError(
+                    f"{type(algorithm).__name__}.prepare returned {len(column)} rows of {name!r} for {len(rows)} "
+                    "completions. Return a row for each of them; view.place.spread(values) gives each turn of an "
+                    "episode what holds for the episode."
+                )
+            values.setdefault(name, column.new_zeros(len(place), *column.shape[1:]))[rows] = column
+    return Prepared(values, place, everyone.completion_mask.sum(-1).numpy(force=True))
 
 
 def own_part(
@@ -64,39 +82,32 @@ def own_part(
     rollouts: Rollouts,
     fills: Rollouts | None,
     prepared: Prepared,
-    num_episodes: int,
 ) -> tuple[torch.Tensor, Step]:
     """The advantages of this process's completions, and the part of the step that it updates with."""
     batch, algorithm, values = run.config.batch, run.algorithm, prepared.values
-    group = prepared.episode // batch.num_generations
+    group, episode = prepared.place.group.numpy(), prepared.place.episode.numpy()
     active = algorithm.active(values["advantages"]).numpy(force=True)
     counts, totals = count_minibatches(
         kinds_of_completions(algorithm, values, active),
         group % batch.num_minibatches,
-        prepared.episode,
+        episode,
         prepared.lengths,
         batch.num_minibatches,
     )
-    own = np.flatnonzero(np.isin(prepared.episode, scored.rows))
-    advantages, active = values["advantages"][own], active[own]
-    rows = torch.from_numpy(own[active])
+    of_this_process = np.flatnonzero(np.isin(episode, scored.place.episode.numpy()))
+    advantages, active = values["advantages"][of_this_process], active[of_this_process]
+    rows = torch.from_numpy(of_this_process[active])
     step = Step(
         rollouts=rollouts.select(torch.from_numpy(active)),
-        index=scored.index[active],
-        generation=scored.generation[active],
-        turn=scored.turn[active],
-        rows=scored.rows[active],
-        group=group[own[active]],
+        place=scored.place.select(torch.from_numpy(active)),
         prepared={name: column[rows].to(run.policy.device) for name, column in values.items()},
         totals=totals,
         counts=counts,
-        num_episodes=num_episodes,
+        num_episodes=int(episode[-1]) + 1,
     )
     if "fills" in algorithm.needs:
-        of_own = {name: column[own] for name, column in values.items()}
-        step = with_fills(
-            step, scored, fills, rollouts.probe_steps, of_own, group[own], run.source.env.max_turns
-        )
+        of_each = {name: column[of_this_process] for name, column in values.items()}
+        step = with_fills(step, scored.place, fills, rollouts.probe_steps, of_each)
     return advantages, step
 
 
@@ -108,11 +119,10 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
     that it does not depend on the place of a row.
     """
     config, number, algorithm = run.config, run.state.step, run.algorithm
-    turns = scored.turn.tolist()
+    row_keys = scored.place.keys("turn")
 
     def key(kind: str, b: int, *more: int) -> tuple[str | int, ...]:
-        turn = ("turn", turns[b]) if turns[b] else ()
-        return kind, number, int(scored.index[b]), int(scored.generation[b]), *turn, *more
+        return kind, number, *row_keys[b], *more
 
     steps = algorithm.probe_steps(
         rollouts, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))

@@ -10,22 +10,14 @@ import yaml
 
 from spg_trainer import algorithms
 from spg_trainer.architecture.shape import Shape, find_config, shape_of
-from spg_trainer.runs.folder import choose_folder
 from spg_trainer.settings.fields import Config, ModelConfig
-from spg_trainer.settings.packages import envs
-from spg_trainer.settings.pairs import settle_pairs
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.values import plain
+from spg_trainer.training.arithmetic import arithmetic
 from spg_trainer.training.cards import LINKS, Device, find_card
 from spg_trainer.training.fits import card_lines
-from spg_trainer.training.preflight import (
-    arithmetic,
-    check_known_attention,
-    refuse_another,
-    refuse_unopened,
-    settle_all,
-)
+from spg_trainer.training.plan import plan_training
 from spg_trainer.training.roofline import BYTES, PROMPT, Estimate, estimate
 
 
@@ -33,16 +25,11 @@ def show(resolved: Resolved[Config]) -> str:
     """The settings of a training as YAML with the origin of each; a step in numbers as comments."""
     processes = resolved.config.processes or int(os.environ.get("WORLD_SIZE", "1"))
     gpu, link = resolved.config.gpu, resolved.config.link
-    asked = replace(resolved.config, dry_run=False, gpu=None, processes=0, link=None, config=None)
-    refuse_another(choose_folder(asked)[0], settle_pairs(asked))
-    settled, algorithm = settle_all(asked)
-    turns, missing = 1, ""
-    try:
-        splits = refuse_unopened(asked, processes)[2]
-        turns = 1 if settled.pairs else splits["train"].max_turns
-    except envs.errors.DataUnavailable as error:  # a step in numbers needs no problem
-        check_known_attention(settled, algorithm)
-        missing = str(error)
+    planned = plan_training(resolved, processes)
+    settled = replace(planned.config, dry_run=False, gpu=None, processes=0, link=None, config=None)
+    algorithm = planned.algorithm
+    has_turns = bool(planned.splits) and not settled.pairs
+    turns = planned.splits["train"].max_turns if has_turns else 1
     step = arithmetic(settled, algorithm, processes, turns)
     comments = [step, *memory_and_time(settled, algorithm, processes, gpu, link)]
     decoding = decoding_layer(settled.model.model)
@@ -50,9 +37,9 @@ def show(resolved: Resolved[Config]) -> str:
         comments.insert(
             0, f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken"
         )
-    if missing:
-        comments.append(f"data: the run will need it, and it is not here yet. {missing}")
-    return "\n# ".join([with_origins(settled, algorithm, resolved.origins), *comments]) + "\n"
+    if planned.missing:
+        comments.append(f"data: the run will need it, and it is not here yet. {planned.missing}")
+    return "\n# ".join([with_origins(settled, algorithm, planned.origins), *comments]) + "\n"
 
 
 def with_origins(settled: Config, algorithm: Any, origins: Mapping[str, str]) -> str:

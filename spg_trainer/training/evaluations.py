@@ -11,7 +11,7 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record
-from spg_trainer.training.records import save_checkpoint
+from spg_trainer.training.records import record_evaluation, save_checkpoint
 from spg_trainer.training.run import Run
 
 
@@ -110,13 +110,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
             )
     finally:
         run.stop.at_once = False
-    with raising_on_all():
-        run.folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
-    figures = {**result.rewards, "correct": result.correct, "low": result.low, "high": result.high}
-    figures["mean_length"] = result.mean_length
-    figures |= {f"{task}/solved": own["solved"] for task, own in result.tasks.items()}
-    run.trackers.log({f"eval/{split}/{key}": value for key, value in figures.items()}, run.state.step)
-    run.trackers.table(f"eval/{split}/samples", result.rows, run.state.step)
+    record_evaluation(run.folder, run.trackers, name, result, step=step, logged_at=run.state.step)
     each = "".join(f"; {task} {own['solved']:.3f} of {own['n']}" for task, own in result.tasks.items())
     run.console.say(f"{env.spec_name} {split} {name}: {result.solved}{each}")
     return result

@@ -29,16 +29,14 @@ def fidelity_sums(
     policy: Policy, scored: "Scored", sampling: Sampling, seed: int, step: int, rows_per_forward: int | None
 ) -> list[float]:
     """What `fidelity_means` adds up, of those that this process has; its weights must be those that sampled."""
-    mine = int((scored.rows < COMPLETIONS).sum())
-    if not mine:
+    rows = (scored.place.episode < COMPLETIONS).nonzero()[:, 0].to(policy.device)
+    if not len(rows):
         return [0.0] * 4
-    rows = torch.arange(mine, device=policy.device)
     rollouts = scored.rollouts.select(rows).trim()
     written = rollouts.completion_mask
     same = {name: getattr(sampling, name) for name in LAW}
     exact = replace(sampling, **asdict(Decoding(**same)))
-    places = zip(scored.index.tolist(), scored.generation.tolist(), scored.turn.tolist(), strict=True)
-    keys = [("rollout", step, i, g, *((turn,) if turn else ())) for i, g, turn in places][: len(rows)]
+    keys = [("rollout", step, *row) for row in scored.place.keys()][: len(rows)]
     encoded, canvas = (rollouts.prompt_ids, rollouts.prompt_mask), rollouts.canvas(policy.mask_id)
     again = sample(policy, encoded, exact, seed, keys, rows_per_forward, canvas=canvas)
     equal = (again.completion_ids == rollouts.completion_ids) & again.completion_mask & written

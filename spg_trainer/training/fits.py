@@ -82,17 +82,20 @@ def kinds(config: Config) -> list[tuple[dict[str, Any], int]]:
     """Flags that change what is trained or how exactly, those that change least first, and how many processes they
     need; 0 = those that there are."""
     m = config.model
-    layers = [({"shard": "layer"}, processes) for processes in PROCESSES]
+    adamw = {"optimizer": "adamw"}  # Muon takes neither
+    layers = [({"shard": "layer", **adamw}, processes) for processes in PROCESSES]
     if m.lora_r:
         alone = [] if m.is_divided else [({"load_4bit": True}, 0)]
         return [({}, 0), *alone, *layers]
-    divided = [({"shard": shard}, processes) for processes in PROCESSES for shard in ("phase", "layer")]
+    divided = [
+        ({"shard": shard, **adamw}, processes) for processes in PROCESSES for shard in ("phase", "layer")
+    ]
     if m.is_divided:
         return [({}, 0), *divided]
     adapters = {"lora_r": LORA_R}
     return [
         ({}, 0),
-        ({"adam_moments": "8bit"}, 0),
+        ({"adam_moments": "8bit", **adamw}, 0),
         *divided,
         (adapters, 0),
         (adapters | {"load_4bit": True}, 0),

@@ -27,13 +27,13 @@ from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models.shard import trains_parts, unsharded
-from spg_trainer.rollout.scored import Scored, sample_rows
+from spg_trainer.rollout.scored import Groups, Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.validate import Validated
+from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.credit import credit
 from spg_trainer.training.evaluations import evaluate_once, run_validation, write_best_model
@@ -58,7 +58,7 @@ KNOWS_NOTHING = 256
 """Completions of which none is right before a run asks for --force."""
 
 
-def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[str, Any]:
+def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str, Any]:
     """Trains to the end of the settings and returns what summary.json holds.
 
     config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the recipes. quiet: nothing is
@@ -77,20 +77,7 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))
     except BaseException as error:
-        # Of a sharded model each process has only its part, and the others may be elsewhere.
-        divided = trains_parts(run.policy.model) or distributed.lockstep is not None
-        alone = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
-        refused = (
-            isinstance(error, CheckpointError) and error.__cause__ is not None
-        )  # by the disk, maybe again
-        if run.state.consistent and run.state.step and not alone:
-            # A launcher whose other process has ended asks this one to end.
-            with stopping_between_steps(run), suppress(CheckpointError) if refused else nullcontext():
-                save_checkpoint(run)
-        if refused or isinstance(error, KeyboardInterrupt):
-            newest = latest_complete(run.folder.path)
-            kept = f"{newest} is saved" if newest else "Nothing is saved yet"
-            run.console.say(f"{kept}; continue with --resume {shlex.quote(str(run.folder.path))}")
+        save_finished_steps(run, error)
         raise
     finally:
         run.trackers.finish()
@@ -102,6 +89,26 @@ def train(config: Config | Validated[Config], *, quiet: bool = False) -> dict[st
     return summary
 
 
+def save_finished_steps(run: Run, error: BaseException) -> None:
+    """Writes a checkpoint of the last finished step of a run that an error ends, and says where to go on.
+
+    Nothing is written where the weights have changed since that step, nor where this process cannot write it alone.
+    Where the error is of a disk that refused a checkpoint, it may refuse this one too, which is no further error.
+    """
+    # Of a sharded model each process has only its part, and the others may be elsewhere.
+    divided = trains_parts(run.policy.model) or distributed.lockstep is not None
+    alone = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
+    refused = isinstance(error, CheckpointError) and error.__cause__ is not None
+    if run.state.consistent and run.state.step and not alone:
+        # A launcher whose other process has ended asks this one to end.
+        with stopping_between_steps(run), suppress(CheckpointError) if refused else nullcontext():
+            save_checkpoint(run)
+    if refused or isinstance(error, KeyboardInterrupt):
+        newest = latest_complete(run.folder.path)
+        kept = f"{newest} is saved" if newest else "Nothing is saved yet"
+        run.console.say(f"{kept}; continue with --resume {shlex.quote(str(run.folder.path))}")
+
+
 def train_step(run: Run) -> None:
     """One rollout and its updates, recorded, validated and shown."""
     state, started = run.state, time.monotonic()
@@ -111,8 +118,8 @@ def train_step(run: Run) -> None:
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
-        ends = ended(run.policy, scored.rollouts)
-        rewards, metrics = rollout_metrics(scored, ends, run.config.batch.num_generations)  # of all processes
+        (rewards,) = scored.of_groups(scored.rewards)
+        metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
         if state.step == 0 and run.source.env is not None:
             look_at_base(run, scored, rewards)
             if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
@@ -145,16 +152,17 @@ def train_step(run: Run) -> None:
         seconds_left=max(0.0, limit - (time.monotonic() - run.started)) if limit else None,
     )
     if run.due(run.config.output.sample_steps):
-        run.console.say(run.source.render_turns(scored.problems[0], *scored.episode(0)))
+        run.console.say(run.source.render_turns(scored.problems[0], *scored.dialogue(0)))
     for warning in new_warnings(state.history, run.algorithm.right_groups_teach):
         run.console.warn(warning)
 
 
-def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
+def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
     """Says before the first update what the model does: RL picks among the behaviours that it has.
 
-    rewards: (P, G), of all processes. Raises ConfigError without `force` where nothing in `KNOWS_NOTHING` completions
-    or more, or in any number by an embedded model of another task, was right, nor paid unlike the rest of its group.
+    rewards: of the groups of all processes. Raises ConfigError without `force` where nothing in `KNOWS_NOTHING`
+    completions or more, or in any number by an embedded model of another task, was right, nor paid unlike the rest of
+    its group.
     """
     rows = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
@@ -172,7 +180,7 @@ def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
     enough = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
     nothing = base.follows["right"] == 0 and enough
-    if nothing and not config.force and not np.ptp(rewards, axis=1).any():
+    if nothing and not config.force and not any(np.ptp(group) for group in rewards):
         raise ConfigError(
             f"none of {base.completions} completions is right, and all completions of a problem earn the same, so "
             f"there is nothing to learn from. {remedy} To train all the same: "

@@ -7,53 +7,59 @@ import numpy as np
 
 from spg_trainer.distributed import gather, gathered_order
 from spg_trainer.rollout.failures import is_failure
+from spg_trainer.rollout.scored import Groups, in_groups
 
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
 
 
-def rollout_metrics(
-    scored: "Scored", ended: list[bool], num_generations: int
-) -> tuple[np.ndarray, dict[str, float]]:
-    """The rewards of all processes' groups (P, G), and the metrics of the rollout.
+def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
+    """The metrics of a rollout, over the completions of all processes.
 
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
-    last = np.flatnonzero(scored.last)
-    whole = gathered_columns(columns(scored, ended))
-    texts = gather(["\n".join(scored.episode(b)[0]) for b in last])
-    tasks = gather([scored.problems[b].task for b in last])
-    place = gathered_order(scored.rows[last])
-    ends = np.append(np.diff(whole["row"]) != 0, True)  # what an episode earned is that of its last turn
-    episodes = {name: values[ends] for name, values in whole.items()}
-    groups = episodes["reward"].reshape(-1, num_generations)
+    completions = gathered_columns(columns(scored, ended))
+    texts = gather(["\n".join(scored.dialogue(b)[0]) for b in scored.episodes])
+    tasks = gather([scored.problems[b].task for b in scored.episodes])
+    order = gathered_order(scored.place.episode.numpy()[scored.episodes])
+    ends = np.append(
+        np.diff(completions["episode"]) != 0, True
+    )  # what an episode earned is that of its last turn
+    episodes = {name: values[ends] for name, values in completions.items()}
+    generation, texts = episodes.pop("generation"), np.array(texts, dtype=object)[order]
+    groups, correct, texts = (
+        in_groups(values, generation) for values in (episodes["reward"], episodes["correct"], texts)
+    )
     metrics = {
         "reward": float(episodes["reward"].mean()),
-        **group_metrics(groups, episodes["correct"], np.array(texts, dtype=object)[place]),
+        **group_metrics(groups, correct, texts),
         "correct": float(episodes["correct"].mean()),
         **component_means(episodes),
-        "completions/mean_length": float(whole["length"].mean()),
-        "completions/clipped_ratio": float(whole["clipped"].mean()),
-        "completions/entropy": float(whole["nats"].sum() / max(1.0, whole["written"].sum())),
-        "completions/tokens_per_pass": float(whole["unmasked"].sum() / max(1.0, whole["passes"].sum())),
-        "num_tokens": int(whole["length"].sum()),
+        "completions/mean_length": float(completions["length"].mean()),
+        "completions/clipped_ratio": float(completions["clipped"].mean()),
+        "completions/entropy": float(completions["nats"].sum() / max(1.0, completions["written"].sum())),
+        "completions/tokens_per_pass": float(
+            completions["unmasked"].sum() / max(1.0, completions["passes"].sum())
+        ),
+        "num_tokens": int(completions["length"].sum()),
         **failure_counts(scored),
     }
     if scored.chosen is not None:
-        metrics |= set_aside_metrics(scored, groups, episodes["correct"].reshape(groups.shape))
+        metrics |= set_aside_metrics(scored, groups, correct)
     if scored.skipped is not None:
         metrics["overlong_skipped"] = scored.skipped
-    if scored.truncated is not None:
+    if scored.place.has_turns:
         metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
-    return groups, metrics | task_metrics(episodes, np.array(tasks, dtype=object)[place], num_generations)
+    return metrics | task_metrics(episodes, np.array(tasks, dtype=object)[order], generation == 0)
 
 
 def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
     """What this process knows of each of its completions, (B,) each."""
     rollouts = scored.rollouts
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
-    mine = {
-        "row": scored.rows,
+    of_each = {
+        "episode": scored.place.episode.numpy(),
+        "generation": scored.place.generation.numpy(),
         "reward": scored.rewards,
         "correct": scored.correct,
         "length": rollouts.completion_mask.sum(-1).numpy(force=True),
@@ -64,29 +70,31 @@ def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
         "passes": 1 + rollouts.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
-    turns = {} if scored.truncated is None else {"turn": scored.turn, "truncated": scored.truncated}
-    return mine | turns
+    turns = {"turn": scored.place.turn.numpy(), "truncated": scored.truncated}
+    return of_each | (turns if scored.place.has_turns else {})
 
 
 def failure_counts(scored: "Scored") -> dict[str, int]:
     """How many episodes of all processes could not be scored, and of how many of these for each reason."""
-    judged = [(scored.reason[b], scored.traceback[b]) for b in np.flatnonzero(scored.last)]
+    judged = [(scored.reason[b], scored.traceback[b]) for b in scored.episodes]
     count = Counter(gather([reason for reason, trace in judged if is_failure(reason, trace)]))
     return {"env_errors": count.total(), **{f"env_errors/{name}": n for name, n in sorted(count.items())}}
 
 
-def group_metrics(groups: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:
-    """How alike the episodes of a group are, in rewards (P, G), in verdicts and in what was written (P * G,)."""
-    correct, texts = correct.reshape(groups.shape), texts.reshape(groups.shape)
-    constant = np.ptp(groups, axis=1) == 0  # the standard deviation of 0.1s is not quite 0
-    copied = (texts == texts[:, :1]).all(axis=1)
+def group_metrics(groups: Groups, correct: Groups, texts: Groups) -> dict[str, float]:
+    """How alike the episodes of a group are, in rewards, in verdicts and in what was written."""
+    right, wrong = ([bool((of_group == one).all()) for of_group in correct] for one in (1, 0))
+    copied = [bool((of_group == of_group[0]).all()) for of_group in texts]
     return {
-        "reward_std": float(groups.std(axis=1).mean()),
-        "frac_reward_zero_std": float(constant.mean()),
-        "frac_groups_all_correct": float(correct.all(axis=1).mean()),
-        "frac_groups_all_wrong": float((correct == 0).all(axis=1).mean()),
-        "frac_groups_identical": float(copied.mean()),
-        "frac_groups_wrong_identical": float((copied & (correct[:, 0] == 0)).mean()),
+        "reward_std": float(np.mean([of_group.std() for of_group in groups])),
+        # The standard deviation of 0.1s is not quite 0.
+        "frac_reward_zero_std": float(np.mean([np.ptp(of_group) == 0 for of_group in groups])),
+        "frac_groups_all_correct": float(np.mean(right)),
+        "frac_groups_all_wrong": float(np.mean(wrong)),
+        "frac_groups_identical": float(np.mean(copied)),
+        "frac_groups_wrong_identical": float(
+            np.mean([same and not of_group[0] for same, of_group in zip(copied, correct, strict=True)])
+        ),
     }
 
 
@@ -100,12 +108,12 @@ def set_aside_metrics(scored: "Scored", groups: np.ndarray, correct: np.ndarray)
     }
 
 
-def gathered_columns(mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Columns of all processes, in the order of `row`."""
-    parts = gather([mine])
-    whole = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in mine}
-    order = whole["row"].argsort(kind="stable")
-    return {name: values[order] for name, values in whole.items()}
+def gathered_columns(of_each: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns of all processes, in the order of their episodes; of_each: what this one has of each completion."""
+    parts = gather([of_each])
+    columns = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in of_each}
+    order = columns["episode"].argsort(kind="stable")
+    return {name: values[order] for name, values in columns.items()}
 
 
 def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, float]:
@@ -121,14 +129,17 @@ def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, flo
     }
 
 
-def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, num_generations: int) -> dict[str, float]:
-    """The figures of each task of a mixture. task: that of each episode, "" where there is one only."""
+def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, first: np.ndarray) -> dict[str, float]:
+    """The figures of each task of a mixture. task: that of each episode, "" where there is one only. first: (N,) bool,
+    whether an episode is the first of its group.
+    """
     metrics: dict[str, float] = {}
     for name in sorted({*task} - {""}):
-        own = {column: values[task == name] for column, values in episodes.items()}
-        figures = {"solved": own["correct"].mean(), "reward": own["reward"].mean(), **component_means(own)}
+        of_task = {column: values[task == name] for column, values in episodes.items()}
+        figures = {"solved": of_task["correct"].mean(), "reward": of_task["reward"].mean()}
+        figures |= component_means(of_task)
         metrics |= {f"{name}/{figure}": float(value) for figure, value in figures.items()}
-        metrics[f"{name}/groups"] = int((task == name).sum()) // num_generations
+        metrics[f"{name}/groups"] = int((first & (task == name)).sum())
     return metrics
 
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.algorithms import Algorithm
-from spg_trainer.likelihood import Masks, Where, token_logps
-from spg_trainer.seeding import numpy_generator
+from spg_trainer.likelihood import KeyedStreams, Masks, Where, token_logps
 from spg_trainer.settings.fields import Config
-from spg_trainer.tensors import Batch, Rollouts
+from spg_trainer.tensors import Batch, Place, Rollouts
 
 
 @dataclass(frozen=True)
@@ -20,16 +19,8 @@ class Step:
     """The completions of a step that change the loss on this process (B rows), in the order of their groups."""
 
     rollouts: Rollouts
-    index: np.ndarray
-    """(B,) int64, problem of each completion."""
-    generation: np.ndarray
-    """(B,) int64, number of the episode in its group."""
-    turn: np.ndarray
-    """(B,) int64, number of the completion in its episode; 0 where it is all of it."""
-    rows: np.ndarray
-    """(B,) int64, number of the episode in the whole step, on all processes."""
-    group: np.ndarray
-    """(B,) int64, number of its group in the whole step."""
+    place: Place
+    """On the CPU."""
     prepared: Mapping[str, Tensor]
     """What the algorithm's `prepare` returned for these completions."""
     totals: Sequence[Mapping[str, float]]
@@ -92,10 +83,8 @@ def micro_batch(
     if masks.ref_masked is not None:
         masks = replace(masks, ref_masked=masks.ref_masked[:, :, cut:])
     prepared = {name: values[chosen] for name, values in step.prepared.items()}
-    group = torch.from_numpy(step.group[rows]).to(chosen.device)
-    batch = Batch(
-        rollouts.completion_mask, prepared["advantages"], totals, group, prepared, episode=rollouts.episode
-    )
+    place = step.place.select(torch.tensor(rows)).to(chosen.device)
+    batch = Batch(rollouts.completion_mask, prepared["advantages"], totals, place, prepared)
     return MicroBatch(rollouts, masks, batch, at_once)
 
 
@@ -103,15 +92,9 @@ def draw_masks(
     algorithm: Algorithm, step: Step, seed: int, number: int, iteration: int, num_iterations: int
 ) -> Masks:
     """The masks of one iteration, drawn from streams keyed by problem, generation and turn, not by place."""
-
-    def stream(row: int, mask: int) -> np.random.Generator:
-        place = ("all",) if row == -1 else (int(step.index[row]), int(step.generation[row]))
-        if row != -1 and step.turn[row]:
-            place = (*place, "turn", int(step.turn[row]))
-        return numpy_generator(seed, "masks", number, *place, *((mask,) if mask == -2 else (iteration, mask)))
-
-    where = Where(iteration, num_iterations, step.rows.tolist(), step.num_episodes)
-    return algorithm.make_masking().draw(step.rollouts, stream, where)
+    streams = KeyedStreams(seed, ("masks", number), step.place.keys("turn"), (iteration,))
+    quantile = [episode / step.num_episodes for episode in step.place.episode.tolist()]
+    return algorithm.make_masking().draw(step.rollouts, streams, Where(iteration, num_iterations, quantile))
 
 
 def by_length(step: Step) -> np.ndarray:

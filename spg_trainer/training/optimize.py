@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,7 @@ from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.models.shard import is_part, reduce_gradients, whole
 from spg_trainer.runs.files import json_document, write_text
 from spg_trainer.settings.fields import OptimizerConfig
+from spg_trainer.training.muon import Muon
 
 if TYPE_CHECKING:
     from spg_trainer.training.run import Run
@@ -24,17 +25,19 @@ LAST_RATE = 0.05
 """The learning rate with which `sft` ends, as a share of the peak."""
 
 
-def make_optimizer(o: OptimizerConfig, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """torch's AdamW, or torchao's with moments of 8 bits.
+def make_optimizer(o: OptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+    """Muon, torch's AdamW, or torchao's with moments of 8 bits. parameters: those that are trained, by name.
 
-    Raises ConfigError where that is not installed or cannot run.
+    Raises ConfigError where torchao is not installed or cannot run.
     """
-    trained = list(parameters)
+    trained = list(parameters.values())
     rates: dict[str, Any] = {
         "lr": o.learning_rate,
         "betas": (0.9, o.adam_beta2),
         "weight_decay": o.weight_decay,
     }
+    if o.optimizer == "muon":
+        return Muon(parameters, **rates)
     if o.adam_moments == "float32":
         return torch.optim.AdamW(trained, **rates)
     try:
@@ -130,7 +133,12 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def learning_rate(o: OptimizerConfig, *, updates: int, share_done: float) -> float:
     """That of RL's next update: it rises with the updates made so far and falls with the share of the steps done."""
-    left = {"constant": 1.0, "linear": 1 - share_done, "cosine": 0.5 * (1 + math.cos(math.pi * share_done))}
+    left = {
+        "constant": 1.0,
+        "linear": 1 - share_done,
+        "cosine": 0.5 * (1 + math.cos(math.pi * share_done)),
+        "warmup_stable_decay": min(1.0, (1 - share_done) / o.lr_decay_share),
+    }
     share = o.lr_floor + (1 - o.lr_floor) * left[o.lr_schedule]
     return share * (o.learning_rate * min(1.0, (updates + 1) / max(1, o.warmup_steps)))
 

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spg_trainer.distributed import begin, gather, gathered_order
+from spg_trainer.distributed import begin, gather, gathered_order, raising_on_all
+from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
-from spg_trainer.runs.folder import REPORT
+from spg_trainer.runs.console import Console
+from spg_trainer.runs.folder import REPORT, RunFolder
+from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.recipes import task_words
+from spg_trainer.settings.task import task_words
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.run import Run
@@ -43,20 +46,20 @@ def record_step(
     if run.due(run.config.output.sample_steps):
         set_aside = None
         if scored.chosen is not None:
-            is_learned = scored.is_learned(run.config.batch.num_generations)
             of_all = torch.zeros(len(scored), dtype=advantages.dtype)
-            of_all[torch.from_numpy(is_learned)] = advantages.cpu()
-            advantages, set_aside = of_all, ~is_learned
-        mine = sample_rows(
-            scored,
-            policy=run.policy,
-            env=run.source,
-            step=state.step,
-            advantages=advantages,
-            set_aside=set_aside,
+            of_all[torch.from_numpy(scored.is_learned)] = advantages.cpu()
+            advantages, set_aside = of_all, ~scored.is_learned
+        rows = gather(
+            sample_rows(
+                scored,
+                policy=run.policy,
+                env=run.source,
+                step=state.step,
+                advantages=advantages,
+                set_aside=set_aside,
+            )
         )
-        rows = gather(mine)
-        rows = [rows[place] for place in gathered_order(scored.rows[scored.last])]
+        rows = [rows[at] for at in gathered_order(scored.place.episode.numpy()[scored.episodes])]
         run.folder.samples(state.step, rows)
         run.trackers.table("samples", rows, state.step)
 
@@ -82,6 +85,20 @@ def save_checkpoint(run: Run) -> None:
         needed=partial(validation.needed_steps, state.validations),
         **reference,
     )
+
+
+def record_evaluation(
+    folder: RunFolder, trackers: Trackers, name: str, result: Evaluation, *, step: int, logged_at: int
+) -> None:
+    """Writes eval/NAME and tells the trackers. step: whose weights were evaluated. logged_at: the step of the run."""
+    split = result.settings["split"]
+    with raising_on_all():
+        folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
+    figures = {**result.rewards, "correct": result.correct, "low": result.low, "high": result.high}
+    figures["mean_length"] = result.mean_length
+    figures |= {f"{task}/solved": own["solved"] for task, own in result.tasks.items()}
+    trackers.log({f"eval/{split}/{key}": value for key, value in figures.items()}, logged_at)
+    trackers.table(f"eval/{split}/samples", result.rows, logged_at)
 
 
 def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended_by: str) -> dict[str, Any]:
@@ -211,14 +228,17 @@ def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> str:
 
 
 def write_report(run: Run) -> None:
-    """Writes report.html; what stands in its way is told, and fails nothing."""
-    if not (run.config.output.report and run.accelerator.is_main_process):
-        return
+    """Writes report.html, where the run wants one."""
+    if run.config.output.report and run.accelerator.is_main_process:
+        save_report(run.folder.path, run.console)
+
+
+def save_report(path: Path, console: Console) -> None:
+    """Writes report.html of the run in a folder; what stands in its way is told, and fails nothing."""
     from spg_trainer.reporting.page import report
 
-    path = run.folder.path
     try:
-        run.console.say(f"Report: {report(path).save(path / REPORT)}")
+        console.say(f"Report: {report(path).save(path / REPORT)}")
     except Exception as error:  # a finished run is worth more than its picture
         again = f"Try again with: python -m spg_trainer report {shlex.quote(str(path))}"
-        run.console.warn(f"{REPORT} was not written ({type(error).__name__}: {error}). {again}")
+        console.warn(f"{REPORT} was not written ({type(error).__name__}: {error}). {again}")

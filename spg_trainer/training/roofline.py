@@ -133,12 +133,13 @@ def estimate(
     stepped = 2 * (0 if n.adapters else shape.largest) if cpu_threads else n.trained / parts
     calls = len(list(passes(config.rollout, n.prompt, shape.pattern))) * -(-completions // rows)
     live = -(-completions * masks // prod(n.micro_batch)) * batch.num_iterations
+    needed = _update_memory(n, config) | _gathered(n, shard)
     rollout, rollout_bound = _row_seconds(n, config.rollout, rows, device)
     update, update_bound = _update_seconds(n, config, algorithm, device)
     return Estimate(
         held=_held(n, config, algorithm, divided, parts, shard),
-        update=_update_memory(n, config) | _gathered(n, shard) | _gradients_of_a_layer(n, shard),
-        rollout=_rollout_memory(n, config.rollout, rows) | _gathered(n, shard),
+        update=needed | _gradients_of_a_layer(n, shard, sum(needed.values())),
+        rollout=_rollout_memory(n, config.rollout, rows) | _gathered(n, shard, in_rollout=True),
         optimizer_step=n.wide * stepped,  # roots of second moments: of a tensor at a time, or of all
         seconds={
             "rollout": rollout * completions,
@@ -150,19 +151,28 @@ def estimate(
     )
 
 
-def _gathered(n: _Work, shard: str) -> dict[str, float]:
-    """Weights that are whole for a while: all of them in a phase, or the ends and two layers in a pass."""
-    layer, ends = n.bytes * n.shape.body / n.shape.layers, float(n.bytes * n.shape.ends)
-    of = {"phase": float(n.bytes * n.shape.whole), "layer": ends + 2 * layer}
+def _gathered(n: _Work, shard: str, in_rollout: bool = False) -> dict[str, float]:
+    """Weights that are whole for a while: all of them in a phase; in a pass the head and two layers.
+
+    An embedding apart from the head is gathered before the layers: as it comes from the others, and put together.
+    """
+    layer, head = n.bytes * n.shape.body / n.shape.layers, float(n.bytes * n.shape.vocabulary * n.shape.width)
+    first = n.bytes * n.shape.ends if in_rollout else 0  # an update is at its highest point when that is gone
+    of = {"phase": float(n.bytes * n.shape.whole), "layer": head + max(2 * layer, first)}
     return {"gathered weights": of[shard]} if shard in of else {}
 
 
-def _gradients_of_a_layer(n: _Work, shard: str) -> dict[str, float]:
-    """Where each backward pass sums: what is not yet summed, and the layer, or the ends, that is on its way."""
+def _gradients_of_a_layer(n: _Work, shard: str, others: float) -> dict[str, float]:
+    """Where each backward pass sums: the head's, which comes first and is summed last, and a layer's on its way.
+
+    others: bytes beside them. At the end of the backward pass, the ends have weights and gradients alone.
+    """
     if shard != "layer" or n.adapters:
         return {}
-    layer, ends = n.shape.body / n.shape.layers, n.shape.ends
-    return {"gradients on their way": n.bytes * ends + max((n.bytes + n.wide) * layer, n.wide * ends)}
+    layer, head = n.shape.body / n.shape.layers, n.shape.vocabulary * n.shape.width
+    at_the_end = 2 * n.bytes * n.shape.ends + n.wide * head
+    inside = n.bytes * head + (n.bytes + n.wide) * layer
+    return {"gradients on their way": max(inside, at_the_end - others)}
 
 
 def _received(n: _Work, shard: str, calls: int, live: int) -> float:
@@ -181,14 +191,17 @@ def _received(n: _Work, shard: str, calls: int, live: int) -> float:
 def _held(
     n: _Work, config: Config, algorithm: Algorithm, share: int, parts: int, shard: str
 ) -> dict[str, float]:
-    """Weights, their gradient and AdamW's two moments; a gradient is whole before it is summed, or only a layer's."""
+    """Weights, their gradient and AdamW's two moments, or Muon's one of a matrix; a gradient is whole before it is
+    summed, or only a layer's."""
     whole = n.shape.whole
     stored = n.bytes * (whole - n.linear) + BITS / 8 * n.linear
     weights = stored / share + n.wide * n.adapters if n.adapters else n.wide * whole / share
     moment = n.wide if config.optimizer.adam_moments == "float32" else 1 + 4 / 256  # torchao: a scale for 256
     kept = parts if shard == "layer" else 1
     held = {"weights": weights, "gradients": n.wide * n.trained / kept}
-    held["optimizer"] = 2 * moment * n.trained / parts
+    matrices = n.adapters or n.shape.linear
+    moments = 2 * n.trained - matrices * (config.optimizer.optimizer == "muon")
+    held["optimizer"] = moment * moments / parts
     copied = config.model.ref_copy
     if "reference" in algorithm.needs and (copied or find_adapter(config.model.model)):
         held["reference"] = n.wide * whole / share if copied else float(n.wide * n.adapters)

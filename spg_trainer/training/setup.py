@@ -1,6 +1,6 @@
 """How a run is put together from its settings, anew or from a checkpoint."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,28 +21,21 @@ from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete
-from spg_trainer.runs.folder import RunFolder, choose_folder
+from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.runs.own_code import (
-    ALGORITHM,
-    ENVIRONMENT,
-    data_of,
-    keep,
-    refuse_changed_hub,
-)
+from spg_trainer.runs.own_code import ALGORITHM, ENVIRONMENT, data_of, keep
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.adapters import REFERENCE, find_adapter, settle
+from spg_trainer.settings.adapters import REFERENCE, find_adapter
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.pairs import settle_pairs
 from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
-from spg_trainer.settings.recorded import ENVIRONMENT as RECORD
-from spg_trainer.settings.validate import Validated, validate
+from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
+from spg_trainer.training.arithmetic import arithmetic
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.micro_batches import rows_of_a_pass
 from spg_trainer.training.optimize import make_optimizer
-from spg_trainer.training.preflight import arithmetic, check_attention, open_splits, refuse_another
+from spg_trainer.training.plan import check_attention, plan_training
 from spg_trainer.training.run import Run, TrainingState
 
 if TYPE_CHECKING:
@@ -51,25 +44,18 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 
-def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
-    """Checks the settings, loads everything, and continues from a checkpoint where `resume` says so."""
-    config = asked.config if isinstance(asked, Validated) else asked
-    accelerator = make_accelerator(config.model.device, config.timeout_minutes)
-    with raising_on_all():
-        validate(asked)
-        if config.dry_run or config.config:
-            raise ConfigError(
-                "dry_run and config are for the command line; in Python, use defaults(config=)."
-            )
-        algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-        config = settle_pairs(config)
-    path, newest = decide_on_main(lambda: choose_folder(config))
-    with raising_on_all():
-        refuse_another(path, config)
-        config = replace(config, model=settle(config.model, path), algorithm_args=asdict(algorithm))
-        splits = open_splits(config, algorithm, accelerator.num_processes)
-        if config.output.resume:
-            refuse_changed_hub(path / RECORD, splits["train"].origin)
+def start(asked: Config | Resolved[Config], *, quiet: bool = False) -> Run:
+    """Loads everything that a training was planned with, and continues from a checkpoint where `resume` says so.
+
+    asked: settings, or a plan of them, which is not made again.
+    """
+    given = asked.config if isinstance(asked, Resolved) else asked
+    if given.dry_run or given.config:
+        raise ConfigError("dry_run and config are for the command line; in Python, use defaults(config=).")
+    accelerator = make_accelerator(given.model.device, given.timeout_minutes)
+    planned = plan_training(asked, accelerator.num_processes)
+    config, algorithm, splits = planned.config, planned.algorithm, planned.splits
+    path, newest = planned.folder, planned.checkpoint
     policy = open_model(config, algorithm, path, newest, accelerator)
     rows_per_forward = None if policy.device.type == "cpu" else rows_of_a_pass(config)
     state, folder = TrainingState(), RunFolder(path)
@@ -77,7 +63,7 @@ def start(asked: Config | Validated[Config], *, quiet: bool = False) -> Run:
         check_attention(config, algorithm, base_model(policy.model).pattern)
         source = make_source(config, algorithm, policy, splits["train"], rows_per_forward)
         skipped = check_prompts_fit(config, policy, splits)
-        optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model).values())
+        optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
         if newest is not None:
             saved = checkpoint.load(newest, policy, optimizer)
             state = TrainingState(**{name: saved[name] for name in ("step", "updates", "skipped", "seconds")})

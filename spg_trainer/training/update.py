@@ -14,7 +14,7 @@ from spg_trainer.distributed import gather, rank
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import Policy
 from spg_trainer.settings.fields import BatchConfig
-from spg_trainer.tensors import Sequences
+from spg_trainer.tensors import Place, Sequences
 from spg_trainer.training.micro_batches import (
     Step,
     Update,
@@ -41,17 +41,18 @@ def plan_updates(
     """
     updates: list[Update] = []
     # What a loss compares stays in one micro-batch; a coupled one sees all by the bounds of each.
-    units = {"episode": step.rows, "group": step.group}
-    together, whole = units.get(algorithm.compares, step.rows), algorithm.compares in units
-    order = by_length(step) if step.rollouts.episode is not None and not whole else np.arange(len(step.rows))
+    episode, group = step.place.episode.numpy(), step.place.group.numpy()
+    units = {"episode": episode, "group": group}
+    unit, undivided = units.get(algorithm.compares, episode), algorithm.compares in units
+    order = by_length(step) if step.place.has_turns and not undivided else np.arange(len(step.place))
+    names = list(zip(step.place.problem.tolist(), step.place.generation.tolist(), strict=True))
     for iteration in range(settings.num_iterations):
         masks = draw_masks(algorithm, step, seed, number, iteration, settings.num_iterations)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
         for minibatch, totals in enumerate(step.totals):
-            chosen = order[step.group[order] % len(step.totals) == minibatch]
-            names = zip(step.index[chosen].tolist(), step.generation[chosen].tolist(), strict=True)
-            update = Update(totals, step.counts[minibatch], list(names), [])
-            for rows in split_rows(chosen, together, size, whole):
+            chosen = order[group[order] % len(step.totals) == minibatch]
+            update = Update(totals, step.counts[minibatch], [names[row] for row in chosen], [])
+            for rows in split_rows(chosen, unit, size, undivided):
                 fit = max(1, settings.per_device_batch_size // len(rows))  # a group may be larger than `size`
                 at_once = min(masks_at_once, fit)
                 update.micro_batches.append(micro_batch(step, rows, masks, totals, at_once))
@@ -101,27 +102,26 @@ def means(sums: Sums, counts: Mapping[str, float]) -> dict[str, float]:
 
 def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     """Gives every completion its coefficient. Returns the loss of them all, on other processes than the first empty."""
-    ours = []
+    ours, places = [], []
     for micro in update.micro_batches:
         batch, bound = micro.batch, partial(algorithm.bound, masks=micro.masks)
         current = bound(micro.logps(policy.model, policy.mask_id)[0])
         old = bound(batch.old_logps) if batch.old_logps is not None else current
         part = {"bounds": current, "old_bounds": old, "advantages": batch.advantages}
-        part |= {"group": batch.group, "length": batch.length}
+        part |= {"length": batch.length}
         if batch.ref_logps is not None:
             part["ref_bounds"] = bound(batch.ref_logps)
-        if batch.episode is not None:
-            part["episode"] = batch.episode
         ours.append({name: column.cpu() for name, column in part.items()})
+        places.append(batch.place.to("cpu"))
     everyone = gather([ours])
     parts = [part for of_one in everyone for part in of_one]
     columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    columns, turns = join_turns(columns, columns.pop("episode", None))
-    whole = Sequences(totals=update.totals, **columns)
-    whole.bounds.requires_grad_()
-    result = algorithm.coupled_loss(whole)
-    (coefficients,) = torch.autograd.grad(result.loss, whole.bounds)
-    coefficients = coefficients if turns is None else coefficients[turns]
+    place = Place.join([one for of_one in gather([places]) for one in of_one])
+    sequences = sequences_of_episodes(columns, place, update.totals)
+    sequences.bounds.requires_grad_()
+    result = algorithm.coupled_loss(sequences)
+    (coefficients,) = torch.autograd.grad(result.loss, sequences.bounds)
+    coefficients = place.spread(coefficients)
     before = sum(map(len, everyone[: rank()]))
     ours = coefficients.split([len(part["bounds"]) for part in parts])[before : before + len(ours)]
     for micro, part in zip(update.micro_batches, ours, strict=True):
@@ -130,17 +130,15 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     return replace(result, loss=result.loss.detach()) if rank() == 0 else Loss(torch.zeros(()), {})
 
 
-def join_turns(columns: dict[str, Tensor], episode: Tensor | None) -> tuple[dict[str, Tensor], Tensor | None]:
-    """What is compared of episodes, from (B,) columns of their turns: bounds and lengths add up; and whose each is."""
-    if episode is None:
-        return columns, None
-    _, which = episode.unique(return_inverse=True)
-    joined, count = {}, int(which.max()) + 1
-    for name, column in columns.items():
-        new = column.new_zeros(count)
-        same = name in ("advantages", "group")
-        joined[name] = new.index_copy(0, which, column) if same else new.index_add(0, which, column)
-    return joined, which
+def sequences_of_episodes(
+    columns: Mapping[str, Tensor], place: Place, totals: Mapping[str, float]
+) -> Sequences:
+    """What is compared of episodes, from columns (B,) of their turns: bounds and lengths add up."""
+    joined = {
+        name: place.first(column) if name == "advantages" else place.total(column)
+        for name, column in columns.items()
+    }
+    return Sequences(group=place.first(place.group), totals=totals, **joined)
 
 
 def _add(sums: dict[tuple[str, str], Tensor], loss: Loss) -> None:

@@ -13,7 +13,7 @@ from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.algorithms.checking import half_fills
 from spg_trainer.likelihood import Masks, accumulate
 from spg_trainer.seeding import generator
-from spg_trainer.tensors import Batch, Rollouts, Sequences, StepView
+from spg_trainer.tensors import Batch, Place, Rollouts, Sequences, StepView
 from tests.common.exact_likelihood import path_log_likelihood, predictor
 from tests.common.likelihood_cases import (
     make_rollouts,
@@ -81,11 +81,33 @@ def make_batch(
     advantages: list[float] = ADVANTAGES,
     completions: float = 8.0,
     scored: float = 6.0,
+    place: Place | None = None,
     **more: object,
 ) -> Batch:
-    """A batch of an update that holds more completions than those at hand."""
+    """A batch of an update that holds more completions than those at hand; each is a group unless `place` says more."""
     totals = {"completions": float(completions), "tokens": 50.0, "scored_completions": scored}
-    return Batch(mask, torch.tensor(advantages, dtype=torch.float64), totals, **more)
+    return Batch(
+        mask,
+        torch.tensor(advantages, dtype=torch.float64),
+        totals,
+        place or Place.of_groups(len(mask), 1),
+        **more,
+    )
+
+
+def view_of(
+    rewards: Tensor, rollouts: Rollouts | None, place: Place | None = None, **more: object
+) -> StepView:
+    """What `prepare` sees of a step; one without turns unless `place` has some."""
+    return StepView(rewards, rollouts, place or Place.of_groups(*rewards.shape), **more)
+
+
+def in_turns(episode: list[int], group: list[int]) -> Place:
+    """Rows that are turns of episodes. episode: of each row; group: of each episode, which is of its problem."""
+    whose = torch.tensor(episode)
+    of_group = torch.tensor(group)[whose]
+    first = torch.tensor([group.index(one) for one in group])[whose]
+    return Place(of_group, whose - first, whose, whose, of_group, max_turns=3).with_turns()
 
 
 def alone(rollouts: Rollouts, masks: Masks, row: int) -> tuple[Rollouts, Masks]:
@@ -140,7 +162,7 @@ def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rollouts) -> tuple[
         count = rewards.numel()
         branched = torch.arange(count) % algorithm.branches > 0
         rollouts = replace(rollouts, branched=branched)
-    prepared = algorithm.prepare(StepView(rewards, rollouts, share_done=0.5, correct=rewards == 1))
+    prepared = algorithm.prepare(view_of(rewards, rollouts, share_done=0.5, correct=rewards == 1))
     return half_fills(rollouts, prepared) if "fills" in algorithm.needs else (rollouts, prepared)
 
 
@@ -168,7 +190,7 @@ def formula_error(
         logps = naive_logps(model, rollouts, masks, MASK)
     old, old_measured = masks.split(moved(logps, masks, off_policy, 1))
     ref = masks.split(moved(logps, masks, 0.3, 2))[0]
-    more = {"prepared": prepared, "group": torch.arange(len(advantages)) // group}
+    more = {"prepared": prepared, "place": Place.of_groups(len(advantages) // group, group)}
     if off_policy:
         more |= {"old_logps": old, "old_measured": old_measured}
     batch = make_batch(rollouts.completion_mask, advantages, scored=14.0, ref_logps=ref, **more)
@@ -288,7 +310,7 @@ def path_error(algorithm: Algorithm, weights: list[float], rollouts: Rollouts | 
         (-weight * path_log_likelihood(predict, ids, steps, n, MASK)).backward()
     expected = whole_gradient(model)
     model.zero_grad(set_to_none=True)
-    prepared = algorithm.prepare(StepView(torch.tensor([[1.0, 0.0]] * 2, dtype=torch.float64), rollouts))
+    prepared = algorithm.prepare(view_of(torch.tensor([[1.0, 0.0]] * 2, dtype=torch.float64), rollouts))
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     batch = make_batch(rollouts.completion_mask, completions=4, prepared=prepared)
     loss_fn = partial(loss_of_values, algorithm, masks, batch)

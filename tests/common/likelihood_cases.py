@@ -3,13 +3,16 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from spg_trainer.likelihood import MASKINGS, Masking, Masks
+from spg_trainer.likelihood import MASKINGS, Masking, Masks, Streams
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rollouts
 
@@ -45,9 +48,31 @@ def make_masking(name: str, num_masks: int, p_mask_prompt: float = 0.0, **settin
     return replace(MASKINGS[name], num_masks=num_masks, p_mask_prompt=p_mask_prompt, **settings)
 
 
-def seeded(seed: int = 0) -> Callable[[int, int], np.random.Generator]:
+def streams_from(stream: Callable[[int, int | str], Any]) -> Streams:
+    """`Streams` from a function of row and mask; "row" is the mask of what a row's masks share, "iterations" of all
+    updates, and the row of what all rows share is -1.
+    """
+    return SimpleNamespace(
+        of_mask=stream,
+        of_row=lambda row: stream(row, "row"),
+        of_iterations=lambda row: stream(row, "iterations"),
+        of_everyone=lambda mask: stream(-1, mask),
+    )
+
+
+def one_stream(stream: Any) -> Streams:
+    """`Streams` that are all the same."""
+    return streams_from(lambda row, mask: stream)
+
+
+def seeded_stream(seed: int, row: int, mask: int | str) -> np.random.Generator:
+    """A stream of its own for each row and mask."""
+    return numpy_generator(seed, "masks", row, {"row": -1, "iterations": -2}.get(mask, mask))
+
+
+def seeded(seed: int = 0) -> Streams:
     """Streams keyed by row and mask, as the trainer makes them."""
-    return lambda row, mask: numpy_generator(seed, "masks", row, mask)
+    return streams_from(partial(seeded_stream, seed))
 
 
 class Branching:

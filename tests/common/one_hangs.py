@@ -1,21 +1,26 @@
-"""`python -m tests.common.one_hangs ARGUMENTS`: a training whose second process hangs in its first update."""
+"""`python -m tests.common.one_hangs ARGUMENTS`: a training or `sft` whose second process hangs in its first update."""
 
 import sys
 import time
 
 from spg_trainer.cli import main
 from spg_trainer.distributed import rank
+from spg_trainer.sft import loop as sft_loop
 from spg_trainer.training import loop
 
-original = loop.gradient
 
+def hanging(original):
+    """A function that the second process does not come back from."""
 
-def gradient(*arguments):
-    if rank() == 1:
-        time.sleep(100)
-    return original(*arguments)
+    def hangs(*arguments):
+        if rank() == 1:
+            time.sleep(100)
+        return original(*arguments)
+
+    return hangs
 
 
 if __name__ == "__main__":
-    loop.gradient = gradient
+    loop.gradient = hanging(loop.gradient)
+    sft_loop.denoising_loss = hanging(sft_loop.denoising_loss)
     sys.exit(main(sys.argv[1:]))

@@ -20,6 +20,7 @@ from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, shard
 from spg_trainer.models.shard import whole
+from spg_trainer.models.states import base_model
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, ModelConfig, SftCommand
 from spg_trainer.sft import loop as sft_loop
@@ -122,6 +123,27 @@ def dynamic_config(output: Path, **changes: Any) -> Config:
     return small_config(output, **{**settings, **changes})
 
 
+def explore_config(output: Path, **changes: Any) -> Config:
+    """Of eight problems half pay nothing, four a step: those get completions that the others leave."""
+    dull = {"dull": ",".join(str(i) for i in range(PROBLEMS) if i % 2)}
+    settings = {"env_args": dull, "explore": True, "eval_steps": 0, "max_steps": 4, "save_steps": 1}
+    return small_config(output, **{**settings, "num_generations": 5, **changes})
+
+
+EXPLORERS = ("spg", "stabledrl", "raft", "mdpo", "opsd")
+"""Algorithms that compare completions, groups and a whole step, one that probes, and one that asks what is right."""
+
+
+def explore_step(output: Path, algorithm: str) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The gradient and the metrics of a step with groups of unequal sizes."""
+    arguments = {
+        "algorithm": algorithm,
+        "algorithm_args": {},
+        **(LORA if algorithm in ("mdpo", "opsd") else {}),
+    }
+    return one_step(explore_config(output, dtype="float64", max_grad_norm=1e9, **arguments))
+
+
 def pools_config(output: Path, **changes: Any) -> Config:
     """Eight problems, half of which pay nothing, four a step: soon these are drawn less often."""
     dull = {"dull": ",".join(str(i) for i in range(PROBLEMS) if i % 2)}
@@ -210,6 +232,18 @@ def half_config(output: Path) -> Config:
     return small_config(output, dtype="bfloat16", shard="phase", max_steps=1, learning_rate=1e-5)
 
 
+def whole_inside_a_layer(output: Path) -> list[tuple[bool, ...]]:
+    """Whether a process has the whole embedding, and the whole head, when a layer of a step by layer begins."""
+    run, seen = start(gradient_config(output, "float64", "tokens", shard="layer"), quiet=True), set()
+    model = base_model(run.policy.model)
+    ends = model.get_input_embeddings(), model.get_output_embeddings()
+    layer = model.get_submodule("model.layers.0")
+    layer.register_forward_pre_hook(lambda *_: seen.add(tuple(not shard.is_part(end.weight) for end in ends)))
+    train_step(run)
+    run.folder.release()
+    return sorted(seen)
+
+
 def own(value: Any) -> torch.Tensor:
     """What this process holds of a tensor."""
     return value.to_local() if hasattr(value, "to_local") else value
@@ -285,6 +319,7 @@ def in_each_process(here: Path) -> None:
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
     found["dynamic"] = one_step(dynamic_config(here / "dynamic", dtype="float64", max_grad_norm=1e9))
     found["pools"] = pools_steps(here)
+    found["explore"] = {name: explore_step(here / f"explore-{name}", name) for name in EXPLORERS}
     coupled = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}, "num_iterations": 2}
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
     for algorithm in sorted(ALGORITHMS if os.environ.get("SPG_TEST_SLOW") else REPRESENTATIVES):
@@ -300,6 +335,7 @@ def in_each_process(here: Path) -> None:
         gradient_config(here / "layer-probe", "float64", "tokens", shard="layer", **PROBE_CONFIG)
     )
     found["for others"] = distributed.lockstep.for_others
+    found["whole ends"] = whole_inside_a_layer(here / "whole ends")
     train(loop_config(here / "layers", shard="layer", save_steps=1), quiet=True)
     with patch.object(shard, "FILE_BYTES", 20_000):  # less than the embedding
         train(loop_config(here / "sharded", shard="phase", save_steps=1), quiet=True)

@@ -19,7 +19,7 @@ from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.models import load_model
 from spg_trainer.rollout import collect
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.training import loop, setup
+from spg_trainer.training import loop, plan, setup
 from spg_trainer.training.loop import train
 from tests.common.pair_cases import pair_config, pairs_file
 from tests.common.process_cases import one_step
@@ -170,7 +170,7 @@ def a_part_of_a_sharded_checkpoint(here: Here) -> Any:
 
 @case
 def the_choice_of_a_folder(here: Here) -> Any:
-    with here.failing(setup, "choose_folder", PermissionError("not yours"), rank=0):
+    with here.failing(plan, "choose_folder", PermissionError("not yours"), rank=0):
         setup.start(small_config(here.run), quiet=True)
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -229,7 +229,7 @@ def small_config(output: Path | None, *, model: Path | None = None, **changes: A
 def change(config: Config, **changes: Any) -> Config:
     """The settings with some fields changed, wherever they are nested."""
     for name, value in changes.items():
-        if hasattr(config, name):
+        if hasattr(config, name) and is_dataclass(value) == is_dataclass(getattr(config, name)):
             config = replace(config, **{name: value})
             continue
         part = next(part for part, group in vars(config).items() if name in getattr(group, "__dict__", {}))

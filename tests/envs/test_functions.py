@@ -1,16 +1,20 @@
 """`--reward ./mine.py:brevity+tone`: reward functions of the user's own on a file of rows, as TRL calls them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import envs
 from envs import EnvError
+from envs.scoring import score_all
 from spg_trainer.cli import main
 from tests.common.trainer_cases import rows, tiny_folder
 
 CODE = """
+import asyncio
+
 import numpy as np
 
 
@@ -50,6 +54,28 @@ def nan(completions):
 
 def score(completions):
     return [0.0] * len(completions)
+
+
+met = [asyncio.Event(), asyncio.Event()]
+
+
+async def first(completions):
+    met[0].set()
+    await asyncio.wait_for(met[1].wait(), 20)
+    return [float(text) for text in completions]
+
+
+async def second(completions):
+    met[1].set()
+    await asyncio.wait_for(met[0].wait(), 20)
+    return [-float(text) for text in completions]
+
+
+async def flaky(completions):
+    if len(completions) > 1:
+        raise ConnectionError("the judge is away")
+    await asyncio.sleep(60 if "hang" in completions[0] else 0)
+    return [float(text) for text in completions]
 """
 
 
@@ -67,7 +93,7 @@ def place(tmp_path, monkeypatch):
 
 
 def scored(texts, **arguments):
-    env = envs.make("rows.jsonl", **arguments)
+    env = envs.make(str(Path("rows.jsonl").resolve()), **arguments)
     problems = [env.problem(index) for index in range(len(texts))]
     texts = [
         text.replace("N", str(problem.prompt[4:])) for text, problem in zip(texts, problems, strict=True)
@@ -162,3 +188,21 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     (place / "mine.py").write_text(CODE.replace("/ 100", "/ 50"))
     assert main(["--resume", "run", "--max-steps", "2"]) == 2
     assert "reward=./mine.py:brevity has changed since" in capsys.readouterr().err
+
+
+def test_async_functions_are_awaited_side_by_side(place):
+    _, scores = scored(["3", "4"], reward="./mine.py:first+second")
+    assert scores.rewards["first"].tolist() == [3.0, 4.0]
+    assert scores.rewards["second"].tolist() == [-3.0, -4.0]
+
+
+def test_an_async_function_that_fails_costs_what_it_fails_for(place, monkeypatch):
+    monkeypatch.setattr(envs.TextEnv, "score_timeout", 0.5)
+    env = envs.make(str(place / "rows.jsonl"), reward="./mine.py:flaky")
+    problems = [env.problem(index) for index in range(4)]
+    batch = score_all(env, range(4), problems, ["1", "hang", "no number", "2"])
+    assert batch.rewards["flaky"].tolist() == [1.0, 0.0, 0.0, 2.0]
+    assert batch.reason == ["ok", "timeout", "error", "ok"]
+    assert batch.traceback[0] is None
+    assert "took more than score_timeout=0.5 seconds" in batch.traceback[1]
+    assert "could not convert string to float" in batch.traceback[2]

@@ -11,7 +11,7 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import load_model, save_model
 from spg_trainer.models.states import base_model
 from spg_trainer.training.loop import train_step
-from spg_trainer.training.preflight import refuse_unopened
+from spg_trainer.training.plan import plan_training
 from spg_trainer.training.setup import start
 from tests.common.family_cases import UNTRAINED, family_folder, untrained
 from tests.common.likelihood_cases import relative
@@ -191,7 +191,7 @@ def test_ebpo_scores_all_blocks_of_a_published_model(capsys, model, more):
 def test_a_training_refuses_it_before_anything_is_decoded(tmp_path, family, changes, remedy):
     config = small_config(tmp_path / "run", model=untrained(family), **changes)
     with pytest.raises(ConfigError, match=remedy):
-        refuse_unopened(config)
+        plan_training(config)
     with pytest.raises(ConfigError, match=remedy):
         start(config, quiet=True)
     assert not (tmp_path / "run").exists()
@@ -204,7 +204,7 @@ def test_an_adapter_is_checked_by_what_was_answered_for_it(tmp_path):
     )
     config = small_config(tmp_path / "run", model=tmp_path / "adapter", cache="dual")
     with pytest.raises(ConfigError, match="cache=blocks"):
-        refuse_unopened(config)
+        plan_training(config)
 
 
 @pytest.mark.parametrize("kind, length", [("block", 8), ("shift", 20)])

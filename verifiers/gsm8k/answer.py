@@ -11,7 +11,7 @@ from verifiers import characters as ch
 from verifiers.characters import is_one_of
 from verifiers.extract import Bytes, word_key, word_keys
 from verifiers.gsm8k import number as num
-from verifiers.gsm8k.number import Number, is_digit, read_number, skip_spaces, starts_number, symbol
+from verifiers.gsm8k.number import Number, read_number, skip_spaces, starts_number, symbol
 
 NOTHING, NUMBER, WORD, MARK = range(4)  # what stands before, spaces apart
 GLUED, APART, NAMED = range(3)  # a sign, with a space behind it, as the word "minus" or "negative"
@@ -53,9 +53,7 @@ _BEHIND = word_keys("squared cubed tens quintillion score")
 # Pairs of words that do: the second, and the first ones.
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
-_OF, _PARTS = word_key("of"), word_keys("square cube quarter fraction reciprocal")
 _T = word_key("t")  # of "can't"
-_BELOW, _ZERO = word_key("below"), word_key("zero")
 _PREPOSITIONS = word_keys(
     "per in for of at every each after within over during the"
 )  # a number word behind them says another thing
@@ -65,7 +63,7 @@ _NUMERALS = word_keys(  # each with the value of its place
 )
 # 1 at the remainder of each of these words, so that most others are not compared with all of them.
 _TABLE = 2039
-_REMAINDERS = {key % _TABLE for key in (*_SPOILERS, *_BEFORE, *_BEHIND, *_LIMITS, _TO, _OF, _T, *_NUMERALS)}
+_REMAINDERS = {key % _TABLE for key in (*_SPOILERS, *_BEFORE, *_BEHIND, *_LIMITS, _TO, _T, *_NUMERALS)}
 _LISTED = bytes(remainder in _REMAINDERS for remainder in range(_TABLE))
 _SCALES = word_keys(
     "hundred hundreds thousand thousands lakh lakhs million millions crore crores billion billions trillion trillions "
@@ -171,10 +169,6 @@ def changes_value(key: int, side: Side) -> bool:
         return is_behind(side, MARK) and side.key != 0
     if key == _TO:
         return is_one_of(side.key, _TOWARDS)
-    if key == _OF:
-        return side.numbers == 0 and is_one_of(side.key, _PARTS)
-    if key == _ZERO:
-        return side.key == _BELOW
     return side.key == _AT and is_one_of(key, _LIMITS)
 
 
@@ -193,8 +187,6 @@ def note_word(key: int, side: Side) -> None:
     elif side.numbers and is_one_of(key, _VARIABLES):
         side.variable = True
     elif is_one_of(key, _NEGATIVE):
-        if side.numbers or side.sign:
-            blame(side, OPAQUE)
         side.sign, side.sign_style = -1, NAMED
         follow(side, MARK)
         return
@@ -203,10 +195,7 @@ def note_word(key: int, side: Side) -> None:
             side.number.scale += scale_of(key, not side.spaced)
         follow(side, NUMBER)
         return
-    if side.sign:
-        if side.sign_style != APART or side.sign > 0 or side.words:
-            blame(side, OPAQUE)  # -x; "- She makes 18" is a bullet
-        side.sign = side.sign_style = 0
+    side.sign = side.sign_style = 0  # "- She makes 18" is a bullet
     side.key = key
     follow(side, WORD)
     if side.numbers:
@@ -265,10 +254,6 @@ def note_mark(kind: int, side: Side) -> None:
     blame(side, _FAULT[kind])
     if (kind == ch.BANG and is_behind(side, NUMBER)) or (kind == num.ELLIPSIS and side.before == NUMBER):
         blame(side, OPAQUE)  # a factorial; 3.33...
-    elif kind == num.DEGREE and side.numbers:
-        side.unit = True
-    if side.sign and kind != ch.DOLLAR and kind != ch.LEFT_PAREN and kind != num.MARK:
-        blame(side, OPAQUE)
     if kind == ch.COMMA or kind == ch.POINT or kind == ch.COLON:
         side.key = 0  # "left over: 18", "No, 18"
     closes = kind == ch.RIGHT_PAREN or kind == ch.RIGHT_BRACKET
@@ -338,7 +323,6 @@ def note_greater(data: Bytes, i: int, end: int, side: Side) -> int:
 
 def note_punctuation(data: Bytes, i: int, kind: int, after: int, end: int, side: Side) -> int:
     """Note an ASCII sign at i that may mean more than itself; position after it."""
-    following = data[after] + 0 if after < end else 0
     if kind == ch.LEFT_BRACE or kind == ch.RIGHT_BRACE:
         if kind == ch.LEFT_BRACE and side.before == WORD:
             side.before = MARK
@@ -351,13 +335,8 @@ def note_punctuation(data: Bytes, i: int, kind: int, after: int, end: int, side:
         return note_less(data, after, end, side)
     if kind == ch.GREATER:
         return note_greater(data, after, end, side)
-    if kind == ch.BANG and following == ch.EQUALS:
+    if kind == ch.BANG and after < end and data[after] == ch.EQUALS:
         blame(side, REFUSED)
-    elif kind == ch.POINT and following == ch.POINT and side.before == NUMBER:
-        kind = num.ELLIPSIS
-    elif kind == ch.LEFT_PAREN and is_behind(side, WORD) and side.numbers == 0:
-        if is_digit(data, after, end) or following == ch.MINUS:
-            blame(side, OPAQUE)  # f(18)
     elif kind == ch.SLASH:
         unit, _ = num.kind_at(data, skip_spaces(data, after, end), end)
         if unit != num.WORD and unit != num.COMMAND and unit != ch.LEFT_BRACE:

@@ -12,8 +12,8 @@ from functools import lru_cache
 from math import gcd
 
 from verifiers.math500.exact import integer_root
-from verifiers.math500.fold import HALVES, TWO, factors_of, folded, ordered, terms_of, without_sign
-from verifiers.math500.tree import CONSTANTS, INDICES, ONE, TRIGONOMETRIC, ZERO, Node, leaves, parts, symbols
+from verifiers.math500.fold import factors_of, folded, in_order, ordered, terms_of, without_sign
+from verifiers.math500.tree import TRIGONOMETRIC, ZERO, Node, is_whole, leaves, parts, symbols
 from verifiers.math500.values import Value, expressions
 
 DEGREE_LIMIT = 100  # of a root that is looked into
@@ -26,7 +26,7 @@ _FAMILIES = {
     **dict.fromkeys(["ln", "log"], "logarithm"),
     **dict.fromkeys(["!", "binom"], "factorial"),
 }
-UNTOUCHED = frozenset({"factorial", "root", "polar", "powers of i"}) | {  # no work in themselves
+UNTOUCHED = frozenset({"factorial", "root"}) | {  # no work in themselves
     f"{kind}{of}" for kind in ("trigonometric", "logarithm", "abs") for of in ("", " of numbers")
 }
 SIGNED = ("*", "/", "paren", "deg", "pct")  # what takes a sign from what is in it
@@ -35,23 +35,12 @@ _SMALL_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
 def is_finished(answer: Value, gold: Value) -> bool:
     """True if no more work is left in the answer than in the reference and one step beside it, where it leaves any."""
-    if type(answer) is tuple and is_fraction(answer):
-        return True
     families = families_of(gold)
     left = sum(work(folded(node), families) + has_double_sign(node) for node in expressions(answer))
-    if type(answer) is type(gold) is tuple and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
-        left += NO_OP * bool(symbols(answer) - symbols(gold))  # letters that cancel
     if not left:
         return True
     own = sum(work(folded(node), families & UNTOUCHED) for node in expressions(gold))
     return own > 0 and left <= own + 1
-
-
-def is_fraction(node: Node) -> bool:
-    """True for a number, and for one but 0 over a whole number."""
-    if node[0] == "/":
-        return node[1][0] == node[2][0] == "num" and node[1][1] != 0 and node[2][2] == 1
-    return node[0] == "num"
 
 
 def has_double_sign(node: Node) -> bool:
@@ -77,17 +66,6 @@ def families_of(gold: Value) -> frozenset[str]:
             nodes += parts(part)
             if part[0] == "fn":
                 found.add(family_of(part))
-            elif part[0] == "^":
-                found |= (
-                    {"powers of i"}
-                    if part[1] == IMAGINARY
-                    else {"polar"}
-                    if part[1] == EULER and IMAGINARY in atoms(part)
-                    else set()
-                )
-                found |= {"root"} if part[2] in HALVES else set()
-    if not found.isdisjoint(("logarithm", "root", "logarithm of numbers")):
-        found.add("abs")
     return frozenset(found)
 
 
@@ -127,12 +105,8 @@ def work(node: Node, families: frozenset[str]) -> int:
 
 def work_in_power(base: Node, exponent: Node, families: frozenset[str]) -> int:
     left = work(base, families) + work(exponent, families)
-    if exponent[:2] == ("num", 0) or without_sign(base)[0] in (ONE, ZERO):
-        return left + NO_OP
-    if base == IMAGINARY:
-        return left + ("powers of i" not in families)
     if base == EULER:
-        return left + (IMAGINARY in atoms(exponent) and "polar" not in families)
+        return left + (IMAGINARY in atoms(exponent))
     if symbols(base):
         return left + (base[0] == "^" and not symbols(exponent))
     if symbols(exponent) or base[0] in ("num", "const"):
@@ -159,30 +133,15 @@ def is_literal_fraction(node: Node) -> bool:
 
 
 def surd_of(node: Node) -> tuple[int, int] | None:
-    """(radicand, degree) of a root of a rational number or of a power of one; None for anything else.
-
-    The radicand is whole: a denominator is taken out of the root, and so are whole powers of a large one.
-    """
-    power = 1
-    if node[0] == "fn" and node[1] == "root":
-        radicand, degree = node[2]
-    elif node[0] == "^" and node[2][0] == "/" and node[2][1][0] == "num":
-        radicand, degree, power = node[1], node[2][2], node[2][1][1]
-    elif node[0] == "^" and node[2] in HALVES:
-        radicand, degree = node[1], TWO
-    else:
+    """(radicand, degree) of a root of a rational number, whose denominator is taken out of it; else None."""
+    if node[:2] != ("fn", "root"):
         return None
-    if radicand[0] == "^" and radicand[2][0] == "num" and radicand[2][1] > 0 and radicand[2][2] == 1:
-        radicand, power = radicand[1], power * radicand[2][1]
-    if is_literal_fraction(radicand) and radicand[1][2] == radicand[2][2] == 1:
-        radicand = ("num", radicand[1][1], radicand[2][1])
+    radicand, degree = node[2]
     if not (radicand[0] == degree[0] == "num" and degree[2] == 1 < degree[1] < DEGREE_LIMIT and radicand[1]):
         return None
-    root = degree[1]
-    whole = abs(radicand[1]) * abs(radicand[2]) ** (root - 1)
-    if whole.bit_length() * power > BIT_LIMIT:
-        power %= root
-    return whole**power, root
+    if degree[1] * max(map(int.bit_length, radicand[1:])) > BIT_LIMIT:
+        return None
+    return abs(radicand[1]) * abs(radicand[2]) ** (degree[1] - 1), degree[1]
 
 
 def surds_in(node: Node) -> bool:
@@ -216,11 +175,9 @@ def base_of(factor: Node) -> Node:
 
 def is_rational_factor(node: Node) -> bool:
     """True for a number, also in degrees or per cent, and for a whole power of one."""
-    if node[0] == "^":
-        return (
-            (node[1][0] == "num" or is_literal_fraction(node[1])) and node[2][0] == "num" and node[2][2] == 1
-        )
-    return node[0] == "num" or (node[0] in ("pct", "deg") and node[1][0] == "num")
+    power = node[0] == "^" and is_whole(node[2])
+    base = node[1] if power or node[0] in ("pct", "deg") else node
+    return base[0] == "num" or (power and is_literal_fraction(base))
 
 
 def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
@@ -254,11 +211,7 @@ def work_of_surds(above: Sequence[Node], below: Sequence[Node], families: frozen
 
 
 def nested_fractions(node: Node) -> int:
-    """Fractions of fractions, `\\frac{12}{1/18}`, and fractions that are still to be multiplied by a number."""
-    if node[0] == "*":
-        numbers = [part for part in node[1] if is_rational_factor(part) or is_literal_fraction(part)]
-        multiplied = len(numbers) > 1 and any(map(is_literal_fraction, numbers))  # \frac14 \cdot 48
-        return sum(map(nested_fractions, node[1])) + multiplied
+    r"""Fractions of fractions, `\frac{12}{1/18}`."""
     return sum(part[0] == "/" for part in node[1:]) if node[0] == "/" else 0
 
 
@@ -275,32 +228,17 @@ def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
 def work_in_sum(terms: Sequence[Node], families: frozenset[str]) -> int:
     left = sum(work(term, families) for term in terms if term != NOT_IMAGINARY)
     keys = [key_of(term) for term in terms]
-    if any(term[:2] == ("num", 0) for term in terms) and not any(IMAGINARY in atoms(term) for term in terms):
-        left += NO_OP
     return left + len(keys) - len(set(keys))
 
 
 def key_of(term: Node) -> tuple:
     """What a term is a rational multiple of; terms of one key are still to be added."""
-    above, below = factors_of(without_sign(term)[0])
-    sides = []
-    for side in (above, below):
-        kinds = []
-        for factor in side:
-            surd = surd_of(factor)
-            if surd is not None:
-                kinds.append(("surd", kernel(*surd), surd[1]))
-            elif not is_rational_factor(factor):
-                kinds.append(ordered(factor))
-        sides.append(tuple(sorted((kind for kind in kinds if kind[:2] != ("surd", 1)), key=repr)))
-    surds = tuple(kind for side in sides for kind in side if kind[0] == "surd")
-    return (surds, *(tuple(kind for kind in side if kind[0] != "surd") for side in sides))
+    sides = factors_of(without_sign(term)[0])
+    return tuple(in_order(ordered(f) for f in side if not is_rational_factor(f)) for side in sides)
 
 
 def kernel(radicand: int, degree: int) -> int:
     """A whole number without the powers of small primes that a root of this degree takes out; 1 if it takes all."""
-    if is_perfect((radicand, degree)):
-        return 1
     for prime in _SMALL_PRIMES:
         while radicand % prime**degree == 0:
             radicand //= prime**degree

@@ -9,11 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import gcd, isqrt, prod
 
-from verifiers.math500.finished import kernel, surd_of, surds_in
-from verifiers.math500.fold import HALVES, factors_of, in_order, ordered, terms_of, without_sign
-from verifiers.math500.tree import Node, divides_by_variable, has_product_of_sums, parts, symbols
+from verifiers.math500.finished import base_of, kernel, surd_of, surds_in
+from verifiers.math500.fold import HALVES, factors_of, terms_of, without_sign
+from verifiers.math500.tree import (
+    ONE,
+    Node,
+    divides_by_variable,
+    has_product_of_sums,
+    is_whole,
+    parts,
+    symbols,
+)
 
 Nodes = Sequence[Node]
+PRIME_LIMIT = 10**6  # of what is looked for divisors
 
 
 def all_nodes(nodes: Nodes) -> Iterator[Node]:
@@ -45,14 +54,10 @@ def is_primitive(node: Node) -> bool:
 
 
 def count_factors(node: Node) -> int:
-    """How many factors with variables a product has."""
-    if node[0] == "*":
-        return sum(map(count_factors, node[1]))
-    if node[0] == "^" and node[2][0] == "num" and node[2][2] == 1:
-        return node[2][1] * count_factors(node[1])
-    if node[0] == "/":
-        return count_factors(node[1])
-    return int(node[0] in ("sym", "+") and bool(symbols(node)))
+    """How many factors with variables a product has, a power as many as its exponent says."""
+    factors = factors_of(without_sign(node)[0])[0]
+    powers = [f[1:] if f[0] == "^" and is_whole(f[2]) else (f, ONE) for f in factors]
+    return sum(power[1] for base, power in powers if base[0] in ("sym", "+") and symbols(base))
 
 
 def is_product_of_primes(own: Nodes, gold: Nodes) -> bool:
@@ -60,26 +65,17 @@ def is_product_of_primes(own: Nodes, gold: Nodes) -> bool:
 
 
 def has_primes_alone(node: Node) -> bool:
-    if node[0] == "*":
-        return all(map(has_primes_alone, node[1]))
-    if node[0] == "^" and node[2][0] == "num":
-        return has_primes_alone(node[1])
-    n = node[1] if node[0] == "num" and node[2] == 1 and 1 < node[1] < 10**6 else 4
+    factors = [base_of(factor) for factor in factors_of(node)[0]]
+    return all(n[0] == "num" and n[2] == 1 < n[1] < PRIME_LIMIT and is_prime(n[1]) for n in factors)
+
+
+def is_prime(n: int) -> bool:
     return all(n % k for k in range(2, isqrt(n) + 1))
 
 
 def is_lowest(own: Nodes, _: Nodes) -> bool:
-    for node in all_nodes(own):
-        if node[0] in ("*", "/"):
-            sides = [[f[1] for f in side if f[0] == "num" and f[2] == 1] for side in factors_of(node)]
-            if all(sides) and gcd(prod(sides[0]), prod(sides[1])) > 1:
-                return False
-        if node[0] == "num" and gcd(node[1], node[2]) > 1 and not is_decimal_literal(node):
-            if str(node[2]).strip("09"):  # a repeating decimal is stored as it is written
-                return False  # a mixed number
-        if node[0] == "/" and gcd(*map(whole_factor, (*terms_of(node[1]), node[2]))) > 1:
-            return False
-    return True
+    quotients = [node for node in all_nodes(own) if node[0] == "/"]
+    return all(gcd(*map(whole_factor, (*terms_of(node[1]), node[2]))) == 1 for node in quotients)
 
 
 def whole_factor(term: Node) -> int:
@@ -93,25 +89,12 @@ def is_decimal_literal(node: Node) -> bool:
 
 
 def is_simplified(own: Nodes, gold: Nodes) -> bool:
-    """In lowest terms, without a root and multiplied out beside other terms.
-
-    Where the reference has a root itself, without a square below it, unless it is a fraction.
-    """
-    if any(map(surds_in, gold)):
-        return any(node[0] == "/" for node in all_nodes(gold)) or has_small_radicands(own, gold)
-    if any(map(surds_in, own)) or any(map(has_product_beside_terms, own)) or not is_lowest(own, gold):
+    """In lowest terms and without a root."""
+    if any(map(surds_in, own)) or not is_lowest(own, gold):
         return False
     functions = {node[1] for node in all_nodes(gold) if node[0] == "fn"}
     plain = functions <= {"sin", "cos"} and not any(map(divides_by_variable, gold))
     return not (functions and plain and any(map(divides_by_variable, own)))
-
-
-def has_product_beside_terms(node: Node) -> bool:
-    """True for 5 + 3(n - 1): a term that is a product with a sum."""
-    if node[0] == "+":
-        factors = (f for term in node[1] for f in factors_of(without_sign(term)[0])[0])
-        return any(factor[0] == "+" and symbols(factor) for factor in factors)
-    return any(map(has_product_beside_terms, parts(node)))
 
 
 def is_mixed_number(own: Nodes, _: Nodes) -> bool:
@@ -168,18 +151,7 @@ def is_one_fraction(own: Nodes, _: Nodes) -> bool:
 
 
 def is_power(own: Nodes, gold: Nodes) -> bool:
-    """A power where the reference is one; else with a power somewhere."""
-    if all(node[0] == "^" for node in gold):
-        return all(node[0] == "^" or (node[0] == "/" and node[2][0] == "^") for node in own)
     return any(node[0] == "^" for node in all_nodes(own))
-
-
-def has_same_base(own: Nodes, gold: Nodes) -> bool:
-    """Powers of what the reference is a power of, if it is one: 2^8, not 4^4."""
-    if not (is_power(own, gold) and all(node[0] == "^" for node in gold)):
-        return False
-    bases = [[(node[2] if node[0] == "/" else node)[1] for node in nodes] for nodes in (own, gold)]
-    return in_order(map(ordered, bases[0])) == in_order(map(ordered, bases[1]))
 
 
 def is_single(own: Nodes, gold: Nodes) -> bool:
@@ -189,11 +161,12 @@ def is_single(own: Nodes, gold: Nodes) -> bool:
     return 0 < counts[0] <= counts[1] and terms[0] <= terms[-1]
 
 
-RULES: dict[str, Callable[[Nodes, Nodes], bool]] = {
+Rule = Callable[[Nodes, Nodes], bool]
+RULES: dict[str, Rule] = {
     "expanded": is_expanded, "factored": is_factored, "primes": is_product_of_primes, "lowest": is_lowest,
     "single": is_single, "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
     "repeating": is_literal, "parts": is_in_parts, "radical": is_simplest_radical, "scientific": is_scientific,
-    "one fraction": is_one_fraction, "fraction": is_fraction, "power": is_power, "same base": has_same_base,
+    "one fraction": is_one_fraction, "fraction": is_fraction, "power": is_power,
 }  # fmt: skip
 
 

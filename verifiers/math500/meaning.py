@@ -6,7 +6,7 @@ solution" the empty set, "all real numbers" the real line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from verifiers.math500 import tree
@@ -21,7 +21,6 @@ from verifiers.math500.values import (
     Matrix,
     Quantity,
     Relation,
-    Residue,
     Row,
     Set,
     Several,
@@ -46,27 +45,8 @@ EMPTY_SET = Set(())
 
 def meaning(value: Value) -> Value:
     """The canonical form of a value; raises `Malformed` and `Unsupported` where it has none."""
-    kind = type(value)
-    if kind is tuple:
-        return meaning_of_expression(value)
-    if kind is Words:
-        return meaning_of_words(value)
-    if kind is Relation:
-        return meaning_of_relation(value)
-    if kind in (Several, Builder):
-        return meaning_of_list(value)
-    if kind is Set:
-        return Set(flattened(value.items))
-    if kind is Row:
-        return both_rows(value)
-    if kind is Quantity:
-        inner = meaning(value.value)
-        return inner if type(inner) is Several else Quantity(inner, value.unit)
-    if kind is Residue:
-        return replace(value, value=meaning(value.value))
-    if kind is Union and any(type(part) is Set for part in value.parts):
-        return union_of_sets(value)
-    return value
+    of_kind = MEANINGS.get(type(value))
+    return of_kind(value) if of_kind else value
 
 
 def meaning_of_expression(node: Node) -> Value:
@@ -94,16 +74,11 @@ def meaning_of_words(value: Words) -> Value:
     words = tuple(word.lower() for word in value.words)
     if words in _EMPTY:
         return EMPTY_SET
-    if words[-3:] == ("does", "not", "exist"):
-        return Words(("dne",))
     return REALS if is_reals(words) else value
 
 
 def meaning_of_relation(value: Relation) -> Value:
-    both = spread(value)
-    if len(both) > 1:
-        return region_of(Several(both, "and")) or Several(tuple(map(meaning, both)), "and")
-    equations = set(value.operators) == {"="}
+    equations = {"=", "mod"}.issuperset(value.operators)
     region = None if equations else region_of(value)
     if region is not None:
         return region
@@ -188,8 +163,6 @@ def as_matrix(node: Node) -> Matrix:
 def matrix_of(node: Node) -> Matrix:
     """The sum or product of matrices and scalars as one matrix; of matrices, two that are written out at most."""
     kind, parts = node[0], tree.parts(node)
-    if kind == "/" and not tree.holds_container(node[2]):
-        kind, parts = "*", (("/", tree.ONE, node[2]), node[1])
     if kind not in ("+", "*"):
         raise Malformed("brackets in an expression")
     scalars = tuple(part for part in parts if not tree.holds_container(part))
@@ -217,3 +190,16 @@ def multiple(factors: Sequence[Node]) -> Node:
             return ("*", tuple(factors))
         above, below = above * over[1] * under[2], below * over[2] * under[1]
     return ("num", above, 1) if below == 1 or not above else ("/", ("num", above, 1), ("num", below, 1))
+
+
+MEANINGS: dict[type, Callable[..., Value]] = {
+    tuple: meaning_of_expression,
+    Words: meaning_of_words,
+    Relation: meaning_of_relation,
+    Several: meaning_of_list,
+    Builder: meaning_of_list,
+    Row: both_rows,
+    Union: union_of_sets,
+    Set: lambda value: Set(flattened(value.items)),
+    Quantity: lambda value: replace(value, value=meaning(value.value)),
+}

@@ -15,11 +15,9 @@ from verifiers.math500.words import (
     CONCLUDING,
     EXPLAINING,
     IS,
-    JOINING,
     NEGATING,
     NO_QUALIFIER,
     NO_REMARK,
-    NUMBER_WORDS,
     OCCASIONS,
     OPENING,
     QUALIFIERS,
@@ -108,20 +106,14 @@ def opening(tokens: Tokens, low: int, high: int) -> int:
     return low
 
 
-def claims(tokens: Tokens, places: Sequence[int], low: int, high: int) -> list[tuple[int, int]]:
-    """The parts of an answer between arrows and words such as "so" and "therefore"; the last one is what it says."""
-    parts = []
+def last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> int:
+    """Where an answer says what it comes to: behind its last arrow or word such as "so" and "therefore"."""
     for place in places:
         kind, value, _ = tokens[place]
         arrow = kind == COMMAND and value in ("Rightarrow", "therefore")
-        if place <= low or not (arrow or is_word(tokens[place], CONCLUDING)):
-            continue
-        end = place
-        while end > low and (tokens[end - 1][1] == "," or is_word(tokens[end - 1], JOINING)):
-            end -= 1
-        parts.append((low, end))
-        low = place + 1 + (place + 1 < high and tokens[place + 1][1] == ",")
-    return [*parts, (low, high)]
+        if place > low and (arrow or is_word(tokens[place], CONCLUDING)):
+            low = place + 1 + (place + 1 < high and tokens[place + 1][1] == ",")
+    return low
 
 
 # ---- behind the value ----
@@ -130,15 +122,11 @@ def claims(tokens: Tokens, places: Sequence[int], low: int, high: int) -> list[t
 def without_explanation(
     tokens: Tokens, places: Sequence[int], low: int, high: int, is_reference: bool
 ) -> int:
-    """Where the values end before "since ...", "at x = 6, y = 4" or "for all n > 2"."""
-    for place in places:
-        if place <= low:
-            continue
+    """Where the values end before "at x = 6, y = 4" or "for all n > 2"."""
+    for place in filter(low.__lt__, places):
         comma = tokens[place][1] == "," and place + 1 < high
         first = tokens[place + comma]
         cut = place if comma or tokens[place - 1][1] != "," else place - 1
-        if is_word(first, EXPLAINING) and not is_reference:
-            return cut
         if first[1].lower() == "at" and all(token[0] == WORD for token in tokens[low:place]):
             continue  # "The focus is at (0, 2)": nothing was said that it could explain
         if qualifies(tokens, place, high, is_reference):
@@ -149,21 +137,15 @@ def without_explanation(
 
 
 def qualifies(tokens: Tokens, low: int, high: int, is_reference: bool) -> bool:
-    """True for "for all n > 2" and "where n is an integer" up to the end: the value is for all of them."""
+    """True for "for all n > 2" up to the end: the value is for all of them."""
     comma = tokens[low][1] == "," and low + 1 < high
     low += comma
     first = tokens[low][1].lower()
     quantified = comma and first in QUANTIFIERS and high - low == 3 and tokens[low + 2][0] == LETTERS
-    if not (quantified or first in QUALIFIERS) or tokens[low][0] not in (WORD, COMMAND):
-        return False  # not ", any integer n" either
     values = [value.lower() if kind == WORD else value for kind, value, _ in tokens[low:high]]
     first, second, third = (*values, "", "")[:3]
-    if not NO_QUALIFIER.isdisjoint(values) or (first != "where" and not IS.isdisjoint(values)):
-        return False
-    if first == "where":
-        return "=" not in values
-    for_all = quantified or first == "forall" or second in QUANTIFIERS
-    return for_all or (not is_reference and third in BOUNDS)
+    for_all = first == "forall" or second in QUANTIFIERS or (not is_reference and third in BOUNDS)
+    return (NO_QUALIFIER | IS).isdisjoint(values) and (quantified or (first in QUALIFIERS and for_all))
 
 
 def is_condition(tokens: Tokens) -> bool:
@@ -181,18 +163,9 @@ def is_condition(tokens: Tokens) -> bool:
 
 def is_remark(inside: Tokens, before: Token) -> bool:
     """True for words or a condition in brackets behind a value: "(simplified)", "(when x = 1)", "(smaller root)"."""
-    if not inside or inside[0][0] not in (WORD, LETTERS):
-        return False
     words = said(inside)
-    if is_word(inside[0], EXPLAINING):
+    if not EXPLAINING.isdisjoint(words[:1]):
         return not hedges(inside)
-    if len(inside) == 1 and words:
-        number = NUMBER_WORDS.get(words[0])
-        if number is not None:
-            return before[1] == str(number)  # 12 (twelve)
-    given = words[:1] == ["with"] and is_condition(((WORD, "where", True), *inside[1:]))  # with x = 3
-    if before[0] != LETTERS and (given or is_condition(inside)):
-        return NO_REMARK.isdisjoint(words)
     words = [
         word
         for word, last in zip(words, ("", *words), strict=False)
@@ -218,22 +191,14 @@ def is_called(tokens: Tokens) -> bool:
     if not tokens or negates(tokens):
         return False
     first = tokens[0]
-    if first[0] == WORD:
-        return True
     values = [value for _, value, _ in tokens]
     if not OPERATORS.isdisjoint(values):
         return True
-    if "cap" in values or ("int" in values and "_" not in values):
-        return not any(
-            kind == NUMBER or value in "<>" for kind, value, _ in tokens
-        )  # P(A and B), an antiderivative
     depth = 0
     called = (first[0] != SIGN or first[1] in ("_", "^", "#")) and first[1] != "frac"
     for place, (kind, value, _) in enumerate(tokens):
         if kind == SIGN:
             depth += (value in OPENS) - (value in CLOSES)
-            if depth < 0:
-                return False
         named = (
             kind in (LETTERS, WORD) or value in NAME_SIGNS or (place and tokens[place - 1][1] in ("_", "^"))
         )

@@ -30,15 +30,12 @@ _PHRASES = {
     "decimal": "as a decimal|to a decimal|terminating decimal|decimal form|decimal place|in decimal|nearest tenth|"
     "nearest hundredth|nearest thousandth|dollars and cents",
     "repeating": "repeating decimal",
-    "rounded": "to the nearest|decimal place|approximate|estimate|rounded",
     "parts": "partial fraction",
     "radical": "simplest radical|simplified radical|simplify the radical",
     "scientific": "scientific notation",
     "one fraction": "single fraction|one fraction",
     "slope": "slope-intercept|slope intercept|$y = mx|$y=mx",
     "power": "as a power|as a single power|power of a single|exponential notation|using exponents|in exponent form",
-    "same base": "as a power of|as powers of|single power of",
-    "equation": "equation of the|equation of a|equation for|equations of the",
     "single": "single log|single trig|single term|single radical|single root",
 }
 NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phrase in phrases.split("|")]
@@ -88,15 +85,6 @@ _PLURAL = {
     *"feet cm mm km ft mph kg".split(),
     *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
 }
-_ASKING_WORDS = frozenset("what find how compute determine calculate".split())
-_DIMENSIONS = {"volume": 3, "area": 2} | dict.fromkeys(
-    "perimeter circumference length radius diameter height width distance altitude long far tall side edge "
-    "hypotenuse diagonal leg".split(),
-    1,
-)
-_DIMENSIONS |= dict.fromkeys(
-    "ratio many much fraction percent speed rate product sum angle angles number".split(), 0
-)
 _NO_UNIT = frozenset("percents percent percentage".split())
 _MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
 
@@ -117,38 +105,27 @@ def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
             and (word != "in" and word != "second")
         ):
             mentioned.add(units.UNITS[word].partition(" ")[0])
-        start, singular = 0, False
+        start = 0
         if word == "many" and words[k - 1] == "how":
             start = k + 1
         elif word in ("in", "to") and k + 1 < len(words):
             start = k + 1
-        elif word == "nearest":
-            start, singular = k + 1, True
-        elif word == "of" and words[k - 1] == "number":
-            start = k + 1
-        unit = (
-            unit_at(words[start : start + 5], singular, 0 if word in ("in", "to", "nearest") else 2)
-            if start
-            else None
-        )
-        if unit and not (singular and asked):  # how many dollars, to the nearest cent
+        unit = unit_at(words[start : start + 5], 0 if word in ("in", "to") else 2) if start else None
+        if unit:
             asked.add(unit)
         if word == "degree" and words[k + 1 : k + 2] in (["measure"], ["measures"]):
             asked.add("degree")
     return asked, mentioned
 
 
-def unit_at(words: Sequence[str], singular: bool, skip: int) -> str | None:
+def unit_at(words: Sequence[str], skip: int) -> str | None:
     """The unit that some words begin with, perhaps behind a few others; "square feet", "miles per hour"."""
     for k in range(min(skip + 1, len(words))):
         power = words[k] in units.POWERS and k + 1 < len(words)
         name = words[k + power]
-        if name in _NO_UNIT or name not in units.UNITS or not (singular or name in _PLURAL):
+        if name in _NO_UNIT or name not in units.UNITS or name not in _PLURAL:
             continue
         parts = [*words[k : k + power], name]
-        behind = words[k + power + 1 : k + power + 3]
-        if behind[:1] == ["per"] and len(behind) == 2 and behind[1] in units.UNITS:
-            parts += behind
         return units.canonical_unit(parts)
     return None
 
@@ -161,8 +138,6 @@ def base_in(words: Sequence[str]) -> str:
             following = words[k + 1] if words[k + 1] != "-" else (*words, "")[k + 2]
             number = str(NUMBER_WORDS.get(following, following))
             base = number if number.isdigit() else base
-        elif word == "hexadecimal":
-            base = "16"
     return base
 
 
@@ -170,21 +145,7 @@ def nouns_in(words: Sequence[str]) -> Iterator[str]:
     """What "which" and "what" ask for: "property" of "which property is it?"."""
     for k, word in enumerate(words):
         if word in ("which", "what"):
-            for noun in words[k + 1 : k + 6]:
-                if noun in IS or noun in ("does", "do", "did", "has", "have", "will", "can", ",", "?", "."):
-                    break
-                yield noun
-
-
-def dimension_in(words: Sequence[str]) -> int:
-    """That of the first measure behind the last "what", "find" or "how" that one follows in its sentence."""
-    dimension, asking = 0, False
-    for word in words:
-        if word in _ASKING_WORDS or word in ".?":
-            asking = word in _ASKING_WORDS
-        elif asking and word in _DIMENSIONS:
-            dimension, asking = _DIMENSIONS[word], False
-    return dimension
+            yield from words[k + 1 : k + 6]
 
 
 def counted_in(words: Sequence[str]) -> tuple[bool, frozenset[str]]:

@@ -14,7 +14,7 @@ from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Lexer,
 from verifiers.math500.parser import held, released
 from verifiers.math500.prose import RELATIONS, Brackets, is_word
 from verifiers.math500.quantities import Quantities
-from verifiers.math500.tree import INFINITY, MINUS_ONE, NEGATIVE_INFINITY, Node, symbols
+from verifiers.math500.tree import MINUS_ONE, Node, symbols
 from verifiers.math500.units import canonical_unit
 from verifiers.math500.values import (
     REALS,
@@ -25,7 +25,6 @@ from verifiers.math500.values import (
     Quantity,
     Ratio,
     Relation,
-    Residue,
     Row,
     Set,
     Several,
@@ -35,7 +34,6 @@ from verifiers.math500.values import (
     is_expression,
 )
 from verifiers.math500.words import (
-    ANSWERING,
     ARTICLES,
     CHANGING_BEHIND,
     COMPARING,
@@ -49,7 +47,6 @@ from verifiers.math500.words import (
     OPENING,
     QUALIFIERS,
     QUANTIFIERS,
-    REMAINING,
     SPELLED,
     changes,
     is_reals,
@@ -72,7 +69,7 @@ class Reader(Quantities):
     """
 
     worded = 0  # how many values words stood before
-    modulus: Node | None = None  # behind a side of the relation that is read
+    modular = False  # if a modulus stands behind the value
     join = ""  # what stands between the items of a list
     subject: Value | None = None  # words before a value in brackets that ends the answer
 
@@ -84,7 +81,6 @@ class Reader(Quantities):
         self.speaks = not (SPEAKING.isdisjoint(values) and TRIGGERS.isdisjoint(spoken))
         self.is_plain = not (self.speaks or (spoken and ")" in values)) and SPLITTING.isdisjoint(values)
         self.letters = letters
-        self.earlier: list[Value] = []  # what the answer says before its last arrow
         self.end = len(self.tokens)
         self.go(0)
 
@@ -99,17 +95,11 @@ class Reader(Quantities):
         low, high = prose.opening(tokens, 0, len(tokens)), len(tokens)
         while low < high and tokens[high - 1][1] == "\\\\":
             high -= 1
-        parts = [(low, high)]
+        start = low
         if not self.is_reference and self.speaks:
-            parts = prose.claims(tokens, self.top_level(low, high), low, high)
-        for part in parts[:-1]:
-            try:
-                self.earlier.append(self.whole(*part))
-            except Malformed:
-                continue  # which is about something else
-        self.worded = 0
-        value = self.whole(*parts[-1])
-        self.worded += len(parts) - 1
+            start = prose.last_claim(tokens, self.top_level(low, high), low, high)
+        value = self.whole(start, high)
+        self.worded += start > low
         if self.is_reference and type(value) is Several and self.worded > 1:
             raise Malformed("words that tell values apart")
         return value
@@ -125,25 +115,20 @@ class Reader(Quantities):
         items = [self.predicate(low, verb, cut)] if verb else self.items(low, cut)
         while len(items) > 1 and self.join == "," and is_clause(items[0]) and type(items[-1]) is not Words:
             del items[0]  # "In the triangle, x is 16"
-        letters = [value for kind, value, _ in self.tokens if kind == LETTERS] if len(items) > 1 else []
-        while len(items) > 1 and is_domain(items[-1], letters, self.is_reference):
+        while len(items) > 1 and is_domain(items[-1], self.is_reference):
             del items[-1]  # 2 k \pi, k \in \mathbb{Z}
         return items[0] if len(items) == 1 else Several(tuple(items), self.join)
 
     def unbraced(self, low: int, high: int) -> tuple[int, int]:
-        """The bounds within braces that hold all there is; a set whose backslashes were lost keeps them."""
+        """The bounds within braces that hold all there is."""
         while low < high and self.tokens[low][1] == "{" and self.match.get(low) == high - 1:
-            if any(self.tokens[place][1] == "," for place in self.top_level(low + 1, high - 1)):
-                break
             low, high = low + 1, high - 1
         return low, high
 
     def within(self, low: int, high: int) -> list[Value]:
-        if self.is_plain:
-            return [self.side(low, high)]
-        outer = self.join, self.modulus
+        outer = self.join
         items = self.items(low, high)
-        self.join, self.modulus = outer
+        self.join = outer
         return items
 
     def items(self, low: int, high: int) -> list[Value]:
@@ -154,8 +139,6 @@ class Reader(Quantities):
             kind, value, _ = self.tokens[place]
             joining = kind == WORD and value.lower() in JOINING
             if not joining and (kind != SIGN or value not in (",", ";")):
-                continue
-            if joining and self.is_smaller_unit(place):
                 continue
             join = value.lower()
             if start < place or not (joining and seen in (",", ";")):  # "1, 2, and 3"
@@ -173,14 +156,10 @@ class Reader(Quantities):
     # ---- relations ----
 
     def relation(self, low: int, high: int, places: Sequence[int] = ()) -> Value:
-        if low < high and self.tokens[low][1] == "{":
-            low, high = self.unbraced(low, high)
-            places = ()
         places = places or self.top_level(low, high)
         verb = prose.last_is(self.tokens, places) if self.speaks else -1
         if verb >= low and not all(token[0] == WORD for token in self.tokens[low:high]):
             return self.predicate(low, verb, high)
-        self.modulus = None
         operators: list[str] = []
         bounds = [low]
         for place in places:
@@ -194,10 +173,7 @@ class Reader(Quantities):
             operators.append(RELATIONS[value])
             bounds += [place, place + 1]
         if not operators:
-            value = self.side(low, high)
-            return Residue(value, self.modulus, ()) if self.modulus else value
-        if len(operators) > SIDE_LIMIT:
-            raise Malformed("too many sides")
+            return self.side(low, high)
         return self.chain(operators, [*bounds, high])
 
     def chain(self, operators: list[str], bounds: list[int]) -> Value:
@@ -208,38 +184,22 @@ class Reader(Quantities):
                 sides.append(self.side(low, high))
             else:
                 sides.append(self.side_or_name(low, high, operators[k // 2] == "="))
-        residue = is_expression(sides[-1]) and sides[-1][:2] == ("fn", "mod")  # 8 \bmod 15
-        if residue and any(token[1] == "equiv" for token in self.tokens):
-            sides[-1], self.modulus = sides[-1][2]
-        if self.modulus and set(operators) <= {"="}:
-            return Residue(sides[-1], self.modulus, tuple(sides[:-1]))
         first = sides[0]
-        inverse = is_expression(first) and first[0] == "^" and type(released(first[1])) is Matrix
-        if inverse and operators == ["="]:
-            return sides[1]  # the inverse is not computed, but what the matrix behind it is called
+        if is_expression(first) and first[0] == "^" and type(released(first[1])) is Matrix:
+            return sides[-1]  # the inverse is not computed, but what the matrix behind it is called
+        if self.modular:
+            operators[-1] = "mod"
         return Relation(tuple(operators), tuple(sides))
 
     def predicate(self, low: int, verb: int, high: int) -> Value:
         """What is said to be something: "The answer is 5", "x is 5"."""
         if verb + 1 == high or prose.negates(self.tokens[low:verb]):
             raise Malformed("words")
-        words = prose.said(self.tokens[verb + 1 : high])
-        is_said = self.tokens[low][0] != WORD and (NEGATING | JOINING).isdisjoint(words)
-        if is_said and len(words) == high - verb - 1:
-            told = words_value(words)  # x = 5 is the only solution; 17 is prime
-            plain = words[0] == "the" or CHANGING_BEHIND.isdisjoint(words)
-            if prose.said(self.tokens[low:verb]):
-                plain = REMAINING.issuperset(words)  # 8 eggs are left
-            if type(told) is Words and (plain or not ANSWERING.isdisjoint(words)):
-                self.subject = told
-                return self.relation(low, verb)
         items = self.items(verb + 1, high)
         value = items[0] if len(items) == 1 else Several(tuple(items), self.join)
         words = [place for place in range(low, verb) if self.tokens[place][0] == WORD]
         self.worded += bool(words)
         subject = words[-1] + 1 if words else low
-        if words and subject < verb and not self.tokens[subject][2]:
-            raise Malformed("a word run into what follows")
         if subject == verb or type(value) is Several:
             return value
         name = self.side_or_name(subject, verb)
@@ -280,10 +240,6 @@ class Reader(Quantities):
         words = []
         while self.kind == WORD:
             words.append(self.advance())
-        if words and self.kind == NUMBER and words[-1].lower() in ("negative", "minus"):
-            words.pop()
-            self.tokens[self.position - 1] = (SIGN, "-", True)
-            self.go(self.position - 1)
         node = self.behind_words(words) if words else None
         if node is None:
             self.worded += bool(words)
@@ -293,8 +249,6 @@ class Reader(Quantities):
         self.currency = outer
         if self.kind != "end":
             raise Malformed("rest")
-        if not words:
-            return node
         months = [MONTHS[word.lower()] for word in words if word.lower() in MONTHS]
         if months and type(node) is not Words:
             return Date(months[0], node)
@@ -315,20 +269,15 @@ class Reader(Quantities):
                 and not prose.negates(inside)
                 and "or" not in prose.said(inside)
             ):
-                if any(kind == WORD and len(value) > 1 for kind, value, _ in inside):
-                    self.go(self.end)  # Bob (55 mph)
-                    return words_value(words)
                 self.subject = words_value(words)  # Bob (55)
         colon = self.accept(":")
-        if colon and self.value == "emptyset" and words[0].lower() == "no":
-            return self.command()  # No solution: \emptyset
         lower = [word.lower() for word in words]
+        if colon and self.value == "emptyset" and lower[0] == "no":
+            return self.command()  # No solution: \emptyset
         if not NEGATING.isdisjoint(lower) or (changes(lower) if not colon else lower[-1] in COMPARING):
             raise Malformed("words")
         if self.kind == NUMBER and not (self.spaced or colon):
             raise Malformed("a word run into a number")
-        if any(len(word) == 1 and (word not in "aAI" or len(words) == 1) for word in words):
-            raise Malformed("a letter before the value")
         if self.value in ("(", "[", "{", "\\{") and not self.spaced:
             raise Malformed("a word as a function")
         return None
@@ -351,7 +300,7 @@ class Reader(Quantities):
                     parts.append(self.sum())
                 parts = [Ratio(tuple(parts))]
         if self.value in ("pmod", "("):
-            self.modulus = self.modulus_behind()
+            self.modulus_behind()
         return parts[0] if len(parts) == 1 else Union(tuple(parts))
 
     def without(self, whole: Row, removed: Value) -> Node:
@@ -359,16 +308,19 @@ class Reader(Quantities):
         self.holds = True
         return ("+", (held(whole), ("*", (MINUS_ONE, held(removed)))))
 
-    def modulus_behind(self) -> Node | None:
-        r"""That of `\pmod{7}` or (mod 7), if one stands here."""
+    def modulus_behind(self) -> None:
+        r"""Read over `\pmod{7}` or (mod 7); a reference that has one is no value."""
         if self.accept("pmod", COMMAND):
-            return self.argument()
-        if self.value != "(" or self.peek()[1] not in ("mod", "bmod"):
-            return None
-        self.advance(2)
-        modulus = self.sum()
-        self.expect(")")
-        return modulus
+            self.argument()
+        elif self.peek()[1] in ("mod", "bmod"):
+            self.advance(2)
+            self.sum()
+            self.expect(")")
+        else:
+            return
+        self.modular = True
+        if self.is_reference:
+            raise Malformed("a modulus")
 
     # ---- sets by their conditions ----
 
@@ -385,9 +337,7 @@ class Reader(Quantities):
         conditions = self.items(bar + 1, close)
         join, self.join, self.end, self.open_bars = self.join, outer, end, bars
         self.go(close + 1)
-        # In "x in R : x < 2 or x > 3" the "or" is of the two behind the colon, not of all three.
-        if type(domain) is Relation and (join != "or" or domain.sides[-1] != REALS):
-            conditions = [domain, *conditions]
+        conditions = [*filter(is_restriction, [domain]), *conditions]
         return Builder(tuple(conditions), join or ",", name)
 
 
@@ -404,8 +354,6 @@ def words_value(words: list[str]) -> Value:
     if len(words) > 1 and words[0].lower() in ARTICLES:
         words = words[1:]
     plain = tuple(word.lower() for word in words)
-    if plain[-1] == "infinity" and plain[:-1] in ((), ("positive",), ("negative",), ("minus",)):
-        return NEGATIVE_INFINITY if plain[0] in ("negative", "minus") else INFINITY
     if plain[0] in SPELLED and CHANGING_BEHIND.isdisjoint(plain[1:]):
         number, unit = ("num", SPELLED[plain[0]], 1), canonical_unit(plain[1:])
         if unit is not None:
@@ -418,10 +366,13 @@ def is_clause(value: Value) -> bool:
     return type(value) is Words and len(value.words) > 1 and NEGATING.isdisjoint(value.words)
 
 
-def is_domain(value: Value, letters: Sequence[str], of_reference: bool) -> bool:
-    r"""True for what says which values one of the `letters` takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
+def is_domain(value: Value, of_reference: bool) -> bool:
+    r"""True for what says which values a letter takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
     if type(value) is not Relation or len(value.sides) != 2 or value.sides[0] not in INDICES:
         return False
-    if letters.count(value.sides[0][1]) < 2:
-        return False
     return value.sides[1] in (*INTEGERS, REALS) or (not of_reference and value.operators[0] in (">", ">="))
+
+
+def is_restriction(domain: Value) -> bool:
+    r"""True for `x \in \mathbb{Z}` before the conditions of a set; not for a letter alone, or one that is any real."""
+    return type(domain) is Relation and domain.sides[-1] != REALS

@@ -14,14 +14,10 @@ from verifiers.math500 import text
 from verifiers.math500.lexer import LETTERS, Malformed, Unsupported
 from verifiers.math500.markup import CHOICES
 from verifiers.math500.meaning import meaning
-from verifiers.math500.probe import NO
 from verifiers.math500.reader import Reader
 from verifiers.math500.same import Comparison
-from verifiers.math500.tree import CONSTANTS, INDICES
 from verifiers.math500.values import Value
 from verifiers.verdicts import encoded
-
-_ADVICE = "an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
 
 
 class Reference:
@@ -32,12 +28,11 @@ class Reference:
     """
 
     def __init__(self, answer: str) -> None:
-        self.text = self.written = answer
+        self.text = answer
         self.is_integer = is_short_integer(answer)
         self.digits = None if self.is_integer or len(answer) > 40 else text.digits_of(answer)
         self.key = text.key(answer)
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
-        self.has_constants = False  # or letters that are called like arbitrary ones
         self.is_time = ":" in answer and "m" in self.key.lower() and text.is_time_of_day(answer)
         self.variables: frozenset[str] = frozenset()
         self.mixed = self.worded = self.is_text = False
@@ -48,13 +43,11 @@ class Reference:
     def read(self, answer: str) -> None:
         """Find the meaning, or that there is none."""
         try:
-            reader = Reader(answer, None)
+            reader = Reader(answer.removeprefix("\\approx"), None)
             self.variables = frozenset(value for kind, value, _ in reader.tokens if kind == LETTERS)
-            self.has_constants = not (CONSTANTS | INDICES).isdisjoint(self.variables)
             value = meaning(reader.answer())
             self.mixed, self.worded = reader.mixed, bool(reader.worded)
-            if Comparison(2 * len(answer), False).same(value, value) == NO:
-                raise Malformed("it is not equal to itself")
+            Comparison(2 * len(answer), False).same(value, value)  # which raises where it is undefined
             self.meaning = value
         except Unsupported:
             pass
@@ -69,28 +62,16 @@ def is_short_integer(answer: str) -> bool:
 
 
 @lru_cache(maxsize=8192)
-def _read(answer: str) -> Reference | None:
-    if not answer.strip():
-        return None
-    if "\\boxed" in answer:  # "The answer is \\boxed{5}."
-        data = encoded(answer)
-        box, start, end = last_box(data, 0, len(data))
-        answer = data[start:end].decode("utf-8", "surrogatepass") if box >= 0 else answer
-    gold = Reference(answer.strip())
-    trimmed = gold.text.strip(" ,;$").removeprefix("\\approx").removeprefix("approximately").strip()
-    if not gold.is_text or trimmed in ("", gold.text) or trimmed.count("$") % 2:
-        return gold
-    read = Reference(trimmed)
-    read.written = gold.text
-    return read
+def _read(answer: str) -> Reference:
+    data = encoded(answer)  # "The answer is \\boxed{5}."
+    box, start, end = last_box(data, 0, len(data))
+    return Reference((data[start:end].decode("utf-8", "surrogatepass") if box >= 0 else answer).strip())
 
 
 def reference_of(answer: object, index: int | None) -> Reference:
     """The reference in a column `answer`; raises `InvalidReferenceError` for what is none."""
     exact = answer if type(answer) is str else batch.as_reference(answer)
-    if exact is None:
-        raise invalid_reference("answer", answer, f"is a {type(answer).__name__}; {_ADVICE}", index)
-    gold = _read(exact)
-    if gold is None:
-        raise invalid_reference("answer", answer, f"is empty; {_ADVICE}", index)
-    return gold
+    if exact is None or not exact.strip():
+        problem = "is neither text nor a number, or empty; an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
+        raise invalid_reference("answer", answer, problem, index)
+    return _read(exact)

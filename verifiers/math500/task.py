@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import chain, count
 from typing import TYPE_CHECKING
@@ -19,17 +20,14 @@ from verifiers.math500.exact import Undefined
 from verifiers.math500.finished import is_finished
 from verifiers.math500.form import NONE as NO_FORM
 from verifiers.math500.form import Form, form_of
-from verifiers.math500.lexer import NUMBER, TEXT_LIMIT, Malformed, Token, Unsupported
+from verifiers.math500.lexer import TEXT_LIMIT, Malformed, Unsupported
 from verifiers.math500.meaning import meaning
-from verifiers.math500.names import is_name
-from verifiers.math500.parser import END
-from verifiers.math500.probe import NO, UNSURE, YES, compare
-from verifiers.math500.prose import OPENS
+from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.reader import Reader
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
 from verifiers.math500.same import Comparison
-from verifiers.math500.tree import INFINITIES, Node
-from verifiers.math500.values import Quantity, Relation, Several, Value, Words
+from verifiers.math500.tree import Node
+from verifiers.math500.values import Relation, Several, Value, Words
 from verifiers.sentence import answer_sentence, named_answer
 from verifiers.verdicts import (
     CAS,
@@ -93,37 +91,21 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
 
 def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """`judge` of the whole answer."""
-    if answer == gold.text or answer == gold.written:
+    if answer == gold.text:
         return OK, TEXT
-    if gold.is_integer and is_short_integer(answer):
+    if gold.is_integer and is_short_integer(answer):  # most answers, which need not be read
         return (OK if int(answer) == int(gold.text) else WRONG), RATIONAL
-    if len(answer) > TEXT_LIMIT:
-        return MALFORMED, TEXT
-    own_key = text.key(answer)
-    if told := told_by_text(answer, own_key, gold, problem):
+    if told := told_by_text(answer, text.key(answer), gold, problem):
         return told
     if lenient:
-        plain = markup.unwrapped(answer)
-        if plain != answer:
-            answer, own_key = plain, text.key(plain)
+        answer = markup.unwrapped(answer)
         if gold.is_choice and (chosen := judge_choice(answer, gold, problem)):
             return chosen
-        if len(gold.key) > 1 and gold.key.isalpha() and markup.is_subject(gold.key, answer, problem or ""):
-            return OK, TYPED
-        if not answer[:1].isdigit():
-            if problem and len(own_key) < 4 and names_option(own_key.strip("()"), answer, gold, problem):
-                return OK, TYPED
-            answer = without_words(answer, gold, problem)
+        answer = without_words(answer, gold, problem)
     try:
-        number = literal(answer) if type(gold.meaning) is tuple and gold.meaning not in INFINITIES else None
-        if number is not None:
-            verdict, rational = compare(number, gold.meaning, len(answer) + len(gold.text))
-            if verdict == NO:
-                return WRONG, RATIONAL if rational else PROBE
-            if verdict == YES and lenient:
-                accepted = problem is None or is_accepted(number, [], gold, form_of(problem), False)
-                return OK if accepted else RULE_BROKEN, RATIONAL if rational else PROBE
-        return compared(Reader(answer, gold.variables), gold, problem, lenient, len(answer))
+        number = literal(answer)
+        said = Said(number) if number else Reader(answer, gold.variables)
+        return compared(said, gold, problem, lenient, len(answer))
     except Unsupported:
         if problem is not None and gold.meaning is not None:
             return RULE_BROKEN, GRAMMAR  # an integral, a sum: work that the reference has done
@@ -152,14 +134,6 @@ def told_by_text(answer: str, own_key: str, gold: Reference, problem: str | None
     return (WRONG, TEXT) if gold.is_text else None
 
 
-def names_option(letter: str, answer: str, gold: Reference, problem: str) -> bool:
-    """True for the letter that stands before the reference among the choices of the problem."""
-    if gold.is_choice or not letter or markup.leading_choice(answer) != letter:
-        return False
-    option = markup.options_of(problem).get(letter)
-    return bool(option) and is_right(option, gold)
-
-
 def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     """The verdict on the letter of a choice, or on its value; of an answer with both, both must be right."""
     options = markup.options_of(problem or "")
@@ -168,14 +142,7 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     if letter != gold.key:
         return (OK, TYPED) if not letter and option and is_right(answer, reference_of(option, None)) else None
     said = markup.behind_letter(answer, letter) if option else ""
-    if not said or is_right(said, reference_of(option, None)):
-        return OK, TYPED
-    if not any(
-        c.isdigit() or c == "\\" for c in said
-    ):  # a remark, unless these are the words of another choice
-        others = [reference_of(other, None) for other in options.values() if other]
-        return (WRONG if any(is_right(said, other) for other in others) else OK), TYPED
-    return WRONG, TYPED
+    return (WRONG if said and not is_right(said, reference_of(option, None)) else OK), TYPED
 
 
 def is_right(answer: str, gold: Reference) -> bool:
@@ -188,10 +155,7 @@ def without_words(answer: str, gold: Reference, problem: str | None) -> str:
     """The answer without the letter of a choice before its value, and without "about" for a rounded reference."""
     if not gold.is_choice and answer.startswith(("\\text", "\\mathrm", "\\begin")):
         answer = markup.in_one_line(markup.behind_choice(answer))
-    exact = markup.without_approximation(answer) if problem or "." in gold.text else answer
-    if exact != answer and ("." in gold.text or (gold.is_integer and "rounded" in form_of(problem).asks)):
-        return exact
-    return answer
+    return markup.without_approximation(answer) if "." in gold.text else answer
 
 
 def literal(answer: str) -> Node | None:
@@ -206,84 +170,58 @@ def literal(answer: str) -> Node | None:
     return ("/", ("num", int(f"{minus}{above}"), 1), ("num", below, 1)) if below else None
 
 
-def compared(reader: Reader, gold: Reference, problem: str | None, lenient: bool, length: int) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A number in plain notation, as a `Reader` has what it read."""
+
+    value: Node
+    mixed: bool = False
+    worded: int = 0
+    subject: None = None
+
+    def answer(self) -> Node:
+        return self.value
+
+
+def compared(
+    said: Said | Reader, gold: Reference, problem: str | None, lenient: bool, length: int
+) -> Outcome:
     """The verdict by meaning, and with a problem by form and by whether the value is finished."""
-    if gold.is_choice and starts_as_a_value(reader.tokens):
-        return MALFORMED, GRAMMAR
-    value = reader.answer()
+    value = meaning(said.answer())
     if gold.meaning is None:
         return None
-    if reader.holds or type(value) is not tuple or value[0] == "sym":
-        value = meaning(value)
-    if not lenient and ((reader.mixed and not gold.mixed) or (reader.worded and not gold.worded)):
+    if not lenient and ((said.mixed and not gold.mixed) or (said.worded and not gold.worded)):
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)
     first = value.items[0] if type(value) is Several else value  # x = 1 of x = 1 or x = 2
     first_side = first.sides[0] if type(first) is Relation else None
     is_asked = first_side is not None and form.asks_for(first_side)
-    if type(gold.meaning) is Words and reader.subject is not None and type(value) is not Several:
-        value = reader.subject
+    if type(gold.meaning) is Words and said.subject is not None and type(value) is not Several:
+        value = said.subject
     comparison = Comparison(length + len(gold.text), not lenient, form, is_asked)
     verdict = comparison.same(value, gold.meaning)
-    if verdict != YES and lenient and gold.has_constants:
-        verdict = comparison.renamed(value, gold.meaning) or verdict
     if verdict == YES and (
-        (reader.earlier and contradicts(reader.earlier, value))
-        or not form.allows_unit(value, gold.meaning)
+        not form.allows_unit(value, gold.meaning)
         or (first_side is not None and form.asks_for_another(first_side))
     ):
         verdict = NO
-    if (
-        verdict != NO
-        and problem is not None
-        and not is_accepted(value, comparison.sides, gold, form, reader.mixed)
-    ):
+    if verdict != NO and problem is not None and not is_accepted(value, comparison.sides, gold, form):
         return RULE_BROKEN, comparison.tier
     if verdict == UNSURE:
         return None
     return OK if verdict == YES else WRONG, comparison.tier
 
 
-def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: Form, mixed: bool) -> bool:
-    """True if one side of an equal answer is finished, in the form asked for, and no formula of the problem.
-
-    `mixed` tells if the answer is written as a mixed number: the value of one is a fraction or a decimal, too.
-    """
-    if "mixed" in form.asks and gold.mixed and not mixed:
-        return False
+def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: Form) -> bool:
+    """True if one side of an equal answer is finished, in the form asked for, and no formula of the problem."""
     if sides and form.states(value, gold.meaning, gold.variables):
         return False
-    for side in sides or [value]:
-        if is_finished(side, gold.meaning) and form.holds(side, gold.meaning):
-            if not form.states(side, gold.meaning, gold.variables):
-                return True
-    return False
-
-
-def contradicts(earlier: Sequence[Value], value: Value) -> bool:
-    """True if something said before the last arrow has another value under the same name, or under none."""
-    name, said = named_side(value)
-    for one in map(meaning, earlier):
-        own_name, own = named_side(one)
-        if (own_name is not None and own_name == name) or (
-            own_name is None and type(own) in (tuple, Quantity)
-        ):
-            if Comparison(0, False).same(own, said) == NO:
-                return True
-    return False
-
-
-def named_side(value: Value) -> tuple[Value | None, Value]:
-    """The name that an equation gives a value, and the value; None for what has no name."""
-    if type(value) is Relation and value.operators[-1] == "=" and is_name(value.sides[0]):
-        return value.sides[0], value.sides[-1]
-    return None, value
-
-
-def starts_as_a_value(tokens: Sequence[Token]) -> bool:
-    """True for `=(C)`, `+(C)` and `1(C)`: a choice is no value, and takes no sign or factor."""
-    first = next((token for token in tokens if token[1] not in OPENS), END)
-    return first[0] == NUMBER or first[1] in ("=", "+")
+    return any(
+        is_finished(side, gold.meaning)
+        and form.holds(side, gold.meaning)
+        and not form.states(side, gold.meaning, gold.variables)
+        for side in sides or [value]
+    )
 
 
 @cache
@@ -312,17 +250,15 @@ def final_sentence(data: bytes) -> tuple[int, int, int]:
     return OK, low, high - len(inside) + len(inside.rstrip(b" .\n"))
 
 
-def in_words(data: bytes, reason: int, low: int, high: int, boxed: bool) -> tuple[int, int, int]:
+def in_words(data: bytes, reason: int, low: int, high: int) -> tuple[int, int, int]:
     """(reason, start, end) of an answer as `locate` has it, or of the one that a sentence names in its place.
 
     A completion without an answer names it at its end; the text of a block may name it, too.
     """
-    if boxed or reason not in (OK, NO_ANSWER):
-        return reason, low, high
-    if reason == OK:
-        named = b"answer" in data[low:high].lower()
-        start, end = named_answer(data, low, high) if named else (-1, -1)
-    else:
+    start = end = -1
+    if reason == OK and b"answer" in data[low:high].lower():
+        start, end = named_answer(data, low, high)
+    elif reason == NO_ANSWER:
         found, start, end = final_sentence(data)
         if found != OK:
             start, end = answer_sentence(data, 0, len(data))
@@ -333,13 +269,11 @@ def in_words(data: bytes, reason: int, low: int, high: int, boxed: bool) -> tupl
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     """Strict mode: OK if the block holds one box and nothing else; another box before it is a HEDGE."""
-    if not boxed:
-        return MALFORMED
     start = data.rfind(b"<answer>", 0, low) + 8
     _, other, other_end = last_box(data, start, data.rfind(b"\\boxed", start, low))
-    if other >= 0 and data[slice(*strip(data, other, other_end))] != data[low:high]:
-        return verdicts.HEDGE
-    return OK if is_alone(data, start - 8, len(data), low, high, False) else MALFORMED
+    hedged = other >= 0 and data[slice(*strip(data, other, other_end))] != data[low:high]
+    alone = boxed and is_alone(data, start - 8, len(data), low, high, False)
+    return verdicts.HEDGE if hedged else OK if alone else MALFORMED
 
 
 def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
@@ -366,20 +300,22 @@ def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
         judged[key] = _CAS_OUTCOMES[reply["outcome"]]
         if reply["outcome"] in ("equal", "different", "unread") and len(_judged_by_cas) < CACHE_LIMIT:
             _judged_by_cas[key] = judged[key]
-    problem = next((reply["detail"] for reply in replies if reply["outcome"] == "error"), None)
-    if problem is not None:
-        logging.getLogger("verifiers").warning("math500: some answers end as reason=error: %s", problem)
+    for detail in {reply["detail"] for reply in replies if reply["outcome"] == "error"}:
+        logging.getLogger("verifiers").warning("math500: some answers end as reason=error: %s", detail)
     return [judged[key] for key in keys]
+
+
+def placed(data: bytes, lenient: bool, reason: int, low: int, high: int, boxed: bool) -> tuple[int, int, int]:
+    """(reason, start, end) of the answer that `locate` found: as words name it, in strict mode if it stands alone."""
+    if lenient:
+        return in_words(data, reason, low, high)
+    return (format_of(data, low, high, boxed) if reason == OK else reason), low, high
 
 
 def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
     gold, asked = reference_of(answer, row), problem_of(problem, row)
-    reason, low, high, boxed = locate(data, 0, len(data), lenient)
+    reason, low, high = placed(data, lenient, *locate(data, 0, len(data), lenient))
     tier = TEXT
-    if lenient:
-        reason, low, high = in_words(data, reason, low, high, boxed)
-    if reason == OK and not lenient:
-        reason = format_of(data, low, high, boxed)
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
         reason, tier = judge(extracted, gold, asked, lenient) or ask_cas([(extracted, gold.text)])[0]
@@ -397,13 +333,10 @@ def _judge_all(
     judge_once = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
     undecided: dict[tuple[str, str], list[int]] = {}
-    columns = zip(texts, golds, statuses.tolist(), boxed.tolist(), spans.tolist(), strict=True)
-    for row, (completion, gold, reason, from_box, (low, high)) in enumerate(columns):
-        if lenient and not from_box:
-            reason, low, high = in_words(encoded(completion), reason, low, high, from_box)
-            spans[row] = low, high
-        if reason == OK and not lenient:
-            reason = format_of(encoded(completion), low, high, from_box)
+    columns = zip(texts, golds, statuses.tolist(), spans.tolist(), boxed.tolist(), strict=True)
+    for row, (completion, gold, status, span, from_box) in enumerate(columns):
+        reason, low, high = placed(encoded(completion), lenient, status, *span, from_box)
+        spans[row] = low, high
         if reason != OK:
             outcomes.append((reason, TEXT))
             continue
@@ -411,10 +344,9 @@ def _judge_all(
         outcomes.append(judge_once(extracted, gold, asked[row], lenient))
         if outcomes[-1] is None:
             undecided.setdefault((extracted, gold.text), []).append(row)
-    if undecided:
-        for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
-            for row in rows:
-                outcomes[row] = outcome
+    for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
+        for row in rows:
+            outcomes[row] = outcome
     both = np.fromiter(chain.from_iterable(outcomes), np.int8, 2 * len(outcomes))
     reasons, tiers = both.reshape(-1, 2).T.copy()
     return reasons, tiers, (reasons == OK).astype(np.float64), spans

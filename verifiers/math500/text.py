@@ -28,7 +28,7 @@ def key(text: str) -> str:
     text = without_thin_spaces(text)
     for old, new in _REPLACED if not text.isalnum() else ():
         text = text.replace(old, new)
-    return joined(without_text_command(text.strip()))
+    return joined(without_text_command(text.strip().removesuffix(".")))
 
 
 def without_thin_spaces(text: str) -> str:

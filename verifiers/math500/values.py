@@ -98,15 +98,6 @@ class Based:
 
 
 @dataclass(frozen=True, slots=True)
-class Residue:
-    """A value modulo another, and what it is said to be congruent to."""
-
-    value: Value
-    modulus: Node
-    of: tuple[Value, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Ratio:
     """7 : 3"""
 
@@ -134,7 +125,6 @@ Value = (
     | Relation
     | Builder
     | Based
-    | Residue
     | Ratio
     | Date
 )
@@ -148,7 +138,7 @@ def is_expression(value: Value) -> bool:
 def inside(value: Value) -> tuple[Value, ...]:
     """The values that a value holds, those of an expression apart."""
     match value:
-        case Quantity() | Residue():
+        case Quantity():
             return (value.value,)
         case Several() | Row() | Set():
             return value.items

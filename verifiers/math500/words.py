@@ -71,9 +71,6 @@ ARTICLES = frozenset(["a", "an", "the"])
 OPENING = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
 CONCLUDING = frozenset("so thus therefore hence then".split())
 EXPLAINING = frozenset("since because".split())
-REMAINING = frozenset(
-    "left over remaining needed required possible sold used available".split()
-)  # 8 eggs are left over
 OCCASIONS = frozenset(
     "where attained achieved reached when at equality occurs occurring".split()
 )  # of a value
@@ -84,7 +81,6 @@ DESCRIBING = frozenset(
 )
 TOLD_BY_THE = frozenset(NUMBER_WORDS) | {"least", "most", "third"}  # behind "the": the least, of the three
 NO_REMARK = (CHANGING_BEFORE | CHANGING_BEHIND | JOINING) - DESCRIBING - SHORT_WORDS
-ANSWERING = frozenset("answer solution only value minimum maximum root".split())
 REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())
 SPOKEN_OF = frozenset(  # what a word may be said of: "the series converges", "an odd function"
     "the it on group function series sequence integral limit matrix number relation statement triangle".split()

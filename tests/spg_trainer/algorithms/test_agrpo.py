@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.agrpo import AGRPO
-from spg_trainer.tensors import StepView
 from tests.common.algorithm_cases import (
     ADVANTAGES,
     LENGTHS,
@@ -14,6 +13,7 @@ from tests.common.algorithm_cases import (
     make_batch,
     path_error,
     two_tokens,
+    view_of,
     written,
 )
 from tests.common.likelihood_cases import make_rollouts
@@ -43,4 +43,4 @@ def test_steps_count_up_to_the_last_that_unmasked_a_scored_token():
     sampled.unmask_step[:] = torch.tensor(
         [[1, 0, 4, 4, -1], [6, 2, 2, 7, 8], [3, 0, 1, 2, 4], [0, 0, 0, 1, 1]]
     )
-    assert AGRPO().prepare(StepView(REWARDS, sampled))["steps"].tolist() == [2, 7, 4, 1]
+    assert AGRPO().prepare(view_of(REWARDS, sampled))["steps"].tolist() == [2, 7, 4, 1]

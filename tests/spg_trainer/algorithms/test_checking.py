@@ -35,6 +35,11 @@ BROKEN = {
     "compares": LOSS.replace("terms.sum()", "terms.square().sum()")
     + '\n    compares: ClassVar[str] = "copy"\n',
     "needs": LOSS + '\n    needs: ClassVar[frozenset[str]] = frozenset({"old"})\n',
+    "turns": LOSS
+    + '\n    def prepare(self, view):\n        return {"advantages": self.compute_advantages(view.rewards)}\n',
+    "groups alone": LOSS
+    + "\n    def prepare(self, view):\n        found = super().prepare(view)['advantages']\n"
+    + "        return {'advantages': found / found.std()}\n",
 }
 
 
@@ -69,7 +74,7 @@ def test_the_file_that_new_writes_passes(tmp_path: Path, monkeypatch, capsys) ->
         main(["algorithms", "check", "./my_algorithm.py:MyAlgorithm", "--algorithm-args", "strength=2"]) == 0
     )
     out = capsys.readouterr().out
-    assert "FAILS" not in out and out.count("ok ") == 7
+    assert "FAILS" not in out and out.count("ok ") == 9
     assert main(["algorithms", "new", "my_algorithm.py"]) == 2
     (tmp_path / "mine.py").write_text(HEAD + BROKEN["divisor"])
     assert main(["algorithms", "check", "./mine.py:Mine"]) == 1

@@ -10,11 +10,10 @@ import torch
 from spg_trainer.algorithms.d_treerpo import DTreeRPO
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.validate import validate_algorithm
-from spg_trainer.tensors import StepView
+from spg_trainer.settings.plan import check_algorithm
 from spg_trainer.training.credit import credit
 from spg_trainer.training.setup import start
-from tests.common.algorithm_cases import make_batch
+from tests.common.algorithm_cases import make_batch, view_of
 from tests.common.likelihood_cases import make_rollouts, seeded
 from tests.common.process_cases import algorithm_config
 from tests.common.trainer_cases import small_config
@@ -45,7 +44,7 @@ def test_the_mean_gradient_is_that_of_the_reward_of_each_half(advantage, kept):
         chance = logp(words[0], 0) + logp(words[1], 0)
         chance = chance + sum(logp(b, 1 + a) for a, b in zip(first, second, strict=True))
         worth = [[reward[pair] for pair in zip(first, second, strict=True)]]
-        prepared = algorithm.prepare(StepView(torch.tensor(worth, dtype=torch.float64), rollouts))
+        prepared = algorithm.prepare(view_of(torch.tensor(worth, dtype=torch.float64), rollouts))
         logps = torch.stack(
             [torch.stack([logp(a, 0), logp(b, 1 + a)]).diag() for a, b in zip(first, second, strict=True)]
         )
@@ -70,21 +69,21 @@ def test_values_of_nodes_are_means_of_their_leaves_and_only_the_first_leaf_carri
         [[1.0, 0.0, 0.5, 0.5, 1.0, 1.0], [0.3, 0.1, 0.2, 0.1, 0.2, 0.3]], dtype=torch.float64
     )
     rollouts = tree([6] * 12, 6, 2)
-    prepared = DTreeRPO(branches=2).prepare(StepView(rewards, rollouts))
+    prepared = DTreeRPO(branches=2).prepare(view_of(rewards, rollouts))
     halves = prepared["half_advantages"]
     assert torch.allclose(halves[:6, 0], torch.tensor([-0.25, 0, -0.25, 0, 0.5, 0]).double())
     assert torch.allclose(halves[:6, 1], torch.tensor([1.0, -1, 0, 0, 0, 0]).double())
     assert torch.allclose(prepared["advantages"][:6], torch.tensor([1.0, -1, -0.25, 0, 0.5, 0]).double())
-    equal = DTreeRPO(branches=3).prepare(StepView(rewards[1:], rollouts.select(torch.arange(6))))[
+    equal = DTreeRPO(branches=3).prepare(view_of(rewards[1:], rollouts.select(torch.arange(6))))[
         "half_advantages"
     ]
     assert not equal[:, 0].any(), (
         "nodes with the same leaves in another order are worth the same, bit for bit"
     )
-    alone = DTreeRPO(branches=6).prepare(StepView(rewards[:1], rollouts.select(torch.arange(6))))
+    alone = DTreeRPO(branches=6).prepare(view_of(rewards[:1], rollouts.select(torch.arange(6))))
     assert not alone["half_advantages"][:, 0].any() and alone["half_advantages"][:, 1].any()
     with pytest.raises(ConfigError, match="branches=4: should be a divisor of the group's 6"):
-        DTreeRPO(branches=4).prepare(StepView(rewards[:1], rollouts.select(torch.arange(6))))
+        DTreeRPO(branches=4).prepare(view_of(rewards[:1], rollouts.select(torch.arange(6))))
 
 
 @pytest.mark.parametrize("done", [0.0, 0.3, 0.999])
@@ -101,7 +100,7 @@ def test_self_distillation_has_the_gradient_of_the_divergence_of_whole_distribut
     for algorithm in algorithms:
         masks, prepared = (
             algorithm.make_masking().draw(rollouts, seeded()),
-            algorithm.prepare(StepView(rewards, rollouts, done)),
+            algorithm.prepare(view_of(rewards, rollouts, share_done=done)),
         )
         seen = torch.stack([torch.stack([law[0], law[1 + row // 3]]) for row in range(6)])  # (B, M, T, V)
         chosen = seen.gather(-1, rollouts.completion_ids[:, None, :, None].expand(-1, 2, -1, 1))[..., 0]
@@ -157,7 +156,7 @@ def test_in_a_run_the_term_rises_from_nothing(tmp_path):
 def test_what_is_no_tree_is_refused(changes, said):
     config = small_config(None, algorithm="d_treerpo", algorithm_args={}, lora_r=2, **changes)
     with pytest.raises(ConfigError, match=said):
-        validate_algorithm(config, DTreeRPO())
+        check_algorithm(config, DTreeRPO())
 
 
 def test_blocks_of_attention_and_other_masks_are_refused():

@@ -7,7 +7,7 @@ import torch
 
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO, DiffuGRPORepro
 from spg_trainer.likelihood import Masks
-from spg_trainer.tensors import Batch
+from spg_trainer.tensors import Batch, Place
 
 
 def test_the_reproduction_divides_by_tokens_and_ends_at_eos_only():
@@ -26,6 +26,7 @@ def hand_case(advantages, ratios):
         scored[:, 0],
         torch.tensor(advantages, dtype=torch.float64),
         {"completions": 2.0, "tokens": 6.0},
+        Place.of_groups(1, 2),
         old_logps=torch.full_like(logps.detach(), math.log(1 / 4)),
     )
     return logps, masks, batch

@@ -11,8 +11,7 @@ import torch
 from spg_trainer.algorithms.dispo import DiSPO
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
-from spg_trainer.tensors import StepView
-from tests.common.algorithm_cases import make_batch, sampled
+from tests.common.algorithm_cases import make_batch, sampled, view_of
 from tests.common.likelihood_cases import make_rollouts
 
 
@@ -37,7 +36,7 @@ def test_a_fill_is_worth_its_reward_over_that_of_its_state_and_equal_ones_nothin
         ),
     )
     rewards = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
-    prepared = DiSPO(num_fills=3).prepare(StepView(rewards, rollouts))
+    prepared = DiSPO(num_fills=3).prepare(view_of(rewards, rollouts))
     found = prepared["fill_advantages"]
     assert found[0].tolist() == found[2].tolist() == [0.0] * 3
     assert torch.allclose(found[1], torch.tensor([0.5, -0.5, 0.0], dtype=torch.float64))
@@ -45,7 +44,7 @@ def test_a_fill_is_worth_its_reward_over_that_of_its_state_and_equal_ones_nothin
     two = replace(
         rollouts, probe_steps=rollouts.probe_steps[:, :2], probe_rewards=rollouts.probe_rewards[:, :2]
     )
-    assert DiSPO(num_fills=2).prepare(StepView(rewards, two))["fill_advantages"][1].tolist() == [0.5, -0.5]
+    assert DiSPO(num_fills=2).prepare(view_of(rewards, two))["fill_advantages"][1].tolist() == [0.5, -0.5]
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -69,7 +68,7 @@ def test_the_mean_gradient_is_that_of_a_fill_s_reward_but_for_one_of_z(count):
         chance = math.exp(sum(float(logp(fill).detach().sum()) for fill in drawn))
         worth = torch.tensor([[reward[fill] for fill in drawn]], dtype=torch.float64)
         rollouts = replace(sampled(), probe_rewards=worth)
-        advantages = algorithm.prepare(StepView(torch.zeros(1, 4), rollouts))["fill_advantages"][0].tolist()
+        advantages = algorithm.prepare(view_of(torch.zeros(1, 4), rollouts))["fill_advantages"][0].tolist()
         logps = torch.stack([torch.stack([logp(fill), torch.zeros(2)]) for fill in drawn])
         prepared = {"fill": torch.ones(count, dtype=torch.bool)}
         batch = make_batch(masks.part, advantages, 1, prepared=prepared, old_logps=logps.detach())

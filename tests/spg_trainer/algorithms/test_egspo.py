@@ -10,7 +10,6 @@ import torch
 from spg_trainer.algorithms.egspo import EGSPO, EGSPOSA
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks, Where
-from spg_trainer.tensors import StepView
 from tests.common.algorithm_cases import (
     ADVANTAGES,
     LENGTHS,
@@ -21,6 +20,7 @@ from tests.common.algorithm_cases import (
     path_error,
     probed,
     sampled,
+    view_of,
 )
 from tests.common.likelihood_cases import make_rollouts, seeded
 
@@ -58,7 +58,7 @@ def test_the_updates_of_a_rollout_take_the_steps_in_the_order_of_their_mean_entr
     rollouts = replace(rollouts, unmask_entropy=torch.tensor([[3.0, 0.5, 6.0, 2.0, 1.5, 2.0, 9.0, 0.0]]))
     masking, found = EGSPO(num_masks=3).make_masking(), []
     for iteration in range(2):
-        masks = masking.draw(rollouts, seeded(), Where(iteration, 2, [0], 1))
+        masks = masking.draw(rollouts, seeded(), Where(iteration, 2, [0.0]))
         for scored, weight in zip(masks.scored[0], masks.weight[0], strict=True):
             found.append(rollouts.unmask_step[0][scored].unique().tolist())
             assert weight[scored].tolist() == [1.0] * int(scored.sum())
@@ -73,7 +73,7 @@ def test_the_advantage_of_a_step_is_that_of_its_completion_less_what_its_state_w
     """A_k = (R - mean R) - lambda / (1 + lambda) (rho_k - mean rho_k), over the steps of a rank."""
     algorithm = EGSPOSA(num_masks=3, probe_weight=0.5)
     rollouts = probed(algorithm, sampled())
-    worth = algorithm.prepare(StepView(REWARDS, rollouts))["step_advantages"]
+    worth = algorithm.prepare(view_of(REWARDS, rollouts))["step_advantages"]
     steps, rho = rollouts.probe_steps, rollouts.probe_rewards
     assert (steps >= 0).sum(1).tolist() == [3, 2, 1, 3]
     for row, rank in (steps >= 0).nonzero().tolist():
@@ -90,7 +90,7 @@ def test_equal_rewards_of_states_and_completions_teach_nothing():
     algorithm = EGSPOSA(num_masks=2)
     rollouts = probed(algorithm, sampled())
     rollouts = replace(rollouts, probe_rewards=torch.full_like(rollouts.probe_rewards, 0.3))
-    prepared = algorithm.prepare(StepView(torch.full((2, 2), 0.1, dtype=torch.float64), rollouts))
+    prepared = algorithm.prepare(view_of(torch.full((2, 2), 0.1, dtype=torch.float64), rollouts))
     assert not prepared["advantages"].any() and not prepared["step_advantages"].any()
 
 

@@ -11,7 +11,7 @@ from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood import logps as likelihood_logps
-from spg_trainer.tensors import Batch
+from spg_trainer.tensors import Batch, Place
 from tests.common.algorithm_cases import (
     MASK,
     coefficients,
@@ -94,7 +94,7 @@ def case(name: str, on_policy: bool, **arguments):
         rollouts.completion_mask,
         ADVANTAGES,
         totals,
-        group=torch.tensor([0, 0, 1, 1]),
+        Place.of_groups(2, 2),
         prepared=prepared,
         old_logps=None if on_policy else old,
         old_measured=None if on_policy else old_measured,

@@ -6,14 +6,13 @@ import torch
 from spg_trainer.algorithms.justgrpo import JustGRPO, JustGRPORepro
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood.masks import AutoregressiveMasking
-from spg_trainer.tensors import StepView
-from tests.common.algorithm_cases import LENGTHS, MASK, SIZE, logps_gradient, make_batch
+from tests.common.algorithm_cases import LENGTHS, MASK, SIZE, logps_gradient, make_batch, view_of
 from tests.common.likelihood_cases import count_sequences, make_rollouts, seeded, tiny_model, whole_gradient
 
 
 def test_the_share_of_completions_with_an_advantage_is_that_of_the_step():
     rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
-    prepared = JustGRPORepro().prepare(StepView(rewards, make_rollouts([2] * 4, 2)))
+    prepared = JustGRPORepro().prepare(view_of(rewards, make_rollouts([2] * 4, 2)))
     assert prepared["valid"].tolist() == [0.5] * 4
     assert prepared["advantages"].tolist() == pytest.approx(
         [0.5 / (0.5**0.5 + 1e-4), -0.5 / (0.5**0.5 + 1e-4), 0, 0]

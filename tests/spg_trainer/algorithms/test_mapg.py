@@ -10,9 +10,9 @@ from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.algorithms.mapg import MAPG
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.validate import validate_algorithm
-from spg_trainer.tensors import Rollouts, StepView
-from tests.common.algorithm_cases import make_batch
+from spg_trainer.settings.plan import check_algorithm
+from spg_trainer.tensors import Rollouts
+from tests.common.algorithm_cases import make_batch, view_of
 from tests.common.likelihood_cases import seeded
 from tests.common.trainer_cases import small_config
 
@@ -120,7 +120,7 @@ def test_the_mean_gradient_over_all_paths_is_that_of_the_expected_reward(blocks,
             )
         earned, n = reward(canvas), int(rollouts.completion_mask.sum())
         behind += n < size and min(steps[n:]) < max(steps[:n]) and max(steps[n:]) >= 0
-        prepared = algorithm.prepare(StepView(torch.zeros(1, 2).double(), rollouts))
+        prepared = algorithm.prepare(view_of(torch.zeros(1, 2).double(), rollouts))
         for name, worth in (("reward", earned), ("nothing", 1.0)):
             batch = make_batch(rollouts.completion_mask, [worth], 1, prepared={"place": prepared["place"]})
             loss = loss_of_values(algorithm, masks, batch, values).loss
@@ -155,7 +155,7 @@ def test_a_rollout_that_draws_positions_by_another_law_is_refused(rollout, own, 
     config = small_config(None, algorithm="mapg", algorithm_args={}, **drawn, **rollout)
     algorithm = replace(MAPG(block_length=config.rollout.block_length), **own)
     with pytest.raises(ConfigError, match=said):
-        validate_algorithm(config, algorithm)
+        check_algorithm(config, algorithm)
 
 
 def test_settings_that_mean_nothing_are_refused():

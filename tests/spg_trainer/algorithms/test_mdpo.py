@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from spg_trainer.algorithms.mdpo import MDPO
-from spg_trainer.tensors import StepView
-from tests.common.algorithm_cases import logps_gradient, make_batch, sampled, two_tokens
+from tests.common.algorithm_cases import logps_gradient, make_batch, sampled, two_tokens, view_of
 
 REWARDS = torch.tensor([[1.0, 0.0], [0.5, 0.5]], dtype=torch.float64)
 
@@ -22,7 +21,7 @@ def with_worth(worth: list[list[float]], known: list[list[bool]] | None = None):
 
 def test_where_states_are_all_worth_the_reward_every_step_has_the_group_s_z_score():
     rollouts = with_worth([[r] * 4 for r in REWARDS.flatten().tolist()])
-    prepared = MDPO(top_steps=4).prepare(StepView(REWARDS, rollouts))
+    prepared = MDPO(top_steps=4).prepare(view_of(REWARDS, rollouts))
     found = prepared["fill_advantages"]
     assert torch.allclose(found[0], torch.full((4,), 0.5**0.5, dtype=torch.float64), atol=2e-4)
     assert torch.allclose(found[1], -found[0])
@@ -35,9 +34,9 @@ def test_scores_by_hand_and_the_steps_of_the_greatest_are_chosen():
     first = [0.2 - 0 + 0.6, 0.8 - 0.2 + 0.4, 0.4 - 0.8 + 0.4]
     scores = np.array([first, [0.6 - 0 + 0.5, 0.1 - 0.6 + 0.9, 0.9 - 0.1 + 0.9]])
     expected = (scores - scores.mean(0)) / (scores.std(0, ddof=1) + 1e-4)
-    every = MDPO(top_steps=3).prepare(StepView(REWARDS, with_worth(rho)))["fill_advantages"]
+    every = MDPO(top_steps=3).prepare(view_of(REWARDS, with_worth(rho)))["fill_advantages"]
     assert np.allclose(every[:2], expected)
-    prepared = MDPO(top_steps=1).prepare(StepView(REWARDS, with_worth(rho)))
+    prepared = MDPO(top_steps=1).prepare(view_of(REWARDS, with_worth(rho)))
     best = np.abs(expected).argmax(1)
     for row, step in enumerate(best):
         assert prepared["fill_advantages"][row].nonzero().flatten().tolist() == [step]
@@ -48,8 +47,8 @@ def test_a_completion_that_has_ended_stays_what_it_is_and_its_later_steps_are_no
     """The second had one step less: the reward stands for it."""
     rho = [[0.2, 0.8, 0.4], [0.6, 0.1, 0.0], [0.5] * 3, [0.5] * 3]
     known = [[True] * 3, [True, True, False], [True] * 3, [True] * 3]
-    found = MDPO(top_steps=3).prepare(StepView(REWARDS, with_worth(rho, known)))["fill_advantages"]
-    filled_in = MDPO(top_steps=3).prepare(StepView(REWARDS, with_worth(rho)))["fill_advantages"]
+    found = MDPO(top_steps=3).prepare(view_of(REWARDS, with_worth(rho, known)))["fill_advantages"]
+    filled_in = MDPO(top_steps=3).prepare(view_of(REWARDS, with_worth(rho)))["fill_advantages"]
     assert found[1, 2] == 0 and filled_in[1, 2] != 0
     assert torch.equal(found[0], filled_in[0])
 
@@ -58,7 +57,7 @@ def test_equal_steps_are_never_chosen():
     rollouts = with_worth([[0.3, 0.9, 0.3]] * 2 + [[1.0, 0.0, 1.0]] * 2)
     assert (
         not MDPO(top_steps=3)
-        .prepare(StepView(torch.full((2, 2), 0.4).double(), rollouts))["fill_advantages"]
+        .prepare(view_of(torch.full((2, 2), 0.4).double(), rollouts))["fill_advantages"]
         .any()
     )
 

@@ -8,11 +8,10 @@ import torch
 from spg_trainer.algorithms.opsd import OPSD
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
-from spg_trainer.tensors import StepView
 from spg_trainer.training.credit import credit
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import plan_updates
-from tests.common.algorithm_cases import make_batch, two_tokens
+from tests.common.algorithm_cases import make_batch, two_tokens, view_of
 from tests.common.likelihood_cases import make_rollouts, naive_logps, seeded
 from tests.common.process_cases import algorithm_config
 
@@ -83,7 +82,7 @@ def test_what_stands_behind_the_end_is_a_hint_too_and_what_was_never_written_is_
 def test_right_completions_of_a_problem_share_its_weight_and_no_reward_counts():
     rewards = torch.tensor([[9.0, 0.0, 1.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
     right = torch.tensor([[False, True, True], [False] * 3, [True] * 3])
-    view = StepView(rewards, make_rollouts([3] * 9, 4), correct=right)
+    view = view_of(rewards, make_rollouts([3] * 9, 4), correct=right)
     found = OPSD().prepare(view)["advantages"].view(3, 3)
     assert torch.allclose(found, torch.tensor([[0, 0.5, 0.5], [0, 0, 0], [1 / 3] * 3], dtype=torch.float64))
     assert torch.equal(OPSD().active(found), right)

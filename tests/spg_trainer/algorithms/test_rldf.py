@@ -9,8 +9,7 @@ import torch
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.algorithms.rldf import RLDF
 from spg_trainer.likelihood import Masks
-from spg_trainer.tensors import StepView
-from tests.common.algorithm_cases import logps_gradient, make_batch, moved
+from tests.common.algorithm_cases import logps_gradient, make_batch, moved, view_of
 from tests.common.likelihood_cases import make_rollouts, seeded
 
 
@@ -36,7 +35,7 @@ def test_with_all_kept_of_the_first_step_s_state_it_is_d1_s_pass():
         masks = algorithm.make_masking().draw(rollouts, seeded(1))
         logps = moved(torch.full(masks.scored.shape, -2.0, dtype=torch.float64), masks, 0.3, 1)
         old = moved(logps, masks, 0.3, 2)
-        prepared = algorithm.prepare(StepView(rewards, rollouts))
+        prepared = algorithm.prepare(view_of(rewards, rollouts))
         batch = make_batch(rollouts.completion_mask, completions=4, prepared=prepared, old_logps=old)
         found.append((masks.masked, *logps_gradient(algorithm, masks, batch, logps)))
     (seen, loss, gradient), (expected_seen, expected_loss, expected) = found

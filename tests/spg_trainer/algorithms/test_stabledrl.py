@@ -8,6 +8,7 @@ import torch
 
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.stabledrl import StableDRL, self_normalised
+from spg_trainer.tensors import Place
 from tests.common.algorithm_cases import (
     ADVANTAGES,
     logps_gradient,
@@ -15,8 +16,6 @@ from tests.common.algorithm_cases import (
     moved,
 )
 from tests.common.likelihood_cases import make_rollouts, seeded
-
-GROUP = torch.tensor([0, 0, 1, 1])
 
 
 def test_weights_by_hand():
@@ -34,7 +33,7 @@ def case(shift):
     logps = -torch.rand(masks.scored.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     logps = logps * masks.scored
     old = (moved(logps, masks, 0.2, 1) + shift) * masks.scored
-    batch = make_batch(rollouts.completion_mask, ADVANTAGES, group=GROUP, old_logps=old)
+    batch = make_batch(rollouts.completion_mask, ADVANTAGES, place=Place.of_groups(2, 2), old_logps=old)
     return algorithm, masks, batch, logps
 
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.tracerl import TraceRL
-from spg_trainer.tensors import StepView
 from tests.common.algorithm_cases import (
     logps_gradient,
     make_batch,
     two_tokens,
+    view_of,
 )
-from tests.common.likelihood_cases import make_rollouts
+from tests.common.likelihood_cases import make_rollouts, one_stream
 
 REWARDS = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
 
@@ -20,9 +20,9 @@ def test_a_completion_weighs_by_its_rows():
     rollouts = make_rollouts([2, 2], 2)
     rollouts.unmask_step[:] = torch.tensor([[0, 1], [0, 0]])
     algorithm = TraceRL(num_masks=2, steps_per_segment=1)
-    prepared = algorithm.prepare(StepView(REWARDS[:1], rollouts))
+    prepared = algorithm.prepare(view_of(REWARDS[:1], rollouts))
     assert prepared["rows"].tolist() == [1.5, 1.5]
-    masks = algorithm.make_masking().draw(rollouts, lambda row, mask: None)
+    masks = algorithm.make_masking().draw(rollouts, one_stream(None))
     batch = make_batch(rollouts.completion_mask, [1.0, 1.0], 2, prepared=prepared)
     _, gradient = logps_gradient(algorithm, masks, batch, torch.zeros(2, 2, 2, dtype=torch.float64))
     third, sixth = -1 / 3, -1 / 6

@@ -7,9 +7,8 @@ import torch
 
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.likelihood import Masks
-from spg_trainer.tensors import StepView
 from spg_trainer.training.loop import train
-from tests.common.algorithm_cases import make_batch
+from tests.common.algorithm_cases import make_batch, view_of
 from tests.common.trainer_cases import rows, small_config
 
 
@@ -39,7 +38,7 @@ def test_a_pair_of_two_tokens_by_hand():
 def test_a_pair_is_the_best_against_the_worst_the_first_of_equals():
     rewards = torch.tensor([[0.5, 1.0, 0.0, 1.0], [0.1, 0.1, 0.1, 0.1], [2.0, -1.0, -1.0, 0.0]])
     algorithm = VRPO()
-    advantages = algorithm.prepare(StepView(rewards.double(), None))["advantages"]
+    advantages = algorithm.prepare(view_of(rewards.double(), None))["advantages"]
     assert advantages.tolist() == [0, 1, -1, 0, 0, 0, 0, 0, 1, -1, 0, 0]
     assert algorithm.active(advantages).tolist() == [bool(a) for a in advantages]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.wd1 import WD1, WD1Repro
-from spg_trainer.tensors import StepView
+from tests.common.algorithm_cases import view_of
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.2, 0.2], [0.5, 2.5, 1.5]], dtype=torch.float64)
 
@@ -38,6 +38,6 @@ def test_the_reproduction_sums_a_group_and_ends_at_eos_only():
     algorithm = WD1Repro()
     assert (algorithm.normalizer, algorithm.end_tokens, WD1.end_tokens) == ("groups", "eos", "any")
     for normalizer, repeats in (("completions", 1), ("groups", 3)):
-        prepared = WD1(normalizer=normalizer).prepare(StepView(REWARDS, None))
+        prepared = WD1(normalizer=normalizer).prepare(view_of(REWARDS, None))
         assert prepared["repeats"].tolist() == [repeats] * 9
         assert torch.equal(prepared["advantages"], WD1().compute_advantages(REWARDS))

@@ -19,7 +19,7 @@ from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.settings.fields import EvalCommand, ModelConfig
+from spg_trainer.settings.fields import EvalCommand, EvalSampling, ModelConfig
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.own_cases import forget
@@ -151,7 +151,7 @@ def test_the_papers_protocol_beside_ours(command, monkeypatch, capsys):
             dict(puzzle=p, rewards={"paper_cells": r}) for p, r in (("1000", 1.0), ("1234", 0), ("1230", 0.0))
         ]
         return Evaluation(
-            0.5, 3, 0, 1, {"paper_cells": 0.5}, 9, 0, {}, {1: 0.5}, None, {}, {"num_generations": 1}, right
+            0.5, 3, 0, 1, {"paper_cells": 0.5}, 9, 0, 1, {}, {1: 0.5}, None, {}, {"num_generations": 1}, right
         )
 
     monkeypatch.setattr(eval_command, "evaluate", answered)
@@ -161,7 +161,7 @@ def test_the_papers_protocol_beside_ours(command, monkeypatch, capsys):
     (plain, _, generations), *papers = asked
     assert plain.startswith("sudoku ") and generations == 4
     assert [sampling for _, sampling, _ in papers] == [
-        Sampling(length, 32, length // 2, 0.0) for length in (128, 256, 512)
+        EvalSampling(length, 32, length // 2, 0.0) for length in (128, 256, 512)
     ]
     assert all("Sudoku as 16 digits" in prompt and count == 1 for prompt, _, count in papers)
     assert "; cell accuracy 0.750" in capsys.readouterr().out, "3 of the 4 blanks, of whichever puzzle"

@@ -14,7 +14,13 @@ import verifiers
 from spg_trainer import Sampling, evaluate, load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import evaluate as evaluation
-from spg_trainer.evaluation.evaluate import clustered_interval, figures, majority_vote, repeated
+from spg_trainer.evaluation.evaluate import (
+    clustered_interval,
+    figures,
+    majority_vote,
+    repeated,
+    tokens_per_pass,
+)
 from spg_trainer.settings.fields import Decoding
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
@@ -53,6 +59,26 @@ def test_the_solved_rate_and_its_interval_equal_a_hand_count(policy, solved, low
     assert result.reasons.get("ok", 0) == len(solved) and sum(result.reasons.values()) == 10
     assert [row["correct"] for row in result.rows] == [i in solved for i in range(10)]
     assert "rows" not in result.summary() and json.dumps(result.summary())
+
+
+def test_tokens_a_pass_are_those_that_each_pass_of_the_model_unmasked(policy):
+    by_threshold = replace(EVALUATION, unmasking="threshold", threshold=1e-6)
+    for sampling in (EVALUATION, by_threshold):
+        result = evaluate(policy, Rigged({0: 1}), sampling)
+        steps = [{step for step in row["reveal_step"] if step >= 0} for row in result.rows]
+        unmasked = [sum(step >= 0 for step in row["reveal_step"]) for row in result.rows]
+        assert all(of_one == set(range(len(of_one))) for of_one in steps), "every pass unmasks something"
+        assert result.tokens_per_pass == pytest.approx(sum(unmasked) / sum(map(len, steps)))
+        assert f"{result.tokens_per_pass:.2f} tokens a pass" in figures(result)
+        assert result.summary()["tokens_per_pass"] == result.tokens_per_pass
+    assert result.tokens_per_pass > 1.5 * evaluate(policy, Rigged({0: 1}), EVALUATION).tokens_per_pass
+
+
+def test_tokens_a_pass_count_all_turns_and_no_given_token():
+    turns = [{"reveal_step": [0, 0, 1]}, {"reveal_step": [-1, 2, 1, 0]}]
+    rows = [{"reveal_step": [-1, 2, 1, 0], "turns": turns}, {"reveal_step": [-2, -2, 0, 0]}]
+    assert tokens_per_pass(rows) == (3 + 3 + 2) / (2 + 3 + 1)
+    assert tokens_per_pass([{"reveal_step": [-2]}]) == 0
 
 
 class Twice(Rigged):

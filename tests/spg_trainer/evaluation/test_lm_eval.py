@@ -105,6 +105,22 @@ def test_repeats_and_seeds_have_noise_of_their_own(model):
     assert model.generate_until([request], disable_tqdm=True) != [first]
 
 
+def test_prompts_that_are_too_long_are_named_or_answered_with_nothing(model, caplog):
+    from spg_trainer.evaluation.lm_eval import SpgLLaDA
+
+    prompt = envs.make("sudoku", split="test").problem(0).prompt
+    asked = requests(model, [prompt, "7" * 3000, prompt])
+    with pytest.raises(
+        ConfigError, match=r"1 of 3 contexts .* own, document 1 \(3,\d+ tokens\).* overlong=skip"
+    ):
+        model.generate_until(asked, disable_tqdm=True)
+    skipping = SpgLLaDA("tiny", device="cpu", overlong="skip")
+    first, skipped, third = skipping.generate_until(asked, disable_tqdm=True)
+    assert first == third != "" and skipped == "" and "counts as wrong" in caplog.text
+    with pytest.raises(ConfigError, match="overlong=cut"):
+        SpgLLaDA("tiny", device="cpu", overlong="cut")
+
+
 def test_without_the_package_the_command_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr("spg_trainer.evaluation.lm_eval_command.find_spec", lambda name: None)
     install = "pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests"

@@ -35,6 +35,7 @@ from tests.common.likelihood_cases import (
     every_draw,
     make_masking,
     make_rollouts,
+    one_stream,
     relative,
     seeded,
     tiny_model,
@@ -153,7 +154,7 @@ def enumerated(name, masking, length=5, size=6, prompt=3, draws=every_draw):
     rollouts = make_rollouts([length], size, [prompt], width=prompt, tokens=9)
     rollouts.unmask_step[0] = torch.tensor([1, 0, 1, 2, 3, -1])[:size]
     mean, done = 0.0, {}
-    for chance, masks, *_ in draws(lambda stream: masking.draw(rollouts, lambda row, mask: stream)):
+    for chance, masks, *_ in draws(lambda stream: masking.draw(rollouts, one_stream(stream))):
         key = tuple(masks.scored.flatten().tolist() + masks.masked.flatten().tolist())
         if key not in done:
             done[key] = token_logps(model, rollouts, masks, MASK)

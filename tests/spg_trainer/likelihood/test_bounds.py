@@ -8,7 +8,16 @@ import torch
 
 from spg_trainer.likelihood import Masks, elbo, eubo
 from spg_trainer.likelihood.masks import ActiveBlockMasking
-from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_masking, make_rollouts, seeded
+from tests.common.likelihood_cases import (
+    Branching,
+    ToyModel,
+    every_draw,
+    make_masking,
+    make_rollouts,
+    seeded,
+    seeded_stream,
+    streams_from,
+)
 
 WIDTH = 4
 
@@ -34,8 +43,10 @@ def all_draws_as_masks(masking, rollouts, shared=(), **settings):
     """Masks whose M samples are all equally likely draws of a masking, once each."""
 
     def draw(num_masks, stream_of):
-        streams = lambda row, mask: Branching(shared) if mask == -1 else stream_of(mask)  # noqa: E731
-        return make_masking(masking, num_masks, **settings).draw(rollouts, streams)
+        def stream(row, mask):
+            return Branching(shared) if mask == "row" else stream_of(mask)
+
+        return make_masking(masking, num_masks, **settings).draw(rollouts, streams_from(stream))
 
     draws = every_draw(lambda stream: draw(1, lambda mask: stream))
     paths, odds = zip(*[(path, p) for p, _, path in draws], strict=True)
@@ -83,10 +94,10 @@ def test_gradient_mass_of_active_blocks_has_the_length_as_its_mean(num_masks):
     mass = torch.zeros(2, dtype=torch.float64)
     for block in range(3):
 
-        def streams(row, mask, block=block):
-            return Branching([block]) if mask == -1 else seeded(2)(row, mask)
+        def stream(row, mask, block=block):
+            return Branching([block]) if mask == "row" else seeded_stream(2, row, mask)
 
-        masks = ActiveBlockMasking(num_masks, block_length=3).draw(rollouts, streams)
+        masks = ActiveBlockMasking(num_masks, block_length=3).draw(rollouts, streams_from(stream))
         logps = -torch.rand(masks.scored.shape, dtype=torch.float64) * masks.scored
         mass += torch.stack([g.sum() for g in gradients(logps, masks, 2.0)]) / 3
     assert mass.tolist() == pytest.approx([n, n], abs=1e-12)

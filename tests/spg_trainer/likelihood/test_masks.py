@@ -20,7 +20,17 @@ from spg_trainer.likelihood.masks import (
     StepMergeMasking,
 )
 from spg_trainer.rollout.sampler import sample_completions
-from tests.common.likelihood_cases import Branching, ToyModel, every_draw, make_masking, make_rollouts, seeded
+from tests.common.likelihood_cases import (
+    Branching,
+    ToyModel,
+    every_draw,
+    make_masking,
+    make_rollouts,
+    one_stream,
+    seeded,
+    seeded_stream,
+    streams_from,
+)
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 
 WIDTH = 4
@@ -43,9 +53,14 @@ each = pytest.mark.parametrize(
 )
 
 
+def noting(asked):
+    """Streams that note which masks they are asked for."""
+    return streams_from(lambda row, mask: asked.append(mask) or seeded_stream(0, row, mask))
+
+
 def draws_of(masking, rollouts):
     """(probability, masks, path) of every draw."""
-    return every_draw(lambda stream: masking.draw(rollouts, lambda row, mask: stream))
+    return every_draw(lambda stream: masking.draw(rollouts, one_stream(stream)))
 
 
 def mean_elbo(masking, rollouts, model):
@@ -160,7 +175,7 @@ def test_segments_drawn_by_surprise_weigh_one_over_their_probability(num_masks):
     masking = StepMergeMasking(num_masks, 0.0, 1, "entropy")
     for start in (np.arange(64) + 0.5) / 64:
         stream = SimpleNamespace(random=lambda size, start=start: np.full(size, start))
-        masks = masking.draw(rollouts, lambda row, mask, s=stream: s)
+        masks = masking.draw(rollouts, one_stream(stream))
         found += float(elbo(model.logps(masks, WIDTH), masks)) / 64
         drawn = torch.tensor(STEPS)[masks.scored[0].int().argmax(-1)]
         seen += np.bincount(drawn.numpy(), minlength=4) / (64 * num_masks)
@@ -179,11 +194,11 @@ def test_steps_of_equal_surprise_are_drawn_alike_and_certain_ones_still_can_be()
 
 @pytest.mark.parametrize("num_masks, at_once", [(24, 4), (256, 1)])
 def test_many_segments_ask_for_no_stream_of_their_own(num_masks, at_once):
-    asked, streams = [], seeded()
+    asked = []
     for draw in ("all", "uniform", "entropy"):
         masking = StepMergeMasking(num_masks, 0.0, at_once, draw)
-        masking.draw(path_rollouts(), lambda row, mask: asked.append(mask) or streams(row, mask))
-    assert set(asked) == {-1}
+        masking.draw(path_rollouts(), noting(asked))
+    assert set(asked) == {"row"}
 
 
 @pytest.mark.parametrize("length, p", [(1, 0.0), (3, 0.0), (3, 0.2)])
@@ -204,7 +219,7 @@ def test_full_and_coupled_masks_average_to_half_the_mean_field_and_the_ratios_me
                     np.where(kept, 0.0, 1.0) if count == length else np.ones(count)
                 ),
             )
-            masks = make_masking("coupled_full", 3, p).draw(rollouts, lambda row, mask, s=stream: s)
+            masks = make_masking("coupled_full", 3, p).draw(rollouts, one_stream(stream))
             found += w * chance * float(elbo(model.logps(masks, WIDTH), masks))
     assert found == pytest.approx(expected, abs=1e-12)
 
@@ -254,7 +269,7 @@ def test_all_blocks_average_to_the_block_elbo_where_earlier_ones_are_clean(num_m
             [np.array([(start + 0.5) / starts]), np.where(np.arange(n) % 2 == block[1], second, 0.5)]
         )
         stream = SimpleNamespace(random=lambda size, values=values: next(values))
-        masks = AllBlocksMasking(num_masks, 0.0, 2, origin).draw(rollouts, lambda row, mask, s=stream: s)
+        masks = AllBlocksMasking(num_masks, 0.0, 2, origin).draw(rollouts, one_stream(stream))
         draws += 1
         for mask, token in masks.scored[0].nonzero().tolist():
             hidden = masks.masked[0, mask, WIDTH:].nonzero().squeeze(-1).tolist()
@@ -290,9 +305,7 @@ def test_bernoulli_masks_average_to_the_any_order_elbo():
                 chance *= math.prod((1 - clean) if masked else clean for masked in later)
                 values = iter([np.array([clean, middle]), np.where(later, 1.0, 0.0)])
                 stream = SimpleNamespace(random=lambda count, values=values: next(values))
-                masks = make_masking("bernoulli", 1).draw(
-                    make_rollouts([n], size), lambda row, mask, s=stream: s
-                )
+                masks = make_masking("bernoulli", 1).draw(make_rollouts([n], size), one_stream(stream))
                 assert masks.scored[0, 0, :n].tolist() == [*[False] * first, True, *later]
                 found += w * chance * float(elbo(model.logps(masks, WIDTH), masks))
     assert found == pytest.approx(any_order(model, range(n), later=[4]), abs=1e-12)
@@ -303,9 +316,9 @@ def test_bernoulli_masks_average_to_the_any_order_elbo():
 def test_coupled_masks_average_to_the_any_order_elbo(length, row, total):
     """Wherever the row stands in its step; each token is scored once in a pair."""
     model, rollouts, mean = ToyModel(6), make_rollouts([length], 5), 0.0
-    where = Where(0, 1, [row], total)
+    where = Where(0, 1, [row / total])
     for chance, masks, _ in every_draw(
-        lambda stream: make_masking("coupled", 2).draw(rollouts, lambda row, mask: stream, where)
+        lambda stream: make_masking("coupled", 2).draw(rollouts, one_stream(stream), where)
     ):
         assert (masks.scored[0].sum(0)[:length] == 1).all() and masks.masked[0, :, WIDTH + length :].all()
         mean += chance * float(elbo(model.logps(masks, WIDTH), masks))
@@ -313,7 +326,7 @@ def test_coupled_masks_average_to_the_any_order_elbo(length, row, total):
 
 
 def test_coupled_sizes_are_spread_evenly_over_a_step():
-    rollouts, where = make_rollouts([9] * 10, 9), Where(0, 1, range(10), 10)
+    rollouts, where = make_rollouts([9] * 10, 9), Where(0, 1, [row / 10 for row in range(10)])
     for seed in range(3):
         masks = make_masking("coupled", 2).draw(rollouts, seeded(seed), where)
         assert sorted(masks.scored[:, 0].sum(-1).tolist()) == list(range(10))
@@ -334,7 +347,8 @@ def test_gauss_masks_average_to_their_quadrature(num_masks, counts):
     for mask in range(num_masks):  # the masks are drawn apart, so that each can be enumerated by itself
         for chance, masks, _ in every_draw(
             lambda stream, mask=mask: one.draw(
-                make_rollouts([n], n), lambda row, m, mask=mask: stream if m == mask else seeded()(0, m)
+                make_rollouts([n], n),
+                streams_from(lambda row, m, mask=mask: stream if m == mask else seeded_stream(0, 0, m)),
             )
         ):
             alone = masks.weight[0, mask] * model.logps(masks, WIDTH)[0, mask]
@@ -356,12 +370,10 @@ def test_autoregressive_masks_average_to_the_chain_from_left_to_right(num_masks)
 
 @pytest.mark.parametrize("num_masks", [3, 256])
 def test_autoregressive_masks_ask_for_no_stream_of_their_own_as_they_are_many(num_masks):
-    asked, streams = [], seeded()
+    asked = []
     rollouts = make_rollouts([4, 9, 1], 9)
-    masks = AutoregressiveMasking(num_masks).draw(
-        rollouts, lambda row, mask: asked.append(mask) or streams(row, mask)
-    )
-    assert set(asked) <= {-1}
+    masks = AutoregressiveMasking(num_masks).draw(rollouts, noting(asked))
+    assert set(asked) <= {"row"}
     for row, n in enumerate([4, 9, 1]):
         scored = masks.scored[row].nonzero()
         assert scored[:, 0].tolist() == list(range(min(n, num_masks))), (
@@ -385,7 +397,7 @@ def test_rising_masks_grow_over_the_iterations_to_everything():
     rollouts = make_rollouts([20] * 50, 20)
     counts = []
     for iteration in range(4):
-        masks = make_masking("rising", 1).draw(rollouts, seeded(), Where(iteration, 4, range(50), 50))
+        masks = make_masking("rising", 1).draw(rollouts, seeded(), Where(iteration, 4, [0.0] * 50))
         counts.append(masks.scored.sum(-1).squeeze(-1))
         assert torch.allclose(masks.weight.sum(-1), torch.tensor(20.0, dtype=torch.float64))
     counts = torch.stack(counts)
@@ -487,7 +499,9 @@ def test_the_modulo_draw_of_blocks_is_that_of_the_reference():
     rollouts, masking = make_rollouts([10], 24), BlockMasking(2, 0.0, 4, modulo=True)  # 6 blocks, 3 in use
 
     def shared_only(stream):
-        return masking.draw(rollouts, lambda row, mask: stream if mask == -1 else Branching([]))
+        return masking.draw(
+            rollouts, streams_from(lambda row, mask: stream if mask == "row" else Branching([]))
+        )
 
     for _, masks, path in every_draw(shared_only):
         order = list(itertools.permutations(range(6)))[path[0]]
@@ -557,7 +571,9 @@ def test_draws_depend_neither_on_padding_nor_on_other_rows(masking, device):
     a, b = masking.draw(narrow, seeded()), masking.draw(wide, seeded())
     assert torch.equal(a.masked, b.masked[:, :, 5:]) and not b.masked[:, :, :5].any()
     assert torch.equal(a.weight, b.weight) and torch.equal(a.part, b.part)
-    last = masking.draw(narrow.select(torch.tensor([2])), lambda row, mask: seeded()(2, mask))
+    last = masking.draw(
+        narrow.select(torch.tensor([2])), streams_from(lambda row, mask: seeded_stream(0, 2, mask))
+    )
     assert torch.equal(last.masked[0], a.select(torch.tensor([2])).masked[0])
 
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import mean_over
-from spg_trainer.reporting.compare import against, compare, plan, read_word
+from spg_trainer.reporting.compare import against, compare, plan_runs, read_word
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.resolve import resolve
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
@@ -70,7 +70,7 @@ def test_runs_are_all_pairs_seed_by_seed_with_their_settings() -> None:
         seeds=2,
         output_dir="out",
     )
-    runs = plan(command, ["--max-steps", "7", "--temperature", "1.2"])
+    runs = plan_runs(command, ["--max-steps", "7", "--temperature", "1.2"])
     assert [run.folder.name for run in runs[:4]] == [
         "sudoku-spg-s0",
         "sudoku-spg_negatives=elbo,temperature=2,gradient_checkpointing=True-s0",

@@ -10,7 +10,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, llada_config
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.fields import EvalSampling, Sampling
 from tests.common.block_cases import PATTERNS, plain_block_sampler, with_pattern
 from tests.common.marks import slow_if
 from tests.common.rollout_cases import make_policy, make_prompts, pad, streams
@@ -118,7 +118,7 @@ def test_a_cache_computes_a_block_once_it_is_final_and_then_no_more(name):
 def test_edited_rows_do_not_depend_on_the_batch(name):
     """Rows whose blocks end after more or fewer passes over what is written, with end tokens that are replaced."""
     policy, prompts = policy_of(name), make_prompts(policy_of(name))
-    editing = Sampling(24, 4, 12, unmasking="dynamic", threshold=0.3, editing_threshold=0.1)
+    editing = EvalSampling(24, 4, 12, unmasking="dynamic", threshold=0.3, editing_threshold=0.1)
     alone = [sample_completions(policy, *pad(policy, [prompt]), editing, None) for prompt in prompts]
     plain = sample_completions(policy, *pad(policy, prompts), replace(editing, editing_threshold=9.0), None)
     assert any(
@@ -146,7 +146,7 @@ def test_rows_that_look_alike_may_be_at_different_blocks_where_tokens_are_edited
     for parameter in model.parameters():
         parameter.data.mul_(12 if parameter.ndim > 1 else 1)
     policy = Policy(model, None, 2, 0, (), "test")
-    editing = Sampling(4, 2, 2, 1.0, unmasking="dynamic", threshold=0.5, editing_threshold=0.3)
+    editing = EvalSampling(4, 2, 2, 1.0, unmasking="dynamic", threshold=0.5, editing_threshold=0.3)
     rows, prompt = 40, [1, 0, 1]
     together = sample_completions(policy, *pad(policy, [prompt] * rows), editing, streams(rows))
     for row, noise in enumerate(streams(rows)):

@@ -13,7 +13,7 @@ from spg_trainer.rollout.probe import fill_states
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.tokens import decode_completions, encode_canvas, ended
 from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.fields import EvalSampling, Sampling
 from tests.common.block_cases import PATTERNS, plain_block_sampler, with_pattern
 from tests.common.rollout_cases import LENGTHS, make_policy, make_prompts, pad, streams
 
@@ -125,7 +125,7 @@ def test_what_is_given_stays_however_is_decoded(cache, unmasking, remasking):
 @pytest.mark.parametrize("cache", ["none", "blocks"])
 def test_what_is_given_is_never_edited(cache):
     policy = policy_of("sequence" if cache == "blocks" else "plain")
-    editing = replace(BLOCKWISE, unmasking="dynamic", threshold=0.3, editing_threshold=0.01, cache=cache)
+    editing = EvalSampling(T, 4, 12, unmasking="dynamic", threshold=0.3, editing_threshold=0.01, cache=cache)
     prompts, canvas = make_prompts(policy), make_canvas(policy)
     out = sample_completions(policy, *pad(policy, prompts), editing, None, canvas=canvas)
     check(out, canvas, policy)

@@ -105,7 +105,7 @@ def test_files_that_hold_no_pairs_are_refused(tmp_path, name, values, said):
 
 def test_each_pair_comes_once_in_a_pass_and_passes_differ(tmp_path, policy):
     values = [{**TEXT, "rejected": "a" * (10 if number in (3, 8) else 2)} for number in range(12)]
-    config = pair_config(None, write(tmp_path / "p.jsonl", values), seed=3)
+    config = pair_config(None, write(tmp_path / "p.jsonl", values), seed=3, overlong="skip")
     pairs = PairFile(config, policy)
     drawn = np.concatenate([pairs.choose(step) for step in range(10)])  # four passes, some within a step
     passes = drawn.reshape(4, 10)
@@ -125,15 +125,27 @@ def test_completions_of_a_file_look_sampled_up_to_their_first_end(policy):
     assert rollouts.prompt_mask.sum(-1).tolist()[1] == rollouts.prompt_mask.sum(-1).tolist()[0] + 5
 
 
-def test_pairs_that_do_not_fit_are_left_out_and_counted(tmp_path, policy):
+def test_pairs_that_do_not_fit_are_refused_by_line_or_skipped_and_counted(tmp_path, policy):
     fits, longer = {**TEXT, "chosen": "a" * 9}, {**TEXT, "rejected": "a" * 10}
     values = [fits, longer, TEXT, {**TEXT, "prompt": "long " * 40}, {**TEXT, "rejected": "abc"}, CHAT]
-    config = pair_config(None, write(tmp_path / "p.jsonl", values), prompts_per_step=3)
+    config = pair_config(None, write(tmp_path / "p.jsonl", values), prompts_per_step=3, overlong="skip")
     source = PairFile(config, policy)
-    assert source.index.tolist() == [0, 2, 5] and "3 of 6 pairs" in source.notice
+    assert source.index.tolist() == [0, 2, 5]
+    assert (
+        "1 of 6 prompts is too long for the model" in source.notice and "They are skipped." in source.notice
+    )
+    assert "1 of 6 pairs has a completion of more than 10 tokens" in source.notice
+    assert "1 of 6 pairs are left out: their two completions are equal." in source.notice
     with pytest.raises(ConfigError, match=r"--prompts-per-step 4: .* has 3"):
         PairFile(change(config, prompts_per_step=4), policy)
     assert PairFile(pair_config(None, write(tmp_path / "q.jsonl", [TEXT] * 4)), policy).notice == ""
+    with pytest.raises(ConfigError, match=r"too long for the model: .*p.jsonl, line 4 \(.* --overlong skip"):
+        PairFile(change(config, overlong="error"), policy)
+    short = change(config, overlong="error", pairs=str(write(tmp_path / "r.jsonl", values[:3])))
+    with pytest.raises(
+        ConfigError, match=r"r.jsonl, line 2 \(11 tokens\).*--max-completion-length 11 or more"
+    ):
+        PairFile(short, policy)
 
 
 # Runs.

@@ -9,8 +9,8 @@ import pytest
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.pools import Pools
+from spg_trainer.settings.plan import check_training
 from spg_trainer.settings.ranges import check_ranges
-from spg_trainer.settings.validate import check_training
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
 from tests.common.process_cases import pools_config, pools_steps

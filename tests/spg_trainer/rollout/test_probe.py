@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,6 +13,7 @@ from spg_trainer.rollout.probe import fill_states, probe
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.tokens import decode_completions, encode_prompts
 from spg_trainer.seeding import generator
+from spg_trainer.tensors import Place
 from tests.common.likelihood_cases import make_masking, seeded
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 from tests.common.trainer_cases import Letters
@@ -115,7 +115,16 @@ HOW = {"sampling": DRAWN, "seed": 0, "keys": lambda *place: place}
 
 def scored(policy, env, index=(0, 1, 2, 1), generation=(0, 0, 0, 1)):
     more = {"key": ("rollout", 0), "seed": 0, "rows_per_forward": None, "record_entropy": True}
-    return sample_and_score(policy, env, np.array(index), np.array(generation), DRAWN, **more)
+    episode = torch.arange(len(index))
+    begun = Place(
+        torch.tensor(index),
+        torch.tensor(generation),
+        0 * episode,
+        episode,
+        torch.tensor(index),
+        env.max_turns,
+    )
+    return sample_and_score(policy, env, begun, DRAWN, **more)
 
 
 def test_states_are_worth_what_the_environment_says_of_their_fills():
@@ -130,7 +139,7 @@ def test_states_are_worth_what_the_environment_says_of_their_fills():
     for row, column in (steps >= 0).nonzero().tolist():
         one = given.rollouts.select(torch.tensor([row]))
         (text,) = decode_completions(policy, fill_states(policy, one, steps[row, column : column + 1]))
-        rewards = env.score(env.problem(int(given.index[row])), text).rewards
+        rewards = env.score(env.problem(int(given.place.problem[row])), text).rewards
         expected = 0.5 * rewards["correct"] + rewards["letters"]
         assert float(found.probe_rewards[row, column]) == pytest.approx(expected)
     assert not found.probe_rewards[steps < 0].any() and len(found.probe_rewards.unique()) > 2
@@ -154,8 +163,8 @@ def played_on(policy, env, given, row, column, step):
     """What an episode earns whose turn `row` is filled before a step, played alone; and how many turns follow."""
     one = given.rollouts.select(torch.tensor([row]))
     (text,) = decode_completions(policy, fill_states(policy, one, torch.tensor([step])))
-    problem = env.problem(int(given.index[row]))
-    mine = [b for b in range(len(given)) if given.rows[b] == given.rows[row] and b < row]
+    problem = env.problem(int(given.place.problem[row]))
+    mine = [b for b in range(len(given)) if given.place.episode[b] == given.place.episode[row] and b < row]
     turns, replies = [given.completions[b] for b in mine] + [text], [given.replies[b] for b in mine]
     later = 0
     while len(turns) < env.max_turns and (reply := env.reply(problem, turns)) is not None:
@@ -173,7 +182,7 @@ def test_where_the_environment_answers_a_state_is_worth_the_episode_played_on_fr
     envs.register("test/Chat-v0", Chat)
     policy, env = make_policy(torch.float64, max_length=256), envs.make("test/Chat-v0")
     given = scored(policy, env, 4 * [0, 1, 2, 3], [i // 4 for i in range(16)])
-    assert set(given.turn.tolist()) == {0, 1, 2}
+    assert set(given.place.turn.tolist()) == {0, 1, 2}
     steps = torch.tensor([[0, 3]]).repeat(len(given), 1)
     steps[1, 1] = -1
     found, _ = probe(policy, env, given, given.rollouts, steps, None, **HOW)
@@ -181,7 +190,7 @@ def test_where_the_environment_answers_a_state_is_worth_the_episode_played_on_fr
     for row, column in (steps >= 0).nonzero().tolist():
         expected, later = played_on(policy, env, given, row, column, int(steps[row, column]))
         assert float(found.probe_rewards[row, column]) == pytest.approx(expected)
-        follow.add((int(given.turn[row]), later))
+        follow.add((int(given.place.turn[row]), later))
     assert follow >= {(0, 0), (0, 2), (1, 0), (1, 1), (2, 0)} and len(found.probe_rewards.unique()) > 3
 
 

@@ -15,7 +15,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.models import Policy
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, by_confidence, certainty, margin
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.fields import EvalSampling, Sampling
 from tests.common.published import MASKS
 from tests.common.rollout_cases import pad, streams
 
@@ -189,7 +189,7 @@ def test_llada21_edits_what_it_has_unmasked(opened, cache):
                 continue
             expected = case["sequences"][0].tolist()
             steps, length = block // p.get("num_to_transfer", 1), whole(p["gen_length"], block) + block
-            sampling = Sampling(length, block, steps * length // block, unmasking="dynamic", cache=cache)
+            sampling = EvalSampling(length, block, steps * length // block, unmasking="dynamic", cache=cache)
             sampling = replace(sampling, threshold=p["threshold"], editing_threshold=p["editing_threshold"])
             (found,) = decode(policy, [prompt], sampling)
             assert found[: len(expected)] == expected, name

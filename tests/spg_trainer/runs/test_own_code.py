@@ -15,7 +15,7 @@ import envs
 from envs.datasets import Row, state_of
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.own_code import data_of, hashed, refuse_changed_hub
+from spg_trainer.runs.own_code import ENVIRONMENT, data_of, hashed, keep, refuse_changed_hub, with_copies
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.sft import loop as fitting
@@ -73,6 +73,17 @@ def test_every_hyper_parameter_and_both_files_are_kept(run) -> None:
     assert (
         Path("run/algorithm/mine.py").read_text() == ALGORITHM and Path("run/environment/task.py").is_file()
     )
+
+
+def test_a_file_is_kept_where_its_task_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--env ./task.py` is enough where a file has one task."""
+    monkeypatch.chdir(tmp_path)
+    Path("task.py").write_text(TASK % "Alone")
+    run, settings = tmp_path / "run", {"env": "./task.py", "algorithm": "spg"}
+    keep(run, ENVIRONMENT, settings["env"])
+    assert with_copies(run, settings) == settings
+    Path("task.py").unlink()
+    assert with_copies(run, settings) == {**settings, "env": f"{run}/environment/task.py"}
 
 
 @pytest.mark.parametrize(
@@ -191,6 +202,14 @@ def test_arguments_that_name_files_and_folders_are_hashed(tmp_path: Path) -> Non
     assert data_of(config)[name] == first
     (tmp_path / "set" / "main" / "test.parquet").write_text("else")
     assert data_of(config)[name] != first
+
+
+def test_a_folder_that_is_called_like_the_task_is_no_data_of_it(tmp_path: Path, monkeypatch) -> None:
+    """`--env sudoku --output-dir sudoku` could not be resumed: the run's own files counted, and these grow."""
+    monkeypatch.chdir(tmp_path)
+    Path("sudoku").mkdir()
+    Path("sudoku/metrics.jsonl").write_text("{}")
+    assert data_of(small_config(None, env="sudoku", env_args={})) == {}
 
 
 def test_sft_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> None:

@@ -11,8 +11,8 @@ import pytest
 from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.evaluation.command import by_protocol, samplings
 from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults, resolve
-from spg_trainer.settings.validate import validate
 from spg_trainer.settings.values import flatten, plain
 
 PAGE = Path(__file__).parents[3] / "docs" / "published.md"
@@ -121,7 +121,7 @@ def test_every_table_of_a_paper_has_commands_that_are_accepted() -> None:
     for line in commands:
         words = shlex.split(line.replace("MODEL", "GSAI-ML/LLaDA-8B-Instruct"))
         assert words[:4] == ["python", "-m", "spg_trainer", "eval"]
-        command = validate(resolve(EvalCommand, words[4:])).config
+        command = plan(resolve(EvalCommand, words[4:])).config
         (protocol,) = command.protocol
         chosen = samplings(by_protocol(command, protocol))
         assert all(sampling.block_length == 32 and sampling.temperature == 0 for sampling in chosen), line

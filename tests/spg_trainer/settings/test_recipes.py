@@ -5,12 +5,14 @@ from importlib import resources
 import pytest
 import yaml
 
+import envs
 from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
-from spg_trainer.settings.recipes import mixed_recipe, task_recipe
+from spg_trainer.settings.plan import check_algorithm, plan
+from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.validate import validate, validate_algorithm
+from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.values import overlay
 
 LLADA = "GSAI-ML/LLaDA-8B-Instruct"
@@ -21,35 +23,45 @@ TASKS = sorted(
 )
 
 
+@pytest.fixture
+def _any_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some recipes are of no task, or of many, which no environment has the name of."""
+    monkeypatch.setattr(envs, "resolve", str)
+
+
 def test_whose_recipe_a_task_has() -> None:
-    sudoku, default = task_recipe("sudoku", "tiny"), task_recipe("nobodys-task", "tiny")
-    assert default == task_recipe("another", "tiny") != sudoku
+    def recipe(env: str) -> list:
+        return recipe_of_all(parse_tasks(env), "tiny")
+
+    sudoku, default = recipe("sudoku"), recipe("nobodys-task")
+    assert default == recipe("another") != sudoku
     for name in ("Sudoku", "spg/Sudoku-v0", "spg/Sudoku-v12", "envs:spg/Sudoku-v0"):
-        assert task_recipe(name, "tiny") == sudoku
+        assert recipe(name) == sudoku
     for name in ("./my.py:my/Sudoku-v0", "my/Sudoku-v0", "reasoning_gym:sudoku"):
-        assert task_recipe(name, "tiny") == default, "of the same name, but another task"
-    games = [task_recipe(f"gymnasium:{name}", "tiny") for name in ("Taxi-v4", "some_package:Maze-v0")]
-    assert games[0] == games[1] != default
+        assert recipe(name) == default, "of the same name, but another task"
     blackjack, *others = (
-        mixed_recipe(f"gymnasium:{name}", "tiny")
+        recipe(f"gymnasium:{name}")
         for name in ("Blackjack-v1", "some_package:Blackjack-v1", "tabular/Blackjack-v0", "Taxi-v4")
     )
+    assert blackjack[:-1] != default
     for another in others:
-        assert another == games[0] == blackjack[:-1], "of the same name, but another game"
-    assert task_recipe("math", "tiny") == task_recipe("math500", "tiny") != default
+        assert another == others[0] == blackjack[:-1], "of the same name, but another game"
+    assert recipe("math") == recipe("math500") != default
 
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 @pytest.mark.parametrize("model", ["tiny", LLADA])
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.usefixtures("_any_task")
 def test_every_algorithm_can_start_on_every_task(task: str, model: str, algorithm: str) -> None:
     config = defaults(Config, env=task, model=model, algorithm=algorithm)
-    validate_algorithm(validate(config).config, build(config.algorithm, config.hyper_parameters))
+    check_algorithm(plan(config).config, build(config.algorithm, config.hyper_parameters))
     assert config.eval.eval_steps == (10 if model == "tiny" and algorithm != "spg_repro" else 0)
 
 
 @pytest.mark.parametrize("model", ["tiny", LLADA])
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.usefixtures("_any_task")
 def test_every_recipe_names_its_algorithm_and_serves_every_command(task: str, model: str) -> None:
     config = defaults(Config, env=task, model=model)
     others = (
@@ -63,7 +75,7 @@ def test_every_recipe_names_its_algorithm_and_serves_every_command(task: str, mo
     Sampling(length, evaluation.block_length, round(steps)).check()
     assert steps == config.rollout.diffusion_steps
     sft = defaults(SftCommand, env=task, model="new" if model == "tiny" else model)
-    validate(sft)
+    plan(sft)
     assert sft.env_args == config.env_args and sft.temperature == config.rollout.temperature
     assert sft.max_completion_length == 0 or sft.max_completion_length >= config.rollout.max_completion_length
 
@@ -96,7 +108,7 @@ def test_the_recipe_of_several_tasks_does_not_depend_on_their_order() -> None:
 
 def test_blackjack_has_settings_of_its_own() -> None:
     name = "gymnasium:Blackjack-v1"
-    config = validate(defaults(Config, env=name)).config
+    config = plan(defaults(Config, env=name)).config
     assert (config.batch.num_generations, config.eval.eval_steps, config.algorithm) == (4, 0, "d2_stepmerge")
-    base = validate(defaults(SftCommand, env=name)).config
+    base = plan(defaults(SftCommand, env=name)).config
     assert (base.steps, base.patience) == (3200, 0)

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
 from spg_trainer.settings.recorded import RETIRED, read_config, to_yaml
 from spg_trainer.settings.resolve import resolve
 
@@ -22,3 +22,22 @@ def test_retired_settings_of_decoding_are_read_at_their_defaults_and_refused_oth
     file.write_text(f"{name}: 3\n")
     with pytest.raises(ConfigError, match=rf"{name}=3 is a setting of an earlier version"):
         resolve(EvalCommand, env="sudoku", config=str(file))
+
+
+def test_settings_that_only_another_command_has_are_read_where_they_said_nothing(tmp_path):
+    """Earlier versions wrote them into every config.yaml and sft.yaml, and refused them at other values."""
+    for cls, part, name, nothing, something in (
+        (Config, "rollout", "editing_threshold", None, 0.5),
+        (SftCommand, "model", "ref_copy", False, True),
+    ):
+        file, settings = tmp_path / "settings.yaml", yaml.safe_load(to_yaml(cls()))
+        assert name not in settings[part]
+        settings[part][name] = nothing
+        file.write_text(yaml.safe_dump(settings))
+        assert read_config(file, cls) == cls()
+        settings[part][name] = something
+        file.write_text(yaml.safe_dump(settings))
+        with pytest.raises(ConfigError, match=f"{part}.{name}={something}: no such setting"):
+            read_config(file, cls)
+    file.write_text("editing_threshold: 0.5\n")
+    assert resolve(EvalCommand, env="sudoku", config=str(file)).config.editing_threshold == 0.5

@@ -13,9 +13,9 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config, EvalCommand, ModelConfig, SftCommand
-from spg_trainer.settings.recorded import read_config, to_yaml
+from spg_trainer.settings.plan import check_algorithm
+from spg_trainer.settings.recorded import read_config, task_record, to_yaml
 from spg_trainer.settings.resolve import defaults, resolve
-from spg_trainer.settings.validate import validate_algorithm
 from spg_trainer.settings.values import overlay
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV as LETTERS
@@ -77,6 +77,22 @@ def test_one_of_the_tasks_that_a_model_was_made_for_has_its_arguments_and_their_
     command = defaults(EvalCommand, env, str(folder))
     assert command.env_args.get("level") == level and "weight" not in command.env_args
     assert command.max_completion_length == (length,)
+
+
+def test_a_model_that_learned_where_to_write_is_evaluated_as_it_was_trained(tmp_path) -> None:
+    trained = defaults(Config, "sudoku", algorithm="mapg", position_temperature=0.7)
+    for made, expected in ((trained, 0.7), (SUDOKU, None)):
+        record = task_record(made, made.rollout)
+        assert record["rollout"].get("position_temperature") == expected
+        (tmp_path / "environment.json").write_text(json.dumps(record))
+        read = defaults(EvalCommand, model=str(tmp_path))
+        own = made.rollout
+        assert (read.remasking, read.position_temperature) == (own.remasking, own.position_temperature)
+    (tmp_path / "environment.json").write_text(json.dumps(task_record(trained, trained.rollout)))
+    surest = defaults(EvalCommand, model=str(tmp_path), remasking="low_confidence")
+    assert surest.position_temperature == EvalCommand.position_temperature
+    further = defaults(Config, model=str(tmp_path), remasking="random").rollout
+    assert further.position_temperature == EvalCommand.position_temperature
 
 
 def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> None:
@@ -151,7 +167,7 @@ def test_what_a_recipe_says_of_the_model_is_for_models_whose_weights_are_all_tra
     vrpo = typed("--algorithm", "vrpo")
     assert vrpo.model.ref_copy and settle(vrpo.model).ref_copy, "vrpo compares with a reference"
     lora = typed("--algorithm", "vrpo", "--lora-r=4")
-    validate_algorithm(lora, build("vrpo", lora.hyper_parameters))
+    check_algorithm(lora, build("vrpo", lora.hyper_parameters))
     assert not settle(lora.model).ref_copy, "it is below the adapters"
     (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 2, "lora_dropout": 0.0}')
     adapter = defaults(Config, model=str(tmp_path))

@@ -14,8 +14,8 @@ from spg_trainer import cli, generate, load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import EvalCommand, SftCommand
+from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.validate import validate
 from spg_trainer.sft.command import prepare, sft
 from spg_trainer.sft.demonstrations import denoising_loss
 from spg_trainer.sft.loop import Fit
@@ -96,7 +96,7 @@ def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(te
     drawn, losses = {}, {}
     for size in (0, 4, 1):
         command = replace(texts, batch_size=24, per_device_batch_size=size)
-        fit = prepare(validate(command), Path(texts.output_dir))
+        fit = prepare(plan(command), Path(texts.output_dir))
         drawn[size] = fit.draw(fit.train, 24, 0)
         parts = [float(denoising_loss(fit.policy, part[:2], *part[2:])) for part in drawn[size]]
         losses[size] = sum(parts)
@@ -186,4 +186,4 @@ def test_what_does_not_go_with_a_file_is_refused_before_training(texts: SftComma
     with pytest.raises(ConfigError, match=r"of 60 completions have more than 3 tokens.*length 7"):
         sft(replace(texts, max_completion_length=3), quiet=True)
     with pytest.raises(ConfigError, match="--mix"):
-        validate(replace(texts, mix={"right": 1}))
+        plan(replace(texts, mix={"right": 1}))

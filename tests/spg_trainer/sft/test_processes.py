@@ -1,5 +1,7 @@
 """`sft` by two processes, stopped and resumed, is that of one."""
 
+import json
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -7,10 +9,12 @@ import torch
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.dealing import deal_rows
+from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft.command import sft
 from tests.common.likelihood_cases import relative
-from tests.common.process_cases import SFT, sft_command
+from tests.common.process_cases import SFT, run_processes, sft_command
+from tests.common.sft_cases import SMALL
 from tests.common.trainer_cases import weights
 from tests.common.two_processes import two_processes
 
@@ -30,6 +34,20 @@ def test_two_processes_make_the_model_of_one(tmp_path, name):
     shown = [[line for line in lines if "loss" in line or line.startswith("| ")] for lines in said]
     assert len(shown[0]) >= 3
     assert [line.rpartition(". ")[0] for line in shown[0]] == [line.rpartition(". ")[0] for line in shown[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_process_that_hangs_is_named_by_the_other(tmp_path):
+    texts = [{"prompt": f"say {n}", "completion": f"{n}"} for n in range(30)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
+    command = replace(SMALL, env="", data=str(tmp_path / "texts.jsonl"), timeout_minutes=0.15)
+    (tmp_path / "settings.yaml").write_text(to_yaml(command))
+    words = ("sft", "--config", str(tmp_path / "settings.yaml"), "--output-dir", str(tmp_path / "model"))
+    with pytest.raises(RuntimeError) as failed:
+        run_processes("tests.common.one_hangs", *words, count=2)
+    said = str(failed.value)
+    assert "Process 0 has waited for 0.15 minutes in update 1: process 1 was in update 1" in said, said
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

@@ -23,12 +23,17 @@ from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import Policy, new_policy
 from spg_trainer.models.tiny import BLOCK
+from spg_trainer.reporting.page import report
+from spg_trainer.reporting.runs import read_run
 from spg_trainer.rollout.tokens import encode_completions, encode_prompts, length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
+from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS, RunFolder
+from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import ModelConfig, Sampling, SftCommand
+from spg_trainer.settings.plan import plan
+from spg_trainer.settings.recorded import SFT
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.settings.validate import validate
 from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft import off_mix
 from spg_trainer.sft.command import base_policy, eval_sampling, sft, without_other_blocks
@@ -39,8 +44,9 @@ from spg_trainer.sft.demonstrations import (
     mix_shares,
 )
 from spg_trainer.sft.loop import Fit, Progress
+from spg_trainer.training.loop import train
 from tests.common.sft_cases import SMALL, Count
-from tests.common.trainer_cases import same_weights, weights
+from tests.common.trainer_cases import rows, same_weights, small_config, weights
 
 LONG = replace(SMALL, steps=20, eval_steps=4, mix={"right": 1, "short": 1}, seed=3)
 TWO_HABITS = replace(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5)
@@ -242,7 +248,7 @@ def test_a_model_with_blocks_is_decoded_by_them_and_others_are_refused_before_tr
 
 def test_a_block_length_that_was_asked_for_is_told_from_that_of_a_training() -> None:
     def decoded(*words: str) -> Sampling:
-        asked = validate(resolve(SftCommand, ["--env", "countdown", *words]))
+        asked = plan(resolve(SftCommand, ["--env", "countdown", *words]))
         return eval_sampling(without_other_blocks(asked.config, Pattern(), asked.origins), Pattern())
 
     assert (decoded().block_length, decoded().diffusion_steps) == (12, 12)
@@ -302,7 +308,7 @@ def test_two_of_them_never_write_into_one_folder(tmp_path: Path, monkeypatch) ->
     folder = tmp_path / "model"
 
     def train(*_) -> None:
-        assert [path.name for path in folder.iterdir()] == [".lock"]
+        assert {path.name for path in folder.iterdir()} == {".lock", "environment.json", "sft.yaml"}
         with pytest.raises(Timeout):
             FileLock(folder / ".lock", blocking=False).acquire()
         raise KeyboardInterrupt
@@ -318,8 +324,64 @@ def test_two_of_them_never_write_into_one_folder(tmp_path: Path, monkeypatch) ->
         pytest.raises(ConfigError, match=f"{folder} .*another process"),
     ):
         sft(command, quiet=True)
+    assert [path.name for path in folder.iterdir()] == [".lock"], "the folder of another is left to it"
     with pytest.raises(KeyboardInterrupt):  # after a kill, of which the file is left
         sft(command, quiet=True)
+
+
+def test_one_that_was_killed_before_its_first_checkpoint_begins_again_in_its_folder(
+    tmp_path: Path, monkeypatch
+) -> None:
+    folder, command = tmp_path / "model", replace(LONG, output_dir=str(tmp_path / "model"))
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "discard", lambda _: None)  # as `kill -9` has it
+        interrupt(command, 3, monkeypatch)
+    assert len(rows(folder / METRICS)) == 3
+    with pytest.raises(ConfigError, match=r"already holds a run of 3 steps.*--resume auto.*larger --steps"):
+        sft(command, quiet=True)
+    with pytest.raises(ConfigError, match="holds no run that this command can continue"):
+        train(small_config(folder), quiet=True)
+    sft(replace(command, resume="auto"), quiet=True)
+    assert [row["step"] for row in rows(folder / METRICS)] == [*range(1, 21)]
+
+
+def test_every_update_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Path, monkeypatch) -> None:
+    sent: list[tuple[int, dict]] = []
+    monkeypatch.setattr(Trackers, "log", lambda _, values, step: sent.append((step, dict(values))))
+    command = replace(TWO_HABITS, steps=6, eval_steps=2, patience=9, report=True)
+    folder = sft(replace(command, output_dir=str(tmp_path / "model")), quiet=True)
+    metrics, timings = rows(folder / METRICS), rows(folder / TIMINGS)
+    assert [row["step"] for row in metrics] == [row["step"] for row in timings] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in metrics if "validation/loss" in row] == [2, 4, 6]
+    expected = [Progress(step=step).learning_rate(command) for step in range(6)]
+    assert [row["learning_rate"] for row in metrics] == expected
+    assert [step for step, values in sent if "loss" in values] == [1, 2, 3, 4, 5, 6]
+    assert {name for _, values in sent for name in values} >= {"grad_norm", "update", "eval/test/correct"}
+    summary, losses = (
+        json.loads((folder / SUMMARY).read_text()),
+        [row.get("validation/loss") for row in metrics],
+    )
+    best = min(losses[1::2])
+    assert summary["validation_loss"] == {"best": best, "best_step": 1 + losses.index(best)}
+    assert summary["kept_step"] == summary["validation_loss"]["best_step"]
+    (after,) = read_run(folder).before_after
+    assert after.rows[0]["completion"] == rows(folder / "eval" / "after.jsonl")[0]["completion"]
+    assert after.step == summary["kept_step"] and len(after.rows) == summary["eval_after"]["n"] == 2
+    said = " ".join((folder / REPORT).read_text().split())
+    assert (
+        f"6 of 6 steps. <b>Kept: step {summary['kept_step']}</b>; the lowest validation loss is {best:.4f}"
+        in said
+    )
+    assert "<h1>count sft</h1>" in said and "tokens sampled" not in said and "not finished" not in said
+    assert said.count('role="img" aria-label="Loss"') == 1, "both losses on one axis"
+    assert cli.main(["report", str(folder), "-o", str(tmp_path / "again.html")]) == 0
+
+
+def test_a_tracker_that_is_not_there_is_named_first(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("spg_trainer.runs.tracking.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="--track wandb: the package is not installed"):
+        sft(replace(SMALL, track=("wandb",), output_dir=str(tmp_path / "model")), quiet=True)
+    assert not (tmp_path / "model").exists()
 
 
 # The learning rate, and when it ends.
@@ -399,6 +461,7 @@ def test_one_that_was_interrupted_ends_like_one_never_interrupted(
         torch.rand(7)
     sft(replace(command, output_dir=str(folder), resume="auto"), quiet=True)
     assert same_weights(whole, folder) and told(whole) == told(folder)
+    assert (whole / METRICS).read_bytes() == (folder / METRICS).read_bytes()
     assert incomplete(folder) is None and not (folder / ".model").exists()
 
 
@@ -428,6 +491,31 @@ def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, 
         sft(longer, quiet=True)
     assert sft(longer, quiet=True) == folder
     assert same_weights(long, folder) and told(long) == told(folder)
+    assert (long / METRICS).read_bytes() == (folder / METRICS).read_bytes()
+
+
+def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path, monkeypatch) -> None:
+    """It had no rows of updates, no environment.json beside its checkpoints, and fewer settings."""
+    whole = sft(replace(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
+    folder = tmp_path / "before"
+    interrupt(replace(LONG, output_dir=str(folder)), 9, monkeypatch)
+    for name in (METRICS, TIMINGS, "environment.json"):
+        (folder / name).unlink()
+    kept = [
+        line for line in (folder / SFT).read_text().splitlines() if not line.startswith(("report", "track"))
+    ]
+    (folder / SFT).write_text("\n".join(kept))
+    assert report(folder).html, "no step has a row"
+    sft(replace(LONG, output_dir=str(folder), resume="auto"), quiet=True)
+    assert same_weights(whole, folder) and rows(folder / METRICS) == rows(whole / METRICS)[8:]
+
+
+def test_an_evaluation_of_a_model_lies_in_its_folder(made: Path) -> None:
+    assert (
+        cli.main(["eval", "--model", str(made), "--env", "count", "--num-problems", "1", "--device", "cpu"])
+        == 0
+    )
+    assert {one.name for one in read_run(made).evaluations} > {"after"}
 
 
 def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path, monkeypatch) -> None:

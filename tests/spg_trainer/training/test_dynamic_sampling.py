@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
@@ -43,12 +44,12 @@ def test_where_too_few_groups_differ_others_fill_the_step_up(tmp_path):
     scored = run.source.collect(0)
     run.folder.release()
     assert scored.batches == 2 and len(scored) == 4 * PROBLEMS
-    index = scored.index.reshape(-1, 4)[:, 0]
+    index = scored.place.problem.numpy().reshape(-1, 4)[:, 0]
     assert sorted(index) == list(range(PROBLEMS)), "no problem twice"
     assert len(scored.chosen) == 4 and {0, 1} <= set(index[scored.chosen])
     learned = scored.learned(4)
-    assert learned.rows.tolist() == list(range(16)) and learned.chosen is None
-    assert learned.index.tolist() == np.repeat(index[scored.chosen], 4).tolist()
+    assert learned.place.episode.tolist() == list(range(16)) and learned.chosen is None
+    assert learned.place.problem.tolist() == np.repeat(index[scored.chosen], 4).tolist()
 
 
 def test_right_groups_are_kept_by_an_algorithm_that_they_teach(tmp_path):
@@ -93,8 +94,10 @@ def test_episodes_of_several_turns_are_chosen_whole(tmp_path):
     scored = run.source.collect(1)
     run.folder.release()
     learned = scored.learned(4)
-    assert sorted(set(learned.rows.tolist())) == list(range(8))
-    assert learned.rollouts.episode.tolist() == learned.rows.tolist()
+    place = learned.place
+    assert sorted(set(place.episode.tolist())) == list(range(8)) and place.has_turns
+    assert torch.equal(place.group, place.episode // 4) and torch.equal(place.generation, place.episode % 4)
+    assert torch.equal(place.turn, place.with_turns().turn)
 
 
 def test_further_problems_are_new_ones():

@@ -9,6 +9,7 @@ import torch
 from spg_trainer import train
 from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import sample
+from spg_trainer.tensors import Place
 from spg_trainer.training.fidelity import exact_logps, fidelity_means, fidelity_sums
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad
 from tests.common.trainer_cases import rows, small_config
@@ -18,11 +19,12 @@ def rolled(policy, sampling, seed=3, step=5):
     prompts = make_prompts(policy) * 2
     keys = [("rollout", step, number, 0) for number in range(len(prompts))]
     rollouts = sample(policy, pad(policy, prompts, 2), sampling, seed, keys, None)
-    index = np.arange(len(prompts))
     count = len(prompts)
-    judged = {"rewards": 0.0 * index, "components": {}, "correct": index < 0, "reason": [""] * count}
-    texts = {"completions": [""] * count, "extracted": [None] * count, "traceback": [None] * count}
-    return rollouts, Scored(index, 0 * index, index, [], rollouts=rollouts, **judged, **texts)
+    none = [None] * count
+    judged = {"rewards": np.zeros(count), "components": {}, "correct": np.zeros(count, bool)}
+    judged |= {"reason": [""] * count, "truncated": np.zeros(count, bool)}
+    texts = {"completions": [""] * count, "extracted": none, "traceback": none, "replies": none}
+    return rollouts, Scored(Place.of_groups(count, 1), [], rollouts=rollouts, **judged, **texts)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -16,7 +16,7 @@ from tests.common.turn_cases import TALK
 def made(output, algorithm, **changes):
     run = start(algorithm_config(output, algorithm, **changes), quiet=True)
     scored = run.source.collect(0)
-    rewards = scored.rewards[scored.last].reshape(-1, run.config.batch.num_generations)
+    rewards = scored.rewards[scored.episodes].reshape(-1, run.config.batch.num_generations)
     advantages, step = credit(run, scored, rewards)
     run.folder.release()
     return run, scored, advantages, step
@@ -27,14 +27,15 @@ def test_each_row_is_the_fill_of_its_state_and_shows_that_state(task, turns, tmp
     run, scored, _, step = made(tmp_path, "dispo", algorithm_args={"num_masks": 3}, **task)
     masks = draw_masks(run.algorithm, step, 0, 0, 0, 1)
     fills = step.prepared["fill"]
-    assert fills.any() and not fills.all() and (np.diff(step.rows) >= 0).all()
+    assert fills.any() and not fills.all() and (step.place.episode.diff() >= 0).all()
     seen = set()
+    completions, rows = scored.place, step.place
     for place in fills.nonzero().flatten().tolist():
-        column, turn = divmod(int(step.turn[place]) - turns, turns)
-        (b,) = np.flatnonzero((scored.rows == step.rows[place]) & (scored.turn == turn))
+        column, turn = divmod(int(rows.turn[place]) - turns, turns)
+        (b,) = np.flatnonzero((completions.episode == rows.episode[place]) & (completions.turn == turn))
         at = step.rollouts.fill_step[place]
         kept = (scored.rollouts.unmask_step[b] >= 0) & (scored.rollouts.unmask_step[b] < at)
-        own = ("fills", 0, int(scored.index[b]), int(scored.generation[b]))
+        own = ("fills", 0, int(completions.problem[b]), int(completions.generation[b]))
         own += (*(("turn", turn) if turn else ()), column)
         one = fill_states(
             run.policy, scored.rollouts.select(torch.tensor([b])), at[None], temperature=1.0,
@@ -45,7 +46,8 @@ def test_each_row_is_the_fill_of_its_state_and_shows_that_state(task, turns, tmp
         assert (masks.masked[place, :, width:] == ~kept).all()
         assert torch.equal(masks.scored[place, 0], ~kept & one.completion_mask[0])
         assert not masks.scored[place, 1:].any()
-        assert step.group[place] == step.rows[place] // 4 and step.index[place] == scored.index[b]
+        assert rows.group[place] == rows.episode[place] // 4
+        assert rows.problem[place] == completions.problem[b]
         assert step.prepared["advantages"][place] == step.prepared["fill_advantages"][place, column] != 0
         seen.add(turn)
     assert len(seen) == turns
@@ -54,7 +56,7 @@ def test_each_row_is_the_fill_of_its_state_and_shows_that_state(task, turns, tmp
 def test_only_what_is_worth_something_is_a_row_and_completions_need_not_be(tmp_path):
     _, scored, advantages, step = made(tmp_path, "mdpo", algorithm_args={"top_steps": 2, "beta": 0.0})
     worth = step.prepared["fill_advantages"]
-    assert step.prepared["fill"].all() and len(step.rows) == int((advantages != 0).sum() * 2)
+    assert step.prepared["fill"].all() and len(step.place) == int((advantages != 0).sum() * 2)
     assert ((worth != 0).sum(1) == 2).all()
     assert step.totals[0]["completions"] == len(scored) and step.totals[0]["scored_completions"] == 0
-    assert step.totals[0]["learned_completions"] == len(set(step.rows.tolist()))
+    assert step.totals[0]["learned_completions"] == len(set(step.place.episode.tolist()))

@@ -27,7 +27,7 @@ from spg_trainer.settings.fields import OptimizerConfig
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
 from spg_trainer.training.optimize import learning_rate
-from spg_trainer.training.preflight import refuse_unopened
+from spg_trainer.training.plan import plan_training
 from spg_trainer.training.setup import start
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
@@ -185,6 +185,14 @@ def test_a_cosine_ends_at_its_floor():
     assert rates == pytest.approx([1, 0.1 + 0.9 * 0.75, 0.55, 0.1])
 
 
+def test_a_rate_that_is_stable_falls_in_a_line_over_the_last_steps():
+    o = OptimizerConfig(
+        learning_rate=1.0, lr_schedule="warmup_stable_decay", lr_decay_share=0.4, lr_floor=0.1, warmup_steps=3
+    )
+    rates = [learning_rate(o, updates=step, share_done=step / 10) for step in range(11)]
+    assert rates == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1, 1, 0.775, 0.55, 0.325, 0.1])
+
+
 # What is told.
 
 
@@ -232,7 +240,7 @@ def test_a_task_that_the_embedded_model_has_not_seen_says_what_teaches_it_and_is
         "nothing is evaluated or written"
     )
     with pytest.raises(ConfigError, match="only seen sudoku"):
-        refuse_unopened(config)
+        plan_training(config)
     train(replace(config, force=True))
     (line,) = re.findall(
         "warning: the small model that comes with this package has only seen sudoku .*",

@@ -17,9 +17,9 @@ from spg_trainer.reporting.curves import draw_panels
 from spg_trainer.reporting.runs import read_run
 from spg_trainer.runs.identity import identity
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
-from spg_trainer.settings.recipes import TOGETHER, read_env
 from spg_trainer.settings.recorded import read_config
 from spg_trainer.settings.resolve import defaults, resolve
+from spg_trainer.settings.task import join_names, parse_tasks
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft import loop as fitting
@@ -81,7 +81,8 @@ def test_eval_opens_the_tasks_of_a_run(whole: Path, tmp_path: Path) -> None:
 
 
 def test_flags_name_several_tasks_with_arguments_of_each(tmp_path: Path) -> None:
-    assert TOGETHER == mixture.TOGETHER
+    tasks = parse_tasks("countdown:level=2 + ./a/my.py:my/T-v0")
+    assert list(mixture.tasks_of(join_names(tasks)).values()) == [task.env for task in tasks]
     typed = resolve(Config, ["--env", "countdown:level=2", "gsm8k:weight=2,level=3", "--seed", "1"])
     assert typed.config.env == "countdown + gsm8k" and typed.origins["env_args.gsm8k.weight"] == "flag"
     made = {"gsm8k.source": "generated", "countdown.level": 2, "gsm8k.weight": 2, "gsm8k.level": 3}
@@ -90,7 +91,6 @@ def test_flags_name_several_tasks_with_arguments_of_each(tmp_path: Path) -> None
     file.write_text("env: countdown:level=2 + gsm8k:weight=2,level=3\n")
     assert resolve(Config, ["--config", str(file)]).config.env_args == made
     assert resolve(Config, ["--env", "countdown:level=2"]).config.env_args == {"level": 2}
-    assert read_env("./a=b/my.py:my/T-v0:size=3") == ("./a=b/my.py:my/T-v0", {"size": 3})
 
 
 def test_lengths_are_those_of_the_longest_task() -> None:
@@ -118,7 +118,7 @@ def test_own_files_of_one_name_are_kept_apart(tmp_path: Path, monkeypatch) -> No
     run = tmp_path / "run"
     whole = {
         **SETTINGS,
-        "env": TOGETHER.join(names),
+        "env": " + ".join(names),
         "env_args": {},
         "algorithm": "spg",
         "prompts_per_step": 4,

@@ -1,4 +1,4 @@
-"""AdamW with moments of 32 and of 8 bits."""
+"""AdamW with moments of 32 and of 8 bits, and Muon, in training."""
 
 import shutil
 import sys
@@ -6,10 +6,15 @@ import sys
 import pytest
 import torch
 
+from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
+from spg_trainer.models import load_model
 from spg_trainer.settings.fields import OptimizerConfig
+from spg_trainer.settings.plan import plan
+from spg_trainer.training.fits import kinds, with_flags, words
 from spg_trainer.training.loop import train
 from spg_trainer.training.optimize import make_optimizer, set_rate
+from spg_trainer.training.roofline import estimate
 from tests.common.trainer_cases import rows, same_weights, save_tiny, small_config, step
 
 EIGHT = OptimizerConfig(adam_moments="8bit")
@@ -18,7 +23,7 @@ LARGE = {"hidden_size": 128, "layers": 1, "heads": 2, "ffn": 128}
 
 
 def parameters():
-    return [torch.nn.Parameter(torch.zeros(64, 64))]
+    return {"weight": torch.nn.Parameter(torch.zeros(64, 64))}
 
 
 def test_the_library_that_is_not_there_is_named(monkeypatch):
@@ -66,3 +71,47 @@ def test_a_run_with_moments_of_8_bits_learns_and_resumes_bit_equal(tmp_path):
     assert sizes[0] < 0.5 * sizes[1]
     first = [rows(tmp_path / name / "metrics.jsonl") for name in ("whole", "plain")]
     assert first[0][0] == first[1][0] and first[0][1]["loss"] == pytest.approx(first[1][1]["loss"], rel=0.05)
+
+
+def test_muon_keeps_one_number_a_weight_of_a_matrix_and_its_run_goes_on_bit_equal(tmp_path):
+    settings = {"optimizer": "muon", "learning_rate": 1e-3, "save_steps": 1, "keep": 9}
+    train(small_config(tmp_path / "whole", **settings), quiet=True)
+    train(small_config(tmp_path / "run", **settings, max_steps=2), quiet=True)
+    train(small_config(tmp_path / "run", **settings, resume="auto"), quiet=True)
+    assert same_weights(tmp_path / "run" / "model", tmp_path / "whole" / "model")
+    assert rows(tmp_path / "run" / "metrics.jsonl") == rows(tmp_path / "whole" / "metrics.jsonl")
+    train(small_config(tmp_path / "adamw", **{**settings, "optimizer": "adamw"}), quiet=True)
+    first = [rows(tmp_path / name / "metrics.jsonl") for name in ("whole", "adamw")]
+    assert first[0][0] == first[1][0], "the first gradient is that of the start"
+    assert first[0][1]["loss"] != first[1][1]["loss"]
+    saved = torch.load(step(tmp_path / "whole", 3) / "training.pt", weights_only=True)["optimizer"]["state"]
+    kept = [value for entry in saved.values() for value in entry.values() if value.numel() > 1]
+    config = small_config(tmp_path / "whole", **settings)
+    model = load_model(str(tmp_path / "whole" / "model"), device="cpu").model
+    held = estimate(model.config, config, build("spg", {}), dtype="float32").held
+    assert sum(value.numel() for value in kept) * 4 == held["optimizer"]
+
+
+def test_what_does_not_go_with_muon_is_refused(tmp_path):
+    for changes, said in (
+        (
+            {"optimizer": "muon", "shard": "phase"},
+            r"--shard: Muon needs whole matrices\. Use --optimizer adamw\.",
+        ),
+        (
+            {"optimizer": "muon", "adam_moments": "8bit"},
+            r"8bit with --optimizer muon.*Use --adam-moments float32",
+        ),
+        ({"lr_decay_share": 0.5}, r"--lr-decay-share 0\.5 says nothing with --lr-schedule constant\."),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            train(small_config(tmp_path / "run", **changes), quiet=True)
+
+
+def test_a_dry_run_of_muon_proposes_nothing_that_it_refuses(tmp_path):
+    config = small_config(tmp_path, optimizer="muon", lora_r=0)
+    for flags, processes in kinds(config):
+        changed = with_flags(config, flags)
+        if processes or "adam_moments" in flags:
+            assert changed.optimizer.optimizer == "adamw" and "--optimizer adamw" in words(config, flags)
+        plan(changed)

@@ -10,7 +10,7 @@ import torch
 from spg_trainer import algorithms
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.models import load_model
-from spg_trainer.settings.validate import validate_algorithm
+from spg_trainer.settings.plan import check_algorithm
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.records import save_checkpoint
 from spg_trainer.training.setup import start
@@ -237,4 +237,4 @@ def test_a_reference_of_adapters_stays_and_that_of_divided_weights_may_not_move(
     with pytest.raises(
         ConfigError, match=r"--shard: the reference .* every 64 updates.*ref_model_sync_steps=0"
     ):
-        validate_algorithm(moving(None, shard="phase"), algorithm, num_processes=2)
+        check_algorithm(moving(None, shard="phase"), algorithm, num_processes=2)

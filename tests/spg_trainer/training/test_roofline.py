@@ -117,6 +117,8 @@ def test_the_dry_run_of_a_published_name_says_weights_active_weights_and_decodin
     """LLaDA2: 20 x 10.5 M in attention, 19 x 28.8 M in nine experts and a router, 31.5 M dense, 322 M as head."""
     for name, weights in (
         ("inclusionAI/LLaDA2.0-mini", "16.26 billion, 1.11 billion"),
+        # The Hub counts 103; of Ling-flash-2.0, from which it was trained, a token meets 6.1, its embedding included.
+        ("inclusionAI/LLaDA2.0-flash", "102.89 billion, 5.51 billion"),
         ("inclusionAI/LLaDA-MoE-7B-A1B-Instruct", "7.36 billion, 1.40 billion"),
         ("Dream-org/Dream-v0-Instruct-7B", "7.62 billion, all"),
         ("JetLM/SDAR-8B-Chat", "8.19 billion, all"),
@@ -126,9 +128,8 @@ def test_the_dry_run_of_a_published_name_says_weights_active_weights_and_decodin
         assert weights in text, text
         (line,) = (line for line in text.splitlines() if "  diffusion_steps:" in line)
         published = line.partition("published.yaml: ")[2]
-        assert published == {"LLaDA2.0-mini": "llada2_moe", "SDAR-8B-Chat": "sdar"}.get(
-            name.split("/")[1], ""
-        )
+        family = {"LLaDA2.0-mini": "llada2_moe", "LLaDA2.0-flash": "llada2_moe", "SDAR-8B-Chat": "sdar"}
+        assert published == family.get(name.split("/")[1], "")
         assert ("no blocks and steps of its own; LLaDA's are taken" in text) == (not published)
         (line,) = (line for line in text.splitlines() if "  remasking:" in line)
         wanted = "entropy  # models/published.yaml: Dream" if "Dream" in name else "low_confidence  # default"
@@ -348,6 +349,17 @@ def test_shards_are_divided_and_gathered_for_a_phase() -> None:
     assert eight.seconds["links"] == pytest.approx(8.016e9 * (2 * 2 + 4) * 7 / 8 / 50e9, rel=0.01)
     assert alone.seconds["links"] == 0
     assert adapters.seconds["update"] == of_8b(128, processes=8, prompts=8).seconds["update"]
+
+
+def test_by_layer_a_pass_holds_the_head_and_two_layers() -> None:
+    """An embedding is gathered before them: from the parts that have come it is put together."""
+    alone, eight = of_8b(dtype="float32"), of_8b(processes=8, prompts=8, shard="layer")
+    head, layer = 126464 * 4096, 4 * 4096**2 + 3 * 4096 * 12288
+    assert eight.held["gradients"] == alone.held["gradients"] / 8
+    assert eight.update["gathered weights"] == pytest.approx(2 * (head + 2 * layer), rel=1e-3)
+    assert eight.rollout["gathered weights"] == pytest.approx(2 * (head + 2 * head), rel=1e-3)
+    # In bfloat16; a layer's are copied to float32, in which they are summed.
+    assert eight.update["gradients on their way"] == pytest.approx(2 * head + (2 + 4) * layer, rel=1e-3)
 
 
 def test_a_reference_is_held_where_the_algorithm_asks_for_one(tmp_path) -> None:

@@ -15,7 +15,7 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.overlong import too_long
 from spg_trainer.settings.fields import Sampling
-from spg_trainer.tensors import GIVEN
+from spg_trainer.tensors import GIVEN, Place
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
@@ -102,16 +102,15 @@ def policy():
 
 
 def play(policy, env, sampling, generations=2):
-    index = np.repeat(np.arange(4), generations)
-    generation = np.tile(np.arange(generations), 4)
+    begun = replace(Place.of_groups(4, generations), max_turns=env.max_turns)
     how = {"key": ("rollout", 0), "seed": 0, "rows_per_forward": None}
-    return sample_and_score(policy, env, index, generation, sampling, **how)
+    return sample_and_score(policy, env, begun, sampling, **how)
 
 
 def test_every_turn_fills_the_template_anew(policy):
     scored = play(policy, Conversation(), Sampling(10, 5, 10, 1.0), generations=4)
-    assert scored.turn.max() > 0
-    for index, text in zip(scored.index, scored.completions, strict=True):
+    assert scored.place.turn.max() > 0
+    for index, text in zip(scored.place.problem.tolist(), scored.completions, strict=True):
         assert has_form(index, text)
 
 

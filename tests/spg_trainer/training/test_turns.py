@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from spg_trainer.algorithms import ALGORITHMS
+from spg_trainer.algorithms import ALGORITHMS, Algorithm
 from spg_trainer.algorithms.base import loss_of_values
+from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.diff import by_problem
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.likelihood.bounds import elbo, eubo
 from spg_trainer.models import load_model
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.tokens import encode_prompts
-from spg_trainer.tensors import Batch, Sequences, StepView
+from spg_trainer.tensors import Batch, Place, Sequences, StepView
 from spg_trainer.training.credit import credit, look_into_states
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.metrics import rollout_metrics
@@ -51,7 +52,8 @@ class Played:
         scored = run.source.collect(0)
         self.scored = scored
         batch = run.config.batch
-        self.rewards, self.metrics = rollout_metrics(scored, [True] * len(scored), batch.num_generations)
+        (self.rewards,) = scored.of_groups(scored.rewards)
+        self.metrics = rollout_metrics(scored, [True] * len(scored))
         self.advantages, self.step = credit(run, scored, self.rewards)
         self.updates = plan_updates(
             run.policy, run.algorithm, self.step, batch, seed=run.config.seed, number=0
@@ -127,12 +129,12 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
     few = {"algorithm_args": {"num_masks": 4}} if algorithm in MANY_MASKS else {}
     played = Played(talk_algorithm(tmp_path, algorithm, per_device_batch_size=20, prompts_per_step=3, **few))
     step, scored, run = played.step, played.scored, played.run
-    assert len(set(np.bincount(scored.rows).tolist())) == 3  # episodes of one, two and three turns
+    assert len(set(np.bincount(scored.place.episode).tolist())) == 3  # episodes of one, two and three turns
     logps, masks, known = played.logps()
-    episodes = scored.rows.tolist()
+    episodes = scored.place.episode.tolist()
     judged = torch.from_numpy(played.rewards)
     if "correct" in run.algorithm.needs:
-        judged = torch.from_numpy(scored.correct[scored.last].reshape(judged.shape)).double()
+        judged = torch.from_numpy(scored.correct[scored.episodes].reshape(judged.shape)).double()
     worth = run.algorithm.compute_advantages(judged)
     lengths = (
         scored.rollouts.completion_mask.sum(-1)
@@ -144,8 +146,8 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
         assert torch.equal(played.advantages, worth[episodes])
     totals = dict(step.totals[0])
     batch = Batch(
-        step.rollouts.completion_mask, step.prepared["advantages"], totals, torch.from_numpy(step.group),
-        dict(step.prepared), episode=step.rollouts.episode, **known,
+        step.rollouts.completion_mask, step.prepared["advantages"], totals, step.place,
+        dict(step.prepared), **known,
     )  # fmt: skip
     loss = lambda values, masks, batch: loss_of_values(run.algorithm, masks, batch, values)  # noqa: E731
     if run.algorithm.compares == "update":
@@ -155,7 +157,7 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
 
 def by_episode(played, logps, masks, batch) -> Sequences:
     """What a coupled loss sees of episodes."""
-    episodes, bound = played.step.rows.tolist(), played.run.algorithm.bound
+    episodes, bound = played.step.place.episode.tolist(), played.run.algorithm.bound
     first = [episodes.index(one) for one in sorted(set(episodes))]
     before, current = [
         None if scores is None else sums(bound(scores, masks), episodes)
@@ -175,7 +177,7 @@ def by_episode(played, logps, masks, batch) -> Sequences:
 def by_hand(played, name, logps, masks, known):
     """The loss of all episodes, written for episodes: no turn, but for what is summed over them."""
     a, step = played.run.algorithm, played.step
-    episodes, length = step.rows.tolist(), step.rollouts.completion_mask.sum(-1).double()
+    episodes, length = step.place.episode.tolist(), step.rollouts.completion_mask.sum(-1).double()
     bound, n = sums(elbo(logps, masks), episodes), sums(length, episodes)
     which = sorted(set(episodes))
     worth = a.compute_advantages(torch.from_numpy(played.rewards))[which]
@@ -237,17 +239,18 @@ def probed(played):
     rollouts, _ = look_into_states(played.run, played.scored, played.scored.rollouts)
     known = rollouts.probe_steps >= 0
     worth = {(b, k): float(rollouts.probe_rewards[b, k]) for b, k in known.nonzero().tolist()}
-    return rollouts, worth, 1 + int(played.scored.turn.max()), int(known.any(0).sum())
+    return rollouts, worth, 1 + int(played.scored.place.turn.max()), int(known.any(0).sum())
 
 
 def place(played, episode, turn):
     """The row of a turn of an episode, or None."""
-    rows = np.flatnonzero((played.scored.rows == episode) & (played.scored.turn == turn)).tolist()
+    of_rows = played.scored.place
+    rows = np.flatnonzero((of_rows.episode == episode) & (of_rows.turn == turn)).tolist()
     return rows[0] if rows else None
 
 
 def group_of(played, row):
-    first = 4 * (int(played.scored.rows[row]) // 4)
+    first = 4 * (int(played.scored.place.episode[row]) // 4)
     return range(first, first + 4)
 
 
@@ -262,13 +265,13 @@ def test_a_state_is_compared_with_the_same_turn_of_the_other_episodes(tmp_path):
             return None
         return (own + share * (own - worth.get((row, k), own))) / (1 + share)
 
-    assert len(played.step.rows) == len(played.scored) and {(0, 1), (1, 1), (2, 1)} <= {
-        (int(played.scored.turn[b]), k) for b, k in worth
+    assert len(played.step.place) == len(played.scored) and {(0, 1), (1, 1), (2, 1)} <= {
+        (int(played.scored.place.turn[b]), k) for b, k in worth
     }
     for b, k in worth:
-        turn = int(played.scored.turn[b])
+        turn = int(played.scored.place.turn[b])
         others = [r for e in group_of(played, b) if (r := returned(e, turn, k)) is not None]
-        expected = returned(int(played.scored.rows[b]), turn, k) - np.mean(others)
+        expected = returned(int(played.scored.place.episode[b]), turn, k) - np.mean(others)
         at = rollouts.unmask_step[b] == rollouts.probe_steps[b, k]
         found = played.step.prepared["step_advantages"][b][at]
         assert at.any() and found.numpy() == pytest.approx(np.full(len(found), expected), abs=1e-12)
@@ -309,14 +312,14 @@ def test_the_steps_of_an_episode_go_on_from_turn_to_turn(tmp_path):
             advantage |= {(first + i, *slot): value for i, value in enumerate(worths)}
     expected = {}
     for b in range(len(played.scored)):
-        episode, turn = int(played.scored.rows[b]), int(played.scored.turn[b])
+        episode, turn = int(played.scored.place.episode[b]), int(played.scored.place.turn[b])
         own = {k: advantage[episode, turn, k] for k in steps_of(episode, turn)}
         for k in sorted(own, key=lambda k: -abs(own[k]))[:2]:
             expected[episode, turn + turns * (1 + k)] = own[k]
     step = played.step
     found = dict(
         zip(
-            zip(step.rows.tolist(), step.turn.tolist(), strict=True),
+            zip(step.place.episode.tolist(), step.place.turn.tolist(), strict=True),
             step.prepared["advantages"].tolist(),
             strict=True,
         )
@@ -336,24 +339,34 @@ def test_a_tree_branches_in_the_first_turn_and_later_turns_are_worth_their_leaf(
         torch.equal(*scored.rollouts.completion_ids[[place(played, e, 0), place(played, e + 1, 0)], :5])
         for e in range(0, 12, 2)
     ]
-    assert all(same) and (scored.turn > 0).sum() > 3
-    for b, (episode, turn) in enumerate(zip(scored.rows.tolist(), scored.turn.tolist(), strict=True)):
+    assert all(same) and (scored.place.turn > 0).sum() > 3
+    for b, (episode, turn) in enumerate(
+        zip(scored.place.episode.tolist(), scored.place.turn.tolist(), strict=True)
+    ):
         first = of_leaf[episode] if turn else 0.0 if episode % 2 else of_node[episode // 2]
         assert halves[b].tolist() == pytest.approx([first, of_leaf[episode]])
         assert bool(scored.rollouts.branched[b]) == (turn == 0 and episode % 2 == 1)
-    first = torch.from_numpy(scored.turn == 0)
+    first = scored.place.turn == 0
     rewards, prepare = torch.from_numpy(played.rewards), played.run.algorithm.prepare
     rollouts = scored.rollouts
-    distil = prepare(StepView(rewards, rollouts, 0.5))["distil"]
-    alone = prepare(StepView(rewards, replace(rollouts.select(first), episode=None), 0.5))["distil"]
+    distil = prepare(StepView(rewards, rollouts, scored.place, 0.5))["distil"]
+    alone = prepare(StepView(rewards, rollouts.select(first), Place.of_groups(3, 4), 0.5))["distil"]
     assert torch.equal(distil[first], alone) and alone.any() and not distil[~first].any()
 
 
+def test_an_algorithm_that_prepares_no_row_for_each_turn_is_told_what_to_return(tmp_path, monkeypatch):
+    def of_episodes(self, view):
+        return {"advantages": self.compute_advantages(view.rewards)}
+
+    monkeypatch.setattr(Algorithm, "prepare", of_episodes)
+    said = r"SPG.prepare returned 12 rows of 'advantages' for (1[3-9]|2\d) completions.*view.place.spread\(values\)"
+    with pytest.raises(ConfigError, match=said):
+        Played(talk_config(tmp_path, prompts_per_step=3))
+
+
 def collected(env: Talk, policy, turns_of=3):
-    index, generation = np.repeat(np.arange(4), 3), np.tile(np.arange(3), 4)
-    return sample_and_score(
-        policy, env, index, generation, EVALUATION, key=("rollout", 0), seed=5, rows_per_forward=None
-    )
+    begun = replace(Place.of_groups(4, 3), max_turns=env.max_turns)
+    return sample_and_score(policy, env, begun, EVALUATION, key=("rollout", 0), seed=5, rows_per_forward=None)
 
 
 def test_nothing_of_a_later_turn_reaches_an_earlier_one(monkeypatch):
@@ -361,9 +374,9 @@ def test_nothing_of_a_later_turn_reaches_an_earlier_one(monkeypatch):
     policy = load_model(str(tiny_folder()), device="cpu")
     one, other = collected(Talk(word="more"), policy), collected(Talk(word="quite another word"), policy)
     short = collected(Talk(turns=1), policy)
-    first = [np.flatnonzero(s.turn == 0) for s in (one, other, short)]
-    assert (one.turn > 0).sum() > 3 and [one.completions[i] for i in first[0]] == short.completions
-    later = [[s.completions[i] for i in np.flatnonzero(s.turn == 1)] for s in (one, other)]
+    first = [np.flatnonzero(s.place.turn == 0) for s in (one, other, short)]
+    assert (one.place.turn > 0).sum() > 3 and [one.completions[i] for i in first[0]] == short.completions
+    later = [[s.completions[i] for i in np.flatnonzero(s.place.turn == 1)] for s in (one, other)]
     assert later[0] != later[1]
     for name in ("completion_ids", "completion_mask", "unmask_step", "unmask_logps"):
         columns = [
@@ -375,8 +388,8 @@ def test_nothing_of_a_later_turn_reaches_an_earlier_one(monkeypatch):
 def test_the_prompt_of_a_turn_is_the_chat_so_far():
     policy = load_model(str(tiny_folder()), device="cpu")
     scored = collected(Talk(), policy)
-    for b in np.flatnonzero(scored.turn == 2):
-        turns, replies = scored.episode(b)
+    for b in np.flatnonzero(scored.place.turn == 2):
+        turns, replies = scored.dialogue(b)
         chat = [{"role": "user", "content": scored.problems[b].prompt}]
         for turn, reply in zip(turns[:2], replies[:2], strict=True):
             chat += [{"role": "assistant", "content": turn}, {"role": "user", "content": reply}]
@@ -385,7 +398,7 @@ def test_the_prompt_of_a_turn_is_the_chat_so_far():
         assert torch.equal(mine, ids[0])
         assert scored.completions[b] == turns[2] and scored.replies[b] is None
     assert scored.truncated.any() and not scored.truncated.all()
-    assert set(scored.reason) <= {"ok", "wrong"} and len(scored.last.nonzero()[0]) == 12
+    assert set(scored.reason) <= {"ok", "wrong"} and len(scored.episodes) == 12
 
 
 def test_a_chat_that_no_longer_fits_ends_the_episode_and_is_said_once(tmp_path, capsys):

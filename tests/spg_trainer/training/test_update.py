@@ -9,6 +9,8 @@ import torch
 from torch.nn.functional import pad
 
 from spg_trainer.likelihood import elbo, token_logps
+from spg_trainer.likelihood.masks import RandomMasking
+from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Batch
 from spg_trainer.training.credit import credit
@@ -16,7 +18,7 @@ from spg_trainer.training.loop import train
 from spg_trainer.training.micro_batches import split_rows
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates
-from tests.common.likelihood_cases import count_sequences, naive_logps, relative
+from tests.common.likelihood_cases import count_sequences, naive_logps, relative, streams_from
 from tests.common.process_cases import (
     KINDS,
     PROBE_CONFIG,
@@ -29,6 +31,7 @@ from tests.common.process_cases import (
 from tests.common.trainer_cases import (
     LORA,
     PROBE,
+    PROBLEMS,
     SELF_NORMALISED,
     Probe,
     change,
@@ -111,15 +114,15 @@ def test_the_gradient_is_that_of_plain_autograd_over_every_completion(place, who
     assert len(set(lengths[8:].tolist())) > 2 and len(set(lengths[:8].tolist())) > 2
     assert len(set(rollouts.prompt_mask.sum(-1).tolist())) > 1
     assert (scored.rewards[8:] == 0).all() and (scored.rewards[:8].reshape(2, 4).std(1) > 0).all()
-    assert set(scored.index[8:].tolist()) == {int(i) for i in half_dull().split(",")}
+    assert set(scored.place.problem[8:].tolist()) == {int(i) for i in half_dull().split(",")}
 
-    def streams(row, mask):
-        key = (0, int(scored.index[row]), int(scored.generation[row]), 0, mask)
+    def stream(row, mask):
+        key = (0, int(scored.place.problem[row]), int(scored.place.generation[row]), 0, mask)
         return numpy_generator(0, "masks", *key)
 
-    masks = run.algorithm.make_masking().draw(rollouts, streams)
+    masks = run.algorithm.make_masking().draw(rollouts, streams_from(stream))
     totals = {"completions": 16.0, "tokens": float(lengths.sum())}
-    batch = Batch(rollouts.completion_mask, advantages, totals)
+    batch = Batch(rollouts.completion_mask, advantages, totals, scored.place)
     logps = naive_logps(run.policy.model, rollouts, masks, run.policy.mask_id)
     loss = run.algorithm.loss(logps, masks, batch)
     loss.loss.backward()
@@ -184,6 +187,21 @@ def planned(config):
     _, step = credit(run, scored, scored.rewards.reshape(4, 4))
     plan = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=0)
     return run, plan
+
+
+def test_masks_are_drawn_by_the_place_of_an_episode_in_the_whole_step(place, monkeypatch):
+    """Also of those that change nothing: by it, coupled masks spread their sizes evenly, whoever has the others."""
+    seen, drawn = [], RandomMasking.draw
+
+    def noted(masking, rollouts, streams, where):
+        seen.append(where)
+        return drawn(masking, rollouts, streams, where)
+
+    monkeypatch.setattr(RandomMasking, "draw", noted)
+    dull = ",".join(map(str, choose_problems(0, 0, 4, PROBLEMS)[:2]))
+    planned(gradient_config(place(), "float64", "tokens", env_args={"dull": dull}, num_iterations=2))
+    assert [(where.iteration, where.num_iterations) for where in seen] == [(0, 2), (1, 2)]
+    assert all(list(where.quantile) == [episode / 16 for episode in range(8, 16)] for where in seen)
 
 
 def move(run, scale=0.05):

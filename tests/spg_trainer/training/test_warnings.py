@@ -9,6 +9,7 @@ import torch
 
 from spg_trainer.algorithms import build
 from spg_trainer.rollout.scored import Scored
+from spg_trainer.tensors import Place
 from spg_trainer.training.loop import train
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.warnings import form_warning, new_warnings
@@ -142,12 +143,12 @@ def test_a_run_says_so_at_its_first_step(advantage, tmp_path, capsys):
 def test_groups_are_counted_by_what_they_have_in_common():
     correct = [1, 1, 0, 0, 0, 0, 1, 1]
     scored = Scored(
-        index=np.arange(8) // 2,
-        generation=np.arange(8) % 2,
-        rows=np.arange(8),
+        place=Place.of_groups(4, 2),
         problems=[SimpleNamespace(task="")] * 8,
         extracted=[None] * 8,
         traceback=[None] * 8,
+        replies=[None] * 8,
+        truncated=np.zeros(8, bool),
         rewards=np.array([1.0, 1.0, 0.2, 0.2, 0.0, 0.3, 0.5, 0.5]),
         correct=np.array(correct, bool),
         reason=["ok" if c else "wrong" for c in correct],
@@ -159,8 +160,9 @@ def test_groups_are_counted_by_what_they_have_in_common():
         ),
         components={"correct": np.array(correct, float)},
     )
-    groups, metrics = rollout_metrics(scored, [True] * 8, 2)
-    assert groups.shape == (4, 2)
+    metrics = rollout_metrics(scored, [True] * 8)
+    (groups,) = scored.of_groups(scored.rewards)
+    assert groups.tolist() == [[1.0, 1.0], [0.2, 0.2], [0.0, 0.3], [0.5, 0.5]]
     assert metrics["completions/entropy"] == 2.5
     shares = {name: value for name, value in metrics.items() if name.startswith("frac_")}
     assert shares == {

@@ -7,7 +7,7 @@ import torch
 
 from spg_trainer.models import new_tiny
 from spg_trainer.models.lora import add_lora
-from spg_trainer.sft.muon import COEFFICIENTS, ITERATIONS, MOMENTUM, Muon, orthogonalized
+from spg_trainer.training.muon import COEFFICIENTS, ITERATIONS, MOMENTUM, Muon, orthogonalized
 
 
 def by_decomposition(matrix: torch.Tensor) -> torch.Tensor:
@@ -37,7 +37,7 @@ def test_three_steps_of_a_matrix_by_hand_and_of_the_rest_by_adamw() -> None:
     held = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
     others = {name: torch.nn.Parameter(start[name].clone()) for name in ("layers.0.norm", "embedding")}
     rate, decay = 0.03, 0.2
-    optimizer = Muon(held, rate, decay)
+    optimizer = Muon(held, lr=rate, betas=(0.9, 0.99), weight_decay=decay)
     adamw = torch.optim.AdamW(others.values(), lr=rate, betas=(0.9, 0.99), weight_decay=decay)
     matrix, momentum = start["layers.0.w"].double(), torch.zeros(4, 6, dtype=torch.float64)
     for _ in range(3):
@@ -60,7 +60,7 @@ def test_three_steps_of_a_matrix_by_hand_and_of_the_rest_by_adamw() -> None:
 def test_it_takes_a_models_layers_but_neither_embedding_nor_head_nor_norms() -> None:
     def matrices(model: torch.nn.Module) -> set[str]:
         names = {p: name for name, p in model.named_parameters() if p.requires_grad}
-        groups = Muon({name: p for p, name in names.items()}, 0.1, 0.0).param_groups
+        groups = Muon({name: p for p, name in names.items()}, lr=0.1).param_groups
         assert sum(len(group["params"]) for group in groups) == len(names)
         return {names[p] for group in groups if group["matrices"] for p in group["params"]}
 

@@ -10,15 +10,15 @@ from spg_trainer.algorithms.justgrpo import JustGRPO
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling, SftCommand
+from spg_trainer.settings.fields import BatchConfig, Config, EvalSampling, ModelConfig, Sampling, SftCommand
+from spg_trainer.settings.plan import check_algorithm, check_task, plan
 from spg_trainer.settings.ranges import Group, Range, check_ranges
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.validate import validate, validate_algorithm
 
 
 def check(config: Config, algorithm: Algorithm) -> None:
     """What a start refuses of settings, with an algorithm."""
-    validate_algorithm(validate(config).config, algorithm)
+    check_algorithm(plan(config).config, algorithm)
 
 
 def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
@@ -36,8 +36,8 @@ def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
         check(replace(config, model=ModelConfig()), VRPO())
     with pytest.raises(ConfigError, match="--ref-copy: --algorithm spg"):
         check(Config(model=ModelConfig(ref_copy=True)), SPG())
-    with pytest.raises(ConfigError, match="--ref-copy: sft"):
-        validate(SftCommand(model=ModelConfig(ref_copy=True)))
+    with pytest.raises(ConfigError, match="ref_copy: sft"):
+        plan(SftCommand(model=ModelConfig(ref_copy=True)))
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
         ({"rollout": Sampling(unmasking="dynamic", threshold=0.9)}, r"dynamic, threshold 0\.9: .*--force"),
         ({"rollout": Sampling(unmasking="dynamic")}, "threshold or dynamic, .* --max-tokens-per-step 4"),
         (
-            {"rollout": Sampling(editing_threshold=0.5), "force": True},
-            r"editing-threshold 0\.5.*Leave it out",
+            {"rollout": EvalSampling(editing_threshold=0.5), "force": True},
+            r"editing_threshold=0\.5.*Leave it out",
         ),
         (
             {"rollout": Sampling(unmasking="factor", max_tokens_per_step=2)},
@@ -83,6 +83,13 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
 def test_settings_that_do_not_go_together_name_what_would(change, remedy) -> None:
     with pytest.raises(ConfigError, match=remedy):
         check(replace(Config(), **change), SPG())
+
+
+@pytest.mark.parametrize("by", ["phase", "layer"])
+def test_weights_in_4_bits_are_not_divided(by) -> None:
+    config = replace(Config(), model=ModelConfig(lora_r=8, load_4bit=True, shard=by))
+    with pytest.raises(ConfigError, match=r"4 bits are not divided\. Leave out --shard or --load-4bit"):
+        check_task(config)
 
 
 @pytest.mark.parametrize("rule", ["threshold", "dynamic"])
@@ -98,9 +105,9 @@ def test_settings_of_a_users_own_class_are_checked_as_those_they_inherit_from() 
     class Mine(Config):
         note: str = ""
 
-    assert validate(Mine(note="x")).config.note == "x"
+    assert plan(Mine(note="x")).config.note == "x"
     with pytest.raises(ConfigError, match="--num-minibatches 17"):
-        validate(Mine(batch=BatchConfig(num_minibatches=17)))
+        plan(Mine(batch=BatchConfig(num_minibatches=17)))
 
 
 def test_an_example_is_a_value_that_the_field_takes() -> None:

@@ -6,6 +6,7 @@ which on a CPU takes longer than the gradient.
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,14 +37,17 @@ class Muon(torch.optim.AdamW):
     so that both take one learning rate and weight decay (Moonlight, arXiv 2502.16982, section 2.2).
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], learning_rate: float, weight_decay: float) -> None:
-        """parameters: by name; a layer's matrices have two dimensions and the layer's number in their names."""
+    def __init__(self, parameters: Mapping[str, Tensor], **settings: Any) -> None:
+        """parameters: by name; a layer's matrices have two dimensions and the layer's number in their names.
+
+        settings: of AdamW.
+        """
         matrices, others = [], []
         for name, p in parameters.items():
             inner = p.ndim == 2 and any(map(str.isdigit, name.split(".")))
             (matrices if inner else others).append(p)
         groups = [{"params": ps, "matrices": ps is matrices} for ps in (matrices, others) if ps]
-        super().__init__(groups, lr=learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay)
+        super().__init__(groups, **settings)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:

@@ -1,11 +1,11 @@
 """Settings that cannot work, refused before anything is loaded, each with a value that would.
 
-`validate` is for what files and settings tell, which takes no torch; `validate_algorithm` for what an algorithm asks.
+`plan` refuses what files and settings tell, which takes no torch; `check_algorithm` what an algorithm asks.
 """
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,9 +19,11 @@ from spg_trainer.settings.fields import (
     LoadConfig,
     MergeCommand,
     ModelConfig,
+    OptimizerConfig,
     Sampling,
     SftCommand,
     TaskSettings,
+    TrainedModelConfig,
 )
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.resolve import Resolved
@@ -30,24 +32,23 @@ from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 Settings = TypeVar("Settings")
 
 
-class Validated(Resolved[Settings]):
-    """Settings that `validate` has seen, with their origins where these are known."""
+class Plan(Resolved[Settings]):
+    """The settings of a command that no check refuses, with their origins where these are known."""
 
 
-def validate(asked: Settings | Resolved[Settings]) -> Validated[Settings]:
-    """Looks at settings once. Raises SpgError for numbers, choices, files and devices that cannot be."""
-    if isinstance(asked, Validated):
+def plan(asked: Settings | Resolved[Settings]) -> Plan[Settings]:
+    """What a command starts from; a plan that has been made stays as it is.
+
+    Raises SpgError or EnvError for numbers, choices, files, tasks and devices that cannot be. What a training refuses
+    besides, for its algorithm or its data, is in `training.plan`.
+    """
+    if isinstance(asked, Plan):
         return asked
-    given = asked.config if isinstance(asked, Resolved) else asked
-    check_ranges(given)
-    if isinstance(given, MergeCommand) and given.source:
-        resolve_model(given.source)
-    if isinstance(given, TaskSettings):
-        check_task(given)
-        next(check for command, check in CHECKS.items() if isinstance(given, command))(given)
-        if not (is_embedded(given.model.model, "new") or is_resumed(given)):
-            check_revision(given.model, resolve_model(given.model.model, given.env))
-    return Validated(given, asked.origins if isinstance(asked, Resolved) else {})
+    config, origins = (asked.config, asked.origins) if isinstance(asked, Resolved) else (asked, {})
+    for command, check in CHECKS:
+        if isinstance(config, command):
+            check(config)
+    return Plan(config, origins)
 
 
 def is_resumed(command: Any) -> bool:
@@ -63,12 +64,12 @@ def check_task(command: Any) -> None:
     m = command.model
     if m.load_4bit and m.is_divided:
         raise ConfigError("--shard: weights in 4 bits are not divided. Leave out --shard or --load-4bit.")
-    if isinstance(m, ModelConfig) and not is_resumed(command):
+    if isinstance(m, TrainedModelConfig) and not is_resumed(command):
         check_adapters(m)
     check_device(m.device)
 
 
-def check_adapters(m: ModelConfig) -> None:
+def check_adapters(m: TrainedModelConfig) -> None:
     """Adapters where none are trained, and what a new model cannot have."""
     if m.load_4bit and not trains_adapters(m):
         raise ConfigError("--load-4bit stores a base that is not trained. Set --lora-r, e.g. 64.")
@@ -122,7 +123,7 @@ def check_device(name: str) -> None:
 def check_training(config: Config) -> None:
     """How a training decodes, divides a step and keeps its optimizer, whatever the algorithm."""
     b = config.batch
-    config.rollout.check()
+    config.rollout.check_together()
     if (config.processes or config.link) and not config.dry_run:
         flag = "--processes" if config.processes else "--link"
         raise ConfigError(f"{flag} is what --dry-run computes for. Add --dry-run, or leave it out.")
@@ -141,14 +142,50 @@ def check_training(config: Config) -> None:
             )
     if b.pools and config.pairs:
         raise ConfigError("--pools: each of --pairs has a right and a wrong completion. Leave it out.")
+    if b.explore:
+        check_rounds(config)
     if b.num_minibatches > (groups := b.prompts_per_step):
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."
         )
-    if config.model.is_divided and config.optimizer.adam_moments == "8bit":
+    check_optimizer(config.optimizer, config.model)
+
+
+def check_optimizer(o: OptimizerConfig, m: ModelConfig) -> None:
+    """What does not go with Muon or with a divided model, and a share of the run that no schedule reads."""
+    if o.lr_decay_share != OptimizerConfig.lr_decay_share and o.lr_schedule != "warmup_stable_decay":
+        raise ConfigError(
+            f"--lr-decay-share {o.lr_decay_share} says nothing with --lr-schedule {o.lr_schedule}. Leave it out, or "
+            "use --lr-schedule warmup_stable_decay."
+        )
+    if o.optimizer == "muon" and o.adam_moments == "8bit":
+        raise ConfigError(
+            "--adam-moments 8bit with --optimizer muon: only AdamW's moments are stored in 8 bits. Use --adam-moments "
+            "float32 or --optimizer adamw."
+        )
+    if m.is_divided and o.optimizer == "muon":
+        raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
+    if m.is_divided and o.adam_moments == "8bit":
         raise ConfigError(
             "--shard with --adam-moments 8bit: blocks of them share a scale, so that another number of processes could "
             "not resume. Use --adam-moments float32."
+        )
+
+
+def check_rounds(config: Config) -> None:
+    """Rounds of a step, where a first one is too small to compare, or groups do not differ or are set aside instead."""
+    b = config.batch
+    if config.pairs:
+        raise ConfigError("--explore: each of --pairs has a right and a wrong completion. Leave it out.")
+    if b.num_generations < 4:
+        raise ConfigError(
+            f"--num-generations {b.num_generations}: the first round of --explore samples half of them, at least two. "
+            "Use --num-generations 4 or more."
+        )
+    if b.max_rollout_batches > 1:
+        raise ConfigError(
+            f"--explore with --max-rollout-batches {b.max_rollout_batches}: one samples more of the same problems, the "
+            "other further problems. Use one of them."
         )
 
 
@@ -163,9 +200,9 @@ def check_unmasking(r: Sampling, force: bool) -> None:
         )
     if r.editing_threshold is not None:
         raise ConfigError(
-            f"--editing-threshold {r.editing_threshold}: a token that was replaced has stood beside others as another "
+            f"editing_threshold={r.editing_threshold}: a token that was replaced has stood beside others as another "
             "one, so no masked copy of the completion shows what they were drawn from, and no bound of a likelihood "
-            "holds for what the sampler does. Leave it out of training; eval decodes with it."
+            "holds for what the sampler does. Leave it out of training: give Sampling, not EvalSampling."
         )
 
 
@@ -203,29 +240,20 @@ def check_sft(command: SftCommand) -> None:
         raise ConfigError(
             "--mix is of an environment's habits. With --data every row is learned: leave it out."
         )
-    if m.ref_copy:
-        raise ConfigError("--ref-copy: sft compares with no reference. Leave it out.")
+    if isinstance(m, ModelConfig) and m.ref_copy:
+        raise ConfigError("ref_copy: sft compares with no reference. Leave it out.")
     if m.is_divided and command.patience:
         raise ConfigError(
             f"--shard with --patience {command.patience}: of a divided model the best weights are not kept apart. Use "
             "--patience 0, a cosine of --steps."
         )
-    if m.is_divided and command.optimizer == "muon":
-        raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
+    check_optimizer(OptimizerConfig(optimizer=command.optimizer), m)
     if m.is_divided and save != "auto":
         raise ConfigError(
             f"--shard writes weights as they are trained, not in {save}. Use --save-dtype auto."
         )
     if save != "auto" and trains_adapters(m):
         raise ConfigError(f"--save-dtype {save} is for whole models, not adapters. Use auto.")
-
-
-CHECKS: Mapping[type, Callable[[Any], None]] = {
-    Config: check_training,
-    EvalCommand: check_eval,
-    SftCommand: check_sft,
-}
-"""{a command on a task: what it refuses alone}."""
 
 
 def check_processes(m: LoadConfig, num_processes: int) -> None:
@@ -239,7 +267,7 @@ def check_processes(m: LoadConfig, num_processes: int) -> None:
         )
 
 
-def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
+def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
     """What goes with an algorithm: its decoding, its updates, its reference, and whole groups in each process."""
     b, r, name = config.batch, config.rollout, f"--algorithm {config.algorithm}"
     algorithm.make_masking().check(r.max_completion_length)
@@ -265,12 +293,18 @@ def validate_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -
         check_positions(r, algorithm, name)
     check_reference(config.model, algorithm, name)
     check_processes(config.model, num_processes)
+    if b.explore and (algorithm.whole_step or algorithm.branches > 1):
+        raise ConfigError(
+            f"--explore gives groups unequal sizes, which {name} does not compare. Leave it out, or use --algorithm "
+            "spg or raft."
+        )
     whole = algorithm.compares == "group" or algorithm.branches > 1 or config.pairs
-    together = b.num_generations if whole else 1
-    if b.prompts_per_step * b.num_generations < num_processes * together:
+    at_once = b.num_generations // 2 if b.explore else b.num_generations  # of a group, in the first round
+    together = at_once if whole else 1
+    if b.prompts_per_step * at_once < num_processes * together:
         raise ConfigError(
             f"--prompts-per-step {b.prompts_per_step} leaves some of {num_processes} processes without a completion. "
-            f"Use {-(-num_processes * together // b.num_generations)} or more."
+            f"Use {-(-num_processes * together // at_once)} or more."
         )
 
 
@@ -334,3 +368,34 @@ def check_reference(m: ModelConfig, algorithm: Any, name: str) -> None:
             "of divided weights no such reference is kept. Use --algorithm-args ref_model_sync_steps=0, or --lora-r "
             "128."
         )
+
+
+def check_source(command: MergeCommand) -> None:
+    """A run or an adapter that is not there."""
+    if command.source:
+        resolve_model(command.source)
+
+
+def check_weights(command: TaskSettings) -> None:
+    """A model that is not there, and a revision that it cannot have; a run that goes on has its own copy."""
+    if not (is_embedded(command.model.model, "new") or is_resumed(command)):
+        check_revision(command.model, resolve_model(command.model.model, command.env))
+
+
+def check_environment(command: TaskSettings) -> None:
+    """A task that nobody knows."""
+    if command.env:
+        packages.envs.resolve(command.env)
+
+
+CHECKS: tuple[tuple[type, Callable[[Any], None]], ...] = (
+    (object, check_ranges),
+    (MergeCommand, check_source),
+    (TaskSettings, check_task),
+    (Config, check_training),
+    (EvalCommand, check_eval),
+    (SftCommand, check_sft),
+    (TaskSettings, check_weights),
+    (TaskSettings, check_environment),  # the last, because the package takes a while to load
+)
+"""(the commands that it is for, a check), in the order in which they are made."""

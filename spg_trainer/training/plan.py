@@ -1,0 +1,172 @@
+"""What a training starts from: everything that can be refused before a model is opened, and what that had to build.
+
+It imports torch after what names and files tell, and never transformers, which takes longer than all of this.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spg_trainer import algorithms
+from spg_trainer.distributed import decide_on_main, raising_on_all
+from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.environment import make_env
+from spg_trainer.evaluation.teaching import sft_command
+from spg_trainer.runs.folder import choose_folder
+from spg_trainer.runs.identity import refuse_changes
+from spg_trainer.runs.own_code import refuse_changed_data, refuse_changed_files, refuse_changed_hub
+from spg_trainer.runs.tracking import check_trackers
+from spg_trainer.settings.adapters import settle
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.packages import envs
+from spg_trainer.settings.pairs import settle_pairs
+from spg_trainer.settings.plan import Plan, check_algorithm, plan
+from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT
+from spg_trainer.settings.resolve import Resolved
+from spg_trainer.settings.task import task_words
+from spg_trainer.settings.weights import knows_nothing, unseen
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+    from envs.errors import DataUnavailable
+    from spg_trainer.architecture.pattern import Pattern
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan(Plan[Config]):
+    """The settings of a training with all that their files decide, and what has been built to find that out."""
+
+    algorithm: algorithms.Algorithm
+    folder: Path
+    """The run folder, which need not be there yet."""
+    checkpoint: Path | None
+    """The checkpoint that the run continues from."""
+    splits: "Mapping[str, TextEnv]"
+    """The environment in `train`, and in each split that is evaluated; none where data is missing."""
+    missing: "DataUnavailable | None" = None
+    """What a dry run says of data that the run will need and that is not here."""
+
+
+def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes: int = 1) -> TrainingPlan:
+    """Refuses all that a start can refuse before a model is opened, each thing once; a plan stays as it is.
+
+    All processes of a run call it together, and the first one chooses the folder. A dry run, `config.dry_run`, goes on
+    without data that is not here.
+
+    Raises SpgError or EnvError for what cannot be, on all processes.
+    """
+    if isinstance(asked, TrainingPlan):
+        return asked
+    with raising_on_all():
+        planned = plan(asked)
+        config = planned.config
+        algorithms.find_algorithm(config.algorithm)
+    folder, checkpoint = decide_on_main(lambda: choose_folder(config))
+    with raising_on_all():
+        algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
+        config = settle_pairs(config)
+        goes_on = bool(config.output.resume) and (folder / CONFIG).is_file()
+        if goes_on:
+            refuse_another(folder, config, algorithm)
+        config = replace(config, model=settle(config.model, folder), algorithm_args=asdict(algorithm))
+        check_settled(config, algorithm, num_processes, goes_on)
+        splits, missing = dict[str, "TextEnv"](), None
+        try:
+            splits = open_splits(config)
+        except envs.errors.DataUnavailable as error:  # a step in numbers needs no problem
+            if not config.dry_run:
+                raise
+            missing = error
+        else:
+            check_splits(config, splits, goes_on)
+            if goes_on:
+                refuse_changed_hub(folder / ENVIRONMENT, splits["train"].origin)
+    return TrainingPlan(
+        config,
+        planned.origins,
+        algorithm=algorithm,
+        folder=folder,
+        checkpoint=checkpoint,
+        splits=splits,
+        missing=missing,
+    )
+
+
+def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> None:
+    """Raises SpgError for what does not go with the algorithm, the processes, the model or an installed package.
+
+    goes_on: whether a run continues. What it has started from may be gone, so the model is looked at once it is open.
+    """
+    # These import torch.
+    from spg_trainer.architecture.shape import find_config, pattern_of
+    from spg_trainer.rollout.checks import check_names, check_pattern
+
+    check_names(config.rollout)
+    model = None if goes_on else find_config(config.model, config.env)
+    if model:  # before a block length is advised for trees that the model cannot have
+        algorithm.make_masking().check_pattern(pattern_of(model))
+    check_algorithm(config, algorithm, num_processes)
+    check_trackers(config.output.track)
+    if model:
+        check_pattern(pattern_of(model), config.rollout)
+    if config.pairs:
+        from spg_trainer.rollout.pairs import read_pairs
+
+        read_pairs(config.pairs)
+
+
+def refuse_another(run: Path, config: Config, algorithm: algorithms.Algorithm) -> None:
+    """Raises SpgError where a run shall go on with other settings, code or files than those that it began with."""
+    refuse_changes(run / CONFIG, config, algorithm=algorithm)
+    refuse_changed_files(run, config)
+    refuse_changed_data(run / ENVIRONMENT, config)
+
+
+def open_splits(config: Config) -> "dict[str, TextEnv]":
+    """The environment in `train` and in the splits that are evaluated.
+
+    Raises EnvError where an environment cannot be opened, and ConfigError where it has no split for validation.
+    """
+    splits = {split: make_env(config, split) for split in ("train", config.eval.eval_split)}
+    if config.eval.eval_steps and "validation" not in splits:
+        try:
+            splits["validation"] = make_env(config, "validation")
+        except envs.EnvError as error:
+            text = f"{error} Validation needs this split: --eval-steps 0 trains without."
+            raise ConfigError(text) from error
+    return splits
+
+
+def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool) -> None:
+    """Raises SpgError for an environment that cannot score, has too few problems, or that the model does not know.
+
+    goes_on: whether a run continues, which may have learned the task.
+    """
+    from spg_trainer.rollout.dealing import check_prompts  # it imports torch
+
+    train = splits["train"]
+    envs.checking.try_scoring(train)
+    if config.pairs is None:
+        check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
+    if not (config.force or goes_on or config.pairs):
+        refuse_unseen(config, train)
+
+
+def refuse_unseen(config: Config, env: "TextEnv") -> None:
+    """Raises ConfigError where an embedded model has seen none of the tasks; an evaluation would only find zeros."""
+    if knows_nothing(config.model.model, config.env):
+        task = " ".join(task_words(config.env, config.env_args))
+        raise ConfigError(
+            f"{task}: no model is named, and {unseen(config.model.model, config.env).partition(';')[0]}. Teach it the "
+            f"task first with `{sft_command(env, config.env, config.env_args)}`, and train with --model base. To train "
+            "all the same: --force."
+        )
+
+
+def check_attention(config: Config, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
+    """Raises ConfigError for decoding, or masks of an algorithm, that do not go with who attends to whom in a model."""
+    from spg_trainer.rollout.checks import check_pattern
+
+    algorithm.make_masking().check_pattern(pattern)
+    check_pattern(pattern, config.rollout)

@@ -1,0 +1,57 @@
+"""A task as a value: what its word says, and the text that settings hold for several."""
+
+import pytest
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.task import Task, join_arguments, join_names, join_tasks, parse_tasks
+
+
+@pytest.mark.parametrize(
+    ("word", "task", "last", "short", "ours"),
+    [
+        ("sudoku", Task("", None, "sudoku"), "sudoku", "sudoku", "sudoku"),
+        ("math", Task("", None, "math"), "math", "math", "math500"),
+        ("spg/Sudoku-v0", Task("", None, "spg/Sudoku-v0"), "Sudoku-v0", "sudoku", "sudoku"),
+        ("envs:spg/Sudoku-v0", Task("", None, "envs:spg/Sudoku-v0"), "Sudoku-v0", "sudoku", "sudoku"),
+        ("./a=b/my.py:my/T-v0:size=3", Task("", "./a=b/my.py", "my/T-v0", {"size": 3}), "T-v0", "t", None),
+        ("./my.py", Task("", "./my.py", ""), "my.py", "my.py", None),
+        ("gymnasium:Taxi-v3", Task("", None, "gymnasium:Taxi-v3"), "Taxi-v3", "taxi", None),
+        (
+            "gsm8k:level=3,source=a,b.jsonl,weight=0.5",
+            Task("", None, "gsm8k", {"level": 3, "source": "a,b.jsonl"}, 0.5),
+            "gsm8k",
+            "gsm8k",
+            "gsm8k",
+        ),
+    ],
+)
+def test_a_word_names_one_task_and_is_written_again(word, task, last, short, ours) -> None:
+    assert Task.parse(word) == task and str(task) == word
+    assert (task.last, task.short, task.ours) == (last, short, ours)
+    (alone,) = parse_tasks(word)
+    assert alone == task, "one task has no name among others"
+
+
+def test_a_text_names_several_tasks_and_is_written_again() -> None:
+    text = "countdown:level=2 + ./a/my.py:my/T-v0 + countdown:level=4,weight=2"
+    tasks = parse_tasks(text)
+    assert [task.name for task in tasks] == ["countdown", "t", "countdown-2"]
+    assert join_tasks(tasks) == text == join_tasks(text.split())
+    assert join_names(tasks) == "countdown + ./a/my.py:my/T-v0 + countdown"
+    arguments = {"countdown.level": 2, "countdown-2.weight": 2, "countdown-2.level": 4}
+    assert join_arguments(tasks) == arguments
+    assert parse_tasks(join_names(tasks), arguments) == tasks
+    assert parse_tasks("") == []
+
+
+def test_what_is_no_argument_is_refused_with_its_word() -> None:
+    with pytest.raises(ConfigError, match=r"--env countdown:level=2,level=3: level=3 gives a key twice"):
+        parse_tasks("sudoku + countdown:level=2,level=3")
+
+
+def test_a_file_of_rows_takes_a_verifier_beside_arguments_of_its_own(tmp_path) -> None:
+    words = ["--env", "countdown:level=2", "rows.jsonl:weight=2", "--verifier", "gsm8k"]
+    given = resolve(Config, words).config.env_args
+    assert given["rows.verifier"] == "gsm8k" and given["rows.weight"] == 2 and "verifier" not in given

@@ -1,0 +1,76 @@
+"""What a training starts from is found out once, whether it is started from Python or from the command line."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spg_trainer import cli
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.plan import plan
+from spg_trainer.settings.resolve import defaults
+from spg_trainer.training import loop, setup
+from spg_trainer.training.plan import plan_training
+from tests.common.trainer_cases import small_config
+
+ONCE = {
+    "choose_folder": 1,
+    "build": 1,
+    "settle_pairs": 1,
+    "open_splits": 1,
+    "check_settled": 1,
+    "check_splits": 1,
+}
+ONCE |= {"check_ranges": 2, "refuse_other_run": 2}
+
+
+class Counts(Counter[str]):
+    """How often each function of the trainer is called inside a `with`."""
+
+    def __enter__(self) -> "Counts":
+        sys.setprofile(self.watch)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        sys.setprofile(None)
+
+    def watch(self, frame: Any, event: str, argument: object) -> None:
+        if event == "call" and "spg_trainer" in frame.f_code.co_filename:
+            self[frame.f_code.co_name] += 1
+
+
+def test_a_start_finds_everything_out_once(tmp_path: Path, monkeypatch) -> None:
+    """The folder is looked at again before it is written to, and besides the settings hyper-parameters have ranges."""
+    monkeypatch.setattr(loop, "train", lambda planned: setup.start(planned, quiet=True).folder.release())
+    line = ["--env", "sudoku", "--device", "cpu", "--output-dir", str(tmp_path / "typed")]
+    with Counts() as typed:
+        assert cli.main(line) == 0
+    with Counts() as called:
+        setup.start(small_config(tmp_path / "called"), quiet=True).folder.release()
+    for counts in (typed, called):
+        assert {name: counts[name] for name in ONCE} == ONCE
+
+
+def test_an_evaluation_inside_a_run_resolves_no_settings(tmp_path: Path) -> None:
+    with Counts() as counts:
+        loop.train(small_config(tmp_path / "run", max_steps=1), quiet=True)
+    assert counts["evaluate"] == 2 and counts["resolve"] == counts["defaults"] == 0
+
+
+def test_a_plan_is_not_made_again() -> None:
+    planned = plan(small_config(None))
+    assert plan(planned) is planned
+    whole = plan_training(planned)
+    assert plan_training(whole) is whole and plan(whole) is whole
+    assert whole.config.algorithm_args["num_masks"] == whole.algorithm.num_masks
+    assert whole.splits.keys() == {"train", "test"} and whole.checkpoint is None
+
+
+def test_a_folder_without_a_run_is_no_run_that_goes_on(tmp_path: Path) -> None:
+    """`--resume auto` may name a folder that is to be made: an untaught model is refused there as in any new run."""
+    config = defaults(Config, env="sorting", output_dir=str(tmp_path / "new"), resume="auto")
+    with pytest.raises(ConfigError, match="sorting: no model is named"):
+        plan_training(config)
