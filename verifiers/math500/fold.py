@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from verifiers.math500.tree import ATOMS, MINUS_ONE, ONE, Node, parts, rebuilt
+from verifiers.math500.tree import ATOMS, MINUS_ONE, ONE, ZERO, Node, parts, rebuilt
 
 TWO: Node = ("num", 2, 1)
 HALVES = (("/", ONE, TWO), ("num", 1, 2), ("num", 5, 10))
@@ -110,13 +110,19 @@ def ordered_inside(node: Node) -> Node:
     return rebuilt(node, map(ordered, parts(node)))
 
 
-def ordered_terms(node: Node) -> Node:
-    return (node[0], in_order(map(ordered, node[1])))
+def ordered_sum(node: Node) -> Node:
+    terms = [ordered(term) for term in node[1] if term != ZERO]
+    return ("+", in_order(terms)) if len(terms) > 1 else terms[0] if terms else ZERO
+
+
+def ordered_product(node: Node) -> Node:
+    return ("*", in_order(map(ordered, node[1])))
 
 
 ORDERED: dict[str, Callable[[Node], Node]] = {
     **dict.fromkeys(ATOMS, unchanged),
-    **dict.fromkeys(("+", "*"), ordered_terms),
+    "+": ordered_sum,
+    "*": ordered_product,
 }
 
 

@@ -110,8 +110,6 @@ class Evaluation:
         self.left -= 1
         if self.left < 0 or not value.is_finite():
             raise Undecided
-        if isinstance(value, acb) and value.imag.is_zero():
-            value = value.real
         self.met.append(value)
         return value
 

@@ -105,7 +105,7 @@ class Lexer:
         if variables is None and "$" in text and "\\$" not in text:
             text = with_words_marked(text)
         self.text = text if text.isascii() else to_latex(text)
-        self.text = self.text.replace("...", "\\dots ").replace("{:}", ":")
+        self.text = self.text.replace("...", "\\dots ").replace("{:}", ":").replace("\\not=", "\\ne ")
         for primes in PRIMES if "prime" in self.text else ():
             self.text = self.text.replace(primes, "'" * primes.count("\\"))
         self.variables = variables
@@ -331,12 +331,6 @@ class Lexer:
     def dropped_with_argument(self, name: str) -> None:
         self.braced(80)
 
-    def negated(self, name: str) -> None:
-        if not self.text.startswith("=", self.position):
-            raise Malformed("\\not")
-        self.position += 1
-        self.add(COMMAND, "ne")
-
     def line_end(self, name: str) -> None:
         """The end of a row, and the space behind it, as in `\\\\[2pt]`."""
         self.named(name)
@@ -424,7 +418,6 @@ COMMAND_READERS: dict[str, Callable[[Lexer, str], None]] = {
     **dict.fromkeys(("}", "rbrace", "rbrack"), Lexer.closing_command),
     **dict.fromkeys(("\\", "newline", "cr"), Lexer.line_end),
     "mathbb": Lexer.number_set,
-    "not": Lexer.negated,
     "begin": Lexer.begin,
     "end": Lexer.end,
 }

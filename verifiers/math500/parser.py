@@ -371,8 +371,6 @@ class Parser:
             base = str(NUMBER_WORDS[self.advance().lower()])
         else:
             base = self.digits()
-        if not digits.isdigit():
-            raise Malformed("base")
         for sign in filter(None, reversed(closing)):
             self.expect(sign)
         return Based(digits.lstrip("0") or "0", base.lstrip("0"))

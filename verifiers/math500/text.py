@@ -21,12 +21,13 @@ _REPLACED = (
     ("\\textbf", "\\text"), ("\\mbox", "\\text"), ("\\textrm", "\\text"), ("\\mathrm", "\\text"),
     ("\\mathbf", "\\text"), ("$", " "),
 )  # fmt: skip
+_MARKS = frozenset("\\$~")  # of which one stands in each of these
 
 
 def key(text: str) -> str:
     """The normal form of an answer; linear in its length."""
     text = without_thin_spaces(text)
-    for old, new in _REPLACED if not text.isalnum() else ():
+    for old, new in () if _MARKS.isdisjoint(text) else _REPLACED:
         text = text.replace(old, new)
     return joined(without_text_command(text.strip().removesuffix(".")))
 
