@@ -22,11 +22,11 @@ from verifiers.math500.form import NONE as NO_FORM
 from verifiers.math500.form import Form, form_of
 from verifiers.math500.lexer import TEXT_LIMIT, Malformed, Unsupported
 from verifiers.math500.meaning import meaning
-from verifiers.math500.probe import NO, UNSURE, YES
+from verifiers.math500.probe import NO, UNSURE, YES, compare
 from verifiers.math500.reader import Reader
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
 from verifiers.math500.same import Comparison
-from verifiers.math500.tree import Node
+from verifiers.math500.tree import INFINITIES, Node
 from verifiers.math500.values import Relation, Several, Value, Words
 from verifiers.sentence import answer_sentence, named_answer
 from verifiers.verdicts import (
@@ -104,6 +104,10 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         answer = without_words(answer, gold, problem)
     try:
         number = literal(answer)
+        if number and type(gold.meaning) is tuple and gold.meaning not in INFINITIES:  # most wrong ones, at once
+            verdict, rational = compare(number, gold.meaning, len(answer) + len(gold.text))
+            if verdict == NO:
+                return WRONG, RATIONAL if rational else PROBE
         said = Said(number) if number else Reader(answer, gold.variables)
         return compared(said, gold, problem, lenient, len(answer))
     except Unsupported:
@@ -308,7 +312,7 @@ def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
 def placed(data: bytes, lenient: bool, reason: int, low: int, high: int, boxed: bool) -> tuple[int, int, int]:
     """(reason, start, end) of the answer that `locate` found: as words name it, in strict mode if it stands alone."""
     if lenient:
-        return in_words(data, reason, low, high)
+        return (reason, low, high) if boxed else in_words(data, reason, low, high)
     return (format_of(data, low, high, boxed) if reason == OK else reason), low, high
 
 
@@ -335,8 +339,10 @@ def _judge_all(
     undecided: dict[tuple[str, str], list[int]] = {}
     columns = zip(texts, golds, statuses.tolist(), spans.tolist(), boxed.tolist(), strict=True)
     for row, (completion, gold, status, span, from_box) in enumerate(columns):
-        reason, low, high = placed(encoded(completion), lenient, status, *span, from_box)
-        spans[row] = low, high
+        reason, low, high = status, *span
+        if not (lenient and from_box):  # what words might name, or what must stand alone
+            reason, low, high = placed(encoded(completion), lenient, status, low, high, from_box)
+            spans[row] = low, high
         if reason != OK:
             outcomes.append((reason, TEXT))
             continue
