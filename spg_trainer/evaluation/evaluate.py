@@ -351,6 +351,7 @@ def evaluation_settings(
         "num_problems": num_problems,
         "num_generations": num_generations,
         **asdict(sampling),
+        "editing_threshold": sampling.editing_threshold,  # which a training's sampling does not have
     }
 
 

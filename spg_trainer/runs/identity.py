@@ -17,9 +17,9 @@ from spg_trainer.settings.values import flatten, plain
 
 SFT_MAY_CHANGE = frozenset(
     "steps patience temperature overlong per_device_batch_size output_dir resume config timeout_minutes "
-    "report track model.shard".split()
+    "report track model.shard model.ref_copy".split()
 )
-"""Those of `sft`, as far as its learning rate lets `steps` and `patience` change."""
+"""Those of `sft`, as far as its learning rate lets `steps` and `patience` change; it has no reference to copy."""
 MAY_CHANGE = frozenset(
     "max_steps max_minutes timeout_minutes config dry_run gpu processes link force overlong eval.eval_steps "
     "eval.patience "

@@ -104,7 +104,9 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         answer = without_words(answer, gold, problem)
     try:
         number = literal(answer)
-        if number and type(gold.meaning) is tuple and gold.meaning not in INFINITIES:  # most wrong ones, at once
+        if (
+            number and type(gold.meaning) is tuple and gold.meaning not in INFINITIES
+        ):  # most wrong ones, at once
             verdict, rational = compare(number, gold.meaning, len(answer) + len(gold.text))
             if verdict == NO:
                 return WRONG, RATIONAL if rational else PROBE

@@ -26,7 +26,7 @@ from tests.common.algorithm_cases import (
     surrogate,
     worth,
 )
-from tests.common.likelihood_cases import seeded
+from tests.common.likelihood_cases import seeded, seeded_stream
 from tests.common.marks import REPRESENTATIVES, slow_if
 
 Formula = Callable[[Algorithm, Row, list[bool]], Tensor]
@@ -461,7 +461,7 @@ def tracerl(algorithm, row, held):
 
 
 def coupled_grpo(algorithm, row, held):
-    t = seeded(3)(-1, 0).uniform(0.2, 0.8)
+    t = seeded_stream(3, -1, 0).uniform(0.2, 0.8)
 
     def phi(logps, i):
         inside = t if row.scored[1, i] else 1 - t
