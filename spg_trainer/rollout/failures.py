@@ -56,5 +56,6 @@ class Failures:
             raise TrainingError(
                 f"The score of {env.spec_name} failed on {self.count.total()} of {self.expected} completions (more "
                 f"than {MAX_ERROR_SHARE:.0%}; {listed(self.count)}), among them one of problem {index} (reason "
-                f"{reason}). Fix the environment, then continue with --resume auto.\n{traceback or ''}".rstrip()
+                f"{reason}). Fix the environment, then continue with --resume auto --accept-changed-code.\n"
+                f"{traceback or ''}".rstrip()
             )

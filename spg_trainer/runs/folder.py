@@ -100,6 +100,10 @@ class RunFolder:
         write_text(self.path / ENVIRONMENT, json_document(environment))
         self.config(config_yaml)
 
+    def record(self, **values: Any) -> None:
+        """Writes values over those of environment.json."""
+        self._write(ENVIRONMENT, json_document({**(read_json(self.path / ENVIRONMENT) or {}), **values}))
+
     def config(self, config_yaml: str) -> None:
         """Writes the file of the run's settings."""
         self._write(self.settings, config_yaml)

@@ -23,7 +23,8 @@ SFT_MAY_CHANGE = frozenset(
 MAY_CHANGE = frozenset(
     "max_steps max_minutes timeout_minutes config dry_run gpu processes link force overlong eval.eval_steps "
     "eval.patience "
-    "output.output_dir output.resume output.save_steps output.keep output.sample_steps output.report output.track "
+    "output.output_dir output.resume output.accept_changed_code output.save_steps output.keep output.sample_steps "
+    "output.report output.track "
     "batch.per_device_batch_size model.shard".split()
 )
 """Settings that may change on resume: how long, what is shown and kept, and where it runs."""

@@ -32,14 +32,14 @@ FIELDS = {"env": ENVIRONMENT, "algorithm": ALGORITHM}
 """{setting that may name a file: the folder of its copy}; the flag has the setting's name."""
 
 
-def keep(run: Path, folder: str, name: str) -> None:
+def keep(run: Path, folder: str, name: str, *, again: bool = False) -> None:
     """Copies the file of an environment or an algorithm, and the loaded modules beside it, to RUN/FOLDER, once.
 
-    Of several tasks each folder is kept apart, so that files of one name do not meet. Raises CheckpointError if the
-    disk refuses.
+    Of several tasks each folder is kept apart, so that files of one name do not meet. again: over an earlier copy, too.
+    Raises CheckpointError if the disk refuses.
     """
     for file, places in located(run, folder, name):
-        if file is None or places[0].is_file():
+        if file is None or (places[0].is_file() and not again) or file.resolve() == places[0].resolve():
             continue
         loaded = [Path(place) for m in [*sys.modules.values()] if (place := getattr(m, "__file__", None))]
         beside = [place for place in loaded if place.parent == file.resolve().parent]
@@ -122,8 +122,9 @@ def refuse_changed_files(run: Path, config: "Config") -> None:
             if now.is_file() and now.read_bytes() != before.read_bytes():
                 raise ConfigError(
                     f"{now} has changed since {run} began: {first_difference(before, now)}. To go on with the run's "
-                    f"own copy: --{field} {kept(run, FIELDS[field], getattr(config, field))}. To train with the new "
-                    "file, start a new run with another --output-dir."
+                    f"own copy: --{field} {kept(run, FIELDS[field], getattr(config, field))}. To go on with the file "
+                    "as it is now, such as one that you repaired: --accept-changed-code. Else start a new run with "
+                    "another --output-dir."
                 )
 
 
@@ -153,8 +154,11 @@ def hashed(place: str) -> str:
     return hashlib.sha256(names.encode()).hexdigest() if files else ""
 
 
-def refuse_changed_data(record: Path, command: "TaskSettings") -> None:
-    """Raises ConfigError if data is no longer what it was when a run or a model wrote `record`, an environment.json."""
+def refuse_changed_data(record: Path, command: "TaskSettings", *, accept_code: bool | None = None) -> None:
+    """Raises ConfigError if data is no longer what it was when a run or a model wrote `record`, an environment.json.
+
+    accept_code: whether reward functions may have changed; None = they may not, and no flag says that they may.
+    """
     recorded = read_json(record) or {}
     began, now = (
         {absolute_name(name, recorded): (name, digest) for name, digest in data.items()}
@@ -162,11 +166,18 @@ def refuse_changed_data(record: Path, command: "TaskSettings") -> None:
     )
     for place in began.keys() & now.keys():
         (name, before), (_, after) = began[place], now[place]
-        if before != after:
-            raise ConfigError(
-                f"{name} has changed since {record.parent} began: its sha256 was {before}, now it is {after}. Put back "
-                "what it was to go on. To train on the new data, start a new run with another --output-dir."
-            )
+        if before == after or (accept_code and is_code(name)):
+            continue
+        text = f"{name} has changed since {record.parent} began: its sha256 was {before}, now it is {after}. Put back "
+        text += "what it was to go on. To train on the new data, start a new run with another --output-dir."
+        if accept_code is not None and is_code(name):
+            text += " To go on with the code as it is now, such as a reward that you repaired: --accept-changed-code."
+        raise ConfigError(text)
+
+
+def is_code(name: str) -> bool:
+    """Whether an entry of `data_of`, such as reward=./mine.py:brevity, is of a file of Python."""
+    return name.rpartition("=")[2].partition(":")[0].endswith(".py")
 
 
 def refuse_changed_hub(record: Path, origin: Mapping[str, str]) -> None:

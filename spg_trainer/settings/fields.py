@@ -395,6 +395,9 @@ class OutputConfig:
     resume: str | None = None
     """The run folder or checkpoint to continue. `auto` takes the run in --output-dir or, without --output-dir, the
     newest unfinished run with the same settings."""
+    accept_changed_code: bool = False
+    """With --resume, goes on though the code of your task, algorithm or reward has changed, for example because you
+    repaired what stopped the run. What the run keeps a copy of is then the code as it is now."""
     save_steps: CountOrZero = 10
     """The number of steps between checkpoints; 0 writes one only at the end. Lower it where runs are
     often interrupted."""

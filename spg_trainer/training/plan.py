@@ -118,10 +118,15 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
 
 
 def refuse_another(run: Path, config: Config, algorithm: algorithms.Algorithm) -> None:
-    """Raises SpgError where a run shall go on with other settings, code or files than those that it began with."""
+    """Raises SpgError where a run shall go on with other settings or data than it began with, or with other code.
+
+    With `accept_changed_code` the code may be another.
+    """
     refuse_changes(run / CONFIG, config, algorithm=algorithm)
-    refuse_changed_files(run, config)
-    refuse_changed_data(run / ENVIRONMENT, config)
+    accepts = config.output.accept_changed_code
+    if not accepts:
+        refuse_changed_files(run, config)
+    refuse_changed_data(run / ENVIRONMENT, config, accept_code=accepts)
 
 
 def open_splits(config: Config) -> "dict[str, TextEnv]":

@@ -205,18 +205,21 @@ def prepare_folder(run: Run) -> None:
     """Makes the run folder, or cuts what is later than the checkpoint; keeps what a resumed run cannot make again."""
     config, path, policy = run.config, run.folder.path, run.policy
     # What a new run with --config needs, and the next --resume: without the folder that this run resumed from.
-    settings = to_yaml(replace(config, output=replace(config.output, resume=None)))
+    accepts = config.output.accept_changed_code
+    settings = to_yaml(replace(config, output=replace(config.output, resume=None, accept_changed_code=False)))
     with raising_on_all():
         if (path / CONFIG).is_file():
             run.folder.truncate_after(run.state.step)
             run.folder.config(settings)
+            if accepts:  # from now on it is this code that may not change
+                run.folder.record(data=data_of(config))
         else:
             run.folder.create(
                 settings, {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()}
             )
         if run.accelerator.is_main_process:
-            keep(path, ENVIRONMENT, config.env)
-            keep(path, ALGORITHM, config.algorithm)
+            for copied, name in ((ENVIRONMENT, config.env), (ALGORITHM, config.algorithm)):
+                keep(path, copied, name, again=accepts)
     kept = "reference" in run.algorithm.needs and not policy.fresh_adapters
     if kept and decide_on_main(lambda: incomplete(path / REFERENCE)):
         with raising_on_all():

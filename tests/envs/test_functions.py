@@ -188,6 +188,11 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     (place / "mine.py").write_text(CODE.replace("/ 100", "/ 50"))
     assert main(["--resume", "run", "--max-steps", "2"]) == 2
     assert "reward=./mine.py:brevity has changed since" in capsys.readouterr().err
+    again = ["--resume", "run", "--max-steps"]
+    assert main([*again, "2", "--accept-changed-code"]) == 0, capsys.readouterr().err
+    assert main([*again, "3"]) == 0, capsys.readouterr().err
+    (place / "mine.py").write_text(CODE)
+    assert main([*again, "4"]) == 2 and "--accept-changed-code" in capsys.readouterr().err
 
 
 def test_async_functions_are_awaited_side_by_side(place):

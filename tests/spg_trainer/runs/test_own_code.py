@@ -116,6 +116,18 @@ def test_the_runs_own_copy_goes_on(run) -> None:
     assert rows(Path("run/metrics.jsonl"))[1]["reward"] > 0
 
 
+def test_a_repaired_file_goes_on_where_that_is_asked_for(run) -> None:
+    """A reward that raised stops a run; what was repaired is then the run's own code."""
+    repaired = Path("task.py").read_text().replace('"e" in', '"no such text" in')
+    Path("task.py").write_text(repaired)
+    with pytest.raises(ConfigError, match="--accept-changed-code"):
+        resumed(run)
+    command("--resume", "run", "--accept-changed-code")
+    assert rows(Path("run/metrics.jsonl"))[1]["reward"] == 0
+    assert Path("run/environment/task.py").read_text() == repaired
+    assert "accept_changed_code: false" in Path("run/config.yaml").read_text()
+
+
 def test_a_moved_run_resumes_without_the_original_files(run, tmp_path: Path) -> None:
     shutil.copytree("run", "kept")
     resumed(run)
