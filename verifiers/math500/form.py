@@ -123,8 +123,8 @@ class Form:
         return frozenset(nouns_in(self.words))
 
     @cached_property
-    def counted(self) -> tuple[bool, frozenset[str]]:
-        """If it asks how many there are of what has no unit; and what stands beside that: chickens, not cows."""
+    def counted(self) -> frozenset[str]:
+        """Where it asks how many there are of what has no unit, what stands beside that: chickens, not cows."""
         return counted_in(self.words)
 
     @cached_property
@@ -159,7 +159,7 @@ class Form:
         if unit == "percent":
             return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(FIXED)
         if not units.is_known(unit):
-            return unit.split()[0] not in self.counted[1]  # cookies, child tickets
+            return unit.split()[0] not in self.counted  # cookies, child tickets
         name = unit.partition("^")[0]
         if self.units:
             first, _, second = unit.partition(" / ")

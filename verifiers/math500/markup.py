@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from verifiers.math500.words import APPROXIMATING, NEGATING
+from verifiers.math500.words import APPROXIMATING
 
 PROBLEMS_REMEMBERED = 4096
 
@@ -50,16 +50,6 @@ def is_emphasis(before: str, inside: str, behind: str) -> bool:
     """True if `**` around `inside` is bold type, by what stands before and behind: 2**3**2 is none."""
     apart = not before[-1:].isalnum() and not behind[:1].isalnum()
     return apart and bool(inside) and not (inside[0].isspace() or inside[-1].isspace())
-
-
-def is_subject(name: str, answer: str, problem: str) -> bool:
-    """True for "Ann is the tallest", which names Ann and denies nothing, and for "Ann ran the farthest" where it is
-    asked who "ran the farthest".
-    """
-    answer = " ".join(answer.replace("\\text{", " ").replace("}", " ").split()).lower()
-    rest = answer.removeprefix(f"{name.lower()} ")
-    said = rest.startswith("is ") or problem.lower().rstrip().endswith(f"who {rest.rstrip('.')}?")
-    return len(rest) < len(answer) and said and NEGATING.isdisjoint(answer.split())
 
 
 def leading_choice(answer: str) -> str:

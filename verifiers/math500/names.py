@@ -52,12 +52,6 @@ def is_of_letter(value: Value) -> bool:
     return is_expression(value) and value[0] == "*" and len(value[1]) == 2 and value[1][1][0] == "sym"
 
 
-def is_function(value: Value, name: Value, letters: frozenset[str]) -> bool:
-    """True for y(t) and f(t), where the name is y and its value one of t."""
-    named = is_of_letter(value) and (value[1][0] == name or (name == ("sym", "y") and is_call(value)))
-    return named and value[1][1][1] in letters
-
-
 def base_of(name: Value) -> str:
     """x of x_1."""
     return name[1].partition("_")[0] if is_expression(name) and name[0] == "sym" else ""

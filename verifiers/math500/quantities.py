@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from verifiers.math500 import prose, units
 from verifiers.math500.latex_commands import Commands
 from verifiers.math500.lexer import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed
-from verifiers.math500.parser import END
 from verifiers.math500.values import Quantity, Value, is_expression
 from verifiers.math500.words import CHANGING_BEHIND, JOINING, ORDINALS, SCALES
 
@@ -61,13 +60,6 @@ class Quantities(Commands):
                 raise Malformed("two quantities side by side")
             return Quantity(("+", (("*", (value, ("num", *times))), rest.value)), rest.unit)
         return Quantity(value, unit) if unit or words[0].lower() not in ORDINALS else value
-
-    def is_smaller_unit(self, place: int) -> bool:
-        """True for the "and" of 2 hours and 15 minutes."""
-        around = [*self.tokens[max(place - 1, 0) : place + 3], END, END, END, END]
-        (_, unit, _), (_, join, _), (kind, _, _), (_, smaller, _) = around[:4]
-        times = units.conversion(units.UNITS.get(unit.lower(), ""), units.UNITS.get(smaller.lower(), ""))
-        return join == "and" and kind == NUMBER and times is not None and times[0] > times[1]
 
     def scaled(self, value: Value) -> Value:
         """The literal times what a word such as "million" behind it stands for."""

@@ -148,13 +148,13 @@ def nouns_in(words: Sequence[str]) -> Iterator[str]:
             yield from words[k + 1 : k + 6]
 
 
-def counted_in(words: Sequence[str]) -> tuple[bool, frozenset[str]]:
-    """If the question is "how many girls", and what stands beside that: words before it that are not in it, and what is
-    given in it by number ("for 40 cookies"). There are no such words where girls are not among those before it.
+def counted_in(words: Sequence[str]) -> frozenset[str]:
+    """What stands beside the noun of a question "how many girls": words before it that are not in it, and what is given
+    in it by number ("for 40 cookies"). There are no such words where girls are not among those before it.
     """
     places = [k for k, word in enumerate(words) if word == "many" and words[k - 1] == "how"]
     if len(places) != 1:
-        return False, frozenset()
+        return frozenset()
     start = next((k + 1 for k in range(places[0], -1, -1) if words[k] in ".,;:?"), 0)
     end = next((k for k in range(places[0], len(words)) if words[k] in ".?"), len(words))
     before, question = set(words[:start]), set(words[start:end])
@@ -164,7 +164,7 @@ def counted_in(words: Sequence[str]) -> tuple[bool, frozenset[str]]:
     )
     given = {words[k + 1] for k in range(places[0], end - 1) if words[k].isdigit()} - {noun, ","}
     measured = noun in units.UNITS or (counts and noun in before)
-    return counts, frozenset(before - question | given if measured else ())
+    return frozenset(before - question | given if measured else ())
 
 
 _BEHIND_NOUN = IS | frozenset(
