@@ -226,6 +226,8 @@ def _ask(
     scores, traces = _ask_each(env, indices, problems, turns)  # a batch does not say which of them raises
     may_recover = side_by_side or isinstance(outcome.error, JudgeFailed)
     if not any(traces) and not may_recover:
+        if isinstance(outcome.error, EnvError):  # it says itself what is wrong, such as too few numbers
+            raise EnvError(f"{env.spec_name}: {outcome.error}") from outcome.error
         raise EnvError(
             f"{env.spec_name}: score_batch raised {outcome.error!r:.200} for {len(problems)} completions, but scores "
             "each of them when alone; both must agree."

@@ -296,15 +296,20 @@ def measure(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
         groups |= {"seed": command.seed, "split": "validation", "accelerator": accelerator}
         groups |= {"overlong": command.overlong}
         samples = evaluate(policy, validation, sampling, **groups)
-        off_mix = shares_off_mix(fit, samples.rows, groups)
+        off_mix = shares_off_mix(fit, samples.rows, results["validation"].rows, groups)
     greedy = count_habits(validation, results["validation"].rows)
     return Measured(results, greedy, count_habits(validation, samples.rows), off_mix)
 
 
-def shares_off_mix(fit: Fit, rows: Sequence[Mapping[str, Any]], groups: Mapping[str, Any]) -> list[str]:
+def shares_off_mix(
+    fit: Fit,
+    rows: Sequence[Mapping[str, Any]],
+    greedy: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Any],
+) -> list[str]:
     """What to tell of tasks whose completions are far from the mix; these are sampled once more, in random order.
 
-    rows: completions as RL samples them. groups: how `evaluate` sampled them.
+    rows: completions as RL samples them. greedy: those of greedy decoding. groups: how `evaluate` sampled them.
     """
     env, told, drawn = fit.evaluated["validation"], [], None
     for task in env.parts or [""]:
@@ -317,7 +322,8 @@ def shares_off_mix(fit: Fit, rows: Sequence[Mapping[str, Any]], groups: Mapping[
         if off_mix.is_far(mix, sampled):
             in_random_order = replace(fit.sampling, temperature=1.0, remasking="random")
             drawn = drawn or evaluate(fit.policy, env, in_random_order, **groups)
-            told.append(off_mix.why(mix, sampled, counts(drawn.rows), fit.command, fit.folder.path, task))
+            each = sampled, counts(drawn.rows), counts(greedy)
+            told.append(off_mix.why(mix, *each, fit.command, fit.folder.path, task))
     return told
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs import EnvError, awaiting
+from envs import EnvError, awaiting, checking
 from envs.scoring import score_all
 from spg_trainer.cli import main
 from tests.common.trainer_cases import rows, tiny_folder
@@ -202,6 +202,24 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     assert main([*again, "3"]) == 0, capsys.readouterr().err
     (place / "mine.py").write_text(CODE)
     assert main([*again, "4"]) == 2 and "--accept-changed-code" in capsys.readouterr().err
+
+
+def test_check_finds_a_function_that_returns_too_few_numbers(place, monkeypatch):
+    """It is right for one completion, as the check asked before, and not for many, as a run asks."""
+    monkeypatch.delitem(checking._CHECKS, "purity")
+    (place / "mine.py").write_text(CODE.replace("return [1.0]", "return [0.0]"))
+    found = {one.name: one for one in checking.check("rows.jsonl", reward="./mine.py:few")}
+    assert not found["junk"].ok
+    assert "the reward function few must return 16 numbers, and returned [0.0]" in found["junk"].figure
+
+
+def test_check_hints_at_a_reward_for_a_short_answer_anywhere(place, monkeypatch):
+    monkeypatch.delitem(checking._CHECKS, "purity")
+    found = {one.name: one for one in checking.check("rows.jsonl", reward="./mine.py:right+brevity")}
+    assert not found["junk"].ok and "counts as solved by random bytes" in found["junk"].figure
+    assert "solves 16 of 16 problems with answers of at most 2 characters" in found["junk"].figure
+    found = {one.name: one for one in checking.check("rows.jsonl", verifier="gsm8k")}
+    assert found["junk"].ok and "lists every letter" not in found["junk"].figure
 
 
 def test_async_functions_are_awaited_side_by_side(place):
