@@ -46,8 +46,9 @@ from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.places import STARTED, as_begun
 from spg_trainer.settings.plan import Plan, check_processes, plan
-from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config, record_of
 from spg_trainer.settings.resolve import FLAG, TRAINING, Resolved
 from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import is_embedded
@@ -203,6 +204,8 @@ def resume(fit: Fit, newest: Path | None) -> None:
     extensible = before.patience > 0 and command.patience > 0  # a cosine is of one length only
     ignored = SFT_MAY_CHANGE if extensible else SFT_MAY_CHANGE - {"steps", "patience"}
     refuse_changes(folder / SFT, command, ignored, record=record)
+    began = record_of(folder)
+    fit.begun, fit.started_in = as_begun(command, before, began), began.get(STARTED, fit.started_in)
     if newest:
         fit.restore(newest)
     if fit.progress.step > command.steps:
