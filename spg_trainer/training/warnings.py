@@ -159,9 +159,9 @@ def remedy_of_equal_groups(of: Mapping[str, float]) -> str:
         return "for variety raise --temperature"
     if of["all_wrong"] > of["equal"] / 2:
         return (
-            "for problems that the model can solve, make them easier (--env-args), raise --num-generations, sample on "
-            "until groups are mixed (--max-rollout-batches 10), or teach it the task first with `python -m spg_trainer "
-            "sft`"
+            "for problems that the model can solve, make them easier (--env-args), raise --num-generations, or teach "
+            "it the task first with `python -m spg_trainer sft`; where a few completions are right, more steps "
+            "(--max-steps) learn more from as many completions than --max-rollout-batches"
         )
     if of["all_right"] > of["equal"] / 2:
         return "the problems are solved: make them harder (--env-args), or stop"
