@@ -218,9 +218,8 @@ def _ask(
     if outcome.error is None:
         return outcome.value, [None] * len(problems)
     side_by_side = inspect.iscoroutinefunction(env.score_batch)
-    if (
-        outcome.reason == TIMED_OUT and not side_by_side
-    ):  # alone, each would wait as long, one after the other
+    if outcome.reason == TIMED_OUT and not side_by_side:
+        # Each by itself would wait as long again, one after the other.
         zeros = [Score(dict.fromkeys(env.reward_weights, 0.0), TIMED_OUT)] * len(problems)
         return stacked(zeros, env.reward_weights), [outcome.traceback] * len(problems)
     scores, traces = _ask_each(env, indices, problems, turns)  # a batch does not say which of them raises

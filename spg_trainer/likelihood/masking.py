@@ -149,7 +149,8 @@ class Masking(ABC):
             copies = self.copies(completion) if was_sampled else copies_of_fill(completion, num_masks)
             masked[row][:, width + place], scored[row][:, place] = copies.masked, copies.scored
             weight[row][:, place] = np.where(copies.scored, copies.weight, 0.0)
-            scale[row], part[row, place[: completion.length][copies.part]] = copies.scale, True
+            scale[row] = copies.scale
+            part[row, place[: completion.length][copies.part]] = True
             if self.p_mask_prompt > 0:
                 real = np.flatnonzero(prompt_mask[row])
                 for mask in range(num_masks):

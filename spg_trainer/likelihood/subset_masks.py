@@ -92,9 +92,10 @@ class CoupledMasking(SubsetMasking):
         return self.num_masks > 2
 
     def subsets(self, row: Completion) -> Drawn:
-        scored, sizes = np.zeros((self.num_masks, row.length), bool), row.length + 1
+        scored, sizes = np.zeros((self.num_masks, row.length), bool), row.length + 1  # 0..n are n + 1 sizes
         for mask in range(0, self.num_masks, 2):
-            count = (row.streams.of_everyone(mask).integers(sizes) + int(row.quantile * sizes)) % sizes
+            common_start = row.streams.of_everyone(mask).integers(sizes)
+            count = (common_start + int(row.quantile * sizes)) % sizes
             scored[mask] = random_subset(row.streams.of_mask(mask), row.length, count)
             scored[mask + 1] = ~scored[mask]
         return scored, sizes / count_scored(scored)

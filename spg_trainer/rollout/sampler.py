@@ -172,8 +172,8 @@ class _Sampler:
         # 1. Tokens are drawn for n places of each row's block.
         # 2. The masked places are ordered by `--remasking`, and the first `count` of each row take their tokens.
         # 3. With editing, written places take another token too where the model is sure of it.
-        # 4. The rows advance. How many masked places they have left, `left`, the settings say if `--unmasking` is
-        #    `schedule`; otherwise it is None, and the canvas is asked.
+        # 4. The rows advance. With `--unmasking schedule`, the settings say how many masked places each has left
+        #    (`left`); with others it is None, and the canvas is asked.
         s, canvas = self.sampling, self.canvas
         apart = not self.columns.pattern.is_full
         blocks = canvas.active_blocks(rows, s.block_length, s.editing_threshold is not None, apart)

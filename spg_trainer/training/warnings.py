@@ -59,11 +59,11 @@ def new_warnings(history: History, right_groups_teach: bool = False) -> list[str
 
 
 def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
-    """All that holds at the newest step, by name."""
+    """{name: text} of all warnings that hold at the newest step."""
     recent, warnings = history[-3:], {}
     if history and (failures := history[-1]["env_errors"]):
-        of = "env_errors/"
-        reasons = {name.removeprefix(of): n for name, n in history[-1].items() if name.startswith(of)}
+        prefix = "env_errors/"
+        reasons = {name.removeprefix(prefix): n for name, n in history[-1].items() if name.startswith(prefix)}
         warnings["unscored"] = (
             f"the environment's score raised on {failures} completions of this step ({listed(reasons)}), which earn "
             "0; more than 5% stop the run. Look for the traceback in samples/ (--sample-steps 1 writes every step)."
@@ -77,7 +77,7 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
         return warnings
     if len(history) >= STUCK and (text := equal_rewards_warning(history[-STUCK:], right_groups_teach)):
         warnings["equal rewards"] = text
-    # Where most are right all the same, nothing that a longer completion could hold is missing.
+    # If most completions are right although they are cut, they need not be longer.
     if min(row["completions/clipped_ratio"] for row in recent) > 0.5 and mean(recent, "correct") < 0.5:
         warnings["no end"] = (
             f"{recent[-1]['completions/clipped_ratio']:.0%} of the completions have no end token and are cut (3 steps "
@@ -111,7 +111,7 @@ def fallen_components(history: History) -> dict[str, str]:
 
 
 def mean(rows: History, name: str) -> float:
-    """Of a metric, over some steps; 0 where it is not measured, as `correct` of pairs from a file."""
+    """The mean of a metric over some steps; a step that does not have it, such as `correct` of pairs, counts as 0."""
     return sum(row.get(name, 0.0) for row in rows) / len(rows)
 
 
@@ -122,10 +122,10 @@ def equal_rewards_warning(rows: History, right_groups_teach: bool) -> str:
         return ""
     if mean(rows[half:], "reward") > RISES * mean(rows[:half], "reward"):
         return ""
-    of = shares_of_groups(rows, right_groups_teach)
+    shares = shares_of_groups(rows, right_groups_teach)
     return (
-        f"{of['equal']:.0%} of the groups have equal rewards ({len(rows)} steps in a row) and teach nothing: "
-        f"{what_equal_groups_are(of)}. What helps: {remedy_of_equal_groups(of)}."
+        f"{shares['equal']:.0%} of the groups have equal rewards ({len(rows)} steps in a row) and teach nothing: "
+        f"{what_equal_groups_are(shares)}. What helps: {remedy_of_equal_groups(shares)}."
     )
 
 
@@ -135,7 +135,8 @@ def silent(row: Mapping[str, Any], right_groups_teach: bool) -> float:
 
 
 def shares_of_groups(rows: History, right_groups_teach: bool) -> dict[str, float]:
-    """Shares of the groups of some steps: without signal (`silent`), of equal rewards (`equal`), and what these are."""
+    """Shares of the groups of some steps: those without signal (`silent`), those of equal rewards (`equal`), and those
+    that are all right, all wrong, or one and the same wrong text."""
     names = {
         "equal": "frac_reward_zero_std",
         "all_right": "frac_groups_all_correct",
@@ -146,24 +147,24 @@ def shares_of_groups(rows: History, right_groups_teach: bool) -> dict[str, float
     return {"silent": sum(silent(row, right_groups_teach) for row in rows) / len(rows), **shares}
 
 
-def what_equal_groups_are(of: Mapping[str, float]) -> str:
-    """How many groups are all right, all wrong, or the same text. of: what `shares_of_groups` returns."""
+def what_equal_groups_are(shares: Mapping[str, float]) -> str:
+    """How many groups are all right, all wrong, or the same text. shares: what `shares_of_groups` returns."""
     return (
-        f"{of['all_right']:.0%} of all groups are all right, {of['all_wrong']:.0%} all wrong, "
-        f"{of['same_wrong_text']:.0%} the same wrong text"
+        f"{shares['all_right']:.0%} of all groups are all right, {shares['all_wrong']:.0%} all wrong, "
+        f"{shares['same_wrong_text']:.0%} the same wrong text"
     )
 
 
-def remedy_of_equal_groups(of: Mapping[str, float]) -> str:
-    """What makes groups differ, by why they are equal. of: what `shares_of_groups` returns."""
-    if of["same_wrong_text"] > of["all_wrong"] / 2:
+def remedy_of_equal_groups(shares: Mapping[str, float]) -> str:
+    """What makes groups differ, by why they are equal. shares: what `shares_of_groups` returns."""
+    if shares["same_wrong_text"] > shares["all_wrong"] / 2:
         return "for variety raise --temperature"
-    if of["all_wrong"] > of["equal"] / 2:
+    if shares["all_wrong"] > shares["equal"] / 2:
         return (
             "for problems that the model can solve, make them easier (--env-args), raise --num-generations, or teach "
             "it the task first with `python -m spg_trainer sft`; where a few completions are right, more steps "
             "(--max-steps) learn more from as many completions than --max-rollout-batches"
         )
-    if of["all_right"] > of["equal"] / 2:
+    if shares["all_right"] > shares["equal"] / 2:
         return "the problems are solved: make them harder (--env-args), or stop"
     return "make the reward tell right from wrong, e.g. --reward-weights correct=1"
