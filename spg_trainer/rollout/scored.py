@@ -150,8 +150,8 @@ class Source(Protocol):
     pools: "Pools | None"
     """What is known of each problem's latest groups; None where problems are drawn alike."""
 
-    def collect(self, step: int) -> Scored:
-        """This process's completions of a step."""
+    def collect(self, step: int | str) -> Scored:
+        """This process's completions of a step; a word asks for others than those of any step."""
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """A problem, its completions and the replies for a terminal."""

@@ -7,7 +7,7 @@ from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.export import card_text, shown_task
 from spg_trainer.runs.checkpoint import how_to_open
-from spg_trainer.sft.loop import Fit
+from spg_trainer.sft.fit import Fit
 
 
 class Measured(NamedTuple):
@@ -42,9 +42,9 @@ imitates several ways to answer, one of them right, and knows no other task."""
 A masked diffusion language model of {weights:,} weights, {made}
 
 - Start: {command.model.model}. Demonstrations: {learned}.
-- {p.step} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens.
-- Last training loss {sum(p.losses) / len(p.losses):.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
-  {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type}.{follows}
+- {fit.step} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens.
+- Last training loss {fit.last_loss:.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
+  {p.best_step} updates, {kept}. {fit.run.elapsed_seconds / 60:.1f} minutes on {fit.policy.model.device.type}.{follows}
 
 `python -m spg_trainer sft --config FILE` with the settings below makes it again.
 """

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.evaluation.teaching import sft_command
+from spg_trainer.models import Policy
+from spg_trainer.rollout.pools import Pools
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -22,7 +25,8 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.task import task_words
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
-from spg_trainer.training.run import Run
+from spg_trainer.training.progress import Progress
+from spg_trainer.training.run import Run, TrainingState
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -68,7 +72,10 @@ def save_checkpoint(run: Run) -> None:
     """Writes a checkpoint of the last finished step."""
     state = run.state
     begin(f"the checkpoint of step {state.step}")
-    reference = {"reference": run.policy.frozen.state_dict()} if run.moves_reference else {}
+    tensors = {"reference": run.policy.frozen.state_dict()} if run.moves_reference else {}
+    validated = {}
+    if run.held_out is not None:
+        validated, tensors["best"] = asdict(state.progress), state.best
     checkpoint.save(
         run.folder.path,
         state.step,
@@ -79,12 +86,32 @@ def save_checkpoint(run: Run) -> None:
             "seconds": run.elapsed_seconds,
             "skipped": state.skipped,
             **({} if run.source.pools is None else {"pools": run.source.pools.state()}),
+            **validated,
         },
         environment=environment_record(run),
         keep=run.config.output.keep,
         needed=partial(validation.needed_steps, state.validations),
-        **reference,
+        **tensors,
     )
+
+
+def load_checkpoint(
+    path: Path, policy: Policy, optimizer: torch.optim.Optimizer, pools: Pools | None = None
+) -> TrainingState:
+    """Puts weights, optimizer and pools back, and returns how far the run was, as `save_checkpoint` wrote it.
+
+    Of an earlier version, a training on demonstrations counted no updates.
+    """
+    saved = checkpoint.load(path, policy, optimizer)
+    counters = {name: saved[name] for name in ("step", "updates", "skipped", "seconds") if name in saved}
+    state = TrainingState(**{"updates": saved["step"], **counters})
+    if pools is not None:
+        pools.restore(saved["pools"])
+    if "best_loss" in saved:
+        state.progress = Progress(**{f.name: saved[f.name] for f in fields(Progress)})
+        tensors = torch.load(path / checkpoint.TRAINING, map_location="cpu", weights_only=True, mmap=True)
+        state.best = {name: weight.clone() for name, weight in tensors["best"].items()}
+    return state
 
 
 def record_evaluation(

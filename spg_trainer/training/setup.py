@@ -38,6 +38,7 @@ from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.micro_batches import rows_of_a_pass
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import check_attention, plan_training
+from spg_trainer.training.records import load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 
 if TYPE_CHECKING:
@@ -67,15 +68,12 @@ def start(asked: Config | Resolved[Config], *, quiet: bool = False) -> Run:
         skipped = check_prompts_fit(config, policy, splits)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
         if newest is not None:
-            saved = checkpoint.load(newest, policy, optimizer)
-            state = TrainingState(**{name: saved[name] for name in ("step", "updates", "skipped", "seconds")})
+            state = load_checkpoint(newest, policy, optimizer, source.pools)
             if state.step > config.max_steps:
                 raise ConfigError(
                     f"--max-steps {config.max_steps}: {newest} is already at step {state.step}. Give more steps to go "
                     "on, or with --resume an earlier checkpoint of this run."
                 )
-            if source.pools is not None:
-                source.pools.restore(saved["pools"])
     run = Run(
         config=config,
         state=state,

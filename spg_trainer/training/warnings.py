@@ -60,6 +60,8 @@ def new_warnings(history: History, right_groups_teach: bool = False) -> list[str
 def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
     """All that holds at the newest step, by name."""
     recent, warnings = history[-3:], {}
+    if history and "env_errors" not in history[-1]:  # completions that were given are not judged
+        return warnings
     if history and (failures := history[-1]["env_errors"]):
         of = "env_errors/"
         reasons = {name.removeprefix(of): n for name, n in history[-1].items() if name.startswith(of)}

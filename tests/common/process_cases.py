@@ -23,15 +23,14 @@ from spg_trainer.models.shard import whole
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, ModelConfig, SftCommand
-from spg_trainer.sft import loop as sft_loop
+from spg_trainer.sft import command as supervised
 from spg_trainer.sft.command import sft
-from spg_trainer.sft.loop import Fit
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
 from tests.common.family_cases import untrained
 from tests.common.marks import REPRESENTATIVES
 from tests.common.pretend_cuda import pretend_cuda
-from tests.common.sft_cases import SMALL
+from tests.common.sft_cases import SMALL, before_step
 from tests.common.trainer_cases import (
     ENV,
     EVALUATION,
@@ -265,14 +264,11 @@ def sft_command(output: Path, shard: str = "none", **changes: Any) -> SftCommand
 
 def stopped_sft(command: SftCommand) -> None:
     """A training that ends in its fourth update, two after its last checkpoint."""
-    update = Fit.update
 
-    def stopping(self: Fit) -> float:
-        if self.progress.step == 3:
-            raise TrainingError("stopped")
-        return update(self)
+    def stop() -> None:
+        raise TrainingError("stopped")
 
-    with patch.object(Fit, "update", stopping), suppress(TrainingError):
+    with before_step(3, stop), suppress(TrainingError):
         sft(command, quiet=True)
 
 
@@ -349,7 +345,7 @@ def in_each_process(here: Path) -> None:
     ]
     found["share"] = sum(own(v).numel() for v in tensors) / sum(v.numel() for v in tensors)
     train(half_config(here / "half"), quiet=True)
-    with patch.object(sft_loop, "VALIDATION", 8):
+    with patch.object(supervised, "VALIDATION", 8):
         for name, changes in SFT.items():
             stopped_sft(sft_command(here / name, **changes))
             sft(sft_command(here / name, **changes, resume="auto"), quiet=True)

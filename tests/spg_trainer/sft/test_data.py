@@ -3,23 +3,25 @@
 import json
 import os
 import signal
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from envs import EnvError
 from spg_trainer import cli, generate, load_model
+from spg_trainer.distributed import make_accelerator
 from spg_trainer.errors import ConfigError
+from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import EvalCommand, SftCommand
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.sft.command import prepare, sft
-from spg_trainer.sft.demonstrations import denoising_loss
-from spg_trainer.sft.loop import Fit
-from tests.common.sft_cases import SMALL
+from spg_trainer.training.micro_batches import Update
+from spg_trainer.training.update import loss_without_gradient
+from tests.common.sft_cases import SMALL, before_step, first_update
 from tests.common.trainer_cases import same_weights
 
 
@@ -75,19 +77,23 @@ def test_a_data_set_of_the_hub_is_learned_as_a_file_of_its_rows_is(texts, tmp_pa
         sft(wrong, quiet=True)
 
 
-def padding(parts: list[list[torch.Tensor]]) -> float:
-    """The share of padding among the positions of the prompts and completions of some parts."""
-    tokens = sum(int(mask.sum()) + ids.numel() for _, mask, ids, *_ in parts)
-    return 1 - tokens / sum(mask.numel() + ids.numel() for _, mask, ids, *_ in parts)
+def padding(update: Update) -> float:
+    """The share of padding among the positions of the prompts and completions of an update."""
+    parts = [micro.rollouts for micro in update.micro_batches]
+    tokens = sum(int(part.prompt_mask.sum()) + part.completion_ids.numel() for part in parts)
+    return 1 - tokens / sum(part.prompt_mask.numel() + part.completion_ids.numel() for part in parts)
 
 
-def content(parts: list[list[torch.Tensor]]) -> set[str]:
-    """What is in the rows of some parts, without their padding, in no order."""
-    return {
-        str([ids[mask].tolist(), completion.tolist(), masked.tolist(), float(weight)])
-        for part in parts
-        for ids, mask, completion, masked, weight in zip(*part, strict=True)
-    }
+def content(update: Update) -> set[str]:
+    """What is in the rows of an update, without their padding, in no order."""
+    found = set()
+    for micro in update.micro_batches:
+        r, m = micro.rollouts, micro.masks
+        rows = zip(r.prompt_ids, r.prompt_mask, r.completion_ids, m.scored, m.weight, strict=True)
+        found |= {
+            str([ids[real].tolist(), *(column.tolist() for column in more)]) for ids, real, *more in rows
+        }
+    return found
 
 
 def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(texts: SftCommand) -> None:
@@ -96,11 +102,11 @@ def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(te
     drawn, losses = {}, {}
     for size in (0, 4, 1):
         command = replace(texts, batch_size=24, per_device_batch_size=size)
-        fit = prepare(plan(command), Path(texts.output_dir))
-        drawn[size] = fit.draw(fit.train, 24, 0)
-        parts = [float(denoising_loss(fit.policy, part[:2], *part[2:])) for part in drawn[size]]
-        losses[size] = sum(parts)
-    assert [len(parts) for parts in drawn.values()] == [1, 6, 24]
+        folder, accelerator = Path(texts.output_dir), make_accelerator("cpu")
+        run = prepare(plan(command), folder, accelerator, Console(quiet=True)).run
+        drawn[size] = first_update(run)
+        losses[size] = loss_without_gradient(run.policy, run.algorithm, drawn[size])
+    assert [len(update.micro_batches) for update in drawn.values()] == [1, 6, 24]
     assert content(drawn[0]) == content(drawn[4]) == content(drawn[1]) and len(content(drawn[0])) == 24
     assert losses[4] == pytest.approx(losses[0], rel=1e-6) and losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert padding(drawn[0]) > 0.5 and padding(drawn[4]) < 0.2 and padding(drawn[1]) == 0
@@ -112,23 +118,14 @@ def test_it_is_measured_on_a_task_that_is_named(texts: SftCommand) -> None:
     assert "solved" in (folder / "README.md").read_text()
 
 
-def ended_at(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sends this process a signal after so many updates."""
-    update = Fit.update
-
-    def asked(fit: Fit) -> float:
-        loss = update(fit)
-        if fit.progress.step == step - 1:
-            os.kill(os.getpid(), number)
-        return loss
-
-    monkeypatch.setattr(Fit, "update", asked)
+def ended_at(step: int, number: int) -> AbstractContextManager[None]:
+    """Inside, this process gets a signal in an update."""
+    return before_step(step - 1, lambda: os.kill(os.getpid(), number))
 
 
-def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path, monkeypatch) -> None:
+def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path) -> None:
     whole = sft(replace(texts, output_dir=str(tmp_path / "whole")), quiet=True)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        ended_at(3, signal.SIGTERM, patch)
+    with ended_at(3, signal.SIGTERM), pytest.raises(KeyboardInterrupt):
         sft(texts, quiet=True)
     file = Path(texts.data)
     before = file.read_text()
@@ -156,8 +153,7 @@ def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_
     whole = sft(replace(texts, output_dir=str(tmp_path / "whole")), quiet=True)
     record = json.loads((whole / "environment.json").read_text())
     assert record["origin"] == {"someone/sayings": "a" * 40}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        ended_at(3, signal.SIGTERM, patch)
+    with ended_at(3, signal.SIGTERM), pytest.raises(KeyboardInterrupt):
         sft(texts, quiet=True)
     newest.append("b" * 40)
     reading._read.cache_clear()
@@ -172,11 +168,11 @@ def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_
     assert same_weights(sft(replace(texts, resume="auto", data=pinned), quiet=True), whole)
 
 
-def test_ctrl_c_writes_the_model_so_far_and_ends_with_130(texts, monkeypatch, capsys) -> None:
-    ended_at(3, signal.SIGINT, monkeypatch)
+def test_ctrl_c_writes_the_model_so_far_and_ends_with_130(texts, capsys) -> None:
     words = ["--data", texts.data, "--output-dir", texts.output_dir, "--steps", "9", "--eval-steps", "2"]
     small = ["--hidden-size", "16", "--num-layers", "1", "--num-heads", "2", "--batch-size", "4"]
-    assert cli.main(["sft", *words, *small, "--device", "cpu", "--patience", "0"]) == 130
+    with ended_at(3, signal.SIGINT):
+        assert cli.main(["sft", *words, *small, "--device", "cpu", "--patience", "0"]) == 130
     said = capsys.readouterr().out
     assert "after update 3; go on with" in said and f"The model is in {texts.output_dir}" in said
     assert incomplete(Path(texts.output_dir)) is None

@@ -1,0 +1,102 @@
+"""A training on demonstrations: a run of the training loop, and what only `sft` knows of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from spg_trainer.runs.folder import RunFolder
+from spg_trainer.settings.fields import (
+    BatchConfig,
+    Config,
+    EvalConfig,
+    ModelConfig,
+    OptimizerConfig,
+    OutputConfig,
+    Sampling,
+    SftCommand,
+)
+from spg_trainer.settings.recorded import to_yaml
+from spg_trainer.training.loop import recent_loss
+from spg_trainer.training.progress import Progress
+from spg_trainer.training.run import Run
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+    from spg_trainer.models import Policy
+
+ALGORITHM = "sft"
+"""What the run of a training on demonstrations is called; its loss is that of `algorithms/mle.py`."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A run whose source are demonstrations; of its validations the loss is measured."""
+
+    run: Run
+    command: SftCommand
+    train: "TextEnv"
+    mix: Mapping[str, float]
+    sampling: Sampling
+    """Greedy decoding of the model."""
+    evaluated: "Mapping[str, TextEnv]"
+    """Split -> the task that the finished model is evaluated on; empty where only texts of a file are learned."""
+    skipped: str = ""
+    """What to say of problems and texts that are skipped as too long."""
+
+    @property
+    def policy(self) -> "Policy":
+        return self.run.policy
+
+    @property
+    def folder(self) -> RunFolder:
+        return self.run.folder
+
+    @property
+    def step(self) -> int:
+        """Finished updates."""
+        return self.run.state.step
+
+    @property
+    def progress(self) -> Progress:
+        return self.run.state.progress
+
+    @property
+    def last_loss(self) -> float:
+        """The mean training loss of the last hundred updates, nats per token."""
+        return recent_loss(self.run.state.history)
+
+    @property
+    def settings(self) -> str:
+        """What `SFT` holds: the settings, without where it went on from."""
+        return to_yaml(replace(self.command, resume=None, config=None))
+
+
+def training_config(command: SftCommand, sampling: Sampling) -> Config:
+    """The settings of the training loop for those of `sft`: a step is one update with a batch of demonstrations."""
+    c = command
+    return Config(
+        env=c.env,
+        env_args=c.env_args,
+        overlong=c.overlong,
+        seed=c.seed,
+        algorithm=ALGORITHM,
+        max_steps=c.steps,
+        timeout_minutes=c.timeout_minutes,
+        model=ModelConfig(**vars(c.model)),
+        rollout=sampling,
+        batch=BatchConfig(
+            prompts_per_step=c.batch_size,
+            num_generations=1,
+            per_device_batch_size=c.per_device_batch_size or c.batch_size,
+        ),
+        optimizer=OptimizerConfig(
+            c.optimizer,
+            learning_rate=c.learning_rate,
+            warmup_steps=c.warmup_steps,
+            adam_beta2=0.99,
+            weight_decay=c.weight_decay,
+            max_grad_norm=c.max_grad_norm,
+        ),
+        eval=EvalConfig(eval_steps=c.eval_steps, patience=c.patience),
+        output=OutputConfig(c.output_dir, keep=1, sample_steps=0, report=c.report, track=c.track),
+    )
