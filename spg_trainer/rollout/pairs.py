@@ -78,20 +78,13 @@ class PairFile:
         problems = [envs.Problem(pair.prompt, {}) for pair in pairs for _ in range(2)]
         completions = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
         length = self.config.rollout.max_completion_length
-        rewards = np.tile([1.0, 0.0], count)
-        return Scored(
-            place=Place(problem, episode % 2, torch.zeros_like(episode), episode, episode // 2),
-            problems=problems,
-            completions=completions,
-            rollouts=as_rollouts(self.policy, [p.prompt for p in problems], completions, length),
-            rewards=rewards,
-            components={},
-            correct=rewards > 0,
+        return Scored.given(
+            Place(problem, episode % 2, torch.zeros_like(episode), episode, episode // 2),
+            problems,
+            completions,
+            as_rollouts(self.policy, [p.prompt for p in problems], completions, length),
+            rewards=np.tile([1.0, 0.0], count),
             reason=["chosen", "rejected"] * count,
-            extracted=[None] * (2 * count),
-            traceback=[None] * (2 * count),
-            replies=[None] * (2 * count),
-            truncated=np.zeros(2 * count, dtype=bool),
         )
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:

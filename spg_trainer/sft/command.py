@@ -59,11 +59,16 @@ from spg_trainer.sft.fit import ALGORITHM, Fit, training_config
 from spg_trainer.sft.fitting import check_lengths
 from spg_trainer.sft.model_card import Measured, model_card
 from spg_trainer.sft.source import Demonstrations
-from spg_trainer.training.environment_json import versions
 from spg_trainer.training.evaluations import validate_loss
 from spg_trainer.training.loop import USER, make_steps
 from spg_trainer.training.optimize import make_optimizer
-from spg_trainer.training.records import load_checkpoint, record_evaluation, save_checkpoint, save_report
+from spg_trainer.training.records import (
+    load_checkpoint,
+    record_evaluation,
+    save_checkpoint,
+    save_report,
+    summary_of,
+)
 from spg_trainer.training.run import Run, TrainingState
 
 if TYPE_CHECKING:
@@ -231,7 +236,7 @@ def prepare(asked: Plan[SftCommand], path: Path, accelerator: "Accelerator", con
         algorithm=algorithm,
         optimizer=optimizer,
         source=Demonstrations(train, policy, config, mix, command.batch_size),
-        splits=evaluated,
+        splits={"train": train, **evaluated},
         folder=RunFolder(path, SFT),
         console=console,
         trackers=Trackers(),
@@ -240,7 +245,7 @@ def prepare(asked: Plan[SftCommand], path: Path, accelerator: "Accelerator", con
         held_out=Demonstrations(validation, policy, config, mix, VALIDATION),
         record={**task_record(command, sampling, **read), STARTED: os.getcwd()},
     )
-    return Fit(run, command, train, mix, sampling, evaluated, skipped)
+    return Fit(run, command, mix, skipped)
 
 
 def resume(fit: Fit, newest: Path | None) -> Fit:
@@ -383,27 +388,15 @@ def record_result(fit: Fit, measured: Measured | None) -> None:
         name = "after" if split == "test" else f"step-{step:06d}"
         record_evaluation(fit.folder, run.trackers, name, result, step=step, logged_at=run.state.step)
     figures = {split: result.summary() for split, result in measured.results.items()} if measured else {}
+    found = {
+        **({"eval_after": figures["test"]} if figures else {}),
+        "validation_loss": {"best": p.best_loss, "best_step": p.best_step},
+        "kept_step": step,
+        "model": str(fit.folder.path),
+    }
+    ended_by = USER if p.ended_early else "steps" if p.stalled is None else "patience"
     with raising_on_all():
-        fit.folder.summary(
-            {
-                "env": fit.train.spec_name,
-                "algorithm": ALGORITHM,
-                "seed": command.seed,
-                "steps": run.state.step,
-                "max_steps": command.steps,
-                "ended_by": USER if p.ended_early else "steps" if p.stalled is None else "patience",
-                "seconds": round(run.elapsed_seconds, 1),
-                **({"eval_after": figures["test"]} if figures else {}),
-                "validation_loss": {"best": p.best_loss, "best_step": p.best_step},
-                "kept_step": step,
-                "model": str(fit.folder.path),
-                "base_model": fit.policy.source,
-                "processes": world_size(),
-                "device": str(fit.policy.device),
-                "threads": torch.get_num_threads(),
-                "versions": versions(),
-            }
-        )
+        fit.folder.summary(summary_of(run, ended_by, found))
 
 
 def publish(fit: Fit) -> None:

@@ -34,14 +34,24 @@ class Fit:
 
     run: Run
     command: SftCommand
-    train: "TextEnv"
     mix: Mapping[str, float]
-    sampling: Sampling
-    """Greedy decoding of the model."""
-    evaluated: "Mapping[str, TextEnv]"
-    """Split -> the task that the finished model is evaluated on; empty where only texts of a file are learned."""
+    """The share of each habit, `right` among them; they sum to 1."""
     skipped: str = ""
     """What to say of problems and texts that are skipped as too long."""
+
+    @property
+    def train(self) -> "TextEnv":
+        return self.run.splits["train"]
+
+    @property
+    def evaluated(self) -> "dict[str, TextEnv]":
+        """Split -> the task that the finished model is evaluated on; empty where only texts of a file are learned."""
+        return {split: env for split, env in self.run.splits.items() if split != "train"}
+
+    @property
+    def sampling(self) -> Sampling:
+        """Greedy decoding of the model."""
+        return self.run.config.rollout
 
     @property
     def policy(self) -> "Policy":

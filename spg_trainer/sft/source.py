@@ -54,20 +54,13 @@ class Demonstrations:
             unmask_step=torch.zeros_like(completion_ids),
             unmask_logps=torch.zeros(completion_ids.shape, device=device),
         )
-        count = len(chosen)
-        return Scored(
-            place=Place(torch.tensor(drawn.index)[rows], episode, none, episode, none),
-            problems=[drawn.problems[row] for row in chosen],
-            completions=[drawn.texts[row] for row in chosen],
-            rollouts=rollouts.trim(),
-            rewards=np.ones(count),
-            components={},
-            correct=np.ones(count, dtype=bool),
-            reason=["given"] * count,
-            extracted=[None] * count,
-            traceback=[None] * count,
-            replies=[None] * count,
-            truncated=np.zeros(count, dtype=bool),
+        return Scored.given(
+            Place(torch.tensor(drawn.index)[rows], episode, none, episode, none),
+            [drawn.problems[row] for row in chosen],
+            [drawn.texts[row] for row in chosen],
+            rollouts.trim(),
+            rewards=np.ones(len(chosen)),
+            reason=["given"] * len(chosen),
         )
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:

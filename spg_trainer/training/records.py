@@ -132,7 +132,23 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
     """Writes summary.json and returns what it holds. after: of model/. ended_by: the flag that ended the run."""
     keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "follows", "settings")
     sampled = [row["correct"] for row in run.state.history if "correct" in row]  # pairs are not sampled
-    summary = {
+    found = {
+        "eval_before": {key: before[key] for key in keys},
+        "eval_after": {key: after[key] for key in keys},
+        "gain": after["correct"] - before["correct"],
+        "lost": lost_components(*(run.folder.completions(name) for name in ("before", "after"))),
+        "solved_sampled": sum(sampled) / len(sampled) if sampled else None,
+        "validation": validation.summary(run.state.validations, after["step"]),
+        "model": str(run.folder.path / "model"),
+    }
+    summary = summary_of(run, ended_by, found)
+    run.folder.summary(summary)
+    return summary
+
+
+def summary_of(run: Run, ended_by: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What summary.json of any run holds. found: what came of it."""
+    return {
         "env": run.splits["train"].spec_name,
         "algorithm": run.config.algorithm,
         "seed": run.config.seed,
@@ -141,21 +157,13 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
         "ended_by": ended_by,
         "updates": run.state.updates,
         "seconds": round(run.elapsed_seconds, 1),
-        "eval_before": {key: before[key] for key in keys},
-        "eval_after": {key: after[key] for key in keys},
-        "gain": after["correct"] - before["correct"],
-        "lost": lost_components(*(run.folder.completions(name) for name in ("before", "after"))),
-        "solved_sampled": sum(sampled) / len(sampled) if sampled else None,
-        "validation": validation.summary(run.state.validations, after["step"]),
-        "model": str(run.folder.path / "model"),
+        **found,
         "base_model": run.policy.source,
         "processes": run.accelerator.num_processes,
-        "device": str(run.accelerator.device),
+        "device": str(run.policy.device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-    run.folder.summary(summary)
-    return summary
 
 
 def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> list[str]:
