@@ -36,7 +36,7 @@ def check_lengths(
     Of splits that have an end, prompts are measured; of a user's file, all that the mix may write, too. Elsewhere a
     game may be played to write it, which costs much.
     """
-    length, found, long, count = command.max_completion_length, Overlong(), {}, 0
+    length, found, long, count = command.rollout.max_completion_length, Overlong(), {}, 0
     for env in splits:
         measure(policy, env, length, found)
         for part in [*env.parts.values()] or [env]:
@@ -87,7 +87,7 @@ def draw_fitting(
 
     In the place of one that is too long comes the next problem of the split, or ConfigError, as --overlong says.
     """
-    length, past = command.max_completion_length, [0] * count
+    length, past = command.rollout.max_completion_length, [0] * count
     drawn = [draw_demonstration(env, mix, command.seed, step, row) for row in range(count)]
     while True:
         problems = [problem for _, problem, _ in drawn]

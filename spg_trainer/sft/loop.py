@@ -26,7 +26,7 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.seeding import derive, gpus
-from spg_trainer.settings.fields import OptimizerConfig, Sampling, SftCommand
+from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.places import STARTED
 from spg_trainer.settings.recorded import task_record, to_yaml
 from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
@@ -78,7 +78,7 @@ class Progress:
         """The update from which the rate decays after it was constant; under a cosine, the end."""
         if self.stalled is not None:
             return self.stalled
-        return command.steps - max(1, command.steps // 5) if command.patience else command.steps
+        return command.steps - max(1, command.steps // 5) if command.eval.patience else command.steps
 
     def total(self, command: SftCommand) -> int:
         """How many updates there will be."""
@@ -86,8 +86,9 @@ class Progress:
 
     def learning_rate(self, command: SftCommand) -> float:
         """The learning rate of the next update: a linear warm-up, and at last 5% of the peak."""
-        peak, warmup, total = command.learning_rate, command.warmup_steps, self.total(command)
-        if not command.patience:
+        o, total = command.optimizer, self.total(command)
+        peak, warmup = o.learning_rate, o.warmup_steps
+        if not command.eval.patience:
             return cosine_rate(peak, self.step, warmup=warmup, total=total)
         start = self.decay_start(command)
         return warmup_stable_decay_rate(peak, self.step, warmup=warmup, decay_start=start, total=total)
@@ -98,7 +99,7 @@ class Progress:
             self.marked_loss, self.stale = loss, 0
         else:
             self.stale += 1
-        if 0 < command.patience <= self.stale and self.step < self.decay_start(command):
+        if 0 < command.eval.patience <= self.stale and self.step < self.decay_start(command):
             self.stalled = self.step
         if self.best_loss is not None and loss > self.best_loss:
             return False
@@ -130,17 +131,14 @@ class Fit:
     trackers: Trackers = field(default_factory=Trackers)
 
     def __post_init__(self) -> None:
-        c = self.command
         self.trainable = trainable_parameters(self.policy.model)
-        settings = OptimizerConfig(
-            c.optimizer, learning_rate=c.learning_rate, adam_beta2=0.99, weight_decay=c.weight_decay
-        )
-        self.optimizer = make_optimizer(settings, self.trainable)
+        self.optimizer = make_optimizer(self.command.optimizer, self.trainable)
 
     @property
     def settings(self) -> str:
         """What `SFT` holds: the settings, without where it went on from."""
-        return to_yaml(replace(self.command, resume=None, config=None))
+        output = replace(self.command.output, resume=None)
+        return to_yaml(replace(self.command, output=output, config=None))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -187,20 +185,20 @@ class Fit:
                 updated = time.monotonic()
                 p.losses = [*p.losses[-99:], row["loss"]]
                 p.step += 1
-                if p.step % c.eval_steps == 0 or p.step == p.total(c):
+                if p.step % c.eval.eval_steps == 0 or p.step == p.total(c):
                     row["validation/loss"] = self.validate(console)
                 p.seconds += time.monotonic() - started
                 self.record_update(row, {"step": p.step, "update": updated - started})
                 # What comes after the start of the decay is soon done again; from before it training can also go on.
                 start = p.decay_start(c)
-                if p.step == start < p.total(c) or (p.step % c.eval_steps == 0 and p.step < start):
+                if p.step == start < p.total(c) or (p.step % c.eval.eval_steps == 0 and p.step < start):
                     self.save()
                 validation = "" if p.best_loss is None else f"  validation {p.best_loss:.3f}"
                 advance(p.step, f"loss {sum(p.losses) / len(p.losses):.3f}{validation}", p.total(c))
                 if self.stop.asked:
                     self.end_early(console, decays=p.step > start)
                     break
-        if c.patience:
+        if c.eval.patience:
             self.policy.model.load_state_dict(self.best, strict=False)
 
     def record_update(self, metrics: dict[str, float], timings: dict[str, float]) -> None:
@@ -215,7 +213,7 @@ class Fit:
         self.progress.ended_early = True
         if not decays:  # before the validation, which one that was never stopped does not have
             self.save()
-        if self.progress.step % self.command.eval_steps and self.stop.by != signal.SIGTERM:
+        if self.progress.step % self.command.eval.eval_steps and self.stop.by != signal.SIGTERM:
             self.validate(console)
         again = f"python -m spg_trainer sft --resume {shlex.quote(str(self.folder.path))}"
         console.say(f"Stopped after update {self.progress.step}; go on with: {again}")
@@ -233,8 +231,8 @@ class Fit:
             model.train()
             with unsharded(model):
                 with raising_on_all():
-                    for part in self.draw(self.train, c.batch_size, p.step):
-                        loss = denoising_loss(self.policy, part[:2], *part[2:]) / c.batch_size
+                    for part in self.draw(self.train, c.batch.batch_size, p.step):
+                        loss = denoising_loss(self.policy, part[:2], *part[2:]) / c.batch.batch_size
                         loss.backward()
                         total += float(loss.detach())
                 sum_gradients(model)
@@ -247,11 +245,11 @@ class Fit:
             list(self.trainable.values()),
             loss=total,
             learning_rate=rate,
-            max_grad_norm=c.max_grad_norm,
+            max_grad_norm=c.optimizer.max_grad_norm,
         )
         if not stepped.applied:
             text = f"The gradient of sft step {p.step} is not finite"
-            raise on_all(TrainingError(f"{text}. Lower --learning-rate {c.learning_rate}."))
+            raise on_all(TrainingError(f"{text}. Lower --learning-rate {c.optimizer.learning_rate}."))
         return {"loss": total, "grad_norm": stepped.norm, "learning_rate": rate}
 
     def validate(self, console: Console) -> float:
@@ -266,8 +264,8 @@ class Fit:
         loss = sum_metrics({"loss": sum(losses)})["loss"] / VALIDATION
         if not math.isfinite(loss):
             text = f"The validation loss after sft step {p.step} is {loss}"
-            raise on_all(TrainingError(f"{text}. Lower --learning-rate {c.learning_rate}."))
-        if p.note_validation(loss, c) and c.patience:  # a cosine keeps its last weights
+            raise on_all(TrainingError(f"{text}. Lower --learning-rate {c.optimizer.learning_rate}."))
+        if p.note_validation(loss, c) and c.eval.patience:  # a cosine keeps its last weights
             self.best = {name: w.detach().cpu().clone() for name, w in self.trainable.items()}
         best = "" if p.best_step == p.step else f" (best {p.best_loss:.4f} at {p.best_step})"
         console.say(f"sft {p.step}: validation loss {loss:.4f}{best}")
@@ -280,14 +278,14 @@ class Fit:
         is as long as its longest: what an update learns is the same, with less padding. Of each part: prompt_ids
         (B, L), prompt_mask (B, L), completion_ids (B, T), masked (B, T), weight (B,).
         """
-        c, policy, length = self.command, self.policy, self.command.max_completion_length
+        c, policy, length = self.command, self.policy, self.command.rollout.max_completion_length
         prompt, completion_ids = draw_fitting(policy, env, self.mix, c, step, count)
         batch: tuple[Tensor, ...] = (*prompt, completion_ids, *draw_masked(count, length, c.seed, step))
         lengths = prompt[1].sum(-1).cpu()
         own = torch.arange(count)
         if world_size() > 1:
             own = torch.tensor(deal_rows(lengths.tolist()), dtype=torch.long)
-        size = c.per_device_batch_size or c.batch_size
+        size = c.batch.per_device_batch_size or c.batch.batch_size
         if len(own) > size:
             own = own[lengths[own].argsort(stable=True)]
         parts = []

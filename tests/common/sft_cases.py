@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import envs
 from spg_trainer.settings.fields import ModelConfig, SftCommand
+from tests.common.trainer_cases import change
 
 
 class Count(envs.TextEnv):
@@ -35,4 +36,6 @@ envs.register("test/Count-v0", Count)
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
 STEPS = {"steps": 3, "batch_size": 4, "max_completion_length": 8, "warmup_steps": 1, "learning_rate": 1e-2}
-SMALL = SftCommand(env="count", report=False, **STEPS, **SIZES, model=ModelConfig(model="new", device="cpu"))
+SMALL = change(
+    SftCommand(env="count", **SIZES, model=ModelConfig(model="new", device="cpu")), report=False, **STEPS
+)
