@@ -57,8 +57,7 @@ if TYPE_CHECKING:
 PAPERS: dict[str, Any] = {
     "max_completion_length": (128, 256, 512),
     "block_length": 32,
-    "diffusion_steps": (),
-    "tokens_per_step": 2.0,
+    "diffusion_steps": ("length/2",),
     "temperature": 0.0,
     **asdict(EvalDecoding()),
     "num_generations": 1,
@@ -282,13 +281,12 @@ def samplings(command: EvalCommand) -> list[Sampling]:
     """How to decode, once for each length and number of steps; ConfigError for those that do not divide."""
     decoding = {f.name: getattr(command, f.name) for f in fields(EvalDecoding)}
     more = {"temperature": command.temperature, **decoding}
-    block, chosen = command.block_length, []
-    for length in command.max_completion_length:
-        chosen += [EvalSampling(length, min(block, length), n, **more) for n in command.diffusion_steps] or [
-            EvalSampling.at_rate(length, block, command.tokens_per_step, **more)
-        ]
+    chosen = [
+        EvalSampling.of(length, command.block_length, steps, **more)
+        for length in command.max_completion_length
+        for steps in command.diffusion_steps
+    ]
     for sampling in chosen:
-        sampling.check()
         check_names(sampling)
     return chosen
 

@@ -261,7 +261,7 @@ def choose_folder(asked: "Config | SftCommand") -> tuple[Path, Path | None]:
 
     Raises SpgError if the folder is taken, or what should be resumed is no run of this kind.
     """
-    resume, out, settings = place_of(asked)
+    resume, out, settings = asked.output.resume, asked.output.output_dir, settings_file(asked)
     if resume in (None, "auto"):
         path = Path(out) if out else default_folder(asked, resume)
         folder = RunFolder(path, settings)
@@ -282,11 +282,9 @@ def choose_folder(asked: "Config | SftCommand") -> tuple[Path, Path | None]:
     return path, newest
 
 
-def place_of(asked: "Config | SftCommand") -> tuple[str | None, str | None, str]:
-    """What settings say of their folder: --resume, --output-dir, and the name of the file that holds them there."""
-    if isinstance(asked, SftCommand):
-        return asked.resume, asked.output_dir, SFT
-    return asked.output.resume, asked.output.output_dir, CONFIG
+def settings_file(asked: "Config | SftCommand") -> str:
+    """The name of the file that holds settings in their folder."""
+    return SFT if isinstance(asked, SftCommand) else CONFIG
 
 
 def default_folder(asked: "Config | SftCommand", resume: str | None) -> Path:

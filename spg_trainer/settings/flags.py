@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings import packages
-from spg_trainer.settings.fields import CompareCommand, Config, EvalDecoding, TaskSettings
+from spg_trainer.settings.fields import CompareCommand, Config, EvalDecoding, TaskSettings, at_rate
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
-from spg_trainer.settings.values import hints, parse_pairs
+from spg_trainer.settings.values import convert, hints, parse_pairs, settings_of
 
 PROG = "python -m spg_trainer"
 HELP = {"-h", "--help"}
@@ -40,20 +40,16 @@ SHORT_HELP = {
     "several as ./FILE.py:ONE+TWO, weighed by --reward-weights; short for --env-args reward=NAME.",
 }
 """Their texts in the help."""
+RATE = "--tokens-per-step"
+"""A flag that stands for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
+RATE_HELP = (
+    "The number of tokens that a denoising step unmasks; short for --diffusion-steps length/N. Higher values are "
+    "faster and less accurate."
+)
 
 
 class Words(list[str]):
     """What stands behind a flag, as it was typed."""
-
-
-@cache
-def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
-    """The name of each setting of a command, which is there once -> its dotted name and type."""
-    found: dict[str, tuple[str, Any]] = {}
-    for name, hint in hints(cls).items():
-        place = f"{path}{name}"
-        found |= settings_of(hint, f"{place}.") if is_dataclass(hint) else {name: (place, hint)}
-    return found
 
 
 def as_flag(name: str) -> str:
@@ -65,6 +61,7 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     """Name of a setting -> the words behind its flag, or KEY=VALUE pairs; ConfigError for an unknown flag."""
     words = [word for word in words if word not in HELP]
     words = written_out(words) if "env_args" in settings_of(cls) else words
+    words = with_steps(words) if takes_rate(cls) else words
     typed, loose = run_tyro(cls, words, return_unknown_args=True)
     given: dict[str, Any] = {}
     for name, said in typed.items():
@@ -128,6 +125,33 @@ def written_out(words: Sequence[str]) -> list[str]:
     return result
 
 
+def takes_rate(cls: Any) -> bool:
+    """Whether a command decodes in a number of steps that may depend on the length of a completion."""
+    return settings_of(cls).get("diffusion_steps", ("", int))[1] is not int
+
+
+def with_steps(words: Sequence[str]) -> list[str]:
+    """The words with `--diffusion-steps=length/N` in place of `RATE`; ConfigError where both are there."""
+    result, rest = [], iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag.replace("_", "-") != RATE:
+            result.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        if not value or value.startswith("--"):
+            raise ConfigError(f"{RATE}: expected one argument, e.g. {RATE} 2.")
+        rate = convert(value, float, RATE)
+        if rate <= 0:
+            raise ConfigError(f"{RATE} {rate}: should be above 0.")
+        if any(other.partition("=")[0] == "--diffusion-steps" for other in words):
+            raise ConfigError(
+                f"{RATE} {value} and --diffusion-steps say the same thing. Leave one of them out."
+            )
+        result.append(f"--diffusion-steps={at_rate(rate)}")
+    return result
+
+
 def tasks_among(words: Sequence[str]) -> list[Task]:
     """The tasks of --env."""
     start = next((place for place, word in enumerate(words) if word == "--env"), len(words)) + 1
@@ -141,7 +165,7 @@ def refuse_unknown(cls: Any, loose: Sequence[str]) -> None:
         return
     name = flag.lstrip("-").replace("_", "-")
     name = next((ours for ours, theirs in ELSEWHERE.items() if name in theirs.split()), name)
-    known = [as_flag(setting)[2:] for setting in settings_of(cls)]
+    known = [as_flag(setting)[2:] for setting in settings_of(cls)] + [RATE[2:]] * takes_rate(cls)
     name = max(
         (ours for ours in known if name.endswith(f"-{ours}")), key=len, default=name
     )  # max-steps: steps
@@ -235,6 +259,9 @@ def registry(shown: bool, first: tuple[str, ...] = ()) -> Any:
                     for short, text in SHORT_HELP.items():
                         kind = flag(Words, short, "NAME")
                         found.append(StructFieldSpec(short, kind, Words(["unset"]), text))
+                if name == "diffusion_steps" and hint is not int:
+                    kind = flag(Words, "tokens_per_step", "N")
+                    found.append(StructFieldSpec("tokens_per_step", kind, Words(["unset"]), RATE_HELP))
         else:
             found = [typed(n, hint) for n, (_, hint) in settings_of(cls).items() if n != cls.positional]
         return StructConstructorSpec(dict, tuple(found))

@@ -81,6 +81,7 @@ EVAL_PROBLEMS = 256
 GROUPS, GENERATIONS = 32, 8
 """Validation problems, at most, and completions of each, that show whether RL would find right and wrong answers to
 compare."""
+BLOCK_LENGTH = "rollout.block_length"
 FEWEST = 2 * GENERATIONS
 """Episodes that are evaluated, at least."""
 
@@ -100,7 +101,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
     accelerator = make_accelerator(command.model.device, command.timeout_minutes)
     check_processes(command.model, world_size())
     with raising_on_all():
-        check_trackers(command.track)
+        check_trackers(command.output.track)
     path, newest = decide_on_main(lambda: choose_folder(command))
     fit = prepare(planned, path, accelerator, Console(quiet=quiet, word=ALGORITHM))
     run, console = fit.run, fit.run.console
@@ -119,7 +120,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
         begin_folder(fit, going_on)
     run.state.history = decide_on_main(fit.folder.history)
     try:
-        run.trackers.open(command.track, path, fit.command)
+        run.trackers.open(command.output.track, path, fit.command)
         with (
             console,
             stopping(run.stop, lambda: console.say(what_stops(run.stop))),
@@ -131,7 +132,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
             if run.stop.by == signal.SIGTERM:
                 raise KeyboardInterrupt
             run.stop.asked, run.stop.at_once = False, True
-            if command.patience:
+            if command.eval.patience:
                 fit.policy.model.load_state_dict(run.state.best, strict=False)
             begin("the evaluation of the model")
             publish(fit)
@@ -194,7 +195,8 @@ def introduction(fit: Fit) -> str:
     turns = " (of an episode, each turn is one)" if fit.train.max_turns > 1 else ""
     return (
         f"{fit.train.spec_name} ({mix}), model {c.model.model} of {size:,} parameters on {fit.policy.device}; up to "
-        f"{c.steps} updates of {c.batch_size} demonstrations, {c.max_completion_length} tokens each{turns}."
+        f"{c.steps} updates of {c.batch.batch_size} demonstrations, {c.rollout.max_completion_length} tokens each"
+        f"{turns}."
     )
 
 
@@ -213,12 +215,12 @@ def prepare(asked: Plan[SftCommand], path: Path, accelerator: "Accelerator", con
         mix = mix_shares(command.mix, train)
         command = replace(command, model=settle(command.model))
         policy = base_policy(command, device)
-        if not command.max_completion_length:
+        if not command.rollout.max_completion_length:
             length = completion_length(policy, train, mix)
             # Whole blocks, if it is sft that was given their length; that of a training gives way to the texts.
-            if not asked.origins.get("block_length", FLAG).startswith(TRAINING):
-                length += -length % max(1, command.block_length)
-            command = replace(command, max_completion_length=length)
+            if not asked.origins.get(BLOCK_LENGTH, FLAG).startswith(TRAINING):
+                length += -length % max(1, command.rollout.block_length)
+            command = replace(command, rollout=replace(command.rollout, max_completion_length=length))
         skipped = check_lengths(policy, [train, validation], mix, command)
         pattern = base_model(policy.model).pattern
         command = without_other_blocks(command, pattern, asked.origins)
@@ -235,7 +237,7 @@ def prepare(asked: Plan[SftCommand], path: Path, accelerator: "Accelerator", con
         policy=policy,
         algorithm=algorithm,
         optimizer=optimizer,
-        source=Demonstrations(train, policy, config, mix, command.batch_size),
+        source=Demonstrations(train, policy, config, mix, command.batch.batch_size),
         splits={"train": train, **evaluated},
         folder=RunFolder(path, SFT),
         console=console,
@@ -257,8 +259,9 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
     before, record = read_config(folder / SFT, SftCommand), (newest or folder) / ENVIRONMENT
     refuse_changed_data(record, command)
     refuse_changed_hub(record, fit.train.origin)
-    extensible = before.patience > 0 and command.patience > 0  # a cosine is of one length only
-    ignored = SFT_MAY_CHANGE if extensible else SFT_MAY_CHANGE - {"steps", "patience"}
+    # A cosine is of one length only.
+    extensible = before.eval.patience > 0 and command.eval.patience > 0
+    ignored = SFT_MAY_CHANGE if extensible else SFT_MAY_CHANGE - {"steps", "eval.patience"}
     refuse_changes(folder / SFT, command, ignored, record=record)
     if newest:
         fit = replace(fit, run=replace(fit.run, state=load_checkpoint(newest, fit.policy, fit.run.optimizer)))
@@ -299,13 +302,12 @@ def without_other_blocks(command: SftCommand, pattern: Pattern, origins: Mapping
     One that somebody asked for stays, and `eval_sampling` says what is wrong with it. One of a model that is resumed
     stays where it divides the length; of another length `resume` tells.
     """
-    length, block = command.max_completion_length, command.block_length
-    origin = origins.get("block_length", FLAG)  # without origins, as from Python, all is asked for
+    length, block = command.rollout.max_completion_length, command.rollout.block_length
+    origin = origins.get(BLOCK_LENGTH, FLAG)  # without origins, as from Python, all is asked for
     does_not_divide = block > 0 and length % block > 0
-    if does_not_divide and origin not in (FLAG, command.config):
-        return replace(command, block_length=0)
-    if origin.startswith(TRAINING) and not pattern.is_full:
-        return replace(command, block_length=0)
+    of_training = origin.startswith(TRAINING) and not pattern.is_full
+    if of_training or (does_not_divide and origin not in (FLAG, command.config)):
+        return replace(command, rollout=replace(command.rollout, block_length=0))
     return command
 
 
@@ -314,12 +316,9 @@ def eval_sampling(command: SftCommand, pattern: Pattern) -> Sampling:
 
     Raises ConfigError for what cannot be decoded, before anything is trained.
     """
-    length = command.max_completion_length
+    r, length = command.rollout, command.rollout.max_completion_length
     whole = length if pattern.is_full else math.gcd(length, pattern.block_size)
-    block, rate = command.block_length or whole, command.tokens_per_step
-    sampling = Sampling.at_rate(length, block, rate, remasking=command.remasking)
-    sampling = replace(sampling, diffusion_steps=command.diffusion_steps or sampling.diffusion_steps)
-    sampling.check()
+    sampling = Sampling.of(length, r.block_length or whole, r.diffusion_steps, remasking=r.remasking)
     check_names(sampling)
     check_pattern(pattern, sampling)
     return sampling
@@ -330,7 +329,7 @@ def episodes_to_measure(fit: Fit) -> int:
 
     A model of few updates plays long games to their last turn: after one update on Taxi all would take many minutes.
     """
-    learned = fit.step * fit.command.batch_size
+    learned = fit.step * fit.command.batch.batch_size
     return max(FEWEST, learned // fit.evaluated["validation"].max_turns)
 
 
@@ -350,7 +349,7 @@ def measure(fit: Fit) -> Measured:
                 }
                 results[split] = evaluate(policy, env, fit.sampling, **shown, accelerator=accelerator)
         validation = fit.evaluated["validation"]
-        sampling = replace(fit.sampling, temperature=command.temperature)
+        sampling = replace(fit.sampling, temperature=command.rollout.temperature)
         groups = {"num_problems": min(GROUPS, most // GENERATIONS), "num_generations": GENERATIONS}
         groups |= {"seed": command.seed, "split": "validation", "accelerator": accelerator}
         groups |= {"overlong": command.overlong}
@@ -383,7 +382,7 @@ def shares_off_mix(fit: Fit, rows: Sequence[Mapping[str, Any]], groups: Mapping[
 def record_result(fit: Fit, measured: Measured | None) -> None:
     """Writes eval/after and the validation of the model, of a task, and summary.json, as a training does."""
     p, command, run = fit.progress, fit.command, fit.run
-    step = p.best_step if command.patience else run.state.step
+    step = p.best_step if command.eval.patience else run.state.step
     for split, result in measured.results.items() if measured else ():
         name = "after" if split == "test" else f"step-{step:06d}"
         record_evaluation(fit.folder, run.trackers, name, result, step=step, logged_at=run.state.step)
@@ -428,7 +427,7 @@ def publish(fit: Fit) -> None:
                     os.replace(path, folder / path.name)
                 aside.rmdir()
     record_result(fit, measured)
-    if command.report and rank() == 0:
+    if command.output.report and rank() == 0:
         save_report(folder, console)
     best = f"best validation loss {p.best_loss:.4f} after {p.best_step}"
     console.say(f"{fit.step} updates, {fit.run.elapsed_seconds / 60:.1f} minutes; {best}.")
@@ -439,7 +438,7 @@ def publish(fit: Fit) -> None:
     solved = "; ".join(f"{split} {result.solved}" for split, result in measured.results.items())
     sampled = measured.sampled
     console.say(f"{fit.evaluated['test'].spec_name}, greedy: {solved}.")
-    console.say(f"At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.")
+    console.say(f"At temperature {command.rollout.temperature:g}: {sampled.shares}; {sampled.signal}.")
     words = shlex.join([*task_words(command.env, command.env_args), "--model", str(folder)])
     for text in measured.off_mix:
         console.say(text)

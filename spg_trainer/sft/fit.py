@@ -78,7 +78,8 @@ class Fit:
     @property
     def settings(self) -> str:
         """What `SFT` holds: the settings, without where it went on from."""
-        return to_yaml(replace(self.command, resume=None, config=None))
+        output = replace(self.command.output, resume=None)
+        return to_yaml(replace(self.command, output=output, config=None))
 
 
 def training_config(command: SftCommand, sampling: Sampling) -> Config:
@@ -95,18 +96,11 @@ def training_config(command: SftCommand, sampling: Sampling) -> Config:
         model=ModelConfig(**vars(c.model)),
         rollout=sampling,
         batch=BatchConfig(
-            prompts_per_step=c.batch_size,
+            prompts_per_step=c.batch.batch_size,
             num_generations=1,
-            per_device_batch_size=c.per_device_batch_size or c.batch_size,
+            per_device_batch_size=c.batch.per_device_batch_size or c.batch.batch_size,
         ),
-        optimizer=OptimizerConfig(
-            c.optimizer,
-            learning_rate=c.learning_rate,
-            warmup_steps=c.warmup_steps,
-            adam_beta2=0.99,
-            weight_decay=c.weight_decay,
-            max_grad_norm=c.max_grad_norm,
-        ),
-        eval=EvalConfig(eval_steps=c.eval_steps, patience=c.patience),
-        output=OutputConfig(c.output_dir, keep=1, sample_steps=0, report=c.report, track=c.track),
+        optimizer=OptimizerConfig(**vars(c.optimizer)),
+        eval=EvalConfig(**vars(c.eval)),
+        output=OutputConfig(**{**vars(c.output), "keep": 1, "sample_steps": 0}),
     )

@@ -51,7 +51,7 @@ def check_lengths(
     Of splits that have an end, prompts are measured; of a user's file, all that the mix may write, too. Elsewhere a
     game may be played to write it, which costs much.
     """
-    length, found, long, count = command.max_completion_length, Overlong(), {}, 0
+    length, found, long, count = command.rollout.max_completion_length, Overlong(), {}, 0
     for env in splits:
         measure(policy, env, length, found)
         for part in [*env.parts.values()] or [env]:

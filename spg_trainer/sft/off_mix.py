@@ -78,7 +78,7 @@ def why(
     of_task, the = (f"{task}: ", "the") if task else ("", "The")
     steps = f"--steps {2 * command.steps}"
     more = f"python -m spg_trainer sft --resume {shlex.quote(str(folder))} {steps}"
-    if not command.patience:  # a cosine is of one length only
+    if not command.eval.patience:  # a cosine is of one length only
         more = f"this command with {steps} and another --output-dir"
     if 2 * sampled.neither > sampled.completions:
         return f"{of_task}{the} mix is not learned: most completions follow no rule yet. Train longer: {more}"

@@ -13,7 +13,7 @@ from spg_trainer.distributed import all_reduce_gradients, gather, on_all, rank
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.models.shard import is_part, reduce_gradients, whole
 from spg_trainer.runs.files import json_document, write_text
-from spg_trainer.settings.fields import OptimizerConfig
+from spg_trainer.settings.fields import BaseOptimizerConfig, OptimizerConfig
 from spg_trainer.training.muon import Muon
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MAX_SKIPPED = 3
 """Non-finite updates in a row that stop a run."""
 
 
-def make_optimizer(o: OptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+def make_optimizer(o: BaseOptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
     """Muon, torch's AdamW, or torchao's with moments of 8 bits. parameters: those that are trained, by name.
 
     Raises ConfigError where torchao is not installed or cannot run.

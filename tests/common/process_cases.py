@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -259,7 +258,7 @@ def sft_command(output: Path, shard: str = "none", **changes: Any) -> SftCommand
     """A few updates in float64, of rows that two processes cannot share evenly."""
     model = ModelConfig(str(tiny_folder()), dtype="float64", device="cpu", shard=shard)
     few = {"steps": 5, "batch_size": 5, "eval_steps": 2}
-    return replace(SMALL, output_dir=str(output), model=model, **few, **changes)
+    return change(SMALL, output_dir=str(output), model=model, **few, **changes)
 
 
 def stopped_sft(command: SftCommand) -> None:

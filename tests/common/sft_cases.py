@@ -12,6 +12,7 @@ from spg_trainer.training.credit import credit
 from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.run import Run
 from spg_trainer.training.update import plan_updates
+from tests.common.trainer_cases import change
 
 
 class Count(envs.TextEnv):
@@ -43,7 +44,9 @@ envs.register("test/Count-v0", Count)
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
 STEPS = {"steps": 3, "batch_size": 4, "max_completion_length": 8, "warmup_steps": 1, "learning_rate": 1e-2}
-SMALL = SftCommand(env="count", report=False, **STEPS, **SIZES, model=ModelConfig(model="new", device="cpu"))
+SMALL = change(
+    SftCommand(env="count", **SIZES, model=ModelConfig(model="new", device="cpu")), report=False, **STEPS
+)
 
 
 @contextmanager

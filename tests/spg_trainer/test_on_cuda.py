@@ -32,6 +32,7 @@ from tests.common.trainer_cases import (
     LORA,
     REFERENCE_PROBE,
     SELF_NORMALISED,
+    change,
     rows,
     save_adapter,
     small_config,
@@ -252,15 +253,20 @@ def test_sft_trains_and_goes_on(gpu, optimizer: str, tmp_path: Path, monkeypatch
         monkeypatch.setattr(module, name, 2)
     sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24, "batch_size": 4}
     model = ModelConfig(model="new", device="cuda", gradient_checkpointing=optimizer == "adamw")
-    command = SftCommand(env="arithmetic", optimizer=optimizer, model=model, eval_steps=2, **sizes)
-    command = replace(command, max_completion_length=0, diffusion_steps=2, output_dir=str(tmp_path / "model"))
-    sft(replace(command, steps=2), quiet=True)
-    sft(replace(command, steps=4, resume="auto"), quiet=True)
+    command = change(SftCommand(env="arithmetic"), optimizer=optimizer, model=model, eval_steps=2, **sizes)
+    command = change(command, max_completion_length=0, diffusion_steps=2, output_dir=str(tmp_path / "model"))
+    sft(change(command, steps=2), quiet=True)
+    sft(change(command, steps=4, resume="auto"), quiet=True)
 
 
 def test_eval_runs(gpu) -> None:
     model = ModelConfig(model=str(tiny_folder()), device="cuda")
-    sizes = {"max_completion_length": (8,), "tokens_per_step": 4.0, "num_generations": 2, "temperature": 1.0}
+    sizes = {
+        "max_completion_length": (8,),
+        "diffusion_steps": ("length/4",),
+        "num_generations": 2,
+        "temperature": 1.0,
+    }
     for decoding in ({}, {"cache": "prefix", "unmasking": "threshold"}):
         (result,) = run_eval(EvalCommand(num_problems=2, model=model, **sizes, **decoding), quiet=True)
         assert result.n == 4

@@ -32,7 +32,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvalCommand:
     """Three puzzles, two lengths."""
     monkeypatch.chdir(tmp_path)
     model = ModelConfig(model=str(tiny_folder()), device="cpu")
-    sizes = {"max_completion_length": (8, 24), "block_length": 12, "tokens_per_step": 4.0}
+    sizes = {"max_completion_length": (8, 24), "block_length": 12, "diffusion_steps": ("length/4",)}
     return EvalCommand(num_problems=3, **sizes, model=model)
 
 

@@ -5,7 +5,6 @@ import json
 import shutil
 import sys
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from spg_trainer.sft import command as supervised
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
 from tests.common.own_cases import TASK, forget
-from tests.common.trainer_cases import Letters, rows, small_config
+from tests.common.trainer_cases import Letters, change, rows, small_config
 
 ALGORITHM = """
 from dataclasses import dataclass
@@ -235,4 +234,4 @@ def test_sft_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> N
     sft(command, quiet=True)
     Path("own.py").write_text(Path("own.py").read_text().replace("return 'e'", "return 'ee'"))
     with pytest.raises(ConfigError, match=r"--env \./own\.py:test/OwnTaught-v0 has changed since base"):
-        sft(replace(command, resume="base", steps=4), quiet=True)
+        sft(change(command, resume="base", steps=4), quiet=True)

@@ -124,7 +124,7 @@ def test_a_models_environment_lies_over_recipes_of_its_task_only(folder: Path) -
     evaluation = defaults(EvalCommand, model=str(folder))
     assert evaluation.env_args["blanks"] == "4-11" and evaluation.max_completion_length == (40,)
     assert evaluation.block_length == 10
-    assert defaults(SftCommand, model=str(folder)).max_completion_length == 40
+    assert defaults(SftCommand, model=str(folder)).rollout.max_completion_length == 40
     other = defaults(Config, env="nobodys-task", model=str(folder))
     assert other.env_args == {} and other.rollout.max_completion_length != 40
 

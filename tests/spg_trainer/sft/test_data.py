@@ -4,7 +4,6 @@ import json
 import os
 import signal
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from spg_trainer.sft.command import prepare, sft
 from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.update import loss_without_gradient
 from tests.common.sft_cases import SMALL, before_step, first_update
-from tests.common.trainer_cases import same_weights
+from tests.common.trainer_cases import change, same_weights
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def texts(tmp_path: Path) -> SftCommand:
     file.write_text(
         "".join(json.dumps({"prompt": f"say {n}", "completion": f"{n}" * 3}) + "\n" for n in range(60))
     )
-    return replace(SMALL, env="", data=str(file), steps=4, eval_steps=2, output_dir=str(tmp_path / "model"))
+    return change(SMALL, env="", data=str(file), steps=4, eval_steps=2, output_dir=str(tmp_path / "model"))
 
 
 def test_a_base_of_texts_is_of_no_task_and_writes_at_its_own_lengths(texts: SftCommand) -> None:
@@ -45,7 +44,7 @@ def test_a_base_of_texts_is_of_no_task_and_writes_at_its_own_lengths(texts: SftC
     assert cli.main([*words, "--num-masks", "8"]) == 0, "no task need be named"
     assert json.loads((folder / "out" / "perplexity.json").read_text())["texts"] == 60
     ((logps,),) = (generate(load_model(str(folder), device="cpu"), ["say 7"], return_logps=True)[1],)
-    assert len(logps) <= texts.max_completion_length
+    assert len(logps) <= texts.rollout.max_completion_length
     assert defaults(EvalCommand, "countdown", str(folder)).max_completion_length == (8,)
 
 
@@ -65,12 +64,12 @@ def test_a_data_set_of_the_hub_is_learned_as_a_file_of_its_rows_is(texts, tmp_pa
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
     of_file = sft(texts, quiet=True)
-    of_hub = sft(replace(texts, data="someone/sayings:main", output_dir=str(tmp_path / "hub")), quiet=True)
+    of_hub = sft(change(texts, data="someone/sayings:main", output_dir=str(tmp_path / "hub")), quiet=True)
     assert asked == [("someone/sayings", "main")] and same_weights(of_file, of_hub)
     assert "sayings" in (of_hub / "README.md").read_text()
     copy.joinpath("train-00000-of-00001.parquet").unlink()
     pyarrow.parquet.write_table(pyarrow.table({"question": ["a"]}), copy / "train-00000-of-00001.parquet")
-    wrong = replace(texts, data="someone/questions", output_dir=str(tmp_path / "wrong"))
+    wrong = change(texts, data="someone/questions", output_dir=str(tmp_path / "wrong"))
     with pytest.raises(
         EnvError, match=r"someone/questions \(train\), row 1 has question. Each row needs `prompt`"
     ):
@@ -101,8 +100,8 @@ def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(te
     Path(texts.data).write_text("".join(json.dumps(row) + "\n" for row in rows))
     drawn, losses = {}, {}
     for size in (0, 4, 1):
-        command = replace(texts, batch_size=24, per_device_batch_size=size)
-        folder, accelerator = Path(texts.output_dir), make_accelerator("cpu")
+        command = change(texts, batch_size=24, per_device_batch_size=size)
+        folder, accelerator = Path(texts.output.output_dir), make_accelerator("cpu")
         run = prepare(plan(command), folder, accelerator, Console(quiet=True)).run
         drawn[size] = first_update(run)
         losses[size] = loss_without_gradient(run.policy, run.algorithm, drawn[size])
@@ -113,7 +112,7 @@ def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(te
 
 
 def test_it_is_measured_on_a_task_that_is_named(texts: SftCommand) -> None:
-    folder = sft(replace(texts, env="count", steps=1), quiet=True)
+    folder = sft(change(texts, env="count", steps=1), quiet=True)
     assert json.loads((folder / "environment.json").read_text())["env"] == "count"
     assert "solved" in (folder / "README.md").read_text()
 
@@ -124,16 +123,16 @@ def ended_at(step: int, number: int) -> AbstractContextManager[None]:
 
 
 def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path) -> None:
-    whole = sft(replace(texts, output_dir=str(tmp_path / "whole")), quiet=True)
+    whole = sft(change(texts, output_dir=str(tmp_path / "whole")), quiet=True)
     with ended_at(3, signal.SIGTERM), pytest.raises(KeyboardInterrupt):
         sft(texts, quiet=True)
     file = Path(texts.data)
     before = file.read_text()
     file.write_text(before.replace("say 1", "tell 1"))
     with pytest.raises(ConfigError, match=r"--data .*texts\.jsonl has changed"):
-        sft(replace(texts, resume="auto"), quiet=True)
+        sft(change(texts, resume="auto"), quiet=True)
     file.write_text(before)
-    assert same_weights(sft(replace(texts, resume="auto"), quiet=True), whole)
+    assert same_weights(sft(change(texts, resume="auto"), quiet=True), whole)
 
 
 def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_path, monkeypatch) -> None:
@@ -149,8 +148,8 @@ def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_
         return [datasets.Row(f"row {i}", row) for i, row in enumerate(kept[commit])], commit
 
     monkeypatch.setattr(reading, "hub_rows", load)
-    texts = replace(texts, data="someone/sayings")
-    whole = sft(replace(texts, output_dir=str(tmp_path / "whole")), quiet=True)
+    texts = change(texts, data="someone/sayings")
+    whole = sft(change(texts, output_dir=str(tmp_path / "whole")), quiet=True)
     record = json.loads((whole / "environment.json").read_text())
     assert record["origin"] == {"someone/sayings": "a" * 40}
     with ended_at(3, signal.SIGTERM), pytest.raises(KeyboardInterrupt):
@@ -158,28 +157,37 @@ def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_
     newest.append("b" * 40)
     reading._read.cache_clear()
     with pytest.raises(ConfigError) as refused:
-        sft(replace(texts, resume="auto"), quiet=True)
+        sft(change(texts, resume="auto"), quiet=True)
     said = str(refused.value)
     assert "someone/sayings on the hub has changed" in said and "b" * 40 in said and "--output-dir" in said
     pinned = f"someone/sayings@{'a' * 40}"
     assert f"--data {pinned}" in said
     with pytest.raises(ConfigError, match=r"on the hub has changed"):
-        sft(replace(texts, resume="auto", data=f"someone/sayings@{'b' * 40}"), quiet=True)
-    assert same_weights(sft(replace(texts, resume="auto", data=pinned), quiet=True), whole)
+        sft(change(texts, resume="auto", data=f"someone/sayings@{'b' * 40}"), quiet=True)
+    assert same_weights(sft(change(texts, resume="auto", data=pinned), quiet=True), whole)
 
 
 def test_ctrl_c_writes_the_model_so_far_and_ends_with_130(texts, capsys) -> None:
-    words = ["--data", texts.data, "--output-dir", texts.output_dir, "--steps", "9", "--eval-steps", "2"]
+    words = [
+        "--data",
+        texts.data,
+        "--output-dir",
+        texts.output.output_dir,
+        "--steps",
+        "9",
+        "--eval-steps",
+        "2",
+    ]
     small = ["--hidden-size", "16", "--num-layers", "1", "--num-heads", "2", "--batch-size", "4"]
     with ended_at(3, signal.SIGINT):
         assert cli.main(["sft", *words, *small, "--device", "cpu", "--patience", "0"]) == 130
     said = capsys.readouterr().out
-    assert "after update 3; go on with" in said and f"The model is in {texts.output_dir}" in said
-    assert incomplete(Path(texts.output_dir)) is None
+    assert "after update 3; go on with" in said and f"The model is in {texts.output.output_dir}" in said
+    assert incomplete(Path(texts.output.output_dir)) is None
 
 
 def test_what_does_not_go_with_a_file_is_refused_before_training(texts: SftCommand) -> None:
     with pytest.raises(ConfigError, match=r"of 60 completions have more than 3 tokens.*length 7"):
-        sft(replace(texts, max_completion_length=3), quiet=True)
+        sft(change(texts, max_completion_length=3), quiet=True)
     with pytest.raises(ConfigError, match="--mix"):
-        plan(replace(texts, mix={"right": 1}))
+        plan(change(texts, mix={"right": 1}))

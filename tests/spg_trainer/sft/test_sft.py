@@ -6,11 +6,12 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from filelock import FileLock, Timeout
 from transformers import AutoModel, AutoTokenizer
 
@@ -47,10 +48,10 @@ from spg_trainer.training.progress import Progress
 from spg_trainer.training.run import Run
 from spg_trainer.training.update import loss_without_gradient
 from tests.common.sft_cases import SMALL, Count, before_step, first_update
-from tests.common.trainer_cases import rows, same_weights, small_config, weights
+from tests.common.trainer_cases import change, rows, same_weights, small_config, weights
 
-LONG = replace(SMALL, steps=20, eval_steps=4, mix={"right": 1, "short": 1}, seed=3)
-TWO_HABITS = replace(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5)
+LONG = change(SMALL, steps=20, eval_steps=4, mix={"right": 1, "short": 1}, seed=3)
+TWO_HABITS = change(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,7 +71,7 @@ def policy() -> Policy:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model made from two habits of the task."""
     folder = tmp_path_factory.mktemp("sft") / "models" / "count"
-    assert sft(replace(TWO_HABITS, output_dir=str(folder)), quiet=True) == folder
+    assert sft(change(TWO_HABITS, output_dir=str(folder)), quiet=True) == folder
     return folder
 
 
@@ -88,7 +89,7 @@ def test_a_score_that_raises_is_told_before_anything_is_trained(tmp_path: Path, 
     monkeypatch.setattr(Count, "score", broken)
     said = r"count: score raised on problem 0, for '<answer>.*ValueError.*test_sft.py\", line \d+, in broken"
     with pytest.raises(envs.EnvError, match=said):
-        sft(replace(SMALL, output_dir=str(tmp_path / "base")), quiet=True)
+        sft(change(SMALL, output_dir=str(tmp_path / "base")), quiet=True)
     assert not (tmp_path / "base").exists()
 
 
@@ -163,7 +164,7 @@ def prepared(command: SftCommand, policy: Policy | None = None) -> Run:
 
 def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
     def drawn(seed: int, number: int, batch_size: int = 4000) -> torch.Tensor:
-        run = prepared(replace(SMALL, seed=seed, batch_size=batch_size, max_completion_length=4))
+        run = prepared(change(SMALL, seed=seed, batch_size=batch_size, max_completion_length=4))
         (micro,) = first_update(run, number).micro_batches
         scored = micro.masks.scored[:, 0]
         assert torch.equal(micro.masks.weight[:, 0], scored * (4 / scored.double().sum(1, keepdim=True)))
@@ -181,7 +182,7 @@ def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
 
 
 def test_the_loss_of_a_row_is_the_mean_of_its_masked_tokens(policy: Policy) -> None:
-    run = prepared(replace(SMALL, batch_size=6, mix={"right": 1, "short": 1}))
+    run = prepared(change(SMALL, batch_size=6, mix={"right": 1, "short": 1}))
     update, expected = first_update(run), 0.0
     (micro,) = update.micro_batches
     rollouts, masked = micro.rollouts, micro.masks.scored[:, 0]
@@ -201,16 +202,16 @@ def test_the_loss_of_a_row_is_the_mean_of_its_masked_tokens(policy: Policy) -> N
 def test_two_runs_of_a_seed_are_bit_equal_and_another_is_not(made: Path, tmp_path: Path) -> None:
     torch.manual_seed(123)  # the global stream decides nothing
     state = torch.get_rng_state()
-    sft(replace(TWO_HABITS, output_dir=str(tmp_path / "again")), quiet=True)
+    sft(change(TWO_HABITS, output_dir=str(tmp_path / "again")), quiet=True)
     assert torch.equal(torch.get_rng_state(), state)
-    sft(replace(TWO_HABITS, seed=6, output_dir=str(tmp_path / "other")), quiet=True)
+    sft(change(TWO_HABITS, seed=6, output_dir=str(tmp_path / "other")), quiet=True)
     assert same_weights(made, tmp_path / "again") and not same_weights(made, tmp_path / "other")
     first, start = (policy.model.state_dict() for policy in (opened(made), base_policy(TWO_HABITS)))
     assert not any(torch.equal(first[name], start[name]) for name in first if "q_proj" in name)
 
 
 def test_the_micro_batch_changes_memory_only(made: Path, tmp_path: Path) -> None:
-    command = replace(TWO_HABITS, per_device_batch_size=3, output_dir=str(tmp_path / "parts"))
+    command = change(TWO_HABITS, per_device_batch_size=3, output_dir=str(tmp_path / "parts"))
     torch.testing.assert_close(weights(made), weights(sft(command, quiet=True)), rtol=0, atol=2e-3)
 
 
@@ -222,7 +223,7 @@ def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path, monkeypatch, validati
         gradient = loop.gradient
         monkeypatch.setattr(loop, "gradient", lambda *of: dict.fromkeys(gradient(*of), float("nan")))
     with pytest.raises(TrainingError, match=r"--learning-rate 0\.01"):
-        sft(replace(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
+        sft(change(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
     assert not (tmp_path / "model" / "config.json").exists()
 
 
@@ -243,7 +244,7 @@ def test_the_folder_opens_like_any_model(made: Path) -> None:
 
 @pytest.mark.parametrize("kind, family", [("block", "sdar"), ("shift", "dream")])
 def test_a_new_model_of_another_kind_learns_and_its_card_names_its_family(tmp_path, kind, family) -> None:
-    command = replace(
+    command = change(
         SMALL, model=ModelConfig(f"new:{kind}", device="cpu"), output_dir=str(tmp_path / "model")
     )
     folder = sft(command, quiet=True)
@@ -253,10 +254,10 @@ def test_a_new_model_of_another_kind_learns_and_its_card_names_its_family(tmp_pa
 
 
 def test_a_model_with_blocks_is_decoded_by_them_and_others_are_refused_before_training(tmp_path) -> None:
-    assert eval_sampling(replace(SMALL, max_completion_length=20), Pattern(8)).block_length == 4
-    assert eval_sampling(replace(SMALL, max_completion_length=24), Pattern(8)).block_length == 8
-    command = replace(SMALL, model=ModelConfig("new:block", device="cpu"), output_dir=str(tmp_path / "model"))
-    command = replace(command, max_completion_length=BLOCK + 1, block_length=BLOCK + 1)
+    assert eval_sampling(change(SMALL, max_completion_length=20), Pattern(8)).block_length == 4
+    assert eval_sampling(change(SMALL, max_completion_length=24), Pattern(8)).block_length == 8
+    command = change(SMALL, model=ModelConfig("new:block", device="cpu"), output_dir=str(tmp_path / "model"))
+    command = change(command, max_completion_length=BLOCK + 1, block_length=BLOCK + 1)
     with pytest.raises(
         ConfigError, match=f"block_length={BLOCK + 1} does not divide .* block_length={BLOCK}"
     ):
@@ -282,7 +283,7 @@ def test_the_loss_of_a_model_with_blocks_is_that_of_a_pass_for_each_block() -> N
     """Noisy copies of the prompt's blocks are not computed: what is asked for does not depend on them."""
     policy = new_policy("block", seed=1, hidden_size=16, layers=2, heads=2, ffn=24)
     policy.model.double()
-    command = replace(SMALL, batch_size=3, max_completion_length=24)
+    command = change(SMALL, batch_size=3, max_completion_length=24)
     run = prepared(command, policy)
     update = first_update(run)
     (micro,) = update.micro_batches
@@ -319,7 +320,7 @@ def test_an_unusable_folder_is_told_before_the_training_and_left_alone(tmp_path,
     (tmp_path / "notes.txt").write_text("mine")
     monkeypatch.setattr(supervised, "make_steps", lambda *_: pytest.fail("trained first"))
     with pytest.raises((CheckpointError, ConfigError), match="folder"):
-        sft(replace(SMALL, output_dir=str(tmp_path / place)), quiet=True)
+        sft(change(SMALL, output_dir=str(tmp_path / place)), quiet=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -333,7 +334,7 @@ def test_two_of_them_never_write_into_one_folder(tmp_path: Path, monkeypatch) ->
         raise KeyboardInterrupt
 
     monkeypatch.setattr(supervised, "make_steps", train)
-    command = replace(SMALL, output_dir=str(folder))
+    command = change(SMALL, output_dir=str(folder))
     with pytest.raises(KeyboardInterrupt):
         sft(command, quiet=True)
     assert not folder.exists()
@@ -351,7 +352,7 @@ def test_two_of_them_never_write_into_one_folder(tmp_path: Path, monkeypatch) ->
 def test_one_that_was_killed_before_its_first_checkpoint_begins_again_in_its_folder(
     tmp_path: Path, monkeypatch
 ) -> None:
-    folder, command = tmp_path / "model", replace(LONG, output_dir=str(tmp_path / "model"))
+    folder, command = tmp_path / "model", change(LONG, output_dir=str(tmp_path / "model"))
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "discard", lambda _: None)  # as `kill -9` has it
         interrupt(command, 3)
@@ -360,15 +361,15 @@ def test_one_that_was_killed_before_its_first_checkpoint_begins_again_in_its_fol
         sft(command, quiet=True)
     with pytest.raises(ConfigError, match="holds no run that this command can continue"):
         train(small_config(folder), quiet=True)
-    sft(replace(command, resume="auto"), quiet=True)
+    sft(change(command, resume="auto"), quiet=True)
     assert [row["step"] for row in rows(folder / METRICS)] == [*range(1, 21)]
 
 
 def test_every_update_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Path, monkeypatch) -> None:
     sent: list[tuple[int, dict]] = []
     monkeypatch.setattr(Trackers, "log", lambda _, values, step: sent.append((step, dict(values))))
-    command = replace(TWO_HABITS, steps=6, eval_steps=2, patience=9, report=True)
-    folder = sft(replace(command, output_dir=str(tmp_path / "model")), quiet=True)
+    command = change(TWO_HABITS, steps=6, eval_steps=2, patience=9, report=True)
+    folder = sft(change(command, output_dir=str(tmp_path / "model")), quiet=True)
     metrics, timings = rows(folder / METRICS), rows(folder / TIMINGS)
     assert [row["step"] for row in metrics] == [row["step"] for row in timings] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in metrics if "validation/loss" in row] == [2, 4, 6]
@@ -401,7 +402,7 @@ def test_every_update_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Pat
 def test_a_tracker_that_is_not_there_is_named_first(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("spg_trainer.runs.tracking.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="--track wandb: the package is not installed"):
-        sft(replace(SMALL, track=("wandb",), output_dir=str(tmp_path / "model")), quiet=True)
+        sft(change(SMALL, track=("wandb",), output_dir=str(tmp_path / "model")), quiet=True)
     assert not (tmp_path / "model").exists()
 
 
@@ -453,7 +454,7 @@ def told(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("change", "at"),
+    ("changes", "at"),
     [
         pytest.param({}, (2, 5, 18), id="before the first checkpoint, then twice"),
         pytest.param(
@@ -466,17 +467,17 @@ def told(folder: Path) -> str:
         pytest.param({"lora": True}, (6, 17), id="adapters with dropout", marks=pytest.mark.slow),
     ],
 )
-def test_one_that_was_interrupted_ends_like_one_never_interrupted(tmp_path, made, change, at) -> None:
-    change = dict(change)
-    if change.pop("lora", False):
-        change["model"] = ModelConfig(model=str(made), device="cpu", lora_r=2, lora_dropout=0.5)
-    command = replace(LONG, **change)
-    whole = sft(replace(command, output_dir=str(tmp_path / "whole")), quiet=True)
+def test_one_that_was_interrupted_ends_like_one_never_interrupted(tmp_path, made, changes, at) -> None:
+    changes = dict(changes)
+    if changes.pop("lora", False):
+        changes["model"] = ModelConfig(model=str(made), device="cpu", lora_r=2, lora_dropout=0.5)
+    command = change(LONG, **changes)
+    whole = sft(change(command, output_dir=str(tmp_path / "whole")), quiet=True)
     folder = tmp_path / "cut"
     for step in at:
-        interrupt(replace(command, output_dir=str(folder), resume="auto"), step)
+        interrupt(change(command, output_dir=str(folder), resume="auto"), step)
         torch.rand(7)
-    sft(replace(command, output_dir=str(folder), resume="auto"), quiet=True)
+    sft(change(command, output_dir=str(folder), resume="auto"), quiet=True)
     assert same_weights(whole, folder) and told(whole) == told(folder)
     assert (whole / METRICS).read_bytes() == (folder / METRICS).read_bytes()
     assert incomplete(folder) is None and not (folder / ".model").exists()
@@ -485,24 +486,24 @@ def test_one_that_was_interrupted_ends_like_one_never_interrupted(tmp_path, made
 @pytest.mark.parametrize(
     ("rate", "killed"),
     [
-        pytest.param(LONG.learning_rate, "before", id="loss falls"),
+        pytest.param(LONG.optimizer.learning_rate, "before", id="loss falls"),
         pytest.param(1e-9, "after", id="loss stays", marks=pytest.mark.slow),
     ],
 )
 def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, rate, killed) -> None:
-    command, save = replace(LONG, learning_rate=rate), checkpoint.save
+    command, save = change(LONG, learning_rate=rate), checkpoint.save
 
     def dying(*positional, **named) -> None:
         if killed == "after":
             save(*positional, **named)
         raise KeyboardInterrupt
 
-    long = sft(replace(command, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
-    folder = sft(replace(command, output_dir=str(tmp_path / "short")), quiet=True)
+    long = sft(change(command, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
+    folder = sft(change(command, output_dir=str(tmp_path / "short")), quiet=True)
     assert told(long) != told(folder)
     with pytest.raises(ConfigError, match=r"is finished.*--steps 40"):
-        sft(replace(command, resume=str(folder)), quiet=True)
-    longer = replace(command, steps=40, output_dir=str(folder), resume="auto")
+        sft(change(command, resume=str(folder)), quiet=True)
+    longer = change(command, steps=40, output_dir=str(folder), resume="auto")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "save", dying)  # at its first checkpoint it is still a finished one
         sft(longer, quiet=True)
@@ -512,24 +513,29 @@ def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, 
 
 
 def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
-    """It had no rows of updates, no environment.json beside its checkpoints, fewer settings, and counted no skipped
-    updates."""
-    whole = sft(replace(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
+    """It had no rows of updates, no environment.json beside its checkpoints, fewer settings, all on one level, and
+    counted no skipped updates."""
+    whole = sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
     folder = tmp_path / "before"
-    interrupt(replace(LONG, output_dir=str(folder)), 9)
+    interrupt(change(LONG, output_dir=str(folder)), 9)
     for name in (METRICS, TIMINGS, "environment.json"):
         (folder / name).unlink()
-    kept = [
-        line for line in (folder / SFT).read_text().splitlines() if not line.startswith(("report", "track"))
-    ]
-    (folder / SFT).write_text("\n".join(kept))
+    (folder / SFT).write_text(yaml.safe_dump(as_before(yaml.safe_load((folder / SFT).read_text()))))
     (state,) = folder.glob("checkpoints/*/state.json")
     written = state.read_text()
     kept = {name: v for name, v in json.loads(written).items() if name not in ("updates", "skipped")}
     state.write_text(json.dumps(kept).ljust(len(written)))  # of the length that COMPLETE names
     assert report(folder).html, "no step has a row"
-    sft(replace(LONG, output_dir=str(folder), resume="auto"), quiet=True)
+    sft(change(LONG, output_dir=str(folder), resume="auto"), quiet=True)
     assert same_weights(whole, folder) and rows(folder / METRICS) == rows(whole / METRICS)[8:]
+
+
+def as_before(settings: dict[str, Any]) -> dict[str, Any]:
+    """What is in sft.yaml, as earlier versions wrote it."""
+    groups = [settings.pop(name) for name in ("rollout", "batch", "eval", "output", "optimizer")]
+    flat = {**settings, **{name: value for group in groups for name, value in group.items()}}
+    flat |= {"diffusion_steps": 0, "tokens_per_step": 1.0}
+    return {name: value for name, value in flat.items() if name not in ("report", "track")}
 
 
 def test_an_evaluation_of_a_model_lies_in_its_folder(made: Path) -> None:
@@ -542,24 +548,24 @@ def test_an_evaluation_of_a_model_lies_in_its_folder(made: Path) -> None:
 
 def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    interrupt(replace(LONG, output_dir=str(folder)), 9)
+    interrupt(change(LONG, output_dir=str(folder)), 9)
     read = resolve(SftCommand, ["--resume", str(folder), "--steps", "24"]).config
-    assert replace(read, steps=20, resume=None, model=LONG.model) == LONG
+    assert change(read, steps=20, resume=None, model=LONG.model) == LONG
     for wrong, words in (
-        (replace(LONG, seed=4, resume=str(folder)), rf"seed was 3, now 4.*--model {folder}"),
-        (replace(LONG, steps=7, resume=str(folder)), "update 8.*--steps 7"),
-        (replace(LONG, output_dir=str(folder)), "--resume auto"),
-        (replace(LONG, resume=str(tmp_path)), "holds no sft.yaml"),
+        (change(LONG, seed=4, resume=str(folder)), rf"seed was 3, now 4.*--model {folder}"),
+        (change(LONG, steps=7, resume=str(folder)), "update 8.*--steps 7"),
+        (change(LONG, output_dir=str(folder)), "--resume auto"),
+        (change(LONG, resume=str(tmp_path)), "holds no sft.yaml"),
     ):
         with pytest.raises(ConfigError, match=words):
             sft(wrong, quiet=True)
 
 
 def test_however_early_the_rate_falls_it_can_go_on_from_there(tmp_path: Path) -> None:
-    command = replace(LONG, eval_steps=1, patience=1, learning_rate=1e-12, output_dir=str(tmp_path / "model"))
+    command = change(LONG, eval_steps=1, patience=1, learning_rate=1e-12, output_dir=str(tmp_path / "model"))
     folder = sft(command, quiet=True)
     assert "- 3 updates" in told(folder), "two evaluations, and a fall of one update"
-    sft(replace(command, resume="auto"), quiet=True)
+    sft(change(command, resume="auto"), quiet=True)
     assert "- 3 updates" not in told(folder)
 
 
@@ -575,11 +581,11 @@ def test_the_best_weights_by_validation_loss_are_kept(tmp_path: Path, monkeypatc
     monkeypatch.setattr(
         supervised, "save", lambda fit: (kept.setdefault(fit.step, weights_of(fit)), save(fit))
     )
-    command = replace(LONG, output_dir=str(tmp_path / "model"))
+    command = change(LONG, output_dir=str(tmp_path / "model"))
     interrupt(command, 14)  # a checkpoint has them
-    folder = sft(replace(command, resume="auto"), quiet=True)
+    folder = sft(change(command, resume="auto"), quiet=True)
     assert same_tensors(opened(folder), kept[8]) and "1.0000 after" in (folder / "README.md").read_text()
-    folder = sft(replace(LONG, patience=0, output_dir=str(tmp_path / "cosine")), quiet=True)
+    folder = sft(change(LONG, patience=0, output_dir=str(tmp_path / "cosine")), quiet=True)
     assert not any(same_tensors(opened(folder), weights) for weights in kept.values()), (
         "of a cosine the last are"
     )
@@ -600,11 +606,11 @@ def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(
     folder = tmp_path / "model"
     in_the_sixth = before_step(5, lambda: os.kill(os.getpid(), signal.SIGINT))
     with in_the_sixth, pytest.raises(KeyboardInterrupt):
-        sft(replace(LONG, output_dir=str(folder)))
+        sft(change(LONG, output_dir=str(folder)))
     assert "after update 6" in capsys.readouterr().out and not incomplete(folder)
     assert load_model(str(folder)).model.dtype == torch.float32
-    sft(replace(LONG, resume=str(folder)), quiet=True)
-    sft(replace(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
+    sft(change(LONG, resume=str(folder)), quiet=True)
+    sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
     assert same_weights(folder, tmp_path / "whole"), "as if it had never been stopped"
 
 
@@ -612,7 +618,7 @@ def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatc
     folder = tmp_path / "model"
     in_the_sixth = before_step(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with in_the_sixth, pytest.raises(KeyboardInterrupt):
-        sft(replace(LONG, output_dir=str(folder)))
+        sft(change(LONG, output_dir=str(folder)))
     assert incomplete(folder) and checkpoint.latest_complete(folder).name == "step-000006"
     assert "its checkpoint will be written for --resume, and no model" in capsys.readouterr().out
 
@@ -658,10 +664,10 @@ def test_completions_that_follow_both_rules_say_nothing_of_the_mix() -> None:
     ],
 )
 def test_a_base_far_from_its_mix_says_why_and_what_to_type(sampled, drawn, words) -> None:
-    command = replace(SMALL, steps=300, patience=5)
+    command = change(SMALL, steps=300, patience=5)
     text = off_mix.why(MIX, sampled, drawn, command, Path("base"))
     assert all(word in text for word in words), text
-    of_one = off_mix.why(MIX, sampled, drawn, replace(command, patience=0), Path("base"), "count")
+    of_one = off_mix.why(MIX, sampled, drawn, change(command, patience=0), Path("base"), "count")
     assert of_one.startswith("count: ") and "--resume" not in of_one, "a cosine cannot go on"
 
 
@@ -674,26 +680,26 @@ def test_the_next_mix_goes_by_the_measured_slope_to_either_side() -> None:
 
 def test_a_mix_that_was_proposed_leads_on_to_the_share_that_was_wanted_first() -> None:
     """Sudoku asked for 30% and had none; of 48% came 10%, as here."""
-    asked, command = {"right": 0.48, "short": 0.52}, replace(SMALL, patience=5)
+    asked, command = {"right": 0.48, "short": 0.52}, change(SMALL, patience=5)
     text = off_mix.why(asked, counts(24, 216), counts(89, 151), command, Path("base"))
     assert "for about 48% try --mix right=0.58 short=0.42 and for about 30% try --mix right=0.55" in text
 
 
 def test_the_length_is_what_the_longest_demonstration_needs(tmp_path: Path) -> None:
-    command = replace(SMALL, max_completion_length=0, env_args={"offset": 1000})
-    folder = sft(replace(command, output_dir=str(tmp_path / "right")), quiet=True)
+    command = change(SMALL, max_completion_length=0, env_args={"offset": 1000})
+    folder = sft(change(command, output_dir=str(tmp_path / "right")), quiet=True)
     length = json.loads((folder / "environment.json").read_text())["rollout"]["max_completion_length"]
     assert length == 15, "twelve digits, the end, and a tenth"
-    command = replace(command, mix={"short": 1, "wordy": 1}, output_dir=str(tmp_path / "short"))
+    command = change(command, mix={"short": 1, "wordy": 1}, output_dir=str(tmp_path / "short"))
     length = json.loads((sft(command, quiet=True) / "environment.json").read_text())["rollout"]
     assert length["max_completion_length"] == 9, "seven letters, the end, and a tenth"
-    command = replace(command, block_length=4, output_dir=str(tmp_path / "blocks"))
+    command = change(command, block_length=4, output_dir=str(tmp_path / "blocks"))
     blocks = json.loads((sft(command, quiet=True) / "environment.json").read_text())["rollout"]
     assert (blocks["max_completion_length"], blocks["block_length"]) == (12, 4), "whole blocks"
 
 
 def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_path: Path, capsys) -> None:
-    sft(replace(TWO_HABITS, output_dir=str(tmp_path / "model")))
+    sft(change(TWO_HABITS, output_dir=str(tmp_path / "model")))
     said = " ".join(capsys.readouterr().out.split())
     for words in (
         r"sft 3: validation loss \d\.\d{4}",
@@ -712,7 +718,7 @@ def test_a_short_trial_on_a_long_game_plays_few_episodes(tmp_path: Path, monkeyp
     play = GymnasiumGame.written
     monkeypatch.setattr(GymnasiumGame, "written", lambda env, *how: written.append(how) or play(env, *how))
     game = {"env": "gymnasium:FrozenLake-v1", "env_args": {"turns": 8}, "mix": {"random": 1}}
-    trial = replace(SMALL, **game, max_completion_length=0, batch_size=64, output_dir=str(tmp_path / "base"))
+    trial = change(SMALL, **game, max_completion_length=0, batch_size=64, output_dir=str(tmp_path / "base"))
     sft(trial)
     said = " ".join(capsys.readouterr().out.split())
     assert re.search(r"greedy: test solved \S+ \[.*\] of 24; validation solved \S+ \[.*\] of 24", said), said

@@ -96,8 +96,10 @@ def test_lengths_are_those_of_the_longest_task() -> None:
     both, one = (defaults(Config, env).rollout for env in ("countdown + gsm8k", "gsm8k"))
     assert both == one
     assert defaults(EvalCommand, "gsm8k + countdown").max_completion_length == (20,)
-    assert defaults(SftCommand, "countdown + gsm8k").max_completion_length == 20
-    assert defaults(SftCommand, "countdown + sorting").max_completion_length == 0  # as long as they need
+    assert defaults(SftCommand, "countdown + gsm8k").rollout.max_completion_length == 20
+    assert (
+        defaults(SftCommand, "countdown + sorting").rollout.max_completion_length == 0
+    )  # as long as they need
 
 
 def test_the_embedded_model_is_that_of_the_first_task_that_has_one() -> None:

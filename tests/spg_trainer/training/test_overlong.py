@@ -196,7 +196,7 @@ def test_sft_names_rows_that_are_too_long_or_skips_them(tmp_path: Path) -> None:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in content))
     model = ModelConfig(model=str(tiny_folder()), device="cpu")
-    command = replace(SMALL, env="", data=str(path), model=model, output_dir=str(tmp_path / "base"))
+    command = change(SMALL, env="", data=str(path), model=model, output_dir=str(tmp_path / "base"))
     with pytest.raises(
         ConfigError, match=r"1 of 62 problems is too long for the model: texts\.jsonl, line 61"
     ):
@@ -206,8 +206,8 @@ def test_sft_names_rows_that_are_too_long_or_skips_them(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"1 of 61 completions has more than 8 .* fitting\.jsonl, line 61.*skip"
     ):
-        sft(replace(command, data=str(fitting)), quiet=True)
-    sft(replace(command, overlong="skip", steps=8, batch_size=32), quiet=True)
+        sft(change(command, data=str(fitting)), quiet=True)
+    sft(change(command, overlong="skip", steps=8, batch_size=32), quiet=True)
     assert (tmp_path / "base" / "config.json").is_file()
 
 
