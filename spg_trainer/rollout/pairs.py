@@ -40,12 +40,12 @@ class PairFile:
 
     env = None
 
-    def __init__(self, config: Config, policy: Policy) -> None:
+    def __init__(self, config: Config, policy: Policy, pairs: Mapping[str, Pair]) -> None:
+        """pairs: those of the file, as `read_pairs` returns them."""
         self.policy, self.config, self.spec_name = policy, config, config.pairs
-        self.pools = None
-        places, self.pairs = zip(*read_rows(config.pairs), strict=True)
+        self.pools, self.pairs = None, [*pairs.values()]
         length = config.rollout.max_completion_length
-        fits, said = fitting_pairs(policy, config.pairs, places, self.pairs, length, config.overlong)
+        fits, said = fitting_pairs(policy, config.pairs, [*pairs], self.pairs, length, config.overlong)
         differ = np.array([pair.chosen != pair.rejected for pair in self.pairs])
         self.index = np.flatnonzero(fits & differ)
         equal = int((fits & ~differ).sum())
@@ -91,13 +91,8 @@ class PairFile:
         return f"{problem.prompt}\n{turns[0]}"
 
 
-def read_pairs(path: str) -> list[Pair]:
-    """The pairs of a file, as `read_rows` reads them."""
-    return [pair for _, pair in read_rows(path)]
-
-
-def read_rows(path: str) -> list[tuple[str, Pair]]:
-    """The pairs of a .jsonl, .jsonl.gz, .parquet or .csv file in its order, each behind the name of its line.
+def read_pairs(path: str) -> dict[str, Pair]:
+    """{the name of a line: its pair} of a .jsonl, .jsonl.gz, .parquet or .csv file, in its order.
 
     Raises ConfigError or EnvError for another kind of file, for one without rows, and for a row that is no pair, naming
     its line.
@@ -106,7 +101,7 @@ def read_rows(path: str) -> list[tuple[str, Pair]]:
     if not path.endswith(formats):
         raise ConfigError(f"--pairs {path}: should end in {', '.join(formats)}.")
     rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS)
-    return [(where, read_pair(where, row)) for where, row in rows]
+    return {where: read_pair(where, row) for where, row in rows}
 
 
 def read_pair(where: str, row: Mapping[str, Any]) -> Pair:

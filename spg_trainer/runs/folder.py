@@ -88,14 +88,16 @@ class RunFolder:
         )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
-        """Starts a run here and keeps other processes out; ConfigError if the folder is taken."""
+        """Starts a run here and keeps other processes out; ConfigError if there is a run already.
+
+        Whether the folder is taken by anything else is looked at before, by `choose_folder`.
+        """
         if rank():
             return
-        self.refuse_other_run()
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock(self.path)
-        if self.holds_run:  # one that was begun between the look and the lock
+        if self.holds_run:  # one that was begun since the folder was chosen
             raise self.holds_a_run()
         write_text(self.path / ENVIRONMENT, json_document(environment))
         self.config(config_yaml)

@@ -428,12 +428,19 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
-class BaseOutputConfig:
-    """Where a run lives, and who else is told of it."""
+class FolderConfig:
+    """Where results are written."""
 
     output_dir: str | None = None
-    """The run folder, of `sft` that of the model. If it is left out, it is runs/ENV-ALGORITHM-sSEED-UTCTIME, of `sft`
-    models/ENV-sft-sSEED."""
+    """The folder to write. If it is left out, it is runs/ENV-ALGORITHM-sSEED-UTCTIME; of `sft` it is
+    models/ENV-sft-sSEED. `eval` writes results (JSON) and completions (JSONL) to MODEL/eval if the model is a run
+    folder, and otherwise nothing."""
+
+
+@dataclass(frozen=True)
+class BaseOutputConfig(FolderConfig):
+    """Where a run lives, and who else is told of it."""
+
     resume: str | None = None
     """The run folder or checkpoint to continue; of `sft` the folder of its model, or a checkpoint in it. `auto` takes
     the run in --output-dir; a training by RL without --output-dir takes the newest unfinished run with the same
@@ -595,18 +602,9 @@ class PushCommand:
 
 
 @dataclass(frozen=True)
-class EvalCommand(RewardedTask, EvalDecoding):
-    """Measure a model's solved rate on a task."""
+class EvalRollout(EvalDecoding):
+    """How completions are decoded, once for each length with each number of steps."""
 
-    word, positional, first = "eval", "", ("model", "num_problems")
-
-    split: Literal["test", "validation", "train"] = "test"
-    """The split to evaluate on."""
-    num_problems: CountOrZero = 0
-    """The number of problems, taken from the start of the split; 0 takes all."""
-    num_generations: Count = 1
-    """The number of completions of each problem. More than 1 also reports pass@k and the solved rate of the most
-    frequent answer, and needs a --temperature above 0."""
     max_completion_length: tuple[int, ...] = (256,)
     """One or several lengths of a completion in tokens, each of which is evaluated. Raise it if completions are cut
     off."""
@@ -618,6 +616,30 @@ class EvalCommand(RewardedTask, EvalDecoding):
     is as many as unmask about N tokens each. If it is left out, it is what a training on the task unmasks."""
     temperature: Temperature = 0.0
     """The sampling temperature; 0 is greedy. Set it above 0 if --num-generations is above 1."""
+
+    def samplings(self) -> list[EvalSampling]:
+        """How to decode, once for each length and number of steps; ConfigError for those that do not divide."""
+        more = {f.name: getattr(self, f.name) for f in fields(EvalDecoding)}
+        return [
+            EvalSampling.of(length, self.block_length, steps, temperature=self.temperature, **more)
+            for length in self.max_completion_length
+            for steps in self.diffusion_steps
+        ]
+
+
+@dataclass(frozen=True)
+class EvalCommand(RewardedTask):
+    """Measure a model's solved rate on a task."""
+
+    word, positional, first = "eval", "", ("model", "num_problems")
+
+    split: Literal["test", "validation", "train"] = "test"
+    """The split to evaluate on."""
+    num_problems: CountOrZero = 0
+    """The number of problems, taken from the start of the split; 0 takes all."""
+    num_generations: Count = 1
+    """The number of completions of each problem. More than 1 also reports pass@k and the solved rate of the most
+    frequent answer, and needs a --temperature above 0."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
     """`papers` measures as d1 and SPG do: lengths of 128, 256 and 512 in half as many steps, blocks of 32, greedy, and
     cell accuracy for Sudoku, and refuses flags for these. The prompt is prompt_style=paper, or the exact prompt of
@@ -633,10 +655,9 @@ class EvalCommand(RewardedTask, EvalDecoding):
     rows_per_forward: Count = 64
     """The number of completions that a GPU decodes at once; a CPU decodes as many as fit into its cache. Lower it if
     memory runs out: the result stays the same."""
-    output_dir: str | None = None
-    """The folder for results (JSON) and completions (JSONL). If it is left out, it is MODEL/eval for a run folder; for
-    other models nothing is written."""
     model: LoadConfig = field(default_factory=LoadConfig)
+    rollout: EvalRollout = field(default_factory=EvalRollout)
+    output: FolderConfig = field(default_factory=FolderConfig)
 
 
 @dataclass(frozen=True)

@@ -250,8 +250,7 @@ def registry(shown: bool, first: tuple[str, ...] = ()) -> Any:
                 for part in place.split(".")[:-1]:
                     owner, value = hints(owner)[part], getattr(value, part)
                 found.append(explained(owner, name, hint, getattr(value, name)))
-            # What a command has of its own before what it shares with all decoding.
-            last = hints(EvalDecoding).keys() if is_command else ()
+            last = hints(EvalDecoding).keys()  # lengths and steps come before what all decoding shares
             for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in last):
                 if name not in first or is_dataclass(hint):
                     found.append(explained(cls, name, hint, getattr(info.default, name)))

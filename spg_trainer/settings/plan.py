@@ -215,12 +215,12 @@ def check_unmasking(r: Sampling, force: bool) -> None:
 
 def check_eval(command: EvalCommand) -> None:
     """Equal completions; sizes that do not divide are found once for each length and number of steps."""
-    if command.num_generations > 1 and command.temperature == 0:
+    if command.num_generations > 1 and command.rollout.temperature == 0:
         count = f"--num-generations {command.num_generations}"
         raise ConfigError(
             f"{count} at --temperature 0 gives equal completions. Raise it, e.g. --temperature 0.9."
         )
-    for steps in command.diffusion_steps:
+    for steps in command.rollout.diffusion_steps:
         check_steps(steps)
     masks = command.num_masks
     if command.perplexity is None and masks != EvalCommand.num_masks:

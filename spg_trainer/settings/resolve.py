@@ -91,10 +91,9 @@ def without_other_judges(layer: Layer, asked: Iterable[Layer]) -> Layer:
 
 def without_drawn_positions(layer: Layer, asked: Sequence[Layer]) -> Layer:
     """A layer without the temperature at which positions are drawn, where the user says that they are not drawn."""
-    values = layer.values
-    for name in ("position_temperature", "rollout.position_temperature"):
-        if said(asked, name.replace("position_temperature", "remasking"), "plackett_luce") != "plackett_luce":
-            values = {key: value for key, value in values.items() if key != name}
+    if said(asked, "rollout.remasking", "plackett_luce") == "plackett_luce":
+        return layer
+    values = {key: value for key, value in layer.values.items() if key != "rollout.position_temperature"}
     return Layer(layer.origin, values)
 
 
@@ -209,10 +208,10 @@ def one_by_one(recipes: Sequence[Layer], made: Layer) -> list[Layer]:
 def for_eval(env: str, model: str, trained: Config) -> list[Layer]:
     """What a training on the task samples, in the type that the model was trained in."""
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
-    lengths = {name: getattr(trained.rollout, name) for name in names}
-    lengths["diffusion_steps"] = at_rate(trained.rollout.tokens_per_step)
+    rollout = {name: getattr(trained.rollout, name) for name in names}
+    rollout["diffusion_steps"] = at_rate(trained.rollout.tokens_per_step)
     dtype = model_environment(model).get("dtype", "auto")
-    values = {"env_args": trained.env_args, **lengths, "model": {"dtype": dtype}}
+    values = {"env_args": trained.env_args, "rollout": rollout, "model": {"dtype": dtype}}
     return [read_layer(EvalCommand, Layer(f"{TRAINING} {env}", values))]
 
 

@@ -1,6 +1,7 @@
 """How a run is put together from its settings, anew or from a checkpoint."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts
 from spg_trainer.rollout.lines import is_file
 from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, measure, too_long
-from spg_trainer.rollout.pairs import PairFile
+from spg_trainer.rollout.pairs import Pair, PairFile
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -64,7 +65,7 @@ def start(asked: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     state, folder = TrainingState(), RunFolder(path)
     with raising_on_all():
         check_attention(config, algorithm, base_model(policy.model).pattern)
-        source = make_source(config, algorithm, policy, splits["train"], rows_per_forward)
+        source = make_source(config, algorithm, policy, splits["train"], rows_per_forward, planned.pairs)
         skipped = check_prompts_fit(config, policy, splits)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
         if newest is not None:
@@ -103,10 +104,11 @@ def make_source(
     policy: Policy,
     train: "TextEnv",
     rows_per_forward: int | None,
+    pairs: Mapping[str, Pair] | None,
 ) -> EnvironmentSource | PairFile:
-    """What a step collects its completions from: the model in its environment, or a file of pairs."""
-    if config.pairs:
-        return PairFile(config, policy)
+    """What a step collects its completions from: the model in its environment, or the pairs of a file."""
+    if pairs is not None:
+        return PairFile(config, policy, pairs)
     whole = algorithm.compares == "group" or algorithm.branches > 1
     entropy, branches = "entropy" in algorithm.needs, algorithm.branches
     return EnvironmentSource(

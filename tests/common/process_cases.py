@@ -275,7 +275,7 @@ def eval_command(shard: str = "none") -> EvalCommand:
     """Five problems, of which two processes have unequally many."""
     model = LoadConfig(model=str(tiny_folder()), dtype="float64", device="cpu", shard=shard)
     sampling = {"max_completion_length": (8,), "block_length": 4, "temperature": 1.0}
-    return EvalCommand(env=ENV, num_problems=5, **sampling, model=model)
+    return change(EvalCommand(env=ENV, num_problems=5, model=model), **sampling)
 
 
 def failing(folder: Path, rank: int) -> str:

@@ -268,7 +268,9 @@ def test_eval_runs(gpu) -> None:
         "temperature": 1.0,
     }
     for decoding in ({}, {"cache": "prefix", "unmasking": "threshold"}):
-        (result,) = run_eval(EvalCommand(num_problems=2, model=model, **sizes, **decoding), quiet=True)
+        (result,) = run_eval(
+            change(EvalCommand(num_problems=2), model=model, **sizes, **decoding), quiet=True
+        )
         assert result.n == 4
 
 

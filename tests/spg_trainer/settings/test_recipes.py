@@ -7,7 +7,7 @@ import yaml
 
 import envs
 from spg_trainer.algorithms import ALGORITHMS, build
-from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
 from spg_trainer.settings.plan import check_algorithm, plan
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import to_yaml
@@ -70,9 +70,7 @@ def test_every_recipe_names_its_algorithm_and_serves_every_command(task: str, mo
     assert config.algorithm == others.get(task, "spg")
     assert overlay(Config(), yaml.safe_load(to_yaml(config)), "yaml") == config
     evaluation = defaults(EvalCommand, env=task, model=model)
-    (length,) = evaluation.max_completion_length
-    (steps,) = evaluation.diffusion_steps
-    decoded = Sampling.of(length, evaluation.block_length, steps)
+    (decoded,) = evaluation.rollout.samplings()
     assert decoded.diffusion_steps == config.rollout.diffusion_steps
     sft = defaults(SftCommand, env=task, model="new" if model == "tiny" else model)
     plan(sft)

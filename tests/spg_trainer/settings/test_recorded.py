@@ -65,4 +65,4 @@ def test_settings_that_only_another_command_has_are_read_where_they_said_nothing
         with pytest.raises(ConfigError, match=f"{part}.{name}={something}: no such setting"):
             read_config(file, cls)
     file.write_text("editing_threshold: 0.5\n")
-    assert resolve(EvalCommand, env="sudoku", config=str(file)).config.editing_threshold == 0.5
+    assert resolve(EvalCommand, env="sudoku", config=str(file)).config.rollout.editing_threshold == 0.5

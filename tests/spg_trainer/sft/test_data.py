@@ -45,7 +45,7 @@ def test_a_base_of_texts_is_of_no_task_and_writes_at_its_own_lengths(texts: SftC
     assert json.loads((folder / "out" / "perplexity.json").read_text())["texts"] == 60
     ((logps,),) = (generate(load_model(str(folder), device="cpu"), ["say 7"], return_logps=True)[1],)
     assert len(logps) <= texts.rollout.max_completion_length
-    assert defaults(EvalCommand, "countdown", str(folder)).max_completion_length == (8,)
+    assert defaults(EvalCommand, "countdown", str(folder)).rollout.max_completion_length == (8,)
 
 
 def test_a_data_set_of_the_hub_is_learned_as_a_file_of_its_rows_is(texts, tmp_path, monkeypatch) -> None:

@@ -95,7 +95,7 @@ def test_flags_name_several_tasks_with_arguments_of_each(tmp_path: Path) -> None
 def test_lengths_are_those_of_the_longest_task() -> None:
     both, one = (defaults(Config, env).rollout for env in ("countdown + gsm8k", "gsm8k"))
     assert both == one
-    assert defaults(EvalCommand, "gsm8k + countdown").max_completion_length == (20,)
+    assert defaults(EvalCommand, "gsm8k + countdown").rollout.max_completion_length == (20,)
     assert defaults(SftCommand, "countdown + gsm8k").rollout.max_completion_length == 20
     assert (
         defaults(SftCommand, "countdown + sorting").rollout.max_completion_length == 0

@@ -19,7 +19,14 @@ from spg_trainer.models import Policy, load_model
 from spg_trainer.models.load import open_tokenizer
 from spg_trainer.rollout.overlong import next_fitting, report, too_long
 from spg_trainer.rollout.tokens import encode_prompts
-from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, ModelConfig
+from spg_trainer.settings.fields import (
+    Config,
+    EvalCommand,
+    EvalRollout,
+    FolderConfig,
+    LoadConfig,
+    ModelConfig,
+)
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
@@ -149,9 +156,8 @@ def test_an_evaluation_refuses_or_skips_too(policy: Policy, tmp_path: Path) -> N
     command = EvalCommand(
         env=path,
         env_args={**COLUMNS, "test": path},
-        max_completion_length=(10,),
-        block_length=10,
-        output_dir=str(tmp_path / "found"),
+        rollout=EvalRollout(max_completion_length=(10,), block_length=10),
+        output=FolderConfig(output_dir=str(tmp_path / "found")),
         model=LoadConfig(model=str(tiny_folder()), device="cpu"),
     )
     with pytest.raises(ConfigError, match="3 of 12 problems"):
