@@ -38,6 +38,8 @@ class Fit:
     """The share of each habit, `right` among them; they sum to 1."""
     skipped: str = ""
     """What to say of problems and texts that are skipped as too long."""
+    begun: SftCommand | None = None
+    """The settings with the paths as the run began with them; None = `command`."""
 
     @property
     def train(self) -> "TextEnv":
@@ -78,8 +80,8 @@ class Fit:
     @property
     def settings(self) -> str:
         """What `SFT` holds: the settings, without where it went on from."""
-        output = replace(self.command.output, resume=None)
-        return to_yaml(replace(self.command, output=output, config=None))
+        command = self.begun or self.command
+        return to_yaml(replace(command, output=replace(command.output, resume=None), config=None))
 
 
 def training_config(command: SftCommand, sampling: Sampling) -> Config:
