@@ -231,12 +231,17 @@ def half_config(output: Path) -> Config:
 
 
 def whole_inside_a_layer(output: Path) -> list[tuple[bool, ...]]:
-    """Whether a process has the whole embedding, and the whole head, when a layer of a step by layer begins."""
+    """Whether a process has the whole embedding, and the whole head, when a layer begins, also in a backward pass."""
     run, seen = start(gradient_config(output, "float64", "tokens", shard="layer"), quiet=True), set()
     model = base_model(run.policy.model)
     ends = model.get_input_embeddings(), model.get_output_embeddings()
-    layer = model.get_submodule("model.layers.0")
-    layer.register_forward_pre_hook(lambda *_: seen.add(tuple(not shard.is_part(end.weight) for end in ends)))
+    layers = model.get_submodule("model.layers")
+
+    def see(*_: object) -> None:
+        seen.add(tuple(not shard.is_part(end.weight) for end in ends))
+
+    layers[0].register_forward_pre_hook(see)
+    layers[-1].register_full_backward_pre_hook(see)
     train_step(run)
     run.folder.release()
     return sorted(seen)
