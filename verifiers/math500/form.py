@@ -33,7 +33,6 @@ from verifiers.math500.question import (
     POINTS,
     VERBS,
     base_in,
-    counted_in,
     nouns_in,
     units_in,
     words_of,
@@ -123,11 +122,6 @@ class Form:
         return frozenset(nouns_in(self.words))
 
     @cached_property
-    def counted(self) -> frozenset[str]:
-        """Where it asks how many there are of what has no unit, what stands beside that: chickens, not cows."""
-        return counted_in(self.words)
-
-    @cached_property
     def is_point(self) -> bool:
         return any(mark in self.lower for mark in POINTS)
 
@@ -158,10 +152,8 @@ class Form:
             return True
         if unit == "percent":
             return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(FIXED)
-        if not units.is_known(unit):
-            return unit.split()[0] not in self.counted  # cookies, child tickets
         name = unit.partition("^")[0]
-        if self.units:
+        if self.units and units.is_known(unit):
             first, _, second = unit.partition(" / ")
             question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
             return unit in self.units or bool(second and first in self.units and f"per {second}" in question)

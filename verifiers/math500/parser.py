@@ -338,10 +338,8 @@ class Parser:
             return Row(opening, closing, tuple(items))
         if closing != CLOSING[opening]:
             raise Malformed("brackets")
-        (node,) = items
-        if type(node) is Quantity and node.unit == "degree":
-            self.marks = True
-            return ("deg", node.value)  # sin(30 degrees)
+        self.marks |= type(items[0]) is Quantity
+        node = angle(items[0])
         return ("paren", node) if opening == "[" and is_expression(node) and node[0] == "num" else node
 
     def literal(self) -> Value:
@@ -411,6 +409,11 @@ def number(digits: str) -> Node:
     """A decimal as an exact fraction (not reduced)."""
     whole, _, part = digits.partition(".")
     return ("num", int(whole + part), 10 ** len(part))
+
+
+def angle(value: Value) -> Value:
+    r"""Degrees as a part of an expression: `\sin(30^\circ)`, sin(30 degrees)."""
+    return ("deg", value.value) if type(value) is Quantity and value.unit == "degree" else value
 
 
 def held(value: Value) -> Node:

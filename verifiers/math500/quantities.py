@@ -160,9 +160,6 @@ def lift_unit(value: Value) -> tuple[Value, str]:
     kind = value[0]
     if kind in ("deg", "pct"):
         return value[1], "degree" if kind == "deg" else "percent"
-    if kind == "/":
-        below, unit = lift_unit(value[2])
-        return (("/", value[1], below), unit) if unit else (value, "")
     if kind in ("*", "+"):
         lifted = [lift_unit(part) for part in value[1]]
         signs = [unit for _, unit in lifted]
