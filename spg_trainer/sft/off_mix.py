@@ -19,14 +19,20 @@ FEWEST = 20
 
 
 def is_far(mix: Mapping[str, float], counts: HabitCounts) -> bool:
-    """Whether most completions follow no rule, or right ones are far rarer or more frequent than the mix asks for."""
+    """Whether most completions follow no rule, or right ones are far rarer or more frequent than the mix asks for.
+
+    That they are more frequent is no fault where most groups are mixed: RL has what it needs.
+    """
     if len(mix) < 2 or not 0 < mix.get("right", 0.0) < 1:
         return False
     if 2 * counts.neither > counts.completions:
         return True
     if sum(counts.alone.values()) < FEWEST:
         return False
-    return abs(log_odds(share_of_right(counts)) - log_odds(mix["right"])) > math.log(FAR)
+    away = log_odds(share_of_right(counts)) - log_odds(mix["right"])
+    if away > 0 and 2 * counts.mixed > counts.groups:
+        return False
+    return abs(away) > math.log(FAR)
 
 
 def share_of_right(counts: HabitCounts) -> float:
