@@ -418,8 +418,8 @@ class EvalConfig:
     """The run ends after this number of validations in a row that solve no more problems than the best before them; 0
     goes on to --max-steps. Set it where you do not know how many steps are enough."""
     validation_problems: CountOrZero = 64
-    """The number of problems of a validation; 0 takes the whole validation split. More problems make the choice of the
-    best step more reliable and take longer."""
+    """The number of problems of a validation; 0, or more than there are, takes the whole validation split. More
+    problems make the choice of the best step more reliable and take longer."""
     eval_problems: CountOrZero = 0
     """The number of problems of the evaluations before and after training; 0 takes the whole split. Fewer are faster
     and leave wider intervals."""
