@@ -2,6 +2,7 @@
 
 import json
 import os
+import string
 import subprocess
 import sys
 import time
@@ -33,6 +34,8 @@ _BY_CONTENT = (
     "Problems of a list are divided by content with envs.split_of, and made ones are drawn with "
     "envs.draw_for(self.split, index, ...) (docs/add_a_task.md)"
 )
+SHORT = 2
+"""Characters of an answer that nearly every long text holds somewhere."""
 _FEW = 16
 """Problems for the more costly checks: made again in a fresh process, scored with junk."""
 _JUNK = "<answer>?</answer>"
@@ -297,18 +300,43 @@ def _habits(subject: _Subject) -> str:
 def _junk(subject: _Subject) -> str:
     """What is no answer is not right, raises nothing and takes no time."""
     env, tried, slowest = subject.splits["train"], 0, 0.0
-    rng = np.random.default_rng(0)
-    for index, problem in _problems(env, _FEW).items():
+    rng, problems = np.random.default_rng(0), _problems(env, _FEW)
+    hint = _paid_anywhere(subject, problems)
+    for index, problem in problems.items():
         for kind, text in junk(problem, sound_demonstration_of(env, problem), rng):
             start = time.process_time()
             right = subject.score(env, {index: problem}, [text])
             seconds = time.process_time() - start
             if right.any():
-                raise EnvError(f"problem {index} counts as solved by {kind}: {text!r:.60}")
+                solved = f"problem {index} counts as solved by {kind}: {text!r:.60}"
+                raise EnvError("; ".join(filter(None, [solved, hint])))
             if seconds > SLOWEST:
                 raise EnvError(f"problem {index}: {kind} took {seconds:.1f} s to score, {text!r:.60}")
             tried, slowest = tried + 1, max(slowest, seconds)
-    return f"none of {tried:,} is right, raises or takes long (at most {slowest * 1000:.0f} ms)"
+    subject.score(env, problems, [_JUNK] * len(problems))  # as a run asks: many at once
+    text = f"none of {tried:,} is right, raises or takes long (at most {slowest * 1000:.0f} ms)"
+    return "; ".join(filter(None, [text, hint]))
+
+
+def _paid_anywhere(subject: _Subject, problems: Mapping[int, Problem]) -> str:
+    """A hint where short answers count wherever they occur, so that a model can list them all; "" where they do not."""
+    env = subject.splits["train"]
+    short = {
+        index: problem
+        for index, problem in problems.items()
+        if any(
+            isinstance(value, str | int) and len(str(value)) <= SHORT for value in problem.reference.values()
+        )
+    }
+    rng, letters = np.random.default_rng(1), [*string.ascii_letters, *map(str, range(10**SHORT))]
+    right = subject.score(env, short, [" ".join(rng.permutation(letters)) for _ in short]) if short else []
+    if 2 * np.sum(right) <= len(short):
+        return ""
+    return (
+        f"a text that lists every letter and the numbers below {10**SHORT} solves {np.sum(right)} of {len(short)} "
+        f"problems with answers of at most {SHORT} characters, so a model may learn to list them. Look for the answer "
+        "where it has to stand, such as in the <answer> block (envs.answers.only_answer)"
+    )
 
 
 def _components(subject: _Subject) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.awaiting import Limits, call_all
+from envs.awaiting import TIMED_OUT, Limits, call_all
 from envs.errors import EnvError, JudgeFailed
 from envs.own_files import import_file
 from envs.problem import Problem
@@ -85,12 +85,12 @@ def call_functions(
     given = _given(problems, completions)
     calls = [partial(function, **_taken(function, given)) for function in functions.values()]
     outcomes = call_all("--reward", calls, limits)
-    paid = {}
-    for name, outcome in zip(functions, outcomes, strict=True):
+    found = dict(zip(functions, outcomes, strict=True))
+    # What timed out first, as the others need not be asked again then.
+    for name, outcome in sorted(found.items(), key=lambda item: item[1].reason != TIMED_OUT):
         if outcome.error is not None:
-            raise _raised(name, functions[name], list(given), outcome.error) from outcome.error
-        paid[name] = _numbers(name, outcome.value, len(completions))
-    return paid
+            raise _raised(name, functions[name], given, outcome.error) from outcome.error
+    return {name: _numbers(name, outcome.value, len(completions)) for name, outcome in found.items()}
 
 
 def _given(problems: Sequence[Problem], completions: Sequence[str]) -> dict[str, list[Any]]:
@@ -113,7 +113,9 @@ def _taken(function: RewardFunction, given: Mapping[str, list[Any]]) -> dict[str
     return {name: values for name, values in given.items() if everything or name in parameters}
 
 
-def _raised(name: str, function: RewardFunction, given: Sequence[str], error: BaseException) -> Exception:
+def _raised(
+    name: str, function: RewardFunction, given: Mapping[str, list[Any]], error: BaseException
+) -> Exception:
     """What to raise for a function that raised."""
     place = traceback.extract_tb(error.__traceback__)
     where = f" ({place[-1].filename}, line {place[-1].lineno})" if place else ""  # a time limit has no place
@@ -122,7 +124,11 @@ def _raised(name: str, function: RewardFunction, given: Sequence[str], error: Ba
         known = ", ".join(given)
         text += f" It can have {known}; a column of the rows is passed where it has a parameter of that name."
     if isinstance(error, TimeoutError):
-        return TimeoutError(text)
+        return TimeoutError(
+            f"{text} It was called for {len(given['completions'])} completions at once. Await its requests side by "
+            "side (asyncio.gather), give each a time limit of its own, or raise the limit: --env-args "
+            "score_timeout=SECONDS."
+        )
     return JudgeFailed(text) if inspect.iscoroutinefunction(function) else EnvError(text)
 
 

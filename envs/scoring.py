@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.awaiting import Limits, Outcome, call_all, reason_of
+from envs.awaiting import TIMED_OUT, Limits, Outcome, call_all, reason_of
 from envs.errors import EnvError, JudgeFailed
 from envs.problem import Problem, Score, Scores, broken
 
@@ -217,10 +217,17 @@ def _ask(
     (outcome,) = call_all(env.spec_name, [call], limits_of(env))
     if outcome.error is None:
         return outcome.value, [None] * len(problems)
+    side_by_side = inspect.iscoroutinefunction(env.score_batch)
+    if (
+        outcome.reason == TIMED_OUT and not side_by_side
+    ):  # alone, each would wait as long, one after the other
+        zeros = [Score(dict.fromkeys(env.reward_weights, 0.0), TIMED_OUT)] * len(problems)
+        return stacked(zeros, env.reward_weights), [outcome.traceback] * len(problems)
     scores, traces = _ask_each(env, indices, problems, turns)  # a batch does not say which of them raises
-    may_recover = isinstance(outcome.error, JudgeFailed | TimeoutError)
-    may_recover = may_recover or inspect.iscoroutinefunction(env.score_batch)
+    may_recover = side_by_side or isinstance(outcome.error, JudgeFailed)
     if not any(traces) and not may_recover:
+        if isinstance(outcome.error, EnvError):  # it says itself what is wrong, such as too few numbers
+            raise EnvError(f"{env.spec_name}: {outcome.error}") from outcome.error
         raise EnvError(
             f"{env.spec_name}: score_batch raised {outcome.error!r:.200} for {len(problems)} completions, but scores "
             "each of them when alone; both must agree."

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss, Metric
 from spg_trainer.algorithms.ratios import TokenRatio
-from spg_trainer.likelihood.masks import HalvesMasking, Masking
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.path_masks import HalvesMasking
 from spg_trainer.settings.ranges import Below1, Count, Group, Nothing, NotNegative, Positive
 from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
 

@@ -22,9 +22,9 @@ from spg_trainer.evaluation.evaluate import (
     Evaluation,
     evaluate,
     evaluation_settings,
+    fewer,
     figures,
     problems_to_ask,
-    repeated,
 )
 from spg_trainer.evaluation.perplexity import measure_perplexity, read_texts
 from spg_trainer.evaluation.rules import by_rules, check_rules, text_beside
@@ -141,12 +141,11 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
     drawn = {"num_masks": command.num_masks, "block_length": block, "seed": command.seed}
     with console.progress(len(texts), "texts") as advance:
         found = measure_perplexity(policy, texts, **drawn, advance=advance)
-    low, high = (math.exp(-found.elbo + sign * 1.96 * found.standard_error) for sign in (-1, 1))
     console.say(
         f"{command.perplexity}: ELBO {found.elbo:.4f} nats a token, standard error {found.standard_error:.4f}, of "
         f"{found.tokens:,} tokens in {found.texts:,} texts with {command.num_masks} masks "
         f"{f'a block of {block} tokens' if block else 'each'}; perplexity at most "
-        f"{math.exp(-found.elbo):.4f} [{low:.4f}, {high:.4f}]."
+        f"{math.exp(-found.elbo):.4f} [{', '.join(f'{end:.4f}' for end in found.interval)}]."
     )
     if folder is not None:
         path = folder.perplexity({"file": command.perplexity, **drawn, **found.summary()})
@@ -197,7 +196,7 @@ def evaluate_one(
 
     count, skipped: problems that are asked, and that are too long for the model. model: what its file says of it.
     """
-    if text := repeated(env, command.split, command.num_problems, count + skipped):
+    if text := fewer(env, command.split, command.num_problems, count + skipped):
         console.say(text)
     if text := length_warning(policy, env, sampling.max_completion_length):
         console.warn(text)

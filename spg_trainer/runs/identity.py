@@ -77,6 +77,10 @@ def refuse_changes(
         raise CheckpointError(text) from error
     own = identity(before, file.parent, ignore)
     given = identity(config, file.parent, ignore, algorithm)
+    if given["model.model"] == str(Path(before.model.model).expanduser().resolve()):
+        own["model.model"] = given[
+            "model.model"
+        ]  # who names the folder here, where another is at the start, chose it
     given = without_pins(record or file.with_name(ENVIRONMENT), own, given)
     if not (changed := differences(own, given)):
         return

@@ -17,7 +17,7 @@ from spg_trainer.settings import packages
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.fields import Config, Decoding, EvalCommand, SftCommand, TaskSettings, at_rate
 from spg_trainer.settings.flags import as_flag, read_words
-from spg_trainer.settings.places import found_again
+from spg_trainer.settings.places import found_again, refuse_two_models
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import (
     Layer,
@@ -165,6 +165,8 @@ def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
     if run := resumed(cls, asked):
         moved = Layer("default", {"output.output_dir": None})  # the folder may have moved
         own = own_code.with_copies(run.parent, read_settings(run, cls))
+        if said(asked, "model.model", None) is None:
+            refuse_two_models(run.parent, own, record_of(run.parent))
         own = found_again(own, record_of(run.parent))
         if cls is SftCommand and "diffusion_steps" not in own.get("rollout", {}):
             raise ConfigError(

@@ -46,8 +46,9 @@ from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.places import STARTED, as_begun
 from spg_trainer.settings.plan import Plan, check_processes, plan
-from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config, record_of
 from spg_trainer.settings.resolve import FLAG, TRAINING, Resolved
 from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import is_embedded
@@ -206,6 +207,8 @@ def resume(fit: Fit, newest: Path | None) -> None:
     extensible = before.eval.patience > 0 and command.eval.patience > 0
     ignored = SFT_MAY_CHANGE if extensible else SFT_MAY_CHANGE - {"steps", "eval.patience"}
     refuse_changes(folder / SFT, command, ignored, record=record)
+    began = record_of(folder)
+    fit.begun, fit.started_in = as_begun(command, before, began), began.get(STARTED, fit.started_in)
     if newest:
         fit.restore(newest)
     if fit.progress.step > command.steps:
@@ -295,15 +298,20 @@ def measure(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
         groups |= {"seed": command.seed, "split": "validation", "accelerator": accelerator}
         groups |= {"overlong": command.overlong}
         samples = evaluate(policy, validation, sampling, **groups)
-        off_mix = shares_off_mix(fit, samples.rows, groups)
+        off_mix = shares_off_mix(fit, samples.rows, results["validation"].rows, groups)
     greedy = count_habits(validation, results["validation"].rows)
     return Measured(results, greedy, count_habits(validation, samples.rows), off_mix)
 
 
-def shares_off_mix(fit: Fit, rows: Sequence[Mapping[str, Any]], groups: Mapping[str, Any]) -> list[str]:
+def shares_off_mix(
+    fit: Fit,
+    rows: Sequence[Mapping[str, Any]],
+    greedy: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Any],
+) -> list[str]:
     """What to tell of tasks whose completions are far from the mix; these are sampled once more, in random order.
 
-    rows: completions as RL samples them. groups: how `evaluate` sampled them.
+    rows: completions as RL samples them. greedy: those of greedy decoding. groups: how `evaluate` sampled them.
     """
     env, told, drawn = fit.evaluated["validation"], [], None
     for task in env.parts or [""]:
@@ -316,7 +324,8 @@ def shares_off_mix(fit: Fit, rows: Sequence[Mapping[str, Any]], groups: Mapping[
         if off_mix.is_far(mix, sampled):
             in_random_order = replace(fit.sampling, temperature=1.0, remasking="random")
             drawn = drawn or evaluate(fit.policy, env, in_random_order, **groups)
-            told.append(off_mix.why(mix, sampled, counts(drawn.rows), fit.command, fit.folder.path, task))
+            each = sampled, counts(drawn.rows), counts(greedy)
+            told.append(off_mix.why(mix, *each, fit.command, fit.folder.path, task))
     return told
 
 

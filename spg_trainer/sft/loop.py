@@ -125,6 +125,9 @@ class Fit:
     """What to say of problems and texts that are skipped as too long."""
     data: Mapping[str, str] = field(default_factory=dict)
     """The hashes of the files that are read."""
+    begun: SftCommand | None = None
+    """The settings with the paths as the run began with them, in `started_in`; None = `command`."""
+    started_in: str = field(default_factory=os.getcwd)
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
     stop: StopRequest = field(default_factory=StopRequest)
@@ -137,15 +140,18 @@ class Fit:
     @property
     def settings(self) -> str:
         """What `SFT` holds: the settings, without where it went on from."""
-        output = replace(self.command.output, resume=None)
-        return to_yaml(replace(self.command, output=output, config=None))
+        begun = self.begun or self.command
+        return to_yaml(replace(begun, output=replace(begun.output, resume=None), config=None))
 
     @property
     def record(self) -> dict[str, Any]:
         """What environment.json of the model holds."""
         read = {"data": dict(self.data), "origin": dict(self.train.origin)}
         more = {name: what for name, what in read.items() if what}
-        return {**task_record(self.command, self.sampling, **more), STARTED: os.getcwd()}
+        record = {**task_record(self.command, self.sampling, **more), STARTED: self.started_in}
+        if self.begun and "env" in record:
+            record |= {"env": self.begun.env, "env_args": dict(self.begun.env_args)}
+        return record
 
     def restore(self, path: Path) -> None:
         """Puts a checkpoint back."""

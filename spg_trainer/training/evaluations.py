@@ -5,7 +5,7 @@ from typing import Any
 
 from spg_trainer.distributed import begin, decide_on_main, raising_on_all
 from spg_trainer.errors import CheckpointError
-from spg_trainer.evaluation.evaluate import Evaluation, evaluate, problems_to_ask, repeated
+from spg_trainer.evaluation.evaluate import Evaluation, evaluate, fewer, problems_to_ask
 from spg_trainer.models.shard import unsharded
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
@@ -90,7 +90,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
             run.policy, env, num_problems, run.config.rollout, run.config.overlong
         )
     count = len(asked)
-    if step == 0 and (text := repeated(env, split, num_problems, count + skipped)):
+    if step == 0 and (text := fewer(env, split, num_problems, count + skipped)):
         run.console.say(text)
     run.stop.at_once = run.accelerator.num_processes == 1  # several processes stay together
     try:

@@ -183,8 +183,8 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
     if nothing and not config.force and not any(np.ptp(group) for group in rewards):
         raise ConfigError(
             f"none of {base.completions} completions is right, and all completions of a problem earn the same, so "
-            f"there is nothing to learn from. {remedy} To train all the same: "
-            f"--resume {shlex.quote(str(run.folder.path))} --force."
+            f"there is nothing to learn from yet. {remedy} To train all the same, as right completions may be rarer "
+            f"than that: --resume {shlex.quote(str(run.folder.path))} --force."
         )
     run.console.warn(f"before step 1: no group is mixed, with both right and wrong completions. {remedy}")
 

@@ -23,6 +23,12 @@ from spg_trainer.settings.task import task_words
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.run import Run
+from spg_trainer.training.warnings import (
+    MOST,
+    remedy_of_equal_groups,
+    shares_of_groups,
+    what_equal_groups_are,
+)
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -105,6 +111,7 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
     """Writes summary.json and returns what it holds. after: of model/. ended_by: the flag that ended the run."""
     keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "follows", "settings")
     sampled = [row["correct"] for row in run.state.history if "correct" in row]  # pairs are not sampled
+    grouped = [row for row in run.state.history if "frac_reward_zero_std" in row]
     summary = {
         "env": run.splits["train"].spec_name,
         "algorithm": run.config.algorithm,
@@ -119,6 +126,7 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
         "gain": after["correct"] - before["correct"],
         "lost": lost_components(*(run.folder.completions(name) for name in ("before", "after"))),
         "solved_sampled": sum(sampled) / len(sampled) if sampled else None,
+        "groups": shares_of_groups(grouped, run.algorithm.right_groups_teach) if grouped else None,
         "validation": validation.summary(run.state.validations, after["step"]),
         "model": str(run.folder.path / "model"),
         "base_model": run.policy.source,
@@ -196,34 +204,44 @@ def stayed(summary: Mapping[str, Any]) -> bool:
     return not gained and summary["steps"] >= TRIED and possible < MEANINGFUL
 
 
-HIGHEST = {"countdown": "justgrpo", "gsm8k": "spg", "math500": "justgrpo"}
-"""Task -> the algorithm that ended highest on it (docs/experiments/algorithms.md)."""
+HIGHEST = {"math500": "justgrpo"}
+"""Task -> the algorithm whose interval lies above all others' on it (docs/experiments/algorithms.md)."""
 
 
 def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> str:
-    """What to tell of a run that did not beat its start: another algorithm, or a lower rate if it had that one.
+    """What to tell of a run that did not beat its start, by what it sampled and what was measured.
 
-    Where not one completion was right, neither sampled nor evaluated, no algorithm has anything to learn from.
+    Where not one completion was right, neither sampled nor evaluated, no algorithm has anything to learn from. Where
+    most groups had equal rewards, their remedy comes first; groups that are all right are none for RAFT, which gained
+    most from a model that had learned its task. What ran with the algorithm that is advised lost what it had by too
+    high a rate, or has to be taught more.
     """
-    task, v = task_words(config.env, config.env_args), summary["validation"]
+    task, v, groups = task_words(config.env, config.env_args), summary["validation"], summary["groups"]
+    start, page = "The run did not beat its start", "docs/experiments/algorithms.md"
+    train = ["python", "-m", "spg_trainer", *task, "--model", config.model.model, "--algorithm"]
+    teach = sft_command(env, config.env, config.env_args, config.model.model)
     if summary["solved_sampled"] == 0 == summary["eval_after"]["correct"] and not (v and v["highest"]):
         return (
-            "The run did not beat its start: not one completion was right, so there was nothing to reinforce. Take "
-            "easier problems (--env-args), or teach the task first, and train with --model base:  "
-            f"{sft_command(env, config.env, config.env_args, config.model.model)}"
+            f"{start}: not one completion was right, so there was nothing to reinforce. Take easier problems "
+            f"(--env-args), or teach the task first, and train with --model base:  {teach}"
+        )
+    if groups and groups["silent"] >= MOST and groups["all_right"] <= groups["equal"] / 2:
+        return (
+            f"{start}: {groups['silent']:.0%} of its groups had equal rewards, from which nothing is learned: "
+            f"{what_equal_groups_are(groups)}. What helps: {remedy_of_equal_groups(groups)}."
         )
     algorithm = HIGHEST.get(config.env, "raft")
-    words = [*task, "--model", config.model.model, "--algorithm", algorithm]
-    if algorithm == config.algorithm:
-        words += ["--learning-rate", f"{config.optimizer.learning_rate / 3:.1g}"]
-        what = "a third of the learning rate"
-    elif algorithm == "raft":
-        what = "raft, which gained most from a model that had learned its task"
-    else:
-        what = f"{algorithm}, which ended highest on this task"
+    if algorithm != config.algorithm:
+        gained = "which gained most from a model that had learned its task"
+        why = gained if algorithm == "raft" else "which ended highest on this task"
+        return f"{start}. Try {algorithm}, {why} ({page}):  {shlex.join([*train, algorithm])}"
+    if v and v["start"] is not None and v["last"] < v["start"]:
+        words = [*train, algorithm, "--learning-rate", f"{config.optimizer.learning_rate / 3:.1g}"]
+        fell = f"its last step solves {v['last']:.3f} of the validation problems, the start {v['start']:.3f}"
+        return f"{start}: {fell}. Try a third of the learning rate:  {shlex.join(words)}"
     return (
-        f"The run did not beat its start. Try {what} (docs/experiments/algorithms.md):  python -m spg_trainer "
-        f"{shlex.join(words)}"
+        f"{start}, and no other algorithm that we measured is surely better ({page}). Teach the model more of the task "
+        f"first:  {teach}"
     )
 
 

@@ -30,8 +30,8 @@ from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.places import STARTED
-from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
+from spg_trainer.settings.places import STARTED, as_begun
+from spg_trainer.settings.recorded import CONFIG, model_environment, read_config, record_of, to_yaml
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.arithmetic import arithmetic
@@ -208,16 +208,18 @@ def prepare_folder(run: Run) -> None:
     config, path, policy = run.config, run.folder.path, run.policy
     # What a new run with --config needs, and the next --resume: without the folder that this run resumed from.
     accepts = config.output.accept_changed_code
-    settings = to_yaml(replace(config, output=replace(config.output, resume=None, accept_changed_code=False)))
+    kept_settings = replace(config, output=replace(config.output, resume=None, accept_changed_code=False))
     with raising_on_all():
         if (path / CONFIG).is_file():
+            kept_settings = as_begun(kept_settings, read_config(path / CONFIG), record_of(path))
             run.folder.truncate_after(run.state.step)
-            run.folder.config(settings)
+            run.folder.config(to_yaml(kept_settings))
             if accepts:  # from now on it is this code that may not change
                 run.folder.record(data=data_of(config))
         else:
             run.folder.create(
-                settings, {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()}
+                to_yaml(kept_settings),
+                {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()},
             )
         if run.accelerator.is_main_process:
             for copied, name in ((ENVIRONMENT, config.env), (ALGORITHM, config.algorithm)):

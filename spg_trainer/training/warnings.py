@@ -116,27 +116,53 @@ def mean(rows: History, name: str) -> float:
 
 def equal_rewards_warning(rows: History, right_groups_teach: bool) -> str:
     """Why most groups of some steps have no signal, their rewards being equal, and what to change; else nothing."""
-    names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", "groups_wrong_identical")
-    silent = [
-        row["frac_reward_zero_std"] - right_groups_teach * row["frac_groups_all_correct"] for row in rows
-    ]
     half = len(rows) // 2
-    if min(silent) < MOST or mean(rows[half:], "reward") > RISES * mean(rows[:half], "reward"):
+    if min(silent(row, right_groups_teach) for row in rows) < MOST:
         return ""
-    equal, right, wrong, same = (sum(row[f"frac_{name}"] for row in rows) / len(rows) for name in names)
-    if same > wrong / 2:
-        remedy = "for variety raise --temperature"
-    elif wrong > equal / 2:
-        remedy = (
-            "for problems that the model can solve, make them easier (--env-args), raise --num-generations, sample on "
-            "until groups are mixed (--max-rollout-batches 10), or teach it the task first with `python -m spg_trainer "
-            "sft`"
-        )
-    elif right > equal / 2:
-        remedy = "the problems are solved: make them harder (--env-args), or stop"
-    else:
-        remedy = "make the reward tell right from wrong, e.g. --reward-weights correct=1"
+    if mean(rows[half:], "reward") > RISES * mean(rows[:half], "reward"):
+        return ""
+    of = shares_of_groups(rows, right_groups_teach)
     return (
-        f"{equal:.0%} of the groups have equal rewards ({len(rows)} steps in a row) and teach nothing: {right:.0%} of "
-        f"all groups are all right, {wrong:.0%} all wrong, {same:.0%} the same wrong text. What helps: {remedy}."
+        f"{of['equal']:.0%} of the groups have equal rewards ({len(rows)} steps in a row) and teach nothing: "
+        f"{what_equal_groups_are(of)}. What helps: {remedy_of_equal_groups(of)}."
     )
+
+
+def silent(row: Mapping[str, Any], right_groups_teach: bool) -> float:
+    """The share of a step's groups that have no signal."""
+    return row["frac_reward_zero_std"] - right_groups_teach * row["frac_groups_all_correct"]
+
+
+def shares_of_groups(rows: History, right_groups_teach: bool) -> dict[str, float]:
+    """Shares of the groups of some steps: without signal (`silent`), of equal rewards (`equal`), and what these are."""
+    names = {
+        "equal": "frac_reward_zero_std",
+        "all_right": "frac_groups_all_correct",
+        "all_wrong": "frac_groups_all_wrong",
+        "same_wrong_text": "frac_groups_wrong_identical",
+    }
+    shares = {name: mean(rows, metric) for name, metric in names.items()}
+    return {"silent": sum(silent(row, right_groups_teach) for row in rows) / len(rows), **shares}
+
+
+def what_equal_groups_are(of: Mapping[str, float]) -> str:
+    """How many groups are all right, all wrong, or the same text. of: what `shares_of_groups` returns."""
+    return (
+        f"{of['all_right']:.0%} of all groups are all right, {of['all_wrong']:.0%} all wrong, "
+        f"{of['same_wrong_text']:.0%} the same wrong text"
+    )
+
+
+def remedy_of_equal_groups(of: Mapping[str, float]) -> str:
+    """What makes groups differ, by why they are equal. of: what `shares_of_groups` returns."""
+    if of["same_wrong_text"] > of["all_wrong"] / 2:
+        return "for variety raise --temperature"
+    if of["all_wrong"] > of["equal"] / 2:
+        return (
+            "for problems that the model can solve, make them easier (--env-args), raise --num-generations, or teach "
+            "it the task first with `python -m spg_trainer sft`; where a few completions are right, more steps "
+            "(--max-steps) learn more from as many completions than --max-rollout-batches"
+        )
+    if of["all_right"] > of["equal"] / 2:
+        return "the problems are solved: make them harder (--env-args), or stop"
+    return "make the reward tell right from wrong, e.g. --reward-weights correct=1"

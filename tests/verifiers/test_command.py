@@ -313,6 +313,19 @@ def test_a_preset_knows_the_names_of_a_tool(run, tmp_path, preset):
     assert (again, recognised) == (0, rows) and f"Read as a file of {preset};" in said
 
 
+@pytest.mark.parametrize("column", ["answer", "solution", "target"])
+def test_a_column_of_answers_is_no_puzzle(run, tmp_path, column):
+    """A finished grid is a puzzle without blanks, so that every other solution was wrong, silently."""
+    grid = "3142423113242413"
+    line = {"completion": f"<answer>{grid}</answer>", "resps": [[grid]], "response": grid, column: grid}
+    path = write(tmp_path / "a.jsonl", json.dumps(line))
+    for preset in ([], ["--preset", "trl"], ["--preset", "qa"], ["--preset", "lm-eval"]):
+        status, rows, said = run("sudoku", path, *preset)
+        assert status == 1 and not any(row["correct"] for row in rows), (preset, said)
+        assert "puzzle" in said and "lacks" in said, said
+    assert run("sudoku", path, "--answer-field", column)[0] == 0, "who says so, is believed"
+
+
 def test_a_file_of_a_tool_is_not_guessed_where_two_fit_or_a_flag_says(run, tmp_path):
     both = {**PRESETS["lm-eval"][0], "response": "#### 17", "answer": "18"}
     path = write(tmp_path / "a.jsonl", json.dumps(both))

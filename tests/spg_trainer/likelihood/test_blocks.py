@@ -12,12 +12,8 @@ from spg_trainer.algorithms import Loss
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import accumulate, elbo, token_logps
-from spg_trainer.likelihood.masks import (
-    ActiveBlockMasking,
-    AllBlocksMasking,
-    AutoregressiveMasking,
-    StepMergeMasking,
-)
+from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking
+from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
 from spg_trainer.models import Policy
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.sft.demonstrations import denoising_loss
