@@ -40,7 +40,7 @@ from verifiers.math500.question import (
 from verifiers.math500.reader import Reader
 from verifiers.math500.real_sets import Region
 from verifiers.math500.text import key as normal_text
-from verifiers.math500.tree import Node, parts, symbols
+from verifiers.math500.tree import Node, symbols
 from verifiers.math500.values import (
     Matrix,
     Name,
@@ -253,7 +253,7 @@ def formulas_of(problem: str) -> list[str]:
 
 @lru_cache(PROBLEMS_REMEMBERED)
 def formulas(problem: str, letters: frozenset[str]) -> frozenset:
-    """The formulas of a problem and their parts, in one order, but for bare numbers and names."""
+    """The formulas of a problem and their sides, in one order, but for bare numbers and names."""
     found: set = set()
     for formula in formulas_of(problem):
         value = read(formula, letters)
@@ -278,9 +278,6 @@ def keys_in(value: Value) -> Iterator[tuple]:
     key = key_of(value)
     if key is not None:
         yield key
-    if is_expression(value):
-        for part in parts(value):
-            yield from keys_in(part)
     for part in inside(value):
         yield from keys_in(part)
 

@@ -50,7 +50,7 @@ class Parser:
     open_bars = 0
     mixed = False  # if a mixed number was read
     marks = False  # if a degree or per cent sign was
-    holds = False  # if a value in an expression or a plus-minus sign was
+    holds = False  # if a value in an expression, a plus-minus sign or an empty set was: what `meaning` is for
     currency = ""  # unit of the side being read, from a currency sign before it
 
     def go(self, position: int) -> None:
@@ -113,7 +113,7 @@ class Parser:
 
     def behind_sign(self, read: Callable[[], Node]) -> Node:
         """What is read, with the signs that stand before it."""
-        sign = self.sign()
+        sign = self.sign() if self.value in SIGNS else None
         node = read()
         return node if sign is None else signed(sign, node)
 

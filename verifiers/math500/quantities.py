@@ -24,10 +24,7 @@ class Quantities(Commands):
     """
 
     letters: frozenset[str] | None
-
-    @property
-    def is_reference(self) -> bool:
-        return self.letters is None
+    is_reference: bool
 
     def with_unit(self, value: Value) -> Value:
         """The value with the unit that follows it, from words, a per cent or degree sign, or a currency."""

@@ -81,6 +81,7 @@ class Reader(Quantities):
         self.speaks = not (SPEAKING.isdisjoint(values) and TRIGGERS.isdisjoint(spoken))
         self.is_plain = not (self.speaks or (spoken and ")" in values)) and SPLITTING.isdisjoint(values)
         self.letters = letters
+        self.is_reference = letters is None
         self.end = len(self.tokens)
         self.go(0)
 

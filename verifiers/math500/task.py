@@ -181,6 +181,7 @@ class Said:
     mixed: bool = False
     worded: int = 0
     subject: None = None
+    holds: bool = False
 
     def answer(self) -> Node:
         return self.value
@@ -190,9 +191,10 @@ def compared(
     said: Said | Reader, gold: Reference, problem: str | None, lenient: bool, length: int
 ) -> Outcome:
     """The verdict by meaning, and with a problem by form and by whether the value is finished."""
-    value = meaning(said.answer())
     if gold.meaning is None:
-        return None
+        raise Unsupported("the reference")
+    value = said.answer()
+    value = value if type(value) is tuple and not said.holds else meaning(value)
     if not lenient and ((said.mixed and not gold.mixed) or (said.worded and not gold.worded)):
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)
