@@ -59,12 +59,12 @@ class PairFile:
     def choose(self, step: int) -> np.ndarray:
         """The pairs of a step, int64: each once in a pass over the file, and each pass in another order."""
         count, size = self.config.batch.prompts_per_step, len(self.index)
-        places = np.arange(step * count, (step + 1) * count)
-        passes = [
-            numpy_generator(self.config.seed, "pairs", int(number)).permutation(size)
-            for number in np.unique(places // size)
+        drawn = np.arange(step * count, (step + 1) * count)  # numbers among all pairs that the run ever takes
+        passes = np.unique(drawn // size)
+        orders = [
+            numpy_generator(self.config.seed, "pairs", int(number)).permutation(size) for number in passes
         ]
-        return self.index[np.concatenate(passes)[places - places[0] // size * size]]
+        return self.index[np.concatenate(orders)[drawn - passes[0] * size]]
 
     def collect(self, step: int) -> Scored:
         """The pairs of a step as if they had been sampled: a chosen one has reward 1, its rejected one 0."""

@@ -107,13 +107,13 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     """
     # Of a sharded model each process has only its part, and the others may be elsewhere.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
-    alone = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
-    refused = isinstance(error, CheckpointError) and error.__cause__ is not None
-    if run.state.consistent and run.state.step and not alone:
-        # A launcher whose other process has ended asks this one to end.
-        with stopping_between_steps(run), suppress(CheckpointError) if refused else nullcontext():
+    others_are_missing = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
+    disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
+    if run.state.consistent and run.state.step and not others_are_missing:
+        # A launcher asks this process to stop when another one has ended: that must not cut the checkpoint short.
+        with stopping_between_steps(run), suppress(CheckpointError) if disk_refused else nullcontext():
             save_checkpoint(run)
-    if refused or isinstance(error, KeyboardInterrupt):
+    if disk_refused or isinstance(error, KeyboardInterrupt):
         newest = latest_complete(run.folder.path)
         kept = f"{newest} is saved" if newest else "Nothing is saved yet"
         run.console.say(f"{kept}; continue with --resume {shlex.quote(str(run.folder.path))}")
@@ -186,9 +186,9 @@ def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
 def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
     """Says before the first update what the model does: RL picks among the behaviours that it has.
 
-    rewards: of the groups of all processes. Raises ConfigError without `force` where nothing in `KNOWS_NOTHING`
-    completions or more, or in any number by an embedded model of another task, was right, nor paid unlike the rest of
-    its group.
+    rewards: of the groups of all processes. Raises ConfigError, unless --force is given, if there is nothing to learn
+    from: no completion is right and no group has unequal rewards. Of fewer than `KNOWS_NOTHING` completions that may be
+    chance and is no error, except of an embedded model that was made for another task.
     """
     rows = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
@@ -204,9 +204,9 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
     )
     if not settings.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
-    enough = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
-    nothing = base.follows["right"] == 0 and enough
-    if nothing and not config.force and not any(np.ptp(group) for group in rewards):
+    is_no_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
+    knows_nothing = base.follows["right"] == 0 and is_no_chance
+    if knows_nothing and not config.force and not any(np.ptp(group) for group in rewards):
         raise ConfigError(
             f"none of {base.completions} completions is right, and all completions of a problem earn the same, so "
             f"there is nothing to learn from yet. {remedy} To train all the same, as right completions may be rarer "
@@ -234,7 +234,7 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
     if not any(active):
         return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)
-    dropout, skipped = config.model.lora_dropout > 0, run.state.skipped
+    dropout, skipped_before = config.model.lora_dropout > 0, run.state.skipped
     with torch.random.fork_rng(gpus(device), enabled=dropout):  # dropout knows the global stream only
         if dropout:
             torch.manual_seed(derive(config.seed, "dropout", number, run.accelerator.process_index))
@@ -246,7 +246,9 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
                 if active[position % len(active)]
             ]
         except BaseException:
-            run.state.skipped = skipped  # that of the last finished step, which may be saved now
+            run.state.skipped = (
+                skipped_before  # a checkpoint that is written now is of the last finished step
+            )
             raise
         run.policy.model.eval()
     return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[-1]}
@@ -258,9 +260,8 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
         with raising_on_all():
             sums = gradient(run.policy, run.algorithm, update)
         sum_gradients(run.policy.model)
-    counts = (
-        update.totals if run.algorithm.compares == "update" else update.counts
-    )  # a coupled loss sees episodes
+    # A coupled loss is a sum over episodes, any other one over their turns.
+    counts = update.totals if run.algorithm.compares == "update" else update.counts
     metrics, rate = means(sum_metrics(sums), counts), next_rate(run)
     stepped = optimizer_step(
         run.optimizer,
