@@ -132,9 +132,11 @@ def refuse_another(run: Path, config: Config, algorithm: algorithms.Algorithm) -
 
 def open_pairs(config: Config) -> "Mapping[str, Pair] | None":
     """The pairs of --pairs, if it is given; ConfigError or EnvError for a file that holds none."""
-    from spg_trainer.rollout.pairs import read_pairs  # it imports torch
+    if config.pairs is None:
+        return None
+    from spg_trainer.rollout.pairs import read_pairs  # it imports transformers
 
-    return None if config.pairs is None else read_pairs(config.pairs)
+    return read_pairs(config.pairs)
 
 
 def open_splits(config: Config) -> "dict[str, TextEnv]":

@@ -6,7 +6,6 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -656,9 +655,9 @@ def test_a_base_that_is_right_more_often_than_its_mix_asks_for_is_far_only_where
 ):
     """RL learns from mixed groups, however many of their completions are right."""
     often = counts(78, 22)
-    assert not off_mix.is_far(MIX, replace(often, groups=32, mixed=26))
-    assert off_mix.is_far(MIX, replace(often, groups=32, mixed=6)), "most groups are all right"
-    assert off_mix.is_far(MIX, replace(counts(7, 93), groups=32, mixed=26)), "right ones are far too rare"
+    assert not off_mix.is_far(MIX, change(often, groups=32, mixed=26))
+    assert off_mix.is_far(MIX, change(often, groups=32, mixed=6)), "most groups are all right"
+    assert off_mix.is_far(MIX, change(counts(7, 93), groups=32, mixed=26)), "right ones are far too rare"
 
 
 @pytest.mark.parametrize(
