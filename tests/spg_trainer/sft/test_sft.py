@@ -565,6 +565,8 @@ def test_however_early_the_rate_falls_it_can_go_on_from_there(tmp_path: Path) ->
     command = change(LONG, eval_steps=1, patience=1, learning_rate=1e-12, output_dir=str(tmp_path / "model"))
     folder = sft(command, quiet=True)
     assert "- 3 updates" in told(folder), "two evaluations, and a fall of one update"
+    first, *others = [row["validation/loss"] for row in rows(folder / METRICS)]
+    assert others == pytest.approx([first] * 2, rel=1e-6), "always under the same masks"
     sft(change(command, resume="auto"), quiet=True)
     assert "- 3 updates" not in told(folder)
 
