@@ -28,27 +28,26 @@ def listed(count: Mapping[str, float]) -> str:
 
 @dataclass
 class Failures:
-    """Counts the completions of a step or evaluation, `expected` in all, that its environment could not score.
-
-    shared: both numbers are those of all processes, and each calls `add` equally often.
-    """
+    """Counts the completions of a step or evaluation that its environment could not score."""
 
     expected: int
+    """How many completions the step or evaluation has."""
     shared: bool = True
+    """Whether the failures of all processes are counted together; each process then calls `add` equally often."""
     count: Counter[str] = field(default_factory=Counter)
     """Reason -> completions."""
 
     def add(self, env: "TextEnv", scored: "Scored | None") -> None:
         """Counts the failures among completions (None = there are none); raises TrainingError at too many."""
-        judged = []
+        outcomes = []
         if scored is not None:
             problem = scored.place.problem.tolist()
-            judged = [(problem[b], scored.reason[b], scored.traceback[b]) for b in scored.episodes]
-        self.note(env, judged)
+            outcomes = [(problem[b], scored.reason[b], scored.traceback[b]) for b in scored.episodes]
+        self.note(env, outcomes)
 
-    def note(self, env: "TextEnv", judged: list[tuple[int, str, str | None]]) -> None:
-        """Counts the failures among (index of the problem, reason, traceback) of completions; raises as `add`."""
-        failed = [one for one in judged if is_failure(*one[1:])]
+    def note(self, env: "TextEnv", outcomes: list[tuple[int, str, str | None]]) -> None:
+        """Counts the failures among outcomes (index of the problem, reason, traceback); raises as `add`."""
+        failed = [outcome for outcome in outcomes if is_failure(*outcome[1:])]
         failed = gather(failed) if self.shared else failed
         self.count.update(reason for _, reason, _ in failed)
         if failed and self.count.total() > MAX_ERROR_SHARE * self.expected:

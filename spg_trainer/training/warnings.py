@@ -16,11 +16,11 @@ STUCK = 10
 """Steps over which most groups are without signal, and the reward does not rise, before a run says so: where few
 completions are right at first, most groups are all wrong for some steps, and become mixed as the reward rises."""
 RISES = 1.25
-"""By which factor the mean reward of the last half of these steps is above that of the first half where it rises."""
+"""The reward rises if the mean of the second half of these steps is more than so many times that of the first half."""
 COMMON = 0.95
-"""What a component must be at first so that it hardly tells the completions of a group apart."""
+"""From this mean on, a component hardly tells the completions of a group apart, since nearly all of them have it."""
 MEASURED = 0.2
-"""What a component must have been at first, or its fall is noise."""
+"""The least mean in the first steps from which the fall of a component is not just noise."""
 
 
 def form_warning(
@@ -53,13 +53,16 @@ def new_warnings(history: History, right_groups_teach: bool = False) -> list[str
     history: rows of metrics.jsonl, oldest first. right_groups_teach: whether groups that are all right have a signal.
     """
     earlier = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
-    told = {name for rows in earlier for name in all_warnings(rows, right_groups_teach)}
-    return [text for name, text in all_warnings(history, right_groups_teach).items() if name not in told]
+    held_before = {name for rows in earlier for name in all_warnings(rows, right_groups_teach)}
+    holding = all_warnings(history, right_groups_teach)
+    return [text for name, text in holding.items() if name not in held_before]
 
 
 def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
     """All that holds at the newest step, by name."""
     recent, warnings = history[-3:], {}
+    if history and "env_errors" not in history[-1]:  # completions that were given are not judged
+        return warnings
     if history and (failures := history[-1]["env_errors"]):
         of = "env_errors/"
         reasons = {name.removeprefix(of): n for name, n in history[-1].items() if name.startswith(of)}
