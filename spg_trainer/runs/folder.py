@@ -88,14 +88,16 @@ class RunFolder:
         )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
-        """Starts a run here and keeps other processes out; ConfigError if the folder is taken."""
+        """Starts a run here and keeps other processes out; ConfigError if there is a run already.
+
+        Whether the folder is taken by anything else is looked at before, by `choose_folder`.
+        """
         if rank():
             return
-        self.refuse_other_run()
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock(self.path)
-        if self.holds_run:  # one that was begun between the look and the lock
+        if self.holds_run:  # one that was begun since the folder was chosen
             raise self.holds_a_run()
         write_text(self.path / ENVIRONMENT, json_document(environment))
         self.config(config_yaml)
@@ -261,7 +263,7 @@ def choose_folder(asked: "Config | SftCommand") -> tuple[Path, Path | None]:
 
     Raises SpgError if the folder is taken, or what should be resumed is no run of this kind.
     """
-    resume, out, settings = place_of(asked)
+    resume, out, settings = asked.output.resume, asked.output.output_dir, settings_file(asked)
     if resume in (None, "auto"):
         path = Path(out) if out else default_folder(asked, resume)
         folder = RunFolder(path, settings)
@@ -282,11 +284,9 @@ def choose_folder(asked: "Config | SftCommand") -> tuple[Path, Path | None]:
     return path, newest
 
 
-def place_of(asked: "Config | SftCommand") -> tuple[str | None, str | None, str]:
-    """What settings say of their folder: --resume, --output-dir, and the name of the file that holds them there."""
-    if isinstance(asked, SftCommand):
-        return asked.resume, asked.output_dir, SFT
-    return asked.output.resume, asked.output.output_dir, CONFIG
+def settings_file(asked: "Config | SftCommand") -> str:
+    """The name of the file that holds settings in their folder."""
+    return SFT if isinstance(asked, SftCommand) else CONFIG
 
 
 def default_folder(asked: "Config | SftCommand", resume: str | None) -> Path:

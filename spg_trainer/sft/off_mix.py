@@ -85,7 +85,7 @@ def why(
     of_task, the = (f"{task}: ", "the") if task else ("", "The")
     steps = f"--steps {2 * command.steps}"
     more = f"python -m spg_trainer sft --resume {shlex.quote(str(folder))} {steps}"
-    if not command.patience:  # a cosine is of one length only
+    if not command.eval.patience:  # a cosine is of one length only
         more = f"this command with {steps} and another --output-dir"
     if 2 * sampled.neither > sampled.completions:
         if 2 * greedy.neither > greedy.completions:
@@ -93,8 +93,8 @@ def why(
         follow = [f"{one.completions - one.neither} of {one.completions}" for one in (greedy, sampled)]
         return (
             f"{of_task}{the} mix is learned in part: {follow[0]} greedy completions follow one of its rules, but of "
-            f"those sampled at temperature {command.temperature:g}, which RL compares, {follow[1]}. Train longer: "
-            f"{more}"
+            f"those sampled at temperature {command.rollout.temperature:g}, which RL compares, {follow[1]}. Train "
+            f"longer: {more}"
         )
     text = f"{of_task}{the} mix asks for {asked:.0%} right where the rules differ, and {came_out:.0%} are"
     if abs(log_odds(learned) - log_odds(asked)) >= abs(log_odds(came_out) - log_odds(asked)) / 2:

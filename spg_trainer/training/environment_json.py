@@ -14,6 +14,8 @@ from spg_trainer.training.run import Run
 
 def environment_record(run: Run) -> dict[str, Any]:
     """What environment.json holds."""
+    if run.record is not None:
+        return dict(run.record)
     kept = run.folder.path / REFERENCE  # may outlive what it was copied from
     model = replace(run.config.model, model=str(kept)) if kept.is_dir() else run.config.model
     made = replace(run.config, model=model)

@@ -6,6 +6,7 @@ stream is keyed by what it is for, so a resumed run goes on exactly where it was
 
 import shlex
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
@@ -36,7 +37,7 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.credit import credit
-from spg_trainer.training.evaluations import evaluate_once, run_validation, write_best_model
+from spg_trainer.training.evaluations import evaluate_once, run_validation, validate_loss, write_best_model
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import Step, Update
@@ -54,6 +55,8 @@ from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.validation import rate, stale
 from spg_trainer.training.warnings import form_warning, new_warnings
 
+USER = "user"
+"""What `reason_to_end` returns where somebody asked to stop."""
 KNOWS_NOTHING = 256
 """Completions of which none is right before a run asks for --force."""
 
@@ -69,10 +72,8 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
         with run.console, stopping_between_steps(run), naming_the_lost(run.config.timeout_minutes):
             before = evaluate_once(run, "before", 0)
             run_validation(run)
-            while not (ended_by := reason_to_end(run)):
-                train_step(run)
-                if run.due(run.config.output.save_steps):
-                    save_checkpoint(run)
+            if (ended_by := make_steps(run)) == USER:
+                raise on_all(KeyboardInterrupt())
             run_validation(run, last=True)
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))
@@ -87,6 +88,15 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
     for line in closing_lines(summary, run.config, run.splits["train"]):
         run.console.say(line)
     return summary
+
+
+def make_steps(run: Run, save: Callable[[Run], object] = save_checkpoint) -> str:
+    """Trains step by step, with its checkpoints; returns what ended it, as `reason_to_end`. save: writes one."""
+    while not (ended_by := reason_to_end(run)):
+        train_step(run)
+        if run.saves:
+            save(run)
+    return ended_by
 
 
 def save_finished_steps(run: Run, error: BaseException) -> None:
@@ -119,7 +129,9 @@ def train_step(run: Run) -> None:
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
         (rewards,) = scored.of_groups(scored.rewards)
-        metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
+        metrics = {}
+        if run.held_out is None:  # completions that are given to be learned say nothing of the model
+            metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
         if state.step == 0 and run.source.env is not None:
             look_at_base(run, scored, rewards)
             if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
@@ -133,28 +145,42 @@ def train_step(run: Run) -> None:
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
     if run.source.pools is not None:
         metrics |= run.source.pools.keep()
-    timings = {
-        "rollout": sampled - started,
-        "update": time.monotonic() - sampled,
-        "tokens_per_second": metrics["num_tokens"] / (sampled - started),
-    }
+    timings = {"rollout": sampled - started, "update": time.monotonic() - sampled}
+    if "num_tokens" in metrics:
+        timings["tokens_per_second"] = metrics["num_tokens"] / (sampled - started)
     if lockstep:
         timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - made)})
     if choices:  # all choices of a pass, also those of padding: they depend on the batching
         timings |= router_load(sum_metrics(choices))
+    metrics |= validate_loss(run)
     record_step(run, scored, advantages, metrics, timings)
     run_validation(run)
-    newest = state.validations[max(state.validations)] if state.validations else None
     limit = 60 * run.config.max_minutes
     run.console.step(
-        {**state.history[-1], **timings, "validation": newest and rate(newest)},
-        total=run.config.max_steps,
+        {**state.history[-1], **timings, **shown_of_validation(run)},
+        total=run.total_steps,
         seconds_left=max(0.0, limit - (time.monotonic() - run.started)) if limit else None,
     )
     if run.due(run.config.output.sample_steps):
         run.console.say(run.source.render_turns(scored.problems[0], *scored.dialogue(0)))
     for warning in new_warnings(state.history, run.algorithm.right_groups_teach):
         run.console.warn(warning)
+
+
+def shown_of_validation(run: Run) -> dict[str, Any]:
+    """What the live line shows of the newest validation; of a loss, the lowest and that of the last steps' training."""
+    state = run.state
+    if run.held_out is not None:
+        return {"mean_loss": recent_loss(state.history), "best_loss": state.progress.best_loss}
+    newest = state.validations[max(state.validations)] if state.validations else None
+    return {"validation": newest and rate(newest)}
+
+
+def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
+    """The mean training loss of the last hundred steps. history: rows of metrics.jsonl, oldest first."""
+    losses = [row["loss"] for row in history[-100:]]
+    finite = [loss for loss in losses if loss is not None and np.isfinite(loss)]
+    return sum(finite) / len(finite) if finite else float("nan")
 
 
 def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
@@ -256,22 +282,24 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 def next_rate(run: Run) -> float:
     """The learning rate of the next update."""
+    if run.held_out is not None:
+        return run.state.progress.learning_rate(run.state.step, run.config)
     share_done = run.state.step / run.config.max_steps
     return learning_rate(run.config.optimizer, updates=run.state.updates, share_done=share_done)
 
 
 def reason_to_end(run: Run) -> str:
-    """The flag that ends the run before its next step, if any; KeyboardInterrupt if a process was asked to stop."""
+    """What ends the run before its next step: a flag, `USER` where a process was asked to stop, or nothing yet."""
     limit = 60 * run.config.max_minutes
     late = limit > 0 and time.monotonic() - run.started > limit
     late, stop = map(any, zip(*gather([(late, run.stop.asked)]), strict=True))  # all processes end alike
     if stop:
-        raise on_all(KeyboardInterrupt())
+        return USER
     if late:
         return "max_minutes"
-    if 0 < run.config.eval.patience <= stale(run.state.validations):
+    if run.held_out is None and 0 < run.config.eval.patience <= stale(run.state.validations):
         return "patience"
-    return "max_steps" if run.state.step >= run.config.max_steps else ""
+    return "max_steps" if run.state.step >= run.total_steps else ""
 
 
 def stopping_between_steps(run: Run) -> AbstractContextManager[None]:

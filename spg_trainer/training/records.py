@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.evaluation.teaching import sft_command
+from spg_trainer.models import Policy
+from spg_trainer.rollout.pools import Pools
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -22,7 +25,8 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.task import task_words
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
-from spg_trainer.training.run import Run
+from spg_trainer.training.progress import Progress
+from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.warnings import (
     MOST,
     remedy_of_equal_groups,
@@ -83,7 +87,10 @@ def save_checkpoint(run: Run) -> None:
     """Writes a checkpoint of the last finished step."""
     state = run.state
     begin(f"the checkpoint of step {state.step}")
-    reference = {"reference": run.policy.frozen.state_dict()} if run.moves_reference else {}
+    tensors = {"reference": run.policy.frozen.state_dict()} if run.moves_reference else {}
+    validated = {}
+    if run.held_out is not None:
+        validated, tensors["best"] = asdict(state.progress), state.best
     checkpoint.save(
         run.folder.path,
         state.step,
@@ -94,12 +101,32 @@ def save_checkpoint(run: Run) -> None:
             "seconds": run.elapsed_seconds,
             "skipped": state.skipped,
             **({} if run.source.pools is None else {"pools": run.source.pools.state()}),
+            **validated,
         },
         environment=environment_record(run),
         keep=run.config.output.keep,
         needed=partial(validation.needed_steps, state.validations),
-        **reference,
+        **tensors,
     )
+
+
+def load_checkpoint(
+    path: Path, policy: Policy, optimizer: torch.optim.Optimizer, pools: Pools | None = None
+) -> TrainingState:
+    """Puts weights, optimizer and pools back, and returns how far the run was, as `save_checkpoint` wrote it.
+
+    Of an earlier version, a training on demonstrations counted no updates.
+    """
+    saved = checkpoint.load(path, policy, optimizer)
+    counters = {name: saved[name] for name in ("step", "updates", "skipped", "seconds") if name in saved}
+    state = TrainingState(**{"updates": saved["step"], **counters})
+    if pools is not None:
+        pools.restore(saved["pools"])
+    if "best_loss" in saved:
+        state.progress = Progress(**{f.name: saved[f.name] for f in fields(Progress)})
+        tensors = torch.load(path / checkpoint.TRAINING, map_location="cpu", weights_only=True, mmap=True)
+        state.best = {name: weight.clone() for name, weight in tensors["best"].items()}
+    return state
 
 
 def record_evaluation(
@@ -125,15 +152,7 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
     keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "follows", "settings")
     sampled = [row["correct"] for row in run.state.history if "correct" in row]  # pairs are not sampled
     grouped = [row for row in run.state.history if "frac_reward_zero_std" in row]
-    summary = {
-        "env": run.splits["train"].spec_name,
-        "algorithm": run.config.algorithm,
-        "seed": run.config.seed,
-        "steps": run.state.step,
-        "max_steps": run.config.max_steps,
-        "ended_by": ended_by,
-        "updates": run.state.updates,
-        "seconds": round(run.elapsed_seconds, 1),
+    found = {
         "eval_before": {key: before[key] for key in keys},
         "eval_after": {key: after[key] for key in keys},
         "gain": after["correct"] - before["correct"],
@@ -142,14 +161,30 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
         "groups": shares_of_groups(grouped, run.algorithm.right_groups_teach) if grouped else None,
         "validation": validation.summary(run.state.validations, after["step"]),
         "model": str(run.folder.path / "model"),
+    }
+    summary = summary_of(run, ended_by, found)
+    run.folder.summary(summary)
+    return summary
+
+
+def summary_of(run: Run, ended_by: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What summary.json of any run holds. found: what came of it."""
+    return {
+        "env": run.splits["train"].spec_name,
+        "algorithm": run.config.algorithm,
+        "seed": run.config.seed,
+        "steps": run.state.step,
+        "max_steps": run.config.max_steps,
+        "ended_by": ended_by,
+        "updates": run.state.updates,
+        "seconds": round(run.elapsed_seconds, 1),
+        **found,
         "base_model": run.policy.source,
         "processes": run.accelerator.num_processes,
-        "device": str(run.accelerator.device),
+        "device": str(run.policy.device),
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-    run.folder.summary(summary)
-    return summary
 
 
 def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> list[str]:

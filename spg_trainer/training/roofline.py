@@ -158,7 +158,7 @@ def estimate(
     received = _received(work, shard, rollout_passes, graph_passes)
     return Estimate(
         held=_held(work, config, algorithm, weight_parts, trained_parts, shard),
-        update=update_memory | _gradients_of_a_layer(work, shard, sum(update_memory.values())),
+        update=update_memory | _gradients_of_a_layer(work, shard, update_memory),
         rollout=_rollout_memory(work, config.rollout, rows) | _gathered(work, shard, in_rollout=True),
         optimizer_step=work.trained_bytes * roots,
         seconds={
@@ -174,31 +174,42 @@ def estimate(
 def _gathered(work: _Work, shard: str, in_rollout: bool = False) -> dict[str, float]:
     """Bytes of the weights that are whole for a while; nothing where weights are not divided.
 
-    With `phase` these are all weights; with `layer` they are the head's and those of two layers. Before the first layer
-    of a rollout's pass, an embedding apart from the head is there twice: as it came from the others, and put together.
-    An update is at its highest point when that embedding is gone.
+    With `phase` these are all weights; with `layer` they are two layers, or the head at the end of a pass, and a head
+    that is the embedding stays beside them. What is gathered is there twice for a moment, as it came from the others
+    and put together: in a rollout that counts for embedding and head; an update is at its highest between them.
     """
     if shard == "phase":
         return {"gathered weights": float(work.pass_bytes * work.shape.whole)}
     if shard == "layer":
-        layer = work.pass_bytes * work.shape.body / work.shape.layers
-        embedding = work.pass_bytes * work.shape.ends if in_rollout else 0
-        return {"gathered weights": float(work.pass_bytes * work.head) + max(2 * layer, embedding)}
+        layer = work.shape.body / work.shape.layers
+        stays = 0 if _is_head_apart(work) else work.head
+        end = work.shape.ends if in_rollout else work.head - stays
+        return {"gathered weights": work.pass_bytes * (stays + max(2 * layer, end))}
     return {}
 
 
-def _gradients_of_a_layer(work: _Work, shard: str, others: float) -> dict[str, float]:
+def _is_head_apart(work: _Work) -> bool:
+    return work.shape.ends > work.head
+
+
+def _gradients_of_a_layer(work: _Work, shard: str, update_memory: dict[str, float]) -> dict[str, float]:
     """Bytes of the gradients of one backward pass that are not summed over the processes yet, with `layer`.
 
-    The head's gradient comes first and is summed last, so that it stands beside a layer's. others: bytes beside them
-    while the pass is in the layers. At its end only the weights and gradients of head and embedding are left.
+    They are added to what an update holds while the pass is in the layers, `update_memory`. The head's gradient comes
+    first: it stands beside the logits, then beside its copy that is summed. A head that is the embedding is summed
+    last, and so its gradient stands beside a layer's; at the end only its weights and gradients are left.
     """
     if shard != "layer" or work.adapters:
         return {}
-    layer = work.shape.body / work.shape.layers
-    at_the_end = 2 * work.pass_bytes * work.shape.ends + work.trained_bytes * work.head
-    in_layers = work.pass_bytes * work.head + (work.pass_bytes + work.trained_bytes) * layer
-    return {"gradients on their way": max(in_layers, at_the_end - others)}
+    weights, trained, head = work.pass_bytes, work.trained_bytes, work.head
+    in_layers = (weights + trained) * work.shape.body / work.shape.layers
+    others, gathered = sum(update_memory.values()), update_memory["gathered weights"]
+    if _is_head_apart(work):
+        beside_the_copy = others - update_memory["activations"]
+        at_the_head = max(2 * weights * head - gathered, (2 * weights + trained) * head - beside_the_copy)
+        return {"gradients on their way": max(in_layers, at_the_head)}
+    at_the_end = (2 * weights + trained) * head - others
+    return {"gradients on their way": max(weights * head + in_layers, at_the_end)}
 
 
 def _received(work: _Work, shard: str, rollout_passes: int, graph_passes: int) -> float:

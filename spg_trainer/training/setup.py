@@ -1,6 +1,7 @@
 """How a run is put together from its settings, anew or from a checkpoint."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts
 from spg_trainer.rollout.lines import is_file
 from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, measure, too_long
-from spg_trainer.rollout.pairs import PairFile
+from spg_trainer.rollout.pairs import Pair, PairFile
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -38,6 +39,7 @@ from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.micro_batches import rows_of_a_pass
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import check_attention, plan_training
+from spg_trainer.training.records import load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     state, folder = TrainingState(), RunFolder(path)
     with raising_on_all():
         check_attention(config, algorithm, base_model(policy.model).pattern)
-        source = make_source(config, algorithm, policy, splits["train"], rows_per_forward)
+        source = make_source(config, algorithm, policy, splits["train"], rows_per_forward, planned.pairs)
         skipped = check_prompts_fit(config, policy, splits)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
         if newest is not None:
@@ -103,15 +105,12 @@ def restore(
 
     Raises ConfigError for a checkpoint behind the last step, `max_steps`.
     """
-    saved = checkpoint.load(checkpoint_folder, policy, optimizer)
-    state = TrainingState(**{name: saved[name] for name in ("step", "updates", "skipped", "seconds")})
+    state = load_checkpoint(checkpoint_folder, policy, optimizer, source.pools)
     if state.step > max_steps:
         raise ConfigError(
             f"--max-steps {max_steps}: {checkpoint_folder} is already at step {state.step}. Give more steps to go "
             "on, or with --resume an earlier checkpoint of this run."
         )
-    if source.pools is not None:
-        source.pools.restore(saved["pools"])
     return state
 
 
@@ -121,10 +120,11 @@ def make_source(
     policy: Policy,
     train: "TextEnv",
     rows_per_forward: int | None,
+    pairs: Mapping[str, Pair] | None,
 ) -> EnvironmentSource | PairFile:
-    """What a step collects its completions from: the model in its environment, or a file of pairs."""
-    if config.pairs:
-        return PairFile(config, policy)
+    """What a step collects its completions from: the model in its environment, or the pairs of a file."""
+    if pairs is not None:
+        return PairFile(config, policy, pairs)
     return EnvironmentSource(
         train,
         policy,

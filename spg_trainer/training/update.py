@@ -34,12 +34,12 @@ Sums add up over micro-batches and processes. A key with an empty name holds a d
 
 
 def plan_updates(
-    policy: Policy, algorithm: Algorithm, step: Step, settings: BatchConfig, *, seed: int, number: int
+    policy: Policy, algorithm: Algorithm, step: Step, settings: BatchConfig, *, seed: int, number: int | str
 ) -> list[Update]:
     """The updates of a step, minibatch by minibatch of every iteration, with their masks, old and reference logps.
 
-    number: of the step. These logps are computed here, before any weight changes, on the rows, padding and groups of
-    masks that the update itself uses.
+    number: of the step, or what else the masks are for. These logps are computed here, before any weight changes, on
+    the rows, padding and groups of masks that the update itself uses.
     """
     updates: list[Update] = []
     episode, group = step.place.episode.numpy(), step.place.group.numpy()
@@ -96,6 +96,16 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
         ):
             sums["", per] = sums.get(("", per), 0) + count.sum()
     return {key: float(value) for key, value in sums.items()}
+
+
+def loss_without_gradient(policy: Policy, algorithm: Algorithm, update: Update) -> float:
+    """What this process's completions add to the loss of an update, which is not made."""
+    with torch.no_grad():
+        losses = [
+            algorithm.loss(micro.logps(policy.model, policy.mask_id)[0], micro.masks, micro.batch).loss
+            for micro in update.micro_batches
+        ]
+    return float(sum(loss.double() for loss in losses))
 
 
 def means(sums: Sums, counts: Mapping[str, float]) -> dict[str, float]:

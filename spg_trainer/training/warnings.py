@@ -61,6 +61,8 @@ def new_warnings(history: History, right_groups_teach: bool = False) -> list[str
 def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
     """{name: text} of all warnings that hold at the newest step."""
     recent, warnings = history[-3:], {}
+    if history and "env_errors" not in history[-1]:  # completions that were given are not judged
+        return warnings
     if history and (failures := history[-1]["env_errors"]):
         prefix = "env_errors/"
         reasons = {name.removeprefix(prefix): n for name, n in history[-1].items() if name.startswith(prefix)}

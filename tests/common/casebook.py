@@ -1,8 +1,10 @@
 """Books of answers judged by hand, in tests/verifiers/casebook.
 
 A line `= reference` comes before answers to it: `!` right, also in strict mode; `+` right; `-` wrong. `? problem` names
-the problem of the references below it. ⏎ is a line end, and <U+200B> the character of that number. A book's name begins
-with its task; one that ends in `_bare` holds whole completions, the others what stands in an answer block.
+the problem of the references below it. `@ source` says where the answers below it come from, up to the next `@`: they
+were published, recorded or reported; all others were made for the book. ⏎ is a line end, and <U+200B> the character of
+that number. A book's name begins with its task; one that ends in `_bare` holds whole completions, the others what
+stands in an answer block.
 """
 
 import re
@@ -20,6 +22,7 @@ class Case(NamedTuple):
     answer: str
     right: bool
     strict: bool
+    source: str = ""
 
 
 def read_reference(task: str, text: str) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def read_reference(task: str, text: str) -> dict[str, Any]:
 @cache
 def cases(book: str) -> tuple[Case, ...]:
     """Every answer of a book; a reference that has none is an answer to itself."""
-    found, reference, problem, task = [], {}, "", book.partition("_")[0]
+    found, reference, problem, source, task = [], {}, "", "", book.partition("_")[0]
     for line in (BOOKS / f"{book}.txt").read_text(encoding="utf-8").splitlines():
         mark, _, text = line.partition(" ")
         text = re.sub(r"<U\+([0-9A-F]+)>", lambda match: chr(int(match[1], 16)), text.replace("⏎", "\n"))
@@ -40,8 +43,10 @@ def cases(book: str) -> tuple[Case, ...]:
             problem = {"problem": text}
         elif mark == "=":
             reference = read_reference(task, text) | (problem or {})
+        elif mark == "@":
+            source = text
         elif mark in ("!", "+", "-"):
-            found.append(Case(reference, text, mark != "-", mark == "!"))
+            found.append(Case(reference, text, mark != "-", mark == "!", source))
     return tuple(found)
 
 

@@ -560,8 +560,9 @@ def test_batches_of_openai_judge_every_choice_and_count_failed_requests(tmp_path
 
 def test_a_batch_without_references_is_told_where_to_name_them(tmp_path, capsys):
     (tmp_path / "out.jsonl").write_text(json.dumps(answered("<answer>18</answer>")) + "\n")
-    assert command.main(["gsm8k", str(tmp_path / "out.jsonl"), "--preset", "openai"]) == 1
-    assert "--references FILE --on custom_id" in capsys.readouterr().err
+    for flags in (["--preset", "openai"], []):
+        assert command.main(["gsm8k", str(tmp_path / "out.jsonl"), *flags]) == 1
+        assert "--references FILE --on custom_id" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("last", ['{"completion": "<answer>18</ans', '{"completion": "x", "answer"'])

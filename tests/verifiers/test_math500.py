@@ -17,6 +17,7 @@ from verifiers import Tier, verify, verify_batch
 from verifiers.math500 import task
 from verifiers.math500.finished import surd_of
 from verifiers.math500.lexer import Malformed
+from verifiers.math500.meaning import meaning
 from verifiers.math500.reader import Reader
 from verifiers.verdicts import CAS, ERROR
 
@@ -204,12 +205,25 @@ def test_what_is_not_understood_is_not_read_as_something_else(answer: str, gold:
     [
         ("x" * 5_000, "too long"), ("x+" * 800 + "x", "too many tokens"), ("9" * 1_001, "too many digits"),
         ("(" * 50 + "1" + ")" * 50, "too deep"), ("\\text{abc", "brace"), ("a}", "brace"),
-        ("\\begin 5", "environment"), ("\\-5", "\\-"),
+        ("\\begin 5", "environment"), ("\\-5", "\\-"), ("=".join(["1"] * 50), "too many sides"), ("x_+", "label"),
+        ("foo5", "a word run into a number"), (r"\langle 1 \rangle", "a vector"), (r"\gcd 5", "gcd"),
+        (r"\begin{pmatrix} 1 & 2 \\ 3 \end{pmatrix}", "rows of several lengths"), ("4{10}", "digits in braces"),
+        (r"\sum_{i=1}^2 \sum_{j=1}^3 ij", "sum"), (r"[0,3) \setminus \{x\}", "points in no order"),
+        (r"(2,7) \setminus 1", "a difference of sets"), (r"\pm 1 \pm 2", "two plus-minus signs"),
+        ("5 6", "two numbers"), (r"2\frac{3}{2}", "neither a mixed number nor clearly"), ("5_{x}", "digits expected"),
     ],
 )  # fmt: skip
 def test_what_is_beyond_a_limit_is_not_read(text: str, why: str) -> None:
     with pytest.raises(Malformed, match=re.escape(why)):
-        Reader(text, frozenset("x")).answer()
+        meaning(Reader(text, frozenset("x")).answer())
+
+
+def test_work_that_no_grammar_reads_breaks_the_rule_of_a_problem(no_cas: list) -> None:
+    completion = r"\boxed{\lim_{x \to 0} \frac{\sin x}{x}}"
+    assert (
+        verify("math500", completion, answer="1", problem="Find it.").reason == "rule_broken" and not no_cas
+    )
+    assert not verify("math500", completion, answer="1").correct and no_cas
 
 
 ALMOST_ALONE = """

@@ -113,6 +113,12 @@ def test_order_is_kept_and_identical_pairs_are_judged_once(monkeypatch) -> None:
     assert sorted(workers.asked) == sorted(set(many))
 
 
+def test_no_more_is_remembered_than_the_limit_says(monkeypatch) -> None:
+    replace(monkeypatch, Scripted(lambda job: "equal"))
+    monkeypatch.setattr(task, "CACHE_LIMIT", 3)
+    assert len(task.ask_cas([(str(i), "0") for i in range(9)])) == 9 and len(task._judged_by_cas) == 3
+
+
 def test_one_question_in_many_layouts_is_asked_once(monkeypatch) -> None:
     workers = Scripted(lambda job: "equal")
     replace(monkeypatch, workers)

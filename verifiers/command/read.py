@@ -197,7 +197,7 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
         lacking = " and ".join(" or ".join(f'"{name}"' for name in wanted[place]) for place in missing)
         inner = ((k, v if isinstance(v, dict) and v else [""]) for k, v in row.items())
         there = ", ".join([f"{k}.{name}" if name else k for k, names in inner for name in names][:24])
-        if of_batch(row) and 0 not in missing:
+        if of_batch(row) and missing[-1] > 0 and (0 not in missing or wanted[0] == ("completion",)):
             raise LineError(
                 f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
             )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from functools import cached_property
 from hashlib import blake2b
 from math import ceil, floor, gcd, lcm
 
@@ -41,21 +40,27 @@ class Point:
 
     def __init__(self, *texts: object) -> None:
         self.texts = texts
-        self.values = Values(self)
+        self.values: dict[object, int] = {}
+        self.key = b""
         self.unknowns = False  # if something was met whose difference is no proof
         self.variables = False
 
-    @cached_property
-    def key(self) -> bytes:
-        return blake2b(encoded("\0".join(map(printed, self.texts))), digest_size=16).digest()
-
     def value_of(self, key: object) -> int:
-        """The integer of an unknown, odd and below 2^61."""
-        return self.values[key]
+        """The integer of an unknown, odd and below 2^61, made where it is first asked for."""
+        return self.values.get(key) or self.made_value(key)
+
+    def made_value(self, key: object) -> int:
+        try:
+            self.key = self.key or blake2b(encoded("\0".join(map(repr, self.texts))), digest_size=16).digest()
+            digest = blake2b(repr(key).encode(), digest_size=8, key=self.key).digest()
+        except ValueError:  # Python prints no integer of more than 4,300 digits
+            raise TooBig from None
+        value = self.values[key] = (int.from_bytes(digest, "big") >> 3) | 1
+        return value
 
     def unknown(self, *key: object) -> Quotient:
         self.unknowns = True
-        return self.values[key], 1
+        return self.value_of(key), 1
 
     def evaluate(self, node: Node) -> Quotient:
         """Value of a tree as (numerator, denominator > 0), not reduced."""
@@ -69,7 +74,7 @@ class Point:
 
     def symbol(self, node: Node) -> Quotient:
         self.variables = True
-        return self.values[node[1]], 1
+        return self.value_of(node[1]), 1
 
     def sum(self, node: Node) -> Quotient:
         n, d = self.evaluate(node[1][0])
@@ -102,7 +107,7 @@ class Point:
     def constant(self, node: Node) -> Quotient:
         if node == INFINITY:
             raise Undefined("infinity")
-        return (self.values["pi"], 1) if node[1] == "pi" else self.unknown(node[1])
+        return (self.value_of("pi"), 1) if node[1] == "pi" else self.unknown(node[1])
 
     def bracketed(self, node: Node) -> Quotient:
         return self.evaluate(node[1])
@@ -113,7 +118,7 @@ class Point:
 
     def degree(self, node: Node) -> Quotient:
         n, d = self.evaluate(node[1])
-        return n * self.values["pi"], d * 180
+        return n * self.value_of("pi"), d * 180
 
     def function(self, node: Node) -> Quotient:
         """A function of rational numbers that has a rational value; any other is an unknown."""
@@ -122,19 +127,6 @@ class Point:
             value = Fraction(OF_RATIONALS[node[1]](*(Fraction(n, d) for n, d in values)))
             return value.numerator, value.denominator
         return self.unknown(node[1], *values)
-
-
-class Values(dict):
-    """The integers of the unknowns of a point, each made where it is first asked for."""
-
-    def __init__(self, point: Point) -> None:
-        super().__init__()
-        self.point = point
-
-    def __missing__(self, key: object) -> int:
-        digest = blake2b(printed(key).encode(), digest_size=8, key=self.point.key).digest()
-        value = self[key] = (int.from_bytes(digest, "big") >> 3) | 1
-        return value
 
 
 EVALUATED: dict[str, Callable[[Point, Node], Quotient]] = {
@@ -150,13 +142,6 @@ EVALUATED: dict[str, Callable[[Point, Node], Quotient]] = {
     "pct": Point.percent,
     "deg": Point.degree,
 }
-
-
-def printed(key: object) -> str:
-    try:
-        return repr(key)
-    except ValueError:  # Python prints no integer of more than 4,300 digits
-        raise TooBig from None
 
 
 def divided(a: int, b: int, c: int, d: int) -> Quotient:

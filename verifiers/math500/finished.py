@@ -226,11 +226,7 @@ def work_of_surds(above: Sequence[Node], below: Sequence[Node], families: frozen
 
 
 def nested_fractions(node: Node) -> int:
-    r"""Fractions of fractions, `\frac{12}{1/18}`, and fractions that are still to be multiplied by a number."""
-    if node[0] == "*":
-        numbers = [part for part in node[1] if is_rational_factor(part) or is_literal_fraction(part)]
-        multiplied = len(numbers) > 1 and any(map(is_literal_fraction, numbers))  # \frac14 \cdot 48
-        return sum(map(nested_fractions, node[1])) + multiplied
+    r"""Fractions of fractions, `\frac{12}{1/18}`."""
     return sum(part[0] == "/" for part in node[1:]) if node[0] == "/" else 0
 
 

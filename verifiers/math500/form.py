@@ -33,7 +33,6 @@ from verifiers.math500.question import (
     POINTS,
     VERBS,
     base_in,
-    counted_in,
     nouns_in,
     units_in,
     words_of,
@@ -41,7 +40,7 @@ from verifiers.math500.question import (
 from verifiers.math500.reader import Reader
 from verifiers.math500.real_sets import Region
 from verifiers.math500.text import key as normal_text
-from verifiers.math500.tree import Node, parts, symbols
+from verifiers.math500.tree import Node, symbols
 from verifiers.math500.values import (
     Matrix,
     Name,
@@ -123,11 +122,6 @@ class Form:
         return frozenset(nouns_in(self.words))
 
     @cached_property
-    def counted(self) -> frozenset[str]:
-        """Where it asks how many there are of what has no unit, what stands beside that: chickens, not cows."""
-        return counted_in(self.words)
-
-    @cached_property
     def is_point(self) -> bool:
         return any(mark in self.lower for mark in POINTS)
 
@@ -158,10 +152,8 @@ class Form:
             return True
         if unit == "percent":
             return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(FIXED)
-        if not units.is_known(unit):
-            return unit.split()[0] not in self.counted  # cookies, child tickets
         name = unit.partition("^")[0]
-        if self.units:
+        if self.units and units.is_known(unit):
             first, _, second = unit.partition(" / ")
             question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
             return unit in self.units or bool(second and first in self.units and f"per {second}" in question)
@@ -261,7 +253,7 @@ def formulas_of(problem: str) -> list[str]:
 
 @lru_cache(PROBLEMS_REMEMBERED)
 def formulas(problem: str, letters: frozenset[str]) -> frozenset:
-    """The formulas of a problem and their parts, in one order, but for bare numbers and names."""
+    """The formulas of a problem and their sides, in one order, but for bare numbers and names."""
     found: set = set()
     for formula in formulas_of(problem):
         value = read(formula, letters)
@@ -286,9 +278,6 @@ def keys_in(value: Value) -> Iterator[tuple]:
     key = key_of(value)
     if key is not None:
         yield key
-    if is_expression(value):
-        for part in parts(value):
-            yield from keys_in(part)
     for part in inside(value):
         yield from keys_in(part)
 

@@ -56,8 +56,7 @@ def _after_fork() -> None:
     _precision = threading.Lock()  # another thread of the parent may have held it
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)  # Windows has no fork
 
 
 def agree(answer: Node, gold: Node, values: dict[str, int], length: int) -> bool | None:
@@ -150,12 +149,13 @@ class Evaluation:
         a = self.evaluate(node[1])
         n, d = quotient_of(node[2])
         b = fmpq(n, d) if d else self.evaluate(node[2])
-        if isinstance(a, arb) and a < 0 and d % 2:
-            return (-1) ** (n % 2) * abs(a) ** b
+        is_negative = isinstance(a, arb) and a < 0 and d % 2
+        a = -a if is_negative else a
         is_power = d == 1 or (isinstance(a, arb) and a >= 0)
         if d > 2 and not is_power:
             raise Undecided("one of several roots")
-        return (a if is_power else acb(a)) ** b
+        value = (a if is_power else acb(a)) ** b
+        return -value if is_negative and n % 2 else value
 
     def function(self, node: Node) -> Interval:
         return FUNCTIONS.get(node[1], Evaluation.undecided)(self, *node[2])

@@ -65,6 +65,7 @@ class Commands(Parser):
         return CONSTANTS[self.advance()]
 
     def letter(self) -> Node:
+        self.holds |= self.value == "emptyset"
         return ("sym", self.subscripted("\\" + self.advance()))
 
     def number_set(self) -> Node:

@@ -50,8 +50,6 @@ def meaning(value: Value) -> Value:
 
 
 def meaning_of_expression(node: Node) -> Value:
-    if node[0] in ("num", "const"):
-        return node
     if node == ("sym", "\\emptyset"):
         return EMPTY_SET
     if node[0] == "+" and len(node[1]) == 2 and is_interval(released(node[1][0])):
@@ -163,8 +161,6 @@ def as_matrix(node: Node) -> Matrix:
 def matrix_of(node: Node) -> Matrix:
     """The sum or product of matrices and scalars as one matrix; of matrices, two that are written out at most."""
     kind, parts = node[0], tree.parts(node)
-    if kind not in ("+", "*"):
-        raise Malformed("brackets in an expression")
     scalars = tuple(part for part in parts if not tree.holds_container(part))
     matrices = [as_matrix(part) for part in parts if part not in scalars]
     if not all(is_expression(cell) for matrix in matrices for row in matrix.rows for cell in row):
@@ -173,10 +169,10 @@ def matrix_of(node: Node) -> Matrix:
         if len(matrices) == 1:
             rows = matrices[0].rows
             return Matrix(tuple(tuple(multiple((*scalars, cell)) for cell in row) for row in rows))
-    elif not scalars and len({tuple(map(len, matrix.rows)) for matrix in matrices}) == 1:
+    elif kind == "+" and not scalars and len({tuple(map(len, matrix.rows)) for matrix in matrices}) == 1:
         places = zip(*(matrix.rows for matrix in matrices), strict=True)
         return Matrix(tuple(tuple(("+", cells) for cells in zip(*rows, strict=True)) for rows in places))
-    raise Malformed("matrices that do not fit")
+    raise Malformed("brackets that do not fit")
 
 
 def multiple(factors: Sequence[Node]) -> Node:

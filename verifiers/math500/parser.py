@@ -50,7 +50,7 @@ class Parser:
     open_bars = 0
     mixed = False  # if a mixed number was read
     marks = False  # if a degree or per cent sign was
-    holds = False  # if a value in an expression or a plus-minus sign was
+    holds = False  # if a value in an expression, a plus-minus sign or an empty set was: what `meaning` is for
     currency = ""  # unit of the side being read, from a currency sign before it
 
     def go(self, position: int) -> None:
@@ -113,7 +113,7 @@ class Parser:
 
     def behind_sign(self, read: Callable[[], Node]) -> Node:
         """What is read, with the signs that stand before it."""
-        sign = self.sign()
+        sign = self.sign() if self.value in SIGNS else None
         node = read()
         return node if sign is None else signed(sign, node)
 
@@ -338,10 +338,8 @@ class Parser:
             return Row(opening, closing, tuple(items))
         if closing != CLOSING[opening]:
             raise Malformed("brackets")
-        (node,) = items
-        if type(node) is Quantity and node.unit == "degree":
-            self.marks = True
-            return ("deg", node.value)  # sin(30 degrees)
+        self.marks |= type(items[0]) is Quantity
+        node = angle(items[0])
         return ("paren", node) if opening == "[" and is_expression(node) and node[0] == "num" else node
 
     def literal(self) -> Value:
@@ -411,6 +409,11 @@ def number(digits: str) -> Node:
     """A decimal as an exact fraction (not reduced)."""
     whole, _, part = digits.partition(".")
     return ("num", int(whole + part), 10 ** len(part))
+
+
+def angle(value: Value) -> Value:
+    r"""Degrees as a part of an expression: `\sin(30^\circ)`, sin(30 degrees)."""
+    return ("deg", value.value) if type(value) is Quantity and value.unit == "degree" else value
 
 
 def held(value: Value) -> Node:

@@ -24,10 +24,7 @@ class Quantities(Commands):
     """
 
     letters: frozenset[str] | None
-
-    @property
-    def is_reference(self) -> bool:
-        return self.letters is None
+    is_reference: bool
 
     def with_unit(self, value: Value) -> Value:
         """The value with the unit that follows it, from words, a per cent or degree sign, or a currency."""
@@ -160,9 +157,6 @@ def lift_unit(value: Value) -> tuple[Value, str]:
     kind = value[0]
     if kind in ("deg", "pct"):
         return value[1], "degree" if kind == "deg" else "percent"
-    if kind == "/":
-        below, unit = lift_unit(value[2])
-        return (("/", value[1], below), unit) if unit else (value, "")
     if kind in ("*", "+"):
         lifted = [lift_unit(part) for part in value[1]]
         signs = [unit for _, unit in lifted]

@@ -7,10 +7,9 @@ words that tell are data at the top.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 
 from verifiers.math500 import units
-from verifiers.math500.words import IS, NUMBER_WORDS
+from verifiers.math500.words import NUMBER_WORDS
 
 _PHRASES = {
     "expanded": "expand $|expand the|expand and|expand:|expand \\|expanded form|expanded poly|multiply out|"
@@ -113,8 +112,6 @@ def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
         unit = unit_at(words[start : start + 5], 0 if word in ("in", "to") else 2) if start else None
         if unit:
             asked.add(unit)
-        if word == "degree" and words[k + 1 : k + 2] in (["measure"], ["measures"]):
-            asked.add("degree")
     return asked, mentioned
 
 
@@ -146,28 +143,3 @@ def nouns_in(words: Sequence[str]) -> Iterator[str]:
     for k, word in enumerate(words):
         if word in ("which", "what"):
             yield from words[k + 1 : k + 6]
-
-
-def counted_in(words: Sequence[str]) -> frozenset[str]:
-    """What stands beside the noun of a question "how many girls": words before it that are not in it, and what is given
-    in it by number ("for 40 cookies"). There are no such words where girls are not among those before it.
-    """
-    places = [k for k, word in enumerate(words) if word == "many" and words[k - 1] == "how"]
-    if len(places) != 1:
-        return frozenset()
-    start = next((k + 1 for k in range(places[0], -1, -1) if words[k] in ".,;:?"), 0)
-    end = next((k for k in range(places[0], len(words)) if words[k] in ".?"), len(words))
-    before, question = set(words[:start]), set(words[start:end])
-    noun = ["", *takewhile(lambda word: word not in _BEHIND_NOUN, words[places[0] + 1 : end])][-1]
-    counts = (
-        noun.endswith(("s", "ren", "men", "ple")) and noun not in units.UNITS and noun not in units.GENERIC
-    )
-    given = {words[k + 1] for k in range(places[0], end - 1) if words[k].isdigit()} - {noun, ","}
-    measured = noun in units.UNITS or (counts and noun in before)
-    return frozenset(before - question | given if measured else ())
-
-
-_BEHIND_NOUN = IS | frozenset(
-    "do does did has have had will can could would must should may might in on of at to from for with that which "
-    "who such there he she it they we you i more less fewer were ,".split()
-)

@@ -81,6 +81,7 @@ class Reader(Quantities):
         self.speaks = not (SPEAKING.isdisjoint(values) and TRIGGERS.isdisjoint(spoken))
         self.is_plain = not (self.speaks or (spoken and ")" in values)) and SPLITTING.isdisjoint(values)
         self.letters = letters
+        self.is_reference = letters is None
         self.end = len(self.tokens)
         self.go(0)
 
@@ -89,9 +90,6 @@ class Reader(Quantities):
     def answer(self) -> Value:
         """What the answer says last; what it says before stands in `earlier`."""
         tokens = self.tokens
-        if self.is_plain and tokens:
-            braced = tokens[0][1] == "{"
-            return self.side(*(self.unbraced(0, len(tokens)) if braced else (0, len(tokens))))
         low, high = prose.opening(tokens, 0, len(tokens)), len(tokens)
         while low < high and tokens[high - 1][1] == "\\\\":
             high -= 1
@@ -112,7 +110,8 @@ class Reader(Quantities):
                 self.tokens, self.top_level(low, high), low, high, self.is_reference
             )
             verb = self.only_verb(low, cut)
-        items = [self.predicate(low, verb, cut)] if verb else self.items(low, cut)
+        one = self.predicate(low, verb, cut) if verb else self.side(low, cut) if self.is_plain else None
+        items = self.items(low, cut) if one is None else [one]
         while len(items) > 1 and self.join == "," and is_clause(items[0]) and type(items[-1]) is not Words:
             del items[0]  # "In the triangle, x is 16"
         while len(items) > 1 and is_domain(items[-1], self.is_reference):

@@ -80,8 +80,6 @@ def condition_of(relation: Relation) -> Condition | None:
     """What an inequality says of its only variable; None if it is none, or has none alone on a side."""
     operators, sides = relation.operators, relation.sides
     first_is_letter = is_expression(sides[0]) and sides[0][0] == "sym"
-    if operators == ("in",) and sides[1] == REALS and first_is_letter:
-        return Condition(sides[0])
     if operators == ("!=",) and first_is_letter and is_expression(sides[1]):
         return Condition(sides[0], excluded=sides[1])
     if operators == ("=",) and first_is_letter and is_expression(sides[1]):
@@ -114,7 +112,7 @@ def joined(conditions: Sequence[Condition], join: str) -> Row | Union | None:
     pieces: list[Row] | None = None
     if join != "or" or len(conditions) == 1:
         pieces = common(conditions)
-    if pieces is None and join != "and" and all(condition.excluded is None for condition in conditions):
+    if not pieces and join != "and" and all(condition.excluded is None for condition in conditions):
         pieces = [interval(condition.low, condition.high) for condition in conditions]
     if not pieces:
         return None
@@ -122,7 +120,7 @@ def joined(conditions: Sequence[Condition], join: str) -> Row | Union | None:
 
 
 def common(conditions: Sequence[Condition]) -> list[Row] | None:
-    """The intervals that all conditions allow; None where there are none, or that cannot be told."""
+    """The intervals that all conditions allow; None where a point cannot be placed."""
     low = reduce(higher, (c.low for c in conditions))
     high = reduce(lower, (c.high for c in conditions))
     pieces = [(low, high)]
@@ -133,9 +131,8 @@ def common(conditions: Sequence[Condition]) -> list[Row] | None:
                 break
         else:
             return None
-    if len(conditions) > 1 and not all(is_less(left[1], right[1]) for left, right in pieces):
-        return None
-    return [interval(left, right) for left, right in pieces]
+    alone = len(conditions) == 1
+    return [interval(left, right) for left, right in pieces if alone or is_less(left[1], right[1])]
 
 
 def higher(one: End, other: End) -> End:

@@ -22,11 +22,11 @@ from verifiers.math500.form import NONE as NO_FORM
 from verifiers.math500.form import Form, form_of
 from verifiers.math500.lexer import TEXT_LIMIT, Malformed, Unsupported
 from verifiers.math500.meaning import meaning
-from verifiers.math500.probe import NO, UNSURE, YES, compare
+from verifiers.math500.probe import NO, UNSURE, YES
 from verifiers.math500.reader import Reader
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
 from verifiers.math500.same import Comparison
-from verifiers.math500.tree import INFINITIES, Node
+from verifiers.math500.tree import Node
 from verifiers.math500.values import Relation, Several, Value, Words
 from verifiers.sentence import answer_sentence, named_answer
 from verifiers.verdicts import (
@@ -91,11 +91,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
 
 def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """`judge` of the whole answer."""
-    if answer == gold.text:
-        return OK, TEXT
-    if gold.is_integer and is_short_integer(answer):  # most answers, which need not be read
-        return (OK if int(answer) == int(gold.text) else WRONG), RATIONAL
-    if told := told_by_text(answer, text.key(answer), gold, problem):
+    if told := told_by_digits(answer, gold) or told_by_text(answer, gold, problem):
         return told
     if lenient:
         answer = markup.unwrapped(answer)
@@ -104,12 +100,6 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         answer = without_words(answer, gold, problem)
     try:
         number = literal(answer)
-        if (
-            number and type(gold.meaning) is tuple and gold.meaning not in INFINITIES
-        ):  # most wrong ones, at once
-            verdict, rational = compare(number, gold.meaning, len(answer) + len(gold.text))
-            if verdict == NO:
-                return WRONG, RATIONAL if rational else PROBE
         said = Said(number) if number else Reader(answer, gold.variables)
         return compared(said, gold, problem, lenient, len(answer))
     except Unsupported:
@@ -127,9 +117,16 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         return WRONG, PROBE
 
 
-def told_by_text(answer: str, own_key: str, gold: Reference, problem: str | None) -> Outcome:
-    """The verdict where normal texts or the digits of a base above ten tell; None: the answer is to be read."""
-    if own_key == gold.key:
+def told_by_digits(answer: str, gold: Reference) -> Outcome:
+    """The verdict on a short whole number for another, as most are; None for any other answer."""
+    both = gold.is_integer and is_short_integer(answer)
+    tier = TEXT if answer == gold.text else RATIONAL
+    return (OK if int(answer) == int(gold.text) else WRONG, tier) if both else None
+
+
+def told_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
+    """The verdict where texts or the digits of a base above ten tell; None: the answer is to be read."""
+    if answer == gold.text or text.key(answer) == gold.key:
         return OK, TEXT
     if (gold.meaning is None or gold.is_time) and text.same_text(answer, gold.text):
         return OK, TEXT
@@ -184,6 +181,7 @@ class Said:
     mixed: bool = False
     worded: int = 0
     subject: None = None
+    holds: bool = False
 
     def answer(self) -> Node:
         return self.value
@@ -193,9 +191,10 @@ def compared(
     said: Said | Reader, gold: Reference, problem: str | None, lenient: bool, length: int
 ) -> Outcome:
     """The verdict by meaning, and with a problem by form and by whether the value is finished."""
-    value = meaning(said.answer())
     if gold.meaning is None:
-        return None
+        raise Unsupported("the reference")
+    value = said.answer()
+    value = value if type(value) is tuple and not said.holds else meaning(value)
     if not lenient and ((said.mixed and not gold.mixed) or (said.worded and not gold.worded)):
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)

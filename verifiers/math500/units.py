@@ -49,6 +49,7 @@ _SPELLINGS = {
     "kpa": "kpa kilopascal kilopascals",
     "radian": "rad radian radians",
     "unit": "unit units total each",  # which say nothing, but with a power
+    "/": "/ per",
 }
 _SCALES = (
     {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800},
@@ -61,7 +62,7 @@ _SCALES = (
     {"pascal": 1, "kpa": 1000},
 )
 UNITS = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_KNOWN_PARTS = frozenset(part for unit in _SPELLINGS for part in unit.split()) | {"/"}
+_KNOWN_PARTS = frozenset(part for unit in _SPELLINGS for part in unit.split())
 POWERS = {"square": "^2", "sq": "^2", "squared": "^2", "cubic": "^3", "cubed": "^3"}
 GENERIC = frozenset({"unit", "units", "total", "each", "of"})
 UNIT_LETTERS = frozenset("m s h g l L".split())
@@ -92,9 +93,6 @@ def canonical_unit(words: Sequence[str]) -> str | None:
             if named:  # it stands behind its unit
                 names[-1:] = [(names or ["unit"])[-1] + power] if power != "^1" else names[-1:]
                 power = ""
-        elif word in ("per", "/"):
-            names.append("/")
-            named = False
         elif word not in ORDINALS:
             names.append(UNITS.get(word, word) + power)
             named, power = True, ""
