@@ -15,7 +15,7 @@ from fractions import Fraction
 from hashlib import blake2b
 from math import ceil, floor, gcd, lcm
 
-from verifiers.math500.tree import INFINITY, Node
+from verifiers.math500.tree import ATOMS, INFINITY, Node
 from verifiers.verdicts import encoded
 
 BIT_LIMIT = 20_000  # of a numerator or denominator
@@ -64,7 +64,7 @@ class Point:
 
     def evaluate(self, node: Node) -> Quotient:
         """Value of a tree as (numerator, denominator > 0), not reduced."""
-        return EVALUATED.get(node[0], Point.undefined)(self, node)
+        return EVALUATED[node[0]](self, node)
 
     def undefined(self, node: Node) -> Quotient:
         raise Undefined(node[0])
@@ -130,6 +130,7 @@ class Point:
 
 
 EVALUATED: dict[str, Callable[[Point, Node], Quotient]] = {
+    **dict.fromkeys(ATOMS, Point.undefined),
     "num": Point.number,
     "sym": Point.symbol,
     "+": Point.sum,

@@ -1,7 +1,7 @@
-"""What the words of a problem ask for: a form, a unit, a measure, a base, a noun, a number of things.
+"""What the words of a problem ask for: a form, a unit, a measure, a base, a noun.
 
-For problems such as "Express 6/8 in lowest terms." and "How many cups of flour do 40 cookies need?". The phrases and
-words that tell are data at the top.
+For problems such as "Express 6/8 in lowest terms." and "What is its area, in square feet?". The phrases and words
+that tell are data at the top.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ PERIOD_LIMIT = 20  # digits that repeat before dots
 
 Parts = tuple[Node, ...]
 PARTS: dict[str, Callable[[Node], Parts]] = {
+    **dict.fromkeys(ATOMS, lambda _: ()),
     **dict.fromkeys(("+", "*"), lambda node: node[1]),
     **dict.fromkeys(("/", "^", "deg", "pct", "paren"), lambda node: node[1:]),
     "fn": lambda node: node[2],
@@ -37,11 +38,7 @@ REBUILT: dict[str, Callable[[Node, Parts], Node]] = {
 
 
 def parts(node: Node) -> Parts:
-    return PARTS.get(node[0], no_parts)(node)
-
-
-def no_parts(node: Node) -> Parts:
-    return ()
+    return PARTS[node[0]](node)
 
 
 def rebuilt(node: Node, inside: Iterable[Node]) -> Node:
