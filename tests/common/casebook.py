@@ -2,9 +2,9 @@
 
 A line `= reference` comes before answers to it: `!` right, also in strict mode; `+` right; `-` wrong. `? problem` names
 the problem of the references below it. `@ source` says where the answers below it come from, up to the next `@`: they
-were published, recorded or reported; all others were made for the book. ⏎ is a line end, and <U+200B> the character of
-that number. A book's name begins with its task; one that ends in `_bare` holds whole completions, the others what
-stands in an answer block.
+were published or reported, or written blind; all others were made for the book. ⏎ is a line end, and <U+200B> the
+character of that number. A book's name begins with its task; one that ends in `_bare` holds whole completions, the
+others what stands in an answer block.
 """
 
 import re

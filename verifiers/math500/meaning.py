@@ -163,16 +163,19 @@ def matrix_of(node: Node) -> Matrix:
     kind, parts = node[0], tree.parts(node)
     scalars = tuple(part for part in parts if not tree.holds_container(part))
     matrices = [as_matrix(part) for part in parts if part not in scalars]
-    if not all(is_expression(cell) for matrix in matrices for row in matrix.rows for cell in row):
-        raise Malformed("a matrix of no numbers")
-    if kind == "*":
-        if len(matrices) == 1:
-            rows = matrices[0].rows
-            return Matrix(tuple(tuple(multiple((*scalars, cell)) for cell in row) for row in rows))
-    elif kind == "+" and not scalars and len({tuple(map(len, matrix.rows)) for matrix in matrices}) == 1:
+    numeric = all(is_expression(cell) for matrix in matrices for row in matrix.rows for cell in row)
+    if kind == "*" and numeric and len(matrices) == 1:
+        rows = matrices[0].rows
+        return Matrix(tuple(tuple(multiple((*scalars, cell)) for cell in row) for row in rows))
+    if (
+        kind == "+"
+        and numeric
+        and not scalars
+        and len({tuple(map(len, matrix.rows)) for matrix in matrices}) == 1
+    ):
         places = zip(*(matrix.rows for matrix in matrices), strict=True)
         return Matrix(tuple(tuple(("+", cells) for cells in zip(*rows, strict=True)) for rows in places))
-    raise Malformed("brackets that do not fit")
+    raise Malformed("brackets that do not fit, or hold no numbers")
 
 
 def multiple(factors: Sequence[Node]) -> Node:

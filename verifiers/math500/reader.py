@@ -277,10 +277,8 @@ class Reader(Quantities):
             return self.command()  # No solution: \emptyset
         if not NEGATING.isdisjoint(lower) or (changes(lower) if not colon else lower[-1] in COMPARING):
             raise Malformed("words")
-        if self.kind == NUMBER and not (self.spaced or colon):
-            raise Malformed("a word run into a number")
-        if self.value in ("(", "[", "{", "\\{") and not self.spaced:
-            raise Malformed("a word as a function")
+        if not (self.spaced or colon) and (self.kind == NUMBER or self.value in ("(", "[", "{", "\\{")):
+            raise Malformed("a word run into a number or used as a function")
         return None
 
     def joined(self, first: Value) -> Value:
