@@ -22,8 +22,11 @@ CountOrZero = Annotated[int, NOT_NEGATIVE]
 Length = Annotated[int, Range("from 1 to 1000000", lambda v: 1 <= v <= 10**6)]
 LengthOrZero = Annotated[int, Range("from 0 to 1000000", lambda v: 0 <= v <= 10**6)]
 Seed = Annotated[int, Range("from 0 to 2**63 - 1", lambda v: 0 <= v < 2**63)]
+_AT_LEAST_2 = "at least 2, to judge each against the others. Try"
 # Eight is what every algorithm takes: trees of rollouts, which branch by four or two, take no six.
-Group = Annotated[int, Range("at least 2, to judge each against the others. Try 8", lambda v: v >= 2)]
+Group = Annotated[int, Range(f"{_AT_LEAST_2} 8", lambda v: v >= 2)]
+Branches = Annotated[int, Range(f"{_AT_LEAST_2} 4", lambda v: v >= 2)]
+Fills = Annotated[int, Range(f"{_AT_LEAST_2} 2", lambda v: v >= 2)]
 NotNegative = Annotated[float, NOT_NEGATIVE]
 Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
 Temperature = Annotated[float, Range("from 0 to 100. Try 1", lambda v: 0 <= v <= 100)]
