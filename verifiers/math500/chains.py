@@ -6,7 +6,6 @@ For answers such as `m + n = 20 + 16 = 36` for 36, and `2x - y + 1 = 0` for `y =
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from verifiers.math500 import tree
 from verifiers.math500.form import NONE, Form
@@ -27,20 +26,16 @@ from verifiers.verdicts import PROBE, RATIONAL, TYPED
 EULER = ("const", "e")  # or an eccentricity
 
 
-@dataclass
 class Chains:
-    """One answer against one reference, of so many characters together; `Comparison` adds values of any kind.
+    """One answer against one reference; `Comparison` adds values of any kind."""
 
-    `rational` stays True while only exact rational numbers decided, `structured` False while no container was met.
-    """
+    rational = True  # while only exact rational numbers decided
+    structured = False  # while no container was met
 
-    length: int
-    strict: bool
-    form: Form = NONE  # what the problem asks for
-    first_is_asked: bool = False  # if that is what stands before the first equals sign
-    rational: bool = True
-    structured: bool = False
-    sides: list[Value] = field(default_factory=list)  # of the answer, of which each says its value
+    def __init__(self, length: int, strict: bool, form: Form = NONE, first_is_asked: bool = False) -> None:
+        """`length`: characters of both. `first_is_asked`: if that stands before the first equals sign."""
+        self.length, self.strict, self.form, self.first_is_asked = length, strict, form, first_is_asked
+        self.sides: list[Value] = []  # of the answer, of which each says its value
 
     @property
     def tier(self) -> int:

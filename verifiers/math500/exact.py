@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from hashlib import blake2b
-from math import ceil, floor, gcd, lcm
+from math import ceil, comb, factorial, floor, gcd, lcm
 
 from verifiers.math500.tree import ATOMS, INFINITY, Node
 from verifiers.verdicts import encoded
 
 BIT_LIMIT = 20_000  # of a numerator or denominator
 EXPONENT_LIMIT = 9_999
+FACTORIAL_LIMIT = 1_000  # of a whole number, of which a factorial is computed
 
 Quotient = tuple[int, int]
 
@@ -123,8 +124,10 @@ class Point:
     def function(self, node: Node) -> Quotient:
         """A function of rational numbers that has a rational value; any other is an unknown."""
         values = [reduced(*self.evaluate(argument)) for argument in node[2]]
-        if node[1] in OF_RATIONALS and not self.values:
-            value = Fraction(OF_RATIONALS[node[1]](*(Fraction(n, d) for n, d in values)))
+        whole = all(d == 1 and 0 <= n <= FACTORIAL_LIMIT for n, d in values)
+        compute = OF_RATIONALS.get(node[1]) or (OF_WHOLE.get(node[1]) if whole else None)
+        if compute and not self.values:
+            value = Fraction(compute(*(Fraction(n, d) for n, d in values)))
             return value.numerator, value.denominator
         return self.unknown(node[1], *values)
 
@@ -177,6 +180,12 @@ OF_RATIONALS: dict[str, Callable[..., Fraction | int]] = {
     "floor": floor,
     "ceil": ceil,
     "mod": remainder,
+}
+
+
+OF_WHOLE: dict[str, Callable[..., int]] = {
+    "!": lambda n: factorial(int(n)),
+    "binom": lambda n, k: comb(int(n), int(k)),
 }
 
 

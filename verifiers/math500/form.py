@@ -147,7 +147,8 @@ class Form:
 
     def allows_unit(self, answer: Value, gold: Value) -> bool:
         """True unless the unit of the answer contradicts the one that is asked for."""
-        unit, wanted = (side.unit if type(side) is Quantity else "" for side in (answer, gold))
+        unit = answer.unit if type(answer) is Quantity else ""
+        wanted = gold.unit if type(gold) is Quantity else ""
         if unit in ("", wanted):
             return True
         if unit == "percent":

@@ -25,6 +25,7 @@ _LABELS = (
     "(",
 )  # before the letter of a choice
 _GAPS = ("\\qquad", "\\quad", "\\ ", "\\,", "\\;", "\\:", *"\n ~$.,;:")
+_WRAPPING = frozenset("*`<\"“'")  # one of these, or two underscores, `unwrapped` takes away
 _QUOTES = {'"': '"', "“": "”", "'": "'"}
 
 
@@ -44,6 +45,11 @@ def unwrapped(text: str) -> str:
     if len(text) > 2 and (starred or _QUOTES.get(text[0]) == text[-1]):
         text = text[1:-1].strip()
     return text
+
+
+def plain(text: str) -> str:
+    """An answer without Markdown, HTML and quotes; most have none."""
+    return text.strip() if _WRAPPING.isdisjoint(text) and "__" not in text else unwrapped(text)
 
 
 def is_emphasis(before: str, inside: str, behind: str) -> bool:

@@ -22,11 +22,11 @@ from verifiers.math500.form import NONE as NO_FORM
 from verifiers.math500.form import Form, form_of
 from verifiers.math500.lexer import TEXT_LIMIT, Malformed, Unsupported
 from verifiers.math500.meaning import meaning
-from verifiers.math500.probe import NO, UNSURE, YES
+from verifiers.math500.probe import NO, UNSURE, YES, compare
 from verifiers.math500.reader import Reader
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
 from verifiers.math500.same import Comparison
-from verifiers.math500.tree import Node
+from verifiers.math500.tree import INFINITIES, Node
 from verifiers.math500.values import Relation, Several, Value, Words
 from verifiers.sentence import answer_sentence, named_answer
 from verifiers.verdicts import (
@@ -94,14 +94,15 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
     if told := told_by_digits(answer, gold) or told_by_text(answer, gold, problem):
         return told
     if lenient:
-        answer = markup.unwrapped(answer)
+        answer = markup.plain(answer)
         if gold.is_choice and (chosen := judge_choice(answer, gold, problem)):
             return chosen
         answer = without_words(answer, gold, problem)
     try:
         number = literal(answer)
         said = Said(number) if number else Reader(answer, gold.variables)
-        return compared(said, gold, problem, lenient, len(answer))
+        told = told_by_numbers(number, gold, len(answer) + len(gold.text))
+        return told or compared(said, gold, problem, lenient, len(answer))
     except Unsupported:
         if problem is not None and gold.meaning is not None:
             return RULE_BROKEN, GRAMMAR  # an integral, a sum: work that the reference has done
@@ -135,6 +136,13 @@ def told_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
     if own:
         return (OK if own[0] == gold.digits[0] and own[1] in ("", base) else WRONG), TYPED
     return (WRONG, TEXT) if gold.is_text else None
+
+
+def told_by_numbers(number: Node | None, gold: Reference, length: int) -> Outcome:
+    """The verdict on a number that is another than the reference, as most wrong ones are; None: it may be equal."""
+    both = number is not None and type(gold.meaning) is tuple and gold.meaning not in INFINITIES
+    verdict, rational = compare(number, gold.meaning, length) if both else (UNSURE, False)
+    return (WRONG, RATIONAL if rational else PROBE) if verdict == NO else None
 
 
 def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:

@@ -6,7 +6,6 @@ differ in what they say. A space between two letters or digits stays, because 1 
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from itertools import pairwise
 from string import ascii_uppercase
@@ -22,13 +21,13 @@ _REPLACED = (
     ("\\textbf", "\\text"), ("\\mbox", "\\text"), ("\\textrm", "\\text"), ("\\mathrm", "\\text"),
     ("\\mathbf", "\\text"), ("$", " "),
 )  # fmt: skip
-_TO_REPLACE = re.compile("|".join(re.escape(old) for old, _ in _REPLACED))
+_MARKS = frozenset("\\$~")  # of which one stands in each of these
 
 
 def key(text: str) -> str:
     """The normal form of an answer; linear in its length."""
     text = without_thin_spaces(text)
-    for old, new in _REPLACED if _TO_REPLACE.search(text) else ():
+    for old, new in () if _MARKS.isdisjoint(text) else _REPLACED:
         text = text.replace(old, new)
     return joined(without_text_command(text.strip().removesuffix(".")))
 
