@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -621,6 +622,41 @@ def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatc
         sft(change(LONG, output_dir=str(folder)))
     assert incomplete(folder) and checkpoint.latest_complete(folder).name == "step-000006"
     assert "its checkpoint will be written for --resume, and no model" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("number", "at"),
+    [
+        pytest.param(signal.SIGTERM, 18, id="by a launcher"),
+        pytest.param(signal.SIGINT, 18, id="by Ctrl-C", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 16, id="by Ctrl-C where the rate begins to fall"),
+    ],
+)
+def test_one_that_is_stopped_while_its_rate_falls_loses_no_update(tmp_path, number, at) -> None:
+    folder, command = tmp_path / "model", change(LONG, output_dir=str(tmp_path / "model"))
+    with before_step(at - 1, lambda: os.kill(os.getpid(), number)), pytest.raises(KeyboardInterrupt):
+        sft(command, quiet=True)
+    assert checkpoint.latest_complete(folder).name == f"step-{at:06d}"
+    longer = tmp_path / "longer"
+    shutil.copytree(folder, longer)
+    with before_step(at - 1, lambda: pytest.fail("an update is made again")):
+        sft(change(LONG, resume=str(folder)), quiet=True)
+    assert same_weights(folder, sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True))
+    assert kept_checkpoints(folder) == ["step-000016"], "from there it can be trained longer"
+    with pytest.raises(ConfigError, match="is finished"):
+        sft(change(LONG, resume=str(folder)), quiet=True)
+    sft(change(LONG, steps=40, resume=str(longer)), quiet=True)
+    whole = sft(change(LONG, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
+    assert same_weights(longer, whole), "it went back to where its rate had not fallen yet"
+
+
+def test_an_evaluation_while_the_rate_falls_writes_a_checkpoint(tmp_path: Path) -> None:
+    interrupt(change(LONG, eval_steps=1, output_dir=str(tmp_path / "model")), 18)
+    assert kept_checkpoints(tmp_path / "model") == ["step-000016", "step-000018"]
+
+
+def kept_checkpoints(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
 
 
 # What it says.
