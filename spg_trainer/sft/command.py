@@ -27,7 +27,7 @@ from spg_trainer.distributed import (
     rank,
     world_size,
 )
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, ScoringFailed
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
@@ -138,6 +138,9 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
             publish(fit)
             if fit.progress.ended_early:
                 raise on_all(KeyboardInterrupt())
+    except ScoringFailed as error:  # of the evaluation: the training before it is saved
+        error.go_on = f"sft --resume {shlex.quote(str(path))}"
+        raise
     finally:
         run.trackers.finish()
         if not going_on:

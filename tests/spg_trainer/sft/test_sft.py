@@ -358,7 +358,9 @@ def test_one_that_was_killed_before_its_first_checkpoint_begins_again_in_its_fol
         patch.setattr(RunFolder, "discard", lambda _: None)  # as `kill -9` has it
         interrupt(command, 3)
     assert len(rows(folder / METRICS)) == 3
-    with pytest.raises(ConfigError, match=r"already holds a run of 3 steps.*--resume auto.*larger --steps"):
+    with pytest.raises(
+        ConfigError, match=rf"already holds a run of 3 steps.*--resume {folder} .*larger --steps"
+    ):
         sft(command, quiet=True)
     with pytest.raises(ConfigError, match="holds no run that this command can continue"):
         train(small_config(folder), quiet=True)
@@ -555,7 +557,7 @@ def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path) 
     for wrong, words in (
         (change(LONG, seed=4, resume=str(folder)), rf"seed was 3, now 4.*--model {folder}"),
         (change(LONG, steps=7, resume=str(folder)), "update 8.*--steps 7"),
-        (change(LONG, output_dir=str(folder)), "--resume auto"),
+        (change(LONG, output_dir=str(folder)), f"--resume {folder} "),
         (change(LONG, resume=str(tmp_path)), "holds no sft.yaml"),
     ):
         with pytest.raises(ConfigError, match=words):
