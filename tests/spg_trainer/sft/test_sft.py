@@ -21,7 +21,7 @@ from envs.gymnasium_games import GymnasiumGame
 from spg_trainer import cli, load_model
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.distributed import make_accelerator
-from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
+from spg_trainer.errors import CheckpointError, ConfigError, ModelError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import Policy, new_policy
@@ -38,6 +38,7 @@ from spg_trainer.settings.fields import Config, EvalConfig, ModelConfig, Optimiz
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recorded import SFT
 from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft import off_mix
 from spg_trainer.sft.command import base_policy, eval_sampling, sft, without_other_blocks
@@ -624,6 +625,12 @@ def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatc
         sft(change(LONG, output_dir=str(folder)))
     assert incomplete(folder) and checkpoint.latest_complete(folder).name == "step-000006"
     assert "its checkpoint will be written for --resume, and no model" in capsys.readouterr().out
+    spaced = folder.rename(tmp_path / "my base")
+    with pytest.raises(ModelError) as refused:
+        resolve_model(str(spaced))
+    newest = spaced / "checkpoints" / "step-000006"
+    assert f"python -m spg_trainer sft --resume '{spaced}'" in str(refused.value)
+    assert str(refused.value).endswith(f"--model '{newest}'")
 
 
 @pytest.mark.parametrize(
