@@ -58,10 +58,11 @@ class Failures:
         self.count.update(reason for _, reason, _ in failed)
         if failed and self.count.total() > MAX_ERROR_SHARE * self.expected:
             index, reason, traceback = failed[0]
+            named = packages.envs.problem.name_of(index, packages.envs.problem.read_problem(env, index))
             raise ScoringFailed(
                 f"The score of {env.spec_name} failed on {self.count.total()} of {self.expected} completions (more "
-                f"than {MAX_ERROR_SHARE:.0%}; {listed(self.count)}), among them one of problem {index} (reason "
-                f"{reason}).",
+                f"than {MAX_ERROR_SHARE:.0%}; {listed(self.count)}), among them one of {named} "
+                f"(reason {reason}).",
                 own_frames(traceback or ""),
             )
 
