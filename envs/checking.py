@@ -18,7 +18,7 @@ from envs import holes
 from envs.core import TextEnv
 from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration
-from envs.problem import Problem, read_problem
+from envs.problem import Problem, name_of, read_problem
 from envs.registry import make
 from envs.scoring import as_turns, score_all
 from envs.splits import SPLITS, DividedEnv, content, question
@@ -50,6 +50,8 @@ class Finding:
     name: str
     ok: bool
     figure: str
+    is_note: bool = False
+    """Whether the figure is for the author to look at, though the task can be trained on as it is."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class _Subject:
     """{component: the lowest and the highest value so far}."""
     raised: set[str] = field(default_factory=set)
     """What `score` has raised so far, and where."""
+    notes: list[str] = field(default_factory=list)
+    """What the check that runs has found for the author to look at, though it fails nothing."""
 
     def score(
         self, env: TextEnv, problems: dict[int, Problem], texts: Sequence[str | Sequence[str]]
@@ -80,7 +84,7 @@ class _Subject:
             if trace is not None:
                 why = cause(env.author_of(problems[index]), trace)
                 shown = completions[0] if len(completions) == 1 else completions
-                where = f"on problem {index}, for {shown!r:.60}"
+                where = f"on {name_of(index, problems[index])}, for {shown!r:.60}"
                 if why in self.raised:
                     raise EnvError(f"score raised the same {where}")
                 self.raised.add(why)
@@ -107,6 +111,8 @@ def check(name: str, problems: int = 1000, **arguments: Any) -> list[Finding]:
             findings.append(Finding(title, False, str(error)))
         except Exception as error:  # what an author's code or Gymnasium raises is a finding too
             findings.append(Finding(title, False, f"{type(error).__name__}: {error}"))
+        findings += [Finding(title, True, note, is_note=True) for note in subject.notes]
+        subject.notes.clear()
     return findings
 
 
@@ -212,7 +218,8 @@ def _splits(subject: _Subject) -> str:
     train = subject.splits["train"]
     if train.max_turns == 1 and not train.notice and (differing := questions.differing()):
         text += f"; {differing}"
-    text += f"; {train.notice}" if train.notice and not isinstance(train, DividedEnv) else ""
+    if train.notice and not isinstance(train, DividedEnv):
+        subject.notes.append(train.notice)
     if isinstance(subject.splits["train"], DividedEnv):
         text += f"; __init__ takes no `split`, so they are divided by a hash of their index (80/10/10). {_BY_CONTENT}"
     for split in ("validation", "test"):
@@ -238,9 +245,7 @@ class _Questions:
 
     def add(self, split: str, index: int, problem: Problem) -> None:
         """Notes a problem. Raises EnvError for one that asks nothing, or that a problem of another split asks too."""
-        place = f"problem {index} of {split}"
-        if isinstance(line := problem.metadata.get("where"), str):
-            place += f" ({line})"
+        place = name_of(index, problem).replace(f"problem {index}", f"problem {index} of {split}", 1)
         if not (text := question(problem.prompt)):
             raise EnvError(f"{place} asks nothing: its prompt is empty")
         answer = json.dumps(problem.reference, sort_keys=True, default=str)

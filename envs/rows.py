@@ -296,7 +296,7 @@ def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
     except CommandError as error:
         raise EnvError(str(error)) from error
     if source.failure or not entries:
-        raise EnvError(f"{file} {source.failure or 'holds no rows.'}")
+        raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
     fields = fields_of(verifier, wanted)
     if not fields:
         return tuple(entries)

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,9 +83,10 @@ class RunFolder:
     def holds_a_run(self) -> ConfigError:
         """What is raised where a new run would be written over this one."""
         steps, flag = len(self.history()), "--max-steps" if self.settings == CONFIG else "--steps"
+        resume = f"--resume {shlex.quote(str(self.path))}"
         return ConfigError(
             f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
-            f"--resume auto (a finished one with a larger {flag}), or choose another --output-dir."
+            f"{resume} (a finished one with a larger {flag}), or choose another --output-dir."
         )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
@@ -258,6 +260,12 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
     return None
 
 
+def newest_unfinished(root: Path) -> Path | None:
+    """The newest unfinished run under `root`, of whatever settings."""
+    files = [file for file in root.glob(f"*/{CONFIG}") if not (file.parent / SUMMARY).exists()]
+    return max(files, key=lambda file: file.stat().st_mtime_ns).parent if files else None
+
+
 def choose_folder(asked: "Config | SftCommand") -> tuple[Path, Path | None]:
     """The folder that the settings of a training or of `sft` mean, and the checkpoint to continue from if there is one.
 
@@ -301,7 +309,14 @@ def default_folder(asked: "Config | SftCommand", resume: str | None) -> Path:
     path = find_unfinished(Path("runs"), asked)
     if path is None:
         text = "--resume auto: runs/ holds no unfinished run of these settings"
-        raise ConfigError(f"{text}. Give its folder with --output-dir, or leave out --resume.")
+        if other := newest_unfinished(Path("runs")):
+            remedy = (
+                f"The newest of other settings is {other}: continue it with --resume {shlex.quote(str(other))}, or "
+                "leave out --resume to begin a new run."
+            )
+        else:
+            remedy = "Give its folder with --output-dir, or leave out --resume."
+        raise ConfigError(f"{text}. {remedy}")
     return path
 
 

@@ -27,7 +27,7 @@ from spg_trainer.distributed import (
     rank,
     world_size,
 )
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, ScoringFailed
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
@@ -37,8 +37,8 @@ from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
-from spg_trainer.runs.folder import RunFolder, choose_folder
+from spg_trainer.runs.files import COMPLETE, incomplete, read_json, write_folder, writing
+from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.identity import SFT_MAY_CHANGE, refuse_changes, second_stage
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.own_code import data_of, refuse_changed_data, refuse_changed_hub
@@ -138,6 +138,9 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
             publish(fit)
             if fit.progress.ended_early:
                 raise on_all(KeyboardInterrupt())
+    except ScoringFailed as error:  # of the evaluation: the training before it is saved
+        error.go_on = f"sft --resume {shlex.quote(str(path))}"
+        raise
     finally:
         run.trackers.finish()
         if not going_on:
@@ -156,6 +159,7 @@ def begin_folder(fit: Fit, going_on: bool) -> None:
 
 def save(fit: Fit) -> None:
     """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer."""
+    fit.progress.ended_early |= fit.run.stop.asked
     save_checkpoint(fit.run)
     # Only now: a kill before leaves the finished model, and the settings that say how long it was trained.
     with raising_on_all():
@@ -165,11 +169,10 @@ def save(fit: Fit) -> None:
 
 
 def end_early(fit: Fit) -> None:
-    """Keeps what was learned so far: the best weights, and unless the rate decays a checkpoint to go on from."""
+    """Keeps what was learned so far: the best weights, and a checkpoint to go on from."""
     run, step = fit.run, fit.step
     fit.progress.ended_early = True
-    if step <= fit.progress.decay_start(run.config):
-        save(fit)  # before the validation, which one that was never stopped does not have
+    save(fit)  # before the validation, which one that was never stopped does not have
     if step % run.config.eval.eval_steps and run.stop.by != signal.SIGTERM:
         validate_loss(run, last=True)
     again = f"python -m spg_trainer sft --resume {shlex.quote(str(fit.folder.path))}"
@@ -251,7 +254,7 @@ def prepare(asked: Plan[SftCommand], path: Path, accelerator: "Accelerator", con
 
 
 def resume(fit: Fit, newest: Path | None) -> Fit:
-    """The training as a checkpoint of the folder has it; of a finished model, that before its rate decayed.
+    """The training as a checkpoint of the folder has it; where it becomes longer, as it was before its rate decayed.
 
     Raises ConfigError if the folder was begun with other settings, or there is nothing left to do.
     """
@@ -272,15 +275,26 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
     fit = replace(fit, begun=begun, run=replace(fit.run, state=state, record=made))
     if fit.step > command.steps:
         raise ConfigError(f"{folder} is at update {fit.step}, later than --steps {command.steps}.")
-    if incomplete(folder) is None and not fit.progress.ended_early:
-        stalled = fit.progress.stalled is not None
-        if not (extensible and (stalled or command.steps > before.steps)):
-            longer = f"--steps {2 * before.steps} (not under --patience 0)"
-            raise ConfigError(f"{folder} is finished. Go on with {longer}, or {second_stage(folder)}.")
-        if stalled:
-            fit.progress.stalled, fit.progress.stale = None, 0
+    stalled, finished = fit.progress.stalled is not None, is_finished(fit)
+    if finished and not (extensible and (stalled or command.steps > before.steps)):
+        longer = f"--steps {2 * before.steps} (not under --patience 0)"
+        raise ConfigError(f"{folder} is finished. Go on with {longer}, or {second_stage(folder)}.")
+    start = fit.progress.decay_start(replace(fit.run.config, max_steps=before.steps))
+    if fit.step > start and (finished or (command.steps > before.steps and not stalled)):
+        state = load_checkpoint(checkpoint.require_up_to(folder, start), fit.policy, fit.run.optimizer)
+        fit = replace(fit, run=replace(fit.run, state=state))
+    if finished and stalled:
+        fit.progress.stalled, fit.progress.stale = None, 0
     fit.progress.ended_early = False
     return fit
+
+
+def is_finished(fit: Fit) -> bool:
+    """Whether the folder holds the model of a training that nobody stopped; one of an older version has no summary."""
+    folder = fit.folder.path
+    summary = read_json(folder / SUMMARY)
+    stopped = summary["ended_by"] == USER if summary else fit.progress.ended_early
+    return incomplete(folder) is None and not stopped
 
 
 def base_policy(command: SftCommand, device: str | None = None) -> Policy:
@@ -438,6 +452,8 @@ def publish(fit: Fit) -> None:
                     os.replace(path, folder / path.name)
                 aside.rmdir()
     record_result(fit, measured)
+    if not p.ended_early and rank() == 0:
+        checkpoint.delete_after(folder, p.decay_start(fit.run.config))  # from there a longer training goes on
     if command.output.report and rank() == 0:
         save_report(folder, console)
     best = f"best validation loss {p.best_loss:.4f} after {p.best_step}"

@@ -24,7 +24,7 @@ from spg_trainer.distributed import (
     raising_on_all,
     sum_metrics,
 )
-from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost
+from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models.shard import trains_parts, unsharded
@@ -100,7 +100,7 @@ def make_steps(run: Run, save: Callable[[Run], object] = save_checkpoint) -> str
 
 
 def save_finished_steps(run: Run, error: BaseException) -> None:
-    """Writes a checkpoint of the last finished step of a run that an error ends, and says where to go on.
+    """Writes a checkpoint of the last finished step of a run that an error ends, and says how to go on.
 
     Nothing is written where the weights have changed since that step, nor where this process cannot write it alone.
     Where the error is of a disk that refused a checkpoint, it may refuse this one too, which is no further error.
@@ -108,6 +108,7 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     # Of a sharded model each process has only its part, and the others may be elsewhere.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
     others_are_missing = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
+    go_on = f"--resume {shlex.quote(str(run.folder.path))}"
     disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
     if run.state.consistent and run.state.step and not others_are_missing:
         # A launcher asks this process to stop when another one has ended: that must not cut the checkpoint short.
@@ -116,7 +117,9 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     if disk_refused or isinstance(error, KeyboardInterrupt):
         newest = latest_complete(run.folder.path)
         kept = f"{newest} is saved" if newest else "Nothing is saved yet"
-        run.console.say(f"{kept}; continue with --resume {shlex.quote(str(run.folder.path))}")
+        run.console.say(f"{kept}; continue with {go_on}")
+    if isinstance(error, ScoringFailed):
+        error.go_on = f"{go_on} --accept-changed-code"
 
 
 def train_step(run: Run) -> None:

@@ -54,12 +54,13 @@ class Progress:
         )
 
     def saves(self, step: int, config: Config) -> bool:
-        """Whether a checkpoint is due: at validations before the decay and where it begins; what follows is soon done.
+        """Whether a checkpoint is due: at validations, and where the decay begins."""
+        return step % config.eval.eval_steps == 0 or step == self.decay_start(config) < self.total(config)
 
-        From before the decay training can go on, also once it has ended.
-        """
+    def kept_steps(self, step: int, config: Config) -> set[int]:
+        """The steps whose checkpoints stay though others are newer: where the decay began."""
         start = self.decay_start(config)
-        return step == start < self.total(config) or (step % config.eval.eval_steps == 0 and step < start)
+        return {start} if start < step else set()
 
     def note_validation(self, step: int, loss: float, config: Config) -> bool:
         """Notes the validation loss after a step; returns whether it is the lowest so far."""

@@ -88,9 +88,10 @@ def save_checkpoint(run: Run) -> None:
     state = run.state
     begin(f"the checkpoint of step {state.step}")
     tensors = {"reference": run.policy.frozen.state_dict()} if run.moves_reference else {}
-    validated = {}
+    validated, resumable = {}, set[int]()
     if run.held_out is not None:
         validated, tensors["best"] = asdict(state.progress), state.best
+        resumable = state.progress.kept_steps(state.step, run.config)
     checkpoint.save(
         run.folder.path,
         state.step,
@@ -106,6 +107,7 @@ def save_checkpoint(run: Run) -> None:
         environment=environment_record(run),
         keep=run.config.output.keep,
         needed=partial(validation.needed_steps, state.validations),
+        resumable=resumable,
         **tensors,
     )
 

@@ -1,6 +1,7 @@
 """`--reward ./mine.py:brevity+tone`: reward functions of the user's own on a file of rows, as TRL calls them."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 import envs
 from envs import EnvError, awaiting, checking
+from envs.__main__ import main as envs_main
+from envs.checking import check
 from envs.scoring import score_all
 from spg_trainer.cli import main
 from tests.common.trainer_cases import rows, tiny_folder
@@ -258,3 +261,31 @@ def test_a_function_that_hangs_is_named_while_it_is_awaited_and_its_batch_is_not
         f"--reward: still awaiting hangs (1 call) after {seconds} s; a call fails as timeout after 1 s."
         for seconds in (0.2, 0.4)
     ]
+
+
+def test_what_a_function_raises_names_the_line_of_its_row(place):
+    (place / "mine.py").write_text(
+        "def starts(completions, hint):\n"
+        "    return [float(text.startswith(one)) for text, one in zip(completions, hint)]\n"
+    )
+    lines = [json.loads(line) for line in (place / "rows.jsonl").read_text().splitlines()]
+    (place / "rows.jsonl").write_text("".join(json.dumps({**line, "hint": None}) + "\n" for line in lines))
+    found = {finding.name: finding for finding in check("rows.jsonl", reward="./mine.py:starts")}
+    assert re.search(r"problem \d+ \(rows\.jsonl, line \d+\), for", found["junk"].figure)
+
+
+def test_rows_to_correct_are_a_note_of_the_check_and_not_among_what_is_well(place, capsys):
+    with open(place / "rows.jsonl", "a") as file:
+        file.write(
+            json.dumps({"prompt": "say 7", "answer": "8", "extra": "x", "solution": 8, "hint": "8"}) + "\n"
+        )
+    envs_main(["check", "rows.jsonl", "--reward", "./mine.py:right"])
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if "different answers" in line]
+    assert note.startswith("note   splits ") and note.endswith("Correct or remove these rows.")
+
+
+def test_a_table_that_is_not_utf_8_is_refused_with_its_line(place):
+    (place / "rows.csv").write_bytes("prompt,answer\nhow,1\ncafé,2\n".encode("latin-1"))
+    with pytest.raises(envs.EnvError) as refused:
+        envs.make("rows.csv", reward="./mine.py:brevity")
+    assert str(refused.value) == "rows.csv cannot be read (line 3 is not UTF-8; save it as UTF-8)."

@@ -522,6 +522,20 @@ def test_unknown_names_exit_with_2_and_the_nearest(run, tmp_path):
         assert caught.value.code == 2
 
 
+def test_an_unknown_flag_is_refused_in_one_line_with_the_nearest(run, capfd):
+    with pytest.raises(SystemExit):
+        run("sudoku", "samples.jsonl", "--worker", "2")
+    said = capfd.readouterr().err
+    assert "there is no flag --worker. Did you mean --workers?" in said and said.count("\n") == 1
+
+
+def test_a_table_in_another_encoding_is_named_with_its_line(run, tmp_path):
+    path = tmp_path / "samples.csv"
+    path.write_bytes("completion,answer\n1,2\ncafé,3\n".encode("latin-1"))
+    status, rows, said = run("gsm8k", path)
+    assert (status, rows) == (1, []) and "line 3 is not UTF-8; save it as UTF-8" in said
+
+
 BATCH = {"id": "batch_req_1", "custom_id": "7", "error": None}
 
 

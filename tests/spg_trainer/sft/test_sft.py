@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from envs.gymnasium_games import GymnasiumGame
 from spg_trainer import cli, load_model
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.distributed import make_accelerator
-from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
+from spg_trainer.errors import CheckpointError, ConfigError, ModelError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import Policy, new_policy
@@ -37,6 +38,7 @@ from spg_trainer.settings.fields import Config, EvalConfig, ModelConfig, Optimiz
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recorded import SFT
 from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft import off_mix
 from spg_trainer.sft.command import base_policy, eval_sampling, sft, without_other_blocks
@@ -357,7 +359,9 @@ def test_one_that_was_killed_before_its_first_checkpoint_begins_again_in_its_fol
         patch.setattr(RunFolder, "discard", lambda _: None)  # as `kill -9` has it
         interrupt(command, 3)
     assert len(rows(folder / METRICS)) == 3
-    with pytest.raises(ConfigError, match=r"already holds a run of 3 steps.*--resume auto.*larger --steps"):
+    with pytest.raises(
+        ConfigError, match=rf"already holds a run of 3 steps.*--resume {folder} .*larger --steps"
+    ):
         sft(command, quiet=True)
     with pytest.raises(ConfigError, match="holds no run that this command can continue"):
         train(small_config(folder), quiet=True)
@@ -554,7 +558,7 @@ def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path) 
     for wrong, words in (
         (change(LONG, seed=4, resume=str(folder)), rf"seed was 3, now 4.*--model {folder}"),
         (change(LONG, steps=7, resume=str(folder)), "update 8.*--steps 7"),
-        (change(LONG, output_dir=str(folder)), "--resume auto"),
+        (change(LONG, output_dir=str(folder)), f"--resume {folder} "),
         (change(LONG, resume=str(tmp_path)), "holds no sft.yaml"),
     ):
         with pytest.raises(ConfigError, match=words):
@@ -623,6 +627,47 @@ def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatc
         sft(change(LONG, output_dir=str(folder)))
     assert incomplete(folder) and checkpoint.latest_complete(folder).name == "step-000006"
     assert "its checkpoint will be written for --resume, and no model" in capsys.readouterr().out
+    spaced = folder.rename(tmp_path / "my base")
+    with pytest.raises(ModelError) as refused:
+        resolve_model(str(spaced))
+    newest = spaced / "checkpoints" / "step-000006"
+    assert f"python -m spg_trainer sft --resume '{spaced}'" in str(refused.value)
+    assert str(refused.value).endswith(f"--model '{newest}'")
+
+
+@pytest.mark.parametrize(
+    ("number", "at"),
+    [
+        pytest.param(signal.SIGTERM, 18, id="by a launcher"),
+        pytest.param(signal.SIGINT, 18, id="by Ctrl-C", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 16, id="by Ctrl-C where the rate begins to fall"),
+    ],
+)
+def test_one_that_is_stopped_while_its_rate_falls_loses_no_update(tmp_path, number, at) -> None:
+    folder, command = tmp_path / "model", change(LONG, output_dir=str(tmp_path / "model"))
+    with before_step(at - 1, lambda: os.kill(os.getpid(), number)), pytest.raises(KeyboardInterrupt):
+        sft(command, quiet=True)
+    assert checkpoint.latest_complete(folder).name == f"step-{at:06d}"
+    longer = tmp_path / "longer"
+    shutil.copytree(folder, longer)
+    with before_step(at - 1, lambda: pytest.fail("an update is made again")):
+        sft(change(LONG, resume=str(folder)), quiet=True)
+    assert same_weights(folder, sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True))
+    assert kept_checkpoints(folder) == ["step-000016"], "from there it can be trained longer"
+    with pytest.raises(ConfigError, match="is finished"):
+        sft(change(LONG, resume=str(folder)), quiet=True)
+    sft(change(LONG, steps=40, resume=str(longer)), quiet=True)
+    whole = sft(change(LONG, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
+    assert same_weights(longer, whole), "it went back to where its rate had not fallen yet"
+
+
+def test_an_evaluation_while_the_rate_falls_writes_a_checkpoint(tmp_path: Path) -> None:
+    interrupt(change(LONG, eval_steps=1, output_dir=str(tmp_path / "model")), 18)
+    assert kept_checkpoints(tmp_path / "model") == ["step-000016", "step-000018"]
+
+
+def kept_checkpoints(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
 
 
 # What it says.

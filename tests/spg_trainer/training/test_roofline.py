@@ -396,6 +396,14 @@ def test_the_dry_run_ends_with_an_estimate_and_stays_a_file_of_settings(capsys) 
         assert line.startswith("# ")
 
 
+def test_the_seconds_of_a_card_that_nobody_named_say_how_to_ask_for_another(capsys) -> None:
+    assert main(words()) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert "if the H200 reaches" in last and "--gpu A100-80" in last and "CPU" in last
+    assert main(words("--gpu", "A100-80")) == 0
+    assert "another card" not in capsys.readouterr().out
+
+
 def test_the_dry_run_knows_no_shape_that_is_not_at_hand(capsys, tmp_path) -> None:
     assert main(words("--model", "someone/else")) == 0
     text = capsys.readouterr().out
