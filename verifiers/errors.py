@@ -55,10 +55,9 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
 
     A number is no other number misspelled, so none is close to it.
     """
-    import re
     from difflib import get_close_matches
 
-    if re.fullmatch(r"[-+]?\d+(\.\d+)?", str(name)):
+    if str(name).lstrip("+-").replace(".", "", 1).isdecimal():
         return None
     word, spelled = str(name).lower(), {other.lower(): other for other in known}
     # Letters that have changed places count for little in a ratio: of "tyni" and "tiny" it is 0.5.

@@ -5,7 +5,6 @@ Digits, groups, points, fractions, mixed numbers and powers of ten; and whether 
 longer one is OVERFLOW, and `equal_exactly` reads it again in Python integers of any size.
 """
 
-import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -400,5 +399,5 @@ def equal_exactly(first_data: Bytes, first: Number, second_data: Bytes, second: 
 def widen(data: Bytes, number: Number) -> None:
     """Read again, as one Python integer, each literal, because it may have been too long."""
     for literal in (number.whole, number.bottom) if number.shape == FRACTION else (number.whole,):
-        digits = re.sub(r"\D", "", bytes(data[literal.start : literal.end]).decode())
+        digits = "".join(filter(str.isdigit, bytes(data[literal.start : literal.end]).decode()))
         literal.mantissa = int(Decimal(digits))  # which takes more digits than `int` does
