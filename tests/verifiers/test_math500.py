@@ -206,7 +206,7 @@ def test_what_is_not_understood_is_not_read_as_something_else(answer: str, gold:
         ("x" * 5_000, "too long"), ("x+" * 800 + "x", "too many tokens"), ("9" * 1_001, "too many digits"),
         ("(" * 50 + "1" + ")" * 50, "too deep"), ("\\text{abc", "brace"), ("a}", "brace"),
         ("\\begin 5", "environment"), ("\\-5", "\\-"), ("=".join(["1"] * 50), "too many sides"), ("x_+", "label"),
-        ("foo5", "a word run into a number"), (r"\langle 1 \rangle", "a vector"), (r"\gcd((1,2),3)", "gcd"),
+        ("foo5", "a word run into a number"), (r"\langle 1 \rangle", "a vector"), (r"\gcd 5", "gcd"),
         (r"\begin{pmatrix} 1 & 2 \\ 3 \end{pmatrix}", "rows of several lengths"), ("4{10}", "digits in braces"),
         (r"\sum_{i=1}^2 \sum_{j=1}^3 ij", "sum"), (r"[0,3) \setminus \{x\}", "points in no order"),
         (r"(2,7) \setminus 1", "a difference of sets"), (r"\pm 1 \pm 2", "two plus-minus signs"),

@@ -175,8 +175,8 @@ def remainder(value: Fraction, modulus: Fraction) -> Fraction:
 OF_RATIONALS: dict[str, Callable[..., Fraction | int]] = {
     "gcd": divisor_of,
     "lcm": multiple_of,
-    "max": max,
-    "min": min,
+    "max": lambda *values: max(values),
+    "min": lambda *values: min(values),
     "floor": floor,
     "ceil": ceil,
     "mod": remainder,

@@ -84,6 +84,8 @@ class Commands(Parser):
     def selection(self) -> Node:
         r"""`\gcd(10, 15)`, `\max\{3, 5\}`."""
         name = self.advance()
+        if self.value not in ("(", "[", "\\{"):
+            raise Unsupported(name)
         inside = released(self.primary())
         items = inside.items if type(inside) in (Row, Set) else (inside,)
         if not items or not all(map(is_expression, items)):
