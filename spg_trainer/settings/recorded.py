@@ -12,14 +12,12 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.settings.fields import Config, Decoding, Sampling, SftCommand, at_rate
 from spg_trainer.settings.places import STARTED, found_again
 from spg_trainer.settings.values import overlay, plain, scalar, settings_of
-from spg_trainer.settings.weights import is_embedded, resolve_model
+from spg_trainer.settings.weights import SFT, is_embedded, resolve_model
 
 Settings = TypeVar("Settings")
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
-SFT = "sft.yaml"
-"""The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
 
 
 RETIRED = {"threshold_slack": 0.0, "max_post_steps": 16, "refresh_steps": 0, "suffix_tokens": None}

@@ -15,6 +15,8 @@ from spg_trainer.errors import ModelError, did_you_mean
 from spg_trainer.settings.task import parse_tasks
 
 FALLBACK = "sudoku"
+SFT = "sft.yaml"
+"""The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
 PATTERNS = ("block", "shift")
 """Embedded models beside LLaDA's kind, `tiny:NAME`: blocks of attention from left to right; logits shifted by one."""
 
@@ -116,8 +118,6 @@ def _open_folder(folder: Path) -> Weights:
 
 def finishing(folder: Path) -> str:
     """The command that ends the run of a folder, which has begun there."""
-    from spg_trainer.settings.recorded import SFT  # which imports this module
-
     word = "sft " if (folder / SFT).is_file() else ""
     return f"python -m spg_trainer {word}--resume {shlex.quote(str(folder))}"
 

@@ -269,17 +269,18 @@ def test_what_a_function_raises_names_the_line_of_its_row(place):
         "    return [float(text.startswith(one)) for text, one in zip(completions, hint)]\n"
     )
     lines = [json.loads(line) for line in (place / "rows.jsonl").read_text().splitlines()]
-    (place / "rows.jsonl").write_text("".join(json.dumps({**line, "hint": None}) + "\n" for line in lines))
-    found = {finding.name: finding for finding in check("rows.jsonl", reward="./mine.py:starts")}
-    assert re.search(r"problem \d+ \(rows\.jsonl, line \d+\), for", found["junk"].figure)
+    (place / "hints.jsonl").write_text("".join(json.dumps({**line, "hint": None}) + "\n" for line in lines))
+    found = {finding.name: finding for finding in check("hints.jsonl", reward="./mine.py:starts")}
+    assert re.search(r"problem \d+ \(hints\.jsonl, line \d+\), for", found["junk"].figure)
 
 
 def test_rows_to_correct_are_a_note_of_the_check_and_not_among_what_is_well(place, capsys):
-    with open(place / "rows.jsonl", "a") as file:
+    (place / "rows.jsonl").rename("twice.jsonl")  # what was read of a name is kept
+    with open(place / "twice.jsonl", "a") as file:
         file.write(
             json.dumps({"prompt": "say 7", "answer": "8", "extra": "x", "solution": 8, "hint": "8"}) + "\n"
         )
-    envs_main(["check", "rows.jsonl", "--reward", "./mine.py:right"])
+    envs_main(["check", "twice.jsonl", "--reward", "./mine.py:right"])
     (note,) = [line for line in capsys.readouterr().out.splitlines() if "different answers" in line]
     assert note.startswith("note   splits ") and note.endswith("Correct or remove these rows.")
 
