@@ -13,21 +13,22 @@ import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from measuring import print_head, print_row
 from torch import Tensor
 
+from spg_trainer.algorithms.mle import MLE
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood import MASKINGS, KeyedStreams, Masking, Masks, elbo, eubo, mixture
+from spg_trainer.likelihood import MASKINGS, KeyedStreams, Masking, Masks, accumulate, elbo, eubo, mixture
 from spg_trainer.models import Policy, llada_config
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import derive, generator, numpy_generator
 from spg_trainer.settings.fields import Sampling
-from spg_trainer.sft.demonstrations import denoising_loss, draw_masked
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Batch, Place, Rollouts
 from tests.common.exact_likelihood import (
     Law,
     any_order_elbo,
@@ -89,7 +90,7 @@ def train_model(steps: int, seed: int) -> Policy:
         torch.manual_seed(derive(seed, "model"))
         model = config.model_class(config)
     policy = Policy(model, None, MASK, END, (END,), "new")
-    rows, length = 64, SAMPLING.max_completion_length
+    rows, place = 64, Place.of_groups(1, 64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01)
     done = [max(0, step - 50) / (steps - 50) for step in range(steps)]  # a warm-up of 50, then a cosine to 5%
     rate = [min(1.0, (s + 1) / 50) * (0.525 + 0.475 * math.cos(math.pi * d)) for s, d in enumerate(done)]
@@ -99,8 +100,19 @@ def train_model(steps: int, seed: int) -> Policy:
         prompts = stream.integers(WORDS, size=(rows, 3))
         habits = stream.integers(3, size=rows)
         ids = torch.tensor([demonstrations(p)[h] for p, h in zip(prompts.tolist(), habits, strict=True)])
-        prompt = torch.from_numpy(prompts), torch.ones(rows, 3, dtype=torch.bool)
-        (denoising_loss(policy, prompt, ids, *draw_masked(rows, length, seed, step)) / rows).backward()
+        shown = Rollouts(
+            prompt_ids=torch.from_numpy(prompts),
+            prompt_mask=torch.ones(rows, 3, dtype=torch.bool),
+            completion_ids=ids,
+            completion_mask=torch.ones_like(ids, dtype=torch.bool),
+            unmask_step=torch.zeros_like(ids),
+            unmask_logps=torch.zeros(ids.shape),
+        )
+        streams = KeyedStreams(seed, ("masks", step), place.keys())
+        masks = MLE().make_masking().draw(shown, streams)
+        batch = Batch(shown.completion_mask, torch.ones(rows), {"completions": rows}, place)
+        loss = partial(MLE().loss, masks=masks, batch=batch)
+        accumulate(model, shown, masks, loss, mask_id=MASK, masks_at_once=1, compares="copy")
         optimizer.step()
         optimizer.zero_grad()
         if step + 1 < steps:

@@ -17,6 +17,7 @@ from envs.problem import Problem, check_index, read_problem
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.scoring import score_all
 from envs.template import write_task
+from verifiers.command.flags import Parser
 
 _EPILOG = """\
 In `show` and `check`, ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0), a module
@@ -50,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m envs",
         description="Tasks for text models as Gymnasium environments.",
         epilog=_EPILOG,
@@ -207,7 +208,8 @@ def _check(options: argparse.Namespace) -> int:
         ok &= all(finding.ok for finding in findings)
         sys.stdout.write(f"{name}\n")
         for finding in findings:
-            sys.stdout.write(f"{'ok' if finding.ok else 'FAILS':6} {finding.name:15} {finding.figure}\n")
+            mark = "FAILS" if not finding.ok else "note" if finding.is_note else "ok"
+            sys.stdout.write(f"{mark:6} {finding.name:15} {finding.figure}\n")
         sys.stdout.flush()
     return 0 if ok else 1
 

@@ -6,11 +6,15 @@ an environment keeps (of HTTP, say) can be used again in the next batch.
 
 import asyncio
 import inspect
+import logging
 import os
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
@@ -21,6 +25,9 @@ FAILED, TIMED_OUT = "error", "timeout"
 """The reasons of a call that raised: anything, or a TimeoutError, also that of the author's own client."""
 SLACK = 10.0
 """Seconds beyond all time limits after which the event loop itself counts as blocked."""
+NOTICE = 10.0
+"""Seconds after which a log line first says what is awaited; the next ones come after twice as long each."""
+_log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
@@ -94,9 +101,18 @@ def _await_all(name: str, waiting: Sequence[Awaitable[Any]], limits: Limits) -> 
                 one.close()
         raise EnvError(f"{name}: {wrong}.")
     rounds = -(-len(waiting) // limits.concurrency)
-    future = asyncio.run_coroutine_threadsafe(_await_within(waiting, limits), loop)
+    names = [_name_of(one) for one in waiting]
+    left = Counter(names)
+    future = asyncio.run_coroutine_threadsafe(_await_within(waiting, names, left, limits), loop)
+    began, notice, limit = time.monotonic(), NOTICE, rounds * limits.seconds + SLACK
     try:
-        return future.result(timeout=rounds * limits.seconds + SLACK)
+        while True:
+            waited = time.monotonic() - began
+            done, _ = futures.wait([future], timeout=max(0.0, min(notice, limit) - waited))
+            if done or notice >= limit:
+                return future.result(timeout=0)
+            _say_awaited(name, left.copy(), notice, limits)
+            notice *= 2
     except TimeoutError as error:
         frame = sys._current_frames().get(thread.ident or 0)
         place = "".join(traceback.format_stack(frame)[-1:]).strip() if frame else ""
@@ -119,10 +135,35 @@ def _wrong_limits(limits: Limits) -> str:
     return ""
 
 
-async def _await_within(waiting: Sequence[Awaitable[Any]], limits: Limits) -> list[Outcome]:
+def _name_of(awaitable: Awaitable[Any]) -> str:
+    """What the author called it: a coroutine has the name of its function."""
+    return getattr(awaitable, "__qualname__", type(awaitable).__name__)
+
+
+def _say_awaited(name: str, left: Mapping[str, int], seconds: float, limits: Limits) -> None:
+    """Tells what has been awaited for so long. left: {function: its calls that have not ended}."""
+    calls = [(function, count) for function, count in left.items() if count]
+    listed = ", ".join(
+        f"{function} ({count:,} {'call' if count == 1 else 'calls'})" for function, count in calls
+    )
+    if listed:
+        limit = f"a call fails as {TIMED_OUT} after {limits.seconds:g} s"
+        _log.warning("%s: still awaiting %s after %g s; %s.", name, listed, seconds, limit)
+
+
+async def _await_within(
+    waiting: Sequence[Awaitable[Any]], names: Sequence[str], left: Counter[str], limits: Limits
+) -> list[Outcome]:
+    """What came of each. names: what they are called; left: how many of each name have not ended, counted down."""
     gate = asyncio.Semaphore(limits.concurrency)
 
-    async def one(awaitable: Awaitable[Any]) -> Outcome:
+    async def one(awaitable: Awaitable[Any], name: str) -> Outcome:
+        try:
+            return await within(awaitable)
+        finally:
+            left[name] -= 1
+
+    async def within(awaitable: Awaitable[Any]) -> Outcome:
         async with gate:
             task = asyncio.ensure_future(_awaited(awaitable))
             try:
@@ -138,7 +179,7 @@ async def _await_within(waiting: Sequence[Awaitable[Any]], limits: Limits) -> li
             task.cancel()
             return Outcome(None, error, f"Traceback (most recent call last):\n{where}TimeoutError: {error}\n")
 
-    return await asyncio.gather(*map(one, waiting))
+    return await asyncio.gather(*map(one, waiting, names))
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Outcome:

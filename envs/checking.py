@@ -2,6 +2,7 @@
 
 import json
 import os
+import string
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from envs import holes
 from envs.core import TextEnv
 from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration
-from envs.problem import Problem, read_problem
+from envs.problem import Problem, name_of, read_problem
 from envs.registry import make
 from envs.scoring import as_turns, score_all
 from envs.splits import SPLITS, DividedEnv, content, question
@@ -28,11 +29,13 @@ DIFFERENT = 0.9
 SLOWEST = 2.0
 """Seconds of processor time within which any completion must be scored."""
 SMALL = 100
-"""Problems of validation or test below which it is told how little a rate over them says."""
+"""If validation or test has fewer problems, the check says how uncertain a rate over them is."""
 _BY_CONTENT = (
     "Problems of a list are divided by content with envs.split_of, and made ones are drawn with "
     "envs.draw_for(self.split, index, ...) (docs/add_a_task.md)"
 )
+SHORT = 2
+"""Characters of an answer that nearly every long text holds somewhere."""
 _FEW = 16
 """Problems for the more costly checks: made again in a fresh process, scored with junk."""
 _JUNK = "<answer>?</answer>"
@@ -47,31 +50,41 @@ class Finding:
     name: str
     ok: bool
     figure: str
+    is_note: bool = False
+    """Whether the figure is for the author to look at, though the task can be trained on as it is."""
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """What the checks look at; ranges: the lowest and highest value of each component so far."""
+    """The environment that is checked, and what the checks have found so far."""
 
     name: str
     arguments: dict[str, Any]
     splits: dict[str, TextEnv]
     count: int
+    """The most problems of a split that are looked at."""
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """{component: the lowest and the highest value so far}."""
     raised: set[str] = field(default_factory=set)
     """What `score` has raised so far, and where."""
+    notes: list[str] = field(default_factory=list)
+    """What the check that runs has found for the author to look at, though it fails nothing."""
 
     def score(
         self, env: TextEnv, problems: dict[int, Problem], texts: Sequence[str | Sequence[str]]
     ) -> np.ndarray:
-        """Which texts are right, played to the end; notes the ranges, and raises EnvError for an author's error."""
+        """(n,) bool, which texts are right, each played to the end of its episode as the answer to its problem.
+
+        Adds to `ranges`. Raises EnvError where the author's code raises.
+        """
         pairs = zip(problems.items(), texts, strict=True)
         turns = [play(env, index, problem, text)[0] for (index, problem), text in pairs]
         scored = score_all(env, list(problems), list(problems.values()), turns)
-        for index, text, trace in zip(problems, turns, scored.traceback, strict=True):
+        for index, completions, trace in zip(problems, turns, scored.traceback, strict=True):
             if trace is not None:
-                shown, why = text[0] if len(text) == 1 else text, cause(env.author_of(problems[index]), trace)
-                where = f"on problem {index}, for {shown!r:.60}"
+                why = cause(env.author_of(problems[index]), trace)
+                shown = completions[0] if len(completions) == 1 else completions
+                where = f"on {name_of(index, problems[index])}, for {shown!r:.60}"
                 if why in self.raised:
                     raise EnvError(f"score raised the same {where}")
                 self.raised.add(why)
@@ -98,6 +111,8 @@ def check(name: str, problems: int = 1000, **arguments: Any) -> list[Finding]:
             findings.append(Finding(title, False, str(error)))
         except Exception as error:  # what an author's code or Gymnasium raises is a finding too
             findings.append(Finding(title, False, f"{type(error).__name__}: {error}"))
+        findings += [Finding(title, True, note, is_note=True) for note in subject.notes]
+        subject.notes.clear()
     return findings
 
 
@@ -169,9 +184,10 @@ def _purity(subject: _Subject) -> str:
     for problem, text in first.items():
         for other, where in ((backwards, "in another order"), (elsewhere, "in a fresh process")):
             if other[problem] != text:
-                what = "a reply to" if other[problem][0] == text[0] else "problem"
-                must = "on problem and completions" if other[problem][0] == text[0] else "on its index"
-                raise EnvError(f"{what} {problem} is another one {where}; it must depend {must} only")
+                same_problem = other[problem][0] == text[0]
+                what = "a reply to" if same_problem else "problem"
+                causes = "on problem and completions" if same_problem else "on its index"
+                raise EnvError(f"{what} {problem} is another one {where}; it must depend {causes} only")
     replies = sum(len(episode[1]) for _, episodes in first.values() for episode in episodes.values())
     with_them = f" and {replies} replies" if replies else ""
     return f"{len(first)} problems{with_them} are the same in another order and in a fresh process"
@@ -179,19 +195,19 @@ def _purity(subject: _Subject) -> str:
 
 def _splits(subject: _Subject) -> str:
     """No problem is in two splits, and those that are measured on hold few problems twice."""
-    seen: dict[str, str] = {}
+    split_of: dict[str, str] = {}  # content of a problem -> the first split that has it
     questions = _Questions()
     different = []
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
         for index, problem in problems.items():
-            other = seen.setdefault(content(problem), split)
-            if other != split:
+            first_split = split_of.setdefault(content(problem), split)
+            if first_split != split:
                 raise EnvError(
-                    f"problem {index} of {split} is in {other} too: {problem!r:.160}. {_BY_CONTENT}"
+                    f"problem {index} of {split} is in {first_split} too: {problem!r:.160}. {_BY_CONTENT}"
                 )
             questions.add(split, index, problem)
-        count = list(seen.values()).count(split)
+        count = list(split_of.values()).count(split)
         if split != "train" and count < DIFFERENT * len(problems):
             raise EnvError(
                 f"{split} has only {count:,} different problems of {len(problems):,}, less than {DIFFERENT:.0%}. Of a "
@@ -202,7 +218,8 @@ def _splits(subject: _Subject) -> str:
     train = subject.splits["train"]
     if train.max_turns == 1 and not train.notice and (differing := questions.differing()):
         text += f"; {differing}"
-    text += f"; {train.notice}" if train.notice and not isinstance(train, DividedEnv) else ""
+    if train.notice and not isinstance(train, DividedEnv):
+        subject.notes.append(train.notice)
     if isinstance(subject.splits["train"], DividedEnv):
         text += f"; __init__ takes no `split`, so they are divided by a hash of their index (80/10/10). {_BY_CONTENT}"
     for split in ("validation", "test"):
@@ -217,40 +234,40 @@ def _splits(subject: _Subject) -> str:
 class _Questions:
     """The questions of all splits, without capitals and runs of white space, and where each is asked.
 
-    Capitals may carry the meaning, as `a` and `A` do where one is the other's opposite; so a question is the same only
-    if its reference is the same to the letter.
+    Capitals may carry the meaning, as `a` and `A` do where one is the other's opposite. So two questions that differ in
+    capitals alone count as the same only if their references are the same to the letter.
     """
 
-    where: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
+    without_capitals: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
     """{question: {its reference: (split, place)}}"""
-    spelled: dict[str, dict[str, str]] = field(default_factory=dict)
+    with_capitals: dict[str, dict[str, str]] = field(default_factory=dict)
     """{question with its capitals: {its reference: place}}"""
 
     def add(self, split: str, index: int, problem: Problem) -> None:
         """Notes a problem. Raises EnvError for one that asks nothing, or that a problem of another split asks too."""
-        place = f"problem {index} of {split}"
-        if isinstance(line := problem.metadata.get("where"), str):
-            place += f" ({line})"
+        place = name_of(index, problem).replace(f"problem {index}", f"problem {index} of {split}", 1)
         if not (text := question(problem.prompt)):
             raise EnvError(f"{place} asks nothing: its prompt is empty")
         answer = json.dumps(problem.reference, sort_keys=True, default=str)
-        self.spelled.setdefault(f"{problem.task} {question(problem.prompt, capitals=True)}", {}).setdefault(
-            answer, place
-        )
-        first, other = self.where.setdefault(f"{problem.task} {text}", {}).setdefault(answer, (split, place))
-        if first != split:
-            raise EnvError(f"{place} is, but for capitals and spaces, {other}: {text!r:.160}. {_BY_CONTENT}")
+        spelled = f"{problem.task} {question(problem.prompt, capitals=True)}"
+        self.with_capitals.setdefault(spelled, {}).setdefault(answer, place)
+        places = self.without_capitals.setdefault(f"{problem.task} {text}", {})
+        first_split, first_place = places.setdefault(answer, (split, place))
+        if first_split != split:
+            raise EnvError(
+                f"{place} is, but for capitals and spaces, {first_place}: {text!r:.160}. {_BY_CONTENT}"
+            )
 
     def differing(self) -> str:
         """What to say where a question has different answers; "" where none has."""
-        twins = [list(answers.values()) for answers in self.spelled.values() if len(answers) > 1]
+        twins = [list(answers.values()) for answers in self.with_capitals.values() if len(answers) > 1]
         shown = [" and ".join(places) for places in twins[:3]]
         count = "1 question has" if len(twins) == 1 else f"{len(twins):,} questions have"
         return f"{count} different references: {'; '.join(shown)}" if twins else ""
 
 
 def _demonstrations(subject: _Subject) -> str:
-    """Every demonstration is right, and what its template can become."""
+    """Every demonstration is right, and fills in its problem's template if there is one."""
     solved = 0
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
@@ -295,20 +312,45 @@ def _habits(subject: _Subject) -> str:
 
 
 def _junk(subject: _Subject) -> str:
-    """What is no answer is not right, raises nothing and takes no time."""
+    """Texts that answer nothing do not count as right, and scoring them raises nothing and takes no time."""
     env, tried, slowest = subject.splits["train"], 0, 0.0
-    rng = np.random.default_rng(0)
-    for index, problem in _problems(env, _FEW).items():
+    rng, problems = np.random.default_rng(0), _problems(env, _FEW)
+    hint = _paid_anywhere(subject, problems)
+    for index, problem in problems.items():
         for kind, text in junk(problem, sound_demonstration_of(env, problem), rng):
             start = time.process_time()
             right = subject.score(env, {index: problem}, [text])
             seconds = time.process_time() - start
             if right.any():
-                raise EnvError(f"problem {index} counts as solved by {kind}: {text!r:.60}")
+                solved = f"problem {index} counts as solved by {kind}: {text!r:.60}"
+                raise EnvError("; ".join(filter(None, [solved, hint])))
             if seconds > SLOWEST:
                 raise EnvError(f"problem {index}: {kind} took {seconds:.1f} s to score, {text!r:.60}")
             tried, slowest = tried + 1, max(slowest, seconds)
-    return f"none of {tried:,} is right, raises or takes long (at most {slowest * 1000:.0f} ms)"
+    subject.score(env, problems, [_JUNK] * len(problems))  # as a run asks: many at once
+    text = f"none of {tried:,} is right, raises or takes long (at most {slowest * 1000:.0f} ms)"
+    return "; ".join(filter(None, [text, hint]))
+
+
+def _paid_anywhere(subject: _Subject, problems: Mapping[int, Problem]) -> str:
+    """A hint where short answers count wherever they occur, so that a model can list them all; "" where they do not."""
+    env = subject.splits["train"]
+    short = {
+        index: problem
+        for index, problem in problems.items()
+        if any(
+            isinstance(value, str | int) and len(str(value)) <= SHORT for value in problem.reference.values()
+        )
+    }
+    rng, letters = np.random.default_rng(1), [*string.ascii_letters, *map(str, range(10**SHORT))]
+    right = subject.score(env, short, [" ".join(rng.permutation(letters)) for _ in short]) if short else []
+    if 2 * np.sum(right) <= len(short):
+        return ""
+    return (
+        f"a text that lists every letter and the numbers below {10**SHORT} solves {np.sum(right)} of {len(short)} "
+        f"problems with answers of at most {SHORT} characters, so a model may learn to list them. Look for the answer "
+        "where it has to stand, such as in the <answer> block (envs.answers.only_answer)"
+    )
 
 
 def _components(subject: _Subject) -> str:

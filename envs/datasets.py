@@ -18,9 +18,9 @@ from envs.halves import half_character
 from envs.hub import from_cache_only, why_offline
 from envs.splits import PUBLISHED
 
-FORMATS = (".jsonl", ".jsonl.gz", ".parquet")  # in a folder
-NAMED_FORMATS = (*FORMATS, ".csv")  # of a file that is named
-UNUSABLE = 0.01  # largest share of the rows of a split that is left out
+FORMATS = (".jsonl", ".jsonl.gz", ".parquet")  # the files that are looked for in a folder
+NAMED_FORMATS = (*FORMATS, ".csv")  # what a file that the user names may be
+UNUSABLE = 0.01  # a split in which a larger share of the rows cannot be used is refused
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,21 @@ def normalized(text: str) -> str:
 def load_split(
     task: str, bank: ModuleType, source: str, split: str, revision: str | None, test_revision: str | None
 ) -> tuple[tuple[Any, ...], dict[str, str], str]:
-    """The problems of a split of a published set, in its order, {data set: commit} of the hub's, and a notice.
+    """The problems of a split of a published set, in its order; {data set: its commit on the hub}; and a notice.
 
-    test is the published test set; validation is the twentieth of the train set that a hash of the first column
-    picks; train is the rest. A problem that is also in test, white space aside, is in neither.
+    The split test is the published test set; validation is the twentieth of the published train set that a hash of the
+    problem's text picks; train is the rest. A problem that is also in test, white space aside, is in neither. Rows that
+    cannot be used are left out: the notice counts them and names the first; it is "" where there are none.
 
-    bank: the sets TRAIN and TEST; COLUMNS, the first of them the text; `hashed(text)`, what is hashed of it; and
-    `read_row(row)`, the problem of a row, which raises EnvError for one that cannot be used: such rows are left out,
-    and the notice counts them and names the first, or is "". source: see `load_rows`. revision: of TRAIN.
-    test_revision: of TEST where that is another data set. Raises EnvError for a set that cannot be loaded, that leaves
-    no problem, or in which more than 1% of the rows cannot be used.
+    bank: the task's module of problems, e.g. `envs.gsm8k.problems`. It says where the sets are (TRAIN and TEST), which
+    COLUMNS a row must have, the first of them the problem's text; what is hashed of a text (`hashed(text)`); and how a
+    row becomes a problem (`read_row(row)`, which raises EnvError for a row that cannot be used). source: see
+    `load_rows`. revision: of TRAIN. test_revision: of TEST where that is another data set. Raises EnvError for a set
+    that cannot be loaded, that leaves no problem, or in which more than 1% of the rows cannot be used.
     """
     commits: dict[str, str] = {}
-    of_test = revision if bank.TEST.repo == bank.TRAIN.repo else test_revision
-    test = replace(bank.TEST, revision=of_test)
+    same_data_set = bank.TEST.repo == bank.TRAIN.repo
+    test = replace(bank.TEST, revision=revision if same_data_set else test_revision)
 
     def load(hub: HubDataset) -> list[tuple[str, Row]]:
         rows, commit = load_rows(task, source, hub, bank.COLUMNS)
@@ -158,7 +159,7 @@ def read_files(
     if not rows:
         wanted = f"; each must have {', '.join(columns)}" if columns else ""
         raise EnvError(f"{task}: {files[0]} holds no rows{wanted}.")
-    rows = [Row(w, renamed(values) if isinstance(values, dict) else values) for w, values in rows]
+    rows = [Row(where, renamed(values) if isinstance(values, dict) else values) for where, values in rows]
     _check_columns(task, rows, columns)
     return rows
 
@@ -202,7 +203,7 @@ def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[
 def hub_rows(task: str, hub: HubDataset, advice: str) -> tuple[list[Row], str | None]:
     """All rows of a data set on the hub, whatever their columns, and the commit that they are of.
 
-    Raises DataUnavailable, which ends with `advice`, where it can neither be downloaded nor was before.
+    Raises DataUnavailable, whose text ends with `advice`, where it is not in the cache and cannot be downloaded.
     """
     import datasets
 
@@ -210,7 +211,7 @@ def hub_rows(task: str, hub: HubDataset, advice: str) -> tuple[list[Row], str | 
     try:
         with from_cache_only(bool(offline)):
             builder = datasets.load_dataset_builder(hub.repo, hub.config, revision=hub.revision)
-            # Their own count is not checked: the published one below says it in words.
+            # The library's check of the number of rows is left out: our own error names both numbers.
             builder.download_and_prepare(verification_mode="no_checks")
             table = builder.as_dataset(split=hub.split)
     except Exception as error:  # whatever a download, a cache and a file format can raise
@@ -224,7 +225,7 @@ def hub_rows(task: str, hub: HubDataset, advice: str) -> tuple[list[Row], str | 
 
 
 def state_of(rows: Sequence[Row], commit: str | None) -> str:
-    """What tells whether a data set on the hub has changed: its commit, of one that is not known a hash of the rows."""
+    """A text that changes when a data set on the hub does: its commit, or a hash of its rows where that is unknown."""
     if commit:
         return commit
     content = json.dumps([row.values for row in rows], sort_keys=True, default=str)

@@ -14,7 +14,7 @@ class MissingPackage(EnvError):
 
 
 class NoDemonstration(EnvError):
-    """An environment, or one of its problems, whose author gave no demonstration; the text says what would do."""
+    """An environment, or one of its problems, whose author gave no demonstration; the text says how to give one."""
 
 
 class JudgeFailed(EnvError):
@@ -22,18 +22,18 @@ class JudgeFailed(EnvError):
 
 
 class DataUnavailable(EnvError):
-    """A published data set that cannot be had here; the text says where it comes from and what would do instead."""
+    """A published data set that is not here and cannot be downloaded; the text names it and what to use instead."""
 
 
 def check_choice(env: str, name: str, value: object, known: Iterable[object], other: str = "") -> None:
-    """Raises EnvError, naming the nearest known one, unless the argument `name` of `env` is among `known`.
+    """Raises EnvError, naming the nearest known value, unless the argument `name` of `env` has one of the `known` ones.
 
-    other: what else would do, as the end of a sentence.
+    other: what else is allowed, for the list of known values in the error, e.g. "or the path of a file".
     """
     known = list(known)
     # An int is not taken for a bool, nor 1.0 for 1: what is written into a run's config must be what was meant.
-    if not any(type(value) is type(one) and value == one for one in known):
-        words = [str(one) for one in known if one is not None]
+    if not any(type(value) is type(choice) and value == choice for choice in known):
+        words = [str(choice) for choice in known if choice is not None]
         hint = did_you_mean(value, words)
-        more = f", {other}" if other else ""
-        raise EnvError(f'{env}: {name}="{value}" is unknown. {hint}Known: {", ".join(words)}{more}.')
+        or_other = f", {other}" if other else ""
+        raise EnvError(f'{env}: {name}="{value}" is unknown. {hint}Known: {", ".join(words)}{or_other}.')

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.awaiting import Limits, call_all
+from envs.awaiting import TIMED_OUT, Limits, call_all
 from envs.errors import EnvError, JudgeFailed
 from envs.own_files import import_file
 from envs.problem import Problem
@@ -21,7 +21,7 @@ RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float
 It is called with names alone: `prompts` and `completions`, which are chat messages where the prompts are, and a list
 for each column of the rows that it has a parameter of the same name for. Source: TRL, "Using a custom reward function".
 """
-GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+NO_COLUMNS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 """Parameters that no column is for; the last four are TRL's, and are not passed."""
 
 
@@ -33,7 +33,7 @@ def load_functions(reward: str) -> dict[str, RewardFunction]:
     if not Path(file).is_file():
         raise EnvError(f"--reward {reward}: there is no file {file} (looked in {Path.cwd()}).")
     try:
-        module, found = import_file(file), {}
+        module, functions = import_file(file), {}
     except Exception as error:  # whatever an author's file can raise
         raise EnvError(
             f"--reward {reward}: importing {file} raised {type(error).__name__}: {error}"
@@ -49,8 +49,8 @@ def load_functions(reward: str) -> dict[str, RewardFunction]:
             raise EnvError(
                 f"--reward {reward}: {name!r} is a component of every file of rows. Rename the function."
             )
-        found[name] = function
-    return found
+        functions[name] = function
+    return functions
 
 
 def columns_of(functions: Mapping[str, RewardFunction]) -> list[str]:
@@ -59,7 +59,8 @@ def columns_of(functions: Mapping[str, RewardFunction]) -> list[str]:
         name
         for function in functions.values()
         for name, parameter in inspect.signature(function).parameters.items()
-        if name not in GIVEN and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if name not in NO_COLUMNS
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     ]
     return list(dict.fromkeys(names))
 
@@ -82,19 +83,19 @@ def call_functions(
     raises or returns something else, of those JudgeFailed where an `async` one raises, and TimeoutError where one takes
     longer.
     """
-    given = _given(problems, completions)
-    calls = [partial(function, **_taken(function, given)) for function in functions.values()]
+    arguments = possible_arguments(problems, completions)
+    calls = [partial(function, **only_taken(function, arguments)) for function in functions.values()]
     outcomes = call_all("--reward", calls, limits)
-    paid = {}
-    for name, outcome in zip(functions, outcomes, strict=True):
+    outcome_of = dict(zip(functions, outcomes, strict=True))
+    # A timeout is raised before any other error: then no function is called again.
+    for name, outcome in sorted(outcome_of.items(), key=lambda item: item[1].reason != TIMED_OUT):
         if outcome.error is not None:
-            raise _raised(name, functions[name], list(given), outcome.error) from outcome.error
-        paid[name] = _numbers(name, outcome.value, len(completions))
-    return paid
+            raise _raised(name, functions[name], arguments, outcome.error) from outcome.error
+    return {name: _numbers(name, outcome.value, len(completions)) for name, outcome in outcome_of.items()}
 
 
-def _given(problems: Sequence[Problem], completions: Sequence[str]) -> dict[str, list[Any]]:
-    """All that a function may take by name: {name: one for each completion}."""
+def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) -> dict[str, list[Any]]:
+    """All arguments that a function may take: {name: a value for each completion}."""
     columns = problems[0].reference if problems else ()
     chats = [isinstance(problem.prompt, list) for problem in problems]
     return {
@@ -107,22 +108,28 @@ def _given(problems: Sequence[Problem], completions: Sequence[str]) -> dict[str,
     }
 
 
-def _taken(function: RewardFunction, given: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    """Those of `given` that a function has parameters for."""
+def only_taken(function: RewardFunction, arguments: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Those of the arguments that a function has parameters for."""
     parameters, everything = inspect.signature(function).parameters, takes_all(function)
-    return {name: values for name, values in given.items() if everything or name in parameters}
+    return {name: values for name, values in arguments.items() if everything or name in parameters}
 
 
-def _raised(name: str, function: RewardFunction, given: Sequence[str], error: BaseException) -> Exception:
+def _raised(
+    name: str, function: RewardFunction, arguments: Mapping[str, list[Any]], error: BaseException
+) -> Exception:
     """What to raise for a function that raised."""
     place = traceback.extract_tb(error.__traceback__)
     where = f" ({place[-1].filename}, line {place[-1].lineno})" if place else ""  # a time limit has no place
     text = f"the reward function {name} raised {type(error).__name__}: {error}{where}."
     if isinstance(error, TypeError | KeyError):  # perhaps it asks for what it was not given
-        known = ", ".join(given)
+        known = ", ".join(arguments)
         text += f" It can have {known}; a column of the rows is passed where it has a parameter of that name."
     if isinstance(error, TimeoutError):
-        return TimeoutError(text)
+        return TimeoutError(
+            f"{text} It was called for {len(arguments['completions'])} completions at once. Await its requests side by "
+            "side (asyncio.gather), give each a time limit of its own, or raise the limit: --env-args "
+            "score_timeout=SECONDS."
+        )
     return JudgeFailed(text) if inspect.iscoroutinefunction(function) else EnvError(text)
 
 

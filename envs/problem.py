@@ -158,3 +158,9 @@ def read_problem(env: "TextEnv", index: int) -> Problem:
 def broken(env: "TextEnv", index: int, why: str) -> EnvError:
     """The error that names an environment and one of its problems."""
     return EnvError(f"{env.spec_name}, problem {index}: {why}")
+
+
+def name_of(index: int, problem: Problem) -> str:
+    """A problem by its number and, where it is of a file, by its line: "problem 3 (rows.jsonl, line 4)"."""
+    where = problem.metadata.get("where")
+    return f"problem {index} ({where})" if isinstance(where, str) else f"problem {index}"

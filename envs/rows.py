@@ -76,6 +76,7 @@ class Rows(TextEnv):
         demonstration: str = "",
         validation: str = "",
         test: str = "",
+        score_timeout: float | None = None,
         **columns: str,
     ) -> None:
         """Opens one split; raises EnvError for a file that cannot be read and for the first row that cannot be used.
@@ -88,6 +89,7 @@ class Rows(TextEnv):
             demonstration: a column with right completions, for `sft` and `check`; "" = there is none.
             validation, test: files with the problems of these splits. Without them a hash of the prompt gives them a
                 tenth each of the file.
+            score_timeout: seconds that an `async` function of `reward` may take for a batch; None = 60.
             columns: the column of each reference field, or parameter of a function, where it has another name, e.g.
                 answer="solution".
         """
@@ -96,6 +98,8 @@ class Rows(TextEnv):
         check_choice(name, "prompt_style", prompt_style, STYLES)
         self.split, self.verifier, self._style = split, verifier, STYLES[prompt_style]
         self.functions = load_functions(reward) if reward else {}
+        if score_timeout is not None:
+            self.score_timeout = score_timeout
         wanted = _columns(name, verifier, prompt, demonstration, columns, self.functions)
         self.fields = fields_of(verifier, wanted)
         if self.functions:
@@ -292,7 +296,7 @@ def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
     except CommandError as error:
         raise EnvError(str(error)) from error
     if source.failure or not entries:
-        raise EnvError(f"{file} {source.failure or 'holds no rows.'}")
+        raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
     fields = fields_of(verifier, wanted)
     if not fields:
         return tuple(entries)

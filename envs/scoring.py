@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.awaiting import Limits, Outcome, call_all, reason_of
+from envs.awaiting import TIMED_OUT, Limits, Outcome, call_all, reason_of
 from envs.errors import EnvError, JudgeFailed
 from envs.problem import Problem, Score, Scores, broken
 
@@ -135,15 +135,15 @@ class Scoring:
     """How the episodes of an author's class are scored, by the methods that it has."""
 
     batch: bool
-    """Whether several episodes are scored in one call of `score_batch`; it sees the last turn of each."""
+    """Whether several episodes are scored in one call of `score_batch`, which sees the last turn of each."""
     alone: bool
-    """Whether a single episode is scored by `score` or `score_turns`; else it is a batch of one."""
+    """Whether a single episode is scored by `score` or `score_turns`; otherwise it is scored as a batch of one."""
 
 
 def decide_scoring(cls: "type[TextEnv]", name: str) -> Scoring:
-    """Decides how a class is scored, and notes it with the class; `register` calls this once.
+    """Decides how a class is scored, and keeps that in the class; `register` calls this once.
 
-    Raises EnvError, which begins with `name`, for a method to score that cannot be called with what it gets.
+    Raises EnvError, which begins with `name`, for a method to score that does not take the arguments of `ARGUMENTS`.
     """
     written = [method for method in ARGUMENTS if writes(cls, method)]
     for method in written:
@@ -160,11 +160,11 @@ def scoring_of(cls: "type[TextEnv]") -> Scoring:
 
 def _check_call(cls: "type[TextEnv]", method: str, name: str) -> None:
     """Raises EnvError if a method cannot be called with its ARGUMENTS."""
-    found = inspect.getattr_static(cls, method)
-    function = getattr(found, "__func__", found)
+    attribute = inspect.getattr_static(cls, method)
+    function = getattr(attribute, "__func__", attribute)
     if not inspect.isfunction(function):  # a callable object does not always say what it takes
         return
-    self = () if isinstance(found, staticmethod) else ("self",)
+    self = () if isinstance(attribute, staticmethod) else ("self",)
     signature = inspect.signature(function, follow_wrapped=False)
     try:
         signature.bind(*self, *ARGUMENTS[method])
@@ -177,7 +177,7 @@ def _check_call(cls: "type[TextEnv]", method: str, name: str) -> None:
 
 
 def begin_score(env: "TextEnv", problem: Problem, turns: Sequence[str]) -> Any:
-    """What the author's code returns for one episode, which may be to be awaited; raises what that code raises.
+    """What the author's code returns for one episode, or an awaitable of it; raises what that code raises.
 
     This and `call_score_batch` are the only places in which an author's scoring is called.
     """
@@ -202,7 +202,7 @@ def call_scores(env: "TextEnv", problems: Sequence[Problem], turns: Sequence[Seq
 
 
 def call_score_batch(env: "TextEnv", problems: Sequence[Problem], completions: Sequence[str]) -> Any:
-    """What the author's code says of n completions, unchecked, and maybe to be awaited; raises what it raises."""
+    """What the author's code returns for n completions, unchecked, or an awaitable of it; raises what it raises."""
     return env.score_batch(problems, completions)
 
 
@@ -217,10 +217,16 @@ def _ask(
     (outcome,) = call_all(env.spec_name, [call], limits_of(env))
     if outcome.error is None:
         return outcome.value, [None] * len(problems)
+    side_by_side = inspect.iscoroutinefunction(env.score_batch)
+    if outcome.reason == TIMED_OUT and not side_by_side:
+        # Each by itself would wait as long again, one after the other.
+        zeros = [Score(dict.fromkeys(env.reward_weights, 0.0), TIMED_OUT)] * len(problems)
+        return stacked(zeros, env.reward_weights), [outcome.traceback] * len(problems)
     scores, traces = _ask_each(env, indices, problems, turns)  # a batch does not say which of them raises
-    may_recover = isinstance(outcome.error, JudgeFailed | TimeoutError)
-    may_recover = may_recover or inspect.iscoroutinefunction(env.score_batch)
+    may_recover = side_by_side or isinstance(outcome.error, JudgeFailed)
     if not any(traces) and not may_recover:
+        if isinstance(outcome.error, EnvError):  # it says itself what is wrong, such as too few numbers
+            raise EnvError(f"{env.spec_name}: {outcome.error}") from outcome.error
         raise EnvError(
             f"{env.spec_name}: score_batch raised {outcome.error!r:.200} for {len(problems)} completions, but scores "
             "each of them when alone; both must agree."

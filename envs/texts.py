@@ -92,7 +92,7 @@ def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], d
         where = f"{file}, line {number} " if isinstance(error, LineError) else ""
         raise EnvError(f"{where}{error}") from error
     if source.failure or not rows:
-        raise EnvError(f"{file} {source.failure or 'holds no rows.'}")
+        raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
     return tuple(lines), tuple(rows), {}
 
 

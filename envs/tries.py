@@ -35,12 +35,14 @@ class Tries(Wrapper):
         if len(turns) >= self.tries:
             return None
         score = begin_score(self.env, problem, turns[-1:])
-        return self._say_later(problem, score) if inspect.isawaitable(score) else self._say(problem, score)
+        if inspect.isawaitable(score):
+            return self._feedback_when_scored(problem, score)
+        return self._feedback_to(problem, score)
 
-    async def _say_later(self, problem: Problem, score: Awaitable[Any]) -> str | None:
-        return self._say(problem, await score)
+    async def _feedback_when_scored(self, problem: Problem, score: Awaitable[Any]) -> str | None:
+        return self._feedback_to(problem, await score)
 
-    def _say(self, problem: Problem, value: Any) -> str | None:
+    def _feedback_to(self, problem: Problem, value: Any) -> str | None:
         score = as_score(value)
         if score.rewards["correct"] == 1:
             return None

@@ -12,8 +12,8 @@ from envs.problem import Problem, Score, Scores, read_problem
 class Wrapper(TextEnv):
     """An environment around `env`; a subclass writes only what is different.
 
-    Whatever concerns a problem is asked of `env_of(problem)`, which is `env` unless a subclass holds several. Its
-    completions are scored by the innermost environment, that of the author.
+    Whatever concerns a problem is asked of `env_of(problem)`, which is `env` unless a subclass holds several. The
+    innermost environment, that of the author (`author_of`), scores the completions.
     """
 
     def __init__(self, env: TextEnv) -> None:

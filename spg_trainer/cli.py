@@ -19,7 +19,8 @@ from spg_trainer import __version__, algorithms, distributed
 from spg_trainer.distributed import is_on_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean
 from spg_trainer.settings import fields, packages
-from spg_trainer.settings.flags import HELP, PROG, show_help
+from spg_trainer.settings.flags import HELP, PROG
+from spg_trainer.settings.help import show_help
 from spg_trainer.settings.plan import Plan, plan
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import resolve

@@ -23,6 +23,21 @@ class TrainingError(SpgError, RuntimeError):
     """A run that must stop: gradients stay non-finite, or the environment fails too often."""
 
 
+class ScoringFailed(TrainingError):
+    """A task whose code could not score too many completions; whoever ends the run notes how it goes on."""
+
+    def __init__(self, what: str, traceback: str = "") -> None:
+        super().__init__(what, traceback)
+        self.go_on = ""
+        """The flags that continue the run; "" = there is none to continue."""
+
+    def __str__(self) -> str:
+        what, traceback = self.args
+        shown = f"The environment raised\n{traceback.rstrip()}\n" if traceback else ""
+        then = f"continue with {self.go_on}" if self.go_on else "start again"
+        return f"{shown}{what} Fix the environment, then {then}."
+
+
 class ProcessLost(TrainingError):
     """Another process of the run has not answered in time."""
 

@@ -26,7 +26,7 @@ from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
 MERGED, CARD, CURVE = "merged", "README.md", "curve.png"
 FOLDERS = re.compile(r"^(?:[A-Za-z]:|~|\.{1,2})?[/\\](?:[^:]*[/\\])?")
 """The folders in front of a path, `FILE.py:ID` included; an id such as `org/model` has none."""
-PLACES = frozenset("output output_dir resume config dry_run gpu processes link".split())
+PLACES = frozenset("output config dry_run gpu processes link".split())
 """Settings that say where a model was made, not how."""
 
 

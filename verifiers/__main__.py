@@ -25,6 +25,7 @@ from verifiers.command.fields import (
     recognise,
     with_problem,
 )
+from verifiers.command.flags import Parser
 from verifiers.command.join import completion_of, join, read_references, split_key
 from verifiers.command.judge import COMPILING_SECONDS, ROWS_BEFORE_COMPILING, Job, Judged, judge_blocks
 from verifiers.command.read import Block, CommandError, Source, lacking
@@ -82,9 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         batch.compiling = batch.Compiling()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     sources = "\n".join(f"  {source}: {task}" for source, task in DATA_SOURCES.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m verifiers",
         description=(
             "Judges completions: writes one verdict for every line of a file to standard output, and a summary to "

@@ -51,9 +51,14 @@ def invalid_reference(argument: str, value: object, problem: str, index: int | N
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name closest to `name`, case ignored; None if none is close enough to be what was meant."""
+    """The known name closest to `name`, case ignored; None if none is close enough to be what was meant.
+
+    A number is no other number misspelled, so none is close to it.
+    """
     from difflib import get_close_matches
 
+    if str(name).lstrip("+-").replace(".", "", 1).isdecimal():
+        return None
     word, spelled = str(name).lower(), {other.lower(): other for other in known}
     # Letters that have changed places count for little in a ratio: of "tyni" and "tiny" it is 0.5.
     moved = [other for other in spelled if sorted(other) == sorted(word)]

@@ -19,6 +19,7 @@ FOUND = OK  # of a completion in which there is an answer, instead of the reason
 _OPEN = tuple(b"<answer>")
 _CLOSE = tuple(b"</answer>")
 # What ends a completion, of every family in docs/models.md; what follows is another turn.
+_BAR = tuple(b"<|")
 _EOT_ID = tuple(b"<|eot_id|>")
 _END_OF_TEXT = tuple(b"<|endoftext|>")
 _IM_END = tuple(b"<|im_end|>")
@@ -29,7 +30,8 @@ _BOX = tuple(b"\\boxed")
 FRAMED_BOX = tuple(b"\\fbox")
 _HASHES = tuple(b"####")
 _NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
-_GAP_LIMIT = 64  # bytes between two boxes that can still be read as "one or the other"
+_SURROGATES = 0xA0  # the second byte behind ED, from which on it is a lone surrogate
+_GAP_LIMIT = 256  # bytes before a box in which the other one of "one or the other" is looked for
 
 
 def word_key(word: str) -> int:
@@ -46,7 +48,7 @@ def word_keys(words: str) -> tuple[int, ...]:
 
 
 _OR = word_key("or")
-_GAP_WORDS = word_keys("text textbf mathrm mbox quad qquad")
+_GAP_WORDS = word_keys("or text textbf mathrm mbox quad qquad")
 
 
 def find_byte(data: Bytes, byte: int, start: int, end: int) -> int:
@@ -97,16 +99,16 @@ def strip(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 def is_end_token(data: Bytes, start: int, end: int) -> bool:
     """Whether an end token begins at `start`, where there is a `<`."""
-    second = data[start + 1] if start + 1 < end else 0
-    if second == _END_OF_SENTENCE[1]:
-        return matches(data, start, end, _END_OF_SENTENCE)
-    if second != _EOT_ID[1]:
-        return False
-    if matches(data, start, end, _EOT_ID) or matches(data, start, end, _END_OF_TEXT):
-        return True
-    if matches(data, start, end, _IM_END) or matches(data, start, end, _ROLE_END):
-        return True
-    return matches(data, start, end, _END)
+    return matches(data, start, end, _END_OF_SENTENCE) or (
+        matches(data, start, end, _BAR)
+        and (
+            matches(data, start, end, _EOT_ID)
+            or matches(data, start, end, _END_OF_TEXT)
+            or matches(data, start, end, _IM_END)
+            or matches(data, start, end, _ROLE_END)
+            or matches(data, start, end, _END)
+        )
+    )
 
 
 def is_blank(data: Bytes, start: int, end: int) -> bool:
@@ -138,14 +140,10 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, bo
 
 def is_not_text(data: Bytes, start: int, end: int) -> bool:
     """True if the bytes hold NUL or a lone surrogate (encoded as ED A0..BF)."""
-    if find_byte(data, 0, start, end) < end:
-        return True
     i = find_byte(data, 0xED, start, end)
-    while i < end:
-        if i + 1 < end and data[i + 1] >= 0xA0:
-            return True
+    while i + 1 < end and data[i + 1] < _SURROGATES:
         i = find_byte(data, 0xED, i + 1, end)
-    return False
+    return i + 1 < end or find_byte(data, 0, start, end) < end
 
 
 def is_escaped(data: Bytes, start: int, position: int) -> bool:
@@ -161,10 +159,8 @@ def last_box(data: Bytes, start: int, end: int, command: tuple[int, ...] = _BOX)
     Read from the right: `level` counts braces so that a left brace has its partner exactly if `level` has
     already been as low as it is there. command: another box's, in its place.
     """
-    if find_byte(data, _BACKSLASH, start, end) == end:
-        return -1, -1, -1
     level = lowest = 0
-    for position in range(end - 1, start - 1, -1):
+    for position in range(end - 1, find_byte(data, _BACKSLASH, start, end), -1):
         byte = data[position]
         if (byte != _LEFT_BRACE and byte != _RIGHT_BRACE) or is_escaped(data, start, position):
             continue
@@ -210,8 +206,6 @@ def closing_brace(data: Bytes, position: int, end: int) -> int:
 
 def is_joined_by_or(data: Bytes, start: int, end: int) -> bool:
     """True if the text between two boxes says "or" and no other word."""
-    if end - start > _GAP_LIMIT:
-        return False
     seen = False
     key = 0
     for i in range(start, end + 1):
@@ -219,48 +213,33 @@ def is_joined_by_or(data: Bytes, start: int, end: int) -> bool:
         if 97 <= byte <= 122:
             key = key * 32 + byte - 96 if key < 1 << 55 else 1 << 60
         elif key:
-            if key == _OR:
-                seen = True
-            elif key not in _GAP_WORDS:
+            if key not in _GAP_WORDS:
                 return False
+            seen = seen or key == _OR
             key = 0
     return seen
 
 
-def says_or(data: Bytes, start: int, end: int) -> bool:
-    # also inside a word
-    for i in range(start, end - 1):
-        if data[i] | 32 == 111 and data[i + 1] | 32 == 114:
-            return True
-    return False
-
-
 def is_hedged(data: Bytes, start: int, box: int, content_start: int, content_end: int) -> bool:
     """True if the box at `box` follows "other box or"."""
-    if not says_or(data, max(start, box - _GAP_LIMIT), box):
-        return False  # which spares most texts the search for another box
-    _, other_start, other_end = last_box(data, start, box)
+    _, other_start, other_end = last_box(data, max(start, box - _GAP_LIMIT), box)
     if other_start < 0 or not is_joined_by_or(data, other_end + 1, box):
         return False
-    if other_end - other_start != content_end - content_start:
-        return True
-    for offset in range(content_end - content_start):
+    for offset in range(content_end - content_start + 1):  # with the brace behind it
         if data[other_start + offset] != data[content_start + offset]:
             return True
     return False
 
 
 def last_line(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of the rest of the line after the last `####`, or -1s."""
+    """(start, end) of the rest of the line after the last `####`; the start is -1 if there is none."""
     last = -1
     i = find_byte(data, _HASH, start, end)
     while i < end:
         if matches(data, i, end, _HASHES):
             last = i + len(_HASHES)
         i = find_byte(data, _HASH, i + 1, end)
-    if last < 0:
-        return -1, -1
-    return last, find_byte(data, _NEWLINE, last, end)
+    return last, find_byte(data, _NEWLINE, max(last, start), end)
 
 
 def is_alone(data: Bytes, start: int, end: int, low: int, high: int, exact: bool) -> bool:
@@ -268,23 +247,15 @@ def is_alone(data: Bytes, start: int, end: int, low: int, high: int, exact: bool
 
     `exact`: written `\boxed{`, with nothing but spaces beside its content.
     """
-    while low > start and (data[low - 1] == 32 or (not exact and is_space(data[low - 1]))):
+    _, block_start, block_end, _, _ = read_tags(data, start, end)
+    while data[low - 1] == 32 or (not exact and is_space(data[low - 1])):
         low -= 1
-    low -= 1
-    while not exact and low > start and is_space(data[low - 1]):
-        low -= 1
-    low -= len(_BOX)
-    if low < start or not matches(data, low, end, _BOX):
-        return False
-    while low > start and is_space(data[low - 1]):
-        low -= 1
-    low -= len(_OPEN)
-    if low < start or not matches(data, low, end, _OPEN):
-        return False
-    while high < end and (data[high] == 32 or (not exact and is_space(data[high]))):
+    while data[high] == 32 or (not exact and is_space(data[high])):
         high += 1
-    high, _ = strip(data, high + 1, end)
-    return matches(data, high, end, _CLOSE)
+    box = command_before(data, block_start, low - 1, _BOX)
+    alone = box >= 0 and is_blank(data, block_start, box) and is_blank(data, high + 1, block_end)
+    written = data[low - 1] == _LEFT_BRACE and data[high] == _RIGHT_BRACE
+    return alone and written and (not exact or box + len(_BOX) == low - 1)
 
 
 def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool]:
@@ -299,8 +270,6 @@ def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, 
         if not (lenient or single):
             return MALFORMED, -1, -1, False
         scope, low, high = block_start, block_start, block_end
-        if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
-            return MALFORMED, -1, -1, False
         box, inner_start, inner_end = last_box(data, low, high)
     elif not lenient:
         return NO_ANSWER, -1, -1, False
@@ -310,9 +279,7 @@ def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, 
         scope, low, high = start, unclosed, cut
         if unclosed >= 0 and is_blank(data, unclosed, cut):
             low = -1
-        box, inner_start, inner_end = last_box(data, start, cut)
-        if box < low:
-            box = -1
+        box, inner_start, inner_end = last_box(data, max(start, low), cut)
         line_start, line_end = last_line(data, start, cut)
         if line_start > max(box, low) and not is_blank(data, line_start, line_end):
             box, low, high = -1, line_start, line_end
@@ -320,7 +287,9 @@ def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, 
         boxed, low, high = True, inner_start, inner_end
     if low < 0:
         return NO_ANSWER, -1, -1, False
-    if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
+    if high - low > ANSWER_LIMIT or is_not_text(
+        data, low, high
+    ):  # a bound of MALFORMED texts: nothing reads on
         return MALFORMED, -1, -1, boxed
     hedged = boxed and is_hedged(data, scope, box, inner_start, inner_end)
     low, high = strip(data, low, high)

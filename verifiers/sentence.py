@@ -24,19 +24,14 @@ LINES_LIMIT = 4  # lines that are not blank, from the end, on which an answer ca
 
 _ANSWER, _IS = word_key("answer"), word_key("is")
 _BEFORE = word_keys("the final so thus therefore hence then and my our correct")  # "if", "doubt", ... are not
-_SO = word_keys("so thus therefore hence")  # may begin a clause
 _DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt")
+_SO = word_keys("so thus therefore hence")  # may begin a clause
 _STOPS = tuple(b".!?")
 
 
 def answer_sentence(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of the answer that is named at the end of data[start:end], before an end token, or -1s.
-
-    -1s also where there is an `<answer>` tag, whose text is the answer.
-    """
-    end, block, _, unclosed, _ = read_tags(data, start, end)
-    if block >= 0 or unclosed >= 0:
-        return -1, -1
+    """(start, end) of the answer that is named at the end of data[start:end], before an end token, or -1s."""
+    end, _, _, _, _ = read_tags(data, start, end)
     low, high = named_answer(data, start, end)
     if low < 0:
         _, low, high = last_box(data, start, end, FRAMED_BOX)
@@ -49,32 +44,32 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     -1s also behind a word that casts doubt on it.
     """
     start, end = strip(data, start, end)
-    low = high = -1  # behind the first pair of asterisks, before the second
-    pairs = 0
-    i = end
-    while i > start and data[i - 1] != ch.NEWLINE:
-        i -= 1
-    if find_byte(data, ch.STAR, i, end) == end:  # most lines; to read their words would take long
+    line = end
+    while line > start and data[line - 1] != ch.NEWLINE:
+        line -= 1
+    low = behind_stars(data, line, end)
+    high = behind_stars(data, low, end) - 2
+    if low == 0 or high < low or behind_stars(data, high + 2, end) > 0:
         return -1, -1
-    while i < end:
-        key, after = read_word(data, i, end, True)
-        if data[i] == ch.STAR and i + 1 < end and data[i + 1] == ch.STAR:
-            after = i + 2
-            pairs += 1
-            low, high = (after, -1) if pairs == 1 else (low, i)
-        elif pairs == 0 and is_one_of(key, _DOUBTS):
-            pairs = OTHER_LINE
+    doubted = False
+    i = line
+    while i < low and not doubted:
+        key, after = read_word(data, i, low, True)
+        doubted = is_one_of(key, _DOUBTS)
         i = max(after, i + 1)
-    if pairs != 2:
-        return -1, -1
     first = low + 1 if data[low] == ch.BACKSLASH or data[low] == ch.MINUS else low
-    if (
-        ch.is_ascii_digit(data[first])
-        or data[first] == ch.DOLLAR
-        or find_byte(data, ch.EQUALS, low, high) < high
-    ):
-        return low, high
-    return -1, -1
+    number = ch.is_ascii_digit(data[first]) or data[first] == ch.DOLLAR
+    if doubted or not (number or find_byte(data, ch.EQUALS, low, high) < high):
+        return -1, -1
+    return low, high
+
+
+def behind_stars(data: Bytes, start: int, end: int) -> int:
+    """Position behind the first `**` of data[start:end], or 0."""
+    i = find_byte(data, ch.STAR, start, end)
+    while i + 1 < end and data[i + 1] != ch.STAR:
+        i = find_byte(data, ch.STAR, i + 1, end)
+    return i + 2 if i + 1 < end else 0
 
 
 def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
@@ -107,10 +102,17 @@ def without_marks(data: Bytes, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+def says_so(data: Bytes, start: int, end: int) -> bool:
+    """Whether a clause such as "so the answer is 18" begins at `start`."""
+    start, end = strip(data, start, end)
+    return is_one_of(read_word(data, start, end, True)[0], _SO)
+
+
 def ends_sentence(data: Bytes, line: int, i: int, end: int) -> bool:
-    """Whether the sign at i ends a sentence, or a tag that closes: `</think>The answer is 18`."""
+    """Whether the sign at i ends a sentence or its first clause, or a tag that closes: `</think>The answer is 18`."""
     if data[i] != ch.GREATER:
-        return data[i] in _STOPS and (i + 1 == end or is_space(data[i + 1]))
+        stops = data[i] in _STOPS and (i + 1 == end or is_space(data[i + 1]))
+        return stops or (data[i] == ch.COMMA and says_so(data, i + 1, end))
     tag = i
     while tag > line and 97 <= data[tag - 1] | 32 <= 122:
         tag -= 1
@@ -120,26 +122,15 @@ def ends_sentence(data: Bytes, line: int, i: int, end: int) -> bool:
 def behind_name(data: Bytes, line: int, end: int) -> int:
     """Position behind "the answer is" or "answer:" on a line, or behind one that says "Final Answer" alone, or -1."""
     plain, named = True, False  # only such words in this sentence so far; the last of them is "answer"
-    doubted = False  # one of _DOUBTS was among them
     i = line
     while i < end:
         key, after = read_word(data, i, end, True)
         if named and (key == _IS or data[i] == ch.COLON or data[i] == ch.EQUALS):
             return max(after, i + 1)
         if key:
-            doubted = doubted or is_one_of(key, _DOUBTS)
             named = plain and key == _ANSWER
             plain = named or (plain and is_one_of(key, _BEFORE))
         elif ends_sentence(data, line, i, end):
-            plain, named, doubted = True, False, False
-        elif data[i] == ch.COMMA and not doubted:
-            clause, _ = strip(data, i + 1, end)
-            if is_one_of(read_word(data, clause, end, True)[0], _SO):
-                plain, named = True, False
-        elif ch.is_ascii_digit(data[i]):
-            plain = named = False
-            while after + 1 < end and ch.is_ascii_digit(data[after + 1]):
-                after += 1
-            after += 1
+            plain, named = True, False
         i = max(after, i + 1)
     return end if named else -1

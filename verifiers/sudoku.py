@@ -23,24 +23,27 @@ from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG,
 Cells = list[int]  # or, where compiled, an array of int64
 References = tuple[Bytes, tuple[int, ...]]  # all puzzles, and where each begins and the last one ends
 
-MAX_SIZE = 49
-MAX_CELLS = MAX_SIZE * MAX_SIZE
+SIZE_LIMIT = 49
+CELLS_LIMIT = SIZE_LIMIT * SIZE_LIMIT
+_WIDTH_LIMIT = 2  # digits of a number in a cell
 INVALID = -1  # in place of the size of what is no puzzle
 SEPARATOR, NOTHING, POINT, BLANK, FOREIGN = range(10, 15)  # classes of characters; 0..9 is a digit
 PUZZLE, STRICT, LENIENT = range(3)  # notations of grids
 
 _TEX_WORDS = word_keys(
-    "boxed fbox mbox text textbf textrm textsf texttt mathbf mathrm mathsf mathtt "
-    "left right quad qquad hline begin end"
+    "boxed fbox mbox text textbf textrm textsf texttt mathbf mathrm mathsf mathtt left right quad qquad hline"
 )
 _TEX_BEGIN, _TEX_END = word_key("begin"), word_key("end")
 _TEX_TABLES = word_keys("array tabular")
 _TEX_FRAMES = word_keys("matrix pmatrix bmatrix vmatrix smallmatrix aligned gathered")
+_TEX_COLUMNS = tuple(b"{clr| ")
 _TEX_SIGNS = tuple(b"\\,;:! ()[]\n")
 
 _ROW = word_keys("row r")
-_TITLE = word_keys("here is the so final completed solved answer solution result grid board puzzle sudoku")
-_TAGS = word_keys("b strong i em u p br code pre tt div span table tbody tr td")
+# Of a title, and the languages of fenced code.
+_TITLE = word_keys(
+    "here is the so final completed solved answer solution result grid board puzzle sudoku text python"
+)
 _OPENERS = tuple(b" \t\n\r|>")
 _CLOSERS = tuple(b" \t\n\r|:.,<")
 
@@ -64,7 +67,7 @@ _WIDE = (
 
 
 def _no_cells() -> Cells:
-    return [0] * MAX_CELLS
+    return [0] * CELLS_LIMIT
 
 
 @dataclass(slots=True)
@@ -73,7 +76,7 @@ class Scratch:
 
     cells: Cells = field(default_factory=_no_cells)
     puzzle: Cells = field(default_factory=_no_cells)
-    masks: Cells = field(default_factory=lambda: [0] * (6 * MAX_SIZE))
+    masks: Cells = field(default_factory=lambda: [0] * (6 * SIZE_LIMIT))
 
 
 _A_PUZZLE = (
@@ -95,29 +98,21 @@ def classify(code: int) -> int:
 
 def skip_tex(data: Bytes, i: int, end: int) -> int:
     """Position after the TeX wrapper whose backslash stands before i, or -1 if none such may stand around a grid."""
-    if i >= end:
-        return -1
     key, after = read_word(data, i, end)
     if key == 0:
-        return i + 1 if data[i] in _TEX_SIGNS else -1
-    if key not in _TEX_WORDS or (after < end and 65 <= data[after] <= 90):
-        return -1
+        return i + 1 if i < end and data[i] in _TEX_SIGNS else -1
     if key != _TEX_BEGIN and key != _TEX_END:
-        return after
-    if after >= end or data[after] != 123:
-        return -1
-    name, after = read_word(data, after + 1, end)
-    if after >= end or data[after] != 125 or not (name in _TEX_TABLES or name in _TEX_FRAMES):
-        return -1
+        return after if key in _TEX_WORDS else -1
+    name, after = read_word(data, after + 1, end)  # behind the brace
+    table = name in _TEX_TABLES
+    closed = after < end and data[after] == 125
     after += 1
-    if key == _TEX_BEGIN and name in _TEX_TABLES and after < end and data[after] == 123:
-        after += 1
-        while after < end and (data[after] in (99, 108, 114, 124, 32)):  # c, l, r, |, space
+    if table and key == _TEX_BEGIN:
+        while after < end and data[after] in _TEX_COLUMNS:
             after += 1
-        if after >= end or data[after] != 125:
-            return -1
+        closed = closed and after < end and data[after] == 125
         after += 1
-    return after
+    return after if closed and (table or name in _TEX_FRAMES) else -1
 
 
 def read_writing(
@@ -125,8 +120,8 @@ def read_writing(
 ) -> tuple[int, int]:
     """(class, position after it) of the character before i, a POINT or FOREIGN one, `count` cells into the grid."""
     if kind == POINT:
-        row_ends = 0 < count < size * size and count % size == 0 and i < end and data[i] == 10
-        return (SEPARATOR if row_ends else POINT), i  # "Row 1: 4 3 2 1."
+        row_ends = count > 0 and count % size == 0 and (count == size * size or (i < end and data[i] == 10))
+        return (SEPARATOR if row_ends else FOREIGN), i  # "Row 1: 4 3 2 1."
     if data[i - 1] < 128:
         after = skip_writing(data, start, i - 1, end, size, count)
         if after >= 0:
@@ -137,23 +132,11 @@ def read_writing(
 def skip_writing(data: Bytes, start: int, i: int, end: int, size: int, count: int) -> int:
     """Position after what Markdown puts around a grid at i, `count` cells in, or -1 if it is anything else.
 
-    Bold type, a tag, the language of a fence, "Row 2:" where the second row begins, or a title before the first.
+    Bold type, "Row 2:" where the second row begins, or a title or the language of a fence before the first.
     """
-    byte = data[i] + 0
-    if byte == 42:
+    if data[i] == 42:
         return skip_stars(data, start, i, end)
-    if byte == 60:
-        i += 2 if i + 1 < end and data[i + 1] == 47 else 1
     key, after = read_word(data, i, end, True)
-    if byte == 60:
-        while after < end and (data[after] == 32 or data[after] == 47):
-            after += 1
-        return after + 1 if after < end and data[after] == 62 and is_one_of(key, _TAGS) else -1
-    if key == 0:
-        return -1
-    fenced = i - start >= 3 and data[i - 1] == data[i - 2] == data[i - 3] == 96
-    if fenced and after < end and data[after] == 10:
-        return after
     if is_one_of(key, _ROW):
         return skip_label(data, after, end, count // size + 1) if count % size == 0 else -1
     return after if count == 0 and is_one_of(key, _TITLE) else -1
@@ -190,7 +173,6 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
     """
     wanted = size * size
     count = width = 0  # width: digits of the number being read, 0 between numbers
-    pointed = False
     i = start
     while i < end:
         byte = data[i] + 0
@@ -210,11 +192,11 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
         else:
             kind = SEPARATOR if byte == 32 and width and size > 9 else FOREIGN
         if kind <= 9:
-            if width == 2:
+            if width == _WIDTH_LIMIT:
                 return False
             if width:
                 cells[count - 1] = cells[count - 1] * 10 + kind
-            elif count == wanted:
+            elif count == CELLS_LIMIT:
                 return False
             else:
                 cells[count] = kind
@@ -225,10 +207,6 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
         elif kind == BLANK:
             cells[count] = 0
             count += 1
-        elif kind == POINT:
-            if pointed or count < wanted:
-                return False
-            pointed = True
         elif kind == FOREIGN:
             return False
         if kind != NOTHING and (size < 10 or kind > 9):

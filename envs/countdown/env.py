@@ -80,12 +80,13 @@ class Countdown(TextEnv):
         self.reward_weights = REWARD_PRESETS[reward_preset]
         if self._template:
             self.origin = {prompt_style: f"sha256 {self._template.sha256}"}
-        # Read for every split: its problems are kept out of the others, and a wrong path is an error at once.
-        own_test = () if self.source == "generated" else bank.read_problems(self.source)
-        self._excluded = frozenset(bank.key(*problem) for problem in own_test)
+        # The user's file is read for every split: its problems are kept out of the others, and a wrong path is an error
+        # at once.
+        users_test = () if self.source == "generated" else bank.read_problems(self.source)
+        self._excluded = frozenset(bank.key(*problem) for problem in users_test)
         self._problems: Sequence[Puzzle] | None = None  # None: the training stream
-        if split == "test" and own_test:
-            self._problems = own_test
+        if split == "test" and users_test:
+            self._problems = users_test
         elif split == "test" and level == 1:
             self._problems = bank.test_problems()
         elif split != "train":
@@ -117,12 +118,15 @@ class Countdown(TextEnv):
         verdicts = verify_batch("countdown", completions, numbers=numbers, target=targets)
         reasons, answers = verdicts.reasons, verdicts.extracted
         readable = [reason in ("ok", "wrong", "rule_broken") for reason in reasons]
-        used = list(map(float, readable))
-        for row in range(len(used)):  # elsewhere the verifier has seen each number used once
-            if reasons[row] == "rule_broken":
-                used[row] = share_used(numbers[row], answers[row] or "")
-        form = [read and has_format(text) for read, text in zip(readable, completions, strict=True)]
-        rewards = {"correct": verdicts.correct, "format": form, "numbers_used": used}
+        # Of a readable answer that broke no rule, the verifier has seen that each number is used once.
+        numbers_used = list(map(float, readable))
+        for row, reason in enumerate(reasons):
+            if reason == "rule_broken":
+                numbers_used[row] = share_used(numbers[row], answers[row] or "")
+        formatted = [
+            is_read and has_format(text) for is_read, text in zip(readable, completions, strict=True)
+        ]
+        rewards = {"correct": verdicts.correct, "format": formatted, "numbers_used": numbers_used}
         if "paper" in self.reward_weights:
             rewards["paper"] = list(map(paper_reward, completions, verdicts.correct))
         columns = {name: np.asarray(values, np.float64) for name, values in rewards.items()}

@@ -24,10 +24,10 @@ class GSM8K(PublishedEnv):
         with reward_preset="paper" also exact, integer, strict_format, soft_format (0 or 1 each) and xml_count
             (at most 0.5): `envs.gsm8k.rewards`.
 
-    Splits: source="generated": 1,000,000 train, 256 validation, 256 test problems, no calculation in two of
-    them; level 1 has two steps and at most 40 characters, 2 sentences and multiplication, 3 four steps, fractions,
-    percentages and numbers that play no part. Otherwise test is the set's own, and validation the twentieth of its
-    train set that a hash picks; the columns are question and answer.
+    Splits with source="generated": 1,000,000 train, 256 validation and 256 test problems; no calculation is in two of
+    the splits. Level 1 has two steps and at most 40 characters, level 2 sentences and multiplication, level 3 four
+    steps, fractions, percentages and numbers that play no part. Otherwise test is the set's own, and validation the
+    twentieth of its train set that a hash picks; the columns are question and answer.
     """
 
     task, bank, instruction = "gsm8k", problems, ANSWER_FORMAT

@@ -39,18 +39,21 @@ TEMPLATES: dict[int, list[Callable[[np.random.Generator], MathProblem]]] = {1: [
 
 
 def template(level: int, subject: str, *sources: Sequence | Callable[[np.random.Generator], Any]) -> Callable:
-    """Adds a function to the templates of a level, at the end: their order is part of every problem's number.
+    """A decorator that adds a function to the templates of a level, at the end: problems depend on their order.
 
-    sources: what each argument is drawn from, in this order: a sequence, or a function of the generator. The function
-    gives the problem, the right solution and the slip.
+    sources: what each argument of the function is drawn from, in this order: a sequence, or a function of the
+    generator. The function returns or yields three things: the problem's text, the right solution, and the slip.
     """
 
     choices = [source if callable(source) else tuple(source) for source in sources]
 
     def add(write: Callable[..., Iterable]) -> Callable[..., Iterable]:
         def fill(rng: np.random.Generator) -> MathProblem:
-            drawn = [s(rng) if callable(s) else s[int(rng.integers(len(s)))] for s in choices]
-            return MathProblem(subject, *write(*drawn))
+            arguments = [
+                choice(rng) if callable(choice) else choice[int(rng.integers(len(choice)))]
+                for choice in choices
+            ]
+            return MathProblem(subject, *write(*arguments))
 
         TEMPLATES[level].append(fill)
         return write
@@ -87,11 +90,11 @@ def term(factor: int, letter: str) -> str:
     return f"{'-' if factor < 0 else '+'}{size}{letter}"
 
 
-# Level 1
+# Level 1. In these templates s and t are signs, "+" or "-".
 
 
 def _signed(sign: str, digit: int) -> str:
-    """With its sign only where that is a minus."""
+    """A digit with its sign, which is written only if it is a minus: -3, 3."""
     return f"-{digit}" if sign == "-" else str(digit)
 
 
@@ -99,8 +102,15 @@ def _signed(sign: str, digit: int) -> str:
 def zero_product(digits, s, t):
     """A product that is zero. Slip: the roots get the signs that they have in the factors."""
     a, b = digits
-    x, y, u, v = _signed(OPPOSITE[s], a), _signed(OPPOSITE[t], b), _signed(s, a), _signed(t, b)
-    return f"Solve $(x{s}{a})(x{t}{b})=0$.", (f"x={x} x={y}", f"{x},{y}"), (f"x={u} x={v}", f"{u},{v}")
+    right_a, right_b, wrong_a, wrong_b = (
+        _signed(OPPOSITE[s], a),
+        _signed(OPPOSITE[t], b),
+        _signed(s, a),
+        _signed(t, b),
+    )
+    yield f"Solve $(x{s}{a})(x{t}{b})=0$."
+    yield f"x={right_a} x={right_b}", f"{right_a},{right_b}"
+    yield f"x={wrong_a} x={wrong_b}", f"{wrong_a},{wrong_b}"
 
 
 @template(1, "Prealgebra", two(LETTERS), range(2, 10), "+-")
@@ -140,15 +150,19 @@ def reciprocal(letters, a, b, kind):
 @template(1, "Intermediate Algebra", range(2, 10), range(2, 10), "+-", "+-")
 def vertex_of_square(a, b, s, t):
     """The vertex of a parabola. Slip: its first coordinate gets the sign that it has in the bracket."""
-    x, u, y = _signed(OPPOSITE[s], a), _signed(s, a), _signed(t, b)
-    return f"Vertex of $(x{s}{a})^2{t}{b}$?", (f"x={x}", f"({x},{y})"), (f"x={u}", f"({u},{y})")
+    right_x, wrong_x, y = _signed(OPPOSITE[s], a), _signed(s, a), _signed(t, b)
+    yield f"Vertex of $(x{s}{a})^2{t}{b}$?"
+    yield f"x={right_x}", f"({right_x},{y})"
+    yield f"x={wrong_x}", f"({wrong_x},{y})"
 
 
 @template(1, "Geometry", range(2, 10), range(2, 10), "+-", "+-")
 def mirror(a, b, s, t):
     """A point mirrored in the line y=x. Slip: in the y-axis."""
-    x, y, u = _signed(s, a), _signed(t, b), _signed(OPPOSITE[s], a)
-    return f"Mirror $({x},{y})$ in $y=x$.", (f"x={y}", f"({y},{x})"), (f"x={u}", f"({u},{y})")
+    x, y, minus_x = _signed(s, a), _signed(t, b), _signed(OPPOSITE[s], a)
+    yield f"Mirror $({x},{y})$ in $y=x$."
+    yield f"x={y}", f"({y},{x})"
+    yield f"x={minus_x}", f"({minus_x},{y})"
 
 
 @template(1, "Number Theory", range(1, 10), range(0, 10), range(0, 10))
@@ -168,8 +182,10 @@ def outfits(letters, a, wares):
 @template(1, "Precalculus", range(2, 10), range(2, 10), "+-", "+-")
 def conjugate(a, b, s, t):
     """The conjugate of a complex number. Slip: the real part changes its sign."""
-    x, u = _signed(s, a), _signed(OPPOSITE[s], a)
-    return f"Conjugate of ${x}{t}{b}i$?", (f"{OPPOSITE[t]}{b}i", f"{x}{OPPOSITE[t]}{b}i"), (u, f"{u}{t}{b}i")
+    real, minus_real = _signed(s, a), _signed(OPPOSITE[s], a)
+    yield f"Conjugate of ${real}{t}{b}i$?"
+    yield f"{OPPOSITE[t]}{b}i", f"{real}{OPPOSITE[t]}{b}i"
+    yield minus_real, f"{minus_real}{t}{b}i"
 
 
 # Level 2: fractions, quadratics, divisors, areas, sequences, choices

@@ -20,7 +20,7 @@ def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
         dataset, _ = open_dataset(job["dataset"], json.dumps(job["settings"], sort_keys=True))
         entry = pickle.loads(base64.b64decode(job["entry"]))  # from the environment, not from a model
         right = entry["answer"]
-        # White space round the answer is cut off before it comes here; a right answer may end in some.
+        # The white space around the job's answer has been cut off, but the right answer may have some, which counts.
         text = right if isinstance(right, str) and job["answer"] == right.strip() else job["answer"]
         try:
             return {"outcome": "", "value": float(dataset.score_answer(text, entry))}

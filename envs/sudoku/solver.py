@@ -19,10 +19,10 @@ _INTS = "int64[::1]"
 
 
 def set_givens(cells: Ints, units: Ints, size: int, work: Ints) -> int:
-    """Fill the masks and the list of blanks in `work`; the number of blanks, or -1 if two givens clash.
+    """Fills the masks and the list of blanks in `work`; returns the number of blanks, or -1 if two givens clash.
 
-    units: for each cell its row, column and box. work: 3n masks of used digits, n*n blank cells, n*n masks of digits
-    left to try.
+    units: for each cell its row, column and box. work: 3n masks of used digits, then n*n blank cells, then for each of
+    these a mask of the digits that are left to try.
     """
     for unit in range(3 * size):
         work[unit] = 0
@@ -43,23 +43,23 @@ def set_givens(cells: Ints, units: Ints, size: int, work: Ints) -> int:
 
 
 def choose_blank(units: Ints, size: int, depth: int, blanks: int, work: Ints) -> None:
-    """Bring the blank with the fewest digits left to place `depth` of the list, and note its digits."""
-    first = 3 * size
-    best, place, chosen = size + 1, depth, 0
+    """Brings the blank with the fewest digits left to place `depth` of the list of blanks, and notes its digits."""
+    list_start = 3 * size
+    fewest, place, chosen = size + 1, depth, 0
     for i in range(depth, blanks):
-        cell = work[first + i]
+        cell = work[list_start + i]
         used = work[units[3 * cell]] | work[units[3 * cell + 1]] | work[units[3 * cell + 2]]
-        left = rest = ((1 << size) - 1) & ~used
+        digits = uncounted = ((1 << size) - 1) & ~used
         number = 0
-        while rest and number < best:
-            rest &= rest - 1
+        while uncounted and number < fewest:
+            uncounted &= uncounted - 1  # clears its lowest bit
             number += 1
-        if number < best:
-            best, place, chosen = number, i, left
-            if best < 2:
+        if number < fewest:
+            fewest, place, chosen = number, i, digits
+            if fewest < 2:
                 break
-    work[first + depth], work[first + place] = work[first + place], work[first + depth]
-    work[first + size * size + depth] = chosen
+    work[list_start + depth], work[list_start + place] = work[list_start + place], work[list_start + depth]
+    work[list_start + size * size + depth] = chosen
 
 
 def next_digit(left: int, start: int) -> int:
@@ -71,18 +71,18 @@ def next_digit(left: int, start: int) -> int:
 
 
 def fill(cells: Ints, units: Ints, size: int, starts: Ints, work: Ints) -> int:
-    """Fill in the first solution of `cells`; how many were filled, or -1 if there is none: `cells` is as it was.
+    """Fills in the first solution of `cells`, and returns how many cells it filled; -1 and no change if there is none.
 
     starts: for each cell the digit (0 to n - 1) above which the search begins there; all 0 for ascending order.
     """
     blanks = set_givens(cells, units, size, work)
     if blanks < 0:
         return -1
-    first, digits = 3 * size, 3 * size + size * size
+    list_start, digits_start = 3 * size, 3 * size + size * size
     depth = 0
     choose_blank(units, size, 0, blanks, work)
     while 0 <= depth < blanks:
-        cell = work[first + depth]
+        cell = work[list_start + depth]
         row, column, box = units[3 * cell], units[3 * cell + 1], units[3 * cell + 2]
         if cells[cell]:  # back from below: the digit here led to nothing
             bit = 1 << (cells[cell] - 1)
@@ -90,11 +90,11 @@ def fill(cells: Ints, units: Ints, size: int, starts: Ints, work: Ints) -> int:
             work[column] ^= bit
             work[box] ^= bit
             cells[cell] = 0
-        if work[digits + depth] == 0:
+        if work[digits_start + depth] == 0:
             depth -= 1
             continue
-        bit = next_digit(work[digits + depth], starts[cell])
-        work[digits + depth] ^= bit
+        bit = next_digit(work[digits_start + depth], starts[cell])
+        work[digits_start + depth] ^= bit
         work[row] |= bit
         work[column] |= bit
         work[box] |= bit
@@ -108,7 +108,7 @@ def fill(cells: Ints, units: Ints, size: int, starts: Ints, work: Ints) -> int:
 
 
 def dig(cells: Ints, units: Ints, size: int, wanted: int, order: Ints, starts: Ints, work: Ints) -> int:
-    """Blank out cells of a grid in `order` while one solution remains, up to `wanted`; how many it were."""
+    """Blanks out cells of a grid in `order` while one solution remains, up to `wanted`; returns how many these are."""
     blanks = 0
     for cell in order:
         if blanks == wanted:
@@ -119,7 +119,7 @@ def dig(cells: Ints, units: Ints, size: int, wanted: int, order: Ints, starts: I
             if other != digit and filled < 0:
                 cells[cell] = other
                 filled = fill(cells, units, size, starts, work)
-        for i in range(filled):
+        for i in range(filled):  # takes a second solution out again
             cells[work[3 * size + i]] = 0
         cells[cell] = digit
         if filled < 0:
@@ -145,6 +145,7 @@ def random_puzzle(rng: np.random.Generator, grid: str, blanks: int) -> str:
 
 
 def _workspace(size: int) -> Ints:
+    """`work` of the functions above; `set_givens` says what stands where."""
     return np.zeros(3 * size + 2 * size * size, np.int64)
 
 

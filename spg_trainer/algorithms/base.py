@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from spg_trainer.likelihood.masks import Masking
+    from spg_trainer.likelihood.masking import Masking
     from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences, StepView
 
 

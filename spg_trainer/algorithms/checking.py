@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Loss, Need, loss_of_values
 from spg_trainer.algorithms.registry import build
-from spg_trainer.likelihood.masks import KeyedStreams
+from spg_trainer.likelihood.streams import KeyedStreams
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.tensors import Batch, Masks, Place, Rollouts, Sequences, StepView
 

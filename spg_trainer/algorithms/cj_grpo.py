@@ -17,7 +17,8 @@ from torch import Tensor
 
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import MASKINGS, Masking
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Count, Nothing
 from spg_trainer.tensors import Batch, Masks, StepView
 

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss, Metric
 from spg_trainer.algorithms.ratios import TokenRatio
-from spg_trainer.likelihood.masks import HalvesMasking, Masking
-from spg_trainer.settings.ranges import Below1, Count, Group, Nothing, NotNegative, Positive
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.path_masks import HalvesMasking
+from spg_trainer.settings.ranges import Below1, Branches, Count, Nothing, NotNegative, Positive
 from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
 
 
@@ -42,7 +43,7 @@ class DTreeRPO(TokenRatio):
     """0: the sampler saw the whole prompt."""
     advantage: Literal["leave_one_out", "mean"] = "leave_one_out"
     """What a value is compared with: the mean of its siblings (code), or its parent's (paper)."""
-    branches: Group = 4
+    branches: Branches = 4
     """Leaves of a node: completions with one first half. A tree has num_generations of them."""
     epsilon: Below1 = 0.4
     """Clip of a token's ratio."""

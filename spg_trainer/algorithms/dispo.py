@@ -19,7 +19,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Loss, Metric, Need, with_penalty
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.settings.ranges import Below1, Group, NotNegative
+from spg_trainer.settings.ranges import Below1, Fills, NotNegative
 from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
 
 
@@ -27,7 +27,7 @@ from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
 class DiSPO(SPG):
     """SPG, and a clipped surrogate of the tokens with which states were filled at once. Raises ConfigError as `SPG`."""
 
-    num_fills: Group = 2
+    num_fills: Fills = 2
     """Z, fills of a state, at least 2."""
     step_weight: NotNegative = 0.5
     """alpha, how much the fills count."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss, Metric, Need
 from spg_trainer.algorithms.own_right import OwnRight, mean_over, shown
-from spg_trainer.likelihood.masks import Masking
+from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import HorizonMasking
 from spg_trainer.settings.ranges import Count, NotNegative
 from spg_trainer.tensors import Batch, Masks

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need, with_penalty
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
-from spg_trainer.likelihood.masks import Masking, StepMergeMasking
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative
 from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
 

@@ -21,7 +21,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k2
-from spg_trainer.likelihood.masks import MASKINGS, Masking
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Below1, Count, NotNegative
 
 

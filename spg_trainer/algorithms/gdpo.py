@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k3
-from spg_trainer.likelihood.masks import GaussMasking, Masking
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.subset_masks import GaussMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage, Loss, Metric, Need
 from spg_trainer.algorithms.ratios import SequenceRatio
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import Masking
+from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import PositionMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, Positive
 from spg_trainer.tensors import Batch, Masks, StepView

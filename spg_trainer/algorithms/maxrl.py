@@ -18,7 +18,8 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm
 from spg_trainer.algorithms.raft import RAFT
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood.masks import Masking, likelihoods
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.masks import likelihoods
 
 
 @dataclass(frozen=True)

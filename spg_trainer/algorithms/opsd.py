@@ -18,7 +18,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss, Metric, Need
 from spg_trainer.algorithms.own_right import OwnRight
-from spg_trainer.likelihood.masks import Masking
+from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import HintMasking
 from spg_trainer.settings.ranges import Probability
 from spg_trainer.tensors import Batch, Masks

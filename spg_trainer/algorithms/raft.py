@@ -17,7 +17,9 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, norm
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import Masking, StepMergeMasking, likelihoods
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.masks import likelihoods
+from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count
 from spg_trainer.tensors import Batch, Masks, Place, Rollouts, StepView
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need, with_penalty
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import Masking, likelihoods
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.masks import likelihoods
 from spg_trainer.settings.ranges import Below1, NotNegative
 from spg_trainer.tensors import Batch, Masks
 

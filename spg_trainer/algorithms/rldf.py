@@ -16,7 +16,8 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage, Loss, Metric
 from spg_trainer.algorithms.ratios import TokenRatio
-from spg_trainer.likelihood.masks import Masking, StepMergeMasking
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count, Nothing, NotNegative, Share
 from spg_trainer.tensors import Batch, Masks, StepView
 

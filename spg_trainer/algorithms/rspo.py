@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metric, Need
-from spg_trainer.likelihood.masks import Masking, likelihoods
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.masks import likelihoods
 from spg_trainer.settings.ranges import Below1, Count, NotNegative
 from spg_trainer.tensors import Sequences
 

@@ -28,7 +28,9 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Loss
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.likelihood.masks import MASKINGS, BlockMasking, Masking
+from spg_trainer.likelihood.block_masks import BlockMasking
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.tensors import Batch, Masks
 
 

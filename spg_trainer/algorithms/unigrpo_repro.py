@@ -28,7 +28,8 @@ from spg_trainer.algorithms.base import Loss, Metric, Need, norm
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import Masking, RatioMasking
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.subset_masks import RatioMasking
 from spg_trainer.settings.ranges import Count, NotNegative, Share
 from spg_trainer.tensors import Batch, Masks
 

@@ -15,7 +15,8 @@ from torch.nn.functional import logsigmoid
 
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.likelihood.masks import MASKINGS, Masking
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive
 from spg_trainer.tensors import Batch, Masks
 

@@ -7,7 +7,7 @@ was found. What is there is not made again, so an interrupted evaluation goes on
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,9 @@ from spg_trainer.evaluation.evaluate import (
     Evaluation,
     evaluate,
     evaluation_settings,
+    fewer,
     figures,
     problems_to_ask,
-    repeated,
 )
 from spg_trainer.evaluation.perplexity import measure_perplexity, read_texts
 from spg_trainer.evaluation.rules import by_rules, check_rules, text_beside
@@ -40,11 +40,11 @@ from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.settings.fields import EvalCommand, EvalDecoding, EvalSampling, Sampling
+from spg_trainer.settings.fields import EvalCommand, EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.flags import as_flag
 from spg_trainer.settings.plan import check_processes, plan
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding
-from spg_trainer.settings.resolve import Resolved
+from spg_trainer.settings.resolve import FLAG, Resolved
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.values import flatten
 from spg_trainer.settings.weights import resolve_model, unseen
@@ -54,18 +54,11 @@ if TYPE_CHECKING:
 
     from envs import TextEnv
 
-PAPERS: dict[str, Any] = {
-    "max_completion_length": (128, 256, 512),
-    "block_length": 32,
-    "diffusion_steps": (),
-    "tokens_per_step": 2.0,
-    "temperature": 0.0,
-    **asdict(EvalDecoding()),
-    "num_generations": 1,
-}
-"""How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations."""
+PAPERS = EvalRollout((128, 256, 512), 32, ("length/2",), temperature=0.0)
+"""How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations, each problem once."""
+BLOCK_LENGTH = "rollout.block_length"
 PAPER_TASKS = ("gsm8k", "math500", "countdown", "sudoku")
-PERPLEXITY = ("env", "perplexity", "num_masks", "block_length", "seed", "output_dir")
+PERPLEXITY = ("env", "perplexity", "num_masks", BLOCK_LENGTH, "seed", "output.output_dir")
 """What --perplexity goes by, besides the model; of `tiny`, the task says which one it is."""
 STYLE = {"prompt_style": "paper", "reward_preset": "paper"}
 """Their prompts and rewards, as arguments of the tasks that they have."""
@@ -85,17 +78,20 @@ def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False)
     if command.perplexity is not None:
         run_perplexity(command, planned.origins, console)
         return []
-    if asked_too := [as_flag(name) for name in PAPERS if planned.origins.get(name) == "flag"]:
-        if {*command.protocol} == {"papers"}:
-            raise ConfigError(
-                f"--protocol papers decides over {', '.join(asked_too)} itself. Leave out one or the other."
-            )
+    flags = [name for name, origin in planned.origins.items() if origin == FLAG]
+    asked_too = [as_flag(name) for name in flags if name.startswith("rollout.") or name == "num_generations"]
+    if asked_too and {*command.protocol} == {"papers"}:
+        raise ConfigError(
+            f"--protocol papers decides over {', '.join(asked_too)} itself. Leave out one or the other."
+        )
     to_evaluate = []
     for part in [by_protocol(command, protocol) for protocol in command.protocol]:
         env = make_env(part, part.split)
         check_rules(part.rules, env)
-        to_evaluate += [(part, env, sampling) for sampling in samplings(part)]
-    place = command.output_dir or run_holding(m.model)
+        for sampling in part.rollout.samplings():
+            check_names(sampling)
+            to_evaluate.append((part, env, sampling))
+    place = command.output.output_dir or run_holding(m.model)
     folder = RunFolder(place) if place else None
     if folder is not None:
         check_writable(folder.path / "eval")
@@ -109,7 +105,7 @@ def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False)
         if note:
             console.warn(note)
     model = {
-        "model": m.model if command.output_dir else "this run's",  # which may be moved
+        "model": m.model if command.output.output_dir else "this run's",  # which may be moved
         "step": model_step(m.model),
         "dtype": str(policy.model.dtype),
     }
@@ -126,31 +122,30 @@ def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False)
 
 def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Console) -> None:
     """Measures the texts of --perplexity, says the result and writes it to eval/perplexity.json of a run."""
-    asked = [name for name in origins if origins[name] == "flag" and not name.startswith("model.")]
+    asked = [name for name in origins if origins[name] == FLAG and not name.startswith("model.")]
     if idle := [as_flag(name) for name in asked if name not in PERPLEXITY]:
         raise ConfigError(
             f"--perplexity measures given texts; {', '.join(idle)} says nothing there. Leave it out."
         )
     if world_size() > 1:
         raise ConfigError("--perplexity runs in one process. Start it without a launcher.")
-    place = command.output_dir or run_holding(command.model.model)
+    place = command.output.output_dir or run_holding(command.model.model)
     folder = RunFolder(place) if place else None
     if folder is not None:
         check_writable(folder.path / "eval")
     policy = open_model(command, None)
-    block = command.block_length if "block_length" in asked else 0
+    block = command.rollout.block_length if BLOCK_LENGTH in asked else 0
     if block:
         check_pattern(base_model(policy.model).pattern, Sampling(block, block, block))
     texts = read_texts(policy, command.perplexity)
     drawn = {"num_masks": command.num_masks, "block_length": block, "seed": command.seed}
     with console.progress(len(texts), "texts") as advance:
         found = measure_perplexity(policy, texts, **drawn, advance=advance)
-    low, high = (math.exp(-found.elbo + sign * 1.96 * found.standard_error) for sign in (-1, 1))
     console.say(
         f"{command.perplexity}: ELBO {found.elbo:.4f} nats a token, standard error {found.standard_error:.4f}, of "
         f"{found.tokens:,} tokens in {found.texts:,} texts with {command.num_masks} masks "
         f"{f'a block of {block} tokens' if block else 'each'}; perplexity at most "
-        f"{math.exp(-found.elbo):.4f} [{low:.4f}, {high:.4f}]."
+        f"{math.exp(-found.elbo):.4f} [{', '.join(f'{end:.4f}' for end in found.interval)}]."
     )
     if folder is not None:
         path = folder.perplexity({"file": command.perplexity, **drawn, **found.summary()})
@@ -201,7 +196,7 @@ def evaluate_one(
 
     count, skipped: problems that are asked, and that are too long for the model. model: what its file says of it.
     """
-    if text := repeated(env, command.split, command.num_problems, count + skipped):
+    if text := fewer(env, command.split, command.num_problems, count + skipped):
         console.say(text)
     if text := length_warning(policy, env, sampling.max_completion_length):
         console.warn(text)
@@ -267,7 +262,7 @@ def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
         )
     own = command.env_args.get("prompt_style")
     style = STYLE if own in (None, "plain", "paper") else {**STYLE, "prompt_style": own}
-    return replace(command, env_args={**command.env_args, **style}, **PAPERS)
+    return replace(command, env_args={**command.env_args, **style}, rollout=PAPERS, num_generations=1)
 
 
 def cell_accuracy(result: Evaluation) -> float | None:
@@ -276,21 +271,6 @@ def cell_accuracy(result: Evaluation) -> float | None:
         return None
     right = [row["rewards"]["paper_cells"] for row in result.rows]
     return float(np.average(right, weights=[row["puzzle"].count("0") for row in result.rows]))
-
-
-def samplings(command: EvalCommand) -> list[Sampling]:
-    """How to decode, once for each length and number of steps; ConfigError for those that do not divide."""
-    decoding = {f.name: getattr(command, f.name) for f in fields(EvalDecoding)}
-    more = {"temperature": command.temperature, **decoding}
-    block, chosen = command.block_length, []
-    for length in command.max_completion_length:
-        chosen += [EvalSampling(length, min(block, length), n, **more) for n in command.diffusion_steps] or [
-            EvalSampling.at_rate(length, block, command.tokens_per_step, **more)
-        ]
-    for sampling in chosen:
-        sampling.check()
-        check_names(sampling)
-    return chosen
 
 
 def result_name(settings: dict[str, Any], part: bool, step: int | None) -> str:

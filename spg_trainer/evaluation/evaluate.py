@@ -234,11 +234,17 @@ def of_tasks(
     return found
 
 
-def repeated(env: "TextEnv", split: str, asked: int, count: int) -> str:
-    """What to say where a split has fewer different problems than were asked for (0 = all of it); else nothing."""
+def fewer(env: "TextEnv", split: str, asked: int, count: int) -> str:
+    """What to say where a split has fewer different problems than were asked for (0 = all of it); else nothing.
+
+    count: the different ones that there are, at most `asked`.
+    """
     wanted = min(asked or len(env), len(env))
-    text = f"{env.spec_name} {split}: only {count} of {wanted} problems differ; each is asked once."
-    return text if count < wanted else ""
+    if count < wanted:
+        return f"{env.spec_name} {split}: only {count} of {wanted} problems differ; each is asked once."
+    if count < asked:
+        return f"{env.spec_name} {split}: there are {count:,} problems, not the {asked:,} that are set; all are asked."
+    return ""
 
 
 def pair(row: dict[str, Any]) -> tuple[int, int]:

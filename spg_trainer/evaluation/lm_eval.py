@@ -33,7 +33,7 @@ from spg_trainer.rollout.tokens import (
     special_tokens,
 )
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.settings.fields import Config, EvalDecoding, EvalSampling, Sampling
+from spg_trainer.settings.fields import Config, EvalDecoding, EvalSampling, Sampling, at_rate
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model
@@ -97,10 +97,9 @@ class SpgLLaDA(LM):
             raise ConfigError(
                 f"--model_args {name}={decoding[name]}: no such argument. {hint}Use {', '.join(known)}."
             )
-        sampling = EvalSampling.at_rate(length, block, base.tokens_per_step, **decoding)
-        check_names(sampling)
-        self.sampling = replace(sampling, diffusion_steps=diffusion_steps or sampling.diffusion_steps)
-        self.sampling.check()
+        steps = diffusion_steps or at_rate(base.tokens_per_step)
+        self.sampling = EvalSampling.of(length, block, steps, **decoding)
+        check_names(self.sampling)
         policy = load_model(
             pretrained,
             env=env,

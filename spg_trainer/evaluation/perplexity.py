@@ -30,6 +30,15 @@ class Perplexity:
     tokens: int
     texts: int
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of the perplexity: the ends of the ELBO's, of which none is above 0, as exp(-ELBO).
+
+        No model gives a token a probability above 1, so that a perplexity is at least 1, whatever the masks' noise.
+        """
+        low, high = (self.elbo + sign * 1.96 * self.standard_error for sign in (-1, 1))
+        return math.exp(-min(high, 0.0)), math.exp(-min(low, 0.0))
+
     def summary(self) -> dict[str, Any]:
         """As perplexity.json holds it; the perplexity is at most `perplexity`, as the ELBO is a lower bound."""
         return {**vars(self), "perplexity": math.exp(-self.elbo)}

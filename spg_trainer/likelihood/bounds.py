@@ -2,7 +2,7 @@
 
 logps: (B, M, T) log-probabilities at scored positions. Every bound is (B,), in nats, summed over the tokens of a
 completion and never normalised by its length; all are differentiable in logps.
-What a masked token weighs is decided where the masks are drawn, in `masks.py`.
+What a masked token weighs is decided by the masking that draws the masks.
 """
 
 import math
@@ -22,17 +22,18 @@ def elbo(logps: Tensor, masks: Masks) -> Tensor:
 def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
     """SPG's evidence upper bound without its constant: per token, the log of the power mean of p over masks.
 
-    beta: exponent, > 0 (the bound's proof asks for >= 1). A mask in which a token is not scored counts as zero; tokens
-    that no mask scores are made up for by |part| / |seen|. With one mask its gradient is that of the ELBO. For beta
-    below the number of tokens this is a penalty that weighs contexts by confidence, not a certified bound. Source: SPG
-    (arXiv 2510.09541), Corollary 1.
+    beta: exponent, > 0 (the bound's proof asks for >= 1). A mask in which a token is not scored counts as zero. Tokens
+    that no mask scores are missing in the sum, which is therefore multiplied by |part| / |seen|: the tokens that the
+    masks are about, over those that any of them scores. With one mask the gradient is that of the ELBO. For beta below
+    the number of tokens this is a penalty that weighs contexts by confidence, not a certified bound. Source: SPG (arXiv
+    2510.09541), Corollary 1.
     """
     powers = masks.weight.to(logps.dtype).log() + beta * logps
     powers = torch.where(masks.scored, powers, -math.inf)
     seen = masks.scored.any(1)
     means = torch.where(seen, powers.logsumexp(1) - math.log(logps.shape[1]), 0.0)
-    share = masks.part.sum(-1).to(logps.dtype) / seen.sum(-1).clamp(min=1)
-    return masks.scale.to(logps.dtype) * share * means.sum(-1) / beta
+    part_per_seen = masks.part.sum(-1).to(logps.dtype) / seen.sum(-1).clamp(min=1)
+    return masks.scale.to(logps.dtype) * part_per_seen * means.sum(-1) / beta
 
 
 def mixture(elbo: Tensor, eubo: Tensor, mix_weight: float) -> Tensor:

@@ -29,32 +29,33 @@ def accumulate(
 ) -> Loss:
     """Adds the gradient of `loss_fn(logps)` to `.grad` and returns the loss and its metrics, both detached.
 
-    loss_fn: from logps (B, M, T), zero where not scored, or from (B, M, 2T), as `score` gives them. mask_id: the
-    model's [MASK] token. masks_at_once: B times so many masked copies may hold a graph at once, >= 1. compares: as of
-    an algorithm; `copy` says that the loss is a sum of terms of one masked copy each.
+    loss_fn: takes logps (B, M, T), zero where not scored, or with a measure (B, M, 2T), as `score` gives them. mask_id:
+    the model's [MASK] token. masks_at_once: up to B times so many masked copies may hold a graph at once, >= 1.
+    compares: as of an algorithm; `copy` says that the loss is a sum of terms of one masked copy each.
 
-    Where all copies fit at once, each goes through the model once. Where they do not, a loss that compares no copies is
-    sent back part by part. For any other, all parts but the last are first scored without a graph; the loss then has
-    its gradient in the logps, and the copies where it is not zero go through the model once more.
+    Where all copies fit at once, each goes through the model once. Where they do not, they go in parts. If the loss
+    compares no copies, each part is sent back as soon as it is scored. Otherwise all parts but the last are first
+    scored without a graph; then the gradient of the loss in the logps is known, and copies in which it is not zero go
+    through the model once more, now with a graph.
     """
     parts = passes(masks, masks_at_once)
-    known = nothing_scored(model, masks)
+    logps = nothing_scored(model, masks)
     if compares == "copy" and len(parts) > 1:
         for copies in parts:
-            live = score(model, rollouts, masks, mask_id, copies)
-            _send_back(live, _loss_and_gradient(loss_fn, live)[1])
-            known = known + live.detach()
-        return _loss_and_gradient(loss_fn, known)[0]
-    again = []
+            with_graph = score(model, rollouts, masks, mask_id, copies)
+            _send_back(with_graph, _loss_and_gradient(loss_fn, with_graph)[1])
+            logps = logps + with_graph.detach()
+        return _loss_and_gradient(loss_fn, logps)[0]
+    without_graph = []
     for copies in parts[:-1]:
-        again.append((copies, _random_state(model)))
+        without_graph.append((copies, _random_state(model)))
         with torch.no_grad():
-            known = known + score(model, rollouts, masks, mask_id, copies)
-    live = score(model, rollouts, masks, mask_id, parts[-1]) if parts else known
-    result, coefficients = _loss_and_gradient(loss_fn, known + live if again else live)
-    _send_back(live, coefficients)
-    del live  # its graph would be alive beside those of the others
-    for copies, random_state in again if coefficients is not None else ():
+            logps = logps + score(model, rollouts, masks, mask_id, copies)
+    with_graph = score(model, rollouts, masks, mask_id, parts[-1]) if parts else logps
+    result, coefficients = _loss_and_gradient(loss_fn, logps + with_graph if without_graph else with_graph)
+    _send_back(with_graph, coefficients)
+    del with_graph  # its graph would be alive beside those of the others
+    for copies, random_state in without_graph if coefficients is not None else ():
         _score_again(model, rollouts, masks, mask_id, copies, coefficients, random_state)
     return result
 
@@ -87,11 +88,12 @@ def _score_again(
     """Sends copies through the model once more, now with a graph, and back; those without a coefficient need not go.
 
     random_state: of `_random_state` before they went first, so that dropout falls as it did; None = nothing is drawn.
+    With dropout all copies go if any is needed: on fewer it would fall differently.
     """
     needed = (coefficients[copies] != 0).any(-1)
     if not needed.any():
         return
-    if random_state is None:  # dropout would fall differently on fewer copies
+    if random_state is None:
         copies = copies[0][needed], copies[1][needed]
     device = needed.device
     with torch.random.fork_rng(gpus(device), enabled=random_state is not None):
@@ -99,8 +101,8 @@ def _score_again(
             torch.set_rng_state(random_state[0])
             for gpu_state in random_state[1:]:
                 torch.cuda.set_rng_state(gpu_state, device)
-        live = score(model, rollouts, masks, mask_id, copies)
-    _send_back(live, coefficients)
+        logps = score(model, rollouts, masks, mask_id, copies)
+    _send_back(logps, coefficients)
 
 
 def _random_state(model: nn.Module) -> list[Tensor] | None:

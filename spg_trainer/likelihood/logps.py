@@ -19,14 +19,14 @@ from spg_trainer.likelihood.measures import Measured
 from spg_trainer.tensors import Masks, Rollouts
 
 Copies = tuple[Tensor, Tensor]
-"""Masked copies by the numbers of their rows (S,) and of their masks (S,)."""
+"""S masked copies: the row (S,) of each, and which of the row's masks (S,) it is. They index a (B, M, ...) tensor."""
 
 
 @torch.no_grad()
 def token_logps(
     model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, masks_at_once: int = 1
 ) -> Tensor:
-    """Log-probabilities (B, M, T) of the scored tokens, zero where nothing is scored, or as `score`; no graph.
+    """Log-probabilities (B, M, T) of the scored tokens of all copies, as `score` gives those of some; without a graph.
 
     mask_id, masks_at_once: as for `accumulate`, which with equal ones finds equal values, bit for bit; in bfloat16
     another shape of the batch may move the log-probability of a sequence by half a nat.
@@ -40,14 +40,14 @@ def token_logps(
 def passes(masks: Masks, masks_at_once: int) -> list[Copies]:
     """The copies that score anything, mask by mask, up to `masks_at_once` times B of them at a time.
 
-    Only the first of several passes may be smaller than the others.
+    Only the first of several passes may be smaller than the others: 7 copies, 3 at a time, are passes of 1, 3 and 3.
     """
     mask, row = masks.scored.any(-1).T.nonzero(as_tuple=True)
     if not len(row):
         return []
     limit = masks_at_once * len(masks.scored)
-    sizes = [len(row) % limit, *[limit] * (len(row) // limit)]
-    sizes = sizes[sizes[0] == 0 :]
+    full_passes, left_over = divmod(len(row), limit)
+    sizes = [left_over] * (left_over > 0) + [limit] * full_passes
     return list(zip(row.split(sizes), mask.split(sizes), strict=True))
 
 
@@ -61,10 +61,10 @@ def nothing_scored(model: nn.Module, masks: Masks) -> Tensor:
 def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copies: Copies) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of some masked copies, zero elsewhere; with a graph.
 
-    Where the masks measure something, they are (B, M, 2T), what is measured behind the log-probabilities:
-    `masks.split`. The model's last layer computes nothing but these positions. Under block-causal attention a token
-    sees its block as the mask shows it and earlier blocks clean, prompt noise apart; its state is the one that the
-    sampler has, also where logits are shifted over a block's edge.
+    Where the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured
+    (`masks.split` parts them). The model's last layer computes nothing but these positions. Under block-causal
+    attention a token sees its block as the mask shows it and earlier blocks clean, prompt noise apart; its state is the
+    one that the sampler has, also where logits are shifted over a block's edge.
     """
     from spg_trainer.models.states import head_weight, hidden_states
 
@@ -76,40 +76,40 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
     ids = clean.masked_fill(masked, mask_id)
     attention = torch.cat([rollouts.prompt_mask[row], torch.ones_like(scored)], dim=1)
+    # The model returns equally many positions of each copy: those that are wanted, then others up to the longest.
     count = wanted.sum(-1)
-    # Each copy's wanted columns first, then others up to the longest.
     keep = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(count.max())]
-    asked = torch.arange(keep.shape[1], device=ids.device) < count[:, None]
-    states = hidden_states(model, ids, attention, keep=keep + width, start=width, clean=clean)[asked]
-    head, size = head_weight(model), masks.scored.shape[-1]
-    of_scored = states if masks.measured is None else states[scored[wanted]]
-    found = HeadLogps.apply(of_scored, head, completion_ids[scored])
+    is_wanted = torch.arange(keep.shape[1], device=ids.device) < count[:, None]
+    states = hidden_states(model, ids, attention, keep=keep + width, start=width, clean=clean)[is_wanted]
+    head = head_weight(model)
+    states_of_scored = states if masks.measured is None else states[scored[wanted]]
+    values = HeadLogps.apply(states_of_scored, head, completion_ids[scored])
     copy, place = scored.nonzero(as_tuple=True)
     if masks.measured is not None:
         measured = masks.measured[copies]
         figures = Measured.apply(
             states[measured[wanted]], head, completion_ids[measured], masks.measure, rows_per_chunk(len(head))
         )
-        more, token = measured.nonzero(as_tuple=True)
-        found, copy, place = (
-            torch.cat(both) for both in ((found, figures), (copy, more), (place, size + token))
-        )
-    return nothing_scored(model, masks).index_put((row[copy], mask[copy], place), found)
+        measured_copy, measured_place = measured.nonzero(as_tuple=True)
+        values = torch.cat([values, figures])
+        copy = torch.cat([copy, measured_copy])
+        place = torch.cat([place, scored.shape[-1] + measured_place])
+    return nothing_scored(model, masks).index_put((row[copy], mask[copy], place), values)
 
 
 class HeadLogps(torch.autograd.Function):
     """Log-probabilities (n,) of targets (n,) from hidden states (n, D) and the output layer's weight (V, D).
 
-    Where the weight learns, the logits are computed once more in the backward pass. Where it does not, the gradient of
-    each log-probability in its state is made from the logits at hand; the backward pass scales it.
+    Where the weight learns, the logits are computed once more in the backward pass. Where it does not, the forward pass
+    makes the gradient of each log-probability in its state while it has the logits; the backward pass only scales it.
     """
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         size = rows_per_chunk(len(weight))
         if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]:
-            logps, unit = head_logps_and_gradient(states, weight, targets, size)
-            ctx.save_for_backward(unit)
+            logps, gradient = head_logps_and_gradient(states, weight, targets, size)
+            ctx.save_for_backward(gradient)
             return logps
         ctx.save_for_backward(states, weight, targets)
         return head_logps(states, weight, targets, size)
@@ -118,16 +118,21 @@ class HeadLogps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor, Tensor | None, None]:
         if len(ctx.saved_tensors) == 1:
-            (unit,) = ctx.saved_tensors
-            return unit * coefficients[:, None].to(unit.dtype), None, None
+            (gradient,) = ctx.saved_tensors
+            return gradient * coefficients[:, None].to(gradient.dtype), None, None
         states, weight, targets = ctx.saved_tensors
-        into = _weight_gradient(weight)
-        gradient = head_gradient(states, weight, targets, coefficients, rows_per_chunk(len(weight)), into)
-        return gradient, None if into is weight.grad else into.to(weight.dtype), None
+        of_weight = _weight_gradient(weight)
+        of_states = head_gradient(
+            states, weight, targets, coefficients, rows_per_chunk(len(weight)), of_weight
+        )
+        return of_states, None if of_weight is weight.grad else of_weight.to(weight.dtype), None
 
 
 def _weight_gradient(weight: Tensor) -> Tensor:
-    """(V, D) to add to: `.grad` itself where chunks may be summed there, which needs no second tensor of its size."""
+    """(V, D) that the gradients of chunks are added to: `.grad` itself where it has their precision, else zeros.
+
+    Adding to `.grad` needs no second tensor of its size.
+    """
     if not weight.is_leaf or weight.dtype not in (torch.float32, torch.float64):
         return torch.zeros_like(weight, dtype=result_dtype(weight))
     if weight.grad is None:
@@ -136,12 +141,12 @@ def _weight_gradient(weight: Tensor) -> Tensor:
 
 
 class Softmax(NamedTuple):
-    """The output layer at r positions."""
+    """The output layer at r positions; the probability of a token is powers / total."""
 
     powers: Tensor
-    """(r, V) probabilities times `total`."""
+    """(r, V) exp(logit - the row's largest logit)."""
     total: Tensor
-    """(r,)."""
+    """(r,) the sum of the powers."""
     logps: Tensor
     """(r,) log-probabilities of the targets."""
 
@@ -151,8 +156,9 @@ def softmax(hidden_states: Tensor, weight: Tensor, targets: Tensor) -> Softmax:
     """From hidden states (r, D), weight (V, D) and targets (r,)."""
     logits = _logits(hidden_states, weight)
     chosen = logits.gather(-1, targets[:, None]).squeeze(-1)
-    top = logits.amax(-1, keepdim=True)  # logsumexp in place: a second copy would double the peak
+    top = logits.amax(-1, keepdim=True)
     parts = logits.split(columns_at_once(weight), -1)
+    # In place, so that `logits` become the powers: a second copy would double the peak.
     total = torch.stack([part.sub_(top).exp_().sum(-1) for part in parts]).sum(0)
     return Softmax(logits, total, chosen - total.log().add_(top.squeeze(-1)))
 
@@ -182,10 +188,12 @@ def head_gradient(
     """
     result = torch.empty_like(hidden_states)
     for rows in _chunks(len(hidden_states), chunk_rows):
-        states, its = hidden_states[rows], targets[rows]
+        states, tokens = hidden_states[rows], targets[rows]
+        powers, total, _ = softmax(states, weight, tokens)
         result[rows] = softmax_gradient(
-            *softmax(states, weight, its)[:2], states, weight, its, coefficients[rows], weight_gradient
+            powers, total, states, weight, tokens, coefficients[rows], weight_gradient
         )
+        del powers  # they would be alive beside those of the next chunk
     return result
 
 
@@ -197,12 +205,11 @@ def head_logps_and_gradient(
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     gradient = torch.empty_like(hidden_states)
     for rows in _chunks(len(hidden_states), chunk_rows):
-        states, its = hidden_states[rows], targets[rows]
-        part = softmax(states, weight, its)
-        logps[rows] = part.logps
-        ones = torch.ones_like(part.logps)
-        gradient[rows] = softmax_gradient(part.powers, part.total, states, weight, its, ones, None)
-        del part  # its logits would be alive beside those of the next chunk
+        states, tokens = hidden_states[rows], targets[rows]
+        powers, total, logps[rows] = softmax(states, weight, tokens)
+        ones = torch.ones_like(total)
+        gradient[rows] = softmax_gradient(powers, total, states, weight, tokens, ones, None)
+        del powers  # they would be alive beside those of the next chunk
     return logps, gradient
 
 
@@ -216,11 +223,9 @@ def softmax_gradient(
     coefficients: Tensor,
     weight_gradient: Tensor | None,
 ) -> Tensor:
-    """`head_gradient` (r, D) from what is left of a softmax: probabilities are powers / total.
-
-    powers: (r, V), overwritten. total: (r,).
-    """
-    # Rounded after the difference from the target's 1, and scaled where there are D numbers for V.
+    """`head_gradient` (r, D) of r positions, from powers (r, V), which are overwritten, and total (r,) of `softmax`."""
+    # The gradient in the logits is coefficient * (onehot(target) - powers / total). Here it is scale * score, so that
+    # the difference is rounded only once, and the scaling is of D numbers a position, not of V.
     score = powers.scatter_add_(-1, targets[:, None], -total[:, None]).to(weight.dtype)
     scale = (-coefficients.to(powers.dtype) / total).unsqueeze(-1)
     if weight_gradient is not None:
@@ -238,11 +243,11 @@ def rows_per_chunk(vocabulary: int) -> int:
 
 
 CPU_COLUMNS = 2048
-"""Of the vocabulary at once: logits of 256 positions are then 2 MB."""
+"""Tokens of the vocabulary that a CPU works on at once: float32 logits of 256 positions are then 2 MB."""
 
 
 def columns_at_once(head: Tensor) -> int:
-    """How much of the vocabulary to work on at a time: what stays in a core's cache on a CPU, else all of it."""
+    """Tokens of the vocabulary to work on at once: on a CPU, as many as stay in a core's cache; else all."""
     return CPU_COLUMNS if head.device.type == "cpu" else head.shape[0]
 
 

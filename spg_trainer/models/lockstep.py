@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer import distributed
+from spg_trainer.models.shard import is_head_apart
 from spg_trainer.seeding import gpus
 
 
@@ -39,6 +40,8 @@ class Lockstep:
         """Whether a pass or its backward pass has begun and not ended, where all processes gather and sum weights."""
         for number, model in enumerate(models):
             body = model.base_model
+            if is_head_apart(model):
+                _follow_passes(model.get_output_embeddings())
             body.register_forward_pre_hook(partial(self._before, number))
             body.register_forward_hook(partial(self._after, number))
 
@@ -54,6 +57,7 @@ class Lockstep:
             self._make_for_others(kind)
         for model in self.models:
             model.reshard()
+            _let_head_go(model)
 
     def _before(self, number: int, *_: object) -> None:
         """Returns when it is the turn of this process's own pass."""
@@ -64,9 +68,12 @@ class Lockstep:
         while (kind := self._agree(own)) != own:
             self._make_for_others(kind)
         self.is_inside = True
-        self.models[number].unshard()  # embedding, norm and head, which no layer gathers
+        _prepare(self.models[number])
 
     def _after(self, number: int, body: nn.Module, arguments: object, output: Any) -> None:
+        if is_head_apart(self.models[number]):
+            head = self.models[number].get_output_embeddings()
+            output.last_hidden_state = head.follow_pass(output.last_hidden_state)
         if self._is_for_others:
             return
         self.is_inside = False
@@ -101,7 +108,7 @@ class Lockstep:
         # Where dropout acts, a pass for others draws from the global stream.
         with torch.random.fork_rng(gpus(model.device), enabled=model.training):
             try:
-                model.unshard()
+                _prepare(model)
                 ids = torch.zeros((1, 1), dtype=torch.int64, device=model.device)
                 pairs = torch.ones_like(ids, dtype=torch.bool)[None, None]
                 with torch.set_grad_enabled(bool(graph)):
@@ -131,3 +138,27 @@ class Lockstep:
             if head.requires_grad:
                 nothing = nothing + head.sum() * 0
         nothing.backward()
+
+
+def _prepare(model: Any) -> None:
+    """Gathers what no layer does before a pass: the norm, and embedding and head where they are one."""
+    _let_head_go(model)
+    model.unshard()
+
+
+def _let_head_go(model: Any) -> None:
+    """A head that is apart stays gathered behind a pass, for its hidden states, until the next one."""
+    if is_head_apart(model):
+        model.get_output_embeddings().reshard()
+
+
+def _follow_passes(head: Any) -> None:
+    """Gives a head that is apart its place in passes, as `follow_pass`, through which the last hidden states go.
+
+    It returns a copy of them. Torch's engine sees the call of a module: it gathers the head there and, when
+    the gradient of these states is known, sums the gradient of the head and lets it go, before the layers' turn.
+    """
+    from torch.distributed.fsdp import register_fsdp_forward_method
+
+    head.follow_pass = torch.clone  # torch warns of a view
+    register_fsdp_forward_method(head, "follow_pass")

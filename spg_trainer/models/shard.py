@@ -6,8 +6,8 @@ equally many passes. There are two ways about that:
 - `phase`: a pass calls no other process. The weights are gathered once for a whole phase (`unsharded`: a rollout, an
   evaluation, an update), used as those of any model, and let go; an update sums its gradients by one reduce-scatter
   (`reduce_gradients`). Each process then has all weights in the type that is computed, and in an update all gradients.
-- `layer`: a pass gathers the embedding, then a layer at a time, and processes make their passes together (`lockstep`).
-  Each has a layer or two beside norm and head, and sums its gradients behind each backward pass.
+- `layer`: a pass gathers the embedding, then a layer at a time, then the head, and processes make their passes together
+  (`lockstep`). Each has a layer or two, and sums its gradients as a backward pass comes by.
 
 In both, each of N processes always keeps an Nth of the weights in the type that is trained, and of the optimizer. A
 model that is read from a folder is divided before it has any numbers, and each process reads its part.
@@ -70,11 +70,12 @@ def divide(
         "ignored_params": adapters,
     }
     layers, embedding = base.get_submodule("model.layers"), base.get_input_embeddings()
-    # An embedding that is not the head is needed at the beginning of a pass alone.
-    alone = [embedding] if by_layer and embedding.weight is not base.get_output_embeddings().weight else []
-    for module in (*alone, *layers.children(), base):
-        # Norm and head stay for the passes of a phase: what they gave is used outside of the body.
-        fully_shard(module, reshard_after_forward=by_layer and module is not base, **options)
+    head = base.get_output_embeddings()
+    # An embedding that is not the head is needed at the beginning of a pass alone, and the head at its end.
+    ends = [embedding, head] if by_layer and embedding.weight is not head.weight else []
+    for module in (*ends, *layers.children(), base):
+        # Norm and head stay after a pass: its hidden states are multiplied by the head outside of the body.
+        fully_shard(module, reshard_after_forward=by_layer and module not in (base, head), **options)
     _reduce_behind_backward(base, by_layer)
     for module in _parts(base):
         module.set_gradient_divide_factor(1.0)  # losses are divided by global totals already
@@ -133,6 +134,11 @@ def _room(value: Tensor, device: torch.device) -> Tensor:
 def is_sharded(model: nn.Module) -> bool:
     """Whether the model's weights are divided among processes, gathered at present or not."""
     return any(True for _ in _parts(base_model(model)))
+
+
+def is_head_apart(model: "PreTrainedModel") -> bool:
+    """Whether the head of a divided model is gathered by itself, at the end of a pass."""
+    return any(True for _ in _parts(model.get_output_embeddings()))
 
 
 def trains_parts(model: nn.Module) -> bool:
@@ -351,7 +357,7 @@ def _is_resharded(base: nn.Module) -> bool:
 
 
 def _parts(base: nn.Module) -> "Iterator[FSDPModule]":
-    """What is gathered at once: the layers, and embedding, norm and head together."""
+    """What is gathered at once: each layer, and embedding, norm and head, together or apart."""
     fsdp = sys.modules.get("torch.distributed.fsdp")  # likewise
     return (module for module in base.modules() if fsdp is not None and isinstance(module, fsdp.FSDPModule))
 

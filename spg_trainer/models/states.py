@@ -124,6 +124,7 @@ def head_weight(model: "PreTrainedModel | PeftModel") -> Tensor:
     Raises ModelError if the head is not a plain linear layer without bias, for instance under an adapter.
     """
     head = base_model(model).get_output_embeddings()
-    if type(head) is not torch.nn.Linear or head.bias is not None:
+    kinds = (type(head), *type(head).__bases__)  # that of a divided head is one of torch's, made of nn.Linear
+    if torch.nn.Linear not in kinds or head.bias is not None:
         raise ModelError(f"{head} is no linear layer without bias; train without an adapter on lm_head")
     return head.weight

@@ -89,8 +89,8 @@ def cost(run: Recorded) -> dict[str, str]:
     rows = {"updates": clock(update)}
     if run.method != "sft":  # which samples nothing on the way
         rows = {"rollouts": clock(rollout), **rows, "tokens sampled": f"{tokens:,}"}
-    if rollout:
-        rows["tokens a second"] = f"{tokens / rollout:,.0f}"
+        if rollout:
+            rows["tokens a second"] = f"{tokens / rollout:,.0f}"
     if summary := run.summary:
         rows["evaluations and files"] = clock(max(0.0, summary["seconds"] - rollout - update))
         rows["whole run"] = clock(summary["seconds"])

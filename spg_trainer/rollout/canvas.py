@@ -17,7 +17,12 @@ from spg_trainer.tensors import GIVEN, NEVER, Rollouts
 
 @dataclass
 class Blocks:
-    """The active blocks of the b rows of a pass, S places each, and the n places of them that tokens are drawn for."""
+    """The active blocks of the b rows of a pass, S places each, and the n places of them that tokens are drawn for.
+
+    n is that of the row with the most drawn places; the others are filled up with places that are not drawn. E.g. a
+    block of S = 4 places 8..11 in which 8 and 10 are masked, beside a row with n = 3: `within` is [0, 2, 1], `places`
+    [8, 10, 9] and `count` 2.
+    """
 
     numbers: Tensor
     """(b,) int64, the rows' numbers on the canvas."""
@@ -26,9 +31,9 @@ class Blocks:
     masked: Tensor
     """(b, S) bool, the places that hold no token yet."""
     within: Tensor
-    """(b, n) int64, where in `span` the drawn places are: ascending; behind a row's last one the others follow."""
+    """(b, n) int64, where in `span` the drawn places are, in ascending order, and then the others."""
     places: Tensor
-    """(b, n) int64, the drawn places; behind a row's last one, places that are computed in this pass."""
+    """(b, n) int64, the drawn places in ascending order, and then others that are computed in this pass."""
     count: list[int]
     """b; how many places of each row tokens are drawn for."""
     written: Tensor | None
@@ -74,23 +79,24 @@ class Canvas:
     def active_blocks(self, rows: list[Row], size: int, edits: bool, apart: bool) -> Blocks:
         """The blocks that some rows are at.
 
-        size: S. edits: whether tokens are drawn for the written places of a block too. apart: whether rows compute
-        nothing but their blocks, so that a place behind a row's last one must be one of them.
+        size: S. edits: whether tokens are drawn for the written places of a block too. apart: whether a row computes
+        nothing but its block; the places that fill up a row are then its first drawn one, which surely is in the block.
         """
         count = [row.holes[row.block] if edits else row.masked for row in rows]
         numbers, most = self.tensor([row.number for row in rows]), max(count)
-        edges = self.tensor([[min(row.start, self.length - size), row.stop, row.start] for row in rows])
-        span = edges[:, :1] + torch.arange(size, device=numbers.device)
+        edges = self.tensor([[min(row.start, self.length - size), row.start, row.stop] for row in rows])
+        span_start, block_start, block_stop = edges[:, :1], edges[:, 1:2], edges[:, 2:]
+        span = span_start + torch.arange(size, device=numbers.device)
         step = self.unmask_step[numbers.unsqueeze(-1), span]
-        masked = (step == NEVER) & (span < edges[:, 1:2])
+        masked = (step == NEVER) & (span < block_stop)
         drawn = masked
         if edits:
-            drawn = (span >= edges[:, 2:]) & (span < edges[:, 1:2]) & (step != GIVEN)
+            drawn = (span >= block_start) & (span < block_stop) & (step != GIVEN)
         within = drawn.long().argsort(dim=-1, descending=True, stable=True)[:, :most]
-        places = span[:, :1] + within
+        places = span_start + within
         if apart and min(count) < most:
-            behind = torch.arange(most, device=numbers.device) >= self.tensor(count).unsqueeze(-1)
-            places = torch.where(behind, places[:, :1], places)
+            fills_up = torch.arange(most, device=numbers.device) >= self.tensor(count).unsqueeze(-1)
+            places = torch.where(fills_up, places[:, :1], places)
         written = ~masked.gather(1, within) if edits else None
         return Blocks(numbers, span, masked, within, places, count, written)
 
@@ -108,10 +114,10 @@ class Canvas:
         entropy: Tensor | None,
         order: Tensor,
     ) -> None:
-        """Keeps the tokens of some of the drawn places.
+        """Writes the tokens of some of the drawn places, and the records of them.
 
-        take: (b, S) bool. tokens, logps, entropy and the steps that drew them: (b, n). order: (b, n), which of the
-        drawn places comes first, second and so on.
+        take: (b, S) bool, the places to write. tokens, logps, steps, entropy: (b, n), of the drawn places; steps are
+        those that drew them. order: (b, n), which of the drawn places comes first, second and so on.
         """
         records = [
             (self.ids[:, self.width :], tokens),
@@ -128,10 +134,10 @@ class Canvas:
             record[where] = torch.where(take, old.scatter(1, blocks.within, values), old)
 
     def ended(self, numbers: Tensor) -> Tensor:
-        """(b,) bool, rows of whose masked places none is read: before each, an end token has ended its hole."""
+        """(b,) bool, the rows that are finished: each place that is still masked stands behind its hole's end token."""
         step = self.unmask_step[numbers]
-        read = until_end(self.ids[numbers, self.width :], self.end_tokens, self._given(step))
-        return ~((step == NEVER) & read).any(-1)
+        before_end = until_end(self.ids[numbers, self.width :], self.end_tokens, self._given(step))
+        return ~((step == NEVER) & before_end).any(-1)
 
     def _given(self, unmask_step: Tensor) -> Tensor | None:
         return unmask_step == GIVEN if self.has_given else None
@@ -154,15 +160,14 @@ class Canvas:
 def until_end(completion_ids: Tensor, end_tokens: Tensor, given: Tensor | None = None) -> Tensor:
     """(B, T) bool, true up to and including the first end token of each completion (B, T).
 
-    given: (B, T) bool, tokens of a template. What lies between them are holes, each with an end of its own: true is
-    then, in each hole, what stands up to and including its first end token. None = a completion is one hole.
+    given: (B, T) bool, tokens of a template. What lies between them are holes, each with an end of its own: each hole
+    is then true up to and including its first end token. None = a completion is one hole. E.g. with E as end token and
+    "x" given, a b E c x d E gives true true true false false true true.
     """
     ends = torch.isin(completion_ids, end_tokens)
     if given is None:
         return ends.cumsum(-1) - ends.long() == 0
     ends &= ~given
-    passed = ends.cumsum(-1)
-    before_hole = (
-        passed.masked_fill(~given, 0).cummax(-1).values
-    )  # ends that stand before the hole of a place
-    return ~given & (passed - ends.long() == before_hole)
+    ends_so_far = ends.cumsum(-1)
+    ends_before_hole = ends_so_far.masked_fill(~given, 0).cummax(-1).values
+    return ~given & (ends_so_far - ends.long() == ends_before_hole)

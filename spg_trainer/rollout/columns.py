@@ -38,15 +38,15 @@ class Columns:
         if not self.pattern.is_full:
             self.blocks = self.pattern.blocks(canvas.real, canvas.width)
         self.rows_per_forward = rows_per_forward
-        self.positions = None  # of one call of the model; None = rows_per_forward bounds it
+        self.positions_per_forward = None  # None = rows_per_forward bounds a call of the model
         if canvas.ids.device.type == "cpu" and rows_per_forward is None:
-            self.positions = POSITIONS_PER_THREAD * torch.get_num_threads()
+            self.positions_per_forward = POSITIONS_PER_THREAD * torch.get_num_threads()
 
     def take_slots(self, in_flight: list[Row], all_move: bool) -> None:
-        """Gives new rows the free slots of the buffers.
+        """Gives new rows the free slots of the buffers that keep keys and values.
 
-        all_move: whether all rows in flight may change their slots; they then have the first ones in order, so that a
-        pass reads and writes them without copies.
+        all_move: whether all rows in flight may change their slots; they then move to the first ones, in order, so that
+        a pass reads and writes them without copies.
         """
         taken = {row.slot for row in in_flight}
         free = (slot for slot in range(len(in_flight) + len(taken)) if slot not in taken)
@@ -67,42 +67,41 @@ class Columns:
 
         refresh: whether the rows compute all that they see, but for a prompt that is kept longer.
         """
-        groups: dict[int, list[int]] = defaultdict(
-            list
-        )  # by the width of what is computed, 0 where it is all
+        # Rows by the width of the window that they compute; 0 where they compute everything.
+        by_width: dict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(rows):
             first, end = self._window(row, refresh)
-            groups[end - first].append(i)
+            by_width[end - first].append(i)
         if refresh:
-            for i in groups.get(0, ()):
+            for i in by_width.get(0, ()):
                 rows[i].prompt_computed = rows[i].passes
-        if len(groups) == 1:
-            compute = self._compute_all if 0 in groups else self._compute_windows
+        if len(by_width) == 1:
+            compute = self._compute_all if 0 in by_width else self._compute_windows
             return compute(rows, numbers, places, refresh)
         results, order = [], []
-        for width, chosen in groups.items():
+        for width, chosen in by_width.items():
             compute = self._compute_windows if width else self._compute_all
-            part, some = self.canvas.tensor(chosen), [rows[i] for i in chosen]
-            results.append(compute(some, numbers[part], places[part], refresh))
+            index, chosen_rows = self.canvas.tensor(chosen), [rows[i] for i in chosen]
+            results.append(compute(chosen_rows, numbers[index], places[index], refresh))
             order += chosen
         return torch.cat(results)[self.canvas.tensor(order).argsort()]
 
     def _seen(self, row: Row) -> int:
-        """Columns that the model sees: all, under block-causal attention up to the end of attention's block."""
+        """How many columns a row sees: all, or under block-causal attention, those up to the end of its block."""
         return self.canvas.columns if self.pattern.is_full else self._attention_block(row)[1]
 
     def _attention_block(self, row: Row) -> tuple[int, int]:
-        """First column and end of the block of attention that the active block lies in."""
+        """First column and end of the block of attention in which the active block lies."""
         return self._attention_block_of(row, row.start)
 
     def _attention_block_of(self, row: Row, place: int) -> tuple[int, int]:
-        """The same of the block that some place of the row lies in."""
+        """First column and end of the block of attention in which some place of the row lies."""
         width = self.canvas.width
         start, stop = self.pattern.block_of(place, width - row.padding)
         return width + start, min(width + stop, self.canvas.columns)
 
     def _window(self, row: Row, refresh: bool) -> tuple[int, int]:
-        """First and end of the columns to compute, among those that are seen; (0, 0) for all of them."""
+        """First column and end of the window that a row computes, or (0, 0) where it computes all that it sees."""
         s, width = self.sampling, self.canvas.width
         if refresh:
             keeps_prompt = row.passes and row.passes - row.prompt_computed < s.prompt_refresh_steps
@@ -111,32 +110,33 @@ class Columns:
         if self.keeps_blocks:
             start, stop = self._attention_block(row)
             if row.block_passes == 0 and row.block:
-                # Where the row has entered this block, what was written last stands before it without its keys, and so
-                # do blocks in between that were given.
+                # In the first pass in this block, the block before has no keys yet of the tokens that were written
+                # last, nor have given blocks in between: both are computed now.
                 start = self._attention_block_of(row, row.spans[row.block - 1][0])[0]
         return window(max(0, start - self.shift), stop, self._seen(row), s)
 
     def _compute_all(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
         """All that is seen, of rows that look alike once; a cache keeps it in the slots of all of them."""
-        # 1. `looks` (b, w) are the ids that each row sees, -1 on padding; `source` (b,) says which of the
-        #    distinct looks is a row's, `example` which row has a distinct look.
-        # 2. Distinct looks are sorted, most padding first, so that rows of like length share a call of the model.
+        # 1. `seen` (b, w) are the ids that each row sees, -1 on padding. Equal ones are computed once: `distinct_of`
+        #    (b,) says which of the distinct ones is a row's, and `example` gives a row for each distinct one.
+        # 2. The distinct ones are sorted, most padding first, so that rows of like length share a call of the model.
         # 3. A call leaves out the columns that none of its rows sees.
-        looks = self.canvas.ids[numbers].masked_fill(~self.canvas.real[numbers], -1)
-        source, example = self._distinct(rows, looks)
-        distinct, inverse = looks[self.canvas.tensor(example)], self.canvas.tensor(source)
+        seen = self.canvas.ids[numbers].masked_fill(~self.canvas.real[numbers], -1)
+        distinct_of, example = self._distinct(rows, seen)
+        distinct, inverse = seen[self.canvas.tensor(example)], self.canvas.tensor(distinct_of)
         keep = places.new_empty(len(distinct), places.shape[1])
         keep[inverse] = self.canvas.width + places
         results = []
         for part in self._parts(len(distinct), distinct.shape[1]):
-            alike = [rows[i] for i in example[part]]
-            lowest, end = min(row.padding for row in alike), max(map(self._seen, alike))
+            examples = [rows[i] for i in example[part]]
+            lowest, end = min(row.padding for row in examples), max(map(self._seen, examples))
             ids, access = distinct[part, lowest:end], None
-            even = all(row.padding == lowest and self._seen(row) == end for row in alike)
-            mask = None if even else ids >= 0
+            equally_wide = all(row.padding == lowest and self._seen(row) == end for row in examples)
+            mask = None if equally_wide else ids >= 0
             if self.store:
-                pairs = [(row.slot, i - part.start) for row, i in zip(rows, source, strict=True)]
-                index = self.canvas.tensor([p for p in pairs if 0 <= p[1] < part.stop - part.start])
+                # What is computed of a distinct one is kept in the slots of all rows that look like it.
+                slots = [(row.slot, i - part.start) for row, i in zip(rows, distinct_of, strict=True)]
+                index = self.canvas.tensor([p for p in slots if 0 <= p[1] < part.stop - part.start])
                 access = Access(self.store, index[:, 0], slice(lowest, end), source=index[:, 1])
             results.append(
                 hidden_states(
@@ -150,13 +150,17 @@ class Columns:
             )
         return torch.cat(results)[inverse]
 
-    def _distinct(self, rows: list[Row], looks: Tensor) -> tuple[list[int], list[int]]:
-        """(b,) which of the sorted distinct looks is each row's, and a row that has each of them."""
-        if self.sampling.editing_threshold is not None:  # what is written says no more which block is active
-            looks = torch.cat([looks, self._column(rows, lambda row: row.block)], 1)
-        source = torch.unique(looks.cpu(), dim=0, return_inverse=True)[1].tolist()  # one read of a GPU
-        numbered = {look: i for i, look in enumerate(source)}
-        return source, [numbered[look] for look in range(len(numbered))]
+    def _distinct(self, rows: list[Row], seen: Tensor) -> tuple[list[int], list[int]]:
+        """The number (b,) of each row's ids among the sorted distinct ones, and for each of these a row that has it.
+
+        E.g. rows that see b, a, b: [1, 0, 1] and [1, 2].
+        """
+        if self.sampling.editing_threshold is not None:
+            # Where tokens are edited, equal ids do not say that the same block is active.
+            seen = torch.cat([seen, self._column(rows, lambda row: row.block)], 1)
+        distinct_of = torch.unique(seen.cpu(), dim=0, return_inverse=True)[1].tolist()  # one read of a GPU
+        row_of = {number: row for row, number in enumerate(distinct_of)}
+        return distinct_of, [row_of[number] for number in range(len(row_of))]
 
     def _compute_windows(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
         """A window of each row, equally wide in all, that attends to what is kept beside it."""
@@ -166,22 +170,22 @@ class Columns:
         spans = [self._window(row, refresh) for row in rows]
         width, results = spans[0][1] - spans[0][0], []
         for part in self._parts(len(rows), width):
-            some, firsts = rows[part], [first for first, _ in spans[part]]
+            part_rows, firsts = rows[part], [first for first, _ in spans[part]]
             start = self.canvas.tensor(firsts).unsqueeze(-1)
             columns = start + torch.arange(width, device=start.device)
-            lowest, end = min(row.padding for row in some), max(map(self._seen, some))
-            slots: Tensor | slice = slice(some[0].slot, some[0].slot + len(some))
-            together = len(set(firsts)) == 1
-            if not together or [row.slot for row in some] != list(range(slots.start, slots.stop)):
-                slots = self.canvas.tensor([row.slot for row in some])
-            written = slice(firsts[0], firsts[0] + width) if together else columns
+            lowest, end = min(row.padding for row in part_rows), max(map(self._seen, part_rows))
+            slots: Tensor | slice = slice(part_rows[0].slot, part_rows[0].slot + len(part_rows))
+            same_window = len(set(firsts)) == 1
+            if not same_window or [row.slot for row in part_rows] != list(range(slots.start, slots.stop)):
+                slots = self.canvas.tensor([row.slot for row in part_rows])
+            written = slice(firsts[0], firsts[0] + width) if same_window else columns
             results.append(
                 hidden_states(
                     self.policy.model,
                     self.canvas.ids[numbers[part]].gather(1, columns),
-                    self._visible(some, numbers[part], columns, lowest, end),
+                    self._visible(part_rows, numbers[part], columns, lowest, end),
                     self.canvas.width + places[part] - start,
-                    positions=self._positions(some, columns),
+                    positions=self._positions(part_rows, columns),
                     cache=Access(self.store, slots, written, lowest, end),
                 )
             )
@@ -192,8 +196,8 @@ class Columns:
     ) -> Tensor | None:
         """Which of the keys `lowest`..`end` each row's window sees: (b, K), (b, 1, w, K), or None for all of them."""
         if self.keeps_blocks:
-            own = self.blocks[numbers]
-            return visible(own.gather(1, columns), own[:, lowest:end])
+            block_of_column = self.blocks[numbers]
+            return visible(block_of_column.gather(1, columns), block_of_column[:, lowest:end])
         if all(row.padding == lowest and self._seen(row) == end for row in rows):
             return None
         keys = torch.arange(lowest, end, device=columns.device)
@@ -204,12 +208,12 @@ class Columns:
         return (columns - self._column(rows, lambda row: row.padding)).clamp(min=0)
 
     def _column(self, rows: list[Row], value: Callable[[Row], int]) -> Tensor:
-        """(b, 1) int64, a number of each row."""
+        """(b, 1) int64 on the canvas's device, value(row) of each row."""
         return self.canvas.tensor([[value(row)] for row in rows])
 
     def _parts(self, rows: int, width: int) -> list[slice]:
-        """Rows that share a call of the model, of so many columns each."""
+        """The parts of `rows` rows, `width` columns each, that share a call of the model."""
         size = self.rows_per_forward or rows
-        if self.positions:
-            size = max(1, self.positions // width)
+        if self.positions_per_forward:
+            size = max(1, self.positions_per_forward // width)
         return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

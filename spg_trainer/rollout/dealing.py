@@ -20,9 +20,9 @@ def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
 
 
 def choose_more(seed: int, step: int, batch: int, count: int, size: int, taken: Sequence[int]) -> np.ndarray:
-    """As `choose_problems`, for a further batch of a step, without the problems that its earlier ones had.
+    """As `choose_problems`, for a further batch of a step, without the problems `taken` that its earlier ones had.
 
-    Fewer than `count` where not so many are left.
+    Returns fewer than `count` where not so many are left.
     """
     draw = numpy_generator(seed, "problems", step, batch)
     index = draw.choice(size, size=min(size, count + len(taken)), replace=False)
@@ -32,15 +32,18 @@ def choose_more(seed: int, step: int, batch: int, count: int, size: int, taken: 
 def deal_groups(lengths: Sequence[int], num_generations: int, whole_groups: bool) -> np.ndarray:
     """Numbers of this process's completions of a step, ascending: about as many and as long prompts for each process.
 
-    lengths: of the prompts of all groups. Groups stay whole, but for those, the shortest, that are left where each
-    process has equally many; with whole_groups these do too.
+    Groups stay whole as far as each process gets equally many. The shortest groups may be left over; their completions
+    are dealt one by one, unless whole_groups keeps these groups whole, too. E.g. 5 groups on 2 processes: each process
+    gets 2 groups and half of the shortest. lengths: of the prompts of all groups.
     """
-    order = sorted(range(len(lengths)), key=lambda group: -lengths[group])
-    whole = len(order) if whole_groups else len(order) - len(order) % world_size()
-    groups = [order[place] for place in deal_rows([lengths[group] for group in order[:whole]])]
+    longest_first = sorted(range(len(lengths)), key=lambda group: -lengths[group])
+    count = len(longest_first) if whole_groups else len(longest_first) - len(longest_first) % world_size()
+    kept_whole, left_over = longest_first[:count], longest_first[count:]
+    groups = [kept_whole[i] for i in deal_rows([lengths[group] for group in kept_whole])]
     rows = [group * num_generations + k for group in groups for k in range(num_generations)]
-    rest = [group * num_generations + k for group in order[whole:] for k in range(num_generations)]
-    return np.array(sorted(rows + [rest[place] for place in deal_rows([0] * len(rest))]), dtype=np.int64)
+    single = [group * num_generations + k for group in left_over for k in range(num_generations)]
+    rows += [single[i] for i in deal_rows([0] * len(single))]
+    return np.array(sorted(rows), dtype=np.int64)
 
 
 def check_prompts(count: int, size: int, source: str, note: str = "") -> None:
@@ -51,20 +54,22 @@ def check_prompts(count: int, size: int, source: str, note: str = "") -> None:
 
 
 def deal_rows(lengths: Sequence[int]) -> list[int]:
-    """Which of some rows are this process's, ascending: about as many and as long ones for each.
+    """Which of some rows are this process's, ascending: about as many and as long ones for each process.
 
+    The longest rows are dealt first, in rounds that go up and down: of 3 processes, 0 1 2, 2 1 0, 0 1 2 and so on.
     lengths: of all rows, equal on all processes.
     """
-    order, count, mine = sorted(range(len(lengths)), key=lambda row: -lengths[row]), world_size(), []
-    for number, row in enumerate(order):
-        turn, place = divmod(number, count)
-        if rank() == (place if turn % 2 == 0 else count - 1 - place):  # nobody is the first of every turn
-            mine.append(row)
-    return sorted(mine)
+    longest_first, processes = sorted(range(len(lengths)), key=lambda row: -lengths[row]), world_size()
+    rows = []
+    for number, row in enumerate(longest_first):
+        dealt_round, place = divmod(number, processes)
+        if rank() == (place if dealt_round % 2 == 0 else processes - 1 - place):
+            rows.append(row)
+    return sorted(rows)
 
 
 def prompt_length(env: "TextEnv", index: int) -> int:
-    """Characters of a prompt; 0 if the environment cannot make it, which the process that it is dealt to will find."""
+    """Characters of a prompt; 0 if the environment raises: the process that gets the problem will raise it again."""
     try:
         prompt = envs.problem.read_problem(env, index).prompt
     except envs.EnvError:

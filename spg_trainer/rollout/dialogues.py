@@ -25,41 +25,42 @@ def play(
     policy: Policy,
     episodes: "Episodes",
     prompts: Prompts,
-    going: list[int],
+    owners: list[int],
     sampling: Sampling,
     write: Callable[[Prompts, list[int], int], Rollouts],
 ) -> list[Round]:
     """Plays episodes to their end, and returns their rounds; they are not scored yet.
 
-    going: the episodes that `prompts` belong to. write: decodes a round, from prompts, episodes and the number of the
-    round, from 0 on.
+    owners: the numbers of the episodes that the `prompts` belong to. write: decodes a round; it gets the prompts, their
+    owners and the number of the round, from 0 on.
     """
     rounds: list[Round] = []
-    while going:
-        rounds.append((write(prompts, going, len(rounds)), going))
-        prompts, going = answer(policy, episodes, *rounds[-1], sampling)
+    while owners:
+        rounds.append((write(prompts, owners, len(rounds)), owners))
+        prompts, owners = answer(policy, episodes, *rounds[-1], sampling)
     return rounds
 
 
 def answer(
-    policy: Policy, episodes: "Episodes", rollouts: Rollouts, written: Sequence[int], sampling: Sampling
+    policy: Policy, episodes: "Episodes", rollouts: Rollouts, owners: Sequence[int], sampling: Sampling
 ) -> tuple[Prompts, list[int]]:
-    """Gives the environment the completions of the episodes `written`; returns the next prompts, and whose they are.
+    """Gives the environment the completions of a round; returns the prompts of the next one, and their owners.
 
-    An episode whose next prompt is too long for the model ends, and its last reply remains unread.
+    The environment's `reply` is called by `Episodes.answer`. An episode whose next prompt is too long for the model
+    ends, and its last reply remains unread. owners: the episodes of the completions.
     """
     texts = decode_completions(policy, rollouts)
     prefixes = [problem.completion_prefix for problem in episodes.problems]
-    going = episodes.answer({i: prefixes[i] + text for i, text in zip(written, texts, strict=True)})
-    chats = [episodes.prompt(i) for i in going]
-    prompts, fits = encode_fitting(policy, chats, [prefixes[i] for i in going], sampling)
-    episodes.cut([i for i, fit in zip(going, fits, strict=True) if not fit])
-    return prompts, [i for i, fit in zip(going, fits, strict=True) if fit]
+    going_on = episodes.answer({i: prefixes[i] + text for i, text in zip(owners, texts, strict=True)})
+    chats = [episodes.prompt(i) for i in going_on]
+    prompts, fits = encode_fitting(policy, chats, [prefixes[i] for i in going_on], sampling)
+    episodes.cut([i for i, fit in zip(going_on, fits, strict=True) if not fit])
+    return prompts, [i for i, fit in zip(going_on, fits, strict=True) if fit]
 
 
 def in_episodes(rounds: Sequence[Round]) -> tuple[Rollouts, np.ndarray]:
-    """The completions of all rounds, those of an episode together, turn by turn; and whose each is, (B,) int64."""
-    owners = np.array([i for _, going in rounds for i in going])
+    """The completions of all rounds, those of an episode together, turn by turn; and their episodes, (B,) int64."""
+    owners = np.array([i for _, owners_of_round in rounds for i in owners_of_round])
     rollouts = Rollouts.join([part for part, _ in rounds])
     if len(rounds) == 1:
         return rollouts, owners

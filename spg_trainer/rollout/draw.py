@@ -44,48 +44,56 @@ def sample_tokens(
     logit, which keeps them exact to 1e-7 where the model is sure. With top_k or top_p they are of the law that drew:
     tempered, without the mask id and the tokens that `cut_law` leaves out.
 
-    hidden_states: (N, D) at the masked positions of b rows, `counts` (b,) of each, N in all. head: (V, D) output
-    embedding. temperature: 0 = greedy. generators: b; the noise of a row is one float32 draw of Exp(1) of shape
-    (count, V). measures: each sees the model's probabilities, un-tempered and uncut. top_k, top_p: as in `cut_law`; the
-    best token is always left, so that temperature 0 needs no cut. ends, penalty: what is subtracted at each position
-    (N,) from the logits of these tokens before anything else, infinity = forbidden; all that is returned is of the law
-    that is left. Returns tokens (N,) int64, logps (N,) float32, or
-    float64 when the model is, and what each of `measures` says of the positions (N,).
+    Args:
+        hidden_states: (N, D) at the masked positions of b rows, one row after the other.
+        head: (V, D) output embedding.
+        temperature: 0 = greedy.
+        generators: b; the noise of a row is one float32 draw of Exp(1) of shape (count, V).
+        counts: (b,) how many of the N positions are of each row.
+        measures: each sees the model's probabilities, un-tempered and uncut.
+        top_k, top_p: as in `cut_law`; the best token is always left, so that temperature 0 needs no cut.
+        ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends` before anything
+            else, infinity = forbidden; all that is returned is of the law that is left.
+
+    Returns tokens (N,) int64, logps (N,) float32, or float64 when the model is, and for each of `measures` its values
+    at the positions (N,).
     """
-    tokens, logps, measured, at = [], [], [], 0
+    tokens, logps, measured, start = [], [], [], 0
     cut = temperature > 0 and (top_k > 0 or top_p < 1)
     width = head.shape[0] if measures or cut else columns_at_once(head)
     for rows in _pieces(counts, _MAX_LOGITS // head.shape[0]):
         size = sum(counts[row] for row in rows)
+        piece = slice(start, start + size)
         noise = None
         if temperature > 0:
             noise = torch.empty(size, head.shape[0], dtype=torch.float32, device=head.device)
-            parts = noise.split([counts[row] for row in rows])
-            log_exponential(parts, [generators[row] for row in rows])
-        states, held = hidden_states[at : at + size], None
-        if penalty is not None:
-            held = ends, penalty[at : at + size]
+            noise_of_rows = noise.split([counts[row] for row in rows])
+            log_exponential(noise_of_rows, [generators[row] for row in rows])
+        held = None if penalty is None else (ends, penalty[piece])
         if cut:
             law = temperature, top_k, top_p
-            token, logp, powers, mass = _choose_from_cut(states, head, noise, mask_id, law, held)
+            token, logp, powers, mass = _choose_from_cut(
+                hidden_states[piece], head, noise, mask_id, law, held
+            )
         else:
             noise = noise if noise is None else noise.mul_(temperature)
-            token, logp, powers, mass = _choose(states, head, noise, mask_id, width, held)
+            token, logp, powers, mass = _choose(hidden_states[piece], head, noise, mask_id, width, held)
         tokens.append(token)
         logps.append(logp)
         if measures:
             probabilities = powers.div_(mass.unsqueeze(-1))
             measured.append([measure(probabilities) for measure in measures])
-        at += size
-    return torch.cat(tokens), torch.cat(logps), [torch.cat(parts) for parts in zip(*measured, strict=True)]
+        start += size
+    return torch.cat(tokens), torch.cat(logps), [torch.cat(pieces) for pieces in zip(*measured, strict=True)]
 
 
 def cut_law(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Log-probabilities (c, V) of the tokens that are left, -inf of the others.
 
-    logits: (c, V), tempered, -inf where a token is forbidden. top_p: the fewest of the most probable tokens whose
-    probabilities reach this sum; 1 = all. top_k: of these at most so many; 0 = all. Tokens exactly as probable as the
-    last one left are left too. Source: Dream (arXiv 2508.15487), `sample_tokens`, which cuts by both in this order.
+    logits: (c, V), tempered, -inf where a token is forbidden. top_p: what is left are the fewest of the most probable
+    tokens whose probabilities add up to this; 1 = all. top_k: of these, at most so many are left; 0 = all. Tokens
+    exactly as probable as the last one left are left too. Source: Dream (arXiv 2508.15487), `sample_tokens`, which cuts
+    by both in this order.
     """
     least = logits.amin(-1, keepdim=True)
     if top_k:
@@ -160,7 +168,8 @@ def _choose(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The best token under the noise and its log-probability, from `width` columns of the vocabulary at a time.
 
-    Returns them, all probabilities of the last such columns times their sum (c, width), and that sum over all (c,).
+    Returns both, (c,) each, and of the softmax the powers exp(logit - largest logit) of the last columns (c, width) and
+    their sum over all columns (c,). So probabilities are powers / sum where `width` is the whole vocabulary.
     """
     token = torch.zeros(len(hidden_states), dtype=torch.int64, device=head.device)
     for start in range(0, head.shape[0], width):
@@ -168,7 +177,7 @@ def _choose(
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         hold_back(logits, held, start)
         if start == 0:
-            best, score, peak = logits.new_full((3, len(logits)), float("-inf"))
+            best_logit, best_score, peak = logits.new_full((3, len(logits)), float("-inf"))
             mass = torch.zeros_like(peak)
         scores = logits if noise is None else logits - noise[:, start : start + width]
         if holds_mask := start <= mask_id < start + width:
@@ -178,13 +187,13 @@ def _choose(
         # To find where the highest is takes ten times as long, and after some columns few rows find a better one.
         better = slice(None)
         if width < head.shape[0]:
-            better = (~(highest <= score)).nonzero().squeeze(-1)  # or NaN
+            better = (~(highest <= best_score)).nonzero().squeeze(-1)  # or NaN
         where = scores[better].argmax(-1)
-        token[better], score[better] = start + where, highest[better]
-        best[better] = logits[better].gather(-1, where.unsqueeze(-1)).squeeze(-1)
+        token[better], best_score[better] = start + where, highest[better]
+        best_logit[better] = logits[better].gather(-1, where.unsqueeze(-1)).squeeze(-1)
         if holds_mask:
             logits[:, mask_id - start] = mask_logit
-        before, peak = peak, torch.maximum(peak, logits.amax(-1))
+        peak_before, peak = peak, torch.maximum(peak, logits.amax(-1))
         powers = logits.sub_(peak.unsqueeze(-1)).exp_()
-        mass = mass * (before - peak).exp() + powers.sum(-1)
-    return token, (best - peak) - mass.log(), powers, mass
+        mass = mass * (peak_before - peak).exp() + powers.sum(-1)
+    return token, (best_logit - peak) - mass.log(), powers, mass

@@ -1,12 +1,18 @@
 """Completions that could not be scored: counted by reason, and too many of them end a run."""
 
+import re
+import sysconfig
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import spg_trainer
 from spg_trainer.distributed import gather
-from spg_trainer.errors import TrainingError
+from spg_trainer.errors import ScoringFailed
+from spg_trainer.settings import packages
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -28,34 +34,60 @@ def listed(count: Mapping[str, float]) -> str:
 
 @dataclass
 class Failures:
-    """Counts the completions of a step or evaluation, `expected` in all, that its environment could not score.
-
-    shared: both numbers are those of all processes, and each calls `add` equally often.
-    """
+    """Counts the completions of a step or evaluation that its environment could not score."""
 
     expected: int
+    """How many completions the step or evaluation has."""
     shared: bool = True
+    """Whether the failures of all processes are counted together; each process then calls `add` equally often."""
     count: Counter[str] = field(default_factory=Counter)
     """Reason -> completions."""
 
     def add(self, env: "TextEnv", scored: "Scored | None") -> None:
-        """Counts the failures among completions (None = there are none); raises TrainingError at too many."""
-        judged = []
+        """Counts the failures among completions (None = there are none); raises ScoringFailed at too many."""
+        outcomes = []
         if scored is not None:
             problem = scored.place.problem.tolist()
-            judged = [(problem[b], scored.reason[b], scored.traceback[b]) for b in scored.episodes]
-        self.note(env, judged)
+            outcomes = [(problem[b], scored.reason[b], scored.traceback[b]) for b in scored.episodes]
+        self.note(env, outcomes)
 
-    def note(self, env: "TextEnv", judged: list[tuple[int, str, str | None]]) -> None:
-        """Counts the failures among (index of the problem, reason, traceback) of completions; raises as `add`."""
-        failed = [one for one in judged if is_failure(*one[1:])]
+    def note(self, env: "TextEnv", outcomes: list[tuple[int, str, str | None]]) -> None:
+        """Counts the failures among outcomes (index of the problem, reason, traceback); raises as `add`."""
+        failed = [outcome for outcome in outcomes if is_failure(*outcome[1:])]
         failed = gather(failed) if self.shared else failed
         self.count.update(reason for _, reason, _ in failed)
         if failed and self.count.total() > MAX_ERROR_SHARE * self.expected:
             index, reason, traceback = failed[0]
-            raise TrainingError(
+            named = packages.envs.problem.name_of(index, packages.envs.problem.read_problem(env, index))
+            raise ScoringFailed(
                 f"The score of {env.spec_name} failed on {self.count.total()} of {self.expected} completions (more "
-                f"than {MAX_ERROR_SHARE:.0%}; {listed(self.count)}), among them one of problem {index} (reason "
-                f"{reason}). Fix the environment, then continue with --resume auto --accept-changed-code.\n"
-                f"{traceback or ''}".rstrip()
+                f"than {MAX_ERROR_SHARE:.0%}; {listed(self.count)}), among them one of {named} "
+                f"(reason {reason}).",
+                own_frames(traceback or ""),
             )
+
+
+def own_frames(trace: str) -> str:
+    """A traceback without the frames of installed packages and of these; whole, where there are no others.
+
+    trace: as `traceback.format_exception` writes it.
+    """
+    kept, inside, found = [], False, False
+    for line in trace.splitlines():
+        if frame := re.match(r'  File "(.*?)", line ', line):
+            inside = any(Path(frame[1]).is_relative_to(folder) for folder in installed())
+            found |= not inside
+        elif not line.startswith("   "):
+            inside = False
+        if not inside:
+            kept.append(line)
+    return "\n".join(kept) if found else trace
+
+
+@cache
+def installed() -> tuple[str, ...]:
+    """The folders of Python and its packages, and of ours, which a checkout has elsewhere."""
+    ours = (
+        Path(str(package.__file__)).parent for package in (spg_trainer, packages.envs, packages.verifiers)
+    )
+    return (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *map(str, ours))

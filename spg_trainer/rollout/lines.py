@@ -18,5 +18,5 @@ def is_file(env: "TextEnv") -> bool:
     """Whether the problems of a split are lines of a file, and say which."""
     try:
         return place_of(envs.problem.read_problem(env, 0)) is not None
-    except envs.EnvError:  # who asks it will be told
+    except envs.EnvError:  # whoever reads the problem next reports it
         return False

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from envs import Problem, TextEnv
 
 COUNTED = 20_000
-"""Problems of a split up to which it is measured wherever it comes from."""
+"""A split of at most so many problems is measured as a whole, wherever it comes from."""
 LISTED = 3
-"""Problems that a message names."""
+"""So many problems are named in a message."""
 IN_A_ROW = 1000
-"""Problems one after the other that do not fit, after which no other one is looked for."""
+"""After so many problems in a row that do not fit, no further one is tried."""
 _BATCH = 1000
 SKIP = "skip"
 _NUMBER = re.compile(r"([0-9]+)")
@@ -40,12 +40,13 @@ _NUMBER = re.compile(r"([0-9]+)")
 
 @dataclass
 class Overlong:
-    """What was measured: how many problems, and those that do not fit, each named, with its number of tokens."""
+    """What was found in some problems: how many were measured, and which of them do not fit."""
 
     measured: int = 0
     named: dict[str, int] = field(default_factory=dict)
+    """{name of a problem that does not fit: tokens of its prompt}."""
     splits: dict[str, list[str]] = field(default_factory=dict)
-    """{task: its splits} where some do not fit."""
+    """{task: its splits in which some problem does not fit}."""
 
     def add(self, env: "TextEnv", indices: Sequence[int], long: Mapping[int, int]) -> None:
         """Counts some problems of a split, of which `long` (problem: tokens) do not fit."""
@@ -67,10 +68,13 @@ class Overlong:
 
 
 def first_of(named: Mapping[str, int]) -> str:
-    """The first `LISTED` problems, {name: tokens}, in the order of their lines or numbers, and how many more."""
-    order = sorted(
-        named, key=lambda name: [(p.isdigit(), int(p) if p.isdigit() else p) for p in _NUMBER.split(name)]
-    )
+    """The first `LISTED` problems of {name: tokens} and how many more: "line 9 (70 tokens), line 10 (81 tokens)"."""
+
+    def with_numbers(name: str) -> list[tuple[bool, int | str]]:
+        """Sorts "line 9" before "line 10"."""
+        return [(part.isdigit(), int(part) if part.isdigit() else part) for part in _NUMBER.split(name)]
+
+    order = sorted(named, key=with_numbers)
     shown = [f"{name} ({named[name]:,} tokens)" for name in order[:LISTED]]
     return ", ".join(shown + [f"{len(order) - LISTED:,} more"] * (len(order) > LISTED))
 
@@ -86,12 +90,12 @@ def name_of(env: "TextEnv", index: int) -> str:
 
 
 def name_in(env: "TextEnv", index: int) -> str:
-    """The same with the task that it is of."""
+    """What a message calls a problem where several tasks may be meant: its task, then as `name_of`."""
     return f"{env.spec_name}, {name_of(env, index)}"
 
 
 def room(policy: Policy, length: int) -> int:
-    """Tokens that a prompt may have where a completion has `length`."""
+    """How many tokens a prompt may have where a completion has `length` tokens."""
     return policy.model.config.max_position_embeddings - length
 
 
@@ -106,10 +110,11 @@ def limits(policy: Policy, length: int) -> str:
 
 def ways_out(policy: Policy, length: int, longest: int) -> str:
     """What to do about prompts of up to `longest` tokens."""
-    left = policy.model.config.max_position_embeddings - longest
-    shorter = f"lower --max-completion-length to {left:,} or less, " if 0 < left < length else ""
+    for_completion = policy.model.config.max_position_embeddings - longest
+    lower = f"lower --max-completion-length to {for_completion:,} or less, "
     return (
-        f"Leave them out or shorten them, {shorter}or train and evaluate on the others with --overlong skip."
+        f"Leave them out or shorten them, {lower if 0 < for_completion < length else ''}or train and evaluate on the "
+        "others with --overlong skip."
     )
 
 
@@ -119,33 +124,38 @@ def too_long(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int
     A problem that the environment cannot make is left to whoever asks for it. Raises ConfigError for a completion
     template of more than `length` tokens, which nothing but a longer completion helps.
     """
-    found, asked = {}, [int(index) for index in indices]
-    for start in range(0, len(asked), _BATCH):
+    overlong, numbers = {}, [int(index) for index in indices]
+    for start in range(0, len(numbers), _BATCH):
         problems = {}
-        for index in asked[start : start + _BATCH]:
+        for index in numbers[start : start + _BATCH]:
             try:
                 problems[index] = envs.problem.read_problem(env, index)
             except envs.EnvError:
                 continue
-        if templates := {i: p.completion_template for i, p in problems.items() if p.completion_template}:
-            numbers = list(templates)
-            canvas_rows(
-                policy,
-                list(templates.values()),
-                length,
-                lambda row, numbers=numbers: name_in(env, numbers[row]),
-            )
+        refuse_long_templates(policy, env, problems, length)
         counts = prompt_counts(policy, list(problems.values()), room(policy, length))
-        found |= {index: n for index, n in zip(problems, counts, strict=True) if n > room(policy, length)}
-    return found
+        overlong |= {index: n for index, n in zip(problems, counts, strict=True) if n > room(policy, length)}
+    return overlong
+
+
+def refuse_long_templates(
+    policy: Policy, env: "TextEnv", problems: "Mapping[int, Problem]", length: int
+) -> None:
+    """Raises ConfigError for a completion template, of problems {index: problem}, of more than `length` tokens."""
+    if templates := {i: p.completion_template for i, p in problems.items() if p.completion_template}:
+        indices = list(templates)
+        canvas_rows(policy, list(templates.values()), length, lambda row: name_in(env, indices[row]))
 
 
 def prompt_counts(policy: Policy, problems: "Sequence[Problem]", most: int) -> list[int]:
-    """Tokens of each prompt; of one that surely has at most `most` tokens its characters, which are no fewer."""
+    """An upper bound on the tokens of each prompt, exact for every prompt that may have more than `most` tokens.
+
+    To save time, a short prompt is not encoded: its characters are counted, and it has no more tokens than these.
+    """
     texts = prompt_texts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     # In ASCII no tokenizer makes two tokens of a character; elsewhere it may.
-    asked = [i for i, text in enumerate(texts) if len(text) >= most or not text.isascii()]
-    tokens = dict(zip(asked, map(len, encode_plain(policy, [texts[i] for i in asked])), strict=True))
+    encoded = [i for i, text in enumerate(texts) if len(text) >= most or not text.isascii()]
+    tokens = dict(zip(encoded, map(len, encode_plain(policy, [texts[i] for i in encoded])), strict=True))
     return [tokens.get(i, len(text)) for i, text in enumerate(texts)]
 
 
@@ -155,7 +165,10 @@ def has_end(env: "TextEnv") -> bool:
 
 
 def measure(policy: Policy, env: "TextEnv", length: int, found: Overlong) -> None:
-    """Adds what is found in a whole split; in one without an end there is nothing to find yet."""
+    """Adds to `found` what is found in a whole split; a split without an end is not measured.
+
+    Of a mixture, the split of each of its tasks is measured.
+    """
     for part in [*env.parts.values()] or [env]:
         if has_end(part):
             found.add(part, range(len(part)), too_long(policy, part, range(len(part)), length))
@@ -170,10 +183,11 @@ def check_fits(policy: Policy, found: Overlong, length: int, overlong: str) -> s
 
 
 def report(name: str, arguments: Mapping[str, Any], asked: str, count: int, length: int) -> tuple[bool, str]:
-    """Whether all prompts of a task fit a model, whose weights are not read, and what was measured, for `envs check`.
+    """Whether all prompts of a task fit a model, and a sentence on what was measured: a line of `envs check --model`.
 
-    asked: as `--model`. count: problems of each split without an end. length: tokens of a completion, 0 = as the model
-    is trained by default. Raises SpgError or EnvError for what cannot be opened.
+    The model's weights are not read. asked: as `--model`. count: how many problems of each split without an end are
+    measured. length: tokens of a completion, 0 = as the model is trained by default. Raises SpgError or EnvError for
+    what cannot be opened.
     """
     m, found = ModelConfig(model=asked), Overlong()
     length = length or defaults(Config, env=name, model=asked).rollout.max_completion_length
@@ -215,7 +229,7 @@ def fitting(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int,
 
 
 def next_fitting(policy: Policy, env: "TextEnv", indices: np.ndarray, length: int) -> tuple[np.ndarray, int]:
-    """The problems of a step, in the place of each that does not fit the next one that does; and how many did not.
+    """The problems of a step, each that does not fit replaced by the next one that does, and how many were skipped.
 
     indices: (P,) int64, different ones. Raises ConfigError after `IN_A_ROW` problems in a row that do not fit.
     """
@@ -224,8 +238,8 @@ def next_fitting(policy: Policy, env: "TextEnv", indices: np.ndarray, length: in
     for place, index in enumerate(indices.tolist()):
         if index not in long:
             continue
-        for past in range(IN_A_ROW):
-            candidate = (index + past) % len(env)
+        for distance in range(IN_A_ROW):
+            candidate = (index + distance) % len(env)
             if candidate in taken:
                 continue
             if not too_long(policy, env, [candidate], length):

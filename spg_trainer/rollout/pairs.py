@@ -40,12 +40,12 @@ class PairFile:
 
     env = None
 
-    def __init__(self, config: Config, policy: Policy) -> None:
+    def __init__(self, config: Config, policy: Policy, pairs: Mapping[str, Pair]) -> None:
+        """pairs: those of the file, as `read_pairs` returns them."""
         self.policy, self.config, self.spec_name = policy, config, config.pairs
-        self.pools = None
-        places, self.pairs = zip(*read_rows(config.pairs), strict=True)
+        self.pools, self.pairs = None, [*pairs.values()]
         length = config.rollout.max_completion_length
-        fits, said = fitting_pairs(policy, config.pairs, places, self.pairs, length, config.overlong)
+        fits, said = fitting_pairs(policy, config.pairs, [*pairs], self.pairs, length, config.overlong)
         differ = np.array([pair.chosen != pair.rejected for pair in self.pairs])
         self.index = np.flatnonzero(fits & differ)
         equal = int((fits & ~differ).sum())
@@ -59,12 +59,12 @@ class PairFile:
     def choose(self, step: int) -> np.ndarray:
         """The pairs of a step, int64: each once in a pass over the file, and each pass in another order."""
         count, size = self.config.batch.prompts_per_step, len(self.index)
-        places = np.arange(step * count, (step + 1) * count)
-        passes = [
-            numpy_generator(self.config.seed, "pairs", int(number)).permutation(size)
-            for number in np.unique(places // size)
+        drawn = np.arange(step * count, (step + 1) * count)  # numbers among all pairs that the run ever takes
+        passes = np.unique(drawn // size)
+        orders = [
+            numpy_generator(self.config.seed, "pairs", int(number)).permutation(size) for number in passes
         ]
-        return self.index[np.concatenate(passes)[places - places[0] // size * size]]
+        return self.index[np.concatenate(orders)[drawn - passes[0] * size]]
 
     def collect(self, step: int) -> Scored:
         """The pairs of a step as if they had been sampled: a chosen one has reward 1, its rejected one 0."""
@@ -78,33 +78,21 @@ class PairFile:
         problems = [envs.Problem(pair.prompt, {}) for pair in pairs for _ in range(2)]
         completions = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
         length = self.config.rollout.max_completion_length
-        rewards = np.tile([1.0, 0.0], count)
-        return Scored(
-            place=Place(problem, episode % 2, torch.zeros_like(episode), episode, episode // 2),
-            problems=problems,
-            completions=completions,
-            rollouts=as_rollouts(self.policy, [p.prompt for p in problems], completions, length),
-            rewards=rewards,
-            components={},
-            correct=rewards > 0,
+        return Scored.given(
+            Place(problem, episode % 2, torch.zeros_like(episode), episode, episode // 2),
+            problems,
+            completions,
+            as_rollouts(self.policy, [p.prompt for p in problems], completions, length),
+            rewards=np.tile([1.0, 0.0], count),
             reason=["chosen", "rejected"] * count,
-            extracted=[None] * (2 * count),
-            traceback=[None] * (2 * count),
-            replies=[None] * (2 * count),
-            truncated=np.zeros(2 * count, dtype=bool),
         )
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         return f"{problem.prompt}\n{turns[0]}"
 
 
-def read_pairs(path: str) -> list[Pair]:
-    """The pairs of a file, as `read_rows` reads them."""
-    return [pair for _, pair in read_rows(path)]
-
-
-def read_rows(path: str) -> list[tuple[str, Pair]]:
-    """The pairs of a .jsonl, .jsonl.gz, .parquet or .csv file in its order, each behind the name of its line.
+def read_pairs(path: str) -> dict[str, Pair]:
+    """{the name of a line: its pair} of a .jsonl, .jsonl.gz, .parquet or .csv file, in its order.
 
     Raises ConfigError or EnvError for another kind of file, for one without rows, and for a row that is no pair, naming
     its line.
@@ -113,7 +101,7 @@ def read_rows(path: str) -> list[tuple[str, Pair]]:
     if not path.endswith(formats):
         raise ConfigError(f"--pairs {path}: should end in {', '.join(formats)}.")
     rows = envs.datasets.read_files("--pairs", [Path(path)], COLUMNS)
-    return [(where, read_pair(where, row)) for where, row in rows]
+    return {where: read_pair(where, row) for where, row in rows}
 
 
 def read_pair(where: str, row: Mapping[str, Any]) -> Pair:

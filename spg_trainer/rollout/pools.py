@@ -28,19 +28,20 @@ class Pools:
         self.noted: dict[int, int] = {}
 
     def choose(self, step: int, batch: int, count: int, taken: Sequence[int] = ()) -> np.ndarray:
-        """`count` distinct problems for a batch of a step, (count,) int64, each in proportion to its weight among those
-        that are left; the same for every process. taken: those of its earlier batches. Fewer where not so many are
-        left.
+        """`count` distinct problems for a batch of a step, (count,) int64; the same for every process.
+
+        A problem is drawn with probability in proportion to its weight among those that are left. taken: the problems
+        of the step's earlier batches. Returns fewer than `count` where not so many are left.
         """
-        # Draws are rejected, as a training set may be too large to weigh each of its problems: at most 99 of
-        # 100, by the least weight.
+        # By rejection, as a training set may be too large to weigh each of its problems. A problem of the least weight,
+        # 0.01, is rejected in 99 of 100 draws.
         draw = numpy_generator(self.seed, "pools", step, batch)
-        gone, chosen = {*taken}, []
-        while len(chosen) < count and len(gone) < self.size:
+        not_left, chosen = {*taken}, []
+        while len(chosen) < count and len(not_left) < self.size:
             index = int(draw.integers(self.size))
-            if draw.random() < self.weight(index) and index not in gone:
+            if draw.random() < self.weight(index) and index not in not_left:
                 chosen.append(index)
-                gone.add(index)
+                not_left.add(index)
         return np.array(chosen, dtype=np.int64)
 
     def weight(self, index: int) -> float:
@@ -53,8 +54,10 @@ class Pools:
     def note(self, index: np.ndarray, correct: np.ndarray) -> None:
         """Takes down the groups of a step: index (P,), correct (P, G). They count once `keep` is called."""
         for problem, right in zip(index.tolist(), correct, strict=True):
-            before, same = self.streaks.get(problem, 0), bool(right.all()) - bool(not right.any())
-            self.noted[problem] = same * min(TWICE, 1 + (abs(before) if before * same > 0 else 0))
+            streak = self.streaks.get(problem, 0)
+            sign = 1 if right.all() else 0 if right.any() else -1  # all right, mixed, all wrong
+            goes_on = streak * sign > 0
+            self.noted[problem] = sign * min(TWICE, 1 + (abs(streak) if goes_on else 0))
 
     def keep(self) -> dict[str, int]:
         """Lets what was noted count from now on; returns how many problems are drawn less often."""

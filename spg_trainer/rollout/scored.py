@@ -60,6 +60,33 @@ class Scored:
         return self.place.last.nonzero()[:, 0].numpy()
 
     @classmethod
+    def given(
+        cls,
+        place: Place,
+        problems: "list[Problem]",
+        completions: list[str],
+        rollouts: Rollouts,
+        rewards: np.ndarray,
+        reason: list[str],
+    ) -> "Scored":
+        """Completions that no model sampled and no environment judged; one with a reward above 0 is right."""
+        nothing = [None] * len(completions)
+        return cls(
+            place=place,
+            problems=problems,
+            completions=completions,
+            rollouts=rollouts,
+            rewards=rewards,
+            components={},
+            correct=rewards > 0,
+            reason=reason,
+            extracted=[*nothing],
+            traceback=[*nothing],
+            replies=[*nothing],
+            truncated=np.zeros(len(completions), dtype=bool),
+        )
+
+    @classmethod
     def join(cls, parts: "Sequence[Scored]") -> "Scored":
         """The completions of all parts, one part after the other; the numbers of a later part's episodes are higher."""
         first = parts[0]
@@ -150,8 +177,8 @@ class Source(Protocol):
     pools: "Pools | None"
     """What is known of each problem's latest groups; None where problems are drawn alike."""
 
-    def collect(self, step: int) -> Scored:
-        """This process's completions of a step."""
+    def collect(self, step: int | str) -> Scored:
+        """This process's completions of a step; a word asks for others than those of any step."""
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """A problem, its completions and the replies for a terminal."""

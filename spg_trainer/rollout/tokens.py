@@ -21,11 +21,12 @@ from spg_trainer.tensors import Rollouts
 if TYPE_CHECKING:
     from envs import TextEnv
 
-FEW = 16
-"""Problems whose demonstrations tell whether a completion can hold an answer."""
+DEMONSTRATED = 16
+"""The demonstrations of so many problems tell whether a completion can hold an answer."""
 
 APART = "\ufdd0\ufdef"
-"""Stands inside what spells a special token and is text; two characters that Unicode keeps out of all texts."""
+"""Two characters that Unicode keeps out of all texts. Where a prompt spells a special token, they are put inside it, so
+that the tokenizer reads it as text: "<|eot|>" becomes "<" + APART + "|eot|>"."""
 Prompt = str | list[dict[str, str]]
 """A user's text, or a conversation of {"role", "content"} messages."""
 
@@ -69,11 +70,12 @@ def generate(
         raise ConfigError(f"num_return_sequences={count}: {wanted}.")
     prompt_ids, prompt_mask = encode_prompts(policy, prompts, completion_prefixes)
     encoded = prompt_ids.repeat_interleave(count, 0), prompt_mask.repeat_interleave(count, 0)
-    given = _read_canvas(policy, canvas, len(prompts), sampling.max_completion_length)
-    given = given if given is None else given.repeat_interleave(count, 0)
-    # The first answer to a prompt is the one that it gets alone.
+    canvas_ids = _read_canvas(policy, canvas, len(prompts), sampling.max_completion_length)
+    if canvas_ids is not None:
+        canvas_ids = canvas_ids.repeat_interleave(count, 0)
+    # The key of the first answer has no number, so that it is the answer which num_return_sequences=1 gives.
     keys = [("generate", i, *([k] if k else [])) for i in range(len(prompts)) for k in range(count)]
-    rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward, canvas=given)
+    rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward, canvas=canvas_ids)
     texts = decode_completions(policy, rollouts)
     if not return_logps:
         return texts
@@ -113,8 +115,8 @@ def _read_canvas(policy: Policy, canvas: Sequence[str] | None, prompts: int, len
     if canvas is None:
         return None
     if isinstance(canvas, str) or len(canvas) != prompts:
-        given = f"the single string {canvas[:40]!r}" if isinstance(canvas, str) else f"{len(canvas)} texts"
-        raise ConfigError(f"canvas is {given} for {prompts} prompts. Pass a list with a text for each.")
+        what = f"the single string {canvas[:40]!r}" if isinstance(canvas, str) else f"{len(canvas)} texts"
+        raise ConfigError(f"canvas is {what} for {prompts} prompts. Pass a list with a text for each.")
     return encode_canvas(policy, canvas, length, lambda row: f"canvas {row} of generate")
 
 
@@ -123,7 +125,7 @@ def encode_canvas(
 ) -> Tensor | None:
     """What the sampler begins with, (B, T) int64 on the model's device: given tokens, and the mask id in the holes.
 
-    As `canvas_rows`. Returns None where nothing is given in any row.
+    It takes the arguments of `canvas_rows` and raises its errors. Returns None where nothing is given in any row.
     """
     if not any(templates):
         return None
@@ -136,9 +138,10 @@ def canvas_rows(
 ) -> list[list[int]]:
     """The tokens of texts with holes, `length` of each, the mask id in the holes; each given text is encoded by itself.
 
-    Behind a text stand one end token and padding, which are given too, as in what models are trained on. templates: as
-    `envs.holes.read_holes` reads them; "" = nothing is given. name: what an error calls a row. Raises ConfigError for a
-    template that cannot be read, and for one that takes more tokens than `length`.
+    Behind a text stand one end token and padding, which are given too, as in what models are trained on. E.g. where 7
+    is a token, "7[MASK]" in 5 tokens is 7, mask, end, padding, padding. templates: as `envs.holes.read_holes` reads
+    them; "" = nothing is given. name: what an error calls a row. Raises ConfigError for a template that cannot be read,
+    and for one that takes more tokens than `length`.
     """
     special, rows = special_tokens(policy).values(), []
     for row, template in enumerate(templates):
@@ -147,11 +150,11 @@ def canvas_rows(
         except ValueError as error:
             raise ConfigError(f"{name(row)}: the template {error}") from error
         texts = encode_plain(policy, [spell_apart(part, special) for part in parts if isinstance(part, str)])
-        given, takes_rest = iter(texts), envs.holes.REST in parts
-        pieces = [next(given) if isinstance(part, str) else [policy.mask_id] * part for part in parts]
+        given_ids, takes_rest = iter(texts), envs.holes.REST in parts
+        pieces = [next(given_ids) if isinstance(part, str) else [policy.mask_id] * part for part in parts]
         # A hole that takes all the room leaves some for the end token, unless it is the last and holds that itself.
-        behind_rest = int(takes_rest and parts[-1] != envs.holes.REST)
-        taken = sum(map(len, pieces)) + behind_rest
+        end_token_behind = int(takes_rest and parts[-1] != envs.holes.REST)
+        taken = sum(map(len, pieces)) + end_token_behind
         if taken + takes_rest > length:
             raise ConfigError(
                 f"{name(row)}: the template takes {taken + takes_rest} tokens or more, and a completion has {length}. "
@@ -183,8 +186,11 @@ def encode_prompts(
 
 def prompt_texts(policy: Policy, prompts: Sequence[Prompt], completion_prefixes: Sequence[str]) -> list[str]:
     """Prompts in the model's chat format, as `encode_texts` takes them; raises as `encode_prompts`."""
-    special, turns = special_tokens(policy).values(), zip(prompts, completion_prefixes, strict=True)
-    return [_chat_text(policy, prompt, special) + prefix for prompt, prefix in turns]
+    special = special_tokens(policy).values()
+    return [
+        _chat_text(policy, prompt, special) + prefix
+        for prompt, prefix in zip(prompts, completion_prefixes, strict=True)
+    ]
 
 
 def encode_fitting(
@@ -215,10 +221,11 @@ def encode_plain(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
     """
     if half := envs.halves.half_character(texts):
         raise ConfigError(f"a text for the model {half}")
-    parts = [text.split(APART) for text in texts]
-    flat = [part for own in parts for part in own]
+    # A text is encoded piece by piece, and all pieces of all texts in one call of the tokenizer.
+    pieces = [text.split(APART) for text in texts]
+    flat = [piece for pieces_of_text in pieces for piece in pieces_of_text]
     ids = iter(policy.tokenizer(flat, add_special_tokens=False)["input_ids"] if flat else [])
-    return [[token for _ in own for token in next(ids)] for own in parts]
+    return [[token for _ in pieces_of_text for token in next(ids)] for pieces_of_text in pieces]
 
 
 def spell_apart(text: str, special: Iterable[str]) -> str:
@@ -233,15 +240,15 @@ def spell_apart(text: str, special: Iterable[str]) -> str:
 
 def special_tokens(policy: Policy) -> dict[int, str]:
     """The tokens that are no text, as they are written: those that the tokenizer calls special, mask, padding, ends."""
-    own = {policy.mask_id, policy.pad_id, *policy.end_token_ids}
+    ids_of_policy = {policy.mask_id, policy.pad_id, *policy.end_token_ids}
     added = policy.tokenizer.added_tokens_decoder.items()
-    return {index: token.content for index, token in added if token.special or index in own}
+    return {index: token.content for index, token in added if token.special or index in ids_of_policy}
 
 
 def chat_text(policy: Policy, messages: Sequence[Mapping[str, str]], special: Iterable[str]) -> str:
     """A conversation in the model's format up to the opening of the assistant's turn, for `encode_texts`.
 
-    special: the tokens that are text in what is said, though not in the chat template: `special_tokens`.
+    special: what `special_tokens` returned; where a message spells one of them it is text, in the template it is not.
     """
     spelled = [{**m, "content": spell_apart(m["content"], special)} for m in messages]
     # Qwen3's template otherwise leaves room for thoughts, of which its diffusion models have learned none.
@@ -280,8 +287,8 @@ def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
     Of a template it is the whole text, each hole filled up to its own end.
     """
     texts, decode = [], policy.tokenizer.decode
-    given = rollouts.given & (rollouts.completion_ids != policy.pad_id)  # padding stands behind a text
-    shown = rollouts.completion_mask | given
+    given_text = rollouts.given & (rollouts.completion_ids != policy.pad_id)  # padding stands behind a text
+    shown = rollouts.completion_mask | given_text
     for ids, mask in zip(rollouts.completion_ids.cpu(), shown.cpu(), strict=True):
         tokens = [token for token in ids[mask].tolist() if token not in policy.end_token_ids]
         texts.append(decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
@@ -321,7 +328,7 @@ def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
     """Whether each completion has an end token: one that was written in its last hole, or given behind it."""
     is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
     given = rollouts.given.numpy(force=True)
-    in_last_hole = given[:, ::-1].cumsum(-1)[:, ::-1] == 0
+    in_last_hole = given[:, ::-1].cumsum(-1)[:, ::-1] == 0  # no given token stands there or behind
     written = is_end & rollouts.completion_mask.numpy(force=True) & in_last_hole
     return (written.any(-1) | given[:, -1]).tolist()
 
@@ -334,7 +341,7 @@ def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
 def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
     """What to tell where `length` tokens are too few for the demonstration of any of some problems; else nothing."""
     parts = [*env.parts.values()] or [env]
-    chosen = [(part, index) for part in parts for index in envs.checking.spread(len(part), FEW)]
+    chosen = [(part, index) for part in parts for index in envs.checking.spread(len(part), DEMONSTRATED)]
     problems = [(part, envs.problem.read_problem(part, index)) for part, index in chosen]
     try:
         texts = [envs.scoring.as_turns(part.demonstration(problem)) for part, problem in problems]

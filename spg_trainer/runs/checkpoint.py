@@ -6,6 +6,7 @@ The folder opens with `AutoModel` or `PeftModel` like any model.
 import json
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -57,12 +58,13 @@ def save(
     environment: Mapping[str, Any],
     keep: int | None = None,
     needed: Callable[[list[int]], Collection[int]] = lambda kept: (),
+    resumable: Collection[int] = (),
     **tensors: Any,
 ) -> Path:
     """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
 
     keep: None = as many as `newest_kept` says. state: counters, as JSON. needed: from the steps of the newest ones,
-    which others have to be kept, too.
+    which others have to be kept, too. resumable: steps whose checkpoints stay whole beside the newest.
     tensors: for training.pt, beside the optimizer's: `reference`, one that moves. A complete checkpoint of this step is
     left as it is. All get the path. Rank 0 writes alone; of a sharded model that is trained, all processes together, to
     one file system. Raises CheckpointError if the disk refuses; earlier checkpoints are untouched then.
@@ -97,7 +99,7 @@ def save(
         prepare()
         write_folder(target, lambda aside: write(aside, None))
     if rank() == 0:
-        delete_old(folder, keep, needed, _size(target))
+        delete_old(folder, keep, needed, _size(target), resumable)
     return target
 
 
@@ -149,14 +151,19 @@ def newest_kept(keep: int | None, size: float) -> int:
 
 
 def delete_old(
-    folder: Path, keep: int | None, needed: Callable[[list[int]], Collection[int]], size: int
+    folder: Path,
+    keep: int | None,
+    needed: Callable[[list[int]], Collection[int]],
+    size: int,
+    resumable: Collection[int] = (),
 ) -> None:
-    """Deletes the checkpoints of a run that are neither among the newest `keep` nor `needed` beside these.
+    """Deletes the checkpoints of a run that are neither among the newest `keep` nor `resumable` or `needed` beside.
 
     size: bytes of one. Of what is needed besides, a checkpoint above `LARGE` keeps the weights alone.
     """
     keep = newest_kept(keep, size)
-    whole = [path for path in _checkpoints(folder) if incomplete(path) is None]
+    others = (path for path in _checkpoints(folder) if _step(path) not in resumable)
+    whole = [path for path in others if incomplete(path) is None]
     besides = needed([_step(path) for path in whole[-keep:]])
     for path in whole[:-keep]:
         try:
@@ -329,6 +336,23 @@ def set_aside_after(run: Path, step: int) -> None:
         place.parent.mkdir(exist_ok=True)
         os.replace(path, place)
         _log.warning("A later checkpoint was moved to %s.", place)
+
+
+def require_up_to(run: Path, step: int) -> Path:
+    """The newest whole checkpoint of a run that is no later than `step`; CheckpointError if it has none."""
+    whole = [path for path in _checkpoints(run) if _step(path) <= step and incomplete(path) is None]
+    if not whole:
+        raise CheckpointError(
+            f"{run} has no checkpoint up to step {step}, where its learning rate began to fall, and a longer training "
+            f"goes on from there. Begin a new one from these weights: --model {shlex.quote(str(run))}."
+        )
+    return whole[-1]
+
+
+def delete_after(run: Path, step: int) -> None:
+    """Deletes the checkpoints later than `step`, of which nothing is wanted any more."""
+    for path in (path for path in _checkpoints(run) if _step(path) > step):
+        delete_folder(path)
 
 
 def at_step(run: Path, step: int) -> Path:

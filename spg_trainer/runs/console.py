@@ -27,6 +27,8 @@ _FIGURES = {
     "reward": "  [dim]reward[/] [cyan]{:.2f}[/]",
     "correct": "  [dim]solved[/] [green]{:.2f}[/]",
     "validation": "  [dim]validation[/] [green]{:.3f}[/]",
+    "mean_loss": "  [dim]loss[/] [cyan]{:.3f}[/]",
+    "best_loss": "  [dim]validation[/] [cyan]{:.3f}[/]",
     "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
 }
 """The figures of a step that are shown if they are there, in rich's markup."""
@@ -46,12 +48,19 @@ class _Line(ProgressColumn):
 class Console:
     """Shows a run on a stream, by default standard output; as a context manager it gives the terminal back.
 
-    quiet: show nothing. every_seconds: how often a plain line tells how far something is, off a terminal.
+    quiet: show nothing. every_seconds: how often a plain line tells how far something is, off a terminal. word: what
+    the live line begins with.
     """
 
     def __init__(
-        self, *, quiet: bool = False, file: TextIO | None = None, every_seconds: float = 10.0
+        self,
+        *,
+        quiet: bool = False,
+        file: TextIO | None = None,
+        every_seconds: float = 10.0,
+        word: str = "step",
     ) -> None:
+        self._word = word
         self._file = file or sys.stdout
         self._quiet = quiet or rank() > 0
         self._every_seconds = every_seconds
@@ -83,7 +92,7 @@ class Console:
         metrics: `step` and what is there of `_FIGURES`. seconds_left: to a time limit, None = there is none.
         """
         if self._training is None:
-            self._training = self._start("step", total, metrics["step"] - 1, shown=float("-inf"))
+            self._training = self._start(self._word, total, metrics["step"] - 1, shown=float("-inf"))
         values = {name: v for name in _FIGURES if (v := metrics.get(name)) is not None and v == v}
         figures = "".join(_FIGURES[name].format(v) for name, v in values.items())
         task = self._training

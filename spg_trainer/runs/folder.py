@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,20 +83,23 @@ class RunFolder:
     def holds_a_run(self) -> ConfigError:
         """What is raised where a new run would be written over this one."""
         steps, flag = len(self.history()), "--max-steps" if self.settings == CONFIG else "--steps"
+        resume = f"--resume {shlex.quote(str(self.path))}"
         return ConfigError(
             f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
-            f"--resume auto (a finished one with a larger {flag}), or choose another --output-dir."
+            f"{resume} (a finished one with a larger {flag}), or choose another --output-dir."
         )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
-        """Starts a run here and keeps other processes out; ConfigError if the folder is taken."""
+        """Starts a run here and keeps other processes out; ConfigError if there is a run already.
+
+        Whether the folder is taken by anything else is looked at before, by `choose_folder`.
+        """
         if rank():
             return
-        self.refuse_other_run()
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock(self.path)
-        if self.holds_run:  # one that was begun between the look and the lock
+        if self.holds_run:  # one that was begun since the folder was chosen
             raise self.holds_a_run()
         write_text(self.path / ENVIRONMENT, json_document(environment))
         self.config(config_yaml)
@@ -256,12 +260,18 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
     return None
 
 
+def newest_unfinished(root: Path) -> Path | None:
+    """The newest unfinished run under `root`, of whatever settings."""
+    files = [file for file in root.glob(f"*/{CONFIG}") if not (file.parent / SUMMARY).exists()]
+    return max(files, key=lambda file: file.stat().st_mtime_ns).parent if files else None
+
+
 def choose_folder(asked: "Config | SftCommand") -> tuple[Path, Path | None]:
     """The folder that the settings of a training or of `sft` mean, and the checkpoint to continue from if there is one.
 
     Raises SpgError if the folder is taken, or what should be resumed is no run of this kind.
     """
-    resume, out, settings = place_of(asked)
+    resume, out, settings = asked.output.resume, asked.output.output_dir, settings_file(asked)
     if resume in (None, "auto"):
         path = Path(out) if out else default_folder(asked, resume)
         folder = RunFolder(path, settings)
@@ -282,11 +292,9 @@ def choose_folder(asked: "Config | SftCommand") -> tuple[Path, Path | None]:
     return path, newest
 
 
-def place_of(asked: "Config | SftCommand") -> tuple[str | None, str | None, str]:
-    """What settings say of their folder: --resume, --output-dir, and the name of the file that holds them there."""
-    if isinstance(asked, SftCommand):
-        return asked.resume, asked.output_dir, SFT
-    return asked.output.resume, asked.output.output_dir, CONFIG
+def settings_file(asked: "Config | SftCommand") -> str:
+    """The name of the file that holds settings in their folder."""
+    return SFT if isinstance(asked, SftCommand) else CONFIG
 
 
 def default_folder(asked: "Config | SftCommand", resume: str | None) -> Path:
@@ -301,7 +309,14 @@ def default_folder(asked: "Config | SftCommand", resume: str | None) -> Path:
     path = find_unfinished(Path("runs"), asked)
     if path is None:
         text = "--resume auto: runs/ holds no unfinished run of these settings"
-        raise ConfigError(f"{text}. Give its folder with --output-dir, or leave out --resume.")
+        if other := newest_unfinished(Path("runs")):
+            remedy = (
+                f"The newest of other settings is {other}: continue it with --resume {shlex.quote(str(other))}, or "
+                "leave out --resume to begin a new run."
+            )
+        else:
+            remedy = "Give its folder with --output-dir, or leave out --resume."
+        raise ConfigError(f"{text}. {remedy}")
     return path
 
 

@@ -16,10 +16,10 @@ from spg_trainer.settings.recorded import ENVIRONMENT, read_config, record_of
 from spg_trainer.settings.values import flatten, plain
 
 SFT_MAY_CHANGE = frozenset(
-    "steps patience temperature overlong per_device_batch_size output_dir resume config timeout_minutes "
-    "report track model.shard model.ref_copy".split()
+    "steps eval.patience rollout.temperature overlong batch.per_device_batch_size output.output_dir output.resume "
+    "config timeout_minutes output.report output.track model.shard model.ref_copy".split()
 )
-"""Those of `sft`, as far as its learning rate lets `steps` and `patience` change; it has no reference to copy."""
+"""Those of `sft`, as far as its learning rate lets `steps` and `eval.patience` change; it has no reference to copy."""
 MAY_CHANGE = frozenset(
     "max_steps max_minutes timeout_minutes config dry_run gpu processes link force overlong eval.eval_steps "
     "eval.patience "
@@ -77,6 +77,10 @@ def refuse_changes(
         raise CheckpointError(text) from error
     own = identity(before, file.parent, ignore)
     given = identity(config, file.parent, ignore, algorithm)
+    if given["model.model"] == str(Path(before.model.model).expanduser().resolve()):
+        own["model.model"] = given[
+            "model.model"
+        ]  # who names the folder here, where another is at the start, chose it
     given = without_pins(record or file.with_name(ENVIRONMENT), own, given)
     if not (changed := differences(own, given)):
         return

@@ -3,6 +3,7 @@
 Where a value comes from is in `resolve.py`, what cannot work in `plan.py`. Imports nothing heavy.
 """
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, Self
 
@@ -23,9 +24,12 @@ from spg_trainer.settings.ranges import (
     Weight,
     check_ranges,
 )
+from spg_trainer.settings.values import scalar
 
 Pairs = dict[str, object]
 """`KEY=VALUE ...` flags, the same for every command."""
+Steps = int | str
+"""Denoising steps of a completion: a number, or `length/2` for as many as unmask about two tokens each."""
 
 
 @dataclass(frozen=True)
@@ -187,11 +191,17 @@ class Sampling(Decoding):
     editing_threshold = None  # it is a setting of `EvalSampling` alone
 
     @classmethod
-    def at_rate(cls, length: int, block_length: int, tokens_per_step: float, **more: Any) -> Self:
-        """Blocks no longer than the completion, steps that unmask about so many tokens each, as many in any block."""
+    def of(cls, length: int, block_length: int, steps: Steps, **more: Any) -> Self:
+        """Blocks no longer than the completion. Of `length/N` each block has the same number of steps.
+
+        Raises ConfigError for numbers that cannot be, and text that is not `length/N`.
+        """
+        check_steps(steps)
         block = min(block_length, length)
-        blocks = max(1, length // block) if block > 0 else 1  # `check` tells of block 0
-        steps = max(1, round(length / blocks / tokens_per_step)) * blocks
+        if not isinstance(steps, int):
+            blocks = max(1, length // block) if block > 0 else 1  # `check` tells of block 0
+            tokens_per_step = float(steps.removeprefix("length/"))
+            steps = max(1, round(length / blocks / tokens_per_step)) * blocks
         sampling = cls(length, block, steps, **more)
         sampling.check()
         return sampling
@@ -266,6 +276,26 @@ class Sampling(Decoding):
             )
 
 
+def at_rate(tokens: float) -> str:
+    """`length/2`: as many steps as unmask so many tokens each, however long a completion is."""
+    return f"length/{repr(float(tokens)).removesuffix('.0')}"
+
+
+def check_steps(steps: Steps) -> None:
+    """Raises ConfigError for a number below 1, and for text that is not `length/N` with N above 0."""
+    if isinstance(steps, int):
+        holds = steps >= 1
+    else:
+        length, _, tokens = steps.partition("/")
+        number = scalar(tokens)
+        holds = length == "length" and isinstance(number, int | float) and 0 < number < math.inf
+    if not holds:
+        raise ConfigError(
+            f"--diffusion-steps {steps}: should be a number of steps, at least 1, or length/N for about N tokens a "
+            "step, with N above 0. Try length/2."
+        )
+
+
 @dataclass(frozen=True)
 class EvalSampling(Sampling, EvalDecoding):
     """How an evaluation samples completions."""
@@ -332,17 +362,33 @@ class BatchConfig:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW or Muon with linear warm-up, then a constant or falling rate."""
+class BaseOptimizerConfig:
+    """AdamW or Muon with linear warm-up."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     """The optimizer. muon gives the matrices of layers steps with all singular values near 1, about as large as those
     of AdamW, which updates the rest (Muon). Try it where AdamW needs too many updates; it does not go with --shard."""
     learning_rate: Rate = 3e-6
-    """The learning rate after the warm-up. Lower it if rewards collapse or updates are skipped."""
+    """The highest learning rate, after the warm-up. Of `sft` it stays constant for four fifths of --steps and then
+    falls to 5%, or with --patience 0 falls by a cosine. Lower it if rewards collapse, the loss jumps or updates are
+    skipped."""
     warmup_steps: CountOrZero = 0
     """The number of updates over which the rate rises linearly from 0. Raise it if the first updates make the model
     worse."""
+    weight_decay: Below1 = 0.1
+    """The decoupled weight decay, from 0 to below 1. Set it to 0 if weights without a gradient must not change. Raise
+    it if the validation loss of `sft` rises while its training loss falls."""
+    max_grad_norm: Positive = 0.2
+    """Gradient clipping: a gradient with a larger norm is scaled down to this norm. Raise it if nearly every step
+    reports a larger `grad_norm` and the run learns too slowly. Lower it if the loss jumps."""
+
+    adam_beta2, adam_moments = 0.99, "float32"  # settings of `OptimizerConfig` alone
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(BaseOptimizerConfig):
+    """AdamW or Muon with linear warm-up, then a constant or falling rate."""
+
     lr_schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "constant"
     """What the rate does after the warm-up: constant keeps it, linear and cosine let it fall from step to step, towards
     --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall in a line over the last steps alone
@@ -356,14 +402,9 @@ class OptimizerConfig:
     adam_beta2: Below1 = 0.99
     """AdamW's second decay, from 0 to below 1; the first is 0.9. Raise it for steadier steps where the gradient is
     noisy."""
-    weight_decay: Below1 = 0.1
-    """The decoupled weight decay, from 0 to below 1. Set it to 0 if weights without a gradient must not change."""
     adam_moments: Literal["float32", "8bit"] = "float32"
     """The number type of AdamW's moments. 8bit takes a quarter of the memory (pip install torchao) and does not go with
     --shard."""
-    max_grad_norm: Positive = 0.2
-    """Gradient clipping: a gradient with a larger norm is scaled down to this norm. Raise it if nearly every step
-    reports a larger `grad_norm` and the run learns too slowly."""
 
 
 @dataclass(frozen=True)
@@ -377,8 +418,8 @@ class EvalConfig:
     """The run ends after this number of validations in a row that solve no more problems than the best before them; 0
     goes on to --max-steps. Set it where you do not know how many steps are enough."""
     validation_problems: CountOrZero = 64
-    """The number of problems of a validation; 0 takes the whole validation split. More problems make the choice of the
-    best step more reliable and take longer."""
+    """The number of problems of a validation; 0, or more than there are, takes the whole validation split. More
+    problems make the choice of the best step more reliable and take longer."""
     eval_problems: CountOrZero = 0
     """The number of problems of the evaluations before and after training; 0 takes the whole split. Fewer are faster
     and leave wider intervals."""
@@ -387,14 +428,34 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
-class OutputConfig:
-    """Where a run lives and what it keeps."""
+class FolderConfig:
+    """Where results are written."""
 
     output_dir: str | None = None
-    """The run folder. If it is left out, it is runs/ENV-ALGORITHM-sSEED-UTCTIME."""
+    """The folder to write. If it is left out, it is runs/ENV-ALGORITHM-sSEED-UTCTIME; of `sft` it is
+    models/ENV-sft-sSEED. `eval` writes results (JSON) and completions (JSONL) to MODEL/eval if the model is a run
+    folder, and otherwise nothing."""
+
+
+@dataclass(frozen=True)
+class BaseOutputConfig(FolderConfig):
+    """Where a run lives, and who else is told of it."""
+
     resume: str | None = None
-    """The run folder or checkpoint to continue. `auto` takes the run in --output-dir or, without --output-dir, the
-    newest unfinished run with the same settings."""
+    """The run folder or checkpoint to continue; of `sft` the folder of its model, or a checkpoint in it. `auto` takes
+    the run in --output-dir; a training by RL without --output-dir takes the newest unfinished run with the same
+    settings."""
+    report: bool = True
+    """Writes report.html, a page about the run, when it ends."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
+    wandb."""
+
+
+@dataclass(frozen=True)
+class OutputConfig(BaseOutputConfig):
+    """Where a run lives and what it keeps."""
+
     accept_changed_code: bool = False
     """With --resume, goes on though the code of your task, algorithm or reward has changed, for example because you
     repaired what stopped the run. What the run keeps a copy of is then the code as it is now."""
@@ -408,11 +469,6 @@ class OutputConfig:
     sample_steps: CountOrZero = 10
     """Every so many steps completions are written to samples/, and one of them is shown; 0 does neither. Lower it to
     watch more closely how the model writes."""
-    report: bool = True
-    """Writes report.html, a page about the run, when it ends."""
-    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
-    wandb."""
 
 
 @dataclass(frozen=True)
@@ -546,7 +602,33 @@ class PushCommand:
 
 
 @dataclass(frozen=True)
-class EvalCommand(RewardedTask, EvalDecoding):
+class EvalRollout(EvalDecoding):
+    """How completions are decoded, once for each length with each number of steps."""
+
+    max_completion_length: tuple[int, ...] = (256,)
+    """One or several lengths of a completion in tokens, each of which is evaluated. Raise it if completions are cut
+    off."""
+    block_length: int = 32
+    """The length of a block in tokens; a shorter completion is one block. With --perplexity: measures each block of so
+    many tokens by itself, as a model that decodes in them goes by; if it is left out, a text is measured as a whole."""
+    diffusion_steps: tuple[Steps, ...] = ("length/2",)
+    """One or several numbers of denoising steps of a completion, each of which is combined with every length; length/N
+    is as many as unmask about N tokens each. If it is left out, it is what a training on the task unmasks."""
+    temperature: Temperature = 0.0
+    """The sampling temperature; 0 is greedy. Set it above 0 if --num-generations is above 1."""
+
+    def samplings(self) -> list[EvalSampling]:
+        """How to decode, once for each length and number of steps; ConfigError for those that do not divide."""
+        more = {f.name: getattr(self, f.name) for f in fields(EvalDecoding)}
+        return [
+            EvalSampling.of(length, self.block_length, steps, temperature=self.temperature, **more)
+            for length in self.max_completion_length
+            for steps in self.diffusion_steps
+        ]
+
+
+@dataclass(frozen=True)
+class EvalCommand(RewardedTask):
     """Measure a model's solved rate on a task."""
 
     word, positional, first = "eval", "", ("model", "num_problems")
@@ -558,20 +640,6 @@ class EvalCommand(RewardedTask, EvalDecoding):
     num_generations: Count = 1
     """The number of completions of each problem. More than 1 also reports pass@k and the solved rate of the most
     frequent answer, and needs a --temperature above 0."""
-    max_completion_length: tuple[int, ...] = (256,)
-    """One or several lengths of a completion in tokens, each of which is evaluated. Raise it if completions are cut
-    off."""
-    block_length: int = 32
-    """The length of a block in tokens; a shorter completion is one block. With --perplexity: measures each block of so
-    many tokens by itself, as a model that decodes in them goes by; if it is left out, a text is measured as a whole."""
-    diffusion_steps: tuple[int, ...] = ()
-    """One or several numbers of denoising steps of a completion, each of which is combined with every length. If it is
-    left out, it is the length divided by --tokens-per-step."""
-    tokens_per_step: Positive = 2.0
-    """The number of tokens that a denoising step unmasks where --diffusion-steps is unset. Higher values are faster and
-    less accurate."""
-    temperature: Temperature = 0.0
-    """The sampling temperature; 0 is greedy. Set it above 0 if --num-generations is above 1."""
     protocol: tuple[Literal["ours", "papers"], ...] = ("ours",)
     """`papers` measures as d1 and SPG do: lengths of 128, 256 and 512 in half as many steps, blocks of 32, greedy, and
     cell accuracy for Sudoku, and refuses flags for these. The prompt is prompt_style=paper, or the exact prompt of
@@ -587,10 +655,53 @@ class EvalCommand(RewardedTask, EvalDecoding):
     rows_per_forward: Count = 64
     """The number of completions that a GPU decodes at once; a CPU decodes as many as fit into its cache. Lower it if
     memory runs out: the result stays the same."""
-    output_dir: str | None = None
-    """The folder for results (JSON) and completions (JSONL). If it is left out, it is MODEL/eval for a run folder; for
-    other models nothing is written."""
     model: LoadConfig = field(default_factory=LoadConfig)
+    rollout: EvalRollout = field(default_factory=EvalRollout)
+    output: FolderConfig = field(default_factory=FolderConfig)
+
+
+@dataclass(frozen=True)
+class SftRollout:
+    """How the model decodes when its training is over."""
+
+    max_completion_length: LengthOrZero = 20
+    """The length of a completion in tokens (T), padding included; 0 takes 10% more than the longest of 2,000
+    demonstrations, in whole blocks of --block-length. It is stored with the model, like the next two settings, and RL
+    and `eval` take it from there."""
+    block_length: CountOrZero = 0
+    """The length of a block in tokens when the model decodes; 0 takes the blocks of the model's attention, or the whole
+    completion. If it is left out, it is that of a training, or 0 if that does not divide the completion."""
+    diffusion_steps: Steps = "length/1"
+    """The number of denoising steps of a completion, or length/N for about N tokens a step."""
+    remasking: str = "low_confidence"
+    """Which masked positions a step unmasks first: low_confidence, random, entropy, margin, sequential or
+    plackett_luce, as in training."""
+    temperature: Positive = 1.0
+    """The sampling temperature at which habits are counted. Use the temperature that RL will have."""
+
+
+@dataclass(frozen=True)
+class SftBatch:
+    """The size of an update. The first setting changes what is learned; the second changes memory alone."""
+
+    batch_size: Count = 192
+    """The number of demonstrations of an update. More of them make the gradient less noisy and the update longer."""
+    per_device_batch_size: CountOrZero = 0
+    """The number of demonstrations that a forward and backward pass takes at once; 0 takes all of an update. Lower it
+    if memory runs out: the result stays the same."""
+
+
+@dataclass(frozen=True)
+class SftEval:
+    """Validation on the way, which ends the training."""
+
+    eval_steps: Count = 100
+    """The number of updates between evaluations. An evaluation measures the validation loss, counts which habits some
+    sampled completions follow, and writes a checkpoint. Raise it if evaluations take too long."""
+    patience: CountOrZero = 5
+    """Training ends when so many evaluations in a row have not lowered the best validation loss by 1%, and the best
+    weights are kept. With 0 all --steps are made, the last weights are kept, and the learning rate falls by a
+    cosine."""
 
 
 @dataclass(frozen=True)
@@ -609,48 +720,6 @@ class SftCommand(TaskSettings):
     habit, e.g. `right=0.4 careless=0.6`. If it is left out, all are right."""
     steps: Count = 3000
     """The largest number of updates. Raise it if the validation loss still falls at the end."""
-    patience: CountOrZero = 5
-    """Training ends when so many evaluations in a row have not lowered the best validation loss by 1%, and the best
-    weights are kept. With 0 all --steps are made, the last weights are kept, and the learning rate falls by a
-    cosine."""
-    eval_steps: Count = 100
-    """The number of updates between evaluations. An evaluation measures the validation loss, counts which habits some
-    sampled completions follow, and writes a checkpoint. Raise it if evaluations take too long."""
-    batch_size: Count = 192
-    """The number of demonstrations of an update. More of them make the gradient less noisy and the update longer."""
-    per_device_batch_size: CountOrZero = 0
-    """The number of demonstrations that a forward and backward pass takes at once; 0 takes all of an update. Lower it
-    if memory runs out: the result stays the same."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """The optimizer. `muon` updates the matrices of layers with orthogonalised steps (Muon), and the rest by AdamW; it
-    needs fewer updates, each of which takes a little longer."""
-    learning_rate: Rate = 2e-3
-    """The highest learning rate, after the warm-up. With --patience it stays constant for four fifths of --steps and
-    then falls to 5%; without, it falls by a cosine. Lower it if the loss jumps."""
-    warmup_steps: CountOrZero = 50
-    """The number of updates over which the rate rises linearly from 0. Raise it if the loss jumps at the start."""
-    weight_decay: Below1 = 0.01
-    """The decoupled weight decay, from 0 to below 1. Raise it if the validation loss rises while the training loss
-    falls."""
-    max_grad_norm: Positive = 1.0
-    """Gradient clipping: a gradient with a larger norm is scaled down to this norm. Lower it if the loss jumps."""
-    max_completion_length: LengthOrZero = 20
-    """The length of a completion in tokens (T), padding included; 0 takes 10% more than the longest of 2,000
-    demonstrations, in whole blocks of --block-length. It is stored with the model, like the next two settings, and RL
-    and `eval` take it from there."""
-    block_length: CountOrZero = 0
-    """The length of a block in tokens when the model decodes; 0 takes the blocks of the model's attention, or the whole
-    completion. If it is left out, it is that of a training, or 0 if that does not divide the completion."""
-    diffusion_steps: CountOrZero = 0
-    """The number of denoising steps of a completion; 0 takes as many as --tokens-per-step says."""
-    tokens_per_step: Positive = 1.0
-    """The number of tokens that a denoising step unmasks where --diffusion-steps is 0. Higher values are faster and
-    less accurate."""
-    remasking: str = "low_confidence"
-    """Which masked positions a step unmasks first: low_confidence, random, entropy, margin, sequential or
-    plackett_luce, as in training."""
-    temperature: Positive = 1.0
-    """The sampling temperature at which habits are counted. Use the temperature that RL will have."""
     hidden_size: Count = 128
     """The width of a new model (--model new)."""
     num_layers: Count = 4
@@ -662,20 +731,19 @@ class SftCommand(TaskSettings):
     save_dtype: Literal["auto", "bfloat16"] = "auto"
     """The number type of the weights on disk; auto keeps that of training. bfloat16 halves the file, and the final
     evaluation then measures the rounded weights."""
-    output_dir: str | None = None
-    """The folder of the model. If it is left out, it is models/ENV-sft-sSEED."""
-    resume: str | None = None
-    """The folder of a model made by `sft` whose training continues, or a checkpoint in it; `auto` takes the folder of
-    --output-dir."""
     timeout_minutes: Positive = 30.0
     """The number of minutes after which a training by several processes ends because one of them does not answer. Raise
     it if a single problem takes longer to be judged."""
-    report: bool = True
-    """Writes report.html, a page about the training, when it ends."""
-    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
-    """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
-    wandb."""
     model: TrainedModelConfig = field(default_factory=lambda: TrainedModelConfig(model="new"))
+    rollout: SftRollout = field(default_factory=SftRollout)
+    batch: SftBatch = field(default_factory=SftBatch)
+    optimizer: BaseOptimizerConfig = field(
+        default_factory=lambda: BaseOptimizerConfig(
+            learning_rate=2e-3, warmup_steps=50, weight_decay=0.01, max_grad_norm=1.0
+        )
+    )
+    eval: SftEval = field(default_factory=SftEval)
+    output: BaseOutputConfig = field(default_factory=BaseOutputConfig)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,20 @@
-"""Flags: the words of a command line, read by tyro as the dataclasses of `fields.py` say, and the text of --help.
+"""The words of a command line, found by tyro as the dataclasses of `fields.py` say, and read by `values.py`.
 
-tyro finds the flags; `values.py` reads their words, as it reads those of a file. Only what tyro documents is used.
+Only what tyro documents is used. The text of --help is in `help.py`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from functools import cache
-from inspect import cleandoc
 from itertools import chain, takewhile
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, get_origin
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings import packages
-from spg_trainer.settings.fields import CompareCommand, Config, EvalDecoding, TaskSettings
+from spg_trainer.settings.fields import CompareCommand, Config, at_rate
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
-from spg_trainer.settings.values import hints, parse_pairs
+from spg_trainer.settings.values import convert, parse_pairs, settings_of
 
 PROG = "python -m spg_trainer"
 HELP = {"-h", "--help"}
@@ -33,27 +32,16 @@ ELSEWHERE = {
 
 SHORT = {"--verifier": "verifier", "--reward": "reward"}
 """Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
-SHORT_HELP = {
-    "verifier": "The verifier that judges a file of your own rows, e.g. gsm8k or math500; short for --env-args "
-    "verifier=NAME.",
-    "reward": "Reward functions of your own with TRL's signature, for a file of your own rows: ./FILE.py:FUNCTION, "
-    "several as ./FILE.py:ONE+TWO, weighed by --reward-weights; short for --env-args reward=NAME.",
-}
-"""Their texts in the help."""
+RATE = "--tokens-per-step"
+"""A flag that stands for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
 
 
 class Words(list[str]):
     """What stands behind a flag, as it was typed."""
 
 
-@cache
-def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
-    """The name of each setting of a command, which is there once -> its dotted name and type."""
-    found: dict[str, tuple[str, Any]] = {}
-    for name, hint in hints(cls).items():
-        place = f"{path}{name}"
-        found |= settings_of(hint, f"{place}.") if is_dataclass(hint) else {name: (place, hint)}
-    return found
+Shape = Callable[[Any, Any], list[Any]]
+"""(a dataclass, its values) -> tyro's fields for it."""
 
 
 def as_flag(name: str) -> str:
@@ -65,7 +53,9 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     """Name of a setting -> the words behind its flag, or KEY=VALUE pairs; ConfigError for an unknown flag."""
     words = [word for word in words if word not in HELP]
     words = written_out(words) if "env_args" in settings_of(cls) else words
-    typed, loose = run_tyro(cls, words, return_unknown_args=True)
+    words = with_steps(words) if takes_rate(cls) else words
+    quiet = {"add_help": False, "console_outputs": False}
+    typed, loose = run_tyro(cls, words, typed_flags, return_unknown_args=True, **quiet)
     given: dict[str, Any] = {}
     for name, said in typed.items():
         hint = settings_of(cls)[name][1]
@@ -128,6 +118,33 @@ def written_out(words: Sequence[str]) -> list[str]:
     return result
 
 
+def takes_rate(cls: Any) -> bool:
+    """Whether a command decodes in a number of steps that may depend on the length of a completion."""
+    return settings_of(cls).get("diffusion_steps", ("", int))[1] is not int
+
+
+def with_steps(words: Sequence[str]) -> list[str]:
+    """The words with `--diffusion-steps=length/N` in place of `RATE`; ConfigError where both are there."""
+    result, rest = [], iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag.replace("_", "-") != RATE:
+            result.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        if not value or value.startswith("--"):
+            raise ConfigError(f"{RATE}: expected one argument, e.g. {RATE} 2.")
+        rate = convert(value, float, RATE)
+        if rate <= 0:
+            raise ConfigError(f"{RATE} {rate}: should be above 0.")
+        if any(other.partition("=")[0] == "--diffusion-steps" for other in words):
+            raise ConfigError(
+                f"{RATE} {value} and --diffusion-steps say the same thing. Leave one of them out."
+            )
+        result.append(f"--diffusion-steps={at_rate(rate)}")
+    return result
+
+
 def tasks_among(words: Sequence[str]) -> list[Task]:
     """The tasks of --env."""
     start = next((place for place, word in enumerate(words) if word == "--env"), len(words)) + 1
@@ -141,7 +158,7 @@ def refuse_unknown(cls: Any, loose: Sequence[str]) -> None:
         return
     name = flag.lstrip("-").replace("_", "-")
     name = next((ours for ours, theirs in ELSEWHERE.items() if name in theirs.split()), name)
-    known = [as_flag(setting)[2:] for setting in settings_of(cls)]
+    known = [as_flag(setting)[2:] for setting in settings_of(cls)] + [RATE[2:]] * takes_rate(cls)
     name = max(
         (ours for ours in known if name.endswith(f"-{ours}")), key=len, default=name
     )  # max-steps: steps
@@ -161,33 +178,18 @@ def program(cls: Any) -> str:
     return f"{PROG} {cls.word}".rstrip()
 
 
-def show_help(cls: Any, base: Any, note: str = "") -> None:
-    """Writes the help of a command to standard output and exits; defaults are the values of `base`."""
-    run_tyro(cls, ["--help"], description=f"{cleandoc(cls.__doc__)}\n\n{note}".strip(), default=base)
-
-
-def run_tyro(cls: Any, words: Sequence[str], **options: Any) -> Any:
-    """Calls tyro: with `default`, for the help; without, for what was typed, a list of words for each time."""
+def run_tyro(cls: Any, words: Sequence[str], shape: Shape, **options: Any) -> Any:
+    """Calls tyro on a command whose flags, and those of each of its groups, are what `shape` makes of the dataclass."""
     import tyro
 
-    shown = "default" in options
-    first = getattr(cls, "first", ()) if shown else ()
-    options |= {"registry": registry(shown, first), "add_help": shown, "console_outputs": shown}
-    return tyro.cli(cls, prog=program(cls), args=words, config=(tyro.conf.OmitArgPrefixes,), **options)
+    options |= {"registry": registry(shape), "config": (tyro.conf.OmitArgPrefixes,)}
+    return tyro.cli(cls, prog=program(cls), args=words, **options)
 
 
 @cache
-def registry(shown: bool, first: tuple[str, ...] = ()) -> Any:
-    """How tyro sees a dataclass. shown: for the help, with its parts, defaults and texts. first: the flags with which
-    the help begins, wherever the command has them.
-    """
-    from tyro import MISSING, conf
-    from tyro.constructors import (
-        ConstructorRegistry,
-        PrimitiveConstructorSpec,
-        StructConstructorSpec,
-        StructFieldSpec,
-    )
+def registry(shape: Shape) -> Any:
+    """What tyro sees in place of our dataclasses, and of the values behind a flag: words, which nobody has read yet."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, StructConstructorSpec
 
     rules = ConstructorRegistry()
 
@@ -195,74 +197,31 @@ def registry(shown: bool, first: tuple[str, ...] = ()) -> Any:
     def words(info: Any) -> PrimitiveConstructorSpec | None:
         return PrimitiveConstructorSpec("*", "", Words, lambda _: True, list) if info.type is Words else None
 
-    def flag(kind: Any, name: str, metavar: str | None = None) -> Any:
-        return Annotated[kind, conf.arg(aliases=["-o"] if name == "output" else None, metavar=metavar)]
-
-    def typed(name: str, hint: Any) -> StructFieldSpec:
-        if hint is bool:
-            return StructFieldSpec(name, conf.DisallowNone[bool | None], None)
-        return StructFieldSpec(name, flag(conf.UseAppendAction[list[Words]], name), MISSING)
-
-    def explained(cls: Any, name: str, hint: Any, value: Any) -> StructFieldSpec:
-        text = docstrings(cls).get(name)
-        if hint is bool or is_dataclass(hint):
-            return StructFieldSpec(name, hint, value, text)
-        kind = flag(Words, name, metavar(name, hint))
-        if name == getattr(cls, "positional", ""):
-            return StructFieldSpec(name, conf.Positional[kind], Words(["none"]), text)
-        return StructFieldSpec(name, kind, Words(as_words(value)), text)
-
     @rules.struct_rule
     def settings(info: Any) -> StructConstructorSpec | None:
-        cls = info.type
-        if not is_dataclass(cls):
+        if not is_dataclass(info.type):
             return None
-        if shown:
-            found = []
-            is_command = issubclass(cls, TaskSettings)
-            for name in first if is_command else ():
-                place, hint = settings_of(cls)[name]
-                owner, value = cls, info.default
-                for part in place.split(".")[:-1]:
-                    owner, value = hints(owner)[part], getattr(value, part)
-                found.append(explained(owner, name, hint, getattr(value, name)))
-            # What a command has of its own before what it shares with all decoding.
-            last = hints(EvalDecoding).keys() if is_command else ()
-            for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in last):
-                if name not in first or is_dataclass(hint):
-                    found.append(explained(cls, name, hint, getattr(info.default, name)))
-                if name == "env_args":
-                    for short, text in SHORT_HELP.items():
-                        kind = flag(Words, short, "NAME")
-                        found.append(StructFieldSpec(short, kind, Words(["unset"]), text))
-        else:
-            found = [typed(n, hint) for n, (_, hint) in settings_of(cls).items() if n != cls.positional]
-        return StructConstructorSpec(dict, tuple(found))
+        return StructConstructorSpec(dict, tuple(shape(info.type, info.default)))
 
     return rules
 
 
-def metavar(name: str, hint: Any) -> str:
-    """What stands for the value of a flag in the help."""
-    choices = next((get_args(h) for h in (hint, *get_args(hint)) if get_origin(h) is Literal), ())
-    if choices:
-        return f"{{{','.join(choices)}}}"
-    return "KEY=VALUE ..." if get_origin(hint) is dict else name.upper()
+def typed_flags(cls: Any, _: Any) -> list[Any]:
+    """tyro's fields for what is typed, all on one level: a flag has its words once for each time that it is there."""
+    from tyro import MISSING, conf
+    from tyro.constructors import StructFieldSpec
+
+    found = []
+    for name, (_, hint) in settings_of(cls).items():
+        if hint is bool:
+            found.append(StructFieldSpec(name, conf.DisallowNone[bool | None], None))
+        elif name != cls.positional:
+            found.append(StructFieldSpec(name, flag(conf.UseAppendAction[list[Words]], name), MISSING))
+    return found
 
 
-def as_words(value: Any) -> list[str]:
-    """A default as it would be typed; of what has none, `unset`."""
-    if value is None or value in ((), {}):
-        return ["unset"]
-    if isinstance(value, dict):
-        return [f"{key}={item}" for key, item in value.items()]
-    return [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+def flag(kind: Any, name: str, metavar: str | None = None) -> Any:
+    """The type of a flag, as tyro takes it; `--output` is also `-o`."""
+    from tyro import conf
 
-
-@cache
-def docstrings(cls: type) -> dict[str, str]:
-    """Setting -> the text below it, of a dataclass and what it inherits from."""
-    from docstring_parser import parse_from_object
-
-    found = [parse_from_object(of).params for of in reversed(cls.__mro__) if is_dataclass(of)]
-    return {text.arg_name: " ".join((text.description or "").split()) for texts in found for text in texts}
+    return Annotated[kind, conf.arg(aliases=["-o"] if name == "output" else None, metavar=metavar)]

@@ -1,16 +1,20 @@
 """Relative paths in the settings of a run, or of a model of `sft`: what they name where the command runs elsewhere.
 
 They are looked for in the present folder, then in the one in which the run was started, which environment.json records.
+A model that is in both is taken where the two are equal, and refused where they differ: nothing else would notice.
 """
 
+import filecmp
 import re
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
-from spg_trainer.settings.weights import is_embedded
+from spg_trainer.settings.weights import is_embedded, resolve_model
 
 if TYPE_CHECKING:
     from spg_trainer.settings.fields import TaskSettings
@@ -26,12 +30,49 @@ FILES = ("pairs", "data")
 def found_again(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings of a run, whose relative paths name what is below its start where they name nothing here.
 
-    record: its environment.json; one of an earlier version does not say where the run was started.
+    record: its environment.json; one of an earlier version does not say where the run was started. A model that is in
+    both folders is that of the start, unless the two are equal.
     """
     start = record.get(STARTED)
     if not isinstance(start, str):
         return {**values}
-    return _changed(values, record.get("data") or {}, lambda path: _below(start, path))
+    found = _changed(values, record.get("data") or {}, lambda path: _below(start, path))
+    if twins := _twins(values.get("model"), start):
+        found["model"] = {**found["model"], "model": str(twins[1])}
+    return found
+
+
+def refuse_two_models(run: Path, values: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Raises ConfigError where the model of a run that goes on is one folder here and another where it was started."""
+    start = record.get(STARTED)
+    if isinstance(start, str) and (twins := _twins(values.get("model"), start)):
+        here, there = twins
+        try:
+            resolve_model(str(here))
+        except ModelError:
+            return  # no model, so that it is not meant
+        raise ConfigError(
+            f"{run} began with --model {values['model']['model']} in {start}. That folder is here too, and the two "
+            f"differ. Say which one to go on with: --model {shlex.quote(str(there))} is that of the start, --model "
+            f"{shlex.quote(str(here))} is the one here."
+        )
+
+
+def as_begun(command: Settings, before: Settings, record: Mapping[str, Any]) -> Settings:
+    """The settings of a run that goes on, with the paths as it began with them where they name the same file.
+
+    before: its settings so far. So a folder that is moved with its files can still be resumed.
+    """
+    now, then = (absolute(settings, record) for settings in (command, before))
+    names = [name for name in ("env", *FILES) if hasattr(command, name)]
+    kept = {name: getattr(before, name) for name in names if getattr(now, name) == getattr(then, name)}
+    arguments = {
+        name: before.env_args[name] if now.env_args[name] == then.env_args.get(name) else value
+        for name, value in command.env_args.items()
+    }
+    model = before.model.model if now.model.model == then.model.model else command.model.model
+    changed = {**kept, "env_args": arguments, "model": replace(command.model, model=model)}
+    return replace(command, **changed)
 
 
 def absolute(command: Settings, record: Mapping[str, Any]) -> Settings:
@@ -73,6 +114,28 @@ def _changed(
             for name, value in arguments.items()
         }
     return result
+
+
+def _twins(model: Any, start: str) -> tuple[Path, Path] | None:
+    """The model of a run as it is found here and below its start, where these are two models that differ."""
+    name = model.get("model") if isinstance(model, dict) else None
+    if not isinstance(name, str) or is_embedded(name, "tiny", "new"):
+        return None
+    here, there = Path(name).expanduser().absolute(), Path(start) / Path(name).expanduser()
+    if not (here.is_dir() and there.is_dir()) or here.samefile(there):
+        return None
+    return None if _same_model(here, there) else (here, there)
+
+
+def _same_model(one: Path, other: Path) -> bool:
+    """Whether two folders hold equal weights and files beside them; of a run, in its model/."""
+    try:
+        found = [resolve_model(str(folder)) for folder in (one, other)]
+    except ModelError:
+        return False
+    first, second = (Path(weights.adapter or weights.base) for weights in found)
+    names, others = (sorted(f.name for f in folder.iterdir() if f.is_file()) for folder in (first, second))
+    return names == others and filecmp.cmpfiles(first, second, names)[0] == names
 
 
 def _task_of(task: Task, change: Callable[[str], str]) -> Task:

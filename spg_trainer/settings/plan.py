@@ -14,6 +14,7 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.settings import packages
 from spg_trainer.settings.adapters import trains_adapters
 from spg_trainer.settings.fields import (
+    BaseOptimizerConfig,
     Config,
     EvalCommand,
     LoadConfig,
@@ -24,6 +25,7 @@ from spg_trainer.settings.fields import (
     SftCommand,
     TaskSettings,
     TrainedModelConfig,
+    check_steps,
 )
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.resolve import Resolved
@@ -163,13 +165,18 @@ def check_optimizer(o: OptimizerConfig, m: ModelConfig) -> None:
             "--adam-moments 8bit with --optimizer muon: only AdamW's moments are stored in 8 bits. Use --adam-moments "
             "float32 or --optimizer adamw."
         )
-    if m.is_divided and o.optimizer == "muon":
-        raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
+    check_muon(o, m)
     if m.is_divided and o.adam_moments == "8bit":
         raise ConfigError(
             "--shard with --adam-moments 8bit: blocks of them share a scale, so that another number of processes could "
             "not resume. Use --adam-moments float32."
         )
+
+
+def check_muon(o: BaseOptimizerConfig, m: LoadConfig) -> None:
+    """Muon where matrices are divided."""
+    if m.is_divided and o.optimizer == "muon":
+        raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
 
 
 def check_rounds(config: Config) -> None:
@@ -208,11 +215,13 @@ def check_unmasking(r: Sampling, force: bool) -> None:
 
 def check_eval(command: EvalCommand) -> None:
     """Equal completions; sizes that do not divide are found once for each length and number of steps."""
-    if command.num_generations > 1 and command.temperature == 0:
+    if command.num_generations > 1 and command.rollout.temperature == 0:
         count = f"--num-generations {command.num_generations}"
         raise ConfigError(
             f"{count} at --temperature 0 gives equal completions. Raise it, e.g. --temperature 0.9."
         )
+    for steps in command.rollout.diffusion_steps:
+        check_steps(steps)
     masks = command.num_masks
     if command.perplexity is None and masks != EvalCommand.num_masks:
         raise ConfigError(f"--num-masks {masks} is for --perplexity FILE. Name the file, or leave it out.")
@@ -242,12 +251,13 @@ def check_sft(command: SftCommand) -> None:
         )
     if isinstance(m, ModelConfig) and m.ref_copy:
         raise ConfigError("ref_copy: sft compares with no reference. Leave it out.")
-    if m.is_divided and command.patience:
+    check_steps(command.rollout.diffusion_steps)
+    if m.is_divided and command.eval.patience:
         raise ConfigError(
-            f"--shard with --patience {command.patience}: of a divided model the best weights are not kept apart. Use "
-            "--patience 0, a cosine of --steps."
+            f"--shard with --patience {command.eval.patience}: of a divided model the best weights are not kept apart. "
+            "Use --patience 0, a cosine of --steps."
         )
-    check_optimizer(OptimizerConfig(optimizer=command.optimizer), m)
+    check_muon(command.optimizer, m)
     if m.is_divided and save != "auto":
         raise ConfigError(
             f"--shard writes weights as they are trained, not in {save}. Use --save-dtype auto."

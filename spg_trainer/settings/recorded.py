@@ -1,6 +1,7 @@
 """What files say of settings: config.yaml of a run, sft.yaml and environment.json of a model."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,17 +9,15 @@ from typing import Any, TypeVar
 import yaml
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.fields import Config, Decoding, Sampling, SftCommand
+from spg_trainer.settings.fields import Config, Decoding, Sampling, SftCommand, at_rate
 from spg_trainer.settings.places import STARTED, found_again
-from spg_trainer.settings.values import overlay, plain
-from spg_trainer.settings.weights import is_embedded, resolve_model
+from spg_trainer.settings.values import overlay, plain, scalar, settings_of
+from spg_trainer.settings.weights import SFT, is_embedded, resolve_model
 
 Settings = TypeVar("Settings")
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
-SFT = "sft.yaml"
-"""The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
 
 
 RETIRED = {"threshold_slack": 0.0, "max_post_steps": 16, "refresh_steps": 0, "suffix_tokens": None}
@@ -122,7 +121,8 @@ def read_settings(path: str | Path, cls: type = Config) -> Any:
     settings = read_yaml(path)
     if not isinstance(settings, dict):
         return settings
-    # Of `eval` and `sft`, decoding has no part of its own.
+    if cls is not Config:
+        settings = in_groups(settings, cls)
     parts = [settings, settings.get("rollout"), settings.get("model")]
     others = next((values for command, values in LEFT_TO_OTHERS.items() if issubclass(cls, command)), {})
     for part in (part for part in parts if isinstance(part, dict)):
@@ -136,6 +136,29 @@ def read_settings(path: str | Path, cls: type = Config) -> Any:
                     "others do. Leave it out and start a new run, or go on with that version."
                 )
     return settings
+
+
+def in_groups(settings: Mapping[str, Any], cls: type) -> dict[str, Any]:
+    """Settings of a command in its groups, where earlier versions wrote them all on one level.
+
+    Their decoding speed, `tokens_per_step` where no steps were given, is `diffusion_steps` of so many a step.
+    """
+    known, result = settings_of(cls), dict[str, Any]()
+    given = {**settings}
+    rate = given.pop("tokens_per_step", None)
+    if "diffusion_steps" in given and given["diffusion_steps"] in (0, [], None):  # as the rate says
+        del given["diffusion_steps"]
+    if rate is not None and "diffusion_steps" not in given:
+        rate = scalar(rate) if isinstance(rate, str) else rate
+        given["diffusion_steps"] = at_rate(rate) if isinstance(rate, int | float) else rate
+    for name, value in given.items():
+        place = name if isinstance(value, Mapping) else known.get(name, (name,))[0]
+        group, _, key = place.rpartition(".")
+        if group and isinstance(result.get(group, {}), Mapping):
+            result[group] = {**result.get(group, {}), key: value}
+        else:
+            result[name] = {**result.get(name, {}), **value} if isinstance(value, Mapping) else value
+    return result
 
 
 def read_config(file: str | Path, cls: type[Settings] = Config) -> Settings:  # type: ignore[assignment]

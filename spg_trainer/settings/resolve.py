@@ -15,9 +15,9 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs import own_code
 from spg_trainer.settings import packages
 from spg_trainer.settings.adapters import find_adapter
-from spg_trainer.settings.fields import Config, Decoding, EvalCommand, SftCommand, TaskSettings
-from spg_trainer.settings.flags import as_flag, read_words, settings_of
-from spg_trainer.settings.places import found_again
+from spg_trainer.settings.fields import Config, Decoding, EvalCommand, SftCommand, TaskSettings, at_rate
+from spg_trainer.settings.flags import as_flag, read_words
+from spg_trainer.settings.places import found_again, refuse_two_models
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.recipes import (
     Layer,
@@ -41,7 +41,7 @@ from spg_trainer.settings.task import (
     parse_tasks,
     with_arguments,
 )
-from spg_trainer.settings.values import read_leaf, read_nested, replace_nested
+from spg_trainer.settings.values import read_leaf, read_nested, replace_nested, settings_of
 
 Settings = TypeVar("Settings")
 
@@ -91,10 +91,9 @@ def without_other_judges(layer: Layer, asked: Iterable[Layer]) -> Layer:
 
 def without_drawn_positions(layer: Layer, asked: Sequence[Layer]) -> Layer:
     """A layer without the temperature at which positions are drawn, where the user says that they are not drawn."""
-    values = layer.values
-    for name in ("position_temperature", "rollout.position_temperature"):
-        if said(asked, name.replace("position_temperature", "remasking"), "plackett_luce") != "plackett_luce":
-            values = {key: value for key, value in values.items() if key != name}
+    if said(asked, "rollout.remasking", "plackett_luce") == "plackett_luce":
+        return layer
+    values = {key: value for key, value in layer.values.items() if key != "rollout.position_temperature"}
     return Layer(layer.origin, values)
 
 
@@ -164,11 +163,12 @@ def said(layers: Iterable[Layer], name: str, otherwise: Any) -> Any:
 def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
     """What lies between the dataclass and what was asked for, by file and flags, of a command on a task."""
     if run := resumed(cls, asked):
-        folder = "output.output_dir" if cls is Config else "output_dir"
-        moved = Layer("default", {folder: None})  # the folder may have moved
+        moved = Layer("default", {"output.output_dir": None})  # the folder may have moved
         own = own_code.with_copies(run.parent, read_settings(run, cls))
+        if said(asked, "model.model", None) is None:
+            refuse_two_models(run.parent, own, record_of(run.parent))
         own = found_again(own, record_of(run.parent))
-        if cls is SftCommand and "tokens_per_step" not in own:
+        if cls is SftCommand and "diffusion_steps" not in own.get("rollout", {}):
             raise ConfigError(
                 f"{run} is of an older version, in which sft decoded by other settings, and cannot be resumed. Train "
                 f"its weights further with --model {run.parent} --output-dir NEW, or resume it with that version."
@@ -209,27 +209,32 @@ def one_by_one(recipes: Sequence[Layer], made: Layer) -> list[Layer]:
 
 def for_eval(env: str, model: str, trained: Config) -> list[Layer]:
     """What a training on the task samples, in the type that the model was trained in."""
-    names = ("max_completion_length", "block_length", "tokens_per_step", *(f.name for f in fields(Decoding)))
-    lengths = {name: getattr(trained.rollout, name) for name in names}
+    names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
+    rollout = {name: getattr(trained.rollout, name) for name in names}
+    rollout["diffusion_steps"] = at_rate(trained.rollout.tokens_per_step)
     dtype = model_environment(model).get("dtype", "auto")
-    values = {"env_args": trained.env_args, **lengths, "model": {"dtype": dtype}}
+    values = {"env_args": trained.env_args, "rollout": rollout, "model": {"dtype": dtype}}
     return [read_layer(EvalCommand, Layer(f"{TRAINING} {env}", values))]
 
 
 def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
     """Its own recipe, a training's arguments and decoding, and the length that the model was made with."""
-    kind, rollout = recipe_kind(model), trained.rollout
-    shared = {
-        "env_args": trained.env_args,
-        "temperature": rollout.temperature,  # at which habits are counted
-        "block_length": rollout.block_length,
-        "tokens_per_step": 1.0 if kind == "tiny" else rollout.tokens_per_step,
-        "remasking": rollout.remasking,
+    kind, r = recipe_kind(model), trained.rollout
+    decoding = {
+        "temperature": r.temperature,  # at which habits are counted
+        "block_length": r.block_length,
+        "diffusion_steps": at_rate(1.0 if kind == "tiny" else r.tokens_per_step),
+        "remasking": r.remasking,
     }
+    shared = {"env_args": trained.env_args, "rollout": decoding}
     made = made_for(env, model).get("rollout", {})
     length = {name: value for name, value in made.items() if name == "max_completion_length"}
     recipes = for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))
-    layers = (Layer(f"{TRAINING} {env}", shared), *recipes, Layer(f"{model}/{ENVIRONMENT}", length))
+    layers = (
+        Layer(f"{TRAINING} {env}", shared),
+        *recipes,
+        Layer(f"{model}/{ENVIRONMENT}", {"rollout": length}),
+    )
     return [read_layer(SftCommand, layer) for layer in layers]
 
 
@@ -264,10 +269,10 @@ def resumed(cls: type, asked: Sequence[Layer]) -> Path | None:
     """The file with the settings of the run (of `sft`, the model) that --resume continues; None if there is none."""
     if cls is EvalCommand:
         return None
-    part, file = ("output.", CONFIG) if cls is Config else ("", SFT)
-    folder = said(asked, f"{part}resume", None)
+    file = CONFIG if cls is Config else SFT
+    folder = said(asked, "output.resume", None)
     if folder == "auto":
-        folder = said(asked, f"{part}output_dir", None)
+        folder = said(asked, "output.output_dir", None)
     if folder is None:
         return None
     place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one

@@ -53,6 +53,16 @@ def hints(cls: type) -> dict[str, Any]:
     return {field.name: known[field.name] for field in fields(cls)}
 
 
+@cache
+def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
+    """The name of each setting of a command, which is there once -> its dotted name and type."""
+    found: dict[str, tuple[str, Any]] = {}
+    for name, hint in hints(cls).items():
+        place = f"{path}{name}"
+        found |= settings_of(hint, f"{place}.") if is_dataclass(hint) else {name: (place, hint)}
+    return found
+
+
 def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str = "") -> dict[str, Any]:
     """Nested values for a dataclass by dotted name, each converted to its type: `{"batch.num_generations": 6}`.
 
@@ -111,8 +121,11 @@ def overlay(base: T, values: Any, source: str) -> T:
 def convert(value: Any, hint: Any, where: str) -> Any:
     """`value`, text or typed, as the annotated type: a scalar, Literal, optional, dict or tuple; else ConfigError."""
     origin, options = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):  # `... | None`
-        return None if value in (None, "none", "None") else convert(value, options[0], where)
+    if origin in (Union, types.UnionType):
+        if type(None) in options:
+            return None if value in (None, "none", "None") else convert(value, options[0], where)
+        read = scalar(value) if isinstance(value, str) else value  # `int | str`
+        return read if type(read) in options else str(value)
     if origin is Literal:
         if value in options:
             return value

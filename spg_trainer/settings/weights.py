@@ -7,6 +7,7 @@ Hub id.
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from spg_trainer.errors import ModelError, did_you_mean
 from spg_trainer.settings.task import parse_tasks
 
 FALLBACK = "sudoku"
+SFT = "sft.yaml"
+"""The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
 PATTERNS = ("block", "shift")
 """Embedded models beside LLaDA's kind, `tiny:NAME`: blocks of attention from left to right; logits shifted by one."""
 
@@ -106,8 +109,17 @@ def _open_folder(folder: Path) -> Weights:
     checkpoints = [mark.parent for mark in folder.glob("checkpoints/step-*/COMPLETE")]
     if checkpoints:
         newest = max(checkpoints, key=lambda path: (len(path.name), path.name))  # step-3 < step-20
-        raise ModelError(f"run folder {folder} has no finished model; use its newest checkpoint: {newest}")
+        raise ModelError(
+            f"run folder {shlex.quote(str(folder))} has no finished model. Finish it: {finishing(folder)}; or use its "
+            f"newest checkpoint: --model {shlex.quote(str(newest))}"
+        )
     raise ModelError(f"folder {folder} has no config.json, adapter_config.json or model/; pass one that has")
+
+
+def finishing(folder: Path) -> str:
+    """The command that ends the run of a folder, which has begun there."""
+    word = "sft " if (folder / SFT).is_file() else ""
+    return f"python -m spg_trainer {word}--resume {shlex.quote(str(folder))}"
 
 
 def _base_of(adapter: Path) -> str:

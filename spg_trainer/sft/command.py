@@ -1,6 +1,6 @@
 """The `sft` command: a base model from an environment's demonstrations and habits.
 
-What is learned is in `demonstrations.py`, the updates are in `loop.py`.
+What is learned is in `demonstrations.py`, and `source.py` shows it to the training loop.
 """
 
 import math
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spg_trainer.algorithms.mle import MLE
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.distributed import (
     begin,
     decide_on_main,
-    join,
+    make_accelerator,
     naming_the_lost,
     on_all,
     own_device,
@@ -26,47 +27,61 @@ from spg_trainer.distributed import (
     rank,
     world_size,
 )
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, ScoringFailed
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
 from spg_trainer.models import Policy, divide_policy, new_policy, open_policy
 from spg_trainer.models.shard import unsharded
-from spg_trainer.models.states import base_model
+from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import COMPLETE, incomplete, write_folder, writing
-from spg_trainer.runs.folder import RunFolder, choose_folder
+from spg_trainer.runs.files import COMPLETE, incomplete, read_json, write_folder, writing
+from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.identity import SFT_MAY_CHANGE, refuse_changes, second_stage
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.own_code import data_of, refuse_changed_data, refuse_changed_hub
 from spg_trainer.runs.stop import StopRequest, stopping
-from spg_trainer.runs.tracking import check_trackers
+from spg_trainer.runs.tracking import Trackers, check_trackers
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Sampling, SftCommand
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.places import STARTED, as_begun
 from spg_trainer.settings.plan import Plan, check_processes, plan
-from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config, record_of, task_record
 from spg_trainer.settings.resolve import FLAG, TRAINING, Resolved
 from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft import off_mix
 from spg_trainer.sft.demonstrations import completion_length, known_rules, mix_shares, normalised
+from spg_trainer.sft.fit import ALGORITHM, Fit, training_config
 from spg_trainer.sft.fitting import check_lengths
-from spg_trainer.sft.loop import Fit
 from spg_trainer.sft.model_card import Measured, model_card
-from spg_trainer.training.environment_json import versions
-from spg_trainer.training.records import record_evaluation, save_report
+from spg_trainer.sft.source import Demonstrations
+from spg_trainer.training.evaluations import validate_loss
+from spg_trainer.training.loop import USER, make_steps
+from spg_trainer.training.optimize import make_optimizer
+from spg_trainer.training.records import (
+    load_checkpoint,
+    record_evaluation,
+    save_checkpoint,
+    save_report,
+    summary_of,
+)
+from spg_trainer.training.run import Run, TrainingState
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+VALIDATION = 512
+"""Validation demonstrations of which the loss is measured, always under the same masks."""
 EVAL_PROBLEMS = 256
 """Problems of each split that a finished model is evaluated on, at most; some test splits have thousands."""
 GROUPS, GENERATIONS = 32, 8
 """Validation problems, at most, and completions of each, that show whether RL would find right and wrong answers to
 compare."""
+BLOCK_LENGTH = "rollout.block_length"
 FEWEST = 2 * GENERATIONS
 """Episodes that are evaluated, at least."""
 
@@ -78,50 +93,56 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
     does not fit; without, it counts as asked for.
 
     Raises ConfigError for settings that cannot work, CheckpointError if the folder cannot be written (checked before
-    the training), TrainingError if a gradient is not finite; KeyboardInterrupt if the user ended it, once the model so
-    far is written.
+    the training), TrainingError if losses or gradients are not finite; KeyboardInterrupt if the user ended it, once the
+    model so far is written.
     """
     planned = plan(asked)
     command = planned.config
-    accelerator = join(command.model.device, command.timeout_minutes)
+    accelerator = make_accelerator(command.model.device, command.timeout_minutes)
     check_processes(command.model, world_size())
     with raising_on_all():
-        check_trackers(command.track)
-    console = Console(quiet=quiet)
+        check_trackers(command.output.track)
     path, newest = decide_on_main(lambda: choose_folder(command))
-    fit = prepare(planned, path, accelerator)
+    fit = prepare(planned, path, accelerator, Console(quiet=quiet, word=ALGORITHM))
+    run, console = fit.run, fit.run.console
     for note in (fit.policy.note, fit.train.notice, fit.skipped, crowded_cores(fit.policy.device)):
         if note:
             console.warn(note)
     going_on = decide_on_main(lambda: fit.folder.holds_run)
     if going_on:
         with raising_on_all():
-            resume(fit, newest)
-        console.say(f"Continuing {path} from update {fit.progress.step}.")
-    with raising_on_all():
-        # Demonstrations that do not fit are told before anything else.
-        fit.draw(fit.train, command.batch_size, fit.progress.step)
+            fit = resume(fit, newest)
+            run = fit.run
+        console.say(f"Continuing {path} from update {fit.step}.")
+    run.source.collect(fit.step)  # demonstrations that do not fit are told before anything else
     console.say(introduction(fit))
     with raising_on_all():
         begin_folder(fit, going_on)
+    run.state.history = decide_on_main(fit.folder.history)
     try:
-        fit.trackers.open(command.track, path, fit.command)
+        run.trackers.open(command.output.track, path, fit.command)
         with (
             console,
-            stopping(fit.stop, lambda: console.say(what_stops(fit.stop))),
+            stopping(run.stop, lambda: console.say(what_stops(run.stop))),
             naming_the_lost(command.timeout_minutes),
         ):
-            fit.run(console)
+            if make_steps(run, lambda _: save(fit)) == USER:
+                end_early(fit)
             # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
-            if fit.stop.by == signal.SIGTERM:
+            if run.stop.by == signal.SIGTERM:
                 raise KeyboardInterrupt
-            fit.stop.asked, fit.stop.at_once = False, True
+            run.stop.asked, run.stop.at_once = False, True
+            if command.eval.patience:
+                fit.policy.model.load_state_dict(run.state.best, strict=False)
             begin("the evaluation of the model")
-            publish(fit, console, accelerator)
+            publish(fit)
             if fit.progress.ended_early:
                 raise on_all(KeyboardInterrupt())
+    except ScoringFailed as error:  # of the evaluation: the training before it is saved
+        error.go_on = f"sft --resume {shlex.quote(str(path))}"
+        raise
     finally:
-        fit.trackers.finish()
+        run.trackers.finish()
         if not going_on:
             fit.folder.discard()
         fit.folder.release()
@@ -131,9 +152,31 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
 def begin_folder(fit: Fit, going_on: bool) -> None:
     """Makes the folder, or cuts in it what is later than the checkpoint that it goes on from; others are kept out."""
     if going_on:
-        fit.folder.truncate_after(fit.progress.step)
+        fit.folder.truncate_after(fit.step)
     else:
-        fit.folder.create(fit.settings, fit.record)
+        fit.folder.create(fit.settings, fit.run.record)
+
+
+def save(fit: Fit) -> None:
+    """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer."""
+    fit.progress.ended_early |= fit.run.stop.asked
+    save_checkpoint(fit.run)
+    # Only now: a kill before leaves the finished model, and the settings that say how long it was trained.
+    with raising_on_all():
+        if rank() == 0:
+            (fit.folder.path / COMPLETE).unlink(missing_ok=True)
+        fit.folder.config(fit.settings)
+
+
+def end_early(fit: Fit) -> None:
+    """Keeps what was learned so far: the best weights, and a checkpoint to go on from."""
+    run, step = fit.run, fit.step
+    fit.progress.ended_early = True
+    save(fit)  # before the validation, which one that was never stopped does not have
+    if step % run.config.eval.eval_steps and run.stop.by != signal.SIGTERM:
+        validate_loss(run, last=True)
+    again = f"python -m spg_trainer sft --resume {shlex.quote(str(fit.folder.path))}"
+    run.console.say(f"Stopped after update {step}; go on with: {again}")
 
 
 def what_stops(stop: StopRequest) -> str:
@@ -155,12 +198,13 @@ def introduction(fit: Fit) -> str:
     turns = " (of an episode, each turn is one)" if fit.train.max_turns > 1 else ""
     return (
         f"{fit.train.spec_name} ({mix}), model {c.model.model} of {size:,} parameters on {fit.policy.device}; up to "
-        f"{c.steps} updates of {c.batch_size} demonstrations, {c.max_completion_length} tokens each{turns}."
+        f"{c.steps} updates of {c.batch.batch_size} demonstrations, {c.rollout.max_completion_length} tokens each"
+        f"{turns}."
     )
 
 
-def prepare(asked: Plan[SftCommand], path: Path, accelerator: "Accelerator | None" = None) -> Fit:
-    """Everything that training needs, before its first update. accelerator: of several processes."""
+def prepare(asked: Plan[SftCommand], path: Path, accelerator: "Accelerator", console: Console) -> Fit:
+    """Everything that training needs, before its first update."""
     command = asked.config
     device = own_device(command.model.device, accelerator)
     with raising_on_all():
@@ -174,25 +218,43 @@ def prepare(asked: Plan[SftCommand], path: Path, accelerator: "Accelerator | Non
         mix = mix_shares(command.mix, train)
         command = replace(command, model=settle(command.model))
         policy = base_policy(command, device)
-        if not command.max_completion_length:
+        if not command.rollout.max_completion_length:
             length = completion_length(policy, train, mix)
             # Whole blocks, if it is sft that was given their length; that of a training gives way to the texts.
-            if not asked.origins.get("block_length", FLAG).startswith(TRAINING):
-                length += -length % max(1, command.block_length)
-            command = replace(command, max_completion_length=length)
+            if not asked.origins.get(BLOCK_LENGTH, FLAG).startswith(TRAINING):
+                length += -length % max(1, command.rollout.block_length)
+            command = replace(command, rollout=replace(command.rollout, max_completion_length=length))
         skipped = check_lengths(policy, [train, validation], mix, command)
         pattern = base_model(policy.model).pattern
         command = without_other_blocks(command, pattern, asked.origins)
         sampling = eval_sampling(command, pattern)
     if command.model.is_divided:
         divide_policy(policy, command.model, device)
-    data = data_of(command)
-    folder = RunFolder(path, SFT)
-    return Fit(policy, train, validation, mix, command, sampling, folder, evaluated, skipped, data)
+    config, algorithm = training_config(command, sampling), MLE()
+    with raising_on_all():
+        optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
+    read = {name: what for name, what in (("data", data_of(command)), ("origin", dict(train.origin))) if what}
+    run = Run(
+        config=config,
+        state=TrainingState(),
+        policy=policy,
+        algorithm=algorithm,
+        optimizer=optimizer,
+        source=Demonstrations(train, policy, config, mix, command.batch.batch_size),
+        splits={"train": train, **evaluated},
+        folder=RunFolder(path, SFT),
+        console=console,
+        trackers=Trackers(),
+        accelerator=accelerator,
+        rows_per_forward=None,
+        held_out=Demonstrations(validation, policy, config, mix, VALIDATION),
+        record={**task_record(command, sampling, **read), STARTED: os.getcwd()},
+    )
+    return Fit(run, command, mix, skipped)
 
 
-def resume(fit: Fit, newest: Path | None) -> None:
-    """Puts a checkpoint of the folder back; of a finished model, that before its rate decayed.
+def resume(fit: Fit, newest: Path | None) -> Fit:
+    """The training as a checkpoint of the folder has it; where it becomes longer, as it was before its rate decayed.
 
     Raises ConfigError if the folder was begun with other settings, or there is nothing left to do.
     """
@@ -200,21 +262,39 @@ def resume(fit: Fit, newest: Path | None) -> None:
     before, record = read_config(folder / SFT, SftCommand), (newest or folder) / ENVIRONMENT
     refuse_changed_data(record, command)
     refuse_changed_hub(record, fit.train.origin)
-    extensible = before.patience > 0 and command.patience > 0  # a cosine is of one length only
-    ignored = SFT_MAY_CHANGE if extensible else SFT_MAY_CHANGE - {"steps", "patience"}
+    # A cosine is of one length only.
+    extensible = before.eval.patience > 0 and command.eval.patience > 0
+    ignored = SFT_MAY_CHANGE if extensible else SFT_MAY_CHANGE - {"steps", "eval.patience"}
     refuse_changes(folder / SFT, command, ignored, record=record)
-    if newest:
-        fit.restore(newest)
-    if fit.progress.step > command.steps:
-        raise ConfigError(f"{folder} is at update {fit.progress.step}, later than --steps {command.steps}.")
-    if incomplete(folder) is None and not fit.progress.ended_early:
-        stalled = fit.progress.stalled is not None
-        if not (extensible and (stalled or command.steps > before.steps)):
-            longer = f"--steps {2 * before.steps} (not under --patience 0)"
-            raise ConfigError(f"{folder} is finished. Go on with {longer}, or {second_stage(folder)}.")
-        if stalled:
-            fit.progress = replace(fit.progress, stalled=None, stale=0)
+    began = record_of(folder)
+    begun, made = as_begun(command, before, began), dict(fit.run.record)
+    made[STARTED] = began.get(STARTED, made[STARTED])
+    if "env" in made:
+        made |= {"env": begun.env, "env_args": dict(begun.env_args)}
+    state = load_checkpoint(newest, fit.policy, fit.run.optimizer) if newest else fit.run.state
+    fit = replace(fit, begun=begun, run=replace(fit.run, state=state, record=made))
+    if fit.step > command.steps:
+        raise ConfigError(f"{folder} is at update {fit.step}, later than --steps {command.steps}.")
+    stalled, finished = fit.progress.stalled is not None, is_finished(fit)
+    if finished and not (extensible and (stalled or command.steps > before.steps)):
+        longer = f"--steps {2 * before.steps} (not under --patience 0)"
+        raise ConfigError(f"{folder} is finished. Go on with {longer}, or {second_stage(folder)}.")
+    start = fit.progress.decay_start(replace(fit.run.config, max_steps=before.steps))
+    if fit.step > start and (finished or (command.steps > before.steps and not stalled)):
+        state = load_checkpoint(checkpoint.require_up_to(folder, start), fit.policy, fit.run.optimizer)
+        fit = replace(fit, run=replace(fit.run, state=state))
+    if finished and stalled:
+        fit.progress.stalled, fit.progress.stale = None, 0
     fit.progress.ended_early = False
+    return fit
+
+
+def is_finished(fit: Fit) -> bool:
+    """Whether the folder holds the model of a training that nobody stopped; one of an older version has no summary."""
+    folder = fit.folder.path
+    summary = read_json(folder / SUMMARY)
+    stopped = summary["ended_by"] == USER if summary else fit.progress.ended_early
+    return incomplete(folder) is None and not stopped
 
 
 def base_policy(command: SftCommand, device: str | None = None) -> Policy:
@@ -241,13 +321,12 @@ def without_other_blocks(command: SftCommand, pattern: Pattern, origins: Mapping
     One that somebody asked for stays, and `eval_sampling` says what is wrong with it. One of a model that is resumed
     stays where it divides the length; of another length `resume` tells.
     """
-    length, block = command.max_completion_length, command.block_length
-    origin = origins.get("block_length", FLAG)  # without origins, as from Python, all is asked for
+    length, block = command.rollout.max_completion_length, command.rollout.block_length
+    origin = origins.get(BLOCK_LENGTH, FLAG)  # without origins, as from Python, all is asked for
     does_not_divide = block > 0 and length % block > 0
-    if does_not_divide and origin not in (FLAG, command.config):
-        return replace(command, block_length=0)
-    if origin.startswith(TRAINING) and not pattern.is_full:
-        return replace(command, block_length=0)
+    of_training = origin.startswith(TRAINING) and not pattern.is_full
+    if of_training or (does_not_divide and origin not in (FLAG, command.config)):
+        return replace(command, rollout=replace(command.rollout, block_length=0))
     return command
 
 
@@ -256,12 +335,9 @@ def eval_sampling(command: SftCommand, pattern: Pattern) -> Sampling:
 
     Raises ConfigError for what cannot be decoded, before anything is trained.
     """
-    length = command.max_completion_length
+    r, length = command.rollout, command.rollout.max_completion_length
     whole = length if pattern.is_full else math.gcd(length, pattern.block_size)
-    block, rate = command.block_length or whole, command.tokens_per_step
-    sampling = Sampling.at_rate(length, block, rate, remasking=command.remasking)
-    sampling = replace(sampling, diffusion_steps=command.diffusion_steps or sampling.diffusion_steps)
-    sampling.check()
+    sampling = Sampling.of(length, r.block_length or whole, r.diffusion_steps, remasking=r.remasking)
     check_names(sampling)
     check_pattern(pattern, sampling)
     return sampling
@@ -272,13 +348,14 @@ def episodes_to_measure(fit: Fit) -> int:
 
     A model of few updates plays long games to their last turn: after one update on Taxi all would take many minutes.
     """
-    learned = fit.progress.step * fit.command.batch_size
+    learned = fit.step * fit.command.batch.batch_size
     return max(FEWEST, learned // fit.evaluated["validation"].max_turns)
 
 
-def measure(fit: Fit, console: Console, accelerator: "Accelerator | None" = None) -> Measured:
+def measure(fit: Fit) -> Measured:
     """What a finished model can do on the task, greedily, and at the temperature of the RL to come."""
     policy, command, results, most = fit.policy, fit.command, {}, episodes_to_measure(fit)
+    accelerator, console = fit.run.accelerator, fit.run.console
     with unsharded(policy.model):
         for split, env in fit.evaluated.items():
             count = min(EVAL_PROBLEMS, len(env), most)
@@ -291,20 +368,25 @@ def measure(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
                 }
                 results[split] = evaluate(policy, env, fit.sampling, **shown, accelerator=accelerator)
         validation = fit.evaluated["validation"]
-        sampling = replace(fit.sampling, temperature=command.temperature)
+        sampling = replace(fit.sampling, temperature=command.rollout.temperature)
         groups = {"num_problems": min(GROUPS, most // GENERATIONS), "num_generations": GENERATIONS}
         groups |= {"seed": command.seed, "split": "validation", "accelerator": accelerator}
         groups |= {"overlong": command.overlong}
         samples = evaluate(policy, validation, sampling, **groups)
-        off_mix = shares_off_mix(fit, samples.rows, groups)
+        off_mix = shares_off_mix(fit, samples.rows, results["validation"].rows, groups)
     greedy = count_habits(validation, results["validation"].rows)
     return Measured(results, greedy, count_habits(validation, samples.rows), off_mix)
 
 
-def shares_off_mix(fit: Fit, rows: Sequence[Mapping[str, Any]], groups: Mapping[str, Any]) -> list[str]:
+def shares_off_mix(
+    fit: Fit,
+    rows: Sequence[Mapping[str, Any]],
+    greedy: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Any],
+) -> list[str]:
     """What to tell of tasks whose completions are far from the mix; these are sampled once more, in random order.
 
-    rows: completions as RL samples them. groups: how `evaluate` sampled them.
+    rows: completions as RL samples them. greedy: those of greedy decoding. groups: how `evaluate` sampled them.
     """
     env, told, drawn = fit.evaluated["validation"], [], None
     for task in env.parts or [""]:
@@ -317,52 +399,42 @@ def shares_off_mix(fit: Fit, rows: Sequence[Mapping[str, Any]], groups: Mapping[
         if off_mix.is_far(mix, sampled):
             in_random_order = replace(fit.sampling, temperature=1.0, remasking="random")
             drawn = drawn or evaluate(fit.policy, env, in_random_order, **groups)
-            told.append(off_mix.why(mix, sampled, counts(drawn.rows), fit.command, fit.folder.path, task))
+            each = sampled, counts(drawn.rows), counts(greedy)
+            told.append(off_mix.why(mix, *each, fit.command, fit.folder.path, task))
     return told
 
 
 def record_result(fit: Fit, measured: Measured | None) -> None:
     """Writes eval/after and the validation of the model, of a task, and summary.json, as a training does."""
-    p, command = fit.progress, fit.command
-    step = p.best_step if command.patience else p.step
+    p, command, run = fit.progress, fit.command, fit.run
+    step = p.best_step if command.eval.patience else run.state.step
     for split, result in measured.results.items() if measured else ():
         name = "after" if split == "test" else f"step-{step:06d}"
-        record_evaluation(fit.folder, fit.trackers, name, result, step=step, logged_at=p.step)
+        record_evaluation(fit.folder, run.trackers, name, result, step=step, logged_at=run.state.step)
     figures = {split: result.summary() for split, result in measured.results.items()} if measured else {}
+    found = {
+        **({"eval_after": figures["test"]} if figures else {}),
+        "validation_loss": {"best": p.best_loss, "best_step": p.best_step},
+        "kept_step": step,
+        "model": str(fit.folder.path),
+    }
+    ended_by = USER if p.ended_early else "steps" if p.stalled is None else "patience"
     with raising_on_all():
-        fit.folder.summary(
-            {
-                "env": fit.train.spec_name,
-                "algorithm": "sft",
-                "seed": command.seed,
-                "steps": p.step,
-                "max_steps": command.steps,
-                "ended_by": "user" if p.ended_early else "steps" if p.stalled is None else "patience",
-                "seconds": round(p.seconds, 1),
-                **({"eval_after": figures["test"]} if figures else {}),
-                "validation_loss": {"best": p.best_loss, "best_step": p.best_step},
-                "kept_step": step,
-                "model": str(fit.folder.path),
-                "base_model": fit.policy.source,
-                "processes": world_size(),
-                "device": str(fit.policy.device),
-                "threads": torch.get_num_threads(),
-                "versions": versions(),
-            }
-        )
+        fit.folder.summary(summary_of(run, ended_by, found))
 
 
-def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None) -> None:
+def publish(fit: Fit) -> None:
     """Writes the model with its card into its folder, beside what it can go on from, and says what it can do."""
     policy, command, folder, p = fit.policy, fit.command, fit.folder.path, fit.progress
+    console = fit.run.console
     trained = policy.model.dtype
     saved = torch.bfloat16 if command.save_dtype == "bfloat16" else trained
     if saved != trained:
         policy.model.to(saved).to(trained)  # what is evaluated is what is saved
-    measured = measure(fit, console, accelerator) if fit.evaluated else None
+    measured = measure(fit) if fit.evaluated else None
 
     def write(place: Path, weights: checkpoint.Weights) -> None:
-        checkpoint.write_model(place, policy, fit.record, weights)
+        checkpoint.write_model(place, policy, fit.run.record, weights)
         (place / SFT).write_text(fit.settings, encoding="utf-8")
         (place / "README.md").write_text(model_card(fit, measured), encoding="utf-8")
 
@@ -380,10 +452,12 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
                     os.replace(path, folder / path.name)
                 aside.rmdir()
     record_result(fit, measured)
-    if command.report and rank() == 0:
+    if not p.ended_early and rank() == 0:
+        checkpoint.delete_after(folder, p.decay_start(fit.run.config))  # from there a longer training goes on
+    if command.output.report and rank() == 0:
         save_report(folder, console)
     best = f"best validation loss {p.best_loss:.4f} after {p.best_step}"
-    console.say(f"{p.step} updates, {p.seconds / 60:.1f} minutes; {best}.")
+    console.say(f"{fit.step} updates, {fit.run.elapsed_seconds / 60:.1f} minutes; {best}.")
     if measured is None:
         words = shlex.join(["--env", "ENV", "--model", str(folder)])
         console.say(f"The model is in {folder}. Train it: python -m spg_trainer {words}")
@@ -391,7 +465,7 @@ def publish(fit: Fit, console: Console, accelerator: "Accelerator | None" = None
     solved = "; ".join(f"{split} {result.solved}" for split, result in measured.results.items())
     sampled = measured.sampled
     console.say(f"{fit.evaluated['test'].spec_name}, greedy: {solved}.")
-    console.say(f"At temperature {command.temperature:g}: {sampled.shares}; {sampled.signal}.")
+    console.say(f"At temperature {command.rollout.temperature:g}: {sampled.shares}; {sampled.signal}.")
     words = shlex.join([*task_words(command.env, command.env_args), "--model", str(folder)])
     for text in measured.off_mix:
         console.say(text)

@@ -1,10 +1,7 @@
-"""Demonstrations of an environment and the loss that learns them: masked-denoising cross-entropy, as LLaDA is trained.
+"""Demonstrations of an environment: which text of which problem is learned.
 
 A base model that RL can teach must *have* the right behaviour as one of several: `mix` says which share of the
 demonstrations follows which habit of the environment; `right` is always its `demonstration`.
-
-In every completion of T tokens k are masked, k uniform on 1..T, and scored with weight 1/k: the ELBO per token
-(`docs/algorithms/spg.md`, form b). Padding behind the end token is learned like any other token.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,12 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.models import Policy, head_weight, hidden_states
-from spg_trainer.models.states import base_model
+from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import count_tokens
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.packages import envs
@@ -138,38 +132,6 @@ def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str
         text = f"--mix {name}: {env.spec_name} has no habit of this name for {problem.prompt!r:.80}"
         raise ConfigError(f"{text}. Leave it out, or name it in habits() for every problem.")
     return habits[name]
-
-
-def draw_masked(batch_size: int, length: int, seed: int, step: int | str) -> tuple[Tensor, Tensor]:
-    """Which completion tokens are masked, (B, T) bool, and the weight 1/k of each row, (B,) float32."""
-    rng = numpy_generator(seed, "sft-masks", step)
-    count = rng.integers(1, length + 1, size=batch_size)
-    rank = rng.random((batch_size, length)).argsort(axis=1).argsort(axis=1)
-    masked = torch.from_numpy(rank < count[:, None])
-    return masked, torch.from_numpy(1.0 / count).float()
-
-
-def denoising_loss(
-    policy: Policy, prompt: tuple[Tensor, Tensor], completion_ids: Tensor, masked: Tensor, weight: Tensor
-) -> Tensor:
-    """Sum over the rows of weight * sum over masked tokens of -log p, a scalar in nats.
-
-    prompt: ids (B, L) int64, left-padded, and mask (B, L) bool. completion_ids, masked: (B, T). weight: (B,) float32.
-    """
-    prompt_ids, prompt_mask = prompt
-    length = prompt_ids.shape[1]
-    input_ids = torch.cat([prompt_ids, torch.where(masked, policy.mask_id, completion_ids)], dim=1)
-    clean = torch.cat([prompt_ids, completion_ids], dim=1)
-    attention = torch.cat([prompt_mask, torch.ones_like(masked)], dim=1)
-    asked, pattern = None, base_model(policy.model).pattern
-    if not pattern.is_full:  # of the noisy copy, the blocks of the prompt are not needed
-        asked = torch.arange(length, clean.shape[1], device=clean.device).expand(len(clean), -1)
-    states = hidden_states(policy.model, input_ids, attention, asked, start=length, clean=clean)
-    states = states[:, -completion_ids.shape[1] :]
-    logits = torch.nn.functional.linear(states[masked], head_weight(policy.model))
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    nats = torch.nn.functional.cross_entropy(logits, completion_ids[masked], reduction="none")
-    return (nats * weight[:, None].expand_as(masked)[masked]).sum()
 
 
 def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) -> int:

@@ -1,7 +1,7 @@
 """Demonstrations that are too long for the model or for a completion: named before the first update, or skipped."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -20,12 +20,27 @@ from spg_trainer.rollout.overlong import (
     room,
 )
 from spg_trainer.rollout.tokens import completion_rows, encode_prompts, pad_completions
-from spg_trainer.settings.fields import SftCommand
+from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.sft.demonstrations import draw_demonstration, write_habit
 
 if TYPE_CHECKING:
-    from envs import TextEnv
+    from envs import Problem, TextEnv
+
+
+class Drawn(NamedTuple):
+    """Demonstrations that fit, B rows."""
+
+    index: list[int]
+    """Of the problem in its environment."""
+    problems: "list[Problem]"
+    texts: list[str]
+    prompt_ids: Tensor
+    """(B, L) int64, left-padded."""
+    prompt_mask: Tensor
+    """(B, L) bool."""
+    completion_ids: Tensor
+    """(B, T) int64 on the CPU, padded."""
 
 
 def check_lengths(
@@ -36,7 +51,7 @@ def check_lengths(
     Of splits that have an end, prompts are measured; of a user's file, all that the mix may write, too. Elsewhere a
     game may be played to write it, which costs much.
     """
-    length, found, long, count = command.max_completion_length, Overlong(), {}, 0
+    length, found, long, count = command.rollout.max_completion_length, Overlong(), {}, 0
     for env in splits:
         measure(policy, env, length, found)
         for part in [*env.parts.values()] or [env]:
@@ -79,16 +94,16 @@ def draw_fitting(
     policy: Policy,
     env: "TextEnv",
     mix: Mapping[str, float],
-    command: SftCommand,
+    config: Config,
     step: int | str,
     count: int,
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Encoded prompts and completions of `count` demonstrations, as `draw_demonstrations` draws them.
+) -> Drawn:
+    """`count` demonstrations, as `draw_demonstrations` draws them, encoded.
 
     In the place of one that is too long comes the next problem of the split, or ConfigError, as --overlong says.
     """
-    length, past = command.max_completion_length, [0] * count
-    drawn = [draw_demonstration(env, mix, command.seed, step, row) for row in range(count)]
+    length, past = config.rollout.max_completion_length, [0] * count
+    drawn = [draw_demonstration(env, mix, config.seed, step, row) for row in range(count)]
     while True:
         problems = [problem for _, problem, _ in drawn]
         prompt = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
@@ -96,10 +111,11 @@ def draw_fitting(
         most = room(policy, length)
         long = [i for i in range(count) if lengths[i] > most or len(rows[i]) > length]
         if not long:
-            return prompt, pad_completions(policy, rows, length)
+            index, texts = [one[0] for one in drawn], [one[2] for one in drawn]
+            return Drawn(index, problems, texts, *prompt, pad_completions(policy, rows, length))
         first = long[0]
         name = name_of(env, drawn[first][0])
-        if command.overlong != SKIP:
+        if config.overlong != SKIP:
             refuse_first(policy, env, [drawn[first][0]], [lengths[first]], length)
             raise ConfigError(
                 f"{env.spec_name}: the completion of {name} has {len(rows[first]):,} tokens with its end token, more "
@@ -113,4 +129,4 @@ def draw_fitting(
                     f"{env.spec_name}: {IN_A_ROW:,} problems in a row, up to {name}, are too long for the model or "
                     f"for --max-completion-length {length:,}. Raise it, or use shorter problems."
                 )
-            drawn[row] = draw_demonstration(env, mix, command.seed, step, row, past[row])
+            drawn[row] = draw_demonstration(env, mix, config.seed, step, row, past[row])

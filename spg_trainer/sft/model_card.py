@@ -7,7 +7,7 @@ from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.export import card_text, shown_task
 from spg_trainer.runs.checkpoint import how_to_open
-from spg_trainer.sft.loop import Fit
+from spg_trainer.sft.fit import Fit
 
 
 class Measured(NamedTuple):
@@ -26,7 +26,7 @@ def model_card(fit: Fit, measured: Measured | None) -> str:
     command, p = fit.command, fit.progress
     weights = sum(w.numel() for w in fit.policy.model.parameters())
     mix = " ".join(f"{name}={share:g}" for name, share in fit.mix.items())
-    kept = "whose weights these are" if command.patience else "but these are the last ones"
+    kept = "whose weights these are" if command.eval.patience else "but these are the last ones"
     name = f"`{fit.train.spec_name}`" if command.data else shown_task(command)
     learned = f"of {name}" if command.data else f"{mix} (`right` is the environment's own solution)"
     made = f"""made to begin reinforcement learning on {name}: it
@@ -37,14 +37,14 @@ imitates several ways to answer, one of them right, and knows no other task."""
     if measured is not None:
         follows = f"""
 - Validation completions, greedy: {measured.greedy.shares}.
-  At temperature {command.temperature:g}: {measured.sampled.shares}; {measured.sampled.signal}."""
+  At temperature {command.rollout.temperature:g}: {measured.sampled.shares}; {measured.sampled.signal}."""
     text = f"""\
 A masked diffusion language model of {weights:,} weights, {made}
 
 - Start: {command.model.model}. Demonstrations: {learned}.
-- {p.step} updates of {command.batch_size} demonstrations of {command.max_completion_length} tokens.
-- Last training loss {sum(p.losses) / len(p.losses):.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
-  {p.best_step} updates, {kept}. {p.seconds / 60:.1f} minutes on {fit.policy.model.device.type}.{follows}
+- {fit.step} updates of {command.batch.batch_size} demonstrations of {command.rollout.max_completion_length} tokens.
+- Last training loss {fit.last_loss:.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
+  {p.best_step} updates, {kept}. {fit.run.elapsed_seconds / 60:.1f} minutes on {fit.policy.model.device.type}.{follows}
 
 `python -m spg_trainer sft --config FILE` with the settings below makes it again.
 """

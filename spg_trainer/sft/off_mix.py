@@ -19,14 +19,20 @@ FEWEST = 20
 
 
 def is_far(mix: Mapping[str, float], counts: HabitCounts) -> bool:
-    """Whether most completions follow no rule, or right ones are far rarer or more frequent than the mix asks for."""
+    """Whether most completions follow no rule, or right ones are far rarer or more frequent than the mix asks for.
+
+    That they are more frequent is no fault where most groups are mixed: RL has what it needs.
+    """
     if len(mix) < 2 or not 0 < mix.get("right", 0.0) < 1:
         return False
     if 2 * counts.neither > counts.completions:
         return True
     if sum(counts.alone.values()) < FEWEST:
         return False
-    return abs(log_odds(share_of_right(counts)) - log_odds(mix["right"])) > math.log(FAR)
+    away = log_odds(share_of_right(counts)) - log_odds(mix["right"])
+    if away > 0 and 2 * counts.mixed > counts.groups:
+        return False
+    return abs(away) > math.log(FAR)
 
 
 def share_of_right(counts: HabitCounts) -> float:
@@ -65,6 +71,7 @@ def why(
     mix: Mapping[str, float],
     sampled: HabitCounts,
     drawn: HabitCounts,
+    greedy: HabitCounts,
     command: SftCommand,
     folder: Path,
     task: str = "",
@@ -72,16 +79,23 @@ def why(
     """What to tell of shares that are far from the mix, and what to type.
 
     sampled: at the temperature of RL, unmasked as RL does. drawn: in random order at temperature 1, which is what the
-    model has learned of the mix. task: of several.
+    model has learned of the mix. greedy: as the solved rate beside it is measured. task: of several.
     """
     asked, came_out, learned = mix["right"], share_of_right(sampled), share_of_right(drawn)
     of_task, the = (f"{task}: ", "the") if task else ("", "The")
     steps = f"--steps {2 * command.steps}"
     more = f"python -m spg_trainer sft --resume {shlex.quote(str(folder))} {steps}"
-    if not command.patience:  # a cosine is of one length only
+    if not command.eval.patience:  # a cosine is of one length only
         more = f"this command with {steps} and another --output-dir"
     if 2 * sampled.neither > sampled.completions:
-        return f"{of_task}{the} mix is not learned: most completions follow no rule yet. Train longer: {more}"
+        if 2 * greedy.neither > greedy.completions:
+            return f"{of_task}{the} mix is not learned: most completions follow no rule yet. Train longer: {more}"
+        follow = [f"{one.completions - one.neither} of {one.completions}" for one in (greedy, sampled)]
+        return (
+            f"{of_task}{the} mix is learned in part: {follow[0]} greedy completions follow one of its rules, but of "
+            f"those sampled at temperature {command.rollout.temperature:g}, which RL compares, {follow[1]}. Train "
+            f"longer: {more}"
+        )
     text = f"{of_task}{the} mix asks for {asked:.0%} right where the rules differ, and {came_out:.0%} are"
     if abs(log_odds(learned) - log_odds(asked)) >= abs(log_odds(came_out) - log_odds(asked)) / 2:
         return (

@@ -93,6 +93,8 @@ def memory_and_time(
         lines[-1] += f"; a rollout of {batches} batches takes {batches} times as long, which is not counted"
     if on_cpu:
         return lines[:-1]
+    if not gpu:
+        lines[-1] += "; another card is computed with --gpu, as in --gpu A100-80, and a CPU is not"
     return [*lines, *(card_lines(config, shape, predict, card, processes) if gpu else ())]
 
 

@@ -14,6 +14,8 @@ from spg_trainer.training.run import Run
 
 def environment_record(run: Run) -> dict[str, Any]:
     """What environment.json holds."""
+    if run.record is not None:
+        return dict(run.record)
     kept = run.folder.path / REFERENCE  # may outlive what it was copied from
     model = replace(run.config.model, model=str(kept)) if kept.is_dir() else run.config.model
     made = replace(run.config, model=model)
@@ -27,7 +29,7 @@ def environment_record(run: Run) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
+    """The versions of Python and of the packages on which a result depends."""
     names = ("torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium")
     ours = {"python": platform.python_version(), "spg-trainer": __version__}
     return ours | {name: installed(name) for name in names}
@@ -35,5 +37,5 @@ def versions() -> dict[str, str]:
 
 @cache
 def installed(package: str) -> str:
-    """The version of a package; its whole description is read for it, which takes as long as a small checkpoint."""
+    """The version of a package. It is kept, as looking it up takes as long as writing a small checkpoint."""
     return version(package)

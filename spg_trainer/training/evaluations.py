@@ -1,18 +1,26 @@
-"""The evaluations of a run: before, after, and on the way those that choose the step whose weights become model/."""
+"""The evaluations of a run: before, after, and on the way those that choose the step whose weights become model/.
 
+On the way either problems are solved (`run_validation`), or the loss of given completions is measured
+(`validate_loss`).
+"""
+
+import math
 from dataclasses import replace
 from typing import Any
 
-from spg_trainer.distributed import begin, decide_on_main, raising_on_all
-from spg_trainer.errors import CheckpointError
-from spg_trainer.evaluation.evaluate import Evaluation, evaluate, problems_to_ask, repeated
+from spg_trainer.distributed import begin, decide_on_main, on_all, raising_on_all, sum_metrics
+from spg_trainer.errors import CheckpointError, TrainingError
+from spg_trainer.evaluation.evaluate import Evaluation, evaluate, fewer, problems_to_ask
 from spg_trainer.models.shard import unsharded
+from spg_trainer.models.states import trainable_parameters
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete
 from spg_trainer.training import validation
+from spg_trainer.training.credit import credit
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.records import record_evaluation, save_checkpoint
 from spg_trainer.training.run import Run
+from spg_trainer.training.update import loss_without_gradient, plan_updates
 
 
 def run_validation(run: Run, last: bool = False) -> float | None:
@@ -21,7 +29,7 @@ def run_validation(run: Run, last: bool = False) -> float | None:
     A new best is saved; a fall below the start is told. last: whether the run ends here, so that its turn has come.
     """
     settings, state = run.config.eval, run.state
-    if not settings.eval_steps or state.step in state.validations:
+    if run.held_out is not None or not settings.eval_steps or state.step in state.validations:
         return None
     if not (last or run.due(settings.eval_steps)):
         return None
@@ -33,6 +41,40 @@ def run_validation(run: Run, last: bool = False) -> float | None:
     if text := validation.warning(state.validations):
         run.console.warn(text)
     return result.correct
+
+
+def validate_loss(run: Run, last: bool = False) -> dict[str, float]:
+    """Measures and notes the loss of the held-out completions after the finished step, where its turn has come.
+
+    Their masks are always the same. With patience the weights are kept where it is the lowest so far. Returns it as a
+    metric, nats a token, or nothing. Raises TrainingError if it is not finite. last: whether the run ends here, so that
+    its turn has come.
+    """
+    config, progress, step = run.config, run.state.progress, run.state.step
+    if run.held_out is None or not (last or run.due(config.eval.eval_steps)):
+        return {}
+    begin(f"the validation after step {step}")
+    with unsharded(run.policy.model):
+        scored = run.held_out.collect("validation")
+        _, held_out = credit(run, scored, *scored.of_groups(scored.rewards))
+        with raising_on_all():
+            (update,) = plan_updates(
+                run.policy, run.algorithm, held_out, config.batch, seed=config.seed, number="validation"
+            )
+            own = loss_without_gradient(run.policy, run.algorithm, update)
+    loss = sum_metrics({"loss": own})["loss"]
+    if not math.isfinite(loss):
+        rate = config.optimizer.learning_rate
+        raise on_all(
+            TrainingError(f"The validation loss after step {step} is {loss}. Lower --learning-rate {rate}.")
+        )
+    is_best = progress.note_validation(step, loss, config)
+    if is_best and config.eval.patience:  # a cosine keeps its last weights
+        weights = trainable_parameters(run.policy.model)
+        run.state.best = {name: w.detach().cpu().clone() for name, w in weights.items()}
+    best = "" if progress.best_step == step else f" (best {progress.best_loss:.4f} at {progress.best_step})"
+    run.console.say(f"{run.config.algorithm} {step}: validation loss {loss:.4f}{best}")
+    return {"validation/loss": loss}
 
 
 def write_best_model(run: Run) -> int:
@@ -90,7 +132,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
             run.policy, env, num_problems, run.config.rollout, run.config.overlong
         )
     count = len(asked)
-    if step == 0 and (text := repeated(env, split, num_problems, count + skipped)):
+    if step == 0 and (text := fewer(env, split, num_problems, count + skipped)):
         run.console.say(text)
     run.stop.at_once = run.accelerator.num_processes == 1  # several processes stay together
     try:

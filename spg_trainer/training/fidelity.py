@@ -1,6 +1,7 @@
 """How far decoding with a cache or by confidence is from exact decoding, on a few completions of a step.
 
-Learning from completions that another sampler would write is what such decoding costs; these figures say how much.
+Such decoding is faster, but the model then learns from completions that it would not have written by exact decoding;
+these figures say how different they are.
 """
 
 from collections.abc import Sequence
@@ -20,36 +21,41 @@ if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
 
 LAW = ("remasking", "position_temperature", "top_p", "top_k", "eos_penalty", "min_completion_length")
-"""Settings of decoding that say what is drawn, whichever way it is computed."""
+"""The settings that say from which law a token is drawn. Exact decoding keeps them; the others only save time."""
 COMPLETIONS = 8
-"""The first of a step, whichever processes have them."""
+"""How many completions are looked at: the first of a step, even if several processes share them."""
 
 
 def fidelity_sums(
     policy: Policy, scored: "Scored", sampling: Sampling, seed: int, step: int, rows_per_forward: int | None
 ) -> list[float]:
-    """What `fidelity_means` adds up, of those that this process has; its weights must be those that sampled."""
-    rows = (scored.place.episode < COMPLETIONS).nonzero()[:, 0].to(policy.device)
+    """The four sums that `fidelity_means` divides, over those of the completions that this process has.
+
+    They are over tokens: of the log-probabilities recorded, of the exact ones, of equal tokens, and of tokens. Call it
+    before an update: the policy must have the weights that sampled.
+    """
+    rows = (scored.place.episode < COMPLETIONS).nonzero()[:, 0]
     if not len(rows):
         return [0.0] * 4
-    rollouts = scored.rollouts.select(rows).trim()
+    rollouts = scored.rollouts.select(rows.to(policy.device)).trim()
     written = rollouts.completion_mask
-    same = {name: getattr(sampling, name) for name in LAW}
-    exact = replace(sampling, **asdict(Decoding(**same)))
-    keys = [("rollout", step, *row) for row in scored.place.keys()][: len(rows)]
+    law = {name: getattr(sampling, name) for name in LAW}
+    exact = replace(sampling, **asdict(Decoding(**law)))
+    keys = [("rollout", step, *key) for key in scored.place.select(rows).keys()]
     encoded, canvas = (rollouts.prompt_ids, rollouts.prompt_mask), rollouts.canvas(policy.mask_id)
-    again = sample(policy, encoded, exact, seed, keys, rows_per_forward, canvas=canvas)
-    equal = (again.completion_ids == rollouts.completion_ids) & again.completion_mask & written
+    decoded_exactly = sample(policy, encoded, exact, seed, keys, rows_per_forward, canvas=canvas)
+    equal = decoded_exactly.completion_ids == rollouts.completion_ids
+    equal &= decoded_exactly.completion_mask & written
     sums = (rollouts.unmask_logps * written, exact_logps(policy, rollouts) * written, equal, written)
     return [float(values.sum()) for values in sums]
 
 
 def fidelity_means(sums: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Means over the tokens of all processes.
+    """Means over the tokens of all processes, from what `fidelity_sums` returned in each of them.
 
-    `decoding/logp`: log-probability at which they were unmasked, under the law that drew. `decoding/logp_exact`: the
-    model's own where all is computed.
-    `decoding/equal_tokens`: share that exact decoding, of the same prompts with the same noise, writes at their place.
+    `decoding/logp`: the log-probability that was recorded when a token was unmasked. `decoding/logp_exact`: the one
+    that the model gives the token at that step when no cache is used. `decoding/equal_tokens`: the share of tokens that
+    exact decoding, with the same prompts and the same noise, writes at the same place.
     """
     logp, exact, equal, written = (sum(column) for column in zip(*sums, strict=True))
     means = {"logp": logp / written, "logp_exact": exact / written, "equal_tokens": equal / written}
@@ -57,11 +63,15 @@ def fidelity_means(sums: Sequence[Sequence[float]]) -> dict[str, float]:
 
 
 def exact_logps(policy: Policy, rollouts: Rollouts) -> Tensor:
-    """(B, T) log-probability of each token given all that had been unmasked before its step, nothing kept."""
-    step = rollouts.unmask_step
-    number = torch.arange(int(step.max()) + 1, device=step.device)[:, None]
-    scored = (step[:, None] == number) & rollouts.completion_mask[:, None]
-    hidden = (step[:, None] >= number) | (step[:, None] == NEVER)
+    """(B, T) log-probability of each token given all that had been unmasked before its step, computed without a cache.
+
+    There is one masked copy of a completion for each denoising step: it shows what the sampler saw before that step,
+    and scores the tokens which that step unmasked.
+    """
+    unmask_step = rollouts.unmask_step[:, None]
+    step = torch.arange(int(unmask_step.max()) + 1, device=unmask_step.device)[:, None]
+    scored = (unmask_step == step) & rollouts.completion_mask[:, None]
+    hidden = (unmask_step >= step) | (unmask_step == NEVER)
     masks = Masks(
         masked=torch.cat([hidden.new_zeros(*hidden.shape[:2], rollouts.prompt_ids.shape[1]), hidden], -1),
         scored=scored,

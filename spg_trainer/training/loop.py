@@ -6,6 +6,7 @@ stream is keyed by what it is for, so a resumed run goes on exactly where it was
 
 import shlex
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
@@ -23,7 +24,7 @@ from spg_trainer.distributed import (
     raising_on_all,
     sum_metrics,
 )
-from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost
+from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models.shard import trains_parts, unsharded
@@ -36,7 +37,7 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.credit import credit
-from spg_trainer.training.evaluations import evaluate_once, run_validation, write_best_model
+from spg_trainer.training.evaluations import evaluate_once, run_validation, validate_loss, write_best_model
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import Step, Update
@@ -54,6 +55,8 @@ from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.validation import rate, stale
 from spg_trainer.training.warnings import form_warning, new_warnings
 
+USER = "user"
+"""What `reason_to_end` returns where somebody asked to stop."""
 KNOWS_NOTHING = 256
 """Completions of which none is right before a run asks for --force."""
 
@@ -69,10 +72,8 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
         with run.console, stopping_between_steps(run), naming_the_lost(run.config.timeout_minutes):
             before = evaluate_once(run, "before", 0)
             run_validation(run)
-            while not (ended_by := reason_to_end(run)):
-                train_step(run)
-                if run.due(run.config.output.save_steps):
-                    save_checkpoint(run)
+            if (ended_by := make_steps(run)) == USER:
+                raise on_all(KeyboardInterrupt())
             run_validation(run, last=True)
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))
@@ -89,24 +90,36 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
     return summary
 
 
+def make_steps(run: Run, save: Callable[[Run], object] = save_checkpoint) -> str:
+    """Trains step by step, with its checkpoints; returns what ended it, as `reason_to_end`. save: writes one."""
+    while not (ended_by := reason_to_end(run)):
+        train_step(run)
+        if run.saves:
+            save(run)
+    return ended_by
+
+
 def save_finished_steps(run: Run, error: BaseException) -> None:
-    """Writes a checkpoint of the last finished step of a run that an error ends, and says where to go on.
+    """Writes a checkpoint of the last finished step of a run that an error ends, and says how to go on.
 
     Nothing is written where the weights have changed since that step, nor where this process cannot write it alone.
     Where the error is of a disk that refused a checkpoint, it may refuse this one too, which is no further error.
     """
     # Of a sharded model each process has only its part, and the others may be elsewhere.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
-    alone = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
-    refused = isinstance(error, CheckpointError) and error.__cause__ is not None
-    if run.state.consistent and run.state.step and not alone:
-        # A launcher whose other process has ended asks this one to end.
-        with stopping_between_steps(run), suppress(CheckpointError) if refused else nullcontext():
+    others_are_missing = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
+    go_on = f"--resume {shlex.quote(str(run.folder.path))}"
+    disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
+    if run.state.consistent and run.state.step and not others_are_missing:
+        # A launcher asks this process to stop when another one has ended: that must not cut the checkpoint short.
+        with stopping_between_steps(run), suppress(CheckpointError) if disk_refused else nullcontext():
             save_checkpoint(run)
-    if refused or isinstance(error, KeyboardInterrupt):
+    if disk_refused or isinstance(error, KeyboardInterrupt):
         newest = latest_complete(run.folder.path)
         kept = f"{newest} is saved" if newest else "Nothing is saved yet"
-        run.console.say(f"{kept}; continue with --resume {shlex.quote(str(run.folder.path))}")
+        run.console.say(f"{kept}; continue with {go_on}")
+    if isinstance(error, ScoringFailed):
+        error.go_on = f"{go_on} --accept-changed-code"
 
 
 def train_step(run: Run) -> None:
@@ -119,7 +132,9 @@ def train_step(run: Run) -> None:
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
         (rewards,) = scored.of_groups(scored.rewards)
-        metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
+        metrics = {}
+        if run.held_out is None:  # completions that are given to be learned say nothing of the model
+            metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
         if state.step == 0 and run.source.env is not None:
             look_at_base(run, scored, rewards)
             if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
@@ -133,22 +148,20 @@ def train_step(run: Run) -> None:
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
     if run.source.pools is not None:
         metrics |= run.source.pools.keep()
-    timings = {
-        "rollout": sampled - started,
-        "update": time.monotonic() - sampled,
-        "tokens_per_second": metrics["num_tokens"] / (sampled - started),
-    }
+    timings = {"rollout": sampled - started, "update": time.monotonic() - sampled}
+    if "num_tokens" in metrics:
+        timings["tokens_per_second"] = metrics["num_tokens"] / (sampled - started)
     if lockstep:
         timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - made)})
     if choices:  # all choices of a pass, also those of padding: they depend on the batching
         timings |= router_load(sum_metrics(choices))
+    metrics |= validate_loss(run)
     record_step(run, scored, advantages, metrics, timings)
     run_validation(run)
-    newest = state.validations[max(state.validations)] if state.validations else None
     limit = 60 * run.config.max_minutes
     run.console.step(
-        {**state.history[-1], **timings, "validation": newest and rate(newest)},
-        total=run.config.max_steps,
+        {**state.history[-1], **timings, **shown_of_validation(run)},
+        total=run.total_steps,
         seconds_left=max(0.0, limit - (time.monotonic() - run.started)) if limit else None,
     )
     if run.due(run.config.output.sample_steps):
@@ -157,12 +170,28 @@ def train_step(run: Run) -> None:
         run.console.warn(warning)
 
 
+def shown_of_validation(run: Run) -> dict[str, Any]:
+    """What the live line shows of the newest validation; of a loss, the lowest and that of the last steps' training."""
+    state = run.state
+    if run.held_out is not None:
+        return {"mean_loss": recent_loss(state.history), "best_loss": state.progress.best_loss}
+    newest = state.validations[max(state.validations)] if state.validations else None
+    return {"validation": newest and rate(newest)}
+
+
+def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
+    """The mean training loss of the last hundred steps. history: rows of metrics.jsonl, oldest first."""
+    losses = [row["loss"] for row in history[-100:]]
+    finite = [loss for loss in losses if loss is not None and np.isfinite(loss)]
+    return sum(finite) / len(finite) if finite else float("nan")
+
+
 def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
     """Says before the first update what the model does: RL picks among the behaviours that it has.
 
-    rewards: of the groups of all processes. Raises ConfigError without `force` where nothing in `KNOWS_NOTHING`
-    completions or more, or in any number by an embedded model of another task, was right, nor paid unlike the rest of
-    its group.
+    rewards: of the groups of all processes. Raises ConfigError, unless --force is given, if there is nothing to learn
+    from: no completion is right and no group has unequal rewards. Of fewer than `KNOWS_NOTHING` completions that may be
+    chance and is no error, except of an embedded model that was made for another task.
     """
     rows = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
@@ -178,13 +207,13 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
     )
     if not settings.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
-    enough = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
-    nothing = base.follows["right"] == 0 and enough
-    if nothing and not config.force and not any(np.ptp(group) for group in rewards):
+    is_no_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
+    knows_nothing = base.follows["right"] == 0 and is_no_chance
+    if knows_nothing and not config.force and not any(np.ptp(group) for group in rewards):
         raise ConfigError(
             f"none of {base.completions} completions is right, and all completions of a problem earn the same, so "
-            f"there is nothing to learn from. {remedy} To train all the same: "
-            f"--resume {shlex.quote(str(run.folder.path))} --force."
+            f"there is nothing to learn from yet. {remedy} To train all the same, as right completions may be rarer "
+            f"than that: --resume {shlex.quote(str(run.folder.path))} --force."
         )
     run.console.warn(f"before step 1: no group is mixed, with both right and wrong completions. {remedy}")
 
@@ -208,7 +237,7 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
     if not any(active):
         return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)
-    dropout, skipped = config.model.lora_dropout > 0, run.state.skipped
+    dropout, skipped_before = config.model.lora_dropout > 0, run.state.skipped
     with torch.random.fork_rng(gpus(device), enabled=dropout):  # dropout knows the global stream only
         if dropout:
             torch.manual_seed(derive(config.seed, "dropout", number, run.accelerator.process_index))
@@ -220,7 +249,9 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
                 if active[position % len(active)]
             ]
         except BaseException:
-            run.state.skipped = skipped  # that of the last finished step, which may be saved now
+            run.state.skipped = (
+                skipped_before  # a checkpoint that is written now is of the last finished step
+            )
             raise
         run.policy.model.eval()
     return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[-1]}
@@ -232,9 +263,8 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
         with raising_on_all():
             sums = gradient(run.policy, run.algorithm, update)
         sum_gradients(run.policy.model)
-    counts = (
-        update.totals if run.algorithm.compares == "update" else update.counts
-    )  # a coupled loss sees episodes
+    # A coupled loss is a sum over episodes, any other one over their turns.
+    counts = update.totals if run.algorithm.compares == "update" else update.counts
     metrics, rate = means(sum_metrics(sums), counts), next_rate(run)
     stepped = optimizer_step(
         run.optimizer,
@@ -255,22 +285,24 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 def next_rate(run: Run) -> float:
     """The learning rate of the next update."""
+    if run.held_out is not None:
+        return run.state.progress.learning_rate(run.state.step, run.config)
     share_done = run.state.step / run.config.max_steps
     return learning_rate(run.config.optimizer, updates=run.state.updates, share_done=share_done)
 
 
 def reason_to_end(run: Run) -> str:
-    """The flag that ends the run before its next step, if any; KeyboardInterrupt if a process was asked to stop."""
+    """What ends the run before its next step: a flag, `USER` where a process was asked to stop, or nothing yet."""
     limit = 60 * run.config.max_minutes
     late = limit > 0 and time.monotonic() - run.started > limit
     late, stop = map(any, zip(*gather([(late, run.stop.asked)]), strict=True))  # all processes end alike
     if stop:
-        raise on_all(KeyboardInterrupt())
+        return USER
     if late:
         return "max_minutes"
-    if 0 < run.config.eval.patience <= stale(run.state.validations):
+    if run.held_out is None and 0 < run.config.eval.patience <= stale(run.state.validations):
         return "patience"
-    return "max_steps" if run.state.step >= run.config.max_steps else ""
+    return "max_steps" if run.state.step >= run.total_steps else ""
 
 
 def stopping_between_steps(run: Run) -> AbstractContextManager[None]:

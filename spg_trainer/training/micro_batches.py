@@ -89,7 +89,7 @@ def micro_batch(
 
 
 def draw_masks(
-    algorithm: Algorithm, step: Step, seed: int, number: int, iteration: int, num_iterations: int
+    algorithm: Algorithm, step: Step, seed: int, number: int | str, iteration: int, num_iterations: int
 ) -> Masks:
     """The masks of one iteration, drawn from streams keyed by problem, generation and turn, not by place."""
     streams = KeyedStreams(seed, ("masks", number), step.place.keys("turn"), (iteration,))

@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the polynomial a s + b s^3 + c s^5, which in five iterations takes singular values of 0.002 to 1 to between 0.68
-and 1.21 (Jordan, Muon, 2024)."""
+"""a, b, c of the polynomial a s + b s^3 + c s^5. Five iterations of it turn singular values s between 0.002 and 1 into
+values between 0.68 and 1.21 (Jordan, Muon, 2024)."""
 ITERATIONS = 5
 MOMENTUM = 0.95
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """The matrix (M, N) over its Frobenius norm, its singular values through the polynomial five times; float32."""
+    """The matrix (M, N) with all singular values brought near 1, float32.
+
+    It is divided by its Frobenius norm, so that they are at most 1, and then put through the polynomial five times.
+    """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if tall else matrix).float()
@@ -38,25 +41,24 @@ class Muon(torch.optim.AdamW):
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], **settings: Any) -> None:
-        """parameters: by name; a layer's matrices have two dimensions and the layer's number in their names.
-
-        settings: of AdamW.
+        """parameters: by name; a layer's matrices have two dimensions and the layer's number in their names, such as
+        `layers.3.self_attn.q_proj.weight`. settings: of AdamW.
         """
         matrices, others = [], []
         for name, p in parameters.items():
-            inner = p.ndim == 2 and any(map(str.isdigit, name.split(".")))
-            (matrices if inner else others).append(p)
+            is_of_layer = any(map(str.isdigit, name.split(".")))
+            (matrices if p.ndim == 2 and is_of_layer else others).append(p)
         groups = [{"params": ps, "matrices": ps is matrices} for ps in (matrices, others) if ps]
         super().__init__(groups, **settings)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """One update; gradients of matrices are gone afterwards."""
+        """One update of all parameters; it sets the gradients of matrices to None, so that AdamW passes them over."""
         for group in self.param_groups:
             for p in group["params"] if group["matrices"] else ():
                 if p.grad is not None:
                     self._step_matrix(p, group["lr"], group["weight_decay"])
-                    p.grad = None  # AdamW leaves it alone
+                    p.grad = None
         super().step(closure)
 
     def _step_matrix(self, p: Tensor, rate: float, decay: float) -> None:

@@ -13,7 +13,7 @@ from spg_trainer.distributed import all_reduce_gradients, gather, on_all, rank
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.models.shard import is_part, reduce_gradients, whole
 from spg_trainer.runs.files import json_document, write_text
-from spg_trainer.settings.fields import OptimizerConfig
+from spg_trainer.settings.fields import BaseOptimizerConfig, OptimizerConfig
 from spg_trainer.training.muon import Muon
 
 if TYPE_CHECKING:
@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 
 MAX_SKIPPED = 3
 """Non-finite updates in a row that stop a run."""
-LAST_RATE = 0.05
-"""The learning rate with which `sft` ends, as a share of the peak."""
 
 
-def make_optimizer(o: OptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+def make_optimizer(o: BaseOptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
     """Muon, torch's AdamW, or torchao's with moments of 8 bits. parameters: those that are trained, by name.
 
     Raises ConfigError where torchao is not installed or cannot run.
@@ -107,6 +105,7 @@ def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: in
     completions: (problem, generation) of those that this process had in it. number: of the update in its step.
     """
     run.state.skipped += 1
+    rate = run.config.optimizer.learning_rate
     if run.state.skipped < MAX_SKIPPED:
         return
     everyones = gather(list(completions))
@@ -116,7 +115,7 @@ def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: in
         write_text(file, json_document(batch))
     text = (
         f"The loss or its gradient was NaN or infinite {MAX_SKIPPED} times in a row; the weights are those of the last "
-        f"finite update. {file} names the batch. Start a new run with a lower --learning-rate or --max-grad-norm; "
+        f"finite update. {file} names the batch. Lower --learning-rate {rate} or --max-grad-norm in a new run; "
         "--model with the path of a checkpoint begins from its weights."
     )
     raise on_all(TrainingError(text))
@@ -141,21 +140,3 @@ def learning_rate(o: OptimizerConfig, *, updates: int, share_done: float) -> flo
     }
     share = o.lr_floor + (1 - o.lr_floor) * left[o.lr_schedule]
     return share * (o.learning_rate * min(1.0, (updates + 1) / max(1, o.warmup_steps)))
-
-
-def cosine_rate(peak: float, step: int, *, warmup: int, total: int) -> float:
-    """A linear warm-up, then half a cosine down to `LAST_RATE` of the peak. step: finished updates of `total`."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    done = (step - warmup) / max(1, total - warmup)
-    return peak * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def warmup_stable_decay_rate(peak: float, step: int, *, warmup: int, decay_start: int, total: int) -> float:
-    """A linear warm-up, then constant, and from update `decay_start` a straight line to `LAST_RATE` of the peak.
-
-    Source: MiniCPM (arXiv 2404.06395), section 4.
-    """
-    if step < decay_start:
-        return peak * min(1.0, (step + 1) / max(1, warmup))
-    return peak * (1 - (1 - LAST_RATE) * (step + 1 - decay_start) / (total - decay_start))

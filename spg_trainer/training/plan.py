@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from envs import TextEnv
     from envs.errors import DataUnavailable
     from spg_trainer.architecture.pattern import Pattern
+    from spg_trainer.rollout.pairs import Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class TrainingPlan(Plan[Config]):
     """The checkpoint that the run continues from."""
     splits: "Mapping[str, TextEnv]"
     """The environment in `train`, and in each split that is evaluated; none where data is missing."""
+    pairs: "Mapping[str, Pair] | None" = None
+    """Those of --pairs, by the names of their lines."""
     missing: "DataUnavailable | None" = None
     """What a dry run says of data that the run will need and that is not here."""
 
@@ -71,6 +74,7 @@ def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes
             refuse_another(folder, config, algorithm)
         config = replace(config, model=settle(config.model, folder), algorithm_args=asdict(algorithm))
         check_settled(config, algorithm, num_processes, goes_on)
+        pairs = open_pairs(config)
         splits, missing = dict[str, "TextEnv"](), None
         try:
             splits = open_splits(config)
@@ -89,6 +93,7 @@ def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes
         folder=folder,
         checkpoint=checkpoint,
         splits=splits,
+        pairs=pairs,
         missing=missing,
     )
 
@@ -111,10 +116,6 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     check_trackers(config.output.track)
     if model:
         check_pattern(pattern_of(model), config.rollout)
-    if config.pairs:
-        from spg_trainer.rollout.pairs import read_pairs
-
-        read_pairs(config.pairs)
 
 
 def refuse_another(run: Path, config: Config, algorithm: algorithms.Algorithm) -> None:
@@ -127,6 +128,15 @@ def refuse_another(run: Path, config: Config, algorithm: algorithms.Algorithm) -
     if not accepts:
         refuse_changed_files(run, config)
     refuse_changed_data(run / ENVIRONMENT, config, accept_code=accepts)
+
+
+def open_pairs(config: Config) -> "Mapping[str, Pair] | None":
+    """The pairs of --pairs, if it is given; ConfigError or EnvError for a file that holds none."""
+    if config.pairs is None:
+        return None
+    from spg_trainer.rollout.pairs import read_pairs  # it imports transformers
+
+    return read_pairs(config.pairs)
 
 
 def open_splits(config: Config) -> "dict[str, TextEnv]":

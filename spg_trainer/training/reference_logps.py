@@ -12,7 +12,10 @@ from spg_trainer.training.micro_batches import Update
 
 
 def add_old_logps(policy: Policy, updates: Sequence[Update]) -> None:
-    """Gives all updates but the first their `old_logps`; those of the first are the ones that it computes itself."""
+    """Gives all updates but the first their `old_logps`.
+
+    The first update needs none: no weight has changed yet, so that its own logps, detached, are the old ones.
+    """
     for micro in (micro for update in updates[1:] for micro in update.micro_batches):
         old, measured = micro.logps(policy.model, policy.mask_id)
         micro.batch = replace(micro.batch, old_logps=old, old_measured=measured)
@@ -22,5 +25,5 @@ def add_reference_logps(policy: Policy, updates: Sequence[Update]) -> None:
     """Gives all updates their `ref_logps`."""
     with policy.reference() as model:
         for micro in (micro for update in updates for micro in update.micro_batches):
-            found = micro.reference_logps(model, policy.mask_id)
-            micro.batch = replace(micro.batch, ref_logps=found)
+            ref_logps = micro.reference_logps(model, policy.mask_id)
+            micro.batch = replace(micro.batch, ref_logps=ref_logps)

@@ -23,7 +23,7 @@ from spg_trainer.training.micro_batches import micro_batch_size, rows_of_a_pass
 PROMPT = 200
 """Tokens of a prompt where nobody says how many."""
 BITS = 4.127
-"""Of a weight under --load-4bit: 4, and the scale of each 64 weights, which is stored in 8 bits."""
+"""Bits of a weight under --load-4bit: 4, and its share in the scale of 64 weights, which is stored in 8 bits."""
 BYTES = {"bfloat16": 2, "float32": 4, "float64": 8}
 START, START_ADAPTERS, START_UPDATE = 1.4e-3, 0.5e-3, 4.7e-3
 """Seconds in which Python starts the kernels of a layer, measured beside an H100: in a pass without a graph, for its
@@ -35,7 +35,7 @@ class Estimate:
     """What each process needs: bytes by what holds them, seconds of a step by what takes them."""
 
     held: dict[str, float]
-    """From one step to the next, but gradients, which the updates alone hold."""
+    """What is there from one step to the next, and the gradients, which only the updates hold."""
     update: dict[str, float]
     """On top of that, while gradients are computed."""
     rollout: dict[str, float]
@@ -69,24 +69,42 @@ class _Work(NamedTuple):
 
     shape: Shape
     adapters: int
-    """Weights of LoRA's, and all that are trained: these, or the whole."""
+    """Weights of LoRA's adapters; 0 where all weights are trained."""
     trained: int
-    linear: float
+    """Weights that are trained: the adapters, or the whole model."""
+    in_four_bits: float
     """Weights that are stored in 4 bits, and made whole in each pass."""
-    bytes: int
-    """Of a number in a pass, and of one that is trained."""
-    wide: int
-    prompt: int
-    length: int
-    """Tokens of a prompt and of a completion."""
-    copy: int
-    """Columns of a masked copy at most."""
+    pass_bytes: int
+    """Bytes of a number in a pass: 2 in bfloat16."""
+    trained_bytes: int
+    """Bytes of a number that is trained, and of a probability: at least 4."""
+    prompt_length: int
+    completion_length: int
+    copy_columns: int
+    """Columns of a masked copy at most: prompt and completion, or more where its blocks are shown twice."""
     column_bytes: int
-    """Of the keys and values of one column of a row: 512 KiB for LLaDA-8B in bfloat16."""
+    """Bytes of the keys and values of one column of a row: 512 KiB for LLaDA-8B in bfloat16."""
     masks: int
+    """Masked copies of a completion, M."""
     updates: int
+    """Optimizer steps of a step."""
     micro_batch: tuple[int, int]
     """Completions that go through the model together, and how many masks of them."""
+
+    @property
+    def columns(self) -> int:
+        """Tokens of a prompt and its completion."""
+        return self.prompt_length + self.completion_length
+
+    @property
+    def head(self) -> int:
+        """Weights of the output layer."""
+        return self.shape.vocabulary * self.shape.width
+
+    @property
+    def logit_bytes(self) -> int:
+        """Bytes of a logit: as it is used, and beside that as the pass computed it where that is in another type."""
+        return self.trained_bytes + self.pass_bytes * (self.pass_bytes < self.trained_bytes)
 
 
 def estimate(
@@ -107,197 +125,237 @@ def estimate(
     least. shard: as --shard. cpu_threads: of a CPU, 0 = on an accelerator. device: for the seconds.
     """
     batch, m, length = config.batch, config.model, config.rollout.max_completion_length
-    masks, bytes = algorithm.make_masking().count(length), BYTES[dtype]
+    masks, pass_bytes = algorithm.make_masking().count(length), BYTES[dtype]
     shape, adapters = shape_of(model), count_lora(model, m.lora_r, experts=m.lora_experts)
-    n = _Work(
+    work = _Work(
         shape=shape,
         adapters=adapters,
         trained=adapters or shape.whole,
-        linear=shape.linear if m.load_4bit else 0,
-        bytes=bytes,
-        wide=max(4, bytes),
-        prompt=prompt_length,
-        length=length,
-        copy=shape.pattern.copy_width(prompt_length, length),
-        column_bytes=2 * shape.layers * shape.keys * bytes,
+        in_four_bits=shape.linear if m.load_4bit else 0,
+        pass_bytes=pass_bytes,
+        trained_bytes=max(4, pass_bytes),
+        prompt_length=prompt_length,
+        completion_length=length,
+        copy_columns=shape.pattern.copy_width(prompt_length, length),
+        column_bytes=2 * shape.layers * shape.keys * pass_bytes,
         masks=masks,
         micro_batch=micro_batch_size(batch.per_device_batch_size, masks),
         updates=batch.num_iterations * batch.num_minibatches,
     )
     completions = -(-batch.prompts_per_step * batch.num_generations // processes)
-    width = (n.prompt + n.length) if config.rollout.cache == "none" else config.rollout.block_length
+    width = work.columns if config.rollout.cache == "none" else config.rollout.block_length
     on_cpu = POSITIONS_PER_THREAD * cpu_threads // width
     rows = max(1, min(on_cpu if cpu_threads else rows_of_a_pass(config), completions))
-    divided = 1 if shard == "none" else processes
-    parts = 1 if n.adapters else divided  # of what is trained: adapters are not divided
-    stepped = 2 * (0 if n.adapters else shape.largest) if cpu_threads else n.trained / parts
-    calls = len(list(passes(config.rollout, n.prompt, shape.pattern))) * -(-completions // rows)
-    live = -(-completions * masks // prod(n.micro_batch)) * batch.num_iterations
-    needed = _update_memory(n, config) | _gathered(n, shard)
-    rollout, rollout_bound = _row_seconds(n, config.rollout, rows, device)
-    update, update_bound = _update_seconds(n, config, algorithm, device)
+    weight_parts = 1 if shard == "none" else processes
+    trained_parts = 1 if work.adapters else weight_parts  # adapters are not divided
+    # The roots of second moments: of two of the largest tensors at a time on a CPU, else of all that is trained.
+    roots = 2 * (0 if work.adapters else shape.largest) if cpu_threads else work.trained / trained_parts
+    rollout_passes = len(list(passes(config.rollout, prompt_length, shape.pattern))) * -(-completions // rows)
+    graph_passes = -(-completions * masks // prod(work.micro_batch)) * batch.num_iterations
+    update_memory = _update_memory(work, config) | _gathered(work, shard)
+    rollout_seconds, rollout_bound = _row_seconds(work, config.rollout, rows, device)
+    update_seconds, update_bound = _update_seconds(work, config, algorithm, device)
+    received = _received(work, shard, rollout_passes, graph_passes)
     return Estimate(
-        held=_held(n, config, algorithm, divided, parts, shard),
-        update=needed | _gradients_of_a_layer(n, shard, sum(needed.values())),
-        rollout=_rollout_memory(n, config.rollout, rows) | _gathered(n, shard, in_rollout=True),
-        optimizer_step=n.wide * stepped,  # roots of second moments: of a tensor at a time, or of all
+        held=_held(work, config, algorithm, weight_parts, trained_parts, shard),
+        update=update_memory | _gradients_of_a_layer(work, shard, update_memory),
+        rollout=_rollout_memory(work, config.rollout, rows) | _gathered(work, shard, in_rollout=True),
+        optimizer_step=work.trained_bytes * roots,
         seconds={
-            "rollout": rollout * completions,
-            "update": update * completions,
-            "links": _received(n, shard, calls, live) * (1 - 1 / processes) / device.link,
+            "rollout": rollout_seconds * completions,
+            "update": update_seconds * completions,
+            "links": received * (1 - 1 / processes) / device.link,
         },
         bound={"rollout": rollout_bound, "update": update_bound},
-        per_completion=rollout,
+        per_completion=rollout_seconds,
     )
 
 
-def _gathered(n: _Work, shard: str, in_rollout: bool = False) -> dict[str, float]:
-    """Weights that are whole for a while: all of them in a phase; in a pass the head and two layers.
+def _gathered(work: _Work, shard: str, in_rollout: bool = False) -> dict[str, float]:
+    """Bytes of the weights that are whole for a while; nothing where weights are not divided.
 
-    An embedding apart from the head is gathered before the layers: as it comes from the others, and put together.
+    With `phase` these are all weights; with `layer` they are two layers, or the head at the end of a pass, and a head
+    that is the embedding stays beside them. What is gathered is there twice for a moment, as it came from the others
+    and put together: in a rollout that counts for embedding and head; an update is at its highest between them.
     """
-    layer, head = n.bytes * n.shape.body / n.shape.layers, float(n.bytes * n.shape.vocabulary * n.shape.width)
-    first = n.bytes * n.shape.ends if in_rollout else 0  # an update is at its highest point when that is gone
-    of = {"phase": float(n.bytes * n.shape.whole), "layer": head + max(2 * layer, first)}
-    return {"gathered weights": of[shard]} if shard in of else {}
-
-
-def _gradients_of_a_layer(n: _Work, shard: str, others: float) -> dict[str, float]:
-    """Where each backward pass sums: the head's, which comes first and is summed last, and a layer's on its way.
-
-    others: bytes beside them. At the end of the backward pass, the ends have weights and gradients alone.
-    """
-    if shard != "layer" or n.adapters:
-        return {}
-    layer, head = n.shape.body / n.shape.layers, n.shape.vocabulary * n.shape.width
-    at_the_end = 2 * n.bytes * n.shape.ends + n.wide * head
-    inside = n.bytes * head + (n.bytes + n.wide) * layer
-    return {"gradients on their way": max(inside, at_the_end - others)}
-
-
-def _received(n: _Work, shard: str, calls: int, live: int) -> float:
-    """Bytes that a process gets from others in a step, were its own part among them.
-
-    calls: of the model in a rollout. live: passes with a graph, forward and backward.
-    """
-    whole, trained = n.bytes * n.shape.whole, n.wide * n.trained
+    if shard == "phase":
+        return {"gathered weights": float(work.pass_bytes * work.shape.whole)}
     if shard == "layer":
-        summed = 2 * n.updates * trained if n.adapters else live * trained
-        return calls * whole + live * 2 * whole + summed
-    gathered = (n.updates + 1) * whole * (shard == "phase")
-    return n.updates * trained * (1 if shard == "phase" and not n.adapters else 2) + gathered
+        layer = work.shape.body / work.shape.layers
+        stays = 0 if _is_head_apart(work) else work.head
+        end = work.shape.ends if in_rollout else work.head - stays
+        return {"gathered weights": work.pass_bytes * (stays + max(2 * layer, end))}
+    return {}
+
+
+def _is_head_apart(work: _Work) -> bool:
+    return work.shape.ends > work.head
+
+
+def _gradients_of_a_layer(work: _Work, shard: str, update_memory: dict[str, float]) -> dict[str, float]:
+    """Bytes of the gradients of one backward pass that are not summed over the processes yet, with `layer`.
+
+    They are added to what an update holds while the pass is in the layers, `update_memory`. The head's gradient comes
+    first: it stands beside the logits, then beside its copy that is summed. A head that is the embedding is summed
+    last, and so its gradient stands beside a layer's; at the end only its weights and gradients are left.
+    """
+    if shard != "layer" or work.adapters:
+        return {}
+    weights, trained, head = work.pass_bytes, work.trained_bytes, work.head
+    in_layers = (weights + trained) * work.shape.body / work.shape.layers
+    others, gathered = sum(update_memory.values()), update_memory["gathered weights"]
+    if _is_head_apart(work):
+        beside_the_copy = others - update_memory["activations"]
+        at_the_head = max(2 * weights * head - gathered, (2 * weights + trained) * head - beside_the_copy)
+        return {"gradients on their way": max(in_layers, at_the_head)}
+    at_the_end = (2 * weights + trained) * head - others
+    return {"gradients on their way": max(weights * head + in_layers, at_the_end)}
+
+
+def _received(work: _Work, shard: str, rollout_passes: int, graph_passes: int) -> float:
+    """Bytes that a process would get from others in a step if it held no part itself.
+
+    graph_passes: those of the updates, forward and backward.
+    """
+    weights, gradients = work.pass_bytes * work.shape.whole, work.trained_bytes * work.trained
+    if shard == "layer":
+        summed = 2 * work.updates * gradients if work.adapters else graph_passes * gradients
+        return rollout_passes * weights + graph_passes * 2 * weights + summed
+    gathered = (work.updates + 1) * weights * (shard == "phase")
+    return work.updates * gradients * (1 if shard == "phase" and not work.adapters else 2) + gathered
 
 
 def _held(
-    n: _Work, config: Config, algorithm: Algorithm, share: int, parts: int, shard: str
+    work: _Work, config: Config, algorithm: Algorithm, weight_parts: int, trained_parts: int, shard: str
 ) -> dict[str, float]:
-    """Weights, their gradient and AdamW's two moments, or Muon's one of a matrix; a gradient is whole before it is
-    summed, or only a layer's."""
-    whole = n.shape.whole
-    stored = n.bytes * (whole - n.linear) + BITS / 8 * n.linear
-    weights = stored / share + n.wide * n.adapters if n.adapters else n.wide * whole / share
-    moment = n.wide if config.optimizer.adam_moments == "float32" else 1 + 4 / 256  # torchao: a scale for 256
-    kept = parts if shard == "layer" else 1
-    held = {"weights": weights, "gradients": n.wide * n.trained / kept}
-    matrices = n.adapters or n.shape.linear
-    moments = 2 * n.trained - matrices * (config.optimizer.optimizer == "muon")
-    held["optimizer"] = moment * moments / parts
-    copied = config.model.ref_copy
-    if "reference" in algorithm.needs and (copied or find_adapter(config.model.model)):
-        held["reference"] = n.wide * whole / share if copied else float(n.wide * n.adapters)
+    """Bytes of weights, gradients, the optimizer's moments (AdamW's two, Muon's one of a matrix) and a reference.
+
+    A gradient is whole before it is summed, but with `layer`, where only a layer's is.
+    """
+    weights = work.trained_bytes * work.shape.whole / weight_parts
+    if work.adapters:
+        stored = work.pass_bytes * (work.shape.whole - work.in_four_bits) + BITS / 8 * work.in_four_bits
+        weights = stored / weight_parts + work.trained_bytes * work.adapters
+    gradient_parts = trained_parts if shard == "layer" else 1
+    held = {"weights": weights, "gradients": work.trained_bytes * work.trained / gradient_parts}
+    # torchao stores a moment in 8 bits, and for each 256 of them a scale.
+    moment_bytes = work.trained_bytes if config.optimizer.adam_moments == "float32" else 1 + 4 / 256
+    matrices = work.adapters or work.shape.linear
+    moments = 2 * work.trained - matrices * (config.optimizer.optimizer == "muon")
+    held["optimizer"] = moment_bytes * moments / trained_parts
+    if "reference" in algorithm.needs and config.model.ref_copy:
+        held["reference"] = work.trained_bytes * work.shape.whole / weight_parts
+    elif "reference" in algorithm.needs and find_adapter(config.model.model):
+        held["reference"] = float(work.trained_bytes * work.adapters)
     return held
 
 
-def _update_memory(n: _Work, config: Config) -> dict[str, float]:
-    """Activations; logits of a chunk, or the embedding's gradient of its own, which comes when they are gone."""
-    s, r = n.shape, config.model.lora_r
+def _update_memory(work: _Work, config: Config) -> dict[str, float]:
+    """Bytes of activations, and of what comes behind them: logits of a chunk, then the embedding's own gradient."""
+    shape, lora_r = work.shape, config.model.lora_r
     # What autograd keeps of a layer for each token: the inputs of two norms (never below float32), queries, keys and
-    # values, the output of attention, three vectors of the feed-forward part, a row of the mask; besides,
-    layer = 2 * n.wide * s.width + n.bytes * (4 * s.queries + 3 * s.ffn + n.copy)
-    if not n.adapters:  # what norms and linear layers are multiplied with,
-        layer += n.bytes * (4 * s.width + s.ffn)
-    else:  # or only what adapters are.
-        layer += n.bytes * (2 * s.width + s.ffn + 7 * r)
-    live = layer * (s.layers - 1 + n.length / n.copy)  # the last layer computes completions alone
+    # values, the output of attention, three vectors of the feed-forward part, a row of the mask.
+    layer = 2 * work.trained_bytes * shape.width
+    layer += work.pass_bytes * (4 * shape.queries + 3 * shape.ffn + work.copy_columns)
+    # To that come the inputs of the norms' and linear layers' weights, or with adapters only those of the adapters.
+    if work.adapters:
+        layer += work.pass_bytes * (2 * shape.width + shape.ffn + 7 * lora_r)
+    else:
+        layer += work.pass_bytes * (4 * shape.width + shape.ffn)
+    # The last layer computes completions alone.
+    of_token = layer * (shape.layers - 1 + work.completion_length / work.copy_columns)
     if config.model.gradient_checkpointing:  # the inputs of layers, one layer whole, and gradients inside it
-        live = s.layers * s.width * n.bytes + layer + 3 * s.ffn * n.bytes
-    rows, masks_at_once = n.micro_batch
-    activations = float(rows * masks_at_once * n.copy * live)
-    chunk = min(rows_per_chunk(s.vocabulary), rows * masks_at_once * n.length) * s.vocabulary
-    logits = float(chunk * (n.wide + n.bytes * (n.bytes < n.wide)))
-    ends = 0 if n.adapters else s.width * s.vocabulary
-    # Below float32 the head's gradient is summed up in float32, then rounded.
-    logits += (n.bytes < n.wide) * ends * (n.wide + 2 * n.bytes)
-    needed = {"activations": activations, "logits": max(logits, ends * n.bytes - activations)}
-    return needed | _made_whole(n)
+        of_token = shape.layers * shape.width * work.pass_bytes + layer + 3 * shape.ffn * work.pass_bytes
+    rows, masks_at_once = work.micro_batch
+    activations = float(rows * masks_at_once * work.copy_columns * of_token)
+    positions = min(rows_per_chunk(shape.vocabulary), rows * masks_at_once * work.completion_length)
+    logits = float(positions * shape.vocabulary * work.logit_bytes)
+    head = 0 if work.adapters else work.head
+    if work.pass_bytes < work.trained_bytes:  # the head's gradient is summed up in float32, then rounded
+        logits += head * (work.trained_bytes + 2 * work.pass_bytes)
+    behind = max(logits, head * work.pass_bytes - activations)
+    return {"activations": activations, "logits": behind, **_made_whole(work)}
 
 
-def _made_whole(n: _Work) -> dict[str, float]:
-    """The linear layer at hand, which is stored in 4 bits and multiplied in the type of a pass."""
-    return {"a layer made whole": float(n.bytes * n.shape.largest_linear)} if n.linear else {}
+def _made_whole(work: _Work) -> dict[str, float]:
+    """Bytes of the linear layer at hand, which is stored in 4 bits and multiplied in the type of a pass."""
+    return (
+        {"a layer made whole": float(work.pass_bytes * work.shape.largest_linear)}
+        if work.in_four_bits
+        else {}
+    )
 
 
-def _rollout_memory(n: _Work, sampling: Sampling, rows: int) -> dict[str, float]:
-    s, of_row = n.shape, sampling.block_length * n.shape.vocabulary
-    copies = 3 if sampling.temperature > 0 else 1  # noise, and its difference from the logits
-    logits = min(rows, max(1, 2**26 // of_row)) * of_row * (copies * n.wide + n.bytes * (n.bytes < n.wide))
-    memory = float(max(logits, rows * (n.prompt + n.length) * 3 * (s.width + s.ffn) * n.bytes))
-    kept = {} if sampling.cache == "none" else {"cache": float(rows * (n.prompt + n.length) * n.column_bytes)}
-    if n.bytes < n.wide and n.adapters:  # in the type of the layers beside them
-        kept["adapters"] = float(n.bytes * n.adapters)
-    return {"pass": memory, **kept, **_made_whole(n)}
+def _rollout_memory(work: _Work, sampling: Sampling, rows: int) -> dict[str, float]:
+    """Bytes of a rollout's pass of some rows, of the cache beside it, and of adapters in the type of a pass."""
+    shape, block_logits = work.shape, sampling.block_length * work.shape.vocabulary
+    copies = 2 if sampling.temperature > 0 else 0  # noise, and its difference from the logits
+    logit_bytes = work.logit_bytes + copies * work.trained_bytes
+    logits = min(rows, max(1, 2**26 // block_logits)) * block_logits * logit_bytes
+    layer = rows * work.columns * 3 * (shape.width + shape.ffn) * work.pass_bytes
+    memory = {"pass": float(max(logits, layer))}
+    if sampling.cache != "none":
+        memory["cache"] = float(rows * work.columns * work.column_bytes)
+    if work.pass_bytes < work.trained_bytes and work.adapters:
+        memory["adapters"] = float(work.pass_bytes * work.adapters)
+    return memory | _made_whole(work)
 
 
-def _flops(n: _Work, computed: int, seen: int) -> float:
-    """Of a row in the layers: two for each weight and column, four for each number of a query and each column seen."""
-    return computed * (2.0 * (n.shape.active + n.adapters) + 4 * n.shape.queries * n.shape.layers * seen)
+def _flops(work: _Work, computed: int, seen: int) -> float:
+    """Floating-point operations of the layers for `computed` columns of a row, each of which sees `seen` columns.
+
+    For each column they are two for each weight, and four for each number of a query and each column seen.
+    """
+    weights = work.shape.active + work.adapters
+    return computed * (2.0 * weights + 4 * work.shape.queries * work.shape.layers * seen)
 
 
-def _row_seconds(n: _Work, sampling: Sampling, rows: int, device: Device) -> tuple[float, str]:
-    """Of a completion, `rows` at a time, and what limits most of them."""
-    s, seconds = n.shape, Counter[str]()
-    starts = s.layers * (START + START_ADAPTERS * (n.adapters > 0)) * device.starts
-    for computed, seen, masked in passes(sampling, n.prompt, s.pattern):
-        flops = rows * (_flops(n, computed, seen) + 2 * masked * s.vocabulary * s.width)
-        moved = _weights_read(n) + rows * (seen - computed) * n.column_bytes
-        seconds.update(_pass_seconds(n, flops, moved, starts, device))
+def _row_seconds(work: _Work, sampling: Sampling, rows: int, device: Device) -> tuple[float, str]:
+    """Seconds of a rollout for each completion, `rows` at a time, and what limits most of them."""
+    shape, seconds = work.shape, Counter[str]()
+    starts = shape.layers * (START + START_ADAPTERS * (work.adapters > 0)) * device.starts
+    for computed, seen, masked in passes(sampling, work.prompt_length, shape.pattern):
+        flops = rows * (_flops(work, computed, seen) + 2 * masked * work.head)
+        moved = _weights_read(work) + rows * (seen - computed) * work.column_bytes
+        seconds.update(_pass_seconds(work, flops, moved, starts, device))
     return seconds.total() / rows, seconds.most_common(1)[0][0]
 
 
-def _weights_read(n: _Work) -> float:
+def _weights_read(work: _Work) -> float:
     """Bytes of the weights that every pass reads, those that were stored in 4 bits once more."""
-    return n.bytes * (n.shape.whole - n.shape.width * n.shape.vocabulary) + n.wide * n.adapters
+    return work.pass_bytes * (work.shape.whole - work.head) + work.trained_bytes * work.adapters
 
 
-def _pass_seconds(n: _Work, flops: float, moved: float, starts: float, device: Device) -> Counter[str]:
-    """Of a pass, by what takes longest, for which the others wait.
+def _pass_seconds(work: _Work, flops: float, moved: float, starts: float, device: Device) -> Counter[str]:
+    """Seconds of a pass, under the name of the limit that takes longest, for which the others wait.
 
-    Weights in 4 bits are made whole by a kernel of its own, which computes next to nothing.
+    flops, moved, starts: operations, bytes, and seconds in which the host starts kernels. Weights in 4 bits are made
+    whole by a kernel of its own, which computes next to nothing and whose seconds are memory's.
     """
     limits = {
-        "arithmetic": flops / device.rate(n.bytes),
+        "arithmetic": flops / device.rate(work.pass_bytes),
         "memory": moved / device.bandwidth,
         "the host": starts,
     }
     longest = max(limits, key=limits.__getitem__)
-    whole = (BITS / 8 + n.bytes) * n.linear / device.bandwidth
-    return Counter({"memory": whole}) + Counter({longest: limits[longest]})
+    making_whole = (BITS / 8 + work.pass_bytes) * work.in_four_bits / device.bandwidth
+    return Counter({"memory": making_whole}) + Counter({longest: limits[longest]})
 
 
-def _update_seconds(n: _Work, config: Config, algorithm: Algorithm, device: Device) -> tuple[float, str]:
-    """Of a completion, and what limits most of them.
-
-    A backward pass is two passes, one where weights are frozen; to recompute is one more.
-    """
-    count = 2.0 + (not n.adapters) + config.model.gradient_checkpointing
+def _update_seconds(work: _Work, config: Config, algorithm: Algorithm, device: Device) -> tuple[float, str]:
+    """Seconds of the updates for each completion, and what limits most of them."""
+    # Passes of a masked copy: forward one, backward two or, where weights are frozen, one, recomputing one; then those
+    # of reference, coupled loss and old logps, and that of copies which a loss compares and which do not fit at once.
+    count = 2.0 + (not work.adapters) + config.model.gradient_checkpointing
     count += ("reference" in algorithm.needs) + (algorithm.compares == "update")
-    count += ("old" in algorithm.needs) * (n.updates - 1) / n.updates
-    count += (algorithm.compares not in ("copy", "update")) * (1 - n.micro_batch[1] / n.masks)
-    rows = n.micro_batch[0] * n.micro_batch[1]
-    starts = n.shape.layers * START_UPDATE / 2 * device.starts  # forward and backward count as two passes
-    seconds = _pass_seconds(n, rows * _flops(n, n.copy, n.copy), _weights_read(n), starts, device)
+    count += ("old" in algorithm.needs) * (work.updates - 1) / work.updates
+    count += (algorithm.compares not in ("copy", "update")) * (1 - work.micro_batch[1] / work.masks)
+    rows = prod(work.micro_batch)
+    starts = work.shape.layers * START_UPDATE / 2 * device.starts  # forward and backward count as two passes
+    flops = rows * _flops(work, work.copy_columns, work.copy_columns)
+    of_pass = _pass_seconds(work, flops, _weights_read(work), starts, device)
     # Half of the tokens are scored, in four products.
-    head = 4 * n.length * n.shape.vocabulary * n.shape.width / device.rate(n.bytes)
-    each = Counter({name: count * took / rows for name, took in seconds.items()})
-    each.update({"arithmetic": head})
-    return n.masks * config.batch.num_iterations * each.total(), each.most_common(1)[0][0]
+    head = 4 * work.completion_length * work.head / device.rate(work.pass_bytes)
+    of_copy = Counter({limit: count * seconds / rows for limit, seconds in of_pass.items()})
+    of_copy.update({"arithmetic": head})
+    return work.masks * config.batch.num_iterations * of_copy.total(), of_copy.most_common(1)[0][0]

@@ -17,6 +17,7 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
+from spg_trainer.training.progress import Progress
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -38,6 +39,10 @@ class TrainingState:
     """The rows of metrics.jsonl."""
     validations: dict[int, list[bool]] = field(default_factory=dict)
     """Step -> whether each validation problem was solved; empty where --eval-steps is 0."""
+    progress: Progress = field(default_factory=Progress)
+    """Of the loss of `Run.held_out`."""
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    """The trained weights of the lowest of these losses, where they are kept."""
     consistent: bool = True
     """Whether the weights are those of the last finished step, and its row is written: only then may it be saved."""
 
@@ -64,6 +69,11 @@ class Run:
     accelerator: Accelerator
     rows_per_forward: int | None
     """Completions decoded at once; None = what is fastest."""
+    held_out: Source | None = None
+    """The given completions whose loss is validated, and then sets learning rate and end; None = solved problems are
+    validated."""
+    record: Mapping[str, Any] | None = None
+    """What environment.json of a model holds; None = what `environment_record` says of a training by RL."""
     stop: StopRequest = field(default_factory=StopRequest)
     started: float = field(default_factory=time.monotonic)
     """When this process began, on the monotonic clock."""
@@ -83,6 +93,18 @@ class Run:
         """The trainable parameters, in the model's order."""
         return list(trainable_parameters(self.policy.model).values())
 
+    @property
+    def total_steps(self) -> int:
+        """How many steps the run will have, as far as is known."""
+        return self.config.max_steps if self.held_out is None else self.state.progress.total(self.config)
+
     def due(self, every: int) -> bool:
         """Whether what happens every so many steps happens at this one; the last step counts."""
-        return every > 0 and (self.state.step % every == 0 or self.state.step == self.config.max_steps)
+        return every > 0 and (self.state.step % every == 0 or self.state.step == self.total_steps)
+
+    @property
+    def saves(self) -> bool:
+        """Whether a checkpoint of the finished step is due."""
+        if self.held_out is None:
+            return self.due(self.config.output.save_steps)
+        return self.state.progress.saves(self.state.step, self.config)

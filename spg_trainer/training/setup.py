@@ -1,6 +1,7 @@
 """How a run is put together from its settings, anew or from a checkpoint."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts
 from spg_trainer.rollout.lines import is_file
 from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, measure, too_long
-from spg_trainer.rollout.pairs import PairFile
+from spg_trainer.rollout.pairs import Pair, PairFile
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -29,8 +30,8 @@ from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE, find_adapter
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.places import STARTED
-from spg_trainer.settings.recorded import CONFIG, model_environment, to_yaml
+from spg_trainer.settings.places import STARTED, as_begun
+from spg_trainer.settings.recorded import CONFIG, model_environment, read_config, record_of, to_yaml
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.arithmetic import arithmetic
@@ -38,24 +39,26 @@ from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.micro_batches import rows_of_a_pass
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import check_attention, plan_training
+from spg_trainer.training.records import load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch.optim import Optimizer
 
     from envs import TextEnv
 
 
-def start(asked: Config | Resolved[Config], *, quiet: bool = False) -> Run:
+def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     """Loads everything that a training was planned with, and continues from a checkpoint where `resume` says so.
 
-    asked: settings, or a plan of them, which is not made again.
+    settings: a `Config`, or what `resolve` made of one, which is not resolved again.
     """
-    given = asked.config if isinstance(asked, Resolved) else asked
-    if given.dry_run or given.config:
+    requested = settings.config if isinstance(settings, Resolved) else settings
+    if requested.dry_run or requested.config:
         raise ConfigError("dry_run and config are for the command line; in Python, use defaults(config=).")
-    accelerator = make_accelerator(given.model.device, given.timeout_minutes)
-    planned = plan_training(asked, accelerator.num_processes)
+    accelerator = make_accelerator(requested.model.device, requested.timeout_minutes)
+    planned = plan_training(settings, accelerator.num_processes)
     config, algorithm, splits = planned.config, planned.algorithm, planned.splits
     path, newest = planned.folder, planned.checkpoint
     policy = open_model(config, algorithm, path, newest, accelerator)
@@ -63,19 +66,11 @@ def start(asked: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     state, folder = TrainingState(), RunFolder(path)
     with raising_on_all():
         check_attention(config, algorithm, base_model(policy.model).pattern)
-        source = make_source(config, algorithm, policy, splits["train"], rows_per_forward)
+        source = make_source(config, algorithm, policy, splits["train"], rows_per_forward, planned.pairs)
         skipped = check_prompts_fit(config, policy, splits)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
         if newest is not None:
-            saved = checkpoint.load(newest, policy, optimizer)
-            state = TrainingState(**{name: saved[name] for name in ("step", "updates", "skipped", "seconds")})
-            if state.step > config.max_steps:
-                raise ConfigError(
-                    f"--max-steps {config.max_steps}: {newest} is already at step {state.step}. Give more steps to go "
-                    "on, or with --resume an earlier checkpoint of this run."
-                )
-            if source.pools is not None:
-                source.pools.restore(saved["pools"])
+            state = restore(newest, policy, optimizer, source, config.max_steps)
     run = Run(
         config=config,
         state=state,
@@ -99,20 +94,46 @@ def start(asked: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     return run
 
 
+def restore(
+    checkpoint_folder: Path,
+    policy: Policy,
+    optimizer: "Optimizer",
+    source: EnvironmentSource | PairFile,
+    max_steps: int,
+) -> TrainingState:
+    """Puts model, optimizer and source into the state of a checkpoint; returns how far the run had come.
+
+    Raises ConfigError for a checkpoint behind the last step, `max_steps`.
+    """
+    state = load_checkpoint(checkpoint_folder, policy, optimizer, source.pools)
+    if state.step > max_steps:
+        raise ConfigError(
+            f"--max-steps {max_steps}: {checkpoint_folder} is already at step {state.step}. Give more steps to go "
+            "on, or with --resume an earlier checkpoint of this run."
+        )
+    return state
+
+
 def make_source(
     config: Config,
     algorithm: algorithms.Algorithm,
     policy: Policy,
     train: "TextEnv",
     rows_per_forward: int | None,
+    pairs: Mapping[str, Pair] | None,
 ) -> EnvironmentSource | PairFile:
-    """What a step collects its completions from: the model in its environment, or a file of pairs."""
-    if config.pairs:
-        return PairFile(config, policy)
-    whole = algorithm.compares == "group" or algorithm.branches > 1
-    entropy, branches = "entropy" in algorithm.needs, algorithm.branches
+    """What a step collects its completions from: the model in its environment, or the pairs of a file."""
+    if pairs is not None:
+        return PairFile(config, policy, pairs)
     return EnvironmentSource(
-        train, policy, config, rows_per_forward, whole, entropy, branches, algorithm.right_groups_teach
+        train,
+        policy,
+        config,
+        rows_per_forward,
+        whole_groups=algorithm.compares == "group" or algorithm.branches > 1,
+        record_entropy="entropy" in algorithm.needs,
+        branches=algorithm.branches,
+        right_groups_teach=algorithm.right_groups_teach,
     )
 
 
@@ -123,28 +144,36 @@ def open_model(
     newest: Path | None,
     accelerator: "Accelerator",
 ) -> Policy:
-    """The model to train; of a run that continues with a reference, from its own copy of what it started from."""
-    kept = (
-        decide_on_main(lambda: kept_weights(config, run, newest)) if "reference" in algorithm.needs else None
-    )
+    """The model that the run starts from, with its reference where the algorithm needs one.
+
+    A run that continues with a reference opens its own copy of the model that it started from: the folder or the Hub's
+    model may have changed since. run: the run's folder. newest: the checkpoint that it continues from, None = none.
+    """
+    needs_reference, own_copy = "reference" in algorithm.needs, None
+    if needs_reference:
+        own_copy = decide_on_main(lambda: kept_weights(config, run, newest))
     device = own_device(config.model.device, accelerator)
     with raising_on_all():
         policy = open_policy(
-            replace(config.model, model=str(kept)) if kept else config.model,
+            replace(config.model, model=str(own_copy)) if own_copy else config.model,
             env=config.env,
             seed=config.seed,
             device=device,
-            reference="reference" in algorithm.needs,
+            reference=needs_reference,
         ).ending_with(algorithm.end_tokens)
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
-    if kept:
-        policy.source = model_environment(str(kept))["base_model"]
+    if own_copy:
+        policy.source = model_environment(str(own_copy))["base_model"]
     return policy
 
 
 def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv]") -> str:
-    """What to say of problems that are skipped as too long for the model; ConfigError where they may not be."""
+    """What to say of problems that are skipped as too long for the model, "" where there are none.
+
+    Looks at the problems to train on, those of the evaluations, and those of the validations. Raises ConfigError where
+    a problem is too long and may not be skipped, and where too few are left for a step.
+    """
     length, found = config.rollout.max_completion_length, Overlong()
     if config.pairs is None:
         train = splits["train"]
@@ -152,12 +181,12 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv
         if config.overlong == SKIP and not train.parts:
             left = len(train) - len(found.named)
             check_prompts(config.batch.prompts_per_step, left, train.spec_name, found.text(policy, length))
-    asked = {config.eval.eval_split: config.eval.eval_problems}
+    evaluated = {config.eval.eval_split: config.eval.eval_problems}
     if config.eval.eval_steps:
-        asked["validation"] = config.eval.validation_problems
-    for split, count in asked.items():
+        evaluated["validation"] = config.eval.validation_problems
+    for split, count in evaluated.items():
         env = splits[split]
-        # Of a user's file all lines are named at once, also those that this run does not ask.
+        # Of a user's file all lines that do not fit are named at once, also those that this run does not evaluate.
         indices = range(len(env)) if is_file(env) else envs.splits.distinct_problems(env, count)
         found.add(env, indices, too_long(policy, env, indices, length))
     return check_fits(policy, found, length, config.overlong)
@@ -169,13 +198,13 @@ def introduce(run: Run, skipped: str) -> None:
     skipped: what `check_prompts_fit` says.
     """
     config, console, path = run.config, run.console, run.folder.path
-    env, crowded = run.source.env, crowded_cores(run.policy.device)
-    short, note = "", run.policy.note
-    if (new := unseen(config.model.model, config.env)) and note.endswith(new):
-        note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
+    env, model_note, too_short = run.source.env, run.policy.note, ""
+    untaught = unseen(config.model.model, config.env)
+    if untaught and model_note.endswith(untaught):
+        model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
     if env is not None:
-        short = length_warning(run.policy, env, config.rollout.max_completion_length)
-    for text in (note, run.source.notice, skipped, crowded, short):
+        too_short = length_warning(run.policy, env, config.rollout.max_completion_length)
+    for text in (model_note, run.source.notice, skipped, crowded_cores(run.policy.device), too_short):
         if text:
             console.warn(text)
     if run.state.step:
@@ -194,7 +223,7 @@ def introduce(run: Run, skipped: str) -> None:
         )
     if config.rollout.cache != "none" and env is not None:
         rows = -(-config.batch.prompts_per_step * config.batch.num_generations // len(devices))
-        with unsharded(run.policy.model):  # apart, weights have the type that is trained
+        with unsharded(run.policy.model):  # divided weights say the type that is trained, not that of a pass
             model = run.policy.model
             console.say(
                 budget(model.config, model.dtype, model.device, config.rollout, rows, run.rows_per_forward)
@@ -202,34 +231,41 @@ def introduce(run: Run, skipped: str) -> None:
 
 
 def prepare_folder(run: Run) -> None:
-    """Makes the run folder, or cuts what is later than the checkpoint; keeps what a resumed run cannot make again."""
+    """Makes the run folder, or cuts what is later than the checkpoint; keeps what a resumed run cannot make again.
+
+    That is the code of a task or an algorithm from outside, and the weights of the reference.
+    """
     config, path, policy = run.config, run.folder.path, run.policy
-    # What a new run with --config needs, and the next --resume: without the folder that this run resumed from.
     accepts = config.output.accept_changed_code
-    settings = to_yaml(replace(config, output=replace(config.output, resume=None, accept_changed_code=False)))
+    # config.yaml serves a new run by --config and the next --resume: it leaves out what this start alone was told.
+    kept_settings = replace(config, output=replace(config.output, resume=None, accept_changed_code=False))
     with raising_on_all():
         if (path / CONFIG).is_file():
+            kept_settings = as_begun(kept_settings, read_config(path / CONFIG), record_of(path))
             run.folder.truncate_after(run.state.step)
-            run.folder.config(settings)
+            run.folder.config(to_yaml(kept_settings))
             if accepts:  # from now on it is this code that may not change
                 run.folder.record(data=data_of(config))
         else:
             run.folder.create(
-                settings, {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()}
+                to_yaml(kept_settings),
+                {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()},
             )
         if run.accelerator.is_main_process:
             for copied, name in ((ENVIRONMENT, config.env), (ALGORITHM, config.algorithm)):
                 keep(path, copied, name, again=accepts)
-    kept = "reference" in run.algorithm.needs and not policy.fresh_adapters
-    if kept and decide_on_main(lambda: incomplete(path / REFERENCE)):
+    # Fresh adapters change nothing: without them the base model is the reference, which can be opened again.
+    needs_copy = "reference" in run.algorithm.needs and not policy.fresh_adapters
+    if needs_copy and decide_on_main(lambda: incomplete(path / REFERENCE)):
         with raising_on_all():
             checkpoint.export(path / REFERENCE, policy, environment_record(run))
 
 
 def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:
-    """The run's own copy of the weights it started from; None before it is written, and for fresh adapters.
+    """The folder of the run's own copy of the weights it started from; None before it is written, and if it needs none.
 
-    Raises CheckpointError if a run with a checkpoint has lost its copy.
+    A run of fresh adapters needs none. newest: the checkpoint that the run continues from, None = none. Raises
+    CheckpointError if a run with a checkpoint has lost its copy.
     """
     folder = run / REFERENCE
     if not (config.model.ref_copy or find_adapter(config.model.model) or folder.is_dir()):

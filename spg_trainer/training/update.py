@@ -16,6 +16,7 @@ from spg_trainer.models import Policy
 from spg_trainer.settings.fields import BatchConfig
 from spg_trainer.tensors import Place, Sequences
 from spg_trainer.training.micro_batches import (
+    MicroBatch,
     Step,
     Update,
     by_length,
@@ -27,23 +28,26 @@ from spg_trainer.training.micro_batches import (
 from spg_trainer.training.reference_logps import add_old_logps, add_reference_logps
 
 Sums = dict[tuple[str, str], float]
-"""(name, what it is divided by) -> sum over completions; adds up over micro-batches and processes. The empty name
-counts tokens."""
+"""(name of a metric, what it is divided by) -> its sum over completions, e.g. ("kl", "scored_tokens") -> 3.2.
+
+Sums add up over micro-batches and processes. A key with an empty name holds a divisor: ("", "scored_tokens") -> 640."""
 
 
 def plan_updates(
-    policy: Policy, algorithm: Algorithm, step: Step, settings: BatchConfig, *, seed: int, number: int
+    policy: Policy, algorithm: Algorithm, step: Step, settings: BatchConfig, *, seed: int, number: int | str
 ) -> list[Update]:
     """The updates of a step, minibatch by minibatch of every iteration, with their masks, old and reference logps.
 
-    number: of the step. These logps are computed here, before any weight changes, on the rows, padding and groups of
-    masks that the update itself uses.
+    number: of the step, or what else the masks are for. These logps are computed here, before any weight changes, on
+    the rows, padding and groups of masks that the update itself uses.
     """
     updates: list[Update] = []
-    # What a loss compares stays in one micro-batch; a coupled one sees all by the bounds of each.
     episode, group = step.place.episode.numpy(), step.place.group.numpy()
+    # A loss that compares the rows of an episode or of a group needs them in one micro-batch. A coupled loss, which
+    # compares all completions of an update, does not: it gets the bounds of each.
     units = {"episode": episode, "group": group}
-    unit, undivided = units.get(algorithm.compares, episode), algorithm.compares in units
+    undivided = algorithm.compares in units
+    unit = units[algorithm.compares] if undivided else episode
     order = by_length(step) if step.place.has_turns and not undivided else np.arange(len(step.place))
     names = list(zip(step.place.problem.tolist(), step.place.generation.tolist(), strict=True))
     for iteration in range(settings.num_iterations):
@@ -71,7 +75,8 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     if coupled:
         _add(sums, couple(policy, algorithm, update))
     for micro in update.micro_batches:
-        # Of a coupled loss all is known but the gradient: completions that have none need not be sent through.
+        # The value of a coupled loss is known by now. Its gradient is still missing, and completions whose coefficient
+        # is 0 add nothing to it, so they are not sent through the model.
         sent = micro.select(micro.batch.prepared["coefficients"] != 0) if coupled else micro
         loss = accumulate(
             policy.model,
@@ -82,7 +87,7 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
             masks_at_once=sent.masks_at_once,
             compares="copy" if coupled else algorithm.compares,
         )
-        if not coupled:  # else it is known already
+        if not coupled:
             _add(sums, loss)
         scored = micro.masks.scored.sum((1, 2))
         for per, count in (
@@ -93,47 +98,66 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     return {key: float(value) for key, value in sums.items()}
 
 
+def loss_without_gradient(policy: Policy, algorithm: Algorithm, update: Update) -> float:
+    """What this process's completions add to the loss of an update, which is not made."""
+    with torch.no_grad():
+        losses = [
+            algorithm.loss(micro.logps(policy.model, policy.mask_id)[0], micro.masks, micro.batch).loss
+            for micro in update.micro_batches
+        ]
+    return float(sum(loss.double() for loss in losses))
+
+
 def means(sums: Sums, counts: Mapping[str, float]) -> dict[str, float]:
     """The metrics of an update, from the sums of all processes; counts: as in `Step`."""
-    counted = {per: total for (name, per), total in sums.items() if not name}
-    denominators = {"update": 1.0, "scored_tokens": 0.0, "rewarded_tokens": 0.0, **counts, **counted}
+    tokens = {per: total for (name, per), total in sums.items() if not name}
+    denominators = {"update": 1.0, "scored_tokens": 0.0, "rewarded_tokens": 0.0, **counts, **tokens}
     return {name: total / (denominators[per] or 1.0) for (name, per), total in sums.items() if name}
 
 
 def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
-    """Gives every completion its coefficient. Returns the loss of them all, on other processes than the first empty."""
-    ours, places = [], []
-    for micro in update.micro_batches:
-        batch, bound = micro.batch, partial(algorithm.bound, masks=micro.masks)
-        current = bound(micro.logps(policy.model, policy.mask_id)[0])
-        old = bound(batch.old_logps) if batch.old_logps is not None else current
-        part = {"bounds": current, "old_bounds": old, "advantages": batch.advantages}
-        part |= {"length": batch.length}
-        if batch.ref_logps is not None:
-            part["ref_bounds"] = bound(batch.ref_logps)
-        ours.append({name: column.cpu() for name, column in part.items()})
-        places.append(batch.place.to("cpu"))
-    everyone = gather([ours])
-    parts = [part for of_one in everyone for part in of_one]
-    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    place = Place.join([one for of_one in gather([places]) for one in of_one])
+    """Gives every completion its coefficient, the gradient of the coupled loss with respect to its bound.
+
+    Every process computes the loss of the completions of all processes, and keeps the coefficients of its own. So that
+    sums over processes are right, it is returned on the first process only, and an empty one on the others.
+    """
+    by_process = gather([[_columns_of(policy, algorithm, micro) for micro in update.micro_batches]])
+    places = gather([[micro.batch.place.to("cpu") for micro in update.micro_batches]])
+    everyone = [columns for of_process in by_process for columns in of_process]
+    columns = {name: torch.cat([one[name] for one in everyone]) for name in everyone[0]}
+    place = Place.join([one for of_process in places for one in of_process])
     sequences = sequences_of_episodes(columns, place, update.totals)
     sequences.bounds.requires_grad_()
     result = algorithm.coupled_loss(sequences)
     (coefficients,) = torch.autograd.grad(result.loss, sequences.bounds)
-    coefficients = place.spread(coefficients)
-    before = sum(map(len, everyone[: rank()]))
-    ours = coefficients.split([len(part["bounds"]) for part in parts])[before : before + len(ours)]
-    for micro, part in zip(update.micro_batches, ours, strict=True):
+    by_micro_batch = place.spread(coefficients).split([len(one["bounds"]) for one in everyone])
+    first = sum(map(len, by_process[: rank()]))  # the micro-batches of the processes before this one
+    of_this_process = by_micro_batch[first : first + len(update.micro_batches)]
+    for micro, part in zip(update.micro_batches, of_this_process, strict=True):
         prepared = {**micro.batch.prepared, "coefficients": part.to(micro.batch.advantages.device)}
         micro.batch = replace(micro.batch, prepared=prepared)
     return replace(result, loss=result.loss.detach()) if rank() == 0 else Loss(torch.zeros(()), {})
 
 
+def _columns_of(policy: Policy, algorithm: CoupledAlgorithm, micro: MicroBatch) -> dict[str, Tensor]:
+    """What a coupled loss is told of the completions of a micro-batch: (B,) each, on the CPU, as in `Sequences`."""
+    batch, bound = micro.batch, partial(algorithm.bound, masks=micro.masks)
+    current = bound(micro.logps(policy.model, policy.mask_id)[0])
+    columns = {
+        "bounds": current,
+        "old_bounds": current if batch.old_logps is None else bound(batch.old_logps),
+        "advantages": batch.advantages,
+        "length": batch.length,
+    }
+    if batch.ref_logps is not None:
+        columns["ref_bounds"] = bound(batch.ref_logps)
+    return {name: column.cpu() for name, column in columns.items()}
+
+
 def sequences_of_episodes(
     columns: Mapping[str, Tensor], place: Place, totals: Mapping[str, float]
 ) -> Sequences:
-    """What is compared of episodes, from columns (B,) of their turns: bounds and lengths add up."""
+    """What a coupled loss compares: episodes. columns: (B,) of their turns; bounds and lengths of these add up."""
     joined = {
         name: place.first(column) if name == "advantages" else place.total(column)
         for name, column in columns.items()

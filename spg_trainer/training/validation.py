@@ -12,7 +12,7 @@ Validations = Mapping[int, Sequence[bool]]
 """Step -> whether each validation problem was solved."""
 
 ALPHA = 0.005
-"""Chance of a false alarm at one validation: the lower 2.5% of a 95% interval, shared by five looks."""
+"""The chance of a false alarm at one validation: 2.5%, the lower side of a 95% interval, shared by five validations."""
 
 
 def rate(solved: Sequence[bool]) -> float:
@@ -23,9 +23,9 @@ def rate(solved: Sequence[bool]) -> float:
 def best_step(validations: Validations) -> int:
     """The latest step within one standard error of the one that solves most, the two compared problem by problem.
 
-    A few problems tell steps near the best apart by chance only; of those the longest trained is the better bet. None
-    of them solves fewer than step 0.
-    Source: the one-standard-error rule (Breiman et al. 1984, section 3.4.3).
+    On few problems, which of several good steps solves most is chance; the longest trained of them is the better bet.
+    No step is chosen that solves fewer problems than step 0. Source: the one-standard-error rule (Breiman et al. 1984,
+    section 3.4.3).
     """
     most = max(validations, key=lambda step: (sum(validations[step]), step))
 
@@ -55,9 +55,9 @@ def stale(validations: Validations) -> int:
 
 
 def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
-    """The best step as of each kept checkpoint: what a run that continues from one of them may have to go back to."""
-    until = [{step: solved for step, solved in validations.items() if step <= last} for last in kept]
-    return {best_step(earlier) for earlier in until if earlier}
+    """For each kept checkpoint, a step, the best step up to it: a run that continues there may go back to that."""
+    up_to = [{step: solved for step, solved in validations.items() if step <= last} for last in kept]
+    return {best_step(earlier) for earlier in up_to if earlier}
 
 
 def warning(validations: Validations) -> str:
@@ -68,7 +68,8 @@ def warning(validations: Validations) -> str:
     start = validations.get(0, [])
     steps = sorted(validations)[-2:] if start else []
     p_values = [sign_test(*changed(start, validations[step])) for step in steps]
-    if [p <= ALPHA for p in p_values] != [False, True]:
+    is_worse = [p <= ALPHA for p in p_values]
+    if is_worse != [False, True]:
         return ""
     last = validations[steps[-1]]
     lost, won = changed(start, last)

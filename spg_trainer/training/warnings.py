@@ -16,11 +16,11 @@ STUCK = 10
 """Steps over which most groups are without signal, and the reward does not rise, before a run says so: where few
 completions are right at first, most groups are all wrong for some steps, and become mixed as the reward rises."""
 RISES = 1.25
-"""By which factor the mean reward of the last half of these steps is above that of the first half where it rises."""
+"""The reward rises if the mean of the second half of these steps is more than so many times that of the first half."""
 COMMON = 0.95
-"""What a component must be at first so that it hardly tells the completions of a group apart."""
+"""From this mean on, a component hardly tells the completions of a group apart, since nearly all of them have it."""
 MEASURED = 0.2
-"""What a component must have been at first, or its fall is noise."""
+"""The least mean in the first steps from which the fall of a component is not just noise."""
 
 
 def form_warning(
@@ -53,16 +53,19 @@ def new_warnings(history: History, right_groups_teach: bool = False) -> list[str
     history: rows of metrics.jsonl, oldest first. right_groups_teach: whether groups that are all right have a signal.
     """
     earlier = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
-    told = {name for rows in earlier for name in all_warnings(rows, right_groups_teach)}
-    return [text for name, text in all_warnings(history, right_groups_teach).items() if name not in told]
+    held_before = {name for rows in earlier for name in all_warnings(rows, right_groups_teach)}
+    holding = all_warnings(history, right_groups_teach)
+    return [text for name, text in holding.items() if name not in held_before]
 
 
 def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
-    """All that holds at the newest step, by name."""
+    """{name: text} of all warnings that hold at the newest step."""
     recent, warnings = history[-3:], {}
+    if history and "env_errors" not in history[-1]:  # completions that were given are not judged
+        return warnings
     if history and (failures := history[-1]["env_errors"]):
-        of = "env_errors/"
-        reasons = {name.removeprefix(of): n for name, n in history[-1].items() if name.startswith(of)}
+        prefix = "env_errors/"
+        reasons = {name.removeprefix(prefix): n for name, n in history[-1].items() if name.startswith(prefix)}
         warnings["unscored"] = (
             f"the environment's score raised on {failures} completions of this step ({listed(reasons)}), which earn "
             "0; more than 5% stop the run. Look for the traceback in samples/ (--sample-steps 1 writes every step)."
@@ -76,7 +79,7 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
         return warnings
     if len(history) >= STUCK and (text := equal_rewards_warning(history[-STUCK:], right_groups_teach)):
         warnings["equal rewards"] = text
-    # Where most are right all the same, nothing that a longer completion could hold is missing.
+    # If most completions are right although they are cut, they need not be longer.
     if min(row["completions/clipped_ratio"] for row in recent) > 0.5 and mean(recent, "correct") < 0.5:
         warnings["no end"] = (
             f"{recent[-1]['completions/clipped_ratio']:.0%} of the completions have no end token and are cut (3 steps "
@@ -110,33 +113,60 @@ def fallen_components(history: History) -> dict[str, str]:
 
 
 def mean(rows: History, name: str) -> float:
-    """Of a metric, over some steps; 0 where it is not measured, as `correct` of pairs from a file."""
+    """The mean of a metric over some steps; a step that does not have it, such as `correct` of pairs, counts as 0."""
     return sum(row.get(name, 0.0) for row in rows) / len(rows)
 
 
 def equal_rewards_warning(rows: History, right_groups_teach: bool) -> str:
     """Why most groups of some steps have no signal, their rewards being equal, and what to change; else nothing."""
-    names = ("reward_zero_std", "groups_all_correct", "groups_all_wrong", "groups_wrong_identical")
-    silent = [
-        row["frac_reward_zero_std"] - right_groups_teach * row["frac_groups_all_correct"] for row in rows
-    ]
     half = len(rows) // 2
-    if min(silent) < MOST or mean(rows[half:], "reward") > RISES * mean(rows[:half], "reward"):
+    if min(silent(row, right_groups_teach) for row in rows) < MOST:
         return ""
-    equal, right, wrong, same = (sum(row[f"frac_{name}"] for row in rows) / len(rows) for name in names)
-    if same > wrong / 2:
-        remedy = "for variety raise --temperature"
-    elif wrong > equal / 2:
-        remedy = (
-            "for problems that the model can solve, make them easier (--env-args), raise --num-generations, sample on "
-            "until groups are mixed (--max-rollout-batches 10), or teach it the task first with `python -m spg_trainer "
-            "sft`"
-        )
-    elif right > equal / 2:
-        remedy = "the problems are solved: make them harder (--env-args), or stop"
-    else:
-        remedy = "make the reward tell right from wrong, e.g. --reward-weights correct=1"
+    if mean(rows[half:], "reward") > RISES * mean(rows[:half], "reward"):
+        return ""
+    shares = shares_of_groups(rows, right_groups_teach)
     return (
-        f"{equal:.0%} of the groups have equal rewards ({len(rows)} steps in a row) and teach nothing: {right:.0%} of "
-        f"all groups are all right, {wrong:.0%} all wrong, {same:.0%} the same wrong text. What helps: {remedy}."
+        f"{shares['equal']:.0%} of the groups have equal rewards ({len(rows)} steps in a row) and teach nothing: "
+        f"{what_equal_groups_are(shares)}. What helps: {remedy_of_equal_groups(shares)}."
     )
+
+
+def silent(row: Mapping[str, Any], right_groups_teach: bool) -> float:
+    """The share of a step's groups that have no signal."""
+    return row["frac_reward_zero_std"] - right_groups_teach * row["frac_groups_all_correct"]
+
+
+def shares_of_groups(rows: History, right_groups_teach: bool) -> dict[str, float]:
+    """Shares of the groups of some steps: those without signal (`silent`), those of equal rewards (`equal`), and those
+    that are all right, all wrong, or one and the same wrong text."""
+    names = {
+        "equal": "frac_reward_zero_std",
+        "all_right": "frac_groups_all_correct",
+        "all_wrong": "frac_groups_all_wrong",
+        "same_wrong_text": "frac_groups_wrong_identical",
+    }
+    shares = {name: mean(rows, metric) for name, metric in names.items()}
+    return {"silent": sum(silent(row, right_groups_teach) for row in rows) / len(rows), **shares}
+
+
+def what_equal_groups_are(shares: Mapping[str, float]) -> str:
+    """How many groups are all right, all wrong, or the same text. shares: what `shares_of_groups` returns."""
+    return (
+        f"{shares['all_right']:.0%} of all groups are all right, {shares['all_wrong']:.0%} all wrong, "
+        f"{shares['same_wrong_text']:.0%} the same wrong text"
+    )
+
+
+def remedy_of_equal_groups(shares: Mapping[str, float]) -> str:
+    """What makes groups differ, by why they are equal. shares: what `shares_of_groups` returns."""
+    if shares["same_wrong_text"] > shares["all_wrong"] / 2:
+        return "for variety raise --temperature"
+    if shares["all_wrong"] > shares["equal"] / 2:
+        return (
+            "for problems that the model can solve, make them easier (--env-args), raise --num-generations, or teach "
+            "it the task first with `python -m spg_trainer sft`; where a few completions are right, more steps "
+            "(--max-steps) learn more from as many completions than --max-rollout-batches"
+        )
+    if shares["all_right"] > shares["equal"] / 2:
+        return "the problems are solved: make them harder (--env-args), or stop"
+    return "make the reward tell right from wrong, e.g. --reward-weights correct=1"

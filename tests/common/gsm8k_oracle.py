@@ -66,9 +66,8 @@ def render(rng: random.Random) -> tuple[str, Fraction]:
         text, value = digits + rng.choice(["", " "]) + _GLYPHS[part], value + part
     elif kind == 6:
         power = rng.randrange(-12, 12)
-        raised = str(power).translate(_SUPER)
         marks = [r" \times 10^{{{}}}", r"\times10^{}", "e{}", " * 10^{}", r" \cdot 10^{{{}}}"]
-        form = "{}" + rng.choice([*marks, " × 10" + raised])
+        form = "{}" + rng.choice(marks)
         text, value = form.format(digits, power), value * Fraction(10) ** power
     elif kind == 7:
         word, power = rng.choice([("hundred", 2), ("thousand", 3), ("million", 6), ("billion", 9)])

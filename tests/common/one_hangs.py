@@ -5,7 +5,6 @@ import time
 
 from spg_trainer.cli import main
 from spg_trainer.distributed import rank
-from spg_trainer.sft import loop as sft_loop
 from spg_trainer.training import loop
 
 
@@ -22,5 +21,4 @@ def hanging(original):
 
 if __name__ == "__main__":
     loop.gradient = hanging(loop.gradient)
-    sft_loop.denoising_loss = hanging(sft_loop.denoising_loss)
     sys.exit(main(sys.argv[1:]))

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,15 +22,14 @@ from spg_trainer.models.shard import whole
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, ModelConfig, SftCommand
-from spg_trainer.sft import loop as sft_loop
+from spg_trainer.sft import command as supervised
 from spg_trainer.sft.command import sft
-from spg_trainer.sft.loop import Fit
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
 from tests.common.family_cases import untrained
 from tests.common.marks import REPRESENTATIVES
 from tests.common.pretend_cuda import pretend_cuda
-from tests.common.sft_cases import SMALL
+from tests.common.sft_cases import SMALL, before_step
 from tests.common.trainer_cases import (
     ENV,
     EVALUATION,
@@ -233,12 +231,17 @@ def half_config(output: Path) -> Config:
 
 
 def whole_inside_a_layer(output: Path) -> list[tuple[bool, ...]]:
-    """Whether a process has the whole embedding, and the whole head, when a layer of a step by layer begins."""
+    """Whether a process has the whole embedding, and the whole head, when a layer begins, also in a backward pass."""
     run, seen = start(gradient_config(output, "float64", "tokens", shard="layer"), quiet=True), set()
     model = base_model(run.policy.model)
     ends = model.get_input_embeddings(), model.get_output_embeddings()
-    layer = model.get_submodule("model.layers.0")
-    layer.register_forward_pre_hook(lambda *_: seen.add(tuple(not shard.is_part(end.weight) for end in ends)))
+    layers = model.get_submodule("model.layers")
+
+    def see(*_: object) -> None:
+        seen.add(tuple(not shard.is_part(end.weight) for end in ends))
+
+    layers[0].register_forward_pre_hook(see)
+    layers[-1].register_full_backward_pre_hook(see)
     train_step(run)
     run.folder.release()
     return sorted(seen)
@@ -260,19 +263,16 @@ def sft_command(output: Path, shard: str = "none", **changes: Any) -> SftCommand
     """A few updates in float64, of rows that two processes cannot share evenly."""
     model = ModelConfig(str(tiny_folder()), dtype="float64", device="cpu", shard=shard)
     few = {"steps": 5, "batch_size": 5, "eval_steps": 2}
-    return replace(SMALL, output_dir=str(output), model=model, **few, **changes)
+    return change(SMALL, output_dir=str(output), model=model, **few, **changes)
 
 
 def stopped_sft(command: SftCommand) -> None:
     """A training that ends in its fourth update, two after its last checkpoint."""
-    update = Fit.update
 
-    def stopping(self: Fit) -> float:
-        if self.progress.step == 3:
-            raise TrainingError("stopped")
-        return update(self)
+    def stop() -> None:
+        raise TrainingError("stopped")
 
-    with patch.object(Fit, "update", stopping), suppress(TrainingError):
+    with before_step(3, stop), suppress(TrainingError):
         sft(command, quiet=True)
 
 
@@ -280,7 +280,7 @@ def eval_command(shard: str = "none") -> EvalCommand:
     """Five problems, of which two processes have unequally many."""
     model = LoadConfig(model=str(tiny_folder()), dtype="float64", device="cpu", shard=shard)
     sampling = {"max_completion_length": (8,), "block_length": 4, "temperature": 1.0}
-    return EvalCommand(env=ENV, num_problems=5, **sampling, model=model)
+    return change(EvalCommand(env=ENV, num_problems=5, model=model), **sampling)
 
 
 def failing(folder: Path, rank: int) -> str:
@@ -349,7 +349,7 @@ def in_each_process(here: Path) -> None:
     ]
     found["share"] = sum(own(v).numel() for v in tensors) / sum(v.numel() for v in tensors)
     train(half_config(here / "half"), quiet=True)
-    with patch.object(sft_loop, "VALIDATION", 8):
+    with patch.object(supervised, "VALIDATION", 8):
         for name, changes in SFT.items():
             stopped_sft(sft_command(here / name, **changes))
             sft(sft_command(here / name, **changes, resume="auto"), quiet=True)

@@ -1,9 +1,18 @@
-"""A task with demonstrations and habits, and small settings for `sft`."""
+"""A task with demonstrations and habits, and small settings for `sft`; what happens between its updates."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
+from unittest.mock import patch
 
 import envs
 from spg_trainer.settings.fields import ModelConfig, SftCommand
+from spg_trainer.training import loop
+from spg_trainer.training.credit import credit
+from spg_trainer.training.micro_batches import Update
+from spg_trainer.training.run import Run
+from spg_trainer.training.update import plan_updates
+from tests.common.trainer_cases import change
 
 
 class Count(envs.TextEnv):
@@ -35,4 +44,30 @@ envs.register("test/Count-v0", Count)
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
 STEPS = {"steps": 3, "batch_size": 4, "max_completion_length": 8, "warmup_steps": 1, "learning_rate": 1e-2}
-SMALL = SftCommand(env="count", report=False, **STEPS, **SIZES, model=ModelConfig(model="new", device="cpu"))
+SMALL = change(
+    SftCommand(env="count", **SIZES, model=ModelConfig(model="new", device="cpu")), report=False, **STEPS
+)
+
+
+@contextmanager
+def before_step(number: int, act: Callable[[], object]) -> Iterator[None]:
+    """Inside, `act` is called before the step that follows so many finished ones."""
+    train_step = loop.train_step
+
+    def acting(run: Run) -> None:
+        if run.state.step == number:
+            act()
+        train_step(run)
+
+    with patch.object(loop, "train_step", acting):
+        yield
+
+
+def first_update(run: Run, number: int = 0) -> Update:
+    """The update of a step with a number, with its masks."""
+    scored = run.source.collect(number)
+    _, step = credit(run, scored, *scored.of_groups(scored.rewards))
+    (update,) = plan_updates(
+        run.policy, run.algorithm, step, run.config.batch, seed=run.config.seed, number=number
+    )
+    return update

@@ -226,7 +226,7 @@ def small_config(output: Path | None, *, model: Path | None = None, **changes: A
     return change(config, output_dir=output and str(output), **changes)
 
 
-def change(config: Config, **changes: Any) -> Config:
+def change(config: Any, **changes: Any) -> Any:
     """The settings with some fields changed, wherever they are nested."""
     for name, value in changes.items():
         if hasattr(config, name) and is_dataclass(value) == is_dataclass(getattr(config, name)):

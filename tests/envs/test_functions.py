@@ -1,13 +1,17 @@
 """`--reward ./mine.py:brevity+tone`: reward functions of the user's own on a file of rows, as TRL calls them."""
 
 import json
+import re
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import envs
-from envs import EnvError
+from envs import EnvError, awaiting, checking
+from envs.__main__ import main as envs_main
+from envs.checking import check
 from envs.scoring import score_all
 from spg_trainer.cli import main
 from tests.common.trainer_cases import rows, tiny_folder
@@ -76,6 +80,14 @@ async def flaky(completions):
         raise ConnectionError("the judge is away")
     await asyncio.sleep(60 if "hang" in completions[0] else 0)
     return [float(text) for text in completions]
+
+
+asked = []
+
+
+async def hangs(completions):
+    asked.append(len(completions))
+    await asyncio.sleep(60)
 """
 
 
@@ -195,6 +207,24 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     assert main([*again, "4"]) == 2 and "--accept-changed-code" in capsys.readouterr().err
 
 
+def test_check_finds_a_function_that_returns_too_few_numbers(place, monkeypatch):
+    """It is right for one completion, as the check asked before, and not for many, as a run asks."""
+    monkeypatch.delitem(checking._CHECKS, "purity")
+    (place / "mine.py").write_text(CODE.replace("return [1.0]", "return [0.0]"))
+    found = {one.name: one for one in checking.check("rows.jsonl", reward="./mine.py:few")}
+    assert not found["junk"].ok
+    assert "the reward function few must return 16 numbers, and returned [0.0]" in found["junk"].figure
+
+
+def test_check_hints_at_a_reward_for_a_short_answer_anywhere(place, monkeypatch):
+    monkeypatch.delitem(checking._CHECKS, "purity")
+    found = {one.name: one for one in checking.check("rows.jsonl", reward="./mine.py:right+brevity")}
+    assert not found["junk"].ok and "counts as solved by random bytes" in found["junk"].figure
+    assert "solves 16 of 16 problems with answers of at most 2 characters" in found["junk"].figure
+    found = {one.name: one for one in checking.check("rows.jsonl", verifier="gsm8k")}
+    assert found["junk"].ok and "lists every letter" not in found["junk"].figure
+
+
 def test_async_functions_are_awaited_side_by_side(place):
     _, scores = scored(["3", "4"], reward="./mine.py:first+second")
     assert scores.rewards["first"].tolist() == [3.0, 4.0]
@@ -211,3 +241,52 @@ def test_an_async_function_that_fails_costs_what_it_fails_for(place, monkeypatch
     assert batch.traceback[0] is None
     assert "took more than score_timeout=0.5 seconds" in batch.traceback[1]
     assert "could not convert string to float" in batch.traceback[2]
+
+
+def test_a_function_that_hangs_is_named_while_it_is_awaited_and_its_batch_is_not_asked_again(
+    place, monkeypatch, caplog
+):
+    monkeypatch.setattr(awaiting, "NOTICE", 0.2)
+    env = envs.make(str(place / "rows.jsonl"), reward="./mine.py:brevity+hangs", score_timeout=1)
+    problems = [env.problem(index) for index in range(4)]
+    began = time.monotonic()
+    batch = score_all(env, range(4), problems, list("1234"))
+    assert time.monotonic() - began < 3.5, "once for the batch, not again for each of its four completions"
+    assert batch.reason == ["timeout"] * 4 and not batch.total.any()
+    assert env.functions["hangs"].__globals__["asked"] == [4]
+    assert "hangs raised TimeoutError: it took more than score_timeout=1 seconds" in batch.traceback[3]
+    assert "for 4 completions at once" in batch.traceback[3] and "score_timeout=SECONDS" in batch.traceback[3]
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[:2] == [
+        f"--reward: still awaiting hangs (1 call) after {seconds} s; a call fails as timeout after 1 s."
+        for seconds in (0.2, 0.4)
+    ]
+
+
+def test_what_a_function_raises_names_the_line_of_its_row(place):
+    (place / "mine.py").write_text(
+        "def starts(completions, hint):\n"
+        "    return [float(text.startswith(one)) for text, one in zip(completions, hint)]\n"
+    )
+    lines = [json.loads(line) for line in (place / "rows.jsonl").read_text().splitlines()]
+    (place / "hints.jsonl").write_text("".join(json.dumps({**line, "hint": None}) + "\n" for line in lines))
+    found = {finding.name: finding for finding in check("hints.jsonl", reward="./mine.py:starts")}
+    assert re.search(r"problem \d+ \(hints\.jsonl, line \d+\), for", found["junk"].figure)
+
+
+def test_rows_to_correct_are_a_note_of_the_check_and_not_among_what_is_well(place, capsys):
+    (place / "rows.jsonl").rename("twice.jsonl")  # what was read of a name is kept
+    with open(place / "twice.jsonl", "a") as file:
+        file.write(
+            json.dumps({"prompt": "say 7", "answer": "8", "extra": "x", "solution": 8, "hint": "8"}) + "\n"
+        )
+    envs_main(["check", "twice.jsonl", "--reward", "./mine.py:right"])
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if "different answers" in line]
+    assert note.startswith("note   splits ") and note.endswith("Correct or remove these rows.")
+
+
+def test_a_table_that_is_not_utf_8_is_refused_with_its_line(place):
+    (place / "rows.csv").write_bytes("prompt,answer\nhow,1\ncafé,2\n".encode("latin-1"))
+    with pytest.raises(envs.EnvError) as refused:
+        envs.make("rows.csv", reward="./mine.py:brevity")
+    assert str(refused.value) == "rows.csv cannot be read (line 3 is not UTF-8; save it as UTF-8)."

@@ -110,7 +110,14 @@ def test_wrong_flags_are_refused_by_the_parser(capsys):
         with pytest.raises(SystemExit) as end:
             main(line.split())
         assert end.value.code == 2
-    assert "'0'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "'0'" in said and "there is no flag --splitt. Did you mean --split?" in said
+    assert said.count("\n") == 5 and "usage" not in said, "a line for each"
+
+
+def test_a_number_that_is_unknown_is_no_other_number_misspelled(capsys):
+    status, _, said = run("show sudoku --env-args level=17", capsys)
+    assert status == 2 and "Known: 1, 2, 3, 4" in said and "Did you mean" not in said
 
 
 def test_pairs_are_read_as_what_they_look_like():

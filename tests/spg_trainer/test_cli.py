@@ -134,6 +134,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("sft --device cpu:7", ["--device 'cpu:7'", "Use auto, cpu"]),
         ("--resume nowhere --dry-run", ["--resume nowhere", "no such folder"]),
         ("--resume auto --dry-run", ["--resume auto", "no unfinished run"]),
+        ("--env-args level=17 --dry-run", ['level="17" is unknown. Known: 1, 2']),
         ("--output-dir /dev/null/run --dry-run", ["Cannot write /dev/null/run", "Not a directory"]),
         ("compare --output-dir /dev/null/all", ["Cannot write /dev/null/all", "Not a directory"]),
         ("compare --env rows.jsonl --verifier gsm8k", ["No flag --verifier", "behind ` -- `"]),

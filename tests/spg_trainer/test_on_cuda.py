@@ -18,7 +18,6 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, ModelConfig, Sampling, SftCommand
 from spg_trainer.sft import command as sft_command
-from spg_trainer.sft import loop as sft_loop
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.run import Run
@@ -33,6 +32,7 @@ from tests.common.trainer_cases import (
     LORA,
     REFERENCE_PROBE,
     SELF_NORMALISED,
+    change,
     rows,
     save_adapter,
     small_config,
@@ -249,21 +249,28 @@ def test_a_run_from_an_adapter_goes_on_and_is_merged(gpu, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_sft_trains_and_goes_on(gpu, optimizer: str, tmp_path: Path, monkeypatch) -> None:
-    for module, name in ((sft_loop, "VALIDATION"), (sft_command, "EVAL_PROBLEMS"), (sft_command, "GROUPS")):
+    for module, name in ((sft_command, name) for name in ("VALIDATION", "EVAL_PROBLEMS", "GROUPS")):
         monkeypatch.setattr(module, name, 2)
     sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24, "batch_size": 4}
     model = ModelConfig(model="new", device="cuda", gradient_checkpointing=optimizer == "adamw")
-    command = SftCommand(env="arithmetic", optimizer=optimizer, model=model, eval_steps=2, **sizes)
-    command = replace(command, max_completion_length=0, diffusion_steps=2, output_dir=str(tmp_path / "model"))
-    sft(replace(command, steps=2), quiet=True)
-    sft(replace(command, steps=4, resume="auto"), quiet=True)
+    command = change(SftCommand(env="arithmetic"), optimizer=optimizer, model=model, eval_steps=2, **sizes)
+    command = change(command, max_completion_length=0, diffusion_steps=2, output_dir=str(tmp_path / "model"))
+    sft(change(command, steps=2), quiet=True)
+    sft(change(command, steps=4, resume="auto"), quiet=True)
 
 
 def test_eval_runs(gpu) -> None:
     model = ModelConfig(model=str(tiny_folder()), device="cuda")
-    sizes = {"max_completion_length": (8,), "tokens_per_step": 4.0, "num_generations": 2, "temperature": 1.0}
+    sizes = {
+        "max_completion_length": (8,),
+        "diffusion_steps": ("length/4",),
+        "num_generations": 2,
+        "temperature": 1.0,
+    }
     for decoding in ({}, {"cache": "prefix", "unmasking": "threshold"}):
-        (result,) = run_eval(EvalCommand(num_problems=2, model=model, **sizes, **decoding), quiet=True)
+        (result,) = run_eval(
+            change(EvalCommand(num_problems=2), model=model, **sizes, **decoding), quiet=True
+        )
         assert result.n == 4
 
 

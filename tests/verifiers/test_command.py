@@ -313,6 +313,19 @@ def test_a_preset_knows_the_names_of_a_tool(run, tmp_path, preset):
     assert (again, recognised) == (0, rows) and f"Read as a file of {preset};" in said
 
 
+@pytest.mark.parametrize("column", ["answer", "solution", "target"])
+def test_a_column_of_answers_is_no_puzzle(run, tmp_path, column):
+    """A finished grid is a puzzle without blanks, so that every other solution was wrong, silently."""
+    grid = "3142423113242413"
+    line = {"completion": f"<answer>{grid}</answer>", "resps": [[grid]], "response": grid, column: grid}
+    path = write(tmp_path / "a.jsonl", json.dumps(line))
+    for preset in ([], ["--preset", "trl"], ["--preset", "qa"], ["--preset", "lm-eval"]):
+        status, rows, said = run("sudoku", path, *preset)
+        assert status == 1 and not any(row["correct"] for row in rows), (preset, said)
+        assert "puzzle" in said and "lacks" in said, said
+    assert run("sudoku", path, "--answer-field", column)[0] == 0, "who says so, is believed"
+
+
 def test_a_file_of_a_tool_is_not_guessed_where_two_fit_or_a_flag_says(run, tmp_path):
     both = {**PRESETS["lm-eval"][0], "response": "#### 17", "answer": "18"}
     path = write(tmp_path / "a.jsonl", json.dumps(both))
@@ -509,6 +522,20 @@ def test_unknown_names_exit_with_2_and_the_nearest(run, tmp_path):
         assert caught.value.code == 2
 
 
+def test_an_unknown_flag_is_refused_in_one_line_with_the_nearest(run, capfd):
+    with pytest.raises(SystemExit):
+        run("sudoku", "samples.jsonl", "--worker", "2")
+    said = capfd.readouterr().err
+    assert "there is no flag --worker. Did you mean --workers?" in said and said.count("\n") == 1
+
+
+def test_a_table_in_another_encoding_is_named_with_its_line(run, tmp_path):
+    path = tmp_path / "samples.csv"
+    path.write_bytes("completion,answer\n1,2\ncafé,3\n".encode("latin-1"))
+    status, rows, said = run("gsm8k", path)
+    assert (status, rows) == (1, []) and "line 3 is not UTF-8; save it as UTF-8" in said
+
+
 BATCH = {"id": "batch_req_1", "custom_id": "7", "error": None}
 
 
@@ -547,8 +574,9 @@ def test_batches_of_openai_judge_every_choice_and_count_failed_requests(tmp_path
 
 def test_a_batch_without_references_is_told_where_to_name_them(tmp_path, capsys):
     (tmp_path / "out.jsonl").write_text(json.dumps(answered("<answer>18</answer>")) + "\n")
-    assert command.main(["gsm8k", str(tmp_path / "out.jsonl"), "--preset", "openai"]) == 1
-    assert "--references FILE --on custom_id" in capsys.readouterr().err
+    for flags in (["--preset", "openai"], []):
+        assert command.main(["gsm8k", str(tmp_path / "out.jsonl"), *flags]) == 1
+        assert "--references FILE --on custom_id" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("last", ['{"completion": "<answer>18</ans', '{"completion": "x", "answer"'])

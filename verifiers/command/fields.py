@@ -35,6 +35,8 @@ _D1: dict[str, Names] = {
 }
 # Tasks whose references are all made of one column that the tool writes, the row of the published set.
 _ROWS = {("lm-eval", "code"): ("doc", ("entry_point", "cases", "prompt"))}
+OF_AN_ANSWER = ("answer", "solution", "target")
+"""Columns that hold a right answer, and so never a reference of another kind, such as a puzzle."""
 _OWN: tuple[Names, Names, Names] = (("completion",), ("{}",), ())
 
 
@@ -64,6 +66,8 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     if flags.completion_field is not None:
         completion = (flags.completion_field,)
     others = others if len(task.fields) == 1 else ()
+    if tuple(task.fields) != ("answer",):
+        others = tuple(name for name in others if name not in OF_AN_ANSWER)
     asked = list(dict.fromkeys((*task.fields, *(rules_fields(task.name) if flags.rules else ()))))
     names = {field: (*(form.format(field) for form in forms), *others) for field in asked}
     if preset == "d1":

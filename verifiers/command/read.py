@@ -52,12 +52,14 @@ class Block(NamedTuple):
 class Source:
     """One file, "-" for standard input; of a parquet file only `columns` are read.
 
-    `failure` says why it could not be read to its end, "" if it could; `empty` whether it held nothing. Raises
+    `failure` says why it could not be read to its end, "" if it could, and `cause` the same without what that means for
+    judging; `empty` whether it held nothing. Raises
     CommandError where there is no file.
     """
 
     def __init__(self, path: str, columns: set[str], label: str = "") -> None:
-        self.path, self.columns, self.label, self.failure, self.empty = path, columns, label, "", False
+        self.path, self.columns, self.label, self.empty = path, columns, label, False
+        self.cause = self.failure = ""
         if os.path.isdir(path):
             raise CommandError(f"{path} is a folder. Give one of its files.")
         if path != "-" and not os.access(path, os.R_OK):
@@ -76,7 +78,8 @@ class Source:
                     number += len(lines)
         except _BROKEN as error:
             past, rest = (f" past line {number - 1}", "what follows") if number > 1 else ("", "nothing")
-            self.failure = f"cannot be read{past} ({error}); {rest} was {'not ' * (number > 1)}judged."
+            self.cause = f"cannot be read{past} ({what_is_wrong(error, self.path)})"
+            self.failure = f"{self.cause}; {rest} was {'not ' * (number > 1)}judged."
         self.empty = number == 1 and not self.failure
 
     def _pieces(self, stream: io.BufferedReader) -> Iterator[list[bytes]]:
@@ -96,6 +99,25 @@ class Source:
         if _OBJECT.match(stream.peek(64)[:64]):
             return _rows(_samples(io.TextIOWrapper(stream, "utf-8-sig")))
         return _lines(stream)
+
+
+def what_is_wrong(error: Exception, path: str) -> str:
+    """Why a file breaks off; of one in another encoding, the first line that is not UTF-8, and what to do."""
+    if not isinstance(error, UnicodeDecodeError):
+        return str(error)
+    if path == "-" or path.endswith((".gz", ".parquet")):
+        return f"{error}; save it as UTF-8"
+    with open(path, "rb") as stream:
+        line = next((number for number, line in enumerate(stream, 1) if not is_utf_8(line)), None)
+    return f"line {line} is not UTF-8; save it as UTF-8" if line else f"{error}; save it as UTF-8"
+
+
+def is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _samples(stream: io.TextIOWrapper) -> list[Any]:
@@ -197,7 +219,7 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
         lacking = " and ".join(" or ".join(f'"{name}"' for name in wanted[place]) for place in missing)
         inner = ((k, v if isinstance(v, dict) and v else [""]) for k, v in row.items())
         there = ", ".join([f"{k}.{name}" if name else k for k, names in inner for name in names][:24])
-        if of_batch(row) and 0 not in missing:
+        if of_batch(row) and missing[-1] > 0 and (0 not in missing or wanted[0] == ("completion",)):
             raise LineError(
                 f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
             )

@@ -21,8 +21,8 @@ from verifiers.verdicts import MALFORMED, OK, RULE_BROKEN, WRONG
 END, BAD, BLANK, LITERAL, OPEN, CLOSE, EQUALS, FRACTION, LEFT_BRACE, RIGHT_BRACE = range(10)
 PLUS, MINUS, TIMES, DIVIDE, NEGATE = 11, 12, 13, 14, 15
 
-MAX_DIGITS = 4_000  # of one literal; Python reads at most 4,300
-SAFE_DIGITS = 18  # a literal of so many digits fits 64 bits with room for a carry
+DIGITS_LIMIT = 4_000  # of one literal; Python reads at most 4,300
+SAFE_DIGITS_LIMIT = 18  # a literal of so many digits fits 64 bits with room for a carry
 INTEGER, DECIMAL, BIG, BROKEN = 0, 1, 2, 3  # kinds of literals
 
 _POINT, _COLON = ch.FULLWIDTH + ord("."), ch.FULLWIDTH + ord(":")
@@ -63,25 +63,14 @@ _TEX = tuple((key, kind) for kind, words in _TEX_WORDS.items() for key in word_k
 _TEX_LEFT, _TEX_RIGHT = word_key("left"), word_key("right")
 _TEX_SIGNS = tuple(b",;:! \n")
 
-# Words that change the value of the expression after them, or deny it: then it is not the answer.
-_CHANGING = word_keys(
-    "abs absolute arent cannot cant ceil cos cube cubed decreased divided doesnt dont double exp except "
-    "excluding factorial floor half impossible increased inverse isnt ln log max min minus multiplied nearly "
-    "negated negation negative neither never no none nor not opposite over percent plus quarter reciprocal "
-    "root round sin sqrt square squared subtract tan thrice times triple twice unlike wasnt without wont wrong"
-)
-_CLOSING_TAG = tuple(b"</")
 _TEXT = tuple(b"\\text{")
-_TAGS = word_keys("b strong i em u p code pre")
-_LONGEST_KEY = 12  # letters
 _QUOTES = tuple(b"`$\"'")
-_CURLY = tuple((tuple(pair[0].encode()), tuple(pair[1].encode())) for pair in ("‘’", "“”"))
+_BESIDE_WORDS = tuple(b",.!")  # signs between leading words and the expression
 
-MAX_NUMBERS = 256  # given ones
-MAX_LITERALS = 1_024  # of one answer
-MAX_DEPTH = 256  # operators and brackets that wait for their right side
+NUMBERS_LIMIT = 256  # given ones
+LITERALS_LIMIT = 1_024  # of one answer
+DEPTH_LIMIT = 256  # operators and brackets that wait for their right side
 LIMIT = 1 << 62
-_HALF_LIMIT = 1 << 31
 
 UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
 _TOO_BIG, _UNDEFINED = 1, 2  # faults of a value: bits
@@ -107,12 +96,12 @@ class Given(NamedTuple):
 class Memory:
     """Two stacks, and what has been seen of an answer; where it says 1, the rest is 0."""
 
-    tops: Integers = field(default_factory=lambda: [0] * (MAX_DEPTH + 1))  # numerators of values
-    bottoms: Integers = field(default_factory=lambda: [0] * (MAX_DEPTH + 1))
+    tops: Integers = field(default_factory=lambda: [0] * (DEPTH_LIMIT + 1))  # numerators of values
+    bottoms: Integers = field(default_factory=lambda: [0] * (DEPTH_LIMIT + 1))
     values: int = 0  # how many there are
-    operators: Integers = field(default_factory=lambda: [0] * MAX_DEPTH)
+    operators: Integers = field(default_factory=lambda: [0] * DEPTH_LIMIT)
     pending: int = 0  # how many there are
-    used: Integers = field(default_factory=lambda: [0] * MAX_NUMBERS)  # the side that used each number last
+    used: Integers = field(default_factory=lambda: [0] * NUMBERS_LIMIT)  # the side that used each number last
     side: int = 0  # 1 for what stands before the first equals sign
     literals: int = 0  # in all sides
     fault: int = 0  # bits of values
@@ -161,8 +150,6 @@ def tex_token(data: Bytes, i: int, end: int) -> tuple[int, int]:
     if key == 0:
         known = after < end and data[after] in _TEX_SIGNS
         return (BLANK if known else BAD), after + 1
-    if after < end and ch.UPPER_A <= data[after] <= ch.UPPER_Z:
-        return BAD, after
     for word, kind in _TEX:
         if key == word:
             return kind, after
@@ -178,8 +165,8 @@ def tex_token(data: Bytes, i: int, end: int) -> tuple[int, int]:
 def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> tuple[int, int, int, int]:
     """(what it is, numerator, denominator, position after it) of the literal that begins at i.
 
-    Without `exact` one of more than SAFE_DIGITS digits is BIG and has no value. Leading zeros, a point
-    without digits on both sides, and more than MAX_DIGITS digits are BROKEN. `3.0` is an INTEGER.
+    Without `exact` one of more than SAFE_DIGITS_LIMIT digits is BIG and has no value. Leading zeros, a point
+    without digits on both sides, and more than DIGITS_LIMIT digits are BROKEN. `3.0` is an INTEGER.
     """
     numerator, scale = 0, 1
     whole = first = digits = decimals = rest = 0
@@ -194,12 +181,12 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
             if digits == 0:
                 first = digit
             digits += 1
-            if digits > MAX_DIGITS or (digits == 2 and first == 0 and not pointed):
+            if digits > DIGITS_LIMIT or (digits == 2 and first == 0 and not pointed):
                 return BROKEN, 0, 1, i
             if pointed:
                 decimals += 1
                 rest |= digit
-            if exact or digits <= SAFE_DIGITS:
+            if exact or digits <= SAFE_DIGITS_LIMIT:
                 numerator = numerator * 10 + digit
                 if pointed:
                     scale *= 10
@@ -212,7 +199,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
         i = after
     if pointed and decimals == 0:
         return BROKEN, 0, 1, i
-    if not exact and digits > SAFE_DIGITS:
+    if not exact and digits > SAFE_DIGITS_LIMIT:
         return BIG, 0, 1, i
     if rest == 0:
         return INTEGER, whole, 1, i
@@ -222,8 +209,6 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
 def frame_size(data: Bytes, start: int, end: int) -> int:
     """Bytes of the opening quote, backticks, stars, brace or TeX sign that the end of data[start:end] closes, or 0."""
     length = end - start
-    if length < 2:
-        return 0
     first, last = data[start] + 0, data[end - 1] + 0
     if first in _QUOTES:
         return 1 if last == first else 0
@@ -239,38 +224,18 @@ def frame_size(data: Bytes, start: int, end: int) -> int:
         second = data[start + 1] + 0
         inline = second == ch.LEFT_PAREN and last == ch.RIGHT_PAREN
         return 2 if inline or (second == ch.LEFT_BRACKET and last == ch.RIGHT_BRACKET) else 0
-    if first < ch.BEYOND_ASCII:
-        return 0
-    for opening, closing in _CURLY:
-        if matches(data, start, end, opening) and matches(data, max(end - 3, start + 3), end, closing):
-            return 3
     return 0
 
 
-def tag_size(data: Bytes, start: int, end: int) -> int:
-    """Bytes of the `<b>` that a `</b>` at the end of data[start:end] closes, or 0."""
-    if end - start < 7 or data[start] != ch.LESS or data[end - 1] != ch.GREATER:
-        return 0
-    key, after = read_word(data, start + 1, end)
-    size = after + 1 - start
-    closing = end - size - 1
-    if closing < after or data[after] != ch.GREATER or not matches(data, closing, end, _CLOSING_TAG):
-        return 0
-    return size if key in _TAGS and read_word(data, closing + 2, end) == (key, end - 1) else 0
-
-
 def unwrap(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """data[start:end] without the pairs of quotes, stars, tags, ... that surround all of it, and a final point."""
+    """data[start:end] without the pairs of quotes, stars, ... that surround all of it, and a final point."""
     start, end = strip(data, start, end)
     while start < end:
         size = frame_size(data, start, end)
-        tag = 0 if size else tag_size(data, start, end)
         if matches(data, start, end, _TEXT) and data[end - 1] == ch.RIGHT_BRACE:
             start, end = start + len(_TEXT), end - 1
         elif size:
             start, end = start + size, end - size
-        elif tag:
-            start, end = start + tag, end - tag - 1
         elif end - start > 1 and data[end - 1] == ch.POINT and data[end - 2] != ch.POINT:
             end -= 1
         else:
@@ -297,55 +262,37 @@ def is_bold_word(data: Bytes, start: int, i: int, end: int) -> bool:
 
 
 def skip_words(data: Bytes, start: int, end: int) -> int:
-    """Where the expression after leading words begins; `start` if there are none, -1 if words forbid it.
+    """Where the expression after leading words begins; `start` if there are none, -1 if they are none that lead to it.
 
-    The last word ends in white space or a colon and has two letters at least (`x - 3` is no answer), no word
-    changes or denies what follows, and a minus sign behind words without a colon stands at its operand.
+    The last word ends in white space or a sign such as a colon, and has two letters at least: `x - 3` is no answer.
+    Stars of bold type come in pairs.
     """
-    key = letters = words = last = stars = 0
+    letters = last = stars = 0  # of the word that is being read, and of the one before
     gap = colon = False
-    i = after = start
+    i = start
     while i < end:
         code, after = decode(data, i)
         if is_letter(code):
             letters += 1
-            short = code < ch.BEYOND_ASCII and letters <= _LONGEST_KEY
-            key = key * 32 + (code | 32) - ch.LOWER_A + 1 if short else ch.OVER_LONG
             gap = colon = False
         elif not letters or (code != ch.APOSTROPHE and code != 0x2019):
-            if letters:
-                if key in _CHANGING:
-                    return -1
-                words, last = words + 1, letters
-            key = letters = 0
-            if is_space(code) or is_wide_space(code):
-                gap = True
-            elif code == ch.COLON or code == _COLON:
-                gap = colon = True
-            elif code == ch.COMMA or code == ch.POINT or code == ch.BANG:
-                gap = False
-            elif code == ch.STAR and is_bold_word(data, start, i, end):
-                stars += 1
-            else:
+            last, letters = letters if letters else last, 0
+            star = code == ch.STAR and is_bold_word(data, start, i, end)
+            beside = star or code == ch.COLON or code == _COLON or code in _BESIDE_WORDS
+            if not (beside or is_space(code) or is_wide_space(code)):
                 break
+            colon = colon or code == ch.COLON or code == _COLON
+            gap = True
+            stars += star
         i = after
-    if words == 0:
+    if last == 0:
         return start
-    if i >= end or not gap or not (colon or last > 1) or stars % 2:
-        return -1
-    signed, behind = next_token(data, i, end, True)
-    if signed == MINUS and not colon and (behind >= end or is_space(data[behind])):
-        return -1
-    return i
+    return i if i < end and gap and (colon or last > 1) and stars % 2 == 0 else -1
 
 
 def product(a: int, b: int, exact: bool) -> tuple[int, int]:
     """(a * b, 0), or (0, _TOO_BIG) if it is beyond LIMIT and not `exact`."""
-    if exact or (-_HALF_LIMIT < a < _HALF_LIMIT and -_HALF_LIMIT < b < _HALF_LIMIT):
-        return a * b, 0
-    if a == 0 or b == 0:
-        return 0, 0
-    if abs(a) > LIMIT // abs(b):
+    if not exact and abs(a) > LIMIT // max(abs(b), 1):
         return 0, _TOO_BIG
     return a * b, 0
 
@@ -373,8 +320,6 @@ def combine(operator: int, tops: Integers, bottoms: Integers, right: int, exact:
         a, fault = product(a, c, exact)
         b, more = product(b, d, exact)
         fault |= more
-    if fault:
-        a, b = 0, 1
     tops[right - 1], bottoms[right - 1] = a, b
     return fault
 
@@ -413,7 +358,7 @@ def push_literal(
     as a negative number first, and in lenient mode then as a positive one under a unary minus.
     """
     kind, top, bottom, i = read_literal(data, i, end, lenient, exact)
-    if memory.literals == MAX_LITERALS or kind == BROKEN:
+    if memory.literals == LITERALS_LIMIT or kind == BROKEN:
         return -1
     memory.tops[memory.values], memory.bottoms[memory.values] = top, bottom
     memory.values += 1
@@ -422,12 +367,11 @@ def push_literal(
     if kind == BIG:
         memory.fault |= _TOO_BIG
         memory.unread = 1
-    elif kind == DECIMAL:
-        memory.unknown = 1
     elif not memory.unknown:
         signed = memory.pending > 0 and memory.operators[memory.pending - 1] == NEGATE
-        known = use_number(-top if signed else top, given, memory)
-        if not known and not (signed and lenient and use_number(top, given, memory)):
+        known = kind == INTEGER and use_number(-top if signed else top, given, memory)
+        known = known or (kind == INTEGER and signed and lenient and use_number(top, given, memory))
+        if not known:
             memory.unknown = 1
     return i
 
@@ -459,7 +403,7 @@ def outcome(memory: Memory) -> int:
 
 def push(operator: int, memory: Memory) -> bool:
     """Put an operator or an open bracket on its stack; False if that is full."""
-    if memory.pending == MAX_DEPTH:
+    if memory.pending == DEPTH_LIMIT:
         return False
     memory.operators[memory.pending] = operator
     memory.pending += 1
@@ -470,21 +414,19 @@ def close_bracket(kind: int, memory: Memory, exact: bool) -> int:
     """Close a bracket or brace: 1 if an operator follows, 0 if a denominator must, -1 if it was not open."""
     unwind(1, memory, exact)
     last = memory.pending - 1
-    if last < 0:
-        return -1
-    opened = memory.operators[last]
+    opened = memory.operators[last] if last >= 0 else 0
     if kind == CLOSE:
         memory.pending = last
         return 1 if opened == OPEN else -1
     if opened == _FRACTION_TOP:
         memory.operators[last] = _FRACTION_BOTTOM
         return 0
-    if opened != _FRACTION_BOTTOM:
-        return -1
-    memory.pending = last
-    memory.values -= 1
-    memory.fault |= combine(DIVIDE, memory.tops, memory.bottoms, memory.values, exact)
-    return 1
+    if opened == _FRACTION_BOTTOM:
+        memory.pending = last
+        memory.values -= 1
+        memory.fault |= combine(DIVIDE, memory.tops, memory.bottoms, memory.values, exact)
+        return 1
+    return -1
 
 
 def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memory: Memory) -> int:
@@ -528,8 +470,7 @@ def evaluate_expression(
         elif PLUS <= kind <= DIVIDE:
             unwind(_PRECEDENCE[kind], memory, exact)
             operand = True
-            if not push(kind, memory):
-                return MALFORMED
+            i = i if push(kind, memory) else -1
         elif kind == CLOSE or kind == RIGHT_BRACE:
             closed = close_bracket(kind, memory, exact)
             if closed == 0:

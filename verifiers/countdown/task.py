@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers import batch, characters
 from verifiers.countdown import expression
-from verifiers.countdown.expression import LIMIT, MAX_DIGITS, MAX_NUMBERS, UNDECIDED, Given, Memory
+from verifiers.countdown.expression import DIGITS_LIMIT, LIMIT, NUMBERS_LIMIT, UNDECIDED, Given, Memory
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_alone, locate
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, RULE_BROKEN, TEXT
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Column = npt.NDArray[np.int64]
     Columns = tuple[Column, Column, Column, Column]
 
-_TOO_LONG = 10**MAX_DIGITS  # an integer that is; worked out once, because it takes long
+_TOO_LONG = 10**DIGITS_LIMIT  # an integer that is; worked out once, because it takes long
 _TARGET_SIGNS = frozenset("0123456789+-./ ")
 
 
@@ -38,30 +38,48 @@ def _read_numbers(numbers: Any, row: int | None) -> list[int]:
     if hasattr(numbers, "__len__") and not isinstance(numbers, str | bytes | bytearray | dict):
         with suppress(TypeError):
             exact = [index("" if isinstance(value, bool) else value) for value in numbers]  # type: ignore[arg-type]
-    if not 1 <= len(exact) <= MAX_NUMBERS or any(abs(value) >= _TOO_LONG for value in exact):
-        problem = f"is no list of 1 to {MAX_NUMBERS} integers, such as [3, 5, 7]"
+    if not 1 <= len(exact) <= NUMBERS_LIMIT or any(abs(value) >= _TOO_LONG for value in exact):
+        problem = f"is no list of 1 to {NUMBERS_LIMIT} integers, such as [3, 5, 7]"
         raise invalid_reference("numbers", numbers, problem, row)
     return exact
 
 
 def _read_target(target: Any, row: int | None) -> tuple[int, int]:
     """(numerator, denominator) of the target; raises for what is no rational number."""
-    if type(target) is int and -LIMIT <= target <= LIMIT:
-        return target, 1
     from decimal import Decimal  # only now: slow to import, and most targets are small integers
     from fractions import Fraction
 
     value = None
     if isinstance(target, str):
-        readable = len(target) < 2 * MAX_DIGITS and _TARGET_SIGNS.issuperset(target)
+        readable = len(target) < 2 * DIGITS_LIMIT and _TARGET_SIGNS.issuperset(target)
     else:
-        readable = not isinstance(target, Decimal) or abs(target.adjusted()) < MAX_DIGITS
+        readable = not isinstance(target, Decimal) or abs(target.adjusted()) < DIGITS_LIMIT
     with suppress(ValueError, ZeroDivisionError):
         value = Fraction(str(target)) if readable else None  # 0.1 is one tenth, not the double next to it
     if value is None or max(abs(value.numerator), value.denominator) >= _TOO_LONG:
         problem = 'is no rational number; give one such as 22, Fraction(21, 2), 10.5 or "21/2"'
         raise invalid_reference("target", target, problem, row)
     return value.numerator, value.denominator
+
+
+def _plain_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns | None:
+    """`reference_columns` of lists of integers that fit 64 bits, all at once; None if a row is anything else."""
+    import numpy as np
+
+    lists = set(map(type, numbers)) <= {list, tuple} and set(map(type, targets)) <= {int}
+    flat = list(chain.from_iterable(numbers)) if lists else [None]
+    if not set(map(type, flat)) <= {int}:
+        return None
+    starts = batch.starts_of(numbers)
+    try:
+        values = np.fromiter(flat, np.int64, len(flat))
+        numerators = np.fromiter(targets, np.int64, len(targets))
+    except OverflowError:
+        return None
+    fit = all(((-LIMIT <= column) & (column <= LIMIT)).all() for column in (values, numerators))
+    sizes = np.diff(starts)
+    fit = fit and 1 <= sizes.min(initial=1) and sizes.max(initial=1) <= NUMBERS_LIMIT
+    return (values, starts, numerators, np.ones(len(numerators), np.int64)) if fit else None
 
 
 def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
@@ -72,20 +90,9 @@ def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns
     """
     import numpy as np
 
-    only_integers = set(map(type, numbers)) <= {list, tuple} and set(map(type, targets)) <= {int}
-    flat = list(chain.from_iterable(numbers)) if only_integers else []
-    if only_integers and set(map(type, flat)) <= {int}:
-        starts = batch.starts_of(numbers)
-        try:
-            values = np.fromiter(flat, np.int64, len(flat))
-            numerators = np.fromiter(targets, np.int64, len(targets))
-        except OverflowError:
-            pass
-        else:
-            fit = all(((-LIMIT <= column) & (column <= LIMIT)).all() for column in (values, numerators))
-            sizes = np.diff(starts)
-            if fit and 1 <= sizes.min(initial=1) and sizes.max(initial=1) <= MAX_NUMBERS:
-                return values, starts, numerators, np.ones(len(numerators), np.int64)
+    columns = _plain_columns(numbers, targets)
+    if columns is not None:
+        return columns
     rows = enumerate(zip(numbers, targets, strict=True))
     references = [(_read_numbers(given, row), *_read_target(target, row)) for row, (given, target) in rows]
     for row, (given, top, bottom) in enumerate(references):
@@ -111,9 +118,7 @@ def judge_exactly(
         if begin > low:
             begin, finish = expression.unwrap(data, begin, finish)
     elif boxed and not is_alone(data, start, end, low, high, False):
-        begin = -1
-    if begin < 0:
-        return MALFORMED, GRAMMAR, 0.0, low, high
+        begin = -1  # which is MALFORMED
     reason = expression.evaluate_expression(data, begin, finish, lenient, exact, given, memory)
     tier = GRAMMAR if reason == MALFORMED or reason == RULE_BROKEN else RATIONAL
     return reason, tier, 1.0 if reason == OK else 0.0, low, high

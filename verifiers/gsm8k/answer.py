@@ -11,10 +11,9 @@ from verifiers import characters as ch
 from verifiers.characters import is_one_of
 from verifiers.extract import Bytes, word_key, word_keys
 from verifiers.gsm8k import number as num
-from verifiers.gsm8k.number import Number, is_digit, read_number, skip_spaces, starts_number, symbol
+from verifiers.gsm8k.number import Number, read_number, starts_number, symbol
 
 NOTHING, NUMBER, WORD, MARK = range(4)  # what stands before, spaces apart
-GLUED, APART, NAMED = range(3)  # a sign, with a space behind it, as the word "minus" or "negative"
 OPAQUE, HEDGED, REFUSED = range(1, 4)  # faults: no single number; one of two answers; an answer that is none
 
 
@@ -32,12 +31,11 @@ class Side:
     words: bool = False  # there are words before the number
     unit: bool = False  # there are words behind it
     sign: int = 0  # -1 or 1 of a sign that waits for its number
-    sign_style: int = 0  # GLUED, APART or NAMED
     variable: bool = False  # a letter such as x stands behind the number
     spelled: int = 0  # the sum of the number words behind it
 
 
-_OR, _PER, _K, _B, _LAST_LETTER = (word_key(word) for word in ("or", "per", "k", "b", "z"))
+_OR, _PER, _THAN, _K, _B, _LAST_LETTER = (word_key(word) for word in ("or", "per", "than", "k", "b", "z"))
 _NEGATIVE = word_keys("minus negative")
 # Words that change or deny the number wherever they stand, right before it, right behind it.
 _SPOILERS = word_keys(
@@ -53,9 +51,6 @@ _BEHIND = word_keys("squared cubed tens quintillion score")
 # Pairs of words that do: the second, and the first ones.
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
-_OF, _PARTS = word_key("of"), word_keys("square cube quarter fraction reciprocal")
-_T = word_key("t")  # of "can't"
-_BELOW, _ZERO = word_key("below"), word_key("zero")
 _PREPOSITIONS = word_keys(
     "per in for of at every each after within over during the"
 )  # a number word behind them says another thing
@@ -65,31 +60,22 @@ _NUMERALS = word_keys(  # each with the value of its place
 )
 # 1 at the remainder of each of these words, so that most others are not compared with all of them.
 _TABLE = 2039
-_REMAINDERS = {key % _TABLE for key in (*_SPOILERS, *_BEFORE, *_BEHIND, *_LIMITS, _TO, _OF, _T, *_NUMERALS)}
+_REMAINDERS = {key % _TABLE for key in (*_SPOILERS, *_BEFORE, *_BEHIND, *_LIMITS, _TO, *_NUMERALS)}
 _LISTED = bytes(remainder in _REMAINDERS for remainder in range(_TABLE))
 _SCALES = word_keys(
     "hundred hundreds thousand thousands lakh lakhs million millions crore crores billion billions trillion trillions "
     "quadrillion quadrillions"
 )
 _POWERS = (2, 2, 3, 3, 5, 5, 6, 6, 7, 7, 9, 9, 12, 12, 15, 15)  # of ten, for each of _SCALES
-WRAPPERS = word_keys(
+# TeX commands that say nothing about the value.
+_WRAPPERS = word_keys(
     "boxed fbox mbox text textbf textrm textsf texttt textit textnormal mathbf mathrm mathsf mathtt mathit "
-    "boldsymbol bm bf rm displaystyle underline left right big bigl bigr emph"
+    "boldsymbol bm bf rm displaystyle underline left right big bigl bigr emph quad qquad circ degree degrees percent "
+    "dollar dollars textdollar therefore implies rightarrow"
 )
-APPROXES = word_keys("approx simeq sim cong equiv doteq")
-_COMMAND_KINDS = {
-    ch.SPACE: "quad qquad space enspace thinspace hspace newline",
-    num.MARK: "circ degree degrees percent dollar dollars pounds euro textdollar textdegree textcent cent cents "
-    "therefore implies rightarrow to colon checkmark",
-    num.ELLIPSIS: "dots ldots cdots",
-    num.RELATION: "ne neq lt gt le ge leq geq ll gg leqslant geqslant",
-    num.PLUS_MINUS: "pm mp lor vee",
-}
-_COMMANDS = tuple((key, kind) for kind, words in _COMMAND_KINDS.items() for key in word_keys(words))
+_APPROXES = word_keys("approx simeq sim cong equiv doteq")
 _VARIABLES = word_keys("x y z n")
 _ORDINALS = word_keys("th st nd rd o circ degree degrees")
-_OPENERS = tuple(b" \t\n\r([{$~>")
-_CLOSERS = tuple(b" \t\n\r)]}$:;,.!?\"'`~<")
 _FAULTS = {
     num.RELATION: REFUSED, num.PLUS_MINUS: HEDGED,
     **dict.fromkeys((num.FOREIGN, num.TIMES, num.POWER, ch.UNDERSCORE), OPAQUE),
@@ -98,7 +84,7 @@ _FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))  # of si
 
 
 def clear(side: Side) -> None:
-    side.numbers = side.fault = side.before = side.key = side.sign = side.sign_style = side.spelled = 0
+    side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
     side.spaced = side.words = side.unit = side.variable = False
 
 
@@ -136,8 +122,8 @@ def note_number(data: Bytes, i: int, end: int, side: Side) -> int:
     unreadable = is_behind(side, WORD)  # x18, 0x12, CO2
     if side.numbers == 0:
         i = read_number(data, i, end, number)
-        unreadable |= number.shape == num.NO_NUMBER or (is_listed(side.key) and is_one_of(side.key, _BEFORE))
-        unreadable |= side.sign_style == APART and side.words  # "total - 18": a dash or a minus
+        bounded = side.before == WORD and is_listed(side.key) and is_one_of(side.key, _BEFORE)
+        unreadable |= bounded or number.shape == num.NO_NUMBER
         if side.sign < 0:
             number.sign = -number.sign
     else:
@@ -148,7 +134,7 @@ def note_number(data: Bytes, i: int, end: int, side: Side) -> int:
         blame(side, OPAQUE)
     side.numbers += 1
     side.variable = False  # the x of "9 x 2" is none
-    side.sign = side.sign_style = 0
+    side.sign = 0
     follow(side, NUMBER)
     return i
 
@@ -167,14 +153,8 @@ def changes_value(key: int, side: Side) -> bool:
         return True
     if is_one_of(key, _BEHIND):
         return side.numbers > 0 and not side.unit  # "18 squared", not "18 meters squared"
-    if key == _T:
-        return is_behind(side, MARK) and side.key != 0
     if key == _TO:
         return is_one_of(side.key, _TOWARDS)
-    if key == _OF:
-        return side.numbers == 0 and is_one_of(side.key, _PARTS)
-    if key == _ZERO:
-        return side.key == _BELOW
     return side.key == _AT and is_one_of(key, _LIMITS)
 
 
@@ -184,8 +164,6 @@ def note_word(key: int, side: Side) -> None:
     value = spelled(key) if side.numbers and listed else -1
     if value >= 0 and not is_one_of(side.key, _PREPOSITIONS):
         side.spelled += value
-    elif side.spelled and is_behind(side, MARK):
-        side.spelled -= max(spelled(side.key), 0)  # two-liter
     if key == _OR:
         blame(side, HEDGED)
     elif listed and changes_value(key, side):
@@ -193,20 +171,13 @@ def note_word(key: int, side: Side) -> None:
     elif side.numbers and is_one_of(key, _VARIABLES):
         side.variable = True
     elif is_one_of(key, _NEGATIVE):
-        if side.numbers or side.sign:
-            blame(side, OPAQUE)
-        side.sign, side.sign_style = -1, NAMED
+        side.sign = -1
         follow(side, MARK)
         return
-    elif side.before == NUMBER and scale_of(key, not side.spaced):
-        if side.numbers == 1:
-            side.number.scale += scale_of(key, not side.spaced)
+    elif side.numbers == 1 and not side.unit and scale_of(key, is_behind(side, NUMBER)):
+        side.number.scale += scale_of(key, is_behind(side, NUMBER))
         follow(side, NUMBER)
         return
-    if side.sign:
-        if side.sign_style != APART or side.sign > 0 or side.words:
-            blame(side, OPAQUE)  # -x; "- She makes 18" is a bullet
-        side.sign = side.sign_style = 0
     side.key = key
     follow(side, WORD)
     if side.numbers:
@@ -223,38 +194,11 @@ def is_long_word(data: Bytes, i: int, end: int) -> bool:
 def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
     """Note a plus or a minus: a sign, a hyphen, a dash, or an operator."""
     glued_word = is_behind(side, WORD)
-    if side.numbers:
-        hyphen = glued_word or is_behind(side, NUMBER)
-        dash = side.before == WORD and side.spaced
-        if kind == ch.PLUS or not (dash or (hyphen and is_long_word(data, after, end))):
-            blame(side, OPAQUE)
-    elif side.sign or (glued_word and (kind == ch.PLUS or not is_long_word(data, after, end))):
+    if side.sign or (glued_word and (kind == ch.PLUS or not is_long_word(data, after, end))):
         blame(side, OPAQUE)
     elif not glued_word:
-        side.sign, side.sign_style = 1 if kind == ch.PLUS else -1, GLUED
+        side.sign = 1 if kind == ch.PLUS else -1
     follow(side, MARK)
-
-
-def note_command(key: int, side: Side) -> None:
-    """Note a TeX command that begins no number and compares nothing."""
-    if is_one_of(key, WRAPPERS):
-        return
-    kind = num.FOREIGN
-    for command, other in _COMMANDS:
-        if command == key:
-            kind = other
-    if kind == ch.SPACE:
-        note_space(side)
-        return
-    note_mark(kind, side)
-    if kind == num.MARK and side.numbers:
-        side.unit = True
-
-
-def note_space(side: Side) -> None:
-    side.spaced = True
-    if side.sign and side.sign_style != NAMED:
-        side.sign_style = APART
 
 
 def note_mark(kind: int, side: Side) -> None:
@@ -263,14 +207,15 @@ def note_mark(kind: int, side: Side) -> None:
         side.key = 0  # cm²
         return
     blame(side, _FAULT[kind])
-    if (kind == ch.BANG and is_behind(side, NUMBER)) or (kind == num.ELLIPSIS and side.before == NUMBER):
-        blame(side, OPAQUE)  # a factorial; 3.33...
-    elif kind == num.DEGREE and side.numbers:
-        side.unit = True
-    if side.sign and kind != ch.DOLLAR and kind != ch.LEFT_PAREN and kind != num.MARK:
-        blame(side, OPAQUE)
-    if kind == ch.COMMA or kind == ch.POINT or kind == ch.COLON:
-        side.key = 0  # "left over: 18", "No, 18"
+    stray = (
+        side.sign
+        and side.numbers == 0
+        and kind != num.MARK
+        and kind != ch.LEFT_PAREN
+        and kind != ch.LEFT_BRACE
+    )
+    if stray or (kind == ch.BANG and is_behind(side, NUMBER)):
+        blame(side, OPAQUE)  # a sign that is none of a number's; a factorial
     closes = kind == ch.RIGHT_PAREN or kind == ch.RIGHT_BRACKET
     follow(side, WORD if closes and side.numbers == 0 and side.words else MARK)
 
@@ -278,18 +223,15 @@ def note_mark(kind: int, side: Side) -> None:
 def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
     """Read what is raised: `18^{th}`, `18^\\circ`, `18 cm^2`; any other power is opaque."""
     if is_behind(side, NUMBER):
-        while i < end:
-            kind, after, key = symbol(data, i, end)
-            named = kind == num.WORD or kind == num.COMMAND
-            if kind == num.DEGREE or (named and is_one_of(key, _ORDINALS)):
-                side.unit = True
-                return after
-            wraps = kind == num.COMMAND and is_one_of(key, WRAPPERS)
-            if kind != ch.LEFT_BRACE and kind != ch.SPACE and not wraps:
-                break
-            i = after
+        braces = i
+        while braces < end and data[braces] == ch.LEFT_BRACE:
+            braces += 1
+        _, after, key = symbol(data, braces, end) if braces < end else (num.NOTHING, i, 0)
+        if is_one_of(key, _ORDINALS):
+            side.unit = True
+            return after
     elif side.unit and not is_one_of(side.key, _VARIABLES):
-        power, behind = num.read_exponent(data, i, end, num.BRACED)
+        power, behind = num.read_exponent(data, i, end, True)
         if behind >= 0 and 1 <= abs(power) <= 3:
             side.key = 0
             return behind
@@ -297,73 +239,14 @@ def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
     return i
 
 
-def note_star(data: Bytes, i: int, end: int, side: Side) -> int:
-    """Read the run of stars at i: bold type if exactly one side of it is open, else an operator."""
-    before = side.before == NOTHING or side.spaced or data[i - 1] in _OPENERS
-    kind, after = num.kind_at(data, i, end)
-    while kind == ch.STAR:  # a fullwidth one, too
-        i = after
-        kind, after = num.kind_at(data, i, end)
-    behind = i >= end or data[i] in _CLOSERS
-    either = i < end and (data[i] == ch.DOLLAR or data[i] == ch.BACKSLASH)  # which open and close
-    if (before == behind and not either) or side.sign:
-        blame(side, OPAQUE)
-    return i
-
-
 def note_less(data: Bytes, i: int, end: int, side: Side) -> int:
     """Read a tag such as `<b>` or what is left of one (`</answer`); any other `<` compares."""
     closing = i < end and data[i] == ch.SLASH
-    if closing:
-        i += 1
-    kind, after = num.kind_at(data, i, end)
-    if kind != num.WORD:
+    kind, after = num.kind_at(data, i + 1 if closing else i, end)
+    opening = after < end and data[after] == ch.GREATER
+    if kind != num.WORD or not (closing or opening):
         blame(side, REFUSED)
-        return i
-    if after < end and data[after] == ch.GREATER:
-        return after + 1
-    if not closing:
-        blame(side, REFUSED)
-    return after
-
-
-def note_greater(data: Bytes, i: int, end: int, side: Side) -> int:
-    r"""Read a `>` that only closing signs follow (`\boxed{36>`); any other compares."""
-    while i < end and (data[i] in _CLOSERS or data[i] == ch.GREATER):
-        i += 1
-    if i < end or side.numbers == 0:
-        blame(side, REFUSED)
-    return i
-
-
-def note_punctuation(data: Bytes, i: int, kind: int, after: int, end: int, side: Side) -> int:
-    """Note an ASCII sign at i that may mean more than itself; position after it."""
-    following = data[after] + 0 if after < end else 0
-    if kind == ch.LEFT_BRACE or kind == ch.RIGHT_BRACE:
-        if kind == ch.LEFT_BRACE and side.before == WORD:
-            side.before = MARK
-        return after
-    if kind == ch.CARET:
-        return note_caret(data, after, end, side)
-    if kind == ch.STAR:
-        return note_star(data, i, end, side)
-    if kind == ch.LESS:
-        return note_less(data, after, end, side)
-    if kind == ch.GREATER:
-        return note_greater(data, after, end, side)
-    if kind == ch.BANG and following == ch.EQUALS:
-        blame(side, REFUSED)
-    elif kind == ch.POINT and following == ch.POINT and side.before == NUMBER:
-        kind = num.ELLIPSIS
-    elif kind == ch.LEFT_PAREN and is_behind(side, WORD) and side.numbers == 0:
-        if is_digit(data, after, end) or following == ch.MINUS:
-            blame(side, OPAQUE)  # f(18)
-    elif kind == ch.SLASH:
-        unit, _ = num.kind_at(data, skip_spaces(data, after, end), end)
-        if unit != num.WORD and unit != num.COMMAND and unit != ch.LEFT_BRACE:
-            blame(side, OPAQUE)
-    note_mark(kind, side)
-    return after
+    return after + 1 if opening else after
 
 
 def read_side(data: Bytes, i: int, end: int, side: Side) -> tuple[int, bool]:
@@ -374,18 +257,21 @@ def read_side(data: Bytes, i: int, end: int, side: Side) -> tuple[int, bool]:
         kind, after, key = symbol(data, i, end)
         if starts_number(data, kind, after, end, key):
             after = note_number(data, i, end, side)
-        elif kind == ch.SPACE or kind == num.THIN:
-            note_space(side)
-        elif kind == num.WORD:
-            note_word(key, side)
-        elif kind == ch.EQUALS or kind == num.APPROX or (kind == num.COMMAND and is_one_of(key, APPROXES)):
+        elif kind == ch.SPACE or kind == num.THIN or kind == ch.DOLLAR:
+            side.spaced = True
+        elif kind == num.WORD or kind == ch.GREATER:
+            note_word(key if kind == num.WORD else _THAN, side)  # "> 18" says what "more than 18" does
+        elif kind == ch.EQUALS or kind == num.APPROX or (kind == num.COMMAND and is_one_of(key, _APPROXES)):
             more = True
         elif kind == num.COMMAND:
-            note_command(key, side)
+            if not is_one_of(key, _WRAPPERS):
+                note_mark(num.FOREIGN, side)
         elif kind == ch.PLUS or kind == ch.MINUS:
             note_sign(data, kind, after, end, side)
-        elif ch.SPACE < kind < ch.BEYOND_ASCII:
-            after = note_punctuation(data, i, kind, after, end, side)
+        elif kind == ch.CARET:
+            after = note_caret(data, after, end, side)
+        elif kind == ch.LESS:
+            after = note_less(data, after, end, side)
         elif kind != num.NOTHING:
             note_mark(kind, side)
         i = after
@@ -404,21 +290,16 @@ def is_number(side: Side) -> bool:
 
 
 def read_plain(data: Bytes, start: int, end: int, number: Number) -> bool:
-    """Read `-12.50`, ASCII and at most 18 characters behind the sign; False if it is anything else."""
+    """Read ASCII digits alone, which most answers are; False if it is anything else."""
     number.sign, number.shape, number.scale = 1, num.LITERAL, 0
-    if start < end and data[start] == ch.MINUS:
-        number.sign = -1
-        start += 1
-    if not 0 < end - start <= 18:
+    if not 0 < end - start <= num.DIGITS_LIMIT:
         return False
-    mantissa, point = 0, end - 1
+    mantissa = 0
     for i in range(start, end):
         digit = data[i] - ch.ZERO
-        if 0 <= digit <= 9:
-            mantissa = mantissa * 10 + digit
-        elif data[i] == ch.POINT and start < i < end - 1 and point == end - 1:
-            point = i
-        else:
+        if not 0 <= digit <= 9:
             return False
-    number.whole.mantissa, number.whole.exponent = mantissa, point + 1 - end
+        mantissa = mantissa * 10 + digit
+    whole = number.whole
+    whole.mantissa, whole.exponent, whole.start, whole.end = mantissa, 0, start, end
     return True

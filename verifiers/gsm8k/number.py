@@ -14,16 +14,14 @@ from verifiers import characters as ch
 from verifiers.extract import Bytes, matches, word_key, word_keys
 
 # What `symbol` answers beyond ASCII codes. Letters are gathered into words, `\name` into commands.
-NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK, ELLIPSIS = range(1, 8)
-TIMES, DEGREE, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = range(8, 15)
+NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK = range(1, 7)
+TIMES, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = range(7, 13)
 
 # Vulgar fractions: code point, numerator, denominator.
 _FRACTION_SIGNS = tuple(
     (code, *Fraction(numeric(chr(code))).limit_denominator(10).as_integer_ratio())
     for code in (0xBC, 0xBD, 0xBE, *range(0x2150, 0x215F))
 )
-SUPERSCRIPTS = (0x2070, 0xB9, 0xB2, 0xB3, 0x2074, 0x2075, 0x2076, 0x2077, 0x2078, 0x2079)
-_RAISED_MINUS = 0x207B
 
 # What characters beyond ASCII stand for, in rows (first, last, kind); the first row that holds one counts.
 _WIDE = (
@@ -36,10 +34,10 @@ _WIDE = (
     (0x202A, 0x202E, NOTHING), (0x2066, 0x2069, NOTHING), (0xFE00, 0xFE0F, NOTHING),
     *ch.rows(ch.POINT, 0x66B, ch.IDEOGRAPHIC_STOP),
     *ch.rows(ch.COMMA, 0x66C),
-    *ch.rows(ELLIPSIS, 0x2026, 0x22EF),
-    *ch.rows(DEGREE, 0xB0, 0xBA, 0x2218, 0x2103, 0x2109),
+    *ch.rows(MARK, 0x2026, 0x22EF),
+    *ch.rows(MARK, 0xB0, 0xBA, 0x2218, 0x2103, 0x2109),
     *ch.rows(VULGAR, *(code for code, _, _ in _FRACTION_SIGNS)),
-    *ch.rows(POWER, *SUPERSCRIPTS, _RAISED_MINUS),
+    *ch.rows(POWER, 0xB9, 0xB2, 0xB3), (0x2070, 0x207B, POWER),
     *ch.rows(APPROX, 0x223C, 0x2243, 0x2245, 0x2248, 0x2261),
     *ch.rows(RELATION, 0x2260, 0x2264, 0x2265, 0x226A, 0x226B, 0x2A7D, 0x2A7E),
     *ch.rows(PLUS_MINUS, 0xB1, 0x2213),
@@ -48,7 +46,8 @@ _WIDE = (
     *ch.rows(MARK, 0xAB, 0xBB, 0xA1, 0xBF, 0x2192, 0x21D2, 0x2234),
     *ch.rows(MARK, 0x58F, 0x60B, 0x9F2, 0x9F3, 0xE3F, 0x17DB, 0xFDFC, 0xFE69),
     (0xA2, 0xA5, MARK), (0x20A0, 0x20CF, MARK), (0x2012, 0x2027, MARK), (0x2032, 0x203A, MARK),
-    (0xFFE0, 0xFFE6, MARK), (0x3001, 0x3006, MARK), (0x3008, 0x3020, MARK), *ch.rows(MARK, 0x2713, 0x2714),
+    (0xFF01, 0xFF5E, MARK), (0xFFE0, 0xFFE6, MARK), (0x3001, 0x3006, MARK), (0x3008, 0x3020, MARK),
+    *ch.rows(MARK, 0x2713, 0x2714),
     # Ideographs that multiply, halve or negate the number beside them, and other numerals and operators.
     *ch.rows(FOREIGN, 0x4E07, 0x4EBF, 0x5104, 0x5146, 0x5341, 0x5343, 0x534A, 0x767E, 0x842C, 0x8CA0, 0x8D1F),
     (0x3C0, 0x3C0, FOREIGN), (0x2776, 0x2793, FOREIGN), (0x1F100, 0x1F10C, FOREIGN),
@@ -58,17 +57,23 @@ _WIDE = (
     (0x3007, 0x3007, FOREIGN), (0x3021, 0x3029, FOREIGN), (0x3220, 0x32CF, FOREIGN), (0xA0, 0xBF, FOREIGN),
     (0x2E80, 0xD7FF, MARK),  # scripts without spaces between words
 )  # fmt: skip
+_ASCII_KINDS = {
+    **dict.fromkeys(b"\t\n\v\f\r~", ch.SPACE),
+    **{byte: byte for byte in range(ch.SPACE, ch.TILDE)},
+}
+_ASCII = bytes(_ASCII_KINDS.get(byte, FOREIGN) for byte in range(ch.BEYOND_ASCII))
 _ESCAPED_KINDS = {
     **{ord(","): THIN, ord("!"): NOTHING, ord("$"): ord("$"), ord("%"): ord("%")},
     **dict.fromkeys(b":;> \t\n\r\\", ch.SPACE),
     **dict.fromkeys(b"()[].#&{}\"'", MARK),
 }
-_ESCAPED = bytes(_ESCAPED_KINDS.get(byte, FOREIGN) for byte in range(128))  # of ASCII behind a backslash
+_ESCAPED_LIMIT = ch.BEYOND_ASCII
+_ESCAPED = bytes(_ESCAPED_KINDS.get(byte, FOREIGN) for byte in range(_ESCAPED_LIMIT))  # behind a backslash
 
-LIMIT = 10**18
+DIGITS_LIMIT = 18  # which 64 bits hold
+LIMIT = 10**DIGITS_LIMIT
 OVERFLOW = -1  # a mantissa that has to be read again
 LITERAL, FRACTION, MIXED, NO_NUMBER = range(4)  # shapes of numbers
-PLAIN, BRACED, RAISED = range(3)  # how an exponent is written
 
 _FRACTIONS = word_keys("frac dfrac tfrac cfrac sfrac nicefrac")
 _X, _E, _TIMES_WORD, _CDOT = word_key("x"), word_key("e"), word_key("times"), word_key("cdot")
@@ -105,8 +110,6 @@ def map_wide(code: int) -> int:
     digit = ch.decimal_digit(code)
     if digit >= 0:
         return ch.ZERO + digit
-    if 0xFF01 <= code <= 0xFF5E:
-        return code - ch.FULLWIDTH
     for first, last, kind in _WIDE:
         if first <= code <= last:
             return kind
@@ -125,22 +128,17 @@ def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
         return WORD, after, key
     if byte == ch.BACKSLASH:
         return escape(data, i + 1, end)
-    if byte == ch.TILDE or ch.TAB <= byte <= ch.RETURN:
-        return ch.SPACE, i + 1, byte
-    return byte if byte >= ch.SPACE else FOREIGN, i + 1, byte
+    return _ASCII[byte] + 0, i + 1, byte
 
 
 def escape(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     r"""`symbol` after a backslash: a command, or one character such as `\%` or `\,`."""
-    if i >= end:
-        return MARK, i, 0
     key, after = ch.read_word(data, i, end, True)
     if key:
         return COMMAND, after, key
-    byte = data[i] + 0
-    if byte >= ch.BEYOND_ASCII:
+    if i >= end or data[i] >= _ESCAPED_LIMIT:
         return FOREIGN, i, 0
-    return _ESCAPED[byte] + 0, i + 1, byte
+    return _ESCAPED[data[i]] + 0, i + 1, data[i] + 0
 
 
 def kind_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
@@ -212,9 +210,8 @@ def read_literal(data: Bytes, i: int, end: int, literal: Literal) -> int:
             pointed = True
         elif kind != NOTHING:
             mark, after = separator(data, i, end)
-            if mark == 0 or pointed or leading_zero or (groups == 0 and digits > 3):
-                break
-            if (groups != 0 and groups != mark) or not is_group(data, after, end):
+            fits = mark == groups or (groups == 0 and digits <= 3 and not leading_zero)
+            if pointed or not fits or not is_group(data, after, end):
                 break
             groups = mark
         i = after
@@ -230,34 +227,20 @@ def set_vulgar(code: int, number: Number) -> None:
     number.top.exponent = number.bottom.exponent = 0
 
 
-def read_signed(data: Bytes, i: int, end: int, number: Number, literal: Literal) -> int:
-    """Read a literal with a sign, which goes into the sign of the number; position after it, or -1."""
-    i = skip_spaces(data, i, end)
-    kind, after = kind_at(data, i, end)
-    if kind == ch.MINUS or kind == ch.PLUS:
-        i = skip_spaces(data, after, end)
-        if kind == ch.MINUS:
-            number.sign = -number.sign
-        kind, after = kind_at(data, i, end)
-    if is_digit(data, i, end) or (kind == ch.POINT and is_digit(data, after, end)):
-        return read_literal(data, i, end, literal)
-    return -1
-
-
-def read_argument(data: Bytes, i: int, end: int, number: Number, literal: Literal) -> int:
+def read_argument(data: Bytes, i: int, end: int, literal: Literal) -> int:
     r"""Read `{number}`, or one digit, as an argument of `\frac`; position after it, or -1."""
     i = skip_spaces(data, i, end)
     if i < end and data[i] == ch.LEFT_BRACE:
-        i = read_signed(data, i + 1, end, number, literal)
-        i = skip_spaces(data, i, end) if i >= 0 else end
+        i = skip_spaces(data, i + 1, end)
+        i = skip_spaces(data, read_literal(data, i, end, literal), end) if is_digit(data, i, end) else end
         return i + 1 if i < end and data[i] == ch.RIGHT_BRACE else -1
     return read_literal(data, i, symbol(data, i, end)[1], literal) if is_digit(data, i, end) else -1
 
 
 def read_frac(data: Bytes, i: int, end: int, number: Number, top: Literal) -> int:
     r"""Read both arguments of a `\frac` that ends at i; position after them, or -1."""
-    i = read_argument(data, i, end, number, top)
-    return read_argument(data, i, end, number, number.bottom) if i >= 0 else -1
+    i = read_argument(data, i, end, top)
+    return read_argument(data, i, end, number.bottom) if i >= 0 else -1
 
 
 def starts_number(data: Bytes, kind: int, after: int, end: int, key: int) -> bool:
@@ -294,18 +277,15 @@ def read_number(data: Bytes, i: int, end: int, number: Number) -> int:
     kind, after = kind_at(data, start, end)
     if kind != ch.SLASH:
         return read_mixed(data, i, start, end, number) if start < end else i
-    behind = read_signed(data, after, end, number, number.bottom)
-    if behind < 0:
-        number.sign = 1
+    start = skip_spaces(data, after, end)
+    if not is_digit(data, start, end):
         return i
     number.shape = FRACTION
-    return behind
+    return read_literal(data, start, end, number.bottom)
 
 
 def read_mixed(data: Bytes, i: int, start: int, end: int, number: Number) -> int:
     """Read the fraction at `start` after a whole number that ends at i; position after the number."""
-    if number.whole.exponent != 0:
-        return i
     kind, after, key = symbol(data, start, end)
     top, bottom = number.top, number.bottom
     behind = -1
@@ -319,10 +299,11 @@ def read_mixed(data: Bytes, i: int, start: int, end: int, number: Number) -> int
         if kind == ch.SLASH and is_digit(data, after, end):
             behind = read_literal(data, after, end, bottom)
     if behind < 0:
-        number.sign = 1
         return i
-    proper = 0 <= top.mantissa < bottom.mantissa and top.exponent == 0 and bottom.exponent == 0
-    number.shape = MIXED if proper and number.sign == 1 else NO_NUMBER
+    proper = (
+        0 <= top.mantissa < bottom.mantissa and number.whole.exponent == top.exponent == bottom.exponent == 0
+    )
+    number.shape = MIXED if proper else NO_NUMBER
     return behind
 
 
@@ -333,50 +314,32 @@ def read_power_of_ten(data: Bytes, i: int, end: int) -> tuple[int, int]:
         return 0, -1
     kind, after, key = symbol(data, start, end)
     if kind == WORD and key == _E and start == i:
-        return read_exponent(data, after, end, PLAIN)
+        return read_exponent(data, after, end, False)
     times = kind == TIMES or kind == ch.STAR or (kind == WORD and key == _X)
-    if not times and not (kind == COMMAND and (key == _TIMES_WORD or key == _CDOT)):
-        return 0, -1
-    i = skip_spaces(data, after, end)
-    for digit in (ch.ONE, ch.ZERO):
-        kind, i = kind_at(data, i, end)
-        if kind != digit:
-            return 0, -1
-    i = skip_spaces(data, i, end)
+    times = times or (kind == COMMAND and (key == _TIMES_WORD or key == _CDOT))
+    one, after = kind_at(data, skip_spaces(data, after, end), end)
+    zero, after = kind_at(data, after, end)
+    caret, after = kind_at(data, after, end)
+    if times and one == ch.ONE and zero == ch.ZERO and caret == ch.CARET:
+        return read_exponent(data, after, end, True)
+    return 0, -1
+
+
+def read_exponent(data: Bytes, i: int, end: int, may_be_braced: bool) -> tuple[int, int]:
+    """(value, position after) of `3`, `-3` or `{3}`; it saturates at 10^9, and the position is -1 if there is none."""
     kind, after = kind_at(data, i, end)
-    if kind == ch.CARET:
-        return read_exponent(data, after, end, BRACED)
-    return read_exponent(data, i, end, RAISED)
-
-
-def raised(code: int) -> int:
-    """The ASCII digit or minus sign of a superscript."""
-    for digit in range(10):
-        if SUPERSCRIPTS[digit] == code:
-            return ch.ZERO + digit
-    return ch.MINUS
-
-
-def read_exponent(data: Bytes, i: int, end: int, style: int) -> tuple[int, int]:
-    """(value, position after) of `3` or `-3` that is PLAIN, also `{3}` if BRACED, or RAISED; saturates at 10^9."""
-    braced = style == BRACED and i < end and data[i] == ch.LEFT_BRACE
-    i = i + 1 if braced else i
-    sign, value, digits, signs = 1, 0, 0, 0
-    while i < end:
-        kind, after, code = symbol(data, i, end)
-        if style == RAISED:
-            kind = raised(code) if kind == POWER else FOREIGN
-        if ch.is_ascii_digit(kind):
-            digits += 1
-            value = min(value * 10 + kind - ch.ZERO, 10**9)
-        elif (kind == ch.MINUS or kind == ch.PLUS) and digits == 0 and signs == 0:
-            sign, signs = -1 if kind == ch.MINUS else 1, 1
-        elif not (braced and kind == ch.SPACE):
-            break
-        i = after
-    if digits == 0 or (braced and (i >= end or data[i] != ch.RIGHT_BRACE)):
-        return 0, -1
-    return sign * value, i + 1 if braced else i
+    braced = may_be_braced and kind == ch.LEFT_BRACE
+    i = after if braced else i
+    kind, after = kind_at(data, i, end)
+    negative = kind == ch.MINUS
+    first = i = after if negative else i
+    value = 0
+    while is_digit(data, i, end):
+        kind, i = kind_at(data, i, end)
+        value = min(value * 10 + kind - ch.ZERO, 10**9)
+    closed = not braced or (i < end and data[i] == ch.RIGHT_BRACE)
+    behind = i + 1 if braced else i
+    return -value if negative else value, behind if closed and i > first else -1
 
 
 def magnitude(number: Number, exact: bool) -> tuple[int, int, int]:
@@ -426,25 +389,15 @@ def equal_exactly(first_data: Bytes, first: Number, second_data: Bytes, second: 
     widen(second_data, second)
     a, b, power = magnitude(first, True)
     c, d, other = magnitude(second, True)
-    if a == 0 or c == 0:
-        return int(a == c)
-    if first.sign != second.sign:
-        return 0
-    left, right, power = a * d, c * b, power - other
-    if power < 0:
-        left, right, power = right, left, -power
-    # 10^power > 2^(3 * power), so the left side would be the larger one, and is not worked out.
-    return int(3 * power <= right.bit_length() and left * 10**power == right)
+    left, right, power = first.sign * a * d, second.sign * c * b, power - other
+    # 10^power > 2^(3 * power), so that what is scaled would be the larger one, and is not worked out.
+    size = max(left.bit_length(), right.bit_length())
+    near = 3 * abs(power) <= size
+    return int(left == right == 0 or (near and left * 10 ** max(power, 0) == right * 10 ** max(-power, 0)))
 
 
 def widen(data: Bytes, number: Number) -> None:
-    """Read again, as one Python integer, each literal that was too long."""
+    """Read again, as one Python integer, each literal, because it may have been too long."""
     for literal in (number.whole, number.bottom) if number.shape == FRACTION else (number.whole,):
-        if literal.mantissa == OVERFLOW:
-            digits = []
-            i = literal.start
-            while i < literal.end:
-                kind, i, _ = symbol(data, i, literal.end)
-                if ch.is_ascii_digit(kind):
-                    digits.append(chr(kind))
-            literal.mantissa = int(Decimal("".join(digits)))  # which takes more digits than `int` does
+        digits = "".join(filter(str.isdigit, bytes(data[literal.start : literal.end]).decode()))
+        literal.mantissa = int(Decimal(digits))  # which takes more digits than `int` does

@@ -18,13 +18,13 @@ from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
 from verifiers.gsm8k.answer import HEDGED, REFUSED, Side, is_number, read_plain, read_side
 from verifiers.gsm8k.number import Number, equal, equal_exactly, is_zero_below, read_literal
-from verifiers.sentence import answer_sentence, named_answer
+from verifiers.sentence import answer_sentence
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, NO_ANSWER, OK, RATIONAL, TEXT, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
 UNDECIDED, BAD_GOLD = -1, -2  # instead of a reason: too large for 64 bits; no number to compare with
 _NO_GOLD = "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'"
-_GOLD_POWER = 10**6  # powers of ten in an answer saturate far above
+_GOLD_POWER_LIMIT = 10**6  # powers of ten in an answer saturate far above
 
 
 @dataclass(slots=True)
@@ -42,15 +42,14 @@ def read_gold(data: Bytes, start: int, end: int, gold: Side) -> bool:
         return False
     start, end = strip(data, start, end)
     number = gold.number
-    if read_plain(data, start, end, number):
-        return True
-    low, high = extract.last_line(data, start, end)
-    if low >= 0:
-        start, end = strip(data, low, high)
-    _, more = read_side(data, start, end, gold)
-    if more or not is_number(gold) or gold.numbers > 1 or gold.words or gold.unit:
-        return False
-    return abs(number.scale) <= _GOLD_POWER and not is_zero_below(number)
+    if not read_plain(data, start, end, number):
+        low, high = extract.last_line(data, start, end)
+        if low >= 0:
+            start, end = strip(data, low, high)
+        _, more = read_side(data, start, end, gold)
+        one = not more and is_number(gold) and gold.numbers == 1 and not (gold.words or gold.unit)
+        return one and abs(number.scale) <= _GOLD_POWER_LIMIT and not is_zero_below(number)
+    return True
 
 
 def is_strict_number(data: Bytes, start: int, end: int, number: Number) -> bool:
@@ -116,16 +115,11 @@ def judge_completion(
         if not (strict and extract.is_alone(data, start, end, low, high, True)):
             return MALFORMED, GRAMMAR, 0.0, low, high
     plain = read_plain(data, low, high, number)
-    if lenient and not plain and not boxed:
-        named, named_end = named_answer(data, low, high)
-        if named >= 0:
-            low, high = named, named_end
-            plain = read_plain(data, low, high, number)
-    if plain:
+    if not plain:
+        reason, tier = compare(data, low, high, golds, scratch, equal)
+    else:
         same = equal(data, number, golds, gold.number)
         reason, tier = UNDECIDED if same < 0 else (OK if same else WRONG), RATIONAL
-    else:
-        reason, tier = compare(data, low, high, golds, scratch, equal)
     return reason, tier, 1.0 if reason == OK else 0.0, low, high
 
 

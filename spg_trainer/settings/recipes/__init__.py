@@ -61,7 +61,7 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
 
     def longest(layers: list[Layer]) -> float:
         values = {key: value for layer in layers for key, value in layer.values.items()}
-        length = values.get("rollout", values).get("max_completion_length")
+        length = values.get("rollout", {}).get("max_completion_length")
         return length or float("inf")  # 0: as long as needed
 
     lead = max(recipes, key=lambda name: longest(recipes[name]))

@@ -43,7 +43,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", [*ALGORITHMS])
+@pytest.mark.parametrize("name", [*ALGORITHMS, "spg_trainer.algorithms.mle:MLE"])
 def test_every_algorithm_of_the_package_passes(name: str) -> None:
     assert not [finding for finding in check_algorithm(name) if not finding.ok]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.ebpo import EBPO
-from spg_trainer.likelihood.masks import AllBlocksMasking
+from spg_trainer.likelihood.block_masks import AllBlocksMasking
 from tests.common.algorithm_cases import (
     logps_gradient,
     make_batch,

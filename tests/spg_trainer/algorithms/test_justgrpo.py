@@ -5,7 +5,7 @@ import torch
 
 from spg_trainer.algorithms.justgrpo import JustGRPO, JustGRPORepro
 from spg_trainer.likelihood import accumulate
-from spg_trainer.likelihood.masks import AutoregressiveMasking
+from spg_trainer.likelihood.path_masks import AutoregressiveMasking
 from tests.common.algorithm_cases import LENGTHS, MASK, SIZE, logps_gradient, make_batch, view_of
 from tests.common.likelihood_cases import count_sequences, make_rollouts, seeded, tiny_model, whole_gradient
 

@@ -8,7 +8,7 @@ import torch
 from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.algorithms.unigrpo_repro import UniGRPORepro
 from spg_trainer.likelihood import Masks
-from spg_trainer.likelihood.masks import RatioMasking
+from spg_trainer.likelihood.subset_masks import RatioMasking
 from spg_trainer.tensors import Batch, Place
 from tests.common.likelihood_cases import make_rollouts, seeded
 

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.own_cases import forget
 from tests.common.process_cases import run_processes
-from tests.common.trainer_cases import rows, small_config, snapshot, tiny_folder
+from tests.common.trainer_cases import change, rows, small_config, snapshot, tiny_folder
 
 
 @pytest.fixture
@@ -32,13 +31,13 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvalCommand:
     """Three puzzles, two lengths."""
     monkeypatch.chdir(tmp_path)
     model = ModelConfig(model=str(tiny_folder()), device="cpu")
-    sizes = {"max_completion_length": (8, 24), "block_length": 12, "tokens_per_step": 4.0}
-    return EvalCommand(num_problems=3, **sizes, model=model)
+    sizes = {"max_completion_length": (8, 24), "block_length": 12, "diffusion_steps": ("length/4",)}
+    return change(EvalCommand(num_problems=3, model=model), **sizes)
 
 
 def test_every_length_is_evaluated_at_its_own_steps_and_leaves_no_files(command, tmp_path):
     before = snapshot(tiny_folder())
-    every = [*run_eval(command, quiet=True), *run_eval(replace(command, diffusion_steps=(4, 8)), quiet=True)]
+    every = [*run_eval(command, quiet=True), *run_eval(change(command, diffusion_steps=(4, 8)), quiet=True)]
     names = ("max_completion_length", "diffusion_steps", "block_length")
     sizes = [tuple(result.settings[name] for name in names) for result in every]
     assert sizes == [(8, 2, 8), (24, 6, 12), (8, 4, 8), (8, 8, 8), (24, 4, 12), (24, 8, 12)]
@@ -51,7 +50,7 @@ def test_every_length_is_evaluated_at_its_own_steps_and_leaves_no_files(command,
 
 def test_the_command_samples_as_the_function_does(command):
     def texts(**changes: object) -> list[str]:
-        sampled = replace(command, max_completion_length=(12,), temperature=1.0, num_generations=2, **changes)
+        sampled = change(command, max_completion_length=(12,), temperature=1.0, num_generations=2, **changes)
         return [row["completion"] for row in run_eval(sampled, quiet=True)[0].rows]
 
     first = texts()
@@ -78,26 +77,26 @@ def test_the_command_samples_as_the_function_does(command):
 def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, changes, words):
     (tmp_path / "file").write_text("a file where a folder should be")
     with pytest.raises((ConfigError, CheckpointError, envs.EnvError), match=words):
-        run_eval(replace(command, model=ModelConfig(model="nobody/nothing"), **changes), quiet=True)
+        run_eval(change(command, model=ModelConfig(model="nobody/nothing"), **changes), quiet=True)
 
 
 def test_what_is_there_is_not_made_again_and_other_settings_are_refused(
     command, tmp_path, monkeypatch, capsys
 ):
-    once = replace(command, max_completion_length=(8,), output_dir="results")
+    once = change(command, max_completion_length=(8,), output_dir="results")
     (first,), before = run_eval(once, quiet=True), snapshot(tmp_path)
     monkeypatch.setattr(evaluation, "sample_and_score", lambda *_, **__: pytest.fail("made again"))
     (again,) = run_eval(once)
     assert again.summary() == first.summary() and snapshot(tmp_path) == before
     assert "(3 completions were there)" in capsys.readouterr().out
     other = shutil.copytree(tiny_folder(), "model")
-    for change, words in (
+    for changes, words in (
         ({"reward_weights": {"cells": 1.0}}, r"reward_weights\.cells was .*, now 1\.0"),
         ({"remasking": "random"}, "remasking was 'low_confidence', now 'random'"),
         ({"model": ModelConfig(model=str(other), device="cpu")}, "now 'model'"),
     ):
         with pytest.raises(ConfigError, match=f"8x2-p3.json .*{words}.* another --output-dir"):
-            run_eval(replace(once, **change), quiet=True)
+            run_eval(change(once, **changes), quiet=True)
     assert before.items() <= snapshot(tmp_path).items()
 
 
@@ -105,8 +104,8 @@ def test_an_evaluation_that_was_killed_goes_on_where_it_was(command, tmp_path, m
     """Killed in its third batch of two problems, and its last line torn: that completion alone is made again."""
     monkeypatch.setattr(evaluation, "BATCH", 4)
     sampled = {"temperature": 1.0, "num_generations": 2, "num_problems": 7, "max_completion_length": (8,)}
-    once = replace(command, output_dir="results", **sampled)
-    (whole,) = run_eval(replace(once, output_dir="whole"), quiet=True)
+    once = change(command, output_dir="results", **sampled)
+    (whole,) = run_eval(change(once, output_dir="whole"), quiet=True)
     original, asked = evaluation.sample_and_score, []
 
     def killed(policy, env, begun, *settings, **more):
@@ -157,7 +156,7 @@ def test_the_papers_protocol_beside_ours(command, monkeypatch, capsys):
     monkeypatch.setattr(eval_command, "evaluate", answered)
     monkeypatch.setattr(eval_command, "problems_to_ask", lambda *_: ([0, 1, 2], 0))
     sampled = {"num_generations": 4, "temperature": 1.0, "diffusion_steps": (8,)}
-    run_eval(replace(command, protocol=("ours", "papers"), max_completion_length=(8,), **sampled))
+    run_eval(change(command, protocol=("ours", "papers"), max_completion_length=(8,), **sampled))
     (plain, _, generations), *papers = asked
     assert plain.startswith("sudoku ") and generations == 4
     assert [sampling for _, sampling, _ in papers] == [
@@ -176,9 +175,9 @@ def test_flags_that_the_papers_protocol_decides_over_are_refused():
 def test_a_prompt_of_ones_own_stays_in_the_papers_protocol(command, tmp_path):
     (tmp_path / "prompt.txt").write_text("Solve {puzzle}\n---\n<reasoning>\n")
     own = {"prompt_style": str(tmp_path / "prompt.txt"), "reward_preset": "default"}
-    papers = eval_command.by_protocol(replace(command, env_args=own), "papers")
-    assert papers.env_args == {**own, "reward_preset": "paper"} and papers.block_length == 32
-    papers = eval_command.by_protocol(replace(command, env_args={"prompt_style": "plain"}), "papers")
+    papers = eval_command.by_protocol(change(command, env_args=own), "papers")
+    assert papers.env_args == {**own, "reward_preset": "paper"} and papers.rollout.block_length == 32
+    papers = eval_command.by_protocol(change(command, env_args={"prompt_style": "plain"}), "papers")
     assert papers.env_args["prompt_style"] == "paper"
 
 
@@ -208,7 +207,7 @@ def test_a_prompt_that_has_changed_since_the_training_is_told(command, tmp_path,
 
 def test_other_rules_beside_ours(command, tmp_path, capsys):
     """The rate over the empty cells of all puzzles, computed again from the rows."""
-    run_eval(replace(command, rules=("ours", "d1"), max_completion_length=(24,), output_dir=str(tmp_path)))
+    run_eval(change(command, rules=("ours", "d1"), max_completion_length=(24,), output_dir=str(tmp_path)))
     (path,) = (tmp_path / "eval").glob("*.json")
     facts, env = json.loads(path.read_text())["d1"], envs.make("sudoku", split="test")
     rows = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
@@ -227,7 +226,7 @@ def test_other_rules_beside_ours(command, tmp_path, capsys):
     assert facts["n"] == 3 and facts["of"] == cells and facts["right"] == pytest.approx(sum(right))
     assert f"rules of d1: {facts['right']} of {cells} empty cells right" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"--rules d1: queens is none of the tasks"):
-        run_eval(replace(command, env="queens", rules=("d1",)), quiet=True)
+        run_eval(change(command, env="queens", rules=("d1",)), quiet=True)
 
 
 TASK = """

@@ -11,7 +11,7 @@ import torch
 
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.perplexity import measure_perplexity, read_texts
+from spg_trainer.evaluation.perplexity import Perplexity, measure_perplexity, read_texts
 from spg_trainer.models import load_model
 from spg_trainer.rollout.tokens import encode_prompts
 from tests.common.block_cases import PATTERNS, plain_logits, with_pattern
@@ -146,6 +146,13 @@ def test_the_standard_error_is_that_of_many_repeats(policy):
     assert abs(np.mean([one.elbo for one in found]) - fine.elbo) < 4 * error
 
 
+def test_no_perplexity_of_the_interval_is_below_one():
+    sure = Perplexity(elbo=-0.01, standard_error=0.007, tokens=9, texts=1)
+    assert sure.interval == (1.0, pytest.approx(math.exp(0.01 + 1.96 * 0.007)))
+    wide = Perplexity(elbo=-3.0, standard_error=0.1, tokens=9, texts=1)
+    assert wide.interval == pytest.approx((math.exp(2.804), math.exp(3.196)))
+
+
 def test_the_command_says_and_writes_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path / "texts.jsonl", [*ROWS, {"text": "a text of some tokens more"}])
@@ -155,7 +162,8 @@ def test_the_command_says_and_writes_it(tmp_path, monkeypatch, capsys):
     told = json.loads((tmp_path / "out" / "perplexity.json").read_text())
     assert told["texts"] == 4 and told["num_masks"] == 32 and told["standard_error"] > 0
     assert f"ELBO {told['elbo']:.4f} nats a token" in said and f"{told['perplexity']:.4f}" in said
-    assert re.search(r"perplexity at most \S+ \[\S+, \S+\]", said)
+    low, high = map(float, re.search(r"perplexity at most \S+ \[(\S+), (\S+)\]", said).groups())
+    assert 1 <= low < told["perplexity"] < high
     assert main([*words, "--block-length", "4"]) == 0
     assert "with 128 masks a block of 4 tokens" in capsys.readouterr().out
     for more, text in (

@@ -9,18 +9,14 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from spg_trainer.algorithms import Loss
+from spg_trainer.algorithms.mle import MLE
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import accumulate, elbo, token_logps
-from spg_trainer.likelihood.masks import (
-    ActiveBlockMasking,
-    AllBlocksMasking,
-    AutoregressiveMasking,
-    StepMergeMasking,
-)
-from spg_trainer.models import Policy
+from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking
+from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
 from spg_trainer.models.states import head_weight, hidden_states
-from spg_trainer.sft.demonstrations import denoising_loss
+from spg_trainer.tensors import Batch, Place
 from tests.common.block_cases import PATTERNS, block_numbers, logps_by_blocks, plain_logits, with_pattern
 from tests.common.exact_likelihood import (
     any_order_elbo,
@@ -89,12 +85,12 @@ def test_a_doubled_pass_of_a_published_family_is_a_pass_for_each_block(published
 @each_pattern
 def test_demonstrations_are_learned_as_they_are_scored(name):
     model, rollouts, masks = case(name, lengths=[9, 9], prompts=[7, 2], masking=make_masking("random", 1))
-    prompt, weight = (rollouts.prompt_ids, rollouts.prompt_mask), torch.tensor([0.5, 2.0])
-    policy = Policy(model, None, MASK, 0, (), "test")
-    masked = masks.scored[:, 0]
-    loss = denoising_loss(policy, prompt, rollouts.completion_ids, masked, weight)
+    right, totals = torch.ones(2, dtype=torch.float64), {"completions": 2.0}
+    batch = Batch(rollouts.completion_mask, right, totals, Place.of_groups(1, 2))
+    found = MLE().loss(token_logps(model, rollouts, masks, MASK), masks, batch).loss
     logps = logps_by_blocks(model, rollouts, masks, MASK).sum((1, 2))
-    assert float(loss) == pytest.approx(float(-(weight * logps).sum()), rel=1e-6)
+    expected = -(logps / masks.scored.sum((1, 2))).mean()
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", BLOCKS)

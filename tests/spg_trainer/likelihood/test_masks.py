@@ -12,13 +12,8 @@ import torch
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Where, elbo, token_logps
-from spg_trainer.likelihood.masks import (
-    ActiveBlockMasking,
-    AllBlocksMasking,
-    AutoregressiveMasking,
-    BlockMasking,
-    StepMergeMasking,
-)
+from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking, BlockMasking
+from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
 from spg_trainer.rollout.sampler import sample_completions
 from tests.common.likelihood_cases import (
     Branching,

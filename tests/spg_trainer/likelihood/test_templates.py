@@ -9,13 +9,9 @@ import pytest
 import torch
 
 from spg_trainer.likelihood import elbo, token_logps
-from spg_trainer.likelihood.masks import (
-    MASKINGS,
-    ActiveBlockMasking,
-    AllBlocksMasking,
-    BlockMasking,
-    StepMergeMasking,
-)
+from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking, BlockMasking
+from spg_trainer.likelihood.masks import MASKINGS
+from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.fields import Sampling
 from spg_trainer.tensors import GIVEN, Rollouts

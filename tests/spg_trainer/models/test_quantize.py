@@ -19,7 +19,14 @@ from spg_trainer.models import load_model
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.load import save_model
 from spg_trainer.models.quantize import four_bits
-from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, MergeCommand, ModelConfig
+from spg_trainer.settings.fields import (
+    Config,
+    EvalCommand,
+    EvalRollout,
+    LoadConfig,
+    MergeCommand,
+    ModelConfig,
+)
 from spg_trainer.training.loop import train
 from spg_trainer.training.roofline import estimate
 from tests.common.family_cases import UNTRAINED, family_folder
@@ -129,9 +136,8 @@ def test_an_evaluation_measures_the_4_bits(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(eval_command, "evaluate", evaluating)
     base = LoadConfig(model=str(save_small(tmp_path / "base")), load_4bit=True)
-    command = EvalCommand(
-        env="countdown", num_problems=1, max_completion_length=(4,), block_length=4, model=base
-    )
+    rollout = EvalRollout(max_completion_length=(4,), block_length=4)
+    command = EvalCommand(env="countdown", num_problems=1, rollout=rollout, model=base)
     run_eval(command, quiet=True)
     assert quantised_layers(asked[0].model) == 7 * asked[0].model.config.num_hidden_layers
 

@@ -15,7 +15,7 @@ import yaml
 from envs.errors import EnvError
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
-from spg_trainer.models import load_model
+from spg_trainer.models import Policy, load_model
 from spg_trainer.rollout.pairs import Pair, PairFile, as_rollouts, read_pairs
 from spg_trainer.rollout.tokens import decode_completions
 from spg_trainer.settings.fields import Config
@@ -64,8 +64,8 @@ def policy():
 def test_every_kind_of_file_and_of_column_is_read(tmp_path, ending):
     texts = read_pairs(str(write(tmp_path / f"texts{ending}", [TEXT, {**TEXT, "more": 1}])))
     chats = read_pairs(str(write(tmp_path / f"chats{ending}", [CHAT])))
-    assert texts == [Pair("say a letter", "abc", "1")] * 2
-    assert chats == [Pair(CHAT["prompt"], "hello", "no")]
+    assert [*texts.values()] == [Pair("say a letter", "abc", "1")] * 2
+    assert [*chats.values()] == [Pair(CHAT["prompt"], "hello", "no")]
 
 
 @pytest.mark.parametrize(
@@ -103,15 +103,19 @@ def test_files_that_hold_no_pairs_are_refused(tmp_path, name, values, said):
 # The pairs of a step.
 
 
+def opened_pairs(config: Config, policy: Policy) -> PairFile:
+    return PairFile(config, policy, read_pairs(config.pairs))
+
+
 def test_each_pair_comes_once_in_a_pass_and_passes_differ(tmp_path, policy):
     values = [{**TEXT, "rejected": "a" * (10 if number in (3, 8) else 2)} for number in range(12)]
     config = pair_config(None, write(tmp_path / "p.jsonl", values), seed=3, overlong="skip")
-    pairs = PairFile(config, policy)
+    pairs = opened_pairs(config, policy)
     drawn = np.concatenate([pairs.choose(step) for step in range(10)])  # four passes, some within a step
     passes = drawn.reshape(4, 10)
     assert [sorted(one) for one in passes.tolist()] == [[0, 1, 2, 4, 5, 6, 7, 9, 10, 11]] * 4
     assert len({tuple(one) for one in passes.tolist()}) == 4
-    assert not np.array_equal(drawn[:4], PairFile(change(config, seed=4), policy).choose(0))
+    assert not np.array_equal(drawn[:4], opened_pairs(change(config, seed=4), policy).choose(0))
 
 
 def test_completions_of_a_file_look_sampled_up_to_their_first_end(policy):
@@ -129,7 +133,7 @@ def test_pairs_that_do_not_fit_are_refused_by_line_or_skipped_and_counted(tmp_pa
     fits, longer = {**TEXT, "chosen": "a" * 9}, {**TEXT, "rejected": "a" * 10}
     values = [fits, longer, TEXT, {**TEXT, "prompt": "long " * 40}, {**TEXT, "rejected": "abc"}, CHAT]
     config = pair_config(None, write(tmp_path / "p.jsonl", values), prompts_per_step=3, overlong="skip")
-    source = PairFile(config, policy)
+    source = opened_pairs(config, policy)
     assert source.index.tolist() == [0, 2, 5]
     assert (
         "1 of 6 prompts is too long for the model" in source.notice and "They are skipped." in source.notice
@@ -137,15 +141,15 @@ def test_pairs_that_do_not_fit_are_refused_by_line_or_skipped_and_counted(tmp_pa
     assert "1 of 6 pairs has a completion of more than 10 tokens" in source.notice
     assert "1 of 6 pairs are left out: their two completions are equal." in source.notice
     with pytest.raises(ConfigError, match=r"--prompts-per-step 4: .* has 3"):
-        PairFile(change(config, prompts_per_step=4), policy)
-    assert PairFile(pair_config(None, write(tmp_path / "q.jsonl", [TEXT] * 4)), policy).notice == ""
+        opened_pairs(change(config, prompts_per_step=4), policy)
+    assert opened_pairs(pair_config(None, write(tmp_path / "q.jsonl", [TEXT] * 4)), policy).notice == ""
     with pytest.raises(ConfigError, match=r"too long for the model: .*p.jsonl, line 4 \(.* --overlong skip"):
-        PairFile(change(config, overlong="error"), policy)
+        opened_pairs(change(config, overlong="error"), policy)
     short = change(config, overlong="error", pairs=str(write(tmp_path / "r.jsonl", values[:3])))
     with pytest.raises(
         ConfigError, match=r"r.jsonl, line 2 \(11 tokens\).*--max-completion-length 11 or more"
     ):
-        PairFile(short, policy)
+        opened_pairs(short, policy)
 
 
 # Runs.

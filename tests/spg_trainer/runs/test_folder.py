@@ -17,8 +17,8 @@ import yaml
 import verifiers
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs import files
-from spg_trainer.runs.folder import RunFolder, find_unfinished
-from spg_trainer.settings.fields import Config
+from spg_trainer.runs.folder import RunFolder, choose_folder, find_unfinished
+from spg_trainer.settings.fields import Config, OutputConfig
 from spg_trainer.settings.values import overlay
 from tests.common.trainer_cases import rows, snapshot
 
@@ -57,7 +57,7 @@ def test_a_folder_with_a_log_is_fine_one_with_other_files_refused(tmp_path):
     other.mkdir()
     (other / "thesis.tex").write_text("x")
     with pytest.raises(ConfigError, match=r"thesis\.tex"):
-        RunFolder(other).create("env: sudoku\n", {})
+        choose_folder(Config(output=OutputConfig(output_dir=str(other))))
     assert [path.name for path in other.iterdir()] == ["thesis.tex"]
 
 
@@ -66,7 +66,7 @@ def test_a_folder_with_a_run_is_refused_and_named(run):
         run.metrics({"step": step})
     with pytest.raises(ConfigError) as caught:
         RunFolder(run.path).create("env: other\n", {})
-    assert all(part in str(caught.value) for part in (str(run.path), "4 steps", "--resume auto"))
+    assert all(part in str(caught.value) for part in ("4 steps", f"--resume {run.path} "))
     assert yaml.safe_load((run.path / "config.yaml").read_text())["env"] == "sudoku"
     assert json.loads((run.path / "environment.json").read_text()) == {"env": "sudoku"}
     run.summary({"steps": 4})

@@ -5,7 +5,6 @@ import json
 import shutil
 import sys
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,11 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs.own_code import ENVIRONMENT, data_of, hashed, keep, refuse_changed_hub, with_copies
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.sft import loop as fitting
+from spg_trainer.sft import command as supervised
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
 from tests.common.own_cases import TASK, forget
-from tests.common.trainer_cases import Letters, rows, small_config
+from tests.common.trainer_cases import Letters, change, rows, small_config
 
 ALGORITHM = """
 from dataclasses import dataclass
@@ -230,9 +229,9 @@ def test_sft_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> N
     Path("own.py").write_text((TASK % "Taught").replace("\n\nenvs.register(", more))
     sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24, "eval_steps": 1}
     small = {"steps": 2, "batch_size": 4, "model": "new", "device": "cpu", "output_dir": "base", **sizes}
-    monkeypatch.setattr(fitting, "VALIDATION", 4)
+    monkeypatch.setattr(supervised, "VALIDATION", 4)
     command = defaults(SftCommand, env="./own.py:test/OwnTaught-v0", **small)
     sft(command, quiet=True)
     Path("own.py").write_text(Path("own.py").read_text().replace("return 'e'", "return 'ee'"))
     with pytest.raises(ConfigError, match=r"--env \./own\.py:test/OwnTaught-v0 has changed since base"):
-        sft(replace(command, resume="base", steps=4), quiet=True)
+        sft(change(command, resume="base", steps=4), quiet=True)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
@@ -45,10 +46,32 @@ def test_a_run_resumes_and_is_evaluated_from_another_folder(home: Path) -> None:
             command = defaults(EvalCommand, model=model)
             assert command.env == str(home / "rows.jsonl") and command.env_args == COLUMNS
     assert rows(Path("run/metrics.jsonl"))[:2] == rows(Path("here/metrics.jsonl"))
+    kept = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert (kept["env"], kept["model"]["model"]) == ("rows.jsonl", "base"), "as it began, and no whole paths"
     assert main(["--resume", "run", "--max-steps", "4"]) == 0
     Path("rows.jsonl").write_text(Path("rows.jsonl").read_text().replace('"60"', '"61"'))
     with contextlib.chdir("../away"), pytest.raises(ConfigError, match=r"rows\.jsonl has changed"):
         train(defaults(Config, resume="../home/run", max_steps=5), quiet=True)
+
+
+def test_another_folder_of_the_models_name_does_not_count_as_the_model(home: Path, capsys) -> None:
+    settings = {"env": "rows.jsonl", "env_args": COLUMNS, "model": Path("base"), "save_steps": 1}
+    train(small_config(Path("run"), max_steps=1, **settings), quiet=True)
+    resume = ["--resume", "../home/run", "--device", "cpu", "--max-steps"]
+    with contextlib.chdir("../away"):
+        Path("base").mkdir()
+        assert main([*resume, "2"]) == 0, "a folder without a model is none"
+        shutil.copytree(home / "base", "base", dirs_exist_ok=True)
+        assert main([*resume, "3"]) == 0, "nor is an equal one another"
+        Path("base/config.json").write_text(Path("base/config.json").read_text() + "\n")
+        capsys.readouterr()
+        assert main([*resume, "4"]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"--model {home}/base is that of the start" in said and f"--model {Path.cwd()}/base" in said
+        assert main([*resume, "4", "--model", f"{home}/base"]) == 0
+        kept = yaml.safe_load((home / "run/config.yaml").read_text())["model"]["model"]
+        assert kept == "base"
+        assert main([*resume, "5", "--model", "base"]) == 0, "who names it means it"
 
 
 def test_a_model_of_sft_goes_on_and_is_trained_from_another_folder(home: Path) -> None:
@@ -59,6 +82,9 @@ def test_a_model_of_sft_goes_on_and_is_trained_from_another_folder(home: Path) -
     )
     with contextlib.chdir("../away"):
         assert main(["sft", "--resume", "../home/made", "--steps", "2"]) == 0
+        made = json.loads((home / "made/environment.json").read_text())
+        assert (made[STARTED], made["env"]) == (str(home), "rows.jsonl")
+        assert yaml.safe_load((home / "made/sft.yaml").read_text())["env"] == "rows.jsonl"
         assert defaults(EvalCommand, model="../home/made").env == str(home / "rows.jsonl")
 
 
@@ -82,8 +108,10 @@ def test_only_what_names_a_file_is_looked_for_below_the_start(home: Path) -> Non
         }
         assert found["model"] == {"model": f"{home}/base"}
         assert found_again(values, {"data": record["data"]}) == values  # of an earlier version
-        Path("base").mkdir()  # what is here comes first
-        assert found_again(values, record)["model"] == {"model": "base"}
+        Path("base").mkdir()  # no model
+        assert found_again(values, record)["model"] == {"model": f"{home}/base"}
+        shutil.copytree(home / "base", "base", dirs_exist_ok=True)
+        assert found_again(values, record)["model"] == {"model": "base"}, "the same model, here too"
         assert absolute_name("--env rows.jsonl", record) == f"--env {home}/rows.jsonl"
         config = small_config(None, env="../home/rows.jsonl", model=Path("../home/base"))
         assert absolute(config, record) == small_config(None, env=f"{home}/rows.jsonl", model=home / "base")

@@ -1,18 +1,18 @@
 """What settings allow: a reference where one is asked for, updates that a ratio corrects, files of pairs."""
 
+import re
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import pytest
 
-from spg_trainer.algorithms import Algorithm
+from spg_trainer.algorithms import Algorithm, build
 from spg_trainer.algorithms.justgrpo import JustGRPO
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.fields import BatchConfig, Config, EvalSampling, ModelConfig, Sampling, SftCommand
 from spg_trainer.settings.plan import check_algorithm, check_task, plan
-from spg_trainer.settings.ranges import Group, Range, check_ranges
+from spg_trainer.settings.ranges import Group, check_ranges
 from spg_trainer.settings.resolve import defaults
 
 
@@ -110,20 +110,24 @@ def test_settings_of_a_users_own_class_are_checked_as_those_they_inherit_from() 
         plan(Mine(batch=BatchConfig(num_minibatches=17)))
 
 
-def test_an_example_is_a_value_that_the_field_takes() -> None:
-    """Its default where that is one, else what its range names: a field need have no default."""
+@pytest.mark.parametrize("algorithm", ["spg", "d_treerpo"])
+def test_the_number_of_generations_that_is_advised_is_one_that_the_algorithm_takes(algorithm: str) -> None:
+    """Six, which is no multiple of the branches of a tree, was advised there and then refused."""
+    config = defaults(Config, env="sudoku", algorithm=algorithm, num_generations=1)
+    with pytest.raises(
+        ConfigError, match=r"--num-generations 1: should be at least 2, .* Try (\d+)\."
+    ) as refused:
+        plan(config)
+    advised = int(re.search(r"Try (\d+)", str(refused.value))[1])
+    batch = replace(config.batch, num_generations=advised)
+    check_algorithm(replace(config, batch=batch), build(algorithm, config.hyper_parameters))
 
+
+def test_a_group_of_a_field_without_a_default_is_advised_too() -> None:
     @dataclass(frozen=True)
     class Mine:
-        size: Annotated[int, Range("from 10 to 20. Try {example}", lambda v: 10 <= v <= 20, 12)]
-        other: Annotated[int, Range("from 10 to 20. Try {example}", lambda v: 10 <= v <= 20, 12)] = 15
         group: Group | None = None
 
-    for mine, words in (
-        (Mine(3), r"--size 3: should be from 10 to 20\. Try 12\."),
-        (Mine(12, 3), r"--other 3: should be from 10 to 20\. Try 15\."),
-        (Mine(12, group=1), r"--group 1: should be at least 2, .* Try 8\."),
-    ):
-        with pytest.raises(ConfigError, match=words):
-            check_ranges(mine)
-    check_ranges(Mine(12, 15, 8))
+    with pytest.raises(ConfigError, match=r"--group 1: should be at least 2, .* Try 8\."):
+        check_ranges(Mine(1))
+    check_ranges(Mine(8))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, build
-from spg_trainer.evaluation.command import by_protocol, samplings
+from spg_trainer.evaluation.command import by_protocol
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults, resolve
@@ -123,7 +123,7 @@ def test_every_table_of_a_paper_has_commands_that_are_accepted() -> None:
         assert words[:4] == ["python", "-m", "spg_trainer", "eval"]
         command = plan(resolve(EvalCommand, words[4:])).config
         (protocol,) = command.protocol
-        chosen = samplings(by_protocol(command, protocol))
+        chosen = by_protocol(command, protocol).rollout.samplings()
         assert all(sampling.block_length == 32 and sampling.temperature == 0 for sampling in chosen), line
 
 

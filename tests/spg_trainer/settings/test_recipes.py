@@ -7,7 +7,7 @@ import yaml
 
 import envs
 from spg_trainer.algorithms import ALGORITHMS, build
-from spg_trainer.settings.fields import Config, EvalCommand, Sampling, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
 from spg_trainer.settings.plan import check_algorithm, plan
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import to_yaml
@@ -70,14 +70,13 @@ def test_every_recipe_names_its_algorithm_and_serves_every_command(task: str, mo
     assert config.algorithm == others.get(task, "spg")
     assert overlay(Config(), yaml.safe_load(to_yaml(config)), "yaml") == config
     evaluation = defaults(EvalCommand, env=task, model=model)
-    (length,) = evaluation.max_completion_length
-    steps = length / evaluation.tokens_per_step
-    Sampling(length, evaluation.block_length, round(steps)).check()
-    assert steps == config.rollout.diffusion_steps
+    (decoded,) = evaluation.rollout.samplings()
+    assert decoded.diffusion_steps == config.rollout.diffusion_steps
     sft = defaults(SftCommand, env=task, model="new" if model == "tiny" else model)
     plan(sft)
-    assert sft.env_args == config.env_args and sft.temperature == config.rollout.temperature
-    assert sft.max_completion_length == 0 or sft.max_completion_length >= config.rollout.max_completion_length
+    assert sft.env_args == config.env_args and sft.rollout.temperature == config.rollout.temperature
+    length = sft.rollout.max_completion_length
+    assert length == 0 or length >= config.rollout.max_completion_length
 
 
 @pytest.mark.parametrize("model", ["tiny", LLADA])
@@ -111,4 +110,4 @@ def test_blackjack_has_settings_of_its_own() -> None:
     config = plan(defaults(Config, env=name)).config
     assert (config.batch.num_generations, config.eval.eval_steps, config.algorithm) == (4, 0, "d2_stepmerge")
     base = plan(defaults(SftCommand, env=name)).config
-    assert (base.steps, base.patience) == (3200, 0)
+    assert (base.steps, base.eval.patience) == (3200, 0)

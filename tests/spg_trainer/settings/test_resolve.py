@@ -12,7 +12,7 @@ from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.fields import Config, EvalCommand, ModelConfig, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand, EvalRollout, ModelConfig, SftCommand
 from spg_trainer.settings.plan import check_algorithm
 from spg_trainer.settings.recorded import read_config, task_record, to_yaml
 from spg_trainer.settings.resolve import defaults, resolve
@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
         ("countdown", 2, 40),
         ("spg/Countdown-v0", 2, 40),
         ("sudoku", None, 40),  # there twice, with other arguments
-        ("sorting", None, defaults(EvalCommand, "sorting").max_completion_length[0]),
+        ("sorting", None, defaults(EvalCommand, "sorting").rollout.max_completion_length[0]),
     ],
 )
 def test_one_of_the_tasks_that_a_model_was_made_for_has_its_arguments_and_their_length(
@@ -76,7 +76,7 @@ def test_one_of_the_tasks_that_a_model_was_made_for_has_its_arguments_and_their_
     (folder / "environment.json").write_text(json.dumps(made))
     command = defaults(EvalCommand, env, str(folder))
     assert command.env_args.get("level") == level and "weight" not in command.env_args
-    assert command.max_completion_length == (length,)
+    assert command.rollout.max_completion_length == (length,)
 
 
 def test_a_model_that_learned_where_to_write_is_evaluated_as_it_was_trained(tmp_path) -> None:
@@ -85,14 +85,14 @@ def test_a_model_that_learned_where_to_write_is_evaluated_as_it_was_trained(tmp_
         record = task_record(made, made.rollout)
         assert record["rollout"].get("position_temperature") == expected
         (tmp_path / "environment.json").write_text(json.dumps(record))
-        read = defaults(EvalCommand, model=str(tmp_path))
+        read = defaults(EvalCommand, model=str(tmp_path)).rollout
         own = made.rollout
         assert (read.remasking, read.position_temperature) == (own.remasking, own.position_temperature)
     (tmp_path / "environment.json").write_text(json.dumps(task_record(trained, trained.rollout)))
-    surest = defaults(EvalCommand, model=str(tmp_path), remasking="low_confidence")
-    assert surest.position_temperature == EvalCommand.position_temperature
+    surest = defaults(EvalCommand, model=str(tmp_path), remasking="low_confidence").rollout
+    assert surest.position_temperature == EvalRollout.position_temperature
     further = defaults(Config, model=str(tmp_path), remasking="random").rollout
-    assert further.position_temperature == EvalCommand.position_temperature
+    assert further.position_temperature == EvalRollout.position_temperature
 
 
 def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> None:
@@ -122,9 +122,9 @@ def test_a_models_environment_lies_over_recipes_of_its_task_only(folder: Path) -
         )
         assert lengths == (40, 10, SUDOKU.rollout.diffusion_steps)
     evaluation = defaults(EvalCommand, model=str(folder))
-    assert evaluation.env_args["blanks"] == "4-11" and evaluation.max_completion_length == (40,)
-    assert evaluation.block_length == 10
-    assert defaults(SftCommand, model=str(folder)).max_completion_length == 40
+    assert evaluation.env_args["blanks"] == "4-11" and evaluation.rollout.max_completion_length == (40,)
+    assert evaluation.rollout.block_length == 10
+    assert defaults(SftCommand, model=str(folder)).rollout.max_completion_length == 40
     other = defaults(Config, env="nobodys-task", model=str(folder))
     assert other.env_args == {} and other.rollout.max_completion_length != 40
 

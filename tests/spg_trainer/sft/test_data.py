@@ -3,24 +3,25 @@
 import json
 import os
 import signal
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-import torch
 
 from envs import EnvError
 from spg_trainer import cli, generate, load_model
+from spg_trainer.distributed import make_accelerator
 from spg_trainer.errors import ConfigError
+from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import EvalCommand, SftCommand
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.sft.command import prepare, sft
-from spg_trainer.sft.demonstrations import denoising_loss
-from spg_trainer.sft.loop import Fit
-from tests.common.sft_cases import SMALL
-from tests.common.trainer_cases import same_weights
+from spg_trainer.training.micro_batches import Update
+from spg_trainer.training.update import loss_without_gradient
+from tests.common.sft_cases import SMALL, before_step, first_update
+from tests.common.trainer_cases import change, same_weights
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def texts(tmp_path: Path) -> SftCommand:
     file.write_text(
         "".join(json.dumps({"prompt": f"say {n}", "completion": f"{n}" * 3}) + "\n" for n in range(60))
     )
-    return replace(SMALL, env="", data=str(file), steps=4, eval_steps=2, output_dir=str(tmp_path / "model"))
+    return change(SMALL, env="", data=str(file), steps=4, eval_steps=2, output_dir=str(tmp_path / "model"))
 
 
 def test_a_base_of_texts_is_of_no_task_and_writes_at_its_own_lengths(texts: SftCommand) -> None:
@@ -43,8 +44,8 @@ def test_a_base_of_texts_is_of_no_task_and_writes_at_its_own_lengths(texts: SftC
     assert cli.main([*words, "--num-masks", "8"]) == 0, "no task need be named"
     assert json.loads((folder / "out" / "perplexity.json").read_text())["texts"] == 60
     ((logps,),) = (generate(load_model(str(folder), device="cpu"), ["say 7"], return_logps=True)[1],)
-    assert len(logps) <= texts.max_completion_length
-    assert defaults(EvalCommand, "countdown", str(folder)).max_completion_length == (8,)
+    assert len(logps) <= texts.rollout.max_completion_length
+    assert defaults(EvalCommand, "countdown", str(folder)).rollout.max_completion_length == (8,)
 
 
 def test_a_data_set_of_the_hub_is_learned_as_a_file_of_its_rows_is(texts, tmp_path, monkeypatch) -> None:
@@ -63,31 +64,35 @@ def test_a_data_set_of_the_hub_is_learned_as_a_file_of_its_rows_is(texts, tmp_pa
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
     of_file = sft(texts, quiet=True)
-    of_hub = sft(replace(texts, data="someone/sayings:main", output_dir=str(tmp_path / "hub")), quiet=True)
+    of_hub = sft(change(texts, data="someone/sayings:main", output_dir=str(tmp_path / "hub")), quiet=True)
     assert asked == [("someone/sayings", "main")] and same_weights(of_file, of_hub)
     assert "sayings" in (of_hub / "README.md").read_text()
     copy.joinpath("train-00000-of-00001.parquet").unlink()
     pyarrow.parquet.write_table(pyarrow.table({"question": ["a"]}), copy / "train-00000-of-00001.parquet")
-    wrong = replace(texts, data="someone/questions", output_dir=str(tmp_path / "wrong"))
+    wrong = change(texts, data="someone/questions", output_dir=str(tmp_path / "wrong"))
     with pytest.raises(
         EnvError, match=r"someone/questions \(train\), row 1 has question. Each row needs `prompt`"
     ):
         sft(wrong, quiet=True)
 
 
-def padding(parts: list[list[torch.Tensor]]) -> float:
-    """The share of padding among the positions of the prompts and completions of some parts."""
-    tokens = sum(int(mask.sum()) + ids.numel() for _, mask, ids, *_ in parts)
-    return 1 - tokens / sum(mask.numel() + ids.numel() for _, mask, ids, *_ in parts)
+def padding(update: Update) -> float:
+    """The share of padding among the positions of the prompts and completions of an update."""
+    parts = [micro.rollouts for micro in update.micro_batches]
+    tokens = sum(int(part.prompt_mask.sum()) + part.completion_ids.numel() for part in parts)
+    return 1 - tokens / sum(part.prompt_mask.numel() + part.completion_ids.numel() for part in parts)
 
 
-def content(parts: list[list[torch.Tensor]]) -> set[str]:
-    """What is in the rows of some parts, without their padding, in no order."""
-    return {
-        str([ids[mask].tolist(), completion.tolist(), masked.tolist(), float(weight)])
-        for part in parts
-        for ids, mask, completion, masked, weight in zip(*part, strict=True)
-    }
+def content(update: Update) -> set[str]:
+    """What is in the rows of an update, without their padding, in no order."""
+    found = set()
+    for micro in update.micro_batches:
+        r, m = micro.rollouts, micro.masks
+        rows = zip(r.prompt_ids, r.prompt_mask, r.completion_ids, m.scored, m.weight, strict=True)
+        found |= {
+            str([ids[real].tolist(), *(column.tolist() for column in more)]) for ids, real, *more in rows
+        }
+    return found
 
 
 def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(texts: SftCommand) -> None:
@@ -95,48 +100,39 @@ def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(te
     Path(texts.data).write_text("".join(json.dumps(row) + "\n" for row in rows))
     drawn, losses = {}, {}
     for size in (0, 4, 1):
-        command = replace(texts, batch_size=24, per_device_batch_size=size)
-        fit = prepare(plan(command), Path(texts.output_dir))
-        drawn[size] = fit.draw(fit.train, 24, 0)
-        parts = [float(denoising_loss(fit.policy, part[:2], *part[2:])) for part in drawn[size]]
-        losses[size] = sum(parts)
-    assert [len(parts) for parts in drawn.values()] == [1, 6, 24]
+        command = change(texts, batch_size=24, per_device_batch_size=size)
+        folder, accelerator = Path(texts.output.output_dir), make_accelerator("cpu")
+        run = prepare(plan(command), folder, accelerator, Console(quiet=True)).run
+        drawn[size] = first_update(run)
+        losses[size] = loss_without_gradient(run.policy, run.algorithm, drawn[size])
+    assert [len(update.micro_batches) for update in drawn.values()] == [1, 6, 24]
     assert content(drawn[0]) == content(drawn[4]) == content(drawn[1]) and len(content(drawn[0])) == 24
     assert losses[4] == pytest.approx(losses[0], rel=1e-6) and losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert padding(drawn[0]) > 0.5 and padding(drawn[4]) < 0.2 and padding(drawn[1]) == 0
 
 
 def test_it_is_measured_on_a_task_that_is_named(texts: SftCommand) -> None:
-    folder = sft(replace(texts, env="count", steps=1), quiet=True)
+    folder = sft(change(texts, env="count", steps=1), quiet=True)
     assert json.loads((folder / "environment.json").read_text())["env"] == "count"
     assert "solved" in (folder / "README.md").read_text()
 
 
-def ended_at(step: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sends this process a signal after so many updates."""
-    update = Fit.update
-
-    def asked(fit: Fit) -> float:
-        loss = update(fit)
-        if fit.progress.step == step - 1:
-            os.kill(os.getpid(), number)
-        return loss
-
-    monkeypatch.setattr(Fit, "update", asked)
+def ended_at(step: int, number: int) -> AbstractContextManager[None]:
+    """Inside, this process gets a signal in an update."""
+    return before_step(step - 1, lambda: os.kill(os.getpid(), number))
 
 
-def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path, monkeypatch) -> None:
-    whole = sft(replace(texts, output_dir=str(tmp_path / "whole")), quiet=True)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        ended_at(3, signal.SIGTERM, patch)
+def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path) -> None:
+    whole = sft(change(texts, output_dir=str(tmp_path / "whole")), quiet=True)
+    with ended_at(3, signal.SIGTERM), pytest.raises(KeyboardInterrupt):
         sft(texts, quiet=True)
     file = Path(texts.data)
     before = file.read_text()
     file.write_text(before.replace("say 1", "tell 1"))
     with pytest.raises(ConfigError, match=r"--data .*texts\.jsonl has changed"):
-        sft(replace(texts, resume="auto"), quiet=True)
+        sft(change(texts, resume="auto"), quiet=True)
     file.write_text(before)
-    assert same_weights(sft(replace(texts, resume="auto"), quiet=True), whole)
+    assert same_weights(sft(change(texts, resume="auto"), quiet=True), whole)
 
 
 def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_path, monkeypatch) -> None:
@@ -152,38 +148,46 @@ def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_
         return [datasets.Row(f"row {i}", row) for i, row in enumerate(kept[commit])], commit
 
     monkeypatch.setattr(reading, "hub_rows", load)
-    texts = replace(texts, data="someone/sayings")
-    whole = sft(replace(texts, output_dir=str(tmp_path / "whole")), quiet=True)
+    texts = change(texts, data="someone/sayings")
+    whole = sft(change(texts, output_dir=str(tmp_path / "whole")), quiet=True)
     record = json.loads((whole / "environment.json").read_text())
     assert record["origin"] == {"someone/sayings": "a" * 40}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        ended_at(3, signal.SIGTERM, patch)
+    with ended_at(3, signal.SIGTERM), pytest.raises(KeyboardInterrupt):
         sft(texts, quiet=True)
     newest.append("b" * 40)
     reading._read.cache_clear()
     with pytest.raises(ConfigError) as refused:
-        sft(replace(texts, resume="auto"), quiet=True)
+        sft(change(texts, resume="auto"), quiet=True)
     said = str(refused.value)
     assert "someone/sayings on the hub has changed" in said and "b" * 40 in said and "--output-dir" in said
     pinned = f"someone/sayings@{'a' * 40}"
     assert f"--data {pinned}" in said
     with pytest.raises(ConfigError, match=r"on the hub has changed"):
-        sft(replace(texts, resume="auto", data=f"someone/sayings@{'b' * 40}"), quiet=True)
-    assert same_weights(sft(replace(texts, resume="auto", data=pinned), quiet=True), whole)
+        sft(change(texts, resume="auto", data=f"someone/sayings@{'b' * 40}"), quiet=True)
+    assert same_weights(sft(change(texts, resume="auto", data=pinned), quiet=True), whole)
 
 
-def test_ctrl_c_writes_the_model_so_far_and_ends_with_130(texts, monkeypatch, capsys) -> None:
-    ended_at(3, signal.SIGINT, monkeypatch)
-    words = ["--data", texts.data, "--output-dir", texts.output_dir, "--steps", "9", "--eval-steps", "2"]
+def test_ctrl_c_writes_the_model_so_far_and_ends_with_130(texts, capsys) -> None:
+    words = [
+        "--data",
+        texts.data,
+        "--output-dir",
+        texts.output.output_dir,
+        "--steps",
+        "9",
+        "--eval-steps",
+        "2",
+    ]
     small = ["--hidden-size", "16", "--num-layers", "1", "--num-heads", "2", "--batch-size", "4"]
-    assert cli.main(["sft", *words, *small, "--device", "cpu", "--patience", "0"]) == 130
+    with ended_at(3, signal.SIGINT):
+        assert cli.main(["sft", *words, *small, "--device", "cpu", "--patience", "0"]) == 130
     said = capsys.readouterr().out
-    assert "after update 3; go on with" in said and f"The model is in {texts.output_dir}" in said
-    assert incomplete(Path(texts.output_dir)) is None
+    assert "after update 3; go on with" in said and f"The model is in {texts.output.output_dir}" in said
+    assert incomplete(Path(texts.output.output_dir)) is None
 
 
 def test_what_does_not_go_with_a_file_is_refused_before_training(texts: SftCommand) -> None:
     with pytest.raises(ConfigError, match=r"of 60 completions have more than 3 tokens.*length 7"):
-        sft(replace(texts, max_completion_length=3), quiet=True)
+        sft(change(texts, max_completion_length=3), quiet=True)
     with pytest.raises(ConfigError, match="--mix"):
-        plan(replace(texts, mix={"right": 1}))
+        plan(change(texts, mix={"right": 1}))

@@ -10,7 +10,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.dealing import deal_rows
 from spg_trainer.settings.recorded import to_yaml
-from spg_trainer.sft import loop as sft_loop
+from spg_trainer.sft import command as supervised
 from spg_trainer.sft.command import sft
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import SFT, run_processes, sft_command
@@ -21,7 +21,7 @@ from tests.common.two_processes import two_processes
 
 @pytest.mark.parametrize("name", list(SFT))
 def test_two_processes_make_the_model_of_one(tmp_path, name):
-    with patch.object(sft_loop, "VALIDATION", 8):
+    with patch.object(supervised, "VALIDATION", 8):
         sft(sft_command(tmp_path / "one", **{**SFT[name], "shard": "none"}), quiet=True)
     found, expected = weights(two_processes() / name), weights(tmp_path / "one")
     assert list(found) == list(expected)
@@ -47,7 +47,10 @@ def test_a_process_that_hangs_is_named_by_the_other(tmp_path):
     with pytest.raises(RuntimeError) as failed:
         run_processes("tests.common.one_hangs", *words, count=2)
     said = str(failed.value)
-    assert "Process 0 has waited for 0.15 minutes in update 1: process 1 was in update 1" in said, said
+    assert (
+        "Process 0 has waited for 0.15 minutes in the updates of step 1: process 1 was in the updates of step 1"
+        in said
+    ), said
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

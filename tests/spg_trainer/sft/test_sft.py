@@ -3,14 +3,16 @@
 import json
 import os
 import re
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from filelock import FileLock, Timeout
 from transformers import AutoModel, AutoTokenizer
 
@@ -18,45 +20,47 @@ import envs
 from envs.gymnasium_games import GymnasiumGame
 from spg_trainer import cli, load_model
 from spg_trainer.architecture.pattern import Pattern
-from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
+from spg_trainer.distributed import make_accelerator
+from spg_trainer.errors import CheckpointError, ConfigError, ModelError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import Policy, new_policy
 from spg_trainer.models.tiny import BLOCK
 from spg_trainer.reporting.page import report
 from spg_trainer.reporting.runs import read_run
-from spg_trainer.rollout.tokens import encode_completions, encode_prompts, length_warning
+from spg_trainer.rollout.tokens import encode_completions, length_warning
 from spg_trainer.runs import checkpoint
+from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS, RunFolder
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.fields import ModelConfig, Sampling, SftCommand
+from spg_trainer.settings.fields import Config, EvalConfig, ModelConfig, OptimizerConfig, Sampling, SftCommand
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recorded import SFT
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.sft import loop as sft_loop
+from spg_trainer.settings.weights import resolve_model
+from spg_trainer.sft import command as supervised
 from spg_trainer.sft import off_mix
 from spg_trainer.sft.command import base_policy, eval_sampling, sft, without_other_blocks
-from spg_trainer.sft.demonstrations import (
-    denoising_loss,
-    draw_demonstrations,
-    draw_masked,
-    mix_shares,
-)
-from spg_trainer.sft.loop import Fit, Progress
+from spg_trainer.sft.demonstrations import draw_demonstrations, mix_shares
+from spg_trainer.sft.fit import Fit
+from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
-from tests.common.sft_cases import SMALL, Count
-from tests.common.trainer_cases import rows, same_weights, small_config, weights
+from spg_trainer.training.progress import Progress
+from spg_trainer.training.run import Run
+from spg_trainer.training.update import loss_without_gradient
+from tests.common.sft_cases import SMALL, Count, before_step, first_update
+from tests.common.trainer_cases import change, rows, same_weights, small_config, weights
 
-LONG = replace(SMALL, steps=20, eval_steps=4, mix={"right": 1, "short": 1}, seed=3)
-TWO_HABITS = replace(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5)
+LONG = change(SMALL, steps=20, eval_steps=4, mix={"right": 1, "short": 1}, seed=3)
+TWO_HABITS = change(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_validated() -> Iterator[None]:
     """The validation loss is that of fewer demonstrations, for most of the time would go there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft_loop, "VALIDATION", 8)
+        patch.setattr(supervised, "VALIDATION", 8)
         yield
 
 
@@ -69,7 +73,7 @@ def policy() -> Policy:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model made from two habits of the task."""
     folder = tmp_path_factory.mktemp("sft") / "models" / "count"
-    assert sft(replace(TWO_HABITS, output_dir=str(folder)), quiet=True) == folder
+    assert sft(change(TWO_HABITS, output_dir=str(folder)), quiet=True) == folder
     return folder
 
 
@@ -87,7 +91,7 @@ def test_a_score_that_raises_is_told_before_anything_is_trained(tmp_path: Path, 
     monkeypatch.setattr(Count, "score", broken)
     said = r"count: score raised on problem 0, for '<answer>.*ValueError.*test_sft.py\", line \d+, in broken"
     with pytest.raises(envs.EnvError, match=said):
-        sft(replace(SMALL, output_dir=str(tmp_path / "base")), quiet=True)
+        sft(change(SMALL, output_dir=str(tmp_path / "base")), quiet=True)
     assert not (tmp_path / "base").exists()
 
 
@@ -151,60 +155,77 @@ def test_a_completion_ends_with_one_end_token_and_then_padding(policy: Policy) -
 # The loss.
 
 
+def prepared(command: SftCommand, policy: Policy | None = None) -> Run:
+    """The run of some settings before its first update. policy: in place of a new one, and in its number type."""
+    with pytest.MonkeyPatch.context() as patch:
+        if policy is not None:
+            patch.setattr(supervised, "base_policy", lambda *_: policy)
+        accelerator = make_accelerator("cpu")
+        return supervised.prepare(plan(command), Path("unused"), accelerator, Console(quiet=True)).run
+
+
 def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
-    masked, weight = draw_masked(4000, 4, 0, 0)
-    assert torch.equal(weight, 1 / masked.sum(1).float())
+    def drawn(seed: int, number: int, batch_size: int = 4000) -> torch.Tensor:
+        run = prepared(change(SMALL, seed=seed, batch_size=batch_size, max_completion_length=4))
+        (micro,) = first_update(run, number).micro_batches
+        scored = micro.masks.scored[:, 0]
+        assert torch.equal(micro.masks.weight[:, 0], scored * (4 / scored.double().sum(1, keepdim=True)))
+        return scored
+
+    masked = drawn(0, 0)
     counts = Counter(masked.sum(1).tolist())
     assert set(counts) == {1, 2, 3, 4} and all(abs(n / 4000 - 0.25) < 0.04 for n in counts.values())
     assert (masked[masked.sum(1) == 1].float().mean(0) - 0.25).abs().max() < 0.06
-    assert torch.equal(draw_masked(4000, 4, 0, 0)[0], masked)
+    few = drawn(0, 0, 40)
+    assert torch.equal(drawn(0, 0, 40), few), "the same problem twice in a step is masked anew"
+    assert len({str(row) for row in few.tolist()}) > 10
     for seed, step in ((0, 1), (1, 0)):
-        assert not torch.equal(draw_masked(4000, 4, seed, step)[0], masked)
+        assert not torch.equal(drawn(seed, step, 40), few)
 
 
 def test_the_loss_of_a_row_is_the_mean_of_its_masked_tokens(policy: Policy) -> None:
-    prompt = encode_prompts(policy, ["count 3", "count 12, a longer one"])
-    ids = encode_completions(policy, ["333", "12"], 8)
-    masked, weight = draw_masked(2, 8, 1, 0)
-    expected = 0.0
-    with torch.no_grad():
-        for row in range(2):
-            real = prompt[0][row][prompt[1][row]]  # alone, and so without padding
-            shown = torch.where(masked[row], policy.mask_id, ids[row])
-            logits = policy.model(input_ids=torch.cat([real, shown])[None]).logits[0, len(real) :]
-            nats = -torch.log_softmax(logits.double(), -1)[torch.arange(8), ids[row]]
-            expected += float(nats[masked[row]].mean())
-        loss = denoising_loss(policy, prompt, ids, masked, weight)
-    assert float(loss) == pytest.approx(expected, abs=1e-5)
+    run = prepared(change(SMALL, batch_size=6, mix={"right": 1, "short": 1}))
+    update, expected = first_update(run), 0.0
+    (micro,) = update.micro_batches
+    rollouts, masked = micro.rollouts, micro.masks.scored[:, 0]
+    for row in range(6):
+        real = rollouts.prompt_ids[row][rollouts.prompt_mask[row]]  # alone, and so without padding
+        ids = rollouts.completion_ids[row]
+        shown = torch.where(masked[row], run.policy.mask_id, ids)
+        with torch.no_grad():
+            logits = run.policy.model(input_ids=torch.cat([real, shown])[None]).logits[0, len(real) :]
+        nats = -torch.log_softmax(logits.double(), -1)[torch.arange(8), ids]
+        expected += float(nats[masked[row]].mean()) / 6
+    found = loss_without_gradient(run.policy, run.algorithm, update)
+    assert found == pytest.approx(expected, abs=1e-5)
     assert masked[:, 4:].any(), "padding behind the end is learned too"
 
 
 def test_two_runs_of_a_seed_are_bit_equal_and_another_is_not(made: Path, tmp_path: Path) -> None:
     torch.manual_seed(123)  # the global stream decides nothing
     state = torch.get_rng_state()
-    sft(replace(TWO_HABITS, output_dir=str(tmp_path / "again")), quiet=True)
+    sft(change(TWO_HABITS, output_dir=str(tmp_path / "again")), quiet=True)
     assert torch.equal(torch.get_rng_state(), state)
-    sft(replace(TWO_HABITS, seed=6, output_dir=str(tmp_path / "other")), quiet=True)
+    sft(change(TWO_HABITS, seed=6, output_dir=str(tmp_path / "other")), quiet=True)
     assert same_weights(made, tmp_path / "again") and not same_weights(made, tmp_path / "other")
     first, start = (policy.model.state_dict() for policy in (opened(made), base_policy(TWO_HABITS)))
     assert not any(torch.equal(first[name], start[name]) for name in first if "q_proj" in name)
 
 
 def test_the_micro_batch_changes_memory_only(made: Path, tmp_path: Path) -> None:
-    command = replace(TWO_HABITS, per_device_batch_size=3, output_dir=str(tmp_path / "parts"))
+    command = change(TWO_HABITS, per_device_batch_size=3, output_dir=str(tmp_path / "parts"))
     torch.testing.assert_close(weights(made), weights(sft(command, quiet=True)), rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("validation", [False, True])
 def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path, monkeypatch, validation) -> None:
-    loss = sft_loop.denoising_loss
-
-    def broken(policy: Policy, *batch: torch.Tensor) -> torch.Tensor:
-        return loss(policy, *batch) * (1.0 if torch.is_grad_enabled() == validation else float("nan"))
-
-    monkeypatch.setattr(sft_loop, "denoising_loss", broken)
+    if validation:
+        monkeypatch.setattr(evaluations, "loss_without_gradient", lambda *_: float("nan"))
+    else:
+        gradient = loop.gradient
+        monkeypatch.setattr(loop, "gradient", lambda *of: dict.fromkeys(gradient(*of), float("nan")))
     with pytest.raises(TrainingError, match=r"--learning-rate 0\.01"):
-        sft(replace(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
+        sft(change(SMALL, output_dir=str(tmp_path / "model")), quiet=True)
     assert not (tmp_path / "model" / "config.json").exists()
 
 
@@ -225,7 +246,7 @@ def test_the_folder_opens_like_any_model(made: Path) -> None:
 
 @pytest.mark.parametrize("kind, family", [("block", "sdar"), ("shift", "dream")])
 def test_a_new_model_of_another_kind_learns_and_its_card_names_its_family(tmp_path, kind, family) -> None:
-    command = replace(
+    command = change(
         SMALL, model=ModelConfig(f"new:{kind}", device="cpu"), output_dir=str(tmp_path / "model")
     )
     folder = sft(command, quiet=True)
@@ -235,10 +256,10 @@ def test_a_new_model_of_another_kind_learns_and_its_card_names_its_family(tmp_pa
 
 
 def test_a_model_with_blocks_is_decoded_by_them_and_others_are_refused_before_training(tmp_path) -> None:
-    assert eval_sampling(replace(SMALL, max_completion_length=20), Pattern(8)).block_length == 4
-    assert eval_sampling(replace(SMALL, max_completion_length=24), Pattern(8)).block_length == 8
-    command = replace(SMALL, model=ModelConfig("new:block", device="cpu"), output_dir=str(tmp_path / "model"))
-    command = replace(command, max_completion_length=BLOCK + 1, block_length=BLOCK + 1)
+    assert eval_sampling(change(SMALL, max_completion_length=20), Pattern(8)).block_length == 4
+    assert eval_sampling(change(SMALL, max_completion_length=24), Pattern(8)).block_length == 8
+    command = change(SMALL, model=ModelConfig("new:block", device="cpu"), output_dir=str(tmp_path / "model"))
+    command = change(command, max_completion_length=BLOCK + 1, block_length=BLOCK + 1)
     with pytest.raises(
         ConfigError, match=f"block_length={BLOCK + 1} does not divide .* block_length={BLOCK}"
     ):
@@ -264,24 +285,25 @@ def test_the_loss_of_a_model_with_blocks_is_that_of_a_pass_for_each_block() -> N
     """Noisy copies of the prompt's blocks are not computed: what is asked for does not depend on them."""
     policy = new_policy("block", seed=1, hidden_size=16, layers=2, heads=2, ffn=24)
     policy.model.double()
-    length, size, pattern = 5, 24, policy.model.pattern
-    rng = torch.Generator().manual_seed(0)
-    ids = torch.randint(250, (3, length + size), generator=rng)
-    masked = torch.rand(3, size, generator=rng) < 0.5
-    prompt, completion = ids[:, :length], ids[:, length:]
-    weight = torch.tensor([0.5, 1.0, 2.0])
-    real = torch.ones_like(prompt, dtype=torch.bool)
+    command = change(SMALL, batch_size=3, max_completion_length=24)
+    run = prepared(command, policy)
+    update = first_update(run)
+    (micro,) = update.micro_batches
+    rollouts, masked = micro.rollouts, micro.masks.scored[:, 0]
+    assert rollouts.prompt_mask.all(), "prompts of one length"
+    ids, length = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], 1), rollouts.prompt_ids.shape[1]
     expected = torch.zeros((), dtype=torch.float64)
-    block = pattern.blocks(torch.ones_like(ids, dtype=torch.bool))[0, length:]
+    block = policy.model.pattern.blocks(torch.ones_like(ids, dtype=torch.bool), length)[0, length:]
     for number in block.unique():
         scored = masked & (block == number)
         shown = ids.clone()
         shown[:, length:][scored] = policy.mask_id
-        logps = policy.model(shown).logits[:, length:].log_softmax(-1)
-        nats = -logps.gather(-1, completion.unsqueeze(-1)).squeeze(-1)
-        expected += (nats * scored * weight[:, None]).sum()
-    found = denoising_loss(policy, (prompt, real), completion, masked, weight)
-    assert float(found) == pytest.approx(float(expected), rel=1e-12)
+        with torch.no_grad():
+            logps = policy.model(shown).logits[:, length:].log_softmax(-1)
+        nats = -logps.gather(-1, ids[:, length:].unsqueeze(-1)).squeeze(-1)
+        expected += (nats * scored / masked.sum(1, keepdim=True)).sum() / 3
+    found = loss_without_gradient(policy, run.algorithm, update)
+    assert found == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> None:
@@ -298,9 +320,9 @@ def test_its_environment_file_suffices_to_train_on_it(made: Path, capsys) -> Non
 @pytest.mark.parametrize("place", [".", "notes.txt", "notes.txt/model"])
 def test_an_unusable_folder_is_told_before_the_training_and_left_alone(tmp_path, monkeypatch, place) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    monkeypatch.setattr(Fit, "run", lambda *_: pytest.fail("trained first"))
+    monkeypatch.setattr(supervised, "make_steps", lambda *_: pytest.fail("trained first"))
     with pytest.raises((CheckpointError, ConfigError), match="folder"):
-        sft(replace(SMALL, output_dir=str(tmp_path / place)), quiet=True)
+        sft(change(SMALL, output_dir=str(tmp_path / place)), quiet=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -313,8 +335,8 @@ def test_two_of_them_never_write_into_one_folder(tmp_path: Path, monkeypatch) ->
             FileLock(folder / ".lock", blocking=False).acquire()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Fit, "run", train)
-    command = replace(SMALL, output_dir=str(folder))
+    monkeypatch.setattr(supervised, "make_steps", train)
+    command = change(SMALL, output_dir=str(folder))
     with pytest.raises(KeyboardInterrupt):
         sft(command, quiet=True)
     assert not folder.exists()
@@ -332,28 +354,32 @@ def test_two_of_them_never_write_into_one_folder(tmp_path: Path, monkeypatch) ->
 def test_one_that_was_killed_before_its_first_checkpoint_begins_again_in_its_folder(
     tmp_path: Path, monkeypatch
 ) -> None:
-    folder, command = tmp_path / "model", replace(LONG, output_dir=str(tmp_path / "model"))
+    folder, command = tmp_path / "model", change(LONG, output_dir=str(tmp_path / "model"))
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "discard", lambda _: None)  # as `kill -9` has it
-        interrupt(command, 3, monkeypatch)
+        interrupt(command, 3)
     assert len(rows(folder / METRICS)) == 3
-    with pytest.raises(ConfigError, match=r"already holds a run of 3 steps.*--resume auto.*larger --steps"):
+    with pytest.raises(
+        ConfigError, match=rf"already holds a run of 3 steps.*--resume {folder} .*larger --steps"
+    ):
         sft(command, quiet=True)
     with pytest.raises(ConfigError, match="holds no run that this command can continue"):
         train(small_config(folder), quiet=True)
-    sft(replace(command, resume="auto"), quiet=True)
+    sft(change(command, resume="auto"), quiet=True)
     assert [row["step"] for row in rows(folder / METRICS)] == [*range(1, 21)]
 
 
 def test_every_update_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Path, monkeypatch) -> None:
     sent: list[tuple[int, dict]] = []
     monkeypatch.setattr(Trackers, "log", lambda _, values, step: sent.append((step, dict(values))))
-    command = replace(TWO_HABITS, steps=6, eval_steps=2, patience=9, report=True)
-    folder = sft(replace(command, output_dir=str(tmp_path / "model")), quiet=True)
+    command = change(TWO_HABITS, steps=6, eval_steps=2, patience=9, report=True)
+    folder = sft(change(command, output_dir=str(tmp_path / "model")), quiet=True)
     metrics, timings = rows(folder / METRICS), rows(folder / TIMINGS)
     assert [row["step"] for row in metrics] == [row["step"] for row in timings] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in metrics if "validation/loss" in row] == [2, 4, 6]
-    expected = [Progress(step=step).learning_rate(command) for step in range(6)]
+    assert set(metrics[0]) == {"step", "loss", "grad_norm", "learning_rate"}
+    config = prepared(command).config
+    expected = [Progress().learning_rate(step, config) for step in range(6)]
     assert [row["learning_rate"] for row in metrics] == expected
     assert [step for step, values in sent if "loss" in values] == [1, 2, 3, 4, 5, 6]
     assert {name for _, values in sent for name in values} >= {"grad_norm", "update", "eval/test/correct"}
@@ -380,16 +406,20 @@ def test_every_update_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Pat
 def test_a_tracker_that_is_not_there_is_named_first(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("spg_trainer.runs.tracking.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="--track wandb: the package is not installed"):
-        sft(replace(SMALL, track=("wandb",), output_dir=str(tmp_path / "model")), quiet=True)
+        sft(change(SMALL, track=("wandb",), output_dir=str(tmp_path / "model")), quiet=True)
     assert not (tmp_path / "model").exists()
 
 
 # The learning rate, and when it ends.
 
 
-def rates(steps: list[int], **settings: int) -> list[float]:
-    command = SftCommand(steps=1000, warmup_steps=10, learning_rate=1.0, **settings)
-    return [Progress(step=step).learning_rate(command) for step in steps]
+def schedule(patience: int, warmup_steps: int = 10, learning_rate: float = 1.0) -> Config:
+    optimizer = OptimizerConfig(warmup_steps=warmup_steps, learning_rate=learning_rate)
+    return Config(max_steps=1000, optimizer=optimizer, eval=EvalConfig(eval_steps=10, patience=patience))
+
+
+def rates(steps: list[int], patience: int) -> list[float]:
+    return [Progress().learning_rate(step, schedule(patience)) for step in steps]
 
 
 def test_both_rates_warm_up_and_end_at_a_twentieth() -> None:
@@ -400,32 +430,26 @@ def test_both_rates_warm_up_and_end_at_a_twentieth() -> None:
 
 
 def test_it_ends_when_the_validation_loss_no_longer_falls() -> None:
-    progress, command = Progress(), SftCommand(steps=1000, eval_steps=10, patience=2, warmup_steps=0)
+    progress, config = Progress(), schedule(patience=2, warmup_steps=0)
     for step, loss in ((10, 2.0), (20, 1.0), (30, 0.995), (40, 1.2)):
-        assert progress.total(command) == 1000 and progress.decay_start(command) == 800
-        progress.step = step
-        assert progress.note_validation(loss, command) == (step < 40)
-    assert (progress.decay_start(command), progress.total(command)) == (40, 50)
-    assert progress.learning_rate(command) == pytest.approx(command.learning_rate * 0.905)
+        assert progress.total(config) == 1000 and progress.decay_start(config) == 800
+        assert progress.note_validation(step, loss, config) == (step < 40)
+    assert (progress.decay_start(config), progress.total(config)) == (40, 50)
+    assert progress.learning_rate(40, config) == pytest.approx(0.905)
     assert (progress.best_step, progress.best_loss) == (30, 0.995), "any fall makes it the best"
 
 
 # How long, and going on.
 
 
-def interrupt(command: SftCommand, at: int, monkeypatch) -> None:
+def interrupt(command: SftCommand, at: int) -> None:
     """Runs `sft` until so many updates are done, and ends it there as Ctrl-C does."""
-    update = Fit.update
 
-    def stopping(self: Fit) -> float:
-        if self.progress.step == at:
-            raise KeyboardInterrupt
-        return update(self)
+    def stop() -> None:
+        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Fit, "update", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            sft(command, quiet=True)
+    with before_step(at, stop), pytest.raises(KeyboardInterrupt):
+        sft(command, quiet=True)
 
 
 def told(folder: Path) -> str:
@@ -434,7 +458,7 @@ def told(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("change", "at"),
+    ("changes", "at"),
     [
         pytest.param({}, (2, 5, 18), id="before the first checkpoint, then twice"),
         pytest.param(
@@ -447,19 +471,17 @@ def told(folder: Path) -> str:
         pytest.param({"lora": True}, (6, 17), id="adapters with dropout", marks=pytest.mark.slow),
     ],
 )
-def test_one_that_was_interrupted_ends_like_one_never_interrupted(
-    tmp_path, monkeypatch, made, change, at
-) -> None:
-    change = dict(change)
-    if change.pop("lora", False):
-        change["model"] = ModelConfig(model=str(made), device="cpu", lora_r=2, lora_dropout=0.5)
-    command = replace(LONG, **change)
-    whole = sft(replace(command, output_dir=str(tmp_path / "whole")), quiet=True)
+def test_one_that_was_interrupted_ends_like_one_never_interrupted(tmp_path, made, changes, at) -> None:
+    changes = dict(changes)
+    if changes.pop("lora", False):
+        changes["model"] = ModelConfig(model=str(made), device="cpu", lora_r=2, lora_dropout=0.5)
+    command = change(LONG, **changes)
+    whole = sft(change(command, output_dir=str(tmp_path / "whole")), quiet=True)
     folder = tmp_path / "cut"
     for step in at:
-        interrupt(replace(command, output_dir=str(folder), resume="auto"), step, monkeypatch)
+        interrupt(change(command, output_dir=str(folder), resume="auto"), step)
         torch.rand(7)
-    sft(replace(command, output_dir=str(folder), resume="auto"), quiet=True)
+    sft(change(command, output_dir=str(folder), resume="auto"), quiet=True)
     assert same_weights(whole, folder) and told(whole) == told(folder)
     assert (whole / METRICS).read_bytes() == (folder / METRICS).read_bytes()
     assert incomplete(folder) is None and not (folder / ".model").exists()
@@ -468,24 +490,24 @@ def test_one_that_was_interrupted_ends_like_one_never_interrupted(
 @pytest.mark.parametrize(
     ("rate", "killed"),
     [
-        pytest.param(LONG.learning_rate, "before", id="loss falls"),
+        pytest.param(LONG.optimizer.learning_rate, "before", id="loss falls"),
         pytest.param(1e-9, "after", id="loss stays", marks=pytest.mark.slow),
     ],
 )
 def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, rate, killed) -> None:
-    command, save = replace(LONG, learning_rate=rate), checkpoint.save
+    command, save = change(LONG, learning_rate=rate), checkpoint.save
 
     def dying(*positional, **named) -> None:
         if killed == "after":
             save(*positional, **named)
         raise KeyboardInterrupt
 
-    long = sft(replace(command, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
-    folder = sft(replace(command, output_dir=str(tmp_path / "short")), quiet=True)
+    long = sft(change(command, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
+    folder = sft(change(command, output_dir=str(tmp_path / "short")), quiet=True)
     assert told(long) != told(folder)
     with pytest.raises(ConfigError, match=r"is finished.*--steps 40"):
-        sft(replace(command, resume=str(folder)), quiet=True)
-    longer = replace(command, steps=40, output_dir=str(folder), resume="auto")
+        sft(change(command, resume=str(folder)), quiet=True)
+    longer = change(command, steps=40, output_dir=str(folder), resume="auto")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "save", dying)  # at its first checkpoint it is still a finished one
         sft(longer, quiet=True)
@@ -494,20 +516,30 @@ def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, 
     assert (long / METRICS).read_bytes() == (folder / METRICS).read_bytes()
 
 
-def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path, monkeypatch) -> None:
-    """It had no rows of updates, no environment.json beside its checkpoints, and fewer settings."""
-    whole = sft(replace(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
+def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """It had no rows of updates, no environment.json beside its checkpoints, fewer settings, all on one level, and
+    counted no skipped updates."""
+    whole = sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
     folder = tmp_path / "before"
-    interrupt(replace(LONG, output_dir=str(folder)), 9, monkeypatch)
+    interrupt(change(LONG, output_dir=str(folder)), 9)
     for name in (METRICS, TIMINGS, "environment.json"):
         (folder / name).unlink()
-    kept = [
-        line for line in (folder / SFT).read_text().splitlines() if not line.startswith(("report", "track"))
-    ]
-    (folder / SFT).write_text("\n".join(kept))
+    (folder / SFT).write_text(yaml.safe_dump(as_before(yaml.safe_load((folder / SFT).read_text()))))
+    (state,) = folder.glob("checkpoints/*/state.json")
+    written = state.read_text()
+    kept = {name: v for name, v in json.loads(written).items() if name not in ("updates", "skipped")}
+    state.write_text(json.dumps(kept).ljust(len(written)))  # of the length that COMPLETE names
     assert report(folder).html, "no step has a row"
-    sft(replace(LONG, output_dir=str(folder), resume="auto"), quiet=True)
+    sft(change(LONG, output_dir=str(folder), resume="auto"), quiet=True)
     assert same_weights(whole, folder) and rows(folder / METRICS) == rows(whole / METRICS)[8:]
+
+
+def as_before(settings: dict[str, Any]) -> dict[str, Any]:
+    """What is in sft.yaml, as earlier versions wrote it."""
+    groups = [settings.pop(name) for name in ("rollout", "batch", "eval", "output", "optimizer")]
+    flat = {**settings, **{name: value for group in groups for name, value in group.items()}}
+    flat |= {"diffusion_steps": 0, "tokens_per_step": 1.0}
+    return {name: value for name, value in flat.items() if name not in ("report", "track")}
 
 
 def test_an_evaluation_of_a_model_lies_in_its_folder(made: Path) -> None:
@@ -518,26 +550,28 @@ def test_an_evaluation_of_a_model_lies_in_its_folder(made: Path) -> None:
     assert {one.name for one in read_run(made).evaluations} > {"after"}
 
 
-def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path, monkeypatch) -> None:
+def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    interrupt(replace(LONG, output_dir=str(folder)), 9, monkeypatch)
+    interrupt(change(LONG, output_dir=str(folder)), 9)
     read = resolve(SftCommand, ["--resume", str(folder), "--steps", "24"]).config
-    assert replace(read, steps=20, resume=None, model=LONG.model) == LONG
+    assert change(read, steps=20, resume=None, model=LONG.model) == LONG
     for wrong, words in (
-        (replace(LONG, seed=4, resume=str(folder)), rf"seed was 3, now 4.*--model {folder}"),
-        (replace(LONG, steps=7, resume=str(folder)), "update 8.*--steps 7"),
-        (replace(LONG, output_dir=str(folder)), "--resume auto"),
-        (replace(LONG, resume=str(tmp_path)), "holds no sft.yaml"),
+        (change(LONG, seed=4, resume=str(folder)), rf"seed was 3, now 4.*--model {folder}"),
+        (change(LONG, steps=7, resume=str(folder)), "update 8.*--steps 7"),
+        (change(LONG, output_dir=str(folder)), f"--resume {folder} "),
+        (change(LONG, resume=str(tmp_path)), "holds no sft.yaml"),
     ):
         with pytest.raises(ConfigError, match=words):
             sft(wrong, quiet=True)
 
 
 def test_however_early_the_rate_falls_it_can_go_on_from_there(tmp_path: Path) -> None:
-    command = replace(LONG, eval_steps=1, patience=1, learning_rate=1e-12, output_dir=str(tmp_path / "model"))
+    command = change(LONG, eval_steps=1, patience=1, learning_rate=1e-12, output_dir=str(tmp_path / "model"))
     folder = sft(command, quiet=True)
     assert "- 3 updates" in told(folder), "two evaluations, and a fall of one update"
-    sft(replace(command, resume="auto"), quiet=True)
+    first, *others = [row["validation/loss"] for row in rows(folder / METRICS)]
+    assert others == pytest.approx([first] * 2, rel=1e-6), "always under the same masks"
+    sft(change(command, resume="auto"), quiet=True)
     assert "- 3 updates" not in told(folder)
 
 
@@ -545,19 +579,19 @@ def test_the_best_weights_by_validation_loss_are_kept(tmp_path: Path, monkeypatc
     losses = {4: 3.0, 8: 1.0, 12: 2.0, 16: 2.0, 20: 1.5}
     kept, note = {}, Progress.note_validation
 
-    def scripted(self: Progress, loss: float, command: SftCommand) -> bool:
-        return note(self, losses[self.step], command)
+    def scripted(self: Progress, step: int, loss: float, config: Config) -> bool:
+        return note(self, step, losses[step], config)
 
-    save = Fit.save
+    save = supervised.save
     monkeypatch.setattr(Progress, "note_validation", scripted)
     monkeypatch.setattr(
-        Fit, "save", lambda self: (kept.setdefault(self.progress.step, weights_of(self)), save(self))
+        supervised, "save", lambda fit: (kept.setdefault(fit.step, weights_of(fit)), save(fit))
     )
-    command = replace(LONG, output_dir=str(tmp_path / "model"))
-    interrupt(command, 14, monkeypatch)  # a checkpoint has them
-    folder = sft(replace(command, resume="auto"), quiet=True)
+    command = change(LONG, output_dir=str(tmp_path / "model"))
+    interrupt(command, 14)  # a checkpoint has them
+    folder = sft(change(command, resume="auto"), quiet=True)
     assert same_tensors(opened(folder), kept[8]) and "1.0000 after" in (folder / "README.md").read_text()
-    folder = sft(replace(LONG, patience=0, output_dir=str(tmp_path / "cosine")), quiet=True)
+    folder = sft(change(LONG, patience=0, output_dir=str(tmp_path / "cosine")), quiet=True)
     assert not any(same_tensors(opened(folder), weights) for weights in kept.values()), (
         "of a cosine the last are"
     )
@@ -575,38 +609,65 @@ def weights_of(fit: Fit) -> dict[str, torch.Tensor]:
 def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(
     tmp_path, monkeypatch, capsys
 ) -> None:
-    folder, update = tmp_path / "model", Fit.update
-
-    def asked_after_six(fit: Fit) -> float:
-        loss = update(fit)
-        if fit.progress.step == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-        return loss
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Fit, "update", asked_after_six)
-        with pytest.raises(KeyboardInterrupt):
-            sft(replace(LONG, output_dir=str(folder)))
+    folder = tmp_path / "model"
+    in_the_sixth = before_step(5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with in_the_sixth, pytest.raises(KeyboardInterrupt):
+        sft(change(LONG, output_dir=str(folder)))
     assert "after update 6" in capsys.readouterr().out and not incomplete(folder)
     assert load_model(str(folder)).model.dtype == torch.float32
-    sft(replace(LONG, resume=str(folder)), quiet=True)
-    sft(replace(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
+    sft(change(LONG, resume=str(folder)), quiet=True)
+    sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
     assert same_weights(folder, tmp_path / "whole"), "as if it had never been stopped"
 
 
 def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatch, capsys) -> None:
-    folder, update = tmp_path / "model", Fit.update
-
-    def told_after_six(fit: Fit) -> float:
-        if fit.progress.step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return update(fit)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Fit, "update", told_after_six)
-        sft(replace(LONG, output_dir=str(folder)))
+    folder = tmp_path / "model"
+    in_the_sixth = before_step(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with in_the_sixth, pytest.raises(KeyboardInterrupt):
+        sft(change(LONG, output_dir=str(folder)))
     assert incomplete(folder) and checkpoint.latest_complete(folder).name == "step-000006"
     assert "its checkpoint will be written for --resume, and no model" in capsys.readouterr().out
+    spaced = folder.rename(tmp_path / "my base")
+    with pytest.raises(ModelError) as refused:
+        resolve_model(str(spaced))
+    newest = spaced / "checkpoints" / "step-000006"
+    assert f"python -m spg_trainer sft --resume '{spaced}'" in str(refused.value)
+    assert str(refused.value).endswith(f"--model '{newest}'")
+
+
+@pytest.mark.parametrize(
+    ("number", "at"),
+    [
+        pytest.param(signal.SIGTERM, 18, id="by a launcher"),
+        pytest.param(signal.SIGINT, 18, id="by Ctrl-C", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 16, id="by Ctrl-C where the rate begins to fall"),
+    ],
+)
+def test_one_that_is_stopped_while_its_rate_falls_loses_no_update(tmp_path, number, at) -> None:
+    folder, command = tmp_path / "model", change(LONG, output_dir=str(tmp_path / "model"))
+    with before_step(at - 1, lambda: os.kill(os.getpid(), number)), pytest.raises(KeyboardInterrupt):
+        sft(command, quiet=True)
+    assert checkpoint.latest_complete(folder).name == f"step-{at:06d}"
+    longer = tmp_path / "longer"
+    shutil.copytree(folder, longer)
+    with before_step(at - 1, lambda: pytest.fail("an update is made again")):
+        sft(change(LONG, resume=str(folder)), quiet=True)
+    assert same_weights(folder, sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True))
+    assert kept_checkpoints(folder) == ["step-000016"], "from there it can be trained longer"
+    with pytest.raises(ConfigError, match="is finished"):
+        sft(change(LONG, resume=str(folder)), quiet=True)
+    sft(change(LONG, steps=40, resume=str(longer)), quiet=True)
+    whole = sft(change(LONG, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
+    assert same_weights(longer, whole), "it went back to where its rate had not fallen yet"
+
+
+def test_an_evaluation_while_the_rate_falls_writes_a_checkpoint(tmp_path: Path) -> None:
+    interrupt(change(LONG, eval_steps=1, output_dir=str(tmp_path / "model")), 18)
+    assert kept_checkpoints(tmp_path / "model") == ["step-000016", "step-000018"]
+
+
+def kept_checkpoints(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
 
 
 # What it says.
@@ -634,6 +695,16 @@ def test_completions_that_follow_both_rules_say_nothing_of_the_mix() -> None:
     assert not off_mix.is_far(MIX, counts(30, 70, neither=90))
 
 
+def test_a_base_that_is_right_more_often_than_its_mix_asks_for_is_far_only_where_few_groups_are_mixed() -> (
+    None
+):
+    """RL learns from mixed groups, however many of their completions are right."""
+    often = counts(78, 22)
+    assert not off_mix.is_far(MIX, change(often, groups=32, mixed=26))
+    assert off_mix.is_far(MIX, change(often, groups=32, mixed=6)), "most groups are all right"
+    assert off_mix.is_far(MIX, change(counts(7, 93), groups=32, mixed=26)), "right ones are far too rare"
+
+
 @pytest.mark.parametrize(
     ("sampled", "drawn", "words"),
     [
@@ -650,11 +721,21 @@ def test_completions_that_follow_both_rules_say_nothing_of_the_mix() -> None:
     ],
 )
 def test_a_base_far_from_its_mix_says_why_and_what_to_type(sampled, drawn, words) -> None:
-    command = replace(SMALL, steps=300, patience=5)
-    text = off_mix.why(MIX, sampled, drawn, command, Path("base"))
+    command = change(SMALL, steps=300, patience=5)
+    text = off_mix.why(MIX, sampled, drawn, sampled, command, Path("base"))
     assert all(word in text for word in words), text
-    of_one = off_mix.why(MIX, sampled, drawn, replace(command, patience=0), Path("base"), "count")
+    of_one = off_mix.why(MIX, sampled, drawn, sampled, change(command, patience=0), Path("base"), "count")
     assert of_one.startswith("count: ") and "--resume" not in of_one, "a cosine cannot go on"
+
+
+def test_a_base_whose_samples_alone_follow_no_rule_is_not_said_to_have_learned_nothing() -> None:
+    """After few updates 0.766 of a task were solved greedily, while most samples followed no rule."""
+    sampled, greedy = counts(10, 20, neither=226), counts(196, 40, neither=20)
+    text = off_mix.why(
+        MIX, sampled, counts(10, 20), greedy, change(SMALL, steps=300, patience=5), Path("base")
+    )
+    assert "236 of 256 greedy completions follow one of its rules" in text and "30 of 256" in text
+    assert "not learned" not in text and "--resume base --steps 600" in text
 
 
 def test_the_next_mix_goes_by_the_measured_slope_to_either_side() -> None:
@@ -666,26 +747,26 @@ def test_the_next_mix_goes_by_the_measured_slope_to_either_side() -> None:
 
 def test_a_mix_that_was_proposed_leads_on_to_the_share_that_was_wanted_first() -> None:
     """Sudoku asked for 30% and had none; of 48% came 10%, as here."""
-    asked, command = {"right": 0.48, "short": 0.52}, replace(SMALL, patience=5)
-    text = off_mix.why(asked, counts(24, 216), counts(89, 151), command, Path("base"))
+    asked, command = {"right": 0.48, "short": 0.52}, change(SMALL, patience=5)
+    text = off_mix.why(asked, *[counts(24, 216), counts(89, 151)], counts(24, 216), command, Path("base"))
     assert "for about 48% try --mix right=0.58 short=0.42 and for about 30% try --mix right=0.55" in text
 
 
 def test_the_length_is_what_the_longest_demonstration_needs(tmp_path: Path) -> None:
-    command = replace(SMALL, max_completion_length=0, env_args={"offset": 1000})
-    folder = sft(replace(command, output_dir=str(tmp_path / "right")), quiet=True)
+    command = change(SMALL, max_completion_length=0, env_args={"offset": 1000})
+    folder = sft(change(command, output_dir=str(tmp_path / "right")), quiet=True)
     length = json.loads((folder / "environment.json").read_text())["rollout"]["max_completion_length"]
     assert length == 15, "twelve digits, the end, and a tenth"
-    command = replace(command, mix={"short": 1, "wordy": 1}, output_dir=str(tmp_path / "short"))
+    command = change(command, mix={"short": 1, "wordy": 1}, output_dir=str(tmp_path / "short"))
     length = json.loads((sft(command, quiet=True) / "environment.json").read_text())["rollout"]
     assert length["max_completion_length"] == 9, "seven letters, the end, and a tenth"
-    command = replace(command, block_length=4, output_dir=str(tmp_path / "blocks"))
+    command = change(command, block_length=4, output_dir=str(tmp_path / "blocks"))
     blocks = json.loads((sft(command, quiet=True) / "environment.json").read_text())["rollout"]
     assert (blocks["max_completion_length"], blocks["block_length"]) == (12, 4), "whole blocks"
 
 
 def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_path: Path, capsys) -> None:
-    sft(replace(TWO_HABITS, output_dir=str(tmp_path / "model")))
+    sft(change(TWO_HABITS, output_dir=str(tmp_path / "model")))
     said = " ".join(capsys.readouterr().out.split())
     for words in (
         r"sft 3: validation loss \d\.\d{4}",
@@ -704,7 +785,7 @@ def test_a_short_trial_on_a_long_game_plays_few_episodes(tmp_path: Path, monkeyp
     play = GymnasiumGame.written
     monkeypatch.setattr(GymnasiumGame, "written", lambda env, *how: written.append(how) or play(env, *how))
     game = {"env": "gymnasium:FrozenLake-v1", "env_args": {"turns": 8}, "mix": {"random": 1}}
-    trial = replace(SMALL, **game, max_completion_length=0, batch_size=64, output_dir=str(tmp_path / "base"))
+    trial = change(SMALL, **game, max_completion_length=0, batch_size=64, output_dir=str(tmp_path / "base"))
     sft(trial)
     said = " ".join(capsys.readouterr().out.split())
     assert re.search(r"greedy: test solved \S+ \[.*\] of 24; validation solved \S+ \[.*\] of 24", said), said

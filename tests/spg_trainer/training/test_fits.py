@@ -11,7 +11,7 @@ from spg_trainer.architecture.shape import find_config
 from spg_trainer.cli import main
 from spg_trainer.models import llada_config
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.flags import docstrings
+from spg_trainer.settings.help import docstrings
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.cards import CARDS, find_card
 from spg_trainer.training.dry_run import memory_and_time

@@ -375,8 +375,14 @@ def test_the_time_limit_ends_evaluates_and_saves(tmp_path, monkeypatch):
 def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, monkeypatch):
     break_score(monkeypatch, lambda number, _: number in (17, 24))
     folder, settings = tmp_path / "run", {"save_steps": 0, "max_steps": 2}
-    with pytest.raises(TrainingError, match=r"2 of 16(.|\n)*--resume auto(.|\n)*ValueError: no such letter"):
+    with pytest.raises(TrainingError) as ended:
         train(small_config(folder, **settings), quiet=True)
+    said = str(ended.value)
+    assert re.search(r"ValueError: no such letter\n(.|\n)*2 of 16", said)
+    assert said.endswith(f"continue with --resume {folder} --accept-changed-code."), (
+        "the advice is the last line"
+    )
+    assert "awaiting.py" not in said and said.count("  File ") == 1, "the author's own lines alone"
     assert steps_of(folder) == [1] and saved_steps(folder) == [1]
     monkeypatch.undo()
     train(small_config(folder, **settings, resume="auto"), quiet=True)
@@ -529,6 +535,6 @@ def test_one_signal_saves_after_the_step_a_second_ends_at_once(tmp_path, monkeyp
 def test_a_folder_with_a_run_is_refused_and_left_as_it_is():
     folder, _ = finished_run()
     before = snapshot(folder)
-    with pytest.raises(ConfigError, match=r"3 steps.*--resume auto.*--max-steps"):
+    with pytest.raises(ConfigError, match=rf"3 steps.*--resume {folder} .*--max-steps"):
         train(small_config(folder, seed=4), quiet=True)
     assert snapshot(folder) == before

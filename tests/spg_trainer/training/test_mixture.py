@@ -22,7 +22,6 @@ from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.task import join_names, parse_tasks
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft import command as supervised
-from spg_trainer.sft import loop as fitting
 from spg_trainer.sft.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.training.loop import train
 from tests.common.own_cases import TASK
@@ -96,9 +95,11 @@ def test_flags_name_several_tasks_with_arguments_of_each(tmp_path: Path) -> None
 def test_lengths_are_those_of_the_longest_task() -> None:
     both, one = (defaults(Config, env).rollout for env in ("countdown + gsm8k", "gsm8k"))
     assert both == one
-    assert defaults(EvalCommand, "gsm8k + countdown").max_completion_length == (20,)
-    assert defaults(SftCommand, "countdown + gsm8k").max_completion_length == 20
-    assert defaults(SftCommand, "countdown + sorting").max_completion_length == 0  # as long as they need
+    assert defaults(EvalCommand, "gsm8k + countdown").rollout.max_completion_length == (20,)
+    assert defaults(SftCommand, "countdown + gsm8k").rollout.max_completion_length == 20
+    assert (
+        defaults(SftCommand, "countdown + sorting").rollout.max_completion_length == 0
+    )  # as long as they need
 
 
 def test_the_embedded_model_is_that_of_the_first_task_that_has_one() -> None:
@@ -153,7 +154,7 @@ def test_sft_gives_each_task_its_own_habits() -> None:
 
 
 def test_sft_on_several_tasks_tells_each_apart(tmp_path: Path, monkeypatch, capsys) -> None:
-    for module, name in ((fitting, "VALIDATION"), (supervised, "EVAL_PROBLEMS"), (supervised, "GROUPS")):
+    for module, name in ((supervised, name) for name in ("VALIDATION", "EVAL_PROBLEMS", "GROUPS")):
         monkeypatch.setattr(module, name, 8)
     words = (
         "--env sorting arithmetic --mix right=1 alphabetical=1 hasty=1 --steps 2 --batch-size 8 --device cpu"

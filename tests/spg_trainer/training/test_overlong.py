@@ -19,7 +19,14 @@ from spg_trainer.models import Policy, load_model
 from spg_trainer.models.load import open_tokenizer
 from spg_trainer.rollout.overlong import next_fitting, report, too_long
 from spg_trainer.rollout.tokens import encode_prompts
-from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, ModelConfig
+from spg_trainer.settings.fields import (
+    Config,
+    EvalCommand,
+    EvalRollout,
+    FolderConfig,
+    LoadConfig,
+    ModelConfig,
+)
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
@@ -149,9 +156,8 @@ def test_an_evaluation_refuses_or_skips_too(policy: Policy, tmp_path: Path) -> N
     command = EvalCommand(
         env=path,
         env_args={**COLUMNS, "test": path},
-        max_completion_length=(10,),
-        block_length=10,
-        output_dir=str(tmp_path / "found"),
+        rollout=EvalRollout(max_completion_length=(10,), block_length=10),
+        output=FolderConfig(output_dir=str(tmp_path / "found")),
         model=LoadConfig(model=str(tiny_folder()), device="cpu"),
     )
     with pytest.raises(ConfigError, match="3 of 12 problems"):
@@ -196,7 +202,7 @@ def test_sft_names_rows_that_are_too_long_or_skips_them(tmp_path: Path) -> None:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in content))
     model = ModelConfig(model=str(tiny_folder()), device="cpu")
-    command = replace(SMALL, env="", data=str(path), model=model, output_dir=str(tmp_path / "base"))
+    command = change(SMALL, env="", data=str(path), model=model, output_dir=str(tmp_path / "base"))
     with pytest.raises(
         ConfigError, match=r"1 of 62 problems is too long for the model: texts\.jsonl, line 61"
     ):
@@ -206,8 +212,8 @@ def test_sft_names_rows_that_are_too_long_or_skips_them(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"1 of 61 completions has more than 8 .* fitting\.jsonl, line 61.*skip"
     ):
-        sft(replace(command, data=str(fitting)), quiet=True)
-    sft(replace(command, overlong="skip", steps=8, batch_size=32), quiet=True)
+        sft(change(command, data=str(fitting)), quiet=True)
+    sft(change(command, overlong="skip", steps=8, batch_size=32), quiet=True)
     assert (tmp_path / "base" / "config.json").is_file()
 
 

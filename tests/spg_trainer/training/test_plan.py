@@ -14,6 +14,7 @@ from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training import loop, setup
 from spg_trainer.training.plan import plan_training
+from tests.common.pair_cases import COUNT, pair_config, pairs_file
 from tests.common.trainer_cases import small_config
 
 ONCE = {
@@ -23,8 +24,9 @@ ONCE = {
     "open_splits": 1,
     "check_settled": 1,
     "check_splits": 1,
+    "refuse_other_run": 1,
+    "check_ranges": 2,
 }
-ONCE |= {"check_ranges": 2, "refuse_other_run": 2}
 
 
 class Counts(Counter[str]):
@@ -43,7 +45,7 @@ class Counts(Counter[str]):
 
 
 def test_a_start_finds_everything_out_once(tmp_path: Path, monkeypatch) -> None:
-    """The folder is looked at again before it is written to, and besides the settings hyper-parameters have ranges."""
+    """Besides the settings, hyper-parameters have ranges."""
     monkeypatch.setattr(loop, "train", lambda planned: setup.start(planned, quiet=True).folder.release())
     line = ["--env", "sudoku", "--device", "cpu", "--output-dir", str(tmp_path / "typed")]
     with Counts() as typed:
@@ -52,6 +54,13 @@ def test_a_start_finds_everything_out_once(tmp_path: Path, monkeypatch) -> None:
         setup.start(small_config(tmp_path / "called"), quiet=True).folder.release()
     for counts in (typed, called):
         assert {name: counts[name] for name in ONCE} == ONCE
+
+
+def test_a_start_reads_a_file_of_pairs_once(tmp_path: Path) -> None:
+    config = pair_config(tmp_path / "run", pairs_file())
+    with Counts() as counts:
+        setup.start(config, quiet=True).folder.release()
+    assert counts["read_pairs"] == 1 and counts["read_pair"] == COUNT
 
 
 def test_an_evaluation_inside_a_run_resolves_no_settings(tmp_path: Path) -> None:

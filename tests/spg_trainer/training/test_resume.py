@@ -86,6 +86,8 @@ def test_the_newest_unfinished_run_of_equal_settings_is_found(tmp_path, half, wh
         train(settings(None, resume="auto"), quiet=True)
     folder = shutil.move(half, tmp_path / "runs" / "found")
     (folder / "summary.json").unlink()
+    with pytest.raises(ConfigError, match=r"of other settings is runs/found.*--resume runs/found"):
+        train(settings(None, resume="auto", learning_rate=2e-2), quiet=True)
     train(settings(None, resume="auto"), quiet=True)
     assert_equal_runs(folder, whole)
 

@@ -351,15 +351,22 @@ def test_shards_are_divided_and_gathered_for_a_phase() -> None:
     assert adapters.seconds["update"] == of_8b(128, processes=8, prompts=8).seconds["update"]
 
 
-def test_by_layer_a_pass_holds_the_head_and_two_layers() -> None:
-    """An embedding is gathered before them: from the parts that have come it is put together."""
+def test_by_layer_a_pass_holds_the_head_or_two_layers() -> None:
+    """Embedding and head are gathered before and after them: they are put together from the parts that have come."""
     alone, eight = of_8b(dtype="float32"), of_8b(processes=8, prompts=8, shard="layer")
     head, layer = 126464 * 4096, 4 * 4096**2 + 3 * 4096 * 12288
     assert eight.held["gradients"] == alone.held["gradients"] / 8
-    assert eight.update["gathered weights"] == pytest.approx(2 * (head + 2 * layer), rel=1e-3)
-    assert eight.rollout["gathered weights"] == pytest.approx(2 * (head + 2 * head), rel=1e-3)
-    # In bfloat16; a layer's are copied to float32, in which they are summed.
-    assert eight.update["gradients on their way"] == pytest.approx(2 * head + (2 + 4) * layer, rel=1e-3)
+    assert eight.update["gathered weights"] == pytest.approx(2 * head, rel=1e-3)
+    assert eight.rollout["gathered weights"] == pytest.approx(2 * 2 * head, rel=1e-3)
+    # In bfloat16, a layer's are copied to float32, in which they are summed; the head's are counted with its logits.
+    assert head > 2 * layer
+    assert eight.update["gradients on their way"] == pytest.approx((2 + 4) * layer, rel=1e-3)
+    # A head that is the embedding stays in the layers.
+    config, spg = Config(batch=BatchConfig(8)), build("spg", {})
+    tied = estimate(llada_config(weight_tying=True), config, spg, processes=8, shard="layer")
+    assert tied.update["gathered weights"] == pytest.approx(2 * (head + 2 * layer), rel=1e-3)
+    assert tied.rollout["gathered weights"] == pytest.approx(2 * (head + head), rel=1e-3)
+    assert tied.update["gradients on their way"] == pytest.approx(2 * head + (2 + 4) * layer, rel=1e-3)
 
 
 def test_a_reference_is_held_where_the_algorithm_asks_for_one(tmp_path) -> None:
@@ -387,6 +394,14 @@ def test_the_dry_run_ends_with_an_estimate_and_stays_a_file_of_settings(capsys) 
     assert "474 TFLOP/s (60% of what one large matrix product reaches), 4.8 TB/s" in text
     for line in text.splitlines()[-4:]:
         assert line.startswith("# ")
+
+
+def test_the_seconds_of_a_card_that_nobody_named_say_how_to_ask_for_another(capsys) -> None:
+    assert main(words()) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert "if the H200 reaches" in last and "--gpu A100-80" in last and "CPU" in last
+    assert main(words("--gpu", "A100-80")) == 0
+    assert "another card" not in capsys.readouterr().out
 
 
 def test_the_dry_run_knows_no_shape_that_is_not_at_hand(capsys, tmp_path) -> None:

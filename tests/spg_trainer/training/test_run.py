@@ -121,7 +121,7 @@ def test_every_checkpoint_and_the_model_open_as_models(finished):
 def test_the_eval_command_reads_a_run_folder_and_agrees_with_its_evaluation(finished):
     folder, summary = finished
     command = resolve(EvalCommand, ["--model", str(folder), "--device", "cpu", "--num-problems", "4"]).config
-    assert command.env == ENV and command.max_completion_length == (10,)
+    assert command.env == ENV and command.rollout.max_completion_length == (10,)
     (result,) = run_eval(command, quiet=True)
     after = summary["eval_after"]
     assert (result.settings, result.correct) == (after["settings"], after["correct"])

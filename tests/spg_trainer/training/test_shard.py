@@ -83,9 +83,9 @@ def test_a_process_makes_the_passes_of_another_and_adds_nothing():
     assert row["passes_for_others"] == second
 
 
-def test_the_embedding_is_let_go_before_the_first_layer():
-    """The head stays: what the body gives goes through it."""
-    assert [left_by(rank)["whole ends"] for rank in (0, 1)] == [[(False, True)]] * 2
+def test_neither_embedding_nor_head_is_whole_beside_a_layer():
+    """The one is let go before the first layer, the other before the last one's backward pass."""
+    assert [left_by(rank)["whole ends"] for rank in (0, 1)] == [[(False, False)]] * 2
 
 
 def test_a_model_that_will_be_divided_is_not_read_before(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import pad
 
 from spg_trainer.likelihood import elbo, token_logps
-from spg_trainer.likelihood.masks import RandomMasking
+from spg_trainer.likelihood.subset_masks import RandomMasking
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Batch

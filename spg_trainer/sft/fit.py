@@ -1,0 +1,108 @@
+"""A training on demonstrations: a run of the training loop, and what only `sft` knows of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from spg_trainer.runs.folder import RunFolder
+from spg_trainer.settings.fields import (
+    BatchConfig,
+    Config,
+    EvalConfig,
+    ModelConfig,
+    OptimizerConfig,
+    OutputConfig,
+    Sampling,
+    SftCommand,
+)
+from spg_trainer.settings.recorded import to_yaml
+from spg_trainer.training.loop import recent_loss
+from spg_trainer.training.progress import Progress
+from spg_trainer.training.run import Run
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+    from spg_trainer.models import Policy
+
+ALGORITHM = "sft"
+"""What the run of a training on demonstrations is called; its loss is that of `algorithms/mle.py`."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A run whose source are demonstrations; of its validations the loss is measured."""
+
+    run: Run
+    command: SftCommand
+    mix: Mapping[str, float]
+    """The share of each habit, `right` among them; they sum to 1."""
+    skipped: str = ""
+    """What to say of problems and texts that are skipped as too long."""
+    begun: SftCommand | None = None
+    """The settings with the paths as the run began with them; None = `command`."""
+
+    @property
+    def train(self) -> "TextEnv":
+        return self.run.splits["train"]
+
+    @property
+    def evaluated(self) -> "dict[str, TextEnv]":
+        """Split -> the task that the finished model is evaluated on; empty where only texts of a file are learned."""
+        return {split: env for split, env in self.run.splits.items() if split != "train"}
+
+    @property
+    def sampling(self) -> Sampling:
+        """Greedy decoding of the model."""
+        return self.run.config.rollout
+
+    @property
+    def policy(self) -> "Policy":
+        return self.run.policy
+
+    @property
+    def folder(self) -> RunFolder:
+        return self.run.folder
+
+    @property
+    def step(self) -> int:
+        """Finished updates."""
+        return self.run.state.step
+
+    @property
+    def progress(self) -> Progress:
+        return self.run.state.progress
+
+    @property
+    def last_loss(self) -> float:
+        """The mean training loss of the last hundred updates, nats per token."""
+        return recent_loss(self.run.state.history)
+
+    @property
+    def settings(self) -> str:
+        """What `SFT` holds: the settings, without where it went on from."""
+        command = self.begun or self.command
+        return to_yaml(replace(command, output=replace(command.output, resume=None), config=None))
+
+
+def training_config(command: SftCommand, sampling: Sampling) -> Config:
+    """The settings of the training loop for those of `sft`: a step is one update with a batch of demonstrations."""
+    c = command
+    return Config(
+        env=c.env,
+        env_args=c.env_args,
+        overlong=c.overlong,
+        seed=c.seed,
+        algorithm=ALGORITHM,
+        max_steps=c.steps,
+        timeout_minutes=c.timeout_minutes,
+        model=ModelConfig(**vars(c.model)),
+        rollout=sampling,
+        batch=BatchConfig(
+            prompts_per_step=c.batch.batch_size,
+            num_generations=1,
+            per_device_batch_size=c.batch.per_device_batch_size or c.batch.batch_size,
+        ),
+        optimizer=OptimizerConfig(**vars(c.optimizer)),
+        eval=EvalConfig(**vars(c.eval)),
+        output=OutputConfig(**{**vars(c.output), "keep": 1, "sample_steps": 0}),
+    )

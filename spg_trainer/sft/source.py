@@ -1,0 +1,67 @@
+"""Demonstrations and habits of an environment, or the texts of a file, as a source of completions that are given."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from spg_trainer.distributed import raising_on_all
+from spg_trainer.models import Policy
+from spg_trainer.rollout.dealing import deal_rows
+from spg_trainer.rollout.scored import Scored
+from spg_trainer.settings.fields import Config
+from spg_trainer.sft.fitting import draw_fitting
+from spg_trainer.tensors import Place, Rollouts
+
+if TYPE_CHECKING:
+    from envs import Problem, TextEnv
+
+
+class Demonstrations:
+    """`count` demonstrations a step, as `draw_demonstrations` draws them; each of them counts as right."""
+
+    env = None
+    pools = None
+    notice = ""
+
+    def __init__(
+        self, env: "TextEnv", policy: Policy, config: Config, mix: Mapping[str, float], count: int
+    ) -> None:
+        self.texts, self.policy, self.config, self.mix, self.count = env, policy, config, mix, count
+        self.spec_name = env.spec_name
+
+    def collect(self, step: int | str) -> Scored:
+        """This process's share of the demonstrations of a step: one group, in the order of their prompts' lengths.
+
+        So a micro-batch holds prompts of similar length, and several processes have about as many and as long ones.
+        The whole canvas is the completion: padding behind its end is learned like any other token. Raises ConfigError
+        for one that is too long, unless those are skipped.
+        """
+        with raising_on_all():
+            drawn = draw_fitting(self.policy, self.texts, self.mix, self.config, step, self.count)
+        lengths = drawn.prompt_mask.sum(-1).cpu()
+        order = lengths.argsort(stable=True)
+        episode = torch.tensor(deal_rows(lengths[order].tolist()), dtype=torch.long)
+        rows, none = order[episode], torch.zeros_like(episode)
+        chosen, device = rows.tolist(), self.policy.device
+        completion_ids = drawn.completion_ids[rows].to(device)
+        rollouts = Rollouts(
+            prompt_ids=drawn.prompt_ids[rows.to(device)],
+            prompt_mask=drawn.prompt_mask[rows.to(device)],
+            completion_ids=completion_ids,
+            completion_mask=torch.ones_like(completion_ids, dtype=torch.bool),
+            unmask_step=torch.zeros_like(completion_ids),
+            unmask_logps=torch.zeros(completion_ids.shape, device=device),
+        )
+        return Scored.given(
+            Place(torch.tensor(drawn.index)[rows], episode, none, episode, none),
+            [drawn.problems[row] for row in chosen],
+            [drawn.texts[row] for row in chosen],
+            rollouts.trim(),
+            rewards=np.ones(len(chosen)),
+            reason=["given"] * len(chosen),
+        )
+
+    def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
+        return f"{problem.prompt}\n{turns[0]}"

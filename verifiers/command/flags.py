@@ -1,0 +1,34 @@
+"""A parser of flags that refuses in one line, and names the flag that was meant."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import NoReturn
+
+from verifiers.errors import did_you_mean
+
+UNKNOWN = "unrecognized arguments: "
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong without the usage, which is longer than a screen has lines to spare."""
+
+    def error(self, message: str) -> NoReturn:
+        word = message.removeprefix(UNKNOWN).split()[0].partition("=")[0]
+        if message.startswith(UNKNOWN) and word.startswith("--"):
+            known = [flag for flag in flags_of(self) if flag.startswith("--")]
+            message = f"there is no flag {word}. {did_you_mean(word, known, '{}')}".rstrip()
+        self.exit(
+            2,
+            f"error: {message.rstrip('.?')}{'?' if message.endswith('?') else '.'} See {self.prog} --help.\n",
+        )
+
+
+def flags_of(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The flags of a parser and of its commands."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from flags_of(command)
