@@ -224,6 +224,8 @@ def test_work_that_no_grammar_reads_breaks_the_rule_of_a_problem(no_cas: list) -
         verify("math500", completion, answer="1", problem="Find it.").reason == "rule_broken" and not no_cas
     )
     assert not verify("math500", completion, answer="1").correct and no_cas
+    no_cas.clear()
+    assert not verify("math500", r"\boxed{1}", answer=r"\lim_{x \to 0} \frac{\sin x}{x}").correct and no_cas
 
 
 ALMOST_ALONE = """
