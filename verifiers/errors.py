@@ -53,13 +53,13 @@ def invalid_reference(argument: str, value: object, problem: str, index: int | N
 def nearest(name: object, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, case ignored; None if none is close enough to be what was meant.
 
-    A number is no other number misspelled, so none is close to it.
+    Of numbers only those with as many digits are close: 4090 to 4091, but not 1 to 17.
     """
     from difflib import get_close_matches
 
-    if str(name).lstrip("+-").replace(".", "", 1).isdecimal():
-        return None
     word, spelled = str(name).lower(), {other.lower(): other for other in known}
+    if word.lstrip("+-").replace(".", "", 1).isdecimal():
+        spelled = {other: shown for other, shown in spelled.items() if len(other) == len(word)}
     # Letters that have changed places count for little in a ratio: of "tyni" and "tiny" it is 0.5.
     moved = [other for other in spelled if sorted(other) == sorted(word)]
     close = moved or get_close_matches(word, spelled, n=1, cutoff=0.65)
