@@ -203,7 +203,10 @@ def _columns(
         check_choice(name, "column", field, (*needed, *optional, *parameters))
     wanted = {"prompt": prompt} | {field: columns.get(field, field) for field in (*needed, *parameters)}
     wanted |= {field: columns[field] for field in optional if field in columns}
-    return wanted | ({"demonstration": demonstration} if demonstration else {})
+    wanted |= {"demonstration": demonstration} if demonstration else {}
+    return {
+        field: str(column) for field, column in wanted.items()
+    }  # `answer=1` on a command line is a number
 
 
 def fields_of(verifier: str, wanted: Iterable[str]) -> list[str]:

@@ -518,8 +518,9 @@ class Config(RewardedTask):
     """The sha256 that the file of --pairs must have. If it is left out, the run records the sha256 of the file that it
     finds, and --resume refuses a file that has changed since."""
     force: bool = False
-    """Trains although the trainer would refuse: because the model solves no problem of the task, or because the
-    decoding is unsafe (a threshold below 0.95, --unmasking factor, or no --max-tokens-per-step)."""
+    """Trains although the trainer would refuse: because none of 256 completions or more is right (of the small models
+    on another task: of any number), or because the decoding is unsafe (a threshold below 0.95, --unmasking factor, or
+    no --max-tokens-per-step)."""
     max_steps: CountOrZero = 100
     """The number of steps of the run. A step is one rollout and its --num-iterations updates."""
     max_minutes: NotNegative = 0.0

@@ -249,6 +249,12 @@ def check_sft(command: SftCommand) -> None:
         raise ConfigError(
             "--mix is of an environment's habits. With --data every row is learned: leave it out."
         )
+    if command.data and not command.env and command.env_args:
+        raise ConfigError(
+            f"{', '.join(command.env_args)}: with --data there is no task that would take this. Its columns are "
+            "`prompt` and `completion`, or chat `messages`: rename those of the file, or teach it as a task, with "
+            "--env FILE --env-args prompt=COLUMN demonstration=COLUMN and --verifier or --reward."
+        )
     if isinstance(m, ModelConfig) and m.ref_copy:
         raise ConfigError("ref_copy: sft compares with no reference. Leave it out.")
     check_steps(command.rollout.diffusion_steps)

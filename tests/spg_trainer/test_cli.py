@@ -167,6 +167,12 @@ def test_a_mistake_names_its_flag_and_what_would_be_right(refused, line: str, wo
     refused(line, *words)
 
 
+@pytest.mark.parametrize("flag", ["--env-args completion=word", "--verifier gsm8k", "--reward mine.py:f"])
+def test_texts_of_a_file_take_nothing_that_a_task_takes(refused, flag: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b", "word": "c"}\n')
+    refused(f"sft --data {tmp_path / 'rows.jsonl'} {flag}", "with --data there is no task", "--env FILE")
+
+
 @pytest.mark.parametrize("command", ["", "eval ", "sft --max-completion-length 30 "])
 def test_an_unknown_model_path_answers_with_the_nearest(refused, model: Path, command: str) -> None:
     wrong = model.with_name("smal")
