@@ -75,6 +75,8 @@ def run_command(word: str, args: Sequence[str]) -> int:
         return 0
     if word and word not in WORDS:
         nearest = did_you_mean(word, WORDS)
+        if word in ("envs", "verifiers"):
+            nearest = f"That is `python -m {word}`. "
         raise ConfigError(
             f"No command {word!r}. {nearest}Known: {', '.join(WORDS)}; without one, --env ENV trains."
         )

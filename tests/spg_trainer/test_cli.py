@@ -167,6 +167,16 @@ def test_a_mistake_names_its_flag_and_what_would_be_right(refused, line: str, wo
     refused(line, *words)
 
 
+def test_a_command_of_another_package_and_a_run_of_another_command_are_named(refused, tmp_path: Path) -> None:
+    refused("envs list", "No command 'envs'", "That is `python -m envs`")
+    for file, line in (("sft.yaml", "sft "), ("config.yaml", "")):
+        folder = tmp_path / (line or "run").strip()
+        folder.mkdir()
+        (folder / file).write_text("")
+        command = "sft " if not line else ""
+        refused(f"{command}--resume {folder}", f"`python -m spg_trainer {line}--resume {folder}`")
+
+
 @pytest.mark.parametrize("flag", ["--env-args completion=word", "--verifier gsm8k", "--reward mine.py:f"])
 def test_texts_of_a_file_take_nothing_that_a_task_takes(refused, flag: str, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b", "word": "c"}\n')
