@@ -19,7 +19,6 @@ from verifiers.extract import (
     word_keys,
 )
 
-OTHER_LINE = 3  # in place of the number of pairs of asterisks on a line that names no answer
 LINES_LIMIT = 4  # lines that are not blank, from the end, on which an answer can be named
 
 _ANSWER, _IS = word_key("answer"), word_key("is")

@@ -1,8 +1,7 @@
 """Maximum likelihood of completions that are right, all alike: the loss of `sft`, as LLaDA is trained.
 
 Source: LLaDA (arXiv 2502.09992), equation 5, with the number of masked tokens uniform on 1..T in place of a ratio. In
-`sft` completions are given, and each of them counts as right. Of completions that the model samples, the right ones are
-learned (rejection sampling fine-tuning, arXiv 2308.01825); `raft` weighs these by problem.
+`sft` completions are given, and each of them counts as right.
 """
 
 from __future__ import annotations

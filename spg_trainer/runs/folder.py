@@ -286,9 +286,9 @@ def choose_folder(asked: "Config | SftCommand") -> tuple[Path, Path | None]:
         raise ConfigError(f"{text}. Leave that out, or start a new run from these weights: --model {resume}.")
     if not RunFolder(path, settings).holds_run:
         what = "run" if settings == CONFIG else f"{SFT}, the settings of a model made by `sft`"
-        other = "sft " if settings == CONFIG else ""
-        if RunFolder(path, SFT if settings == CONFIG else CONFIG).holds_run:
-            line = f"python -m spg_trainer {other}--resume {shlex.quote(resume)}"
+        word, other = ("sft ", SFT) if settings == CONFIG else ("", CONFIG)
+        if RunFolder(path, other).holds_run:
+            line = f"python -m spg_trainer {word}--resume {shlex.quote(resume)}"
             raise ConfigError(f"--resume {resume}: {path} holds no {what}. Go on with it by `{line}`.")
         raise ConfigError(
             f"--resume {resume}: {path} holds no {what}. Give the folder of one, or a checkpoint in it."

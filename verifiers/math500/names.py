@@ -42,16 +42,6 @@ def is_row(node: Node) -> bool:
     return node[0] == "held" and type(node[1]) is Row
 
 
-def is_call(value: Value) -> bool:
-    """True for f(x)."""
-    return is_of_letter(value) and value[1][0] in NAMED_FUNCTIONS
-
-
-def is_of_letter(value: Value) -> bool:
-    """True for a product of two, the second of which is a letter."""
-    return is_expression(value) and value[0] == "*" and len(value[1]) == 2 and value[1][1][0] == "sym"
-
-
 def base_of(name: Value) -> str:
     """x of x_1."""
     return name[1].partition("_")[0] if is_expression(name) and name[0] == "sym" else ""
