@@ -4,7 +4,7 @@ Where a value comes from is in `resolve.py`, what cannot work in `plan.py`. Impo
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, Self
 
 from spg_trainer.errors import ConfigError
@@ -450,15 +450,20 @@ class BaseOutputConfig(FolderConfig):
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
     wandb."""
+    accept_changed_code: bool = False
+    """With --resume, goes on though the code of your task, algorithm or reward has changed, for example because you
+    repaired what stopped the run. The code as it is now may then not change from here on."""
+
+    @property
+    def recorded(self) -> Self:
+        """What the run's own file of settings says: without what one start of the run alone was told."""
+        return replace(self, resume=None, accept_changed_code=False)
 
 
 @dataclass(frozen=True)
 class OutputConfig(BaseOutputConfig):
     """Where a run lives and what it keeps."""
 
-    accept_changed_code: bool = False
-    """With --resume, goes on though the code of your task, algorithm or reward has changed, for example because you
-    repaired what stopped the run. What the run keeps a copy of is then the code as it is now."""
     save_steps: CountOrZero = 10
     """The number of steps between checkpoints; 0 writes one only at the end. Lower it where runs are
     often interrupted."""
