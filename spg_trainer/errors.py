@@ -42,6 +42,13 @@ class ProcessLost(TrainingError):
     """Another process of the run has not answered in time."""
 
 
+def plural(n: int, noun: str) -> str:
+    """ "1 line", "2 lines"."""
+    from spg_trainer.settings.packages import verifiers
+
+    return verifiers.errors.plural(n, noun)
+
+
 def did_you_mean(word: object, known: Iterable[str], shown_as: str = "'{}'") -> str:
     """`Did you mean 'sudoku'? ` for the known name nearest to `word`; empty if none is near."""
     from spg_trainer.settings.packages import verifiers

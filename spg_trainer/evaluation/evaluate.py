@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from spg_trainer.distributed import gather, raising_on_all
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, plural
 from spg_trainer.evaluation.habits import count_habits, shares
 from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import sample_and_score
@@ -84,7 +84,7 @@ class Evaluation:
     def solved(self) -> str:
         """`solved 0.043 [0.024, 0.075] of 256`, or `... of 64 problems x 4`."""
         each = self.settings["num_generations"]
-        of = self.n if each == 1 else f"{self.n // each} problems x {each}"
+        of = self.n if each == 1 else f"{plural(self.n // each, 'problem')} x {each}"
         return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {of}"
 
 
@@ -243,7 +243,10 @@ def fewer(env: "TextEnv", split: str, asked: int, count: int) -> str:
     if count < wanted:
         return f"{env.spec_name} {split}: only {count} of {wanted} problems differ; each is asked once."
     if count < asked:
-        return f"{env.spec_name} {split}: there are {count:,} problems, not the {asked:,} that are set; all are asked."
+        return (
+            f"{env.spec_name} {split}: there {'is' if count == 1 else 'are'} {plural(count, 'problem')}, not the "
+            f"{asked:,} that are set; all are asked."
+        )
     return ""
 
 
@@ -375,5 +378,5 @@ def figures(result: Evaluation) -> str:
     for task, own in result.tasks.items():
         line += f"; {task} {own['solved']:.3f} of {own['n']}"
     if result.overlong_skipped:
-        line += f"; {result.overlong_skipped:,} problems skipped, too long for the model"
+        line += f"; {plural(result.overlong_skipped, 'problem')} skipped, too long for the model"
     return f"{line}; {shares(result.follows, result.n)}" if result.follows else line

@@ -27,7 +27,7 @@ from spg_trainer.distributed import (
     rank,
     world_size,
 )
-from spg_trainer.errors import ConfigError, ScoringFailed
+from spg_trainer.errors import ConfigError, ScoringFailed, plural
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
@@ -126,8 +126,9 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
             stopping(run.stop, lambda: console.say(what_stops(run.stop))),
             naming_the_lost(command.timeout_minutes),
         ):
-            if make_steps(run, lambda _: save(fit)) == USER:
-                end_early(fit)
+            stopped = make_steps(run, lambda _: save(fit)) == USER
+            if stopped:
+                end(fit)
             # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
             if run.stop.by == signal.SIGTERM:
                 raise KeyboardInterrupt
@@ -136,7 +137,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
                 fit.policy.model.load_state_dict(run.state.best, strict=False)
             begin("the evaluation of the model")
             publish(fit)
-            if fit.progress.ended_early:
+            if stopped:
                 raise on_all(KeyboardInterrupt())
     except ScoringFailed as error:  # of the evaluation: the training before it is saved
         error.go_on = f"sft --resume {shlex.quote(str(path))} --accept-changed-code"
@@ -161,7 +162,7 @@ def begin_folder(fit: Fit, going_on: bool) -> None:
 
 def save(fit: Fit) -> None:
     """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer."""
-    fit.progress.ended_early |= fit.run.stop.asked
+    fit.progress.ended_early |= fit.run.stop.asked and fit.step < fit.run.total_steps
     save_checkpoint(fit.run)
     # Only now: a kill before leaves the finished model, and the settings that say how long it was trained.
     with raising_on_all():
@@ -170,15 +171,20 @@ def save(fit: Fit) -> None:
         fit.folder.config(fit.settings)
 
 
-def end_early(fit: Fit) -> None:
-    """Keeps what was learned so far: the best weights, and a checkpoint to go on from."""
+def end(fit: Fit) -> None:
+    """Keeps what was learned until somebody asked to stop: the best weights, and a checkpoint to go on from."""
     run, step = fit.run, fit.step
-    fit.progress.ended_early = True
+    writes_model, complete = run.stop.by != signal.SIGTERM, step >= run.total_steps
+    fit.progress.ended_early = not complete
     save(fit)  # before the validation, which one that was never stopped does not have
-    if step % run.config.eval.eval_steps and run.stop.by != signal.SIGTERM:
-        validate_loss(run, last=True)
     again = f"python -m spg_trainer sft --resume {shlex.quote(str(fit.folder.path))}"
-    run.console.say(f"Stopped after update {step}; go on with: {again}")
+    if not complete:
+        if step % run.config.eval.eval_steps and writes_model:
+            validate_loss(run, last=True)
+        without = "" if writes_model else ", without a model"
+        run.console.say(f"Stopped after update {step}{without}; go on with: {again}")
+    elif not writes_model:
+        run.console.say(f"All {step} updates are made, and the model is not written yet: {again}")
 
 
 def what_stops(stop: StopRequest) -> str:
@@ -200,7 +206,8 @@ def introduction(fit: Fit) -> str:
     turns = " (of an episode, each turn is one)" if fit.train.max_turns > 1 else ""
     return (
         f"{fit.train.spec_name} ({mix}), model {c.model.model} of {size:,} parameters on {fit.policy.device}; up to "
-        f"{c.steps} updates of {c.batch.batch_size} demonstrations, {c.rollout.max_completion_length} tokens each"
+        f"{plural(c.steps, 'update')} of {plural(c.batch.batch_size, 'demonstration')}, "
+        f"{c.rollout.max_completion_length} tokens each"
         f"{turns}."
     )
 
@@ -461,7 +468,7 @@ def publish(fit: Fit) -> None:
     if command.output.report and rank() == 0:
         save_report(folder, console)
     best = f"best validation loss {p.best_loss:.4f} after {p.best_step}"
-    console.say(f"{fit.step} updates, {fit.run.elapsed_seconds / 60:.1f} minutes; {best}.")
+    console.say(f"{plural(fit.step, 'update')}, {fit.run.elapsed_seconds / 60:.1f} minutes; {best}.")
     if measured is None:
         words = shlex.join(["--env", "ENV", "--model", str(folder)])
         console.say(f"The model is in {folder}. Train it: python -m spg_trainer {words}")

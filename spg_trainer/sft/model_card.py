@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from spg_trainer.errors import plural
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.export import card_text, shown_task
@@ -38,11 +39,12 @@ imitates several ways to answer, one of them right, and knows no other task."""
         follows = f"""
 - Validation completions, greedy: {measured.greedy.shares}.
   At temperature {command.rollout.temperature:g}: {measured.sampled.shares}; {measured.sampled.signal}."""
+    made_of = f"{plural(fit.step, 'update')} of {plural(command.batch.batch_size, 'demonstration')}"
     text = f"""\
 A masked diffusion language model of {weights:,} weights, {made}
 
 - Start: {command.model.model}. Demonstrations: {learned}.
-- {fit.step} updates of {command.batch.batch_size} demonstrations of {command.rollout.max_completion_length} tokens.
+- {made_of} of {command.rollout.max_completion_length} tokens.
 - Last training loss {fit.last_loss:.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
   {p.best_step} updates, {kept}. {fit.run.elapsed_seconds / 60:.1f} minutes on {fit.policy.model.device.type}.{follows}
 

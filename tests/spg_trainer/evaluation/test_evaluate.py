@@ -122,6 +122,8 @@ def test_pass_at_k_is_the_mean_over_all_ways_to_pick_k(policy):
     assert (result.low, result.high) == pytest.approx(verifiers.statistics.wilson_interval(4, 8))
     assert [row["generation"] for row in result.rows] == [0, 1, 2, 3] * 5
     assert len({row["completion"] for row in result.rows[:4]}) > 1, "every generation has noise of its own"
+    one = replace(result, overlong_skipped=1, n=4)
+    assert "; 1 problem skipped, too long" in figures(one) and one.solved.endswith(" of 1 problem x 4")
     shown = figures(result)
     assert result.solved.startswith("solved 0.500") and result.solved.endswith(" of 5 problems x 4")
     assert "solved 0.500" in shown and f"pass@4 {result.pass_at[4]:.3f}" in shown and "pass@1" not in shown

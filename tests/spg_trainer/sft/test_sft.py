@@ -635,6 +635,26 @@ def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatc
     assert str(refused.value).endswith(f"--model '{newest}'")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_that_is_asked_to_stop_in_its_last_update_is_complete(tmp_path, capsys, number) -> None:
+    command = change(LONG, steps=4, output_dir=str(tmp_path / "model"))
+    with before_step(3, lambda: os.kill(os.getpid(), number)), pytest.raises(KeyboardInterrupt):
+        sft(command)
+    folder, said = tmp_path / "model", capsys.readouterr().out
+    assert "Stopped after update 4" not in said
+    if number == signal.SIGTERM:
+        assert (
+            f"All 4 updates are made, and the model is not written yet: python -m spg_trainer sft --resume {folder}"
+            in said
+        )
+        assert incomplete(folder)
+        sft(change(command, resume=str(folder)), quiet=True)
+    assert json.loads((folder / "summary.json").read_text())["ended_by"] == "steps"
+    assert same_weights(folder, sft(change(command, output_dir=str(tmp_path / "whole")), quiet=True))
+    with pytest.raises(ConfigError, match="is finished"):
+        sft(change(command, resume=str(folder)), quiet=True)
+
+
 @pytest.mark.parametrize(
     ("number", "at"),
     [
