@@ -196,7 +196,8 @@ def row(runs: Sequence[Recorded]) -> list[str]:
     before, after = (np.stack([run.before_after[i].correct for run in runs]) for i in (0, 1))
     rates, gain = [mean_over(before), mean_over(after)], mean_over(after - before)
     low, high = gain.gain_interval
-    trained = [np.mean([step["correct"] for step in run.metrics]) for run in runs if run.metrics]
+    sampled = [[step["correct"] for step in run.metrics if "correct" in step] for run in runs]
+    trained = [np.mean(rates) for rates in sampled if rates]  # of given pairs nothing was sampled
     return [
         *(f"{rate.value:.3f} [{a:.3f}, {b:.3f}]" for rate in rates for a, b in [rate.rate_interval]),
         f"{gain.value:+.3f} [{low:+.3f}, {high:+.3f}]",

@@ -26,6 +26,7 @@ _CONTROL = re.compile(
 _FIGURES = {
     "reward": "  [dim]reward[/] [cyan]{:.2f}[/]",
     "correct": "  [dim]solved[/] [green]{:.2f}[/]",
+    "pairs/accuracy": "  [dim]pairs/accuracy[/] [cyan]{:.2f}[/]",
     "validation": "  [dim]validation[/] [green]{:.3f}[/]",
     "mean_loss": "  [dim]loss[/] [cyan]{:.3f}[/]",
     "best_loss": "  [dim]validation[/] [cyan]{:.3f}[/]",
@@ -35,14 +36,24 @@ _FIGURES = {
 
 
 class _Line(ProgressColumn):
-    """`step 3/9  reward 0.25  0:01:00 left`."""
+    """`step 3/9  reward 0.25  0:01:00 left`, on a terminal no wider than this."""
+
+    def __init__(self, screen: RichConsole | None = None) -> None:
+        """screen: the terminal, None = nothing is cut."""
+        super().__init__()
+        self._screen = screen
 
     def render(self, task: Task) -> Text:
-        line = f"[bold]{escape(task.description)} {task.completed:.0f}/{task.total:.0f}[/]{task.fields['figures']}"
+        counts = f" {task.completed:.0f}/{task.total:.0f}"
+        rest = task.fields["figures"]
         ends = [seconds for seconds in (task.time_remaining, task.fields["limit"]) if seconds is not None]
         if ends and not task.finished:
-            line += f"  {timedelta(seconds=int(min(ends)))}[dim] left[/]"
-        return Text.from_markup(line, emoji=False)
+            rest += f"  {timedelta(seconds=int(min(ends)))}[dim] left[/]"
+        figures = Text.from_markup(rest, emoji=False)
+        what = task.description
+        if self._screen is not None:
+            what = shortened(what, self._screen.width - 1 - len(counts) - len(figures.plain))
+        return Text.from_markup(f"[bold]{escape(what)}{counts}[/]", emoji=False) + figures
 
 
 class Console:
@@ -69,7 +80,7 @@ class Console:
         self._live = able and not self._quiet
         ours = self._file is sys.stdout
         self._progress = Progress(
-            _Line(),
+            _Line(screen),
             console=screen,
             transient=True,
             refresh_per_second=2,
@@ -99,8 +110,15 @@ class Console:
         last = metrics["step"] == total
         self._update(task, completed=metrics["step"], figures=figures, limit=seconds_left, now=last)
         if last:
-            self._stop(task)
+            self.end_steps()
+
+    def end_steps(self) -> None:
+        """Ends the line of steps; where the run ends before its last step, that of its newest one is shown first."""
+        if (task := self._training) is not None:
             self._training = None
+            if not task.fields["said"]:
+                self.say(_Line().render(task).plain)
+            self._stop(task)
 
     @contextmanager
     def progress(self, total: int, what: str, first: int = 0) -> Iterator[Callable[..., None]]:
@@ -132,13 +150,16 @@ class Console:
         self.say(f"\x1b[1;33mwarning:\x1b[0m {text}")
 
     def close(self) -> None:
-        """Removes the live line and gives the terminal back; safe to call twice."""
+        """Ends the line of steps, removes the live ones and gives the terminal back; safe to call twice."""
+        self.end_steps()
         if self._live:
             self._guarded(self._progress.stop)
 
     def _start(self, what: str, total: int, done: int, shown: float) -> Task:
         """A task of the live lines. shown: the moment of its last plain line."""
-        self._progress.add_task(what, total=total, completed=done, figures="", limit=None, shown=shown)
+        self._progress.add_task(
+            what, total=total, completed=done, figures="", limit=None, shown=shown, said=False
+        )
         if self._live:
             self._guarded(self._progress.start)
         return self._progress.tasks[-1]
@@ -147,7 +168,8 @@ class Console:
         """Redraws the live lines, or prints a plain one where it is time, or `now`."""
         self._guarded(lambda: self._progress.update(task.id, refresh=self._live, **values))
         moment = time.monotonic()
-        if now or (not self._live and moment - task.fields["shown"] >= self._every_seconds):
+        task.fields["said"] = now or (not self._live and moment - task.fields["shown"] >= self._every_seconds)
+        if task.fields["said"]:
             task.fields["shown"] = moment
             self.say(_Line().render(task).plain)
 
@@ -166,6 +188,14 @@ class Console:
             if isinstance(error, ValueError) and not self._file.closed:
                 raise
             self._quiet = True
+
+
+def shortened(text: str, width: int) -> str:
+    """A text of at most `width` characters, 9 at least, whose middle is left out: its ends tell names apart."""
+    if len(text) <= (width := max(9, width)):
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[-tail:]}"
 
 
 def clean(text: str, *, colours: bool) -> str:

@@ -24,7 +24,7 @@ from spg_trainer.distributed import (
     raising_on_all,
     sum_metrics,
 )
-from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed
+from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed, plural
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models.shard import trains_parts, unsharded
@@ -96,6 +96,7 @@ def make_steps(run: Run, save: Callable[[Run], object] = save_checkpoint) -> str
         train_step(run)
         if run.saves:
             save(run)
+    run.console.end_steps()
     return ended_by
 
 
@@ -133,7 +134,7 @@ def train_step(run: Run) -> None:
         sampled = time.monotonic()
         (rewards,) = scored.of_groups(scored.rewards)
         metrics = {}
-        if run.held_out is None:  # completions that are given to be learned say nothing of the model
+        if run.source.env is not None:  # completions that are given to be learned say nothing of the model
             metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
         if state.step == 0 and run.source.env is not None:
             look_at_base(run, scored, rewards)
@@ -208,14 +209,24 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
     if not settings.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
     is_no_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
-    knows_nothing = base.follows["right"] == 0 and is_no_chance
-    if knows_nothing and not config.force and not any(np.ptp(group) for group in rewards):
+    teaches_nothing = base.follows["right"] == 0 and not any(np.ptp(group) for group in rewards)
+    if teaches_nothing and is_no_chance and not config.force:
+        each = f"{base.completions // base.groups} of each of {plural(base.groups, 'problem')}"
         raise ConfigError(
-            f"none of {base.completions} completions is right, and all completions of a problem earn the same, so "
-            f"there is nothing to learn from yet. {remedy} To train all the same, as right completions may be rarer "
-            f"than that: --resume {shlex.quote(str(run.folder.path))} --force."
+            f"before step 1 the model wrote {base.completions} completions, {each}, and none of {base.completions} is "
+            "right. As all completions of a problem earn the same, the run would have nothing to learn from. "
+            f"{remedy} If the model is right now and then, but less often than that, train all the same: "
+            f"--resume {shlex.quote(str(run.folder.path))} --force."
         )
-    run.console.warn(f"before step 1: no group is mixed, with both right and wrong completions. {remedy}")
+    goes_on = ""
+    if teaches_nothing and not is_no_chance:
+        goes_on = (
+            f" None of {base.completions} completions is right. So few may miss what the model does now and then, so "
+            f"the run goes on; it would end here if none of {KNOWS_NOTHING} or more were right."
+        )
+    run.console.warn(
+        f"before step 1: no group is mixed, with both right and wrong completions.{goes_on} {remedy}"
+    )
 
 
 def look_at_decoding(run: Run, scored: Scored) -> dict[str, float]:

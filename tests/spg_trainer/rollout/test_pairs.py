@@ -186,6 +186,14 @@ def test_a_run_learns_the_pairs_of_its_file_and_writes_them_down(whole, file):
     assert json.loads((whole / "summary.json").read_text())["eval_before"]["settings"]["env"] == "letters"
 
 
+def test_given_pairs_count_as_no_solved_problems(tmp_path, file, capsys):
+    train(pair_config(tmp_path / "run", file, max_steps=1))
+    (row,) = rows(tmp_path / "run" / "metrics.jsonl")
+    assert "pairs/accuracy" in row and not {"correct", "reward", "completions/entropy"} & row.keys()
+    (line,) = re.findall("^step 1/1.*$", capsys.readouterr().out, re.MULTILINE)
+    assert "pairs/accuracy" in line and "solved" not in line and "tokens/s" not in line
+
+
 def test_a_resumed_run_is_bit_equal(tmp_path, whole, file):
     train(pair_config(tmp_path / "run", file, max_steps=3), quiet=True)
     train(pair_config(tmp_path / "run", file, resume="auto"), quiet=True)

@@ -1,5 +1,6 @@
 """What a person sees: no escape codes off a terminal, one live line on it, warnings that name a flag."""
 
+import contextlib
 import io
 import re
 
@@ -58,6 +59,34 @@ def test_plain_lines_come_first_last_and_when_it_is_time(clock):
         console.step({"step": step}, total=35)
     shown = [int(number) for number in re.findall(r"step (\d+)/35", out.getvalue())]
     assert shown == [1, 13, 25, 28, 31, 34, 35]
+
+
+def test_a_run_that_ends_early_shows_its_newest_step_once(clock):
+    for ends in ("by the loop", "by an error", "where it was shown"):
+        out = io.StringIO()
+        with contextlib.suppress(RuntimeError), Console(file=out) as console:
+            for step in range(1, 4):
+                clock[0] += 10 * (step == 3 and ends == "where it was shown")
+                console.step({**ROW, "step": step}, total=9)
+            if ends == "by an error":
+                raise RuntimeError
+            console.end_steps()
+            console.say("Stopped")
+        shown = [line.partition("  ")[0] for line in out.getvalue().splitlines()]
+        assert shown == ["step 1/9", "step 3/9", *["Stopped"] * (ends != "by an error")]
+
+
+def test_a_long_name_gives_way_in_its_middle_and_all_figures_stay(terminal):
+    arguments = "verifier=gsm8k,prompt=the_question_of_the_row,answer=the_solution_of_the_row"
+    with Console(file=terminal) as console:
+        for name, split in (("first", "test"), ("second", "validation")):
+            with console.progress(8, f"eval {name}[{arguments}] {split}") as advance:
+                advance(6, "solved 0.500 [0.188, 0.812] after a while")
+    text = clean(terminal.getvalue(), colours=False)
+    for name, split in (("first", "test"), ("second", "validation")):
+        shown = rf"eval {name}\[[^ ]*…[^ ]*\] {split} 6/8  solved 0\.500 \[0\.188, 0\.812\] after a while"
+        (line,) = re.findall(shown, text)
+        assert len(line) <= 100
 
 
 def test_live_lines_are_redrawn_below_what_is_printed_and_go_at_the_end(terminal):

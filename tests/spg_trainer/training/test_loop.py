@@ -219,12 +219,15 @@ def test_a_task_that_the_model_never_solves_asks_for_force(
     if not temperature:  # an algorithm that a greedy rollout can teach
         settings |= {"algorithm": "raft", "algorithm_args": {}}
     config = small_config(tmp_path / "run", **settings)
-    with pytest.raises(ConfigError, match=f"none of {completions} .* {remedy}.* --force"):
+    sampled = "wrote 16 completions, 4 of each of 4 problems, and none of 16 is right"
+    with pytest.raises(ConfigError, match=f"{sampled}.* {remedy}.* train all the same: --resume .* --force"):
         train(config, quiet=True)
     train(replace(config, force=True, output=replace(config.output, resume="auto")), quiet=True)
     monkeypatch.setattr(loop, "KNOWS_NOTHING", completions + 1)
     train(small_config(tmp_path / "few", **settings))
-    assert re.search(remedy, capsys.readouterr().out), "too few to tell"
+    said = capsys.readouterr().out
+    assert re.search(remedy, said), "too few to tell"
+    assert "None of 16 completions is right." in said and "it would end here if none of 17 or more" in said
 
 
 def test_a_task_that_the_embedded_model_has_not_seen_says_what_teaches_it_and_is_not_trained(
