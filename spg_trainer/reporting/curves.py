@@ -98,8 +98,11 @@ PANELS = (
 
 def draw_panels(groups: Groups) -> list[dict[str, str]]:
     """Title, note and SVG of every panel that has values."""
-    rows = [row for members in groups.values() for run in members for row in run.metrics]
-    recorded = list(dict.fromkeys(name for row in rows for name in row))
+    runs = [run for members in groups.values() for run in members]
+    recorded = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
+    # Of completions that were given nothing was sampled: the dots of the evaluations are alone.
+    if "correct" not in recorded and any(one.step is not None for run in runs for one in run.evaluations):
+        recorded.append("correct")
     panels = []
     for panel in PANELS:
         names = [name for name in recorded if re.fullmatch(panel.metrics, name)]

@@ -108,6 +108,15 @@ def test_the_group_signal_is_what_groups_are_like_in_parts_of_one(folder):
     assert f"{panel.title}: mixed" in titles
 
 
+def test_where_nothing_was_sampled_the_evaluations_are_shown_alone(folder):
+    run = read_run(folder)
+    given = replace(run, metrics=[{"step": row["step"], "loss": 0.5} for row in run.metrics])
+    drawn = {one["title"]: one["svg"] for one in draw_panels({"one": [given]})}
+    assert {"Solved", "Loss"} <= drawn.keys() and "Reward" not in drawn and "last" not in drawn["Solved"]
+    none = replace(given, evaluations=[])
+    assert "Solved" not in {one["title"] for one in draw_panels({"one": [none]})}
+
+
 def test_a_hostile_completion_stays_text(folder, html):
     seen = Page(html)
     assert [tag for tag, _ in seen.tags].count("script") == 2 and "img" not in dict(seen.tags)
