@@ -39,7 +39,7 @@ from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_wh
 from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import new_tiny, tiny_tokenizer
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.fields import LoadConfig, ModelConfig
+from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.weights import Weights, first_line, resolve_model
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

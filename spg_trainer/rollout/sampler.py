@@ -40,7 +40,7 @@ from spg_trainer.rollout.unmasking import (
     Pass,
     certainty,
 )
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rollouts
 
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)

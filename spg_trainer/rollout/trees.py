@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spg_trainer.models.load import Policy
 from spg_trainer.rollout.tokens import sample
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rollouts
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.settings.fields import ModelConfig, TrainedModelConfig
+from spg_trainer.settings.model import ModelConfig, TrainedModelConfig
 from spg_trainer.settings.weights import is_embedded
 
 Model = TypeVar("Model", bound=TrainedModelConfig)

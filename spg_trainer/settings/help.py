@@ -5,7 +5,8 @@ from functools import cache, partial
 from inspect import cleandoc
 from typing import Any, Literal, get_args, get_origin
 
-from spg_trainer.settings.fields import EvalDecoding, TaskSettings
+from spg_trainer.settings.decoding import EvalDecoding
+from spg_trainer.settings.fields import TaskSettings
 from spg_trainer.settings.flags import Words, flag, run_tyro
 from spg_trainer.settings.values import hints, settings_of
 

@@ -13,22 +13,12 @@ from typing import Any, TypeVar
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.settings import packages
 from spg_trainer.settings.adapters import trains_adapters
-from spg_trainer.settings.fields import (
-    BaseOptimizerConfig,
-    Config,
-    EvalCommand,
-    LoadConfig,
-    MergeCommand,
-    ModelConfig,
-    OptimizerConfig,
-    Sampling,
-    SftCommand,
-    TaskSettings,
-    TrainedModelConfig,
-    check_steps,
-)
+from spg_trainer.settings.decoding import Sampling, check_steps
+from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, SftCommand, TaskSettings
+from spg_trainer.settings.model import LoadConfig, ModelConfig, TrainedModelConfig
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.resolve import Resolved
+from spg_trainer.settings.updates import BaseOptimizerConfig, OptimizerConfig
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 Settings = TypeVar("Settings")

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import yaml
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.fields import Config, Decoding, Sampling, SftCommand, at_rate
+from spg_trainer.settings.decoding import Decoding, Sampling, at_rate
+from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.places import STARTED, found_again
 from spg_trainer.settings.values import overlay, plain, scalar, settings_of
 from spg_trainer.settings.weights import SFT, is_embedded, resolve_model

@@ -15,7 +15,8 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs import own_code
 from spg_trainer.settings import packages
 from spg_trainer.settings.adapters import find_adapter
-from spg_trainer.settings.fields import Config, Decoding, EvalCommand, SftCommand, TaskSettings, at_rate
+from spg_trainer.settings.decoding import Decoding, at_rate
+from spg_trainer.settings.fields import Config, EvalCommand, SftCommand, TaskSettings
 from spg_trainer.settings.flags import as_flag, read_words
 from spg_trainer.settings.places import found_again, refuse_two_models
 from spg_trainer.settings.published import decoding_layer

@@ -10,7 +10,8 @@ import yaml
 
 from spg_trainer import algorithms
 from spg_trainer.architecture.shape import Shape, find_config, shape_of
-from spg_trainer.settings.fields import Config, ModelConfig
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.values import plain

@@ -13,7 +13,7 @@ from spg_trainer.distributed import all_reduce_gradients, gather, on_all, rank
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.models.shard import is_part, reduce_gradients, whole
 from spg_trainer.runs.files import json_document, write_text
-from spg_trainer.settings.fields import BaseOptimizerConfig, OptimizerConfig
+from spg_trainer.settings.updates import BaseOptimizerConfig, OptimizerConfig
 from spg_trainer.training.muon import Muon
 
 if TYPE_CHECKING:

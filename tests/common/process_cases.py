@@ -21,7 +21,8 @@ from spg_trainer.models import load_model, shard
 from spg_trainer.models.shard import whole
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.dealing import choose_problems
-from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, ModelConfig, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
+from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train, train_step
