@@ -18,10 +18,11 @@ from spg_trainer.runs.identity import refuse_changes
 from spg_trainer.runs.own_code import refuse_changed_data, refuse_changed_files, refuse_changed_hub
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import settle
+from spg_trainer.settings.algorithm_checks import check_algorithm, check_chance
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.pairs import settle_pairs
-from spg_trainer.settings.plan import Plan, check_algorithm, check_chance, plan
+from spg_trainer.settings.plan import Plan, plan
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.task import task_words
