@@ -19,7 +19,7 @@ from spg_trainer.settings.decoding import Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-    from spg_trainer.models.load import Policy
+    from spg_trainer.models.policy import Policy
 
 POSITIONS_PER_THREAD = 1024
 """Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""

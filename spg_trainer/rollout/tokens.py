@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.models.load import Policy
+from spg_trainer.models.policy import Policy
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
