@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from envs import __version__
-from envs.checking import check, check_lengths, demonstration_of
+from envs.checking import Finding, check, check_lengths, demonstration_of
 from envs.core import TextEnv, overrides, render_turns, summary
 from envs.episodes import cause, play
-from envs.errors import EnvError, MissingPackage
+from envs.errors import BadRows, EnvError, MissingPackage
 from envs.problem import Problem, check_index, read_problem
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.scoring import score_all
@@ -85,6 +85,8 @@ def _parser() -> Parser:
         command.add_argument("--verifier", metavar="NAME", help=text)
         text = "reward functions of a file of rows; short for --env-args reward=./FILE.py:FUNCTION"
         command.add_argument("--reward", metavar="NAME", help=text)
+        text = "weights of reward components, as in training, e.g. correct=1 format=0.2"
+        command.add_argument("--reward-weights", metavar="KEY=VALUE", nargs="+", default=[], help=text)
     text = "writes a task of several turns, in which the environment answers the model"
     new.add_argument("--turns", action="store_true", help=text)
     new.add_argument("file", metavar="FILE.py", help="the file to write, e.g. my_task.py; it must not exist")
@@ -100,16 +102,22 @@ def _positive(text: str) -> int:
 def given(options: argparse.Namespace) -> dict[str, Any]:
     """The environment's arguments that a command line names."""
     short = {name: getattr(options, name) for name in ("verifier", "reward")}
-    return {**pairs(options.env_args), **{name: value for name, value in short.items() if value is not None}}
+    named = {name: value for name, value in short.items() if value is not None}
+    if options.reward_weights:
+        named["reward_weights"] = pairs(options.reward_weights, "--reward-weights")
+    return {**pairs(options.env_args), **named}
 
 
-def pairs(words: Sequence[str]) -> dict[str, Any]:
-    """["level=2", "source=generated"] -> {"level": 2, "source": "generated"}; raises EnvError for other forms."""
+def pairs(words: Sequence[str], flag: str = "--env-args") -> dict[str, Any]:
+    """["level=2", "source=generated"] -> {"level": 2, "source": "generated"}; raises EnvError for other forms.
+
+    flag: what the words were given to.
+    """
     values: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise EnvError(f'--env-args: "{word}" should be KEY=VALUE, e.g. level=2.')
+            raise EnvError(f'{flag}: "{word}" should be KEY=VALUE, e.g. level=2.')
         if name in ("split", "render_mode"):
             raise EnvError(f"--env-args {word}: {name} is no argument here; `show` takes --split.")
         try:
@@ -200,6 +208,8 @@ def _check(options: argparse.Namespace) -> int:
             if options.model:
                 length = options.max_completion_length
                 findings.append(check_lengths(name, options.n, options.model, length, **env_args))
+        except BadRows as error:
+            findings = [Finding("rows", False, str(error))]
         except MissingPackage as error:
             if not options.all:
                 raise

@@ -144,6 +144,9 @@ def resolve(name: str) -> str:
         if not id and len(inside) > 1:
             raise EnvError(f"{where}: say which: {', '.join(f'{where}:{one}' for one in inside)}")
         match = _find(id, inside) if id else inside[0]
+        if match is None:
+            near = did_you_mean(f"{where}:{id}", [f"{where}:{one}" for one in inside])
+            raise EnvError(f'{where} registers no "{id}". {near}It registers {", ".join(inside)}.')
     else:
         match = _find(ALIASES.get(id.lower(), id), _classes) or _from_entry_points(id)
     if match is None:

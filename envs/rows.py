@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -12,14 +13,14 @@ import numpy as np
 
 from envs.answers import only_answer
 from envs.core import TextEnv
-from envs.errors import EnvError, NoDemonstration, check_choice
+from envs.errors import EnvError, NoDemonstration, check_choice, refused_rows
 from envs.functions import RewardFunction, call_functions, columns_of, load_functions, takes_all
 from envs.halves import half_character
 from envs.problem import Problem, Prompt, PromptText, Scores, check_index
 from envs.published import ANSWER_FORMAT
 from envs.scoring import limits_of
 from envs.splits import SPLITS, question, split_of
-from verifiers import tasks, verify_batch
+from verifiers import tasks, verify, verify_batch
 from verifiers.command.read import (
     CommandError,
     LineError,
@@ -110,7 +111,8 @@ class Rows(TextEnv):
         files = {"train": self.file, "validation": validation, "test": test}
         self._entries, left_out = _entries_of(split, files, verifier, wanted)
         if split == "train":  # which every run opens
-            self.notice = " ".join(filter(None, [left_out, _conflicts(files, verifier, wanted)]))
+            empty = _empty_columns(files, verifier, wanted, self.functions)
+            self.notice = " ".join(filter(None, [left_out, _conflicts(files, verifier, wanted), empty]))
         used = dict.fromkeys(file for file in files.values() if file)
         self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in used}
 
@@ -272,6 +274,30 @@ def _conflicts(files: Mapping[str, str], verifier: str, wanted: Mapping[str, str
     )
 
 
+def _empty_columns(
+    files: Mapping[str, str],
+    verifier: str,
+    wanted: Mapping[str, str],
+    functions: Mapping[str, RewardFunction],
+) -> str:
+    """What to say of columns that functions ask for and that hold nothing in some rows; else nothing.
+
+    A reference that a verifier needs is refused where it holds nothing; a function may know what to do without it.
+    """
+    of_verifier, told = fields_of(verifier, wanted), []
+    entries = [
+        entry for file in files.values() if file for entry in _read(file, verifier, json.dumps(dict(wanted)))
+    ]
+    for name in columns_of(functions):
+        empty = [entry.where for entry in entries if entry.reference[name] in (None, "", [])]
+        if empty and name not in of_verifier:
+            told.append(
+                f'Column "{wanted[name]}" holds nothing in {len(empty):,} of {len(entries):,} rows ({_listed(empty)}): '
+                "the functions of --reward are given the empty value there."
+            )
+    return " ".join(told)
+
+
 def _listed(texts: Iterable[str]) -> str:
     """The first three, and how many more there are."""
     shown = list(texts)
@@ -288,32 +314,55 @@ def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
     """The rows of a file. wanted_json: {what a row must have: its column}, as JSON."""
     wanted: dict[str, str] = json.loads(wanted_json)
     name = Path(file).name
-    entries, places = [], []
+    entries, places, wrong = [], [], dict[int, str]()
     try:
         source = Source(file, {column.partition(".")[0] for column in wanted.values()})
         for block in source.blocks():
             for number, line in enumerate(block.lines, block.first):
                 if line.strip():
-                    entries.append(_entry(f"{name}, line {number}", line, wanted))
-                    places.append(number)
+                    try:
+                        entries.append(_entry(f"{name}, line {number}", line, wanted))
+                        places.append(number)
+                    except EnvError as error:
+                        wrong[number] = str(error)
     except CommandError as error:
         raise EnvError(str(error)) from error
-    if source.failure or not entries:
+    if source.failure or not (entries or wrong):
         raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
-    fields = fields_of(verifier, wanted)
-    if not fields:
-        return tuple(entries)
-    try:  # the verifier looks at every reference, whatever is judged by it
-        verify_batch(verifier, [""] * len(entries), **{f: [e.reference[f] for e in entries] for f in fields})
-    except InvalidReferenceError as error:
-        row = places[error.index or 0]
+    for place, error in _invalid_references(name, verifier, entries, fields_of(verifier, wanted)).items():
         column = wanted.get(error.argument, error.argument)
-        raise EnvError(
-            f'{name}, line {row}: column "{column}" cannot be judged by {verifier}: {error}'
-        ) from error
+        wrong[places[place]] = (
+            f'{entries[place].where}: column "{column}" cannot be judged by {verifier}: {error}'
+        )
+    if wrong:
+        count = len({*places, *wrong})
+        raise refused_rows(file, [wrong[number] for number in sorted(wrong)], count)
+    return tuple(entries)
+
+
+def _invalid_references(
+    name: str, verifier: str, entries: Sequence[Entry], fields: Sequence[str]
+) -> dict[int, InvalidReferenceError]:
+    """{number of an entry: what its verifier says of its reference}; it looks at each, whatever is judged by it.
+
+    Raises EnvError, which begins with `name`, where the verifier cannot be asked.
+    """
+    if not (fields and entries):
+        return {}
+    try:
+        with suppress(InvalidReferenceError):
+            references = {field: [entry.reference[field] for entry in entries] for field in fields}
+            verify_batch(verifier, [""] * len(entries), **references)
+            return {}
+        wrong = {}
+        for place, entry in enumerate(entries):  # a batch names the first alone
+            try:
+                verify(verifier, "", **{field: entry.reference[field] for field in fields})
+            except InvalidReferenceError as error:
+                wrong[place] = error
+        return wrong
     except VerifierError as error:
         raise EnvError(f"{name}: {error}") from error
-    return tuple(entries)
 
 
 def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
@@ -324,7 +373,9 @@ def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
     except LineError as error:
         text, lacks_column, _ = str(error).partition(" Give --")
         hint = " ".join(f"{field}=COLUMN" for field in wanted)
-        remedy = f"Name your columns: --env-args {hint}." if lacks_column else "Correct or remove the line."
+        remedy = "Correct or remove the line."
+        if lacks_column:
+            remedy = f"Name your columns: --env-args {hint}. If this line alone lacks it, correct or remove the line."
         raise EnvError(f"{where} {text} {remedy}") from error
     prompt, demonstration = values.pop("prompt"), values.pop("demonstration", None)
     if not PromptText().contains(prompt):

@@ -9,7 +9,7 @@ from typing import Any
 
 from envs.core import TextEnv
 from envs.datasets import HubDataset, hub_rows, state_of
-from envs.errors import EnvError
+from envs.errors import EnvError, refused_rows
 from envs.halves import half_character
 from envs.problem import Problem, Prompt, PromptText, Score, check_index
 from envs.splits import split_of
@@ -73,26 +73,31 @@ def _held_out(value: Any) -> bool:
 @cache
 def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str]]:
     """The numbers of the lines with a row, the rows, and of a data set on the hub {its name: its state}."""
-    lines, rows = [], []
+    lines, rows, wrong = [], [], []
     if names_hub(file):
         name, _, revision = file.partition("@")
         repo, _, config = name.partition(":")
         hub = HubDataset(repo, config or None, "train", None, revision or None)
         found, commit = hub_rows("--data", hub, ON_HUB)
         origin = {repo: state_of(found, commit)}
-        return tuple(range(1, len(found) + 1)), tuple(_row(where, row) for where, row in found), origin
+        for where, row in found:
+            _add_row(where, row, rows, wrong)
+        if wrong:
+            raise refused_rows(file, wrong, len(found))
+        return tuple(range(1, len(found) + 1)), tuple(rows), origin
     try:
         source = Source(file, set(COLUMNS))
         for block in source.blocks():
             for number, line in enumerate(block.lines, block.first):
                 if line.strip():
-                    rows.append(_row(f"{file}, line {number}", read_line(line)))
+                    _add_row(f"{file}, line {number}", line, rows, wrong)
                     lines.append(number)
-    except (CommandError, LineError) as error:
-        where = f"{file}, line {number} " if isinstance(error, LineError) else ""
-        raise EnvError(f"{where}{error}") from error
-    if source.failure or not rows:
+    except CommandError as error:
+        raise EnvError(str(error)) from error
+    if source.failure or not lines:
         raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
+    if wrong:
+        raise refused_rows(file, wrong, len(lines))
     return tuple(lines), tuple(rows), {}
 
 
@@ -101,6 +106,18 @@ def names_hub(file: str) -> bool:
     return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?", file)) and not (
         Path(file).exists() or Path(file).parent.is_dir() or file.endswith(SUFFIXES)
     )
+
+
+def _add_row(
+    where: str, row: bytes | Mapping[str, Any], rows: list[tuple[Prompt, str]], wrong: list[str]
+) -> None:
+    """Adds what a row holds to `rows`, or what is to be said of it to `wrong`. row: of a file, its line."""
+    try:
+        rows.append(_row(where, read_line(row) if isinstance(row, bytes) else row))
+    except LineError as error:
+        wrong.append(f"{where} {error}")
+    except EnvError as error:
+        wrong.append(str(error))
 
 
 def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:

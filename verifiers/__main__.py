@@ -29,8 +29,8 @@ from verifiers.command.flags import Parser
 from verifiers.command.join import completion_of, join, read_references, split_key
 from verifiers.command.judge import COMPILING_SECONDS, ROWS_BEFORE_COMPILING, Job, Judged, judge_blocks
 from verifiers.command.read import Block, CommandError, Source, lacking
-from verifiers.command.report import plural, summary, summary_text
-from verifiers.errors import VerifierError
+from verifiers.command.report import summary, summary_text
+from verifiers.errors import VerifierError, plural
 from verifiers.registry import MODES, RULES, find, tasks
 from verifiers.score import DATA_SOURCES
 

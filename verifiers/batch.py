@@ -211,6 +211,7 @@ def text_task(
     judge: Callable[..., Judged],
     judge_all: Callable[..., Columns],
     optional: tuple[str, ...] = (),
+    explain: Callable[..., str] | None = None,
 ) -> Task:
     """A task of text.
 
@@ -239,7 +240,7 @@ def text_task(
         reason[not_text], tier[not_text] = MALFORMED, TEXT
         return Verdicts(reason == OK, score, reason, tier, spans, texts)
 
-    return Task(name, fields, verify, verify_batch, optional)
+    return Task(name, fields, verify, verify_batch, optional, explain=explain)
 
 
 def compiled_task(
@@ -248,6 +249,7 @@ def compiled_task(
     loop: RowLoop,
     judge_one: Callable[..., Judged],
     pack_references: Callable[..., tuple],
+    explain: Callable[..., str] | None = None,
 ) -> Task:
     """A task of text that is judged by `loop`.
 
@@ -270,7 +272,7 @@ def compiled_task(
 
         return judge_texts(texts, lenient, loop, judge_row, lambda: pack_references(*columns))
 
-    return text_task(name, fields, judge, judge_all)
+    return text_task(name, fields, judge, judge_all, explain=explain)
 
 
 def pack_texts(text_of: Callable[[object, int], str]) -> Callable[[list[object]], Packed]:

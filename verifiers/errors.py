@@ -50,6 +50,11 @@ def invalid_reference(argument: str, value: object, problem: str, index: int | N
     return InvalidReferenceError(message, argument=argument, index=index, value=value)
 
 
+def plural(n: int, noun: str) -> str:
+    """ "1 line", "2 lines"."""
+    return f"{n:,} {noun}" + "s" * (n != 1)
+
+
 def nearest(name: object, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, case ignored; None if none is close enough to be what was meant.
 

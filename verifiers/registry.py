@@ -7,7 +7,8 @@ or from installed packages through the entry-point group `spg.verifiers` (its va
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from typing import Any, Literal
 
@@ -28,7 +29,8 @@ class Task:
     `verify(completion, *, mode, **reference)` must answer any Python object with a `Verdict`, and may raise
     only `VerifierError`, about its reference. `verify_batch(completions, *, mode, **references)` gets lists
     of one length. `optional` fields of the reference may be left out. `prepare` does what is done once, before the
-    first use, and raises `VerifierError` where the task cannot be judged here.
+    first use, and raises `VerifierError` where the task cannot be judged here. `explain(extracted, reason,
+    **reference)` says in a sentence what is wrong with an answer, "" where the reason says all.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Task:
     verify_batch: Callable[..., Verdicts] | None = None
     optional: tuple[str, ...] = ()
     prepare: Callable[[], None] | None = None
+    explain: Callable[..., str] | None = None
 
 
 _BUILT_IN = {
@@ -121,7 +124,10 @@ def verify(
     """
     entry = find(task, rules)
     _check(entry, mode, reference)
-    return entry.verify(completion, mode=mode, **reference)
+    verdict = entry.verify(completion, mode=mode, **reference)
+    if entry.explain is None or verdict.correct:
+        return verdict
+    return replace(verdict, explain=partial(entry.explain, verdict.extracted, verdict.reason, **reference))
 
 
 def verify_batch(
@@ -149,16 +155,17 @@ def verify_batch(
             )
             raise ArgumentError(message, argument=name, value=len(values))
     if entry.verify_batch is not None:
-        return entry.verify_batch(texts, mode=mode, **columns)
-    verdicts = []
+        verdicts = entry.verify_batch(texts, mode=mode, **columns)
+        return verdicts if entry.explain is None else verdicts.explained_by(entry.explain, columns)
+    judged = []
     for row, text in enumerate(texts):
         try:
             reference = {name: values[row] for name, values in columns.items()}
-            verdicts.append(entry.verify(text, mode=mode, **reference))
+            judged.append(entry.verify(text, mode=mode, **reference))
         except VerifierError as error:
             error.index, error.args = row, (f"Row {row}: {error}",)
             raise
-    return Verdicts.of(verdicts)
+    return Verdicts.of(judged)
 
 
 def check_mode(mode: object) -> None:

@@ -6,11 +6,11 @@ end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
-from typing import TYPE_CHECKING, overload
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,11 +74,13 @@ class Verdict:
     extracted: str | None
     reason: Reason
     decided_by: Tier
+    explain: Callable[[], str] | None = field(default=None, compare=False, repr=False)
+    """Says what is wrong with this answer, for a task that can say more than the reason; `detail` asks it."""
 
     @property
     def detail(self) -> str:
-        """The reason in a sentence, which for `no_answer` says where an answer was looked for; "" for a right one."""
-        return DETAILS.get(self.reason, "")
+        """What is wrong, in a sentence; for `no_answer` it says where an answer was looked for; "" for a right one."""
+        return (self.explain() if self.explain else "") or DETAILS.get(self.reason, "")
 
 
 class Verdicts(Sequence[Verdict]):
@@ -107,6 +109,8 @@ class Verdicts(Sequence[Verdict]):
         """`texts`: the N completions that `spans` point into, "" for what is no text; kept by reference."""
         self.correct, self.score, self.reason, self.decided_by = correct, score, reason, decided_by
         self.spans, self._texts = spans, texts
+        self._explain: Callable[..., str] | None = None
+        self._references: Mapping[str, Sequence[Any]] = {}
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> Verdicts:
@@ -131,6 +135,20 @@ class Verdicts(Sequence[Verdict]):
     def extracted(self) -> list[str | None]:
         """The judged text of each completion, cut when first asked for; None where nothing was found."""
         return [cut(text, *span) for text, span in zip(self._texts, self.spans.tolist(), strict=True)]
+
+    def explained_by(self, explain: Callable[..., str], references: Mapping[str, Sequence[Any]]) -> Verdicts:
+        """These verdicts, whose details `explain` gives, as that of a `Task`. references: a value for each of them."""
+        self._explain, self._references = explain, references
+        return self
+
+    @cached_property
+    def details(self) -> list[str]:
+        """What is wrong with each completion in a sentence, worked out when first asked for; "" for a right one."""
+        details = [DETAILS.get(reason, "") for reason in self.reasons]
+        if self._explain is not None:
+            for row in (~self.correct).nonzero()[0].tolist():
+                details[row] = self[row].detail
+        return details
 
     @cached_property
     def reasons(self) -> list[str]:
@@ -159,14 +177,22 @@ class Verdicts(Sequence[Verdict]):
     def __getitem__(self, index: int | slice) -> Verdict | Verdicts:
         if isinstance(index, slice):
             columns = (self.correct, self.score, self.reason, self.decided_by, self.spans)
-            return Verdicts(*(column[index] for column in columns), self._texts[index])
+            part = Verdicts(*(column[index] for column in columns), self._texts[index])
+            if self._explain is not None:
+                part.explained_by(self._explain, {name: c[index] for name, c in self._references.items()})
+            return part
         row = range(len(self))[index]
+        explain, extracted = None, cut(self._texts[row], *self.spans[row].tolist())
+        if self._explain is not None and not self.correct[row]:
+            reference = {name: column[row] for name, column in self._references.items()}
+            explain = partial(self._explain, extracted, REASONS[self.reason[row]], **reference)
         return Verdict(
             bool(self.correct[row]),
             float(self.score[row]),
-            cut(self._texts[row], *self.spans[row].tolist()),
+            extracted,
             REASONS[self.reason[row]],
             TIERS[self.decided_by[row]],
+            explain,
         )
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from envs.answers import paper_completion
 from envs.core import TextEnv
 from envs.countdown import problems as bank
 from envs.countdown.problems import Puzzle
-from envs.countdown.rewards import REWARD_PRESETS, flaw, has_format, paper_reward, read_numbers, share_used
+from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
 from envs.errors import EnvError, check_choice
 from envs.problem import Problem, Score, Scores, check_index
@@ -149,9 +149,9 @@ class Countdown(TextEnv):
         return {"adder": self._write(sum_tree(problem.reference["numbers"]))}
 
     def feedback(self, problem: Problem, score: Score) -> str:
-        readable = score.reason in ("wrong", "rule_broken")
-        found = flaw(**problem.reference, answer=score.extracted or "") if readable else ""
-        return found or super().feedback(problem, score)
+        from verifiers.countdown.flaw import explain
+
+        return explain(score.extracted, score.reason, **problem.reference) or super().feedback(problem, score)
 
     def _write(self, tree: Tree) -> str:
         if self.prompt_style == "plain":

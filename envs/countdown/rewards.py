@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from fractions import Fraction
 
 from envs.answers import only_answer, read_answer
 
@@ -26,64 +25,6 @@ def paper_reward(completion: str, correct: bool) -> float:
     if answer is None:
         return 0.0
     return 1.0 if correct and _ALLOWED_IN_PAPERS.issuperset("".join(answer.split())) else 0.1
-
-
-def flaw(numbers: Sequence[int], target: int, answer: str) -> str:
-    """What is wrong with an answer that is an expression, in a sentence that does not solve the problem.
-
-    "" for one that cannot be worked out here.
-    """
-    available, used = Counter(map(str, numbers)), Counter(read_numbers(answer))
-    for number, count in used.items():
-        if number not in available:
-            return f"{number[:20]} is not given."
-        if count > available[number]:
-            return f"{number} is used {'twice' if count == 2 else f'{count} times'}."
-    if missing := available - used:
-        return f"{next(iter(missing))} is not used."
-    value = value_of(answer)
-    return "" if value is None else f"It makes {value}, not {target}."
-
-
-def value_of(expression: str) -> Fraction | None:
-    """The value of an expression of digits, + - * / and brackets; None for another text, and where it has none."""
-    tokens = re.findall(r"[0-9]{1,18}|[-+*/()]", expression)[::-1]
-    if len(expression) > 200 or "".join(expression.split()) != "".join(tokens[::-1]):
-        return None
-
-    def operand() -> Fraction:
-        sign = 1
-        while tokens and tokens[-1] in "+-":
-            sign = -sign if tokens.pop() == "-" else sign
-        token = tokens.pop()
-        if token != "(":
-            return sign * Fraction(int(token))
-        inside = total()
-        if tokens.pop() != ")":
-            raise ValueError
-        return sign * inside
-
-    def product() -> Fraction:
-        value = operand()
-        while tokens and tokens[-1] in "*/":
-            value = value * operand() if tokens.pop() == "*" else value / operand()
-        return value
-
-    def total() -> Fraction:
-        value = product()
-        while tokens and tokens[-1] in "+-":
-            value = value + product() if tokens.pop() == "+" else value - product()
-        return value
-
-    try:
-        value = total()
-    except (
-        IndexError,
-        ValueError,
-        ZeroDivisionError,
-    ):  # it ends too early, two operators meet, or it divides by 0
-        return None
-    return None if tokens else value
 
 
 def has_format(completion: str) -> bool:

@@ -17,7 +17,7 @@ from spg_trainer.settings.values import flatten, plain
 
 SFT_MAY_CHANGE = frozenset(
     "steps eval.patience rollout.temperature overlong batch.per_device_batch_size output.output_dir output.resume "
-    "config timeout_minutes output.report output.track model.shard model.ref_copy".split()
+    "output.accept_changed_code config timeout_minutes output.report output.track model.shard model.ref_copy".split()
 )
 """Those of `sft`, as far as its learning rate lets `steps` and `eval.patience` change; it has no reference to copy."""
 MAY_CHANGE = frozenset(

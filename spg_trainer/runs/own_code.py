@@ -20,7 +20,7 @@ from spg_trainer.settings.places import absolute_name
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
 
 if TYPE_CHECKING:
-    from spg_trainer.settings.fields import Config, TaskSettings
+    from spg_trainer.settings.fields import Config, SftCommand, TaskSettings
 
 ENVIRONMENT, ALGORITHM = "environment", "algorithm"
 """Folders of a run."""
@@ -154,10 +154,10 @@ def hashed(place: str) -> str:
     return hashlib.sha256(names.encode()).hexdigest() if files else ""
 
 
-def refuse_changed_data(record: Path, command: "TaskSettings", *, accept_code: bool | None = None) -> None:
+def refuse_changed_data(record: Path, command: "Config | SftCommand") -> None:
     """Raises ConfigError if data is no longer what it was when a run or a model wrote `record`, an environment.json.
 
-    accept_code: whether reward functions may have changed; None = they may not, and no flag says that they may.
+    With `accept_changed_code` the code of tasks and reward functions may be another.
     """
     recorded = read_json(record) or {}
     began, now = (
@@ -166,11 +166,11 @@ def refuse_changed_data(record: Path, command: "TaskSettings", *, accept_code: b
     )
     for place in began.keys() & now.keys():
         (name, before), (_, after) = began[place], now[place]
-        if before == after or (accept_code and is_code(name)):
+        if before == after or (command.output.accept_changed_code and is_code(name)):
             continue
         text = f"{name} has changed since {record.parent} began: its sha256 was {before}, now it is {after}. Put back "
         text += "what it was to go on. To train on the new data, start a new run with another --output-dir."
-        if accept_code is not None and is_code(name):
+        if is_code(name):
             text += " To go on with the code as it is now, such as a reward that you repaired: --accept-changed-code."
         raise ConfigError(text)
 

@@ -7,8 +7,8 @@ A command says with class attributes how it is typed: `word` is its name, `posit
 a flag, and `first` names settings of its groups with which its help begins.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 from spg_trainer.settings.decoding import EvalRollout, Sampling, SftRollout
 from spg_trainer.settings.model import LoadConfig, ModelConfig, TrainedModelConfig
@@ -62,15 +62,20 @@ class BaseOutputConfig(FolderConfig):
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
     wandb."""
+    accept_changed_code: bool = False
+    """With --resume, goes on though the code of your task, algorithm or reward has changed, for example because you
+    repaired what stopped the run. The code as it is now may then not change from here on."""
+
+    @property
+    def recorded(self) -> Self:
+        """What the run's own file of settings says: without what one start of the run alone was told."""
+        return replace(self, resume=None, accept_changed_code=False)
 
 
 @dataclass(frozen=True)
 class OutputConfig(BaseOutputConfig):
     """Where a run lives and what it keeps."""
 
-    accept_changed_code: bool = False
-    """With --resume, goes on though the code of your task, algorithm or reward has changed, for example because you
-    repaired what stopped the run. What the run keeps a copy of is then the code as it is now."""
     save_steps: CountOrZero = 10
     """The number of steps between checkpoints; 0 writes one only at the end. Lower it where runs are
     often interrupted."""

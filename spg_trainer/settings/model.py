@@ -11,8 +11,9 @@ class LoadConfig:
     """The weights to open, their number type and their device."""
 
     model: str = "tiny"
-    """The model: `tiny`, which is a small model that comes with the package; a folder; a run folder; or an id on the
-    Hugging Face Hub. For `sft` also `new`, which is a small model with fresh weights."""
+    """The model: `tiny`, which is a small model that comes with the package and knows the task; `tiny:TASK`, such as
+    tiny:countdown, which is that of another task; a folder; a run folder; or an id on the Hugging Face Hub. For `sft`
+    also `new`, which is a small model with fresh weights."""
     revision: str | None = None
     """The branch, tag or commit of the model on the Hub. Set it to keep a run reproducible when the Hub's copy
     changes."""

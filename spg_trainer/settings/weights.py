@@ -1,8 +1,8 @@
 """Which weights `--model` opens, by `resolve_model`. Imports no torch.
 
-`tiny`: the embedded model of the task, else Sudoku's; `tiny:block` and `tiny:shift`, of other families, know Sudoku
-alone. A folder: the model or adapter in it; of a run, that in its `model/`, the best by validation. Anything else: a
-Hub id.
+`tiny`: the embedded model of the task, else Sudoku's; `tiny:TASK`: that of this task, whatever task it is tried on;
+`tiny:block` and `tiny:shift`, of other families, know Sudoku alone. A folder: the model or adapter in it; of a run,
+that in its `model/`, the best by validation. Anything else: a Hub id.
 """
 
 import json
@@ -40,6 +40,8 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
 
     Raises ModelError that names the nearest folder.
     """
+    if of_task := task_model(name):
+        return Weights(str(of_task))
     if is_embedded(name, "tiny"):
         return _tiny(env, name.partition(":")[2])
     folder = Path(name).expanduser()
@@ -47,11 +49,16 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
         return _open_folder(folder)
     if folder.exists() or looks_local(name):
         beside = [str(path) for path in folder.parent.glob("*") if path.is_dir()]
-        near = did_you_mean(folder, ["tiny", *(f"tiny:{kind}" for kind in PATTERNS), *beside])
+        embedded = [folder.name.replace("-", ":", 1) for folder in models_folder().glob("tiny-*")]
+        known = [
+            "tiny",
+            *(f"tiny:{kind}" for kind in PATTERNS),
+            *(one for one in embedded if task_model(one)),
+        ]
+        near = did_you_mean(folder, [*known, *beside])
         raise ModelError(
-            f"model {name!r} is no folder (looked in {Path.cwd()}). {near}--model takes tiny, tiny:block, tiny:shift, "
-            "a folder, or a Hub id "
-            "ORG/NAME"
+            f"model {name!r} is no folder (looked in {Path.cwd()}). {near}--model takes {', '.join(sorted(known))}, a "
+            "folder, or a Hub id ORG/NAME"
         )
     return Weights(name)
 
@@ -63,7 +70,7 @@ def unseen(name: str, env: str) -> str:
 
 def knows_nothing(name: str, env: str) -> bool:
     """Whether `--model` is an embedded model that has seen none of the tasks, so that nothing it writes is right."""
-    if not is_embedded(name, "tiny"):
+    if not is_embedded(name, "tiny") or task_model(name):
         return False
     kind = name.partition(":")[2]
     return not any(_embedded_folder(task.ours, kind).is_dir() for task in parse_tasks(env))
@@ -75,8 +82,19 @@ def first_line(error: Exception) -> str:
 
 
 def is_embedded(model: str, *words: str) -> bool:
-    """Whether `--model` is one of these words (`tiny`, `new`), alone or with a name of `PATTERNS` behind a colon."""
-    return any(model in (word, *(f"{word}:{kind}" for kind in PATTERNS)) for word in words)
+    """Whether `--model` is one of these words (`tiny`, `new`), alone or with a name of `PATTERNS` behind a colon.
+
+    Of `tiny` also with that of a task which has a model of its own.
+    """
+    named = any(model in (word, *(f"{word}:{kind}" for kind in PATTERNS)) for word in words)
+    return named or ("tiny" in words and task_model(model) is not None)
+
+
+def task_model(name: str) -> Path | None:
+    """The folder of the embedded model that `tiny:TASK` names; None for another name, and where the task has none."""
+    word, _, task = name.partition(":")
+    folder = _embedded_folder(task, "")
+    return folder if word == "tiny" and task.isalnum() and folder.is_dir() else None
 
 
 def _tiny(env: str | None, kind: str) -> Weights:

@@ -140,7 +140,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
             if fit.progress.ended_early:
                 raise on_all(KeyboardInterrupt())
     except ScoringFailed as error:  # of the evaluation: the training before it is saved
-        error.go_on = f"sft --resume {shlex.quote(str(path))}"
+        error.go_on = f"sft --resume {shlex.quote(str(path))} --accept-changed-code"
         raise
     finally:
         run.trackers.finish()
@@ -154,6 +154,8 @@ def begin_folder(fit: Fit, going_on: bool) -> None:
     """Makes the folder, or cuts in it what is later than the checkpoint that it goes on from; others are kept out."""
     if going_on:
         fit.folder.truncate_after(fit.step)
+        if fit.command.output.accept_changed_code:  # from now on it is this code that may not change
+            fit.folder.record(**fit.run.record)
     else:
         fit.folder.create(fit.settings, fit.run.record)
 
@@ -260,7 +262,9 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
     Raises ConfigError if the folder was begun with other settings, or there is nothing left to do.
     """
     folder, command = fit.folder.path, fit.command
-    before, record = read_config(folder / SFT, SftCommand), (newest or folder) / ENVIRONMENT
+    before, record = read_config(folder / SFT, SftCommand), folder / ENVIRONMENT
+    if not record.is_file():  # one of an earlier version has it in its checkpoints alone
+        record = (newest or folder) / ENVIRONMENT
     refuse_changed_data(record, command)
     refuse_changed_hub(record, fit.train.origin)
     # A cosine is of one length only.

@@ -75,7 +75,7 @@ class Fit:
     def settings(self) -> str:
         """What `SFT` holds: the settings, without where it went on from."""
         command = self.begun or self.command
-        return to_yaml(replace(command, output=replace(command.output, resume=None), config=None))
+        return to_yaml(replace(command, output=command.output.recorded, config=None))
 
 
 def training_config(command: SftCommand, sampling: Sampling) -> Config:

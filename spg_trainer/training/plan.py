@@ -124,10 +124,9 @@ def refuse_another(run: Path, config: Config, algorithm: algorithms.Algorithm) -
     With `accept_changed_code` the code may be another.
     """
     refuse_changes(run / CONFIG, config, algorithm=algorithm)
-    accepts = config.output.accept_changed_code
-    if not accepts:
+    if not config.output.accept_changed_code:
         refuse_changed_files(run, config)
-    refuse_changed_data(run / ENVIRONMENT, config, accept_code=accepts)
+    refuse_changed_data(run / ENVIRONMENT, config)
 
 
 def open_pairs(config: Config) -> "Mapping[str, Pair] | None":

@@ -238,7 +238,7 @@ def prepare_folder(run: Run) -> None:
     config, path, policy = run.config, run.folder.path, run.policy
     accepts = config.output.accept_changed_code
     # config.yaml serves a new run by --config and the next --resume: it leaves out what this start alone was told.
-    kept_settings = replace(config, output=replace(config.output, resume=None, accept_changed_code=False))
+    kept_settings = replace(config, output=config.output.recorded)
     with raising_on_all():
         if (path / CONFIG).is_file():
             kept_settings = as_begun(kept_settings, read_config(path / CONFIG), record_of(path))

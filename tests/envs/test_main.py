@@ -1,5 +1,6 @@
 """`python -m envs`: help at once, a list that needs no network, problems as a person reads them, a starting file."""
 
+import json
 import re
 import subprocess
 import sys
@@ -150,3 +151,20 @@ def test_check_prints_figures_and_its_status_is_the_result(capsys, tmp_path, mon
     wrong = [line.split()[1] for line in out.splitlines() if line.startswith("FAILS")]
     assert status == 1 and wrong == ["junk"] and "alphabetical solves " in out
     assert "20 of 20 in train (100,000), 20 of 20 in validation (256)" in out
+
+
+def test_check_of_a_file_names_its_bad_rows_and_fails(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": f"{i}?", "answer": "many" if i in (4, 11) else "1"} for i in range(60)]
+    Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, _ = run("check mine.jsonl --verifier gsm8k", capsys)
+    assert status == 1 and out.startswith("mine.jsonl\nFAILS  rows            2 of 60 rows")
+    assert "line 5:" in out and "line 12:" in out
+
+
+def test_reward_weights_are_those_of_training(capsys):
+    status, out, _ = run("show sudoku -n 1 --reward-weights correct=3 format=0.5", capsys)
+    assert status == 0 and "-- right: reward 3.5 (" in out
+    status, _, said = run("check sudoku --reward-weights frmat=1", capsys)
+    assert status == 2 and 'reward_weights="frmat" is unknown. Did you mean "format"?' in said
+    assert "--reward-weights: " in run("check sudoku --reward-weights format", capsys)[2]

@@ -99,6 +99,7 @@ FILES = {
     "wrong.py": "1 / 0\n",
     "lacking.py": BASE.format("Lacking") + "envs.register('my/Lacking-v0', Lacking)\n",
     "two.py": WHOLE.format("One") + WHOLE.format("Two"),
+    "three.py": WHOLE.format("Three") + WHOLE.format("Four"),
     "badid.py": BASE.format("Bad") + "envs.register('Bad', Bad)\n",
 }
 
@@ -111,6 +112,10 @@ FILES = {
         ("./silent.py:my/Silent-v0", r"silent.py.*envs.register\("),
         ("./empty.py:sudoku", "empty.py"),  # and does not open ours
         ("./two.py", "./two.py:my/One-v0, ./two.py:my/Two-v0"),
+        (
+            "./three.py:my/Tree-v0",
+            '"my/Tree-v0".*mean "./three.py:my/Three-v0".*registers my/Three-v0, my/Four-v0',
+        ),
         ("./wrong.py:my/Wrong-v0", "./wrong.py.*ZeroDivisionError: division by zero"),
         ("./lacking.py:my/Lacking-v0", "my/Lacking-v0.*__len__, problem, score"),
         ("./badid.py:Bad", '"Bad" .* namespace/Name-vN'),

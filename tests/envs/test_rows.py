@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import envs
-from envs import EnvError
+from envs import EnvError, errors
 from tests.common import field_reports
 from tests.common.field_reports import cases
 
@@ -160,6 +160,51 @@ def test_an_empty_question_is_refused_by_its_line(empty, tmp_path: Path) -> None
     path = write(tmp_path / "empty.jsonl", [*rows(9), {"question": empty, "solution": "1", "work": "w"}])
     with pytest.raises(EnvError, match=r'empty\.jsonl, line 10: column "question" is empty'):
         envs.make(path, **COLUMNS)
+
+
+def test_all_rows_that_cannot_be_used_are_named_or_counted(tmp_path: Path) -> None:
+    content = rows(60)
+    content[3]["solution"] = None
+    del content[5]["solution"]
+    content[7]["question"] = ""
+    content[9]["solution"] = ["10"]
+    four = write(tmp_path / "four.jsonl", content)
+    with pytest.raises(EnvError) as refused:
+        envs.make(four, **COLUMNS)
+    head, *lines = str(refused.value).split("\n")
+    assert head == f"4 of 60 rows of {four} cannot be used:"
+    assert [line.split("line ")[1].partition(" ")[0].rstrip(":") for line in lines] == ["4", "6", "8", "10"]
+    assert "solution=None" not in lines[0] and "answer=None is not one number" in lines[0]
+    assert 'lacks "solution"' in lines[1] and "is empty" in lines[2] and "answer=['10']" in lines[3]
+    for row in content[20:33]:
+        row["solution"] = "many"
+    with pytest.raises(EnvError) as refused:
+        envs.make(write(tmp_path / "many.jsonl", content), **COLUMNS)
+    assert len(str(refused.value).split("\n")) == 12 and str(refused.value).endswith("... and 7 more.")
+    assert isinstance(refused.value, errors.BadRows)
+
+
+def test_where_no_row_can_be_used_the_first_says_why(tmp_path: Path) -> None:
+    with pytest.raises(EnvError) as refused:
+        envs.make(write(tmp_path / "none.jsonl", rows(60)), **{**COLUMNS, "answer": "solutoin"})
+    said = str(refused.value)
+    assert 'line 1 lacks "solutoin"' in said and "None of the other 59 rows" in said and "\n" not in said
+    assert not isinstance(refused.value, errors.BadRows)
+
+
+def test_a_column_that_a_function_asks_for_and_that_holds_nothing_is_said(tmp_path: Path) -> None:
+    functions = tmp_path / "paying.py"
+    functions.write_text("def pays(completions, solution):\n    return [0.0] * len(completions)\n")
+    content = rows(60)
+    content[3]["solution"], content[30]["solution"] = None, ""
+    path = write(tmp_path / "some.jsonl", content)
+    env = envs.make(path, reward=f"{functions}:pays", prompt="question")
+    assert (
+        'Column "solution" holds nothing in 2 of 60 rows (some.jsonl, line 4; some.jsonl, line 31)'
+        in env.notice
+    )
+    whole = write(tmp_path / "whole.jsonl", rows(60))
+    assert envs.make(whole, reward=f"{functions}:pays", prompt="question").notice == ""
 
 
 @pytest.mark.parametrize(("given", "right"), cases(field_reports.TWICE))

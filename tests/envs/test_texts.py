@@ -85,3 +85,23 @@ def test_what_cannot_be_learned_is_told(tmp_path: Path, rows: list[object], said
         for split in ("train", "validation"):
             envs.Texts(str(file), split)
     assert said in str(told.value) and str(file) in str(told.value)
+
+
+def test_all_rows_that_cannot_be_learned_are_named_or_counted(tmp_path: Path) -> None:
+    content = [
+        *ROWS,
+        *({"prompt": "a", "completion": ""} for _ in range(9)),
+        {"prompt": "b"},
+        {"completion": "c"},
+        4,
+    ]
+    file = tmp_path / "some.jsonl"
+    file.write_text(lines([*content, *ROWS]))
+    with pytest.raises(envs.EnvError) as told:
+        envs.Texts(str(file))
+    head, *each = str(told.value).split("\n")
+    assert (
+        head == f"12 of {2 * len(ROWS) + 12} rows of {file} cannot be used:"
+        and each[-1] == "  ... and 2 more."
+    )
+    assert f"line {len(ROWS) + 1} has the prompt" in each[0] and "has prompt. Each row needs" in each[9]

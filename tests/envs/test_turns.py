@@ -14,7 +14,6 @@ import envs
 from envs import EnvError, Problem, TextEnv
 from envs.__main__ import main
 from envs.checking import check
-from envs.countdown.rewards import flaw, value_of
 from envs.episodes import play
 from envs.gymnasium_games import GAMES
 
@@ -261,22 +260,6 @@ def test_tries_are_refused_where_they_make_no_sense():
         with pytest.raises(EnvError, match=f"tries={tries!r} "):
             envs.make("sudoku", tries=tries)
     assert envs.make("sudoku", tries=1).spec_name == "sudoku" and envs.make("sudoku", tries=1).max_turns == 1
-
-
-def test_a_value_is_worked_out_exactly_or_not_at_all():
-    for text, value in {
-        "7+3*2": "13",
-        "(7-3)/8": "1/2",
-        "-(2-5)": "3",
-        "2--3": "5",
-        " 1 - 2 - 3": "-4",
-    }.items():
-        assert str(value_of(text)) == value
-    for text in ("", "7+", "(7", "7)", "1/0", "7 7", "2**3", "7+3=10", "x", "1.5", "(" * 150, "9" * 300):
-        assert value_of(text) is None
-    assert (
-        flaw([7, 7], 3, "7+7") == "It makes 14, not 3." and flaw([7, 8], 3, "7*8*8*8") == "8 is used 3 times."
-    )
 
 
 # guess

@@ -43,6 +43,14 @@ def test_one_verdict_per_line_in_order_and_a_summary(run, tmp_path):
     assert "ok 1" in said and "lines/s" in said
 
 
+def test_the_detail_of_a_line_says_what_is_wrong_with_its_answer(run, tmp_path):
+    given = {"numbers": [3, 5, 7], "target": 22}
+    texts = ["<answer>3*5+7</answer>", "<answer>3*5+5</answer>", "<answer>3+5+7</answer>"]
+    path = write(tmp_path / "c.jsonl", *[json.dumps({"completion": text, **given}) for text in texts])
+    _, rows, _ = run("countdown", path)
+    assert [row.get("detail") for row in rows] == [None, "5 is used twice.", "It makes 15, not 22."]
+
+
 def test_json_puts_the_summary_on_standard_output(run, tmp_path):
     path = write(tmp_path / "a.jsonl", sample(), sample(WRONG), "x")
     status, (facts,), said = run(

@@ -1,5 +1,6 @@
 """Countdown: the rules, the outcomes, the references; notations and near misses: casebook/countdown.txt."""
 
+import re
 from decimal import Decimal
 from fractions import Fraction
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from verifiers import verify, verify_batch
+from verifiers.verdicts import DETAILS
 
 NUMBERS, TARGET = [3, 5, 7], 22
 
@@ -74,3 +76,56 @@ def test_many_and_huge_numbers_are_exact():
     text = "<answer>" + "+".join(map(str, many)) + "</answer>"
     verdicts = verify_batch("countdown", [text] * 300, numbers=[many] * 300, target=[sum(many)] * 300)
     assert verdicts.correct.all()
+
+
+@pytest.mark.parametrize(
+    ("answer", "numbers", "target", "detail"),
+    [
+        ("3*5+8", NUMBERS, 22, "8 is not given."), ("3*5+7-7", NUMBERS, 22, "7 is used twice."),
+        ("7*8*8*8", [7, 8], 22, "8 is used 3 times."), ("3*5", NUMBERS, 22, "7 is not used."),
+        ("7*(3-5)", NUMBERS, 22, "It makes -14, not 22."), ("(3+5)/7", NUMBERS, 22, "It makes 8/7, not 22."),
+        ("3-5-7", NUMBERS, 22, "It makes -9, not 22."), ("7/5/3", NUMBERS, 22, "It makes 7/15, not 22."),
+        ("-(3-5)*7", NUMBERS, "43/2", "It makes 14, not 43/2."), ("7+3--5", NUMBERS, 22, "It makes 15, not 22."),
+        ("22+1/(3-3)", [22, 1, 3, 3], 22, "It divides by 0."), ("3×5−7", NUMBERS, 22, "It makes 8, not 22."),
+        ("The answer is **3+5+7**.", NUMBERS, 22, "It makes 15, not 22."),
+        ("3+5+7 = 8+7 = 15", NUMBERS, 22, "It makes 15, not 22."),
+        ("3*5+7 = 23", NUMBERS, 22, "One side makes 23, not 22."), ("15+7 = 22", NUMBERS, 22, "15 is not given."),
+        ("22 = 3*5+5", NUMBERS, 22, "5 is used twice."),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_on_both_paths(answer, numbers, target, detail):
+    text = f"<answer>{answer}</answer>"
+    assert judge(answer, numbers=numbers, target=target).detail == detail
+    many = verify_batch("countdown", [text] * 300, numbers=[numbers] * 300, target=[target] * 300)
+    assert many[7].detail == many[5:9][1].detail == detail and set(many.details) == {detail}
+
+
+@pytest.mark.parametrize("answer", [r"\frac{3}{5}+7", "3.0*5-7", "٣*5-7", "3*5-7+" + "0" * 300])
+def test_of_another_notation_the_reason_is_all_that_is_said(answer):
+    verdict = judge(answer)
+    assert not verdict.correct and verdict.detail == DETAILS[verdict.reason]
+    assert judge("-3+5", numbers=[-3, 5]).detail == DETAILS["wrong"] and judge("3*5+7").detail == ""
+
+
+def test_what_is_said_holds_by_counting_and_by_plain_python():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        numbers = rng.integers(1, 9, 3).tolist()
+        written = [int(rng.choice([*numbers, 9])) for _ in range(3)]
+        if rng.random() < 0.5:
+            written = rng.permutation(numbers).tolist()
+        signs = rng.choice([*"+-*/"], 2)
+        answer = f"({written[0]}{signs[0]}{written[1]}){signs[1]}{written[2]}"
+        verdict = judge(answer, numbers=numbers)
+        number, _, said = verdict.detail.partition(" is ")
+        if verdict.reason == "rule_broken":
+            given, used = numbers.count(int(number)), written.count(int(number))
+            right = {
+                "not given.": given == 0 < used,
+                "not used.": used < given,
+                "used twice.": used == 2 > given,
+            }
+            assert right.get(said, used == 3 > given)
+        elif verdict.reason == "wrong":
+            value = eval(re.sub(r"\d+", r"Fraction(\g<0>)", answer))
+            assert verdict.detail == f"It makes {value}, not 22."

@@ -26,7 +26,6 @@ from verifiers.command.read import (
 from verifiers.errors import VerifierError
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
-from verifiers.verdicts import DETAILS
 
 ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported
 COMPILING_SECONDS = 15.0  # that a first compilation takes, about; as long is judged without it before
@@ -56,8 +55,8 @@ _SPECIAL: dict[str, Callable[[Any], Any]] = {
     "puzzle": puzzle_in,
 }
 
-# (correct, score, extracted, reason, decided_by), or why there is no verdict
-Outcome = tuple[bool, float, str | None, str, str] | str
+# (correct, score, extracted, reason, decided_by, detail), or why there is no verdict
+Outcome = tuple[bool, float, str | None, str, str, str] | str
 
 
 class Job(NamedTuple):
@@ -176,7 +175,7 @@ def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]
         )
         return _judge(job, completions[:middle], first) + _judge(job, completions[middle:], second)
     columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
-    return list(zip(*columns, verdicts.reasons, verdicts.tiers, strict=True))
+    return list(zip(*columns, verdicts.reasons, verdicts.tiers, verdicts.details, strict=True))
 
 
 def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outcome:
@@ -186,7 +185,8 @@ def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outco
         return f"has an invalid reference: {error}"
     except Exception as error:  # a task from outside that breaks its contract must not end a long run
         return f"made the task fail: {type(error).__name__}: {error}"
-    return verdict.correct, verdict.score, verdict.extracted, str(verdict.reason), str(verdict.decided_by)
+    words = (str(verdict.reason), str(verdict.decided_by), verdict.detail)
+    return verdict.correct, verdict.score, verdict.extracted, *words
 
 
 def _written(
@@ -214,8 +214,8 @@ def _written(
             nothing = '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null'
             lines.append(f'{place}, {nothing}, "error": {_quoted(outcome)}{beside}}}\n')
         else:
-            correct, score, extracted, reason, tier = outcome
-            detail = "" if correct else f', "detail": {_quoted(DETAILS.get(reason, ""))}'
+            correct, score, extracted, reason, tier, detail = outcome
+            wrong = "" if correct else f', "detail": {_quoted(detail)}'
             tally["judged"] += 1
             tally["correct"] += correct
             tally["score"] += score
@@ -224,7 +224,7 @@ def _written(
             lines.append(
                 f'{place}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
                 f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
-                f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}{detail}{beside}}}\n'
+                f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}{wrong}{beside}}}\n'
             )
             if sample:
                 lists.setdefault(number, []).append(correct)

@@ -8,6 +8,7 @@ from typing import Any
 
 from verifiers.beside import facts_beside, text_beside
 from verifiers.command.judge import Job
+from verifiers.errors import plural
 from verifiers.statistics import wilson_interval
 
 
@@ -57,10 +58,6 @@ def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
     }
     completions = sum(n * lines for _, n, lines in rows)
     return {"pass_at": chances, "pass_at_of": {"lines": total, "completions": completions}}
-
-
-def plural(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" + "s" * (n != 1)
 
 
 def summary_text(facts: dict[str, Any]) -> str:

@@ -290,6 +290,18 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
     return i if i < end and gap and (colon or last > 1) and stars % 2 == 0 else -1
 
 
+def inner(data: Bytes, low: int, high: int) -> tuple[int, int]:
+    """Where the expression in data[low:high] begins and ends, without wrappers and leading words.
+
+    It begins at -1 where words stand there that lead to none.
+    """
+    begin, end = unwrap(data, low, high)
+    begin = skip_words(data, begin, end)
+    if begin > low:
+        begin, end = unwrap(data, begin, end)
+    return begin, end
+
+
 def product(a: int, b: int, exact: bool) -> tuple[int, int]:
     """(a * b, 0), or (0, _TOO_BIG) if it is beyond LIMIT and not `exact`."""
     if not exact and abs(a) > LIMIT // max(abs(b), 1):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from verifiers import batch, characters
 from verifiers.countdown import expression
 from verifiers.countdown.expression import DIGITS_LIMIT, LIMIT, NUMBERS_LIMIT, UNDECIDED, Given, Memory
+from verifiers.countdown.flaw import explain
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_alone, locate
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, RULE_BROKEN, TEXT
@@ -113,10 +114,7 @@ def judge_exactly(
         return status, TEXT, 0.0, low, high
     begin, finish = low, high
     if lenient:
-        begin, finish = expression.unwrap(data, low, high)
-        begin = expression.skip_words(data, begin, finish)
-        if begin > low:
-            begin, finish = expression.unwrap(data, begin, finish)
+        begin, finish = expression.inner(data, low, high)
     elif boxed and not is_alone(data, start, end, low, high, False):
         begin = -1  # which is MALFORMED
     reason = expression.evaluate_expression(data, begin, finish, lenient, exact, given, memory)
@@ -154,4 +152,4 @@ _LOOP = batch.RowLoop(
     Memory,
     (characters, expression, sys.modules[__name__]),
 )
-TASK = batch.compiled_task("countdown", ("numbers", "target"), _LOOP, _judge, reference_columns)
+TASK = batch.compiled_task("countdown", ("numbers", "target"), _LOOP, _judge, reference_columns, explain)

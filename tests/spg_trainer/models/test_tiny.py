@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from spg_trainer.architecture.pattern import Pattern
+from spg_trainer.cli import main
 from spg_trainer.errors import ModelError
 from spg_trainer.models import Policy, load_model, new_tiny, save_model, tiny_tokenizer
 from spg_trainer.settings import weights
@@ -175,3 +176,22 @@ def test_a_kind_trains_from_its_folder(kind, tmp_path):
     trained = load_model(str(tmp_path / "run"), device="cpu").model
     assert (trained.pattern, trained.shift) == KINDS[kind][1:]
     assert not torch.equal(trained.lm_head.weight, load_model(str(folder), device="cpu").model.lm_head.weight)
+
+
+def test_the_model_of_a_task_is_named_on_any_other_task(monkeypatch, tmp_path, capsys):
+    """From an installed wheel as well, where nobody knows in which folder the models are."""
+    monkeypatch.chdir(tmp_path)
+    folder = weights.models_folder() / "tiny-countdown"
+    for task in (None, "countdown", "arithmetic"):
+        assert resolve_model("tiny:countdown", task) == Weights(str(folder))
+    assert not weights.knows_nothing("tiny:countdown", "arithmetic") and not weights.unseen(
+        "tiny:countdown", "arithmetic"
+    )
+    shown = []
+    for name in ("tiny:countdown", str(folder)):
+        assert main(["--env", "arithmetic", "--model", name, "--dry-run"]) == 0
+        shown.append(capsys.readouterr().out.replace(name, "MODEL").splitlines()[:80])
+    assert shown[0] == shown[1]
+    for name in ("tiny:countdwn", "tiny:sudoku-block", "tiny:"):
+        with pytest.raises(ModelError, match=r"--model takes tiny, tiny:block, tiny:code, tiny:countdown, "):
+            resolve_model(name)

@@ -235,3 +235,35 @@ def test_sft_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> N
     Path("own.py").write_text(Path("own.py").read_text().replace("return 'e'", "return 'ee'"))
     with pytest.raises(ConfigError, match=r"--env \./own\.py:test/OwnTaught-v0 has changed since base"):
         sft(change(command, resume="base", steps=4), quiet=True)
+
+
+def test_an_sft_that_its_task_stopped_goes_on_with_the_task_as_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line that the stopped command prints works; from then on the repaired code is that of the run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    repaired = TASK % "Learned" + '\nMine.demonstration = lambda self, problem: "e"\n'
+    broken = repaired.replace(
+        "        return {", '        return {"e": 0, "<answer>?</answer>": 0}[completion] or {'
+    )
+    Path("task.py").write_text(broken)
+    words = (
+        "--env ./task.py:test/OwnLearned-v0 --output-dir base --hidden-size 16 --num-layers 1 --num-heads 2"
+    )
+    words += " --intermediate-size 24 --steps 2 --batch-size 4 --eval-steps 1 --device cpu --no-report"
+    assert main(["sft", *words.split()]) == 2
+    assert "continue with sft --resume base --accept-changed-code." in capsys.readouterr().err
+    Path("task.py").write_text(repaired)
+
+    def again(*more: str) -> int:
+        forget(tmp_path)
+        return main(["sft", "--resume", "base", "--device", "cpu", *more])
+
+    assert again() == 2
+    assert "such as a reward that you repaired: --accept-changed-code" in capsys.readouterr().err
+    assert again("--accept-changed-code") == 0 and "The model is in base" in capsys.readouterr().out
+    assert again("--steps", "3") == 0, "the repaired code is recorded"
+    Path("task.py").write_text(broken)
+    assert again("--steps", "4") == 2 and "--accept-changed-code" in capsys.readouterr().err
+    assert "accept_changed_code: false" in Path("base/sft.yaml").read_text()

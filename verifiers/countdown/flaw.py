@@ -1,0 +1,121 @@
+"""What is wrong with a Countdown answer that is not right, in a sentence that does not solve the problem."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+from verifiers import characters as ch
+from verifiers.countdown.expression import SAFE_DIGITS_LIMIT, inner
+from verifiers.verdicts import Reason, encoded
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+LONGEST = 200
+"""Characters of an answer that is explained; one of the numbers given has fewer, unless there are very many."""
+_SIGNS = {"*": ch.TIMES_SIGNS, "/": ch.DIVISION_SIGNS, "-": ch.MINUS_SIGNS, "+": ch.PLUS_SIGNS}
+# Each sign as its ASCII form between spaces, so that a text falls into its tokens.
+_APART = {ord(sign): f" {sign} " for sign in "+-*/()="}
+_APART |= {code: f" {sign} " for sign, codes in _SIGNS.items() for code in codes}
+
+
+def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: Any) -> str:
+    """Which number is not given, used too often or not used, or what the value is, e.g. "12 is used twice."
+
+    extracted, reason: of the verdict. numbers, target: the reference. "" for an answer with anything but whole numbers,
+    signs and brackets, of which the verdict's reason says all there is to say.
+    """
+    if reason not in (Reason.WRONG, Reason.RULE_BROKEN):
+        return ""
+    sides, given = sides_of(extracted or ""), list(map(index, numbers))
+    if not sides or min(given) < 0:
+        return ""
+    if reason == Reason.RULE_BROKEN:  # no side uses all numbers: the one that has most of them was meant to
+        return misused(max(sides, key=lambda side: len(numbers_in(side))), given)
+    from fractions import Fraction  # only now: slow to import
+
+    wanted = Fraction(str(target))
+    try:
+        values = [value_of(side) for side in sides]
+    except ZeroDivisionError:
+        return "It divides by 0."
+    what = "One side" if wanted in values else "It"
+    return next((f"{what} makes {value}, not {wanted}." for value in values if value != wanted), "")
+
+
+def sides_of(answer: str) -> list[list[str]]:
+    """The tokens of each side of an answer, which `=` divides; none where it has other tokens, or is too long."""
+    tokens = plain_tokens(answer)
+    if not tokens:  # perhaps for the words or the quotes around it
+        data = encoded(answer)
+        begin, end = inner(data, 0, len(data))
+        tokens = plain_tokens(data[max(0, begin) : end].decode("utf-8", "replace"))
+    if not tokens:
+        return []
+    ends = [place for place, token in enumerate(tokens) if token == "="]
+    return [tokens[start + 1 : end] for start, end in zip([-1, *ends], [*ends, len(tokens)], strict=True)]
+
+
+def plain_tokens(text: str) -> list[str]:
+    """The whole numbers, signs and brackets of a text; none where it holds anything else, or is too long."""
+    tokens = text.translate(_APART).split() if len(text) <= LONGEST else []
+    known = all(token in "+-*/()=" or (token.isascii() and token.isdecimal()) for token in tokens)
+    return tokens if known and all(len(token) <= SAFE_DIGITS_LIMIT for token in tokens) else []
+
+
+def numbers_in(side: Sequence[str]) -> list[int]:
+    """The numbers of a side, in their order."""
+    return [int(token) for token in side if token.isdecimal()]
+
+
+def misused(side: Sequence[str], given: Sequence[int]) -> str:
+    """The first number of a side that is not given, used too often, or not used; "" if all are right."""
+    available, used = Counter(given), Counter(numbers_in(side))
+    for number, count in used.items():
+        if number not in available:
+            return f"{number} is not given."
+        if count > available[number]:
+            return f"{number} is used {'twice' if count == 2 else f'{count} times'}."
+    missing = available - used
+    return f"{next(iter(missing))} is not used." if missing else ""
+
+
+def value_of(side: Sequence[str]) -> Fraction:
+    """The value of a side, which is an expression; ZeroDivisionError where it divides by 0."""
+    from fractions import Fraction
+
+    tokens = list(side)[::-1]
+
+    def operand() -> tuple[int, int]:
+        token = tokens.pop()
+        if token == "-":
+            top, bottom = operand()
+            return -top, bottom
+        if token != "(":
+            return int(token), 1
+        inside = total()
+        tokens.pop()
+        return inside
+
+    def product() -> tuple[int, int]:
+        top, bottom = operand()
+        while tokens and tokens[-1] in "*/":
+            divides = tokens.pop() == "/"
+            a, b = operand()
+            top, bottom = (top * b, bottom * a) if divides else (top * a, bottom * b)
+            if bottom == 0:
+                raise ZeroDivisionError
+        return top, bottom
+
+    def total() -> tuple[int, int]:
+        top, bottom = product()
+        while tokens and tokens[-1] in "+-":
+            sign = 1 if tokens.pop() == "+" else -1
+            a, b = product()
+            top, bottom = top * b + sign * a * bottom, bottom * b
+        return top, bottom
+
+    return Fraction(*total())
