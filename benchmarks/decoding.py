@@ -20,7 +20,7 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 
 WAYS = ("exact", "prefix", "dual", "threshold", "warm", "refill", "long", "blocks")
 

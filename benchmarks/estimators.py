@@ -27,7 +27,7 @@ from spg_trainer.likelihood import MASKINGS, KeyedStreams, Masking, Masks, accum
 from spg_trainer.models import Policy, llada_config
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import derive, generator, numpy_generator
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Batch, Place, Rollouts
 from tests.common.exact_likelihood import (
     Law,

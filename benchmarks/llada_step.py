@@ -45,7 +45,8 @@ from spg_trainer.models.lora import add_lora
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
-from spg_trainer.settings.fields import ModelConfig, Sampling
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.tensors import Batch, Place, Rollouts
 from spg_trainer.training.micro_batches import micro_batch_size
 from spg_trainer.training.optimize import clip_gradients, sum_gradients

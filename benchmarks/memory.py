@@ -38,7 +38,10 @@ from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
-from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.updates import BatchConfig
 from spg_trainer.tensors import Batch, Place, Rollouts, StepView
 from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.roofline import estimate

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from spg_trainer.reporting.page import report
     from spg_trainer.rollout.sampler import sample_completions
     from spg_trainer.rollout.tokens import generate
-    from spg_trainer.settings.fields import Config, EvalSampling, Sampling
+    from spg_trainer.settings.decoding import EvalSampling, Sampling
+    from spg_trainer.settings.fields import Config
     from spg_trainer.settings.resolve import defaults
     from spg_trainer.training.loop import train
 
@@ -36,8 +37,8 @@ _MODULES = {
     "Config": "settings.fields",
     "Evaluation": "evaluation.evaluate",
     "Policy": "models",
-    "EvalSampling": "settings.fields",
-    "Sampling": "settings.fields",
+    "EvalSampling": "settings.decoding",
+    "Sampling": "settings.decoding",
     "defaults": "settings.resolve",
     "evaluate": "evaluation.evaluate",
     "generate": "rollout.tokens",

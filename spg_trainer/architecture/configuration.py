@@ -8,7 +8,7 @@ from typing import Any
 
 from spg_trainer.architecture import llada
 from spg_trainer.errors import ModelError
-from spg_trainer.settings.fields import ModelConfig
+from spg_trainer.settings.model import ModelConfig
 
 
 class EmbeddedConfig(SimpleNamespace):

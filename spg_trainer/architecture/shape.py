@@ -8,7 +8,7 @@ from spg_trainer.architecture.configuration import EmbeddedConfig, answer, check
 from spg_trainer.architecture.experts import experts_of
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ModelError
-from spg_trainer.settings.fields import ModelConfig
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.published import known_settings
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 

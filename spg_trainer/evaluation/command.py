@@ -40,7 +40,8 @@ from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.settings.fields import EvalCommand, EvalDecoding, EvalRollout, Sampling
+from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
+from spg_trainer.settings.fields import EvalCommand
 from spg_trainer.settings.flags import as_flag
 from spg_trainer.settings.plan import check_processes, plan
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, run_holding

@@ -21,7 +21,8 @@ from spg_trainer.rollout.overlong import fitting
 from spg_trainer.rollout.sampler import check_sampling, watching
 from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
-from spg_trainer.settings.fields import Config, Sampling
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.tensors import Place

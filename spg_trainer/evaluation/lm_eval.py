@@ -33,7 +33,8 @@ from spg_trainer.rollout.tokens import (
     special_tokens,
 )
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.settings.fields import Config, EvalDecoding, EvalSampling, Sampling, at_rate
+from spg_trainer.settings.decoding import EvalDecoding, EvalSampling, Sampling, at_rate
+from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model

@@ -6,7 +6,6 @@
 from spg_trainer.models.families import FAMILIES
 from spg_trainer.models.family import Family, register_family
 from spg_trainer.models.load import (
-    Policy,
     divide_policy,
     load_model,
     new_policy,
@@ -14,6 +13,7 @@ from spg_trainer.models.load import (
     open_policy,
     save_model,
 )
+from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.models.tiny import llada_config, new_tiny, tiny_tokenizer
 

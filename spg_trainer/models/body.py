@@ -44,7 +44,10 @@ class RMSNorm(nn.Module):
 
 
 class _Rows(torch.autograd.Function):
-    """Rows of a weight by number. Their gradient goes where the weight's `.grad` has them, if it has one."""
+    """Rows of a weight by number, as an embedding looks them up.
+
+    Their gradient is added in place to the weight's `.grad`; only where there is none yet, a new tensor is returned.
+    """
 
     @staticmethod
     def forward(ctx: Any, numbers: Tensor, weight: Tensor) -> Tensor:
@@ -54,17 +57,17 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None]:
-        weight, into = ctx.weight, ctx.weight.grad if ctx.weight.is_leaf else None
-        result = torch.zeros_like(weight) if into is None else into
+        weight = ctx.weight
+        so_far = weight.grad if weight.is_leaf else None
+        result = torch.zeros_like(weight) if so_far is None else so_far
         result.index_put_((ctx.numbers,), gradient, accumulate=True)  # on a GPU index_add_ adds in any order
-        return None, result if into is None else None
+        return None, result if so_far is None else None
 
 
 class Embedding(nn.Embedding):
-    """The stock embedding, without a tensor of the vocabulary's size for the gradient of every backward pass.
+    """The stock embedding, without a new tensor of the vocabulary's size for the gradient of every backward pass.
 
-    What is not the first gradient since `.grad` was set to None is added in place, and so only `backward` can be used,
-    not `torch.autograd.grad`.
+    Because gradients are added to `.grad` in place, only `backward` can be used, not `torch.autograd.grad`.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -114,18 +117,20 @@ class Checked:
 
 
 class KeepingLayer:
-    """A decoder layer, the last one, that may compute some columns only: no later layer looks at the others."""
+    """The last decoder layer, which may compute some columns only, because no later layer looks at the others.
+
+    Its keys and values are of all columns.
+    """
 
     def forward(self, hidden_states: Tensor, keep: Tensor | None = None, **kwargs: Any) -> Tensor:
         """hidden_states (B, S, D) to the same, or to (B, n, D) at the columns keep (B, n)."""
         if keep is None:
             return super().forward(hidden_states, **kwargs)
         normed, mask = self.input_layernorm(hidden_states), kwargs.get("attention_mask")
-        of_pairs = mask is None or mask.shape[:-1] in (
-            (len(keep), 1, normed.shape[1]),
-            (len(keep), 1, 1),
-        )
-        if isinstance(self.self_attn, Float32Rotation) and of_pairs:
+        # (B, 1, S, K) or (B, 1, 1, K): a mask of pairs, from which the queries that ask can be picked.
+        shapes_of_pairs = ((len(keep), 1, normed.shape[1]), (len(keep), 1, 1))
+        is_of_pairs = mask is None or mask.shape[:-1] in shapes_of_pairs
+        if isinstance(self.self_attn, Float32Rotation) and is_of_pairs:
             attended, _ = self.self_attn(normed, asking=keep, **kwargs)
             kept = pick(hidden_states, keep) + attended
         else:
@@ -136,7 +141,7 @@ class KeepingLayer:
 
 
 KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""Of attention: all but cuDNN's."""
+"""Torch's kernels of attention, but for cuDNN's."""
 
 
 class AnyShape:
@@ -246,35 +251,33 @@ class Body:
         attention_mask: (B, 1, Q, K) bool, who sees whom; or (B, K), false on padding, which makes the family's own
         mask and positions; None = no padding, and with a cache of our own everything that it holds.
         """
-        given = input_ids if inputs_embeds is None else inputs_embeds
-        trusted = past_key_values is not None and not isinstance(past_key_values, Cache)
+        queries = input_ids if inputs_embeds is None else inputs_embeds
+        num_queries = queries.shape[1]
+        is_our_cache = past_key_values is not None and not isinstance(past_key_values, Cache)
         if attention_mask is not None and attention_mask.dim() == 2 and position_ids is None:
-            seen = attention_mask.long().cumsum(-1) - 1
-            position_ids = seen[:, -given.shape[1] :].clamp(min=0)
-        if not self.pattern.is_full and not (trusted and attention_mask is None):
+            positions = attention_mask.long().cumsum(-1) - 1
+            position_ids = positions[:, -num_queries:].clamp(min=0)
+        if not self.pattern.is_full and not (is_our_cache and attention_mask is None):
             if attention_mask is None:
                 past = 0 if past_key_values is None else past_key_values.get_seq_length()
-                attention_mask = given.new_ones(len(given), past + given.shape[1], dtype=torch.bool)
-            if attention_mask.dim() == 2 and self.pattern.origin == "completion":
-                raise ModelError(
-                    "its blocks begin where the completion does; pass a mask of pairs (B, 1, Q, K)"
-                )
+                attention_mask = queries.new_ones(len(queries), past + num_queries, dtype=torch.bool)
             if attention_mask.dim() == 2:
-                blocks = self.pattern.blocks(attention_mask.bool())
-                attention_mask = visible(blocks[:, -given.shape[1] :], blocks)
-        if (
-            self.config._attn_implementation == "eager"  # adds what it is given
-            and attention_mask is not None
-            and attention_mask.dim() == 4
-            and attention_mask.dtype == torch.bool
-        ):
-            lowest = torch.finfo(self.dtype).min
-            attention_mask = torch.zeros_like(attention_mask, dtype=self.dtype).masked_fill(
-                ~attention_mask, lowest
-            )
+                attention_mask = self._pairs_of_blocks(attention_mask.bool(), num_queries)
+        is_of_pairs = attention_mask is not None and attention_mask.dim() == 4
+        if self.config._attn_implementation == "eager" and is_of_pairs and attention_mask.dtype == torch.bool:
+            # This kernel adds its mask to the scores.
+            added = torch.zeros_like(attention_mask, dtype=self.dtype)
+            attention_mask = added.masked_fill(~attention_mask, torch.finfo(self.dtype).min)
         return super().forward(
             input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, **kwargs
         )
+
+    def _pairs_of_blocks(self, attention_mask: Tensor, num_queries: int) -> Tensor:
+        """Who sees whom (B, 1, Q, K) among real tokens (B, K) by blocks; the queries are the last columns."""
+        if self.pattern.origin == "completion":
+            raise ModelError("its blocks begin where the completion does; pass a mask of pairs (B, 1, Q, K)")
+        blocks = self.pattern.blocks(attention_mask)
+        return visible(blocks[:, -num_queries:], blocks)
 
 
 class MaskedLM(Checked):
@@ -305,11 +308,15 @@ class MaskedLM(Checked):
         return self.model.pattern
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """A cast of the weights leaves frequencies and the bias of a router's choice in float32."""
-        exact = dict(self.named_buffers())
+        """Moves and casts as torch does, except that buffers keep their type.
+
+        These are frequencies of positions and the bias of a router's choice, which are float32 in a model of any type.
+        """
+        before = dict(self.named_buffers())
         super()._apply(fn, recurse)
-        for name, before in exact.items():
-            if self.get_buffer(name).dtype != before.dtype:
+        for name, buffer in before.items():
+            after = self.get_buffer(name)
+            if after.dtype != buffer.dtype:
                 owner, _, leaf = name.rpartition(".")
-                setattr(self.get_submodule(owner), leaf, before.to(self.get_buffer(name).device))
+                setattr(self.get_submodule(owner), leaf, buffer.to(after.device))
         return self

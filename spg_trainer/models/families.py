@@ -19,16 +19,18 @@ from spg_trainer.models.family import Family
 
 
 def _stacked_experts() -> list[WeightTransform]:
-    """The experts of a layer, each with tensors of its own on the Hub, as two tensors."""
+    """Puts the experts of a layer, each of which has tensors of its own on the Hub, into two tensors."""
     return get_checkpoint_conversion_mapping("qwen3_moe")
 
 
 def _llada_moe(settings: dict[str, Any]) -> dict[str, Any]:
+    """What config.json of LLaDA-MoE says otherwise than Qwen3's class: a layer without experts has a 0 in a list."""
     dense = [layer for layer, sparse in enumerate(settings.get("moe_layer_freq") or ()) if not sparse]
     return {"norm_topk_prob": False} | ({"mlp_only_layers": dense} if "moe_layer_freq" in settings else {})
 
 
 def _llada2_weights() -> list[WeightTransform]:
+    """The names of LLaDA 2, and its queries, keys and values, which are one tensor on the Hub."""
     names = {
         r"^model\.word_embeddings\.": r"^model\.embed_tokens\.",
         r"\.attention\.dense\.": r"\.self_attn\.o_proj\.",
@@ -140,4 +142,5 @@ FAMILIES = (
         weights=_llada2_weights,
     ),
 )
-"""Of SDAR-30B-A3B and of Qwen3's, config.json does not say the block size, and `--attention-block` does."""
+"""Each published family. config.json of SDAR-30B-A3B and of a2d-qwen3 does not say the block size (`block_size=None`),
+so that `--attention-block` has to."""

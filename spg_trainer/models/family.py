@@ -99,7 +99,7 @@ class FamilyConfig:
     block_size: int | None
     mask_token_id: int | None = None
     _file: tuple[dict[str, Any], dict[str, Any]] | None = None
-    """config.json as it was read, and what `to_dict` made of it."""
+    """config.json as it was read, and what the stock class's `to_dict` made of it: what differs later was changed."""
 
     @property
     def origin(self) -> str:
@@ -122,22 +122,24 @@ class FamilyConfig:
             if BY_ARCHITECTURE.get(name, cls).family is not cls.family:
                 return BY_ARCHITECTURE[name].from_dict(config_dict, **kwargs)
         cls._check(config_dict)
-        stock = {theirs: ours for ours, theirs in cls.family.names.items()}
+        name_in_stock = {theirs: ours for ours, theirs in cls.family.names.items()}
         unused = ("auto_map", "attn_implementation", "model_type")
         # A stock class has ids of its own vocabulary for what a config.json does not say.
         settings = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-        settings |= {stock.get(k, k): v for k, v in config_dict.items() if k not in unused}
+        settings |= {name_in_stock.get(k, k): v for k, v in config_dict.items() if k not in unused}
         settings |= cls.family.derive(config_dict)
         settings["head_dim"] = (
             settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
         )
-        file = (dict(config_dict), PreTrainedConfig.to_dict(super().from_dict(dict(settings))))
+        as_read = PreTrainedConfig.to_dict(super().from_dict(dict(settings)))
         made = super().from_dict(settings, **kwargs)
-        (made[0] if isinstance(made, tuple) else made)._file = file
+        config = made[0] if isinstance(made, tuple) else made  # with the arguments that nobody has read
+        config._file = (dict(config_dict), as_read)
         return made
 
     @classmethod
     def _check(cls, settings: Mapping[str, Any]) -> None:
+        """Raises ModelError for a setting of a config.json that the family does not have, or has at another value."""
         family = cls.family
         required = _REQUIRED | dict(family.required)
         known = {f.name for f in dataclasses.fields(cls)} - set(family.names) | set(family.names.values())
@@ -147,7 +149,8 @@ class FamilyConfig:
                 f"config.json has rope_parameters of type {rope!r}, but {family.architecture} has 'default'"
             )
         for name, value in settings.items():
-            if name in required and value != required[name] and (value is not None or required[name]):
+            is_off = value is None and not required.get(name)  # null, where it must be off
+            if name in required and value != required[name] and not is_off:
                 raise ModelError(
                     f"config.json has {name} = {value!r}, but {family.architecture} has {required[name]!r}"
                 )
@@ -159,20 +162,20 @@ class FamilyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as the Hub's config.json spells them, which is also what `save_pretrained` writes."""
-        stored, read = self._file or ({}, {})
+        in_file, as_read = self._file or ({}, {})
         now = super().to_dict()
         names = self.family.names
         changed = {
             names.get(name, name): value
             for name, value in now.items()
-            if not name.startswith("_") and (name not in read or read[name] != value)
+            if not name.startswith("_") and (name not in as_read or as_read[name] != value)
         }
         block = names.get("block_size", "block_size")
-        if self.block_size == self.family.block_size and block not in stored:
+        if self.block_size == self.family.block_size and block not in in_file:
             changed.pop(block, None)
-        if "dtype" in changed and "dtype" not in stored:  # as older tools call it
+        if "dtype" in changed and "dtype" not in in_file:  # as older tools call it
             changed["torch_dtype"] = changed.pop("dtype")
-        written = stored | changed | {"transformers_version": now["transformers_version"]}
+        written = in_file | changed | {"transformers_version": now["transformers_version"]}
         written |= {"model_type": self.family.model_type, "architectures": [self.family.architecture]}
         # Neither code of its own, nor 4 bits of a base that is stored whole.
         for name in ("auto_map", "quantization_config"):
@@ -213,6 +216,7 @@ def register_again() -> None:
 
 
 def _teach(config: Any) -> None:
+    """Tells transformers which classes open the models of a configuration, and how their weights are named."""
     AutoConfig.register(config.model_type, config, exist_ok=True)
     for auto in (AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM):
         auto.register(config, config.model_class, exist_ok=True)
@@ -220,4 +224,5 @@ def _teach(config: Any) -> None:
 
 
 def _new(name: str, bases: tuple[type, ...], attributes: dict[str, Any]) -> Any:
+    """A new class."""
     return new_class(name, bases, exec_body=lambda space: space.update(attributes, __module__=__name__))

@@ -26,7 +26,7 @@ from spg_trainer.seeding import gpus
 class Lockstep:
     """The models of a run whose passes gather: the one that is trained, and its frozen copy if there is one.
 
-    A kind of pass is a number: twice that of the model, plus one with a graph.
+    A kind of pass is a number: 0 and 1 are passes of the first model without and with a graph, 2 and 3 of the second.
     """
 
     def __init__(self, models: Sequence[Any]) -> None:
@@ -36,6 +36,7 @@ class Lockstep:
         self._open: tuple[int, Tensor] | None = None
         """A model and its last hidden states, whose backward pass has not begun."""
         self._is_for_others = False
+        """Whether the present pass is one that only other processes need."""
         self.is_inside = False
         """Whether a pass or its backward pass has begun and not ended, where all processes gather and sum weights."""
         for number, model in enumerate(models):
@@ -71,6 +72,7 @@ class Lockstep:
         _prepare(self.models[number])
 
     def _after(self, number: int, body: nn.Module, arguments: object, output: Any) -> None:
+        """Sends the last hidden states through the head's place, and follows their backward pass if they have one."""
         if is_head_apart(self.models[number]):
             head = self.models[number].get_output_embeddings()
             output.last_hidden_state = head.follow_pass(output.last_hidden_state)
@@ -83,6 +85,7 @@ class Lockstep:
             states.register_hook(self._begun)
 
     def _begun(self, gradient: Tensor) -> None:
+        """Notes that the backward pass has reached the last hidden states, and asks to be told of its end."""
         self._open, self.is_inside = None, True
         # Torch's own engine of divided weights asks for the end of a backward pass in the same way.
         torch.autograd.Variable._execution_engine.queue_callback(self._ended)
@@ -102,6 +105,7 @@ class Lockstep:
         return counts.index(max(counts)) if any(counts) else None
 
     def _make_for_others(self, kind: int) -> None:
+        """A pass over one token, and back with gradient 0, because another process has a pass of this kind."""
         number, graph = divmod(kind, 2)
         model = self.models[number]
         self._is_for_others = self.is_inside = True
@@ -125,7 +129,7 @@ class Lockstep:
         self.for_others += 1
 
     def _close(self) -> None:
-        """Ends a pass with a graph that had no backward pass."""
+        """Ends a pass with a graph that has had no backward pass, which other processes wait for."""
         if self._open is not None:
             (number, states), self._open = self._open, None
             self._send_back_nothing(number, states)

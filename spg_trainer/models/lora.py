@@ -94,8 +94,9 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
             adapted = PeftModel(model, settings)
             make_real(adapted)
             report = adapted.load_adapter(str(folder), TRAINED, is_trainable=True)
-        own = {name for name, _ in adapted.named_parameters() if ".lora_" in name}
-        if report.unexpected_keys or own <= set(report.missing_keys):
+        weights = {name for name, _ in adapted.named_parameters() if ".lora_" in name}
+        fits_nothing = weights <= set(report.missing_keys)
+        if report.unexpected_keys or fits_nothing:
             raise ValueError(f"it has {report.unexpected_keys[:1] or 'none'} of its weights")
     except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
         text = f"the adapter in {folder} does not fit its base model: {first_line(error)}"
@@ -139,10 +140,11 @@ def merged_layers(
 
     base = model.get_base_model()
     adapted = {name: module for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)}
-    owners = {}
+    owners = {}  # name of a weight without adapters: the module that holds it, and what it calls it
     for module_name, module in base.named_modules():
         for leaf, _ in module.named_parameters(recurse=False):
             owners[f"{module_name}.{leaf}".replace(".base_layer", "")] = module, leaf
+    # Each layer is put into the model, peft adds the adapters to it, and it is taken out again.
     for layer in layers:
         for name in layer.keys() & owners.keys():  # all but buffers, such as the bias of a router
             owner, leaf = owners[name]

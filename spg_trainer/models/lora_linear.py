@@ -16,17 +16,17 @@ class MixedLinear(Linear):
     H100 took as long as the layer below, and keeps a second, wider copy of the input for the backward pass.
     """
 
-    narrow: tuple[Tensor, Tensor, float] | None = None
-    """The adapter in the layer's type, transposed, and its scale, while nothing trains (`casts_kept`)."""
+    kept_cast: tuple[Tensor, Tensor, float] | None = None
+    """What `cast` returns, while nothing trains and it need not be made again at every pass (`casts_kept`)."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x (..., in) to (..., out) in the type of x."""
-        known = self.narrow or self.cast(x.dtype)
-        if known is None or args or kwargs:
+        narrow_adapter = self.kept_cast or self.cast(x.dtype)
+        if narrow_adapter is None or args or kwargs:
             return super().forward(x, *args, **kwargs)
-        down, up, scale = known
+        down, up, scale = narrow_adapter
         result = self.base_layer(x)
-        if self.narrow is None:  # else dropout does nothing
+        if self.kept_cast is None:  # else nothing trains, and dropout does nothing
             x = self.lora_dropout[self.active_adapters[0]](x)
         # One product that adds to the layer's result, rounded once.
         low = torch.mm(x.flatten(0, -2), down)
@@ -56,9 +56,9 @@ def casts_kept(model: nn.Module) -> Iterator[None]:
     """Inside, adapters are cast once and not at every pass; nothing may train, nor may another adapter act."""
     layers = [module for module in model.modules() if isinstance(module, MixedLinear)]
     for layer in layers:
-        layer.narrow = layer.cast(layer.base_layer.weight.dtype)
+        layer.kept_cast = layer.cast(layer.base_layer.weight.dtype)
     try:
         yield
     finally:
         for layer in layers:
-            layer.narrow = None
+            layer.kept_cast = None

@@ -38,37 +38,44 @@ def hidden_states(
     start: int | None = None,
     clean: Tensor | None = None,
 ) -> Tensor:
-    """The last hidden states, final norm applied, that tell of the tokens asked for; nobody sees padding.
+    """The last hidden states, final norm applied, from which logits of tokens are computed; nobody sees padding.
 
-    input_ids: (b, S) int64. attention_mask: (b, S) bool, false on padding; None if there is none. With a cache (b, K),
-    of the columns that are attended to, or (b, 1, S, K), who attends to which. keep: (b, n) int64, the columns of the
-    tokens that are asked for, None = all; the last layer then computes no others. positions: (b, S) int64; None = of
-    the real tokens only, so that left padding changes nothing beyond rounding. cache: where keys and values are kept,
-    as `spg_trainer.rollout.cache.Access`. start: the completion's first column, for a pattern whose blocks begin there.
-    clean: (b, S) int64, the tokens as later blocks see them: every block is then as in a pass of its own in which
-    `input_ids` are masked in that block alone. Patterns without blocks have no use for it.
+    Args:
+        input_ids: (b, S) int64.
+        attention_mask: (b, S) bool, false on padding; None if there is none. With a cache (b, K), false on the columns
+            that nobody attends to, or (b, 1, S, K), who attends to which.
+        keep: (b, n) int64, the columns of the tokens that are asked for, None = all. The last layer then computes no
+            others.
+        positions: (b, S) int64; None = counted over the real tokens only, so that left padding changes nothing beyond
+            rounding.
+        cache: where keys and values are kept, as `spg_trainer.rollout.cache.Access`.
+        start: the completion's first column, for a pattern whose blocks begin there.
+        clean: (b, S) int64, the tokens as later blocks see them: every block is then as in a pass of its own in which
+            `input_ids` are masked in that block alone. Patterns without blocks have no use for it.
 
-    Where logits are shifted, a token's state is that of the column before; the first token of all has none and takes
-    its own. Returns (b, S, D) or (b, n, D); padding's hold garbage.
+    Returns (b, S, D) or (b, n, D); those of padding hold garbage. Where logits are shifted, a token's state is that of
+    the column before it; the first token of all has none and takes its own.
     """
     family = base_model(model)
     pattern = family.pattern
+    shows_blocks_twice = clean is not None and not pattern.is_full
     if positions is None and attention_mask is not None:
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)
-    if keep is None and (family.shift or (clean is not None and not pattern.is_full)):
+    if keep is None and (family.shift or shows_blocks_twice):
         keep = torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
-    told = keep if keep is None or not family.shift else _before(keep, positions)
+    columns = _before(keep, positions) if family.shift else keep  # where the states asked for stand
     mask = attention_mask
     if not pattern.is_full and (mask is None or mask.ndim == 2):
         blocks = pattern.blocks(torch.ones_like(input_ids, dtype=torch.bool) if mask is None else mask, start)
-        if clean is None:
-            mask = visible(blocks, blocks)
+        if shows_blocks_twice:
+            input_ids, mask, positions, columns = _noisy_and_clean(
+                input_ids, clean, positions, blocks, keep, columns
+            )
         else:
-            both = _noisy_and_clean(input_ids, clean, positions, blocks, keep, told)
-            input_ids, mask, positions, told = both
+            mask = visible(blocks, blocks)
     elif cache is not None and mask is not None and mask.ndim == 2:
         mask = mask[:, None, None]
-    passed = {"past_key_values": cache, "use_cache": False, "keep": told}
+    passed = {"past_key_values": cache, "use_cache": False, "keep": columns}
     return family.base_model(input_ids, mask, positions, **passed).last_hidden_state
 
 
@@ -80,40 +87,50 @@ def _before(keep: Tensor, positions: Tensor | None) -> Tensor:
 
 
 def _noisy_and_clean(
-    noisy: Tensor, clean: Tensor, positions: Tensor | None, blocks: Tensor, keep: Tensor, told: Tensor
+    noisy: Tensor, clean: Tensor, positions: Tensor | None, blocks: Tensor, keep: Tensor, columns: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One sequence of two copies: noisy blocks see themselves and what is clean before them, clean ones what is clean.
 
-    Of the noisy copy only the blocks that hold columns to keep (b, n) are in it, and those between them; of the clean
-    one what stands before the last of these. told: (b, n), the columns whose states are asked for; one in an earlier
-    block than the token that it tells of is clean, as it is when that token is sampled. Returns ids, who sees whom,
-    positions, and where the states asked for stand. Source: BD3LM (arXiv 2503.09573), section 3.
+    Of the noisy copy only the blocks from the first to the last with columns to keep (b, n) are in it; of the clean one
+    what stands before the last of these.
+
+    blocks: (b, S), the number of each column's block, below 0 on padding. columns: (b, n), where the states asked for
+    stand in the sequence. Where logits are shifted, that may be in the block before the token's own: then the state is
+    the clean one, as it is when that token is sampled.
+
+    Returns ids, who sees whom, positions, and where the states asked for stand now. Source: BD3LM (arXiv 2503.09573),
+    section 3.
     """
     if positions is None:
         positions = torch.arange(noisy.shape[1], device=noisy.device).expand_as(noisy)
-    wanted = blocks.gather(1, keep)
-    first, last = wanted.amin(1, keepdim=True), wanted.amax(1, keepdim=True)
-    halves = [_columns((blocks >= first) & (blocks <= last)), _columns((blocks >= 0) & (blocks < last))]
-    columns, size = torch.cat(halves, 1), halves[0].shape[1]
-    ids = torch.cat([noisy.gather(1, halves[0]), clean.gather(1, halves[1])], 1)
-    number, is_clean = blocks.gather(1, columns), torch.arange(columns.shape[1], device=ids.device) >= size
-    asking, asked = number[:, :, None], number[:, None, :]
+    kept_blocks = blocks.gather(1, keep)
+    first, last = kept_blocks.amin(1, keepdim=True), kept_blocks.amax(1, keepdim=True)
+    noisy_columns = _columns((blocks >= first) & (blocks <= last))
+    clean_columns = _columns((blocks >= 0) & (blocks < last))
+    size = noisy_columns.shape[1]  # the clean copy begins behind so many columns
+    ids = torch.cat([noisy.gather(1, noisy_columns), clean.gather(1, clean_columns)], 1)
+    both_columns = torch.cat([noisy_columns, clean_columns], 1)
+    block = blocks.gather(1, both_columns)
+    is_clean = torch.arange(block.shape[1], device=ids.device) >= size
+    of_query, of_key = block[:, :, None], block[:, None, :]
     # Padding sees itself: attention to nothing at all is no number.
-    same = (asked == asking) & (is_clean == is_clean[:, None])
-    mask = (same | ((asked >= 0) & (asked < asking) & is_clean)).unsqueeze(1)
-    places = [
-        torch.zeros_like(blocks).scatter_(
-            1, half, torch.arange(half.shape[1], device=ids.device).expand_as(half)
-        )
-        for half in halves
-    ]
-    earlier = blocks.gather(1, told) < wanted
-    where = torch.where(earlier, size + places[1].gather(1, told), places[0].gather(1, told))
-    return ids, mask, positions.gather(1, columns), where
+    same_block = (of_query == of_key) & (is_clean == is_clean[:, None])
+    clean_before = (of_key >= 0) & (of_key < of_query) & is_clean
+    mask = (same_block | clean_before).unsqueeze(1)
+    in_noisy, in_clean = (_places(half, blocks) for half in (noisy_columns, clean_columns))
+    is_earlier = blocks.gather(1, columns) < kept_blocks
+    where = torch.where(is_earlier, size + in_clean.gather(1, columns), in_noisy.gather(1, columns))
+    return ids, mask, positions.gather(1, both_columns), where
+
+
+def _places(half: Tensor, blocks: Tensor) -> Tensor:
+    """(b, S): where each column of the sequence stands in a copy that has the columns `half`; 0 for the others."""
+    places = torch.arange(half.shape[1], device=half.device).expand_as(half)
+    return torch.zeros_like(blocks).scatter_(1, half, places)
 
 
 def _columns(wanted: Tensor) -> Tensor:
-    """The wanted columns of (b, S) in their order, (b, n); where a row has fewer, others follow."""
+    """The numbers of the wanted columns (b, S) bool in their order, (b, n); where a row has fewer, others follow."""
     count = int(wanted.sum(-1).max())
     return (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, :count]
 

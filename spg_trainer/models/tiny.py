@@ -60,8 +60,9 @@ BLOCK = 8
 def llada_config(**changes: Any) -> Any:
     """The configuration of LLaDA-8B with changes, all under the names of its config.json."""
     settings = known_settings("LLaDA-8B-Base") | changes
-    equal = {"embedding_size": settings["vocab_size"], "n_kv_heads": settings["n_heads"]}
-    return BY_ARCHITECTURE["LLaDAModelLM"].from_dict(settings | equal | changes)
+    # Two sizes follow others, unless they are given.
+    following = {"embedding_size": settings["vocab_size"], "n_kv_heads": settings["n_heads"]}
+    return BY_ARCHITECTURE["LLaDAModelLM"].from_dict(settings | following | changes)
 
 
 def new_tiny(
@@ -76,13 +77,12 @@ def new_tiny(
 ) -> PreTrainedModel:
     """An untrained model for `tiny_tokenizer`, float32, on the CPU, in eval mode; 0.86 M weights by default.
 
-    kind: "" LLaDA's; "block" SDAR's, which attends to its own block of `BLOCK` tokens and to earlier ones; "shift"
-    Dream's, whose logits stand one position before their token. hidden_size must be a multiple of 2 * heads, else
-    ModelError. Equal arguments give equal weights whatever ran
-    before, and the global random state is left as it was.
+    kind: "" is LLaDA's; "block" SDAR's, which attends to its own block of `BLOCK` tokens and to earlier ones; "shift"
+    Dream's, whose logits stand one position before their token. hidden_size: a multiple of 2 * heads, else ModelError.
+    Equal arguments give equal weights whatever ran before, and the global random state is left as it was.
     """
     tokenizer = tiny_tokenizer()
-    kind_of = BY_ARCHITECTURE[ARCHITECTURES[kind]]
+    config_class = BY_ARCHITECTURE[ARCHITECTURES[kind]]
     sizes = {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden_size,
@@ -100,13 +100,14 @@ def new_tiny(
     if kind == "block":
         sizes["block_size"] = BLOCK
     if kind:
-        config = kind_of.from_dict(sizes)
+        config = config_class.from_dict(sizes)
     else:
-        config = llada_config(**{kind_of.family.names.get(name, name): size for name, size in sizes.items()})
+        config = llada_config(
+            **{config_class.family.names.get(name, name): size for name, size in sizes.items()}
+        )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "new_tiny"))
-        if (
-            not kind
-        ):  # so many numbers earlier versions drew and threw away; bases made by them can be made again
+        if not kind:
+            # Earlier versions drew so many numbers and threw them away; their embedded models can be made again.
             torch.rand(4 * layers * hidden_size**2)
         return config.model_class(config).eval()

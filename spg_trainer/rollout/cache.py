@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-    from spg_trainer.models.load import Policy
+    from spg_trainer.models.policy import Policy
 
 POSITIONS_PER_THREAD = 1024
 """Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spg_trainer.models.load import Policy
+from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import head_weight
 from spg_trainer.rollout.refill import Row
 from spg_trainer.tensors import GIVEN, NEVER, Rollouts

@@ -4,7 +4,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.cache import CACHES
 from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 
 
 def check_names(sampling: Sampling) -> None:

@@ -25,7 +25,8 @@ from spg_trainer.rollout.pools import Pools
 from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
-from spg_trainer.settings.fields import Config, Sampling
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.tensors import Place, Rollouts
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from spg_trainer.architecture.pattern import visible
-from spg_trainer.models.load import Policy
+from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import base_model, hidden_states
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD, Access, KeyValues, window
 from spg_trainer.rollout.canvas import Canvas
 from spg_trainer.rollout.refill import Row
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 
 
 class Columns:

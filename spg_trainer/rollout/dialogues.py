@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import decode_completions, encode_fitting
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from spg_trainer.models import Policy
 from spg_trainer.models.load import open_tokenizer
 from spg_trainer.rollout.lines import is_file, place_of
 from spg_trainer.rollout.tokens import canvas_rows, encode_plain, prompt_texts
-from spg_trainer.settings.fields import Config, ModelConfig
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.packages import envs, errors
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model

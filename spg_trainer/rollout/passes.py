@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.rollout.cache import CACHES, window
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 
 
 def passes(s: Sampling, prompt: int, pattern: Pattern) -> Iterator[tuple[int, int, int]]:

@@ -18,7 +18,7 @@ from spg_trainer.rollout.overlong import name_in
 from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import encode_canvas, sample
 from spg_trainer.seeding import generator
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.packages import envs
 from spg_trainer.tensors import Rollouts
 

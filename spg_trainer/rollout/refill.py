@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spg_trainer.rollout.cache import CACHES
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 
 POST_PASSES_LIMIT = 16
 """The most passes that editing may add to a block after its last token was unmasked: LLaDA2.1's `max_post_steps`."""

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.models.load import Policy
 from spg_trainer.models.lora import casts_kept
+from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import base_model, head_weight
 from spg_trainer.rollout.cache import buffers_for
 from spg_trainer.rollout.canvas import Blocks, Canvas
@@ -40,7 +40,7 @@ from spg_trainer.rollout.unmasking import (
     Pass,
     certainty,
 )
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rollouts
 
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.models.load import Policy
+from spg_trainer.models.policy import Policy
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.seeding import generator
-from spg_trainer.settings.fields import Config, Sampling
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.tensors import Rollouts

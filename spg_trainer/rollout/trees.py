@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from spg_trainer.models.load import Policy
+from spg_trainer.models.policy import Policy
 from spg_trainer.rollout.tokens import sample
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rollouts
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.rollout.draw import Generators, Measure, log_exponential
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 
 
 @dataclass(frozen=True)

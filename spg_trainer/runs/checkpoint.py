@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from spg_trainer.models.load import Policy
+    from spg_trainer.models.policy import Policy
 
 TRAINING = "training.pt"
 """File of a checkpoint that holds the optimizer's state and a reference that moves."""
@@ -134,7 +134,7 @@ def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
 
     What is not taken is gone through all the same, so that an error on rank 0 leaves nobody waiting.
     """
-    from spg_trainer.models.shard import whole_tensors
+    from spg_trainer.models.weight_files import whole_tensors
 
     weights = whole_tensors(policy.model) if _is_divided(policy) else None
     try:
@@ -188,7 +188,7 @@ def write_model(
 ) -> None:
     """Writes weights, tokenizer, environment.json and how to open them into a folder that is there."""
     from spg_trainer.models.load import save_model
-    from spg_trainer.models.shard import save_whole
+    from spg_trainer.models.weight_files import save_whole
 
     if weights is None:
         save_model(policy, folder)
@@ -248,7 +248,8 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
     """
     from safetensors import SafetensorError
 
-    from spg_trainer.models.shard import is_sharded, load_parts
+    from spg_trainer.models.shard import is_sharded
+    from spg_trainer.models.weight_files import load_parts
 
     require_complete(folder)
     try:
@@ -281,7 +282,7 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
     """Puts an optimizer's state back, whatever number of processes has saved it, sharded or not."""
     import torch
 
-    from spg_trainer.models.shard import own_part
+    from spg_trainer.models.parts import own_part
     from spg_trainer.models.states import trainable_parameters
     from spg_trainer.runs.sharded_optimizer import load_sharded_optimizer
 

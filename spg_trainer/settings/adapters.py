@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.settings.fields import ModelConfig, TrainedModelConfig
+from spg_trainer.settings.model import ModelConfig, TrainedModelConfig
 from spg_trainer.settings.weights import is_embedded
 
 Model = TypeVar("Model", bound=TrainedModelConfig)
@@ -25,15 +25,17 @@ def settle(m: Model, run: Path | None = None) -> Model:
     dropout unless one is given. run: the run that is continued, whose own copy of that adapter stands for it. Raises
     ConfigError for a rank or alpha that the adapter does not have, ModelError for one that cannot be read.
     """
-    kept = run and run / REFERENCE
-    folder = kept if kept and (kept / "adapter_config.json").is_file() else find_adapter(m.model)
+    copy_in_run = run / REFERENCE if run else None
+    has_copy = copy_in_run and (copy_in_run / "adapter_config.json").is_file()
+    folder = copy_in_run if has_copy else find_adapter(m.model)
     if folder is None:
         alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
-        # Below adapters are the weights that they started from.
+        # The reference of fresh adapters is the model below them, which needs no copy.
         settled = with_copy(m, needed=not m.lora_r)
         return replace(settled, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0)
     r, alpha, dropout = read_adapter(folder)
-    for flag, given, own in (("--lora-r", m.lora_r or None, r), ("--lora-alpha", m.lora_alpha, alpha)):
+    asked_r = m.lora_r or None  # 0 asks for nothing
+    for flag, given, own in (("--lora-r", asked_r, r), ("--lora-alpha", m.lora_alpha, alpha)):
         if given not in (None, own):
             text = f"{flag} {given}: {folder} already is an adapter, of rank {r} and alpha {alpha}"
             raise ConfigError(f"{text}. Leave it out, or train fresh adapters on a whole model.")
@@ -42,19 +44,22 @@ def settle(m: Model, run: Path | None = None) -> Model:
 
 
 def with_copy(m: Model, *, needed: bool) -> Model:
-    """The settings of a training by RL with a copy of the start weights where it is asked for and needed; others as
-    they are."""
+    """The settings without `ref_copy`, the copy of the start weights, where none is needed.
+
+    Only a training by RL has this setting; the settings of `sft` stay as they are.
+    """
     return replace(m, ref_copy=m.ref_copy and needed) if isinstance(m, ModelConfig) else m
 
 
 def find_adapter(model: str) -> Path | None:
     """The LoRA adapter that `--model` names: its folder, or `model` in a run folder; None if it is no adapter."""
+    if is_embedded(model, "tiny", "new"):  # whatever folder has that name here
+        return None
     folder = Path(model).expanduser()
-    embedded = is_embedded(model, "tiny", "new")  # whatever folder has that name here
-    for place in () if embedded else (folder, folder / "model"):
+    for place in (folder, folder / "model"):
         if (place / "adapter_config.json").is_file():
             return place
-        if (place / "config.json").is_file():
+        if (place / "config.json").is_file():  # a whole model, and what may lie below it is not meant
             return None
     return None
 

@@ -1,411 +1,22 @@
-"""Every setting of a command: its default, unit, meaning (the docstrings are the text of `--help`) and range.
+"""The settings of each command: default, unit, meaning (the docstrings are the text of `--help`) and range.
 
-Where a value comes from is in `resolve.py`, what cannot work in `plan.py`. Imports nothing heavy.
+The groups that several commands hold have files of their own: `model.py`, `decoding.py`, `updates.py`. Where a value
+comes from is in `resolve.py`, what cannot work in `plan.py`. Imports nothing heavy.
+
+A command says with class attributes how it is typed: `word` is its name, `positional` the setting that is typed without
+a flag, and `first` names settings of its groups with which its help begins.
 """
 
-import math
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, NamedTuple, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
-from spg_trainer.errors import ConfigError
-from spg_trainer.settings.ranges import (
-    Below1,
-    Count,
-    CountOrZero,
-    Group,
-    Length,
-    LengthOrZero,
-    NotNegative,
-    Positive,
-    Probability,
-    Rate,
-    Seed,
-    Temperature,
-    Weight,
-    check_ranges,
-)
-from spg_trainer.settings.values import scalar
+from spg_trainer.settings.decoding import EvalRollout, Sampling, SftRollout
+from spg_trainer.settings.model import LoadConfig, ModelConfig, TrainedModelConfig
+from spg_trainer.settings.ranges import Count, CountOrZero, NotNegative, Positive, Seed
+from spg_trainer.settings.updates import BaseOptimizerConfig, BatchConfig, OptimizerConfig, SftBatch
 
 Pairs = dict[str, object]
 """`KEY=VALUE ...` flags, the same for every command."""
-Steps = int | str
-"""Denoising steps of a completion: a number, or `length/2` for as many as unmask about two tokens each."""
-
-
-@dataclass(frozen=True)
-class LoadConfig:
-    """The weights to open, their number type and their device."""
-
-    model: str = "tiny"
-    """The model: `tiny`, which is a small model that comes with the package and knows the task; `tiny:TASK`, such as
-    tiny:countdown, which is that of another task; a folder; a run folder; or an id on the Hugging Face Hub. For `sft`
-    also `new`, which is a small model with fresh weights."""
-    revision: str | None = None
-    """The branch, tag or commit of the model on the Hub. Set it to keep a run reproducible when the Hub's copy
-    changes."""
-    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """The number type that weights are loaded in; auto takes bfloat16 on a GPU and float32 elsewhere. Choose float32 if
-    rounding on a GPU disturbs a training or changes completions."""
-    device: str = "auto"
-    """The device that the model runs on: `cpu`, `cuda`, `cuda:1`, ...; auto takes the GPU of this process if there is
-    one."""
-    attention_block: CountOrZero | None = None
-    """The number of tokens in a block of the model's attention, where each block sees itself and all blocks before it;
-    0 means that all tokens see each other. Set it only where the model's config.json does not say it or is wrong."""
-    mask_token_id: CountOrZero | None = None
-    """The id of the [MASK] token. Set it only where no file of the model says it."""
-    load_4bit: bool = False
-    """Stores the linear layers of the base in 4 bits (QLoRA), so that an 8B model takes 6 GB instead of 16. It needs
-    the package bitsandbytes. Only adapters can then be trained: --lora-r, or a model that is an adapter."""
-    shard: Literal["none", "phase", "layer"] = "none"
-    """Divides the weights, and in training the optimizer's state, among the processes. phase gathers all weights for a
-    whole rollout or update, which is fast, but every GPU must hold them once; layer gathers a layer at a time in every
-    pass, so that each GPU holds its part alone. Set it if one GPU cannot hold the model. --dtype is then the type of
-    the computation, and weights that are trained stay in float32."""
-
-    @property
-    def is_divided(self) -> bool:
-        """Whether the weights are divided among the processes."""
-        return self.shard != "none"
-
-
-@dataclass(frozen=True)
-class TrainedModelConfig(LoadConfig):
-    """The weights to open, and what of them is trained."""
-
-    lora_r: CountOrZero = 0
-    """The rank of fresh LoRA adapters on the seven linear layers of each transformer layer (in a mixture of experts, on
-    the four of attention). 0 adds none: then all weights are trained, or, if --model is an adapter, that adapter. Lower
-    it to save memory."""
-    lora_alpha: Count | None = None
-    """The scale of the adapters, whose output is multiplied by alpha / rank. If it is left out, a loaded adapter keeps
-    its own, and fresh ones have half the rank, as in the papers (64 for rank 128). Raise it to let the same update move
-    the model further."""
-    lora_dropout: Below1 | None = None
-    """The dropout rate inside the adapters, from 0 to below 1. If it is left out, a loaded adapter keeps its own, and
-    fresh ones have 0; above 0 the gradient depends on --per-device-batch-size. Raise it if the model memorises a small
-    set of problems."""
-    lora_experts: bool = False
-    """Puts adapters on the dense layers and on every expert of a mixture of experts as well, but never on its router.
-    Set it if adapters on attention alone learn too little; it takes more memory."""
-    gradient_checkpointing: bool = False
-    """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
-    need far less memory."""
-
-
-@dataclass(frozen=True)
-class ModelConfig(TrainedModelConfig):
-    """The weights of a training by RL, which may be compared with those that it started from."""
-
-    ref_copy: bool = False
-    """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained by RL. Set it
-    if training ends with a message that asks for a reference; it costs a second set of weights in memory and on
-    disk."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """What a denoising step computes and unmasks: by default exactly what the plain LLaDA sampler does."""
-
-    remasking: str = "low_confidence"
-    """Which masked positions a step unmasks first. low_confidence takes those whose token has the highest probability
-    (it is named after those that stay masked), entropy those with the lowest entropy, margin those with the largest gap
-    between the best and the second-best token (Dream), random any, and sequential the leftmost. plackett_luce draws
-    them: the surer the model is of a position, the more likely it is (for --algorithm mapg). Set it to what the model's
-    authors decode with."""
-    position_temperature: Positive = 0.5
-    """How far --remasking plackett_luce departs from the surest positions, above 0: of the masked positions of a block,
-    each is drawn in proportion to the highest probability that a token has there, to the power of 1 over this value.
-    Raise it to explore more orders."""
-    unmasking: str = "schedule"
-    """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
-    token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
-    threshold, but never fewer than the schedule's number (SDAR). The last three decode faster and are
-    approximations."""
-    threshold: Probability = 0.95
-    """The probability, above 0 and up to 1, from which --unmasking threshold and dynamic unmask a token. Lower values
-    decode faster and less exactly."""
-    factor: Positive = 1.0
-    """How much doubt --unmasking factor allows, above 0: the n most probable tokens are unmasked together, for the
-    largest n whose n-th probability is at least 1 - factor / (n + 1). Raise it to decode faster."""
-    max_tokens_per_step: CountOrZero = 0
-    """The most tokens that a step may unmask; 0 sets no limit. Training with --unmasking threshold, dynamic or factor
-    needs a limit such as 4."""
-    top_p: Probability = 1.0
-    """Nucleus sampling: tokens are drawn only from the most probable ones whose probabilities add up to this value,
-    above 0 and up to 1; 1 allows all. Lower it to draw fewer unlikely tokens. It does nothing at temperature 0."""
-    top_k: CountOrZero = 0
-    """The number of most probable tokens that may be drawn; 0 allows all. Lower it to draw fewer unlikely tokens. It
-    does nothing at temperature 0."""
-    eos_penalty: NotNegative = 0.0
-    """What is subtracted from the logits of end tokens before anything is drawn. Raise it, to 1 or more, if completions
-    end too early."""
-    min_completion_length: CountOrZero = 0
-    """The number of first tokens of a completion among which no end token may be drawn. Raise it if completions are
-    empty, or end before their answer."""
-    cache: str = "none"
-    """Which keys and values are kept between steps. none keeps nothing and is exact; prefix keeps those of the tokens
-    before the block; dual those before and after it; window all but those of the block and of --window-tokens on each
-    side; blocks those of finished blocks, which is exact, for models whose attention goes by blocks. Set one to decode
-    faster."""
-    window_tokens: CountOrZero = 16
-    """The number of tokens on either side of the block that --cache window computes anew in each step. Raise it if the
-    cache changes completions too much."""
-    prompt_refresh_steps: CountOrZero = 0
-    """The cached prompt is computed anew at the start of a block only if it is older than so many steps; 0 computes it
-    anew for every block. Raise it to decode faster after a long prompt."""
-
-    @property
-    def shortcuts(self) -> list[str]:
-        """What differs from exact decoding, e.g. `cache dual`."""
-        decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
-        changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
-        law = ("remasking", "position_temperature", "eos_penalty", "min_completion_length")
-        named = [f"{name} {getattr(self, name)}" for name in changed if name not in law]
-        return [name for name in named if name != "cache blocks"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalDecoding(Decoding):
-    """Decoding that may also replace tokens, as no training may."""
-
-    editing_threshold: NotNegative | None = None
-    """The probability above which a step also replaces a token that was already unmasked (LLaDA2.1). If it is left out,
-    tokens stay as they are."""
-
-
-@dataclass(frozen=True)
-class Sampling(Decoding):
-    """How completions are sampled; `eval` uses the same lengths and steps with its own temperature."""
-
-    max_completion_length: Length = 256
-    """The length of a completion in tokens (T). Raise it if completions are cut off."""
-    block_length: Count = 32
-    """The length of a block in tokens; blocks are decoded from left to right. It must divide the completion length."""
-    diffusion_steps: Count = 128
-    """The number of denoising steps of a whole completion, a multiple of its number of blocks. Fewer steps decode
-    faster and less accurately."""
-    temperature: Temperature = 0.0
-    """The sampling temperature; 0 is greedy, by which only raft, distil and opsd can train. Raise it if all completions
-    of a problem are alike."""
-
-    editing_threshold = None  # it is a setting of `EvalSampling` alone
-
-    @classmethod
-    def of(cls, length: int, block_length: int, steps: Steps, **more: Any) -> Self:
-        """Blocks no longer than the completion. Of `length/N` each block has the same number of steps.
-
-        Raises ConfigError for numbers that cannot be, and text that is not `length/N`.
-        """
-        check_steps(steps)
-        block = min(block_length, length)
-        if not isinstance(steps, int):
-            blocks = max(1, length // block) if block > 0 else 1  # `check` tells of block 0
-            tokens_per_step = float(steps.removeprefix("length/"))
-            steps = max(1, round(length / blocks / tokens_per_step)) * blocks
-        sampling = cls(length, block, steps, **more)
-        sampling.check()
-        return sampling
-
-    @property
-    def num_blocks(self) -> int:
-        return self.max_completion_length // self.block_length
-
-    @property
-    def steps_per_block(self) -> int:
-        return self.diffusion_steps // self.num_blocks
-
-    @property
-    def tokens_per_step(self) -> float:
-        return self.max_completion_length / self.diffusion_steps
-
-    @property
-    def draws_noise(self) -> bool:
-        """Whether decoding is random at all; if not, no generators are needed."""
-        return self.temperature > 0 or self.remasking not in ("low_confidence", *_QUIET)
-
-    def check(self) -> None:
-        """Raises ConfigError for numbers out of range, lengths and steps that do not divide, and what says nothing."""
-        check_ranges(self)
-        self.check_together()
-
-    def check_together(self) -> None:
-        """Raises ConfigError for numbers, each of which is in its range, and choices that do not go together."""
-        self._check_lengths()
-        self._check_choices()
-
-    def _check_lengths(self) -> None:
-        length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
-        if length % block:
-            divisors = (d for d in range(1, length + 1) if length % d == 0)
-            nearest = min(divisors, key=lambda d: (abs(d - block), -d))
-            raise ConfigError(
-                f"block_length={block} does not divide max_completion_length={length}. Use block_length={nearest} or "
-                f"max_completion_length={length + block - length % block}."
-            )
-        if self.min_completion_length > length:
-            raise ConfigError(
-                f"min_completion_length={self.min_completion_length} is longer than a completion, which has "
-                f"max_completion_length={length} tokens. Use {length} or less."
-            )
-        blocks = length // block
-        if steps % blocks or steps > length:
-            fits = min((steps // blocks + 1) * blocks, length)
-            raise ConfigError(
-                f"diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
-                f"block) and at most one for each token. Use diffusion_steps={fits}."
-            )
-
-    def _check_choices(self) -> None:
-        if self.unmasking != "schedule" and self.remasking in ("random", "plackett_luce", *_QUIET):
-            raise ConfigError(
-                f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
-                "is sure of. Use remasking=low_confidence or unmasking=schedule."
-            )
-        for name, choice, values, instead in UNREAD:
-            value, chosen = getattr(self, name), getattr(self, choice)
-            if chosen in values and value != getattr(Decoding, name):
-                raise ConfigError(
-                    f"{name}={value} says nothing with {choice}={chosen}. Leave it out, or use another {choice}, e.g. "
-                    f"{choice}={instead}."
-                )
-        scheduled = self.unmasking == "schedule" and self.steps_per_block == 1
-        if self.cache not in ("none", "blocks") and scheduled and not self.prompt_refresh_steps:
-            raise ConfigError(
-                f"cache={self.cache} keeps nothing where a block takes one step ({self.diffusion_steps} steps, "
-                f"{self.num_blocks} blocks). Use cache=none."
-            )
-
-
-def at_rate(tokens: float) -> str:
-    """`length/2`: as many steps as unmask so many tokens each, however long a completion is."""
-    return f"length/{repr(float(tokens)).removesuffix('.0')}"
-
-
-def check_steps(steps: Steps) -> None:
-    """Raises ConfigError for a number below 1, and for text that is not `length/N` with N above 0."""
-    if isinstance(steps, int):
-        holds = steps >= 1
-    else:
-        length, _, tokens = steps.partition("/")
-        number = scalar(tokens)
-        holds = length == "length" and isinstance(number, int | float) and 0 < number < math.inf
-    if not holds:
-        raise ConfigError(
-            f"--diffusion-steps {steps}: should be a number of steps, at least 1, or length/N for about N tokens a "
-            "step, with N above 0. Try length/2."
-        )
-
-
-@dataclass(frozen=True)
-class EvalSampling(Sampling, EvalDecoding):
-    """How an evaluation samples completions."""
-
-
-_QUIET = ("entropy", "margin", "sequential")
-"""Remaskings that draw nothing."""
-
-
-class Unread(NamedTuple):
-    """A setting that says nothing where another one has one of some values; `instead` is one that reads it."""
-
-    name: str
-    choice: str
-    values: tuple[str | None, ...]
-    instead: str
-
-
-UNREAD = (
-    Unread("position_temperature", "remasking", ("low_confidence", "random", *_QUIET), "plackett_luce"),
-    Unread("threshold", "unmasking", ("schedule", "factor"), "threshold"),
-    Unread("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
-    Unread("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
-    Unread("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
-    Unread("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
-)
-
-
-@dataclass(frozen=True)
-class BatchConfig:
-    """The size of a step and its updates. All but the last change what is learned; the last changes memory alone."""
-
-    prompts_per_step: Count = 16
-    """The number of problems that a step samples, over all processes. More of them make the gradient less noisy and the
-    step longer."""
-    num_generations: Group = 6
-    """The number of completions of each problem (the group, G), at least 2. Raise it if few groups hold both right and
-    wrong completions."""
-    max_rollout_batches: Count = 1
-    """How many times --prompts-per-step problems are sampled for a step at most, until so many groups have unequal
-    rewards; only these are learned from, as far as there are enough (dynamic sampling). 1 learns from what is sampled
-    first. Raise it, to 10, if most groups are all wrong or all right."""
-    explore: bool = False
-    """Samples half of --num-generations for each problem first, and spends the other half of the step's completions on
-    groups of which all are wrong. Set it if few groups hold both right and wrong completions."""
-    pools: bool = False
-    """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
-    again. Set it if many groups are alike and problems come again; a checkpoint holds what is known of each."""
-    all_right_weight: Weight = 0.2
-    """How likely --pools draws a problem whose last two groups were all right, against one whose groups are mixed, from
-    0.01 to 1. Raise it if the model forgets what it solved."""
-    all_wrong_weight: Weight = 0.2
-    """The same for a problem whose last two groups were all wrong. Raise it if hard problems are to be tried more
-    often."""
-    num_iterations: Count = 1
-    """How many updates are made with the completions of a step, each with fresh masks. Raise it if rollouts are slow,
-    but only with an algorithm that has an importance ratio, or with raft."""
-    num_minibatches: Count = 1
-    """Divides the groups of a step into so many parts, and makes one update with each. More than 1 is off-policy: raise
-    it if rollouts are slow, with an algorithm that has ratios."""
-    per_device_batch_size: Count = 8
-    """How many masked copies of completions go through the model at once in an update; a rollout on a GPU decodes four
-    times as many completions at once. Lower it if memory runs out: the result stays the same."""
-
-
-@dataclass(frozen=True)
-class BaseOptimizerConfig:
-    """AdamW or Muon with linear warm-up."""
-
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """The optimizer. muon gives the matrices of layers steps with all singular values near 1, about as large as those
-    of AdamW, which updates the rest (Muon). Try it where AdamW needs too many updates; it does not go with --shard."""
-    learning_rate: Rate = 3e-6
-    """The highest learning rate, after the warm-up. Of `sft` it stays constant for four fifths of --steps and then
-    falls to 5%, or with --patience 0 falls by a cosine. Lower it if rewards collapse, the loss jumps or updates are
-    skipped."""
-    warmup_steps: CountOrZero = 0
-    """The number of updates over which the rate rises linearly from 0. Raise it if the first updates make the model
-    worse."""
-    weight_decay: Below1 = 0.1
-    """The decoupled weight decay, from 0 to below 1. Set it to 0 if weights without a gradient must not change. Raise
-    it if the validation loss of `sft` rises while its training loss falls."""
-    max_grad_norm: Positive = 0.2
-    """Gradient clipping: a gradient with a larger norm is scaled down to this norm. Raise it if nearly every step
-    reports a larger `grad_norm` and the run learns too slowly. Lower it if the loss jumps."""
-
-    adam_beta2, adam_moments = 0.99, "float32"  # settings of `OptimizerConfig` alone
-
-
-@dataclass(frozen=True)
-class OptimizerConfig(BaseOptimizerConfig):
-    """AdamW or Muon with linear warm-up, then a constant or falling rate."""
-
-    lr_schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "constant"
-    """What the rate does after the warm-up: constant keeps it, linear and cosine let it fall from step to step, towards
-    --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall in a line over the last steps alone
-    (--lr-decay-share). Let it fall if a rate that learns fast makes later steps worse."""
-    lr_floor: Below1 = 0.0
-    """The learning rate at the end of a falling --lr-schedule, as a share of --learning-rate, from 0 to below 1. Raise
-    it if the reward still rises when the run ends."""
-    lr_decay_share: Probability = 0.2
-    """The share of --max-steps, above 0 and up to 1, over which --lr-schedule warmup_stable_decay lets the rate fall,
-    at the end of the run. Lower it to train longer at the full rate."""
-    adam_beta2: Below1 = 0.99
-    """AdamW's second decay, from 0 to below 1; the first is 0.9. Raise it for steadier steps where the gradient is
-    noisy."""
-    adam_moments: Literal["float32", "8bit"] = "float32"
-    """The number type of AdamW's moments. 8bit takes a quarter of the memory (pip install torchao) and does not go with
-    --shard."""
 
 
 @dataclass(frozen=True)
@@ -498,6 +109,15 @@ class TaskSettings:
 
 
 @dataclass(frozen=True)
+class TrainingTask(TaskSettings):
+    """What every command has that trains."""
+
+    timeout_minutes: Positive = 30.0
+    """The number of minutes after which a run of several processes ends because one of them does not answer. Raise it
+    if a single problem takes longer to be judged."""
+
+
+@dataclass(frozen=True)
 class RewardedTask(TaskSettings):
     """What every command has that rewards completions."""
 
@@ -506,7 +126,7 @@ class RewardedTask(TaskSettings):
 
 
 @dataclass(frozen=True)
-class Config(RewardedTask):
+class Config(RewardedTask, TrainingTask):
     """Train a masked diffusion language model by RL on a verifiable task."""
 
     word, positional = "", ""
@@ -532,9 +152,6 @@ class Config(RewardedTask):
     max_minutes: NotNegative = 0.0
     """The number of minutes after which the run finishes the current step, evaluates, saves and ends; 0 sets no
     limit."""
-    timeout_minutes: Positive = 30.0
-    """The number of minutes after which a run of several processes ends because one of them does not answer. Raise it
-    if a single problem takes longer to be judged."""
     dry_run: bool = False
     """Trains nothing: prints every setting and where its value comes from (a flag, a file, a recipe, a default), in the
     format of --config, and estimates memory and time."""
@@ -609,32 +226,6 @@ class PushCommand:
 
 
 @dataclass(frozen=True)
-class EvalRollout(EvalDecoding):
-    """How completions are decoded, once for each length with each number of steps."""
-
-    max_completion_length: tuple[int, ...] = (256,)
-    """One or several lengths of a completion in tokens, each of which is evaluated. Raise it if completions are cut
-    off."""
-    block_length: int = 32
-    """The length of a block in tokens; a shorter completion is one block. With --perplexity: measures each block of so
-    many tokens by itself, as a model that decodes in them goes by; if it is left out, a text is measured as a whole."""
-    diffusion_steps: tuple[Steps, ...] = ("length/2",)
-    """One or several numbers of denoising steps of a completion, each of which is combined with every length; length/N
-    is as many as unmask about N tokens each. If it is left out, it is what a training on the task unmasks."""
-    temperature: Temperature = 0.0
-    """The sampling temperature; 0 is greedy. Set it above 0 if --num-generations is above 1."""
-
-    def samplings(self) -> list[EvalSampling]:
-        """How to decode, once for each length and number of steps; ConfigError for those that do not divide."""
-        more = {f.name: getattr(self, f.name) for f in fields(EvalDecoding)}
-        return [
-            EvalSampling.of(length, self.block_length, steps, temperature=self.temperature, **more)
-            for length in self.max_completion_length
-            for steps in self.diffusion_steps
-        ]
-
-
-@dataclass(frozen=True)
 class EvalCommand(RewardedTask):
     """Measure a model's solved rate on a task."""
 
@@ -668,37 +259,6 @@ class EvalCommand(RewardedTask):
 
 
 @dataclass(frozen=True)
-class SftRollout:
-    """How the model decodes when its training is over."""
-
-    max_completion_length: LengthOrZero = 20
-    """The length of a completion in tokens (T), padding included; 0 takes 10% more than the longest of 2,000
-    demonstrations, in whole blocks of --block-length. It is stored with the model, like the next two settings, and RL
-    and `eval` take it from there."""
-    block_length: CountOrZero = 0
-    """The length of a block in tokens when the model decodes; 0 takes the blocks of the model's attention, or the whole
-    completion. If it is left out, it is that of a training, or 0 if that does not divide the completion."""
-    diffusion_steps: Steps = "length/1"
-    """The number of denoising steps of a completion, or length/N for about N tokens a step."""
-    remasking: str = "low_confidence"
-    """Which masked positions a step unmasks first: low_confidence, random, entropy, margin, sequential or
-    plackett_luce, as in training."""
-    temperature: Positive = 1.0
-    """The sampling temperature at which habits are counted. Use the temperature that RL will have."""
-
-
-@dataclass(frozen=True)
-class SftBatch:
-    """The size of an update. The first setting changes what is learned; the second changes memory alone."""
-
-    batch_size: Count = 192
-    """The number of demonstrations of an update. More of them make the gradient less noisy and the update longer."""
-    per_device_batch_size: CountOrZero = 0
-    """The number of demonstrations that a forward and backward pass takes at once; 0 takes all of an update. Lower it
-    if memory runs out: the result stays the same."""
-
-
-@dataclass(frozen=True)
 class SftEval:
     """Validation on the way, which ends the training."""
 
@@ -712,7 +272,7 @@ class SftEval:
 
 
 @dataclass(frozen=True)
-class SftCommand(TaskSettings):
+class SftCommand(TrainingTask):
     """Make a base model by supervised learning from a task's demonstrations, which are right completions, and habits,
     which are plausible completions that are often wrong."""
 
@@ -738,9 +298,6 @@ class SftCommand(TaskSettings):
     save_dtype: Literal["auto", "bfloat16"] = "auto"
     """The number type of the weights on disk; auto keeps that of training. bfloat16 halves the file, and the final
     evaluation then measures the rounded weights."""
-    timeout_minutes: Positive = 30.0
-    """The number of minutes after which a training by several processes ends because one of them does not answer. Raise
-    it if a single problem takes longer to be judged."""
     model: TrainedModelConfig = field(default_factory=lambda: TrainedModelConfig(model="new"))
     rollout: SftRollout = field(default_factory=SftRollout)
     batch: SftBatch = field(default_factory=SftBatch)

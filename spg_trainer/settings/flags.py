@@ -12,7 +12,8 @@ from typing import Annotated, Any, get_origin
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings import packages
-from spg_trainer.settings.fields import CompareCommand, Config, at_rate
+from spg_trainer.settings.decoding import at_rate
+from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
 from spg_trainer.settings.values import convert, parse_pairs, settings_of
 
@@ -28,11 +29,9 @@ ELSEWHERE = {
     "max-completion-length": "max-new-tokens gen-length",
 }
 """What TRL and the reference codes call a flag of ours."""
-
-
 SHORT = {"--verifier": "verifier", "--reward": "reward"}
 """Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
-RATE = "--tokens-per-step"
+TOKENS_PER_STEP = "--tokens-per-step"
 """A flag that stands for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
 
 
@@ -52,94 +51,110 @@ def as_flag(name: str) -> str:
 def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     """Name of a setting -> the words behind its flag, or KEY=VALUE pairs; ConfigError for an unknown flag."""
     words = [word for word in words if word not in HELP]
-    words = written_out(words) if "env_args" in settings_of(cls) else words
-    words = with_steps(words) if takes_rate(cls) else words
+    words = with_arguments_of_rows(words) if "env_args" in settings_of(cls) else words
+    words = with_steps(words) if takes_tokens_per_step(cls) else words
     quiet = {"add_help": False, "console_outputs": False}
-    typed, loose = run_tyro(cls, words, typed_flags, return_unknown_args=True, **quiet)
+    typed, left_over = run_tyro(cls, words, typed_flags, return_unknown_args=True, **quiet)
     given: dict[str, Any] = {}
-    for name, said in typed.items():
-        hint = settings_of(cls)[name][1]
-        kind = get_origin(hint) or hint
-        if said is None or said == []:  # not there
+    for name, occurrences in typed.items():  # the words behind a flag, once for each time that it is typed
+        if occurrences is None or occurrences == []:
             continue
+        kind = kind_of(settings_of(cls)[name][1])
         if kind is bool:
-            given[name] = said
+            given[name] = occurrences
             continue
-        if not said[-1]:
-            many = "at least one argument" if kind in (dict, tuple) else "one argument"
-            raise ConfigError(f"{as_flag(name)}: expected {many}. {all_flags(cls)}")
-        if "" in said[-1]:
-            raise ConfigError(f"{as_flag(name)} '': expected a value. Leave the flag out for its default.")
+        last = occurrences[-1]
+        check_behind(cls, name, kind, last)
         if kind is dict:
-            given[name] = parse_pairs([*chain(*said)], as_flag(name))
+            given[name] = parse_pairs([*chain(*occurrences)], as_flag(name))
         elif kind is tuple:
-            given[name] = said[-1]
+            given[name] = last
         elif name == "env":
-            given[name] = join_tasks(said[-1])
+            given[name] = join_tasks(last)
         else:
-            given[name], *more = said[-1]
-            loose += more
-    refuse_unknown(cls, loose)
-    if loose and cls.positional:
-        many = get_origin(settings_of(cls)[cls.positional][1]) is tuple
-        given[cls.positional], loose = (loose, []) if many else (loose[0], loose[1:])
-    if loose:
-        switch = next((word.partition("=")[0] for word in words if word.endswith(f"={loose[0]}")), "")
-        no = f" {switch} takes none: write it alone, or --no-{switch[2:]}." if switch else ""
-        raise ConfigError(f"{loose[0]!r} belongs to no flag.{no} {all_flags(cls)}")
+            given[name], *more = last
+            left_over += more
+    refuse_unknown(cls, left_over)
+    if left_over and cls.positional:
+        takes_all = kind_of(settings_of(cls)[cls.positional][1]) is tuple
+        given[cls.positional], left_over = (left_over, []) if takes_all else (left_over[0], left_over[1:])
+    if left_over:
+        refuse_without_flag(cls, left_over[0], words)
     return given
 
 
-def written_out(words: Sequence[str]) -> list[str]:
+def kind_of(hint: Any) -> Any:
+    """`dict` for `dict[str, object]`, `tuple` for `tuple[int, ...]`; another type as it is."""
+    return get_origin(hint) or hint
+
+
+def check_behind(cls: Any, name: str, kind: Any, behind: Sequence[str]) -> None:
+    """Raises ConfigError where nothing, or an empty word, stands behind a flag that takes a value."""
+    if not behind:
+        many = "at least one argument" if kind in (dict, tuple) else "one argument"
+        raise ConfigError(f"{as_flag(name)}: expected {many}. {all_flags(cls)}")
+    if "" in behind:
+        raise ConfigError(f"{as_flag(name)} '': expected a value. Leave the flag out for its default.")
+
+
+def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
+    """Raises ConfigError for a word that belongs to no flag; of `--explore=yes`, because a switch takes none."""
+    switch = next((typed.partition("=")[0] for typed in words if typed.endswith(f"={word}")), "")
+    advice = f" {switch} takes none: write it alone, or --no-{switch[2:]}." if switch else ""
+    raise ConfigError(f"{word!r} belongs to no flag.{advice} {all_flags(cls)}")
+
+
+def with_arguments_of_rows(words: Sequence[str]) -> list[str]:
     """The words with `--env-args NAME=VALUE` in place of each flag of `SHORT`."""
     result, rest = [], iter(words)
     for word in rest:
         flag, equals, value = word.partition("=")
-        if flag in SHORT:
-            value = value if equals else next(rest, "")
-            if not value or value.startswith("--"):
-                example = "./mine.py:brevity" if flag == "--reward" else "gsm8k"
-                raise ConfigError(f"{flag}: expected one argument, e.g. {flag} {example}.")
-            tasks = tasks_among(words)
-            if (
-                len(tasks) == 1
-                and ":" not in str(tasks[0])
-                and not packages.envs.rows.names_file(tasks[0].env)
-            ):
-                raise ConfigError(
-                    f"{flag} {value}: {tasks[0].env} judges its answers itself. {flag} is for a file of your own rows, "
-                    f"e.g. --env rows.jsonl {flag} {value}."
-                )
-            files = [task for task in tasks if task.name and packages.envs.rows.names_file(task.env)]
-            prefixes = [f"{task.name}." for task in files] or [""]  # one task alone has no prefix
-            result += ["--env-args", *(f"{prefix}{SHORT[flag]}={value}" for prefix in prefixes)]
-        else:
-            result.append(word)
-    return result
-
-
-def takes_rate(cls: Any) -> bool:
-    """Whether a command decodes in a number of steps that may depend on the length of a completion."""
-    return settings_of(cls).get("diffusion_steps", ("", int))[1] is not int
-
-
-def with_steps(words: Sequence[str]) -> list[str]:
-    """The words with `--diffusion-steps=length/N` in place of `RATE`; ConfigError where both are there."""
-    result, rest = [], iter(words)
-    for word in rest:
-        flag, equals, value = word.partition("=")
-        if flag.replace("_", "-") != RATE:
+        if flag not in SHORT:
             result.append(word)
             continue
         value = value if equals else next(rest, "")
         if not value or value.startswith("--"):
-            raise ConfigError(f"{RATE}: expected one argument, e.g. {RATE} 2.")
-        rate = convert(value, float, RATE)
+            example = "./mine.py:brevity" if flag == "--reward" else "gsm8k"
+            raise ConfigError(f"{flag}: expected one argument, e.g. {flag} {example}.")
+        tasks = tasks_among(words)
+        if len(tasks) == 1 and ":" not in str(tasks[0]) and not is_rows(tasks[0]):
+            raise ConfigError(
+                f"{flag} {value}: {tasks[0].env} judges its answers itself. {flag} is for a file of your own rows, "
+                f"e.g. --env rows.jsonl {flag} {value}."
+            )
+        # Among several tasks an argument has the name of its task before it, and a task alone has none.
+        prefixes = [f"{task.name}." for task in tasks if task.name and is_rows(task)] or [""]
+        result += ["--env-args", *(f"{prefix}{SHORT[flag]}={value}" for prefix in prefixes)]
+    return result
+
+
+def is_rows(task: Task) -> bool:
+    """Whether a task is a file of the user's own rows."""
+    return packages.envs.rows.names_file(task.env)
+
+
+def takes_tokens_per_step(cls: Any) -> bool:
+    """Whether a command decodes in steps of which it may say `length/2`; one that has only a number is of type int."""
+    return "diffusion_steps" in settings_of(cls) and settings_of(cls)["diffusion_steps"][1] is not int
+
+
+def with_steps(words: Sequence[str]) -> list[str]:
+    """The words with `--diffusion-steps=length/N` in place of `--tokens-per-step N`; ConfigError for both."""
+    result, rest = [], iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag.replace("_", "-") != TOKENS_PER_STEP:
+            result.append(word)
+            continue
+        value = value if equals else next(rest, "")
+        if not value or value.startswith("--"):
+            raise ConfigError(f"{TOKENS_PER_STEP}: expected one argument, e.g. {TOKENS_PER_STEP} 2.")
+        rate = convert(value, float, TOKENS_PER_STEP)
         if rate <= 0:
-            raise ConfigError(f"{RATE} {rate}: should be above 0.")
+            raise ConfigError(f"{TOKENS_PER_STEP} {rate}: should be above 0.")
         if any(other.partition("=")[0] == "--diffusion-steps" for other in words):
             raise ConfigError(
-                f"{RATE} {value} and --diffusion-steps say the same thing. Leave one of them out."
+                f"{TOKENS_PER_STEP} {value} and --diffusion-steps say the same thing. Leave one of them out."
             )
         result.append(f"--diffusion-steps={at_rate(rate)}")
     return result
@@ -151,21 +166,21 @@ def tasks_among(words: Sequence[str]) -> list[Task]:
     return parse_tasks(join_tasks(takewhile(lambda word: not word.startswith("--"), words[start:])))
 
 
-def refuse_unknown(cls: Any, loose: Sequence[str]) -> None:
+def refuse_unknown(cls: Any, left_over: Sequence[str]) -> None:
     """Raises ConfigError for a flag that the command does not have, with the nearest."""
-    flag = next((word for word in loose if re.match(r"--?[A-Za-z]", word)), "").partition("=")[0]
+    flag = next((word for word in left_over if re.match(r"--?[A-Za-z]", word)), "").partition("=")[0]
     if not flag:
         return
-    name = flag.lstrip("-").replace("_", "-")
-    name = next((ours for ours, theirs in ELSEWHERE.items() if name in theirs.split()), name)
-    known = [as_flag(setting)[2:] for setting in settings_of(cls)] + [RATE[2:]] * takes_rate(cls)
-    name = max(
-        (ours for ours in known if name.endswith(f"-{ours}")), key=len, default=name
-    )  # max-steps: steps
-    nearest = did_you_mean(name, known, "--{}")
-    if cls is CompareCommand and (f"--{name}" in SHORT or name.replace("-", "_") in settings_of(Config)):
+    typed = flag.lstrip("-").replace("_", "-")
+    ours = next((ours for ours, theirs in ELSEWHERE.items() if typed in theirs.split()), typed)
+    known = [as_flag(setting)[2:] for setting in settings_of(cls)]
+    known += [TOKENS_PER_STEP[2:]] * takes_tokens_per_step(cls)
+    # A command may call it shorter: `max-steps` is `steps` for sft.
+    ours = max((name for name in known if ours.endswith(f"-{name}")), key=len, default=ours)
+    nearest = did_you_mean(ours, known, "--{}")
+    if cls is CompareCommand and (f"--{ours}" in SHORT or ours.replace("-", "_") in settings_of(Config)):
         nearest += "Flags of training stand last, behind ` -- `. "
-    raise ConfigError(f"No flag --{flag.lstrip('-').replace('_', '-')}. {nearest}{all_flags(cls)}")
+    raise ConfigError(f"No flag --{typed}. {nearest}{all_flags(cls)}")
 
 
 def all_flags(cls: Any) -> str:
@@ -188,7 +203,7 @@ def run_tyro(cls: Any, words: Sequence[str], shape: Shape, **options: Any) -> An
 
 @cache
 def registry(shape: Shape) -> Any:
-    """What tyro sees in place of our dataclasses, and of the values behind a flag: words, which nobody has read yet."""
+    """Tells tyro to make a dict of fields of our dataclasses, and words, as typed, of what stands behind a flag."""
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, StructConstructorSpec
 
     rules = ConstructorRegistry()
@@ -207,7 +222,7 @@ def registry(shape: Shape) -> Any:
 
 
 def typed_flags(cls: Any, _: Any) -> list[Any]:
-    """tyro's fields for what is typed, all on one level: a flag has its words once for each time that it is there."""
+    """tyro's fields for what is typed, all on one level; a flag may be typed several times, each with its words."""
     from tyro import MISSING, conf
     from tyro.constructors import StructFieldSpec
 

@@ -1,11 +1,12 @@
-"""The text of --help: tyro writes it of the dataclasses of `fields.py`, whose docstrings explain each setting."""
+"""The text of --help, which tyro writes from the dataclasses of settings; their docstrings explain each setting."""
 
 from dataclasses import is_dataclass
 from functools import cache, partial
 from inspect import cleandoc
 from typing import Any, Literal, get_args, get_origin
 
-from spg_trainer.settings.fields import EvalDecoding, TaskSettings
+from spg_trainer.settings.decoding import EvalDecoding
+from spg_trainer.settings.fields import TaskSettings
 from spg_trainer.settings.flags import Words, flag, run_tyro
 from spg_trainer.settings.values import hints, settings_of
 
@@ -29,8 +30,12 @@ def show_help(cls: Any, base: Any, note: str = "") -> None:
 
 
 def explained_flags(cls: Any, values: Any, first: tuple[str, ...]) -> list[Any]:
-    """tyro's fields for the help of a command or of one of its groups. first: the flags with which the help begins."""
-    found = [explained_below(cls, values, name) for name in first] if issubclass(cls, TaskSettings) else []
+    """tyro's fields for the help of a command or of one of its groups.
+
+    first: settings of a command's groups with which its help begins; they are left out of their groups. A group itself
+    may have such a name, `model`, and stays.
+    """
+    found = [explained_in_group(cls, values, name) for name in first] if issubclass(cls, TaskSettings) else []
     last = hints(EvalDecoding).keys()  # lengths and steps come before what all decoding shares
     for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in last):
         if name not in first or is_dataclass(hint):
@@ -42,7 +47,7 @@ def explained_flags(cls: Any, values: Any, first: tuple[str, ...]) -> list[Any]:
     return found
 
 
-def explained_below(cls: Any, values: Any, name: str) -> Any:
+def explained_in_group(cls: Any, values: Any, name: str) -> Any:
     """tyro's field for a setting that stands in a group of a command."""
     for group in settings_of(cls)[name][0].split(".")[:-1]:
         cls, values = hints(cls)[group], getattr(values, group)

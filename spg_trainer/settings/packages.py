@@ -8,7 +8,7 @@ from types import ModuleType
 
 from spg_trainer import __version__ as VERSION
 
-AGAIN = "install spg-trainer again, in its checkout with: pip install -e ."
+_INSTALL_AGAIN = "install spg-trainer again, in its checkout with: pip install -e ."
 
 
 def own_package(name: str) -> ModuleType:
@@ -19,7 +19,7 @@ def own_package(name: str) -> ModuleType:
         if error.name != name:
             raise
         raise ImportError(
-            f'spg_trainer needs the package "{name}", which Python does not find: {AGAIN}'
+            f'spg_trainer needs the package "{name}", which Python does not find: {_INSTALL_AGAIN}'
         ) from None
     version = getattr(package, "__spg_trainer__", None)
     if version != VERSION:
@@ -28,7 +28,7 @@ def own_package(name: str) -> ModuleType:
         raise ImportError(
             f'spg_trainer needs its own package "{name}", but Python found {where} ({why}). If that is a folder of '
             f"yours, rename it or start elsewhere. If another distribution installed it: pip uninstall {name}, then "
-            f"{AGAIN}"
+            f"{_INSTALL_AGAIN}"
         )
     return package
 

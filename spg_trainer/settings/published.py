@@ -25,18 +25,23 @@ def known_settings(base: str) -> dict[str, Any]:
 
 
 def decoding_layer(model: str) -> Layer | None:
-    """The published decoding of the family that `--model` names; None of LLaDA's own, of which recipes are made.
+    """The decoding that the authors of the model's family publish, as a layer of settings.
 
-    Where a family has none, the layer is empty, and its origin says so.
+    None for LLaDA, whose decoding is that of the recipes, and for a model whose family is not known here. The layer of
+    a family whose authors publish none is empty; the dry run tells of it.
     """
     try:
         settings = known_settings(resolve_model(model).base)
     except ModelError:  # said where the model is opened
         return None
     kind = str(settings.get("model_type"))
-    names = (kind, *(f"{kind} {architecture}" for architecture in settings.get("architectures") or ()))
+    # A family is called `sdar`, or `llada LLaDAMoEModelLM` where several share a model_type.
+    names_of_model = (
+        kind,
+        *(f"{kind} {architecture}" for architecture in settings.get("architectures") or ()),
+    )
     for name, rollout in _facts()["families"].items():
-        if name in names:
+        if name in names_of_model:
             return Layer(f"{FILE}: {name}", {"rollout": rollout} if rollout else {})
     return None
 

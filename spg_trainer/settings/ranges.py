@@ -40,10 +40,12 @@ Nothing = Annotated[float, Range("0", lambda v: v == 0)]
 
 
 def flag_with_value(name: str, value: object) -> str:
+    """How an error shows the value of a setting: `--seed -1`."""
     return f"--{name.replace('_', '-')} {value}"
 
 
 def argument_with_value(name: str, value: object) -> str:
+    """How an error shows the value of a hyper-parameter: `--algorithm-args beta=-1`."""
     return f"--algorithm-args {name}={value}"
 
 
@@ -61,10 +63,8 @@ def numbers_with_ranges(settings: Any) -> Iterator[tuple[str, Any, Range]]:
         value = getattr(settings, field.name)
         if is_dataclass(value):
             yield from numbers_with_ranges(value)
-        for hint in (
-            hints[field.name],
-            *get_args(hints[field.name]),
-        ):  # in `Count | None` it is on the first part
+        # In `Count | None` the range is on the first part.
+        for hint in (hints[field.name], *get_args(hints[field.name])):
             for allowed in getattr(hint, "__metadata__", ()):
                 if isinstance(allowed, Range) and value is not None:
                     yield field.name, value, allowed

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import yaml
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.fields import Config, Decoding, Sampling, SftCommand, at_rate
+from spg_trainer.settings.decoding import Decoding, Sampling, at_rate
+from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.places import STARTED, found_again
 from spg_trainer.settings.values import overlay, plain, scalar, settings_of
 from spg_trainer.settings.weights import SFT, is_embedded, resolve_model
@@ -18,32 +19,29 @@ Settings = TypeVar("Settings")
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
-
-
 RETIRED = {"threshold_slack": 0.0, "max_post_steps": 16, "refresh_steps": 0, "suffix_tokens": None}
 """Settings of decoding that earlier versions had, with the defaults at which today's decoding is the same."""
-LEFT_TO_OTHERS = {Config: {"editing_threshold": None}, SftCommand: {"ref_copy": False}}
-"""{a command: settings that it refused at other values than these, and that it has no more}."""
+NO_LONGER_HERE = {Config: {"editing_threshold": None}, SftCommand: {"ref_copy": False}}
+"""{command: {setting that it has no more: the only value that it took}}. Other commands still have these settings."""
 
 
 def model_environment(model: str) -> dict[str, Any]:
-    """What a model folder says of the environment it was made for, its paths as they are found from here.
+    """The environment.json of a model folder, its paths as they are found from here; empty where there is none.
 
-    It is empty where the folder says nothing.
-
-    Recipes are made of the embedded models of LLaDA's kind, whose own files say no more.
+    It is read of `tiny:block` and `tiny:shift`, but not of `tiny`: the recipes are made of this one.
     """
-    other_kind = is_embedded(model, "tiny") and model != "tiny"
-    folder = Path(resolve_model(model).base if other_kind else model).expanduser()
+    beside_tiny = is_embedded(model, "tiny") and model != "tiny"
+    folder = Path(resolve_model(model).base if beside_tiny else model).expanduser()
     files = (folder / ENVIRONMENT, folder / "model" / ENVIRONMENT)
     file = next((file for file in files if file.is_file()), None)
     record = read_record(file) if file else {}
+    # A checkpoint of an earlier version does not say where its run was started; the run's own file may.
     run = run_holding(folder) if record and STARTED not in record else None
     return found_again(record, record_of(run) if run else record)
 
 
 def record_of(folder: Path) -> dict[str, Any]:
-    """The environment.json of a run or of a model of `sft`, where this is not finished that of its newest checkpoint.
+    """The environment.json of a run or of a model of `sft`; of an unfinished model, that of its newest checkpoint.
 
     It is empty where there is none.
     """
@@ -71,18 +69,23 @@ def run_holding(path: str | Path) -> Path | None:
     if holds_run(place):
         return place
     above = list(place.resolve().parents)[:3] if place.is_dir() else []
-    return next((p for p in above if holds_run(p) and (p / ENVIRONMENT).is_file()), None)
+    runs = (folder for folder in above if holds_run(folder) and (folder / ENVIRONMENT).is_file())
+    return next(runs, None)
 
 
-def task_record(command: Config | SftCommand, sampling: Sampling, **record: Any) -> dict[str, Any]:
-    """What environment.json of a model says of the task it was made for: of decoding lengths and remasking alone."""
-    # No run inherits an approximation. How positions are drawn is no approximation of anything.
-    drawn = {"position_temperature"} if sampling.remasking == "plackett_luce" else set()
-    own = {f.name for f in fields(Decoding)} - {"remasking"} - drawn | {"temperature"}
-    lengths = {name: value for name, value in asdict(sampling).items() if name not in own}
-    made = {"preset": recipe_kind(command.model.model), "rollout": lengths}
+def task_record(command: Config | SftCommand, sampling: Sampling, **more: Any) -> dict[str, Any]:
+    """What environment.json of a model says of the task it was made for; more: what else it shall say.
+
+    Of decoding it holds lengths, steps and remasking alone, so that no later run inherits an approximation. How
+    positions are drawn is none, and is held where they are drawn.
+    """
+    left_out = {f.name for f in fields(Decoding)} | {"temperature"}
+    left_out -= {"remasking"}
+    if sampling.remasking == "plackett_luce":
+        left_out -= {"position_temperature"}
+    rollout = {name: value for name, value in asdict(sampling).items() if name not in left_out}
     task = {"env": command.env, "env_args": dict(command.env_args)} if command.env else {}
-    return {**task, **record, **made}
+    return {**task, **more, "preset": recipe_kind(command.model.model), "rollout": rollout}
 
 
 def recipe_kind(model: str) -> str:
@@ -114,7 +117,7 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def read_settings(path: str | Path, cls: type = Config) -> Any:
-    """What a file says of the settings of a command, of an earlier version too.
+    """What a file says of the settings of a command, also one of an earlier version.
 
     Raises ConfigError for what this version cannot do any more.
     """
@@ -123,14 +126,15 @@ def read_settings(path: str | Path, cls: type = Config) -> Any:
         return settings
     if cls is not Config:
         settings = in_groups(settings, cls)
-    parts = [settings, settings.get("rollout"), settings.get("model")]
-    others = next((values for command, values in LEFT_TO_OTHERS.items() if issubclass(cls, command)), {})
-    for part in (part for part in parts if isinstance(part, dict)):
-        for name, default in others.items():
-            if name in part and part[name] == default:
-                del part[name]
+    left = next((values for command, values in NO_LONGER_HERE.items() if issubclass(cls, command)), {})
+    for group in (settings, settings.get("rollout"), settings.get("model")):
+        if not isinstance(group, dict):
+            continue
+        for name, only_value in left.items():
+            if name in group and group[name] == only_value:
+                del group[name]
         for name, default in RETIRED.items():
-            if (value := part.pop(name, default)) != default:
+            if (value := group.pop(name, default)) != default:
                 raise ConfigError(
                     f"{path}: {name}={value!r} is a setting of an earlier version, which made decoding no faster than "
                     "others do. Leave it out and start a new run, or go on with that version."
@@ -141,24 +145,26 @@ def read_settings(path: str | Path, cls: type = Config) -> Any:
 def in_groups(settings: Mapping[str, Any], cls: type) -> dict[str, Any]:
     """Settings of a command in its groups, where earlier versions wrote them all on one level.
 
-    Their decoding speed, `tokens_per_step` where no steps were given, is `diffusion_steps` of so many a step.
+    `{"block_length": 8}` becomes `{"rollout": {"block_length": 8}}`, and `tokens_per_step`, where no steps were given,
+    `diffusion_steps` of so many tokens a step.
     """
-    known, result = settings_of(cls), dict[str, Any]()
-    given = {**settings}
-    rate = given.pop("tokens_per_step", None)
-    if "diffusion_steps" in given and given["diffusion_steps"] in (0, [], None):  # as the rate says
-        del given["diffusion_steps"]
-    if rate is not None and "diffusion_steps" not in given:
+    known, grouped = settings_of(cls), dict[str, Any]()
+    flat = {**settings}
+    rate = flat.pop("tokens_per_step", None)
+    if "diffusion_steps" in flat and flat["diffusion_steps"] in (0, [], None):  # these stood for the rate
+        del flat["diffusion_steps"]
+    if rate is not None and "diffusion_steps" not in flat:
         rate = scalar(rate) if isinstance(rate, str) else rate
-        given["diffusion_steps"] = at_rate(rate) if isinstance(rate, int | float) else rate
-    for name, value in given.items():
-        place = name if isinstance(value, Mapping) else known.get(name, (name,))[0]
-        group, _, key = place.rpartition(".")
-        if group and isinstance(result.get(group, {}), Mapping):
-            result[group] = {**result.get(group, {}), key: value}
+        flat["diffusion_steps"] = at_rate(rate) if isinstance(rate, int | float) else rate
+    for name, value in flat.items():
+        is_group = isinstance(value, Mapping)
+        dotted = name if is_group or name not in known else known[name][0]
+        group, _, key = dotted.rpartition(".")
+        if group and isinstance(grouped.get(group, {}), Mapping):
+            grouped[group] = {**grouped.get(group, {}), key: value}
         else:
-            result[name] = {**result.get(name, {}), **value} if isinstance(value, Mapping) else value
-    return result
+            grouped[name] = {**grouped.get(name, {}), **value} if is_group else value
+    return grouped
 
 
 def read_config(file: str | Path, cls: type[Settings] = Config) -> Settings:  # type: ignore[assignment]

@@ -15,15 +15,12 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs import own_code
 from spg_trainer.settings import packages
 from spg_trainer.settings.adapters import find_adapter
-from spg_trainer.settings.fields import Config, Decoding, EvalCommand, SftCommand, TaskSettings, at_rate
+from spg_trainer.settings.decoding import Decoding, at_rate
+from spg_trainer.settings.fields import Config, EvalCommand, SftCommand, TaskSettings
 from spg_trainer.settings.flags import as_flag, read_words
 from spg_trainer.settings.places import found_again, refuse_two_models
 from spg_trainer.settings.published import decoding_layer
-from spg_trainer.settings.recipes import (
-    Layer,
-    algorithm_recipe,
-    recipe_of_all,
-)
+from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import (
     CONFIG,
     ENVIRONMENT,
@@ -49,10 +46,8 @@ FLAG = "flag"
 """The origin of what flags or keywords say."""
 TRAINING = "training on"
 """So begins the origin of what `eval` and `sft` take from a training by RL on their task."""
-
-
 JUDGES = ("verifier", "reward")
-"""The arguments of a file of rows that say what a completion is worth."""
+"""The arguments of a file of rows that say what a completion is worth; a user who gives one of them means no other."""
 
 
 @dataclass(frozen=True)
@@ -70,28 +65,32 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
 
     Raises ConfigError for an unknown name, a wrong type, or a file that cannot be read.
     """
-    flags = flag_layer(cls, read_words(cls, words) if words else keywords)
-    asked = [flags]
-    if file := flags.values.get("config"):
-        asked.insert(0, read_layer(cls, Layer(file, read_settings(file, cls))))
+    from_user = [flag_layer(cls, read_words(cls, words) if words else keywords)]
+    if file := from_user[0].values.get("config"):
+        from_user.insert(0, read_layer(cls, Layer(file, read_settings(file, cls))))
     if not issubclass(cls, TaskSettings):
-        return merge_layers(cls, asked)
-    asked = [with_tasks(layer) for layer in asked]
-    below = [without_other_judges(layer, asked) for layer in layers_below(cls, asked)]
-    return merge_layers(cls, [*(without_drawn_positions(layer, asked) for layer in below), *asked])
+        return merge_layers(cls, from_user)
+    from_user = [with_tasks(layer) for layer in from_user]
+    below = layers_below(cls, from_user)
+    below = [without_other_judges(layer, from_user) for layer in below]
+    below = [without_drawn_positions(layer, from_user) for layer in below]
+    return merge_layers(cls, [*below, *from_user])
 
 
-def without_other_judges(layer: Layer, asked: Iterable[Layer]) -> Layer:
-    """A layer without what judges a file of rows, a verifier or functions, where the user says what shall judge it."""
-    names = [name.rpartition(".") for above in asked for name in above.values]
-    said_of = {task for task, _, name in names if name in JUDGES and task.startswith("env_args")}
-    dropped = {f"{task}.{name}" for task in said_of for name in JUDGES}
+def without_other_judges(layer: Layer, from_user: Iterable[Layer]) -> Layer:
+    """A layer without verifier and reward functions of each task for which the user names one of these.
+
+    `--reward ./mine.py:brevity` for a model that was made with `verifier=gsm8k` leaves no verifier.
+    """
+    given = {name for above in from_user for name in above.values if name.startswith("env_args")}
+    tasks = {name.rpartition(".")[0] for name in given if name.rpartition(".")[2] in JUDGES}
+    dropped = {f"{task}.{judge}" for task in tasks for judge in JUDGES}
     return Layer(layer.origin, {name: value for name, value in layer.values.items() if name not in dropped})
 
 
-def without_drawn_positions(layer: Layer, asked: Sequence[Layer]) -> Layer:
+def without_drawn_positions(layer: Layer, from_user: Sequence[Layer]) -> Layer:
     """A layer without the temperature at which positions are drawn, where the user says that they are not drawn."""
-    if said(asked, "rollout.remasking", "plackett_luce") == "plackett_luce":
+    if last_value(from_user, "rollout.remasking", "plackett_luce") == "plackett_luce":
         return layer
     values = {key: value for key, value in layer.values.items() if key != "rollout.position_temperature"}
     return Layer(layer.origin, values)
@@ -142,12 +141,12 @@ def flag_layer(cls: type, given: Mapping[str, Any]) -> Layer:
 
 
 def read_layer(cls: type, layer: Layer) -> Layer:
-    """A layer of nested values with these by dotted name, each of its type."""
+    """A layer as a file has it, nested, with its values by dotted name and each of its type."""
     return Layer(layer.origin, read_nested(cls, layer.values, lambda name: f"{layer.origin}: {name}"))
 
 
 def merge_layers(cls: type[Settings], layers: Iterable[Layer]) -> Resolved[Settings]:
-    """The one merge: a later layer's value stands over an earlier one's."""
+    """The settings of a command under some layers, a later one over an earlier one. Nothing else merges."""
     values, origins = dict[str, Any](), dict[str, str]()
     for layer in layers:
         values |= layer.values
@@ -155,60 +154,79 @@ def merge_layers(cls: type[Settings], layers: Iterable[Layer]) -> Resolved[Setti
     return Resolved(replace_nested(cls(), values), origins)
 
 
-def said(layers: Iterable[Layer], name: str, otherwise: Any) -> Any:
-    """What the last of some layers says of a setting."""
-    return next((layer.values[name] for layer in reversed([*layers]) if name in layer.values), otherwise)
+def last_value(layers: Iterable[Layer], name: str, default: Any) -> Any:
+    """The value of a setting in the last of the layers that has it."""
+    return next((layer.values[name] for layer in reversed([*layers]) if name in layer.values), default)
 
 
-def layers_below(cls: type, asked: Sequence[Layer]) -> list[Layer]:
-    """What lies between the dataclass and what was asked for, by file and flags, of a command on a task."""
-    if run := resumed(cls, asked):
-        moved = Layer("default", {"output.output_dir": None})  # the folder may have moved
-        own = own_code.with_copies(run.parent, read_settings(run, cls))
-        if said(asked, "model.model", None) is None:
-            refuse_two_models(run.parent, own, record_of(run.parent))
-        own = found_again(own, record_of(run.parent))
-        if cls is SftCommand and "diffusion_steps" not in own.get("rollout", {}):
-            raise ConfigError(
-                f"{run} is of an older version, in which sft decoded by other settings, and cannot be resumed. Train "
-                f"its weights further with --model {run.parent} --output-dir NEW, or resume it with that version."
-            )
-        return [read_layer(cls, Layer(str(run), own)), moved]
-    model, record = said(asked, "model.model", cls().model.model), list[Layer]()
-    if recorded := model_environment(model).get("env"):
-        env = own_code.kept(run_holding(model), own_code.ENVIRONMENT, recorded)
-        record = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(env))})]
-    env = said([*record, *asked], "env", "" if said(asked, "data", None) else cls().env)
-    record = [Layer("--data", {"env": env}), *record] if not env else record
+def layers_below(cls: type, from_user: Sequence[Layer]) -> list[Layer]:
+    """What lies between the dataclass and `from_user`, file and flags: the run that goes on, or recipes and a model's.
+
+    cls: a command on a task.
+    """
+    if settings_file := find_resumed(cls, from_user):
+        return layers_of_run(cls, settings_file, from_user)
+    model = last_value(from_user, "model.model", cls().model.model)
+    from_model = list[Layer]()
+    if made_for := model_environment(model).get("env"):
+        made_for = own_code.kept(run_holding(model), own_code.ENVIRONMENT, made_for)
+        from_model = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(made_for))})]
+    learns_texts = bool(last_value(from_user, "data", None))  # and needs no task
+    env = last_value([*from_model, *from_user], "env", "" if learns_texts else cls().env)
+    if not env:  # in place of the task that the dataclass has
+        from_model = [Layer("--data", {"env": ""})]
     if cls is Config:
-        return [*record, *for_training(env, model, asked)]
+        return [*from_model, *for_training(env, model, from_user)]
     trained = merge_layers(Config, for_training(env, model)).config
-    return [*record, *(for_eval if cls is EvalCommand else for_sft)(env, model, trained)]
+    return [*from_model, *(for_eval if cls is EvalCommand else for_sft)(env, model, trained)]
 
 
-def for_training(env: str, model: str, asked: Iterable[Layer] = ()) -> list[Layer]:
-    """Recipes and environment.json. asked: where another algorithm than the task's own may be named."""
+def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) -> list[Layer]:
+    """The settings of the run that goes on, its paths as they are found from here, but not the place of its folder.
+
+    Raises ConfigError where its model is another one here, or a model of `sft` is too old.
+    """
+    run = settings_file.parent
+    settings = own_code.with_copies(run, read_settings(settings_file, cls))
+    if last_value(from_user, "model.model", None) is None:
+        refuse_two_models(run, settings, record_of(run))
+    settings = found_again(settings, record_of(run))
+    if cls is SftCommand and "diffusion_steps" not in settings.get("rollout", {}):
+        raise ConfigError(
+            f"{settings_file} is of an older version, in which sft decoded by other settings, and cannot be resumed. "
+            f"Train its weights further with --model {run} --output-dir NEW, or resume it with that version."
+        )
+    may_have_moved = Layer("default", {"output.output_dir": None})
+    return [read_layer(cls, Layer(str(settings_file), settings)), may_have_moved]
+
+
+def for_training(env: str, model: str, from_user: Iterable[Layer] = ()) -> list[Layer]:
+    """Recipes, and environment.json of the model over them. from_user: may name another algorithm than the recipe."""
     kind, tasks = recipe_kind(model), parse_tasks(env)
     recipes = recipe_of_all(tasks, kind)
     if kind != "tiny" and (decoding := decoding_layer(model)):
         recipes.append(decoding)
-    algorithm = said([*recipes, *asked], "algorithm", Config().algorithm)
+    algorithm = last_value([*recipes, *from_user], "algorithm", Config().algorithm)
     recipes = for_model(model, [*recipes, *algorithm_recipe(algorithm, tasks, kind)])
-    made = Layer(f"{model}/{ENVIRONMENT}", made_for(env, model))
-    layers = [read_layer(Config, layer) for layer in (*recipes, made)]
-    return [*layers, *one_by_one(layers[:-1], layers[-1])]
+    from_recipes = [read_layer(Config, layer) for layer in recipes]
+    from_model = read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", recorded_settings(env, model)))
+    return [*from_recipes, from_model, *one_by_one(from_recipes, from_model)]
 
 
-def one_by_one(recipes: Sequence[Layer], made: Layer) -> list[Layer]:
-    """A recipe with blocks of one token takes a step for each, also of a model that was made with other blocks."""
-    if said(recipes, "rollout.block_length", None) != 1:
+def one_by_one(from_recipes: Sequence[Layer], from_model: Layer) -> list[Layer]:
+    """The blocks of a recipe that decodes token by token, over those of the model: one token and one step each.
+
+    `justgrpo` needs them, also with a model whose environment.json has blocks of 32. Other recipes have no such layer.
+    """
+    if last_value(from_recipes, "rollout.block_length", None) != 1:
         return []
-    length = said([*recipes, made], "rollout.max_completion_length", Config().rollout.max_completion_length)
-    return [Layer(recipes[-1].origin, {"rollout.block_length": 1, "rollout.diffusion_steps": length})]
+    name = "rollout.max_completion_length"
+    length = last_value([*from_recipes, from_model], name, Config().rollout.max_completion_length)
+    return [Layer(from_recipes[-1].origin, {"rollout.block_length": 1, "rollout.diffusion_steps": length})]
 
 
 def for_eval(env: str, model: str, trained: Config) -> list[Layer]:
-    """What a training on the task samples, in the type that the model was trained in."""
+    """What `eval` takes from a training on its task: arguments and decoding, and the number type of the model."""
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
     rollout = {name: getattr(trained.rollout, name) for name in names}
     rollout["diffusion_steps"] = at_rate(trained.rollout.tokens_per_step)
@@ -218,7 +236,7 @@ def for_eval(env: str, model: str, trained: Config) -> list[Layer]:
 
 
 def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
-    """Its own recipe, a training's arguments and decoding, and the length that the model was made with."""
+    """What `sft` begins with: a training's arguments and decoding, its own recipe, and the length of its model."""
     kind, r = recipe_kind(model), trained.rollout
     decoding = {
         "temperature": r.temperature,  # at which habits are counted
@@ -227,8 +245,8 @@ def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
         "remasking": r.remasking,
     }
     shared = {"env_args": trained.env_args, "rollout": decoding}
-    made = made_for(env, model).get("rollout", {})
-    length = {name: value for name, value in made.items() if name == "max_completion_length"}
+    recorded = recorded_settings(env, model).get("rollout", {})
+    length = {name: value for name, value in recorded.items() if name == "max_completion_length"}
     recipes = for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))
     layers = (
         Layer(f"{TRAINING} {env}", shared),
@@ -239,7 +257,7 @@ def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
 
 
 def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
-    """Recipes without what they say of the model, if that is an adapter, which is trained as it is."""
+    """Recipes for a model; if it is an adapter, without their `model` group, because its rank and scale are fixed."""
     left_out = {"model"} if find_adapter(model) else set()
     return [
         Layer(origin, {part: value for part, value in values.items() if part not in left_out})
@@ -247,34 +265,36 @@ def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
     ]
 
 
-def made_for(env: str, model: str) -> dict[str, Any]:
+def recorded_settings(env: str, model: str) -> dict[str, Any]:
     """The arguments and lengths that a model was made with, if it was made for this task, or of texts for none.
 
-    Of a model that was made for several tasks, one of them has its own arguments, if it is there once, and the lengths
-    of all.
+    One task of several that the model was made for has its own arguments, if it is there once, and the lengths of all.
     """
-    recorded = model_environment(model)
-    env_args = recorded.get("env_args") or {}
-    asked, made = parse_tasks(env), parse_tasks(str(recorded.get("env", env)))
-    if len(made) > 1 and len(asked) == 1:
-        same = [task for task in made if task.short == asked[0].short]
+    record = model_environment(model)
+    env_args = record.get("env_args") or {}
+    tasks, made_for = parse_tasks(env), parse_tasks(str(record.get("env", env)))
+    if len(made_for) > 1 and len(tasks) == 1:
+        same = [task for task in made_for if task.short == tasks[0].short]
         env_args = with_arguments(same[0], env_args).args if len(same) == 1 else {}
-        made = same[:1]
-    if [task.short for task in made] != [task.short for task in asked]:
+        made_for = same[:1]
+    if [task.short for task in made_for] != [task.short for task in tasks]:
         return {}
-    return {"env_args": env_args, "rollout": recorded.get("rollout") or {}}
+    return {"env_args": env_args, "rollout": record.get("rollout") or {}}
 
 
-def resumed(cls: type, asked: Sequence[Layer]) -> Path | None:
-    """The file with the settings of the run (of `sft`, the model) that --resume continues; None if there is none."""
+def find_resumed(cls: type, from_user: Sequence[Layer]) -> Path | None:
+    """The file of settings of the run (of `sft`, the model) that --resume continues; None if no run goes on.
+
+    The folder is chosen, and its checkpoint, by `runs.folder.choose_folder` once the settings are known.
+    """
     if cls is EvalCommand:
         return None
-    file = CONFIG if cls is Config else SFT
-    folder = said(asked, "output.resume", None)
-    if folder == "auto":
-        folder = said(asked, "output.output_dir", None)
-    if folder is None:
+    name = CONFIG if cls is Config else SFT
+    resume = last_value(from_user, "output.resume", None)
+    if resume == "auto":
+        resume = last_value(from_user, "output.output_dir", None)
+    if resume is None:
         return None
-    place = Path(folder).resolve()  # a run folder, one of its checkpoints, or a superseded one
-    files = (above / file for above in (place, *list(place.parents)[:3]))
+    place = Path(resume).resolve()  # a run folder, one of its checkpoints, or a superseded one
+    files = (folder / name for folder in (place, *list(place.parents)[:3]))
     return next((file for file in files if file.is_file()), None)

@@ -38,11 +38,13 @@ class Task:
     def parse(cls, word: str) -> "Task":
         """Reads the word for one task; ConfigError for arguments that are not of the form KEY=VALUE."""
         env, args = read_word("--env", word.strip())
-        file, _, id = (env, "", "") if env.endswith(".py") else env.rpartition(":")
-        if not file.endswith(".py"):
-            file, id = None, env
         weight = args.pop(_WEIGHT, None)
-        return cls("", file, id, args, weight)
+        if env.endswith(".py"):
+            return cls("", env, "", args, weight)
+        before, _, id = env.rpartition(":")
+        if before.endswith(".py"):
+            return cls("", before, id, args, weight)
+        return cls("", None, env, args, weight)
 
     def __str__(self) -> str:
         """The word that `parse` reads."""
@@ -78,14 +80,18 @@ class Task:
         return "math500" if self.short == "math" else self.short  # as `envs.registry.ALIASES` has it
 
     def with_one_name(self) -> "Task":
-        """`math500` for `Math`, `math500` and `envs:spg/MATH500-v0`, while this is the newest version."""
+        """The task under the one name that settings have for it; an older version, or another's task, keeps its own.
+
+        `math500` for `Math`, `math500`, and `envs:spg/MATH500-v0` while v0 is the newest version.
+        """
         if self.ours is None:
             return self
-        registered = self.id.rpartition(":")[2]
-        newest = self.id.isidentifier() or (
-            registered in packages.envs.registry.known() and packages.envs.resolve(self.ours) == registered
-        )
-        return replace(self, id=self.ours) if newest else self
+        means_newest = self.id.isidentifier()  # as there is no version in it
+        if not means_newest:
+            registered = self.id.rpartition(":")[2]
+            known = packages.envs.registry.known()
+            means_newest = registered in known and packages.envs.resolve(self.ours) == registered
+        return replace(self, id=self.ours) if means_newest else self
 
 
 def parse_tasks(text: str, env_args: Mapping[str, Any] | None = None) -> list[Task]:
@@ -101,15 +107,18 @@ def parse_tasks(text: str, env_args: Mapping[str, Any] | None = None) -> list[Ta
 
 
 def with_arguments(task: Task, env_args: Mapping[str, Any]) -> Task:
-    """The task with those of the arguments of all tasks that are its own."""
-    before = _prefix(task)
-    own = {key.removeprefix(before): value for key, value in env_args.items() if key.startswith(before)}
+    """The task with what is its own of the arguments of all tasks: of `countdown.level` for `countdown` `level`."""
+    prefix = _prefix(task)
+    own = {key.removeprefix(prefix): value for key, value in env_args.items() if key.startswith(prefix)}
     args = {**task.args, **own}
     return replace(task, weight=args.pop(_WEIGHT, task.weight), args=args)
 
 
 def join_tasks(tasks: Iterable[Task | str]) -> str:
-    """Some tasks, or the words for them, as the text that `parse_tasks` reads."""
+    """Some tasks, or the words for them, as the text that `parse_tasks` reads.
+
+    A word may be a `+` by itself: `--env countdown + gsm8k`, as the text is written, is what people type too.
+    """
     words = [str(task) for task in tasks]
     return _BETWEEN.join(word for word in words if word != _BETWEEN.strip())
 
@@ -136,4 +145,5 @@ def task_words(env: str, env_args: Mapping[str, Any] | None = None) -> list[str]
 
 
 def _prefix(task: Task) -> str:
+    """What stands before the arguments of a task among those of all: `countdown.`; nothing where it is the only one."""
     return f"{task.name}." if task.name else ""

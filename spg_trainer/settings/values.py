@@ -55,11 +55,14 @@ def hints(cls: type) -> dict[str, Any]:
 
 @cache
 def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
-    """The name of each setting of a command, which is there once -> its dotted name and type."""
+    """{name of a setting: (its dotted name, its type)} of a command, in which each name is there once.
+
+    `{"block_length": ("rollout.block_length", int), ...}`.
+    """
     found: dict[str, tuple[str, Any]] = {}
     for name, hint in hints(cls).items():
-        place = f"{path}{name}"
-        found |= settings_of(hint, f"{place}.") if is_dataclass(hint) else {name: (place, hint)}
+        dotted = f"{path}{name}"
+        found |= settings_of(hint, f"{dotted}.") if is_dataclass(hint) else {name: (dotted, hint)}
     return found
 
 
@@ -76,9 +79,9 @@ def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str =
     for key, value in values.items():
         name, hint = f"{path}{key}", hints(cls).get(key)
         if hint is None:
-            inner = {part: hints(of) for part, of in hints(cls).items() if is_dataclass(of)}
-            parts = [part for part, names in inner.items() if key in names]
-            nearest = f"Did you mean '{parts[0]}.{key}'? " if parts else did_you_mean(key, hints(cls))
+            groups = {group: hints(inner) for group, inner in hints(cls).items() if is_dataclass(inner)}
+            having = [group for group, names in groups.items() if key in names]
+            nearest = f"Did you mean '{having[0]}.{key}'? " if having else did_you_mean(key, hints(cls))
             known = ", ".join(hints(cls))
             raise ConfigError(f"{shown(name)}={value!r}: no such setting. {nearest}Known: {known}.")
         if is_dataclass(hint):
@@ -95,25 +98,30 @@ def read_leaf(name: str, value: Any, hint: Any, where: str) -> dict[str, Any]:
 
 
 def replace_nested(base: T, leaves: Mapping[str, Any]) -> T:
-    """A copy of a dataclass with values by dotted name, as `read` returns them, in place of its own."""
-    parts: dict[str, dict[str, Any]] = {}
+    """A copy of a dataclass with values by dotted name, as `read_nested` returns them, in place of its own.
+
+    `batch.num_generations` is a setting of a group, `env_args.blanks` a key of a dict, which keeps its others.
+    """
+    by_field: dict[str, dict[str, Any]] = {}
     for name, value in leaves.items():
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = value
+        field_name, _, rest = name.partition(".")
+        by_field.setdefault(field_name, {})[rest] = value
     changes: dict[str, Any] = {}
-    for part, inner in parts.items():
-        below = getattr(base, part)
-        if is_dataclass(below):
-            changes[part] = replace_nested(below, inner)
+    for field_name, inner in by_field.items():
+        old = getattr(base, field_name)
+        if is_dataclass(old):
+            changes[field_name] = replace_nested(old, inner)
+        elif isinstance(old, dict):
+            changes[field_name] = old | inner
         else:
-            changes[part] = below | inner if isinstance(below, dict) else inner[""]
+            changes[field_name] = inner[""]  # a name without a dot has no rest
     return replace(base, **changes)  # type: ignore[type-var]
 
 
 def overlay(base: T, values: Any, source: str) -> T:
     """A copy of the dataclass `base` with nested `values` laid over it; dicts are merged by key.
 
-    source: what an error calls the place where the values stand. Raises ConfigError as `read`.
+    source: what an error calls the place where the values stand. Raises ConfigError as `read_nested`.
     """
     return replace_nested(base, read_nested(type(base), values, lambda name: f"{source} {name}"))
 
@@ -124,7 +132,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if type(None) in options:
             return None if value in (None, "none", "None") else convert(value, options[0], where)
-        read = scalar(value) if isinstance(value, str) else value  # `int | str`
+        read = scalar(value) if isinstance(value, str) else value  # `int | str`: a number where it is one
         return read if type(read) in options else str(value)
     if origin is Literal:
         if value in options:

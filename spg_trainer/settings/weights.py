@@ -15,6 +15,7 @@ from spg_trainer.errors import ModelError, did_you_mean
 from spg_trainer.settings.task import parse_tasks
 
 FALLBACK = "sudoku"
+"""The task of the embedded model where no task is named, or none of those that have a model."""
 SFT = "sft.yaml"
 """The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
 PATTERNS = ("block", "shift")
@@ -63,7 +64,7 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
 
 
 def unseen(name: str, env: str) -> str:
-    """What to tell of an embedded model that has not seen a task; nothing of another one, which may know any."""
+    """What to tell of an embedded model that has not seen all tasks of `env`; nothing of a model that may know any."""
     return resolve_model(name, env).note if is_embedded(name, "tiny") else ""
 
 
@@ -71,9 +72,8 @@ def knows_nothing(name: str, env: str) -> bool:
     """Whether `--model` is an embedded model that has seen none of the tasks, so that nothing it writes is right."""
     if not is_embedded(name, "tiny") or task_model(name):
         return False
-    behind = name.removeprefix("tiny").replace(":", "-")
-    tasks = parse_tasks(env)
-    return not any((models_folder() / f"tiny-{task.ours}{behind}").is_dir() for task in tasks)
+    kind = name.partition(":")[2]
+    return not any(_embedded_folder(task.ours, kind).is_dir() for task in parse_tasks(env))
 
 
 def first_line(error: Exception) -> str:
@@ -93,21 +93,29 @@ def is_embedded(model: str, *words: str) -> bool:
 def task_model(name: str) -> Path | None:
     """The folder of the embedded model that `tiny:TASK` names; None for another name, and where the task has none."""
     word, _, task = name.partition(":")
-    folder = models_folder() / f"tiny-{task}"
+    folder = _embedded_folder(task, "")
     return folder if word == "tiny" and task.isalnum() and folder.is_dir() else None
 
 
 def _tiny(env: str | None, kind: str) -> Weights:
-    behind = f"-{kind}" if kind else ""
+    """The embedded model of the first of some tasks that has one, else Sudoku's, with a note on tasks that it lacks.
+
+    kind: a name of `PATTERNS`, or empty for LLaDA's kind.
+    """
     tasks = [task.ours for task in parse_tasks(env)] if env else [FALLBACK]
-    there = [task for task in tasks if (models_folder() / f"tiny-{task}{behind}").is_dir()]
-    seen = there[0] if there else FALLBACK
+    with_model = [task for task in tasks if _embedded_folder(task, kind).is_dir()]
+    seen = with_model[0] if with_model else FALLBACK
     note = (
         f"the small model that comes with this package has only seen {seen} and knows nothing of "
-        f"{'the other tasks' if there else 'this task'}; "
+        f"{'the other tasks' if with_model else 'this task'}; "
         "teach it the format first with sft, and pass the folder that this writes as --model"
     )
-    return Weights(str(models_folder() / f"tiny-{seen}{behind}"), note="" if set(tasks) == {seen} else note)
+    return Weights(str(_embedded_folder(seen, kind)), note="" if set(tasks) == {seen} else note)
+
+
+def _embedded_folder(task: str | None, kind: str) -> Path:
+    """Where the embedded model of a task is, if there is one."""
+    return models_folder() / (f"tiny-{task}-{kind}" if kind else f"tiny-{task}")
 
 
 def models_folder() -> Path:
@@ -118,6 +126,7 @@ def models_folder() -> Path:
 
 
 def _open_folder(folder: Path) -> Weights:
+    """The adapter or model in a folder, or in its `model/`; ModelError where there is neither, with what to do."""
     if (folder / "adapter_config.json").is_file():
         return Weights(_base_of(folder), adapter=folder)
     if (folder / "config.json").is_file():
@@ -147,7 +156,7 @@ def _base_of(adapter: Path) -> str:
         base = Path(json.loads(file.read_text())["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file} names no base model; put it at base_model_name_or_path") from error
-    for folder in (base, adapter / base):
+    for folder in (base, adapter / base):  # a relative path may be meant from here, or from the adapter
         if folder.is_dir():
             return _open_folder(folder).base
     # An adapter of an embedded model may come from another machine, where the package lies elsewhere.

@@ -45,7 +45,8 @@ from spg_trainer.runs.own_code import data_of, refuse_changed_data, refuse_chang
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.runs.tracking import Trackers, check_trackers
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.fields import Sampling, SftCommand
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.places import STARTED, as_begun
 from spg_trainer.settings.plan import Plan, check_processes, plan

@@ -31,11 +31,13 @@ class Device:
     bandwidth: float
     """Bytes a second from its memory."""
     link: float = 50e9
-    """Bytes a second from other devices: a 400 Gb/s card for each. Within a node it is faster."""
+    """Bytes a second from other devices: by default through a network card of 400 Gb/s for each device; --link says
+    otherwise."""
     utilisation: float = 0.6
     """Share of the operations that a whole pass reaches."""
     starts: float = 1.0
-    """How long Python takes to start a layer's kernels, against the processor beside the H100 that was measured."""
+    """How long Python takes to start a layer's kernels, as a multiple of the time measured beside an H100
+    (`roofline.START`)."""
     note: str = ""
     """What a user of this card should know."""
 

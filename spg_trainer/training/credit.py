@@ -16,11 +16,14 @@ from spg_trainer.training.fills import with_fills
 from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.run import Run
 
+ByKind = dict[str, np.ndarray]
+"""Kind of completion, by whose number metrics are divided -> which of all processes are of that kind, (B,) bool."""
+
 
 def credit(run: Run, scored: Scored, rewards: Groups) -> tuple[torch.Tensor, Step]:
     """The advantages (B,) of this process's completions, and what the updates need of those that change the loss.
 
-    rewards: of the groups of all processes.
+    scored: the completions of this process. rewards: (G,) of each group of all processes.
     """
     rollouts = scored.rollouts
     if run.algorithm.score_tail:
@@ -43,16 +46,17 @@ class Prepared:
 
 
 def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) -> Prepared:
-    """Gathers the completions of all processes and lets the algorithm prepare them, groups of one size at a time.
+    """Gathers the completions of all processes and lets the algorithm prepare them.
 
-    Raises ConfigError where it returns something that has not one row for each completion.
+    Its `prepare` sees groups of one size at a time, as a tensor of rewards (groups, size); what it returns for each
+    size is put together by rows. Raises ConfigError where it returns something without a row for each completion.
     """
-    algorithm, share_done = run.algorithm, run.state.step / run.config.max_steps
+    algorithm = run.algorithm
     order = gathered_order(scored.place.episode.numpy())
     everyone, place = gather_rows(rollouts, order), gather_rows(scored.place, order)
     correct = scored.of_groups(scored.correct)[0] if "correct" in algorithm.needs else None
     sizes = torch.tensor([len(group) for group in rewards])
-    of_step, values = torch.from_numpy(np.concatenate(rewards)), dict[str, torch.Tensor]()
+    values = dict[str, torch.Tensor]()
     for size in sizes.unique():
         groups = (sizes == size).nonzero()[:, 0].tolist()
         rows = (sizes[place.group] == size).nonzero()[:, 0]
@@ -60,10 +64,10 @@ def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) 
             rewards=torch.from_numpy(np.stack([rewards[group] for group in groups])),
             rollouts=everyone.select(rows),
             place=place.select(rows),
-            share_done=share_done,
+            share_done=run.state.step / run.config.max_steps,
             num_iterations=run.config.batch.num_iterations,
             correct=None if correct is None else torch.from_numpy(np.stack([correct[i] for i in groups])),
-            of_step=of_step,
+            of_step=torch.from_numpy(np.concatenate(rewards)),
         )
         for name, column in algorithm.prepare(view).items():
             if len(column) != len(rows):
@@ -83,7 +87,10 @@ def own_part(
     fills: Rollouts | None,
     prepared: Prepared,
 ) -> tuple[torch.Tensor, Step]:
-    """The advantages of this process's completions, and the part of the step that it updates with."""
+    """The advantages of this process's completions, and the part of the step that it updates with.
+
+    prepared: of all processes. scored, rollouts, fills: of this one.
+    """
     batch, algorithm, values = run.config.batch, run.algorithm, prepared.values
     group, episode = prepared.place.group.numpy(), prepared.place.episode.numpy()
     active = algorithm.active(values["advantages"]).numpy(force=True)
@@ -94,21 +101,21 @@ def own_part(
         prepared.lengths,
         batch.num_minibatches,
     )
-    of_this_process = np.flatnonzero(np.isin(episode, scored.place.episode.numpy()))
-    advantages, active = values["advantages"][of_this_process], active[of_this_process]
-    rows = torch.from_numpy(of_this_process[active])
+    own = np.flatnonzero(np.isin(episode, scored.place.episode.numpy()))  # row numbers among all processes
+    own_active = torch.from_numpy(active[own])  # whether each own row changes the loss
+    own_active_rows = torch.from_numpy(own[active[own]])
     step = Step(
-        rollouts=rollouts.select(torch.from_numpy(active)),
-        place=scored.place.select(torch.from_numpy(active)),
-        prepared={name: column[rows].to(run.policy.device) for name, column in values.items()},
+        rollouts=rollouts.select(own_active),
+        place=scored.place.select(own_active),
+        prepared={name: column[own_active_rows].to(run.policy.device) for name, column in values.items()},
         totals=totals,
         counts=counts,
         num_episodes=int(episode[-1]) + 1,
     )
     if "fills" in algorithm.needs:
-        of_each = {name: column[of_this_process] for name, column in values.items()}
-        step = with_fills(step, scored.place, fills, rollouts.probe_steps, of_each)
-    return advantages, step
+        of_completions = {name: column[own] for name, column in values.items()}
+        step = with_fills(step, scored.place, fills, rollouts.probe_steps, of_completions)
+    return values["advantages"][own], step
 
 
 def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Rollouts, Rollouts | None]:
@@ -118,11 +125,12 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
     were, and None, where the algorithm asks for no states. What is drawn is keyed by problem, generation and turn, so
     that it does not depend on the place of a row.
     """
-    config, number, algorithm = run.config, run.state.step, run.algorithm
+    config, step_number, algorithm = run.config, run.state.step, run.algorithm
     row_keys = scored.place.keys("turn")
 
     def key(kind: str, b: int, *more: int) -> tuple[str | int, ...]:
-        return kind, number, *row_keys[b], *more
+        """The key of a random stream of completion b."""
+        return kind, step_number, *row_keys[b], *more
 
     steps = algorithm.probe_steps(
         rollouts, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))
@@ -146,28 +154,37 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
 
 def kinds_of_completions(
     algorithm: Algorithm, prepared: dict[str, torch.Tensor], active: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Which completions of all processes losses and metrics are divided by, (B,) bool each. active: those of a loss."""
-    kinds = {
+) -> ByKind:
+    """Which completions losses and metrics are divided by. active: (B,) bool, which change the loss themselves.
+
+    A completion that does not may still be learned from, if fills of its states are.
+    """
+    learned = active
+    if "fills" in algorithm.needs:
+        learned = active | prepared["fill_advantages"].any(-1).numpy(force=True)
+    return {
         "completions": np.ones_like(active),
         "scored_completions": active,
         "rewarded_completions": (prepared["advantages"] != 0).numpy(force=True),
-        "learned_completions": active,
+        "learned_completions": learned,
     }
-    if "fills" in algorithm.needs:
-        kinds["learned_completions"] = active | prepared["fill_advantages"].any(-1).numpy(force=True)
-    return kinds
 
 
 def count_minibatches(
-    kinds: dict[str, np.ndarray], minibatch: np.ndarray, episode: np.ndarray, lengths: np.ndarray, number: int
+    kinds: ByKind, minibatch: np.ndarray, episode: np.ndarray, lengths: np.ndarray, num_minibatches: int
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Of each minibatch: how many completions of each kind, and how many episodes of each, with their tokens."""
-    of_all = [{name: rows & (minibatch == m) for name, rows in kinds.items()} for m in range(number)]
-    counts = [{name: float(rows.sum()) for name, rows in chosen.items()} for chosen in of_all]
+    """How many completions of each kind each minibatch has, and how many episodes of each kind, with their tokens.
+
+    minibatch, episode, lengths: (B,) of the completions of all processes.
+    """
+    by_minibatch = [
+        {kind: rows & (minibatch == number) for kind, rows in kinds.items()}
+        for number in range(num_minibatches)
+    ]
+    counts = [{kind: float(rows.sum()) for kind, rows in chosen.items()} for chosen in by_minibatch]
     totals = [
-        {name: float(len(np.unique(episode[rows]))) for name, rows in chosen.items()}
+        {kind: float(len(np.unique(episode[rows]))) for kind, rows in chosen.items()}
         | {"tokens": float(lengths[chosen["completions"]].sum())}
-        for chosen in of_all
+        for chosen in by_minibatch
     ]
     return counts, totals

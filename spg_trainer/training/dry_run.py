@@ -10,7 +10,8 @@ import yaml
 
 from spg_trainer import algorithms
 from spg_trainer.architecture.shape import Shape, find_config, shape_of
-from spg_trainer.settings.fields import Config, ModelConfig
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.values import plain
@@ -20,33 +21,34 @@ from spg_trainer.training.fits import card_lines
 from spg_trainer.training.plan import plan_training
 from spg_trainer.training.roofline import BYTES, PROMPT, Estimate, estimate
 
+ONLY_DRY = {"dry_run": False, "gpu": None, "processes": 0, "link": None, "config": None}
+"""Settings of this dry run and not of the run, which are shown as unset: what is printed can be given to --config."""
+
 
 def show(resolved: Resolved[Config]) -> str:
     """The settings of a training as YAML with the origin of each; a step in numbers as comments."""
-    processes = resolved.config.processes or int(os.environ.get("WORLD_SIZE", "1"))
-    gpu, link = resolved.config.gpu, resolved.config.link
+    asked = resolved.config
+    processes = asked.processes or int(os.environ.get("WORLD_SIZE", "1"))
     planned = plan_training(resolved, processes)
-    settled = replace(planned.config, dry_run=False, gpu=None, processes=0, link=None, config=None)
-    algorithm = planned.algorithm
-    has_turns = bool(planned.splits) and not settled.pairs
-    turns = planned.splits["train"].max_turns if has_turns else 1
-    step = arithmetic(settled, algorithm, processes, turns)
-    comments = [step, *memory_and_time(settled, algorithm, processes, gpu, link)]
-    decoding = decoding_layer(settled.model.model)
+    config, algorithm = replace(planned.config, **ONLY_DRY), planned.algorithm
+    turns = planned.splits["train"].max_turns if planned.splits and not config.pairs else 1
+    comments = []
+    decoding = decoding_layer(config.model.model)
     if decoding and "block_length" not in decoding.values.get("rollout", {}):
-        comments.insert(
-            0, f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken"
-        )
+        comments.append(f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
+    comments.append(arithmetic(config, algorithm, processes, turns))
+    comments += memory_and_time(config, algorithm, processes, asked.gpu, asked.link)
     if planned.missing:
         comments.append(f"data: the run will need it, and it is not here yet. {planned.missing}")
-    return "\n# ".join([with_origins(settled, algorithm, planned.origins), *comments]) + "\n"
+    return "\n# ".join([with_origins(config, algorithm, planned.origins), *comments]) + "\n"
 
 
-def with_origins(settled: Config, algorithm: Any, origins: Mapping[str, str]) -> str:
+def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> str:
     """`to_yaml` of settings and of all hyper-parameters, with where each value comes from behind it."""
+    # An algorithm takes the rollout's blocks, unless its arguments say others (`Config.hyper_parameters`).
     origins = {"algorithm_args.block_length": "rollout.block_length", **origins}
-    origins |= dict.fromkeys(("dry_run", "gpu", "processes", "link", "config"), "default")
-    settled = replace(settled, algorithm_args=asdict(algorithm))
+    origins |= dict.fromkeys(ONLY_DRY, "default")
+    config = replace(config, algorithm_args=asdict(algorithm))
 
     def lines(tree: Mapping[str, Any], path: str = "", indent: str = "") -> Iterator[str]:
         for key, value in tree.items():
@@ -58,7 +60,7 @@ def with_origins(settled: Config, algorithm: Any, origins: Mapping[str, str]) ->
                 text = yaml.safe_dump({key: value}, default_flow_style=style, width=1e9, allow_unicode=True)
                 yield f"{indent}{text.rstrip()}  # {origins.get(path + key, 'default')}"
 
-    return "\n".join(lines(plain(settled)))
+    return "\n".join(lines(plain(config)))
 
 
 def memory_and_time(
@@ -72,37 +74,49 @@ def memory_and_time(
 
     gpu: a name in `CARDS`, for what that card makes of them. link: one in `LINKS`.
     """
-    m, model = config.model, find_config(config.model, config.env)
-    if model is None:
-        return [f"memory and time: the shape of {m.model} is unknown here. Download its config.json first."]
-    card, shape, on_cpu = find_card(gpu or "H200"), shape_of(model), m.device == "cpu"
+    model_config = find_config(config.model, config.env)
+    if model_config is None:
+        name = config.model.model
+        return [f"memory and time: the shape of {name} is unknown here. Download its config.json first."]
+    card, shape, on_cpu = find_card(gpu or "H200"), shape_of(model_config), config.model.device == "cpu"
     if link:
         card = replace(card, link=LINKS[link])
 
     def predict(changed: Config, processes: int = processes) -> Estimate:
-        threads = torch.get_num_threads() if on_cpu else 0
-        how = {"processes": processes, "shard": changed.model.shard, "cpu_threads": threads, "device": card}
-        return estimate(model, changed, algorithm, dtype=dtype_of(changed.model), **how)
-
-    lines = estimate_lines(predict(config), shape, dtype_of(m), card, processes)
-    if algorithm.probes:
-        lines[-1] += (
-            "; completing half-written texts, to see what they earn, takes more, which is not counted"
+        """The estimate of these settings, or of others that would fit better."""
+        return estimate(
+            model_config,
+            changed,
+            algorithm,
+            dtype=dtype_of(changed.model),
+            processes=processes,
+            shard=changed.model.shard,
+            cpu_threads=torch.get_num_threads() if on_cpu else 0,
+            device=card,
         )
+
+    *memory, seconds = estimate_lines(predict(config), shape, dtype_of(config.model), card, processes)
+    if on_cpu:  # no card's rates are a CPU's
+        return memory
+    if algorithm.probes:
+        seconds += "; completing half-written texts, to see what they earn, takes more, which is not counted"
     if (batches := config.batch.max_rollout_batches) > 1:
-        lines[-1] += f"; a rollout of {batches} batches takes {batches} times as long, which is not counted"
-    if on_cpu:
-        return lines[:-1]
+        seconds += f"; a rollout of {batches} batches takes {batches} times as long, which is not counted"
     if not gpu:
-        lines[-1] += "; another card is computed with --gpu, as in --gpu A100-80, and a CPU is not"
-    return [*lines, *(card_lines(config, shape, predict, card, processes) if gpu else ())]
+        seconds += "; another card is computed with --gpu, as in --gpu A100-80, and a CPU is not"
+        return [*memory, seconds]
+    return [*memory, seconds, *card_lines(config, shape, predict, card, processes)]
 
 
-def dtype_of(m: ModelConfig) -> str:
-    """The type of a pass that --dtype auto stands for on a GPU, or a CPU where --device says so."""
-    if m.dtype != "auto":
-        return m.dtype
-    return "float32" if m.device == "cpu" or not (m.lora_r or m.is_divided) else "bfloat16"
+def dtype_of(model: ModelConfig) -> str:
+    """The type of a pass that --dtype auto stands for on a GPU, or a CPU where --device says so.
+
+    Where all weights are trained and each process has them whole, they are trained, and so computed, in float32.
+    """
+    if model.dtype != "auto":
+        return model.dtype
+    trains_whole = not (model.lora_r or model.is_divided)
+    return "float32" if model.device == "cpu" or trains_whole else "bfloat16"
 
 
 def shown_count(weights: float) -> str:
@@ -110,25 +124,27 @@ def shown_count(weights: float) -> str:
     return f"{weights / 1e9:.2f} billion" if weights >= 1e8 else f"{weights / 1e6:.2f} million"
 
 
-def estimate_lines(e: Estimate, s: Shape, dtype: str, card: Device, processes: int) -> list[str]:
+def estimate_lines(estimated: Estimate, shape: Shape, dtype: str, card: Device, processes: int) -> list[str]:
     """Weights, memory and, in the last line, seconds."""
 
-    def shown(parts: dict[str, float]) -> str:
+    def in_gib(parts: dict[str, float]) -> str:
         return ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())
 
-    took = ", ".join(
-        f"{name} {seconds:.1f}" + (f" ({e.bound[name]} binds)" if name in e.bound else "")
-        for name, seconds in e.seconds.items()
-        if seconds
+    seconds = ", ".join(
+        f"{name} {took:.1f}" + (f" ({estimated.bound[name]} binds)" if name in estimated.bound else "")
+        for name, took in estimated.seconds.items()
+        if took
     )
-    met = s.active + s.vocabulary * s.width  # a token's embedding is looked up
-    shared = f"{shown_count(met)} of them for a token" if s.active < s.body else "all for every token"
+    of_token = shape.active + shape.vocabulary * shape.width  # its embedding is looked up, not multiplied
+    is_mixture = shape.active < shape.body
+    used = f"{shown_count(of_token)} of them for a token" if is_mixture else "all for every token"
+    update, rollout = in_gib(estimated.update), in_gib(estimated.rollout)
     return [
-        f"weights: {shown_count(s.whole)}, {shared}",
-        f"memory of a process (of {processes}) in GiB ({dtype}, prompts of {PROMPT} tokens): {shown(e.held)}",
-        f"  an update adds {shown(e.update)}: {e.update_peak / 2**30:.2f} in all",
-        f"  a rollout adds {shown(e.rollout)}: {e.rollout_peak / 2**30:.2f} in all, without gradients",
-        f"seconds of a step at most: {took}, if the {card.name} reaches {card.rate(BYTES[dtype]) / 1e12:.0f} "
+        f"weights: {shown_count(shape.whole)}, {used}",
+        f"memory of a process (of {processes}) in GiB ({dtype}, prompts of {PROMPT} tokens): {in_gib(estimated.held)}",
+        f"  an update adds {update}: {estimated.update_peak / 2**30:.2f} in all",
+        f"  a rollout adds {rollout}: {estimated.rollout_peak / 2**30:.2f} in all, without gradients",
+        f"seconds of a step at most: {seconds}, if the {card.name} reaches {card.rate(BYTES[dtype]) / 1e12:.0f} "
         f"TFLOP/s ({card.utilisation:.0%} of what one large matrix product reaches), {card.bandwidth / 1e12:.1f} TB/s "
         f"from its memory and {card.link / 1e9:.0f} GB/s from others",
     ]

@@ -24,57 +24,63 @@ from spg_trainer.training.update import loss_without_gradient, plan_updates
 
 
 def run_validation(run: Run, last: bool = False) -> float | None:
-    """Validates the finished step, where its turn has come and this run has not; returns the solved rate.
+    """Validates the finished step by solving problems, if it is due; returns the solved rate, else None.
 
-    A new best is saved; a fall below the start is told. last: whether the run ends here, so that its turn has come.
+    A new best step is saved; a fall below the start is told. last: whether the run ends here, which makes it due.
     """
     settings, state = run.config.eval, run.state
-    if run.held_out is not None or not settings.eval_steps or state.step in state.validations:
-        return None
-    if not (last or run.due(settings.eval_steps)):
+    validates_problems = run.held_out is None and settings.eval_steps > 0
+    is_due = last or run.due(settings.eval_steps)
+    if not validates_problems or not is_due or state.step in state.validations:
         return None
     name = f"step-{state.step:06d}"
     result = evaluate_weights(run, name, "validation", state.step, settings.validation_problems)
     state.validations[state.step] = [row["correct"] for row in result.rows]
     if validation.best_step(state.validations) == state.step:
         save_checkpoint(run)
-    if text := validation.warning(state.validations):
-        run.console.warn(text)
+    if warning := validation.warning(state.validations):
+        run.console.warn(warning)
     return result.correct
 
 
 def validate_loss(run: Run, last: bool = False) -> dict[str, float]:
-    """Measures and notes the loss of the held-out completions after the finished step, where its turn has come.
+    """Measures the loss of the held-out completions after the finished step, if it is due, as a metric, nats a token.
 
-    Their masks are always the same. With patience the weights are kept where it is the lowest so far. Returns it as a
-    metric, nats a token, or nothing. Raises TrainingError if it is not finite. last: whether the run ends here, so that
-    its turn has come.
+    Their masks are the same each time. With patience the weights of the lowest loss are kept in memory. last: whether
+    the run ends here, which makes it due. Returns nothing where it is not due. Raises TrainingError for a loss that is
+    not finite.
     """
     config, progress, step = run.config, run.state.progress, run.state.step
     if run.held_out is None or not (last or run.due(config.eval.eval_steps)):
         return {}
     begin(f"the validation after step {step}")
     with unsharded(run.policy.model):
-        scored = run.held_out.collect("validation")
-        _, held_out = credit(run, scored, *scored.of_groups(scored.rewards))
-        with raising_on_all():
-            (update,) = plan_updates(
-                run.policy, run.algorithm, held_out, config.batch, seed=config.seed, number="validation"
-            )
-            own = loss_without_gradient(run.policy, run.algorithm, update)
-    loss = sum_metrics({"loss": own})["loss"]
+        loss = sum_metrics({"loss": held_out_loss(run)})["loss"]
     if not math.isfinite(loss):
         rate = config.optimizer.learning_rate
         raise on_all(
             TrainingError(f"The validation loss after step {step} is {loss}. Lower --learning-rate {rate}.")
         )
-    is_best = progress.note_validation(step, loss, config)
-    if is_best and config.eval.patience:  # a cosine keeps its last weights
+    is_lowest = progress.note_validation(step, loss, config)
+    if is_lowest and config.eval.patience:  # without patience the last weights are the model
         weights = trainable_parameters(run.policy.model)
         run.state.best = {name: w.detach().cpu().clone() for name, w in weights.items()}
-    best = "" if progress.best_step == step else f" (best {progress.best_loss:.4f} at {progress.best_step})"
-    run.console.say(f"{run.config.algorithm} {step}: validation loss {loss:.4f}{best}")
+    lowest = "" if is_lowest else f" (best {progress.best_loss:.4f} at {progress.best_step})"
+    run.console.say(f"{run.config.algorithm} {step}: validation loss {loss:.4f}{lowest}")
     return {"validation/loss": loss}
+
+
+def held_out_loss(run: Run) -> float:
+    """This process's share of the loss of the held-out completions, in nats a token."""
+    config = run.config
+    scored = run.held_out.collect("validation")
+    (rewards,) = scored.of_groups(scored.rewards)
+    _, step = credit(run, scored, rewards)
+    with raising_on_all():
+        (update,) = plan_updates(
+            run.policy, run.algorithm, step, config.batch, seed=config.seed, number="validation"
+        )
+        return loss_without_gradient(run.policy, run.algorithm, update)
 
 
 def write_best_model(run: Run) -> int:
@@ -89,28 +95,30 @@ def write_best_model(run: Run) -> int:
 
 
 def best_saved_step(run: Run) -> int:
-    """The best step whose weights are there, or the last; a better one whose checkpoint was lost is told."""
+    """The best step by validation whose weights are there, else the last; a better one that was lost is told."""
     validations, last = run.state.validations, run.state.step
     if not validations:
         return last
     best = validation.best_step(validations)
-    lost = {
-        step: problem
-        for step in validations
-        if step != last and (problem := incomplete(checkpoint.at_step(run.folder.path, step)))
-    }
+    lost = {}  # step: what is wrong with its checkpoint; the weights of the last step are in memory
+    for step in validations.keys() - {last}:
+        if problem := incomplete(checkpoint.at_step(run.folder.path, step)):
+            lost[step] = problem
     if best not in lost:
         return best
-    step = validation.best_step({step: solved for step, solved in validations.items() if step not in lost})
+    best_left = validation.best_step(
+        {step: solved for step, solved in validations.items() if step not in lost}
+    )
     place = checkpoint.at_step(run.folder.path, best)
-    run.console.warn(f"{place}, the best step, {lost[best]}; model/ is step {step}.")
-    return step
+    run.console.warn(f"{place}, the best step, {lost[best]}; model/ is step {best_left}.")
+    return best_left
 
 
 def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
-    """The figures of an evaluation of `step`'s weights on --eval-split, read again where this run has made it.
+    """The figures of the evaluation `name`, before or after, of `step`'s weights on --eval-split.
 
-    Raises CheckpointError if that of the base model was lost.
+    They are read where an earlier process of this run has made it. Raises CheckpointError if the file of the evaluation
+    before the training is lost: the weights of that time are gone.
     """
     figures = decide_on_main(lambda: run.folder.figures(name))
     if figures and figures["step"] == step:
@@ -124,16 +132,16 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
 
 
 def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
-    """Evaluates the weights of `step`, which are loaded greedily, and writes eval/NAME."""
+    """Evaluates the present weights, which are those of `step`, by greedy decoding, and writes eval/NAME."""
     begin(f"the evaluation {name}")
     env = run.splits[split]
     with raising_on_all():
-        asked, skipped = problems_to_ask(
+        problems, skipped = problems_to_ask(
             run.policy, env, num_problems, run.config.rollout, run.config.overlong
         )
-    count = len(asked)
-    if step == 0 and (text := fewer(env, split, num_problems, count + skipped)):
-        run.console.say(text)
+    count = len(problems)
+    if step == 0 and (note := fewer(env, split, num_problems, count + skipped)):
+        run.console.say(note)
     run.stop.at_once = run.accelerator.num_processes == 1  # several processes stay together
     try:
         progress = run.console.progress(count, f"eval {name} ({split})")
@@ -153,6 +161,6 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
     finally:
         run.stop.at_once = False
     record_evaluation(run.folder, run.trackers, name, result, step=step, logged_at=run.state.step)
-    each = "".join(f"; {task} {own['solved']:.3f} of {own['n']}" for task, own in result.tasks.items())
-    run.console.say(f"{env.spec_name} {split} {name}: {result.solved}{each}")
+    by_task = "".join(f"; {task} {its['solved']:.3f} of {its['n']}" for task, its in result.tasks.items())
+    run.console.say(f"{env.spec_name} {split} {name}: {result.solved}{by_task}")
     return result

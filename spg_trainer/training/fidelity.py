@@ -14,7 +14,7 @@ from torch import Tensor
 from spg_trainer.likelihood import Masks, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import sample
-from spg_trainer.settings.fields import Decoding, Sampling
+from spg_trainer.settings.decoding import Decoding, Sampling
 from spg_trainer.tensors import NEVER, Rollouts
 
 if TYPE_CHECKING:

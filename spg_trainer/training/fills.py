@@ -14,40 +14,42 @@ def with_fills(
     step: Step,
     place: Place,
     fills: Rollouts,
-    steps: Tensor,
+    probe_steps: Tensor,
     prepared: Mapping[str, Tensor],
 ) -> Step:
     """The step with a row for each fill that is worth something, behind the episode that it is of.
 
-    place: of the B completions of this process, whether they are learned from or not. fills: row after row of steps
-    (B, K), where -1 is none. prepared: what `prepare` returned for these completions. A fill has all that its
-    completion has, but an advantage of its own (`fill_advantages`), and a turn behind all that an episode may have, so
-    that no noise is drawn twice; `prepared["fill"]` tells them apart.
+    place: of the B completions of this process, whether they are learned from or not. fills: one for each probed state,
+    completion after completion. probe_steps: (B, K), at which step a state was probed, -1 for none. prepared: what
+    `prepare` returned for these completions.
+
+    A fill has all that its completion has, but an advantage of its own, `fill_advantages`, and is marked by
+    `prepared["fill"]`. Its turn is one behind all that an episode may have, so that no noise is drawn twice.
     """
-    row, column = (steps.cpu() >= 0).nonzero(as_tuple=True)
-    worth, device = prepared["fill_advantages"][row, column], step.rollouts.completion_ids.device
-    learned = worth != 0
-    filled = row[learned]
-    place = place.select(filled)
-    place = replace(place, turn=place.turn + place.max_turns * (1 + column[learned]))
-    of_fills = {name: values[filled] for name, values in prepared.items()} | {"advantages": worth[learned]}
-    joined = Place.join([step.place, place])
-    order = joined.episode.argsort(stable=True)
-    moved = order.to(device)
+    completion, state = (probe_steps.cpu() >= 0).nonzero(as_tuple=True)  # of each fill
+    worth, device = prepared["fill_advantages"][completion, state], step.rollouts.completion_ids.device
+    is_learned = worth != 0
+    completion, state = completion[is_learned], state[is_learned]
+    fill_place = place.select(completion)
+    fill_place = replace(fill_place, turn=fill_place.turn + fill_place.max_turns * (1 + state))
+    fill_prepared = {name: values[completion] for name, values in prepared.items()}
+    fill_prepared["advantages"] = worth[is_learned]
+    both_places = Place.join([step.place, fill_place])
+    order = both_places.episode.argsort(stable=True)
+    order_on_device = order.to(device)
 
-    def join(of_completions: Tensor, of_fills: Tensor) -> Tensor:
-        return torch.cat([of_completions, of_fills.to(device)])[moved]
+    def both(of_completions: Tensor, of_fills: Tensor) -> Tensor:
+        """A column of the step with that of the fills behind it, by episodes."""
+        return torch.cat([of_completions, of_fills.to(device)])[order_on_device]
 
-    none = torch.full((len(step.place),), -1, device=device)
-    written = replace(step.rollouts, fill_step=none, probe_steps=None, probe_rewards=None)
-    chosen = fills.select(learned.to(device))
-    is_fill = join(torch.zeros_like(none, dtype=torch.bool), torch.ones(len(place), dtype=torch.bool))
+    no_step = torch.full((len(step.place),), -1, device=device)
+    completions = replace(step.rollouts, fill_step=no_step, probe_steps=None, probe_rewards=None)
+    learned_fills = replace(fills.select(is_learned.to(device)), probe_steps=None, probe_rewards=None)
+    is_fill = both(torch.zeros_like(no_step, dtype=torch.bool), torch.ones(len(completion), dtype=torch.bool))
+    both_prepared = {name: both(values, fill_prepared[name]) for name, values in step.prepared.items()}
     return replace(
         step,
-        rollouts=Rollouts.join([written, replace(chosen, probe_steps=None, probe_rewards=None)]).select(
-            moved
-        ),
-        place=joined.select(order),
-        prepared={name: join(values, of_fills[name]) for name, values in step.prepared.items()}
-        | {"fill": is_fill},
+        rollouts=Rollouts.join([completions, learned_fills]).select(order_on_device),
+        place=both_places.select(order),
+        prepared={**both_prepared, "fill": is_fill},
     )

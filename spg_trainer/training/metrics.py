@@ -18,46 +18,49 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
 
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
-    completions = gathered_columns(columns(scored, ended))
-    texts = gather(["\n".join(scored.dialogue(b)[0]) for b in scored.episodes])
+    completions = gathered_columns(columns_of_completions(scored, ended))
+    dialogues = gather(["\n".join(scored.dialogue(b)[0]) for b in scored.episodes])
     tasks = gather([scored.problems[b].task for b in scored.episodes])
     order = gathered_order(scored.place.episode.numpy()[scored.episodes])
-    ends = np.append(
-        np.diff(completions["episode"]) != 0, True
-    )  # what an episode earned is that of its last turn
-    episodes = {name: values[ends] for name, values in completions.items()}
-    generation, texts = episodes.pop("generation"), np.array(texts, dtype=object)[order]
-    groups, correct, texts = (
-        in_groups(values, generation) for values in (episodes["reward"], episodes["correct"], texts)
+    tasks, dialogues = np.array(tasks, dtype=object)[order], np.array(dialogues, dtype=object)[order]
+    # What an episode earned is in the row of its last turn.
+    is_last_turn = np.append(np.diff(completions["episode"]) != 0, True)
+    episodes = {name: values[is_last_turn] for name, values in completions.items()}
+    generation = episodes.pop("generation")
+    rewards, correct, texts = (
+        in_groups(values, generation) for values in (episodes["reward"], episodes["correct"], dialogues)
     )
+    written, passes = completions["written"].sum(), completions["passes"].sum()
     metrics = {
         "reward": float(episodes["reward"].mean()),
-        **group_metrics(groups, correct, texts),
+        **group_metrics(rewards, correct, texts),
         "correct": float(episodes["correct"].mean()),
         **component_means(episodes),
         "completions/mean_length": float(completions["length"].mean()),
         "completions/clipped_ratio": float(completions["clipped"].mean()),
-        "completions/entropy": float(completions["nats"].sum() / max(1.0, completions["written"].sum())),
-        "completions/tokens_per_pass": float(
-            completions["unmasked"].sum() / max(1.0, completions["passes"].sum())
-        ),
+        "completions/entropy": float(completions["nats"].sum() / max(1.0, written)),
+        "completions/tokens_per_pass": float(completions["unmasked"].sum() / max(1.0, passes)),
         "num_tokens": int(completions["length"].sum()),
         **failure_counts(scored),
     }
     if scored.chosen is not None:
-        metrics |= set_aside_metrics(scored, groups, correct)
+        metrics |= set_aside_metrics(scored, correct)
     if scored.skipped is not None:
         metrics["overlong_skipped"] = scored.skipped
     if scored.place.has_turns:
         metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
-    return metrics | task_metrics(episodes, np.array(tasks, dtype=object)[order], generation == 0)
+    return metrics | task_metrics(episodes, tasks, is_first=generation == 0)
 
 
-def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
-    """What this process knows of each of its completions, (B,) each."""
+def columns_of_completions(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
+    """What this process knows of each of its completions, (B,) each.
+
+    `length` counts tokens up to the end token, `written` those of them that the model wrote, and `unmasked` also those
+    that it wrote behind the end. `nats` is the surprise of the written ones.
+    """
     rollouts = scored.rollouts
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
-    of_each = {
+    columns = {
         "episode": scored.place.episode.numpy(),
         "generation": scored.place.generation.numpy(),
         "reward": scored.rewards,
@@ -70,8 +73,9 @@ def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
         "passes": 1 + rollouts.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
-    turns = {"turn": scored.place.turn.numpy(), "truncated": scored.truncated}
-    return of_each | (turns if scored.place.has_turns else {})
+    if scored.place.has_turns:
+        columns |= {"turn": scored.place.turn.numpy(), "truncated": scored.truncated}
+    return columns
 
 
 def failure_counts(scored: "Scored") -> dict[str, int]:
@@ -81,37 +85,37 @@ def failure_counts(scored: "Scored") -> dict[str, int]:
     return {"env_errors": count.total(), **{f"env_errors/{name}": n for name, n in sorted(count.items())}}
 
 
-def group_metrics(groups: Groups, correct: Groups, texts: Groups) -> dict[str, float]:
+def group_metrics(rewards: Groups, correct: Groups, texts: Groups) -> dict[str, float]:
     """How alike the episodes of a group are, in rewards, in verdicts and in what was written."""
-    right, wrong = ([bool((of_group == one).all()) for of_group in correct] for one in (1, 0))
-    copied = [bool((of_group == of_group[0]).all()) for of_group in texts]
+    all_correct = [bool((of_group == 1).all()) for of_group in correct]
+    all_wrong = [bool((of_group == 0).all()) for of_group in correct]
+    identical = [bool((of_group == of_group[0]).all()) for of_group in texts]
+    wrong_identical = [same and not of_group[0] for same, of_group in zip(identical, correct, strict=True)]
     return {
-        "reward_std": float(np.mean([of_group.std() for of_group in groups])),
-        # The standard deviation of 0.1s is not quite 0.
-        "frac_reward_zero_std": float(np.mean([np.ptp(of_group) == 0 for of_group in groups])),
-        "frac_groups_all_correct": float(np.mean(right)),
-        "frac_groups_all_wrong": float(np.mean(wrong)),
-        "frac_groups_identical": float(np.mean(copied)),
-        "frac_groups_wrong_identical": float(
-            np.mean([same and not of_group[0] for same, of_group in zip(copied, correct, strict=True)])
-        ),
+        "reward_std": float(np.mean([of_group.std() for of_group in rewards])),
+        # The standard deviation of equal rewards of 0.1 is not quite 0; their range is.
+        "frac_reward_zero_std": float(np.mean([np.ptp(of_group) == 0 for of_group in rewards])),
+        "frac_groups_all_correct": float(np.mean(all_correct)),
+        "frac_groups_all_wrong": float(np.mean(all_wrong)),
+        "frac_groups_identical": float(np.mean(identical)),
+        "frac_groups_wrong_identical": float(np.mean(wrong_identical)),
     }
 
 
-def set_aside_metrics(scored: "Scored", groups: np.ndarray, correct: np.ndarray) -> dict[str, int]:
+def set_aside_metrics(scored: "Scored", correct: np.ndarray) -> dict[str, int]:
     """How many batches a step sampled, and how many of its groups, all right or all wrong, it does not learn from."""
-    aside = np.setdiff1d(np.arange(len(groups)), scored.chosen)
+    set_aside = np.setdiff1d(np.arange(len(correct)), scored.chosen)
     return {
         "rollout_batches": scored.batches,
-        "groups/all_right": int(correct[aside].all(axis=1).sum()),
-        "groups/all_wrong": int((correct[aside] == 0).all(axis=1).sum()),
+        "groups/all_right": int(correct[set_aside].all(axis=1).sum()),
+        "groups/all_wrong": int((correct[set_aside] == 0).all(axis=1).sum()),
     }
 
 
-def gathered_columns(of_each: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The columns of all processes, in the order of their episodes; of_each: what this one has of each completion."""
-    parts = gather([of_each])
-    columns = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in of_each}
+def gathered_columns(own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns of all processes, in the order of their episodes. own: the columns of this one."""
+    parts = gather([own])
+    columns = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in own}
     order = columns["episode"].argsort(kind="stable")
     return {name: values[order] for name, values in columns.items()}
 
@@ -129,9 +133,11 @@ def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, flo
     }
 
 
-def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, first: np.ndarray) -> dict[str, float]:
-    """The figures of each task of a mixture. task: that of each episode, "" where there is one only. first: (N,) bool,
-    whether an episode is the first of its group.
+def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, is_first: np.ndarray) -> dict[str, float]:
+    """The figures of each task of a mixture.
+
+    task: (N,), that of each episode, "" where there is one only. is_first: (N,) bool, whether an episode is the first
+    of its group.
     """
     metrics: dict[str, float] = {}
     for name in sorted({*task} - {""}):
@@ -139,11 +145,12 @@ def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, first: np.nd
         figures = {"solved": of_task["correct"].mean(), "reward": of_task["reward"].mean()}
         figures |= component_means(of_task)
         metrics |= {f"{name}/{figure}": float(value) for figure, value in figures.items()}
-        metrics[f"{name}/groups"] = int((first & (task == name)).sum())
+        metrics[f"{name}/groups"] = int((is_first & (task == name)).sum())
     return metrics
 
 
 def component_means(episodes: dict[str, np.ndarray]) -> dict[str, float]:
     """The mean of each reward component over the episodes whose task has it."""
-    there = {name: v[~np.isnan(v)] for name, v in episodes.items() if name.startswith("rewards/")}
-    return {name: float(values.mean()) for name, values in there.items() if len(values)}
+    components = {name: values for name, values in episodes.items() if name.startswith("rewards/")}
+    had = {name: values[~np.isnan(values)] for name, values in components.items()}
+    return {name: float(values.mean()) for name, values in had.items() if len(values)}

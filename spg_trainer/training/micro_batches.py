@@ -24,9 +24,10 @@ class Step:
     prepared: Mapping[str, Tensor]
     """What the algorithm's `prepare` returned for these completions."""
     totals: Sequence[Mapping[str, float]]
-    """For each minibatch, sums over all of its completions on all processes, as in `Batch`."""
+    """For each minibatch, what the sums of the loss are divided by, as in `Batch`: over all processes, episodes by kind
+    and their tokens."""
     counts: Sequence[Mapping[str, float]]
-    """The same where each turn of an episode counts: what means over completions are divided by."""
+    """For each minibatch, what means over completions are divided by: the same kinds, but each turn counts as one."""
     num_episodes: int
     """All episodes of the step."""
 
@@ -74,14 +75,14 @@ class Update:
 def micro_batch(
     step: Step, rows: list[int], masks: Masks, totals: Mapping[str, float], at_once: int
 ) -> MicroBatch:
-    """Some rows of a step, with prompts as long as the longest of them."""
+    """Some rows of a step, with prompts as long as the longest of them. masks: of all rows of the step."""
     chosen = torch.tensor(rows, device=step.rollouts.completion_ids.device)
     rollouts = step.rollouts.select(chosen).trim()
-    cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]
+    columns_cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]  # padding on the left
     masks = masks.select(chosen)
-    masks = replace(masks, masked=masks.masked[:, :, cut:])
+    masks = replace(masks, masked=masks.masked[:, :, columns_cut:])
     if masks.ref_masked is not None:
-        masks = replace(masks, ref_masked=masks.ref_masked[:, :, cut:])
+        masks = replace(masks, ref_masked=masks.ref_masked[:, :, columns_cut:])
     prepared = {name: values[chosen] for name, values in step.prepared.items()}
     place = step.place.select(torch.tensor(rows)).to(chosen.device)
     batch = Batch(rollouts.completion_mask, prepared["advantages"], totals, place, prepared)
@@ -91,14 +92,22 @@ def micro_batch(
 def draw_masks(
     algorithm: Algorithm, step: Step, seed: int, number: int | str, iteration: int, num_iterations: int
 ) -> Masks:
-    """The masks of one iteration, drawn from streams keyed by problem, generation and turn, not by place."""
+    """The masks of all completions of a step for one of its iterations. number: of the step, or `validation`.
+
+    They are drawn from streams keyed by problem, generation and turn, so that they do not depend on which process or
+    row a completion is in.
+    """
     streams = KeyedStreams(seed, ("masks", number), step.place.keys("turn"), (iteration,))
+    # Where a completion stands among all of the step: maskings that spread their noise levels evenly go by it.
     quantile = [episode / step.num_episodes for episode in step.place.episode.tolist()]
     return algorithm.make_masking().draw(step.rollouts, streams, Where(iteration, num_iterations, quantile))
 
 
 def by_length(step: Step) -> np.ndarray:
-    """Row numbers by the length of their prompts, so that a turn is not padded to the length of a later one."""
+    """Row numbers, those of short prompts first.
+
+    The prompt of a turn is the chat so far, so that first turns go through the model without the padding of last ones.
+    """
     return step.rollouts.prompt_mask.sum(-1).numpy(force=True).argsort(kind="stable")
 
 
@@ -117,17 +126,20 @@ def split_rows(rows: np.ndarray, group: np.ndarray, size: int, whole_groups: boo
 
 
 def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
-    """Completions of a micro-batch, and how many of their masks hold a graph at once: all of them if they fit."""
-    fit = per_device_batch_size >= num_masks
-    return (per_device_batch_size // num_masks, num_masks) if fit else (per_device_batch_size, 1)
+    """How many completions a micro-batch has, and how many of their masks hold a graph at once.
+
+    (3, 4) of 12 masked copies with 4 masks each: all masks of three completions. (2, 1) of 2 copies: a mask at a time.
+    """
+    all_masks_fit = per_device_batch_size >= num_masks
+    return (per_device_batch_size // num_masks, num_masks) if all_masks_fit else (per_device_batch_size, 1)
 
 
 TOKENS_OF_A_PASS = 2048
-"""Of completions that are sampled together on a GPU, at least. A cached pass of few rows is spent on starting kernels:
-on an H100, one of 8 rows and 32 columns of LLaDA-8B takes as long as one of 24 rows."""
+"""A GPU samples so many tokens at once, or more. A cached pass of few rows is spent on starting kernels: on an H100,
+one of 8 rows and 32 columns of LLaDA-8B takes as long as one of 24 rows."""
 
 
 def rows_of_a_pass(config: Config) -> int:
     """How many completions a GPU samples at once: four for each that has a graph in an update, or more if short."""
-    short = TOKENS_OF_A_PASS // config.rollout.max_completion_length
-    return max(4 * config.batch.per_device_batch_size, short)
+    rows_of_tokens = TOKENS_OF_A_PASS // config.rollout.max_completion_length
+    return max(4 * config.batch.per_device_batch_size, rows_of_tokens)

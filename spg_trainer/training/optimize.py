@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from spg_trainer.distributed import all_reduce_gradients, gather, on_all, rank
 from spg_trainer.errors import ConfigError, TrainingError
-from spg_trainer.models.shard import is_part, reduce_gradients, whole
+from spg_trainer.models.parts import is_part, whole
+from spg_trainer.models.shard import reduce_gradients
 from spg_trainer.runs.files import json_document, write_text
-from spg_trainer.settings.fields import BaseOptimizerConfig, OptimizerConfig
+from spg_trainer.settings.updates import BaseOptimizerConfig, OptimizerConfig
 from spg_trainer.training.muon import Muon
 
 if TYPE_CHECKING:
@@ -29,26 +30,32 @@ def make_optimizer(o: BaseOptimizerConfig, parameters: Mapping[str, Tensor]) -> 
     Raises ConfigError where torchao is not installed or cannot run.
     """
     trained = list(parameters.values())
-    rates: dict[str, Any] = {
+    options: dict[str, Any] = {
         "lr": o.learning_rate,
         "betas": (0.9, o.adam_beta2),
         "weight_decay": o.weight_decay,
     }
     if o.optimizer == "muon":
-        return Muon(parameters, **rates)
+        return Muon(parameters, **options)
     if o.adam_moments == "float32":
-        return torch.optim.AdamW(trained, **rates)
+        return torch.optim.AdamW(trained, **options)
     try:
         from torchao.optim import AdamW8bit
     except ImportError as error:
         text = f"--adam-moments 8bit is torchao's, which cannot be imported here ({error})"
         raise ConfigError(f"{text}. `pip install torchao`, or use --adam-moments float32.") from error
-    on_cpu = trained[0].device.type == "cpu"
-    if not (any(map(shutil.which, ("c++", "g++", "clang++"))) if on_cpu else find_spec("triton")):
-        needs = "a C++ compiler on a CPU" if on_cpu else "triton on a GPU"
-        text = f"--adam-moments 8bit: torchao compiles its step, which needs {needs}"
+    if missing := missing_compiler(trained[0].device):
+        text = f"--adam-moments 8bit: torchao compiles its step, which needs {missing}"
         raise ConfigError(f"{text}, and there is none. Install it, or use --adam-moments float32.")
-    return AdamW8bit(trained, **rates)
+    return AdamW8bit(trained, **options)
+
+
+def missing_compiler(device: torch.device) -> str:
+    """What torch needs to compile for a device and does not find; empty where it is here."""
+    if device.type == "cpu":
+        has_compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
+        return "" if has_compiler else "a C++ compiler on a CPU"
+    return "" if find_spec("triton") else "triton on a GPU"
 
 
 def sum_gradients(model: nn.Module) -> None:
@@ -60,7 +67,10 @@ def sum_gradients(model: nn.Module) -> None:
 
 
 def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
-    """Scales the gradients so that their norm, which is returned, is at most `limit`; parts of tensors count as one."""
+    """Scales the gradients so that their common norm is at most `limit`; returns what it was.
+
+    Of divided tensors, each process scales its own part by the norm of the whole.
+    """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = whole(torch.nn.utils.get_total_norm(gradients))
     torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
@@ -100,9 +110,9 @@ def optimizer_step(
 
 
 def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: int) -> None:
-    """Counts an update that is not finite; after `MAX_SKIPPED` in a row TrainingError and a file that names the last.
+    """Counts an update that is not finite; at `MAX_SKIPPED` in a row names the last in a file and raises TrainingError.
 
-    completions: (problem, generation) of those that this process had in it. number: of the update in its step.
+    completions: (problem, generation) of those that this process had in the update. number: its number in the step.
     """
     run.state.skipped += 1
     rate = run.config.optimizer.learning_rate
@@ -131,12 +141,15 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def learning_rate(o: OptimizerConfig, *, updates: int, share_done: float) -> float:
-    """That of RL's next update: it rises with the updates made so far and falls with the share of the steps done."""
-    left = {
+    """The learning rate of the next update of RL: it rises with the updates so far and falls with the share of steps.
+
+    updates: made so far. share_done: of the run's steps, 0 to 1. The rate of `sft` is `Progress.learning_rate`.
+    """
+    above_floor = {
         "constant": 1.0,
         "linear": 1 - share_done,
         "cosine": 0.5 * (1 + math.cos(math.pi * share_done)),
         "warmup_stable_decay": min(1.0, (1 - share_done) / o.lr_decay_share),
     }
-    share = o.lr_floor + (1 - o.lr_floor) * left[o.lr_schedule]
-    return share * (o.learning_rate * min(1.0, (updates + 1) / max(1, o.warmup_steps)))
+    of_peak = o.lr_floor + (1 - o.lr_floor) * above_floor[o.lr_schedule]
+    return of_peak * (o.learning_rate * min(1.0, (updates + 1) / max(1, o.warmup_steps)))

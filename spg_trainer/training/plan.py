@@ -18,10 +18,11 @@ from spg_trainer.runs.identity import refuse_changes
 from spg_trainer.runs.own_code import refuse_changed_data, refuse_changed_files, refuse_changed_hub
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import settle
+from spg_trainer.settings.algorithm_checks import check_algorithm, check_chance
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.pairs import settle_pairs
-from spg_trainer.settings.plan import Plan, check_algorithm, check_chance, plan
+from spg_trainer.settings.plan import Plan, plan
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.task import task_words
@@ -55,7 +56,7 @@ def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes
     """Refuses all that a start can refuse before a model is opened, each thing once; a plan stays as it is.
 
     All processes of a run call it together, and the first one chooses the folder. A dry run, `config.dry_run`, goes on
-    without data that is not here.
+    where data is missing, and its plan says so in `missing`: a step in numbers needs no problem.
 
     Raises SpgError or EnvError for what cannot be, on all processes.
     """
@@ -75,17 +76,16 @@ def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes
         config = replace(config, model=settle(config.model, folder), algorithm_args=asdict(algorithm))
         check_settled(config, algorithm, num_processes, goes_on)
         pairs = open_pairs(config)
-        splits, missing = dict[str, "TextEnv"](), None
         try:
-            splits = open_splits(config)
-        except envs.errors.DataUnavailable as error:  # a step in numbers needs no problem
+            splits, missing = open_splits(config), None
+        except envs.errors.DataUnavailable as error:
             if not config.dry_run:
                 raise
-            missing = error
-        else:
+            splits, missing = dict[str, "TextEnv"](), error
+        if missing is None:
             check_splits(config, splits, goes_on)
-            if goes_on:
-                refuse_changed_hub(folder / ENVIRONMENT, splits["train"].origin)
+        if missing is None and goes_on:
+            refuse_changed_hub(folder / ENVIRONMENT, splits["train"].origin)
     return TrainingPlan(
         config,
         planned.origins,
@@ -109,7 +109,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
 
     check_names(config.rollout)
     model = None if goes_on else find_config(config.model, config.env)
-    if model:  # before a block length is advised for trees that the model cannot have
+    if model:  # before `check_algorithm`, which may advise a block length that the model cannot have
         algorithm.make_masking().check_pattern(pattern_of(model))
     check_algorithm(config, algorithm, num_processes)
     check_chance(config, algorithm)
@@ -156,7 +156,7 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
 def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool) -> None:
     """Raises SpgError for an environment that cannot score, has too few problems, or that the model does not know.
 
-    goes_on: whether a run continues, which may have learned the task.
+    goes_on: whether a run continues; its model may have learned the task by now.
     """
     from spg_trainer.rollout.dealing import check_prompts  # it imports torch
 
@@ -180,7 +180,10 @@ def refuse_unseen(config: Config, env: "TextEnv") -> None:
 
 
 def check_attention(config: Config, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
-    """Raises ConfigError for decoding, or masks of an algorithm, that do not go with who attends to whom in a model."""
+    """Raises ConfigError for masks or decoding that do not go with a model's attention, once the model is open.
+
+    Of a run that goes on `check_settled` cannot tell, because its model may be gone from where it was.
+    """
     from spg_trainer.rollout.checks import check_pattern
 
     algorithm.make_masking().check_pattern(pattern)

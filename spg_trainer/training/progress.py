@@ -8,7 +8,7 @@ from spg_trainer.settings.fields import Config
 LAST_RATE = 0.05
 """The learning rate at the end, as a share of the peak."""
 BETTER = 0.01
-"""By how much of itself the validation loss must fall to count as falling."""
+"""Share of a validation loss by which a later one must be lower to count as falling: from 2.00 to below 1.98."""
 
 
 @dataclass
@@ -21,44 +21,50 @@ class Progress:
     """
 
     stalled: int | None = None
-    """Finished steps when the validation loss was found not to fall any more; None = not yet."""
+    """The step after which the validation loss was found not to fall any more; None while it falls."""
     best_step: int = 0
     best_loss: float | None = None
-    """Lowest validation loss so far, nats per token."""
+    """Lowest validation loss so far, nats per token, by however little."""
     marked_loss: float | None = None
-    """The validation loss that the next must undercut by `BETTER`."""
+    """The last validation loss that counted as falling; the next must be lower than this by `BETTER`."""
     stale: int = 0
-    """Validations in a row that did not."""
+    """Validations in a row that did not count as falling."""
     ended_early: bool = False
     """Whether the user ended it here: the folder then holds a whole model, and there is still something to do."""
 
     def decay_start(self, config: Config) -> int:
-        """The step from which the rate decays after it was constant; under a cosine, the end."""
+        """The step from which the rate decays after it was constant: where the loss stalled, else after four fifths.
+
+        Without patience nothing is constant, and it is the end.
+        """
         if self.stalled is not None:
             return self.stalled
         steps = config.max_steps
         return steps - max(1, steps // 5) if config.eval.patience else steps
 
     def total(self, config: Config) -> int:
-        """How many steps there will be."""
+        """How many steps there will be: where the loss has stalled, so many that the decay is a fifth of them."""
         return config.max_steps if self.stalled is None else self.stalled + max(1, self.stalled // 4)
 
     def learning_rate(self, step: int, config: Config) -> float:
-        """The learning rate after so many finished steps: a linear warm-up, and at last 5% of the peak."""
-        o, total = config.optimizer, self.total(config)
-        if not config.eval.patience:
-            return cosine_rate(o.learning_rate, step, warmup=o.warmup_steps, total=total)
-        start = self.decay_start(config)
-        return warmup_stable_decay_rate(
-            o.learning_rate, step, warmup=o.warmup_steps, decay_start=start, total=total
+        """The learning rate after so many finished steps: a linear warm-up, and at last `LAST_RATE` of the peak."""
+        peak, warmup, total = (
+            config.optimizer.learning_rate,
+            config.optimizer.warmup_steps,
+            self.total(config),
         )
+        if not config.eval.patience:
+            return cosine_rate(peak, step, warmup=warmup, total=total)
+        start = self.decay_start(config)
+        return warmup_stable_decay_rate(peak, step, warmup=warmup, decay_start=start, total=total)
 
     def saves(self, step: int, config: Config) -> bool:
         """Whether a checkpoint is due: at validations, and where the decay begins."""
-        return step % config.eval.eval_steps == 0 or step == self.decay_start(config) < self.total(config)
+        decays_from_here = step == self.decay_start(config) and step < self.total(config)
+        return step % config.eval.eval_steps == 0 or decays_from_here
 
     def kept_steps(self, step: int, config: Config) -> set[int]:
-        """The steps whose checkpoints stay though others are newer: where the decay began."""
+        """The steps whose checkpoints stay though others are newer: from where the decay began, `--steps` can grow."""
         start = self.decay_start(config)
         return {start} if start < step else set()
 
@@ -68,7 +74,8 @@ class Progress:
             self.marked_loss, self.stale = loss, 0
         else:
             self.stale += 1
-        if 0 < config.eval.patience <= self.stale and step < self.decay_start(config):
+        patience, decays = config.eval.patience, step >= self.decay_start(config)
+        if patience > 0 and self.stale >= patience and not decays:
             self.stalled = step
         if self.best_loss is not None and loss > self.best_loss:
             return False

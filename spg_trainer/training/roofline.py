@@ -16,7 +16,8 @@ from spg_trainer.likelihood.logps import rows_per_chunk
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.passes import passes
 from spg_trainer.settings.adapters import find_adapter
-from spg_trainer.settings.fields import Config, Sampling
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.fields import Config
 from spg_trainer.training.cards import CARDS, Device
 from spg_trainer.training.micro_batches import micro_batch_size, rows_of_a_pass
 

@@ -40,9 +40,9 @@ class TrainingState:
     validations: dict[int, list[bool]] = field(default_factory=dict)
     """Step -> whether each validation problem was solved; empty where --eval-steps is 0."""
     progress: Progress = field(default_factory=Progress)
-    """Of the loss of `Run.held_out`."""
+    """What the losses of `Run.held_out` have said so far; unused where problems are validated."""
     best: dict[str, torch.Tensor] = field(default_factory=dict)
-    """The trained weights of the lowest of these losses, where they are kept."""
+    """The trained weights at the lowest of these losses, by name, on the CPU; empty without patience."""
     consistent: bool = True
     """Whether the weights are those of the last finished step, and its row is written: only then may it be saved."""
 
@@ -73,7 +73,7 @@ class Run:
     """The given completions whose loss is validated, and then sets learning rate and end; None = solved problems are
     validated."""
     record: Mapping[str, Any] | None = None
-    """What environment.json of a model holds; None = what `environment_record` says of a training by RL."""
+    """What environment.json of the model holds, as `sft` gives it; None = what `environment_record` says of RL."""
     stop: StopRequest = field(default_factory=StopRequest)
     started: float = field(default_factory=time.monotonic)
     """When this process began, on the monotonic clock."""

@@ -13,7 +13,7 @@ from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.distributed import gather, rank
 from spg_trainer.likelihood import accumulate
 from spg_trainer.models import Policy
-from spg_trainer.settings.fields import BatchConfig
+from spg_trainer.settings.updates import BatchConfig
 from spg_trainer.tensors import Place, Sequences
 from spg_trainer.training.micro_batches import (
     MicroBatch,

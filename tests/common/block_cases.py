@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.likelihood import Masks
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rollouts
 from tests.common.rollout_cases import Plain
 from tests.common.stale_cases import how_many

@@ -20,7 +20,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.models.states import base_model, head_weight, hidden_states
 from spg_trainer.rollout.unmasking import unmask_counts
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rollouts
 
 Predict = Callable[[Tensor], Tensor]

@@ -17,11 +17,12 @@ from spg_trainer.algorithms.registry import ALGORITHMS, build, get
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
-from spg_trainer.models import load_model, shard
-from spg_trainer.models.shard import whole
+from spg_trainer.models import load_model, weight_files
+from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.dealing import choose_problems
-from spg_trainer.settings.fields import Config, EvalCommand, LoadConfig, ModelConfig, SftCommand
+from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
+from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train, train_step
@@ -238,7 +239,7 @@ def whole_inside_a_layer(output: Path) -> list[tuple[bool, ...]]:
     layers = model.get_submodule("model.layers")
 
     def see(*_: object) -> None:
-        seen.add(tuple(not shard.is_part(end.weight) for end in ends))
+        seen.add(tuple(not is_part(end.weight) for end in ends))
 
     layers[0].register_forward_pre_hook(see)
     layers[-1].register_full_backward_pre_hook(see)
@@ -337,7 +338,7 @@ def in_each_process(here: Path) -> None:
     found["for others"] = distributed.lockstep.for_others
     found["whole ends"] = whole_inside_a_layer(here / "whole ends")
     train(loop_config(here / "layers", shard="layer", save_steps=1), quiet=True)
-    with patch.object(shard, "FILE_BYTES", 20_000):  # less than the embedding
+    with patch.object(weight_files, "FILE_BYTES", 20_000):  # less than the embedding
         train(loop_config(here / "sharded", shard="phase", save_steps=1), quiet=True)
     run = start(loop_config(here / "sharded", shard="phase", save_steps=1, resume="auto"), quiet=True)
     run.folder.release()

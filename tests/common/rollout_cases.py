@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
 from spg_trainer.seeding import generator
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 
 LENGTHS = (9, 3, 14, 1, 9, 6)
 SAMPLING = Sampling(max_completion_length=24, block_length=8, diffusion_steps=15)

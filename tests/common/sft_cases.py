@@ -6,7 +6,8 @@ from typing import ClassVar
 from unittest.mock import patch
 
 import envs
-from spg_trainer.settings.fields import ModelConfig, SftCommand
+from spg_trainer.settings.fields import SftCommand
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.training import loop
 from spg_trainer.training.credit import credit
 from spg_trainer.training.micro_batches import Update

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from tests.common.rollout_cases import Plain
 
 

@@ -16,7 +16,9 @@ from spg_trainer.evaluation.command import run_eval
 from spg_trainer.export import merge
 from spg_trainer.models import load_model
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, ModelConfig, Sampling, SftCommand
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, SftCommand
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.sft import command as sft_command
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train, train_step

@@ -1,7 +1,10 @@
 """The settings shipped for tasks (`TASK.yaml` here) and for algorithms (`algorithms/recipes.yaml`).
 
-A section holds settings, nested as they are, for a kind of model: `tiny` or `llada`; `tiny sft` those of that command.
-An algorithm's `tiny sudoku` is for that task alone, as is `tiny blackjack` in the file of Gymnasium's games.
+A file has sections, each of which holds settings, nested as in config.yaml. The name of a section says for whom:
+
+- in a task's file `tiny` or `llada`, the kind of model, for training, and `tiny sft` or `llada sft` for that command;
+- in gymnasium.yaml also `tiny blackjack`, for that game alone;
+- in `algorithms/recipes.yaml` `spg tiny`, for an algorithm on every task, and `spg tiny sudoku`, for it on that task.
 """
 
 import re
@@ -28,14 +31,13 @@ def task_recipe(task: Task | None, section: str) -> list[Layer]:
 
     task: None where there is no task, as in `sft --data FILE`.
     """
-    layers = []
-    for name in ("default", recipe_of(task) if task else None):
-        if (file := resources.files(__name__) / f"{name}.yaml").is_file():
-            layers += sections(file, f"recipes/{file.name}", section)
-        if not layers:
-            raise ConfigError(
-                f"The model's environment.json: preset {section!r} should be one of tiny, llada."
-            )
+    default = resources.files(__name__) / "default.yaml"
+    layers = sections(default, f"recipes/{default.name}", section)
+    if not layers:  # the kind of model stands in the name, and only environment.json can give another one
+        raise ConfigError(f"The model's environment.json: preset {section!r} should be one of tiny, llada.")
+    if name := recipe_of(task) if task else None:
+        file = resources.files(__name__) / f"{name}.yaml"
+        layers += sections(file, f"recipes/{file.name}", section) if file.is_file() else []
     return layers
 
 
@@ -52,19 +54,22 @@ def recipe_of(task: Task) -> str | None:
 
 
 def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
-    """The recipe of a run: that of its task; of several that of the longest completions, with the arguments of each."""
+    """The recipe of a run: that of its task, or of several tasks that of the one with the longest completions.
+
+    Of the other tasks only the arguments are taken, each under the name of its task: `countdown.level`.
+    """
     if not tasks:
         return task_recipe(None, section)
     if len(tasks) == 1:
         return [*task_recipe(tasks[0], section), *game_recipe(tasks[0], section)]
     recipes = {task.name: task_recipe(task, section) for task in tasks}
 
-    def longest(layers: list[Layer]) -> float:
-        values = {key: value for layer in layers for key, value in layer.values.items()}
-        length = values.get("rollout", {}).get("max_completion_length")
-        return length or float("inf")  # 0: as long as needed
+    def completion_length(layers: list[Layer]) -> float:
+        groups = {group: value for layer in layers for group, value in layer.values.items()}
+        length = groups.get("rollout", {}).get("max_completion_length")
+        return length or float("inf")  # 0 is as long as needed
 
-    lead = max(recipes, key=lambda name: longest(recipes[name]))
+    longest = max(recipes, key=lambda name: completion_length(recipes[name]))
     arguments = {
         f"{name}.{key}": value
         for name, layers in recipes.items()
@@ -73,20 +78,20 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
     }
     shared = [
         Layer(layer.origin, {key: value for key, value in layer.values.items() if key != "env_args"})
-        for layer in recipes[lead]
+        for layer in recipes[longest]
     ]
     return [*shared, Layer("the recipes of all tasks", {"env_args": arguments})]
 
 
 def algorithm_recipe(name: str, tasks: Sequence[Task], kind: str) -> list[Layer]:
-    """What is shipped for an algorithm, on every task and then on this one, where it is the only one."""
+    """What is shipped for an algorithm on every task, and over it what is shipped for it on the only task of a run."""
     file = resources.files("spg_trainer.algorithms") / "recipes.yaml"
-    own = [f"{name} {kind} {recipe_of(task)}" for task in tasks if len(tasks) == 1]
-    return sections(file, "algorithms/recipes.yaml", f"{name} {kind}", *own)
+    on_this_task = [f"{name} {kind} {recipe_of(task)}" for task in tasks if len(tasks) == 1]
+    return sections(file, "algorithms/recipes.yaml", f"{name} {kind}", *on_this_task)
 
 
 def sections(file: Traversable, origin: str, *names: str) -> list[Layer]:
-    """Those sections of a file that it has."""
+    """The sections of these names, as far as the file has them. origin: what the layers call the file."""
     content = parsed(file.read_text())
     return [Layer(f"{origin}: {name}", deepcopy(content[name])) for name in names if name in content]
 

@@ -18,7 +18,9 @@ from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.settings.fields import EvalCommand, EvalSampling, ModelConfig
+from spg_trainer.settings.decoding import EvalSampling
+from spg_trainer.settings.fields import EvalCommand
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.own_cases import forget

@@ -21,7 +21,7 @@ from spg_trainer.evaluation.evaluate import (
     majority_vote,
     tokens_per_pass,
 )
-from spg_trainer.settings.fields import Decoding
+from spg_trainer.settings.decoding import Decoding
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
 from tests.common.two_processes import left_by

@@ -13,7 +13,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, llada_config
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from tests.common.block_cases import PATTERNS, with_pattern
 from tests.common.exact_likelihood import (
     Law,

@@ -13,7 +13,7 @@ from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMask
 from spg_trainer.likelihood.masks import MASKINGS
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import GIVEN, Rollouts
 from spg_trainer.training.fidelity import exact_logps
 from tests.common.block_cases import PATTERNS, with_pattern

@@ -23,7 +23,7 @@ from spg_trainer.architecture.experts import counting_choices, router_load
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.export import merge
-from spg_trainer.models import Family, load_model, register_family, save_model, shard
+from spg_trainer.models import Family, load_model, register_family, save_model, shard, weight_files
 from spg_trainer.models.body import pick
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.settings.fields import MergeCommand
@@ -279,10 +279,10 @@ def test_weights_that_are_written_whole_and_read_in_parts_keep_every_bit(
     published, tmp_path, name, monkeypatch
 ):
     """As a sharded run does; here in one process, which has all of every tensor."""
-    monkeypatch.setattr(shard, "FILE_BYTES", 60_000)
+    monkeypatch.setattr(weight_files, "FILE_BYTES", 60_000)
     hub = published / "models" / name
     model = opened(published, name) if name != "llada15" else AutoModel.from_pretrained(hub)
-    shard.save_whole(model, shard.whole_tensors(model), tmp_path)
+    weight_files.save_whole(model, weight_files.whole_tensors(model), tmp_path)
     files = list(tmp_path.glob("*.safetensors"))
     stored = {n: x for file in files for n, x in load_file(file).items()}
     weights = load_file(hub / "model.safetensors")
@@ -292,7 +292,7 @@ def test_weights_that_are_written_whole_and_read_in_parts_keep_every_bit(
     with torch.no_grad():
         for value in model.state_dict().values():
             value.zero_()
-    shard.load_parts(model, tmp_path)
+    weight_files.load_parts(model, tmp_path)
     assert all(torch.equal(x, kept[n]) for n, x in model.state_dict().items())
 
 

@@ -21,7 +21,7 @@ from spg_trainer.models import (
 )
 from spg_trainer.models.lora_linear import multiply_in_16_bits
 from spg_trainer.settings import weights
-from spg_trainer.settings.fields import ModelConfig
+from spg_trainer.settings.model import ModelConfig
 from tests.common import field_reports
 from tests.common.field_reports import cases
 from tests.common.model_cases import edit, hub_folder, save_small, some_ids

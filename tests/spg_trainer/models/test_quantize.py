@@ -19,14 +19,9 @@ from spg_trainer.models import load_model
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.load import save_model
 from spg_trainer.models.quantize import four_bits
-from spg_trainer.settings.fields import (
-    Config,
-    EvalCommand,
-    EvalRollout,
-    LoadConfig,
-    MergeCommand,
-    ModelConfig,
-)
+from spg_trainer.settings.decoding import EvalRollout
+from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand
+from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.training.loop import train
 from spg_trainer.training.roofline import estimate
 from tests.common.family_cases import UNTRAINED, family_folder

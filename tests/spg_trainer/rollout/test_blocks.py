@@ -10,7 +10,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, llada_config
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
-from spg_trainer.settings.fields import EvalSampling, Sampling
+from spg_trainer.settings.decoding import EvalSampling, Sampling
 from tests.common.block_cases import PATTERNS, plain_block_sampler, with_pattern
 from tests.common.marks import slow_if
 from tests.common.rollout_cases import make_policy, make_prompts, pad, streams

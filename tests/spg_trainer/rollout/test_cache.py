@@ -13,7 +13,7 @@ from spg_trainer import load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import UNMASKING, Pass
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from tests.common.marks import slow_if
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 from tests.common.stale_cases import stale_sampler

@@ -10,7 +10,8 @@ import torch
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.explore import Rounds
-from spg_trainer.settings.plan import check_algorithm, check_training
+from spg_trainer.settings.algorithm_checks import check_algorithm
+from spg_trainer.settings.plan import check_training
 from spg_trainer.training.loop import train
 from spg_trainer.training.setup import start
 from tests.common.process_cases import EXPLORERS, LORA, explore_config, explore_step, one_step

@@ -13,7 +13,7 @@ from spg_trainer.rollout.probe import fill_states
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.tokens import decode_completions, encode_canvas, ended
 from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
-from spg_trainer.settings.fields import EvalSampling, Sampling
+from spg_trainer.settings.decoding import EvalSampling, Sampling
 from tests.common.block_cases import PATTERNS, plain_block_sampler, with_pattern
 from tests.common.rollout_cases import LENGTHS, make_policy, make_prompts, pad, streams
 

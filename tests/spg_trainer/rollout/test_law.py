@@ -12,7 +12,7 @@ from spg_trainer.rollout.draw import log_exponential, sample_tokens
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import certainty
 from spg_trainer.seeding import generator
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 
 MASK, WIDTH = 4, 9

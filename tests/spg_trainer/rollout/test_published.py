@@ -15,7 +15,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.models import Policy
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, by_confidence, certainty, margin
-from spg_trainer.settings.fields import EvalSampling, Sampling
+from spg_trainer.settings.decoding import EvalSampling, Sampling
 from tests.common.published import MASKS
 from tests.common.rollout_cases import pad, streams
 

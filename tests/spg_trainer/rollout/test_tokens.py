@@ -12,7 +12,7 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.tokens import decode_completions, encode_prompts, generate
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rollouts
 
 SAMPLING = Sampling(max_completion_length=16, block_length=8, diffusion_steps=8)

@@ -11,7 +11,7 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout import trees
 from spg_trainer.rollout.tokens import encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from tests.common.likelihood_cases import seeded
 from tests.common.trainer_cases import save_tiny, tiny_folder
 

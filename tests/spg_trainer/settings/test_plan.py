@@ -10,10 +10,14 @@ from spg_trainer.algorithms.justgrpo import JustGRPO
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.fields import BatchConfig, Config, EvalSampling, ModelConfig, Sampling, SftCommand
-from spg_trainer.settings.plan import check_algorithm, check_task, plan
+from spg_trainer.settings.algorithm_checks import check_algorithm
+from spg_trainer.settings.decoding import EvalSampling, Sampling
+from spg_trainer.settings.fields import Config, SftCommand
+from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.plan import check_task, plan
 from spg_trainer.settings.ranges import Group, check_ranges
 from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.updates import BatchConfig
 
 
 def check(config: Config, algorithm: Algorithm) -> None:

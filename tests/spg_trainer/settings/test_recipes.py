@@ -7,8 +7,9 @@ import yaml
 
 import envs
 from spg_trainer.algorithms import ALGORITHMS, build
+from spg_trainer.settings.algorithm_checks import check_algorithm
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
-from spg_trainer.settings.plan import check_algorithm, plan
+from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults

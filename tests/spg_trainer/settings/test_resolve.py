@@ -12,8 +12,10 @@ from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
 from spg_trainer.settings.adapters import settle
-from spg_trainer.settings.fields import Config, EvalCommand, EvalRollout, ModelConfig, SftCommand
-from spg_trainer.settings.plan import check_algorithm
+from spg_trainer.settings.algorithm_checks import check_algorithm
+from spg_trainer.settings.decoding import EvalRollout
+from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import read_config, task_record, to_yaml
 from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.values import overlay

@@ -23,7 +23,7 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.settings.fields import OptimizerConfig
+from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
 from spg_trainer.training.optimize import learning_rate

@@ -9,8 +9,8 @@ import torch
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
-from spg_trainer.settings.fields import OptimizerConfig
 from spg_trainer.settings.plan import plan
+from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.training.fits import kinds, with_flags, words
 from spg_trainer.training.loop import train
 from spg_trainer.training.optimize import make_optimizer, set_rate

@@ -21,8 +21,11 @@ from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.passes import passes
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.settings.fields import BatchConfig, Config, ModelConfig, Sampling
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.updates import BatchConfig
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.training.cards import CARDS
 from spg_trainer.training.micro_batches import rows_of_a_pass

@@ -12,7 +12,7 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.models import load_model, open_policy, shard
 from spg_trainer.models.states import base_model
-from spg_trainer.settings.fields import ModelConfig
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import DIVIDED, SHARDED, eval_command, gradient_config, loop_config, one_step

@@ -14,7 +14,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.overlong import too_long
-from spg_trainer.settings.fields import Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import GIVEN, Place
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.loop import train

@@ -1,0 +1,67 @@
+"""Which tokens mask, pad and end: what config, tokenizer and vocabulary of a model say of them."""
+
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerFast
+
+from spg_trainer.errors import ModelError
+
+
+class SpecialTokens(NamedTuple):
+    """The ids of `Policy` by its names."""
+
+    mask_id: int
+    pad_id: int
+    end_token_ids: tuple[int, ...]
+    """Those that end a text, then those that end a turn."""
+
+
+def find_special_tokens(
+    config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None = None
+) -> SpecialTokens:
+    """The special tokens, from the model's config first, its tokenizer second, its vocabulary third.
+
+    asked_mask: --mask-token-id, which decides where config and tokenizer name different masks, and becomes the
+    tokenizer's. Raises ModelError where there is no mask or no end, or where config and tokenizer disagree.
+    """
+    mask = _find_mask(config, tokenizer, asked_mask)
+    ends = _find_ends(config, tokenizer)
+    if not ends or mask in ends:
+        raise ModelError(f"its end tokens are {ends}, its mask {mask}; set eos_token_id in its config.json")
+    padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])
+    return SpecialTokens(mask, next(token for token in padding if token is not None), ends)
+
+
+def _find_mask(config: Any, tokenizer: PreTrainedTokenizerFast, asked_mask: int | None) -> int:
+    size, vocabulary = config.vocab_size, tokenizer.get_vocab()
+    by_word = (vocabulary.get(word) for word in config.mask_words)
+    masks = (config.mask_token_id, tokenizer.mask_token_id, *by_word)
+    mask = next((token for token in masks if token is not None), None)
+    if mask is None:
+        raise ModelError("no mask token: pass --mask-token-id N, or set mask_token_id in its config.json")
+    if not 0 <= mask < size or len(tokenizer) > size:
+        text = f"it has {size} embeddings, but mask_token_id is {mask} and the tokenizer has {len(tokenizer)} tokens"
+        raise ModelError(f"{text}; take config.json and tokenizer of one model")
+    if asked_mask is not None and tokenizer.mask_token_id not in (None, asked_mask):
+        tokenizer.mask_token = tokenizer.convert_ids_to_tokens(asked_mask)
+    theirs = tokenizer.mask_token_id
+    if theirs not in (None, mask):
+        raise ModelError(
+            f"config.json says that [MASK] is token {mask} ({tokenizer.convert_ids_to_tokens(mask)!r}), the tokenizer "
+            f"that it is {theirs} ({tokenizer.mask_token!r}); pass the one that the model was trained with: "
+            f"--mask-token-id {mask} or --mask-token-id {theirs}"
+        )
+    return mask
+
+
+def _find_ends(config: Any, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
+    """Tokens that end a text, those of config and tokenizer first, then those that end a turn."""
+    vocabulary, of_config = tokenizer.get_vocab(), config.eos_token_id
+    of_turns = [vocabulary[word] for word in config.turn_ends if word in vocabulary]
+    candidates = [
+        *(of_config if isinstance(of_config, list) else [of_config]),
+        tokenizer.eos_token_id,
+        *(vocabulary.get(word) for word in config.text_ends),
+    ]
+    of_texts = (token for token in candidates if token is not None and token not in of_turns)
+    return tuple(dict.fromkeys([*of_texts, *of_turns]))

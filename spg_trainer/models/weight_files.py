@@ -1,0 +1,169 @@
+"""The files of a model's weights, read and written a layer at a time, so that no process has all of them in memory.
+
+They lie in a folder as `save_pretrained` writes them: safetensors under the Hub's names, which are not always those of
+our tensors (`_as_ours`).
+"""
+
+import copy
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from spg_trainer.errors import ModelError
+from spg_trainer.models.parts import is_part, own_part, whole
+from spg_trainer.models.states import base_model
+from spg_trainer.settings.weights import first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+FILE_BYTES = 10**8
+"""Size of a file of weights, and so what of a whole model is in memory while it is written; or a layer, if larger."""
+
+
+INDEX = "model.safetensors.index.json"
+
+
+def whole_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a sharded model by name, whole and on the CPU; all processes go through them together."""
+    for name, value in _stored(base_model(model)).items():
+        yield name, whole(value.detach()).cpu()
+
+
+def save_whole(model: "PreTrainedModel", tensors: Iterator[tuple[str, Tensor]], folder: Path) -> None:
+    """Writes config.json and the weights that `tensors` yields as `save_pretrained` does, a file at a time."""
+    from safetensors.torch import save_file
+    from transformers.core_model_loading import revert_weight_conversion
+
+    model.config.save_pretrained(folder)
+    files = _files_of(model)
+    weight_map: dict[str, str] = {}  # tensor's name on the Hub: file
+    for number, sizes in enumerate(files, 1):
+        of_several = f"-{number:05d}-of-{len(files):05d}" if len(files) > 1 else ""
+        content = revert_weight_conversion(model, dict(next(tensors) for _ in sizes))
+        save_file(
+            {name: value.contiguous() for name, value in content.items()},
+            folder / f"model{of_several}.safetensors",
+            {"format": "pt"},
+        )
+        weight_map |= dict.fromkeys(content, f"model{of_several}.safetensors")
+    if len(files) > 1:
+        total = sum(sum(sizes.values()) for sizes in files)
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _files_of(model: "PreTrainedModel") -> list[dict[str, int]]:
+    """For each file of a model's weights {tensor's name: bytes}: layers in their order, up to `FILE_BYTES` together."""
+    files: list[dict[str, int]] = [{}]
+    values = _stored(model)
+    for layer in _by_layer(values):
+        sizes = {name: values[name].numel() * values[name].element_size() for name in layer}
+        if files[-1] and sum((files[-1] | sizes).values()) > FILE_BYTES:
+            files.append({})
+        files[-1] |= sizes
+    return files
+
+
+def load_parts(model: "PreTrainedModel", folder: Path) -> None:
+    """Puts the weights of a model folder into the model, of each tensor this process's part; adapters stay.
+
+    No other process is called. Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not fit.
+    """
+    values = base_weights(model)
+    for layer in read_layers(model, folder):
+        for name, saved in layer.items():
+            value = values[name]
+            saved = saved.to(value.dtype)
+            value.detach().copy_(own_part(saved, value) if is_part(value) else saved)
+
+
+def base_weights(model: "PreTrainedModel") -> dict[str, Tensor]:
+    """The weights that a model's files hold, by the names that they have without adapters."""
+    stored = _stored(model).items()
+    return {name.replace(".base_layer", ""): value for name, value in stored if not is_adapter(name)}
+
+
+def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Tensor]]:
+    """The weights of a model folder, a layer at a time, by the names that the model gives them without adapters.
+
+    Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not fit the model.
+    """
+    from safetensors import safe_open
+    from transformers.core_model_loading import revert_weight_conversion
+
+    index: Mapping[str, str] = {}
+    if (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+    values = base_weights(model)
+    for layer in _by_layer(values):
+        # Tensors without numbers tell under which names the Hub keeps a layer.
+        shapes = {name: torch.empty(values[name].shape, device="meta") for name in layer}
+        stored = {}
+        for name in revert_weight_conversion(model, shapes):
+            with safe_open(folder / index.get(name, "model.safetensors"), framework="pt") as file:
+                stored[name] = file.get_tensor(name)
+        tensors = _as_ours(model, stored)
+        for name, saved in tensors.items():
+            if saved.shape != values[name].shape:
+                raise RuntimeError(f"{name} is {tuple(saved.shape)}, not {tuple(values[name].shape)}")
+        yield tensors
+
+
+def unreadable(folder: Path, error: Exception) -> ModelError:
+    """What to raise where `read_layers` or `load_parts` has failed."""
+    return ModelError(
+        f"model {str(folder)!r}: its weights cannot be read in parts: {first_line(error)}. --shard and merge read "
+        "safetensors under the Hub's names, as save_pretrained writes them"
+    )
+
+
+def _stored(base: Any) -> dict[str, Tensor]:
+    """The tensors that files of a model hold: all but a head that is the embedding."""
+    return {name: x for name, x in base.state_dict().items() if name not in base.all_tied_weights_keys}
+
+
+def _by_layer(names: Iterable[str]) -> list[list[str]]:
+    """Names of tensors, those of one layer together, because the Hub may keep several of our tensors as one.
+
+    A layer is what the first three parts of a name say: `model.layers.7`.
+    """
+    return [list(group) for _, group in groupby(names, lambda name: ".".join(name.split(".")[:3]))]
+
+
+def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the Hub's names as the model has them: the way back from `revert_weight_conversion`."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import (
+        WeightConverter,
+        WeightRenaming,
+        dot_natural_key,
+        rename_source_key,
+    )
+
+    transforms = get_model_conversion_mapping(model, add_legacy=False)
+    renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
+    converters = [t for t in transforms if isinstance(t, WeightConverter)]
+    by_pattern = {pattern: t for t in converters for pattern in t.source_patterns}
+    ours, collecting = {}, {}
+    for key in sorted(stored, key=dot_natural_key):
+        name, pattern = rename_source_key(key, renamings, converters)
+        if pattern is None:  # it is stored as it is, under another name at most
+            ours[name] = stored[key]
+            continue
+        converter = collecting.setdefault(name, copy.deepcopy(by_pattern[pattern]))
+        converter.add_tensor(name, key, pattern, stored[key])
+    for name, converter in collecting.items():
+        ours |= converter.convert(name, model=model, config=model.config)
+    return ours
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a tensor of this name is one of an adapter."""
+    return ".lora_" in name

@@ -1,0 +1,179 @@
+"""What an algorithm asks of the other settings, refused before anything is loaded, each with a value that would work.
+
+What settings and files tell without an algorithm is refused in `plan.py`.
+"""
+
+from typing import Any
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.adapters import trains_adapters
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.plan import check_processes
+
+
+def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
+    """Raises ConfigError where decoding, updates, model or processes do not give the algorithm what it needs."""
+    r, flag = config.rollout, f"--algorithm {config.algorithm}"
+    algorithm.make_masking().check(r.max_completion_length)
+    check_unmasking(r, config.force)
+    if config.pairs:
+        check_pairs(config, algorithm, flag)
+    if algorithm.left_to_right:
+        check_left_to_right(config, flag)
+    if algorithm.branches > 1:
+        check_trees(config.batch.num_generations, r, algorithm.branches, flag)
+    if "order" in algorithm.needs:
+        check_positions(r, algorithm, flag)
+    check_reference(config.model, algorithm, flag)
+    check_processes(config.model, num_processes)
+    if config.batch.explore and (algorithm.whole_step or algorithm.branches > 1):
+        raise ConfigError(
+            f"--explore gives groups unequal sizes, which {flag} does not compare. Leave it out, or use --algorithm "
+            "spg or raft."
+        )
+    check_shares(config, algorithm, num_processes)
+
+
+def check_pairs(config: Config, algorithm: Any, flag: str) -> None:
+    """Raises ConfigError for --pairs with an algorithm or a batch that cannot learn from pairs."""
+    b = config.batch
+    if "pairs" not in algorithm.needs:
+        raise ConfigError(f"--pairs: {flag} learns only from what the model samples. Use --algorithm vrpo.")
+    if b.max_rollout_batches > 1:
+        raise ConfigError(
+            f"--max-rollout-batches {b.max_rollout_batches}: each of --pairs has unequal rewards, so that no group "
+            "would be set aside. Leave it at 1."
+        )
+    if b.num_generations != 2:
+        raise ConfigError(f"--num-generations {b.num_generations}: a pair is two. Use --num-generations 2.")
+
+
+def check_left_to_right(config: Config, flag: str) -> None:
+    """Raises ConfigError for blocks or several updates with an algorithm that samples token by token."""
+    b, r = config.batch, config.rollout
+    if r.block_length != 1:
+        steps = f"--block-length 1 --diffusion-steps {r.max_completion_length}"
+        raise ConfigError(f"{flag} samples token by token, not in blocks of {r.block_length}. Use {steps}.")
+    if b.num_iterations * b.num_minibatches > 1:
+        updates = "--num-iterations 1 --num-minibatches 1"
+        raise ConfigError(f"{flag} has no ratio for several updates of a rollout. Use {updates}.")
+
+
+def check_shares(config: Config, algorithm: Any, num_processes: int) -> None:
+    """Raises ConfigError where a step has too few completions for every process to get one.
+
+    An algorithm that compares within a group, and a file of pairs, need whole groups in each process. The first round
+    of --explore, with half of each group, is the smallest that is dealt out.
+    """
+    b = config.batch
+    group_size = b.num_generations // 2 if b.explore else b.num_generations
+    needs_whole_groups = algorithm.compares == "group" or algorithm.branches > 1 or config.pairs
+    smallest_share = group_size if needs_whole_groups else 1
+    if b.prompts_per_step * group_size < num_processes * smallest_share:
+        raise ConfigError(
+            f"--prompts-per-step {b.prompts_per_step} leaves some of {num_processes} processes without a completion. "
+            f"Use {-(-num_processes * smallest_share // group_size)} or more."
+        )
+
+
+def check_unmasking(r: Sampling, force: bool) -> None:
+    """Raises ConfigError for decoding that training makes ever less careful, and for decoding that no bound describes.
+
+    Tokens of high confidence are unmasked together, and RL raises confidence: without a high threshold and a limit,
+    more and more tokens are written without having seen one another.
+    """
+    by_threshold = r.unmasking in ("threshold", "dynamic")
+    is_safe = r.unmasking == "schedule" or (by_threshold and r.threshold >= 0.95 and r.max_tokens_per_step)
+    if not (is_safe or force):
+        raise ConfigError(
+            f"{', '.join(r.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with --unmasking "
+            "threshold or dynamic, a --threshold of 0.95 or more, and --max-tokens-per-step 4, or insist with --force."
+        )
+    if r.editing_threshold is not None:
+        raise ConfigError(
+            f"editing_threshold={r.editing_threshold}: a token that was replaced has stood beside others as another "
+            "one, so no masked copy of the completion shows what they were drawn from, and no bound of a likelihood "
+            "holds for what the sampler does. Leave it out of training: give Sampling, not EvalSampling."
+        )
+
+
+def check_chance(config: Config, algorithm: Any) -> None:
+    """Raises ConfigError for decoding without chance, whose groups hold equal completions, if these are compared."""
+    r, count = config.rollout, config.batch.num_generations
+    groups_teach = r.draws_noise or config.pairs or algorithm.right_groups_teach
+    if not (groups_teach or config.force):
+        raise ConfigError(
+            f"--temperature {r.temperature:g}: decoding without chance writes {count} times the same completion to a "
+            f"problem, and --algorithm {config.algorithm} learns from how they differ. Use --temperature 0.9, or an "
+            "algorithm that imitates right completions (--algorithm raft), or insist with --force."
+        )
+
+
+def check_positions(r: Sampling, algorithm: Any, flag: str) -> None:
+    """Raises ConfigError for a rollout that draws no positions, or by another law than the one that is scored."""
+    if r.remasking != "plackett_luce":
+        raise ConfigError(
+            f"--remasking {r.remasking}: {flag} learns where to write, so positions have to be drawn. Use --remasking "
+            "plackett_luce."
+        )
+    for name in ("position_temperature", "block_length"):
+        sampled, scored = getattr(r, name), getattr(algorithm, name)
+        if sampled != scored:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} {sampled}: {flag} scores the choice of positions with {name}={scored}. "
+                f"Use --algorithm-args {name}={sampled}."
+            )
+
+
+def check_trees(num_generations: int, r: Sampling, branches: int, flag: str) -> None:
+    """Raises ConfigError for groups and lengths of which no trees can be made.
+
+    A tree has `branches` leaves from each of its nodes, and branches where a block ends in the middle of a completion.
+    """
+    if num_generations % branches:
+        raise ConfigError(
+            f"--num-generations {num_generations}: a tree of {flag} has {branches} leaves from each of its nodes. Use "
+            f"--num-generations {num_generations + -num_generations % branches}."
+        )
+    length, block = r.max_completion_length, r.block_length
+    if length % 2:
+        raise ConfigError(
+            f"--max-completion-length {length}: trees of {flag} branch in the middle, and so many tokens have none. "
+            f"Use --max-completion-length {length + 1}."
+        )
+    half = length // 2
+    if half % block:
+        fitting_block = max(n for n in range(1, min(block, half) + 1) if half % n == 0)
+        blocks, steps = length // fitting_block, r.diffusion_steps
+        fitting_steps = f" --diffusion-steps {steps + -steps % blocks}" if steps % blocks else ""
+        raise ConfigError(
+            f"--block-length {block}: trees of {flag} branch in the middle of {length} tokens, where a block has to "
+            f"end. Use --block-length {fitting_block}{fitting_steps}."
+        )
+
+
+def check_reference(m: ModelConfig, algorithm: Any, flag: str) -> None:
+    """Raises ConfigError for a reference that nobody asks for, one that nothing keeps, and one that cannot move.
+
+    It cannot move where all weights are divided: no process has them together.
+    """
+    if "reference" not in algorithm.needs and m.ref_copy:
+        raise ConfigError(
+            f"--ref-copy: {flag} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
+            "--algorithm-args beta=0.04, where the algorithm has one."
+        )
+    if "reference" not in algorithm.needs:
+        return
+    if not (m.ref_copy or trains_adapters(m)):
+        raise ConfigError(
+            f"{flag} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, start from an adapter "
+            "(--model PATH), or keep a frozen copy of the weights (--ref-copy)."
+        )
+    if m.is_divided and not m.lora_r and algorithm.ref_model_sync_steps:
+        raise ConfigError(
+            f"--shard: the reference of {flag} takes in the policy every {algorithm.ref_model_sync_steps} updates, and "
+            "of divided weights no such reference is kept. Use --algorithm-args ref_model_sync_steps=0, or --lora-r "
+            "128."
+        )

@@ -1,0 +1,307 @@
+"""The settings of decoding: lengths, steps, temperature, and what a denoising step computes and unmasks.
+
+`Sampling` is how one completion is decoded. Two commands hold another shape: `EvalRollout` has several lengths and
+numbers of steps, `SftRollout` only what a finished model is measured with.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Self
+
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.ranges import (
+    Count,
+    CountOrZero,
+    Length,
+    LengthOrZero,
+    NotNegative,
+    Positive,
+    Probability,
+    Temperature,
+    check_ranges,
+)
+from spg_trainer.settings.values import scalar
+
+Steps = int | str
+"""Denoising steps of a completion: a number, or `length/2` for as many as unmask about two tokens each."""
+
+
+_GREEDY = ("low_confidence", "entropy", "margin", "sequential")
+"""Remaskings that choose positions without chance."""
+_UNSURE = ("random", "plackett_luce", "entropy", "margin", "sequential")
+"""Remaskings that do not begin with the most probable tokens, of which the unmasking by confidence counts so many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """What a denoising step computes and unmasks: by default exactly what the plain LLaDA sampler does."""
+
+    remasking: str = "low_confidence"
+    """Which masked positions a step unmasks first. low_confidence takes those whose token has the highest probability
+    (it is named after those that stay masked), entropy those with the lowest entropy, margin those with the largest gap
+    between the best and the second-best token (Dream), random any, and sequential the leftmost. plackett_luce draws
+    them: the surer the model is of a position, the more likely it is (for --algorithm mapg). Set it to what the model's
+    authors decode with."""
+    position_temperature: Positive = 0.5
+    """How far --remasking plackett_luce departs from the surest positions, above 0: of the masked positions of a block,
+    each is drawn in proportion to the highest probability that a token has there, to the power of 1 over this value.
+    Raise it to explore more orders."""
+    unmasking: str = "schedule"
+    """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
+    token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
+    threshold, but never fewer than the schedule's number (SDAR). The last three decode faster and are
+    approximations."""
+    threshold: Probability = 0.95
+    """The probability, above 0 and up to 1, from which --unmasking threshold and dynamic unmask a token. Lower values
+    decode faster and less exactly."""
+    factor: Positive = 1.0
+    """How much doubt --unmasking factor allows, above 0: the n most probable tokens are unmasked together, for the
+    largest n whose n-th probability is at least 1 - factor / (n + 1). Raise it to decode faster."""
+    max_tokens_per_step: CountOrZero = 0
+    """The most tokens that a step may unmask; 0 sets no limit. Training with --unmasking threshold, dynamic or factor
+    needs a limit such as 4."""
+    top_p: Probability = 1.0
+    """Nucleus sampling: tokens are drawn only from the most probable ones whose probabilities add up to this value,
+    above 0 and up to 1; 1 allows all. Lower it to draw fewer unlikely tokens. It does nothing at temperature 0."""
+    top_k: CountOrZero = 0
+    """The number of most probable tokens that may be drawn; 0 allows all. Lower it to draw fewer unlikely tokens. It
+    does nothing at temperature 0."""
+    eos_penalty: NotNegative = 0.0
+    """What is subtracted from the logits of end tokens before anything is drawn. Raise it, to 1 or more, if completions
+    end too early."""
+    min_completion_length: CountOrZero = 0
+    """The number of first tokens of a completion among which no end token may be drawn. Raise it if completions are
+    empty, or end before their answer."""
+    cache: str = "none"
+    """Which keys and values are kept between steps. none keeps nothing and is exact; prefix keeps those of the tokens
+    before the block; dual those before and after it; window all but those of the block and of --window-tokens on each
+    side; blocks those of finished blocks, which is exact, for models whose attention goes by blocks. Set one to decode
+    faster."""
+    window_tokens: CountOrZero = 16
+    """The number of tokens on either side of the block that --cache window computes anew in each step. Raise it if the
+    cache changes completions too much."""
+    prompt_refresh_steps: CountOrZero = 0
+    """The cached prompt is computed anew at the start of a block only if it is older than so many steps; 0 computes it
+    anew for every block. Raise it to decode faster after a long prompt."""
+
+    @property
+    def shortcuts(self) -> list[str]:
+        """What differs from exact decoding, e.g. `cache dual`; the cache of finished blocks is exact too."""
+        decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
+        changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
+        # These say what is drawn, and no step takes a short cut for them.
+        exact = ("remasking", "position_temperature", "eos_penalty", "min_completion_length")
+        approximations = [f"{name} {getattr(self, name)}" for name in changed if name not in exact]
+        return [text for text in approximations if text != "cache blocks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalDecoding(Decoding):
+    """Decoding that may also replace tokens, as no training may."""
+
+    editing_threshold: NotNegative | None = None
+    """The probability above which a step also replaces a token that was already unmasked (LLaDA2.1). If it is left out,
+    tokens stay as they are."""
+
+
+@dataclass(frozen=True)
+class Sampling(Decoding):
+    """How completions are sampled; `eval` uses the same lengths and steps with its own temperature."""
+
+    max_completion_length: Length = 256
+    """The length of a completion in tokens (T). Raise it if completions are cut off."""
+    block_length: Count = 32
+    """The length of a block in tokens; blocks are decoded from left to right. It must divide the completion length."""
+    diffusion_steps: Count = 128
+    """The number of denoising steps of a whole completion, a multiple of its number of blocks. Fewer steps decode
+    faster and less accurately."""
+    temperature: Temperature = 0.0
+    """The sampling temperature; 0 is greedy, by which only raft, distil and opsd can train. Raise it if all completions
+    of a problem are alike."""
+
+    editing_threshold = None
+    """No setting here: what decodes reads it from any `Sampling`, and only `EvalSampling` can set it."""
+
+    @classmethod
+    def of(cls, length: int, block_length: int, steps: Steps, **more: Any) -> Self:
+        """Decoding at a length, in blocks that are no longer than it.
+
+        steps: a number, or `length/N`: then each block takes the same number of steps, as many as unmask about N tokens
+        each. `of(64, 32, "length/2")` has 32 steps. more: any other setting.
+
+        Raises ConfigError for numbers that cannot be, and text that is not `length/N`.
+        """
+        check_steps(steps)
+        block = min(block_length, length)
+        if not isinstance(steps, int):
+            blocks = max(1, length // block) if block > 0 else 1  # `check` refuses block 0
+            tokens_per_step = float(steps.removeprefix("length/"))
+            steps = max(1, round(length / blocks / tokens_per_step)) * blocks
+        sampling = cls(length, block, steps, **more)
+        sampling.check()
+        return sampling
+
+    @property
+    def num_blocks(self) -> int:
+        return self.max_completion_length // self.block_length
+
+    @property
+    def steps_per_block(self) -> int:
+        return self.diffusion_steps // self.num_blocks
+
+    @property
+    def tokens_per_step(self) -> float:
+        return self.max_completion_length / self.diffusion_steps
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether decoding is random at all; if not, no generators are needed."""
+        return self.temperature > 0 or self.remasking not in _GREEDY
+
+    def check(self) -> None:
+        """Raises ConfigError for numbers out of their ranges, and for what `check_together` refuses."""
+        check_ranges(self)
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Raises ConfigError for settings that are allowed one by one but not together.
+
+        Lengths and steps may not divide, a choice may leave another setting unread, a cache may have nothing to keep.
+        """
+        self._check_lengths()
+        self._check_choices()
+
+    def _check_lengths(self) -> None:
+        length, block, steps = self.max_completion_length, self.block_length, self.diffusion_steps
+        if length % block:
+            divisors = (d for d in range(1, length + 1) if length % d == 0)
+            nearest = min(divisors, key=lambda d: (abs(d - block), -d))
+            raise ConfigError(
+                f"block_length={block} does not divide max_completion_length={length}. Use block_length={nearest} or "
+                f"max_completion_length={length + block - length % block}."
+            )
+        if self.min_completion_length > length:
+            raise ConfigError(
+                f"min_completion_length={self.min_completion_length} is longer than a completion, which has "
+                f"max_completion_length={length} tokens. Use {length} or less."
+            )
+        blocks = length // block
+        if steps % blocks or steps > length:
+            fits = min((steps // blocks + 1) * blocks, length)
+            raise ConfigError(
+                f"diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
+                f"block) and at most one for each token. Use diffusion_steps={fits}."
+            )
+
+    def _check_choices(self) -> None:
+        if self.unmasking != "schedule" and self.remasking in _UNSURE:
+            raise ConfigError(
+                f"remasking={self.remasking} with unmasking={self.unmasking}, which counts the tokens that the model "
+                "is sure of. Use remasking=low_confidence or unmasking=schedule."
+            )
+        for name, choice, values, instead in UNREAD:
+            value, chosen = getattr(self, name), getattr(self, choice)
+            if chosen in values and value != getattr(Decoding, name):
+                raise ConfigError(
+                    f"{name}={value} says nothing with {choice}={chosen}. Leave it out, or use another {choice}, e.g. "
+                    f"{choice}={instead}."
+                )
+        scheduled = self.unmasking == "schedule" and self.steps_per_block == 1
+        if self.cache not in ("none", "blocks") and scheduled and not self.prompt_refresh_steps:
+            raise ConfigError(
+                f"cache={self.cache} keeps nothing where a block takes one step ({self.diffusion_steps} steps, "
+                f"{self.num_blocks} blocks). Use cache=none."
+            )
+
+
+@dataclass(frozen=True)
+class EvalSampling(Sampling, EvalDecoding):
+    """How an evaluation samples completions."""
+
+
+@dataclass(frozen=True)
+class EvalRollout(EvalDecoding):
+    """How completions are decoded, once for each length with each number of steps."""
+
+    max_completion_length: tuple[int, ...] = (256,)
+    """One or several lengths of a completion in tokens, each of which is evaluated. Raise it if completions are cut
+    off."""
+    block_length: int = 32
+    """The length of a block in tokens; a shorter completion is one block. With --perplexity: measures each block of so
+    many tokens by itself, as a model that decodes in them goes by; if it is left out, a text is measured as a whole."""
+    diffusion_steps: tuple[Steps, ...] = ("length/2",)
+    """One or several numbers of denoising steps of a completion, each of which is combined with every length; length/N
+    is as many as unmask about N tokens each. If it is left out, it is what a training on the task unmasks."""
+    temperature: Temperature = 0.0
+    """The sampling temperature; 0 is greedy. Set it above 0 if --num-generations is above 1."""
+
+    def samplings(self) -> list[EvalSampling]:
+        """How to decode, once for each length and number of steps; ConfigError for those that do not divide."""
+        more = {f.name: getattr(self, f.name) for f in fields(EvalDecoding)}
+        return [
+            EvalSampling.of(length, self.block_length, steps, temperature=self.temperature, **more)
+            for length in self.max_completion_length
+            for steps in self.diffusion_steps
+        ]
+
+
+@dataclass(frozen=True)
+class SftRollout:
+    """How the model decodes when its training is over."""
+
+    max_completion_length: LengthOrZero = 20
+    """The length of a completion in tokens (T), padding included; 0 takes 10% more than the longest of 2,000
+    demonstrations, in whole blocks of --block-length. It is stored with the model, like the next two settings, and RL
+    and `eval` take it from there."""
+    block_length: CountOrZero = 0
+    """The length of a block in tokens when the model decodes; 0 takes the blocks of the model's attention, or the whole
+    completion. If it is left out, it is that of a training, or 0 if that does not divide the completion."""
+    diffusion_steps: Steps = "length/1"
+    """The number of denoising steps of a completion, or length/N for about N tokens a step."""
+    remasking: str = "low_confidence"
+    """Which masked positions a step unmasks first: low_confidence, random, entropy, margin, sequential or
+    plackett_luce, as in training."""
+    temperature: Positive = 1.0
+    """The sampling temperature at which habits are counted. Use the temperature that RL will have."""
+
+
+class Unread(NamedTuple):
+    """A setting that nothing reads under some values of another setting: `threshold` under `unmasking schedule`."""
+
+    name: str
+    choice: str
+    """The other setting."""
+    values: tuple[str | None, ...]
+    """The values of the other setting under which nothing reads this one."""
+    instead: str
+    """A value of the other setting under which it is read."""
+
+
+UNREAD = (
+    Unread("position_temperature", "remasking", ("random", *_GREEDY), "plackett_luce"),
+    Unread("threshold", "unmasking", ("schedule", "factor"), "threshold"),
+    Unread("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
+    Unread("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
+    Unread("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
+    Unread("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
+)
+
+
+def at_rate(tokens: float) -> str:
+    """The steps that unmask about `tokens` tokens each, however long a completion is: `length/2` for 2."""
+    return f"length/{repr(float(tokens)).removesuffix('.0')}"
+
+
+def check_steps(steps: Steps) -> None:
+    """Raises ConfigError for a number below 1, and for text that is not `length/N` with N above 0."""
+    if isinstance(steps, int):
+        holds = steps >= 1
+    else:
+        length, _, tokens = steps.partition("/")
+        number = scalar(tokens)
+        holds = length == "length" and isinstance(number, int | float) and 0 < number < math.inf
+    if not holds:
+        raise ConfigError(
+            f"--diffusion-steps {steps}: should be a number of steps, at least 1, or length/N for about N tokens a "
+            "step, with N above 0. Try length/2."
+        )

@@ -1,0 +1,77 @@
+"""The settings of a model: which weights are opened, in which type and where, and what of them is trained."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from spg_trainer.settings.ranges import Below1, Count, CountOrZero
+
+
+@dataclass(frozen=True)
+class LoadConfig:
+    """The weights to open, their number type and their device."""
+
+    model: str = "tiny"
+    """The model: `tiny`, which is a small model that comes with the package and knows the task; `tiny:TASK`, such as
+    tiny:countdown, which is that of another task; a folder; a run folder; or an id on the Hugging Face Hub. For `sft`
+    also `new`, which is a small model with fresh weights."""
+    revision: str | None = None
+    """The branch, tag or commit of the model on the Hub. Set it to keep a run reproducible when the Hub's copy
+    changes."""
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """The number type that weights are loaded in; auto takes bfloat16 on a GPU and float32 elsewhere. Choose float32 if
+    rounding on a GPU disturbs a training or changes completions."""
+    device: str = "auto"
+    """The device that the model runs on: `cpu`, `cuda`, `cuda:1`, ...; auto takes the GPU of this process if there is
+    one."""
+    attention_block: CountOrZero | None = None
+    """The number of tokens in a block of the model's attention, where each block sees itself and all blocks before it;
+    0 means that all tokens see each other. Set it only where the model's config.json does not say it or is wrong."""
+    mask_token_id: CountOrZero | None = None
+    """The id of the [MASK] token. Set it only where no file of the model says it."""
+    load_4bit: bool = False
+    """Stores the linear layers of the base in 4 bits (QLoRA), so that an 8B model takes 6 GB instead of 16. It needs
+    the package bitsandbytes. Only adapters can then be trained: --lora-r, or a model that is an adapter."""
+    shard: Literal["none", "phase", "layer"] = "none"
+    """Divides the weights, and in training the optimizer's state, among the processes. phase gathers all weights for a
+    whole rollout or update, which is fast, but every GPU must hold them once; layer gathers a layer at a time in every
+    pass, so that each GPU holds its part alone. Set it if one GPU cannot hold the model. --dtype is then the type of
+    the computation, and weights that are trained stay in float32."""
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether the weights are divided among the processes."""
+        return self.shard != "none"
+
+
+@dataclass(frozen=True)
+class TrainedModelConfig(LoadConfig):
+    """The weights to open, and what of them is trained."""
+
+    lora_r: CountOrZero = 0
+    """The rank of fresh LoRA adapters on the seven linear layers of each transformer layer (in a mixture of experts, on
+    the four of attention). 0 adds none: then all weights are trained, or, if --model is an adapter, that adapter. Lower
+    it to save memory."""
+    lora_alpha: Count | None = None
+    """The scale of the adapters, whose output is multiplied by alpha / rank. If it is left out, a loaded adapter keeps
+    its own, and fresh ones have half the rank, as in the papers (64 for rank 128). Raise it to let the same update move
+    the model further."""
+    lora_dropout: Below1 | None = None
+    """The dropout rate inside the adapters, from 0 to below 1. If it is left out, a loaded adapter keeps its own, and
+    fresh ones have 0; above 0 the gradient depends on --per-device-batch-size. Raise it if the model memorises a small
+    set of problems."""
+    lora_experts: bool = False
+    """Puts adapters on the dense layers and on every expert of a mixture of experts as well, but never on its router.
+    Set it if adapters on attention alone learn too little; it takes more memory."""
+    gradient_checkpointing: bool = False
+    """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
+    need far less memory."""
+
+
+@dataclass(frozen=True)
+class ModelConfig(TrainedModelConfig):
+    """The weights of a training by RL, which may be compared with those that it started from."""
+
+    ref_copy: bool = False
+    """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained by RL. Set it
+    if training ends with a message that asks for a reference; it costs a second set of weights in memory and on
+    disk."""

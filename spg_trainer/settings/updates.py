@@ -1,0 +1,110 @@
+"""The settings of a step and its updates: how many completions it takes, and how they change the weights."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from spg_trainer.settings.ranges import (
+    Below1,
+    Count,
+    CountOrZero,
+    Group,
+    Positive,
+    Probability,
+    Rate,
+    Weight,
+)
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """The size of a step and its updates. All but the last change what is learned; the last changes memory alone."""
+
+    prompts_per_step: Count = 16
+    """The number of problems that a step samples, over all processes. More of them make the gradient less noisy and the
+    step longer."""
+    num_generations: Group = 6
+    """The number of completions of each problem (the group, G), at least 2. Raise it if few groups hold both right and
+    wrong completions."""
+    max_rollout_batches: Count = 1
+    """How many times --prompts-per-step problems are sampled for a step at most, until so many groups have unequal
+    rewards; only these are learned from, as far as there are enough (dynamic sampling). 1 learns from what is sampled
+    first. Raise it, to 10, if most groups are all wrong or all right."""
+    explore: bool = False
+    """Samples half of --num-generations for each problem first, and spends the other half of the step's completions on
+    groups of which all are wrong. Set it if few groups hold both right and wrong completions."""
+    pools: bool = False
+    """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
+    again. Set it if many groups are alike and problems come again; a checkpoint holds what is known of each."""
+    all_right_weight: Weight = 0.2
+    """How likely --pools draws a problem whose last two groups were all right, against one whose groups are mixed, from
+    0.01 to 1. Raise it if the model forgets what it solved."""
+    all_wrong_weight: Weight = 0.2
+    """The same for a problem whose last two groups were all wrong. Raise it if hard problems are to be tried more
+    often."""
+    num_iterations: Count = 1
+    """How many updates are made with the completions of a step, each with fresh masks. Raise it if rollouts are slow,
+    but only with an algorithm that has an importance ratio, or with raft."""
+    num_minibatches: Count = 1
+    """Divides the groups of a step into so many parts, and makes one update with each. More than 1 is off-policy: raise
+    it if rollouts are slow, with an algorithm that has ratios."""
+    per_device_batch_size: Count = 8
+    """How many masked copies of completions go through the model at once in an update; a rollout on a GPU decodes four
+    times as many completions at once. Lower it if memory runs out: the result stays the same."""
+
+
+@dataclass(frozen=True)
+class SftBatch:
+    """The size of an update. The first setting changes what is learned; the second changes memory alone."""
+
+    batch_size: Count = 192
+    """The number of demonstrations of an update. More of them make the gradient less noisy and the update longer."""
+    per_device_batch_size: CountOrZero = 0
+    """The number of demonstrations that a forward and backward pass takes at once; 0 takes all of an update. Lower it
+    if memory runs out: the result stays the same."""
+
+
+@dataclass(frozen=True)
+class BaseOptimizerConfig:
+    """AdamW or Muon with linear warm-up."""
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """The optimizer. muon gives the matrices of layers steps with all singular values near 1, about as large as those
+    of AdamW, which updates the rest (Muon). Try it where AdamW needs too many updates; it does not go with --shard."""
+    learning_rate: Rate = 3e-6
+    """The highest learning rate, after the warm-up. Of `sft` it stays constant for four fifths of --steps and then
+    falls to 5%, or with --patience 0 falls by a cosine. Lower it if rewards collapse, the loss jumps or updates are
+    skipped."""
+    warmup_steps: CountOrZero = 0
+    """The number of updates over which the rate rises linearly from 0. Raise it if the first updates make the model
+    worse."""
+    weight_decay: Below1 = 0.1
+    """The decoupled weight decay, from 0 to below 1. Set it to 0 if weights without a gradient must not change. Raise
+    it if the validation loss of `sft` rises while its training loss falls."""
+    max_grad_norm: Positive = 0.2
+    """Gradient clipping: a gradient with a larger norm is scaled down to this norm. Raise it if nearly every step
+    reports a larger `grad_norm` and the run learns too slowly. Lower it if the loss jumps."""
+
+    adam_beta2, adam_moments = 0.99, "float32"
+    """No settings here: `make_optimizer` reads them from either class, and only `OptimizerConfig` can set them."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(BaseOptimizerConfig):
+    """AdamW or Muon with linear warm-up, then a constant or falling rate."""
+
+    lr_schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "constant"
+    """What the rate does after the warm-up: constant keeps it, linear and cosine let it fall from step to step, towards
+    --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall in a line over the last steps alone
+    (--lr-decay-share). Let it fall if a rate that learns fast makes later steps worse."""
+    lr_floor: Below1 = 0.0
+    """The learning rate at the end of a falling --lr-schedule, as a share of --learning-rate, from 0 to below 1. Raise
+    it if the reward still rises when the run ends."""
+    lr_decay_share: Probability = 0.2
+    """The share of --max-steps, above 0 and up to 1, over which --lr-schedule warmup_stable_decay lets the rate fall,
+    at the end of the run. Lower it to train longer at the full rate."""
+    adam_beta2: Below1 = 0.99
+    """AdamW's second decay, from 0 to below 1; the first is 0.9. Raise it for steadier steps where the gradient is
+    noisy."""
+    adam_moments: Literal["float32", "8bit"] = "float32"
+    """The number type of AdamW's moments. 8bit takes a quarter of the memory (pip install torchao) and does not go with
+    --shard."""
