@@ -78,7 +78,7 @@ def _parser() -> Parser:
     checks.add_argument("--model", metavar="MODEL", help=text)
     text = "with --model: the tokens of a completion (as the model is trained by default)"
     checks.add_argument("--max-completion-length", metavar="T", type=_positive, default=0, help=text)
-    for command in (show, checks):
+    for command in (show, checks):  # see `environment_arguments`
         text = "arguments of the environment, e.g. level=2 source=generated"
         command.add_argument("--env-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
         text = "the verifier of a file of rows; short for --env-args verifier=NAME"
@@ -99,10 +99,10 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def given(options: argparse.Namespace) -> dict[str, Any]:
-    """The environment's arguments that a command line names."""
-    short = {name: getattr(options, name) for name in ("verifier", "reward")}
-    named = {name: value for name, value in short.items() if value is not None}
+def environment_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """The environment's arguments that a command line gives: --env-args, and the flags that are short for one."""
+    flags = {name: getattr(options, name) for name in ("verifier", "reward")}
+    named = {name: value for name, value in flags.items() if value is not None}
     if options.reward_weights:
         named["reward_weights"] = pairs(options.reward_weights, "--reward-weights")
     return {**pairs(options.env_args), **named}
@@ -150,8 +150,8 @@ def _show(options: argparse.Namespace) -> int:
 
     Returns 1 if the author's `demonstration` or `score` raises.
     """
-    errors, failed = set[str](), False
-    env = make(options.id, split=options.split, **given(options))
+    score_errors, demonstration_failed = set[str](), False
+    env = make(options.id, split=options.split, **environment_arguments(options))
     for index in options.index or range(min(options.n, len(env))):
         problem = read_problem(env, check_index(env, index))
         title = f"== {env.spec_name}, {options.split}, problem {index} of {len(env):,} =="
@@ -160,12 +160,12 @@ def _show(options: argparse.Namespace) -> int:
             right = demonstration_of(env, problem)
         except EnvError as error:
             sys.stdout.write(f"-- right: {error}\n")
-            right, failed = None, True
+            right, demonstration_failed = None, True
         completions = {} if right is None else {"right": right}
         for name, completion in {**completions, **env.habits(problem)}.items():
-            sys.stdout.write(_scored(env, index, problem, name, completion, errors))
+            sys.stdout.write(_scored(env, index, problem, name, completion, score_errors))
         sys.stdout.write("\n")
-    return 1 if errors or failed else 0
+    return 1 if score_errors or demonstration_failed else 0
 
 
 def _for_stdout(text: str) -> str:
@@ -181,8 +181,10 @@ def _scored(
     turns, replies = play(env, index, problem, text)
     scored = score_all(env, [index], [problem], [turns])
     rewards = ", ".join(f"{component} {values[0]:g}" for component, values in scored.rewards.items())
-    read = "" if scored.extracted[0] is None else f", read as {scored.extracted[0]!r:.80}"
-    head = f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read}"
+    read_as = "" if scored.extracted[0] is None else f", read as {scored.extracted[0]!r:.80}"
+    head = (
+        f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read_as}"
+    )
     if (trace := scored.traceback[0]) is not None:
         why = cause(env.author_of(problem), trace)
         shown = f"the same as above: {why}\n" if why in errors else trace
@@ -197,10 +199,10 @@ def _scored(
 
 
 def _check(options: argparse.Namespace) -> int:
-    """Checks environments; one that would ask a hub with source=generated, unless --env-args name a source."""
+    """Checks environments; one whose problems come from a hub has source=generated, unless --env-args name a source."""
     if bool(options.ids) == options.all:
         raise EnvError("check wants the ID of one environment or several, or --all; see python -m envs list.")
-    arguments, ok = given(options), True
+    arguments, ok = environment_arguments(options), True
     for name in options.ids or [id for id in known() if id.startswith("spg/")]:
         try:
             env_args = {**offline_arguments(resolve(name)), **arguments}

@@ -24,9 +24,9 @@ from envs.errors import EnvError
 FAILED, TIMED_OUT = "error", "timeout"
 """The reasons of a call that raised: anything, or a TimeoutError, also that of the author's own client."""
 SLACK = 10.0
-"""Seconds beyond all time limits after which the event loop itself counts as blocked."""
+"""Once the time limits of all calls have passed and so many seconds more, the event loop counts as blocked."""
 NOTICE = 10.0
-"""Seconds after which a log line first says what is awaited; the next ones come after twice as long each."""
+"""Seconds after which a log line first says what is awaited; it is said again after 20, 40, 80 and so on."""
 _log = logging.getLogger(__name__)
 
 
@@ -65,21 +65,21 @@ def value_of(outcome: Outcome) -> Any:
 
 
 def call_all(name: str, calls: Sequence[Callable[[], Any]], limits: Limits) -> list[Outcome]:
-    """What came of each call, in order: they are made one after the other, then what they return to await is awaited.
+    """Makes the calls one after the other, then awaits those that are `async` side by side; returns what came of each.
 
     name: of the environment, for messages. Raises EnvError for limits that are none, where there is something to await,
     and where an `async` method blocks the event loop, so that no time limit can end it.
     """
-    found = [_made(call) for call in calls]
-    waiting = [place for place, outcome in enumerate(found) if inspect.isawaitable(outcome.value)]
-    if waiting:
-        later = [found[place].value for place in waiting]
-        for place, outcome in zip(waiting, _await_all(name, later, limits), strict=True):
-            found[place] = outcome
-    return found
+    outcomes = [_call(call) for call in calls]
+    to_await = [i for i, outcome in enumerate(outcomes) if inspect.isawaitable(outcome.value)]
+    if to_await:
+        awaited = _await_all(name, [outcomes[i].value for i in to_await], limits)
+        for i, outcome in zip(to_await, awaited, strict=True):
+            outcomes[i] = outcome
+    return outcomes
 
 
-def _made(call: Callable[[], Any]) -> Outcome:
+def _call(call: Callable[[], Any]) -> Outcome:
     try:
         return Outcome(call())
     except Exception as error:  # whatever an author's code can raise
@@ -90,20 +90,21 @@ def _failed(error: BaseException) -> Outcome:
     return Outcome(None, error, "".join(traceback.format_exception(error)))
 
 
-def _await_all(name: str, waiting: Sequence[Awaitable[Any]], limits: Limits) -> list[Outcome]:
+def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) -> list[Outcome]:
+    """Awaits all in the event loop, and says from time to time which are not done; raises EnvError as `call_all`."""
     loop, thread = _loop(os.getpid())
     wrong = _wrong_limits(limits)
     if threading.get_ident() == thread.ident:
         wrong = "an `async` method called one that waits for others; await the methods of the other instead"
     if wrong:
-        for one in waiting:
-            if inspect.iscoroutine(one):
-                one.close()
+        for awaitable in awaitables:
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()
         raise EnvError(f"{name}: {wrong}.")
-    rounds = -(-len(waiting) // limits.concurrency)
-    names = [_name_of(one) for one in waiting]
-    left = Counter(names)
-    future = asyncio.run_coroutine_threadsafe(_await_within(waiting, names, left, limits), loop)
+    rounds = -(-len(awaitables) // limits.concurrency)
+    functions = [_name_of(awaitable) for awaitable in awaitables]
+    not_done = Counter(functions)
+    future = asyncio.run_coroutine_threadsafe(_await_within(awaitables, functions, not_done, limits), loop)
     began, notice, limit = time.monotonic(), NOTICE, rounds * limits.seconds + SLACK
     try:
         while True:
@@ -111,7 +112,7 @@ def _await_all(name: str, waiting: Sequence[Awaitable[Any]], limits: Limits) -> 
             done, _ = futures.wait([future], timeout=max(0.0, min(notice, limit) - waited))
             if done or notice >= limit:
                 return future.result(timeout=0)
-            _say_awaited(name, left.copy(), notice, limits)
+            _say_awaited(name, not_done.copy(), notice, limits)
             notice *= 2
     except TimeoutError as error:
         frame = sys._current_frames().get(thread.ident or 0)
@@ -127,6 +128,7 @@ def _await_all(name: str, waiting: Sequence[Awaitable[Any]], limits: Limits) -> 
 
 
 def _wrong_limits(limits: Limits) -> str:
+    """What is wrong with limits that an author set; "" where nothing is."""
     count, seconds = limits
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         return f"score_concurrency={count!r:.80} must be a whole number, at least 1"
@@ -140,9 +142,9 @@ def _name_of(awaitable: Awaitable[Any]) -> str:
     return getattr(awaitable, "__qualname__", type(awaitable).__name__)
 
 
-def _say_awaited(name: str, left: Mapping[str, int], seconds: float, limits: Limits) -> None:
-    """Tells what has been awaited for so long. left: {function: its calls that have not ended}."""
-    calls = [(function, count) for function, count in left.items() if count]
+def _say_awaited(name: str, not_done: Mapping[str, int], seconds: float, limits: Limits) -> None:
+    """Tells what has been awaited for so long. not_done: {function: how many of its calls have not ended}."""
+    calls = [(function, count) for function, count in not_done.items() if count]
     listed = ", ".join(
         f"{function} ({count:,} {'call' if count == 1 else 'calls'})" for function, count in calls
     )
@@ -152,20 +154,23 @@ def _say_awaited(name: str, left: Mapping[str, int], seconds: float, limits: Lim
 
 
 async def _await_within(
-    waiting: Sequence[Awaitable[Any]], names: Sequence[str], left: Counter[str], limits: Limits
+    awaitables: Sequence[Awaitable[Any]], functions: Sequence[str], not_done: Counter[str], limits: Limits
 ) -> list[Outcome]:
-    """What came of each. names: what they are called; left: how many of each name have not ended, counted down."""
-    gate = asyncio.Semaphore(limits.concurrency)
+    """Awaits all within the limits; returns what came of each.
 
-    async def one(awaitable: Awaitable[Any], name: str) -> Outcome:
+    functions: the name of each one's function. not_done: as for `_say_awaited`; each that ends is counted down.
+    """
+    free_places = asyncio.Semaphore(limits.concurrency)
+
+    async def counted(awaitable: Awaitable[Any], function: str) -> Outcome:
         try:
-            return await within(awaitable)
+            return await limited(awaitable)
         finally:
-            left[name] -= 1
+            not_done[function] -= 1
 
-    async def within(awaitable: Awaitable[Any]) -> Outcome:
-        async with gate:
-            task = asyncio.ensure_future(_awaited(awaitable))
+    async def limited(awaitable: Awaitable[Any]) -> Outcome:
+        async with free_places:
+            task = asyncio.ensure_future(_outcome_of(awaitable))
             try:
                 # Not `wait_for`, which goes on to wait for a task that does not let itself be cancelled.
                 done, _ = await asyncio.wait({task}, timeout=limits.seconds)
@@ -179,17 +184,16 @@ async def _await_within(
             task.cancel()
             return Outcome(None, error, f"Traceback (most recent call last):\n{where}TimeoutError: {error}\n")
 
-    return await asyncio.gather(*map(one, waiting, names))
+    return await asyncio.gather(*map(counted, awaitables, functions))
 
 
-async def _awaited(awaitable: Awaitable[Any]) -> Outcome:
+async def _outcome_of(awaitable: Awaitable[Any]) -> Outcome:
     try:
         return Outcome(await awaitable)
-    except GeneratorExit:
+    except GeneratorExit:  # raised where Python closes a coroutine, which must not catch it
         raise
-    except (
-        BaseException
-    ) as error:  # SystemExit, too, which would end the loop's thread and leave all others waiting
+    # SystemExit is caught, too: it would end the loop's thread and leave all others waiting.
+    except BaseException as error:
         return _failed(error)
 
 
@@ -221,7 +225,10 @@ class _DaemonThreads(ThreadPoolExecutor):
 
 @cache
 def _loop(pid: int) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
-    """The event loop of this process and its thread. pid: a forked process has none of its parent's threads."""
+    """The event loop of a process and its thread, which is started.
+
+    pid: the process's own; a forked one needs another loop, as it has none of its parent's threads.
+    """
     loop = asyncio.new_event_loop()
     loop.set_default_executor(_DaemonThreads())
     thread = threading.Thread(target=loop.run_forever, daemon=True, name="envs-awaiting")

@@ -52,10 +52,12 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     """{task: its environment} where several are mixed."""
     _env_id: str | None = None
     _env_arguments: Mapping[str, Any] = {}
+    """The arguments that `make` was given, without those that are the default."""
     _scoring: ClassVar[Scoring]
     _episode: Episodes | None = None
+    """The one that `reset` started."""
 
-    # What an author writes.
+    # What an author writes. A method that is marked `default` stands in where he does not write it.
 
     @abstractmethod
     def __len__(self) -> int:
@@ -71,7 +73,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
         """What `completion` earns, component by component. Write this or `score_batch`; either may be `async`."""
         scores = self.score_batch([problem], [completion])
-        return _only_later(scores) if inspect.isawaitable(scores) else _only(scores)
+        return _awaited_score_of_one(scores) if inspect.isawaitable(scores) else _score_of_one(scores)
 
     @default
     def score_batch(
@@ -144,10 +146,11 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     def spec_name(self) -> str:
         """The name under which results are shown: the short name and the arguments that shape the task."""
         id = self._env_id
-        base = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
+        short_name = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
         shown = {name: value for name, value in self._env_arguments.items() if name != "split"}
+        # A source says without its name what it is, e.g. gsm8k[generated]; of a path the last part is enough.
         arguments = [Path(v).name if name == "source" else f"{name}={v}" for name, v in shown.items()]
-        return f"{base}[{','.join(arguments)}]" if arguments else base
+        return f"{short_name}[{','.join(arguments)}]" if arguments else short_name
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -174,9 +177,9 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         if self._episode is None:
             raise EnvError(before_reset(self))
         episode = self._episode.copy()
-        going = episode.answer({0: action})
+        goes_on = bool(episode.answer({0: action}))
         info: dict[str, Any] = {"index": episode.indices[0]}
-        if not going:
+        if not goes_on:
             scores = episode.score()
             rewards = {name: float(values[0]) for name, values in scores.rewards.items()}
             info |= {"rewards": rewards, "correct": rewards["correct"] == 1.0}
@@ -184,7 +187,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             if scores.traceback[0] is not None:
                 info["traceback"] = scores.traceback[0]
         self._episode = episode  # last: after an error, the turn has not been taken
-        if going:
+        if goes_on:
             return episode.replies[0][-1], 0.0, False, False, info
         terminated = bool(episode.terminated[0])
         return "", float(episode.scores.total[0]), terminated, not terminated, info
@@ -203,12 +206,12 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         return f"{shown}\nreward {scores.total[0]:g}, {scores.reason[0] or 'no reason given'}"
 
 
-async def _only_later(scores: Awaitable[Scores]) -> Score:
-    return _only(await scores)
+async def _awaited_score_of_one(scores: Awaitable[Scores]) -> Score:
+    return _score_of_one(await scores)
 
 
-def _only(scores: Scores) -> Score:
-    """The score of a batch of one."""
+def _score_of_one(scores: Scores) -> Score:
+    """The score of the only completion of a batch."""
     rewards = {name: float(values[0]) for name, values in scores.rewards.items()}
     return Score(rewards, scores.reason[0], scores.extracted[0])
 
@@ -218,10 +221,11 @@ def render_turns(env: TextEnv, problem: Problem, turns: Sequence[str], replies: 
     env = env.author_of(problem)
     if len(turns) < 2 and not replies:
         return env.render_text(problem, turns[0] if turns else None)
-    with_problem = overrides(env, "render_text")  # an author's own shows the problem with every completion
-    lines = [] if with_problem else [env.render_text(problem, None)]
+    # An author's own `render_text` shows the problem with every completion, so it is not shown before the first.
+    by_author = overrides(env, "render_text")
+    lines = [] if by_author else [env.render_text(problem, None)]
     for number, turn in enumerate(turns):
-        lines.append(env.render_text(problem, turn) if with_problem else f"assistant: {turn}")
+        lines.append(env.render_text(problem, turn) if by_author else f"assistant: {turn}")
         lines += [f"user: {reply}" for reply in replies[number : number + 1]]
     return "\n".join(lines)
 

@@ -77,6 +77,7 @@ def load_split(
     test = replace(bank.TEST, revision=revision if same_data_set else test_revision)
 
     def load(hub: HubDataset) -> list[tuple[str, Row]]:
+        """(the problem's text, the row) of all rows."""
         rows, commit = load_rows(task, source, hub, bank.COLUMNS)
         if commit:
             commits[hub.repo] = commit
@@ -99,12 +100,14 @@ def load_split(
             problems.append(bank.read_row(row))
         except EnvError as error:
             unusable.append(str(error))
-    notice = f"{unusable[0]} {len(unusable):,} of {len(rows):,} rows cannot be used" if unusable else ""
+    what_is_wrong = (
+        f"{unusable[0]} {len(unusable):,} of {len(rows):,} rows cannot be used" if unusable else ""
+    )
     if len(unusable) > len(rows) * UNUSABLE:
-        raise EnvError(f"{notice}; up to 1% are left out.")
+        raise EnvError(f"{what_is_wrong}; up to 1% are left out.")
     if not problems:
         raise EnvError(f"{task}: source={source} leaves no problem for {split}.")
-    return tuple(problems), commits, f"{notice} and are left out." if notice else ""
+    return tuple(problems), commits, f"{what_is_wrong} and are left out." if what_is_wrong else ""
 
 
 def load_rows(

@@ -23,10 +23,10 @@ or `reply` raised."""
 
 
 class Episodes:
-    """n episodes of an environment, which is asked for its replies and its scores; everything has one entry for each.
+    """n episodes of an environment: what was written in each, what the environment answered, and what it earned.
 
-    What is played with it: `TextEnv.step` plays one episode, `TextVectorEnv.step` many, `play` given texts, and the
-    trainer what a model writes.
+    An episode is known by its number, 0 to n - 1, and every field has an entry for each. `TextEnv.step` plays one
+    episode with it, `TextVectorEnv.step` many, `play` plays given texts, and the trainer plays what a model writes.
     """
 
     def __init__(
@@ -38,8 +38,8 @@ class Episodes:
     ) -> None:
         """Starts an episode of each problem in `indices`; raises EnvError for one that cannot be read.
 
-        problems: the problems themselves, where they have been read. begun: (completions, replies) of the turns that
-        each episode has behind it; None = of none.
+        problems: the problems themselves, where they have been read. begun: for each episode the (completions, replies)
+        of its turns so far; None = no episode has had one.
         """
         self.env, self.indices = env, list(indices)
         if problems is None:
@@ -87,22 +87,21 @@ class Episodes:
         a completion that is no string and a reply that is none; then nothing has changed.
         """
         self._check(completions)
-        turns = {i: [*self.turns[i], text] for i, text in completions.items()}
-        asked = [[column[i] for i in turns] for column in (self.indices, self.problems)]
-        outcomes = dict(zip(turns, _replies(self.env, *asked, list(turns.values())), strict=True))
-        replies = {i: outcome.value for i, outcome in outcomes.items()}
-        raised = {i: outcome.traceback for i, outcome in outcomes.items()}
-        most, going = self.env.max_turns, []
-        for i, reply in replies.items():
-            self.turns[i], self.raised[i] = turns[i], raised[i]
-            if reply is None:
-                self.ended[i] = "over" if raised[i] is None else "raised"
-            elif len(turns[i]) >= most:
+        episodes = list(completions)
+        turns = [[*self.turns[i], completions[i]] for i in episodes]
+        indices, problems = [self.indices[i] for i in episodes], [self.problems[i] for i in episodes]
+        outcomes = _replies(self.env, indices, problems, turns)
+        going_on = []
+        for i, turns_of_i, outcome in zip(episodes, turns, outcomes, strict=True):
+            self.turns[i], self.raised[i] = turns_of_i, outcome.traceback
+            if outcome.value is None:
+                self.ended[i] = "over" if outcome.traceback is None else "raised"
+            elif len(turns_of_i) >= self.env.max_turns:
                 self.ended[i] = "max_turns"
             else:
-                self.replies[i].append(reply)
-                going.append(i)
-        return going
+                self.replies[i].append(outcome.value)
+                going_on.append(i)
+        return going_on
 
     def cut(self, episodes: Sequence[int]) -> None:
         """Ends episodes whose next prompt is too long for the model; their last replies remain unread."""
@@ -116,9 +115,9 @@ class Episodes:
         if episodes is None:
             self.scores = score_all(self.env, *columns)
         else:
-            found = score_all(self.env, *([column[i] for i in episodes] for column in columns))
+            scores = score_all(self.env, *([column[i] for i in episodes] for column in columns))
             self.scores = self.scores.copy()
-            self.scores.put(episodes, found)
+            self.scores.put(episodes, scores)
         return self.scores
 
     def _check(self, completions: Mapping[int, str]) -> None:
@@ -157,10 +156,15 @@ def _replies(
 
 
 def cause(env: "TextEnv", trace: str) -> str:
-    """An exception of the author's code with its file and line, of its traceback: the last one in his own file."""
-    lines, file = trace.rstrip().splitlines(), getattr(sys.modules.get(type(env).__module__), "__file__", "")
-    frames = [line.strip() for line in lines if line.startswith('  File "')]
-    return f"{lines[-1]} ({next((frame for frame in reversed(frames) if str(file) in frame), frames[-1])})"
+    """What the author's code raised and where, from its traceback: 'ValueError: no digits (File "task.py", line 9)'.
+
+    The place is the last line in the author's own file, or, where none is in it, the last of all.
+    """
+    lines = trace.rstrip().splitlines()
+    own_file = str(getattr(sys.modules.get(type(env).__module__), "__file__", ""))
+    places = [line.strip() for line in lines if line.startswith('  File "')]
+    place = next((place for place in reversed(places) if own_file in place), places[-1])
+    return f"{lines[-1]} ({place})"
 
 
 def chat(problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> Prompt:
@@ -185,16 +189,20 @@ def play(
     """
     episodes = Episodes(env, [index], [problem])
     turns = episodes.turns[0]
-    listed = not isinstance(text, str) and not callable(text)
-    for completion in text if listed else repeat(text) if isinstance(text, str) else map(text, count()):
-        going = episodes.answer({0: completion})
+    is_list = not isinstance(text, str) and not callable(text)
+    if is_list:
+        completions = iter(text)
+    else:
+        completions = repeat(text) if isinstance(text, str) else map(text, count())
+    for completion in completions:
+        goes_on = episodes.answer({0: completion})
         turns = episodes.turns[0]
         if (trace := episodes.raised[0]) is not None:
             why = cause(env.author_of(problem), trace)
             raise broken(env, index, f"reply raised after {turns!r:.200}: {why}")
-        if not going:
+        if not goes_on:
             break
-    if listed and len(turns) < len(text):
+    if is_list and len(turns) < len(text):
         limit = f", as max_turns of the class is {env.max_turns} (1 unless it says more)"
         why = limit if episodes.ended == ["max_turns"] else ""
         raise broken(env, index, f"the episode is over after turn {len(turns)} of {text!r:.200}{why}")

@@ -34,27 +34,28 @@ class Game:
     """A word for each action."""
     state: str = "{}"
     """The observation, as `str.format` writes it; a tuple gives several values."""
-    least: float | None = None
-    """The return of the episodes that are solved, at least; None = the environment's own threshold."""
+    solved_from: float | None = None
+    """An episode is solved if its return is at least this; None = the environment's own threshold."""
     illegal: float = 0.0
-    """What an answer that is no legal action earns where there is no table of transitions, which says what the worst
-    action earns: better paid, nonsense would be learned."""
+    """The most that an answer which is no legal action may earn. It never earns more than the worst action does in the
+    game's table of transitions; this is for games without a table. Were it better paid, nonsense would be learned."""
     forfeits: bool = False
-    """Whether such an answer ends the game; where it costs nothing, games won in spite of it would teach it."""
+    """Whether such an answer ends the game, as where it costs nothing: games that are won in spite of it would teach
+    it."""
     habits: Mapping[str, Callable[[Any, Any], str]] = field(default_factory=dict)
     """Rules of thumb, plausible and often wrong, and `basic`, which is right: (observation, the game) -> action."""
 
 
-def basic_strategy(seen: tuple[int, int, int], _: Any) -> str:
+def basic_strategy(observation: tuple[int, int, int], _: Any) -> str:
     """The best action of Blackjack, by one's own sum, the dealer's card and whether an ace counts as 11.
 
     Source: Sutton and Barto, Reinforcement Learning, second edition, figure 5.2. It earns -0.047 a hand.
     """
-    total, dealer, ace = seen
-    strong = dealer == 1 or dealer > 6
+    total, dealer, ace = observation
+    dealer_is_strong = dealer == 1 or dealer > 6
     if ace:
         stands = 19 if dealer in (1, 9, 10) else 18
-    elif strong:
+    elif dealer_is_strong:
         stands = 17
     else:
         stands = 12 if dealer in (4, 5, 6) else 13
@@ -65,25 +66,25 @@ _TAXI = ("south", "north", "east", "west", "pickup", "dropoff")
 _LAKE = Game(
     ("left", "down", "right", "up"),
     forfeits=True,
-    habits={"hasty": lambda seen, lake: "down" if seen < lake.ncol * (lake.nrow - 1) else "right"},
+    habits={"hasty": lambda cell, lake: "down" if cell < lake.ncol * (lake.nrow - 1) else "right"},
 )
 GAMES = {
     "Blackjack": Game(
         ("stick", "hit"),
         "you {}, dealer {}, ace {}",
-        least=1,
+        solved_from=1,
         illegal=-1,
         forfeits=True,
         habits={
             "basic": basic_strategy,
-            "bold": lambda seen, _: "hit" if seen[0] < 20 else "stick",
-            "cautious": lambda seen, _: "hit" if seen[0] < 12 else "stick",
+            "bold": lambda hand, _: "hit" if hand[0] < 20 else "stick",
+            "cautious": lambda hand, _: "hit" if hand[0] < 12 else "stick",
         },
     ),
     "FrozenLake": _LAKE,
     "FrozenLake8x8": _LAKE,
-    "CliffWalking": Game(("up", "right", "down", "left"), least=-99),
-    "CliffWalkingSlippery": Game(("up", "right", "down", "left"), least=-99),
+    "CliffWalking": Game(("up", "right", "down", "left"), solved_from=-99),
+    "CliffWalkingSlippery": Game(("up", "right", "down", "left"), solved_from=-99),
     "Taxi": Game(_TAXI),
 }
 """By the name without its version. Another environment's actions are called 0, 1, 2, ..."""
@@ -104,9 +105,9 @@ class Play:
 
 
 class _Last:
-    """The last game that was played, None where there is none, by its seed and completions.
+    """The game that was played last: its seed, its completions and where it stands; `play` is None where there is none.
 
-    A deep copy of an environment begins anew: those of Gymnasium need not copy where they stand.
+    A deep copy of an environment has none, as Gymnasium's environments need not copy where they stand.
     """
 
     seed: int = 0
@@ -114,7 +115,7 @@ class _Last:
     play: Play | None = None
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
-        return _Last, ()
+        return _Last, ()  # what `copy.deepcopy` makes
 
 
 class GymnasiumGame(TextEnv):
@@ -154,17 +155,19 @@ class GymnasiumGame(TextEnv):
             raise EnvError(f"gymnasium:{self.game} with {settings} cannot be opened: {error}") from error
         self._last = _Last()
         self.name = self._env.spec.name
-        self.certain = without_chance(self._env)
+        self.is_one_game = is_one_game(self._env)
         if not isinstance(space := self._env.action_space, gymnasium.spaces.Discrete):
             raise EnvError(
                 f"gymnasium:{self.game} has the actions {space}; they must be gymnasium.spaces.Discrete."
             )
-        self.first = int(space.start)
+        self.first_action = int(space.start)
         self.worst = worst_reward(self._env)
-        self.rules = GAMES.get(self.name, Game(tuple(str(self.first + i) for i in range(int(space.n)))))
+        self.rules = GAMES.get(
+            self.name, Game(tuple(str(self.first_action + i) for i in range(int(space.n))))
+        )
 
     def __len__(self) -> int:
-        return (SIZES_OF_ONE_GAME if self.certain else SIZES)[self.split]
+        return (SIZES_OF_ONE_GAME if self.is_one_game else SIZES)[self.split]
 
     @property
     def spec_name(self) -> str:
@@ -176,26 +179,27 @@ class GymnasiumGame(TextEnv):
         seed = 3 * int(rng.integers(2**29)) + STREAMS[self.split]  # no seed is in two splits
         prompt = f"{self.name} {self.show(self.played(seed, ()), always=True)}"
         if self.prompt_style == "rules":
-            about = (
-                inspect.cleandoc(self._env.unwrapped.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
-            )
-            ask = "Answer with one action inside <answer> and </answer>."
-            prompt = f"{about}\n{prompt}\n{ask}".lstrip()
+            description = inspect.cleandoc(self._env.unwrapped.__doc__ or "").partition("\n\n")[0]
+            request = "Answer with one action inside <answer> and </answer>."
+            prompt = f"{description.replace(chr(10), ' ')}\n{prompt}\n{request}".lstrip()
         return Problem(prompt, {"seed": seed})
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
         *earlier, last = turns
-        before = self.legal(self.played(problem.reference["seed"], earlier))
+        legal_actions = self.legal(self.played(problem.reference["seed"], earlier))
         play = self.played(problem.reference["seed"], turns)
         if play.over or play.stopped:
             return None
-        return self.show(play) if read_answer(last) in before else f"No such action. {self.show(play, True)}"
+        if read_answer(last) in legal_actions:
+            return self.show(play)
+        return f"No such action. {self.show(play, always=True)}"
 
     def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score:
         """Reasons: "ok", "wrong", and "unfinished" where the game goes on."""
         play = self.played(problem.reference["seed"], turns)
-        least = self._env.spec.reward_threshold if self.rules.least is None else self.rules.least
-        solved = play.over and (play.total > 0 if least is None else play.total >= least)
+        rules, own_threshold = self.rules, self._env.spec.reward_threshold
+        threshold = own_threshold if rules.solved_from is None else rules.solved_from
+        solved = play.over and (play.total > 0 if threshold is None else play.total >= threshold)
         reason = "ok" if solved else "wrong" if play.over else "unfinished"
         return Score({"return": play.total, "correct": float(solved)}, reason, read_answer(turns[-1]))
 
@@ -218,18 +222,20 @@ class GymnasiumGame(TextEnv):
             words = self.legal(play)
             return words[int(rng.integers(len(words)))]
 
-        found = {"random": self.written(problem, any_legal)}
+        def planned(play: Play) -> str:
+            return max(self.legal(play), key=self.plan[play.observation].__getitem__)
+
+        completions = {"random": self.written(problem, any_legal)}
         for name, rule in self.rules.habits.items():
-            found[name] = self.written(
+            completions[name] = self.written(
                 problem, lambda play, rule=rule: rule(play.observation, self._env.unwrapped)
             )
-        if plan := self.plan:
-            best = lambda play: max(self.legal(play), key=plan[play.observation].__getitem__)  # noqa: E731
-            found["planned"] = self.written(problem, best)
-        return found
+        if self.plan:
+            completions["planned"] = self.written(problem, planned)
+        return completions
 
     def written(self, problem: Problem, choose: Callable[[Play], str]) -> list[str]:
-        """The completions of a game in which every action is chosen so."""
+        """The completions of a whole game, in each of which stands the action that `choose` takes."""
         seed, turns = problem.reference["seed"], list[str]()
         play = self.played(seed, ())
         while len(turns) < self.max_turns and not play.over and not play.stopped:
@@ -244,21 +250,21 @@ class GymnasiumGame(TextEnv):
         return [dict(zip(self.rules.actions, row, strict=True)) for row in worths(table)] if table else []
 
     def played(self, seed: int, turns: Sequence[str]) -> Play:
-        """The game of this seed after the actions of these completions; those that are none or not legal move nothing.
+        """Where the game of this seed stands after these completions; one without a legal action moves nothing.
 
         It goes on from the last game where that is its beginning, so that an episode is not played anew at every turn.
         """
         last = self._last
-        done, play = last.turns, last.play
+        turns_played, play = last.turns, last.play
         last.play = None  # and so it stays if an action raises
-        if play is None or last.seed != seed or tuple(turns[: len(done)]) != done:
+        if play is None or last.seed != seed or tuple(turns[: len(turns_played)]) != turns_played:
             observation, info = self._env.reset(seed=seed)
-            done, play = (), Play(observation, info, 0.0, False, False)
-        for turn in turns[len(done) :]:
+            turns_played, play = (), Play(observation, info, 0.0, False, False)
+        for turn in turns[len(turns_played) :]:
             if play.over or play.stopped:
                 break
             if (word := read_answer(turn)) in self.legal(play):
-                action = self.first + self.rules.actions.index(word)
+                action = self.first_action + self.rules.actions.index(word)
                 observation, reward, over, stopped, info = self._env.step(action)
                 play = Play(observation, info, play.total + float(reward), over, stopped)
             else:
@@ -282,47 +288,52 @@ class GymnasiumGame(TextEnv):
         return f"{state}: {actions}?" if always or "action_mask" in play.info else state
 
 
-def without_chance(env: gymnasium.Env[Any, Any]) -> bool:
-    """Whether every game is the same; it is known where there is a table of transitions (Gymnasium's toy text)."""
+def is_one_game(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether every game is known to be the same: it begins in one state, and nothing is left to chance.
+
+    That is known where there is a table of transitions (Gymnasium's toy text).
+    """
     start = getattr(env.unwrapped, "initial_state_distrib", None)
     table = getattr(env.unwrapped, "P", None)
     if start is None or table is None:
         return False
-    return max(start) == 1 and all(len(to) == 1 for state in table.values() for to in state.values())
+    return max(start) == 1 and all(
+        len(outcomes) == 1 for actions in table.values() for outcomes in actions.values()
+    )
 
 
 def worst_reward(env: gymnasium.Env[Any, Any]) -> float:
     """What the worst action earns in a game with a table of transitions, at most 0; 0 where there is none."""
     table = getattr(env.unwrapped, "P", None) or {}
-    return min(
-        (
-            min(0.0, float(to[2]))
-            for state in table.values()
-            for outcomes in state.values()
-            for to in outcomes
-        ),
-        default=0.0,
+    rewards = (
+        float(reward)
+        for actions in table.values()
+        for outcomes in actions.values()
+        for _, _, reward, *_ in outcomes
     )
+    return min((min(0.0, reward) for reward in rewards), default=0.0)
 
 
 def worths(table: Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]) -> np.ndarray:
-    """(states, actions), the return that can be expected, of a table of transitions as Gymnasium's toy text has it.
+    """What each action is worth in each state if the best ones follow: the expected return, (states, actions).
 
-    Found by value iteration; a reward counts 1% less with each action before it, so that of two ways to the goal the
-    shorter one is better.
+    table: of transitions, as Gymnasium's toy text has it: state -> action -> outcomes (probability, next state, reward,
+    whether the game ends). Found by value iteration; a reward counts 1% less with each action before it, so that of two
+    ways to the goal the shorter one is better.
     """
-    most = max(len(to) for state in table.values() for to in state.values())
-    rows = np.zeros((len(table), len(table[0]), most, 4))
+    most = max(len(outcomes) for actions in table.values() for outcomes in actions.values())
+    transitions = np.zeros((len(table), len(table[0]), most, 4))  # missing outcomes have probability 0
     for state, actions in table.items():
         for action, outcomes in actions.items():
-            rows[state, action, : len(outcomes)] = outcomes
-    chance, to, reward, end = np.moveaxis(rows, -1, 0)
-    found, change = np.zeros(rows.shape[:2]), 1.0
+            transitions[state, action, : len(outcomes)] = outcomes
+    probability, next_state, reward, ends = np.moveaxis(transitions, -1, 0)
+    values, change = np.zeros(transitions.shape[:2]), 1.0
     while change > 1e-9:
-        before = found
-        found = (chance * (reward + 0.99 * (1 - end) * before.max(1)[to.astype(int)])).sum(-1)
-        change = float(np.abs(found - before).max())
-    return found
+        before = values
+        future = before.max(1)[next_state.astype(int)]
+        values = (probability * (reward + 0.99 * (1 - ends) * future)).sum(-1)
+        change = float(np.abs(values - before).max())
+    return values
 
 
 @cache

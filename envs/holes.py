@@ -28,12 +28,11 @@ def read_holes(text: str) -> list[str | int]:
         if found.start() > at:
             parts.append(text[at : found.start()])
         places = REST if size[1] == "" else int(size[1] or 1)
-        if parts and isinstance(parts[-1], int):
-            touching = parts.pop()
-            both = REST in (places, touching)
-            if places == touching == REST:
-                parts.append(REST)
-            places = REST if both else places + touching
+        if parts and isinstance(parts[-1], int):  # it touches the hole before: both are one
+            before = parts.pop()
+            if places == before == REST:
+                parts.append(REST)  # is refused below
+            places = REST if REST in (places, before) else places + before
         parts.append(places)
         at = found.end()
     if at < len(text):
@@ -63,11 +62,11 @@ def fits(template: str, text: str) -> bool:
     """Whether a text is what the template can become, whatever its holes are filled with."""
     parts = read_holes(template)
     given = [part for part in parts if isinstance(part, str)]
-    begun = given.pop(0) if isinstance(parts[0], str) else ""
-    ended = given.pop() if given and isinstance(parts[-1], str) else ""
-    if not (text.startswith(begun) and text[len(begun) :].endswith(ended)):
+    beginning = given.pop(0) if isinstance(parts[0], str) else ""
+    end = given.pop() if given and isinstance(parts[-1], str) else ""
+    if not (text.startswith(beginning) and text[len(beginning) :].endswith(end)):
         return False
-    at, stop = len(begun), len(text) - len(ended)
+    at, stop = len(beginning), len(text) - len(end)
     for part in given:  # each as early as it can stand: what follows then has the most room
         place = text.find(part, at, stop)
         if place < 0:

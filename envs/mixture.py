@@ -16,9 +16,9 @@ from envs.splits import SPLITS
 from envs.wrapper import Wrapper
 
 TOGETHER = " + "
-"""Between the tasks in the name of a mixture."""
+"""What stands between the tasks in the name of a mixture."""
 LONGEST = 10_000
-"""Problems after which the order of the tasks begins again, at most."""
+"""The most problems of a round, after which the order of the tasks begins again."""
 
 
 class Mixture(Wrapper):
@@ -93,7 +93,7 @@ class Mixture(Wrapper):
 
     @property
     def score_concurrency(self) -> int:  # type: ignore[override]
-        """That of replies, as is the time limit; completions are scored within the limits of their own tasks."""
+        """Like the time limit, it holds for replies; completions are scored within the limits of their own tasks."""
         return min(part.score_concurrency for part in self.parts.values())
 
     @property
@@ -111,15 +111,17 @@ class Mixture(Wrapper):
         return "+".join(f"{count}*{name}" if count > 1 else name for count, name in names)
 
     def __len__(self) -> int:
-        """So many that every task has shown each of its problems; a small one has shown them several times."""
+        """Whole rounds, until every task has shown each of its problems; a small one shows them several times."""
         rounds = (-(-len(part) // self.counts[task]) for task, part in self.parts.items())
         return len(self.order) * max(rounds)
 
     def problem(self, index: int) -> Problem:
-        turn, place = divmod(check_index(self, index), len(self.order))
-        task, number = self.order[place]
+        """The next problem of the task whose turn it is; where it has shown all, its first one again."""
+        rounds_before, place = divmod(check_index(self, index), len(self.order))
+        task, number_in_round = self.order[place]
         part = self.parts[task]
-        return replace(read_problem(part, (turn * self.counts[task] + number) % len(part)), task=task)
+        number = rounds_before * self.counts[task] + number_in_round
+        return replace(read_problem(part, number % len(part)), task=task)
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
         """The reply of the problem's own task, whose episodes may have fewer turns than those of others."""
@@ -138,14 +140,17 @@ def tasks_of(name: str) -> dict[str, str]:
 
 
 def names_of(tasks: Sequence[str]) -> list[str]:
-    """What tasks are called in arguments and metrics, by their names for `envs.make`; the same again is NAME-2."""
-    found: list[str] = []
+    """What tasks are called in arguments and metrics, by their names for `envs.make`.
+
+    E.g. "spg/Sudoku-v0" is sudoku, "data/rows.jsonl" is rows; the same again is sudoku-2.
+    """
+    names: list[str] = []
     for task in tasks:
-        last = re.sub(r"-v\d+$", "", re.split(r"[:/]", task)[-1]).lower()
-        called = re.sub(r"[^\w-]+", "_", re.sub(r"\.(py|jsonl?|[ct]sv|parquet)(\.gz)?$", "", last))
-        again = sum(re.sub(r"-\d+$", "", known) == called for known in found)
-        found.append(f"{called}-{again + 1}" if again else called)
-    return found
+        last_part = re.sub(r"-v\d+$", "", re.split(r"[:/]", task)[-1]).lower()
+        name = re.sub(r"[^\w-]+", "_", re.sub(r"\.(py|jsonl?|[ct]sv|parquet)(\.gz)?$", "", last_part))
+        count_before = sum(re.sub(r"-\d+$", "", earlier) == name for earlier in names)
+        names.append(f"{name}-{count_before + 1}" if count_before else name)
+    return names
 
 
 @cache
@@ -156,24 +161,29 @@ def class_of(name: str, open_task: Callable[..., TextEnv]) -> type[Mixture]:
 
 
 def _share(task: str, weight: Any) -> Fraction:
-    number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not number or not 0 < weight < math.inf:
+    """A task's weight as a fraction; raises EnvError unless it is a number above 0."""
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not is_number or not 0 < weight < math.inf:
         raise EnvError(f"{task}.weight={weight!r:.80} must be a number above 0, e.g. {task}.weight=2.")
     return Fraction(weight).limit_denominator(100)
 
 
 def _counts(shares: Mapping[str, Fraction]) -> dict[str, int]:
-    """How many problems each task has in a round of all."""
-    together = math.lcm(*(share.denominator for share in shares.values()))
-    counts = {task: int(share * together) for task, share in shares.items()}
-    common = math.gcd(*counts.values())
-    if min(counts.values()) < 1 or sum(counts.values()) // common > LONGEST:
+    """How many problems each task has in a round: the smallest whole numbers that are to each other as the shares."""
+    common_denominator = math.lcm(*(share.denominator for share in shares.values()))
+    counts = {task: int(share * common_denominator) for task, share in shares.items()}
+    divisor = math.gcd(*counts.values())
+    if min(counts.values()) < 1 or sum(counts.values()) // divisor > LONGEST:
         weights = ", ".join(f"{task}.weight={float(share):g}" for task, share in shares.items())
         raise EnvError(f"{weights}: the weights lie too far apart. Give small whole numbers, e.g. 1 and 3.")
-    return {task: count // common for task, count in counts.items()}
+    return {task: count // divisor for task, count in counts.items()}
 
 
 def _order(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """A round of all tasks, each spread over it evenly: (task, which of its problems in this round)."""
-    places = [((k + 0.5) / n, i, task, k) for i, (task, n) in enumerate(counts.items()) for k in range(n)]
-    return [(task, k) for _, _, task, k in sorted(places)]
+    """A round of all tasks, each spread over it evenly: (task, which of its problems in this round).
+
+    Problem k of a task's n stands where the k-th of n equal parts of the round has its middle. E.g. of two tasks with 1
+    and 3 problems: b0, a0, b1, b2.
+    """
+    middles = [((k + 0.5) / n, i, task, k) for i, (task, n) in enumerate(counts.items()) for k in range(n)]
+    return [(task, k) for _, _, task, k in sorted(middles)]

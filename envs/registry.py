@@ -36,21 +36,20 @@ def _create(
     reward_weights: Mapping[str, float] | None = None,
     **arguments: Any,
 ) -> TextEnv:
-    """An instance; render mode and weights are set on it, so that `__init__` need not know them."""
+    """An instance; render mode, weights, and a split or tries that `__init__` does not take, are added from outside."""
     check_choice(id, "render_mode", render_mode, [None, "ansi"])
     signature = inspect.signature(cls)
     parameters = signature.parameters
-    split = None if "split" in parameters else arguments.pop("split", None)
-    takes_tries = "tries" in parameters
-    constructor_arguments = {
-        name: value for name, value in arguments.items() if name != "tries" or takes_tries
-    }
+    given = dict(arguments)
+    split = None if "split" in parameters else given.pop("split", None)
+    constructor_arguments = dict(given)
+    tries = None if "tries" in parameters else constructor_arguments.pop("tries", None)
     _check_arguments(signature, id, constructor_arguments)
     task = cls(**constructor_arguments)
     task._env_id = id
-    env = task if takes_tries or "tries" not in arguments else Tries(task, arguments["tries"])
+    env = task if "tries" not in given or "tries" in parameters else Tries(task, tries)
     defaults = {"tries": 1, **{name: parameter.default for name, parameter in parameters.items()}}
-    task._env_arguments = {k: v for k, v in arguments.items() if k not in defaults or v != defaults[k]}
+    task._env_arguments = {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
     task.reward_weights = _merged_weights(id, task.reward_weights, reward_weights)
     if split is not None:
         env = DividedEnv(env, split)
@@ -112,50 +111,63 @@ def resolve(name: str) -> str:
     nearest known names.
     """
     if len(names := mixture.tasks_of(name)) > 1:
-        tasks = {called: resolve(one) for called, one in names.items()}
-        place = hashlib.sha256(name.encode()).hexdigest()[:8]
-        register(full := f"mixture_{place}/{'_'.join(tasks)}-v0", mixture.class_of(name, make))
-        return full
+        tasks = {task: resolve(one) for task, one in names.items()}
+        hash_of_name = hashlib.sha256(name.encode()).hexdigest()[:8]
+        return _registered(f"mixture_{hash_of_name}/{'_'.join(tasks)}-v0", mixture.class_of(name, make))
     where, _, id = name.rpartition(":")
     if id.endswith(".py"):
         where, id = name, ""
     if where == "reasoning_gym":
-        register(f"reasoning_gym/{id}-v0", reasoning_gym.class_of(id))
-        return f"reasoning_gym/{id}-v0"
+        return _registered(f"reasoning_gym/{id}-v0", reasoning_gym.class_of(id))
     if where == "verifiers":
-        full = f"verifiers/{re.sub(r'[^-.a-zA-Z0-9_]', '_', id)}-v0"
-        register(full, verifiers_package.class_of(id))
-        return full
-    if where.partition(":")[0] == "gymnasium":
+        return _registered(f"verifiers/{_as_id(id)}-v0", verifiers_package.class_of(id))
+    if where.partition(":")[0] == "gymnasium":  # whose own names may have a colon: gymnasium:module:NAME
         game = name.partition(":")[2]
-        register(
-            full := f"gymnasium/{re.sub(r'[^-.a-zA-Z0-9_]', '_', game)}-v0", gymnasium_games.class_of(game)
-        )
-        return full
+        return _registered(f"gymnasium/{_as_id(game)}-v0", gymnasium_games.class_of(game))
     if rows.names_file(name):
-        register(rows.id_of(name), rows.class_of(name))
-        return rows.id_of(name)
+        return _registered(rows.id_of(name), rows.class_of(name))
     if where:
-        module = _import(where, name)
-        inside = [i for i, cls in _classes.items() if f"{cls.__module__}.".startswith(f"{module}.")]
-        if not inside:
-            wanted = 'end it with envs.register("my/Task-v0", YourClass)'
-            raise EnvError(f"{where} registers no environment; {wanted}.")
-        if not id and len(inside) > 1:
-            raise EnvError(f"{where}: say which: {', '.join(f'{where}:{one}' for one in inside)}")
-        match = _find(id, inside) if id else inside[0]
-        if match is None:
-            near = did_you_mean(f"{where}:{id}", [f"{where}:{one}" for one in inside])
-            raise EnvError(f'{where} registers no "{id}". {near}It registers {", ".join(inside)}.')
+        found = _find_in_module(where, id, name)
     else:
-        match = _find(ALIASES.get(id.lower(), id), _classes) or _from_entry_points(id)
-    if match is None:
-        shorts = sorted({short_name(one) for one in _classes})
+        found = _find(ALIASES.get(id.lower(), id), _classes) or _from_entry_points(id)
+    if found is None:
+        short_names = sorted({short_name(one) for one in _classes})
         raise EnvError(
-            f'No environment "{name}". {did_you_mean(id, [*shorts, *_classes])}Known: {", ".join(shorts)}. '
+            f'No environment "{name}". {did_you_mean(id, [*short_names, *_classes])}Known: {", ".join(short_names)}. '
             "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."
         )
-    return match
+    return found
+
+
+def _registered(id: str, cls: type[TextEnv]) -> str:
+    """The id, under which the class is registered."""
+    register(id, cls)
+    return id
+
+
+def _as_id(name: str) -> str:
+    """A name of another package as a part of an id."""
+    return re.sub(r"[^-.a-zA-Z0-9_]", "_", name)
+
+
+def _find_in_module(where: str, id: str, name: str) -> str:
+    """The full id of an environment that a module or file registers; raises EnvError where it registers no such one.
+
+    where: what to import. id: which of its environments, "" = its only one. name: all that was asked for.
+    """
+    module = _import(where, name)
+    inside = [one for one, cls in _classes.items() if f"{cls.__module__}.".startswith(f"{module}.")]
+    if not inside:
+        wanted = 'end it with envs.register("my/Task-v0", YourClass)'
+        raise EnvError(f"{where} registers no environment; {wanted}.")
+    if id:
+        if found := _find(id, inside):
+            return found
+        near = did_you_mean(f"{where}:{id}", [f"{where}:{one}" for one in inside])
+        raise EnvError(f'{where} registers no "{id}". {near}It registers {", ".join(inside)}.')
+    if len(inside) > 1:
+        raise EnvError(f"{where}: say which: {', '.join(f'{where}:{one}' for one in inside)}")
+    return inside[0]
 
 
 def short_name(id: str) -> str:

@@ -185,8 +185,11 @@ def _columns(
     columns: Mapping[str, str],
     functions: Mapping[str, RewardFunction],
 ) -> dict[str, str]:
-    """{what a row must have: its column}: the prompt, the verifier's reference fields, what functions ask for, maybe a
-    demonstration."""
+    """The columns that every row must have: {what is read from it: the name of its column in the file}.
+
+    That are the prompt, the verifier's reference fields, what the reward functions ask for and, where one is named, the
+    demonstration. Raises EnvError where nothing judges the rows, and for a name in `columns` that nothing takes.
+    """
     if not verifier and not functions:
         known = ", ".join(tasks())
         raise EnvError(
@@ -206,13 +209,12 @@ def _columns(
     wanted = {"prompt": prompt} | {field: columns.get(field, field) for field in (*needed, *parameters)}
     wanted |= {field: columns[field] for field in optional if field in columns}
     wanted |= {"demonstration": demonstration} if demonstration else {}
-    return {
-        field: str(column) for field, column in wanted.items()
-    }  # `answer=1` on a command line is a number
+    # As texts, because `answer=1` on a command line is a number.
+    return {field: str(column) for field, column in wanted.items()}
 
 
 def fields_of(verifier: str, wanted: Iterable[str]) -> list[str]:
-    """Those of the wanted columns that are the verifier's; of none, none."""
+    """Which of the wanted columns are reference fields of the verifier; none where there is no verifier."""
     task = find(verifier) if verifier else None
     return [name for name in wanted if task and name in (*task.fields, *task.optional)]
 
@@ -222,36 +224,41 @@ def _entries_of(
 ) -> tuple[Sequence[Entry], str]:
     """The problems of a split, in the order of its file, and what to say of rows that are left out.
 
-    No prompt is in two splits; nor, as far as training goes, is one that differs by capitals and spaces alone.
+    No prompt is in two splits; and none that is trained on differs from a held-out one by capitals and spaces alone.
     """
     wanted_json = json.dumps(dict(wanted))
     if files[split] and split != "train":
         return _read(files[split], verifier, wanted_json), ""
-    held_out = [
-        entry
-        for other in ("validation", "test")
-        if files[other]
-        for entry in _read(files[other], verifier, wanted_json)
-    ]
-    elsewhere = {_key(entry) for entry in held_out}
-    # What belongs to a split that has a file of its own is for training.
-    splits = {split, *(other for other in ("validation", "test") if files[other] and split == "train")}
-    entries = _read(files["train"], verifier, wanted_json)
-    belongs = [(e, _key(e) not in elsewhere and split_of(_key(e)) in splits) for e in entries]
-    chosen, left_out = [entry for entry, here in belongs if here], ""
+    with_own_file = [other for other in ("validation", "test") if files[other]]
+    held_out = [entry for other in with_own_file for entry in _read(files[other], verifier, wanted_json)]
+    held_out_keys = {_key(entry) for entry in held_out}
+    # What the hash of the prompt gives to a split that has a file of its own is for training.
+    splits = {split, *with_own_file} if split == "train" else {split}
+    all_entries = _read(files["train"], verifier, wanted_json)
+    chosen = []
+    for entry in all_entries:
+        if _key(entry) in held_out_keys:
+            continue
+        if split_of(_key(entry)) in splits:
+            chosen.append(entry)
+        else:
+            held_out.append(entry)
+    left_out = ""
     if split == "train":
-        held_out += [e for e, here in belongs if not here and _key(e) not in elsewhere]
-        same = {question(entry.prompt): entry.where for entry in held_out}
-        twins = [(e.where, same[question(e.prompt)]) for e in chosen if question(e.prompt) in same]
-        chosen = [e for e in chosen if question(e.prompt) not in same]
+        held_out_at = {question(entry.prompt): entry.where for entry in held_out}
+        twins = [
+            (e.where, held_out_at[question(e.prompt)]) for e in chosen if question(e.prompt) in held_out_at
+        ]
+        chosen = [entry for entry in chosen if question(entry.prompt) not in held_out_at]
         if twins:
             left_out = (
                 f"Left out of training, as validation or test asks the same but for capitals and spaces: "
-                f"{len(twins):,} of {len(entries):,} rows, {_listed(f'{a} (that of {b})' for a, b in twins)}."
+                f"{len(twins):,} of {len(all_entries):,} rows, "
+                f"{_listed(f'{trained} (that of {measured})' for trained, measured in twins)}."
             )
     if not chosen:
         raise EnvError(
-            f"{files['train']}: of {len(entries)} problems none is for {split} (a hash of the prompt divides them "
+            f"{files['train']}: of {len(all_entries)} problems none is for {split} (a hash of the prompt divides them "
             f"80/10/10). Give more problems, or a file of their own: --env-args {split}=FILE."
         )
     return chosen, left_out
@@ -259,7 +266,7 @@ def _entries_of(
 
 def _conflicts(files: Mapping[str, str], verifier: str, wanted: Mapping[str, str]) -> str:
     """What to say where a question, but for capitals and spaces, comes again with another answer; else nothing."""
-    places_of: dict[str, dict[str, str]] = {}
+    places_of: dict[str, dict[str, str]] = {}  # {question: {answer: the first row that has it}}
     for file in dict.fromkeys(filter(None, files.values())):
         for entry in _read(file, verifier, json.dumps(dict(wanted))):
             answer = json.dumps(entry.reference, sort_keys=True)
@@ -306,15 +313,16 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def _key(entry: Entry) -> str:
+    """What tells whether two rows have the same prompt, and which split it belongs to."""
     return json.dumps(entry.prompt, sort_keys=True)
 
 
 @cache
 def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
-    """The rows of a file. wanted_json: {what a row must have: its column}, as JSON."""
+    """The rows of a file. wanted_json: what `_columns` gives, as JSON, since the cache takes no dict."""
     wanted: dict[str, str] = json.loads(wanted_json)
     name = Path(file).name
-    entries, places, wrong = [], [], dict[int, str]()
+    entries, line_numbers, wrong = [], [], dict[int, str]()
     try:
         source = Source(file, {column.partition(".")[0] for column in wanted.values()})
         for block in source.blocks():
@@ -322,7 +330,7 @@ def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
                 if line.strip():
                     try:
                         entries.append(_entry(f"{name}, line {number}", line, wanted))
-                        places.append(number)
+                        line_numbers.append(number)
                     except EnvError as error:
                         wrong[number] = str(error)
     except CommandError as error:
@@ -331,11 +339,11 @@ def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
         raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
     for place, error in _invalid_references(name, verifier, entries, fields_of(verifier, wanted)).items():
         column = wanted.get(error.argument, error.argument)
-        wrong[places[place]] = (
+        wrong[line_numbers[place]] = (
             f'{entries[place].where}: column "{column}" cannot be judged by {verifier}: {error}'
         )
     if wrong:
-        count = len({*places, *wrong})
+        count = len({*line_numbers, *wrong})
         raise refused_rows(file, [wrong[number] for number in sorted(wrong)], count)
     return tuple(entries)
 
@@ -366,10 +374,10 @@ def _invalid_references(
 
 
 def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
+    """The row of one line; raises EnvError, which begins with `where`, for one that cannot be used."""
     try:
-        values = dict(
-            zip(wanted, read_sample(read_line(line), [(column,) for column in wanted.values()]), strict=True)
-        )
+        found = read_sample(read_line(line), [(column,) for column in wanted.values()])
+        values = dict(zip(wanted, found, strict=True))
     except LineError as error:
         text, lacks_column, _ = str(error).partition(" Give --")
         hint = " ".join(f"{field}=COLUMN" for field in wanted)

@@ -24,10 +24,11 @@ SPLIT_SIZES = {"train": 1_000_000, "validation": 256, "test": 256}
 STREAMS = {"train": 0, "validation": 1, "test": 2}
 """What a task adds to its seed, so that the splits draw from separate streams."""
 SEARCHED = 20
-"""Of an evaluation that asks for n problems, n times so many are looked through for different ones."""
+"""To find n different problems for an evaluation, the first SEARCHED * n are looked through."""
 MAX_DIVIDED = 10**7
-"""Of an environment that is divided by index the first so many problems; each takes 8 bytes."""
+"""How many problems of an environment are divided by index, the first ones; each takes 8 bytes."""
 
+# Which problems of an environment that is divided by index: those whose index hashes (`tenth`) to one of these numbers.
 _TENTHS = {"train": list(range(8)), "validation": [8], "test": [9]}
 _MAX_DRAWS = 2000
 _SEED = 20_260_701
@@ -38,7 +39,8 @@ Drawn = TypeVar("Drawn")
 class SplitRule:
     """Assigns a text to a split by its hash, modulo `parts`: one part is validation, one test, the rest train.
 
-    hash: its first 8 bytes are read as a big-endian number.
+    hash: a constructor of `hashlib`; the first 8 bytes of its digest are read as a big-endian number. test: None = no
+    part is test. salt: stands before every text.
     """
 
     hash: Callable[[bytes], Any]
@@ -53,20 +55,21 @@ class SplitRule:
 
 
 DEFAULT = SplitRule(partial(hashlib.blake2b, digest_size=8), parts=10, validation=8, test=9)
-"""Of `split_of`, and so of `draw_for` and the small tasks."""
+"""What `split_of` goes by, and so `draw_for` and the small tasks."""
 COUNTDOWN = DEFAULT
-"""Of the sorted numbers and the target."""
+"""Hashes the sorted numbers and the target."""
 SUDOKU_9X9 = DEFAULT
-"""Of the solved grid with its digits renamed; 4x4 divides its 288 grids by a list, in `envs.sudoku.problems`."""
+"""Hashes the solved grid with its digits renamed; 4x4 divides its 288 grids by a list, in `envs.sudoku.problems`."""
 GUESS = SplitRule(DEFAULT.hash, parts=6, validation=0, test=1)
-"""Of a range and the number in it: a sixth each for validation and test, as level 1 has only 372 different problems."""
+"""Hashes a range and the number in it: a sixth each for validation and test, as level 1 has only 372 different
+problems."""
 GSM8K = SplitRule(hashlib.sha256, parts=10, validation=0, test=1)
-"""Of the steps of a generated problem."""
+"""Hashes the steps of a generated problem."""
 MATH500 = SplitRule(hashlib.sha256, parts=5, validation=0, test=1, salt="1 ")
-"""Of a generated problem without its letters. The salt is the first under which every template of every level has an
-eighth or more of its problems in each split."""
+"""Hashes a generated problem without its letters. The salt is the first under which every template of every level has
+an eighth or more of its problems in each split."""
 PUBLISHED = SplitRule(hashlib.sha256, parts=20, validation=0, test=None)
-"""Of a problem of a published train set; the published test set is the test split."""
+"""Hashes a problem of a published train set; the published test set is the test split."""
 
 
 def split_of(value: Any, rule: SplitRule = DEFAULT) -> str:
@@ -111,13 +114,13 @@ def distinct(
 
     Fewer where `SEARCHED` times as many draws hold no more.
     """
-    first: dict[Any, Drawn] = {}
-    for turn in range(SEARCHED * count):
-        if len(first) == count:
+    first_of_key: dict[Any, Drawn] = {}
+    for number in range(SEARCHED * count):
+        if len(first_of_key) == count:
             break
-        drawn = draw(turn)
-        first.setdefault(key(drawn), drawn)
-    return tuple(first.values())
+        drawn = draw(number)
+        first_of_key.setdefault(key(drawn), drawn)
+    return tuple(first_of_key.values())
 
 
 def distinct_problems(env: TextEnv, count: int = 0) -> list[int]:
@@ -126,21 +129,22 @@ def distinct_problems(env: TextEnv, count: int = 0) -> list[int]:
     What is measured on a problem that comes twice is no more evidence than once. Fewer than `count` where the split
     holds no more, or none among `SEARCHED` times as many.
     """
-    wanted, first = min(count or len(env), len(env)), dict[str, int]()
+    wanted = min(count or len(env), len(env))
+    first_of_key: dict[str, int] = {}
     for index in range(min(len(env), SEARCHED * wanted)):
-        if len(first) == wanted:
+        if len(first_of_key) == wanted:
             break
         try:
             problem = read_problem(env, index)
             key = f"{problem.task} {content(problem)}"  # two tasks may ask the same and judge otherwise
-        except EnvError:  # who asks it will be told
+        except EnvError:  # it is told when the problem is asked for
             key = f"broken {index}"
-        first.setdefault(key, index)
-    return list(first.values())
+        first_of_key.setdefault(key, index)
+    return list(first_of_key.values())
 
 
 def content(problem: Problem) -> str:
-    """What two equal problems have in common: prompt, prefix and reference, as text."""
+    """What two equal problems have in common, as text: all that the model reads, and the reference."""
     parts = [problem.prompt, problem.completion_prefix, problem.completion_template, problem.reference]
     return json.dumps(parts, sort_keys=True, default=_as_json)
 
@@ -188,18 +192,18 @@ class DividedEnv(Wrapper):
         self.indices = np.flatnonzero(np.isin(tenths, _TENTHS[split]))
         if not len(self.indices):
             raise EnvError(
-                f"{self._sizes} too few. Give it more, or take `split` in its __init__ and divide them there."
+                f"{self._size_of_split} too few. Give it more, or take `split` in its __init__ and divide them there."
             )
 
     @property
-    def _sizes(self) -> str:
-        """How many problems of `env` are in the split; the beginning of a sentence."""
+    def _size_of_split(self) -> str:
+        """The beginning of a sentence, "NAME takes no `split`: of its 100 problems 12 are test,"."""
         name, count = self.env.spec_name, len(self.indices)
         return f"{name} takes no `split`: of its {len(self.env)} problems {count} are {self.split},"
 
     @property
     def notice(self) -> str:  # type: ignore[override]
-        return f"{self.env.notice} {self._sizes} by a hash of their index (80/10/10).".lstrip()
+        return f"{self.env.notice} {self._size_of_split} by a hash of their index (80/10/10).".lstrip()
 
     def __len__(self) -> int:
         return len(self.indices)

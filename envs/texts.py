@@ -37,10 +37,10 @@ class Texts(TextEnv):
         """
         self.file, self.split = file, split
         lines, rows, self.origin = _read(file)
-        held_out = [_held_out(prompt) for prompt, _ in rows]
-        if len(set(held_out)) < 2:  # one prompt for all
-            held_out = [_held_out(row) for row in rows]
-        chosen = [i for i, out in enumerate(held_out) if out == (split == "validation")]
+        is_held_out = [_is_for_validation(prompt) for prompt, _ in rows]
+        if len(set(is_held_out)) < 2:  # one prompt for all: then the hash is that of prompt and completion
+            is_held_out = [_is_for_validation(row) for row in rows]
+        chosen = [i for i, held_out in enumerate(is_held_out) if held_out == (split == "validation")]
         self.rows = [rows[i] for i in chosen]
         self.lines = [lines[i] for i in chosen]
         if not self.rows:
@@ -66,39 +66,40 @@ class Texts(TextEnv):
         return problem.metadata["completion"]
 
 
-def _held_out(value: Any) -> bool:
+def _is_for_validation(value: Any) -> bool:
+    """Whether the hash of a prompt, or of a row, picks it."""
     return split_of(value) == "validation"
 
 
 @cache
 def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str]]:
     """The numbers of the lines with a row, the rows, and of a data set on the hub {its name: its state}."""
-    lines, rows, wrong = [], [], []
+    line_numbers, rows, wrong = [], [], []
     if names_hub(file):
         name, _, revision = file.partition("@")
         repo, _, config = name.partition(":")
         hub = HubDataset(repo, config or None, "train", None, revision or None)
-        found, commit = hub_rows("--data", hub, ON_HUB)
-        origin = {repo: state_of(found, commit)}
-        for where, row in found:
+        hub_lines, commit = hub_rows("--data", hub, ON_HUB)
+        origin = {repo: state_of(hub_lines, commit)}
+        for where, row in hub_lines:
             _add_row(where, row, rows, wrong)
         if wrong:
-            raise refused_rows(file, wrong, len(found))
-        return tuple(range(1, len(found) + 1)), tuple(rows), origin
+            raise refused_rows(file, wrong, len(hub_lines))
+        return tuple(range(1, len(hub_lines) + 1)), tuple(rows), origin
     try:
         source = Source(file, set(COLUMNS))
         for block in source.blocks():
             for number, line in enumerate(block.lines, block.first):
                 if line.strip():
                     _add_row(f"{file}, line {number}", line, rows, wrong)
-                    lines.append(number)
+                    line_numbers.append(number)
     except CommandError as error:
         raise EnvError(str(error)) from error
-    if source.failure or not lines:
+    if source.failure or not line_numbers:
         raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
     if wrong:
-        raise refused_rows(file, wrong, len(lines))
-    return tuple(lines), tuple(rows), {}
+        raise refused_rows(file, wrong, len(line_numbers))
+    return tuple(line_numbers), tuple(rows), {}
 
 
 def names_hub(file: str) -> bool:
@@ -130,8 +131,8 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
                 f"{where} has messages {messages!r:.80}; it must be a list of them, each {_MESSAGE}."
             )
         *before, last = messages
-        asked_once = [message["role"] for message in before] == ["user"]
-        values |= {"prompt": before[0]["content"] if asked_once else before or "", "completion": [last]}
+        is_one_question = [message["role"] for message in before] == ["user"]
+        values |= {"prompt": before[0]["content"] if is_one_question else before or "", "completion": [last]}
     if not values.keys() >= {"prompt", "completion"}:
         has = ", ".join(row) or "nothing"
         raise EnvError(f"{where} has {has}. Each row needs `prompt` and `completion`, or chat `messages`.")

@@ -64,11 +64,12 @@ class TextVectorEnv(VectorEnv):
         if self._episodes is None:
             raise EnvError(before_reset(self.env))
         episodes = self._episodes.copy()
-        playing = [i for i, ending in enumerate(episodes.ended) if ending is None] or range(n)
-        going = set(episodes.answer({i: actions[i] for i in playing}))
-        over = [i for i in playing if episodes.ended[i]]
-        scores, rewards = episodes.score(over) if over else episodes.scores, np.zeros(n)
-        rewards[over] = scores.total[over]
+        playing = [i for i, ending in enumerate(episodes.ended) if ending is None]
+        # Where all have ended, the actions are given to all of them, which raises.
+        going_on = set(episodes.answer({i: actions[i] for i in playing or range(n)}))
+        just_ended = [i for i in playing if episodes.ended[i]]
+        scores, rewards = episodes.score(just_ended) if just_ended else episodes.scores, np.zeros(n)
+        rewards[just_ended] = scores.total[just_ended]
         self._episodes = episodes  # last: after an error, the turn has not been taken
         info = {
             "index": np.array(episodes.indices, np.int64),
@@ -79,7 +80,7 @@ class TextVectorEnv(VectorEnv):
         }
         if any(scores.traceback):
             info["traceback"] = scores.traceback
-        observations = tuple(episodes.replies[i][-1] if i in going else "" for i in range(n))
+        observations = tuple(episodes.replies[i][-1] if i in going_on else "" for i in range(n))
         return observations, rewards, episodes.terminated, episodes.truncated, info
 
     def render(self) -> tuple[str, ...] | None:

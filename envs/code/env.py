@@ -20,7 +20,7 @@ _PAPER = """\
 Write a Python function f(x) that does the following to x, step by step: {sentence}.
 For example, {calls}.
 Answer with the whole function between <answer> and </answer>."""
-# As lm-evaluation-harness has them: {task name: (prompt, what the completion begins with)}.
+# As lm-evaluation-harness has them: {prompt_style: (prompt, what the completion begins with)}.
 _HUMANEVAL = {
     "plain": ("{prompt}", ""),
     "paper": (
@@ -41,7 +41,7 @@ _MBPP = {
         "\n```python\n",
     ),
 }
-# Of sets whose tests are inputs with outputs: what is asked below the question.
+# What is asked below the question of sets whose tests are inputs with outputs.
 _PROGRAM = "Write a Python program that reads the input from standard input and prints the answer."
 _FUNCTION = "Write the Python {what} {name}."
 
@@ -132,8 +132,9 @@ class Code(TextEnv):
         return Problem(prompt, reference, metadata=metadata)
 
     def _published(self, exercise: "Exercise") -> Problem:
+        """The problem of a row of a published set."""
         row = exercise.row
-        prompt, prefix = self._form(exercise)
+        prompt, prefix = self._format(exercise)
         words = {"prompt": row.prompt, "tests": row.shown}
         reference = {
             "entry_point": row.entry_point,
@@ -147,14 +148,14 @@ class Code(TextEnv):
             return Problem(_INFILLING, reference, metadata=metadata, completion_template=template)
         return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
 
-    def _form(self, exercise: "Exercise") -> tuple[str, str]:
-        """The prompt, and what the completion begins with, both to be filled in."""
+    def _format(self, exercise: "Exercise") -> tuple[str, str]:
+        """The prompt, and what the completion begins with, both with places for {prompt} and {tests}."""
         row = exercise.row
-        if not row.cases:
+        if not row.cases:  # its tests are Python, as MBPP's, which its prompts show, and HumanEval's
             return (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
         what = "method" if "." in row.entry_point else "function"
-        ask = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM
-        return f"{{prompt}}\n\n{ask}\n", "```python\n" if self.prompt_style == "paper" else ""
+        request = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM
+        return f"{{prompt}}\n\n{request}\n", "```python\n" if self.prompt_style == "paper" else ""
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -170,6 +171,7 @@ class Code(TextEnv):
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
     def _has_form(self, problem: Problem, completion: str) -> bool:
+        """The reward `format`."""
         if self._exercises is None:
             return only_answer(completion) is not None
         prefix = problem.completion_prefix  # with which a run scores a completion
@@ -188,18 +190,19 @@ class Code(TextEnv):
             return {}
         from verifiers.code.values import plain, read_value, written
 
-        first, entry = problem.reference["cases"][0].get("expected"), problem.reference["entry_point"]
-        code = f"return {written(plain(read_value(first)))}"
-        if self._exercises is not None:
-            outer, _, method = entry.rpartition(".")
-            code = f"def {method}(*args):\n    {code}"
-            if not entry:
-                code = f"print({first!r})"
-            elif outer:
-                code = f"class {outer}:\n    " + code.replace("\n", "\n    ")
+        value, entry_point = problem.reference["cases"][0].get("expected"), problem.reference["entry_point"]
+        code = f"return {written(plain(read_value(value)))}"
+        if self._exercises is not None and not entry_point:  # a program that reads its input
+            code = f"print({value!r})"
+        elif self._exercises is not None:
+            class_name, _, function_name = entry_point.rpartition(".")
+            code = f"def {function_name}(*args):\n    {code}"
+            if class_name:
+                code = f"class {class_name}:\n    " + code.replace("\n", "\n    ")
         return {"first": self._write(problem, code)}
 
     def _write(self, problem: Problem, code: str) -> str:
+        """A completion with this code, in the prompt's style."""
         if problem.completion_template:
             return self._fenced(code)
         if self._exercises is not None:
@@ -217,8 +220,8 @@ class Code(TextEnv):
         from verifiers.code.task import first_failure
 
         reference = problem.reference
-        found = first_failure(score.extracted or "", reference, problem.metadata["shown"])
-        return found or super().feedback(problem, score)
+        failure = first_failure(score.extracted or "", reference, problem.metadata["shown"])
+        return failure or super().feedback(problem, score)
 
 
 def check_installed() -> None:

@@ -20,11 +20,14 @@ LETTERS = "abcdefgh"
 
 
 class Step(NamedTuple):
-    """phrase and code have {n} for a number or letters, code has {v} for the value so far."""
+    """One thing that is done to a value, maybe with a number or letters."""
 
     phrase: str
+    """How a problem says it, with {n} for the number or letters."""
     code: str
+    """Its Python, with {v} for the value and {n}."""
     run: Callable[[Any, Any], Any]
+    """What it makes of value and number."""
 
 
 _NUMBERS = (
@@ -88,20 +91,23 @@ def draw_function(rng: np.random.Generator, level: int) -> Function:
 
 def _chain(rng: np.random.Generator, steps: list[Step], limit: int) -> Function:
     """Step after step, each with a random number below `limit`, or letters where it takes a text."""
-    code, last, phrases, parts = "x", "", [], []
+    code, code_before, phrases, calls = "x", "", [], []
     for step in steps:
         n: Any = int(rng.integers(2, limit))
         if "{n!r}" in step.phrase:
             n = "".join(rng.choice(list(LETTERS), 2))
-        binds = step.code[3:4] in ("*", "[", ".") and last[3:4] + last[:1] in ("+{", "-{", "*{", "r{")
-        code = step.code.format(v=f"({code})" if binds else code, n=n)
-        last = step.code
+        # The value so far needs brackets where the step before adds, subtracts or multiplies ("{v}+{n}", "{n!r}+{v}"),
+        # and this one has behind its {v} what binds more tightly: "x+3" then "{v}*2" is (x+3)*2.
+        is_sum_or_product = code_before[3:4] + code_before[:1] in ("+{", "-{", "*{", "r{")
+        binds_tightly = step.code[3:4] in ("*", "[", ".")
+        code = step.code.format(v=f"({code})" if is_sum_or_product and binds_tightly else code, n=n)
+        code_before = step.code
         phrases.append(step.phrase.format(n=n))
-        parts.append((step.run, n))
+        calls.append((step.run, n))
 
     def run(x: Any) -> Any:
-        for function, number in parts:
-            x = function(x, number)
+        for step_of_x, number in calls:
+            x = step_of_x(x, number)
         return x
 
     return Function(", ".join(phrases), code, run)

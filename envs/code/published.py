@@ -25,17 +25,17 @@ MBPP = {
 NAMED = {"humaneval": HUMANEVAL, "mbpp": MBPP}
 COLUMNS = ("prompt",)
 MADE = 24
-"""Calls that are made of those of a problem, of which up to `hidden` are kept."""
+"""So many calls are made by changing those of a problem; up to `hidden` of them are kept."""
 SEED = 39_100_039
 FUEL_OF_MANY = 2 * 10**9
-"""Of tests that come with no reference: instructions that one may take; a program may take 20 times as many."""
+"""Instructions that a test may take which comes with no reference; a program may take 20 times as many."""
 REASONS = 3
-"""Why rows cannot be used: so many reasons are told, the most frequent first."""
+"""So many reasons are told why rows cannot be used, the most frequent first."""
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A row that can be used; `fuel`: instructions that the reference takes, 0 where there is none."""
+    """A row that can be used, with the calls that a program is judged by."""
 
     row: Published
     cases: tuple[dict[str, Any], ...]
@@ -43,79 +43,94 @@ class Exercise:
     shows: int
     """How many of them the prompt shows."""
     fuel: int
+    """Instructions that the reference takes; 0 where there is none."""
 
 
 @cache
 def load(
     source: str, split: str, hidden: int, rows: int, revision: str | None
 ) -> tuple[tuple[Exercise, ...], str, dict[str, str]]:
-    """The exercises of a split, in their order, what to say of them, and of a set of the hub {its name: its state}.
+    """The exercises of a split, in their order; a notice of what was left out; and, of a set of the hub, {name: state}.
 
     source: "humaneval", "mbpp", a file, or a data set of the hub, which a hash of the prompt, or of the program that
-    lacks a part, divides 80/10/10; of it the first `rows` rows are read. Raises EnvError where it cannot be read or no
-    row can be used.
+    lacks a part, divides 80/10/10; of it the first `rows` rows are read. hidden: so many calls are added, at most, to
+    those of a row whose prompt shows its tests. Raises EnvError where the source cannot be read or no row can be used.
     """
-    given, origin = _rows(source, split, rows, revision)
-    read: list[tuple[str, Published]] = []
-    faults: list[tuple[str, str]] = []
-    for where, values in given:
-        try:
-            row = read_row(values)
-            # Several rows may be made of one program, of which all are in one split.
-            own = row.split or split_of(row.reference if row.around else row.prompt)
-            if source in NAMED or own == split:
-                read.append((where, row))
-        except (ValueError, TypeError, KeyError) as error:
-            why = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            faults.append((where, why))
-    recorded = cases_of([row for _, row in read])
+    rows_found, origin = _rows(source, split, rows, revision)
+    readable, faults = _of_split(rows_found, source, split)
+    recorded = cases_of([row for _, row in readable])
     made = [
         _changed(cases, number) if hidden and row.shown else []
-        for number, ((_, row), (cases, _)) in enumerate(zip(read, recorded, strict=True))
+        for number, ((_, row), (cases, _)) in enumerate(zip(readable, recorded, strict=True))
     ]
-    replies = _replies(
-        [row for _, row in read], [c + new for (c, _), new in zip(recorded, made, strict=True)]
-    )
-    exercises, kept = [], 0
-    for (where, row), (cases, lost), new, reply in zip(read, recorded, made, replies, strict=True):
-        if not cases or lost:
+    calls = [cases + new for (cases, _), new in zip(recorded, made, strict=True)]
+    replies = _replies([row for _, row in readable], calls)
+    exercises, number_kept = [], 0
+    for (where, row), (cases, lacks_some), new, reply in zip(readable, recorded, made, replies, strict=True):
+        if not cases or lacks_some:
             faults.append((where, "has a test that is no call with a value"))
         elif row.reference and reply.get("met", [])[: len(cases)] != [True] * len(cases):
             faults.append((where, "has a reference that its tests refuse"))
         else:
             values = map(plain_reply, reply.get("replies", [])[len(cases) :])
-            pairs = zip(new, values, strict=False)  # the reference may have ended early
-            told = [{**call, "expected": value} for call, value in pairs if value is not NOTHING]
-            kept += len(told)
+            answered = zip(new, values, strict=False)  # the reference may have ended early
+            kept = [{**call, "expected": value} for call, value in answered if value is not NOTHING]
+            number_kept += len(kept)
             shows = row.shows or min(len(cases), row.shown.count("assert"))
             fuel = FUEL_OF_MANY if row.cases and not row.reference else reply.get("fuel") or 0
-            exercises.append(Exercise(row, (*cases, *told[:hidden]), shows, fuel))
+            exercises.append(Exercise(row, (*cases, *kept[:hidden]), shows, fuel))
     if not exercises:
-        left_out = f" {_told(faults, len(given))}" if faults else ""
+        left_out = f" {_told(faults, len(rows_found))}" if faults else ""
         raise EnvError(f"code: source={source} leaves no problem for {split}.{left_out}")
     notice = f"code: {len(exercises):,} problems of {source}."
     if faults:
-        notice += f" {_told(faults, len(given))}"
-    if number := sum(map(len, made)):
-        notice += f" Of {number:,} calls that were made to be hidden, {kept / number:.0%} have a plain value."
+        notice += f" {_told(faults, len(rows_found))}"
+    if number_made := sum(map(len, made)):
+        share = number_kept / number_made
+        notice += f" Of {number_made:,} calls that were made to be hidden, {share:.0%} have a plain value."
     if bare := sum(one.shows == len(one.cases) for one in exercises):
         notice += f" The prompts of {bare:,} show every call that they are judged by."
     return tuple(exercises), notice, origin
 
 
-def _told(faults: Sequence[tuple[str, str]], of: int) -> str:
-    """How many rows cannot be used, and why: for each reason how many, and the first of them."""
-    first = {why: where for where, why in reversed(faults)}
+def _of_split(
+    rows: Sequence[Row], source: str, split: str
+) -> tuple[list[tuple[str, Published]], list[tuple[str, str]]]:
+    """(where, row) of the rows that belong to a split, and (where, why not) of those that cannot be read."""
+    readable: list[tuple[str, Published]] = []
+    faults: list[tuple[str, str]] = []
+    for where, values in rows:
+        try:
+            row = read_row(values)
+            # Several rows may be made of one program, of which all are in one split.
+            split_of_row = row.split or split_of(row.reference if row.around else row.prompt)
+            if source in NAMED or split_of_row == split:
+                readable.append((where, row))
+        except (ValueError, TypeError, KeyError) as error:
+            why = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            faults.append((where, why))
+    return readable, faults
+
+
+def _told(faults: Sequence[tuple[str, str]], num_rows: int) -> str:
+    """How many of `num_rows` rows cannot be used, and why: for each reason how many, and the first of them.
+
+    faults: (where, why) of each.
+    """
+    first_place = {why: where for where, why in reversed(faults)}
     count = Counter(why for _, why in faults)
-    told = [
-        f"{where} {why}" + (f" (so do {count[why]:,} rows)" if count[why] > 1 else "")
-        for why, where in ((why, first[why]) for why, _ in count.most_common(REASONS))
+    reasons = [
+        f"{first_place[why]} {why}" + (f" (so do {number:,} rows)" if number > 1 else "")
+        for why, number in count.most_common(REASONS)
     ]
     more = f"; {len(count) - REASONS:,} other reasons" if len(count) > REASONS else ""
-    return f"{len(faults):,} of {of:,} rows cannot be used and are left out: {'; '.join(told)}{more}."
+    return (
+        f"{len(faults):,} of {num_rows:,} rows cannot be used and are left out: {'; '.join(reasons)}{more}."
+    )
 
 
 def _rows(source: str, split: str, rows: int, revision: str | None) -> tuple[list[Row], dict[str, str]]:
+    """The rows of a source, at most `rows` where it is not in `NAMED`; and of a set of the hub {name: state}."""
     if source in NAMED:
         if split not in NAMED[source]:
             raise EnvError(
@@ -146,25 +161,25 @@ def _rows(source: str, split: str, rows: int, revision: str | None) -> tuple[lis
 
 
 def _replies(rows: Sequence[Published], calls: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """What `judge` says of each row's reference and what it returns for the calls; {} where there is none."""
+    """Runs each row's reference on its calls, in the sealed interpreter; {} for a row without a reference or calls.
+
+    A reply has "met" (whether each value is the expected one), "replies" (the values) and "fuel".
+    """
     replies: list[dict[str, Any]] = [{}] * len(rows)
-    places = [place for place, row in enumerate(rows) if row.reference and calls[place]]
-    jobs = [
-        reading([rows[place].setup, rows[place].reference], rows[place].entry_point, calls[place])
-        for place in places
-    ]
-    for place, reply in zip(places, run(jobs) if jobs else (), strict=True):
-        replies[place] = reply
+    to_run = [i for i, row in enumerate(rows) if row.reference and calls[i]]
+    jobs = [reading([rows[i].setup, rows[i].reference], rows[i].entry_point, calls[i]) for i in to_run]
+    for i, reply in zip(to_run, run(jobs) if jobs else (), strict=True):
+        replies[i] = reply
     return replies
 
 
 def _changed(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
     """Up to MADE calls that differ from the cases in one or more arguments; they compare as the first case does."""
     rng = np.random.default_rng([SEED, number])
-    plain = [case for case in cases if case["args"] and case.get("compare") in (None, "close")]
-    made: dict[str, dict[str, Any]] = {}
-    for _ in range(MADE if plain else 0):
-        case = plain[int(rng.integers(len(plain)))]
+    with_arguments = [case for case in cases if case["args"] and case.get("compare") in (None, "close")]
+    made: dict[str, dict[str, Any]] = {}  # by their arguments, so that none is there twice
+    for _ in range(MADE if with_arguments else 0):
+        case = with_arguments[int(rng.integers(len(with_arguments)))]
         new = {name: value for name, value in case.items() if name != "expected"}
         new["args"] = [changed(rng, value) for value in case["args"]]
         if all(new["args"] != other["args"] for other in cases):
@@ -173,7 +188,7 @@ def _changed(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, 
 
 
 def changed(rng: np.random.Generator, value: Any) -> Any:
-    """A value like it: of its type, its sign and its letters; empty only where it is empty."""
+    """Another value of the same type, sign and letters; empty only where `value` is, and sometimes the same."""
     if isinstance(value, bool):
         return bool(rng.integers(2))
     if isinstance(value, int | float):
@@ -182,12 +197,12 @@ def changed(rng: np.random.Generator, value: Any) -> Any:
     if isinstance(value, str | list | tuple) and len(value):
         items = list(value)
         place, other = (int(i) for i in rng.integers(len(items), size=2))
-        turn = int(rng.integers(4))
-        if turn == 0 and len(items) > 1:
+        change = int(rng.integers(4))  # drop an item, repeat one, swap two, change one
+        if change == 0 and len(items) > 1:
             del items[place]
-        elif turn == 1:
+        elif change == 1:
             items.insert(place, items[other])
-        elif turn == 2:
+        elif change == 2:
             items[place], items[other] = items[other], items[place]
         elif not isinstance(value, str):
             items[place] = changed(rng, items[place])

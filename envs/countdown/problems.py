@@ -40,11 +40,11 @@ LEVELS = {
 MAX_TARGET = 100
 """Largest target from level 2 on, as in the papers' problems."""
 MAX_NUMBERS, MAX_VALUE = 6, 9_999
-"""Of a problem in a file."""
+"""How many numbers a problem of a file may have, and the largest number and target."""
 
 _MAX_PRODUCT = 1_000  # larger values hardly ever lead back to a target of at most 100
 _MAX_DRAWS = 200_000
-"""Draws without a problem of the split after which there is none; a tenth of all problems is a split's."""
+"""After so many draws without a problem of the split, there is none; a split has a tenth of all problems or more."""
 _SEED = 24_242_424  # keeps these streams apart from those of any other task
 
 

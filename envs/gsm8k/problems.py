@@ -16,7 +16,7 @@ from verifiers.batch import as_reference
 TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
 TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
 COLUMNS = ("question", "answer")
-hashed = str.strip
+hashed = str.strip  # what of a question's text decides its split, see `envs.datasets.load_split`
 LEVELS = tuple(TEMPLATES)
 SEED = 8_000_008  # keeps these streams apart from those of any other task
 _NUMBER = re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?")
@@ -42,9 +42,15 @@ def split_of(steps: Sequence[str]) -> str:
 
 
 def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> WordProblem:
-    """The template first, then numbers until they suit it and the split, so that no template is favoured."""
+    """Draws the template, then numbers until they suit it and the split, so that no template is favoured.
+
+    turn: of no use here, as all templates are drawn alike; see `envs.published.PublishedEnv.bank`.
+    """
     sentences = pick(rng, TEMPLATES[level]) if level > 1 else None
-    line, signs = pick(rng, TEMPLATES[1]), pick(rng, SIGNS)
+    line, signs = (
+        pick(rng, TEMPLATES[1]),
+        pick(rng, SIGNS),
+    )  # drawn at every level: released problems depend on it
     while True:
         problem = _fill_line(rng, line, signs) if sentences is None else _fill_sentences(rng, sentences)
         if problem is not None and split_of(problem.right[0]) == split:
@@ -94,27 +100,30 @@ def _word_problem(question: str, steps: list[str], numbers: list[int]) -> WordPr
 
 def read_row(row: Row) -> WordProblem:
     """One row, its answer read from behind the last ####; raises EnvError, naming file and line, if it is no number."""
-    answer = row.values["answer"]
-    text = as_reference(answer) or ""
-    working, _, gold = text.rpartition("####")
+    solution = row.values["answer"]
+    working, _, gold = (as_reference(solution) or "").rpartition("####")
     gold = gold.strip()
     if not _NUMBER.fullmatch(gold):
         wanted = 'a number such as 1,250 or -3, or a solution that ends in "#### 1,250"'
-        raise EnvError(f"gsm8k: {row.where} has the answer {answer!r:.80}; it must be {wanted}.")
+        raise EnvError(f"gsm8k: {row.where} has the answer {solution!r:.80}; it must be {wanted}.")
     number = gold.replace(",", "")
     lines = [line.rstrip() for line in working.strip().splitlines() if line.strip()]
     return WordProblem(row.values["question"], gold, _unmarked(lines, number), _one_step_early(lines, number))
 
 
 def _one_step_early(lines: list[str], number: str) -> Solution:
-    """The lines up to the last but one calculation, and its result; if there is none, all but the last, and 0."""
+    """A hasty solution: the lines up to the last but one calculation, and its result.
+
+    Where there is no such calculation, all lines but the last, and 0, or 1 where that is the right `number`.
+    """
     marks = [(i, mark) for i, line in enumerate(lines) for mark in _CALCULATOR_MARK.findall(line)]
     results = [(i, mark.strip("<>").rpartition("=")[2]) for i, mark in marks]
     if len(results) < 2 or not _NUMBER.fullmatch(results[-2][1]):
         return _unmarked(lines[:-1], "0" if number != "0" else "1")
-    line, value = results[-2]
-    return _unmarked(lines[: line + 1], value.replace(",", ""))
+    line, result = results[-2]
+    return _unmarked(lines[: line + 1], result.replace(",", ""))
 
 
 def _unmarked(lines: list[str], answer: str) -> Solution:
+    """The lines without the marks of the calculator, and an answer."""
     return tuple(_CALCULATOR_MARK.sub("", line) for line in lines), answer

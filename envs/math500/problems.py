@@ -18,7 +18,7 @@ from verifiers.batch import as_reference
 TRAIN = HubDataset("ankner/math-500", None, "train", 12_000)
 TEST = HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
 COLUMNS = ("problem",)
-hashed = normalized
+hashed = normalized  # what of a problem's text decides its split, see `envs.datasets.load_split`
 LEVELS = tuple(TEMPLATES)
 SEED = 5_000_500  # keeps these streams apart from those of any other task
 

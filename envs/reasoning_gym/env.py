@@ -76,8 +76,8 @@ OWN: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
     "countdown": _reaches_target,
     "puzzle24": _reaches_target,
 }
-"""Datasets whose own scorer would run the answer as code, and the check that takes its place; the scorer of
-game_of_life_halting accepts any text at all."""
+"""{dataset: our check, which takes the place of its scorer}: the scorer would run the answer as code, or, that of
+game_of_life_halting, accepts any text at all."""
 
 
 class ReasoningGym(TextEnv):
@@ -105,8 +105,8 @@ class ReasoningGym(TextEnv):
         self.settings = {"seed": seed, "size": size, **config}
         self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))
         order = np.random.default_rng([_SEED, SPLITS.index(split)]).permutation(size)
-        self._order = iter(order.tolist())  # in which an evaluation split looks at the items
-        self._different: dict[str, Problem] = {}  # what it has made of them, by question
+        self._items_to_look_at = iter(order.tolist())  # for validation and test
+        self._different: dict[str, Problem] = {}  # their problems so far, by question
 
     def __len__(self) -> int:
         """`size` problems to train on, 256 in each other split; some repeat, in those only where fewer differ."""
@@ -129,7 +129,7 @@ class ReasoningGym(TextEnv):
                 if problem := self._in_split(int(rng.integers(self.size))):
                     return problem
             raise self._too_few(_MAX_DRAWS)
-        while len(self._different) <= index and (item := next(self._order, None)) is not None:
+        while len(self._different) <= index and (item := next(self._items_to_look_at, None)) is not None:
             if problem := self._in_split(item):
                 self._different.setdefault(problem.reference["question"], problem)
         if not self._different:
@@ -146,8 +146,10 @@ class ReasoningGym(TextEnv):
         return Problem(question + ASK, reference, metadata={"entry": entry})
 
     def _too_few(self, searched: int) -> EnvError:
-        few = f"of {searched} questions none belongs to {self.split}, too few differ"
-        return EnvError(f"{self.spec_name}: {few}. Give it a larger size, or settings with more variety.")
+        return EnvError(
+            f"{self.spec_name}: of {searched} questions none belongs to {self.split}, too few differ. Give it a larger "
+            "size, or settings with more variety."
+        )
 
     def score(self, problem: Problem, completion: str) -> Score:
         """The dataset's score of the answer, in a process of its own, or our check where theirs is not safe.
@@ -181,10 +183,10 @@ class ReasoningGym(TextEnv):
         return self._made[index]
 
     def _value(self, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
-        """(score from 0 to 1, reason)."""
+        """(score from 0 to 1, reason), by our check, by the package, or by the package in a process of its own."""
         from reasoning_gym.dataset import ProceduralDataset
 
-        reason = ""
+        reason = ""  # "" = whatever the score says
         if self.dataset in OWN:
             value = OWN[self.dataset](answer, entry)
         elif type(self._items).score_answer is ProceduralDataset.score_answer:  # the package's plain scorer

@@ -155,10 +155,11 @@ class Sudoku(TextEnv):
         return {"careless": self._write(problem, careless(problem.reference["puzzle"]))}
 
     def feedback(self, problem: Problem, score: Score) -> str:
-        found = "" if score.extracted is None else flaw(problem.reference["puzzle"], score.extracted)
-        return found or super().feedback(problem, score)
+        wrong = "" if score.extracted is None else flaw(problem.reference["puzzle"], score.extracted)
+        return wrong or super().feedback(problem, score)
 
     def _holes(self, puzzle: str) -> str:
+        """The completion template, in the prompt's style."""
         grid = puzzle.replace("0", "[MASK]")
         return (
             f"<answer>{grid}</answer>" if self.prompt_style == "plain" else paper_completion("[MASK*]", grid)
@@ -188,24 +189,29 @@ class Sudoku(TextEnv):
                 below = [f"no grid of {len(puzzle)} digits in the answer ({verdict.reason})"]
             if verdict.correct:
                 solution = written  # of several solutions each one is as right as the stored one
-        kinds = list(map(_kind, puzzle, solution, board))
-        cells = [
-            paint(_CELLS[kind][0], _CELLS[kind][1].format(c)) for kind, c in zip(kinds, board, strict=True)
-        ]
-        size, box = self.size, isqrt(self.size)
-        boxes = ["".join(cells[start : start + box]) for start in range(0, len(cells), box)]
-        lines = ["|".join(boxes[start : start + box]) for start in range(0, len(boxes), box)]
-        for row in range(size - box, 0, -box):
-            lines.insert(row, "+".join(["-" * (3 * box)] * box))  # a cell is three characters wide
+        kinds = list(map(_kind_of_cell, puzzle, solution, board))
         legend = [
             f"{paint(style, mark.format('n').strip())} {words}"
             for kind, (style, mark, words) in _CELLS.items()
             if words and kind in kinds
         ]
-        return "\n".join([*lines, *(["  ".join(legend)] if legend else []), *below])
+        return "\n".join([*_drawn(board, kinds), *(["  ".join(legend)] if legend else []), *below])
 
 
-def _kind(given: str, right: str, written: str) -> str:
+def _drawn(board: str, kinds: list[str]) -> list[str]:
+    """The lines of a board, with rules between its boxes."""
+    cells = [paint(_CELLS[kind][0], _CELLS[kind][1].format(c)) for kind, c in zip(kinds, board, strict=True)]
+    size = isqrt(len(board))
+    box = isqrt(size)
+    parts = ["".join(cells[start : start + box]) for start in range(0, len(cells), box)]  # of a row in a box
+    lines = ["|".join(parts[start : start + box]) for start in range(0, len(parts), box)]
+    for row in range(size - box, 0, -box):
+        lines.insert(row, "+".join(["-" * (3 * box)] * box))  # a cell is three characters wide
+    return lines
+
+
+def _kind_of_cell(given: str, right: str, written: str) -> str:
+    """A key of `_CELLS`, from what the puzzle, its solution and the completion have in a cell."""
     if written == given:
         return "blank" if given == "0" else "given"
     if given != "0":

@@ -22,9 +22,9 @@ from envs.splits import SPLITS, split_of
 
 INSIDE = Path(__file__).with_name("inside.py")
 PROCESSES = 4
-"""That score completions side by side, at most; each holds the tasks."""
+"""At most so many processes score completions side by side; each holds the tasks."""
 SECONDS = 60.0
-"""Of processor time that the rewards of a completion may take, or of the clock where they wait."""
+"""The rewards of a completion may take so many seconds of processor time, or of the clock where they wait."""
 
 
 class VerifiersPackage(TextEnv):
@@ -56,16 +56,20 @@ class VerifiersPackage(TextEnv):
         if isinstance(num_problems, bool) or not isinstance(num_problems, int) or num_problems < 1:
             raise EnvError(f"verifiers:{self.taskset}: num_problems={num_problems!r:.80} must be 1 or more.")
         self.split = split
-        self._asked = (_interpreter(self.taskset, python), json.dumps(settings, sort_keys=True), num_problems)
-        told = _tasks(self.taskset, *self._asked)
-        self.origin, self._prompts, self._hashes = told["versions"], told["prompts"], told["hashes"]
+        self._opened = (
+            _interpreter(self.taskset, python),
+            json.dumps(settings, sort_keys=True),
+            num_problems,
+        )
+        tasks = _tasks(self.taskset, *self._opened)
+        self.origin, self._prompts, self._hashes = tasks["versions"], tasks["prompts"], tasks["hashes"]
         self._indices = [i for i, prompt in enumerate(self._prompts) if split_of(prompt) == split]
         if not self._indices:
             raise EnvError(
                 f"verifiers:{self.taskset}: of {len(self._prompts)} tasks none is for {split} (a hash of the prompt "
                 "divides them 80/10/10). It needs more tasks."
             )
-        self.score_concurrency = _pool(self.taskset, *self._asked).size
+        self.score_concurrency = _pool(self.taskset, *self._opened).size
 
     @property
     def spec_name(self) -> str:
@@ -83,7 +87,7 @@ class VerifiersPackage(TextEnv):
 
     async def score(self, problem: Problem, completion: str) -> Score:
         job = {"ask": "score", "completion": completion, **problem.reference}
-        reply = await asyncio.to_thread(_pool(self.taskset, *self._asked).ask, job)
+        reply = await asyncio.to_thread(_pool(self.taskset, *self._opened).ask, job)
         if reply["outcome"] == "timeout":
             raise TimeoutError(f"the rewards of verifiers:{self.taskset} took too long: {reply['detail']}")
         if reply["outcome"]:

@@ -53,8 +53,9 @@ def open_tasks(name, settings, count):
     from verifiers.v1.utils import loaders
     from verifiers.v1.utils.generic import concrete_type
 
-    kind = loaders.taskset_class(name)
-    config = (concrete_type(kind, TasksetConfig) or TasksetConfig).model_validate({"id": name, **settings})
+    taskset_class = loaders.taskset_class(name)
+    config_class = concrete_type(taskset_class, TasksetConfig) or TasksetConfig
+    config = config_class.model_validate({"id": name, **settings})
     environment = loaders.environment_class(name)
     if environment is not loaders.SingleAgentEnv:
         raise Refused(
@@ -62,16 +63,16 @@ def open_tasks(name, settings, count):
         )
     if loaders.default_harness_id(name) == name:
         raise Refused("is refused: it has a harness of its own, so a reply alone is no rollout of it")
-    tasks = list(itertools.islice(iter(kind(config)), count))
+    tasks = list(itertools.islice(iter(taskset_class(config)), count))
     if not tasks:
         raise Refused("has no tasks")
-    own, base = type(tasks[0]), package.Task
-    if own.toolsets(tasks[0].config) or kind.toolsets(config):
+    task_class = type(tasks[0])
+    if task_class.toolsets(tasks[0].config) or taskset_class.toolsets(config):
         raise Refused("is refused: its tasks have tools")
-    if own.NEEDS_CONTAINER or any(getattr(task.data, "image", None) for task in tasks):
+    if task_class.NEEDS_CONTAINER or any(getattr(task.data, "image", None) for task in tasks):
         raise Refused("is refused: its tasks need a container")
     for hook in ("setup", "finalize"):
-        if getattr(own, hook) is not getattr(base, hook):
+        if getattr(task_class, hook) is not getattr(package.Task, hook):
             raise Refused(f"is refused: its tasks have a {hook} hook, which needs a runtime")
     if tasks[0].plugged_judges():
         raise Refused("is refused: its tasks are scored by a judge, which needs a network")
@@ -79,8 +80,8 @@ def open_tasks(name, settings, count):
     if not rewards:
         raise Refused("has no rewards")
     for reward in (*rewards, *tasks[0].hooks("metric")):
-        asked = inspect.signature(reward).parameters.get("runtime")
-        if asked is not None and asked.default is inspect.Parameter.empty:
+        runtime = inspect.signature(reward).parameters.get("runtime")
+        if runtime is not None and runtime.default is inspect.Parameter.empty:
             raise Refused(f"is refused: {reward.__name__} needs a runtime")
     return tasks
 
@@ -134,18 +135,19 @@ def score(task, completion):
         agent=package.AgentInfo(config=package.AgentConfig(), name="agent"),
     )
     prompt = prompt_of(task)
-    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    for place, message in enumerate(asked):
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    for place, message in enumerate(messages):
         node = kinds[message["role"]](content=message["content"])
         trace.nodes.append(MessageNode(parent=place - 1 if place else None, message=node))
     reply = AssistantMessage(content=completion)
-    trace.nodes.append(MessageNode(parent=len(asked) - 1, message=reply, sampled=True))
+    trace.nodes.append(MessageNode(parent=len(messages) - 1, message=reply, sampled=True))
     asyncio.run(task.score(trace, runtime=None))
     paid = {name: reward.value for name, reward in trace.rewards.items() if reward is not None}
     return {"outcome": "", "reward": float(trace.reward), "paid": paid}
 
 
 def answer(name, tasks, job):
+    """The reply to a job: all tasks, or the rewards of a completion of one."""
     if job["ask"] == "tasks":
         return describe(name, tasks)
     task = tasks[job["index"]]
