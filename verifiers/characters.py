@@ -97,3 +97,13 @@ def read_word(data: Bytes, i: int, end: int, any_case: bool = False) -> tuple[in
         key = key * 32 + letter - 96 if key < 1 << 55 else OVER_LONG
         i += 1
     return key, i
+
+
+def says_one_of(data: Bytes, start: int, end: int, keys: tuple[int, ...]) -> bool:
+    """True if one of these words, in any case, stands in data[start:end]."""
+    while start < end:
+        key, after = read_word(data, start, end, True)
+        if is_one_of(key, keys):
+            return True
+        start = max(after, start + 1)
+    return False

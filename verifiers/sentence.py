@@ -6,7 +6,7 @@ Plain Python over UTF-8 bytes that numba also compiles as it stands, like `verif
 """
 
 from verifiers import characters as ch
-from verifiers.characters import is_one_of, read_word
+from verifiers.characters import is_one_of, read_word, says_one_of
 from verifiers.extract import (
     FRAMED_BOX,
     Bytes,
@@ -50,15 +50,10 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     high = behind_stars(data, low, end) - 2
     if low == 0 or high < low or behind_stars(data, high + 2, end) > 0:
         return -1, -1
-    doubted = False
-    i = line
-    while i < low and not doubted:
-        key, after = read_word(data, i, low, True)
-        doubted = is_one_of(key, _DOUBTS)
-        i = max(after, i + 1)
     first = low + 1 if data[low] == ch.BACKSLASH or data[low] == ch.MINUS else low
     number = ch.is_ascii_digit(data[first]) or data[first] == ch.DOLLAR
-    if doubted or not (number or find_byte(data, ch.EQUALS, low, high) < high):
+    value = number or find_byte(data, ch.EQUALS, low, high) < high
+    if not value or says_one_of(data, line, low, _DOUBTS):
         return -1, -1
     return low, high
 
@@ -87,8 +82,6 @@ def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
             low, high = without_marks(data, behind, end)
             return (low, high) if low < high and (number == 0 or low >= line_end) else (-1, -1)
         _, line_end = strip(data, start, line)
-        if line_end <= start:
-            break
     return -1, -1
 
 

@@ -6,15 +6,15 @@ BAD; nothing is skipped because it was not understood.
 
 Values. Dijkstra's shunting-yard over exact rationals, in time linear in the answer and fixed memory. This is plain
 Python that numba also compiles as it stands. Compiled, a value is a pair of 64-bit integers that is never reduced;
-what does not fit is not guessed: the outcome is UNDECIDED, and the same function then runs as Python with `exact`, on
-integers without a limit.
+what is beyond INTEGER_LIMIT is not guessed: the outcome is UNDECIDED, and the same function then runs as Python with
+`exact`, on integers without a limit.
 """
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from verifiers import characters as ch
-from verifiers.characters import decimal_digit, decode, is_wide_space, read_word, rows
+from verifiers.characters import decimal_digit, decode, is_wide_space, read_word, rows, says_one_of
 from verifiers.extract import Bytes, is_space, matches, strip, word_key, word_keys
 from verifiers.verdicts import MALFORMED, OK, RULE_BROKEN, WRONG
 
@@ -22,8 +22,10 @@ END, BAD, BLANK, LITERAL, OPEN, CLOSE, EQUALS, FRACTION, LEFT_BRACE, RIGHT_BRACE
 PLUS, MINUS, TIMES, DIVIDE, NEGATE = 11, 12, 13, 14, 15
 
 DIGITS_LIMIT = 4_000  # of one literal; Python reads at most 4,300
-SAFE_DIGITS_LIMIT = 18  # a literal of so many digits fits 64 bits with room for a carry
-INTEGER, DECIMAL, BIG, BROKEN = 0, 1, 2, 3  # kinds of literals
+SAFE_DIGITS_LIMIT = 18  # of a literal that 64 bits hold
+INTEGER_LIMIT = 10**SAFE_DIGITS_LIMIT  # of the integers in 64 bits: the sum of two fits, too
+OVER_LIMIT = INTEGER_LIMIT + 1  # in place of a longer literal: no given number, and of no product
+INTEGER, DECIMAL, BROKEN = 0, 1, 2  # kinds of literals
 
 _POINT, _COLON = ch.FULLWIDTH + ord("."), ch.FULLWIDTH + ord(":")
 
@@ -66,14 +68,14 @@ _TEX_SIGNS = tuple(b",;:! \n")
 _TEXT = tuple(b"\\text{")
 _QUOTES = tuple(b"`$\"'")
 _BESIDE_WORDS = tuple(b",.!")  # signs between leading words and the expression
+_DENIALS = word_keys("not no never neither nor cannot t wrong incorrect impossible")  # t: of "isn't"
 
 NUMBERS_LIMIT = 256  # given ones
 LITERALS_LIMIT = 1_024  # of one answer
 DEPTH_LIMIT = 256  # operators and brackets that wait for their right side
-LIMIT = 1 << 62
 
 UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
-_TOO_BIG, _UNDEFINED = 1, 2  # faults of a value: bits
+_BEYOND_LIMIT, _UNDEFINED = 1, 2  # faults of a value: bits
 _FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces on the stack of operators
 # How tightly what is on that stack binds; 0 for an open bracket.
 _BINDING = {PLUS: 1, MINUS: 1, TIMES: 2, DIVIDE: 2, NEGATE: 3}
@@ -106,11 +108,9 @@ class Memory:
     literals: int = 0  # in all sides
     fault: int = 0  # bits of values
     found: int = 0  # 1 if a side uses all numbers
-    maybe: int = 0  # 1 if a side may, which has literals that were not read
     unequal: int = 0  # 1 if a side is not the target
     here: int = 0  # literals of the side that is being read
     unknown: int = 0  # 1 if one of them is not given, or no longer
-    unread: int = 0  # 1 if one of them is BIG
 
 
 def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
@@ -165,8 +165,8 @@ def tex_token(data: Bytes, i: int, end: int) -> tuple[int, int]:
 def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> tuple[int, int, int, int]:
     """(what it is, numerator, denominator, position after it) of the literal that begins at i.
 
-    Without `exact` one of more than SAFE_DIGITS_LIMIT digits is BIG and has no value. Leading zeros, a point
-    without digits on both sides, and more than DIGITS_LIMIT digits are BROKEN. `3.0` is an INTEGER.
+    Without `exact` one of more than SAFE_DIGITS_LIMIT digits is OVER_LIMIT. Leading zeros, a point without digits on
+    both sides, and more than DIGITS_LIMIT digits are BROKEN. `3.0` is an INTEGER.
     """
     numerator, scale = 0, 1
     whole = first = digits = decimals = rest = 0
@@ -183,15 +183,14 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
             digits += 1
             if digits > DIGITS_LIMIT or (digits == 2 and first == 0 and not pointed):
                 return BROKEN, 0, 1, i
+            read = exact or digits <= SAFE_DIGITS_LIMIT
+            numerator = numerator * 10 + digit if read else OVER_LIMIT
             if pointed:
                 decimals += 1
                 rest |= digit
-            if exact or digits <= SAFE_DIGITS_LIMIT:
-                numerator = numerator * 10 + digit
-                if pointed:
-                    scale *= 10
-                else:
-                    whole = numerator
+                scale = scale * 10 if read else 1
+            else:
+                whole = numerator
         elif point and lenient and not pointed:
             pointed = True
         elif not (lenient and code in ch.ZERO_WIDTH):
@@ -199,8 +198,6 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
         i = after
     if pointed and decimals == 0:
         return BROKEN, 0, 1, i
-    if not exact and digits > SAFE_DIGITS_LIMIT:
-        return BIG, 0, 1, i
     if rest == 0:
         return INTEGER, whole, 1, i
     return DECIMAL, numerator, scale, i
@@ -265,7 +262,7 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
     """Where the expression after leading words begins; `start` if there are none, -1 if they are none that lead to it.
 
     The last word ends in white space or a sign such as a colon, and has two letters at least: `x - 3` is no answer.
-    Stars of bold type come in pairs.
+    Stars of bold type come in pairs, and no word denies what follows: `It is not 3*5+7`.
     """
     letters = last = stars = 0  # of the word that is being read, and of the one before
     gap = colon = False
@@ -287,7 +284,8 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
         i = after
     if last == 0:
         return start
-    return i if i < end and gap and (colon or last > 1) and stars % 2 == 0 else -1
+    leads = i < end and gap and (colon or last > 1) and stars % 2 == 0
+    return i if leads and not says_one_of(data, start, i, _DENIALS) else -1
 
 
 def inner(data: Bytes, low: int, high: int) -> tuple[int, int]:
@@ -303,26 +301,22 @@ def inner(data: Bytes, low: int, high: int) -> tuple[int, int]:
 
 
 def product(a: int, b: int, exact: bool) -> tuple[int, int]:
-    """(a * b, 0), or (0, _TOO_BIG) if it is beyond LIMIT and not `exact`."""
-    if not exact and abs(a) > LIMIT // max(abs(b), 1):
-        return 0, _TOO_BIG
+    """(a * b, 0), or (0, _BEYOND_LIMIT) if it is beyond INTEGER_LIMIT and not `exact`."""
+    if not exact and abs(a) > INTEGER_LIMIT // max(abs(b), 1):
+        return 0, _BEYOND_LIMIT
     return a * b, 0
 
 
 def combine(operator: int, tops: Integers, bottoms: Integers, right: int, exact: bool) -> int:
     """Replace the value at `right` - 1 by itself `operator` the value at `right`; returns the fault."""
     a, b, c, d = tops[right - 1], bottoms[right - 1], tops[right], bottoms[right]
-    fault = more = 0
     if operator == PLUS or operator == MINUS:
-        if b != d:
-            a, fault = product(a, d, exact)
-            c, more = product(c, b, exact)
-            fault |= more
-            b, more = product(b, d, exact)
-            fault |= more
+        a, fault = product(a, d, exact)
+        c, more = product(c, b, exact)
+        fault |= more
+        b, more = product(b, d, exact)
+        fault |= more
         a = a + c if operator == PLUS else a - c
-        if not (exact or -LIMIT <= a <= LIMIT):
-            fault |= _TOO_BIG
     else:
         if operator == DIVIDE:
             if c == 0:
@@ -376,10 +370,7 @@ def push_literal(
     memory.values += 1
     memory.literals += 1
     memory.here += 1
-    if kind == BIG:
-        memory.fault |= _TOO_BIG
-        memory.unread = 1
-    elif not memory.unknown:
+    if not memory.unknown:
         signed = memory.pending > 0 and memory.operators[memory.pending - 1] == NEGATE
         known = kind == INTEGER and use_number(-top if signed else top, given, memory)
         known = known or (kind == INTEGER and signed and lenient and use_number(top, given, memory))
@@ -396,20 +387,17 @@ def end_side(given: Given, memory: Memory, exact: bool) -> None:
     if left != right:
         memory.unequal = 1
     if memory.here == given.last - given.first and not memory.unknown:
-        if memory.unread:
-            memory.maybe = 1
-        else:
-            memory.found = 1
-    memory.values = memory.here = memory.unknown = memory.unread = 0
+        memory.found = 1
+    memory.values = memory.here = memory.unknown = 0
     memory.side += 1
 
 
 def outcome(memory: Memory) -> int:
     """What the notes make of a well-formed answer."""
-    if not (memory.found or memory.maybe):
-        return RULE_BROKEN
-    if memory.maybe or memory.fault & _TOO_BIG:
+    if memory.fault & _BEYOND_LIMIT:
         return UNDECIDED
+    if not memory.found:
+        return RULE_BROKEN
     return WRONG if memory.fault or memory.unequal else OK
 
 
@@ -458,8 +446,8 @@ def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memor
 
 def clear(memory: Memory, numbers: int) -> None:
     """Forget the last answer; `numbers` of them are given now."""
-    memory.values = memory.pending = memory.literals = memory.fault = memory.found = memory.maybe = 0
-    memory.unequal = memory.here = memory.unknown = memory.unread = 0
+    memory.values = memory.pending = memory.literals = memory.fault = memory.found = 0
+    memory.unequal = memory.here = memory.unknown = 0
     used = memory.used
     for j in range(numbers):
         used[j] = 0

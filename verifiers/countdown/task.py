@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers import batch, characters
 from verifiers.countdown import expression
-from verifiers.countdown.expression import DIGITS_LIMIT, LIMIT, NUMBERS_LIMIT, UNDECIDED, Given, Memory
+from verifiers.countdown.expression import (
+    DIGITS_LIMIT,
+    INTEGER_LIMIT,
+    NUMBERS_LIMIT,
+    OVER_LIMIT,
+    Given,
+    Memory,
+)
 from verifiers.countdown.flaw import explain
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, is_alone, locate
@@ -77,7 +84,7 @@ def _plain_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns | 
         numerators = np.fromiter(targets, np.int64, len(targets))
     except OverflowError:
         return None
-    fit = all(((-LIMIT <= column) & (column <= LIMIT)).all() for column in (values, numerators))
+    fit = all(((-INTEGER_LIMIT < column) & (column < INTEGER_LIMIT)).all() for column in (values, numerators))
     sizes = np.diff(starts)
     fit = fit and 1 <= sizes.min(initial=1) and sizes.max(initial=1) <= NUMBERS_LIMIT
     return (values, starts, numerators, np.ones(len(numerators), np.int64)) if fit else None
@@ -86,19 +93,21 @@ def _plain_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns | 
 def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
     """The references of N rows as arrays for the kernel; raises `InvalidReferenceError` for the first invalid one.
 
-    All numbers, where those of a row begin (N + 1,), numerators and denominators of the targets (N,). A row that
-    does not fit 64 bits has no numbers there.
+    All numbers, where those of a row begin (N + 1,), numerators and denominators of the targets (N,). A row that does
+    not fit 64 bits has no numbers there, and a target that makes every well-formed answer UNDECIDED.
     """
+    return _plain_columns(numbers, targets) or _read_columns(numbers, targets)
+
+
+def _read_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
+    """`reference_columns` of numbers and targets of any type, row by row."""
     import numpy as np
 
-    columns = _plain_columns(numbers, targets)
-    if columns is not None:
-        return columns
     rows = enumerate(zip(numbers, targets, strict=True))
     references = [(_read_numbers(given, row), *_read_target(target, row)) for row, (given, target) in rows]
     for row, (given, top, bottom) in enumerate(references):
-        if any(abs(value) > LIMIT for value in (*given, top, bottom)):
-            references[row] = [], 0, 1
+        if any(abs(value) >= INTEGER_LIMIT for value in (*given, top, bottom)):
+            references[row] = [], OVER_LIMIT, 1
     starts = batch.starts_of([reference[0] for reference in references])
     values = np.fromiter(chain.from_iterable(r[0] for r in references), np.int64, int(starts[-1]))
     numerators, denominators = (np.array([r[place] for r in references], np.int64) for place in (1, 2))
@@ -127,23 +136,17 @@ def judge_completion(
 ) -> batch.Judged:
     """`judge_exactly` in 64 bits, as `batch.RowLoop` calls it."""
     numbers, firsts, numerators, denominators = references
-    first, last = firsts[row], firsts[row + 1]
-    if first == last:  # the reference does not fit 64 bits
-        return UNDECIDED, TEXT, 0.0, -1, -1
-    given = Given(numbers, first, last, numerators[row], denominators[row])
+    given = Given(numbers, firsts[row], firsts[row + 1], numerators[row], denominators[row])
     return judge_exactly(data, start, end, lenient, False, given, memory)
 
 
 def _judge(
     data: bytes, lenient: bool, row: int | None, memory: Memory, numbers: object, target: object
 ) -> batch.Judged:
-    """One completion without numba, on 64 bits and, where these are too few, on integers of any size."""
+    """One completion without numba, on integers of any size."""
     values = _read_numbers(numbers, row)
     given = Given(values, 0, len(values), *_read_target(target, row))
-    judged = judge_exactly(data, 0, len(data), lenient, False, given, memory)
-    if judged[0] == UNDECIDED:
-        judged = judge_exactly(data, 0, len(data), lenient, True, given, memory)
-    return judged
+    return judge_exactly(data, 0, len(data), lenient, True, given, memory)
 
 
 _LOOP = batch.RowLoop(

@@ -51,6 +51,7 @@ _BEHIND = word_keys("squared cubed tens quintillion score")
 # Pairs of words that do: the second, and the first ones.
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
+_T, _CAN = word_key("t"), word_key("can")  # "can't"
 _PREPOSITIONS = word_keys(
     "per in for of at every each after within over during the"
 )  # a number word behind them says another thing
@@ -60,7 +61,7 @@ _NUMERALS = word_keys(  # each with the value of its place
 )
 # 1 at the remainder of each of these words, so that most others are not compared with all of them.
 _TABLE = 2039
-_REMAINDERS = {key % _TABLE for key in (*_SPOILERS, *_BEFORE, *_BEHIND, *_LIMITS, _TO, *_NUMERALS)}
+_REMAINDERS = {key % _TABLE for key in (*_SPOILERS, *_BEFORE, *_BEHIND, *_LIMITS, _TO, _T, *_NUMERALS)}
 _LISTED = bytes(remainder in _REMAINDERS for remainder in range(_TABLE))
 _SCALES = word_keys(
     "hundred hundreds thousand thousands lakh lakhs million millions crore crores billion billions trillion trillions "
@@ -149,7 +150,7 @@ def spelled(key: int) -> int:
 
 def changes_value(key: int, side: Side) -> bool:
     """True if a word, alone or with the one before it, denies the number, bounds it or makes another one of it."""
-    if is_one_of(key, _SPOILERS):
+    if is_one_of(key, _SPOILERS) or (key == _T and side.key == _CAN):
         return True
     if is_one_of(key, _BEHIND):
         return side.numbers > 0 and not side.unit  # "18 squared", not "18 meters squared"

@@ -1,8 +1,8 @@
 r"""Numbers as people write them: symbols (characters, words, TeX commands), and one number made of them.
 
 Digits, groups, points, fractions, mixed numbers and powers of ten; and whether two numbers are equal. Everything but
-`equal_exactly` is plain Python over UTF-8 bytes that numba also compiles as it stands. Mantissas stay below LIMIT; a
-longer one is OVERFLOW, and `equal_exactly` reads it again in Python integers of any size.
+`equal_exactly` is plain Python over UTF-8 bytes that numba also compiles as it stands. Mantissas stay below
+MANTISSA_LIMIT; a longer one is OVER_LIMIT, and `equal_exactly` reads it again in Python integers of any size.
 """
 
 from dataclasses import dataclass, field
@@ -71,8 +71,9 @@ _ESCAPED_LIMIT = ch.BEYOND_ASCII
 _ESCAPED = bytes(_ESCAPED_KINDS.get(byte, FOREIGN) for byte in range(_ESCAPED_LIMIT))  # behind a backslash
 
 DIGITS_LIMIT = 18  # which 64 bits hold
-LIMIT = 10**DIGITS_LIMIT
-OVERFLOW = -1  # a mantissa that has to be read again
+MANTISSA_LIMIT = 10**DIGITS_LIMIT
+OVER_LIMIT = MANTISSA_LIMIT + 1  # in place of a longer mantissa, which has to be read again
+BEYOND_LIMIT = -1  # in place of what 64 bits cannot tell
 LITERAL, FRACTION, MIXED, NO_NUMBER = range(4)  # shapes of numbers
 
 _FRACTIONS = word_keys("frac dfrac tfrac cfrac sfrac nicefrac")
@@ -84,7 +85,7 @@ _BRACED_COMMA, _NEGATIVE_SPACE = tuple(b",}"), tuple(b"\\!")
 class Literal:
     """Digits, with a point and groups or without: `mantissa * 10**exponent`, read from data[start:end].
 
-    The mantissa is OVERFLOW from LIMIT on.
+    The mantissa is OVER_LIMIT from MANTISSA_LIMIT on.
     """
 
     mantissa: int = 0
@@ -203,8 +204,7 @@ def read_literal(data: Bytes, i: int, end: int, literal: Literal) -> int:
             digits += 1
             if pointed:
                 exponent -= 1
-            if mantissa >= 0:
-                mantissa = mantissa * 10 + kind - ch.ZERO if mantissa < LIMIT // 10 else OVERFLOW
+            mantissa = mantissa * 10 + kind - ch.ZERO if mantissa < MANTISSA_LIMIT // 10 else OVER_LIMIT
             last = after
         elif kind == ch.POINT and not pointed and is_digit(data, after, end):
             pointed = True
@@ -258,17 +258,14 @@ def read_number(data: Bytes, i: int, end: int, number: Number) -> int:
     The shape is NO_NUMBER if it only began like one.
     """
     number.sign, number.shape, number.scale = 1, LITERAL, 0
-    kind, after, key = symbol(data, i, end)
-    if kind == VULGAR:
-        number.whole.mantissa = number.whole.exponent = 0
-        set_vulgar(key, number)
-        number.shape = MIXED
-        return after
+    kind, after, _ = symbol(data, i, end)
     if kind == COMMAND:
         behind = read_frac(data, after, end, number, number.whole)
         number.shape = FRACTION if behind >= 0 else NO_NUMBER
         return behind if behind >= 0 else after
-    i = read_literal(data, i, end, number.whole)
+    i = read_literal(
+        data, i, end, number.whole
+    )  # without digits, before a character such as one half, it is 0
     scale, behind = read_power_of_ten(data, i, end)
     if behind >= 0:
         number.scale = scale
@@ -300,9 +297,8 @@ def read_mixed(data: Bytes, i: int, start: int, end: int, number: Number) -> int
             behind = read_literal(data, after, end, bottom)
     if behind < 0:
         return i
-    proper = (
-        0 <= top.mantissa < bottom.mantissa and number.whole.exponent == top.exponent == bottom.exponent == 0
-    )
+    proper = top.mantissa < bottom.mantissa < MANTISSA_LIMIT
+    proper = proper and number.whole.exponent == top.exponent == bottom.exponent == 0
     number.shape = MIXED if proper else NO_NUMBER
     return behind
 
@@ -343,32 +339,30 @@ def read_exponent(data: Bytes, i: int, end: int, may_be_braced: bool) -> tuple[i
 
 
 def magnitude(number: Number, exact: bool) -> tuple[int, int, int]:
-    """(numerator, denominator, power of ten) without the sign; OVERFLOW where too large, unless `exact`."""
+    """(numerator, denominator, power of ten) without the sign; OVER_LIMIT where too large, unless `exact`."""
     whole, top, bottom = number.whole, number.top, number.bottom
     if number.shape == LITERAL:
         return whole.mantissa, 1, whole.exponent + number.scale
     if number.shape == FRACTION:
         return whole.mantissa, bottom.mantissa, whole.exponent - bottom.exponent + number.scale
-    if not exact and (whole.mantissa < 0 or whole.mantissa >= LIMIT // bottom.mantissa - 1):
-        return OVERFLOW, 1, 0
+    if not exact and whole.mantissa >= MANTISSA_LIMIT // bottom.mantissa - 1:
+        return OVER_LIMIT, 1, 0
     return whole.mantissa * bottom.mantissa + top.mantissa, bottom.mantissa, number.scale
 
 
 def equal(first_data: Bytes, first: Number, second_data: Bytes, second: Number) -> int:
-    """1 if two numbers are the same rational, 0 if not, OVERFLOW if 64 bits cannot tell.
+    """1 if two numbers are the same rational, 0 if not, BEYOND_LIMIT if 64 bits cannot tell.
 
     The data, which the numbers were read from, are for `equal_exactly`.
     """
     a, b, power = magnitude(first, False)
     c, d, other = magnitude(second, False)
-    if a < 0 or b < 0 or c < 0 or d < 0:
-        return OVERFLOW
     if a == 0 or c == 0:
         return 1 if a == c else 0
     if first.sign != second.sign:
         return 0
-    if a > LIMIT // d or c > LIMIT // b:
-        return OVERFLOW
+    if a > MANTISSA_LIMIT // d or c > MANTISSA_LIMIT // b:
+        return BEYOND_LIMIT
     left, right, power = a * d, c * b, power - other
     if power < 0:
         left, right, power = right, left, -power
@@ -378,7 +372,7 @@ def equal(first_data: Bytes, first: Number, second_data: Bytes, second: Number) 
     return 1 if power == 0 and left == right else 0
 
 
-def is_zero_below(number: Number) -> bool:
+def divides_by_zero(number: Number) -> bool:
     """True if a number has a denominator and that is zero."""
     return number.shape != LITERAL and number.bottom.mantissa == 0
 
@@ -397,7 +391,8 @@ def equal_exactly(first_data: Bytes, first: Number, second_data: Bytes, second: 
 
 
 def widen(data: Bytes, number: Number) -> None:
-    """Read again, as one Python integer, each literal, because it may have been too long."""
+    """Read again, as one Python integer, each literal that was too long."""
     for literal in (number.whole, number.bottom) if number.shape == FRACTION else (number.whole,):
-        digits = "".join(filter(str.isdigit, bytes(data[literal.start : literal.end]).decode()))
-        literal.mantissa = int(Decimal(digits))  # which takes more digits than `int` does
+        if literal.mantissa == OVER_LIMIT:
+            digits = "".join(filter(str.isdigit, bytes(data[literal.start : literal.end]).decode()))
+            literal.mantissa = int(Decimal(digits))  # which takes more digits than `int` does

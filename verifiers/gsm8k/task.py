@@ -17,12 +17,12 @@ from verifiers.extract import FOUND, Bytes, locate, strip
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
 from verifiers.gsm8k.answer import HEDGED, REFUSED, Side, is_number, read_plain, read_side
-from verifiers.gsm8k.number import Number, equal, equal_exactly, is_zero_below, read_literal
+from verifiers.gsm8k.number import BEYOND_LIMIT, Number, divides_by_zero, equal, equal_exactly, read_literal
 from verifiers.sentence import answer_sentence
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, NO_ANSWER, OK, RATIONAL, TEXT, WRONG, encoded
 
 References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
-UNDECIDED, BAD_GOLD = -1, -2  # instead of a reason: too large for 64 bits; no number to compare with
+BAD_GOLD = -2  # instead of a reason, as BEYOND_LIMIT is: no number to compare with
 _NO_GOLD = "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'"
 _GOLD_POWER_LIMIT = 10**6  # powers of ten in an answer saturate far above
 
@@ -48,7 +48,7 @@ def read_gold(data: Bytes, start: int, end: int, gold: Side) -> bool:
             start, end = strip(data, low, high)
         _, more = read_side(data, start, end, gold)
         one = not more and is_number(gold) and gold.numbers == 1 and not (gold.words or gold.unit)
-        return one and abs(number.scale) <= _GOLD_POWER_LIMIT and not is_zero_below(number)
+        return one and abs(number.scale) <= _GOLD_POWER_LIMIT and not divides_by_zero(number)
     return True
 
 
@@ -63,10 +63,15 @@ def is_strict_number(data: Bytes, start: int, end: int, number: Number) -> bool:
     return data[first] != ch.ZERO or first + 1 == end or data[first + 1] == ch.POINT
 
 
+def reason_of(same: int) -> int:
+    """The reason for what `equal` says of an answer and its reference, BEYOND_LIMIT among it."""
+    return same if same == BEYOND_LIMIT else (OK if same else WRONG)
+
+
 def compare(
     data: Bytes, low: int, high: int, golds: Bytes, scratch: Scratch, same_number: Callable[..., int]
 ) -> tuple[int, int]:
-    """(reason or UNDECIDED, tier) of the answer in data[low:high], read with all notations.
+    """(reason or BEYOND_LIMIT, tier) of the answer in data[low:high], read with all notations.
 
     `same_number` is `equal` or `equal_exactly`.
     """
@@ -80,25 +85,23 @@ def compare(
             return MALFORMED if side.fault == REFUSED else HEDGE, GRAMMAR
         if not is_number(side):
             continue
-        if is_zero_below(side.number):
+        if divides_by_zero(side.number):  # or `same_number` raises ZeroDivisionError
             return MALFORMED, GRAMMAR
         if has_number:
             same = same_number(data, first.number, data, side.number)
             if same != 1:
-                return UNDECIDED if same < 0 else HEDGE, RATIONAL
+                return same if same == BEYOND_LIMIT else HEDGE, RATIONAL
         has_number = True
     if not has_number:
         return MALFORMED, GRAMMAR
     same = same_number(data, first.number, golds, scratch.gold.number)
-    if same < 0:
-        return UNDECIDED, RATIONAL
-    return OK if same else WRONG, RATIONAL
+    return reason_of(same), RATIONAL
 
 
 def judge_completion(
     data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: Scratch
 ) -> batch.Judged:
-    """The verdict on data[start:end], with UNDECIDED or BAD_GOLD in place of a reason; see `batch.RowLoop`."""
+    """The verdict on data[start:end], with BEYOND_LIMIT or BAD_GOLD in place of a reason; see `batch.RowLoop`."""
     golds, firsts = references
     gold, number = scratch.gold, scratch.first.number
     if not read_gold(golds, firsts[row], firsts[row + 1], gold):
@@ -118,8 +121,7 @@ def judge_completion(
     if not plain:
         reason, tier = compare(data, low, high, golds, scratch, equal)
     else:
-        same = equal(data, number, golds, gold.number)
-        reason, tier = UNDECIDED if same < 0 else (OK if same else WRONG), RATIONAL
+        reason, tier = reason_of(equal(data, number, golds, gold.number)), RATIONAL
     return reason, tier, 1.0 if reason == OK else 0.0, low, high
 
 
@@ -138,7 +140,7 @@ def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer
     reason, tier, score, low, high = judge_completion(data, 0, len(data), lenient, golds, 0, scratch)
     if reason == BAD_GOLD:
         raise invalid_reference("answer", answer, _NO_GOLD, row)
-    if reason == UNDECIDED:
+    if reason == BEYOND_LIMIT:
         reason, _ = compare(data, low, high, gold, scratch, equal_exactly)
         score = float(reason == OK)
     return reason, tier, score, low, high
