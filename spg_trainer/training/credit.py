@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from spg_trainer.algorithms import Algorithm
-from spg_trainer.distributed import gather_rows, gathered_order, raising_on_all
+from spg_trainer.distributed import gather_rows, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.probe import probe
 from spg_trainer.rollout.scored import Groups, Scored
@@ -48,8 +48,7 @@ def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) 
     Raises ConfigError where it returns something that has not one row for each completion.
     """
     algorithm, share_done = run.algorithm, run.state.step / run.config.max_steps
-    order = gathered_order(scored.place.episode.numpy())
-    everyone, place = gather_rows(rollouts, order), gather_rows(scored.place, order)
+    everyone, place = gather_rows(scored.place.episode.numpy(), rollouts, scored.place)
     correct = scored.of_groups(scored.correct)[0] if "correct" in algorithm.needs else None
     sizes = torch.tensor([len(group) for group in rewards])
     of_step, values = torch.from_numpy(np.concatenate(rewards)), dict[str, torch.Tensor]()

@@ -1,11 +1,12 @@
 """The figures of a step that metrics.jsonl holds, computed from what all processes have gathered."""
 
 from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spg_trainer.distributed import gather, gathered_order
+from spg_trainer.distributed import gather
 from spg_trainer.rollout.failures import is_failure
 from spg_trainer.rollout.scored import Groups, in_groups
 
@@ -19,14 +20,12 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
     completions = gathered_columns(columns(scored, ended))
-    texts = gather(["\n".join(scored.dialogue(b)[0]) for b in scored.episodes])
-    tasks = gather([scored.problems[b].task for b in scored.episodes])
-    order = gathered_order(scored.place.episode.numpy()[scored.episodes])
+    texts, tasks, failures = gathered_episodes(scored)
     ends = np.append(
         np.diff(completions["episode"]) != 0, True
     )  # what an episode earned is that of its last turn
     episodes = {name: values[ends] for name, values in completions.items()}
-    generation, texts = episodes.pop("generation"), np.array(texts, dtype=object)[order]
+    generation = episodes.pop("generation")
     groups, correct, texts = (
         in_groups(values, generation) for values in (episodes["reward"], episodes["correct"], texts)
     )
@@ -42,7 +41,7 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
             completions["unmasked"].sum() / max(1.0, completions["passes"].sum())
         ),
         "num_tokens": int(completions["length"].sum()),
-        **failure_counts(scored),
+        **failure_counts(failures),
     }
     if scored.chosen is not None:
         metrics |= set_aside_metrics(scored, groups, correct)
@@ -50,7 +49,7 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
         metrics["overlong_skipped"] = scored.skipped
     if scored.place.has_turns:
         metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
-    return metrics | task_metrics(episodes, np.array(tasks, dtype=object)[order], generation == 0)
+    return metrics | task_metrics(episodes, tasks, generation == 0)
 
 
 def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
@@ -74,10 +73,24 @@ def columns(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
     return of_each | (turns if scored.place.has_turns else {})
 
 
-def failure_counts(scored: "Scored") -> dict[str, int]:
-    """How many episodes of all processes could not be scored, and of how many of these for each reason."""
-    judged = [(scored.reason[b], scored.traceback[b]) for b in scored.episodes]
-    count = Counter(gather([reason for reason, trace in judged if is_failure(reason, trace)]))
+def gathered_episodes(scored: "Scored") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What was written, the task, and the reason of a failure or None: of each episode of all processes, in order."""
+    of_each = [
+        (
+            int(scored.place.episode[b]),
+            "\n".join(scored.dialogue(b)[0]),
+            scored.problems[b].task,
+            scored.reason[b] if is_failure(scored.reason[b], scored.traceback[b]) else None,
+        )
+        for b in scored.episodes
+    ]
+    found = np.array(sorted(gather(of_each), key=itemgetter(0)), dtype=object)
+    return found[:, 1], found[:, 2], found[:, 3]
+
+
+def failure_counts(failures: np.ndarray) -> dict[str, int]:
+    """How many episodes could not be scored, and how many of these for each reason; failures: as gathered_episodes."""
+    count = Counter(reason for reason in failures if reason is not None)
     return {"env_errors": count.total(), **{f"env_errors/{name}": n for name, n in sorted(count.items())}}
 
 
