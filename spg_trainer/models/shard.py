@@ -187,6 +187,10 @@ def reduce_gradients(model: nn.Module) -> None:
     base = base_model(model)
     if distributed.lockstep is not None:
         distributed.end_passes()  # each backward pass has summed its own
+        for p in base.parameters():
+            # No process had one. An optimizer that is given no gradient leaves out its momentum and its decay, too.
+            if p.requires_grad and p.grad is None:
+                p.grad = torch.zeros_like(p)
     elif trains_parts(base):
         # FSDP sums in a backward pass, and only tensors that have a gradient: this pass adds zero to each of them.
         _sum_in_backward(base, True)

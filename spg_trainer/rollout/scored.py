@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from spg_trainer.distributed import gather, gathered_order
+from spg_trainer.distributed import gather
 from spg_trainer.models import Policy
 from spg_trainer.tensors import NEVER, Place, Rollouts
 
@@ -141,12 +141,13 @@ class Scored:
 
     def of_groups(self, *columns: np.ndarray) -> "list[Groups]":
         """What the episodes of the groups of all processes have, from what each completion here has, (B,) each."""
-        order = gathered_order(self.place.episode.numpy()[self.episodes])
-        found = [
-            np.array(gather(values[self.episodes].tolist()))[order]
-            for values in (*columns, self.place.generation.numpy())
+        place = self.place
+        own = [
+            values[self.episodes] for values in (place.episode.numpy(), place.generation.numpy(), *columns)
         ]
-        return [in_groups(values, found[-1]) for values in found[:-1]]
+        episode, generation, *found = (np.concatenate(values) for values in zip(*gather([own]), strict=True))
+        order = episode.argsort(kind="stable")
+        return [in_groups(values[order], generation[order]) for values in found]
 
     def dialogue(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the whole episode of completion b."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from spg_trainer.algorithms import Algorithm
-from spg_trainer.distributed import gather_rows, gathered_order, raising_on_all
+from spg_trainer.distributed import gather_rows, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.probe import probe
 from spg_trainer.rollout.scored import Groups, Scored
@@ -52,8 +52,7 @@ def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) 
     size is put together by rows. Raises ConfigError where it returns something without a row for each completion.
     """
     algorithm = run.algorithm
-    order = gathered_order(scored.place.episode.numpy())
-    everyone, place = gather_rows(rollouts, order), gather_rows(scored.place, order)
+    everyone, place = gather_rows(scored.place.episode.numpy(), rollouts, scored.place)
     correct = scored.of_groups(scored.correct)[0] if "correct" in algorithm.needs else None
     sizes = torch.tensor([len(group) for group in rewards])
     values = dict[str, torch.Tensor]()

@@ -1,11 +1,12 @@
 """The figures of a step that metrics.jsonl holds, computed from what all processes have gathered."""
 
 from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spg_trainer.distributed import gather, gathered_order
+from spg_trainer.distributed import gather
 from spg_trainer.rollout.failures import is_failure
 from spg_trainer.rollout.scored import Groups, in_groups
 
@@ -19,10 +20,7 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
     They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
     """
     completions = gathered_columns(columns_of_completions(scored, ended))
-    dialogues = gather(["\n".join(scored.dialogue(b)[0]) for b in scored.episodes])
-    tasks = gather([scored.problems[b].task for b in scored.episodes])
-    order = gathered_order(scored.place.episode.numpy()[scored.episodes])
-    tasks, dialogues = np.array(tasks, dtype=object)[order], np.array(dialogues, dtype=object)[order]
+    dialogues, tasks, failures = gathered_episodes(scored)
     # What an episode earned is in the row of its last turn.
     is_last_turn = np.append(np.diff(completions["episode"]) != 0, True)
     episodes = {name: values[is_last_turn] for name, values in completions.items()}
@@ -41,7 +39,7 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
         "completions/entropy": float(completions["nats"].sum() / max(1.0, written)),
         "completions/tokens_per_pass": float(completions["unmasked"].sum() / max(1.0, passes)),
         "num_tokens": int(completions["length"].sum()),
-        **failure_counts(scored),
+        **failure_counts(failures),
     }
     if scored.chosen is not None:
         metrics |= set_aside_metrics(scored, correct)
@@ -78,10 +76,24 @@ def columns_of_completions(scored: "Scored", ended: list[bool]) -> dict[str, np.
     return columns
 
 
-def failure_counts(scored: "Scored") -> dict[str, int]:
-    """How many episodes of all processes could not be scored, and of how many of these for each reason."""
-    judged = [(scored.reason[b], scored.traceback[b]) for b in scored.episodes]
-    count = Counter(gather([reason for reason, trace in judged if is_failure(reason, trace)]))
+def gathered_episodes(scored: "Scored") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What was written, the task, and the reason of a failure or None: of each episode of all processes, in order."""
+    of_each = [
+        (
+            int(scored.place.episode[b]),
+            "\n".join(scored.dialogue(b)[0]),
+            scored.problems[b].task,
+            scored.reason[b] if is_failure(scored.reason[b], scored.traceback[b]) else None,
+        )
+        for b in scored.episodes
+    ]
+    found = np.array(sorted(gather(of_each), key=itemgetter(0)), dtype=object)
+    return found[:, 1], found[:, 2], found[:, 3]
+
+
+def failure_counts(failures: np.ndarray) -> dict[str, int]:
+    """How many episodes could not be scored, and how many of these for each reason; failures: as gathered_episodes."""
+    count = Counter(reason for reason in failures if reason is not None)
     return {"env_errors": count.total(), **{f"env_errors/{name}": n for name, n in sorted(count.items())}}
 
 

@@ -26,6 +26,7 @@ from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train, train_step
+from spg_trainer.training.optimize import sum_gradients
 from spg_trainer.training.setup import start
 from tests.common.family_cases import untrained
 from tests.common.marks import REPRESENTATIVES
@@ -248,6 +249,14 @@ def whole_inside_a_layer(output: Path) -> list[tuple[bool, ...]]:
     return sorted(seen)
 
 
+def without_a_pass(output: Path) -> bool:
+    """Whether all weights have a gradient, of zeros, after an update in which no process has made a pass."""
+    run = start(gradient_config(output, "float64", "tokens", shard="layer"), quiet=True)
+    sum_gradients(run.policy.model)
+    run.folder.release()
+    return all(p.grad is not None and not own(p.grad).any() for p in run.parameters)
+
+
 def own(value: Any) -> torch.Tensor:
     """What this process holds of a tensor."""
     return value.to_local() if hasattr(value, "to_local") else value
@@ -337,6 +346,7 @@ def in_each_process(here: Path) -> None:
     )
     found["for others"] = distributed.lockstep.for_others
     found["whole ends"] = whole_inside_a_layer(here / "whole ends")
+    found["without a pass"] = without_a_pass(here / "without a pass")
     train(loop_config(here / "layers", shard="layer", save_steps=1), quiet=True)
     with patch.object(weight_files, "FILE_BYTES", 20_000):  # less than the embedding
         train(loop_config(here / "sharded", shard="phase", save_steps=1), quiet=True)

@@ -1,11 +1,12 @@
 """Processes agree: an error in one ends all of them alike."""
 
+import pickle
 import re
 
 import pytest
 import torch
 
-from spg_trainer.distributed import make_accelerator, naming_the_lost
+from spg_trainer.distributed import _pickled, make_accelerator, naming_the_lost
 from tests.common.trainer_cases import saved_steps, step
 from tests.common.two_processes import outcomes, two_processes
 
@@ -73,3 +74,18 @@ def test_a_timeout_of_an_environment_is_no_lost_process(text: str) -> None:
     """One process has nobody to wait for."""
     with pytest.raises(RuntimeError, match=text), naming_the_lost(30):
         raise RuntimeError(text)
+
+
+def test_tensors_are_sent_with_their_types_and_can_be_changed_afterwards() -> None:
+    """numpy knows no bfloat16."""
+    sent = [
+        torch.arange(6).view(2, 3).T,
+        torch.zeros(0, 4, dtype=torch.bool),
+        torch.tensor(0.5, requires_grad=True),
+        torch.tensor([1.5, 2.5], dtype=torch.bfloat16),
+    ]
+    found = pickle.loads(_pickled([{"of one": sent}, "a word"]))
+    assert found[1] == "a word"
+    for value, tensor in zip(found[0]["of one"], sent, strict=True):
+        assert value.dtype == tensor.dtype and torch.equal(value, tensor)
+        value.data.fill_(1)

@@ -83,6 +83,11 @@ def test_a_process_makes_the_passes_of_another_and_adds_nothing():
     assert row["passes_for_others"] == second
 
 
+def test_an_update_without_a_pass_has_gradients_all_the_same():
+    """As without --shard; or the optimizer would leave its momentum and its decay out."""
+    assert [left_by(rank)["without a pass"] for rank in (0, 1)] == [True, True]
+
+
 def test_neither_embedding_nor_head_is_whole_beside_a_layer():
     """The one is let go before the first layer, the other before the last one's backward pass."""
     assert [left_by(rank)["whole ends"] for rank in (0, 1)] == [[(False, False)]] * 2
