@@ -357,11 +357,19 @@ def _components(subject: _Subject) -> str:
     """Every component stayed between its lowest and highest value."""
     if not subject.ranges:
         raise EnvError("nothing could be scored, for what stands above")
+    train = subject.splits["train"]
+    weights = train.reward_weights
     for name, (low, high) in subject.ranges.items():
-        lowest, highest = subject.splits["train"].reward_ranges.get(name, (0, 1))
+        lowest, highest = train.reward_ranges.get(name, (0, 1))
         if low < lowest or high > highest:
             outside = f"outside {lowest:g} to {highest:g}; if that is meant, write reward_ranges in the class"
             raise EnvError(f"{name} went from {low:g} to {high:g}, {outside}")
+    unpaid = [name for name, span in subject.ranges.items() if span == (0, 0) and weights.get(name)]
+    if unpaid and sound_demonstration_of(train, read_problem(train, 0)) is None:
+        subject.notes.append(
+            f"none of the completions that were tried earned anything by {' or '.join(unpaid)}, as none was meant to "
+            "be right. With demonstrations (of a file of rows: --env-args demonstration=COLUMN) right ones are tried"
+        )
     return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in subject.ranges.items())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.answers import until_end
 from envs.awaiting import TIMED_OUT, Limits, call_all
 from envs.errors import EnvError, JudgeFailed
 from envs.own_files import import_file
@@ -95,14 +96,17 @@ def call_functions(
 
 
 def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) -> dict[str, list[Any]]:
-    """All arguments that a function may take: {name: a value for each completion}."""
-    columns = problems[0].reference if problems else ()
+    """All arguments that a function may take: {name: a value for each completion}.
+
+    As in TRL, a completion is the text without what stands behind its end; the trainer has cut it there before.
+    """
+    columns, texts = problems[0].reference if problems else (), map(until_end, completions)
     chats = [isinstance(problem.prompt, list) for problem in problems]
     return {
         "prompts": [problem.prompt for problem in problems],
         "completions": [
             [{"role": "assistant", "content": text}] if chat else text
-            for chat, text in zip(chats, completions, strict=True)
+            for chat, text in zip(chats, texts, strict=True)
         ],
         **{column: [problem.reference[column] for problem in problems] for column in columns},
     }

@@ -30,9 +30,20 @@ from verifiers.command.read import (
     read_line,
     read_sample,
 )
-from verifiers.errors import InvalidReferenceError, UnknownTaskError, VerifierError
+from verifiers.errors import InvalidReferenceError, UnknownTaskError, VerifierError, did_you_mean
 from verifiers.registry import find
 
+ARGUMENTS = (
+    "verifier",
+    "reward",
+    "prompt",
+    "prompt_style",
+    "demonstration",
+    "validation",
+    "test",
+    "score_timeout",
+)
+"""Those of `Rows` beside its columns."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
 STYLES: dict[str, Callable[[Prompt], Prompt]] = {
     "plain": lambda prompt: prompt,
@@ -203,9 +214,20 @@ def _columns(
         except UnknownTaskError as error:
             raise EnvError(f"{name}: {error}") from error
         needed, optional = task.fields, task.optional
-    parameters = [*columns_of(functions), *(columns if any(map(takes_all, functions.values())) else ())]
-    for field in columns:
-        check_choice(name, "column", field, (*needed, *optional, *parameters))
+    parameters = columns_of(functions)
+    known = (*needed, *optional, *parameters)
+    for field, column in columns.items():
+        if field not in known and any(map(takes_all, functions.values())):
+            # A function takes any column by `**kwargs`, and one of the file's may be spelled much like an argument.
+            near = "" if column == field else did_you_mean(field, (*known, *ARGUMENTS))
+            if near:
+                raise EnvError(
+                    f"{name}: {field}={column} is no argument. {near}A column that a reward function takes by **kwargs "
+                    f"is given by its own name, {column}={column}, or the function has a parameter {field}."
+                )
+            parameters = [*parameters, field]
+        elif field not in known:
+            check_choice(name, "column", field, (*known, *ARGUMENTS))
     wanted = {"prompt": prompt} | {field: columns.get(field, field) for field in (*needed, *parameters)}
     wanted |= {field: columns[field] for field in optional if field in columns}
     wanted |= {"demonstration": demonstration} if demonstration else {}

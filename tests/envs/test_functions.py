@@ -290,3 +290,50 @@ def test_a_table_that_is_not_utf_8_is_refused_with_its_line(place):
     with pytest.raises(envs.EnvError) as refused:
         envs.make("rows.csv", reward="./mine.py:brevity")
     assert str(refused.value) == "rows.csv cannot be read (line 3 is not UTF-8; save it as UTF-8)."
+
+
+def test_a_function_gets_the_text_before_its_end_as_in_a_run(place, capsys):
+    (place / "capitals.py").write_text(
+        "def names(completions, answer, **kwargs):\n"
+        "    return [1.0 if want in text else 0.0 for text, want in zip(completions, answer)]\n"
+    )
+    towns = [
+        {"prompt": f"Where is {n}?", "answer": f"Town{n:03}", "demo": f"In Town{n:03}."} for n in range(60)
+    ]
+    (place / "towns.jsonl").write_text("".join(json.dumps(row) + "\n" for row in towns))
+    env = envs.make("towns.jsonl", reward="./capitals.py:names")
+    texts = [f"In {env.problem(i).reference['answer']}" for i in range(3)]
+    paid = score_all(
+        env,
+        range(3),
+        [env.problem(i) for i in range(3)],
+        [texts[0], f"{texts[1]}<|eot_id|>", f"<|eot_id|>{texts[2]}"],
+    )
+    assert paid.rewards["names"].tolist() == [1, 1, 0]
+    line = "check towns.jsonl --reward ./capitals.py:names -n 20"
+    assert envs_main([*line.split(), "--env-args", "demonstration=demo"]) == 0
+    with_them = capsys.readouterr().out
+    assert "FAILS" not in with_them and "note   components" not in with_them
+    assert envs_main(line.split()) == 0
+    (note,) = re.findall("^note   components .*$", capsys.readouterr().out, re.MULTILINE)
+    assert "earned anything by correct or names" not in note and "earned anything by names" in note
+    assert "demonstration=COLUMN" in note
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"demonstartion": "hint"}, 'demonstartion=hint is no argument. Did you mean "demonstration"?'),
+        ({"validaton": "rows.jsonl"}, 'Did you mean "validation"?'),
+        ({"tset": "rows.jsonl"}, 'Did you mean "test"?'),
+        ({"hint": "nowhere"}, 'lacks "nowhere"'),
+    ],
+)
+def test_an_argument_that_is_misspelt_is_no_column_for_keywords(place, arguments, said):
+    with pytest.raises(EnvError) as told:
+        envs.make("rows.jsonl", reward="./mine.py:everything", **arguments)
+    assert said in str(told.value)
+    env = envs.make("rows.jsonl", reward="./mine.py:everything", hint="hint", extra="solution")
+    assert set(env.problem(0).reference) == {"hint", "extra"}
+    with pytest.raises(EnvError, match=r'column="demonstartion" is unknown. Did you mean "demonstration"'):
+        envs.make("rows.jsonl", reward="./mine.py:right", demonstartion="hint")
