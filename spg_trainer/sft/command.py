@@ -38,7 +38,7 @@ from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE, incomplete, read_json, write_folder, writing
-from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
+from spg_trainer.runs.folder import METRICS, SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.identity import SFT_MAY_CHANGE, refuse_changes, second_stage
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.own_code import data_of, refuse_changed_data, refuse_changed_hub
@@ -137,7 +137,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
             if command.eval.patience:
                 fit.policy.model.load_state_dict(run.state.best, strict=False)
             begin("the evaluation of the model")
-            publish(fit)
+            publish(fit, stopped)
             if stopped:
                 raise on_all(KeyboardInterrupt())
     except ScoringFailed as error:  # of the evaluation: the training before it is saved
@@ -302,9 +302,14 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
 
 
 def is_finished(fit: Fit) -> bool:
-    """Whether the folder holds the model of a training that nobody stopped; one of an older version has no summary."""
+    """Whether the folder holds the evaluated model of a training that nobody stopped.
+
+    One of an older version has neither a summary nor rows of its updates.
+    """
     folder = fit.folder.path
     summary = read_json(folder / SUMMARY)
+    if summary is None and (folder / METRICS).is_file():
+        return False
     stopped = summary["ended_by"] == USER if summary else fit.progress.ended_early
     return incomplete(folder) is None and not stopped
 
@@ -435,23 +440,17 @@ def record_result(fit: Fit, measured: Measured | None) -> None:
         fit.folder.summary(summary_of(run, ended_by, found))
 
 
-def publish(fit: Fit) -> None:
-    """Writes the model with its card into its folder, beside what it can go on from, and says what it can do."""
-    policy, command, folder, p = fit.policy, fit.command, fit.folder.path, fit.progress
-    console = fit.run.console
-    trained = policy.model.dtype
-    saved = torch.bfloat16 if command.save_dtype == "bfloat16" else trained
-    if saved != trained:
-        policy.model.to(saved).to(trained)  # what is evaluated is what is saved
-    measured = measure(fit) if fit.evaluated else None
+def write_files(fit: Fit, measured: Measured | None) -> None:
+    """Writes the model with its card into its folder. measured: None before it is evaluated, and where it never is."""
+    policy, folder, trained = fit.policy, fit.folder.path, fit.policy.model.dtype
 
     def write(place: Path, weights: checkpoint.Weights) -> None:
         checkpoint.write_model(place, policy, fit.run.record, weights)
         (place / SFT).write_text(fit.settings, encoding="utf-8")
         (place / "README.md").write_text(model_card(fit, measured), encoding="utf-8")
 
-    if saved != trained:
-        policy.model.to(saved)
+    if fit.command.save_dtype == "bfloat16":
+        policy.model.to(torch.bfloat16)
     aside = folder / ".model"
     with raising_on_all():
         checkpoint.with_weights(
@@ -463,6 +462,24 @@ def publish(fit: Fit) -> None:
                 for path in sorted(aside.iterdir(), key=lambda path: path.name == COMPLETE):  # that one last
                     os.replace(path, folder / path.name)
                 aside.rmdir()
+    if policy.model.dtype != trained:
+        policy.model.to(trained)
+
+
+def publish(fit: Fit, stopped: bool) -> None:
+    """Writes the model into its folder, beside what it can go on from, evaluates it and says what it can do.
+
+    stopped: whether somebody has asked to stop, who may ask again and end the evaluation: the model is there by then.
+    """
+    command, folder, p = fit.command, fit.folder.path, fit.progress
+    console, trained = fit.run.console, fit.policy.model.dtype
+    if command.save_dtype == "bfloat16":
+        fit.policy.model.to(torch.bfloat16).to(trained)  # what is evaluated is what is saved
+    if stopped and fit.evaluated:
+        write_files(fit, None)
+        console.say(f"The model so far is in {folder}; now it is evaluated.")
+    measured = measure(fit) if fit.evaluated else None
+    write_files(fit, measured)
     record_result(fit, measured)
     if not p.ended_early and rank() == 0:
         checkpoint.delete_after(folder, p.decay_start(fit.run.config))  # from there a longer training goes on

@@ -623,6 +623,24 @@ def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(
     assert same_weights(folder, tmp_path / "whole"), "as if it had never been stopped"
 
 
+@pytest.mark.parametrize("at", [6, 20])
+def test_a_second_ctrl_c_ends_the_evaluation_and_the_model_is_there(
+    tmp_path, monkeypatch, capsys, at
+) -> None:
+    folder, measured = tmp_path / "model", supervised.measure
+    command = change(LONG, output_dir=str(folder))
+    monkeypatch.setattr(supervised, "measure", lambda fit: os.kill(os.getpid(), signal.SIGINT))
+    with before_step(at - 1, lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+        sft(command)
+    assert f"The model so far is in {folder}; now it is evaluated." in capsys.readouterr().out
+    assert not incomplete(folder) and not (folder / "summary.json").exists()
+    assert load_model(str(folder)).model.dtype == torch.float32
+    monkeypatch.setattr(supervised, "measure", measured)
+    sft(change(command, resume=str(folder)), quiet=True)
+    assert json.loads((folder / "summary.json").read_text())["ended_by"] == "steps"
+    assert same_weights(folder, sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True))
+
+
 def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatch, capsys) -> None:
     folder = tmp_path / "model"
     in_the_sixth = before_step(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
