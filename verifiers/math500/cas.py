@@ -164,8 +164,6 @@ def read(text: str, real: bool) -> object:
     try:
         return _read(text, real)
     except Unreadable:
-        if "\\pm" not in text and "\\mp" not in text:
-            raise
         signs = (("+", "-"), ("-", "+"))  # the reader knows a sign pair at the top level only
         return FiniteSet(*(_read(text.replace("\\pm", a).replace("\\mp", b), real) for a, b in signs))
 
