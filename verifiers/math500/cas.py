@@ -74,13 +74,14 @@ def prepare() -> Callable[[dict], dict]:
 
 def is_numeric_literal(code: str) -> bool:
     """True for what sympy makes of a number in a text: `Integer (2 )`, `Float ('0.5' )`, or one over another."""
-    for call in code.split("/", 1):
-        name, _, rest = call.strip().removesuffix(")").partition("(")
-        literal = set(rest.strip().strip("'\""))
-        numeric = literal <= set("0123456789.,eE+- ") and any(map(str.isdigit, literal))
-        if not numeric or name.strip() not in ("Integer", "Float", "Rational"):
-            return False
-    return True
+    return all(map(is_call_of_digits, code.split("/", 1)))
+
+
+def is_call_of_digits(call: str) -> bool:
+    name, _, rest = call.strip().removesuffix(")").partition("(")
+    literal = set(rest.strip().strip("'\""))
+    numeric = literal <= set("0123456789.,eE+- ") and any(map(str.isdigit, literal))
+    return numeric and name.strip() in ("Integer", "Float", "Rational")
 
 
 def judge(answer: str, gold: str) -> tuple[str, str]:
@@ -163,8 +164,6 @@ def read(text: str, real: bool) -> object:
     try:
         return _read(text, real)
     except Unreadable:
-        if "\\pm" not in text and "\\mp" not in text:
-            raise
         signs = (("+", "-"), ("-", "+"))  # the reader knows a sign pair at the top level only
         return FiniteSet(*(_read(text.replace("\\pm", a).replace("\\mp", b), real) for a, b in signs))
 
@@ -175,14 +174,12 @@ def _read(text: str, real: bool) -> object:
     degrees = "\\circ" in text and any(name in text for name in _ANGLES)
     try:
         parsed = Reader(is_real=real or None, convert_degrees=degrees, config=_CONVERSION).parse(text)
+        for entry in parsed.flat() if isinstance(parsed, sympy.MatrixBase) else [parsed]:
+            digits(entry)  # before anything is computed that has too many
     except (MemoryError, RecursionError):
         raise
     except Exception as error:  # the reader raises bare Exceptions, and what its helpers stumble over
         raise Unreadable(str(error)[:100]) from error
-    if not isinstance(parsed, sympy.Basic | sympy.MatrixBase):
-        raise Unreadable(f"a {type(parsed).__name__}")
-    for entry in parsed.flat() if isinstance(parsed, sympy.MatrixBase) else [parsed]:
-        digits(entry)  # before anything is computed that has too many
     return parsed
 
 

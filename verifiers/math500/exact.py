@@ -3,7 +3,7 @@
 For `0.5` and `\\frac{2}{4}`, and for `(x+1)^2` and `x^2+2x+1`.
 
 Variables get 61-bit integers derived from a salt. A root, a logarithm, a factorial, pi, i, ... gets such an integer
-too, derived from its (exact) arguments: where two trees then agree they are the same rational function of the same
+too, one for the same (exact) arguments: where two trees then agree they are the same rational function of the same
 unknowns (Schwartz-Zippel: a wrong agreement has a chance below degree / 2^61), so agreement is a proof of equality. A
 difference is a proof only where no such unknown occurs, or pi alone, which is transcendental.
 """
@@ -36,7 +36,8 @@ class TooBig(Exception):
 class Point:
     """Where a tree is evaluated: the value of every unknown, made on demand from a key.
 
-    The key is made of `texts`, so that nobody can aim at a value who does not know them all.
+    The key is made of `texts`, so that nobody can aim at a value who does not know them all. The first unknown gets
+    the first value, and keeps it.
     """
 
     def __init__(self, *texts: object) -> None:
@@ -53,9 +54,9 @@ class Point:
     def made_value(self, key: object) -> int:
         try:
             self.key = self.key or blake2b(encoded("\0".join(map(repr, self.texts))), digest_size=16).digest()
-            digest = blake2b(repr(key).encode(), digest_size=8, key=self.key).digest()
         except ValueError:  # Python prints no integer of more than 4,300 digits
             raise TooBig from None
+        digest = blake2b(len(self.values).to_bytes(4), digest_size=8, key=self.key).digest()
         value = self.values[key] = (int.from_bytes(digest, "big") >> 3) | 1
         return value
 
@@ -78,16 +79,17 @@ class Point:
         return self.value_of(node[1]), 1
 
     def sum(self, node: Node) -> Quotient:
-        n, d = self.evaluate(node[1][0])
-        for term in node[1][1:]:
-            a, b = self.evaluate(term)
+        first, *others = node[1]
+        n, d = EVALUATED[first[0]](self, first)
+        for term in others:
+            a, b = EVALUATED[term[0]](self, term)
             n, d = bounded(n + a, d) if b == d else bounded(n * b + a * d, d * b)
         return n, d
 
     def product(self, node: Node) -> Quotient:
         n = d = 1
         for factor in node[1]:
-            a, b = self.evaluate(factor)
+            a, b = EVALUATED[factor[0]](self, factor)
             n, d = bounded(n * a, d * b)
         return n, d
 
@@ -126,10 +128,8 @@ class Point:
         values = [reduced(*self.evaluate(argument)) for argument in node[2]]
         whole = all(d == 1 and 0 <= n <= FACTORIAL_LIMIT for n, d in values)
         compute = OF_RATIONALS.get(node[1]) or (OF_WHOLE.get(node[1]) if whole else None)
-        if compute and not self.values:
-            value = Fraction(compute(*(Fraction(n, d) for n, d in values)))
-            return value.numerator, value.denominator
-        return self.unknown(node[1], *values)
+        value = compute(*(Fraction(n, d) for n, d in values)) if compute and not self.values else None
+        return self.unknown(node[1], *values) if value is None else value.as_integer_ratio()
 
 
 EVALUATED: dict[str, Callable[[Point, Node], Quotient]] = {

@@ -100,8 +100,7 @@ class Evaluation:
     def __init__(self, values: dict[str, int], nodes: int = NODE_LIMIT) -> None:
         """`nodes`: how many it may evaluate before it is `Undecided`."""
         self.left = nodes
-        self.values: dict[str, Interval] = {"pi": arb.pi(), "e": arb.const_e(), "i": acb(0, 1)}
-        self.values |= {name: arb(fmpq(value, 1 << 59)) for name, value in values.items()}
+        self.values: dict[str, Interval] = {name: arb(fmpq(value, 1 << 59)) for name, value in values.items()}
         self.met: list[Interval] = []
 
     def evaluate(self, node: Node) -> Interval:
@@ -124,7 +123,8 @@ class Evaluation:
 
     def named(self, node: Node) -> Interval:
         """A variable or a constant; infinity is not finite."""
-        return self.values.get(node[1], arb.nan())
+        value = self.values.get(node[1])
+        return CONSTANTS.get(node[1], arb.nan)() if value is None else value
 
     def sum(self, node: Node) -> Interval:
         return reduce(add, map(self.evaluate, node[1]))
@@ -198,6 +198,7 @@ class Evaluation:
         return reduce(mul, self.terms(*bounds), arb(1))
 
 
+CONSTANTS: dict[str, Callable[[], Interval]] = {"pi": arb.pi, "e": arb.const_e, "i": lambda: acb(0, 1)}
 EVALUATED: dict[str, Callable[[Evaluation, Node], Interval]] = {
     "num": Evaluation.number,
     "sym": Evaluation.named,

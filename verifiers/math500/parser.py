@@ -252,6 +252,9 @@ class Parser:
 
     def top_level(self, low: int, high: int) -> Sequence[int]:
         """The places of the tokens that stand in no bracket between two places."""
+        return self.outside(low, high) if self.match else range(low, high)
+
+    def outside(self, low: int, high: int) -> Sequence[int]:
         places = []
         while low < high:
             places.append(low)

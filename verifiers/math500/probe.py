@@ -36,14 +36,15 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
     except TooBig:
         return numerically(answer, gold, length), False
     try:
-        a, b = point.evaluate(answer)
+        a, b = (c, d) if answer == gold else point.evaluate(answer)
     except TooBig:  # not worth computing: no reference needs such a number on the way
         return (YES if numerically(answer, gold, length) == YES else NO), False
     rational = not (point.unknowns or point.variables or point.values)
     if a * d == c * b:
         if not point.unknowns and not rational and leaves_hole(answer, gold):
             return NO, False
-        return (YES if rational or agrees_again(answer, gold, point) else UNSURE), rational
+        alike = rational or answer == gold or agrees_again(answer, gold, point)
+        return (YES if alike else UNSURE), rational
     if not point.unknowns:
         return NO, rational
     return numerically(answer, gold, length), False
@@ -98,7 +99,7 @@ def numerically(answer: Node, gold: Node, length: int) -> int:
     except ImportError:  # python-flint is missing
         return UNSURE
     names = sorted(symbols(answer) | symbols(gold))
-    positive = positive_names(gold)
+    positive = positive_names(gold) if names else ()
     point, agreed = Point(answer, gold), 0
     for k in range(POINTS if names else 1):
         values = {name: point.value_of((name, k)) for name in names}

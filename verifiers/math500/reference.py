@@ -62,16 +62,19 @@ def is_short_integer(answer: str) -> bool:
 
 
 @lru_cache(maxsize=8192)
-def _read(answer: str) -> Reference:
+def _read(answer: str) -> Reference | None:
+    """The reference in a text; None where there is nothing but white space."""
     data = encoded(answer)  # "The answer is \\boxed{5}."
     box, start, end = last_box(data, 0, len(data))
-    return Reference((data[start:end].decode("utf-8", "surrogatepass") if box >= 0 else answer).strip())
+    text = (data[start:end].decode("utf-8", "surrogatepass") if box >= 0 else answer).strip()
+    return Reference(text) if text else None
 
 
 def reference_of(answer: object, index: int | None) -> Reference:
     """The reference in a column `answer`; raises `InvalidReferenceError` for what is none."""
     exact = answer if type(answer) is str else batch.as_reference(answer)
-    if exact is None or not exact.strip():
+    reference = None if exact is None else _read(exact)
+    if reference is None:
         problem = "is neither text nor a number, or empty; an answer is LaTeX such as '\\\\frac{3}{56}', or a number"
         raise invalid_reference("answer", answer, problem, index)
-    return _read(exact)
+    return reference

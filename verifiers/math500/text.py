@@ -17,18 +17,23 @@ LETTERS_IN_BRACKETS = frozenset(f"({letter})" for letter in ascii_uppercase)
 
 _REPLACED = (
     ("\\$", "\\dollar "), ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\;", " "), ("\\:", " "), ("\\ ", " "),
-    ("\\quad", " "), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\displaystyle", ""), ("~", " "),
+    ("\\quad", " "), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\displaystyle", ""),
     ("\\textbf", "\\text"), ("\\mbox", "\\text"), ("\\textrm", "\\text"), ("\\mathrm", "\\text"),
-    ("\\mathbf", "\\text"), ("$", " "),
+    ("\\mathbf", "\\text"),
 )  # fmt: skip
-_MARKS = frozenset("\\$~")  # of which one stands in each of these
+# Those of each character behind a backslash, because most texts have none of them.
+_BY_START = {
+    start: [pair for pair in _REPLACED if pair[0][1] == start] for start in {old[1] for old, _ in _REPLACED}
+}
 
 
 def key(text: str) -> str:
     """The normal form of an answer; linear in its length."""
     text = without_thin_spaces(text)
-    for old, new in () if _MARKS.isdisjoint(text) else _REPLACED:
-        text = text.replace(old, new)
+    for start in dict.fromkeys(command[:1] for command in text.split("\\")[1:]):
+        for old, new in _BY_START.get(start, ()):
+            text = text.replace(old, new)
+    text = text.replace("~", " ").replace("$", " ")
     return joined(without_text_command(text.strip().removesuffix(".")))
 
 
