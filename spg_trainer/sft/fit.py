@@ -33,7 +33,9 @@ class Fit:
     skipped: str = ""
     """What to say of problems and texts that are skipped as too long."""
     begun: SftCommand | None = None
-    """The settings with the paths as the run began with them; None = `command`."""
+    """Of a training that goes on, `command` with the paths written as it began with them; None = as `command` has them.
+
+    The folder keeps these, so that it may be moved with its files."""
 
     @property
     def train(self) -> "TextEnv":
