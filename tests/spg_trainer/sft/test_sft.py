@@ -35,11 +35,12 @@ from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS, RunFolder
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config, EvalConfig, SftCommand
+from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recorded import SFT
 from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.results import EvalConfig
 from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft import command as supervised
