@@ -97,8 +97,8 @@ def run_command(word: str, args: Sequence[str]) -> int:
         with collecting_no_garbage() if config.dry_run else nullcontext():
             run_train(planned)
         return 0
-    if word == "sft":
-        import_module("spg_trainer.runs.folder").choose_folder(config)
+    if word == "sft" and int(os.environ.get("WORLD_SIZE", "1")) == 1:  # several processes meet first
+        planned = import_module("spg_trainer.sft.plan").plan_sft(planned)
     if on_task or word == "merge":
         quiet_libraries()
     call = getattr(import_module(f"spg_trainer.{module}"), name)

@@ -141,21 +141,19 @@ def evaluate(
             env = envs.make(env, split=split, **recipe.env_args)
         indices, skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
     count = len(indices)
-    # The environment may be repaired.
+    # What could not be scored is made again: the environment may be repaired by now.
     made = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
     missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in made]
     failures = Failures(count * num_generations, shared=world > 1)
     size = max(1, BATCH // num_generations) * num_generations * world
     for start in range(0, len(missing), size):
         batch = missing[start : start + size]
-        scored, new = None, []
-        done = len(made) / num_generations
-        part = len(batch) / num_generations
+        done, part = len(made) / num_generations, len(batch) / num_generations  # in problems
         with agreeing(), watching(lambda share, done=done, part=part: advance(done + share * part)):
-            mine = own_share(env, batch) if world > 1 else batch
-            if mine:  # the last share of a process may be empty
-                scored = solve(policy, env, mine, sampling, seed, rows_per_forward)
-                new = evaluated_rows(policy, env, scored)
+            own = own_share(env, batch) if world > 1 else batch
+            # The last share of a process may be empty.
+            scored = solve(policy, env, own, sampling, seed, rows_per_forward) if own else None
+            new = evaluated_rows(policy, env, scored) if scored is not None else []
         new = sorted(gather(new) if world > 1 else new, key=pair)
         with agreeing():
             keep(new)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from envs import Problem, TextEnv
 
 MEASURED = 2000
-"""Turns of training problems, each at its longest, whose demonstrations decide how long a completion is."""
+"""So many turns of demonstrations decide how long a completion is: 2,000 problems of one turn, 200 of ten turns."""
 
 
 def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
@@ -37,9 +37,9 @@ def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
             raise ConfigError(f"--mix {name}={share}: a share is a number >= 0, e.g. {name}=0.4.")
     if sum(mix.values()) == 0:
         raise ConfigError("--mix: all shares are 0. Give one habit a share, e.g. --mix right=1.")
-    for task, own in known.items():
-        if not any(mix.get(name) for name in own):
-            raise ConfigError(f"--mix has nothing for {task}. Give a share to one of: {', '.join(own)}.")
+    for task, of_task in known.items():
+        if not any(mix.get(name) for name in of_task):
+            raise ConfigError(f"--mix has nothing for {task}. Give a share to one of: {', '.join(of_task)}.")
     return normalised(mix)
 
 
@@ -56,7 +56,7 @@ def normalised(mix: Mapping[str, float]) -> dict[str, float]:
 
 
 def own_shares(env: "TextEnv", problem: "Problem", mix: Mapping[str, float]) -> Mapping[str, float]:
-    """What of the mix a problem can follow: all, but in a mixture `right` and the habits of its own task."""
+    """The part of the mix that a problem can follow: all, but among several tasks only `right` and its own habits."""
     if not env.parts:
         return mix
     return {name: share for name, share in mix.items() if name in ("right", *env.habits(problem))}
@@ -80,20 +80,21 @@ def draw_demonstration(
 
     past: takes the problem so many places behind the one that is drawn, as that one is too long for the model.
     """
-
-    def draw(problem: "Problem", rng: np.random.Generator) -> str:
-        own = own_shares(env, problem, mix)
-        edges = np.cumsum(list(own.values()))
-        place = int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
-        return list(own)[min(place, len(own) - 1)]
-
     rng = numpy_generator(seed, "sft", step, row)
     index = (int(rng.integers(len(env))) + past) % len(env)
     problem = envs.problem.read_problem(env, index)
-    text = write_habit(env, problem, draw(problem, rng))
+    shares = own_shares(env, problem, mix)
+    text = write_habit(env, problem, draw_habit(shares, rng))
     if env.max_turns > 1:
-        problem, text = draw_turn(env, index, problem, text, partial(draw, problem, rng), rng)
+        problem, text = draw_turn(env, index, problem, text, partial(draw_habit, shares, rng), rng)
     return index, problem, text
+
+
+def draw_habit(shares: Mapping[str, float], rng: np.random.Generator) -> str:
+    """`right` or a habit, each as often as its share says; the shares need not sum to 1."""
+    edges = np.cumsum(list(shares.values()))
+    place = int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
+    return list(shares)[min(place, len(shares) - 1)]
 
 
 def draw_turn(
@@ -104,20 +105,21 @@ def draw_turn(
     draw: Callable[[], str],
     rng: np.random.Generator,
 ) -> "tuple[Problem, str]":
-    """A turn of an episode that begins with `text`: the problem, its prompt the chat before it, and the completion.
+    """A turn of an episode, drawn: the problem, its prompt the chat before that turn, and the completion.
 
-    A list is the whole episode. A text is one turn: what is written at the next is drawn again from the mix.
+    text: what is written; a list is the whole episode, and a text its first turn. Then what follows is written turn by
+    turn, each by a habit that `draw` draws anew.
     """
     prefix, written = problem.completion_prefix, [text] if isinstance(text, str) else list(text)
 
     def write(turn: int) -> str:
         if turn == len(written):
-            more = envs.scoring.as_turns(write_habit(env, problem, draw()))
-            written.append(more[min(turn, len(more) - 1)])
+            episode = envs.scoring.as_turns(write_habit(env, problem, draw()))
+            written.append(episode[min(turn, len(episode) - 1)])
         return prefix + written[turn]
 
-    given = write if isinstance(text, str) else [prefix + one for one in written]
-    turns, replies = envs.episodes.play(env, index, problem, given)
+    completions = write if isinstance(text, str) else [prefix + one for one in written]
+    turns, replies = envs.episodes.play(env, index, problem, completions)
     turn = int(rng.integers(len(turns)))
     chat = envs.episodes.chat(problem, turns[:turn], replies[:turn])
     return replace(problem, prompt=chat), written[turn]
@@ -136,16 +138,15 @@ def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str
 
 def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) -> int:
     """Tokens that the demonstrations of `mix` need, with the end token and a tenth more for longer ones elsewhere."""
-    parts = [*env.parts.values()] or [env]  # each alone: a stride through a mixture may meet one task only
-    counts = [(part, max(1, MEASURED // part.max_turns)) for part in parts]
-    strides = [(part, range(0, len(part), max(1, len(part) // count))) for part, count in counts]
-    problems = [
-        (part, envs.problem.read_problem(part, index)) for part, indices in strides for index in indices
-    ]
-    written = [
-        write_habit(part, problem, name)
-        for part, problem in problems
-        for name in (mix if part is env else {"right", *part.habits(problem)} & mix.keys())
-    ]
+    written = []
+    for part in [*env.parts.values()] or [
+        env
+    ]:  # each alone: a stride through a mixture may meet one task only
+        stride = max(1, len(part) // max(1, MEASURED // part.max_turns))
+        for index in range(0, len(part), stride):
+            problem = envs.problem.read_problem(part, index)
+            names = mix if part is env else {"right", *part.habits(problem)} & mix.keys()
+            written += [write_habit(part, problem, name) for name in names]
     texts = [text for turns in written for text in envs.scoring.as_turns(turns)]
-    return -(-11 * (max(count_tokens(policy, texts)) + 1) // 10)
+    longest = max(count_tokens(policy, texts)) + 1  # with the end token
+    return -(-11 * longest // 10)

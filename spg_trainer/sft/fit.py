@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config, EvalConfig, OutputConfig, SftCommand
+from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import to_yaml
+from spg_trainer.settings.results import EvalConfig, OutputConfig
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 from spg_trainer.training.loop import recent_loss
 from spg_trainer.training.progress import Progress
@@ -33,7 +34,9 @@ class Fit:
     skipped: str = ""
     """What to say of problems and texts that are skipped as too long."""
     begun: SftCommand | None = None
-    """The settings with the paths as the run began with them; None = `command`."""
+    """Of a training that goes on, `command` with the paths written as it began with them; None = as `command` has them.
+
+    The folder keeps these, so that it may be moved with its files."""
 
     @property
     def train(self) -> "TextEnv":

@@ -46,28 +46,29 @@ class Drawn(NamedTuple):
 def check_lengths(
     policy: Policy, splits: "list[TextEnv]", mix: Mapping[str, float], command: SftCommand
 ) -> str:
-    """What to say of problems and texts that are skipped as too long; ConfigError where they may not be.
+    """A note on the problems and texts that are skipped as too long, or empty; ConfigError where none may be skipped.
 
-    Of splits that have an end, prompts are measured; of a user's file, all that the mix may write, too. Elsewhere a
-    game may be played to write it, which costs much.
+    Prompts are measured of all splits that have an end, and what the mix may write of a user's file alone: another task
+    may have to play a game for each text.
     """
-    length, found, long, count = command.rollout.max_completion_length, Overlong(), {}, 0
+    length, overlong, long, num_texts = command.rollout.max_completion_length, Overlong(), {}, 0
     for env in splits:
-        measure(policy, env, length, found)
+        measure(policy, env, length, overlong)
         for part in [*env.parts.values()] or [env]:
             if is_file(part):
-                own, texts = long_texts(policy, part, mix, length)
-                long, count = long | own, count + texts
-    said = check_fits(policy, found, length, command.overlong)
+                long_of_part, texts_of_part = long_texts(policy, part, mix, length)
+                long |= long_of_part
+                num_texts += texts_of_part
+    note_on_prompts = check_fits(policy, overlong, length, command.overlong)
     if not long:
-        return said
+        return note_on_prompts
     verb = "has" if len(long) == 1 else "have"
     text = (
-        f"{splits[0].spec_name}: {len(long):,} of {count:,} completions {verb} more than {length:,} tokens with "
+        f"{splits[0].spec_name}: {len(long):,} of {num_texts:,} completions {verb} more than {length:,} tokens with "
         f"the end token: {first_of(long)}."
     )
     if command.overlong == SKIP:
-        return f"{said} {text} They are skipped.".lstrip()
+        return f"{note_on_prompts} {text} They are skipped.".lstrip()
     raise ConfigError(
         f"{text} Use --max-completion-length {max(long.values())} or more, leave them out, or train on the others with "
         "--overlong skip."
@@ -83,10 +84,10 @@ def long_texts(
         problem = envs.problem.read_problem(env, index)
         for name in {"right", *env.habits(problem)} & {name for name, share in mix.items() if share}:
             texts += [(index, text) for text in envs.scoring.as_turns(write_habit(env, problem, name))]
-    # In ASCII no tokenizer makes two tokens of a character; elsewhere it may.
-    asked = [(index, text) for index, text in texts if len(text) >= length or not text.isascii()]
-    rows = completion_rows(policy, [text for _, text in asked]) if asked else []
-    long = {index: len(row) for (index, _), row in zip(asked, rows, strict=True) if len(row) > length}
+    # In ASCII no tokenizer makes two tokens of a character, so that short texts need not be encoded; elsewhere it may.
+    may_be_long = [(index, text) for index, text in texts if len(text) >= length or not text.isascii()]
+    rows = completion_rows(policy, [text for _, text in may_be_long]) if may_be_long else []
+    long = {index: len(row) for (index, _), row in zip(may_be_long, rows, strict=True) if len(row) > length}
     return {name_of(env, index): tokens for index, tokens in long.items()}, len(texts)
 
 
@@ -102,31 +103,41 @@ def draw_fitting(
 
     In the place of one that is too long comes the next problem of the split, or ConfigError, as --overlong says.
     """
-    length, past = config.rollout.max_completion_length, [0] * count
+    length, longest_prompt = (
+        config.rollout.max_completion_length,
+        room(policy, config.rollout.max_completion_length),
+    )
+    passed_over = [0] * count  # problems, for each row
     drawn = [draw_demonstration(env, mix, config.seed, step, row) for row in range(count)]
     while True:
-        problems = [problem for _, problem, _ in drawn]
-        prompt = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
-        rows, lengths = completion_rows(policy, [text for *_, text in drawn]), prompt[1].sum(-1).tolist()
-        most = room(policy, length)
-        long = [i for i in range(count) if lengths[i] > most or len(rows[i]) > length]
-        if not long:
-            index, texts = [one[0] for one in drawn], [one[2] for one in drawn]
-            return Drawn(index, problems, texts, *prompt, pad_completions(policy, rows, length))
-        first = long[0]
-        name = name_of(env, drawn[first][0])
+        indices, problems, texts = (list(column) for column in zip(*drawn, strict=True))
+        prompts = encode_prompts(
+            policy, [p.prompt for p in problems], [p.completion_prefix for p in problems]
+        )
+        prompt_lengths, completions = prompts[1].sum(-1).tolist(), completion_rows(policy, texts)
+        too_long = [
+            row
+            for row in range(count)
+            if prompt_lengths[row] > longest_prompt or len(completions[row]) > length
+        ]
+        if not too_long:
+            return Drawn(indices, problems, texts, *prompts, pad_completions(policy, completions, length))
+        first = too_long[0]
+        name, tokens = name_of(env, indices[first]), len(completions[first])
         if config.overlong != SKIP:
-            refuse_first(policy, env, [drawn[first][0]], [lengths[first]], length)
+            refuse_first(
+                policy, env, [indices[first]], [prompt_lengths[first]], length
+            )  # if it is the prompt
             raise ConfigError(
-                f"{env.spec_name}: the completion of {name} has {len(rows[first]):,} tokens with its end token, more "
-                f"than {length:,}. Use --max-completion-length {len(rows[first])} or more, or train on the others with "
+                f"{env.spec_name}: the completion of {name} has {tokens:,} tokens with its end token, more "
+                f"than {length:,}. Use --max-completion-length {tokens} or more, or train on the others with "
                 "--overlong skip."
             )
-        for row in long:
-            past[row] += 1
-            if past[row] >= IN_A_ROW:
+        for row in too_long:
+            passed_over[row] += 1
+            if passed_over[row] >= IN_A_ROW:
                 raise ConfigError(
                     f"{env.spec_name}: {IN_A_ROW:,} problems in a row, up to {name}, are too long for the model or "
                     f"for --max-completion-length {length:,}. Raise it, or use shorter problems."
                 )
-            drawn[row] = draw_demonstration(env, mix, config.seed, step, row, past[row])
+            drawn[row] = draw_demonstration(env, mix, config.seed, step, row, passed_over[row])

@@ -27,26 +27,29 @@ def model_card(fit: Fit, measured: Measured | None) -> str:
     command, p = fit.command, fit.progress
     weights = sum(w.numel() for w in fit.policy.model.parameters())
     mix = " ".join(f"{name}={share:g}" for name, share in fit.mix.items())
-    kept = "whose weights these are" if command.eval.patience else "but these are the last ones"
-    name = f"`{fit.train.spec_name}`" if command.data else shown_task(command)
-    learned = f"of {name}" if command.data else f"{mix} (`right` is the environment's own solution)"
-    made = f"""made to begin reinforcement learning on {name}: it
-imitates several ways to answer, one of them right, and knows no other task."""
+    these = "whose weights these are" if command.eval.patience else "but these are the last ones"
     if command.data:
-        made = f"that imitates the {len(fit.train):,} completions of {name}."
-    follows = ""
+        name = f"`{fit.train.spec_name}`"
+        demonstrations = f"of {name}"
+        purpose = f"that imitates the {len(fit.train):,} completions of {name}."
+    else:
+        name = shown_task(command)
+        demonstrations = f"{mix} (`right` is the environment's own solution)"
+        purpose = f"""made to begin reinforcement learning on {name}: it
+imitates several ways to answer, one of them right, and knows no other task."""
+    habits = ""
     if measured is not None:
-        follows = f"""
+        habits = f"""
 - Validation completions, greedy: {measured.greedy.shares}.
   At temperature {command.rollout.temperature:g}: {measured.sampled.shares}; {measured.sampled.signal}."""
     made_of = f"{plural(fit.step, 'update')} of {plural(command.batch.batch_size, 'demonstration')}"
     text = f"""\
-A masked diffusion language model of {weights:,} weights, {made}
+A masked diffusion language model of {weights:,} weights, {purpose}
 
-- Start: {command.model.model}. Demonstrations: {learned}.
+- Start: {command.model.model}. Demonstrations: {demonstrations}.
 - {made_of} of {command.rollout.max_completion_length} tokens.
 - Last training loss {fit.last_loss:.4f} nats per token; lowest validation loss {p.best_loss:.4f} after
-  {p.best_step} updates, {kept}. {fit.run.elapsed_seconds / 60:.1f} minutes on {fit.policy.model.device.type}.{follows}
+  {p.best_step} updates, {these}. {fit.run.elapsed_seconds / 60:.1f} minutes on {fit.policy.model.device.type}.{habits}
 
 `python -m spg_trainer sft --config FILE` with the settings below makes it again.
 """

@@ -82,40 +82,51 @@ def why(
     model has learned of the mix. greedy: as the solved rate beside it is measured. task: of several.
     """
     asked, came_out, learned = mix["right"], share_of_right(sampled), share_of_right(drawn)
-    of_task, the = (f"{task}: ", "the") if task else ("", "The")
-    steps = f"--steps {2 * command.steps}"
-    more = f"python -m spg_trainer sft --resume {shlex.quote(str(folder))} {steps}"
-    if not command.eval.patience:  # a cosine is of one length only
-        more = f"this command with {steps} and another --output-dir"
+    the_mix = f"{task}: the mix" if task else "The mix"
+    longer = train_longer(command, folder)
     if 2 * sampled.neither > sampled.completions:
         if 2 * greedy.neither > greedy.completions:
-            return f"{of_task}{the} mix is not learned: most completions follow no rule yet. Train longer: {more}"
+            return f"{the_mix} is not learned: most completions follow no rule yet. Train longer: {longer}"
         follow = [f"{one.completions - one.neither} of {one.completions}" for one in (greedy, sampled)]
         return (
-            f"{of_task}{the} mix is learned in part: {follow[0]} greedy completions follow one of its rules, but of "
+            f"{the_mix} is learned in part: {follow[0]} greedy completions follow one of its rules, but of "
             f"those sampled at temperature {command.rollout.temperature:g}, which RL compares, {follow[1]}. Train "
-            f"longer: {more}"
+            f"longer: {longer}"
         )
-    text = f"{of_task}{the} mix asks for {asked:.0%} right where the rules differ, and {came_out:.0%} are"
-    if abs(log_odds(learned) - log_odds(asked)) >= abs(log_odds(came_out) - log_odds(asked)) / 2:
+    text = f"{the_mix} asks for {asked:.0%} right where the rules differ, and {came_out:.0%} are"
+    far, far_in_random_order = (abs(log_odds(share) - log_odds(asked)) for share in (came_out, learned))
+    if far_in_random_order >= far / 2:
         return (
             f"{text}. Unmasked in random order {learned:.0%} are, so the model has not learned the mix: the easier "
-            f"rule comes first. More updates bring the shares nearer to it: {more}"
+            f"rule comes first. More updates bring the shares nearer to it: {longer}"
         )
-    text += (
-        f". Unmasked in random order {learned:.0%} are, so the model knows the mix, but unmasking by confidence "
-        "settles on the surer rule. "
+    return (
+        f"{text}. Unmasked in random order {learned:.0%} are, so the model knows the mix, but unmasking by confidence "
+        f"settles on the surer rule. {which_mix(mix, sampled)}"
     )
+
+
+def train_longer(command: SftCommand, folder: Path) -> str:
+    """What to type to train for twice as many steps."""
+    steps = f"--steps {2 * command.steps}"
+    if not command.eval.patience:  # a cosine is of one length only
+        return f"this command with {steps} and another --output-dir"
+    return f"python -m spg_trainer sft --resume {shlex.quote(str(folder))} {steps}"
+
+
+def which_mix(mix: Mapping[str, float], sampled: HabitCounts) -> str:
+    """Which mix to try next, so that as many completions are right as were asked for, or as RL learns best from."""
+    asked, came_out = mix["right"], share_of_right(sampled)
     shares = {wanted: next_share(asked, came_out, wanted) for wanted in (asked, AIMED)}
     if sampled.alone["right"] in (0, sum(sampled.alone.values())):
-        none, share = came_out < asked, shares[asked]
-        half = max(0.5, share) if none else min(0.5, share)
+        is_none = came_out < asked
+        half = max(0.5, shares[asked]) if is_none else min(0.5, shares[asked])
         return (
-            f"{text}That is {'none' if none else 'all'} of them, which does not tell how far the mix has to go. Try "
+            f"That is {'none' if is_none else 'all'} of them, which does not tell how far the mix has to go. Try "
             f"{with_share(mix, half)} with another --output-dir: what comes of that tells."
         )
     tried = [f"for about {wanted:.0%} try {with_share(mix, share)}" for wanted, share in shares.items()]
     return (
-        f"{text}By a rough estimate, {' and '.join(tried)}, with another --output-dir. On Sudoku such mixes brought "
+        f"By a rough estimate, {' and '.join(tried)}, with another --output-dir. On Sudoku such mixes brought "
         "10% to 20% where 30% was wanted; what the next model says goes on from there."
     )

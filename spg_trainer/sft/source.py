@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 class Demonstrations:
     """`count` demonstrations a step, as `draw_demonstrations` draws them; each of them counts as right."""
 
-    env = None
-    pools = None
-    notice = ""
+    env, pools, notice = None, None, ""
+    """What a source that samples has: its environment, its pools of problems, a note to the user."""
 
     def __init__(
         self, env: "TextEnv", policy: Policy, config: Config, mix: Mapping[str, float], count: int
@@ -43,7 +42,14 @@ class Demonstrations:
         lengths = drawn.prompt_mask.sum(-1).cpu()
         order = lengths.argsort(stable=True)
         episode = torch.tensor(deal_rows(lengths[order].tolist()), dtype=torch.long)
-        rows, none = order[episode], torch.zeros_like(episode)
+        rows, first = order[episode], torch.zeros_like(episode)
+        place = Place(
+            problem=torch.tensor(drawn.index)[rows],
+            generation=episode,
+            turn=first,
+            episode=episode,
+            group=first,
+        )
         chosen, device = rows.tolist(), self.policy.device
         completion_ids = drawn.completion_ids[rows].to(device)
         rollouts = Rollouts(
@@ -55,7 +61,7 @@ class Demonstrations:
             unmask_logps=torch.zeros(completion_ids.shape, device=device),
         )
         return Scored.given(
-            Place(torch.tensor(drawn.index)[rows], episode, none, episode, none),
+            place,
             [drawn.problems[row] for row in chosen],
             [drawn.texts[row] for row in chosen],
             rollouts.trim(),
@@ -64,4 +70,5 @@ class Demonstrations:
         )
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
+        """A prompt and its demonstration as they are shown."""
         return f"{problem.prompt}\n{turns[0]}"

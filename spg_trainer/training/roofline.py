@@ -125,24 +125,8 @@ def estimate(
     model: its configuration; `llada_config()` is LLaDA-8B's. dtype: that of a pass; what is trained is float32 at
     least. shard: as --shard. cpu_threads: of a CPU, 0 = on an accelerator. device: for the seconds.
     """
-    batch, m, length = config.batch, config.model, config.rollout.max_completion_length
-    masks, pass_bytes = algorithm.make_masking().count(length), BYTES[dtype]
-    shape, adapters = shape_of(model), count_lora(model, m.lora_r, experts=m.lora_experts)
-    work = _Work(
-        shape=shape,
-        adapters=adapters,
-        trained=adapters or shape.whole,
-        in_four_bits=shape.linear if m.load_4bit else 0,
-        pass_bytes=pass_bytes,
-        trained_bytes=max(4, pass_bytes),
-        prompt_length=prompt_length,
-        completion_length=length,
-        copy_columns=shape.pattern.copy_width(prompt_length, length),
-        column_bytes=2 * shape.layers * shape.keys * pass_bytes,
-        masks=masks,
-        micro_batch=micro_batch_size(batch.per_device_batch_size, masks),
-        updates=batch.num_iterations * batch.num_minibatches,
-    )
+    work = _work_of(model, config, algorithm, dtype, prompt_length)
+    shape, batch = work.shape, config.batch
     completions = -(-batch.prompts_per_step * batch.num_generations // processes)
     width = work.columns if config.rollout.cache == "none" else config.rollout.block_length
     on_cpu = POSITIONS_PER_THREAD * cpu_threads // width
@@ -152,7 +136,7 @@ def estimate(
     # The roots of second moments: of two of the largest tensors at a time on a CPU, else of all that is trained.
     roots = 2 * (0 if work.adapters else shape.largest) if cpu_threads else work.trained / trained_parts
     rollout_passes = len(list(passes(config.rollout, prompt_length, shape.pattern))) * -(-completions // rows)
-    graph_passes = -(-completions * masks // prod(work.micro_batch)) * batch.num_iterations
+    graph_passes = -(-completions * work.masks // prod(work.micro_batch)) * batch.num_iterations
     update_memory = _update_memory(work, config) | _gathered(work, shard)
     rollout_seconds, rollout_bound = _row_seconds(work, config.rollout, rows, device)
     update_seconds, update_bound = _update_seconds(work, config, algorithm, device)
@@ -169,6 +153,28 @@ def estimate(
         },
         bound={"rollout": rollout_bound, "update": update_bound},
         per_completion=rollout_seconds,
+    )
+
+
+def _work_of(model: Any, config: Config, algorithm: Algorithm, dtype: str, prompt_length: int) -> _Work:
+    """What these settings compute with a model; arguments as for `estimate`."""
+    batch, m, length = config.batch, config.model, config.rollout.max_completion_length
+    masks, pass_bytes = algorithm.make_masking().count(length), BYTES[dtype]
+    shape, adapters = shape_of(model), count_lora(model, m.lora_r, experts=m.lora_experts)
+    return _Work(
+        shape=shape,
+        adapters=adapters,
+        trained=adapters or shape.whole,
+        in_four_bits=shape.linear if m.load_4bit else 0,
+        pass_bytes=pass_bytes,
+        trained_bytes=max(4, pass_bytes),
+        prompt_length=prompt_length,
+        completion_length=length,
+        copy_columns=shape.pattern.copy_width(prompt_length, length),
+        column_bytes=2 * shape.layers * shape.keys * pass_bytes,
+        masks=masks,
+        micro_batch=micro_batch_size(batch.per_device_batch_size, masks),
+        updates=batch.num_iterations * batch.num_minibatches,
     )
 
 

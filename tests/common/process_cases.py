@@ -23,7 +23,6 @@ from spg_trainer.models.states import base_model
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
-from spg_trainer.sft import command as supervised
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.optimize import sum_gradients
@@ -360,7 +359,7 @@ def in_each_process(here: Path) -> None:
     ]
     found["share"] = sum(own(v).numel() for v in tensors) / sum(v.numel() for v in tensors)
     train(half_config(here / "half"), quiet=True)
-    with patch.object(supervised, "VALIDATION", 8):
+    with patch("spg_trainer.sft.prepare.VALIDATION", 8):
         for name, changes in SFT.items():
             stopped_sft(sft_command(here / name, **changes))
             sft(sft_command(here / name, **changes, resume="auto"), quiet=True)

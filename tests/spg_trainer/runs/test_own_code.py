@@ -17,7 +17,6 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs.own_code import ENVIRONMENT, data_of, hashed, keep, refuse_changed_hub, with_copies
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.sft import command as supervised
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
 from tests.common.own_cases import TASK, forget
@@ -229,7 +228,7 @@ def test_sft_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> N
     Path("own.py").write_text((TASK % "Taught").replace("\n\nenvs.register(", more))
     sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24, "eval_steps": 1}
     small = {"steps": 2, "batch_size": 4, "model": "new", "device": "cpu", "output_dir": "base", **sizes}
-    monkeypatch.setattr(supervised, "VALIDATION", 4)
+    monkeypatch.setattr("spg_trainer.sft.prepare.VALIDATION", 4)
     command = defaults(SftCommand, env="./own.py:test/OwnTaught-v0", **small)
     sft(command, quiet=True)
     Path("own.py").write_text(Path("own.py").read_text().replace("return 'e'", "return 'ee'"))

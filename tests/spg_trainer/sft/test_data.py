@@ -17,7 +17,8 @@ from spg_trainer.runs.files import incomplete
 from spg_trainer.settings.fields import EvalCommand, SftCommand
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.sft.command import prepare, sft
+from spg_trainer.sft.command import sft
+from spg_trainer.sft.prepare import prepare
 from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.update import loss_without_gradient
 from tests.common.sft_cases import SMALL, before_step, first_update

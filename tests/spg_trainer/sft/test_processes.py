@@ -10,7 +10,6 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.dealing import deal_rows
 from spg_trainer.settings.recorded import to_yaml
-from spg_trainer.sft import command as supervised
 from spg_trainer.sft.command import sft
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import SFT, run_processes, sft_command
@@ -21,7 +20,7 @@ from tests.common.two_processes import two_processes
 
 @pytest.mark.parametrize("name", list(SFT))
 def test_two_processes_make_the_model_of_one(tmp_path, name):
-    with patch.object(supervised, "VALIDATION", 8):
+    with patch("spg_trainer.sft.prepare.VALIDATION", 8):
         sft(sft_command(tmp_path / "one", **{**SFT[name], "shard": "none"}), quiet=True)
     found, expected = weights(two_processes() / name), weights(tmp_path / "one")
     assert list(found) == list(expected)
@@ -77,6 +76,6 @@ def test_rows_are_dealt_once_and_evenly_by_length(monkeypatch, count):
     ],
 )
 def test_what_a_divided_model_cannot_is_refused(tmp_path, monkeypatch, changes, remedy):
-    monkeypatch.setattr("spg_trainer.sft.command.world_size", lambda: 2)
+    monkeypatch.setattr("spg_trainer.sft.plan.world_size", lambda: 2)
     with pytest.raises(ConfigError, match=f"--shard.*Use {remedy}"):
         sft(sft_command(tmp_path / "run", shard="phase", **changes), quiet=True)

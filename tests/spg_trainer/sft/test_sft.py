@@ -35,18 +35,20 @@ from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS, RunFolder
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config, EvalConfig, SftCommand
+from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recorded import SFT
 from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.results import EvalConfig
 from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft import off_mix
-from spg_trainer.sft.command import base_policy, eval_sampling, sft, without_other_blocks
+from spg_trainer.sft.command import sft
 from spg_trainer.sft.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.sft.fit import Fit
+from spg_trainer.sft.prepare import base_policy, eval_sampling, prepare, without_other_blocks
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
 from spg_trainer.training.progress import Progress
@@ -63,7 +65,7 @@ TWO_HABITS = change(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1},
 def _few_validated() -> Iterator[None]:
     """The validation loss is that of fewer demonstrations, for most of the time would go there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervised, "VALIDATION", 8)
+        patch.setattr("spg_trainer.sft.prepare.VALIDATION", 8)
         yield
 
 
@@ -162,9 +164,9 @@ def prepared(command: SftCommand, policy: Policy | None = None) -> Run:
     """The run of some settings before its first update. policy: in place of a new one, and in its number type."""
     with pytest.MonkeyPatch.context() as patch:
         if policy is not None:
-            patch.setattr(supervised, "base_policy", lambda *_: policy)
+            patch.setattr("spg_trainer.sft.prepare.base_policy", lambda *_: policy)
         accelerator = make_accelerator("cpu")
-        return supervised.prepare(plan(command), Path("unused"), accelerator, Console(quiet=True)).run
+        return prepare(plan(command), Path("unused"), accelerator, Console(quiet=True)).run
 
 
 def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:

@@ -20,8 +20,9 @@ from spg_trainer.models.load import open_tokenizer
 from spg_trainer.rollout.overlong import next_fitting, report, too_long
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.settings.decoding import EvalRollout
-from spg_trainer.settings.fields import Config, EvalCommand, FolderConfig
+from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
+from spg_trainer.settings.results import FolderConfig
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train

@@ -1,0 +1,88 @@
+"""The settings of what a run measures on the way and at its ends, what it writes, and what it keeps."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+from spg_trainer.settings.ranges import Count, CountOrZero
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Greedy evaluation before and after training, and validation on the way, which chooses the model that is kept."""
+
+    eval_steps: CountOrZero = 0
+    """The number of steps between validations. With validations the best step becomes the model; with 0 there are none,
+    and the last step becomes the model. Lower it to find the best step more exactly."""
+    patience: CountOrZero = 0
+    """The run ends after this number of validations in a row that solve no more problems than the best before them; 0
+    goes on to --max-steps. Set it where you do not know how many steps are enough."""
+    validation_problems: CountOrZero = 64
+    """The number of problems of a validation; 0, or more than there are, takes the whole validation split. More
+    problems make the choice of the best step more reliable and take longer."""
+    eval_problems: CountOrZero = 0
+    """The number of problems of the evaluations before and after training; 0 takes the whole split. Fewer are faster
+    and leave wider intervals."""
+    eval_split: Literal["test", "validation"] = "test"
+    """The split of the evaluations before and after training. Choose validation while you compare settings."""
+
+
+@dataclass(frozen=True)
+class SftEval:
+    """Validation on the way, which ends the training."""
+
+    eval_steps: Count = 100
+    """The number of updates between evaluations. An evaluation measures the validation loss, counts which habits some
+    sampled completions follow, and writes a checkpoint. Raise it if evaluations take too long."""
+    patience: CountOrZero = 5
+    """Training ends when so many evaluations in a row have not lowered the best validation loss by 1%, and the best
+    weights are kept. With 0 all --steps are made, the last weights are kept, and the learning rate falls by a
+    cosine."""
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """Where results are written."""
+
+    output_dir: str | None = None
+    """The folder to write. If it is left out, it is runs/ENV-ALGORITHM-sSEED-UTCTIME; of `sft` it is
+    models/ENV-sft-sSEED. `eval` writes results (JSON) and completions (JSONL) to MODEL/eval if the model is a run
+    folder, and otherwise nothing."""
+
+
+@dataclass(frozen=True)
+class BaseOutputConfig(FolderConfig):
+    """Where a run lives, and who else is told of it."""
+
+    resume: str | None = None
+    """The run folder or checkpoint to continue; of `sft` the folder of its model, or a checkpoint in it. `auto` takes
+    the run in --output-dir; a training by RL without --output-dir takes the newest unfinished run with the same
+    settings."""
+    report: bool = True
+    """Writes report.html, a page about the run, when it ends."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Sends the metrics to these experiment trackers as well. Each needs the package of its name, e.g. pip install
+    wandb."""
+    accept_changed_code: bool = False
+    """With --resume, goes on though the code of your task, algorithm or reward has changed, for example because you
+    repaired what stopped the run. The code as it is now may then not change from here on."""
+
+    @property
+    def recorded(self) -> Self:
+        """What the run's own file of settings says: without what one start of the run alone was told."""
+        return replace(self, resume=None, accept_changed_code=False)
+
+
+@dataclass(frozen=True)
+class OutputConfig(BaseOutputConfig):
+    """Where a run lives and what it keeps."""
+
+    save_steps: CountOrZero = 10
+    """The number of steps between checkpoints; 0 writes one only at the end. Lower it where runs are
+    often interrupted."""
+    keep: Count | None = None
+    """How many of the newest checkpoints are kept, besides the one of the best step. If it is left out, two are kept,
+    or one where a checkpoint takes more than 16 GB. Raise it to be able to go back further. Of a best step that is
+    older than these, a checkpoint above 16 GB keeps the weights alone."""
+    sample_steps: CountOrZero = 10
+    """Every so many steps completions are written to samples/, and one of them is shown; 0 does neither. Lower it to
+    watch more closely how the model writes."""
