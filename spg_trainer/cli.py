@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def say_once(error: BaseException, text: str) -> None:
-    """Writes to standard error, of what has ended all processes in the first one alone."""
+    """Writes to standard error; what has ended all processes is written by the first one alone."""
     if rank() == 0 or not is_on_all(error):
         sys.stderr.write(text)
 
@@ -85,12 +85,14 @@ def run_command(word: str, args: Sequence[str]) -> int:
     if word in OWN_FLAGS:
         return import_module(f"spg_trainer.{OWN_FLAGS[word]}").main(args) or 0
     cls, module, name = COMMANDS.get(word, (fields.Config, "training.loop", "train"))
-    end = args.index("--") if word == "compare" and "--" in args else len(args)
-    resolved = resolve(cls, args[:end])
-    config, on_task = resolved.config, issubclass(cls, fields.TaskSettings)
-    if HELP & {*args[:end]}:
+    own_args, of_trainings = list(args), []
+    if word == "compare" and "--" in args:
+        own_args, of_trainings = args[: args.index("--")], args[args.index("--") + 1 :]
+    resolved = resolve(cls, own_args)
+    config, has_task = resolved.config, issubclass(cls, fields.TaskSettings)
+    if HELP & {*own_args}:
         explain(cls, config)
-    if on_task and "env" not in resolved.origins and not getattr(config, "perplexity", None):
+    if has_task and "env" not in resolved.origins and not getattr(config, "perplexity", None):
         refuse_no_task(config.model.model)
     planned = plan(resolved)
     if word == "":
@@ -99,12 +101,12 @@ def run_command(word: str, args: Sequence[str]) -> int:
         return 0
     if word == "sft" and int(os.environ.get("WORLD_SIZE", "1")) == 1:  # several processes meet first
         planned = import_module("spg_trainer.sft.plan").plan_sft(planned)
-    if on_task or word == "merge":
+    if has_task or word == "merge":
         quiet_libraries()
-    call = getattr(import_module(f"spg_trainer.{module}"), name)
-    if word == "compare":  # behind ` -- ` stand the flags of every training
-        return call(config, args[end + 1 :])
-    call(planned if on_task else config)
+    command = getattr(import_module(f"spg_trainer.{module}"), name)
+    if word == "compare":
+        return command(config, of_trainings)
+    command(planned if has_task else config)
     leave_processes()
     return 0
 
@@ -131,7 +133,7 @@ def explain(cls: Any, shown: Any) -> None:
 
 @contextmanager
 def collecting_no_garbage() -> Iterator[None]:
-    """For what is mostly imports, whose objects all stay: to look through them takes a tenth of the time."""
+    """Inside, Python looks for no garbage, which takes a tenth of the time of imports, whose objects all stay."""
     collects = gc.isenabled()
     gc.disable()
     try:

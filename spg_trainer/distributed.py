@@ -92,17 +92,17 @@ def naming_the_lost(timeout_minutes: float) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # An environment may have a timeout of its own, which is no process's.
-        of_gloo = any(text in str(error) for text in ("Timed out waiting", "Application timeout"))
-        if world_size() == 1 or isinstance(error, SpgError) or not of_gloo:
+        # By its words it is an error of torch's gloo; an environment may raise a timeout of its own.
+        is_of_gloo = any(text in str(error) for text in ("Timed out waiting", "Application timeout"))
+        if world_size() == 1 or isinstance(error, SpgError) or not is_of_gloo:
             raise
         store = _group().distributed_c10d._get_default_store()
         others = [r for r in range(world_size()) if r != rank()]
-        at = {r: store.get(f"phase of {r}").decode() for r in (rank(), *others)}
-        where = ", ".join(f"process {r} was in {at[r]}" for r in others)
+        phases = {r: store.get(f"phase of {r}").decode() for r in (rank(), *others)}
+        where = ", ".join(f"process {r} was in {phases[r]}" for r in others)
         raise ProcessLost(
-            f"Process {rank()} has waited for {timeout_minutes:g} minutes in {at[rank()]}: {where}. Look at what that "
-            "process does, or raise --timeout-minutes; go on from the last checkpoint with --resume auto."
+            f"Process {rank()} has waited for {timeout_minutes:g} minutes in {phases[rank()]}: {where}. Look at what "
+            "that process does, or raise --timeout-minutes; go on from the last checkpoint with --resume auto."
         ) from error
 
 
@@ -143,7 +143,7 @@ def end_passes() -> None:
 
 
 def all_reduce_numbers(numbers: list[int], device: "torch.device") -> list[int]:
-    """The sums of small numbers over the processes; nothing is ended before."""
+    """The sums of small numbers over the processes; lockstep calls it, so passes are not ended before."""
     import torch
 
     total = torch.tensor(numbers, device=device)

@@ -78,25 +78,29 @@ def push(command: PushCommand) -> None:
         )
     source = resolve_model(str(folder))
     base = source.base if source.adapter else run.config.model.model
-    on_hub = not is_embedded(base, "tiny") and not Path(base).is_dir() and not looks_local(base)
-    if source.adapter and not on_hub:
+    base_is_on_hub = not is_embedded(base, "tiny") and not Path(base).is_dir() and not looks_local(base)
+    if source.adapter and not base_is_on_hub:
         whole = f"python -m spg_trainer merge {run.path}, then this command with --merged"
         raise ConfigError(f"{folder} is an adapter on {base}, which only you have. Push it whole: {whole}.")
     family = known_settings(str(folder)).get("model_type", "llada")  # an adapter of LLaDA's does not say
-    card = card_of_run(run, command.repo, base if on_hub else None, family, adapter=bool(source.adapter))
-    with tempfile.TemporaryDirectory() as name:
-        place = run.path / "card" if command.dry_run else Path(name)
-        write_text(place / CARD, card)
-        draw_figure({"": {"": [run]}}).savefig(place / CURVE, dpi=150)
+    card = card_of_run(
+        run, command.repo, base if base_is_on_hub else None, family, adapter=bool(source.adapter)
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        collected = run.path / "card" if command.dry_run else Path(temporary)
+        write_text(collected / CARD, card)
+        draw_figure({"": {"": [run]}}).savefig(collected / CURVE, dpi=150)
         if command.dry_run:
-            sys.stdout.write(f"{place / CARD}\n")
+            sys.stdout.write(f"{collected / CARD}\n")
             return
         for path in folder.iterdir():
             if path.name not in (COMPLETE, CARD, ENVIRONMENT):
-                (place / path.name).symlink_to(path.resolve())
-        record = {name: value for name, value in model_environment(str(folder)).items() if name != STARTED}
-        write_text(place / ENVIRONMENT, json_document(without_folders(record)))
-        sys.stdout.write(f"{upload(command, place)}\n")
+                (collected / path.name).symlink_to(path.resolve())
+        environment = {
+            name: value for name, value in model_environment(str(folder)).items() if name != STARTED
+        }
+        write_text(collected / ENVIRONMENT, json_document(without_folders(environment)))
+        sys.stdout.write(f"{upload(command, collected)}\n")
 
 
 def upload(command: PushCommand, folder: Path) -> str:
@@ -146,26 +150,40 @@ It started from {f"`{base}`" if base else start}.{step}
 def card_text(
     title: str, text: str, settings: Any, measured: dict[str, Any], usage: str, family: str, **front: Any
 ) -> str:
-    """A model card. settings: Config or SftCommand. measured: evaluations by name, the model's own first."""
+    """A model card.
+
+    settings: Config or SftCommand. measured: evaluations by name, the model's own first. usage: how to open the model.
+    front: further fields of the card's head.
+    """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     env, results = without_folders(settings.env), []
-    for first in [*measured.values()][:1]:
-        solved = {"metric_value": first["correct"], "metric_name": "solved"}
+    for own in [*measured.values()][:1]:
+        solved = {"metric_value": own["correct"], "metric_name": "solved"}
         results.append(EvalResult("text-generation", env, env, "accuracy", **solved))
     tags = ["masked-diffusion", family.lower(), "reinforcement-learning", "spg-trainer"]
     data = ModelCardData(model_name=title, eval_results=results or None, tags=tags, **front)
-    names = "split max_completion_length diffusion_steps block_length temperature".split()
-    head = "| | solved | 95% interval | problems | split | tokens | steps | block | temperature |\n"
-    table = head + "|---" * 9
-    for name, f in measured.items():
-        table += f" |\n| {name} | {f['correct']:.3f} | {f['low']:.3f} to {f['high']:.3f} | {f['n']} | "
-        table += " | ".join(str(f["settings"][key]) for key in names)
-    shown_table = f"{table} |\n\n" if measured else ""
-    content = f"---\n{data.to_yaml()}\n---\n# {title}\n\n{text}\n{shown_table}## Settings of spg-trainer {__version__}"
+    content = f"---\n{data.to_yaml()}\n---\n# {title}\n\n{text}\n{results_table(measured)}"
+    content += f"## Settings of spg-trainer {__version__}\n\n"
     shown = {name: value for name, value in asdict(settings).items() if name not in PLACES}
-    chosen = f"```yaml\n{to_yaml(without_folders(shown))}```\n"
-    return str(ModelCard(f"{content}\n\n{chosen}\n## Open it\n\n{usage}"))
+    content += f"```yaml\n{to_yaml(without_folders(shown))}```\n"
+    return str(ModelCard(f"{content}\n## Open it\n\n{usage}"))
+
+
+def results_table(measured: dict[str, Any]) -> str:
+    """The evaluations of a card, a line for each, and an empty line behind them; "" where there are none."""
+    if not measured:
+        return ""
+    lines = [
+        "| | solved | 95% interval | problems | split | tokens | steps | block | temperature |",
+        "|---" * 9 + " |",
+    ]
+    names = "split max_completion_length diffusion_steps block_length temperature".split()
+    for name, figures in measured.items():
+        rate = f"{figures['correct']:.3f} | {figures['low']:.3f} to {figures['high']:.3f} | {figures['n']}"
+        settings = " | ".join(str(figures["settings"][key]) for key in names)
+        lines.append(f"| {name} | {rate} | {settings} |")
+    return "\n".join(lines) + "\n\n"
 
 
 def shown_task(settings: Any) -> str:

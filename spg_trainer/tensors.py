@@ -71,7 +71,7 @@ class Place(Rows):
 
     @classmethod
     def of_groups(cls, groups: int, generations: int) -> Self:
-        """That of whole groups of episodes of one turn, of as many problems."""
+        """The place of groups * generations episodes of one turn: group g is of problem g."""
         episode = torch.arange(groups * generations)
         group = episode // generations
         return cls(group, episode % generations, torch.zeros_like(episode), episode, group)
@@ -101,9 +101,9 @@ class Place(Rows):
         return ends
 
     def keys(self, *turn_word: str) -> list[tuple[int | str, ...]]:
-        """B, what keys the noise of each row: its problem and generation, from the second turn on also the turn.
+        """What keys the noise of each of the B rows: its problem and generation, from the second turn on also the turn.
 
-        turn_word: stands before the turn, for streams whose further keys are numbers too.
+        turn_word: stands before the turn, so that a stream whose key goes on with a number cannot be taken for it.
         """
         places = zip(self.problem.tolist(), self.generation.tolist(), self.turn.tolist(), strict=True)
         return [(i, g, *((*turn_word, turn) if turn else ())) for i, g, turn in places]
@@ -116,12 +116,13 @@ class Place(Rows):
         return values.new_zeros(count).index_add(0, which, values)
 
     def first(self, values: Tensor) -> Tensor:
-        """(E,) of values (B,) that of each episode's first row at hand."""
+        """(E,) of values (B,) those of the first row at hand of each episode."""
         if not self.has_turns:
             return values
         which, count = self._episodes_at_hand()
         rows = torch.arange(len(which), device=which.device)
-        return values[rows.new_full((count,), len(which)).scatter_reduce(0, which, rows, "amin")]
+        first_rows = rows.new_full((count,), len(which)).scatter_reduce(0, which, rows, "amin")
+        return values[first_rows]
 
     def spread(self, values: Tensor) -> Tensor:
         """(B, ...) of values (E, ...) of the episodes at hand: each turn has that of its episode."""
@@ -132,9 +133,9 @@ class Place(Rows):
 
         absent: (E,) stands for the turns that an episode does not have, up to those of the longest at hand.
         """
-        found = absent[:, None, None].repeat(1, int(self.turn.max()) + 1, values.shape[1])
-        found[self._episodes_at_hand()[0], self.turn] = values
-        return found.flatten(1)
+        turns = absent[:, None, None].repeat(1, int(self.turn.max()) + 1, values.shape[1])
+        turns[self._episodes_at_hand()[0], self.turn] = values
+        return turns.flatten(1)
 
     def by_turn(self, values: Tensor) -> Tensor:
         """(B, K) of values (E, turns * K), as `by_episode` gives them."""
@@ -158,8 +159,8 @@ class Rollouts(Rows):
     completion_ids: Tensor
     """(B, T) int64 as sampled, also behind the first end token; the mask id where nothing was unmasked."""
     completion_mask: Tensor
-    """(B, T) bool, true up to and including the first end token; of a template, the same of each of its holes, and
-    false where the token was given."""
+    """(B, T) bool, true up to and including the first end token. Where a template was filled in, that holds for each of
+    its holes, and it is false where the token was given."""
     unmask_step: Tensor
     """(B, T) int64, the denoising step (0, 1, ... over the whole completion) that unmasked the token; -1 = never, -2 =
     its token was given."""
@@ -303,8 +304,8 @@ class Batch(Rows):
     without them, `scored_completions`; and `rewarded_completions`, those with an advantage other than 0. The turns of
     an episode count as one completion."""
     place: Place
-    """Which episode and which group each row is of. `advantages`, `prepared` have for each turn of an episode what
-    holds for the episode; `place.total`, `first` and `spread` go from turns to episodes and back."""
+    """Which episode and which group each row is of. Rows are turns: `advantages` and `prepared` have at each turn what
+    its episode has. `place.total` and `first` go from turns to episodes, `spread` goes back."""
     prepared: Mapping[str, Tensor] = field(default_factory=dict)
     """What `prepare` returned, (B, ...) each."""
     old_logps: Tensor | None = None

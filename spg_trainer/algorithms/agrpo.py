@@ -53,8 +53,8 @@ class AGRPO(TokenRatio):
         return {**super().prepare(view), "steps": last.cpu().double() + 1}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
-        own = 1 / (batch.prepared["steps"] * batch.totals["completions"])
-        return elbo(objective, masks) * own.to(objective)
+        norm = 1 / (batch.prepared["steps"] * batch.totals["completions"])
+        return elbo(objective, masks) * norm.to(objective)
 
     def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
         return log_ratio.exp() * kl

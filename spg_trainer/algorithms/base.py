@@ -32,8 +32,9 @@ class Metric(NamedTuple):
     total: Tensor
     """Scalar, without a graph."""
     per: Per
-    """All completions of the update, those that were scored, the scored tokens of all masks, both of those alone whose
-    advantage is not 0 (`rewarded`; others are scored for a KL penalty), or nothing (`update`)."""
+    """What the sum is divided by: the number of all completions of the update, of those that were scored, of the scored
+    tokens of all masks, of the completions or scored tokens whose advantage is not 0 (`rewarded`; others are scored for
+    a KL penalty), or by 1 (`update`)."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ class Algorithm(ABC):
     end_tokens: ClassVar[Literal["any", "eos"]] = "any"
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
     compares: ClassVar[Compares] = "completion"
-    """The least that `loss` must see at once, to which its terms are confined. `copy`: its gradient in the logps of a
-    masked copy depends on this copy alone, so that all go through the model once, however many. `episode`, `group`: the
-    active completions of one are kept in one micro-batch. `update`: see `CoupledAlgorithm`."""
+    """What `loss` must see at once; no term of it goes beyond one of these. `copy`: the gradient in the logps of a
+    masked copy depends on this copy alone, so that each goes through the model once, however many there are. `episode`,
+    `group`: the active completions of one are kept in one micro-batch. `update`: see `CoupledAlgorithm`."""
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What else the trainer provides. `old`: `batch.old_logps`, in the first update of a step the current ones,
     detached. `reference`: `batch.ref_logps`, those of the model that training started from. `entropy`:
@@ -98,16 +99,18 @@ class Algorithm(ABC):
     `position_temperature` of the algorithm. `measured`: `batch.measured`, a figure of the model at positions that the
     masking names beside those that are scored."""
     ref_model_sync_steps: ClassVar[int] = 0
-    """Updates between which the reference takes in the weights as they are; 0 = it stays the start. Of adapters it does
-    stay: what they add to the weights cannot be mixed."""
+    """Each time after so many updates, the reference moves towards the weights as they then are; 0 = it stays the model
+    that training started from. Where adapters are trained it always stays: what they add to the weights cannot be
+    mixed."""
     ref_model_mixup_alpha: ClassVar[float] = 1.0
-    """The share of these weights that it takes in; the rest is what it was."""
+    """How far it moves: its weights become alpha times the current ones + (1 - alpha) times its own."""
     right_groups_teach: ClassVar[bool] = False
     """Whether a group whose completions are all right has advantages, as where a reward is compared with the whole
     step's."""
     whole_step: ClassVar[bool] = False
-    """Whether `prepare` measures something of all groups of a step together, but for `view.of_step`. Then --explore is
-    refused, which gives groups unequal sizes: those of one size are prepared without the others."""
+    """Whether `prepare` measures something over all groups of a step, as a mean number of tokens; the rewards of the
+    whole step, `view.of_step`, do not count here. Then --explore is refused: it gives groups unequal sizes, and
+    `prepare` sees only groups of one size at a time."""
     branches: ClassVar[int] = 1
     """How many completions share each first half: more than 1 has the rollout sample trees. A group holds a multiple
     of them, and a block must end in the middle of a completion. Where episodes have turns, the first ones are trees."""
@@ -138,39 +141,40 @@ class Algorithm(ABC):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """What `masking` chooses from, each with its own settings where the algorithm has no field of that name."""
+        """What `masking` chooses from: {name: masking}. In `make_masking`, hyper-parameters replace its settings."""
         from spg_trainer.likelihood.masks import MASKINGS
 
         return MASKINGS
 
     def make_masking(self) -> Masking:
-        """The masking these hyper-parameters ask for; it takes those that it has fields for."""
+        """The masking that is chosen, with each of its settings that is also a hyper-parameter set to that."""
         chosen = self.maskings()[self.masking]
-        return replace(
-            chosen, **{f.name: getattr(self, f.name) for f in fields(chosen) if hasattr(self, f.name)}
-        )
+        settings = {f.name: getattr(self, f.name) for f in fields(chosen) if hasattr(self, f.name)}
+        return replace(chosen, **settings)
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
         """What the completions of a step are worth, computed once, before its updates: `advantages`, (B,) float64.
 
         Other tensors of B rows may be returned by name; they reach `loss` as `batch.prepared`. B is P*G, or where
-        episodes have turns, the number of all turns: `view.place.spread` gives each turn what holds for its episode.
-        Where it needs `fills` it also returns `fill_advantages` (B, K), what the fill at each of `rollouts.probe_steps`
-        is worth; 0 leaves it out.
+        episodes have turns, the number of all turns: `view.place.spread` gives each turn what holds for its episode. An
+        algorithm that needs `fills` also returns `fill_advantages` (B, K), what the fill at each of
+        `rollouts.probe_steps` is worth; a fill of worth 0 is not trained on.
         """
         return {"advantages": view.place.spread(self.compute_advantages(view.rewards))}
 
     @property
     def probes(self) -> bool:
-        """Whether `probe_steps` asks what states were worth."""
+        """Whether the algorithm has a `probe_steps` of its own, and so asks what states were worth."""
         return type(self).probe_steps is not Algorithm.probe_steps
 
     def probe_steps(
         self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor | None:
-        """(B, K) int64, the denoising steps before which `prepare` wants to know what each completion's state was worth
-        (`rollouts.probe_rewards`: what the episode earns, played on from there), -1 = none; by default it wants to know
-        nothing, which costs nothing. streams: row -> its private stream.
+        """Which half-written states of the completions `prepare` wants to know the worth of; by default none.
+
+        Returns (B, K) int64, for each completion the denoising steps before which its states are looked at, -1 = none.
+        Each state is filled in one pass and played to its end; what that earns is `rollouts.probe_rewards`. streams:
+        row -> a private generator for what is drawn.
         """
         return None
 
@@ -259,7 +263,9 @@ class CoupledAlgorithm(Algorithm):
         return elbo(logps, masks)
 
     def active(self, advantages: Tensor) -> Tensor:
-        return advantages == advantages  # all: those that have no advantage are compared with, too
+        return (
+            advantages == advantages
+        )  # true of all: one without an advantage is compared with the others, too
 
     @abstractmethod
     def coupled_loss(self, sequences: Sequences) -> Loss:
@@ -270,9 +276,11 @@ class CoupledAlgorithm(Algorithm):
 
 
 def norm(batch: Batch, normalizer: str) -> Tensor:
-    """(B,) what a completion's bound is multiplied by: 1 over the update's `completions` or `tokens`, or over its
-    completions and the own `length`. The turns of an episode are one completion; the own length is that of the turn, as
-    that of the episode would let the one that ends soonest count most, also where it was luck.
+    """(B,) what a completion's bound is multiplied by.
+
+    normalizer: `completions` or `tokens`, 1 / their number in the update; `length`, 1 / (the completion's own tokens *
+    completions of the update). The turns of an episode count as one completion, but the own tokens are those of the
+    turn: with those of the episode, the episode that ends soonest would count most, also where it ended by luck.
     """
     length = batch.length.double()
     if normalizer == "length":

@@ -21,11 +21,11 @@ from spg_trainer.tensors import Batch, Masks, Place, Rollouts, Sequences, StepVi
 
 PROMPTS, GENERATIONS, PROMPT_TOKENS, TOKENS, BLOCK = 3, 4, 5, 8, 4
 STEP = 1e-5
-"""Of a finite difference, in float64."""
+"""How far a log-probability is moved for a finite difference, in float64."""
 CLOSE = 1e-5
-"""Largest relative distance of a gradient from its finite differences."""
+"""How far a gradient may be from its finite differences, relative to its largest entry."""
 TRIED = 24
-"""Log-probabilities whose derivative is tried."""
+"""So many log-probabilities are moved."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +52,29 @@ class Case:
         batch = replace(self.batch, **changes) if changes else self.batch
         logps = self.logps if logps is None else logps
         if not isinstance(self.algorithm, CoupledAlgorithm):
-            found = loss_of_values(self.algorithm, self.masks, batch, logps)
-            if not isinstance(found, Loss):
+            loss = loss_of_values(self.algorithm, self.masks, batch, logps)
+            if not isinstance(loss, Loss):
                 raise CheckFailed(
-                    f"loss returned {type(found).__name__}; it must return Loss(loss, metrics), with a scalar tensor"
+                    f"loss returned {type(loss).__name__}; it must return Loss(loss, metrics), with a scalar tensor"
                 )
-            return found
+            return loss
 
-        def bound(of: Tensor) -> Tensor:
-            return self.algorithm.bound(of, self.masks)
+        def bound(values: Tensor) -> Tensor:
+            return self.algorithm.bound(values, self.masks)
 
-        refs = None if batch.ref_logps is None else bound(batch.ref_logps)
-        olds = bound(logps if batch.old_logps is None else batch.old_logps).detach()
-        columns = {"group": batch.group, "length": batch.length, "totals": batch.totals}
-        return self.algorithm.coupled_loss(
-            Sequences(bound(logps), olds, batch.advantages, ref_bounds=refs, **columns)
+        sequences = Sequences(
+            bounds=bound(logps),
+            old_bounds=bound(logps if batch.old_logps is None else batch.old_logps).detach(),
+            advantages=batch.advantages,
+            group=batch.group,
+            length=batch.length,
+            totals=batch.totals,
+            ref_bounds=None if batch.ref_logps is None else bound(batch.ref_logps),
         )
+        return self.algorithm.coupled_loss(sequences)
 
     def gradient(self, logps: Tensor | None = None) -> Tensor:
-        """That of the loss in `logps`, which has its shape."""
+        """The gradient of the loss in `logps`, of the same shape."""
         logps = (self.logps if logps is None else logps).clone().requires_grad_()
         loss = self.loss(logps).loss
         if not loss.requires_grad:
@@ -150,16 +154,18 @@ def draw_view(
         rollouts = rollouts.count_tail(pad_id=0)
     steps = algorithm.probe_steps(rollouts, 1, lambda row: generator(seed, "check states", row))
     if steps is not None:
-        # A state is worth what came of it, but in groups that earned different rewards.
-        apart = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
-        worth = rewards.reshape(-1, 1) - apart * torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
-        rollouts = replace(rollouts, probe_steps=steps, probe_rewards=place.spread(worth))
+        # Between the episode's reward and its group's mean: equal to both where all rewards of a group are equal.
+        from_mean = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
+        shares = torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
+        probe_rewards = place.spread(rewards.reshape(-1, 1) - from_mean * shares)
+        rollouts = replace(rollouts, probe_steps=steps, probe_rewards=probe_rewards)
     if algorithm.branches > 1:
         rollouts = replace(rollouts, branched=(place.turn == 0) & (episode % algorithm.branches > 0))
-    right = None
-    if "correct" in algorithm.needs:
-        right = rewards == 1 if correct is None else correct
-    return StepView(rewards, rollouts, place, share_done=0.5, correct=right)
+    if "correct" not in algorithm.needs:
+        correct = None
+    elif correct is None:
+        correct = rewards == 1
+    return StepView(rewards, rollouts, place, share_done=0.5, correct=correct)
 
 
 def draw_case(
@@ -202,32 +208,34 @@ def draw_case(
 
 
 def half_fills(rollouts: Rollouts, prepared: dict[str, Tensor]) -> tuple[Rollouts, dict[str, Tensor]]:
-    """Says that every other completion is the fill of a state of its own; its worth is the greatest of its fills."""
+    """Turns every other completion into the fill of a state that it passed through.
+
+    Its advantage is then that of its fills which is furthest from 0.
+    """
     fill = torch.arange(len(rollouts)) % 2 == 1
-    at = (rollouts.probe_steps.amax(-1) // 2).where(fill, -1)
-    steps = rollouts.unmask_step.minimum(at.where(fill, rollouts.unmask_step.max())[:, None])
-    worth = prepared["fill_advantages"]
-    first = worth.gather(1, worth.abs().argmax(1, keepdim=True)).squeeze(1)
-    advantages = torch.where(fill, first, prepared["advantages"])
-    return replace(rollouts, unmask_step=steps, fill_step=at), {
-        **prepared,
-        "advantages": advantages,
-        "fill": fill,
-    }
+    fill_step = (rollouts.probe_steps.amax(-1) // 2).where(fill, -1)
+    last_step = fill_step.where(fill, rollouts.unmask_step.max())
+    filled = replace(
+        rollouts, unmask_step=rollouts.unmask_step.minimum(last_step[:, None]), fill_step=fill_step
+    )
+    fill_advantages = prepared["fill_advantages"]
+    furthest = fill_advantages.gather(1, fill_advantages.abs().argmax(1, keepdim=True)).squeeze(1)
+    advantages = torch.where(fill, furthest, prepared["advantages"])
+    return filled, {**prepared, "advantages": advantages, "fill": fill}
 
 
 def is_pure(algorithm: Algorithm) -> str:
     """The loss is the same twice, draws nothing from a global stream and leaves what it is given."""
     case = draw_case(algorithm)
-    given, before = [t.clone() for t in tensors(case)], torch.random.get_rng_state()
+    copies, state = [t.clone() for t in tensors(case)], torch.random.get_rng_state()
     first, second = case.loss().loss, case.loss().loss
     if not torch.equal(first, second):
         raise CheckFailed(
             f"loss gave {float(first):.6g}, then {float(second):.6g}, for equal arguments; draw nothing in it"
         )
-    if not torch.equal(before, torch.random.get_rng_state()):
+    if not torch.equal(state, torch.random.get_rng_state()):
         raise CheckFailed("loss or prepare drew from torch's global stream; it must draw nothing")
-    if any(not torch.equal(a, b) for a, b in zip(given, tensors(case), strict=True)):
+    if any(not torch.equal(a, b) for a, b in zip(copies, tensors(case), strict=True)):
         raise CheckFailed("loss changed a tensor that it was given; make a new one")
     if first.shape or not torch.isfinite(first):
         raise CheckFailed(f"the loss is {first!r}; it must be a finite scalar")
@@ -260,8 +268,8 @@ def has_its_gradient(algorithm: Algorithm) -> str:
     if (worst := distance(gradient)) <= CLOSE:
         return f"equals finite differences to {worst:.0e}"
     with nothing_detached():
-        through = case.gradient()
-    if distance(through) > CLOSE:
+        whole_gradient = case.gradient()
+    if distance(whole_gradient) > CLOSE:
         raise CheckFailed(
             f"autograd differs from finite differences by {worst:.1g} of the largest derivative"
         )
@@ -399,18 +407,18 @@ def compares_groups_alone(algorithm: Algorithm) -> str:
     view = draw_view(algorithm, rewards)
     whole = algorithm.prepare(view)
     for group in range(PROMPTS):
-        own = view.place.group == group
+        in_group = view.place.group == group
         alone = algorithm.prepare(
             view._replace(
                 rewards=view.rewards[group : group + 1],
-                rollouts=view.rollouts.select(own),
-                place=view.place.select(own),
+                rollouts=view.rollouts.select(in_group),
+                place=view.place.select(in_group),
                 correct=None if view.correct is None else view.correct[group : group + 1],
                 of_step=view.rewards.flatten(),
             )
         )
         for name, column in whole.items():
-            if not torch.allclose(column[own].double(), alone[name].double()):
+            if not torch.allclose(column[in_group].double(), alone[name].double()):
                 raise CheckFailed(
                     f"prepare gives a group another {name!r} without the other groups of its step. With --explore, "
                     "groups of each size are prepared without the others: set whole_step = True, which refuses it, or "
@@ -421,14 +429,12 @@ def compares_groups_alone(algorithm: Algorithm) -> str:
 
 def tensors(case: Case) -> list[Tensor]:
     """All that a loss is given."""
-    found = [case.logps]
+    values: list[object] = [case.logps]
     for record in (case.masks, case.batch):
         for field in fields(record):
             value = getattr(record, field.name)
-            found += [
-                v for v in (value.values() if isinstance(value, dict) else [value]) if isinstance(v, Tensor)
-            ]
-    return found
+            values += value.values() if isinstance(value, dict) else [value]
+    return [value for value in values if isinstance(value, Tensor)]
 
 
 CHECKS: dict[str, Callable[[Algorithm], str]] = {

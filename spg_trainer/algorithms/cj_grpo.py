@@ -45,13 +45,13 @@ class CJGRPO(TokenRatio):
         """
         rollouts, place = view.rollouts, view.place
         steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu()
-        share, used = torch.zeros(steps.shape, dtype=torch.float64), torch.zeros(len(steps))
-        for number, (row, step) in enumerate(zip(share, steps, strict=True)):
+        share, num_steps = torch.zeros(steps.shape, dtype=torch.float64), torch.zeros(len(steps))
+        for row, step in enumerate(steps):
             scored = step >= 0
-            _, of_token, tokens = step[scored].unique(return_inverse=True, return_counts=True)
-            row[scored], used[number] = 1 / tokens[of_token].double(), len(tokens)
-        used = place.spread(place.total(used))
-        return {**super().prepare(view), "share": share / used.clamp(min=1)[:, None]}
+            _, which, num_tokens = step[scored].unique(return_inverse=True, return_counts=True)
+            share[row, scored], num_steps[row] = 1 / num_tokens[which].double(), len(num_tokens)
+        num_steps = place.spread(place.total(num_steps))
+        return {**super().prepare(view), "share": share / num_steps.clamp(min=1)[:, None]}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
         share = batch.prepared["share"].to(objective)[:, None]

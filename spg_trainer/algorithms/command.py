@@ -22,7 +22,7 @@ Exit status: 0 when all is well, 1 when a check fails, 2 when a name, a file or 
 
 
 class Parser(argparse.ArgumentParser):
-    """One that raises what is wrong."""
+    """A parser that raises ConfigError where argparse would print the error and end the process."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}. See {self.prog} --help")

@@ -50,5 +50,5 @@ class D2StepMerge(TokenRatio):
         return {**super().prepare(view), "mean_length": place.spread(mean.reshape(-1))}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
-        own = 1 / (batch.prepared["mean_length"] * batch.totals["completions"])
-        return elbo(objective, masks) * own.to(objective)
+        norm = 1 / (batch.prepared["mean_length"] * batch.totals["completions"])
+        return elbo(objective, masks) * norm.to(objective)

@@ -74,38 +74,46 @@ class DTreeRPO(TokenRatio):
         if rewards.shape[1] % self.branches:
             self.require("branches", False, f"a divisor of the group's {rewards.shape[1]} completions")
         leaves = rewards.reshape(-1, self.branches)
-        nodes = (
-            leaves.sort(1).values.mean(1).view(len(rewards), -1)
-        )  # equal leaves have equal means, bit for bit
-        of_leaf = self.compute_advantages(leaves).view_as(leaves)
-        of_node = torch.zeros_like(nodes)  # a single node has no siblings
+        # Sorted, so that nodes with equal leaves have equal means, bit for bit.
+        nodes = leaves.sort(1).values.mean(1).view(len(rewards), -1)
+        leaf_advantages = self.compute_advantages(leaves).view_as(leaves)
+        node_advantages = torch.zeros_like(nodes)  # a single node has no siblings
         if nodes.shape[1] > 1:
-            of_node = self.compute_advantages(nodes).view_as(nodes)
-        worth = torch.stack([torch.zeros_like(of_leaf), of_leaf], -1)
-        worth[:, 0, 0] = of_node.reshape(-1)
-        later = place.turn > 0
-        worth = torch.where(
-            later[:, None], place.spread(of_leaf.reshape(-1, 1)), place.spread(worth.view(-1, 2))
+            node_advantages = self.compute_advantages(nodes).view_as(nodes)
+        halves = torch.stack([torch.zeros_like(leaf_advantages), leaf_advantages], -1)
+        halves[:, 0, 0] = node_advantages.reshape(-1)
+        is_later_turn = place.turn > 0
+        of_first_turn = place.spread(halves.view(-1, 2))
+        of_later_turn = place.spread(leaf_advantages.reshape(-1, 1))
+        half_advantages = torch.where(is_later_turn[:, None], of_later_turn, of_first_turn)
+        furthest = half_advantages.abs().argmax(1, keepdim=True)
+        first_turns = rollouts.select(~is_later_turn)
+        distil = torch.zeros(rollouts.completion_mask.shape, dtype=half_advantages.dtype)
+        distil[~is_later_turn] = self.distil_weights(
+            node_advantages, leaf_advantages, first_turns, view.share_done
         )
-        furthest = worth.abs().argmax(1, keepdim=True)
-        distil = torch.zeros(rollouts.completion_mask.shape, dtype=worth.dtype)
-        distil[~later] = self.distil_weights(of_node, of_leaf, rollouts.select(~later), view.share_done)
-        return {"advantages": worth.gather(1, furthest)[:, 0], "half_advantages": worth, "distil": distil}
+        advantages = half_advantages.gather(1, furthest)[:, 0]
+        return {"advantages": advantages, "half_advantages": half_advantages, "distil": distil}
 
-    def distil_weights(self, of_node: Tensor, of_leaf: Tensor, rollouts: Rollouts, done: float) -> Tensor:
-        """(P*G, T), from the advantages of nodes (P, n) and leaves (P*n, k). rollouts: their first turns. done: what
-        share of the run's steps.
+    def distil_weights(
+        self, node_advantages: Tensor, leaf_advantages: Tensor, rollouts: Rollouts, share_done: float
+    ) -> Tensor:
+        """(P*G, T) the weights `distil` of `prepare`, from the advantages of nodes (P, n) and leaves (P*n, k).
+
+        rollouts: the first turns. share_done: what share of the run's steps was done before.
         """
-        written = rollouts.completion_mask.cpu().view(*of_leaf.shape, -1)
+        written = rollouts.completion_mask.cpu().view(*leaf_advantages.shape, -1)
         half = written.shape[-1] // 2
-        tau = self.distil_temperature * (1 - done) ** 0.7
-        firsts = written[:, 0, :half].reshape(*of_node.shape, half)
-        weights = torch.zeros(written.shape, dtype=of_leaf.dtype)
-        weights[:, 0, :half] = sibling_shares(of_node, firsts, tau).reshape(-1, half)
-        weights[:, :, half:] = sibling_shares(of_leaf, written[..., half:], tau)
-        places = weights.sum()  # at each, the weights of the siblings sum to 1
-        rising = self.distil_weight * math.expm1(2 * done) / math.expm1(2)
-        return (weights * (rising * of_leaf.numel() / places.clamp(min=1))).flatten(0, 1)
+        tau = self.distil_temperature * (1 - share_done) ** 0.7
+        first_halves = written[:, 0, :half].reshape(*node_advantages.shape, half)
+        shares = torch.zeros(written.shape, dtype=leaf_advantages.dtype)
+        shares[:, 0, :half] = sibling_shares(node_advantages, first_halves, tau).reshape(-1, half)
+        shares[:, :, half:] = sibling_shares(leaf_advantages, written[..., half:], tau)
+        num_places = shares.sum()  # the shares of the siblings at a place sum to 1
+        distil_weight = self.distil_weight * math.expm1(2 * share_done) / math.expm1(2)
+        # The loss divides by completions, of which there are as many as leaves: here that is undone.
+        scale = distil_weight * leaf_advantages.numel() / num_places.clamp(min=1)
+        return (shares * scale).flatten(0, 1)
 
     def token_advantages(self, batch: Batch) -> Tensor:
         return batch.prepared["half_advantages"][:, :, None]
@@ -119,17 +127,20 @@ class DTreeRPO(TokenRatio):
         policy = super().loss(logps, masks, batch)
         weights = batch.prepared["distil"].to(logps)[:, None] * masks.scored
         distil = -(weights * logps).sum() / batch.totals["completions"]
-        taught = (weights > 0).sum()
-        shown = {"distil": Metric(distil.detach(), "update"), "distil/share": Metric(taught, "scored_tokens")}
-        return Loss(policy.loss + distil, policy.metrics | shown)
+        metrics = {
+            "distil": Metric(distil.detach(), "update"),
+            "distil/share": Metric((weights > 0).sum(), "scored_tokens"),
+        }
+        return Loss(policy.loss + distil, policy.metrics | metrics)
 
 
 def sibling_shares(advantages: Tensor, written: Tensor, temperature: float) -> Tensor:
-    """(F, C, H) the share of each of C siblings in the tokens of those with an advantage above 0, at each of H places.
+    """(F, C, H) how much each of C siblings in F families counts at each of H places: the shares sum to 1 or are all 0.
 
-    advantages: (F, C). written: (F, C, H) bool, where a sibling has a token. Zero where no such sibling has one.
+    Only siblings with an advantage above 0 that have a token at the place count, in proportion to exp(advantage /
+    temperature). advantages: (F, C). written: (F, C, H) bool, where a sibling has a token.
     """
-    better = (advantages > 0)[:, :, None] & written
-    odds = (advantages / temperature)[:, :, None].where(better, float("-inf"))
-    odds = odds.where(better.any(1, keepdim=True), 0.0)  # a softmax of nothing is no number
-    return odds.softmax(1).where(better, 0.0)
+    counts = (advantages > 0)[:, :, None] & written
+    logits = (advantages / temperature)[:, :, None].where(counts, float("-inf"))
+    logits = logits.where(counts.any(1, keepdim=True), 0.0)  # a softmax of nothing is no number
+    return logits.softmax(1).where(counts, 0.0)

@@ -52,13 +52,13 @@ class DiSPO(SPG):
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
         """Besides the advantages `fill_advantages` (P*G, Z), rewards of fills less the mean over those of the state."""
-        worth = view.rollouts.probe_rewards.cpu()
-        worth = worth - worth[:, :1]  # so that rounding in the mean leaves equal rewards equal
-        return {**super().prepare(view), "fill_advantages": worth - worth.mean(1, keepdim=True)}
+        rewards = view.rollouts.probe_rewards.cpu()
+        shifted = rewards - rewards[:, :1]  # so that rounding in the mean leaves equal rewards equal
+        return {**super().prepare(view), "fill_advantages": shifted - shifted.mean(1, keepdim=True)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         fill = batch.fill
-        base = super().loss(logps[~fill], masks.select(~fill), batch.select(~fill))
+        spg = super().loss(logps[~fill], masks.select(~fill), batch.select(~fill))
         logps, masks, batch = logps[fill], masks.select(fill), batch.select(fill)
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         objective, _ = clipped_surrogate(log_ratio, advantages, self.epsilon)
@@ -66,4 +66,4 @@ class DiSPO(SPG):
             objective = objective - self.beta * kl_k3(logps, batch.ref_logps)
         steps = -(objective * masks.scored).sum() / self.num_fills / batch.totals["completions"]
         fills = Metric(steps.new_tensor(float(len(logps))), "completions")
-        return Loss(base.loss + self.step_weight * steps, base.metrics | {"fills": fills})
+        return Loss(spg.loss + self.step_weight * steps, spg.metrics | {"fills": fills})

@@ -43,8 +43,12 @@ class Distil(OwnRight):
 
     @property
     def needs(self) -> frozenset[Need]:
-        further: set[Need] = {"measured"} if self.certainty_weight > 0 else set()
-        return super().needs | further | ({"reference"} if self.far_weight > 0 else set())
+        needs: set[Need] = {*super().needs}
+        if self.certainty_weight > 0:
+            needs.add("measured")
+        if self.far_weight > 0:
+            needs.add("reference")
+        return frozenset(needs)
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

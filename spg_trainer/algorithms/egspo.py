@@ -43,7 +43,7 @@ class EGSPO(Algorithm):
     epsilon: Below1 = 0.2
     """A step's ratio is clipped below 1 - epsilon."""
     epsilon_high: NotNegative = 0.5
-    """... and above 1 + epsilon_high."""
+    """A step's ratio is clipped above 1 + epsilon_high."""
     beta: NotNegative = 0.04
     """Weight of the KL to the reference, of a step as a whole; 0 = no reference."""
 
@@ -98,41 +98,45 @@ class EGSPOSA(EGSPO):
         self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor:
         masking, count = self.make_masking(), self.num_masks * num_iterations
-        counted = rollouts.completion_mask.cpu()
-        chosen = torch.full((len(counted), count), -1)
-        for row, (steps, entropy, own) in enumerate(
-            zip(rollouts.unmask_step.cpu(), rollouts.unmask_entropy.double().cpu(), counted, strict=True)
+        is_scored = rollouts.completion_mask.cpu()
+        chosen = torch.full((len(is_scored), count), -1)
+        for row, (steps, entropy, scored) in enumerate(
+            zip(rollouts.unmask_step.cpu(), rollouts.unmask_entropy.double().cpu(), is_scored, strict=True)
         ):
-            starts = masking.by_entropy(steps[own].numpy(), entropy[own].numpy())[0][:count]
-            chosen[row, : len(starts)] = torch.from_numpy(starts)
+            most_uncertain = masking.by_entropy(steps[scored].numpy(), entropy[scored].numpy())[0][:count]
+            chosen[row, : len(most_uncertain)] = torch.from_numpy(most_uncertain)
         return chosen
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides what EGSPO has, `step_advantages` (B, T), what the step of each token is worth; 0 for steps that are
-        not among the chosen. The advantage of a completion, which is shown, is that of its step furthest from 0.
+        """Besides what EGSPO has, `step_advantages` (B, T), what the step that unmasked each token is worth.
 
-        A turn is compared with the same turn of the other episodes; one that has ended before has earned its reward.
+        It is 0 for steps that `probe_steps` did not choose. As its advantage, a completion shows that of the step whose
+        is furthest from 0. A turn is compared with the same turn of the other episodes; one that has ended before has
+        earned its reward.
         """
         rewards, rollouts, place = view.rewards, view.rollouts, view.place
         steps, probed = rollouts.probe_steps.cpu(), rollouts.probe_rewards.cpu().to(rewards)
-        known, reward = steps >= 0, rewards.reshape(-1, 1)
+        is_step, reward = steps >= 0, rewards.reshape(-1, 1)
+        # Rows are episodes from here on, and columns the k-th chosen step of each of their turns.
         probed = place.by_episode(probed, reward[:, 0])
         returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
-        compared = place.by_episode(known, torch.ones_like(reward[:, 0], dtype=torch.bool))
-        groups, counted = returns.view(*rewards.shape, -1), compared.view(*rewards.shape, -1)
-        shifted = (
-            groups - groups[:, :1]
-        ) * counted  # so that rounding in the mean leaves equal returns equal
-        mean = shifted.sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1)
-        worth = place.by_turn(((shifted - mean) * counted).view_as(returns))
-        at = (rollouts.unmask_step.cpu()[:, None] == steps[:, :, None]) & known[:, :, None]  # (B, K, T)
-        furthest = worth.abs().argmax(1, keepdim=True)
+        counts = place.by_episode(is_step, torch.ones_like(reward[:, 0], dtype=torch.bool))
+        returns_of_group, counts_of_group = returns.view(*rewards.shape, -1), counts.view(*rewards.shape, -1)
+        # Measured from the group's first, so that rounding in the mean leaves equal returns equal.
+        shifted = (returns_of_group - returns_of_group[:, :1]) * counts_of_group
+        mean = shifted.sum(1, keepdim=True) / counts_of_group.sum(1, keepdim=True).clamp(min=1)
+        advantages = place.by_turn(((shifted - mean) * counts_of_group).view_as(returns))
+        furthest = advantages.abs().argmax(1, keepdim=True)
+        unmasked_at = rollouts.unmask_step.cpu()[:, None] == steps[:, :, None]  # (B, K, T)
+        unmasked_at &= is_step[:, :, None]
         return {
             **super().prepare(view),
-            "advantages": worth.gather(1, furthest).squeeze(1),
-            "step_advantages": (worth[:, :, None] * at).sum(1),
+            "advantages": advantages.gather(1, furthest).squeeze(1),
+            "step_advantages": (advantages[:, :, None] * unmasked_at).sum(1),
         }
 
     def step_advantages(self, masks: Masks, batch: Batch) -> Tensor:
-        first = masks.scored.int().argmax(-1)  # of the tokens of a step, which are worth the same
+        first = masks.scored.int().argmax(
+            -1
+        )  # a copy scores the tokens of one step, which are worth the same
         return batch.prepared["step_advantages"].gather(1, first)

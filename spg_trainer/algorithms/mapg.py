@@ -77,13 +77,16 @@ class MAPG(SequenceRatio):
         """(B, M, T) log-probability of each scored token's position among those that were left; 0 elsewhere."""
         scores = measured / self.position_temperature
 
-        def blocks(values: Tensor) -> Tensor:
+        def by_block(values: Tensor) -> Tensor:
+            """(..., T) -> (..., blocks, S), as positions are drawn within a block."""
             return values.unflatten(-1, (-1, self.block_length))
 
-        place, score = blocks(batch.prepared["place"])[:, None], blocks(scores)
-        left = blocks(masks.measured)[..., None, :] & (place[..., None, :] >= place[..., :, None])
-        scored = blocks(masks.scored)
-        left = left | ~scored[..., None]  # of the others anything but nothing, whose gradient is no number
+        place, score = by_block(batch.prepared["place"])[:, None], by_block(scores)
+        scored, masked_then = by_block(masks.scored), by_block(masks.measured)
+        # (..., S, S): whether the second position was left when the first one was drawn.
+        left = masked_then[..., None, :] & (place[..., None, :] >= place[..., :, None])
+        # Rows of positions that are not scored count for nothing, but a sum over no position has no finite gradient.
+        left = left | ~scored[..., None]
         total = score[..., None, :].masked_fill(~left, float("-inf")).logsumexp(-1)
         return ((score - total) * scored).flatten(-2)
 

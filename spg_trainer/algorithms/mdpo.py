@@ -70,30 +70,34 @@ class MDPO(Algorithm):
         an episode go on from turn to turn; those that no episode of its group has do not count.
         """
         rewards, rollouts, place = view.rewards, view.rollouts, view.place
-        known, reward = rollouts.probe_steps.cpu() >= 0, rewards.reshape(-1)
-        columns = int(known.any(0).sum())
-        known, probed = known[:, :columns], rollouts.probe_rewards.cpu()[:, :columns]
-        rho = place.by_episode(probed.where(known, place.spread(reward)[:, None]), reward)
-        there = place.by_episode(known, torch.zeros_like(reward, dtype=torch.bool))
-        steps = rho.shape[1]
-        in_group = there.view(*rewards.shape, steps).any(1, keepdim=True).expand(*rewards.shape, steps)
-        in_group = in_group.reshape_as(rho) | (not place.has_turns)
-        counted = rho * in_group
-        behind = counted.flip(1).cumsum(1).flip(1) - counted
-        counts = in_group.flip(1).cumsum(1).flip(1) - in_group.long()
-        later = (behind / counts.clamp(min=1)).where(counts > 0, rho)
-        score = rho - step_before(rho.unflatten(1, (-1, columns)), there.unflatten(1, (-1, columns))) + later
-        of_step = score.view(*rewards.shape, steps).permute(2, 0, 1).reshape(-1, rewards.shape[1])
-        worth = place.by_turn(self.compute_advantages(of_step).view(steps, -1).T) * known
-        top = worth.abs().topk(min(self.top_steps, columns), 1).indices
-        chosen = torch.zeros_like(rollouts.probe_rewards, device="cpu").scatter(1, top, worth.gather(1, top))
-        return {"advantages": worth.gather(1, top[:, :1]).squeeze(1), "fill_advantages": chosen}
+        is_step, reward = rollouts.probe_steps.cpu() >= 0, rewards.reshape(-1)
+        columns = int(is_step.any(0).sum())
+        is_step, probed = is_step[:, :columns], rollouts.probe_rewards.cpu()[:, :columns]
+        # Rows are episodes from here on, and their columns all steps of all turns, N in all.
+        rho = place.by_episode(probed.where(is_step, place.spread(reward)[:, None]), reward)
+        has_step = place.by_episode(is_step, torch.zeros_like(reward, dtype=torch.bool))
+        before = step_before(rho.unflatten(1, (-1, columns)), has_step.unflatten(1, (-1, columns)))
+        score = rho - before + mean_of_later_steps(rho, self.counted_steps(has_step, view))
+        of_step = score.view(*rewards.shape, -1).permute(2, 0, 1).reshape(-1, rewards.shape[1])  # (N*P, G)
+        step_advantages = self.compute_advantages(of_step).view(rho.shape[1], -1).T
+        step_advantages = place.by_turn(step_advantages) * is_step
+        top = step_advantages.abs().topk(min(self.top_steps, columns), 1).indices
+        chosen = torch.zeros_like(rollouts.probe_rewards, device="cpu")
+        chosen = chosen.scatter(1, top, step_advantages.gather(1, top))
+        advantages = step_advantages.gather(1, top[:, :1]).squeeze(1)
+        return {"advantages": advantages, "fill_advantages": chosen}
+
+    def counted_steps(self, has_step: Tensor, view: StepView) -> Tensor:
+        """(E, N) bool, the steps that any episode of the group has; in one turn, all. has_step: (E, N) bool."""
+        of_group = has_step.view(*view.rewards.shape, -1).any(1, keepdim=True)
+        of_episode = of_group.expand(*view.rewards.shape, -1).reshape_as(has_step)
+        return of_episode | (not view.place.has_turns)
 
     def active(self, advantages: Tensor) -> Tensor:
         return torch.zeros_like(advantages, dtype=torch.bool)  # only their fills are trained on
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        """Not linear in logps on policy either: they say how sure the model was."""
+        """Not linear in logps, on policy neither: tokens weigh by how sure the model was of them."""
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         objective, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
         metrics = token_metrics(logps, log_ratio, clipped, masks)
@@ -103,18 +107,30 @@ class MDPO(Algorithm):
             kl = kl_k2(logps, batch.ref_logps)
             terms = terms + self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
-        sure = batch.old_logps.exp() * masks.scored / filled * batch.fill[:, None, None]
+        weights = batch.old_logps.exp() * masks.scored / filled * batch.fill[:, None, None]
         metrics["fills"] = Metric(logps.new_tensor(float(batch.fill.sum())), "completions")
-        return Loss((sure * terms).sum() / batch.totals["completions"], metrics)
+        return Loss((weights * terms).sum() / batch.totals["completions"], metrics)
 
 
-def step_before(rho: Tensor, there: Tensor) -> Tensor:
+def mean_of_later_steps(rho: Tensor, counted: Tensor) -> Tensor:
+    """(E, N) the mean of rho (E, N) over the later steps that count; of the last one that counts its own.
+
+    counted: (E, N) bool.
+    """
+    values = rho * counted
+    later_sum = values.flip(1).cumsum(1).flip(1) - values
+    later_count = counted.flip(1).cumsum(1).flip(1) - counted.long()
+    return (later_sum / later_count.clamp(min=1)).where(later_count > 0, rho)
+
+
+def step_before(rho: Tensor, has_step: Tensor) -> Tensor:
     """(E, turns * K) of rho (E, turns, K), what the state one step earlier was worth, 0 before the first.
 
-    The first step of a turn follows the last one of the turn before. there: (E, turns, K) bool, which steps there are.
+    The first step of a turn follows the last one of the turn before. has_step: (E, turns, K) bool, which steps an
+    episode has.
     """
     # In a turn that an episode does not have, rho is the episode's reward everywhere.
-    last = (there.sum(-1, keepdim=True) - 1).clamp(min=0)
-    ends = rho.gather(-1, last)[:, :-1]
-    begins = torch.cat([torch.zeros_like(rho[:, :1, :1]), ends], 1)
-    return torch.cat([begins, rho[:, :, :-1]], -1).flatten(1)
+    last = (has_step.sum(-1, keepdim=True) - 1).clamp(min=0)
+    ends_of_turns = rho.gather(-1, last)[:, :-1]
+    before_first_steps = torch.cat([torch.zeros_like(rho[:, :1, :1]), ends_of_turns], 1)
+    return torch.cat([before_first_steps, rho[:, :, :-1]], -1).flatten(1)

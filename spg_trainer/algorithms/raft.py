@@ -48,7 +48,9 @@ class RAFT(Algorithm):
     def maskings(cls) -> Mapping[str, Masking]:
         """Those with a likelihood, but for the sampler's path: equal texts may be written in different orders."""
         return {
-            k: masking for k, masking in likelihoods().items() if not isinstance(masking, StepMergeMasking)
+            name: masking
+            for name, masking in likelihoods().items()
+            if not isinstance(masking, StepMergeMasking)
         }
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
@@ -70,13 +72,13 @@ class RAFT(Algorithm):
 
 
 def shares(rewards: Tensor, of_step: Tensor) -> Tensor:
-    """(P*G,) weights of completions with rewards (P, G), P problems: what a reward has above the mean of the step.
+    """(P*G,) weights of completions with rewards (P, G): how far a reward is above the mean of the step.
 
-    Divided by the group's sum of these and multiplied by the largest: with rewards of 0 and 1 a solved problem weighs
-    the same whether one of its completions is right or all. of_step: the rewards of all its completions. Exactly zero
-    where all of these are equal.
+    These excesses are divided by their sum over the group and multiplied by the largest of the group: with rewards of 0
+    and 1 a solved problem weighs the same whether one of its completions is right or all. of_step: the rewards of all
+    completions of the step; the weights are exactly zero where these are all equal.
     """
-    if (of_step == of_step.flatten()[0]).all():  # their mean is rounded
+    if (of_step == of_step.flatten()[0]).all():  # rounding may put their mean below them
         return torch.zeros_like(rewards).reshape(-1)
     above = (rewards - of_step.mean()).clamp(min=0)
     total = above.sum(1, keepdim=True).clamp(min=torch.finfo(rewards.dtype).tiny)

@@ -33,8 +33,8 @@ def clipped_surrogate(
     # no gradient beyond exp(80), where none could be used.
     ratio = log_ratio.clamp(max=80).exp()
     high = epsilon if epsilon_high is None else epsilon_high
-    free, held = ratio * advantages, ratio.clamp(1 - epsilon, 1 + high) * advantages
-    return torch.minimum(free, held), held.detach() < free.detach()
+    unclipped, clipped = ratio * advantages, ratio.clamp(1 - epsilon, 1 + high) * advantages
+    return torch.minimum(unclipped, clipped), clipped.detach() < unclipped.detach()
 
 
 def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class TokenRatio(Algorithm):
         return Loss(-self.weigh(objective, masks, batch).sum(), metrics)
 
     def token_advantages(self, batch: Batch) -> Tensor:
-        """What each token of each copy is worth, to be broadcast to (B, M, T): what its completion is."""
+        """What each token of each copy is worth, to be broadcast to (B, M, T): its completion's advantage."""
         return batch.advantages[:, None, None]
 
     def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class SequenceRatio(Algorithm):
     epsilon: Below1 = 0.2
     """The ratio is clipped below 1 - epsilon."""
     epsilon_high: NotNegative | None = None
-    """... and above 1 + epsilon_high; none = epsilon."""
+    """The ratio is clipped above 1 + epsilon_high; none = epsilon."""
     beta: NotNegative = 0.0
     """Weight of the KL penalty; 0 needs no reference model."""
 
@@ -140,20 +140,19 @@ class SequenceRatio(Algorithm):
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound = self.bound(logps, batch.measured, masks, batch)
         old = self.bound(batch.old_logps, batch.old_measured, masks, batch)
-        difference, length = batch.place.total(bound - old), batch.place.total(batch.length.to(logps))
-        log_ratio, advantages = (
-            self.log_ratio(difference, length),
-            batch.place.first(batch.advantages).to(logps),
-        )
+        # From here on there is one value for each of E episodes, the sum over its turns; metrics are of turns again.
+        place = batch.place
+        length, advantages = place.total(batch.length.to(logps)), place.first(batch.advantages).to(logps)
+        log_ratio = self.log_ratio(place.total(bound - old), length)
         surrogate, stopped = clipped_surrogate(log_ratio, advantages, self.epsilon, self.epsilon_high)
-        metrics = sequence_metrics(bound, batch.place.spread(log_ratio), batch)
-        stopped = batch.place.spread(stopped.to(bound))
-        metrics["ratio/clip_fraction"] = Metric(stopped.sum(), "rewarded_completions")
+        metrics = sequence_metrics(bound, place.spread(log_ratio), batch)
+        stopped_turns = place.spread(stopped.to(bound)).sum()
+        metrics["ratio/clip_fraction"] = Metric(stopped_turns, "rewarded_completions")
         terms = -surrogate / self.divisor(length)
         if self.beta > 0:
-            reference = batch.place.total(elbo(batch.ref_logps, masks))
-            kl = self.penalty(batch.place.total(bound), reference, length)
-            metrics["kl"] = Metric(batch.place.spread(kl.detach()).sum(), "scored_completions")
+            reference = place.total(elbo(batch.ref_logps, masks))
+            kl = self.penalty(place.total(bound), reference, length)
+            metrics["kl"] = Metric(place.spread(kl.detach()).sum(), "scored_completions")
             terms = terms + self.beta * kl
         return Loss(terms.sum() / batch.totals["completions"], metrics)
 
@@ -163,12 +162,12 @@ class SequenceRatio(Algorithm):
 
     @abstractmethod
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
-        """(B,) from the difference of the bounds."""
+        """(E,) the log-ratio of episodes, from the difference of their bounds and their numbers of tokens."""
 
     def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:
-        """(B,) what `beta` weighs, from the ELBOs."""
+        """(E,) what `beta` weighs, from the ELBOs of episodes under the current weights and under the reference."""
         return kl_k2(bound, reference)
 
     def divisor(self, length: Tensor) -> Tensor:
-        """(B,) or a scalar, what a completion's term is divided by."""
+        """(E,) or a scalar, what an episode's surrogate is divided by."""
         return torch.ones_like(length)

@@ -53,7 +53,7 @@ ALGORITHMS = {
 }
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 ELSEWHERE = {"diffu_grpo": "grpo d1", "vrpo": "dpo"}
-"""What one may call an algorithm of ours whose name is spelled unlike it."""
+"""Other names of algorithms, by which a user may look for them: {our name: the others, with spaces between}."""
 
 
 def find_algorithm(name: str) -> tuple[str, str]:

@@ -51,7 +51,7 @@ class RLDF(TokenRatio):
         return {**super().prepare(view), "unmask_step": rollouts.unmask_step.cpu()}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        """Not linear in logps on policy either: they decide what is kept."""
+        """Not linear in logps, on policy neither: they decide which tokens are kept."""
         result = super().loss(logps, masks, batch)
         result.metrics["kept"] = Metric(self.kept(masks, batch).sum(), "scored_tokens")
         return result
@@ -64,5 +64,7 @@ class RLDF(TokenRatio):
     def kept(self, masks: Masks, batch: Batch) -> Tensor:
         """(B, M, T) bool, the scored tokens that count."""
         step = batch.prepared["unmask_step"][:, None].expand_as(masks.scored)
-        first = step.masked_fill(~masks.scored, step.max()).amin(-1, keepdim=True)  # the copy's own
-        return masks.scored & ((step == first) | (batch.old_logps.exp() >= self.threshold))
+        own_step = step.masked_fill(~masks.scored, step.max()).amin(
+            -1, keepdim=True
+        )  # the earliest that is scored
+        return masks.scored & ((step == own_step) | (batch.old_logps.exp() >= self.threshold))

@@ -52,14 +52,14 @@ class RSPO(CoupledAlgorithm):
         return likelihoods()
 
     def coupled_loss(self, sequences: Sequences) -> Loss:
-        moved = sequences.bounds
+        bounds, length = sequences.bounds, sequences.length.to(sequences.bounds)
+        distance = bounds
         if self.beta > 0:
-            moved = moved - (sequences.old_bounds if self.anchor == "old" else sequences.ref_bounds)
-        moved = moved / sequences.length.to(moved)
-        moved = moved - moved.detach().mean()
-        coefficients = sequences.advantages.to(moved) - self.beta * moved.detach()
-        per_token = (sequences.bounds.detach() / sequences.length.to(moved)).sum()
-        metrics = {"bound/elbo": Metric(per_token, "scored_completions")}
+            distance = bounds - (sequences.old_bounds if self.anchor == "old" else sequences.ref_bounds)
+        distance = distance / length
+        centred = distance - distance.detach().mean()
+        coefficients = sequences.advantages.to(centred) - self.beta * centred.detach()
+        metrics = {"bound/elbo": Metric((bounds.detach() / length).sum(), "scored_completions")}
         if self.beta > 0:
-            metrics["kl"] = Metric(moved.detach().square().sum() / 2, "scored_completions")
-        return Loss(-(coefficients * moved).sum() / sequences.totals["completions"], metrics)
+            metrics["kl"] = Metric(centred.detach().square().sum() / 2, "scored_completions")
+        return Loss(-(coefficients * centred).sum() / sequences.totals["completions"], metrics)

@@ -42,8 +42,8 @@ class StableDRL(SPG):
         return torch.ones_like(advantages, dtype=torch.bool)
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        bounds = elbo(logps.detach(), masks), elbo(batch.old_logps, masks)
-        log_ratio = batch.place.total(bounds[0] - bounds[1]) / batch.place.total(batch.length.to(logps))
+        difference = elbo(logps.detach(), masks) - elbo(batch.old_logps, masks)
+        log_ratio = batch.place.total(difference) / batch.place.total(batch.length.to(logps))
         weight = self_normalised(log_ratio.clamp(max=math.log(self.ceiling)), batch.place.first(batch.group))
         weight, log_ratio = batch.place.spread(weight), batch.place.spread(log_ratio)
         result = super().loss(logps, masks, replace(batch, advantages=batch.advantages.to(logps) * weight))

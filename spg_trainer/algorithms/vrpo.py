@@ -65,14 +65,12 @@ class VRPO(Algorithm):
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.length
-        shown = (bound / length).detach().sum()
+        per_token = (bound / length).detach().sum()
         gain = batch.place.total(bound - elbo(batch.ref_logps.to(logps), masks))
-        bound, length, advantages = (
-            batch.place.total(bound),
-            batch.place.total(length),
-            batch.place.first(batch.advantages),
-        )
-        # Rows are in the order of groups, and a group's two are here together: row i of one is of row i of the other.
+        bound, length = batch.place.total(bound), batch.place.total(length)
+        advantages = batch.place.first(batch.advantages)
+        # Episodes are in the order of groups, and both of a group are here: number i of the chosen ones and number i of
+        # the rejected ones are a pair.
         chosen, rejected = advantages > 0, advantages < 0
         margin = self.beta * (gain[chosen] - gain[rejected])
         pairs = batch.totals["scored_completions"] / 2
@@ -84,7 +82,7 @@ class VRPO(Algorithm):
             "pairs/chosen": per_pair(gain[chosen], pairs),
             "pairs/rejected": per_pair(gain[rejected], pairs),
             "bound/share": Metric(bound.new_tensor(len(logps)), "completions"),
-            "bound/elbo": Metric(shown, "scored_completions"),
+            "bound/elbo": Metric(per_token, "scored_completions"),
             "loss/preference": Metric(preference.detach(), "update"),
             "loss/supervised": Metric(supervised.detach(), "update"),
         }

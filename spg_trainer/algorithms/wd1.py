@@ -58,6 +58,7 @@ class WD1(Algorithm):
         return self.normalizer == "groups"  # whose number is not known to a part of them
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
+        """Besides the advantages `repeats`, by which a mean over completions becomes one over groups: G, or 1."""
         prepared = super().prepare(view)
         size = view.rewards.shape[1] if self.normalizer == "groups" else 1
         return {**prepared, "repeats": torch.full_like(prepared["advantages"], size)}

@@ -32,7 +32,7 @@ from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
-from spg_trainer.rollout.cache import budget
+from spg_trainer.rollout.cache import memory_line
 from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
@@ -208,7 +208,9 @@ def evaluate_one(
     forward = None if policy.device.type == "cpu" else command.rows_per_forward
     if sampling.cache != "none":
         rows = min(BATCH, count * command.num_generations)
-        console.say(budget(policy.model.config, policy.model.dtype, policy.device, sampling, rows, forward))
+        console.say(
+            memory_line(policy.model.config, policy.model.dtype, policy.device, sampling, rows, forward)
+        )
     made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
     what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
     what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.shortcuts])

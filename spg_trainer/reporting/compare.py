@@ -31,7 +31,7 @@ from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.task import join_arguments, join_names, parse_tasks
 from spg_trainer.settings.values import read_word
 
-OWN = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
+OWN_FLAGS = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives itself."""
 HEAD = ("task", "setting", "runs", "before", "after", "gain", "trained", "below start", "steps", "seconds")
 AGAINST = ("task", "setting against the first", "difference", "problems for / against", "p")
@@ -89,7 +89,10 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
 
 
 def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
-    """The runs of a comparison, of tasks and hyper-parameters that exist, seed by seed: so an early table has all."""
+    """The runs of a comparison, first all with one seed, then all with the next: so an early table has all settings.
+
+    Raises ConfigError for a task, setting or hyper-parameter that does not exist.
+    """
     models = command.model * len(command.env) if len(command.model) == 1 else command.model
     if len(models) != len(command.env):
         raise ConfigError(f"--model: {len(models)} for {len(command.env)} tasks. Give one, or one for each.")
@@ -98,17 +101,17 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
         tasks = parse_tasks(task)
         env, env_args = join_names(tasks), join_arguments(tasks)
         algorithm, settings = read_word("--algorithms", setting)
-        words = [*shared, *typed(algorithm, settings)]  # the last one counts
-        if own := {word.partition("=")[0] for word in words} & OWN:
-            raise ConfigError(f"{min(own)}: compare gives it to each run. Use compare's own flags.")
+        words = [*shared, *typed(algorithm, settings)]  # of equal flags the last one counts
+        if refused := {word.partition("=")[0] for word in words} & OWN_FLAGS:
+            raise ConfigError(f"{min(refused)}: compare gives it to each run. Use compare's own flags.")
         words += ["--env", env, "--model", model, "--algorithm", algorithm]
         words += [word for key, value in env_args.items() for word in ("--env-args", f"{key}={value}")]
-        task, setting = label(env, env_args), label(algorithm, settings)
-        with naming(task, setting):
+        names = label(env, env_args), label(algorithm, settings)
+        with naming(*names):
             config = plan(resolve(Config, words)).config
             envs.make(config.env, split="train", **config.env_args)  # before the next, which loads torch
             algorithms.build(config.algorithm, config.hyper_parameters)
-        runs.append(Planned(task, setting, tuple(words), config, root))
+        runs.append(Planned(*names, tuple(words), config, root))
     if not runs or len({run.folder for run in runs}) < len(runs):
         raise ConfigError("--env and --algorithms need at least one name each, and none twice.")
     return [replace(run, config=replace(run.config, seed=i)) for i in range(command.seeds) for run in runs]
@@ -117,15 +120,16 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
 def refuse(runs: Sequence[Planned]) -> None:
     """Raises SpgError for what a training would refuse, and for folders of other runs."""
     plan_training = import_module("spg_trainer.training.plan").plan_training
-    settled = dict[tuple[str, str], Config]()
+    planned = dict[tuple[str, str], Config]()  # what the trainings of a task and setting have in common
     for run in runs:
-        key = run.task, run.setting
-        with naming(*key):
-            if key not in settled:
+        names = run.task, run.setting
+        with naming(*names):
+            if names not in planned:
                 output = replace(run.config.output, output_dir=str(run.folder), resume="auto")
-                settled[key] = plan_training(replace(run.config, output=output)).config
-        if (file := run.folder / CONFIG).is_file():  # the two decide what model/ is
-            config = replace(settled[key], seed=run.config.seed)
+                planned[names] = plan_training(replace(run.config, output=output)).config
+        if (file := run.folder / CONFIG).is_file():
+            config = replace(planned[names], seed=run.config.seed)
+            # Of what a resumed run may change, these two decide which weights model/ has.
             refuse_changes(file, config, MAY_CHANGE - {"max_steps", "eval.eval_steps"})
 
 
@@ -140,8 +144,8 @@ def naming(task: str, setting: str) -> Iterator[None]:
 
 def label(name: str, arguments: dict[str, object]) -> str:
     """What tables and folders call a task or a setting: without the path of a file."""
-    behind = ",".join(f"{key}={value}" for key, value in arguments.items())
-    return re.split(r"[:/]", name)[-1] + (f":{behind}" if behind else "")
+    pairs = ",".join(f"{key}={value}" for key, value in arguments.items())
+    return re.split(r"[:/]", name)[-1] + (f":{pairs}" if pairs else "")
 
 
 def typed(algorithm: str, settings: dict[str, object]) -> list[str]:
@@ -154,9 +158,9 @@ def typed(algorithm: str, settings: dict[str, object]) -> list[str]:
             else:
                 words += [as_flag(flag), f"{value}"]
             continue
-        own = [field.name for field in fields(algorithms.get(algorithm))]
-        if name not in own:
-            nearest = did_you_mean(name, [*own, *known])
+        hyper_parameters = [field.name for field in fields(algorithms.get(algorithm))]
+        if name not in hyper_parameters:
+            nearest = did_you_mean(name, [*hyper_parameters, *known])
             raise ConfigError(f"--algorithms {algorithm}:{name}={value}: no such setting. {nearest}".rstrip())
         words += ["--algorithm-args", f"{name}={value}"]
     return words
@@ -164,26 +168,31 @@ def typed(algorithm: str, settings: dict[str, object]) -> list[str]:
 
 def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
     """The table of the finished runs of each task and setting, and what its columns mean."""
-    lines = [HEAD, ["---"] * len(HEAD)]
+    results = [HEAD, ["---"] * len(HEAD)]
     for task, settings in tasks.items():
         for setting, runs in settings.items():
             figures = row(runs) if runs else ["-"] * (len(HEAD) - 3)
-            lines.append([task, setting, f"{len(runs)}/{seeds}", *figures])
-    pairs = [[*AGAINST], ["---"] * len(AGAINST)]
+            results.append([task, setting, f"{len(runs)}/{seeds}", *figures])
+    differences = [[*AGAINST], ["---"] * len(AGAINST)]
     for task, settings in tasks.items():
         (first, base), *others = settings.items()
-        pairs += [[task, f"{setting} - {first}", *against(base, runs)] for setting, runs in others]
-    tables = [lines, pairs] if len(pairs) > 2 else [lines]
+        differences += [[task, f"{setting} - {first}", *against(base, runs)] for setting, runs in others]
+    tables = [results, differences] if len(differences) > 2 else [results]
     return "\n".join("".join(f"| {' | '.join(line)} |\n" for line in table) for table in tables) + NOTE
 
 
 def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
-    """How much more a setting solves after training than another, by the seeds and problems that both have."""
-    first, second = ({run.config.seed: run.before_after[-1].correct for run in part} for part in (base, runs))
-    both = [(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
-    if not both or len({part.shape for pair in both for part in pair}) > 1:  # not the same problems
+    """How much more a setting solves after training than the `base`, by the seeds and problems that both have.
+
+    Returns the last three columns of `AGAINST`.
+    """
+    of_base, of_runs = (
+        {run.config.seed: run.before_after[-1].correct for run in some} for some in (base, runs)
+    )
+    pairs = [(of_base[seed], of_runs[seed]) for seed in sorted(of_base.keys() & of_runs.keys())]
+    if not pairs or len({correct.shape for pair in pairs for correct in pair}) > 1:  # not the same problems
         return ["-"] * 3
-    change = np.stack([b - a for a, b in both])
+    change = np.stack([after - before for before, after in pairs])  # (seeds, problems)
     mean, of_problem = mean_over(change), change.mean(0)
     low, high = mean.gain_interval
     more, less = int((of_problem > 0).sum()), int((of_problem < 0).sum())
@@ -192,15 +201,14 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
 
 
 def row(runs: Sequence[Recorded]) -> list[str]:
-    """The figures of the runs of one setting on one task."""
+    """The figures of the runs of one setting on one task: the columns of `HEAD` from the fourth on."""
     before, after = (np.stack([run.before_after[i].correct for run in runs]) for i in (0, 1))
     rates, gain = [mean_over(before), mean_over(after)], mean_over(after - before)
-    low, high = gain.gain_interval
     sampled = [[step["correct"] for step in run.metrics if "correct" in step] for run in runs]
     trained = [np.mean(rates) for rates in sampled if rates]  # of given pairs nothing was sampled
     return [
-        *(f"{rate.value:.3f} [{a:.3f}, {b:.3f}]" for rate in rates for a, b in [rate.rate_interval]),
-        f"{gain.value:+.3f} [{low:+.3f}, {high:+.3f}]",
+        *("{:.3f} [{:.3f}, {:.3f}]".format(rate.value, *rate.rate_interval) for rate in rates),
+        "{:+.3f} [{:+.3f}, {:+.3f}]".format(gain.value, *gain.gain_interval),
         f"{np.mean(trained):.3f}" if trained else "-",
         f"{(after.mean(1) < before.mean(1)).sum()}/{len(runs)}",
         f"{np.mean([run.summary['steps'] for run in runs]):.0f}",

@@ -101,10 +101,8 @@ def render(env: "TextEnv", row: Row) -> str:
     try:
         if "turns" not in row:
             return coloured_html(env.render_text(env.problem(row["index"]), row["completion"]))
-        turns, replies = (
-            [turn["completion"] for turn in row["turns"]],
-            [t["reply"] for t in row["turns"][:-1]],
-        )
+        turns = [turn["completion"] for turn in row["turns"]]
+        replies = [turn["reply"] for turn in row["turns"][:-1]]
         return coloured_html(envs.core.render_turns(env, env.problem(row["index"]), turns, replies))
     except Exception as error:  # an author's code may fail in any way
         return f"<p>{escape(f'render_text raised {type(error).__name__}: {error}')}</p>"
@@ -120,7 +118,10 @@ def coloured_html(shown: str) -> str:
 
 
 def failures(run: Recorded, env: "TextEnv | None") -> list[dict[str, Any]]:
-    """Each reason of a wrong completion, most frequent last first, with counts before and after and an example."""
+    """Each reason of a wrong completion, with counts before and after training and an example.
+
+    The reason that is the most frequent after training comes first.
+    """
     sets = run.before_after or run.samples[-1:]
     wrong = {one.name: [row for row in one.rows if not row["correct"]] for one in sets}
     examples: dict[str, Row] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -22,9 +22,9 @@ Column = Mapping[int, float | None]
 Groups = Mapping[str, Sequence[Recorded]]
 """Label -> runs of one setting; several runs are drawn as their mean and range."""
 WINDOW = 5
-"""Values of the moving mean that is drawn over those of a single run."""
+"""How many values the moving mean is of that is drawn over those of a single run."""
 SHORT = 24
-"""Characters of a label that leave room for another beside it."""
+"""A label of at most so many characters leaves room for another beside it in the legend."""
 STYLE = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), "#808080"),
     "svg.fonttype": "none",
@@ -35,7 +35,7 @@ STYLE = {
 WIDE, NARROW = 4.2, 226 / 72
 """Inches: a figure of its own, and a panel as wide as its place on the page is at least (`page.css`)."""
 METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-"""Of an SVG: nothing that differs between equal figures."""
+"""What an SVG says of itself: nothing, since it would differ between equal figures."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Panel:
     """Lower end of the axis; None = as the values are."""
     high: float | None = None
     parts: tuple[str, ...] = ()
-    """Names of `PARTS` that add up to 1 at each step: areas, in place of lines; of several settings the first alone."""
+    """Names of `PARTS` that add up to 1 at each step. Of one setting they are drawn as areas; of several settings the
+    first of them alone is drawn, as lines."""
 
 
 PARTS: dict[str, Callable[[Row], float]] = {
@@ -66,7 +67,7 @@ COLOURS = {
     "all wrong": "tab:orange",
     "all wrong, the same text": "tab:red",
 }
-"""Of `PARTS`: what is learned from is blue, what is solved green, what teaches nothing orange and red."""
+"""The colours of `PARTS`: what is learned from is blue, what is solved green, what teaches nothing orange and red."""
 SOLVED = Panel(
     "Solved", "correct", "share of sampled completions that are right; dots are evaluations, greedy", 0, 1
 )
@@ -106,14 +107,17 @@ def draw_panels(groups: Groups) -> list[dict[str, str]]:
     panels = []
     for panel in PANELS:
         names = [name for name in recorded if re.fullmatch(panel.metrics, name)]
-        if names and panel.parts:
+        if not names:
+            continue
+        if panel.parts:
             names = list(panel.parts if len(groups) == 1 else panel.parts[:1])
-        # Lines of several metrics and several settings at once would need two kinds of colour.
-        for part in [names] if len(groups) == 1 else [[name] for name in names]:
-            if part:
-                whole = len(part) == len(names) and (len(groups) == 1 or not panel.parts)
-                title = panel.title if whole else f"{panel.title}: {part[0]}"
-                panels.append({"title": title, "note": panel.note, "svg": _svg(panel, title, part, groups)})
+        if len(groups) == 1 or (len(names) == 1 and not panel.parts):
+            titles = {panel.title: names}
+        else:
+            # Lines of several metrics and several settings at once would need two kinds of colour.
+            titles = {f"{panel.title}: {name}": [name] for name in names}
+        for title, shown in titles.items():
+            panels.append({"title": title, "note": panel.note, "svg": _svg(panel, title, shown, groups)})
     return panels
 
 
@@ -149,18 +153,12 @@ def draw_figure(
 
     width: in inches.
     """
-    from matplotlib import rcParams
     from matplotlib.figure import Figure
 
-    alone = [*tasks] == [""] and len(tasks[""]) == 1  # then metrics are told apart, not settings
-    labels = [*names] if alone else [*dict.fromkeys(label for groups in tasks.values() for label in groups)]
-    columns = 1 if max(map(len, labels)) > SHORT or width < WIDE else 2
-    size = rcParams["legend.fontsize"] if isinstance(rcParams["legend.fontsize"], float) else 8.5
-    room = int(width * 72 * 0.8 / (0.55 * size))  # characters beside the mark of a line
-    below = -(
-        -sum(len(wrap(f"{label}, last 0.0000", room)) for label in labels) // columns
-    )  # lines of the legend
-    height = 0.62 * width + size / 50 * below
+    one_setting = [*tasks] == [""] and len(tasks[""]) == 1  # then metrics are told apart, not settings
+    labels = [*dict.fromkeys(label for groups in tasks.values() for label in groups)]
+    legend = legend_of([*names] if one_setting else labels, width)
+    height = 0.62 * width + legend.height
     figure = Figure(figsize=(width, height * len(tasks)), layout="constrained")
     for axes, (title, groups) in zip(
         figure.subplots(len(tasks), squeeze=False).flat, tasks.items(), strict=True
@@ -170,9 +168,9 @@ def draw_figure(
         lines = [(label, name) for label in groups for name in names if not panel.parts or len(groups) > 1]
         for number, (label, name) in enumerate(lines):
             mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
-            what = name if alone else label
-            said = wrap(f"{what}, last {mean[-1]:,.4g}" if mean.size else what, room)
-            axes.plot([], [], color=f"C{number}", label="\n".join(said))
+            what = name if one_setting else label
+            text = f"{what}, last {mean[-1]:,.4g}" if mean.size else what
+            axes.plot([], [], color=f"C{number}", label="\n".join(wrap(text, legend.characters)))
             for run in groups[label]:
                 mark_evaluations(axes, run, name, f"C{number}")
         axes.set(title=title, ylim=(panel.low, panel.high and panel.high * 1.03))
@@ -181,9 +179,38 @@ def draw_figure(
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.set_frame_on(False)
-        look = {"ncols": columns, "fontsize": size, "frameon": False, "handlelength": 1}
-        axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.15), **look)
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(-0.1, -0.15),
+            ncols=legend.columns,
+            fontsize=legend.font_size,
+            frameon=False,
+            handlelength=1,
+        )
     return figure
+
+
+class Legend(NamedTuple):
+    """How the legend below a figure is laid out."""
+
+    columns: int
+    font_size: float
+    """In points."""
+    characters: int
+    """How many fit beside the mark of a line."""
+    height: float
+    """In inches."""
+
+
+def legend_of(labels: Sequence[str], width: float) -> Legend:
+    """The layout of a legend with these labels. width: of the figure, in inches."""
+    from matplotlib import rcParams
+
+    columns = 1 if max(map(len, labels)) > SHORT or width < WIDE else 2
+    size = rcParams["legend.fontsize"] if isinstance(rcParams["legend.fontsize"], float) else 8.5
+    characters = int(width * 72 * 0.8 / (0.55 * size))
+    lines = -(-sum(len(wrap(f"{label}, last 0.0000", characters)) for label in labels) // columns)
+    return Legend(columns, size, characters, size / 50 * lines)
 
 
 def column(run: Recorded, metric: str) -> Column:

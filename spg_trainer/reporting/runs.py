@@ -133,14 +133,23 @@ def read_run(path: str | Path) -> Recorded:
 
 
 def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
-    """Runs that differ in their seed only, under task and algorithm, and what else tells it from others of these."""
-    settings = [{k: v for k, v in identity(run.config, run.path).items() if k != "seed"} for run in runs]
+    """Runs that differ in their seed only, by label: task, algorithm, and the settings that tell them from others.
+
+    E.g. "sudoku spg" where all runs of it are alike, else "sudoku spg learning_rate=1e-4".
+    """
+    all_settings = [{k: v for k, v in identity(run.config, run.path).items() if k != "seed"} for run in runs]
     groups: dict[str, list[Recorded]] = {}
-    for run, own in zip(runs, settings, strict=True):
-        alike = [
-            one for one in settings if all(one.get(n) == own.get(n) for n in ("env", "algorithm", "data"))
+    for run, settings in zip(runs, all_settings, strict=True):
+        same_task_and_algorithm = [
+            other
+            for other in all_settings
+            if all(other.get(name) == settings.get(name) for name in ("env", "algorithm", "data"))
         ]
-        varied = [name for name in sorted(own) if any(one.get(name) != own[name] for one in alike)]
-        values = [f"{name.rpartition('.')[2]}={own[name]}" for name in varied]
+        varied = [
+            name
+            for name in sorted(settings)
+            if any(other.get(name) != settings[name] for other in same_task_and_algorithm)
+        ]
+        values = [f"{name.rpartition('.')[2]}={settings[name]}" for name in varied]
         groups.setdefault(" ".join([run.task, run.method, *values]), []).append(run)
     return groups

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 POSITIONS_PER_THREAD = 1024
 """Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""
-Beside = Callable[[Sampling], tuple[int, int | None]]
-"""How many columns before and behind the block every pass computes anew; None = all that are behind it."""
+Margins = Callable[[Sampling], tuple[int, int | None]]
+"""Besides the block itself, a pass computes so many columns before it and so many behind it; None = all behind it."""
 
-CACHES: dict[str, Beside | None] = {
+CACHES: dict[str, Margins | None] = {
     "none": None,
     "prefix": lambda sampling: (0, None),
     "dual": lambda sampling: (0, 0),
@@ -39,7 +39,7 @@ attention, whose finished blocks never change: the block is one of attention's, 
 
 
 def window(start: int, stop: int, columns: int, sampling: Sampling) -> tuple[int, int]:
-    """First and end of the columns that a pass within a block computes. start, stop: the block's, among all columns."""
+    """First column and end of what a pass within a block computes. start, stop: those of the block itself."""
     before, behind = CACHES[sampling.cache](sampling)
     return max(0, start - before), columns if behind is None else min(columns, stop + behind)
 
@@ -50,25 +50,34 @@ def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:
 
 
 def pass_bytes(config: PreTrainedConfig) -> int:
-    """What a refresh has in memory at once for a column and row: three wide and three narrow tensors, in float32."""
-    return 3 * 4 * (config.hidden_size + config.intermediate_size)
+    """What a refresh has in memory at once for one column of one row.
+
+    An estimate: three tensors as wide as the model and three as wide as its feed-forward layer, in float32.
+    """
+    float32_bytes = 4
+    return float32_bytes * 3 * (config.hidden_size + config.intermediate_size)
 
 
 def rows_in_flight(rows: int, rows_per_forward: int | None, block_length: int, device: torch.device) -> int:
-    """How many of `rows` have keys and values at once: as many as asked for, else enough to fill a pass."""
-    on_cpu = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // block_length)
-    return min(rows, rows_per_forward or (on_cpu if device.type == "cpu" else rows))
+    """How many of `rows` are decoded, and have keys and values, at once.
+
+    `rows_per_forward` of them if it is set. Else all of them on a GPU, and on a CPU as many as fill a pass with their
+    blocks.
+    """
+    fill_a_pass = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // block_length)
+    return min(rows, rows_per_forward or (fill_a_pass if device.type == "cpu" else rows))
 
 
 def rows_that_fit(row_bytes: int, device: torch.device) -> int | None:
-    """How many rows have room on a GPU beside 2 GiB for logits; None where nobody counts, on a CPU."""
+    """How many rows of `row_bytes` have room on a GPU beside 2 GiB for logits; None on a CPU, where it is not asked."""
     if device.type != "cuda":
         return None
-    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    return (free - torch.cuda.memory_allocated(device) - 2**31) // row_bytes
+    # What torch has reserved and does not use at present is as good as free.
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (torch.cuda.mem_get_info(device)[0] + unused - 2**31) // row_bytes
 
 
-def budget(
+def memory_line(
     config: PreTrainedConfig,
     dtype: torch.dtype,
     device: torch.device,
@@ -76,22 +85,24 @@ def budget(
     rows: int,
     rows_per_forward: int | None,
 ) -> str:
-    """One line: what the keys and values of a rollout of so many rows take on each process."""
+    """Says in one line what the keys and values of a rollout of so many rows take on each process."""
     length = sampling.max_completion_length
-    rows = rows_in_flight(rows, rows_per_forward, sampling.block_length, device)
+    at_once = rows_in_flight(rows, rows_per_forward, sampling.block_length, device)
     column = bytes_per_column(config, dtype.itemsize)
     return (
-        f"Decoding keeps keys and values: {rows} rows at once x (prompt + {length}) columns x {column / 1024:.0f} KiB: "
-        f"{rows * length * column / 2**30:.2f} GiB, and {rows * column / 2**20:.0f} MiB a token of the prompt."
+        f"Decoding keeps keys and values: {at_once} rows at once x (prompt + {length}) columns x "
+        f"{column / 1024:.0f} KiB: {at_once * length * column / 2**30:.2f} GiB, and "
+        f"{at_once * column / 2**20:.0f} MiB a token of the prompt."
     )
 
 
 def buffers_for(
     policy: Policy, rows: int, columns: int, sampling: Sampling, rows_per_forward: int | None
 ) -> KeyValues | None:
-    """Room for as many of the rows at once as are asked for and fit; None where nothing is kept.
+    """Buffers for the rows that are decoded at once: `rows_in_flight`, or fewer where the device has no room for them.
 
-    Raises ConfigError where the model cannot leave out columns, or the device has no room for one row.
+    columns: how many each row has. Returns None where the cache keeps nothing. Raises ConfigError where the model
+    cannot leave out columns, or the device has no room for one row.
     """
     from spg_trainer.models.states import head_weight
 
@@ -104,20 +115,21 @@ def buffers_for(
             'columns. Use cache=none, or model.set_attn_implementation("sdpa").'
         )
     slots = rows_in_flight(rows, rows_per_forward, sampling.block_length, device)
-    row_bytes = columns * bytes_per_column(config, head_weight(policy.model).element_size())
-    fit = rows_that_fit(row_bytes + columns * pass_bytes(config), device)
-    if fit is not None and fit < 1:
+    kept_bytes = columns * bytes_per_column(config, head_weight(policy.model).element_size())
+    most = rows_that_fit(kept_bytes + columns * pass_bytes(config), device)
+    if most is not None and most < 1:
         raise ConfigError(
-            f"cache={sampling.cache}: keys and values of {columns} columns take {row_bytes / 2**30:.1f} GiB, and "
+            f"cache={sampling.cache}: keys and values of {columns} columns take {kept_bytes / 2**30:.1f} GiB, and "
             f"{device} has no room for one row. Use cache=none, or a shorter completion."
         )
-    return KeyValues(slots if fit is None else min(slots, fit), columns)
+    return KeyValues(slots if most is None else min(slots, most), columns)
 
 
 class KeyValues:
     """Rotated keys and values of the rows in flight: for each layer one buffer, written in place.
 
-    slots: rows that it holds. columns: of each. Buffers are made with the first keys and so have their type.
+    slots: how many rows it holds. columns: how many each of them has. A buffer is made when its layer's first keys
+    come, and has their type.
     """
 
     def __init__(self, slots: int, columns: int) -> None:
@@ -140,34 +152,39 @@ class KeyValues:
 
 @dataclass
 class Access:
-    """What attention does with the buffers in one forward pass, called as transformers' `Cache` is.
+    """What attention does with the buffers in one forward pass of b rows; it is called as transformers' `Cache` is.
 
-    It writes the fresh columns, then attends to the columns `lowest`..`end` of its slots, or in a refresh to what is
-    fresh alone.
+    Attention first writes the keys and values that the pass computes into the rows' slots. In a refresh it then attends
+    to these alone, else to the columns `first`..`end` of the slots, which hold what earlier passes computed too.
     """
 
     store: KeyValues
     slots: Tensor | slice
-    """Of the rows: (b,) int64, or a slice."""
+    """The slots that are written: (b,) int64, or a slice where they are neighbours."""
     columns: Tensor | slice
-    """Those that are computed: a slice where all rows have the same, else (b, s) int64, and slots is a tensor."""
-    lowest: int = 0
+    """The columns that the pass computes: a slice where all rows compute the same ones, else (b, s) int64; then `slots`
+    is a tensor too."""
+    first: int = 0
     end: int = 0
-    """0 in a refresh."""
-    source: Tensor | None = None
-    """(b,) int64, in a refresh: the computed row that each slot takes; None = each its own."""
+    """0 = this pass is a refresh."""
+    computed_row: Tensor | None = None
+    """In a refresh, (b,) int64: which computed row each slot takes, for rows that look alike are computed once; None =
+    each slot takes its own."""
 
     def update(self, key: Tensor, value: Tensor, layer: int, *args: object) -> tuple[Tensor, Tensor]:
-        """key, value (b, heads, s, head_dim), fresh. Returns those that are attended to, (b, heads, n, head_dim)."""
+        """Takes the keys and values (b, heads, s, head_dim) that a layer has computed; returns those to attend to."""
         buffer = self.store.buffer(layer, key)
-        rows = self.slots if isinstance(self.columns, slice) else self.slots.unsqueeze(-1)
-        for part, fresh in zip(buffer, (key, value), strict=True):
-            fresh = fresh.transpose(1, 2)
-            part[rows, self.columns] = fresh if self.source is None else fresh[self.source]
+        slots = self.slots if isinstance(self.columns, slice) else self.slots.unsqueeze(-1)
+        for kept, computed in zip(buffer, (key, value), strict=True):
+            computed = computed.transpose(1, 2)
+            kept[slots, self.columns] = computed if self.computed_row is None else computed[self.computed_row]
         if not self.end:
             return key, value
-        key, value = buffer[:, self.slots, self.lowest : self.end].transpose(2, 3)
+        key, value = buffer[:, self.slots, self.first : self.end].transpose(2, 3)
         return key, value
+
+    # `hidden_states` gives the model masks and positions. So transformers, which asks what the cache holds in order to
+    # make them itself, is told that nothing came before.
 
     def get_seq_length(self, layer: int = 0) -> int:
         return 0
@@ -176,4 +193,5 @@ class Access:
         return 0
 
     def get_mask_sizes(self, queries: int, layer: int = 0) -> tuple[int, int]:
-        return (self.end - self.lowest if self.end else queries), 0
+        """How many keys are attended to, and the number of the first of them."""
+        return (self.end - self.first if self.end else queries), 0

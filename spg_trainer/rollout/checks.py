@@ -17,7 +17,7 @@ def check_names(sampling: Sampling) -> None:
 
 def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
     """Raises ConfigError for a cache or blocks that do not go with who attends to whom in a model."""
-    size, block, cache = pattern.block_size, sampling.block_length, sampling.cache
+    block_length, cache = sampling.block_length, sampling.cache
     if pattern.is_full:
         if cache == "blocks":
             raise ConfigError(
@@ -25,11 +25,13 @@ def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
                 "every other. Use cache=none, or cache=dual, which is an approximation."
             )
         return
-    if size % block:
-        fits = max(n for n in range(1, min(block, size) + 1) if size % n == 0)
+    attention_block = pattern.block_size
+    if attention_block % block_length:
+        up_to = min(block_length, attention_block)
+        nearest = max(n for n in range(1, up_to + 1) if attention_block % n == 0)
         raise ConfigError(
-            f"block_length={block} does not divide the {size} tokens of a block of the model's attention. Use "
-            f"{' or '.join(f'block_length={n}' for n in sorted({fits, size}))}."
+            f"block_length={block_length} does not divide the {attention_block} tokens of a block of the model's "
+            f"attention. Use {' or '.join(f'block_length={n}' for n in sorted({nearest, attention_block}))}."
         )
     if cache not in ("none", "blocks"):
         raise ConfigError(

@@ -49,10 +49,15 @@ class EnvironmentSource:
         branches: int = 1,
         right_groups_teach: bool = False,
     ) -> None:
+        """rows_per_forward, record_entropy, branches: as for `sample_and_score`.
+
+        whole_groups: whether a process samples a group whole. right_groups_teach: whether the algorithm learns from a
+        group that is all right, too.
+        """
         self.whole_groups, self.record_entropy, self.branches = whole_groups, record_entropy, branches
         self.right_groups_teach = right_groups_teach
-        b = config.batch
-        self.pools = Pools(config.seed, len(env), b.all_right_weight, b.all_wrong_weight) if b.pools else None
+        weights = config.batch.all_right_weight, config.batch.all_wrong_weight
+        self.pools = Pools(config.seed, len(env), *weights) if config.batch.pools else None
         self.env, self.policy, self.config, self.rows_per_forward = env, policy, config, rows_per_forward
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
 
@@ -65,37 +70,40 @@ class EnvironmentSource:
         With `max_rollout_batches` above 1, the step learns from the groups whose rewards differ, in the order in which
         they were sampled (dynamic sampling, DAPO, arXiv 2503.14476); where there are too few, others fill it up.
         """
-        batch = self.config.batch
-        if batch.explore:
+        config = self.config.batch
+        if config.explore:
             return self.explore(step)
         with raising_on_all():
             index = self.choose(step, 0, [])
         parts = [self.sample(step, 0, index, 0)]
-        if batch.max_rollout_batches == 1:
+        if config.max_rollout_batches == 1:
             return parts[0]
         taken, teaches = index, self.groups_that_teach(parts[0])
-        for number in range(1, batch.max_rollout_batches):
-            if teaches.sum() >= batch.prompts_per_step:
+        for batch in range(1, config.max_rollout_batches):
+            if teaches.sum() >= config.prompts_per_step:
                 break
             with raising_on_all():
-                index = self.choose(step, number, taken.tolist())
-            if len(index) < batch.prompts_per_step:  # the rest of a finite set is no batch for every process
+                index = self.choose(step, batch, taken.tolist())
+            if len(index) < config.prompts_per_step:  # the rest of a finite set is no batch for every process
                 break
-            parts.append(self.sample(step, number, index, len(taken)))
+            parts.append(self.sample(step, batch, index, len(taken)))
             taken = np.append(taken, index)
             teaches = np.append(teaches, self.groups_that_teach(parts[-1]))
-        order = np.argsort(~teaches, kind="stable")
-        chosen = np.sort(order[: batch.prompts_per_step])
+        teaching_first = np.argsort(~teaches, kind="stable")
+        chosen = np.sort(teaching_first[: config.prompts_per_step])
         return replace(Scored.join(parts), chosen=chosen, batches=len(parts))
 
-    def choose(self, step: int, number: int, taken: list[int]) -> np.ndarray:
-        """The problems of a batch of a step; taken: those of its earlier batches."""
+    def choose(self, step: int, batch: int, taken: list[int]) -> np.ndarray:
+        """The problems of a batch of a step, (P,) int64.
+
+        batch: its number in the step, from 0 on. taken: the problems of the step's earlier batches.
+        """
         seed, count, size = self.config.seed, self.config.batch.prompts_per_step, len(self.env)
         if self.pools is not None:
-            return self.pools.choose(step, number, count, taken)
-        if number == 0:
+            return self.pools.choose(step, batch, count, taken)
+        if batch == 0:
             return choose_problems(seed, step, count, size)
-        return choose_more(seed, step, number, count, size, taken)
+        return choose_more(seed, step, batch, count, size, taken)
 
     def groups_that_teach(self, scored: Scored) -> np.ndarray:
         """Which groups of a batch, of all processes, have unequal rewards, or are all right where these teach too."""
@@ -103,59 +111,70 @@ class EnvironmentSource:
         teaches = np.ptp(rewards, axis=1) > 0
         return teaches | correct.all(axis=1) if self.right_groups_teach else teaches
 
-    def sample(self, step: int, number: int, index: np.ndarray, before: int) -> Scored:
-        """The scored completions of a batch of a step. index: its problems. before: groups of earlier batches."""
-        batch = self.config.batch
+    def sample(self, step: int, batch: int, index: np.ndarray, groups_before: int) -> Scored:
+        """The scored completions of a batch of a step.
+
+        batch: its number in the step, from 0 on. index: its problems. groups_before: how many groups the step's earlier
+        batches have; those of this one are numbered from there on.
+        """
+        num_generations = self.config.batch.num_generations
         with raising_on_all():
-            index, skipped = self.fitting(index)
-            dealt = deal_groups(self.lengths(index), batch.num_generations, self.whole_groups)
-            group, generation = np.divmod(dealt, batch.num_generations)
-            key = ("rollout", step, *(("batch", number) if number else ()))
-            place = index[group], generation, dealt + before * batch.num_generations, group + before
-            scored = replace(self.play(key, *place), skipped=skipped)
-        Failures(len(index) * batch.num_generations).add(self.env, scored)
+            index, skipped = self.replace_overlong(index)
+            episode = deal_groups(self.prompt_lengths(index), num_generations, self.whole_groups)
+            group, generation = np.divmod(episode, num_generations)
+            # The key of the first batch has no number: its noise is that of a step which has one batch only.
+            key = ("rollout", step, *(("batch", batch) if batch else ()))
+            scored = self.play(
+                key,
+                problem=index[group],
+                generation=generation,
+                episode=episode + groups_before * num_generations,
+                group=group + groups_before,
+            )
+            scored = replace(scored, skipped=skipped)
+        Failures(len(index) * num_generations).add(self.env, scored)
         self.note_groups(scored)
         return scored
 
     def explore(self, step: int) -> Scored:
-        """The completions of a step whose groups get as many as `Rounds` says.
-
-        Until all are there, an episode has a number that leaves room for all others in its group.
-        """
-        batch, size = self.config.batch, self.config.batch.prompts_per_step
-        rounds, parts = Rounds(size, batch.num_generations, self.right_groups_teach), list[Scored]()
-        room, groups_here = size * batch.num_generations, None
+        """The completions of a step, sampled in rounds, whose groups get as many as `Rounds` says."""
+        config = self.config.batch
+        rounds = Rounds(config.prompts_per_step, config.num_generations, self.right_groups_teach)
+        parts, groups_here = list[Scored](), None
         with raising_on_all():
-            index, skipped = self.fitting(self.choose(step, 0, []))
-            lengths = self.lengths(index)
+            index, skipped = self.replace_overlong(self.choose(step, 0, []))
+            lengths = self.prompt_lengths(index)
         while rounds.left:
             group, generation = rounds.next()
-            drawn = len(group)
+            completions_of_round = len(group)
             with raising_on_all():
                 dealt = self.deal_round(group, lengths, groups_here)
                 groups_here = np.unique(group[dealt]) if groups_here is None else groups_here
                 scored = None
                 if len(dealt):  # the share of a process in a later round may be empty
                     group, generation = group[dealt], generation[dealt]
-                    place = index[group], generation, group * room + generation, group
-                    scored = self.play(("rollout", step), *place)
+                    scored = self.play(
+                        ("rollout", step),
+                        problem=index[group],
+                        generation=generation,
+                        # Until `by_groups`, a group has numbers for as many episodes as a step can give it.
+                        episode=group * rounds.completions + generation,
+                        group=group,
+                    )
                     parts.append(scored)
-            Failures(drawn).add(self.env, scored)
+            Failures(completions_of_round).add(self.env, scored)
             rounds.note(scored)
-        joined = Scored.join(parts)
-        before = torch.from_numpy(np.cumsum(rounds.size) - rounds.size)
-        place = replace(joined.place, episode=before[joined.place.group] + joined.place.generation)
-        order = place.episode.argsort(stable=True)
-        scored = replace(joined.select(order, place.select(order)), skipped=skipped)
+        scored = replace(by_groups(Scored.join(parts), rounds.size), skipped=skipped)
         self.note_groups(scored)
         return scored
 
     def deal_round(
         self, group: np.ndarray, lengths: Sequence[int], groups_here: np.ndarray | None
     ) -> np.ndarray:
-        """Which completions of a round this process samples.
+        """Which completions of a round this process samples, ascending.
 
-        group: (B,), of each. groups_here: those of this process, None in the first round.
+        group: (B,), the group of each completion. lengths: of the groups' prompts. groups_here: the groups of which
+        this process samples completions, None in the first round, which deals them.
         """
         if groups_here is None:
             return deal_groups(lengths, len(group) // len(lengths), self.whole_groups)
@@ -163,19 +182,23 @@ class EnvironmentSource:
             return np.flatnonzero(np.isin(group, groups_here))
         return np.array(deal_rows([lengths[number] for number in group]), dtype=np.int64)
 
-    def fitting(self, index: np.ndarray) -> tuple[np.ndarray, int | None]:
-        """The problems of a step, in the place of those that are too long others, and how many these are."""
+    def replace_overlong(self, index: np.ndarray) -> tuple[np.ndarray, int | None]:
+        """With `--overlong skip`, puts other problems in the place of those that are too long, and counts these.
+
+        Without it, returns the problems as they are, and None.
+        """
         if self.config.overlong != SKIP:
             return index, None
         return next_fitting(self.policy, self.env, index, self.config.rollout.max_completion_length)
 
-    def lengths(self, index: np.ndarray) -> list[int]:
-        """Those of the prompts, by which several processes share them."""
+    def prompt_lengths(self, index: np.ndarray) -> list[int]:
+        """How long each problem's prompt is, by which processes share the work evenly; 0 where there is one process."""
         return [prompt_length(self.env, int(i)) for i in index] if world_size() > 1 else [0] * len(index)
 
     def play(
         self,
         key: Sequence[int | str],
+        *,
         problem: np.ndarray,
         generation: np.ndarray,
         episode: np.ndarray,
@@ -202,10 +225,23 @@ class EnvironmentSource:
             self.pools.note(np.array([of_group[0] for of_group in problems]), correct)
 
 
+def by_groups(scored: Scored, sizes: np.ndarray) -> Scored:
+    """The completions group by group, with their episodes numbered without gaps.
+
+    sizes: (P,), how many episodes each group has on all processes. E.g. after groups of 4 and 2 episodes, the third
+    group's are 6, 7 and so on.
+    """
+    first_of_group = torch.from_numpy(np.cumsum(sizes) - sizes)
+    place = scored.place
+    place = replace(place, episode=first_of_group[place.group] + place.generation)
+    order = place.episode.argsort(stable=True)
+    return scored.select(order, place.select(order))
+
+
 def sample_and_score(
     policy: Policy,
     env: "TextEnv",
-    begun: Place,
+    first_turns: Place,
     sampling: Sampling,
     *,
     key: Sequence[int | str],
@@ -214,42 +250,49 @@ def sample_and_score(
     record_entropy: bool = False,
     branches: int = 1,
 ) -> Scored:
-    """Plays one episode for each row of `begun`, the place of its first turn, and scores all in one verifier call.
+    """Plays one episode for each row of `first_turns`, and scores all in one verifier call.
 
-    The noise of a turn is keyed by (seed, *key, *its key), see `Place.keys`. record_entropy: as for
-    `sample_completions`. branches: how many neighbours share the first half of their first turn, as for `sample_trees`.
+    The noise of a turn is keyed by (seed, *key, *its key), see `Place.keys`. rows_per_forward,
+    record_entropy: as for `sample_completions`. branches: how many neighbours share the first half of their first turn,
+    as for `sample_trees`.
     """
-    index = begun.problem.tolist()
+    index = first_turns.problem.tolist()
     episodes = envs.episodes.Episodes(env, index)
     problems = episodes.problems
 
-    def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
-        place = begun.select(torch.tensor(going)).at_turn(turn)
-        how = sampling, seed, [(*key, *row) for row in place.keys()], rows_per_forward, record_entropy
-        length, templates = sampling.max_completion_length, [problems[i].completion_template for i in going]
-        canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, index[going[row]]))
+    def write(prompts: Prompts, going_on: list[int], turn: int) -> Rollouts:
+        """Decodes a turn of the episodes that go on."""
+        place = first_turns.select(torch.tensor(going_on)).at_turn(turn)
+        noise_keys = [(*key, *of_turn) for of_turn in place.keys()]
+        how = sampling, seed, noise_keys, rows_per_forward, record_entropy
+        templates = [problems[i].completion_template for i in going_on]
+        length = sampling.max_completion_length
+        canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, index[going_on[row]]))
         if branches > 1 and turn == 0:
             if canvas is not None:
                 raise ConfigError(
                     f"{env.spec_name} gives completion templates, and trees of rollouts begin with an empty canvas. "
                     "Use another --algorithm than d_treerpo."
                 )
-            return sample_trees(policy, encoded, *how, branches=branches)
-        rollouts = sample(policy, encoded, *how, canvas=canvas)
-        unbranched = torch.zeros_like(rollouts.completion_mask[:, 0]) if branches > 1 else None
-        return replace(rollouts, branched=unbranched)
+            return sample_trees(policy, prompts, *how, branches=branches)
+        rollouts = sample(policy, prompts, *how, canvas=canvas)
+        if branches == 1:
+            return rollouts
+        # First turns say which of them branched; later ones, which all are written whole, say so too.
+        return replace(rollouts, branched=torch.zeros_like(rollouts.completion_mask[:, 0]))
 
-    first = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
-    refuse_first(policy, env, index, first[1].sum(-1).tolist(), sampling.max_completion_length)
-    rounds = play(policy, episodes, first, list(range(len(index))), sampling, write)
+    prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
+    refuse_first(policy, env, index, prompts[1].sum(-1).tolist(), sampling.max_completion_length)
+    rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
     rollouts, owner = in_episodes(rounds)
-    return score_episodes(episodes, begun.select(torch.from_numpy(owner)).with_turns(), rollouts, owner)
+    place = first_turns.select(torch.from_numpy(owner)).with_turns()
+    return score_episodes(episodes, place, rollouts, owner)
 
 
 def score_episodes(episodes: "Episodes", place: Place, rollouts: Rollouts, owner: np.ndarray) -> Scored:
-    """Episodes that have been played to their end, scored in one verifier call.
+    """Scores episodes that have been played to their end, in one verifier call.
 
-    place, rollouts: of all their turns, B rows; owner: (B,) int64, which of the episodes each row is of.
+    place, rollouts: B rows, one for each turn of each episode. owner: (B,) int64, the episode of each row.
     """
     scores = episodes.score()
     return Scored(

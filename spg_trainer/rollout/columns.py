@@ -137,7 +137,7 @@ class Columns:
                 # What is computed of a distinct one is kept in the slots of all rows that look like it.
                 slots = [(row.slot, i - part.start) for row, i in zip(rows, distinct_of, strict=True)]
                 index = self.canvas.tensor([p for p in slots if 0 <= p[1] < part.stop - part.start])
-                access = Access(self.store, index[:, 0], slice(lowest, end), source=index[:, 1])
+                access = Access(self.store, index[:, 0], slice(lowest, end), computed_row=index[:, 1])
             results.append(
                 hidden_states(
                     self.policy.model,

@@ -1,6 +1,7 @@
 """Which token a masked position would take, and how sure the model is of it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -58,32 +59,27 @@ def sample_tokens(
     Returns tokens (N,) int64, logps (N,) float32, or float64 when the model is, and for each of `measures` its values
     at the positions (N,).
     """
-    tokens, logps, measured, start = [], [], [], 0
-    cut = temperature > 0 and (top_k > 0 or top_p < 1)
-    width = head.shape[0] if measures or cut else columns_at_once(head)
-    for rows in _pieces(counts, _MAX_LOGITS // head.shape[0]):
-        size = sum(counts[row] for row in rows)
-        piece = slice(start, start + size)
+    cuts = temperature > 0 and (top_k > 0 or top_p < 1)
+    width = head.shape[0] if measures or cuts else columns_at_once(head)
+    tokens, logps, measured = [], [], []
+    for rows, piece in _pieces(counts, _MAX_LOGITS // head.shape[0]):
+        states = hidden_states[piece]
+        end_penalty = None if penalty is None else (ends, penalty[piece])
         noise = None
         if temperature > 0:
-            noise = torch.empty(size, head.shape[0], dtype=torch.float32, device=head.device)
-            noise_of_rows = noise.split([counts[row] for row in rows])
-            log_exponential(noise_of_rows, [generators[row] for row in rows])
-        held = None if penalty is None else (ends, penalty[piece])
-        if cut:
+            noise = torch.empty(len(states), head.shape[0], dtype=torch.float32, device=head.device)
+            log_exponential(noise.split([counts[row] for row in rows]), [generators[row] for row in rows])
+        if cuts:
             law = temperature, top_k, top_p
-            token, logp, powers, mass = _choose_from_cut(
-                hidden_states[piece], head, noise, mask_id, law, held
-            )
+            choice = _choose_from_cut(states, head, noise, mask_id, law, end_penalty)
         else:
-            noise = noise if noise is None else noise.mul_(temperature)
-            token, logp, powers, mass = _choose(hidden_states[piece], head, noise, mask_id, width, held)
-        tokens.append(token)
-        logps.append(logp)
+            noise = None if noise is None else noise.mul_(temperature)
+            choice = _choose(states, head, noise, mask_id, width, end_penalty)
+        tokens.append(choice.tokens)
+        logps.append(choice.logps)
         if measures:
-            probabilities = powers.div_(mass.unsqueeze(-1))
+            probabilities = choice.powers.div_(choice.sum_of_powers.unsqueeze(-1))
             measured.append([measure(probabilities) for measure in measures])
-        start += size
     return torch.cat(tokens), torch.cat(logps), [torch.cat(pieces) for pieces in zip(*measured, strict=True)]
 
 
@@ -95,16 +91,16 @@ def cut_law(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     exactly as probable as the last one left are left too. Source: Dream (arXiv 2508.15487), `sample_tokens`, which cuts
     by both in this order.
     """
-    least = logits.amin(-1, keepdim=True)
+    threshold = logits.amin(-1, keepdim=True)  # the smallest logit that is left, (c, 1)
     if top_k:
-        least = logits.topk(min(top_k, logits.shape[-1]), -1).values[:, -1:]
+        threshold = logits.topk(min(top_k, logits.shape[-1]), -1).values[:, -1:]
     if top_p < 1:
         falling = logits.sort(-1, descending=True).values
-        before = falling.softmax(-1).cumsum(-1).roll(1, -1)
-        before[:, 0] = 0
-        left = (before < top_p).sum(-1, keepdim=True)
-        least = least.maximum(falling.gather(-1, left - 1))
-    return logits.masked_fill(logits < least, float("-inf")).log_softmax(-1)
+        mass_before = falling.softmax(-1).cumsum(-1).roll(1, -1)
+        mass_before[:, 0] = 0  # so that the most probable token is always left
+        number_left = (mass_before < top_p).sum(-1, keepdim=True)
+        threshold = threshold.maximum(falling.gather(-1, number_left - 1))
+    return logits.masked_fill(logits < threshold, float("-inf")).log_softmax(-1)
 
 
 def log_exponential(parts: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
@@ -116,28 +112,47 @@ def log_exponential(parts: Sequence[Tensor], generators: Sequence[torch.Generato
         part.exponential_(generator=generator).clamp_(min=_MIN_EXPONENTIAL).log_()
 
 
-def _pieces(counts: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Rows in order, together at most `most` positions unless a single row has more."""
-    piece: list[int] = []
-    size = 0
+def _pieces(counts: Sequence[int], most: int) -> Iterator[tuple[list[int], slice]]:
+    """Neighbouring rows that have together at most `most` positions, or a single row with more; and these positions.
+
+    E.g. counts 2, 3, 9 and at most 6: rows 0 and 1 with the positions 0..5, row 2 with the positions 5..14.
+    """
+    rows: list[int] = []
+    start = stop = 0
     for row, count in enumerate(counts):
-        if piece and size + count > most:
-            yield piece
-            piece, size = [], 0
-        piece.append(row)
-        size += count
-    yield piece
+        if rows and stop + count - start > most:
+            yield rows, slice(start, stop)
+            rows, start = [], stop
+        rows.append(row)
+        stop += count
+    yield rows, slice(start, stop)
 
 
-Held = tuple[Sequence[int], Tensor] | None
+EndPenalty = tuple[Sequence[int], Tensor] | None
 """End tokens, and what is subtracted from their logits at each of c positions (c,); None = nothing."""
 
 
-def hold_back(logits: Tensor, held: Held, start: int) -> None:
-    """Subtracts in place what `held` says; logits: (c, columns), of the vocabulary from `start` on."""
-    for token in held[0] if held else ():
+def _subtract_penalty(logits: Tensor, end_penalty: EndPenalty, start: int) -> None:
+    """Subtracts in place; logits: (c, columns), those of the vocabulary from `start` on."""
+    if end_penalty is None:
+        return
+    ends, penalty = end_penalty
+    for token in ends:
         if start <= token < start + logits.shape[1]:
-            logits[:, token - start] -= held[1]
+            logits[:, token - start] -= penalty
+
+
+class _Choice(NamedTuple):
+    """What is drawn at c positions, and the model's own probabilities there, which are powers / sum_of_powers."""
+
+    tokens: Tensor
+    """(c,) int64."""
+    logps: Tensor
+    """(c,), log-probabilities of the tokens."""
+    powers: Tensor
+    """(c, columns), exp(logit - largest logit): of the last columns of the vocabulary that were computed at a time."""
+    sum_of_powers: Tensor
+    """(c,), over the whole vocabulary."""
 
 
 def _choose_from_cut(
@@ -146,54 +161,61 @@ def _choose_from_cut(
     noise: Tensor,
     mask_id: int,
     law: tuple[float, int, float],
-    held: Held,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `_choose`, all columns at a time, from what temperature, top_k and top_p leave.
+    end_penalty: EndPenalty,
+) -> _Choice:
+    """As `_choose`, all columns at a time, from what temperature, top_k and top_p (`law`) leave.
 
     noise: (c, V) log E; the token is the one that the same noise draws without cuts, if that one is left.
     """
     temperature, top_k, top_p = law
     logits = linear(hidden_states, head)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    hold_back(logits, held, 0)
-    plain = logits.softmax(-1)
+    _subtract_penalty(logits, end_penalty, 0)
+    probabilities = logits.softmax(-1)
     logits[:, mask_id] = float("-inf")
-    kept = cut_law(logits / temperature, top_k, top_p)
-    token = (kept - noise).argmax(-1)
-    return token, kept.gather(-1, token.unsqueeze(-1)).squeeze(-1), plain, torch.ones_like(plain[:, 0])
+    left = cut_law(logits / temperature, top_k, top_p)
+    tokens = (left - noise).argmax(-1)
+    logps = left.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    return _Choice(tokens, logps, probabilities, torch.ones_like(probabilities[:, 0]))
 
 
 def _choose(
-    hidden_states: Tensor, head: Tensor, noise: Tensor | None, mask_id: int, width: int, held: Held
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best token under the noise and its log-probability, from `width` columns of the vocabulary at a time.
+    hidden_states: Tensor,
+    head: Tensor,
+    noise: Tensor | None,
+    mask_id: int,
+    width: int,
+    end_penalty: EndPenalty,
+) -> _Choice:
+    """The tokens with the highest score, logit - noise, found from `width` columns of the vocabulary at a time.
 
-    Returns both, (c,) each, and of the softmax the powers exp(logit - largest logit) of the last columns (c, width) and
-    their sum over all columns (c,). So probabilities are powers / sum where `width` is the whole vocabulary.
+    noise: (c, V) temperature * log E; None = a token's score is its logit. Powers are of the whole vocabulary where
+    `width` is.
     """
-    token = torch.zeros(len(hidden_states), dtype=torch.int64, device=head.device)
+    tokens = torch.zeros(len(hidden_states), dtype=torch.int64, device=head.device)
     for start in range(0, head.shape[0], width):
         logits = linear(hidden_states, head[start : start + width])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        hold_back(logits, held, start)
+        _subtract_penalty(logits, end_penalty, start)
         if start == 0:
             best_logit, best_score, peak = logits.new_full((3, len(logits)), float("-inf"))
-            mass = torch.zeros_like(peak)
+            sum_of_powers = torch.zeros_like(peak)
         scores = logits if noise is None else logits - noise[:, start : start + width]
-        if holds_mask := start <= mask_id < start + width:
+        if has_mask := start <= mask_id < start + width:
             mask_logit = logits[:, mask_id - start].clone()
             scores[:, mask_id - start] = float("-inf")
         highest = scores.amax(-1)
         # To find where the highest is takes ten times as long, and after some columns few rows find a better one.
         better = slice(None)
         if width < head.shape[0]:
-            better = (~(highest <= best_score)).nonzero().squeeze(-1)  # or NaN
+            better = (~(highest <= best_score)).nonzero().squeeze(-1)  # true of NaN too, so that it comes out
         where = scores[better].argmax(-1)
-        token[better], best_score[better] = start + where, highest[better]
+        tokens[better], best_score[better] = start + where, highest[better]
         best_logit[better] = logits[better].gather(-1, where.unsqueeze(-1)).squeeze(-1)
-        if holds_mask:
+        if has_mask:
+            # Without noise, `scores` are the logits themselves. The mask cannot be drawn, but has a probability.
             logits[:, mask_id - start] = mask_logit
         peak_before, peak = peak, torch.maximum(peak, logits.amax(-1))
         powers = logits.sub_(peak.unsqueeze(-1)).exp_()
-        mass = mass * (peak_before - peak).exp() + powers.sum(-1)
-    return token, (best_logit - peak) - mass.log(), powers, mass
+        sum_of_powers = sum_of_powers * (peak_before - peak).exp() + powers.sum(-1)
+    return _Choice(tokens, (best_logit - peak) - sum_of_powers.log(), powers, sum_of_powers)

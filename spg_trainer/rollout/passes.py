@@ -7,30 +7,38 @@ from spg_trainer.rollout.cache import CACHES, window
 from spg_trainer.settings.decoding import Sampling
 
 
-def passes(s: Sampling, prompt: int, pattern: Pattern) -> Iterator[tuple[int, int, int]]:
-    """(columns computed, columns seen, masked tokens of the block) in each pass over a row; without a schedule at most,
-    a token at a time.
+def passes(sampling: Sampling, prompt_length: int, pattern: Pattern) -> Iterator[tuple[int, int, int]]:
+    """(columns computed, columns seen, masked tokens of the block) in each pass over a row, as `columns.py` has them.
+
+    Without `--unmasking schedule` these are the most passes that a row can take: each then unmasks a single token.
     """
-    kept, end, number, fresh_prompt = CACHES[s.cache], prompt + s.max_completion_length, 0, 0
-    of_whole = s.steps_per_block if s.unmasking == "schedule" else s.block_length
-    for first, last in pattern.spans(prompt, s.max_completion_length, s.block_length):
-        start, stop, size = prompt + first, prompt + last, last - first
-        steps = -(-size * of_whole // s.block_length)
-        if pattern.is_full:
-            own, seen = start, end
-        else:  # nobody sees what stands behind attention's block
-            own, seen = (min(end, prompt + edge) for edge in pattern.block_of(first, prompt))
+    keeps = CACHES[sampling.cache] is not None
+    end = prompt_length + sampling.max_completion_length
+    by_schedule = sampling.unmasking == "schedule"
+    steps_of_full_block = sampling.steps_per_block if by_schedule else sampling.block_length
+    passes_before = prompt_computed = 0
+    for first, last in pattern.spans(prompt_length, sampling.max_completion_length, sampling.block_length):
+        start, stop, size = prompt_length + first, prompt_length + last, last - first
+        steps = -(-size * steps_of_full_block // sampling.block_length)
+        attention_start, seen = start, end
+        if not pattern.is_full:  # nobody sees what stands behind attention's block
+            edges = pattern.block_of(first, prompt_length)
+            attention_start, seen = (min(end, prompt_length + edge) for edge in edges)
         for step in range(steps):
-            masked = size * (steps - step) // steps
-            if s.cache == "blocks":  # the first step of attention's block also computes the one before it
-                entered = step == 0 and start == own
-                yield seen - own + entered * pattern.block_size if number else seen, seen, masked
-            elif kept and step:
-                left, right = window(start, stop, seen, s)
-                yield right - left, seen, masked
-            elif number and number - fresh_prompt < s.prompt_refresh_steps:
-                yield seen - prompt, seen, masked
+            is_refresh = step == 0 or not keeps
+            if passes_before == 0:
+                computed = seen
+            elif sampling.cache == "blocks":
+                computed = seen - attention_start
+                if step == 0 and start == attention_start:
+                    # The block before has no keys yet of the tokens that were written last: it is computed too.
+                    computed += pattern.block_size
+            elif not is_refresh:
+                left, right = window(start, stop, seen, sampling)
+                computed = right - left
+            elif passes_before - prompt_computed < sampling.prompt_refresh_steps:
+                computed = seen - prompt_length
             else:
-                yield seen, seen, masked
-                fresh_prompt = number
-            number += 1
+                computed, prompt_computed = seen, passes_before
+            yield computed, seen, size * (steps - step) // steps
+            passes_before += 1

@@ -1,4 +1,4 @@
-"""What recorded states of a rollout are worth: one pass fills all masks of each, and the episode is played out."""
+"""What half-written completions are worth: one pass fills all their masks, and the episode is played to its end."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,44 +39,49 @@ def fill_states(
 ) -> Rollouts:
     """Fills all masks that each completion had before a denoising step, in a single pass.
 
-    steps: (B,) int64; a token that was unmasked earlier stays, every other place takes a new one. has_turns: as of
-    `Place`; then completions with prompts of like length go together. temperature: 0 takes the likeliest token; else
-    generators are B, as for the sampler. Returns completions that can be trained on as any others: the new tokens were
-    unmasked at that step.
+    Tokens that were unmasked before that step stay, and every other place takes a new one. E.g. a completion "a b c"
+    whose tokens were unmasked in the steps 0, 2 and 1 keeps a and c with step 2, and takes a new token in place of b.
+
+    steps: (B,) int64, the step of each completion. has_turns: as of `Place`; then completions with prompts of like
+    length go together. temperature: 0 takes the likeliest token; else generators are B, as for the sampler. Returns
+    completions that can be trained on as any others: the new tokens were unmasked at that step.
     """
     if rows_per_forward is None and rollouts.completion_ids.device.type == "cpu":
         columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
         rows_per_forward = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // columns)
-    given = rollouts.given
-    kept = ((rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])) | given
-    ids = rollouts.completion_ids.masked_fill(~kept, policy.mask_id)
-    logps, width = rollouts.unmask_logps * kept, rollouts.prompt_ids.shape[1]
-    size = rows_per_forward or len(rollouts)
+    rows_per_forward = rows_per_forward or len(rollouts)
+    was_unmasked = (rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])
+    stays = was_unmasked | rollouts.given
+    ids = rollouts.completion_ids.masked_fill(~stays, policy.mask_id)
+    logps, width = rollouts.unmask_logps * stays, rollouts.prompt_ids.shape[1]
     lengths = rollouts.prompt_mask.sum(-1)
     order = lengths.argsort(stable=True) if has_turns else torch.arange(len(rollouts), device=ids.device)
-    for some in order.split(size) if len(order) else ():
+    for rows in order.split(rows_per_forward) if len(order) else ():
         # A turn is not padded to the prompt of a later one.
-        cut = width - int(lengths[some].max()) if has_turns else 0
-        shown = torch.cat([rollouts.prompt_ids[some, cut:], ids[some]], 1)
-        attention = torch.cat([rollouts.prompt_mask[some, cut:], torch.ones_like(kept[some])], 1)
-        places = torch.arange(width - cut, shown.shape[1], device=shown.device).expand(len(shown), -1)
-        states = hidden_states(policy.model, shown, attention, keep=places, start=width - cut)
-        free = ~kept[some]
-        streams = None if generators is None else [generators[row] for row in some.tolist()]
-        counts = free.sum(-1).tolist()
+        padding = width - int(lengths[rows].max()) if has_turns else 0
+        shown = torch.cat([rollouts.prompt_ids[rows, padding:], ids[rows]], 1)
+        attention = torch.cat([rollouts.prompt_mask[rows, padding:], torch.ones_like(stays[rows])], 1)
+        prompt = width - padding
+        completion = torch.arange(prompt, shown.shape[1], device=shown.device).expand(len(shown), -1)
+        states = hidden_states(policy.model, shown, attention, keep=completion, start=prompt)
+        masked = ~stays[rows]
+        row_generators = None if generators is None else [generators[row] for row in rows.tolist()]
+        counts = masked.sum(-1).tolist()
         head = head_weight(policy.model)  # of divided weights it is whole after a pass
-        tokens, found, _ = sample_tokens(states[free], head, policy.mask_id, temperature, streams, counts)
-        ids[some] = ids[some].masked_scatter(free, tokens)
-        logps[some] = logps[some].masked_scatter(free, found.to(logps))
+        tokens, new_logps, _ = sample_tokens(
+            states[masked], head, policy.mask_id, temperature, row_generators, counts
+        )
+        ids[rows] = ids[rows].masked_scatter(masked, tokens)
+        logps[rows] = logps[rows].masked_scatter(masked, new_logps.to(logps))
     ends = torch.tensor(policy.end_token_ids, device=ids.device)
     return replace(
         rollouts,
         completion_ids=ids,
-        completion_mask=until_end(ids, ends, given),
-        unmask_step=rollouts.unmask_step.where(kept, steps[:, None]),
+        completion_mask=until_end(ids, ends, rollouts.given),
+        unmask_step=rollouts.unmask_step.where(stays, steps[:, None]),
         unmask_logps=logps,
-        unmask_entropy=None if rollouts.unmask_entropy is None else rollouts.unmask_entropy * kept,
-        unmask_order=None if rollouts.unmask_order is None else rollouts.unmask_order * kept,
+        unmask_entropy=None if rollouts.unmask_entropy is None else rollouts.unmask_entropy * stays,
+        unmask_order=None if rollouts.unmask_order is None else rollouts.unmask_order * stays,
         fill_step=steps,
     )
 
@@ -94,55 +99,81 @@ def probe(
     keys: Callable[[str, int, int], tuple[int | str, ...]],
     temperature: float = 0.0,
 ) -> tuple[Rollouts, Rollouts]:
-    """The rollouts with what their states were worth: what a completion in one pass earns; and these completions.
+    """Looks into states that completions passed through: one pass fills each of them, and the fill is scored.
 
-    rollouts: those of `scored`. steps: (B, K) int64, each the denoising step before which a state is looked at, -1 =
-    none. temperature: 0 takes the likeliest completion; else one is drawn. Where the environment answers a completion,
-    the model plays on with `sampling`, and the reward is that of the whole episode. keys: (what for, row, column) ->
-    what, with the seed, keys the noise. The completions stand row after row. Raises TrainingError where too many
-    episodes could not be scored.
+    Returns the rollouts with `probe_steps` and `probe_rewards`, and the fills, a row for each state, those of a
+    completion together. Raises TrainingError where too many episodes could not be scored.
+
+    rollouts: those of `scored`. steps: (B, K) int64, the denoising steps before which a completion's states are looked
+    at, -1 = none. temperature: 0 fills a state with the likeliest tokens; else they are drawn. Where the environment
+    answers a completion, the model plays on with `sampling`, and the reward is that of the whole episode. keys: the
+    noise is keyed by `seed` and keys("fills", b, k) for state k of completion b, and for the turns after it by
+    keys("after fills", b, k) and the turn.
     """
     row, column = (steps >= 0).nonzero(as_tuple=True)
-    device, rewards = rollouts.completion_ids.device, torch.zeros(steps.shape, dtype=torch.float64)
-    states, at = rollouts.select(row.to(device)), steps[row, column].to(device)
-    places = list(zip(row.tolist(), column.tolist(), strict=True))
+    states = list(zip(row.tolist(), column.tolist(), strict=True))
+    device = rollouts.completion_ids.device
     generators = None
     if temperature > 0:
-        generators = [generator(seed, *keys("fills", *place), device=device) for place in places]
+        generators = [generator(seed, *keys("fills", *state), device=device) for state in states]
     policy.model.eval()
-    how = {"temperature": temperature, "generators": generators, "rows_per_forward": rows_per_forward}
-    filled = fill_states(policy, states, at, has_turns=scored.place.has_turns, **how)
-    if places:
-        begun = {b: before(scored, b) for b in set(row.tolist())}
-        index = scored.place.problem[row].tolist()
-        problems = [scored.problems[b] for b, _ in places]
-        episodes = envs.episodes.Episodes(env, index, problems, [begun[b] for b, _ in places])
-
-        def write(encoded: Prompts, going: list[int], turn: int) -> Rollouts:
-            noise_keys = [(*keys("after fills", *places[i]), turn) for i in going]
-            templates, length = (
-                [problems[i].completion_template for i in going],
-                sampling.max_completion_length,
-            )
-            canvas = encode_canvas(
-                policy,
-                templates,
-                length,
-                lambda row: name_in(env, index[going[row]]),
-            )
-            return sample(policy, encoded, sampling, seed, noise_keys, rows_per_forward, canvas=canvas)
-
-        prompts, going = answer(policy, episodes, filled, range(len(places)), sampling)
-        play(policy, episodes, prompts, going, sampling, write)
-        scores = episodes.score()
-        judged = list(zip(index, scores.reason, scores.traceback, strict=True))
-        Failures(len(index), shared=False).note(env, judged)
-        rewards[row, column] = torch.from_numpy(scores.total)
-    return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device)), filled
+    fills = fill_states(
+        policy,
+        rollouts.select(row.to(device)),
+        steps[row, column].to(device),
+        has_turns=scored.place.has_turns,
+        temperature=temperature,
+        generators=generators,
+        rows_per_forward=rows_per_forward,
+    )
+    rewards = torch.zeros(steps.shape, dtype=torch.float64)
+    if states:
+        noise_keys = [keys("after fills", *state) for state in states]
+        completions = [b for b, _ in states]
+        rewards[row, column] = _play_on(
+            policy, env, scored, completions, fills, rows_per_forward, sampling, seed, noise_keys
+        )
+    return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device)), fills
 
 
-def before(scored: Scored, b: int) -> tuple[list[str], list[str]]:
+def _play_on(
+    policy: Policy,
+    env: "TextEnv",
+    scored: Scored,
+    completions: list[int],
+    fills: Rollouts,
+    rows_per_forward: int | None,
+    sampling: Sampling,
+    seed: int,
+    noise_keys: list[tuple[int | str, ...]],
+) -> Tensor:
+    """Gives the environment each fill in the place of a completion, and plays on; returns the rewards, (N,) float64.
+
+    completions: N, which of `scored` each fill stands for. noise_keys: N, to which later turns add their number.
+    """
+    index = scored.place.problem[completions].tolist()
+    problems = [scored.problems[b] for b in completions]
+    turns_before = {b: _turns_before(scored, b) for b in set(completions)}
+    episodes = envs.episodes.Episodes(env, index, problems, [turns_before[b] for b in completions])
+
+    def write(prompts: Prompts, going_on: list[int], turn: int) -> Rollouts:
+        """Decodes a turn of the episodes that go on."""
+        keys = [(*noise_keys[i], turn) for i in going_on]
+        templates = [problems[i].completion_template for i in going_on]
+        length = sampling.max_completion_length
+        canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, index[going_on[row]]))
+        return sample(policy, prompts, sampling, seed, keys, rows_per_forward, canvas=canvas)
+
+    prompts, going_on = answer(policy, episodes, fills, range(len(fills)), sampling)
+    play(policy, episodes, prompts, going_on, sampling, write)
+    scores = episodes.score()
+    outcomes = list(zip(index, scores.reason, scores.traceback, strict=True))
+    Failures(len(index), shared=False).note(env, outcomes)
+    return torch.from_numpy(scores.total)
+
+
+def _turns_before(scored: Scored, b: int) -> tuple[list[str], list[str]]:
     """(completions, replies) of the turns before completion b in its episode."""
     turns, replies = scored.dialogue(b)
-    behind = int(scored.place.turn[b])
-    return turns[:behind], replies[:behind]
+    number = int(scored.place.turn[b])
+    return turns[:number], replies[:number]

@@ -19,7 +19,7 @@ class Row:
     """How far a row has been decoded."""
 
     number: int
-    """Of its prompt."""
+    """The row of the canvas that it is."""
     padding: int
     """Columns before its first token."""
     spans: Sequence[tuple[int, int]]
@@ -30,15 +30,15 @@ class Row:
     """Masked tokens of the active block."""
     block: int = 0
     passes: int = 0
-    """In all."""
+    """How many passes it has taken part in."""
     block_passes: int = 0
-    """Of the active block."""
+    """How many of these were of the active block."""
     post_passes: int = 0
-    """Of the active block, those that began without a masked token."""
+    """How many of the active block's passes began without a masked token: they only edit."""
     prompt_computed: int = 0
-    """The pass that last computed the prompt."""
+    """The number of the pass that last computed the prompt."""
     slot: int = -1
-    """Of the buffers of keys and values; -1 = none yet."""
+    """Where in the buffers its keys and values are; -1 = nowhere yet."""
 
     @property
     def start(self) -> int:
@@ -57,7 +57,7 @@ class Refill:
     def __init__(self, waiting: list[Row], capacity: int, sampling: Sampling) -> None:
         self.waiting, self.capacity, self.sampling = waiting, capacity, sampling
         self.in_flight: list[Row] = []
-        self.rows = len(waiting)
+        self.rows = len(waiting)  # of the whole rollout
 
     def next_rows(self) -> tuple[list[Row], bool]:
         """The rows of the next pass, and whether this is a refresh for all of them; no rows when all have left."""
@@ -76,30 +76,36 @@ class Refill:
         """Counts a pass of some rows, opens their next blocks, and lets rows leave that are finished.
 
         left: masked tokens that each row's block still has. ended: whether the row's text is finished. edited: whether
-        written tokens were replaced; a block then ends with a pass over written tokens alone that changes nothing.
-        None = written tokens are never replaced.
+        written tokens were replaced in this pass; None = written tokens are never replaced.
+
+        A block is over when it has no masked token left. With editing it goes on until a pass that began without
+        one changes nothing, or until `POST_PASSES_LIMIT`; a row whose text is finished leaves no earlier than that.
         """
+        edits = edited is not None
         for i, row in enumerate(rows):
             row.post_passes += not row.masked
             row.masked, row.passes, row.block_passes = left[i], row.passes + 1, row.block_passes + 1
-            over = not row.masked
-            if over and edited is not None:
-                unchanged = row.post_passes > 0 and not edited[i]
-                over = unchanged or row.post_passes >= POST_PASSES_LIMIT
-            if over:
+            block_is_over = not row.masked
+            if block_is_over and edits:
+                changed_nothing = row.post_passes > 0 and not edited[i]
+                block_is_over = changed_nothing or row.post_passes >= POST_PASSES_LIMIT
+            if block_is_over:
                 row.block, row.block_passes, row.post_passes = row.block + 1, 0, 0
-            if row.block == len(row.spans) or (ended[i] and (over or edited is None)):
+            all_blocks_over = row.block == len(row.spans)
+            if all_blocks_over or (ended[i] and (block_is_over or not edits)):
                 self.in_flight.remove(row)
-            elif over:
+            elif block_is_over:
                 row.masked = row.holes[row.block]
 
     def share_done(self) -> float:
         """What share of the steps of all rows is done, 0 to 1."""
         steps = self.sampling.steps_per_block
-        done = sum((r.block + min(1, r.block_passes / steps)) / len(r.spans) for r in self.in_flight)
-        return (self.rows - len(self.waiting) - len(self.in_flight) + done) / self.rows
+        in_flight = sum((r.block + min(1, r.block_passes / steps)) / len(r.spans) for r in self.in_flight)
+        finished = self.rows - len(self.waiting) - len(self.in_flight)
+        return (finished + in_flight) / self.rows
 
     def _needs_refresh(self, row: Row) -> bool:
+        """Whether the row's next pass is a refresh: each where nothing is kept, else the first of each block."""
         if self.sampling.cache == "blocks":
             return row.passes == 0
         return CACHES[self.sampling.cache] is None or row.block_passes == 0

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scored:
-    """Completions of some problems and what the environment said of them; every field has B entries.
+    """B completions of some problems, and what the environment said of them.
 
-    What an episode earned is that of each of its turns.
+    Where episodes have turns, each turn is a completion, and what the episode earned stands at each of its turns.
     """
 
     place: Place
     """Which problem, group, episode and turn each completion is of, in ascending order of episodes; on the CPU."""
     problems: "list[Problem]"
+    """B, of each completion the problem; as long are the lists below."""
     completions: list[str]
     rollouts: Rollouts
     rewards: np.ndarray
@@ -70,7 +71,6 @@ class Scored:
         reason: list[str],
     ) -> "Scored":
         """Completions that no model sampled and no environment judged; one with a reward above 0 is right."""
-        nothing = [None] * len(completions)
         return cls(
             place=place,
             problems=problems,
@@ -80,9 +80,9 @@ class Scored:
             components={},
             correct=rewards > 0,
             reason=reason,
-            extracted=[*nothing],
-            traceback=[*nothing],
-            replies=[*nothing],
+            extracted=[None] * len(completions),
+            traceback=[None] * len(completions),
+            replies=[None] * len(completions),
             truncated=np.zeros(len(completions), dtype=bool),
         )
 
@@ -92,20 +92,20 @@ class Scored:
         first = parts[0]
         if len(parts) == 1:
             return first
-        found: dict[str, Any] = {}
+        joined: dict[str, Any] = {}
         for name in (f.name for f in fields(cls)):
             values = [getattr(part, name) for part in parts]
             if isinstance(values[0], np.ndarray):
-                found[name] = np.concatenate(values)
+                joined[name] = np.concatenate(values)
             elif isinstance(values[0], list):
-                found[name] = [value for of_one in values for value in of_one]
+                joined[name] = [value for values_of_part in values for value in values_of_part]
         components = {name: np.concatenate([p.components[name] for p in parts]) for name in first.components}
-        found |= {"components": components}
-        found |= {"place": Place.join([part.place for part in parts])}
-        found |= {"rollouts": Rollouts.join([part.rollouts for part in parts])}
-        found["no_room"] = sum(part.no_room for part in parts)
-        found["skipped"] = None if first.skipped is None else sum(part.skipped or 0 for part in parts)
-        return replace(first, **found)
+        joined |= {"components": components}
+        joined |= {"place": Place.join([part.place for part in parts])}
+        joined |= {"rollouts": Rollouts.join([part.rollouts for part in parts])}
+        joined["no_room"] = sum(part.no_room for part in parts)
+        joined["skipped"] = None if first.skipped is None else sum(part.skipped or 0 for part in parts)
+        return replace(first, **joined)
 
     @property
     def is_learned(self) -> np.ndarray:
@@ -125,29 +125,32 @@ class Scored:
         return self.select(kept, replace(place, group=group, episode=episode))
 
     def select(self, rows: torch.Tensor, place: Place) -> "Scored":
-        """Some of the completions, whole episodes, in the order of `rows`, (n,) int64; place: their new one."""
+        """The completions `rows`, (n,) int64, in that order; of an episode all or none. place: of the n selected."""
         rollouts = self.rollouts.select(rows.to(self.rollouts.completion_ids.device))
-        kept = rows.numpy()
-        found: dict[str, Any] = {}
-        for name in (f.name for f in fields(self) if f.name != "chosen"):
+        components = {name: values[rows.numpy()] for name, values in self.components.items()}
+        selected: dict[str, Any] = {"components": components, "place": place, "rollouts": rollouts}
+        selected["chosen"] = None
+        for name in (f.name for f in fields(self) if f.name not in selected):
             value = getattr(self, name)
             if isinstance(value, np.ndarray):
-                found[name] = value[kept]
+                selected[name] = value[rows.numpy()]
             elif isinstance(value, list):
-                found[name] = [value[b] for b in kept]
-        components = {name: values[kept] for name, values in self.components.items()}
-        found |= {"components": components, "place": place, "rollouts": rollouts, "chosen": None}
-        return replace(self, **found)
+                selected[name] = [value[b] for b in rows.tolist()]
+        return replace(self, **selected)
 
     def of_groups(self, *columns: np.ndarray) -> "list[Groups]":
-        """What the episodes of the groups of all processes have, from what each completion here has, (B,) each."""
+        """For each column, its values in the groups of all processes.
+
+        columns: (B,) each, of this process's completions; an episode's value is that of its last turn. E.g. rewards
+        become (P, G).
+        """
         place = self.place
         own = [
             values[self.episodes] for values in (place.episode.numpy(), place.generation.numpy(), *columns)
         ]
-        episode, generation, *found = (np.concatenate(values) for values in zip(*gather([own]), strict=True))
+        episode, generation, *values = (np.concatenate(parts) for parts in zip(*gather([own]), strict=True))
         order = episode.argsort(kind="stable")
-        return [in_groups(values[order], generation[order]) for values in found]
+        return [in_groups(of_all[order], generation[order]) for of_all in values]
 
     def dialogue(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the whole episode of completion b."""
@@ -179,7 +182,7 @@ class Source(Protocol):
     """What is known of each problem's latest groups; None where problems are drawn alike."""
 
     def collect(self, step: int | str) -> Scored:
-        """This process's completions of a step; a word asks for others than those of any step."""
+        """This process's completions of a step; "validation" asks for those that validation measures the loss of."""
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """A problem, its completions and the replies for a terminal."""
@@ -204,9 +207,9 @@ def sample_rows(
     """
     rows, turns, place = [], [], scored.place
     last, has_turns = place.last.tolist(), place.has_turns
-    for b, written in enumerate(written_tokens(policy, scored.rollouts)):
+    for b, tokens in enumerate(token_records(policy, scored.rollouts)):
         if has_turns:
-            turns.append({"completion": scored.completions[b], **written, "reply": scored.replies[b]})
+            turns.append({"completion": scored.completions[b], **tokens, "reply": scored.replies[b]})
             if advantages is not None:
                 turns[-1]["advantage"] = float(advantages[b])
         if not last[b]:
@@ -224,7 +227,7 @@ def sample_rows(
             "correct": bool(scored.correct[b]),
             "reason": scored.reason[b],
             "extracted": scored.extracted[b],
-            **written,
+            **tokens,
         }
         if has_turns:
             row |= {"turns": turns, "truncated": bool(scored.truncated[b])}
@@ -235,23 +238,28 @@ def sample_rows(
             row["advantage"] = float(advantages[b])
         if set_aside is not None:
             row["set_aside"] = bool(set_aside[b])
-        rows.append({**row, **scored.problems[b].reference, **row})  # no author's key replaces one of ours
+        for name, value in scored.problems[b].reference.items():
+            row.setdefault(name, value)  # no author's key replaces one of ours
+        rows.append(row)
     return rows
 
 
-def written_tokens(policy: Policy, rollouts: Rollouts) -> list[dict[str, Any]]:
-    """B, "reveal_step", "tokens" and "confidence" of each completion, as `sample_rows` says."""
+def token_records(policy: Policy, rollouts: Rollouts) -> list[dict[str, Any]]:
+    """The "reveal_step", "tokens" and "confidence" of each completion, B in all, as `sample_rows` describes them."""
     ids, steps = rollouts.completion_ids.tolist(), rollouts.unmask_step.tolist()
-    pieces = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
-    confidence = rollouts.unmask_logps.exp().tolist()
-    padding = rollouts.given & (rollouts.completion_ids == policy.pad_id)
-    shown = ((rollouts.unmask_step != NEVER) & ~padding).tolist()
+    text_of = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
+    probabilities = rollouts.unmask_logps.exp().tolist()
+    is_padding = rollouts.given & (rollouts.completion_ids == policy.pad_id)
+    has_token = ((rollouts.unmask_step != NEVER) & ~is_padding).tolist()
     return [
         {
             "reveal_step": steps[b],
-            "tokens": [pieces[token] if seen else "" for token, seen in zip(ids[b], shown[b], strict=True)],
+            "tokens": [
+                text_of[token] if shown else "" for token, shown in zip(ids[b], has_token[b], strict=True)
+            ],
             "confidence": [
-                round(sure, 4) if at >= 0 else None for sure, at in zip(confidence[b], steps[b], strict=True)
+                round(probability, 4) if step >= 0 else None
+                for probability, step in zip(probabilities[b], steps[b], strict=True)
             ],
         }
         for b in range(len(ids))

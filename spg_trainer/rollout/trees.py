@@ -12,7 +12,7 @@ from torch import Tensor
 from spg_trainer.models.policy import Policy
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import NEVER, Rollouts
 
 
 def sample_trees(
@@ -26,42 +26,43 @@ def sample_trees(
     *,
     branches: int,
 ) -> Rollouts:
-    """As `sample`, but of every `branches` rows, which have one prompt, the others begin with the first half of the
-    first.
+    """Samples as `sample` does, but trees: `branches` neighbouring rows, which have one prompt, are one.
 
-    One that ended there has no other leaves: they are copies of it. The middle of a completion is the end of a block,
-    so the state there has all of the first half and nothing of the second.
+    The first completion of a tree is sampled whole. The others begin with its first half, and their second halves are
+    sampled. Where the first one ended in its first half, the others are copies of it. The middle of a completion is the
+    end of a block, so its first half holds no mask there and its second half nothing else.
     """
     (prompt_ids, prompt_mask), half = encoded, sampling.max_completion_length // 2
-    first = torch.arange(0, len(keys), branches, device=prompt_ids.device)
-    nodes = sample(
+    first_of_tree = torch.arange(0, len(keys), branches, device=prompt_ids.device)
+    firsts = sample(
         policy,
-        (prompt_ids[first], prompt_mask[first]),
+        (prompt_ids[first_of_tree], prompt_mask[first_of_tree]),
         sampling,
         seed,
-        [keys[row] for row in first.tolist()],
+        [keys[row] for row in first_of_tree.tolist()],
         rows_per_forward,
         record_entropy,
     )
-    rollouts = nodes.select(torch.arange(len(keys), device=first.device) // branches)
-    branched = torch.ones_like(prompt_mask[:, 0]).index_fill(0, first, False)
-    going = (branched & (rollouts.completion_mask.sum(-1) > half)).nonzero()[:, 0]
-    rest = sample(
+    rollouts = firsts.select(torch.arange(len(keys), device=prompt_ids.device) // branches)
+    branched = torch.ones_like(prompt_mask[:, 0]).index_fill(0, first_of_tree, False)
+    going_on = (branched & (rollouts.completion_mask.sum(-1) > half)).nonzero()[:, 0]
+    second_halves = sample(
         policy,
         (
-            torch.cat([prompt_ids[going], rollouts.completion_ids[going, :half]], 1),
-            torch.cat([prompt_mask[going], rollouts.completion_mask[going, :half]], 1),
+            torch.cat([prompt_ids[going_on], rollouts.completion_ids[going_on, :half]], 1),
+            torch.cat([prompt_mask[going_on], rollouts.completion_mask[going_on, :half]], 1),
         ),
         replace(sampling, max_completion_length=half, diffusion_steps=sampling.diffusion_steps // 2),
         seed,
-        [keys[row] for row in going.tolist()],
+        [keys[row] for row in going_on.tolist()],
         rows_per_forward,
         record_entropy,
     )
-    passed = rollouts.unmask_step[going, :half].amax(-1, keepdim=True) + 1
-    later = torch.where(rest.unmask_step < 0, -1, rest.unmask_step + passed)
     for name in ("completion_ids", "completion_mask", "unmask_logps", "unmask_entropy", "unmask_order"):
         if (column := getattr(rollouts, name)) is not None:
-            column[going, half:] = getattr(rest, name)
-    rollouts.unmask_step[going, half:] = later
+            column[going_on, half:] = getattr(second_halves, name)
+    # The steps of a second half count on from those of its first half.
+    steps_before = rollouts.unmask_step[going_on, :half].amax(-1, keepdim=True) + 1
+    steps = second_halves.unmask_step
+    rollouts.unmask_step[going_on, half:] = torch.where(steps < 0, NEVER, steps + steps_before)
     return replace(rollouts, branched=branched)

@@ -19,11 +19,11 @@ class Pass:
     """What an unmasking rule knows of the b rows of a pass."""
 
     logps: Tensor
-    """(b, n) of the drawn tokens, in the order in which they would be unmasked; -inf behind a row's last."""
+    """(b, n) of the drawn tokens, in the order in which they would be unmasked; -inf where a row has fewer than n."""
     masked: Sequence[int]
-    """b; masked tokens of the block."""
+    """b; how many tokens of the row's block are masked."""
     number: Sequence[int]
-    """b; passes that the block has had."""
+    """b; number of this pass among those of the row's block, from 0 on."""
 
 
 RemaskingRule = Callable[[Tensor, Generators, Sequence[int]], Tensor]
@@ -82,7 +82,7 @@ def confidence(probabilities: Tensor) -> Tensor:
 def by_schedule(now: Pass, sampling: Sampling) -> list[int]:
     """As many in each pass, the first ones one more: LLaDA (arXiv 2502.09992), `get_num_transfer_tokens`."""
     counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
-    # `max_tokens_per_step` may hold it back (of `dynamic`); what is left takes more steps like the last.
+    # Where `max_tokens_per_step` allows fewer than the schedule, a block takes more passes, as the last one in number.
     return [counts[min(number, len(counts) - 1)] for number in now.number]
 
 
@@ -104,11 +104,11 @@ def by_factor(now: Pass, sampling: Sampling) -> Tensor:
     2505.22618), theorem 1.
     """
     ranks = torch.arange(1, now.logps.shape[1] + 1, dtype=torch.float64, device=now.logps.device)
-    least = (1 - sampling.factor / (ranks + 1)).clamp(min=0).log()
-    passes = now.logps >= least
-    passes[:, 0] = True
+    lowest = (1 - sampling.factor / (ranks + 1)).clamp(min=0).log()
+    is_sure = now.logps >= lowest
+    is_sure[:, 0] = True
     masked = torch.tensor(now.masked).to(now.logps.device, non_blocking=True)
-    run = passes.long().cumprod(-1).sum(-1).minimum(masked)
+    run = is_sure.long().cumprod(-1).sum(-1).minimum(masked)
     return torch.where(run == masked - 1, masked, run)
 
 
@@ -122,9 +122,11 @@ REMASKING: dict[str, RemaskingRule] = {
 }
 """What `--remasking NAME` chooses from."""
 MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin, "plackett_luce": confidence}
-"""Remasking rules that see how sure the model is of a position, in place of the log-probability of the drawn token."""
+"""The rules of `REMASKING` that see, in place of the log-probability of the drawn token, this measure of the position.
+"""
 DRAWS_POSITIONS = "plackett_luce"
-"""The remasking that divides this by the position temperature, and records in which order a step drew its positions."""
+"""The remasking whose measure is divided by `--position-temperature`, and which records (`unmask_order`) in which order
+the positions of a step were drawn."""
 UNMASKING: dict[str, UnmaskingRule] = {
     "schedule": by_schedule,
     "threshold": by_threshold,

@@ -13,7 +13,7 @@ from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model, trainable_parameters
-from spg_trainer.rollout.cache import budget
+from spg_trainer.rollout.cache import memory_line
 from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts
 from spg_trainer.rollout.lines import is_file
@@ -226,7 +226,9 @@ def introduce(run: Run, skipped: str) -> None:
         with unsharded(run.policy.model):  # divided weights say the type that is trained, not that of a pass
             model = run.policy.model
             console.say(
-                budget(model.config, model.dtype, model.device, config.rollout, rows, run.rows_per_forward)
+                memory_line(
+                    model.config, model.dtype, model.device, config.rollout, rows, run.rows_per_forward
+                )
             )
 
 

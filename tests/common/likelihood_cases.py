@@ -163,16 +163,16 @@ def naive_logps(model: torch.nn.Module, rollouts: Rollouts, masks: Masks, mask_i
     for row in range(len(rollouts)):
         ids = torch.cat([rollouts.prompt_ids[row], rollouts.completion_ids[row]])
         real = torch.cat([rollouts.prompt_mask[row], torch.ones_like(rollouts.completion_mask[row])])
-        places = (real.long().cumsum(0) - 1).clamp(min=0)[None]
-        samples = []
-        for masked in masks.masked[row]:
-            shown = torch.where(masked, mask_id, ids)[None]
-            logits = model(input_ids=shown, attention_mask=real[None].long(), position_ids=places).logits[0]
-            logits, written = logits[-len(rollouts.completion_ids[row]) :], rollouts.completion_ids[row]
-            samples.append(logits.log_softmax(-1).gather(-1, written[:, None]).squeeze(-1))
-            if masks.measured is not None:
-                samples[-1] = torch.cat([samples[-1], naive_measure(masks.measure, logits, written)])
-        rows.append(torch.stack(samples) * masks.valued[row])
+        positions = (real.long().cumsum(0) - 1).clamp(min=0)
+        shown = torch.where(masks.masked[row], mask_id, ids)  # (M, L+T)
+        attention, positions = real.long().expand_as(shown), positions.expand_as(shown)
+        logits = model(input_ids=shown, attention_mask=attention, position_ids=positions).logits
+        logits, written = logits[:, -len(rollouts.completion_ids[row]) :], rollouts.completion_ids[row]
+        values = logits.log_softmax(-1).gather(-1, written.expand(logits.shape[:2])[..., None]).squeeze(-1)
+        if masks.measured is not None:
+            measured = [naive_measure(masks.measure, of_copy, written) for of_copy in logits]
+            values = torch.cat([values, torch.stack(measured)], -1)
+        rows.append(values * masks.valued[row])
     return torch.stack(rows)
 
 

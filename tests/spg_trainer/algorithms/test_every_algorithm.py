@@ -55,7 +55,7 @@ def test_it_trains_from_a_tiny_model(algorithm, tmp_path):
     if get(algorithm).branches > 1:  # as many in each half
         fewer |= {"diffusion_steps": 4}
     if "order" in build(algorithm).needs:  # drawn positions solve fewer
-        fewer |= {"prompts_per_step": 16, "diffusion_steps": 10}
+        fewer |= {"prompts_per_step": 4, "diffusion_steps": 10}
     train(small("sudoku", algorithm, tmp_path / "run", **fewer), quiet=True)
     assert_trained(tmp_path / "run")
 
