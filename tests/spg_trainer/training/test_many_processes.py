@@ -77,10 +77,11 @@ def of_one_process(tmp_path_factory):
     return folder
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("count", [2, 4])
 def test_runs_of_eight_algorithms_by_layer_are_those_of_one(tmp_path, of_one_process, count):
     """On three tasks, one of them with turns, with all weights (and a frozen copy as reference) and with adapters."""
-    run_processes("tests.common.divided_runs", str(tmp_path), count=count, timeout=800)
+    run_processes("tests.common.divided_runs", str(tmp_path), count=count, timeout=3000)
     for case in divided_runs.CASES:
         found, expected = (divided_runs.place(folder, *case) for folder in (tmp_path, of_one_process))
         assert all(row["grad_norm"] > 1e-6 for row in rows(expected / "metrics.jsonl")), case
