@@ -45,6 +45,7 @@ from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft import off_mix
+from spg_trainer.sft import publish as publishing
 from spg_trainer.sft.command import sft
 from spg_trainer.sft.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.sft.fit import Fit
@@ -629,15 +630,15 @@ def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(
 def test_a_second_ctrl_c_ends_the_evaluation_and_the_model_is_there(
     tmp_path, monkeypatch, capsys, at
 ) -> None:
-    folder, measured = tmp_path / "model", supervised.measure
+    folder, measured = tmp_path / "model", publishing.measure
     command = change(LONG, output_dir=str(folder))
-    monkeypatch.setattr(supervised, "measure", lambda fit: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(publishing, "measure", lambda fit: os.kill(os.getpid(), signal.SIGINT))
     with before_step(at - 1, lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
         sft(command)
     assert f"The model so far is in {folder}; now it is evaluated." in capsys.readouterr().out
     assert not incomplete(folder) and not (folder / "summary.json").exists()
     assert load_model(str(folder)).model.dtype == torch.float32
-    monkeypatch.setattr(supervised, "measure", measured)
+    monkeypatch.setattr(publishing, "measure", measured)
     sft(change(command, resume=str(folder)), quiet=True)
     assert json.loads((folder / "summary.json").read_text())["ended_by"] == "steps"
     assert same_weights(folder, sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True))
