@@ -88,7 +88,8 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     prepare_folder(run)
     introduce(run, skipped)
     state.history = decide_on_main(folder.history)
-    if config.eval.eval_steps and newest is not None:  # else the start's is made again, and its weights saved
+    # A run that has no checkpoint yet validates the start, again if it has to: that also saves the start's weights.
+    if config.eval.eval_steps and newest is not None:
         state.validations = decide_on_main(folder.validations)
     run.trackers.open(config.output.track, path, config)
     return run
@@ -163,7 +164,7 @@ def open_model(
         ).ending_with(algorithm.end_tokens)
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
-    if own_copy:
+    if own_copy:  # what the run leaves behind names the model that was copied, not the copy
         policy.source = model_environment(str(own_copy))["base_model"]
     return policy
 
@@ -178,6 +179,7 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv
     if config.pairs is None:
         train = splits["train"]
         measure(policy, train, length, found)
+        # The length of a mixture counts repeated problems, so that what is left of it is no plain difference.
         if config.overlong == SKIP and not train.parts:
             left = len(train) - len(found.named)
             check_prompts(config.batch.prompts_per_step, left, train.spec_name, found.text(policy, length))
@@ -200,6 +202,7 @@ def introduce(run: Run, skipped: str) -> None:
     config, console, path = run.config, run.console, run.folder.path
     env, model_note, too_short = run.source.env, run.policy.note, ""
     untaught = unseen(config.model.model, config.env)
+    # The model's note ends with what it was not taught, unless the run's own copy was opened in place of `tiny`.
     if untaught and model_note.endswith(untaught):
         model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
     if env is not None:
@@ -223,7 +226,8 @@ def introduce(run: Run, skipped: str) -> None:
         )
     if config.rollout.cache != "none" and env is not None:
         rows = -(-config.batch.prompts_per_step * config.batch.num_generations // len(devices))
-        with unsharded(run.policy.model):  # divided weights say the type that is trained, not that of a pass
+        # Keys and values have the type of a pass. Divided weights have it only while they are gathered.
+        with unsharded(run.policy.model):
             model = run.policy.model
             console.say(
                 memory_line(
@@ -266,11 +270,14 @@ def prepare_folder(run: Run) -> None:
 def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:
     """The folder of the run's own copy of the weights it started from; None before it is written, and if it needs none.
 
-    A run of fresh adapters needs none. newest: the checkpoint that the run continues from, None = none. Raises
+    A run needs a copy if it trains all weights with a reference, or the adapter that --model names; of fresh adapters
+    the base is the reference. newest: the checkpoint that the run continues from, None = none. Raises
     CheckpointError if a run with a checkpoint has lost its copy.
     """
     folder = run / REFERENCE
-    if not (config.model.ref_copy or find_adapter(config.model.model) or folder.is_dir()):
+    names_adapter = find_adapter(config.model.model) is not None
+    # The adapter may be gone by now. Then the folder of its copy tells that the run needs one.
+    if not (config.model.ref_copy or names_adapter or folder.is_dir()):
         return None
     problem = incomplete(folder)
     if problem and newest:
