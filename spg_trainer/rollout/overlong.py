@@ -44,8 +44,8 @@ class Overlong:
     """What was found in some problems: how many were measured, and which of them do not fit."""
 
     measured: int = 0
-    named: dict[str, int] = field(default_factory=dict)
-    """{name of a problem that does not fit: tokens of its prompt}."""
+    named: dict[tuple[str, str], int] = field(default_factory=dict)
+    """{(task, name of a problem that does not fit): tokens of its prompt}."""
     splits: dict[str, list[str]] = field(default_factory=dict)
     """{task: its splits in which some problem does not fit}."""
 
@@ -54,7 +54,7 @@ class Overlong:
         self.measured += len(indices)
         if long:
             self.splits.setdefault(env.spec_name, []).append(split_of(env))
-            self.named |= {name_of(env, index): tokens for index, tokens in long.items()}
+            self.named |= {(env.spec_name, name_of(env, index)): tokens for index, tokens in long.items()}
 
     def text(self, policy: Policy, length: int) -> str:
         """How many do not fit, the first of them and why; "" where all do."""
@@ -62,9 +62,11 @@ class Overlong:
             return ""
         tasks = (f"{name} {' and '.join(splits)}".rstrip() for name, splits in self.splits.items())
         verb = "is" if len(self.named) == 1 else "are"
+        one_task = len(self.splits) == 1
+        named = {name if one_task else f"{task}, {name}": n for (task, name), n in self.named.items()}
         return (
             f"{', '.join(tasks)}: {len(self.named):,} of {self.measured:,} problems {verb} too long for the model: "
-            f"{first_of(self.named)}. {limits(policy, length)}"
+            f"{first_of(named)}. {limits(policy, length)}"
         )
 
 

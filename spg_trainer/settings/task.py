@@ -75,7 +75,7 @@ class Task:
         """
         place, _, inside = self.env.rpartition(":")
         namespace = inside.rpartition("/")[0]
-        if place.partition(".")[0] not in ("", "envs") or namespace not in ("", "spg"):
+        if (place and place.partition(".")[0] != "envs") or namespace not in ("", "spg"):
             return None
         return "math500" if self.short == "math" else self.short  # as `envs.registry.ALIASES` has it
 

@@ -16,6 +16,7 @@ from spg_trainer.settings.task import Task, join_arguments, join_names, join_tas
         ("spg/Sudoku-v0", Task("", None, "spg/Sudoku-v0"), "Sudoku-v0", "sudoku", "sudoku"),
         ("envs:spg/Sudoku-v0", Task("", None, "envs:spg/Sudoku-v0"), "Sudoku-v0", "sudoku", "sudoku"),
         ("./a=b/my.py:my/T-v0:size=3", Task("", "./a=b/my.py", "my/T-v0", {"size": 3}), "T-v0", "t", None),
+        ("./my.py:Sudoku-v0", Task("", "./my.py", "Sudoku-v0"), "Sudoku-v0", "sudoku", None),
         ("./my.py", Task("", "./my.py", ""), "my.py", "my.py", None),
         ("gymnasium:Taxi-v3", Task("", None, "gymnasium:Taxi-v3"), "Taxi-v3", "taxi", None),
         (

@@ -17,7 +17,7 @@ from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import Policy, load_model
 from spg_trainer.models.load import open_tokenizer
-from spg_trainer.rollout.overlong import next_fitting, report, too_long
+from spg_trainer.rollout.overlong import Overlong, next_fitting, report, too_long
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.settings.decoding import EvalRollout
 from spg_trainer.settings.fields import Config, EvalCommand
@@ -122,6 +122,15 @@ def test_a_problem_of_a_stream_is_named_by_task_split_and_index(tmp_path: Path) 
         ConfigError, match=r"stream: the prompt of train problem \d+ has \d+ tokens.*--overlong skip"
     ):
         train(config, quiet=True)
+
+
+def test_problems_of_two_tasks_with_one_name_are_two(policy: Policy) -> None:
+    found = Overlong()
+    for task in ("countdown", "sudoku"):
+        found.add(envs.make(task, split="train"), [0, 1], {0: 99})
+    told = found.text(policy, 4)
+    assert "2 of 4 problems are too long" in told
+    assert "countdown, train problem 0 (99 tokens), sudoku, train problem 0 (99 tokens)" in told
 
 
 def test_of_a_stream_the_next_problem_is_taken(policy: Policy) -> None:
