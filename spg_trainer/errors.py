@@ -42,6 +42,11 @@ class ProcessLost(TrainingError):
     """Another process of the run has not answered in time."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error, without its full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def plural(n: int, noun: str) -> str:
     """ "1 line", "2 lines"."""
     from spg_trainer.settings.packages import verifiers

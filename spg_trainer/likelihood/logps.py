@@ -40,7 +40,8 @@ def token_logps(
 def passes(masks: Masks, masks_at_once: int) -> list[Copies]:
     """The copies that score anything, mask by mask, up to `masks_at_once` times B of them at a time.
 
-    Only the first of several passes may be smaller than the others: 7 copies, 3 at a time, are passes of 1, 3 and 3.
+    Only the first of several passes may be smaller than the others: 7 copies, 3 at a time, are passes of 1, 3 and 3. So
+    the last one, which `accumulate` never sends through the model twice, is a full one.
     """
     mask, row = masks.scored.any(-1).T.nonzero(as_tuple=True)
     if not len(row):
@@ -62,9 +63,11 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     """Log-probabilities (B, M, T) of the scored tokens of some masked copies, zero elsewhere; with a graph.
 
     Where the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured
-    (`masks.split` parts them). The model's last layer computes nothing but these positions. Under block-causal
-    attention a token sees its block as the mask shows it and earlier blocks clean, prompt noise apart; its state is the
-    one that the sampler has, also where logits are shifted over a block's edge.
+    (`masks.split` parts them). The model's last layer computes nothing but these positions.
+
+    Under block-causal attention a token sees its own block as the mask shows it, and in earlier blocks every completion
+    token unmasked; prompt noise stays. So it has the state that it had in the sampler, also the first token of a block
+    where logits are shifted, whose state is that of the last column of the block before.
     """
     from spg_trainer.models.states import head_weight, hidden_states
 
@@ -82,6 +85,7 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     is_wanted = torch.arange(keep.shape[1], device=ids.device) < count[:, None]
     states = hidden_states(model, ids, attention, keep=keep + width, start=width, clean=clean)[is_wanted]
     head = head_weight(model)
+    # `states` has one row for each wanted position, and `scored[wanted]` says which of these rows are scored.
     states_of_scored = states if masks.measured is None else states[scored[wanted]]
     values = HeadLogps.apply(states_of_scored, head, completion_ids[scored])
     copy, place = scored.nonzero(as_tuple=True)
@@ -224,17 +228,18 @@ def softmax_gradient(
     weight_gradient: Tensor | None,
 ) -> Tensor:
     """`head_gradient` (r, D) of r positions, from powers (r, V), which are overwritten, and total (r,) of `softmax`."""
-    # The gradient in the logits is coefficient * (onehot(target) - powers / total). Here it is scale * score, so that
-    # the difference is rounded only once, and the scaling is of D numbers a position, not of V.
-    score = powers.scatter_add_(-1, targets[:, None], -total[:, None]).to(weight.dtype)
+    # The gradient in the logits is coefficient * (onehot(target) - powers / total). Here it is scale * difference, with
+    # difference = powers - total * onehot(target), so that the difference is rounded only once, and the scaling is of D
+    # numbers a position, not of V.
+    difference = powers.scatter_add_(-1, targets[:, None], -total[:, None]).to(weight.dtype)
     scale = (-coefficients.to(powers.dtype) / total).unsqueeze(-1)
     if weight_gradient is not None:
         states = (scale * hidden_states).to(weight.dtype)
         if weight_gradient.dtype == weight.dtype:
-            weight_gradient.addmm_(score.T, states)
+            weight_gradient.addmm_(difference.T, states)
         else:
-            weight_gradient.add_(score.T @ states)
-    return (scale * (score @ weight)).to(hidden_states.dtype)
+            weight_gradient.add_(difference.T @ states)
+    return (scale * (difference @ weight)).to(hidden_states.dtype)
 
 
 def rows_per_chunk(vocabulary: int) -> int:

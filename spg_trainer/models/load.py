@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from spg_trainer import distributed
 from spg_trainer.architecture.configuration import answer
-from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.errors import ConfigError, ModelError, first_line
 from spg_trainer.models import shard
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
 from spg_trainer.models.lockstep import Lockstep
@@ -43,7 +43,7 @@ from spg_trainer.models.weight_files import read_layers, unreadable
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.weights import Weights, first_line, resolve_model
+from spg_trainer.settings.weights import Weights, resolve_model
 
 
 def load_model(

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from spg_trainer.architecture.experts import experts_of
-from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.errors import ConfigError, ModelError, first_line
 from spg_trainer.seeding import generator, gpus
-from spg_trainer.settings.weights import first_line
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.errors import ModelError
+from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.parts import is_part, own_part, whole
 from spg_trainer.models.states import base_model
-from spg_trainer.settings.weights import first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -32,10 +32,10 @@ class Columns:
         rows_per_forward: int | None,
     ) -> None:
         self.policy, self.canvas, self.sampling, self.store = policy, canvas, sampling, store
-        family = base_model(policy.model)
-        self.pattern, self.shift = family.pattern, family.shift
+        model = base_model(policy.model)
+        self.pattern, self.shift = model.pattern, model.shift
         self.keeps_blocks = sampling.cache == "blocks"
-        if not self.pattern.is_full:
+        if not self.pattern.is_full:  # the cache of blocks needs them, which full attention does not go with
             self.blocks = self.pattern.blocks(canvas.real, canvas.width)
         self.rows_per_forward = rows_per_forward
         self.positions_per_forward = None  # None = rows_per_forward bounds a call of the model
@@ -56,6 +56,7 @@ class Columns:
         slots = [row.slot for row in in_flight]
         if not all_move or slots == list(range(len(slots))):
             return
+        # What the pass computes anew need not move; finished blocks do, and at a refresh prompts that are kept longer.
         if self.store and (self.keeps_blocks or self.sampling.prompt_refresh_steps):
             kept = max(map(self._seen, in_flight)) if self.keeps_blocks else self.canvas.width
             self.store.move(self.canvas.tensor(slots), kept)
@@ -65,7 +66,8 @@ class Columns:
     def hidden_states(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
         """Last hidden states at places (b, n) of the completions, (b, n, D).
 
-        refresh: whether the rows compute all that they see, but for a prompt that is kept longer.
+        numbers: (b,) int64, the rows' numbers on the canvas. refresh: whether the rows compute all that they see, but
+        for a prompt that is kept longer.
         """
         # Rows by the width of the window that they compute; 0 where they compute everything.
         by_width: dict[int, list[int]] = defaultdict(list)
@@ -101,7 +103,10 @@ class Columns:
         return width + start, min(width + stop, self.canvas.columns)
 
     def _window(self, row: Row, refresh: bool) -> tuple[int, int]:
-        """First column and end of the window that a row computes, or (0, 0) where it computes all that it sees."""
+        """First column and end of the window that a row computes, or (0, 0) where it computes all that it sees.
+
+        Where logits are shifted, the state of a window's first token is that of the column before: that is in it too.
+        """
         s, width = self.sampling, self.canvas.width
         if refresh:
             keeps_prompt = row.passes and row.passes - row.prompt_computed < s.prompt_refresh_steps
@@ -110,22 +115,23 @@ class Columns:
         if self.keeps_blocks:
             start, stop = self._attention_block(row)
             if row.block_passes == 0 and row.block:
-                # In the first pass in this block, the block before has no keys yet of the tokens that were written
-                # last, nor have given blocks in between: both are computed now.
+                # The block before has no keys yet of the tokens that were written last, and blocks in between, which a
+                # template fills altogether, have none at all: the window begins with the block before.
                 start = self._attention_block_of(row, row.spans[row.block - 1][0])[0]
         return window(max(0, start - self.shift), stop, self._seen(row), s)
 
     def _compute_all(self, rows: list[Row], numbers: Tensor, places: Tensor, refresh: bool) -> Tensor:
         """All that is seen, of rows that look alike once; a cache keeps it in the slots of all of them."""
         # 1. `seen` (b, w) are the ids that each row sees, -1 on padding. Equal ones are computed once: `distinct_of`
-        #    (b,) says which of the distinct ones is a row's, and `example` gives a row for each distinct one.
+        #    (b,) says which of the distinct ones is a row's (`index_of_rows` is the same on the device), and `example`
+        #    gives a row for each distinct one.
         # 2. The distinct ones are sorted, most padding first, so that rows of like length share a call of the model.
         # 3. A call leaves out the columns that none of its rows sees.
         seen = self.canvas.ids[numbers].masked_fill(~self.canvas.real[numbers], -1)
         distinct_of, example = self._distinct(rows, seen)
-        distinct, inverse = seen[self.canvas.tensor(example)], self.canvas.tensor(distinct_of)
+        distinct, index_of_rows = seen[self.canvas.tensor(example)], self.canvas.tensor(distinct_of)
         keep = places.new_empty(len(distinct), places.shape[1])
-        keep[inverse] = self.canvas.width + places
+        keep[index_of_rows] = self.canvas.width + places
         results = []
         for part in self._parts(len(distinct), distinct.shape[1]):
             examples = [rows[i] for i in example[part]]
@@ -148,7 +154,7 @@ class Columns:
                     start=self.canvas.width - lowest,
                 )
             )
-        return torch.cat(results)[inverse]
+        return torch.cat(results)[index_of_rows]
 
     def _distinct(self, rows: list[Row], seen: Tensor) -> tuple[list[int], list[int]]:
         """The number (b,) of each row's ids among the sorted distinct ones, and for each of these a row that has it.

@@ -82,11 +82,11 @@ def sample_completions(
         raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
     policy.model.eval()
     with torch.no_grad(), casts_kept(policy.model):
-        initial = None if canvas is None else canvas.to(device)
-        in_order = sampling.remasking == DRAWS_POSITIONS
-        completions = Canvas(policy, prompt_ids, prompt_mask, length, record_entropy, initial, in_order)
+        given = None if canvas is None else canvas.to(device)
+        record_order = sampling.remasking == DRAWS_POSITIONS
+        completions = Canvas(policy, prompt_ids, prompt_mask, length, record_entropy, given, record_order)
         store = buffers_for(policy, len(prompt_lengths), completions.columns, sampling, rows_per_forward)
-        waiting = _rows_to_decode(policy, prompt_lengths, sampling, completions.width, initial)
+        waiting = _rows_to_decode(policy, prompt_lengths, sampling, completions.width, given)
         refill = Refill(waiting, store.slots if store else len(waiting), sampling)
         columns = Columns(policy, completions, sampling, store, rows_per_forward)
         _Sampler(policy, sampling, generators, completions, refill, columns).run()
@@ -94,15 +94,15 @@ def sample_completions(
 
 
 def _rows_to_decode(
-    policy: Policy, prompt_lengths: list[int], sampling: Sampling, width: int, initial: Tensor | None
+    policy: Policy, prompt_lengths: list[int], sampling: Sampling, width: int, given: Tensor | None
 ) -> list[Row]:
     """The rows that have a hole, each with its blocks that have one.
 
-    width: columns of the prompts, with padding. initial: (B, T), given tokens and the mask id in the holes; None = each
+    width: columns of the prompts, with padding. given: (B, T), given tokens and the mask id in the holes; None = each
     completion is one hole.
     """
     pattern, rows = base_model(policy.model).pattern, []
-    is_hole = None if initial is None else (initial == policy.mask_id).tolist()
+    is_hole = None if given is None else (given == policy.mask_id).tolist()
     for number, prompt_length in enumerate(prompt_lengths):
         spans = pattern.spans(prompt_length, sampling.max_completion_length, sampling.block_length)
         holes = [stop - start for start, stop in spans]
@@ -161,8 +161,10 @@ class _Sampler:
                         "--learning-rate."
                     )
                 return
-            everyone = refresh and len(rows) == len(self.refill.in_flight)
-            self.columns.take_slots(self.refill.in_flight, everyone or self.sampling.cache == "blocks")
+            # Rows may change their slots at a refresh of all, and with the cache of blocks at any pass: `take_slots`
+            # moves what is not computed anew.
+            all_refresh = refresh and len(rows) == len(self.refill.in_flight)
+            self.columns.take_slots(self.refill.in_flight, all_refresh or self.sampling.cache == "blocks")
             self._step(rows, refresh)
             if report:
                 report(self.refill.share_done())
@@ -175,8 +177,8 @@ class _Sampler:
         # 4. The rows advance. With `--unmasking schedule`, the settings say how many masked places each has left
         #    (`left`); with others it is None, and the canvas is asked.
         s, canvas = self.sampling, self.canvas
-        apart = not self.columns.pattern.is_full
-        blocks = canvas.active_blocks(rows, s.block_length, s.editing_threshold is not None, apart)
+        draws_written, apart = s.editing_threshold is not None, not self.columns.pattern.is_full
+        blocks = canvas.active_blocks(rows, s.block_length, edits=draws_written, apart=apart)
         states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, refresh)
         tokens, logps, order, entropy = self._draw(rows, states, blocks)
         of_masked = logps if blocks.written is None else logps.masked_fill(blocks.written, float("-inf"))
@@ -262,8 +264,8 @@ class _Sampler:
         the order in which places would be unmasked.
         """
         s, masked = self.sampling, [row.masked for row in rows]
-        numbers = [row.block_passes if row.masked else 0 for row in rows]
-        count = UNMASKING[s.unmasking](Pass(logps, masked, numbers), s)
+        count = UNMASKING[s.unmasking](Pass(logps, masked, [row.block_passes for row in rows]), s)
+        # 0 for a row that only edits.
         limits = [min(n, s.max_tokens_per_step or n) for n in masked]
         if isinstance(count, Tensor):
             return count.clamp(min=1).minimum(self.canvas.tensor(limits)), None
@@ -281,8 +283,11 @@ class _Sampler:
         """Tells the rows what the pass left.
 
         still_masked: (b, S), places of the blocks. left: how many of them each row has, if known. edited: (b,), whether
-        a written token was replaced. Whether a row's text has ended is known on the device alone, and to read it costs
-        a wait. So where `left` is known, it is read at the end of a block only, or without a cache at every pass.
+        a written token was replaced.
+
+        Whether a row's text has ended is known on the device alone, and to read it costs a wait. Where `left` is not
+        known, the pass waits for it anyway. Where it is, the end is read with the last masked place of some block only,
+        but at every pass without a cache: one more pass of a row that has ended would compute all that the row sees.
         """
         ended, was_edited = [False] * len(rows), None
         if left is None or self.columns.store is None or 0 in left:

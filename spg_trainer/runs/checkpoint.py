@@ -14,7 +14,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spg_trainer.distributed import decide_on_main, raising_on_all, rank, world_size
-from spg_trainer.errors import CheckpointError
+from spg_trainer.errors import CheckpointError, first_line
 from spg_trainer.runs.files import (
     aside_of,
     begin_folder,
@@ -270,8 +270,6 @@ def load(folder: Path, policy: "Policy", optimizer: "Optimizer | None" = None) -
             load_reference(folder, policy)
         return json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
-        from spg_trainer.settings.weights import first_line
-
         raise CheckpointError(
             f"Checkpoint {folder} does not fit this run: {first_line(error)}. Resume with the run's own --model and "
             "--lora-r, or from another of its checkpoints with --resume PATH."

@@ -169,14 +169,16 @@ def layers_below(cls: type, from_user: Sequence[Layer]) -> list[Layer]:
     model = last_value(from_user, "model.model", cls().model.model)
     from_model = list[Layer]()
     if made_for := model_environment(model).get("env"):
+        # A task from the author's file, as the run had it: by the run's copy where the file has changed or is gone.
         made_for = own_code.kept(run_holding(model), own_code.ENVIRONMENT, made_for)
         from_model = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(made_for))})]
-    learns_texts = bool(last_value(from_user, "data", None))  # and needs no task
+    learns_texts = bool(last_value(from_user, "data", None))
     env = last_value([*from_model, *from_user], "env", "" if learns_texts else cls().env)
-    if not env:  # in place of the task that the dataclass has
+    if not env:  # texts need no task; without this layer that of the dataclass would stand
         from_model = [Layer("--data", {"env": ""})]
     if cls is Config:
         return [*from_model, *for_training(env, model, from_user)]
+    # `eval` and `sft` take over what a training has by default; their own flags name no algorithm.
     trained = merge_layers(Config, for_training(env, model)).config
     return [*from_model, *(for_eval if cls is EvalCommand else for_sft)(env, model, trained)]
 
@@ -241,6 +243,7 @@ def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
     decoding = {
         "temperature": r.temperature,  # at which habits are counted
         "block_length": r.block_length,
+        # A small model affords a token a step also where its recipe trains with more.
         "diffusion_steps": at_rate(1.0 if kind == "tiny" else r.tokens_per_step),
         "remasking": r.remasking,
     }
@@ -266,9 +269,11 @@ def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
 
 
 def recorded_settings(env: str, model: str) -> dict[str, Any]:
-    """The arguments and lengths that a model was made with, if it was made for this task, or of texts for none.
+    """The arguments and lengths that a model was made with, if it was made for just the tasks of `env`; else nothing.
 
-    One task of several that the model was made for has its own arguments, if it is there once, and the lengths of all.
+    A model of texts was made for no task, so its lengths hold where `env` names none. Where `env` is one of several
+    tasks that the model was made for, the lengths are those of all, and the arguments are that task's own, or none if
+    several of them have its name.
     """
     record = model_environment(model)
     env_args = record.get("env_args") or {}

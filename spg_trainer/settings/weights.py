@@ -64,7 +64,10 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
 
 
 def unseen(name: str, env: str) -> str:
-    """What to tell of an embedded model that has not seen all tasks of `env`; nothing of a model that may know any."""
+    """A note on the tasks of `env` that an embedded model has not seen; "" if it has seen all of them.
+
+    "" also for a model that is not embedded, which may know any task.
+    """
     return resolve_model(name, env).note if is_embedded(name, "tiny") else ""
 
 
@@ -76,24 +79,20 @@ def knows_nothing(name: str, env: str) -> bool:
     return not any(_embedded_folder(task.ours, kind).is_dir() for task in parse_tasks(env))
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error, without its full stop."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-
-
 def is_embedded(model: str, *words: str) -> bool:
-    """Whether `--model` is one of these words (`tiny`, `new`), alone or with a name of `PATTERNS` behind a colon.
+    """Whether `--model` is one of these words (`tiny`, `new`), or WORD:NAME with a name of `PATTERNS`.
 
-    Of `tiny` also with that of a task which has a model of its own.
+    Among the words `tiny` stands for `tiny:TASK` too, of a task that has an embedded model.
     """
-    named = any(model in (word, *(f"{word}:{kind}" for kind in PATTERNS)) for word in words)
-    return named or ("tiny" in words and task_model(model) is not None)
+    is_word = any(model in (word, *(f"{word}:{kind}" for kind in PATTERNS)) for word in words)
+    return is_word or ("tiny" in words and task_model(model) is not None)
 
 
 def task_model(name: str) -> Path | None:
     """The folder of the embedded model that `tiny:TASK` names; None for another name, and where the task has none."""
     word, _, task = name.partition(":")
     folder = _embedded_folder(task, "")
+    # No task has other characters; `sudoku-block`, which is none, has a folder.
     return folder if word == "tiny" and task.isalnum() and folder.is_dir() else None
 
 

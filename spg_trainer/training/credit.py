@@ -17,7 +17,7 @@ from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.run import Run
 
 ByKind = dict[str, np.ndarray]
-"""Kind of completion, by whose number metrics are divided -> which of all processes are of that kind, (B,) bool."""
+"""{kind: (B,) bool, which completions of all processes are of it}; metrics are divided by the number of a kind."""
 
 
 def credit(run: Run, scored: Scored, rewards: Groups) -> tuple[torch.Tensor, Step]:
@@ -27,6 +27,7 @@ def credit(run: Run, scored: Scored, rewards: Groups) -> tuple[torch.Tensor, Ste
     """
     rollouts = scored.rollouts
     if run.algorithm.score_tail:
+        # What stands behind the end is learned too, as padding.
         rollouts = rollouts.count_tail(run.policy.pad_id)
     rollouts, fills = look_into_states(run, scored, rollouts)
     prepared = prepare_step(run, scored, rollouts, rewards)
@@ -52,6 +53,7 @@ def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) 
     size is put together by rows. Raises ConfigError where it returns something without a row for each completion.
     """
     algorithm = run.algorithm
+    # Of all processes, by ascending episodes.
     everyone, place = gather_rows(scored.place.episode.numpy(), rollouts, scored.place)
     correct = scored.of_groups(scored.correct)[0] if "correct" in algorithm.needs else None
     sizes = torch.tensor([len(group) for group in rewards])
@@ -120,9 +122,9 @@ def own_part(
 def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Rollouts, Rollouts | None]:
     """Fills the half-written states of the completions that the algorithm asks for, and has the task judge the fills.
 
-    Returns the rollouts with `probe_steps` and `probe_rewards`, what each state was worth, and the fills; both as they
-    were, and None, where the algorithm asks for no states. What is drawn is keyed by problem, generation and turn, so
-    that it does not depend on the place of a row.
+    Returns the rollouts with `probe_steps` and `probe_rewards`, what each state was worth, and the fills. Where the
+    algorithm asks for no states, it returns the rollouts unchanged, and None for the fills. What is drawn is keyed by
+    problem, generation and turn, so that it does not depend on the place of a row.
     """
     config, step_number, algorithm = run.config, run.state.step, run.algorithm
     row_keys = scored.place.keys("turn")
@@ -136,6 +138,8 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
     )
     if steps is None:
         return rollouts, None
+    # Fills that are learned from are drawn; where they only tell what a state is worth, the likeliest tokens do.
+    temperature = config.rollout.temperature if "fills" in algorithm.needs else 0.0
     with raising_on_all():
         return probe(
             run.policy,
@@ -147,7 +151,7 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
             sampling=config.rollout,
             seed=config.seed,
             keys=key,
-            temperature=config.rollout.temperature if "fills" in algorithm.needs else 0.0,
+            temperature=temperature,
         )
 
 
@@ -172,7 +176,10 @@ def kinds_of_completions(
 def count_minibatches(
     kinds: ByKind, minibatch: np.ndarray, episode: np.ndarray, lengths: np.ndarray, num_minibatches: int
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """How many completions of each kind each minibatch has, and how many episodes of each kind, with their tokens.
+    """(counts, totals), a dict for each minibatch, as in `Step`.
+
+    counts: how many of its completions are of each kind. totals: how many episodes have one of each kind, and `tokens`,
+    how many all its completions have together.
 
     minibatch, episode, lengths: (B,) of the completions of all processes.
     """

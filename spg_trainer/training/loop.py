@@ -58,7 +58,7 @@ from spg_trainer.training.warnings import form_warning, new_warnings
 USER = "user"
 """What `reason_to_end` returns where somebody asked to stop."""
 KNOWS_NOTHING = 256
-"""Completions of which none is right before a run asks for --force."""
+"""A run asks for --force if none of at least so many first completions is right; of fewer, that may be chance."""
 
 
 def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
             before = evaluate_once(run, "before", 0)
             run_validation(run)
             if (ended_by := make_steps(run)) == USER:
-                raise on_all(KeyboardInterrupt())
+                raise on_all(KeyboardInterrupt())  # marked, so that processes may still save together
             run_validation(run, last=True)
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))
@@ -110,6 +110,7 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
     others_are_missing = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
     go_on = f"--resume {shlex.quote(str(run.folder.path))}"
+    # What a disk refuses is raised from the disk's own error (`runs.files.writing`), a checkpoint that is gone is not.
     disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
     if run.state.consistent and run.state.step and not others_are_missing:
         # A launcher asks this process to stop when another one has ended: that must not cut the checkpoint short.
@@ -119,7 +120,7 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
         newest = latest_complete(run.folder.path)
         kept = f"{newest} is saved" if newest else "Nothing is saved yet"
         run.console.say(f"{kept}; continue with {go_on}")
-    if isinstance(error, ScoringFailed):
+    if isinstance(error, ScoringFailed):  # its remedy is to change the code of the environment
         error.go_on = f"{go_on} --accept-changed-code"
 
 
@@ -127,7 +128,7 @@ def train_step(run: Run) -> None:
     """One rollout and its updates, recorded, validated and shown."""
     state, started = run.state, time.monotonic()
     lockstep = distributed.lockstep
-    made = lockstep.for_others if lockstep else 0
+    for_others_before = lockstep.for_others if lockstep else 0
     begin(f"the rollout of step {state.step + 1}")
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
@@ -142,18 +143,21 @@ def train_step(run: Run) -> None:
                 run.console.warn(text)
         metrics |= look_at_decoding(run, scored)
         learned = scored.learned(run.config.batch.num_generations)
-        advantages, step = credit(run, learned, rewards if scored.chosen is None else rewards[scored.chosen])
+        # Where groups are chosen, all have one size: --max-rollout-batches does not go with --explore.
+        learned_rewards = rewards if scored.chosen is None else rewards[scored.chosen]
+        advantages, step = credit(run, learned, learned_rewards)
         begin(f"the updates of step {state.step + 1}")
         with counting_choices(run.policy.model) as choices:
             metrics |= apply_updates(run, step)
     state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
     if run.source.pools is not None:
+        # What the rollout noted of its problems counts from the next step on.
         metrics |= run.source.pools.keep()
     timings = {"rollout": sampled - started, "update": time.monotonic() - sampled}
     if "num_tokens" in metrics:
         timings["tokens_per_second"] = metrics["num_tokens"] / (sampled - started)
     if lockstep:
-        timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - made)})
+        timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - for_others_before)})
     if choices:  # all choices of a pass, also those of padding: they depend on the batching
         timings |= router_load(sum_metrics(choices))
     metrics |= validate_loss(run)
@@ -172,7 +176,10 @@ def train_step(run: Run) -> None:
 
 
 def shown_of_validation(run: Run) -> dict[str, Any]:
-    """What the live line shows of the newest validation; of a loss, the lowest and that of the last steps' training."""
+    """What the live line shows of validation: the solved share of the newest one.
+
+    Where a loss is validated: the lowest so far, and beside it the training loss of the last steps.
+    """
     state = run.state
     if run.held_out is not None:
         return {"mean_loss": recent_loss(state.history), "best_loss": state.progress.best_loss}
@@ -208,9 +215,9 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
     )
     if not settings.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
-    is_no_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
+    cannot_be_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
     teaches_nothing = base.follows["right"] == 0 and not any(np.ptp(group) for group in rewards)
-    if teaches_nothing and is_no_chance and not config.force:
+    if teaches_nothing and cannot_be_chance and not config.force:
         each = f"{base.completions // base.groups} of each of {plural(base.groups, 'problem')}"
         raise ConfigError(
             f"before step 1 the model wrote {base.completions} completions, {each}, and none of {base.completions} is "
@@ -219,7 +226,7 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
             f"--resume {shlex.quote(str(run.folder.path))} --force."
         )
     goes_on = ""
-    if teaches_nothing and not is_no_chance:
+    if teaches_nothing and not cannot_be_chance:
         goes_on = (
             f" None of {base.completions} completions is right. So few may miss what the model does now and then, so "
             f"the run goes on; it would end here if none of {KNOWS_NOTHING} or more were right."
@@ -244,7 +251,7 @@ def look_at_decoding(run: Run, scored: Scored) -> dict[str, float]:
 def apply_updates(run: Run, step: Step) -> dict[str, float]:
     """The optimizer steps of a step, none for minibatches without an active completion; returns their mean metrics."""
     config, device, number = run.config, run.policy.device, run.state.step
-    active = [totals["learned_completions"] > 0 for totals in step.totals]
+    active = [totals["learned_completions"] > 0 for totals in step.totals]  # of each minibatch
     if not any(active):
         return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)
@@ -257,7 +264,7 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
             metrics = [
                 one_update(run, update, position)
                 for position, update in enumerate(updates)
-                if active[position % len(active)]
+                if active[position % len(active)]  # each iteration goes through all minibatches
             ]
         except BaseException:
             run.state.skipped = (
@@ -274,7 +281,7 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
         with raising_on_all():
             sums = gradient(run.policy, run.algorithm, update)
         sum_gradients(run.policy.model)
-    # A coupled loss is a sum over episodes, any other one over their turns.
+    # A loss that compares the completions of the whole update is a sum over episodes, any other one over their turns.
     counts = update.totals if run.algorithm.compares == "update" else update.counts
     metrics, rate = means(sum_metrics(sums), counts), next_rate(run)
     stepped = optimizer_step(
@@ -317,9 +324,10 @@ def reason_to_end(run: Run) -> str:
 
 
 def stopping_between_steps(run: Run) -> AbstractContextManager[None]:
-    """The first Ctrl-C or SIGTERM ends the run after the current step, in an evaluation at once; a second one at once.
+    """The first Ctrl-C or SIGTERM ends the run after the current step; a second one ends it at once.
 
-    Several processes end their evaluation too.
+    In an evaluation the first one ends a single process at once; several processes finish the evaluation, to stay
+    together.
     """
     text = "Stopping after this step or evaluation; steps are saved. Press Ctrl-C again to stop at once."
     return stopping(run.stop, lambda: run.console.say(text))

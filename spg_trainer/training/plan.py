@@ -1,6 +1,7 @@
 """What a training starts from: everything that can be refused before a model is opened, and what that had to build.
 
-It imports torch after what names and files tell, and never transformers, which takes longer than all of this.
+What names and files tell comes first, and needs no torch. transformers, whose import takes longer than all of this, is
+imported for --pairs only.
 """
 
 from collections.abc import Mapping
@@ -65,15 +66,17 @@ def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes
     with raising_on_all():
         planned = plan(asked)
         config = planned.config
+        # Only to refuse an unknown name before a folder is chosen for it.
         algorithms.find_algorithm(config.algorithm)
     folder, checkpoint = decide_on_main(lambda: choose_folder(config))
     with raising_on_all():
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-        config = settle_pairs(config)
+        config = settle_pairs(config)  # with the sha256 of their file
         goes_on = bool(config.output.resume) and (folder / CONFIG).is_file()
         if goes_on:
             refuse_another(folder, config, algorithm)
-        config = replace(config, model=settle(config.model, folder), algorithm_args=asdict(algorithm))
+        model = settle(config.model, folder)  # with rank, scale and dropout of adapters as they are trained
+        config = replace(config, model=model, algorithm_args=asdict(algorithm))
         check_settled(config, algorithm, num_processes, goes_on)
         pairs = open_pairs(config)
         try:
@@ -101,7 +104,8 @@ def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes
 def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> None:
     """Raises SpgError for what does not go with the algorithm, the processes, the model or an installed package.
 
-    goes_on: whether a run continues. What it has started from may be gone, so the model is looked at once it is open.
+    goes_on: whether a run continues. The model that it started from may be gone, so `check_attention` checks the one
+    that has been opened, later.
     """
     # These import torch.
     from spg_trainer.architecture.shape import find_config, pattern_of
@@ -172,8 +176,10 @@ def refuse_unseen(config: Config, env: "TextEnv") -> None:
     """Raises ConfigError where an embedded model has seen none of the tasks; an evaluation would only find zeros."""
     if knows_nothing(config.model.model, config.env):
         task = " ".join(task_words(config.env, config.env_args))
+        # Behind its semicolon the note advises sft in general; here the command is known.
+        what_is_unseen = unseen(config.model.model, config.env).partition(";")[0]
         raise ConfigError(
-            f"{task}: no model is named, and {unseen(config.model.model, config.env).partition(';')[0]}. Teach it the "
+            f"{task}: no model is named, and {what_is_unseen}. Teach it the "
             f"task first with `{sft_command(env, config.env, config.env_args)}`, and train with --model base. To train "
             "all the same: --force."
         )
