@@ -40,6 +40,7 @@ from spg_trainer.runs.files import check_writable, read_json, to_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.identity import differences
 from spg_trainer.runs.machine import crowded_cores
+from spg_trainer.runs.own_code import DATA, code_of
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
 from spg_trainer.settings.flags import as_flag
@@ -105,8 +106,10 @@ def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False)
     for note in (new, crowded_cores(policy.device)):
         if note:
             console.warn(note)
+    beside = None if place is None or command.output.output_dir else model_beside(place, m.model)
     model = {
-        "model": m.model if command.output.output_dir else "this run's",  # which may be moved
+        # A run may be moved.
+        "model": m.model if command.output.output_dir else f"this run's {beside}" if beside else "this run's",
         "step": model_step(m.model),
         "dtype": str(policy.model.dtype),
     }
@@ -116,7 +119,9 @@ def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False)
             for part, env, sampling in to_evaluate
         ]
     return [
-        evaluate_one(part, env, sampling, len(indices), skipped, policy, model, folder, console, accelerator)
+        evaluate_one(
+            part, env, sampling, len(indices), skipped, policy, model, beside, folder, console, accelerator
+        )
         for (part, env, sampling), (indices, skipped) in zip(to_evaluate, problems, strict=True)
     ]
 
@@ -162,8 +167,8 @@ def changed_files(model: str, env: "TextEnv") -> list[str]:
     trained |= record.get("origin") or {}
     return [
         f"{file} is not the file of this name that {model} was trained with ({trained[file]}, this one {now}). It is "
-        "read as it is. To measure what was trained, put the file back, or name a copy of what it was, e.g. --env-args "
-        "prompt_style=FILE."
+        "read as it is. To measure what was trained, put the file back, or name a copy of what it was with "
+        f"{'--env' if file.endswith(DATA) else '--env-args prompt_style=FILE, or the argument that names it'}."
         for file, now in env.origin.items()
         if now.startswith("sha256") and trained.get(file, now) != now
     ]
@@ -189,6 +194,7 @@ def evaluate_one(
     skipped: int,
     policy: Policy,
     model: dict[str, Any],
+    beside: str | None,
     folder: RunFolder | None,
     console: Console,
     accelerator: "Accelerator | None",
@@ -196,6 +202,7 @@ def evaluate_one(
     """One length and number of steps, said and written to eval/.
 
     count, skipped: problems that are asked, and that are too long for the model. model: what its file says of it.
+    beside: as `model_beside` gives it.
     """
     if text := fewer(env, command.split, command.num_problems, count + skipped):
         console.say(text)
@@ -204,7 +211,9 @@ def evaluate_one(
     shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
     settings = evaluation_settings(env, sampling, **shared, num_problems=count)
     measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
-    name = result_name(settings, count < len(env), model["step"])
+    if code := code_of(command):
+        measured["code"] = code
+    name = result_name(settings, count < len(env), model["step"]) + (f"-{beside}" if beside else "")
     forward = None if policy.device.type == "cpu" else command.rows_per_forward
     if sampling.cache != "none":
         rows = min(BATCH, count * command.num_generations)
@@ -247,8 +256,19 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
     Raises ConfigError if it measures something else.
     """
     before, rows = folder.figures(name) or measured, folder.completions(name)
-    if changed := differences(flatten({key: before.get(key) for key in measured}), flatten(measured)):
-        file = folder.evaluation_path(name)
+    file = folder.evaluation_path(name)
+    for was, now in (
+        (before.get("code", {}), measured.get("code", {})),
+        (before["settings"].get("origin", {}), measured["settings"].get("origin", {})),
+    ):
+        if changed_since := sorted(one for one in was.keys() & now.keys() if was[one] != now[one]):
+            raise ConfigError(
+                f"{file} was measured before {' and '.join(changed_since)} changed. To measure with what is there now, "
+                "choose another --output-dir; to see what was measured, read that file."
+            )
+    compared = measured.keys() - {"code"}  # of which neighbours of a task's file may be loaded late
+    old, new = ({key: values.get(key) for key in compared} for values in (before, measured))
+    if changed := differences(flatten(old), flatten(new)):
         raise ConfigError(f"{file} measures something else: {changed}. Choose another --output-dir.")
     folder.evaluation(name, before, rows)  # without a line that a kill has torn
     return rows
@@ -274,6 +294,13 @@ def cell_accuracy(result: Evaluation) -> float | None:
         return None
     right = [row["rewards"]["paper_cells"] for row in result.rows]
     return float(np.average(right, weights=[row["puzzle"].count("0") for row in result.rows]))
+
+
+def model_beside(run: Path, model: str) -> str | None:
+    """The folder of a run that holds another model than the trained ones, e.g. `merged`; None for these."""
+    place, run = Path(model).expanduser().resolve(), run.resolve()
+    inside = place.relative_to(run).parts if place.is_relative_to(run) else ()
+    return inside[0] if inside and inside[0] not in ("model", "checkpoints") else None
 
 
 def result_name(settings: dict[str, Any], part: bool, step: int | None) -> str:

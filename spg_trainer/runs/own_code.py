@@ -18,6 +18,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import read_json, writing
 from spg_trainer.settings.places import absolute_name
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
+from spg_trainer.settings.values import flatten
 
 if TYPE_CHECKING:
     from spg_trainer.settings.fields import Config, SftCommand, TaskSettings
@@ -138,6 +139,18 @@ def data_of(command: "TaskSettings") -> dict[str, str]:
     if file := getattr(command, "data", None):
         named[f"--data {file}"] = file
     return {name: digest for name, place in named.items() if (digest := hashed(place))}
+
+
+def code_of(command: "TaskSettings") -> dict[str, str]:
+    """{name of a file: its sha256}, of own tasks and reward functions, and of the loaded modules beside them."""
+    named = [task.file for task in parse_tasks(command.env) if task.file]
+    arguments = map(str, flatten(command.env_args).values())
+    named += [match[0] for value in arguments for match in re.finditer(r"[^+]*?\.py(?=:|$)", value)]
+    files = [Path(name).expanduser() for name in named if name.endswith(".py") and os.path.isfile(name)]
+    folders = {file.resolve().parent for file in files}
+    loaded = [Path(place) for m in [*sys.modules.values()] if (place := getattr(m, "__file__", None))]
+    beside = [place for place in loaded if place.parent in folders]
+    return {file.name: hashed(str(file)) for file in (*beside, *files)}
 
 
 def hashed(place: str) -> str:

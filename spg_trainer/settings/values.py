@@ -73,8 +73,10 @@ def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str =
     place where it stands. Raises ConfigError for an unknown key or a wrong type.
     """
     if not isinstance(values, Mapping):
-        where = shown(path.rstrip(".") or "it")
-        raise ConfigError(f"{where} should hold `name: value` lines, not {values!r}.")
+        group = path.rstrip(".")
+        own = group.rpartition(".")[2]
+        nearest = f" Did you mean {own}: {{{own}: {values}}}?" if own in hints(cls) else ""
+        raise ConfigError(f"{shown(group or 'it')} should hold `name: value` lines, not {values!r}.{nearest}")
     leaves: dict[str, Any] = {}
     for key, value in values.items():
         name, hint = f"{path}{key}", hints(cls).get(key)

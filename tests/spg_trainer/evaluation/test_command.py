@@ -280,6 +280,40 @@ def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkey
     assert aside.is_file() and not file.exists(), "what is trained anew from an earlier step is measured anew"
 
 
+def test_own_code_that_has_changed_is_not_measured_by_what_it_was(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    forget(tmp_path.parent)  # another test's `wanted`
+    Path("mine.py").write_text(TASK.replace("Mine-v0", "Changing-v0"))
+    Path("wanted.py").write_text("letter = 'e'\n")
+    Path("pay.py").write_text("def length(completions, **_): return [float(len(c)) for c in completions]\n")
+    Path("rows.jsonl").write_text("".join(json.dumps({"prompt": f"say {i}"}) + "\n" for i in range(40)))
+    lengths = {"max_completion_length": (8,), "num_problems": 2}
+    for file, task in (
+        ("mine.py", {"env": "./mine.py:test/Changing-v0", "env_args": {}}),
+        ("wanted.py", {"env": "./mine.py:test/Changing-v0", "env_args": {}}),
+        ("pay.py", {"env": "rows.jsonl", "env_args": {"reward": "./pay.py:length"}}),
+    ):
+        asked = change(command, **task, **lengths, output_dir=f"before-{file}")
+        run_eval(asked, quiet=True)
+        run_eval(asked, quiet=True)
+        Path(file).write_text(Path(file).read_text() + "# another\n")
+        forget(tmp_path)
+        with pytest.raises(ConfigError, match=rf"was measured before {file} changed.*another --output-dir"):
+            run_eval(asked, quiet=True)
+        run_eval(change(asked, output_dir=f"after-{file}"), quiet=True)
+
+
+def test_a_merged_model_is_measured_for_itself(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train(small_config("run", lora_r=2, max_steps=1), quiet=True)
+    assert cli.main(["merge", "run"]) == 0
+    words = ["eval", "--device", "cpu", "--num-problems", "2", "--model"]
+    assert [cli.main([*words, model]) for model in ("run", "run/merged", "run/merged")] == [0, 0, 0]
+    files = sorted(path.stem for path in Path("run/eval").glob("*step1*.json"))
+    assert len(files) == 2 and files[1] == f"{files[0]}-merged"
+    assert capsys.readouterr().out.count("(2 completions were there)") == 1
+
+
 def test_the_command_line_shows_a_line_per_length_and_writes_where_it_is_told(command, capsys, monkeypatch):
     monkeypatch.setattr(cli, "quiet_libraries", lambda: None)
     words = "eval --env sudoku --env-args prompt_style=plain --num-problems=2 --max-completion-length 8 24"

@@ -45,7 +45,7 @@ def test_numbers_written_as_yaml_1_1_text_are_read() -> None:
         ("model: {dtype: low}", ["model.dtype='low'", "auto, float32"]),
         ("output: {track: [wandb, mlflow]}", ["output.track='mlflow'", "tensorboard, wandb"]),
         ("env: 5", ["env=5", "text"]),
-        ("model: tiny", ["model", "'tiny'", "name: value"]),
+        ("model: tiny", ["model", "'tiny'", "name: value", "Did you mean model: {model: tiny}?"]),
         ("algorithm_args: 3", ["algorithm_args=3", "names with values"]),
         ("env_args: [a, b]", ["env_args", "names with values"]),
     ],
