@@ -106,10 +106,10 @@ def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False)
     for note in (new, crowded_cores(policy.device)):
         if note:
             console.warn(note)
-    beside = None if place is None or command.output.output_dir else model_beside(place, m.model)
+    in_run = None if command.output.output_dir else place
     model = {
-        # A run may be moved.
-        "model": m.model if command.output.output_dir else f"this run's {beside}" if beside else "this run's",
+        "model": "this run's" if in_run else m.model,  # a run may be moved
+        "folder": model_beside(in_run, m.model) if in_run else None,
         "step": model_step(m.model),
         "dtype": str(policy.model.dtype),
     }
@@ -119,9 +119,7 @@ def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False)
             for part, env, sampling in to_evaluate
         ]
     return [
-        evaluate_one(
-            part, env, sampling, len(indices), skipped, policy, model, beside, folder, console, accelerator
-        )
+        evaluate_one(part, env, sampling, len(indices), skipped, policy, model, folder, console, accelerator)
         for (part, env, sampling), (indices, skipped) in zip(to_evaluate, problems, strict=True)
     ]
 
@@ -194,7 +192,6 @@ def evaluate_one(
     skipped: int,
     policy: Policy,
     model: dict[str, Any],
-    beside: str | None,
     folder: RunFolder | None,
     console: Console,
     accelerator: "Accelerator | None",
@@ -202,7 +199,6 @@ def evaluate_one(
     """One length and number of steps, said and written to eval/.
 
     count, skipped: problems that are asked, and that are too long for the model. model: what its file says of it.
-    beside: as `model_beside` gives it.
     """
     if text := fewer(env, command.split, command.num_problems, count + skipped):
         console.say(text)
@@ -213,7 +209,7 @@ def evaluate_one(
     measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
     if code := code_of(command):
         measured["code"] = code
-    name = result_name(settings, count < len(env), model["step"]) + (f"-{beside}" if beside else "")
+    name = result_name(settings, count < len(env), model["step"], model["folder"])
     forward = None if policy.device.type == "cpu" else command.rows_per_forward
     if sampling.cache != "none":
         rows = min(BATCH, count * command.num_generations)
@@ -303,8 +299,8 @@ def model_beside(run: Path, model: str) -> str | None:
     return inside[0] if inside and inside[0] not in ("model", "checkpoints") else None
 
 
-def result_name(settings: dict[str, Any], part: bool, step: int | None) -> str:
-    """ENV-SPLIT-LENGTHxSTEPS, what is unusual, and the model's step.
+def result_name(settings: dict[str, Any], part: bool, step: int | None, beside: str | None = None) -> str:
+    """ENV-SPLIT-LENGTHxSTEPS, what is unusual, the model's step, and where `model_beside` says that it lies.
 
     Unusual: -bBLOCK of several, -pPROBLEMS of a part of the split, -tTEMPERATURE, -gGENERATIONS, -sSEED, and what of
     the decoding is not exact, e.g. -cache-dual. No character needs quotes in a shell or means something to `glob`.
@@ -319,7 +315,8 @@ def result_name(settings: dict[str, Any], part: bool, step: int | None) -> str:
     name += f"-s{settings['seed']}" if settings["seed"] else ""
     decoding = EvalDecoding(**{f.name: settings[f.name] for f in fields(EvalDecoding)})
     name += "".join(f"-{shortcut.replace(' ', '-')}" for shortcut in decoding.shortcuts)
-    return name if step is None else f"{name}-step{step}"
+    name += "" if step is None else f"-step{step}"
+    return f"{name}-{beside}" if beside else name
 
 
 def model_step(model: str) -> int | None:

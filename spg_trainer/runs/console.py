@@ -28,7 +28,7 @@ _FIGURES = {
     "correct": "  [dim]solved[/] [green]{:.2f}[/]",
     "pairs/accuracy": "  [dim]pairs/accuracy[/] [cyan]{:.2f}[/]",
     "validation": "  [dim]validation[/] [green]{:.3f}[/]",
-    "mean_loss": "  [dim]loss[/] [cyan]{:.3f}[/]",
+    "mean_loss": "  [dim]mean loss[/] [cyan]{:.3f}[/]",
     "best_loss": "  [dim]validation[/] [cyan]{:.3f}[/]",
     "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
 }

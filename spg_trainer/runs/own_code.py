@@ -146,7 +146,7 @@ def code_of(command: "TaskSettings") -> dict[str, str]:
     named = [task.file for task in parse_tasks(command.env) if task.file]
     arguments = map(str, flatten(command.env_args).values())
     named += [match[0] for value in arguments for match in re.finditer(r"[^+]*?\.py(?=:|$)", value)]
-    files = [Path(name).expanduser() for name in named if name.endswith(".py") and os.path.isfile(name)]
+    files = [file for name in named if (file := Path(name).expanduser()).suffix == ".py" and file.is_file()]
     folders = {file.resolve().parent for file in files}
     loaded = [Path(place) for m in [*sys.modules.values()] if (place := getattr(m, "__file__", None))]
     beside = [place for place in loaded if place.parent in folders]
