@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.likelihood.logps import Copies, nothing_scored, passes, score
+from spg_trainer.likelihood.logps import CopyIndex, nothing_scored, passes, score
 from spg_trainer.seeding import gpus
 from spg_trainer.tensors import Masks, Rollouts
 
@@ -81,7 +81,7 @@ def _score_again(
     rollouts: Rollouts,
     masks: Masks,
     mask_id: int,
-    copies: Copies,
+    copies: CopyIndex,
     coefficients: Tensor,
     random_state: list[Tensor] | None,
 ) -> None:

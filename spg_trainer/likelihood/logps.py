@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from spg_trainer.likelihood.measures import Measured
 from spg_trainer.tensors import Masks, Rollouts
 
-Copies = tuple[Tensor, Tensor]
+CopyIndex = tuple[Tensor, Tensor]
 """S masked copies: the row (S,) of each, and which of the row's masks (S,) it is. They index a (B, M, ...) tensor."""
 
 
@@ -37,7 +37,7 @@ def token_logps(
     return logps
 
 
-def passes(masks: Masks, masks_at_once: int) -> list[Copies]:
+def passes(masks: Masks, masks_at_once: int) -> list[CopyIndex]:
     """The copies that score anything, mask by mask, up to `masks_at_once` times B of them at a time.
 
     Only the first of several passes may be smaller than the others: 7 copies, 3 at a time, are passes of 1, 3 and 3. So
@@ -59,7 +59,7 @@ def nothing_scored(model: nn.Module, masks: Masks) -> Tensor:
     return torch.zeros_like(masks.valued, dtype=result_dtype(head_weight(model)))
 
 
-def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copies: Copies) -> Tensor:
+def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copies: CopyIndex) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of some masked copies, zero elsewhere; with a graph.
 
     Where the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured

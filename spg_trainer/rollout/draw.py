@@ -53,8 +53,8 @@ def sample_tokens(
         counts: (b,) how many of the N positions are of each row.
         measures: each sees the model's probabilities, un-tempered and uncut.
         top_k, top_p: as in `cut_law`; the best token is always left, so that temperature 0 needs no cut.
-        ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends` before anything
-            else, infinity = forbidden; all that is returned is of the law that is left.
+        ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends`, infinity =
+            forbidden. It comes before everything else, so tokens, log-probabilities and measures all see it.
 
     Returns tokens (N,) int64, logps (N,) float32, or float64 when the model is, and for each of `measures` its values
     at the positions (N,).
@@ -73,7 +73,8 @@ def sample_tokens(
             law = temperature, top_k, top_p
             choice = _choose_from_cut(states, head, noise, mask_id, law, end_penalty)
         else:
-            noise = None if noise is None else noise.mul_(temperature)
+            if noise is not None:
+                noise *= temperature
             choice = _choose(states, head, noise, mask_id, width, end_penalty)
         tokens.append(choice.tokens)
         logps.append(choice.logps)
@@ -150,7 +151,8 @@ class _Choice(NamedTuple):
     logps: Tensor
     """(c,), log-probabilities of the tokens."""
     powers: Tensor
-    """(c, columns), exp(logit - largest logit): of the last columns of the vocabulary that were computed at a time."""
+    """(c, V), exp(logit - largest logit), where all columns of the vocabulary were computed at once; otherwise only
+    those of the last columns, which nobody reads."""
     sum_of_powers: Tensor
     """(c,), over the whole vocabulary."""
 
@@ -189,18 +191,23 @@ def _choose(
 ) -> _Choice:
     """The tokens with the highest score, logit - noise, found from `width` columns of the vocabulary at a time.
 
-    noise: (c, V) temperature * log E; None = a token's score is its logit. Powers are of the whole vocabulary where
-    `width` is.
+    noise: (c, V) temperature * log E; None = a token's score is its logit.
     """
     tokens = torch.zeros(len(hidden_states), dtype=torch.int64, device=head.device)
+    best_logit, best_score, peak = torch.full(
+        (3, len(hidden_states)),
+        float("-inf"),
+        dtype=torch.promote_types(head.dtype, torch.float32),
+        device=head.device,
+    )
+    sum_of_powers = torch.zeros_like(peak)
     for start in range(0, head.shape[0], width):
         logits = linear(hidden_states, head[start : start + width])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         _subtract_penalty(logits, end_penalty, start)
-        if start == 0:
-            best_logit, best_score, peak = logits.new_full((3, len(logits)), float("-inf"))
-            sum_of_powers = torch.zeros_like(peak)
         scores = logits if noise is None else logits - noise[:, start : start + width]
+        # The mask cannot be drawn, but it has a probability. Without noise, `scores` are the logits themselves, so the
+        # mask's logit is put aside here and put back below.
         if has_mask := start <= mask_id < start + width:
             mask_logit = logits[:, mask_id - start].clone()
             scores[:, mask_id - start] = float("-inf")
@@ -213,7 +220,6 @@ def _choose(
         tokens[better], best_score[better] = start + where, highest[better]
         best_logit[better] = logits[better].gather(-1, where.unsqueeze(-1)).squeeze(-1)
         if has_mask:
-            # Without noise, `scores` are the logits themselves. The mask cannot be drawn, but has a probability.
             logits[:, mask_id - start] = mask_logit
         peak_before, peak = peak, torch.maximum(peak, logits.amax(-1))
         powers = logits.sub_(peak.unsqueeze(-1)).exp_()
