@@ -67,6 +67,7 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("llada_step", f"{SHAPE} --device cpu --dtype float32 --rounds 1 --gradient-checkpointing", 2),
         ("experts", "--experts 16 --tokens 8 --hidden-size 64 --width 8 --rounds 1 --loop", 3),
         ("environments", "--num-envs 4 --rounds 1 --envs arithmetic", 1),
+        ("mixes", "--tasks sudoku --problems 1", 1),
         pytest.param(
             "estimators",
             "--maskings random --masks 2 --completions 1 --repeats 2 --steps 4 --oracle-steps 4 --training-steps 20",
@@ -96,7 +97,7 @@ def test_a_small_size_prints_a_table(
     text = capsys.readouterr().out
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 2 + rows, text
-    assert script == "estimators" or re.search(r"\d+\.\d+x", table[-1])
+    assert script in ("estimators", "mixes") or re.search(r"\d+\.\d+x", table[-1])
     if script == "training_step":
         assert float(text.split()[-1]) < 1e-5  # both forms have one gradient
 
