@@ -39,6 +39,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.cli import leave_processes
 from spg_trainer.distributed import gather, join, rank, world_size
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate
+from spg_trainer.likelihood.logps import rows_per_chunk
 from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.load import divide_policy
 from spg_trainer.models.lora import add_lora
@@ -197,12 +198,20 @@ def forward_flops(given: argparse.Namespace, rows: int, columns: int, scored: fl
 def update_flops(given: argparse.Namespace, masks: Masks) -> float:
     """Of forward and backward passes of all masked copies; the last layer's queries at scored tokens alone.
 
-    Where the output layer learns, its logits are computed twice.
+    Where the output layer learns, the logits of all but the last chunk of a micro-batch are computed twice.
     """
     rows, columns, scored = given.batch * NUM_MASKS, masks.masked.shape[-1], float(masks.scored.sum())
     query = (2 + 3 * 3) * given.hidden_size**2 * 2 + 4 * columns * given.hidden_size
     forward = forward_flops(given, rows, columns, scored) - (rows * columns - scored) * query
-    return 2 * forward if given.lora_r else 3 * forward + scored * 2 * given.hidden_size * given.vocabulary
+    if given.lora_r:
+        return 2 * forward
+    size, chunk = (
+        micro_batch_size(given.per_device_batch_size, NUM_MASKS)[0],
+        rows_per_chunk(given.vocabulary),
+    )
+    scored_at_once = masks.scored.flatten(1).sum(-1).split(size)
+    computed_twice = sum((int(count.sum()) - 1) // chunk * chunk for count in scored_at_once)
+    return 3 * forward + computed_twice * 2 * given.hidden_size * given.vocabulary
 
 
 def counted(work: Callable[[], object]) -> float:

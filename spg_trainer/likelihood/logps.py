@@ -104,8 +104,10 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
 class HeadLogps(torch.autograd.Function):
     """Log-probabilities (n,) of targets (n,) from hidden states (n, D) and the output layer's weight (V, D).
 
-    Where the weight learns, the logits are computed once more in the backward pass. Where it does not, the forward pass
-    makes the gradient of each log-probability in its state while it has the logits; the backward pass only scales it.
+    Where the weight learns, the backward pass needs the probabilities again. Those of the last chunk are kept for it,
+    which costs no memory at the peak, as the backward pass begins with them; those of earlier chunks are computed once
+    more. Where the weight does not learn, the forward pass makes the gradient of each log-probability in its state
+    while it has the logits, and the backward pass only scales it.
     """
 
     @staticmethod
@@ -116,7 +118,8 @@ class HeadLogps(torch.autograd.Function):
             ctx.save_for_backward(gradient)
             return logps
         ctx.save_for_backward(states, weight, targets)
-        return head_logps(states, weight, targets, size)
+        logps, ctx.kept = head_logps_and_last_chunk(states, weight, targets, size)
+        return logps
 
     @staticmethod
     @once_differentiable
@@ -127,7 +130,7 @@ class HeadLogps(torch.autograd.Function):
         states, weight, targets = ctx.saved_tensors
         of_weight = _weight_gradient(weight)
         of_states = head_gradient(
-            states, weight, targets, coefficients, rows_per_chunk(len(weight)), of_weight
+            states, weight, targets, coefficients, rows_per_chunk(len(weight)), of_weight, ctx.kept
         )
         return of_states, None if of_weight is weight.grad else of_weight.to(weight.dtype), None
 
@@ -170,10 +173,21 @@ def softmax(hidden_states: Tensor, weight: Tensor, targets: Tensor) -> Softmax:
 @torch.no_grad()
 def head_logps(hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int) -> Tensor:
     """Log-probabilities (n,) of the targets (n,), from hidden states (n, D) and weight (V, D)."""
+    return head_logps_and_last_chunk(hidden_states, weight, targets, chunk_rows)[0]
+
+
+@torch.no_grad()
+def head_logps_and_last_chunk(
+    hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int
+) -> tuple[Tensor, list[Softmax]]:
+    """`head_logps`, and what `head_gradient` takes as `kept`: the last chunk, or nothing if there are no positions."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
+    kept: list[Softmax] = []
     for rows in _chunks(len(hidden_states), chunk_rows):
-        logps[rows] = softmax(hidden_states[rows], weight, targets[rows]).logps
-    return logps
+        kept.clear()  # or two chunks would be alive at once
+        kept.append(softmax(hidden_states[rows], weight, targets[rows]))
+        logps[rows] = kept[0].logps
+    return logps, kept
 
 
 @torch.no_grad()
@@ -184,16 +198,18 @@ def head_gradient(
     coefficients: Tensor,
     chunk_rows: int,
     weight_gradient: Tensor | None = None,
+    kept: list[Softmax] | None = None,
 ) -> Tensor:
     """Gradient (n, D) of `sum(coefficients * logps)` with respect to the hidden states.
 
     coefficients: (n,). weight_gradient: (V, D), float32 or float64, to which the gradient with respect to the weight is
-    added; None = not computed.
+    added; None = not computed. kept: the last chunk as `head_logps_and_last_chunk` gives it. It is taken out of the
+    list and overwritten before the other chunks are computed, so that never two are alive.
     """
     result = torch.empty_like(hidden_states)
-    for rows in _chunks(len(hidden_states), chunk_rows):
+    for rows in reversed([*_chunks(len(hidden_states), chunk_rows)]):
         states, tokens = hidden_states[rows], targets[rows]
-        powers, total, _ = softmax(states, weight, tokens)
+        powers, total, _ = kept.pop() if kept else softmax(states, weight, tokens)
         result[rows] = softmax_gradient(
             powers, total, states, weight, tokens, coefficients[rows], weight_gradient
         )

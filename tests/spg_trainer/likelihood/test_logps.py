@@ -1,10 +1,19 @@
 """The chunked output layer against a plain softmax over the whole vocabulary, and logps of a real model."""
 
+import weakref
+
 import pytest
 import torch
 
+from spg_trainer.likelihood import logps as module
 from spg_trainer.likelihood import token_logps
-from spg_trainer.likelihood.logps import head_gradient, head_logps, head_logps_and_gradient
+from spg_trainer.likelihood.logps import (
+    HeadLogps,
+    head_gradient,
+    head_logps,
+    head_logps_and_gradient,
+    softmax,
+)
 from tests.common.likelihood_cases import make_masking, make_rollouts, naive_logps, seeded, tiny_model
 
 MASK = 257
@@ -81,3 +90,34 @@ def test_logps_are_those_of_the_whole_softmax_at_scored_positions_only(dtype, re
     assert not found.requires_grad
     assert torch.allclose(found, naive_logps(model, rollouts, masks, MASK).detach().to(found), atol=tolerance)
     assert (found[~masks.scored] == 0).all() and (found[masks.scored] < 0).all()
+
+
+def test_only_the_last_chunk_is_kept_for_the_backward_pass_and_never_two_are_alive(monkeypatch):
+    """A head that learns costs one chunk less to score, in the memory of one chunk at a time."""
+    alive, most, made = set(), [], []
+
+    def watched(*arguments):
+        chunk = softmax(*arguments)
+        made.append(len(chunk.total))
+        alive.add(id(chunk.powers))
+        weakref.finalize(chunk.powers, alive.discard, id(chunk.powers))
+        most.append(len(alive))
+        return chunk
+
+    monkeypatch.setattr(module, "softmax", watched)
+    monkeypatch.setattr(module, "rows_per_chunk", lambda vocabulary: 4)
+    states, weight, targets = case(n=11)
+    s, w = states.clone().requires_grad_(), weight.clone().requires_grad_()
+    coefficients = torch.linspace(-2, 3, len(targets), dtype=torch.float64)
+    found = HeadLogps.apply(s, w, targets)
+    found.backward(coefficients, retain_graph=True)
+    assert made == [4, 4, 3, 4, 4], "all chunks, then those before the last once more"
+    assert max(most) == 1
+    expected = states.clone().requires_grad_(), weight.clone().requires_grad_()
+    (coefficients * plain(*expected, targets)).sum().backward()
+    for ours, theirs in zip((s, w), expected, strict=True):
+        assert torch.allclose(ours.grad, theirs.grad, atol=1e-13)
+    found.backward(coefficients)
+    assert torch.allclose(s.grad, 2 * expected[0].grad, atol=1e-13), (
+        "a second pass computes the last one anew"
+    )
