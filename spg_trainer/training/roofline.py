@@ -332,9 +332,7 @@ def _update_memory(work: _Work, config: Config) -> dict[str, float]:
     # What autograd keeps of one layer, in bytes for each column:
     layer = work.trained_bytes * 2 * shape.width  # the inputs of two norms, never below float32
     layer += work.pass_bytes * 4 * shape.queries  # queries, keys, values and the output of attention
-    layer += (
-        work.pass_bytes * 3 * shape.ffn
-    )  # in the feed-forward part: gate, its activation, what it multiplies
+    layer += work.pass_bytes * 3 * shape.ffn  # the gate, the activated gate and the up projection
     layer += work.pass_bytes * work.copy_columns  # the column's row of the attention mask
     if work.adapters:
         # The inputs of adapters: of attention's and of the feed-forward part's, of its last layer's, and seven of rank
@@ -412,8 +410,8 @@ def _row_seconds(work: _Work, sampling: Sampling, rows: int, device: Device) -> 
 
 
 def _weights_read(work: _Work) -> float:
-    """Bytes of the weights that a pass reads in its own type: all but the embedding, in which it only looks up rows."""
-    return work.pass_bytes * (work.shape.whole - work.head) + work.trained_bytes * work.adapters
+    """Bytes of the weights that a pass reads: layers, head and adapters; of the embedding it only looks up rows."""
+    return work.pass_bytes * (work.shape.body + work.head) + work.trained_bytes * work.adapters
 
 
 def _pass_seconds(
