@@ -190,8 +190,7 @@ def needed_elsewhere(config: Config, shape: Shape, estimate: Estimate, processes
     is_local = resolve_model(config.model.model, config.env).is_local
     download = "nothing" if is_local else f"{published / 1e9:.1f} GB"
     checkpoint = checkpoint_bytes(config, estimate, processes)
-    # The trained weights are as large as their gradients; model/ holds them, too.
-    trained = estimate.held["gradients"]
+    trained = trained_bytes(config, estimate, processes)  # model/ holds them, too
     newest = newest_kept(config.output.keep, checkpoint)
     count = newest + 1  # and the one that is being written
     disk = count * checkpoint + trained + estimate.held.get("reference", 0)
@@ -211,9 +210,13 @@ def needed_elsewhere(config: Config, shape: Shape, estimate: Estimate, processes
 
 
 def checkpoint_bytes(config: Config, estimate: Estimate, processes: int) -> float:
-    """Bytes of a checkpoint: the trained weights, as large as their gradients, and the optimizer's state."""
-    trains_parts = (
-        config.model.is_divided and not config.model.lora_r
-    )  # each process then holds one of the state
+    """Bytes of a checkpoint: the trained weights and the optimizer's state, of which a process may hold a part."""
+    trains_parts = config.model.is_divided and not config.model.lora_r
     parts = processes if trains_parts else 1
-    return estimate.held["gradients"] + parts * estimate.held["optimizer"]
+    return trained_bytes(config, estimate, processes) + parts * estimate.held["optimizer"]
+
+
+def trained_bytes(config: Config, estimate: Estimate, processes: int) -> float:
+    """Bytes of the trained weights: as many as of their gradients, of which a process may hold a part."""
+    holds_part = config.model.shard == "layer" and not config.model.lora_r
+    return (processes if holds_part else 1) * estimate.held["gradients"]
