@@ -75,9 +75,8 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
             run_validation(run)
             ended_by = make_steps(run)
             if ended_by == USER:
-                raise on_all(
-                    KeyboardInterrupt()
-                )  # marked, since all processes raise it: they may save together
+                # Marked, since all processes raise it: they may save a checkpoint together.
+                raise on_all(KeyboardInterrupt())
             run_validation(run, last=True)
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))

@@ -136,8 +136,8 @@ def by_length(step: Step) -> np.ndarray:
 def split_rows(rows: np.ndarray, group: np.ndarray, size: int, whole_groups: bool) -> list[list[int]]:
     """The row numbers `rows`, in order, in parts of up to `size`.
 
-    group: of each row of the step. whole_groups: whether a group stays in one part, even if it is larger than `size`;
-    its row numbers stand together.
+    group: that of each row of the step. whole_groups: whether the rows of a group, which stand together, stay in one
+    part even if they are more than `size`.
     """
     units = [[row] for row in rows.tolist()]
     if whole_groups:
