@@ -163,9 +163,8 @@ def train_step(run: Run) -> None:
         with counting_choices(run.policy.model) as choices:
             metrics |= apply_updates(run, step)
     state.step += 1
-    state.consistent = (
-        False  # until `record_step` has written this step's row, which a checkpoint of it needs
-    )
+    # No checkpoint may be saved until `record_step` has written the row of this step.
+    state.consistent = False
     if run.source.pools is not None:
         # What the rollout noted of its problems counts from the next step on.
         metrics |= run.source.pools.keep()
@@ -174,9 +173,8 @@ def train_step(run: Run) -> None:
         timings["tokens_per_second"] = metrics["num_tokens"] / (sampled - started)
     if lockstep:
         timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - for_others_before)})
-    if (
-        choices
-    ):  # which experts tokens chose; padding chooses too, so it depends on the batching, as timings do
+    # How often each expert was chosen. Padding chooses experts too, so that it depends on the batching, as timings do.
+    if choices:
         timings |= router_load(sum_metrics(choices))
     metrics |= validate_loss(run)
     record_step(run, scored, advantages, metrics, timings)
@@ -287,9 +285,8 @@ def apply_updates(run: Run, step: Step) -> dict[str, float]:
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)
     has_dropout = config.model.lora_dropout > 0
     skipped_before = run.state.skipped
-    with torch.random.fork_rng(
-        gpus(device), enabled=has_dropout
-    ):  # dropout draws from the global stream only
+    # Dropout can draw from the global stream only.
+    with torch.random.fork_rng(gpus(device), enabled=has_dropout):
         if has_dropout:
             torch.manual_seed(derive(config.seed, "dropout", number, run.accelerator.process_index))
         run.policy.model.train()

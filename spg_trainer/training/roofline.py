@@ -351,12 +351,12 @@ def _update_memory(work: _Work, config: Config) -> dict[str, float]:
     activations = float(work.copies_at_once * work.copy_columns * column)
     positions = min(rows_per_chunk(shape.vocabulary), work.copies_at_once * work.completion_length)
     logits = float(positions * shape.vocabulary * work.logit_bytes)
-    head = 0 if work.adapters else work.head  # weights of it that have a gradient
+    trained_head = 0 if work.adapters else work.head
     if work.pass_bytes < work.trained_bytes:
-        # The head's gradient is summed up in float32 from one of each chunk in a pass's type, and rounded to that.
-        logits += head * (work.trained_bytes + 2 * work.pass_bytes)
+        # The head's gradient: the sum over chunks in float32, and in a pass's type that of a chunk and the rounded sum.
+        logits += trained_head * (work.trained_bytes + 2 * work.pass_bytes)
     # When the embedding's gradient is made, last of all, the activations are gone.
-    embedding_gradient = head * work.pass_bytes - activations
+    embedding_gradient = trained_head * work.pass_bytes - activations
     return {"activations": activations, "logits": max(logits, embedding_gradient), **_unpacked_layer(work)}
 
 
@@ -400,6 +400,7 @@ def _row_seconds(work: _Work, sampling: Sampling, rows: int, device: Device) -> 
     shape, seconds = work.shape, Counter[str]()
     start = START + START_ADAPTERS if work.adapters else START
     host_seconds = shape.layers * start * device.starts
+    # Of each pass over a row: the columns computed, those seen, and the masked tokens that get logits.
     for computed, seen, masked in passes(sampling, work.prompt_length, shape.pattern):
         logit_flops = 2 * masked * work.head
         flops = rows * (_flops(work, computed, seen) + logit_flops)

@@ -135,9 +135,8 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     """
     by_process = gather([[_columns_of(policy, algorithm, micro) for micro in update.micro_batches]])
     places = gather([[micro.batch.place.to("cpu") for micro in update.micro_batches]])
-    of_micro_batches = [
-        columns for of_process in by_process for columns in of_process
-    ]  # those of all processes
+    # The columns of the micro-batches of all processes.
+    of_micro_batches = [columns for of_process in by_process for columns in of_process]
     columns = {name: torch.cat([one[name] for one in of_micro_batches]) for name in of_micro_batches[0]}
     place = Place.join([one for of_process in places for one in of_process])
     sequences = sequences_of_episodes(columns, place, update.totals)
