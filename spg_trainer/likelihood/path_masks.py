@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepMergeMasking(Masking):
-    """Replays the sampler's steps in segments: a copy shows what it saw when a segment began, and scores what it wrote
-    in the segment.
+    """Replays the sampler's steps in segments: a copy shows the state before a segment, and scores what it then wrote.
 
     Segments are `steps_per_segment` denoising steps each, up to the last step that unmasked a scored token; those that
     unmasked none are left out. segment_draw says which of them are shown, one in each copy:
@@ -114,10 +113,10 @@ class StepMergeMasking(Masking):
         return starts[order], order
 
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(starts, stops, segment_of_token): first step and end of the S segments, (S,) each; the segment's number of
-        each token that was unmasked.
+        """(starts, stops, segment_of_token): first step and end of each segment, (S,); of each token, its segment.
 
-        steps: (n,), the step that unmasked each token, -1 = none did. E.g. [0, 3, 1, -1] in segments of 2 steps: starts
+        A token that was never unmasked has no entry in segment_of_token. steps: (n,), the step that unmasked each
+        token, -1 = none did. E.g. [0, 3, 1, -1] in segments of 2 steps: starts
         0 and 2, stops 2 and 4, and the three tokens are of segments 0, 1 and 0.
         """
         steps = steps[steps >= 0]

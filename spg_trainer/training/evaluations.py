@@ -85,8 +85,10 @@ def held_out_loss(run: Run) -> float:
 
 
 def write_best_model(run: Run) -> int:
-    """Writes model/ and returns its step, the best by validation, or without any the last; the policy then has its
-    weights."""
+    """Writes model/ and returns its step, whose weights the policy then has.
+
+    It is the best step by validation, or the last if there is no validation.
+    """
     step = decide_on_main(lambda: best_saved_step(run))
     if step != run.state.step:
         with raising_on_all():

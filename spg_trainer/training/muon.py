@@ -27,9 +27,8 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (
-        matrix.T if tall else matrix
-    ).float()  # the shorter side first, so that `square` is as small as can be
+    # The shorter side comes first, so that `square` is as small as can be.
+    x = (matrix.T if tall else matrix).float()
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(ITERATIONS):
         # a x + (b S + c S S) x with S = x x^T, which has the singular values a s + b s^3 + c s^5.
