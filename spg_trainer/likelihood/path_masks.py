@@ -100,6 +100,7 @@ class StepMergeMasking(Masking):
             odds = np.exp(mean - mean.max())
             again = stream.choice(num_segments, copies - len(all_different), p=odds / odds.sum())
             return np.concatenate([all_different, again]), np.ones(num_segments)
+        # With `all` every segment has a copy of its own, and the mean over copies is their sum over `copies`.
         return np.arange(num_segments), np.full(num_segments, copies)
 
     def by_entropy(self, steps: np.ndarray, entropy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,14 +114,15 @@ class StepMergeMasking(Masking):
         return starts[order], order
 
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(starts, stops, segment_of_token): first step and end of each segment, (S,); of each token, its segment.
+        """(starts, stops, segment_of_token): first step and end of each segment, (S,) each; of each token, its segment.
 
         A token that was never unmasked has no entry in segment_of_token. steps: (n,), the step that unmasked each
-        token, -1 = none did. E.g. [0, 3, 1, -1] in segments of 2 steps: starts
-        0 and 2, stops 2 and 4, and the three tokens are of segments 0, 1 and 0.
+        token, -1 = none did. E.g. [0, 3, 1, -1] in segments of 2 steps: starts 0 and 2, stops 2 and 4, and the three
+        tokens are of segments 0, 1 and 0.
         """
         steps = steps[steps >= 0]
         total = int(steps.max(initial=-1)) + 1
+        # The first step of each segment, and the end of the last one.
         edges = np.arange(0, total + self.steps_per_segment, self.steps_per_segment)
         if self.segment_draw == "all" and len(edges) > self.num_masks + 1:
             edges = np.arange(self.num_masks + 1) * total // self.num_masks
