@@ -38,6 +38,7 @@ def show(resolved: Resolved[Config]) -> str:
     samples_episodes = planned.splits and not config.pairs
     turns = planned.splits["train"].max_turns if samples_episodes else 1
     comments = []
+    # What is known of the decoding of a published model may leave out its blocks and steps.
     decoding = decoding_layer(config.model.model)
     if decoding and "block_length" not in decoding.values.get("rollout", {}):
         comments.append(f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
@@ -64,9 +65,11 @@ def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> 
                 yield f"{indent}{key}:"
                 yield from lines(value, f"{path}{key}.", f"{indent}  ")
             else:
-                on_one_line = None if isinstance(value, list) else False  # None: as `key: [a, b]`
+                flow_style = (
+                    None if isinstance(value, list) else False
+                )  # None writes `key: [a, b]` on one line
                 text = yaml.safe_dump(
-                    {key: value}, default_flow_style=on_one_line, width=1e9, allow_unicode=True
+                    {key: value}, default_flow_style=flow_style, width=1e9, allow_unicode=True
                 )
                 yield f"{indent}{text.rstrip()}  # {origins.get(path + key, 'default')}"
 
@@ -82,8 +85,8 @@ def memory_and_time(
 ) -> list[str]:
     """An estimate of a step's memory and seconds in a few lines, or one line that says why there is none.
 
-    There is none where the model's shape cannot be known here. gpu: as --gpu, whether and how fast that card runs
-    these settings; None = only the seconds, on an H200. link: a name in `LINKS`, None = the card's own.
+    There is none where the model's shape cannot be known here. gpu: as --gpu, then further lines say whether the run
+    fits on that card; None = the seconds are those of an H200. link: a name in `LINKS`, None = the card's own.
     """
     model_config = find_config(config.model, config.env)
     if model_config is None:
