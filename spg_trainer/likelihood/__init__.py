@@ -1,4 +1,4 @@
-"""Likelihoods of completions under masked diffusion: masks, logps, bounds and their gradient."""
+"""Likelihoods of completions under masked diffusion: masks, logps, bounds, and the gradient of a loss of logps."""
 
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.gradient import accumulate

@@ -1,4 +1,7 @@
-"""Maskings block by block: of a random subset of one block of a completion, or of every block."""
+"""Maskings block by block: they mask a random subset of one block of a completion, or of every block.
+
+Axes: M masks; n tokens of a completion, n_b of them in one block, k masked ones among these.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -21,14 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BlockMasking(Masking):
-    """SPG's block-wise masking: a random subset of one block, everything after it, and each token before it with p.
+    """SPG's block-wise masking: it masks a random subset of one block, everything behind it, and some tokens before it.
 
-    Every masked token up to the end is scored and weighs n/K, K of them being masked, as in SPG's code. Biased: later
-    blocks are masked more often than earlier ones, so the mean over all masks is no likelihood but a mixture that
-    weighs late blocks more. Each mask draws its own block, uniformly among those that hold a scored token. p is
-    p_mask_prompt. block_length: tokens, >= 1. modulo: blocks are drawn as SPG's code draws them: a permutation of the
-    numbers of all blocks of T tokens, each modulo the number of blocks in use. That is not uniform where a completion
-    ends early, and masks may then share a block.
+    Each token before the block is masked with probability p_mask_prompt, as those of the prompt are. Every masked one
+    of the n tokens is scored, and if K are masked, each weighs n/K, as in SPG's code. Each mask draws its own block,
+    uniformly among those that hold a token. Later blocks are masked more often than earlier ones, so the mean over all
+    masks is no likelihood, but a mixture that weighs late blocks more.
+
+    block_length: tokens, >= 1. modulo: whether blocks are drawn as SPG's code draws them: the numbers of all blocks of
+    T tokens are permuted, and each is taken modulo the number of blocks that hold a token. That is not uniform where a
+    completion ends early, and masks may then share a block.
     """
 
     block_length: int = 32
@@ -38,7 +43,8 @@ class BlockMasking(Masking):
 
     def check(self, size: int) -> None:
         """Raises ConfigError where `size` completion tokens hold fewer blocks than `modulo` draws."""
-        if self.modulo and (blocks := len(range(0, size, self.block_length))) < self.num_masks:
+        blocks = -(-size // self.block_length)
+        if self.modulo and blocks < self.num_masks:
             text = f"num_masks={self.num_masks} needs as many blocks; {size} completion tokens hold {blocks}"
             remedy = f"lower --block-length {self.block_length}, or use --algorithm-args num_masks={blocks}"
             raise ConfigError(f"{text}: {remedy}")
@@ -47,10 +53,11 @@ class BlockMasking(Masking):
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
         if self.modulo:
-            order = row.streams.of_row().permutation(len(range(0, row.size, self.block_length))) % len(starts)
+            all_blocks = -(-row.size // self.block_length)
+            block_of_mask = row.streams.of_row().permutation(all_blocks) % len(starts)
         for mask, subset in enumerate(scored):
             stream = row.streams.of_mask(mask)
-            block = order[mask] if self.modulo else stream.integers(len(starts))
+            block = block_of_mask[mask] if self.modulo else stream.integers(len(starts))
             start, stop = starts[block], stops[block]
             subset[start:stop] = random_subset(stream, stop - start)
             subset[stop:] = True
@@ -61,11 +68,11 @@ class BlockMasking(Masking):
 
 @dataclass(frozen=True)
 class ActiveBlockMasking(Masking):
-    """Masks k of the n_b tokens of one block, k uniform, and all later blocks; only the block's are scored.
+    """Masks k of the n_b tokens of one block, k uniform on 1..n_b, and all later blocks; only the k tokens are scored.
 
     Mean over all masks: the block ELBO of semi-autoregressive decoding. All M masks of a completion share the block, so
-    that they see its tokens in different contexts; a token weighs n_b/k inside the block, and the bounds are scaled by
-    the number of blocks. block_length: tokens, >= 1; with 1 a token is always masked alone, without an upper bound.
+    that they show its tokens in different contexts. A scored token weighs n_b/k, and the bounds are scaled by the
+    number of blocks. block_length: tokens, >= 1; with 1, a token has one context only, and there is no upper bound.
     """
 
     block_length: int = 32
@@ -91,10 +98,10 @@ class AllBlocksMasking(Masking):
     """Masks k of the n_b tokens of every block, each weighing n_b/k: all blocks in one copy, for block-causal models.
 
     k is uniform on 1..n_b, spread evenly over blocks and copies from one random start (EBPO). Mean over all masks: the
-    block ELBO, where a token is predicted from clean earlier blocks and what its own shows, as a block-causal model
-    does. One that attends to everything would see the masks of other blocks, and the mean is no likelihood.
-    block_length: tokens, that of the attention. block_origin: whether blocks begin at the `completion`, or at the
-    `sequence`, that is, the prompt's first token.
+    block ELBO, in which a token is predicted from earlier blocks without masks, and from what its own block shows: so
+    does a block-causal model. A model that attends to everything would see the masks of other blocks, and the mean
+    would be no likelihood. block_length: tokens, that of the attention. block_origin: where the first block begins:
+    `completion` = at the first token of the completion, `sequence` = at that of the prompt.
     """
 
     block_length: int = 32
@@ -115,15 +122,20 @@ class AllBlocksMasking(Masking):
             )
 
     def copies(self, row: Completion) -> Copies:
-        before = row.prompt_length % self.block_length if self.block_origin == "sequence" else 0
-        starts, stops = row.blocks(self.block_length, before)
+        prompt_tokens_of_first_block = 0
+        if self.block_origin == "sequence":
+            prompt_tokens_of_first_block = row.prompt_length % self.block_length
+        starts, stops = row.blocks(self.block_length, before=prompt_tokens_of_first_block)
         sizes, stream = stops - starts, row.streams.of_row()
-        # k for each copy and block: quantiles that lie evenly from a random start, mapped to 1..n_b.
+        # k for each copy and block: quantiles that lie evenly on 0..1 from a random start, mapped to 1..n_b.
         number = np.arange(self.num_masks * len(sizes)).reshape(self.num_masks, -1)
-        count = 1 + ((stream.random(1) + number / number.size) % 1 * sizes).astype(int)
-        # The first k tokens of a block in a random order are masked. One sort orders all blocks at once: the number of
-        # its block, and a random part that is halved so that their sum never reaches the next block's number.
-        block = np.repeat(np.arange(len(sizes)), sizes)
-        order = (block + stream.random((self.num_masks, row.length)) / 2).argsort(-1).argsort(-1)
-        order_in_block = order - (sizes.cumsum() - sizes)[block]
-        return copies_of_scored(row, order_in_block < count[:, block], (sizes / count)[:, block])
+        quantile = (stream.random(1) + number / number.size) % 1
+        count = 1 + (quantile * sizes).astype(int)
+        # The tokens of each block are put in a random order, and the first k of them are masked. One sort does that for
+        # all blocks: a token's key is the number of its block plus a random part, which is halved so that their sum
+        # never reaches the next block's number.
+        block = np.repeat(np.arange(len(sizes)), sizes)  # of each token
+        key = block + stream.random((self.num_masks, row.length)) / 2
+        rank = key.argsort(-1).argsort(-1)
+        rank_in_block = rank - starts[block]
+        return copies_of_scored(row, rank_in_block < count[:, block], (sizes / count)[:, block])

@@ -1,8 +1,8 @@
 """Lower and upper bounds on the log-likelihood of a completion, from the logps of its masked copies.
 
-logps: (B, M, T) log-probabilities at scored positions. Every bound is (B,), in nats, summed over the tokens of a
-completion and never normalised by its length; all are differentiable in logps.
-What a masked token weighs is decided by the masking that draws the masks.
+logps: (B, M, T) log-probabilities at scored positions, zero elsewhere. Every bound is (B,), in nats, summed over the
+tokens of a completion and never normalised by its length; all are differentiable in logps. What a masked token weighs
+is decided by the masking that draws the masks, as `Masks.weight`.
 """
 
 import math
@@ -20,22 +20,22 @@ def elbo(logps: Tensor, masks: Masks) -> Tensor:
 
 
 def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
-    """SPG's evidence upper bound without its constant: per token, the log of the power mean of p over masks.
+    """SPG's evidence upper bound without its constant: for each token, the log of the power mean of p over masks.
 
-    beta: exponent, > 0 (the bound's proof asks for >= 1). A mask in which a token is not scored counts as zero. Tokens
-    that no mask scores are missing in the sum, which is therefore multiplied by |part| / |seen|: the tokens that the
-    masks are about, over those that any of them scores. With one mask the gradient is that of the ELBO. For beta below
-    the number of tokens this is a penalty that weighs contexts by confidence, not a certified bound. Source: SPG (arXiv
-    2510.09541), Corollary 1.
+    That is log(mean over masks of weight * p^beta) / beta; a mask in which the token is not scored counts as zero. The
+    sum over tokens lacks those that no mask scores, and is therefore multiplied by |part| / |seen|: the number of
+    tokens that the masks are about, over the number of those that any mask scores. beta: exponent, > 0 (the bound's
+    proof asks for >= 1). With one mask the gradient is that of the ELBO. For beta below the number of tokens this is a
+    penalty that weighs contexts by confidence, not a certified bound. Source: SPG (arXiv 2510.09541), Corollary 1.
     """
-    powers = masks.weight.to(logps.dtype).log() + beta * logps
-    powers = torch.where(masks.scored, powers, -math.inf)
+    log_powers = masks.weight.to(logps.dtype).log() + beta * logps
+    log_powers = torch.where(masks.scored, log_powers, -math.inf)
     seen = masks.scored.any(1)
-    means = torch.where(seen, powers.logsumexp(1) - math.log(logps.shape[1]), 0.0)
+    log_means = torch.where(seen, log_powers.logsumexp(1) - math.log(logps.shape[1]), 0.0)
     part_per_seen = masks.part.sum(-1).to(logps.dtype) / seen.sum(-1).clamp(min=1)
-    return masks.scale.to(logps.dtype) * part_per_seen * means.sum(-1) / beta
+    return masks.scale.to(logps.dtype) * part_per_seen * log_means.sum(-1) / beta
 
 
 def mixture(elbo: Tensor, eubo: Tensor, mix_weight: float) -> Tensor:
-    """`mix_weight` (0..1) parts of the upper bound, the rest of the lower one (SPG, Proposition 1)."""
+    """mix_weight * eubo + (1 - mix_weight) * elbo, with mix_weight in 0..1 (SPG, Proposition 1)."""
     return mix_weight * eubo + (1 - mix_weight) * elbo

@@ -3,9 +3,8 @@
 Axes: B completions, M masks, L prompt tokens, T completion tokens; S masked copies of completions, n scored positions,
 r positions of a chunk, D hidden size, V vocabulary.
 
-The logits of at most `rows_per_chunk` positions exist at once, also in the backward pass, for which autograd is given
-the gradient of the output layer in closed form. Whatever the model's dtype, probabilities are float32, or float64 when
-it is.
+The logits of at most `rows_per_chunk` positions exist at once, also in the backward pass, for which the gradient of the
+output layer (the head) is written out here in closed form. Probabilities are float32, or float64 if the model is.
 """
 
 from collections.abc import Iterator
@@ -19,17 +18,18 @@ from spg_trainer.likelihood.measures import Measured
 from spg_trainer.tensors import Masks, Rollouts
 
 CopyIndex = tuple[Tensor, Tensor]
-"""S masked copies: the row (S,) of each, and which of the row's masks (S,) it is. They index a (B, M, ...) tensor."""
+"""(row, mask) of S masked copies, (S,) int64 each: of which completion, and which of its M. They index (B, M, ...)."""
 
 
 @torch.no_grad()
 def token_logps(
     model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, masks_at_once: int = 1
 ) -> Tensor:
-    """Log-probabilities (B, M, T) of the scored tokens of all copies, as `score` gives those of some; without a graph.
+    """Log-probabilities (B, M, T) of the scored tokens of all copies, without a graph; zero where not scored.
 
-    mask_id, masks_at_once: as for `accumulate`, which with equal ones finds equal values, bit for bit; in bfloat16
-    another shape of the batch may move the log-probability of a sequence by half a nat.
+    Where the masks measure something, the result is (B, M, 2T), as of `score`. mask_id, masks_at_once: as for
+    `accumulate`. If both functions are given the same ones, they find the same values, bit for bit: in bfloat16 another
+    shape of the batch may move the log-probability of a sequence by half a nat.
     """
     logps = nothing_scored(model, masks)
     for copies in passes(masks, masks_at_once):
@@ -38,7 +38,7 @@ def token_logps(
 
 
 def passes(masks: Masks, masks_at_once: int) -> list[CopyIndex]:
-    """The copies that score anything, mask by mask, up to `masks_at_once` times B of them at a time.
+    """The copies that score anything, mask by mask, up to `masks_at_once` times B of them in a pass.
 
     Only the first of several passes may be smaller than the others: 7 copies, 3 at a time, are passes of 1, 3 and 3. So
     the last one, which `accumulate` never sends through the model twice, is a full one.
@@ -48,12 +48,14 @@ def passes(masks: Masks, masks_at_once: int) -> list[CopyIndex]:
         return []
     limit = masks_at_once * len(masks.scored)
     full_passes, left_over = divmod(len(row), limit)
-    sizes = [left_over] * (left_over > 0) + [limit] * full_passes
+    sizes = [limit] * full_passes
+    if left_over:
+        sizes.insert(0, left_over)
     return list(zip(row.split(sizes), mask.split(sizes), strict=True))
 
 
 def nothing_scored(model: nn.Module, masks: Masks) -> Tensor:
-    """(B, M, T) zeros, or (B, M, 2T) where something is measured, in the dtype of log-probabilities."""
+    """Zeros of the shape that `score` returns, in the dtype of log-probabilities."""
     from spg_trainer.models.states import head_weight
 
     return torch.zeros_like(masks.valued, dtype=result_dtype(head_weight(model)))
@@ -65,30 +67,35 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     Where the masks measure something, the result is (B, M, 2T): log-probabilities, and behind them what is measured
     (`masks.split` parts them). The model's last layer computes nothing but these positions.
 
-    Under block-causal attention a token sees its own block as the mask shows it, and in earlier blocks every completion
-    token unmasked; prompt noise stays. So it has the state that it had in the sampler, also the first token of a block
-    where logits are shifted, whose state is that of the last column of the block before.
+    Under block-causal attention a token sees its own block as the mask shows it, and of earlier blocks every completion
+    token unmasked; masked prompt tokens stay masked. So it has the hidden state that it had in the sampler. In a model
+    with shifted logits that holds for the first token of a block, too: it has the last state of the block before.
     """
     from spg_trainer.models.states import head_weight, hidden_states
 
     row, mask = copies
-    scored, masked = masks.scored[copies], masks.masked[copies]
+    scored, masked = masks.scored[copies], masks.masked[copies]  # (S, T), (S, L+T)
     wanted = scored if masks.measured is None else scored | masks.measured[copies]
-    completion_ids, width = rollouts.completion_ids[row], rollouts.prompt_mask.shape[1]
-    prompt_ids = rollouts.prompt_ids[row].masked_fill(masked[:, :width], mask_id)
+    completion_ids = rollouts.completion_ids[row]
+    prompt_width = rollouts.prompt_mask.shape[1]
+    prompt_ids = rollouts.prompt_ids[row].masked_fill(masked[:, :prompt_width], mask_id)
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
     ids = clean.masked_fill(masked, mask_id)
     attention = torch.cat([rollouts.prompt_mask[row], torch.ones_like(scored)], dim=1)
-    # The model returns equally many positions of each copy: those that are wanted, then others up to the longest.
+    # The model returns equally many positions of each copy: first those that are wanted, then others, up to the number
+    # that the copy with the most wanted positions has.
     count = wanted.sum(-1)
     keep = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(count.max())]
     is_wanted = torch.arange(keep.shape[1], device=ids.device) < count[:, None]
-    states = hidden_states(model, ids, attention, keep=keep + width, start=width, clean=clean)[is_wanted]
+    states = hidden_states(model, ids, attention, keep=keep + prompt_width, start=prompt_width, clean=clean)[
+        is_wanted
+    ]
     head = head_weight(model)
     # `states` has one row for each wanted position, and `scored[wanted]` says which of these rows are scored.
     states_of_scored = states if masks.measured is None else states[scored[wanted]]
     values = HeadLogps.apply(states_of_scored, head, completion_ids[scored])
     copy, place = scored.nonzero(as_tuple=True)
+    # Each of `values` belongs to a copy, and to a place in the last axis of the result: T log-probabilities, T figures.
     if masks.measured is not None:
         measured = masks.measured[copies]
         figures = Measured.apply(
@@ -104,10 +111,10 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
 class HeadLogps(torch.autograd.Function):
     """Log-probabilities (n,) of targets (n,) from hidden states (n, D) and the output layer's weight (V, D).
 
-    Where the weight learns, the backward pass needs the probabilities again. Those of the last chunk are kept for it,
+    If the weight is trained, the backward pass needs the probabilities again. Those of the last chunk are kept for it,
     which costs no memory at the peak, as the backward pass begins with them; those of earlier chunks are computed once
-    more. Where the weight does not learn, the forward pass makes the gradient of each log-probability in its state
-    while it has the logits, and the backward pass only scales it.
+    more. If the weight is frozen, the forward pass computes the gradient of each log-probability in its state while it
+    has the logits; the backward pass scales it.
     """
 
     @staticmethod
@@ -124,7 +131,7 @@ class HeadLogps(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        if len(ctx.saved_tensors) == 1:
+        if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
             return gradient * coefficients[:, None].to(gradient.dtype), None, None
         states, weight, targets = ctx.saved_tensors
@@ -132,13 +139,15 @@ class HeadLogps(torch.autograd.Function):
         of_states = head_gradient(
             states, weight, targets, coefficients, rows_per_chunk(len(weight)), of_weight, ctx.kept
         )
-        return of_states, None if of_weight is weight.grad else of_weight.to(weight.dtype), None
+        if of_weight is weight.grad:  # it has been added already
+            return of_states, None, None
+        return of_states, of_weight.to(weight.dtype), None
 
 
 def _weight_gradient(weight: Tensor) -> Tensor:
-    """(V, D) that the gradients of chunks are added to: `.grad` itself where it has their precision, else zeros.
+    """The tensor (V, D) to which the weight's gradients of all chunks are added, in float32 or float64.
 
-    Adding to `.grad` needs no second tensor of its size.
+    It is the weight's `.grad` itself where that is of such a type, which saves a second tensor of its size; else zeros.
     """
     if not weight.is_leaf or weight.dtype not in (torch.float32, torch.float64):
         return torch.zeros_like(weight, dtype=result_dtype(weight))
@@ -148,7 +157,7 @@ def _weight_gradient(weight: Tensor) -> Tensor:
 
 
 class Softmax(NamedTuple):
-    """The output layer at r positions; the probability of a token is powers / total."""
+    """The output layer's probabilities at r positions: that of a token is powers / total."""
 
     powers: Tensor
     """(r, V) exp(logit - the row's largest logit)."""
@@ -160,7 +169,7 @@ class Softmax(NamedTuple):
 
 @torch.no_grad()
 def softmax(hidden_states: Tensor, weight: Tensor, targets: Tensor) -> Softmax:
-    """From hidden states (r, D), weight (V, D) and targets (r,)."""
+    """The probabilities at hidden states (r, D) from the weight (V, D), and the log-probabilities of targets (r,)."""
     logits = _logits(hidden_states, weight)
     chosen = logits.gather(-1, targets[:, None]).squeeze(-1)
     top = logits.amax(-1, keepdim=True)
@@ -202,9 +211,9 @@ def head_gradient(
 ) -> Tensor:
     """Gradient (n, D) of `sum(coefficients * logps)` with respect to the hidden states.
 
-    coefficients: (n,). weight_gradient: (V, D), float32 or float64, to which the gradient with respect to the weight is
-    added; None = not computed. kept: the last chunk as `head_logps_and_last_chunk` gives it. It is taken out of the
-    list and overwritten before the other chunks are computed, so that never two are alive.
+    coefficients: (n,). weight_gradient: a tensor (V, D), float32 or float64, to which the gradient with respect to the
+    weight is added; None = that gradient is not computed. kept: the last chunk as `head_logps_and_last_chunk` gives it.
+    It is taken out of the list and overwritten before the other chunks are computed, so that never two are alive.
     """
     result = torch.empty_like(hidden_states)
     for rows in reversed([*_chunks(len(hidden_states), chunk_rows)]):
@@ -213,7 +222,7 @@ def head_gradient(
         result[rows] = softmax_gradient(
             powers, total, states, weight, tokens, coefficients[rows], weight_gradient
         )
-        del powers  # they would be alive beside those of the next chunk
+        del powers  # else they would be in memory beside those of the next chunk
     return result
 
 
@@ -229,7 +238,7 @@ def head_logps_and_gradient(
         powers, total, logps[rows] = softmax(states, weight, tokens)
         ones = torch.ones_like(total)
         gradient[rows] = softmax_gradient(powers, total, states, weight, tokens, ones, None)
-        del powers  # they would be alive beside those of the next chunk
+        del powers  # else they would be in memory beside those of the next chunk
     return logps, gradient
 
 
@@ -243,10 +252,13 @@ def softmax_gradient(
     coefficients: Tensor,
     weight_gradient: Tensor | None,
 ) -> Tensor:
-    """`head_gradient` (r, D) of r positions, from powers (r, V), which are overwritten, and total (r,) of `softmax`."""
-    # The gradient in the logits is coefficient * (onehot(target) - powers / total). Here it is scale * difference, with
-    # difference = powers - total * onehot(target), so that the difference is rounded only once, and the scaling is of D
-    # numbers a position, not of V.
+    """`head_gradient` (r, D) at the r positions of a chunk.
+
+    powers, total: what `softmax` found there, (r, V) and (r,); powers are overwritten.
+    """
+    # The gradient in the logits is coefficient * (onehot(target) - powers / total), computed as scale * difference with
+    # difference = powers - total * onehot(target) and scale = -coefficient / total. So the difference is rounded only
+    # once, and at each position D numbers are scaled and not V.
     difference = powers.scatter_add_(-1, targets[:, None], -total[:, None]).to(weight.dtype)
     scale = (-coefficients.to(powers.dtype) / total).unsqueeze(-1)
     if weight_gradient is not None:
@@ -259,12 +271,12 @@ def softmax_gradient(
 
 
 def rows_per_chunk(vocabulary: int) -> int:
-    """How many positions are scored at once: 128 MB of float32 logits."""
+    """How many positions a chunk has: as many as have 128 MB of float32 logits, but at least 16."""
     return max(16, 2**25 // vocabulary)
 
 
 CPU_COLUMNS = 2048
-"""Tokens of the vocabulary that a CPU works on at once: float32 logits of 256 positions are then 2 MB."""
+"""So many tokens of the vocabulary a CPU works on at once: float32 logits of 256 positions are then 2 MB."""
 
 
 def columns_at_once(head: Tensor) -> int:
@@ -283,4 +295,5 @@ def _logits(hidden_states: Tensor, weight: Tensor) -> Tensor:
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:
+    """Slices of up to `size` that cover 0..count-1 in order."""
     return (slice(start, start + size) for start in range(0, count, size))

@@ -1,8 +1,8 @@
 """What a masking is: it says which tokens of a completion the model is shown as [MASK], and which of them are scored.
 
-Axes: B completions, M masks, L prompt tokens, T completion tokens; n is the number of tokens of a completion, up to and
-including its first end token. All randomness comes from the streams that the caller hands in, so a draw depends neither
-on the padded width of the prompt nor on the other rows.
+Axes: B completions, M masks, L prompt tokens, T places of a completion, all of which together are its canvas; n <= T is
+the number of its tokens, up to and including the first end token. All randomness comes from the streams that the caller
+hands in, so a draw depends neither on the padded width of the prompt nor on the other rows.
 """
 
 from abc import ABC, abstractmethod
@@ -24,62 +24,63 @@ if TYPE_CHECKING:
 class Completion(NamedTuple):
     """One completion as a masking sees it: its tokens, when the sampler wrote them, and where randomness comes from.
 
-    Its first n entries are the tokens that may be scored. Without a template they are simply the first n places of the
-    canvas, and `place` counts 0..T-1. With one, they are what was written up to the end of each hole, in order; behind
-    them come what stands behind these ends, and last what was given, which is shown whatever a masking says. E.g. where
-    the text "7" is given at place 1 of T = 4, and the hole behind it ends at place 2: `place` is [0, 2, 3, 1], n = 2.
+    Its arrays have T entries, of which the first n are the tokens that may be scored. Without a template, entry i is
+    simply the one at place i of the canvas. With a template, whose given text the sampler completed in holes, the first
+    n entries are what was written in the holes up to the end of each; then comes what stands behind these ends, and
+    last what was given, which is shown whatever a masking says. E.g. the text "7" is given at place 1 of T = 4, and the
+    hole behind it ends at place 2: the entries stand at the places [0, 2, 3, 1], and n = 2.
     """
 
     length: int
-    """n, its tokens."""
+    """n, how many tokens it has."""
     size: int
-    """T, all its places."""
+    """T, how many places it has."""
     prompt_length: int
-    """Tokens of its prompt, without padding."""
+    """How many tokens its prompt has, without padding."""
     place: np.ndarray
-    """(T,) where each entry stands on the canvas."""
+    """(T,) int, the place on the canvas where each entry stands."""
     unmask_step: np.ndarray
-    """(T,) the denoising step that wrote it, below 0 = none."""
+    """(T,) int, the denoising step that wrote the entry, below 0 = none did."""
     surprise: np.ndarray
     """(T,) minus the log-probability of each token when it was unmasked, nats."""
     streams: RowStreams
     progress: float
-    """The share of the step's iterations that is done, from 0 in the first to 1 in the last."""
+    """How far the step's iterations are: 0 in the first, 1 in the last."""
     quantile: float
-    """The row's number over that of all rows, from 0 to below 1."""
+    """The row's number among all rows, over how many there are, from 0 to below 1."""
     iteration: int = 0
-    """Of the rollout's updates, from 0."""
+    """The number of the step's iteration, from 0."""
     entropy: np.ndarray | None = None
-    """(T,) that of the law that each token was drawn from, nats, if known."""
+    """(T,) the entropy of the distribution from which each token was drawn, nats; None = it was not recorded."""
     branched: bool = False
-    """Whether its first half was written for another completion of the same node of a tree, and only taken over."""
+    """Whether its first half was copied from another completion: both are leaves of one node of a tree of rollouts."""
     fill_step: int = -1
-    """The denoising step before which one pass filled all masks; -1 = the sampler wrote all of it."""
+    """Of a fill, the denoising step before which one pass filled all masks; -1 = the sampler wrote all of it."""
 
     def blocks(self, block_length: int, before: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """First entry and end of each block of the canvas that holds any of the n tokens, (blocks,) each.
+        """(starts, stops) of the blocks that hold any of the n tokens, (blocks,) each: their first entries and ends.
 
-        before: how many tokens of the prompt the first block begins with. E.g. blocks of 4 behind 1 such token, n = 9:
-        starts 0, 3, 7 and ends 3, 7, 9.
+        before: how many tokens of the prompt are in the first block. E.g. blocks of 4 of which the first has 1 such
+        token, and n = 9: starts 0, 3, 7 and stops 3, 7, 9.
         """
-        number = (self.place[: self.length] + before) // block_length
-        starts = np.flatnonzero(np.diff(number, prepend=-1))
+        block = (self.place[: self.length] + before) // block_length
+        starts = np.flatnonzero(np.diff(block, prepend=-1))
         return starts, np.append(starts[1:], self.length)
 
 
 class Copies(NamedTuple):
-    """All M masked copies of one completion, over the T entries of `Completion`."""
+    """All M masked copies of one completion; T is the axis of its entries, in the order of `Completion`."""
 
     masked: np.ndarray
-    """(M, T) bool, shown as [MASK]."""
+    """(M, T) bool, which entries are shown as [MASK]."""
     scored: np.ndarray
-    """(M, T) bool."""
+    """(M, T) bool, which of them have a log-probability that counts."""
     weight: np.ndarray | float
-    """What a scored token weighs; anything that broadcasts to (M, T)."""
+    """What a scored token weighs in the bound; anything that broadcasts to (M, T)."""
     part: slice = slice(None)
-    """Which of the n tokens the masks are about."""
+    """Those of the n tokens that the masks are about, if these are only a part that was drawn, such as one block."""
     scale: float = 1.0
-    """1 / probability of that part."""
+    """1 over the probability with which that part was drawn."""
     measured: np.ndarray | None = None
     """(M, T) bool, as in `Masks`."""
     ref_masked: np.ndarray | None = None
@@ -90,7 +91,7 @@ class Copies(NamedTuple):
 class Masking(ABC):
     """How completions are masked for scoring; its fields are set by the algorithm's fields of the same names.
 
-    num_masks: M, >= 1. p_mask_prompt: the chance that a real prompt token is masked, 0 up to but not 1.
+    num_masks: M, >= 1. p_mask_prompt: the chance that a prompt token, which is no padding, is masked; in [0, 1).
     """
 
     num_masks: int = 2
@@ -99,16 +100,16 @@ class Masking(ABC):
     varies_context: ClassVar[bool] = True
     """Whether different masks show the same token in different contexts."""
     is_likelihood: ClassVar[bool] = True
-    """Whether the mean of the ELBO over all masks is a log-likelihood or a bound on one. If a masking says False, the
-    algorithms that compare the likelihoods of completions refuse it."""
+    """Whether the mean of the ELBO over all masks that can be drawn is a log-likelihood or a bound on one. If a masking
+    says False, the algorithms that compare the likelihoods of completions refuse it."""
     measure: ClassVar[str] = ""
-    """The figure of `MEASURES` that `Copies.measured` asks for, "" = none."""
+    """The name in `measures.MEASURES` of what is measured where `Copies.measured` is true, "" = nothing."""
     hints: ClassVar[bool] = False
-    """Whether the reference is shown more than the model: `Copies.ref_masked`."""
+    """Whether the reference is shown more than the model, as `Copies.ref_masked` says."""
 
     @property
     def has_eubo(self) -> bool:
-        """Whether an upper bound can be formed: it compares at least two contexts of one token."""
+        """Whether an upper bound (`bounds.eubo`) can be formed: it compares at least two contexts of one token."""
         return self.varies_context and self.num_masks > 1
 
     def check(self, size: int) -> None:
@@ -128,42 +129,48 @@ class Masking(ABC):
         """All masked copies of a completion, `count(T)` of them."""
 
     def draw(self, rollouts: Rollouts, streams: Streams, where: Where | None = None) -> Masks:
-        """Masks M copies of every completion; the masks lie on the device of the rollouts.
+        """Masks M copies of every completion; the masks are on the device of the rollouts.
 
-        where: by default these rows are a whole step of one iteration. Raises ConfigError if a position would be scored
+        where: None = these rows are a whole step of one iteration. Raises ConfigError if a position would be scored
         that was never unmasked: training on it would raise the probability of [MASK] itself.
         """
-        prompt_mask, unmask_step = (x.cpu().numpy() for x in (rollouts.prompt_mask, rollouts.unmask_step))
-        (rows, width), size = prompt_mask.shape, unmask_step.shape[1]
+        prompt_mask, unmask_step = rollouts.prompt_mask.cpu().numpy(), rollouts.unmask_step.cpu().numpy()
+        rows, width = prompt_mask.shape  # B, L
+        size = unmask_step.shape[1]  # T
         self.check(size)
         num_masks = self.count(size)
         masked = np.zeros((rows, num_masks, width + size), dtype=bool)
         scored = np.zeros((rows, num_masks, size), dtype=bool)
         weight = np.zeros((rows, num_masks, size))
-        scale, part = np.ones(rows), np.zeros((rows, size), dtype=bool)
+        scale = np.ones(rows)
+        part = np.zeros((rows, size), dtype=bool)
         measured = np.zeros_like(scored) if self.measure else None
         ref_masked = np.zeros_like(masked) if self.hints else None
-        where = where or Where(0, 1, [row / rows for row in range(rows)])
+        if where is None:
+            where = Where(iteration=0, num_iterations=1, quantile=[row / rows for row in range(rows)])
         for row, completion in enumerate(completions_of(rollouts, streams, where)):
-            place, was_sampled = completion.place, completion.fill_step < 0
-            copies = self.copies(completion) if was_sampled else copies_of_fill(completion, num_masks)
-            masked[row][:, width + place], scored[row][:, place] = copies.masked, copies.scored
+            is_fill = completion.fill_step >= 0
+            copies = copies_of_fill(completion, num_masks) if is_fill else self.copies(completion)
+            place = completion.place  # copies have entries, and these arrays places
+            masked[row][:, width + place] = copies.masked
+            scored[row][:, place] = copies.scored
             weight[row][:, place] = np.where(copies.scored, copies.weight, 0.0)
             scale[row] = copies.scale
             part[row, place[: completion.length][copies.part]] = True
             if self.p_mask_prompt > 0:
-                real = np.flatnonzero(prompt_mask[row])
+                prompt_tokens = np.flatnonzero(prompt_mask[row])  # their columns, which are no padding
                 for mask in range(num_masks):
-                    noise = completion.streams.of_mask(mask).random(len(real))
-                    masked[row, mask, real] = noise < self.p_mask_prompt
+                    noise = completion.streams.of_mask(mask).random(len(prompt_tokens))
+                    masked[row, mask, prompt_tokens] = noise < self.p_mask_prompt
             if measured is not None:
                 measured[row][:, place] = copies.measured
             if ref_masked is not None:
                 ref_masked[row][:, :width] = masked[row][:, :width]
                 ref_masked[row][:, width + place] = copies.ref_masked
+        was_given = (unmask_step == GIVEN)[:, None]  # tokens of a template, which are always shown
         for shown_as_mask in (masked, ref_masked):
             if shown_as_mask is not None:
-                shown_as_mask[:, :, width:] &= (unmask_step != GIVEN)[:, None]
+                shown_as_mask[:, :, width:] &= ~was_given
         if (scored & (unmask_step < 0)[:, None]).any():
             raise ConfigError(
                 f"{type(self).__name__} scores positions that were never unmasked, which would train the probability "
@@ -177,12 +184,15 @@ class Masking(ABC):
 
 
 def completions_of(rollouts: Rollouts, streams: Streams, where: Where) -> Iterator[Completion]:
-    """The rows of rollouts as maskings see them."""
-    unmask_step, is_token = (x.cpu().numpy() for x in (rollouts.unmask_step, rollouts.completion_mask))
+    """The rows of rollouts, one after the other, as maskings see them."""
+    unmask_step, is_token = rollouts.unmask_step.cpu().numpy(), rollouts.completion_mask.cpu().numpy()
     lengths, prompt_lengths = is_token.sum(-1).tolist(), rollouts.prompt_mask.sum(-1).tolist()
-    # First the n tokens, then what is behind the ends, then what was given; without a template nothing moves.
-    places = np.argsort(np.where(unmask_step == GIVEN, 2, ~is_token), axis=-1, kind="stable")
-    surprise, entropy = -rollouts.unmask_logps.double().cpu().numpy(), None
+    # The order of entries: the n tokens (0), what is behind the ends (1), what was given (2). Without a template, this
+    # is the order of places.
+    kind = np.where(unmask_step == GIVEN, 2, ~is_token)
+    places = np.argsort(kind, axis=-1, kind="stable")
+    surprise = -rollouts.unmask_logps.double().cpu().numpy()
+    entropy = None
     if rollouts.unmask_entropy is not None:
         entropy = rollouts.unmask_entropy.double().cpu().numpy()
     fill_steps = None if rollouts.fill_step is None else rollouts.fill_step.tolist()
@@ -206,7 +216,10 @@ def completions_of(rollouts: Rollouts, streams: Streams, where: Where) -> Iterat
 
 
 def copies_of_fill(row: Completion, num_masks: int) -> Copies:
-    """The first copy shows the state that one pass filled, and scores what it wrote; the others score nothing."""
+    """The copies of a fill: the first shows the state that was filled, and scores what the pass that filled it wrote.
+
+    The others, up to `num_masks`, score nothing.
+    """
     unwritten = (row.unmask_step < 0) | (row.unmask_step >= row.fill_step)
     masked = np.broadcast_to(unwritten, (num_masks, row.size))
     scored = masked & (np.arange(row.size) < row.length)
@@ -215,23 +228,27 @@ def copies_of_fill(row: Completion, num_masks: int) -> Copies:
 
 
 def copies_of_scored(row: Completion, scored: np.ndarray, weight: np.ndarray | float) -> Copies:
-    """Copies in which the scored tokens, (M, n) bool, and all that stands behind the end are masked, and nothing else.
+    """Copies that mask the scored tokens and everything behind the end, and show all other tokens.
 
-    weight: broadcasts to (M, n).
+    scored: (M, n) bool. weight: broadcasts to (M, n).
     """
-    tail = ((0, 0), (0, row.size - row.length))
-    masked, weight = np.pad(scored, tail, constant_values=True), np.broadcast_to(weight, scored.shape)
-    return Copies(masked, np.pad(scored, tail), np.pad(weight, tail))
+    tail = ((0, 0), (0, row.size - row.length))  # from (M, n) to (M, T)
+    return Copies(
+        masked=np.pad(scored, tail, constant_values=True),
+        scored=np.pad(scored, tail),
+        weight=np.pad(np.broadcast_to(weight, scored.shape), tail),
+    )
 
 
 def count_scored(scored: np.ndarray) -> np.ndarray:
-    """(M, 1) how many tokens each copy scores, but at least 1, so that it can be divided by."""
+    """(M, 1) how many tokens each copy scores, and 1 for a copy that scores none, so that it can be divided by."""
     return scored.sum(-1, keepdims=True).clip(min=1)
 
 
 def random_subset(stream: np.random.Generator, size: int, count: int | None = None) -> np.ndarray:
     """(size,) bool, true at `count` places that are drawn uniformly; None = the count is drawn, too, from 1..size."""
-    count = stream.integers(1, size + 1) if count is None else count
+    if count is None:
+        count = stream.integers(1, size + 1)
     chosen = np.zeros(size, dtype=bool)
     chosen[stream.permutation(size)[:count]] = True
     return chosen

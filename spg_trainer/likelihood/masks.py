@@ -1,7 +1,7 @@
-"""The maskings of the package by name: one for each way to estimate a completion's log-likelihood.
+"""The maskings of the package by name: each is a way to mask a completion for an estimate of its log-likelihood.
 
-A new one is a class derived from `masking.Masking` that says all `copies` of a completion, and a line of `MASKINGS`
-below; `masking=NAME` chooses it.
+A new one is a subclass of `masking.Masking` whose `copies` returns the masked copies of a completion, and a line of
+`MASKINGS` below.
 """
 
 from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking, BlockMasking
@@ -32,9 +32,10 @@ MASKINGS: dict[str, Masking] = {
     "coupled_full": FullCoupledMasking(),
     "all_blocks": AllBlocksMasking(),
 }
-"""What `--algorithm-args masking=NAME` chooses from, each before an algorithm's fields are put in."""
+"""What `--algorithm-args masking=NAME` chooses from, with default fields; an algorithm replaces those of fields that it
+has too, such as num_masks."""
 
 
 def likelihoods() -> dict[str, Masking]:
-    """Those of `MASKINGS` that say `is_likelihood`."""
+    """The maskings of `MASKINGS` whose mean bound is one on the log-likelihood (`Masking.is_likelihood`)."""
     return {name: masking for name, masking in MASKINGS.items() if masking.is_likelihood}

@@ -1,7 +1,7 @@
-"""Figures of a masked position beside the log-probability of its token, differentiable: what a masking may measure.
+"""Measures: differentiable figures of a masked position beside the log-probability of its token.
 
-r positions of a chunk, n in all, D hidden size, V vocabulary. A measure is a function of logits (r, V) and of the
-tokens that stand there (r,) to (r,); each of its values depends on its own row alone.
+Axes: n positions, r of them in a chunk, D hidden size, V vocabulary. A measure takes logits (r, V) and targets (r,),
+the tokens that stand at the positions, and returns (r,); each value depends on its own position alone.
 """
 
 from collections.abc import Callable
@@ -13,34 +13,36 @@ from torch.autograd.function import once_differentiable
 
 
 def confidence(logits: Tensor, targets: Tensor) -> Tensor:
-    """The log-probability of the most probable token, whichever stands there."""
+    """The log-probability of the most probable token, which need not be the target."""
     return logits.log_softmax(-1).amax(-1)
 
 
 SHARPENING = 0.5
-"""The temperature at which `right_entropy` looks at a law: dParallel's."""
+"""The temperature at which `right_entropy` takes the entropy, that of dParallel."""
 
 
 def right_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The entropy in nats at temperature 0.5 where the token that stands there is the most probable one; 0 elsewhere.
+    """The entropy in nats at temperature `SHARPENING` where the target is the most probable token; 0 elsewhere.
 
     Source: dParallel (arXiv 2509.26488), certainty forcing.
     """
-    law = (logits / SHARPENING).log_softmax(-1)
-    return -(law.exp() * law).sum(-1) * (logits.argmax(-1) == targets)
+    logps = (logits / SHARPENING).log_softmax(-1)
+    entropy = -(logps.exp() * logps).sum(-1)
+    return entropy * (logits.argmax(-1) == targets)
 
 
 MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "confidence": confidence,
     "right_entropy": right_entropy,
 }
-"""What a masking's `measure` names."""
+"""{what a masking's `measure` says: the measure}."""
 
 
 class Measured(torch.autograd.Function):
-    """A measure (n,) at states (n, D), from the output layer's weight (V, D) and the tokens (n,), chunk by chunk.
+    """The values (n,) of a measure at hidden states (n, D), from the head's weight (V, D) and targets (n,), in chunks.
 
-    As in `HeadLogps`, where the weight does not learn, the forward pass makes the gradients in the states, too.
+    As in `HeadLogps`, if the weight is frozen, the forward pass computes the gradient of each value in its state, too.
+    name: that of the measure. rows: how many positions a chunk has.
     """
 
     @staticmethod
@@ -50,21 +52,26 @@ class Measured(torch.autograd.Function):
         states_learn, weight_learns = ctx.needs_input_grad[:2]
         if states_learn and not weight_learns:
             values, gradient, _ = _values_and_gradients(
-                states, weight, targets, name, rows, ones, (True, False)
+                states, weight, targets, name, rows, coefficients=ones, learns=(True, False)
             )
             ctx.save_for_backward(gradient)
             return values
         ctx.save_for_backward(states, weight, targets)
-        return _values_and_gradients(states, weight, targets, name, rows, ones, (False, False))[0]
+        values, _, _ = _values_and_gradients(
+            states, weight, targets, name, rows, coefficients=ones, learns=(False, False)
+        )
+        return values
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        if len(ctx.saved_tensors) == 1:
+        if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
             return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None
+        states, weight, targets = ctx.saved_tensors
+        learns = ctx.needs_input_grad[:2]
         _, of_states, of_weight = _values_and_gradients(
-            *ctx.saved_tensors, ctx.name, ctx.rows, coefficients, ctx.needs_input_grad[:2]
+            states, weight, targets, ctx.name, ctx.rows, coefficients=coefficients, learns=learns
         )
         return of_states, of_weight, None, None, None
 
@@ -80,18 +87,19 @@ def _values_and_gradients(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The values (n,), and the gradients of sum(coefficients * values) in the states and in the weight.
 
-    rows: how many states are looked at at once. learns: for states and weight, whether the gradient is computed; it is
-    None where it is not.
+    rows: how many positions a chunk has. coefficients: (n,). learns: for states and weight, whether the gradient is
+    computed; if not, None is returned in its place.
     """
+    states_learn, weight_learns = learns
     dtype = torch.promote_types(weight.dtype, torch.float32)
     values = torch.empty(len(states), dtype=dtype, device=states.device)
-    of_states = torch.empty_like(states) if learns[0] else None
-    of_weight = torch.zeros_like(weight, dtype=dtype) if learns[1] else None
+    of_states = torch.empty_like(states) if states_learn else None
+    of_weight = torch.zeros_like(weight, dtype=dtype) if weight_learns else None
     for start in range(0, len(states), rows):
         chunk = slice(start, start + rows)
         with torch.set_grad_enabled(any(learns)):
-            chunk_states = states[chunk].detach().requires_grad_(learns[0])
-            head = weight.detach().requires_grad_(learns[1])
+            chunk_states = states[chunk].detach().requires_grad_(states_learn)
+            head = weight.detach().requires_grad_(weight_learns)
             logits = (chunk_states.to(weight.dtype) @ head.T).to(dtype)
             measured = MEASURES[name](logits, targets[chunk])
             weighted_sum = (measured * coefficients[chunk]).sum()
@@ -99,8 +107,8 @@ def _values_and_gradients(
         if any(learns):
             inputs = [x for x, does_learn in zip((chunk_states, head), learns, strict=True) if does_learn]
             gradients = list(torch.autograd.grad(weighted_sum, inputs))
-            if learns[0]:
+            if states_learn:
                 of_states[chunk] = gradients.pop(0)
-            if learns[1]:
+            if weight_learns:
                 of_weight += gradients.pop()
     return values, of_states, None if of_weight is None else of_weight.to(weight.dtype)

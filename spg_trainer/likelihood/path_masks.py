@@ -1,4 +1,7 @@
-"""Maskings of a path of decoding: copies show the states that a sampler went through, and score what it wrote next."""
+"""Maskings of a path of decoding: copies show the states that a sampler went through, and score what it wrote next.
+
+Axes: M masks (copies); T places of a completion, of which the first n are its tokens; S segments of the path.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -14,22 +17,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepMergeMasking(Masking):
-    """Replays the sampler's steps in segments: shows what it saw when one began, scores all it unmasked there.
+    """Replays the sampler's steps in segments: a copy shows the state before a segment, and scores what it then wrote.
 
-    Segments are `steps_per_segment` denoising steps each, up to the last that unmasked a scored token; those that
-    unmasked none are left out. segment_draw says which of them are shown, one a copy:
+    Segments are `steps_per_segment` denoising steps each, up to the last step that unmasked a scored token; those that
+    unmasked none are left out. segment_draw says which of them are shown, one in each copy:
 
-    all       all of them; where they would be more than num_masks, num_masks of nearly equal numbers of steps
-    uniform   num_masks of them, different ones as far as there are as many
-    entropy   num_masks with probability in proportion to the surprise of their tokens, spread evenly
-    top       those of the greatest mean entropy in order, num_masks of them in each iteration of a rollout
-    surprise  num_masks, without replacement as far as there are as many, with probability in proportion to exp(mean
-              surprise of their tokens)
+    all       all of them; if they are more than num_masks, the path is cut into num_masks longer ones, nearly equal
+    uniform   num_masks of them, drawn uniformly, and all different if there are as many
+    entropy   num_masks of them, drawn in proportion to the sum of their tokens' surprise, by evenly spread quantiles
+    top       in descending order of their tokens' mean entropy, the next num_masks in each iteration of a step
+    surprise  num_masks of them, drawn in proportion to exp(mean surprise of their tokens), and all different if there
+              are as many
 
-    A segment weighs 1 over its probability, but 1 with `top` and `surprise`. score_rest: whether all that was still
-    masked is scored. Positions behind the first end token are shown as the sampler saw them, too, and never scored.
-    Mean over all masks: the log-probability of writing the tokens of each segment at once; with segments of one step
-    that of the path that the sampler took.
+    With `top` and `surprise` a segment weighs 1, else 1 over its probability. score_rest: whether a copy also scores
+    what was unmasked later. Positions behind the first end token are shown as the sampler saw them, too, and never
+    scored. Mean over all masks: the log-probability of writing the tokens of each segment at once; with segments of
+    one step, that of the path that the sampler took.
     """
 
     steps_per_segment: int = 1
@@ -42,85 +45,107 @@ class StepMergeMasking(Masking):
         return min(self.num_masks, size) if self.segment_draw == "all" else self.num_masks
 
     def copies(self, row: Completion) -> Copies:
-        starts, stops, of_token = self.segments(row.unmask_step[: row.length])
+        starts, stops, segment_of_token = self.segments(row.unmask_step[: row.length])
         if not len(starts):
             raise ConfigError("this masking needs the sampler's steps (unmask_step); use masking=random")
-        chosen, weights = self._choose(row, len(starts), of_token)
-        # A copy for which no segment is left begins and ends at step 0, and scores nothing.
+        chosen, weights = self._choose(row, len(starts), segment_of_token)
+        # Of each copy, (M, 1): the first step of its segment, the end, and the weight. A copy for which no segment is
+        # left begins and ends at step 0, and scores nothing.
         start, stop, weight = np.zeros((3, self.count(row.size), 1))
-        start[: len(chosen), 0], stop[: len(chosen), 0] = starts[chosen], stops[chosen]
+        start[: len(chosen), 0] = starts[chosen]
+        stop[: len(chosen), 0] = stops[chosen]
         weight[: len(chosen), 0] = weights[chosen]
         if self.score_rest:
             stop = np.where(stop > start, np.inf, stop)
         step, is_token = row.unmask_step, np.arange(row.size) < row.length
-        return Copies((step < 0) | (step >= start), (step >= start) & (step < stop) & is_token, weight)
+        return Copies(
+            masked=(step < 0) | (step >= start),
+            scored=(step >= start) & (step < stop) & is_token,
+            weight=weight,
+        )
 
-    def _choose(self, row: Completion, count: int, of_token: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of the segments to show, at most one for each copy, and what each of all segments weighs.
+    def _choose(
+        self, row: Completion, num_segments: int, segment_of_token: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(chosen, weights): the numbers of the segments to show, at most one for each copy; what each of all S weighs.
 
-        count: S, how many segments there are. of_token: the number of the segment of each unmasked token.
+        segment_of_token: as `segments` returns it.
         """
         copies, unmasked = self.count(row.size), row.unmask_step[: row.length] >= 0
         if self.segment_draw == "uniform":
-            order = row.streams.of_row().permutation(count)
-            return np.resize(order, copies), np.full(count, count)
+            order = row.streams.of_row().permutation(num_segments)
+            return np.resize(order, copies), np.full(num_segments, num_segments)
         if self.segment_draw == "entropy":
-            surprise = np.bincount(of_token, row.surprise[: row.length][unmasked]) + 1e-8
+            # A segment's probability is its surprise over that of all. Copy i takes the one at quantile (i + u) / M.
+            surprise = np.bincount(segment_of_token, row.surprise[: row.length][unmasked]) + 1e-8
             weights = surprise.sum() / surprise
             quantiles = (np.arange(copies) + row.streams.of_row().random(1)) / copies
             chosen = np.searchsorted((1 / weights).cumsum(), quantiles, side="right")
-            return chosen.clip(max=count - 1), weights
+            return chosen.clip(max=num_segments - 1), weights
         if self.segment_draw == "top":
             if row.entropy is None:
                 raise ConfigError(
                     "segment_draw=top needs the sampler's entropies (an algorithm that needs `entropy`)"
                 )
-            order = self.by_entropy(row.unmask_step[: row.length], row.entropy[: row.length])[1]
-            return order[row.iteration * copies :][:copies], np.ones(count)
+            _, order = self.by_entropy(row.unmask_step[: row.length], row.entropy[: row.length])
+            first = row.iteration * copies
+            return order[first : first + copies], np.ones(num_segments)
         if self.segment_draw == "surprise":
             stream = row.streams.of_row()
-            mean = np.bincount(of_token, row.surprise[: row.length][unmasked]) / np.bincount(of_token)
-            without_replacement = np.argsort(-(mean + stream.gumbel(size=count)))[:copies]
+            sums = np.bincount(segment_of_token, row.surprise[: row.length][unmasked])
+            mean = sums / np.bincount(segment_of_token)
+            # The largest of mean + Gumbel noise are drawn in proportion to exp(mean), without replacement. If there are
+            # fewer segments than copies, the other copies take some of them again.
+            all_different = np.argsort(-(mean + stream.gumbel(size=num_segments)))[:copies]
             odds = np.exp(mean - mean.max())
-            again = stream.choice(count, copies - len(without_replacement), p=odds / odds.sum())
-            return np.concatenate([without_replacement, again]), np.ones(count)
-        return np.arange(count), np.full(count, copies)
+            again = stream.choice(num_segments, copies - len(all_different), p=odds / odds.sum())
+            return np.concatenate([all_different, again]), np.ones(num_segments)
+        # With `all` every segment has a copy of its own, and the mean over copies is their sum over `copies`.
+        return np.arange(num_segments), np.full(num_segments, copies)
 
     def by_entropy(self, steps: np.ndarray, entropy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First steps of the S segments, that of the greatest mean entropy first, and in this order their numbers."""
-        starts, _, of_token = self.segments(steps)
-        mean = np.bincount(of_token, entropy[steps >= 0]) / np.bincount(of_token)
+        """(first steps, numbers) of the S segments, in descending order of the mean entropy of their tokens.
+
+        steps, entropy: (n,), those of each token; see `segments`.
+        """
+        starts, _, segment_of_token = self.segments(steps)
+        mean = np.bincount(segment_of_token, entropy[steps >= 0]) / np.bincount(segment_of_token)
         order = np.argsort(-mean, kind="stable")
         return starts[order], order
 
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """First step and end of the S segments, (S,) each, and the number of the segment of each unmasked token.
+        """(starts, stops, segment_of_token): first step and end of each segment, (S,) each; of each token, its segment.
 
-        steps: (n,), -1 where a token was never unmasked. E.g. [0, 3, 1, -1] in segments of 2 steps: starts 0 and 2,
-        ends 2 and 4, and the tokens are of segments 0, 1 and 0.
+        A token that was never unmasked has no entry in segment_of_token. steps: (n,), the step that unmasked each
+        token, -1 = none did. E.g. [0, 3, 1, -1] in segments of 2 steps: starts 0 and 2, stops 2 and 4, and the three
+        tokens are of segments 0, 1 and 0.
         """
         steps = steps[steps >= 0]
         total = int(steps.max(initial=-1)) + 1
+        # The first step of each segment, and the end of the last one.
         edges = np.arange(0, total + self.steps_per_segment, self.steps_per_segment)
         if self.segment_draw == "all" and len(edges) > self.num_masks + 1:
             edges = np.arange(self.num_masks + 1) * total // self.num_masks
-        used, of_token = np.unique(np.searchsorted(edges, steps, side="right") - 1, return_inverse=True)
-        return edges[used], edges[used + 1], of_token
+        # Of each token, between which edges it was unmasked.
+        interval = np.searchsorted(edges, steps, side="right") - 1
+        used, segment_of_token = np.unique(interval, return_inverse=True)
+        return edges[used], edges[used + 1], segment_of_token
 
 
 @dataclass(frozen=True)
 class HalvesMasking(Masking):
-    """Masks everything, then the second half: what the sampler saw at the root and at the node of a tree of rollouts.
+    """For trees of rollouts, whose leaves of one node share the first half: masks everything, then the second half.
 
-    The first copy scores the first half, the second copy the second half. A branch took its first half over from the
-    first leaf of its node, so that its first copy scores nothing. Mean over both copies: the log-probability of writing
+    The first copy shows what the sampler saw at the root, and scores the first half; the second copy shows what it saw
+    at the node, and scores the second half. The first leaf of a node wrote the first half. The others, its branches,
+    have a copy of that, so that their first copy scores nothing. Mean over both copies: the log-probability of writing
     each half at once.
     """
 
     varies_context: ClassVar[bool] = False
 
     def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError for blocks of attention: one of them may lie across the middle."""
+        """Raises ConfigError for block-causal attention: a block may lie across the middle."""
         if not pattern.is_full:
             raise ConfigError(
                 "masking=halves: a tree branches in the middle of its completions, and in this model, which attends in "
@@ -135,16 +160,16 @@ class HalvesMasking(Masking):
         in_second, is_token = place >= row.size // 2, place < row.length
         masked = np.stack([np.ones_like(in_second), in_second])
         scored = np.stack([~in_second & is_token & (not row.branched), in_second & is_token])
-        return Copies(masked, scored, 2.0)
+        return Copies(masked, scored, weight=2.0)
 
 
 @dataclass(frozen=True)
 class AutoregressiveMasking(Masking):
-    """Masks everything from a token on and scores that token (JustGRPO).
+    """Each copy masks everything from one token on, and scores that token (JustGRPO).
 
-    With num_masks >= T every token of a completion is scored, once: the exact log-likelihood of decoding left to right,
-    one token at a time. With fewer masks, num_masks tokens are drawn without replacement, and each weighs n/num_masks:
-    the same on average. Copies that score nothing cost nothing.
+    With num_masks >= n there is a copy for every token: the exact log-likelihood of decoding left to right, one token
+    at a time. With fewer masks, num_masks tokens are drawn without replacement, and each weighs n/num_masks: the same
+    on average. Copies that score nothing cost nothing.
     """
 
     varies_context: ClassVar[bool] = False
@@ -153,22 +178,24 @@ class AutoregressiveMasking(Masking):
         return min(self.num_masks, size)
 
     def copies(self, row: Completion) -> Copies:
-        tokens, copies = np.arange(row.length), self.count(row.size)
+        copies = self.count(row.size)
+        tokens = np.arange(row.length)
         if row.length > self.num_masks:
             tokens = np.sort(row.streams.of_row().permutation(row.length)[: self.num_masks])
-        token = np.full((copies, 1), row.size)  # where none is left for a copy
+        # The token of each copy, (M, 1); if none is left for a copy, a place behind all.
+        token = np.full((copies, 1), row.size)
         token[: len(tokens), 0] = tokens
         place = np.arange(row.size)
-        return Copies(place >= token, place == token, copies * row.length / len(tokens))
+        return Copies(masked=place >= token, scored=place == token, weight=copies * row.length / len(tokens))
 
 
 @dataclass(frozen=True)
 class PositionMasking(StepMergeMasking):
-    """`StepMergeMasking` of the sampler's whole path, which measures how sure the model was of each position.
+    """`StepMergeMasking` of the sampler's whole path, which also measures how sure the model is at masked positions.
 
-    Scored is every token that a segment unmasked, also behind the first end token: where the sampler wrote it was
-    chosen, too. Measured is the confidence at each place that was still masked when the segment began, in the blocks
-    that it wrote in. With segments of one step, these are all the probabilities that the path depends on.
+    Every token that a segment unmasked is scored, also one behind the first end token, since the sampler chose its
+    position, too. The confidence is measured at each place that was still masked when the segment began, in the blocks
+    in which the segment wrote. With segments of one step, these are all the probabilities that the path depends on.
     block_length: tokens, that of the rollout.
     """
 
@@ -185,17 +212,18 @@ class PositionMasking(StepMergeMasking):
             )
 
     def copies(self, row: Completion) -> Copies:
-        copies = super().copies(row._replace(length=row.size))
+        copies = super().copies(row._replace(length=row.size))  # so that all T places count as tokens
         return copies._replace(measured=copies.masked & blocks_of(copies.scored, self.block_length))
 
 
 @dataclass(frozen=True)
 class HintMasking(StepMergeMasking):
-    """`StepMergeMasking` whose reference is shown some of what the sampler wrote later, as a hint.
+    """`StepMergeMasking` whose reference (the teacher) is shown some of what the sampler wrote later, as a hint.
 
-    A hint is drawn anew for each copy, from the places that the copy masks and does not score. hint_share: the share of
-    them that is shown, rounded down. hint: which of them may be shown: `blocks` = those behind the blocks that the
-    segment wrote in, `steps` = all. A copy without a hint scores nothing.
+    Each copy draws its own hint from tokens that it masks and does not score. hint: which of these are candidates:
+    `blocks` = those behind the blocks in which the segment wrote, `steps` = all. hint_share: the share of the
+    candidates that is shown, rounded down. A copy without a hint scores nothing. block_length: tokens, that of the
+    rollout.
     """
 
     hint_share: float = 0.25
@@ -205,7 +233,7 @@ class HintMasking(StepMergeMasking):
     hints: ClassVar[bool] = True
 
     def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError for hints that stand in blocks which no earlier one attends to."""
+        """Raises ConfigError for hints in later blocks if the model's attention is block-causal: nothing sees them."""
         if self.hint == "blocks" and not pattern.is_full:
             raise ConfigError(
                 "hint=blocks: in this model a block does not attend to later ones, so that the teacher would not see "
@@ -214,13 +242,17 @@ class HintMasking(StepMergeMasking):
 
     def copies(self, row: Completion) -> Copies:
         copies = super().copies(row)
-        place, shown = np.arange(row.size), np.zeros_like(copies.masked)
+        place = np.arange(row.size)
+        shown = np.zeros_like(copies.masked)  # the hints, (M, T) bool
         for mask, (masked, scored) in enumerate(zip(copies.masked, copies.scored, strict=True)):
-            later = masked & ~scored & (row.unmask_step >= 0)
-            if self.hint == "blocks" and scored.any():
-                end = (scored.nonzero()[0].max() // self.block_length + 1) * self.block_length
-                later &= place >= end
-            candidates = later.nonzero()[0] if scored.any() else np.zeros(0, dtype=int)
+            if not scored.any():
+                continue
+            is_candidate = masked & ~scored & (row.unmask_step >= 0)
+            if self.hint == "blocks":
+                last_block = scored.nonzero()[0].max() // self.block_length
+                is_candidate &= place >= (last_block + 1) * self.block_length
+            candidates = is_candidate.nonzero()[0]
+            # A product that is just below a whole number counts as that number.
             count = int(self.hint_share * len(candidates) + 1e-9)
             shown[mask, row.streams.of_mask(mask).permutation(candidates)[:count]] = True
         scored_with_hint = copies.scored & shown.any(-1, keepdims=True)
@@ -229,12 +261,12 @@ class HintMasking(StepMergeMasking):
 
 @dataclass(frozen=True)
 class HorizonMasking(StepMergeMasking):
-    """States of the path before some steps; scores near tokens, which the steps up to the horizon write, and far ones.
+    """Shows states of the path as `StepMergeMasking` does, and scores near tokens and far tokens.
 
-    Far tokens are written later, in the blocks of near ones; none is scored if far_weight is 0. The reference is shown
-    the state at the horizon, which has the near tokens and not the far ones. At near tokens, the masking measures how
-    undecided the model is where it is right, unless certainty_weight is 0. horizon: denoising steps. block_length:
-    tokens, that of the rollout.
+    Near tokens are those that the next `horizon` denoising steps wrote; far tokens were written later, in the blocks of
+    near ones, and are scored unless far_weight is 0. The reference is shown the state at the horizon, in which the near
+    tokens are unmasked and the far ones are not. At near tokens `right_entropy` is measured, how undecided the model is
+    where it is right, unless certainty_weight is 0. block_length: tokens, that of the rollout.
     """
 
     horizon: int = 4
@@ -251,6 +283,7 @@ class HorizonMasking(StepMergeMasking):
     def copies(self, row: Completion) -> Copies:
         copies = super().copies(row)
         step, is_token = row.unmask_step, np.arange(row.size) < row.length
+        # (M, 1) the first step that wrote a token which the copy scores; if it scores none, a step behind all.
         first = np.where(copies.scored, step, step.max(initial=0) + 1).min(-1, keepdims=True)
         near = is_token & (step >= first) & (step < first + self.horizon)
         behind_horizon = step >= first + self.horizon
@@ -259,6 +292,7 @@ class HorizonMasking(StepMergeMasking):
 
 
 def blocks_of(chosen: np.ndarray, block_length: int) -> np.ndarray:
-    """(M, T) bool, all places of the blocks in which any place is chosen, (M, T) bool."""
+    """(M, T) bool, true at all places of the blocks in which any place is chosen. chosen: (M, T) bool."""
     block = np.arange(chosen.shape[1]) // block_length
-    return (chosen[:, :, None] & (block[:, None] == block)).any(1)
+    in_same_block = block[:, None] == block  # (T, T)
+    return (chosen[:, :, None] & in_same_block).any(1)

@@ -1,4 +1,7 @@
-"""Where the masks of completions take their randomness from."""
+"""The random streams from which the masks of completions are drawn.
+
+Which stream a masking asks for says what it draws alike: a stream is the same whenever the same is asked for.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,32 +14,32 @@ from spg_trainer.seeding import numpy_generator
 
 
 class Streams(Protocol):
-    """Where the masks of some rows take their randomness from; asked for the same stream again, it begins anew."""
+    """The streams of B rows. Each call returns a new generator, at the beginning of its stream."""
 
     def of_mask(self, row: int, mask: int) -> np.random.Generator:
-        """For one masked copy of a row alone."""
+        """For what is drawn for one masked copy of a row alone."""
 
     def of_row(self, row: int) -> np.random.Generator:
-        """For what all copies of a row have in common."""
+        """For what is drawn once for all copies of a row."""
 
     def of_iterations(self, row: int) -> np.random.Generator:
-        """For what the copies of a row have in common in all updates of a step."""
+        """For what is drawn once for all copies of a row in all iterations of a step."""
 
     def of_everyone(self, mask: int) -> np.random.Generator:
-        """For what this copy of each row of the step has in common."""
+        """For what is drawn once for this copy of all rows of a step."""
 
 
 @dataclass(frozen=True)
 class KeyedStreams:
-    """`Streams` that depend on what they are for, as all of `spg_trainer.seeding`, and not on where a row stands."""
+    """`Streams` that follow from a seed and a key, as all of `spg_trainer.seeding`, and not from where a row stands."""
 
     seed: int
     purpose: tuple[int | str, ...]
-    """What all masks of a step are for, e.g. ("masks", step)."""
+    """The part of the key that all masks of a step have, e.g. ("masks", step)."""
     rows: Sequence[tuple[int | str, ...]]
-    """B, what tells the rows apart, e.g. `Place.keys`."""
+    """(B,) the part of the key that tells the rows apart, e.g. `Place.keys`."""
     update: tuple[int, ...] = ()
-    """The number of the update in its step; empty where there is one only."""
+    """The part of the key that tells the iterations of a step apart: (iteration,), or () where there is only one."""
 
     def of_mask(self, row: int, mask: int) -> np.random.Generator:
         return numpy_generator(self.seed, *self.purpose, *self.rows[row], *self.update, mask)
@@ -52,7 +55,7 @@ class KeyedStreams:
 
 
 class RowStreams:
-    """The streams of one row. Asked for again, each goes on where it was; only that of everyone begins anew."""
+    """The streams of one row. Each is made once and goes on where it was; only `of_everyone` begins anew every time."""
 
     def __init__(self, streams: Streams, row: int) -> None:
         self.of_mask = cache(partial(streams.of_mask, row))

@@ -1,4 +1,7 @@
-"""Maskings of a random subset of all tokens of a completion."""
+"""Maskings of a random subset of all tokens of a completion.
+
+Axes: M masks (copies); T places of a completion, of which the first n are its tokens.
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -19,12 +22,15 @@ from spg_trainer.likelihood.masking import (
 )
 
 Drawn = tuple[np.ndarray, np.ndarray]
-"""Which of the n tokens each of M copies masks, (M, n) bool, and what each weighs, (M, 1) or (M, n)."""
+"""(scored, weight): which of the n tokens each copy masks, (M, n) bool, and what each weighs, (M, 1) or (M, n)."""
 _leggauss = cache(np.polynomial.legendre.leggauss)
+"""number of nodes -> nodes and weights of Gauss's and Legendre's quadrature on -1..1."""
 
 
 class SubsetMasking(Masking):
-    """Masks a random subset of the n tokens in each copy. Those of the package, of which `MASKINGS` has the names:
+    """Masks a random subset of the n tokens in each copy, and scores it. k is the number of tokens in the subset.
+
+    The package has these, by their names in `MASKINGS`:
 
     name          tokens masked                                      weight    mean over all masks
     random        k, uniform on 1..n (SPG's `random`)                n/k       any-order ELBO
@@ -36,12 +42,12 @@ class SubsetMasking(Masking):
     rising        k = t n, t from a draw to 1 as iterations go by    n/k       no likelihood (UniGRPO)
     `RatioMasking`, each with t, uniform on min..max_ratio (dLLM-RL) n/k       no likelihood; a copy may score nothing
 
-    t n is rounded down, and at least 1.
+    "each with t" means that each token is masked with probability t. k = t n is rounded down, and is at least 1.
     """
 
     @abstractmethod
     def subsets(self, row: Completion) -> Drawn:
-        """Which of the n tokens each of the M copies masks, and what each of these weighs."""
+        """Which of the n tokens each copy masks, and what each of these weighs."""
 
     def copies(self, row: Completion) -> Copies:
         return copies_of_scored(row, *self.subsets(row))
@@ -60,16 +66,22 @@ class BernoulliMasking(SubsetMasking):
     """Each token with a probability that is uniform on 0..1."""
 
     def subsets(self, row: Completion) -> Drawn:
-        scored, weight = np.zeros((self.num_masks, row.length), bool), np.zeros((self.num_masks, 1))
+        scored = np.zeros((self.num_masks, row.length), bool)
+        weight = np.zeros((self.num_masks, 1))
         # A copy without masked tokens would be worth nothing. So the tokens are drawn on condition that at least one is
         # masked, and the weight is multiplied by the probability of that, which bounds it by n and changes no mean.
-        for mask, stream in enumerate(map(row.streams.of_mask, range(self.num_masks))):
-            p_clean, u = stream.random(2)  # the ratio t is 1 - p_clean, so that it is never 0
+        for mask in range(self.num_masks):
+            stream = row.streams.of_mask(mask)
+            p_clean, u = stream.random(2)  # t = 1 - p_clean, so that it is never 0
             p_any = 1 - p_clean**row.length
-            # The first masked token follows a geometric law cut at n; those behind it are masked independently.
-            first = min(int(np.log(1 - u * p_any) / np.log(p_clean)), row.length - 1) if p_clean > 0 else 0
-            scored[mask, first], weight[mask] = True, p_any / (1 - p_clean)
+            # The place of the first masked token follows a geometric law cut at n, of which u is a quantile.
+            first = 0
+            if p_clean > 0:
+                first = min(int(np.log(1 - u * p_any) / np.log(p_clean)), row.length - 1)
+            scored[mask, first] = True
+            # The tokens behind it are masked independently.
             scored[mask, first + 1 :] = stream.random(row.length - first - 1) >= p_clean
+            weight[mask] = p_any / (1 - p_clean)
         return scored, weight
 
 
@@ -92,36 +104,39 @@ class CoupledMasking(SubsetMasking):
         return self.num_masks > 2
 
     def subsets(self, row: Completion) -> Drawn:
-        scored, sizes = np.zeros((self.num_masks, row.length), bool), row.length + 1  # 0..n are n + 1 sizes
+        scored = np.zeros((self.num_masks, row.length), bool)
+        num_counts = row.length + 1  # k is one of 0..n
         for mask in range(0, self.num_masks, 2):
-            common_start = row.streams.of_everyone(mask).integers(sizes)
-            count = (common_start + int(row.quantile * sizes)) % sizes
+            common_start = row.streams.of_everyone(mask).integers(num_counts)
+            count = (common_start + int(row.quantile * num_counts)) % num_counts
             scored[mask] = random_subset(row.streams.of_mask(mask), row.length, count)
             scored[mask + 1] = ~scored[mask]
-        return scored, sizes / count_scored(scored)
+        return scored, num_counts / count_scored(scored)
 
 
 @dataclass(frozen=True)
 class GaussMasking(SubsetMasking):
-    """As many tokens as the nodes t of Gauss's and Legendre's quadrature say, one copy for each node.
+    """A random subset of k = t n tokens for each of the M nodes t of Gauss's and Legendre's quadrature on 0..1.
 
-    The quadrature is exact where the ELBO's integrand is a polynomial in t of degree up to 2M - 1. by_ratio: whether a
-    masked token weighs M w/t, as in NeMo-RL, and not M w n/k.
+    The quadrature is exact where the ELBO's integrand is a polynomial in t of degree up to 2M - 1. w is the weight of a
+    node. by_ratio: whether a masked token weighs M w/t, as in NeMo-RL, and not M w n/k.
     """
 
     by_ratio: bool = False
 
     def subsets(self, row: Completion) -> Drawn:
         nodes, weights = _leggauss(self.num_masks)
-        ratios, weights = (1 + nodes) / 2, weights / 2
-        counts = np.maximum(1, (ratios * row.length + 1e-9).astype(int))  # a node at 1/2 may lie just below
-        weights = self.num_masks * weights / (ratios if self.by_ratio else counts / row.length)
-        return random_subsets(row, counts)[0], weights[:, None]
+        ratios, weights = (1 + nodes) / 2, weights / 2  # from -1..1 to 0..1
+        # A node at 1/2 may be computed to lie just below it.
+        counts = np.maximum(1, (ratios * row.length + 1e-9).astype(int))
+        shares = ratios if self.by_ratio else counts / row.length
+        scored, _ = random_subsets(row, counts)
+        return scored, (self.num_masks * weights / shares)[:, None]
 
 
 @dataclass(frozen=True)
 class FullMasking(SubsetMasking):
-    """All tokens; copies differ by the noise of the prompt alone."""
+    """Masks all tokens; copies differ only by the prompt tokens that are masked (p_mask_prompt)."""
 
     num_masks: int = 1
 
@@ -139,10 +154,11 @@ class FullMasking(SubsetMasking):
 
 @dataclass(frozen=True)
 class FullCoupledMasking(SubsetMasking):
-    """One copy that masks all tokens, then pairs: the first of a pair masks each token with t, the second all others.
+    """One copy masks all tokens, then pairs follow: the first of a pair masks each token with t, the second all others.
 
-    t is uniform on min_ratio..max_ratio and the same for all rows of a step. In the mean over copies a token weighs 1/2
-    in the full copy, and 1/(2t) or 1/(2(1-t)) in one of a pair (coupled-GRPO).
+    t is uniform on min_ratio..max_ratio, drawn for each pair and the same for all rows of a step. In the mean over the
+    copies a token weighs 1/2 in the full copy, and 1/(2t) or 1/(2(1-t)) in the copies of a pair, over the number of
+    pairs (coupled-GRPO).
     """
 
     num_masks: int = 3
@@ -161,16 +177,17 @@ class FullCoupledMasking(SubsetMasking):
         pairs = self.num_masks // 2
         weight = np.full((self.num_masks, row.length), self.num_masks / 2)
         for pair in range(pairs):
+            first, second = 2 * pair + 1, 2 * pair + 2  # copy 0 is the full one
             ratio = row.streams.of_everyone(pair).uniform(self.min_ratio, self.max_ratio)
-            subset = row.streams.of_mask(2 * pair + 1).random(row.length) < ratio
-            weight[2 * pair + 1] *= subset / (ratio * pairs)
-            weight[2 * pair + 2] *= ~subset / ((1 - ratio) * pairs)
+            subset = row.streams.of_mask(first).random(row.length) < ratio
+            weight[first] *= subset / (ratio * pairs)
+            weight[second] *= ~subset / ((1 - ratio) * pairs)
         return weight > 0, weight
 
 
 @dataclass(frozen=True)
 class RatioMasking(SubsetMasking):
-    """Each token with t, uniform on min_ratio..max_ratio; as in dLLM-RL, the draw is over all T places."""
+    """Masks each token with t, uniform on min_ratio..max_ratio; as in dLLM-RL, all T places are drawn."""
 
     min_ratio: float = 0.1
     max_ratio: float = 0.9
@@ -178,30 +195,35 @@ class RatioMasking(SubsetMasking):
     is_likelihood: ClassVar[bool] = False
 
     def subsets(self, row: Completion) -> Drawn:
-        streams = map(row.streams.of_mask, range(self.num_masks))
-        low, high = self.min_ratio, self.max_ratio
-        masked = np.stack([stream.uniform(low, high) > stream.random(row.size) for stream in streams])
+        masked = np.zeros((self.num_masks, row.size), bool)
+        for mask in range(self.num_masks):
+            stream = row.streams.of_mask(mask)
+            ratio = stream.uniform(self.min_ratio, self.max_ratio)
+            masked[mask] = stream.random(row.size) < ratio
         scored = masked[:, : row.length]
         return scored, row.length / count_scored(scored)
 
 
 @dataclass(frozen=True)
 class RisingMasking(SubsetMasking):
-    """A share of the tokens: drawn from 0..1 for a step's first iteration, it rises to 1 in the last (UniGRPO)."""
+    """A random subset of k = t n tokens: t is drawn from 0..1 for a step's first iteration and rises to 1 (UniGRPO).
+
+    It rises linearly and reaches 1 in the step's last iteration.
+    """
 
     is_likelihood: ClassVar[bool] = False
 
     def subsets(self, row: Completion) -> Drawn:
-        first_share = row.streams.of_iterations().random()
-        share = 1 - (1 - row.progress) * (1 - first_share)
-        count = max(1, int(share * row.length))
+        first_ratio = row.streams.of_iterations().random()
+        ratio = 1 - (1 - row.progress) * (1 - first_ratio)
+        count = max(1, int(ratio * row.length))
         return random_subsets(row, [count] * self.num_masks)
 
 
 def random_subsets(row: Completion, counts: Sequence[int | None]) -> Drawn:
-    """A random subset of the n tokens for each of M copies, and weights (M, 1): n/k where it has k tokens.
+    """A random subset of k of the n tokens for each copy, and weights n/k, (M, 1).
 
-    counts: (M,) how many tokens, None = drawn uniformly from 1..n.
+    counts: (M,), k for each copy, None = it is drawn uniformly from 1..n.
     """
     scored = np.stack(
         [random_subset(row.streams.of_mask(mask), row.length, count) for mask, count in enumerate(counts)]

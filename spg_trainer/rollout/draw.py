@@ -15,7 +15,7 @@ Generators = Sequence[torch.Generator] | None
 Measure = Callable[[Tensor], Tensor]
 """(c, V) probabilities over the whole vocabulary to (c,), how sure the model is there: the higher, the surer."""
 
-_MAX_LOGITS = 2**26
+MAX_LOGITS = 2**26
 """Logits alive at once (256 MB in float32); whole rows only, because a row's noise is one draw."""
 _MIN_EXPONENTIAL = torch.finfo(torch.float32).tiny
 """Guards against an exact 0 only, whose infinite logarithm would turn the forbidden mask's score into NaN. Real draws
@@ -62,7 +62,7 @@ def sample_tokens(
     cuts = temperature > 0 and (top_k > 0 or top_p < 1)
     width = head.shape[0] if measures or cuts else columns_at_once(head)
     tokens, logps, measured = [], [], []
-    for rows, piece in _pieces(counts, _MAX_LOGITS // head.shape[0]):
+    for rows, piece in _pieces(counts, MAX_LOGITS // head.shape[0]):
         states = hidden_states[piece]
         end_penalty = None if penalty is None else (ends, penalty[piece])
         noise = None

@@ -12,9 +12,11 @@ USABLE = 0.9
 the rest."""
 PCIE_4 = 32e9
 """Bytes a second in each direction through 16 lanes of PCIe 4.0."""
+FLOAT32 = 0.9e12
+"""Operations a second for each TFLOP/s that a data sheet gives for float32: 90% of them are taken to be reached."""
 LINKS = {"nvlink": 450e9, "pcie": PCIE_4, "ib400": 50e9}
-"""{--link: bytes a second in each direction}: NVLink 4 of an H100 (its data sheet says 900 GB/s for both directions),
-PCIe 4.0, InfiniBand NDR."""
+"""What --link names, in bytes a second in each direction: NVLink 4 of an H100 (its data sheet says 900 GB/s for both
+directions together), 16 lanes of PCIe 4.0, and InfiniBand NDR."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,21 @@ class Device:
     flops: float
     """Operations a second of a large matrix product in bfloat16."""
     wide_flops: float
-    """The same in float32, for which torch by default uses no tensor cores."""
+    """The same in float32 or float64; torch by default uses no tensor cores for it."""
     bandwidth: float
     """Bytes a second from its memory."""
     link: float = 50e9
-    """Bytes a second from other devices: by default through a network card of 400 Gb/s for each device; --link says
-    otherwise."""
+    """Bytes a second from other devices. --link sets it; the default is a network card of 400 Gb/s for each device."""
     utilisation: float = 0.6
-    """Share of the operations that a whole pass reaches."""
+    """Share of `flops` or `wide_flops` that a whole pass of a model reaches."""
     starts: float = 1.0
-    """How long Python takes to start a layer's kernels, as a multiple of the time measured beside an H100
-    (`roofline.START`)."""
+    """How long Python takes to start a layer's kernels, as a multiple of the time that was measured beside an H100 (the
+    `START` constants of roofline.py)."""
     note: str = ""
     """What a user of this card should know."""
 
     def rate(self, bytes: int) -> float:
-        """Operations a second of whole passes in a type of so many bytes."""
+        """Operations a second of whole passes, in a type of so many bytes a number (2 = bfloat16)."""
         return self.utilisation * (self.flops if bytes == 2 else self.wide_flops)
 
     @property
@@ -52,8 +53,19 @@ class Device:
 
 
 def _card(name: str, gib: int, gb_s: float, bf16: float, fp32: float, link: float = Device.link) -> Device:
-    """A card of a data sheet. gb_s: of its memory; bf16, fp32: TFLOP/s, dense, summed in float32."""
-    return Device(name, gib * 2**30, REACHED * bf16 * 1e12, 0.9e12 * fp32, gb_s * 1e9, link)
+    """A card with the figures of its data sheet.
+
+    gib, gb_s: size and speed of its memory, in GiB and GB/s. bf16, fp32: TFLOP/s of products that are summed in
+    float32. They are those of dense matrices; a data sheet may give twice as much, where zeros are skipped and counted.
+    """
+    return Device(
+        name=name,
+        memory=gib * 2**30,
+        flops=REACHED * bf16 * 1e12,
+        wide_flops=FLOAT32 * fp32,
+        bandwidth=gb_s * 1e9,
+        link=link,
+    )
 
 
 CARDS = {
@@ -63,7 +75,7 @@ CARDS = {
     "3090Ti": _card("RTX 3090 Ti", 24, 1008, 80.0, 40.0, PCIE_4),
     # NVIDIA Ada GPU architecture, white paper V2, table of the GeForce RTX 4090.
     "4090": _card("RTX 4090", 24, 1008, 165.2, 82.6, PCIE_4),
-    # NVIDIA RTX Blackwell GPU architecture, white paper, table of the GeForce RTX 5090.
+    # NVIDIA RTX Blackwell GPU architecture, white paper, table of the GeForce RTX 5090; PCIe 5.0.
     "5090": _card("RTX 5090", 32, 1792, 209.5, 104.8, 2 * PCIE_4),
     # NVIDIA A10 data sheet.
     "A10": _card("A10", 24, 600, 125, 31.2, PCIE_4),
@@ -74,11 +86,11 @@ CARDS = {
     # NVIDIA V100 data sheet, SXM2 of 32 GB. It has no bfloat16 units: torch computes it at float32's rate at best.
     "V100": replace(
         _card("V100", 32, 900, 15.7, 15.7),
-        flops=0.9e12 * 15.7,
+        flops=FLOAT32 * 15.7,
         note="A V100 has no bfloat16 units, so --dtype float32 is as fast there, and needs torch for CUDA 12 "
         "(docs/first_gpu_run.md).",
     ),
-    # NVIDIA L4 data sheet; its 242 TFLOP/s count zeros that are skipped, half of them are dense.
+    # NVIDIA L4 data sheet; its 242 TFLOP/s count skipped zeros.
     "L4": _card("L4", 24, 300, 121, 30.3, PCIE_4),
     # NVIDIA A100 data sheet: 40 GB as of 2020, 80 GB SXM as of 2021.
     "A100-40": _card("A100 40 GB", 40, 1555, 312, 19.5),
@@ -90,16 +102,17 @@ CARDS = {
     # NVIDIA HGX B200 data sheet, an eighth of its 1.44 TB, 62 TB/s and 18 PFLOP/s.
     "B200": _card("B200", 180, 7700, 2250, 75),
 }
-"""{--gpu: the card}."""
+"""What --gpu names."""
 
 
 def find_card(asked: str) -> Device:
-    """The card that --gpu names, or one of the size that it gives, e.g. `32GiB`, as fast as an RTX 4090.
+    """The card that --gpu names. If it gives a size, e.g. `32GiB`, the card has that, and is as fast as an RTX 4090.
 
-    Raises ConfigError, with the list of cards, for what is neither.
+    Raises ConfigError, with the list of cards, for what is neither a name nor a size.
     """
-    if card := {name.lower(): card for name, card in CARDS.items()}.get(asked.lower()):
-        return card
+    for name, card in CARDS.items():
+        if name.lower() == asked.lower():
+            return card
     if size := re.fullmatch(r"(\d+)\s*(?:GiB|GB)", asked, re.IGNORECASE):
         name = f"card of {size[1]} GiB (as fast as an RTX 4090)"
         return replace(CARDS["4090"], name=name, memory=int(size[1]) * 2**30)

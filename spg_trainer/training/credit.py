@@ -1,4 +1,7 @@
-"""What each completion of a step is credited with: the algorithm's advantages, and what an update needs of them."""
+"""What each completion of a step is credited with: its advantage, and all else that the updates need of it.
+
+Axes: B completions, of one process or of all, as is said there; K probed states of a completion.
+"""
 
 from dataclasses import dataclass
 
@@ -17,17 +20,18 @@ from spg_trainer.training.micro_batches import Step
 from spg_trainer.training.run import Run
 
 ByKind = dict[str, np.ndarray]
-"""{kind: (B,) bool, which completions of all processes are of it}; metrics are divided by the number of a kind."""
+"""{kind: (B,) bool, which completions of all processes are of this kind}, e.g. {"scored_completions": [True, False]}.
+Losses and metrics are divided by how many there are of a kind."""
 
 
 def credit(run: Run, scored: Scored, rewards: Groups) -> tuple[torch.Tensor, Step]:
     """The advantages (B,) of this process's completions, and what the updates need of those that change the loss.
 
-    scored: the completions of this process. rewards: (G,) of each group of all processes.
+    scored: the completions of this process. rewards: those of the groups of all processes, (G,) each.
     """
     rollouts = scored.rollouts
     if run.algorithm.score_tail:
-        # What stands behind the end is learned too, as padding.
+        # The places behind the end are learned too, with padding in them.
         rollouts = rollouts.count_tail(run.policy.pad_id)
     rollouts, fills = look_into_states(run, scored, rollouts)
     prepared = prepare_step(run, scored, rollouts, rewards)
@@ -36,12 +40,12 @@ def credit(run: Run, scored: Scored, rewards: Groups) -> tuple[torch.Tensor, Ste
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an algorithm has prepared of the completions of a step, those of all processes."""
+    """What the algorithm's `prepare` returned for the B completions of a step, those of all processes."""
 
     values: dict[str, torch.Tensor]
-    """Of each completion, (B, ...) each, `advantages` among them."""
+    """Name -> its value for each completion, (B, ...); one name is `advantages`."""
     place: Place
-    """That of each completion."""
+    """The place of each completion in the step."""
     lengths: np.ndarray
     """(B,) int64, tokens up to and including the end token."""
 
@@ -49,13 +53,15 @@ class Prepared:
 def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) -> Prepared:
     """Gathers the completions of all processes and lets the algorithm prepare them.
 
-    Its `prepare` sees groups of one size at a time, as a tensor of rewards (groups, size); what it returns for each
-    size is put together by rows. Raises ConfigError where it returns something without a row for each completion.
+    Its `prepare` is called once for each size that groups have, with the groups of this size and their rewards
+    (groups, size). Raises ConfigError where it returns something without a row for each completion.
     """
     algorithm = run.algorithm
-    # Of all processes, by ascending episodes.
+    # The completions of all processes, in ascending order of their episodes.
     everyone, place = gather_rows(scored.place.episode.numpy(), rollouts, scored.place)
-    correct = scored.of_groups(scored.correct)[0] if "correct" in algorithm.needs else None
+    correct = None
+    if "correct" in algorithm.needs:
+        (correct,) = scored.of_groups(scored.correct)
     sizes = torch.tensor([len(group) for group in rewards])
     values = dict[str, torch.Tensor]()
     for size in sizes.unique():
@@ -77,7 +83,9 @@ def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) 
                     "completions. Return a row for each of them; view.place.spread(values) gives each turn of an "
                     "episode what holds for the episode."
                 )
-            values.setdefault(name, column.new_zeros(len(place), *column.shape[1:]))[rows] = column
+            if name not in values:
+                values[name] = column.new_zeros(len(place), *column.shape[1:])
+            values[name][rows] = column
     return Prepared(values, place, everyone.completion_mask.sum(-1).numpy(force=True))
 
 
@@ -90,20 +98,21 @@ def own_part(
 ) -> tuple[torch.Tensor, Step]:
     """The advantages of this process's completions, and the part of the step that it updates with.
 
-    prepared: of all processes. scored, rollouts, fills: of this one.
+    prepared: that of all processes. scored, rollouts, fills: those of this one.
     """
     batch, algorithm, values = run.config.batch, run.algorithm, prepared.values
     group, episode = prepared.place.group.numpy(), prepared.place.episode.numpy()
-    active = algorithm.active(values["advantages"]).numpy(force=True)
+    active = algorithm.active(values["advantages"]).numpy(force=True)  # which completions change the loss
     counts, totals = count_minibatches(
         kinds_of_completions(algorithm, values, active),
-        group % batch.num_minibatches,
-        episode,
-        prepared.lengths,
-        batch.num_minibatches,
+        minibatch=group % batch.num_minibatches,
+        episode=episode,
+        lengths=prepared.lengths,
+        num_minibatches=batch.num_minibatches,
     )
-    own = np.flatnonzero(np.isin(episode, scored.place.episode.numpy()))  # row numbers among all processes
-    own_active = torch.from_numpy(active[own])  # whether each own row changes the loss
+    # Row numbers of this process's completions among those of all processes; then which of them are active.
+    own = np.flatnonzero(np.isin(episode, scored.place.episode.numpy()))
+    own_active = torch.from_numpy(active[own])
     own_active_rows = torch.from_numpy(own[active[own]])
     step = Step(
         rollouts=rollouts.select(own_active),
@@ -114,17 +123,22 @@ def own_part(
         num_episodes=int(episode[-1]) + 1,
     )
     if "fills" in algorithm.needs:
-        of_completions = {name: column[own] for name, column in values.items()}
-        step = with_fills(step, scored.place, fills, rollouts.probe_steps, of_completions)
+        step = with_fills(
+            step,
+            place=scored.place,
+            fills=fills,
+            probe_steps=rollouts.probe_steps,
+            prepared={name: column[own] for name, column in values.items()},
+        )
     return values["advantages"][own], step
 
 
 def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Rollouts, Rollouts | None]:
-    """Fills the half-written states of the completions that the algorithm asks for, and has the task judge the fills.
+    """Fills the half-written states that the algorithm asks for, in one pass each, and has the task judge the fills.
 
-    Returns the rollouts with `probe_steps` and `probe_rewards`, what each state was worth, and the fills. Where the
-    algorithm asks for no states, it returns the rollouts unchanged, and None for the fills. What is drawn is keyed by
-    problem, generation and turn, so that it does not depend on the place of a row.
+    Returns the rollouts with `probe_steps` and `probe_rewards`, which say what each state was worth, and the fills.
+    Where the algorithm asks for no states, the rollouts are returned unchanged, and None for the fills. All noise is
+    keyed by problem, generation and turn, so that it does not depend on the place of a row.
     """
     config, step_number, algorithm = run.config, run.state.step, run.algorithm
     row_keys = scored.place.keys("turn")
@@ -133,12 +147,13 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
         """The key of a random stream of completion b."""
         return kind, step_number, *row_keys[b], *more
 
+    # (B, K), the denoising steps before which the states are looked at.
     steps = algorithm.probe_steps(
         rollouts, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))
     )
     if steps is None:
         return rollouts, None
-    # Fills that are learned from are drawn; where they only tell what a state is worth, the likeliest tokens do.
+    # Fills that are learned from are drawn. Others only tell what a state is worth, and have the likeliest tokens.
     temperature = config.rollout.temperature if "fills" in algorithm.needs else 0.0
     with raising_on_all():
         return probe(
@@ -158,9 +173,9 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
 def kinds_of_completions(
     algorithm: Algorithm, prepared: dict[str, torch.Tensor], active: np.ndarray
 ) -> ByKind:
-    """Which completions losses and metrics are divided by. active: (B,) bool, which change the loss themselves.
+    """The kinds by whose numbers losses and metrics are divided. active: (B,) bool, which completions change the loss.
 
-    A completion that does not may still be learned from, if fills of its states are.
+    A completion that does not change the loss itself is still one of `learned_completions`, if a fill of it does.
     """
     learned = active
     if "fills" in algorithm.needs:
@@ -174,15 +189,16 @@ def kinds_of_completions(
 
 
 def count_minibatches(
-    kinds: ByKind, minibatch: np.ndarray, episode: np.ndarray, lengths: np.ndarray, num_minibatches: int
+    kinds: ByKind, *, minibatch: np.ndarray, episode: np.ndarray, lengths: np.ndarray, num_minibatches: int
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """(counts, totals), a dict for each minibatch, as in `Step`.
+    """(counts, totals) as in `Step`, each a dict for each minibatch.
 
-    counts: how many of its completions are of each kind. totals: how many episodes have one of each kind, and `tokens`,
-    how many all its completions have together.
+    counts: how many completions of the minibatch are of each kind. totals: how many of its episodes have a completion
+    of each kind, and under `tokens`, how many tokens all its completions have together.
 
-    minibatch, episode, lengths: (B,) of the completions of all processes.
+    minibatch, episode, lengths: (B,), for each completion of all processes.
     """
+    # For each minibatch, {kind: (B,) bool, which completions are in it and of this kind}.
     by_minibatch = [
         {kind: rows & (minibatch == number) for kind, rows in kinds.items()}
         for number in range(num_minibatches)

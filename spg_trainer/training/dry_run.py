@@ -1,4 +1,4 @@
-"""What --dry-run shows, without opening the weights: every setting with its origin, a step in numbers, an estimate."""
+"""What --dry-run prints, without opening the weights: every setting with its origin, a step in numbers, an estimate."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -22,17 +22,23 @@ from spg_trainer.training.plan import plan_training
 from spg_trainer.training.roofline import BYTES, PROMPT, Estimate, estimate
 
 ONLY_DRY = {"dry_run": False, "gpu": None, "processes": 0, "link": None, "config": None}
-"""Settings of this dry run and not of the run, which are shown as unset: what is printed can be given to --config."""
+"""Settings of the dry run, not of the run that it is about. They are printed with these values, as if they were not
+given, so that the run can read what is printed by --config."""
 
 
 def show(resolved: Resolved[Config]) -> str:
-    """The settings of a training as YAML with the origin of each; a step in numbers as comments."""
+    """The settings of a training as YAML with the origin of each; below, a step in numbers and an estimate as comments.
+
+    Without --processes, the processes are those of the launcher that started this one, such as torchrun.
+    """
     asked = resolved.config
     processes = asked.processes or int(os.environ.get("WORLD_SIZE", "1"))
     planned = plan_training(resolved, processes)
     config, algorithm = replace(planned.config, **ONLY_DRY), planned.algorithm
-    turns = planned.splits["train"].max_turns if planned.splits and not config.pairs else 1
+    samples_episodes = planned.splits and not config.pairs
+    turns = planned.splits["train"].max_turns if samples_episodes else 1
     comments = []
+    # What is known of the decoding of a published model may leave out its blocks and steps.
     decoding = decoding_layer(config.model.model)
     if decoding and "block_length" not in decoding.values.get("rollout", {}):
         comments.append(f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
@@ -44,7 +50,10 @@ def show(resolved: Resolved[Config]) -> str:
 
 
 def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> str:
-    """`to_yaml` of settings and of all hyper-parameters, with where each value comes from behind it."""
+    """The settings and all hyper-parameters as YAML, with the origin of each value in a comment behind it.
+
+    origins: by dotted names, e.g. {"rollout.block_length": "--block-length"}; what is not in it is a default.
+    """
     # An algorithm takes the rollout's blocks, unless its arguments say others (`Config.hyper_parameters`).
     origins = {"algorithm_args.block_length": "rollout.block_length", **origins}
     origins |= dict.fromkeys(ONLY_DRY, "default")
@@ -56,8 +65,12 @@ def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> 
                 yield f"{indent}{key}:"
                 yield from lines(value, f"{path}{key}.", f"{indent}  ")
             else:
-                style = None if isinstance(value, list) else False  # a list on one line
-                text = yaml.safe_dump({key: value}, default_flow_style=style, width=1e9, allow_unicode=True)
+                flow_style = (
+                    None if isinstance(value, list) else False
+                )  # None writes `key: [a, b]` on one line
+                text = yaml.safe_dump(
+                    {key: value}, default_flow_style=flow_style, width=1e9, allow_unicode=True
+                )
                 yield f"{indent}{text.rstrip()}  # {origins.get(path + key, 'default')}"
 
     return "\n".join(lines(plain(config)))
@@ -70,20 +83,23 @@ def memory_and_time(
     gpu: str | None = None,
     link: str | None = None,
 ) -> list[str]:
-    """An estimate of settings in a few lines; one that says why not, where the model's shape cannot be known here.
+    """An estimate of a step's memory and seconds in a few lines, or one line that says why there is none.
 
-    gpu: a name in `CARDS`, for what that card makes of them. link: one in `LINKS`.
+    There is none where the model's shape cannot be known here. gpu: as --gpu, then further lines say whether the run
+    fits on that card; None = the seconds are those of an H200. link: a name in `LINKS`, None = the card's own.
     """
     model_config = find_config(config.model, config.env)
     if model_config is None:
         name = config.model.model
         return [f"memory and time: the shape of {name} is unknown here. Download its config.json first."]
-    card, shape, on_cpu = find_card(gpu or "H200"), shape_of(model_config), config.model.device == "cpu"
+    shape = shape_of(model_config)
+    on_cpu = config.model.device == "cpu"
+    card = find_card(gpu or "H200")
     if link:
         card = replace(card, link=LINKS[link])
 
     def predict(changed: Config, processes: int = processes) -> Estimate:
-        """The estimate of these settings, or of others that would fit better."""
+        """The estimate of `config`, or of `config` with some changes."""
         return estimate(
             model_config,
             changed,
@@ -96,7 +112,7 @@ def memory_and_time(
         )
 
     *memory, seconds = estimate_lines(predict(config), shape, dtype_of(config.model), card, processes)
-    if on_cpu:  # no card's rates are a CPU's
+    if on_cpu:  # the seconds are those of a card
         return memory
     if algorithm.probes:
         seconds += "; completing half-written texts, to see what they earn, takes more, which is not counted"
@@ -109,9 +125,10 @@ def memory_and_time(
 
 
 def dtype_of(model: ModelConfig) -> str:
-    """The type of a pass that --dtype auto stands for on a GPU, or a CPU where --device says so.
+    """The type in which a pass of the model is computed.
 
-    Where all weights are trained and each process has them whole, they are trained, and so computed, in float32.
+    --dtype auto stands for bfloat16 on a GPU and float32 on a CPU (--device cpu). Where all weights are trained and
+    each process has them whole, it is float32 on both: a pass is computed in the type that is trained.
     """
     if model.dtype != "auto":
         return model.dtype
@@ -120,24 +137,25 @@ def dtype_of(model: ModelConfig) -> str:
 
 
 def shown_count(weights: float) -> str:
-    """A number of weights in words."""
+    """A number of weights, e.g. "8.02 billion"."""
     return f"{weights / 1e9:.2f} billion" if weights >= 1e8 else f"{weights / 1e6:.2f} million"
 
 
 def estimate_lines(estimated: Estimate, shape: Shape, dtype: str, card: Device, processes: int) -> list[str]:
-    """Weights, memory and, in the last line, seconds."""
+    """Lines that show an estimate: the model's weights, the memory of a process and, in the last one, seconds."""
 
     def in_gib(parts: dict[str, float]) -> str:
         return ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())
 
-    seconds = ", ".join(
-        f"{name} {took:.1f}" + (f" ({estimated.bound[name]} binds)" if name in estimated.bound else "")
-        for name, took in estimated.seconds.items()
-        if took
-    )
-    of_token = shape.active + shape.vocabulary * shape.width  # its embedding is looked up, not multiplied
+    def with_limit(name: str, seconds: float) -> str:
+        limit = f" ({estimated.bound[name]} binds)" if name in estimated.bound else ""
+        return f"{name} {seconds:.1f}{limit}"
+
+    seconds = ", ".join(with_limit(name, took) for name, took in estimated.seconds.items() if took)
+    # A token is multiplied by the head and the weights of layers; its embedding is only looked up.
+    weights_of_token = shape.active + shape.vocabulary * shape.width
     is_mixture = shape.active < shape.body
-    used = f"{shown_count(of_token)} of them for a token" if is_mixture else "all for every token"
+    used = f"{shown_count(weights_of_token)} of them for a token" if is_mixture else "all for every token"
     update, rollout = in_gib(estimated.update), in_gib(estimated.rollout)
     return [
         f"weights: {shown_count(shape.whole)}, {used}",

@@ -1,4 +1,4 @@
-"""The content of environment.json: what a model was made for, from which base, with which versions."""
+"""The content of a model's environment.json: the task that it was trained for, its base model, and versions."""
 
 import platform
 from dataclasses import replace
@@ -13,14 +13,15 @@ from spg_trainer.training.run import Run
 
 
 def environment_record(run: Run) -> dict[str, Any]:
-    """What environment.json holds."""
+    """What environment.json of a model that this run writes holds."""
     if run.record is not None:
         return dict(run.record)
-    kept = run.folder.path / REFERENCE  # may outlive what it was copied from
-    model = replace(run.config.model, model=str(kept)) if kept.is_dir() else run.config.model
-    made = replace(run.config, model=model)
+    config = run.config
+    own_copy = run.folder.path / REFERENCE
+    if own_copy.is_dir():  # the folder that --model named may be gone before this one
+        config = replace(config, model=replace(config.model, model=str(own_copy)))
     return {
-        **task_record(made, run.config.rollout, origin=dict(run.splits["train"].origin)),
+        **task_record(config, config.rollout, origin=dict(run.splits["train"].origin)),
         "ends": run.algorithm.end_tokens,
         "dtype": str(run.policy.model.dtype).removeprefix("torch."),
         "base_model": run.policy.source,
@@ -30,12 +31,12 @@ def environment_record(run: Run) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages on which a result depends."""
-    names = ("torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium")
-    ours = {"python": platform.python_version(), "spg-trainer": __version__}
-    return ours | {name: installed(name) for name in names}
+    packages = ("torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium")
+    python_and_ours = {"python": platform.python_version(), "spg-trainer": __version__}
+    return python_and_ours | {package: installed(package) for package in packages}
 
 
 @cache
 def installed(package: str) -> str:
-    """The version of a package. It is kept, as looking it up takes as long as writing a small checkpoint."""
+    """The version of an installed package; cached, since looking it up takes as long as writing a small checkpoint."""
     return version(package)

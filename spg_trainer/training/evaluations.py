@@ -1,7 +1,7 @@
-"""The evaluations of a run: before, after, and on the way those that choose the step whose weights become model/.
+"""The evaluations of a run: before and after it, and validations, by which the step is chosen that becomes model/.
 
-On the way either problems are solved (`run_validation`), or the loss of given completions is measured
-(`validate_loss`).
+A validation either solves problems (`run_validation`), or measures the loss of completions that are given and held out
+from training (`validate_loss`).
 """
 
 import math
@@ -24,9 +24,10 @@ from spg_trainer.training.update import loss_without_gradient, plan_updates
 
 
 def run_validation(run: Run, last: bool = False) -> float | None:
-    """Validates the finished step by solving problems, if it is due; returns the solved rate, else None.
+    """Validates the finished step by solving problems, if that is due; returns the solved rate, or None if it is not.
 
-    A new best step is saved; a fall below the start is told. last: whether the run ends here, which makes it due.
+    If the step is the best so far, its checkpoint is saved; if it is worse than the start, a warning says so. last:
+    whether the run ends here, which makes a validation due.
     """
     settings, state = run.config.eval, run.state
     validates_problems = run.held_out is None and settings.eval_steps > 0
@@ -44,11 +45,11 @@ def run_validation(run: Run, last: bool = False) -> float | None:
 
 
 def validate_loss(run: Run, last: bool = False) -> dict[str, float]:
-    """Measures the loss of the held-out completions after the finished step, if it is due, as a metric, nats a token.
+    """Measures the loss of the held-out completions after the finished step, if that is due.
 
-    Their masks are the same each time. With patience the weights of the lowest loss are kept in memory. last: whether
-    the run ends here, which makes it due. Returns nothing where it is not due. Raises TrainingError for a loss that is
-    not finite.
+    Returns it as a metric, in nats a token, and no metric if it is not due. The masks are the same each time. With
+    patience the weights of the lowest loss are kept in memory. last: whether the run ends here, which makes it due.
+    Raises TrainingError for a loss that is not finite.
     """
     config, progress, step = run.config, run.state.progress, run.state.step
     if run.held_out is None or not (last or run.due(config.eval.eval_steps)):
@@ -62,7 +63,7 @@ def validate_loss(run: Run, last: bool = False) -> dict[str, float]:
             TrainingError(f"The validation loss after step {step} is {loss}. Lower --learning-rate {rate}.")
         )
     is_lowest = progress.note_validation(step, loss, config)
-    if is_lowest and config.eval.patience:  # without patience the last weights are the model
+    if is_lowest and config.eval.patience:  # without patience model/ gets the weights of the last step
         weights = trainable_parameters(run.policy.model)
         run.state.best = {name: w.detach().cpu().clone() for name, w in weights.items()}
     lowest = "" if is_lowest else f" (best {progress.best_loss:.4f} at {progress.best_step})"
@@ -84,7 +85,10 @@ def held_out_loss(run: Run) -> float:
 
 
 def write_best_model(run: Run) -> int:
-    """Writes model/ and returns its step: the best by validation, else the last. Its weights are loaded then."""
+    """Writes model/ and returns its step, whose weights the policy then has.
+
+    It is the best step by validation, or the last if there is no validation.
+    """
     step = decide_on_main(lambda: best_saved_step(run))
     if step != run.state.step:
         with raising_on_all():
@@ -95,30 +99,33 @@ def write_best_model(run: Run) -> int:
 
 
 def best_saved_step(run: Run) -> int:
-    """The best step by validation whose weights are there, else the last; a better one that was lost is told."""
+    """The best step by validation, or without any the last.
+
+    If the checkpoint of the best step was lost, a warning says so, and it is the best step whose checkpoint is there.
+    """
     validations, last = run.state.validations, run.state.step
     if not validations:
         return last
     best = validation.best_step(validations)
-    lost = {}  # step: what is wrong with its checkpoint; the weights of the last step are in memory
-    for step in validations.keys() - {last}:
+    lost = {}  # step -> what is wrong with its checkpoint
+    for step in validations.keys() - {last}:  # the weights of the last step are in memory
         if problem := incomplete(checkpoint.at_step(run.folder.path, step)):
             lost[step] = problem
     if best not in lost:
         return best
-    best_left = validation.best_step(
-        {step: solved for step, solved in validations.items() if step not in lost}
-    )
+    kept = {step: solved for step, solved in validations.items() if step not in lost}
+    best_kept = validation.best_step(kept)
     place = checkpoint.at_step(run.folder.path, best)
-    run.console.warn(f"{place}, the best step, {lost[best]}; model/ is step {best_left}.")
-    return best_left
+    run.console.warn(f"{place}, the best step, {lost[best]}; model/ is step {best_kept}.")
+    return best_kept
 
 
 def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
-    """The figures of the evaluation `name`, before or after, of `step`'s weights on --eval-split.
+    """The figures of the evaluation before or after the training, which is made on --eval-split if it is not yet there.
 
-    They are read where an earlier process of this run has made it. Raises CheckpointError if the file of the evaluation
-    before the training is lost: the weights of that time are gone.
+    name: "before" or "after". step: the step whose weights the policy has. If the run made the evaluation before it
+    was resumed, the figures are read from its file. Raises CheckpointError if the file of `before` is lost after the
+    first step, because the weights of that time are gone.
     """
     figures = decide_on_main(lambda: run.folder.figures(name))
     if figures and figures["step"] == step:
@@ -132,7 +139,7 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
 
 
 def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
-    """Evaluates the present weights, which are those of `step`, by greedy decoding, and writes eval/NAME."""
+    """Evaluates the present weights, those of `step`, at temperature 0, and writes the result to eval/NAME."""
     begin(f"the evaluation {name}")
     env = run.splits[split]
     with raising_on_all():
@@ -142,7 +149,8 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
     count = len(problems)
     if step == 0 and (note := fewer(env, split, num_problems, count + skipped)):
         run.console.say(note)
-    run.stop.at_once = run.accelerator.num_processes == 1  # several processes stay together
+    # Ctrl-C ends a single process in the middle of it; several processes finish it, to stay together.
+    run.stop.at_once = run.accelerator.num_processes == 1
     try:
         progress = run.console.progress(count, f"eval {name} ({split})")
         with unsharded(run.policy.model), progress as advance:

@@ -56,13 +56,14 @@ from spg_trainer.training.validation import rate, stale
 from spg_trainer.training.warnings import form_warning, new_warnings
 
 USER = "user"
-"""What `reason_to_end` returns where somebody asked to stop."""
+"""What `reason_to_end` returns where the user or a launcher asked the run to stop."""
 KNOWS_NOTHING = 256
-"""A run asks for --force if none of at least so many first completions is right; of fewer, that may be chance."""
+"""If none of the first completions is right, and there are at least so many, the run ends unless --force is given. That
+none of fewer is right may be chance."""
 
 
 def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str, Any]:
-    """Trains to the end of the settings and returns what summary.json holds.
+    """Trains until the settings end the run, and returns what summary.json holds.
 
     config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the recipes. quiet: nothing is
     printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
@@ -72,8 +73,10 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
         with run.console, stopping_between_steps(run), naming_the_lost(run.config.timeout_minutes):
             before = evaluate_once(run, "before", 0)
             run_validation(run)
-            if (ended_by := make_steps(run)) == USER:
-                raise on_all(KeyboardInterrupt())  # marked, so that processes may still save together
+            ended_by = make_steps(run)
+            if ended_by == USER:
+                # Marked, since all processes raise it: they may save a checkpoint together.
+                raise on_all(KeyboardInterrupt())
             run_validation(run, last=True)
             save_checkpoint(run)
             after = evaluate_once(run, "after", write_best_model(run))
@@ -91,7 +94,10 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
 
 
 def make_steps(run: Run, save: Callable[[Run], object] = save_checkpoint) -> str:
-    """Trains step by step, with its checkpoints; returns what ended it, as `reason_to_end`. save: writes one."""
+    """Makes one step after the other and saves checkpoints where they are due; returns what `reason_to_end` returned.
+
+    save: writes a checkpoint.
+    """
     while not (ended_by := reason_to_end(run)):
         train_step(run)
         if run.saves:
@@ -103,18 +109,20 @@ def make_steps(run: Run, save: Callable[[Run], object] = save_checkpoint) -> str
 def save_finished_steps(run: Run, error: BaseException) -> None:
     """Writes a checkpoint of the last finished step of a run that an error ends, and says how to go on.
 
-    Nothing is written where the weights have changed since that step, nor where this process cannot write it alone.
-    Where the error is of a disk that refused a checkpoint, it may refuse this one too, which is no further error.
+    Nothing is written if the weights have changed since that step, or if other processes are missing that would have to
+    write it together with this one.
     """
-    # Of a sharded model each process has only its part, and the others may be elsewhere.
+    # Of a sharded model each process has only its part. The others are not here if only this one met the error.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
     others_are_missing = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
     go_on = f"--resume {shlex.quote(str(run.folder.path))}"
-    # What a disk refuses is raised from the disk's own error (`runs.files.writing`), a checkpoint that is gone is not.
+    # The error of a disk that refused to write has a cause (`runs.files.writing`), that of a lost checkpoint has none.
     disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
+    # A disk that has refused a checkpoint may refuse this one too, which is no further error.
+    refusal_allowed = suppress(CheckpointError) if disk_refused else nullcontext()
     if run.state.consistent and run.state.step and not others_are_missing:
         # A launcher asks this process to stop when another one has ended: that must not cut the checkpoint short.
-        with stopping_between_steps(run), suppress(CheckpointError) if disk_refused else nullcontext():
+        with stopping_between_steps(run), refusal_allowed:
             save_checkpoint(run)
     if disk_refused or isinstance(error, KeyboardInterrupt):
         newest = latest_complete(run.folder.path)
@@ -125,9 +133,13 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
 
 
 def train_step(run: Run) -> None:
-    """One rollout and its updates, recorded, validated and shown."""
+    """Makes one step: its rollout and its updates, which are then recorded, validated and shown.
+
+    Until the step is finished, `run.state.step` is how many steps were finished before it.
+    """
     state, started = run.state, time.monotonic()
     lockstep = distributed.lockstep
+    # With `--shard layer` a process whose own passes are done makes more of them, so that others can go on.
     for_others_before = lockstep.for_others if lockstep else 0
     begin(f"the rollout of step {state.step + 1}")
     with unsharded(run.policy.model):
@@ -135,21 +147,24 @@ def train_step(run: Run) -> None:
         sampled = time.monotonic()
         (rewards,) = scored.of_groups(scored.rewards)
         metrics = {}
-        if run.source.env is not None:  # completions that are given to be learned say nothing of the model
+        if run.source.env is not None:  # the model has sampled these completions; pairs of a file are given
             metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
-        if state.step == 0 and run.source.env is not None:
-            look_at_base(run, scored, rewards)
-            if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
-                run.console.warn(text)
+            if state.step == 0:
+                look_at_base(run, scored, rewards)
+                if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
+                    run.console.warn(text)
         metrics |= look_at_decoding(run, scored)
         learned = scored.learned(run.config.batch.num_generations)
-        # Where groups are chosen, all have one size: --max-rollout-batches does not go with --explore.
+        # With --max-rollout-batches some groups are chosen. Rewards then are one array (P, G), since only --explore
+        # makes groups of unequal sizes, and the two do not go together.
         learned_rewards = rewards if scored.chosen is None else rewards[scored.chosen]
         advantages, step = credit(run, learned, learned_rewards)
         begin(f"the updates of step {state.step + 1}")
         with counting_choices(run.policy.model) as choices:
             metrics |= apply_updates(run, step)
-    state.consistent, state.step = False, state.step + 1  # a checkpoint of this step needs its row
+    state.step += 1
+    # No checkpoint may be saved until `record_step` has written the row of this step.
+    state.consistent = False
     if run.source.pools is not None:
         # What the rollout noted of its problems counts from the next step on.
         metrics |= run.source.pools.keep()
@@ -158,7 +173,8 @@ def train_step(run: Run) -> None:
         timings["tokens_per_second"] = metrics["num_tokens"] / (sampled - started)
     if lockstep:
         timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - for_others_before)})
-    if choices:  # all choices of a pass, also those of padding: they depend on the batching
+    # How often each expert was chosen. Padding chooses experts too, so that it depends on the batching, as timings do.
+    if choices:
         timings |= router_load(sum_metrics(choices))
     metrics |= validate_loss(run)
     record_step(run, scored, advantages, metrics, timings)
@@ -176,15 +192,17 @@ def train_step(run: Run) -> None:
 
 
 def shown_of_validation(run: Run) -> dict[str, Any]:
-    """What the live line shows of validation: the solved share of the newest one.
+    """What the live line shows of validation: the solved rate of the newest one.
 
-    Where a loss is validated: the lowest so far, and beside it the training loss of the last steps.
+    Where a loss is validated, these are the lowest so far and, beside it, the training loss of the last steps.
     """
     state = run.state
     if run.held_out is not None:
         return {"mean_loss": recent_loss(state.history), "best_loss": state.progress.best_loss}
-    newest = state.validations[max(state.validations)] if state.validations else None
-    return {"validation": newest and rate(newest)}
+    if not state.validations:
+        return {}
+    newest = max(state.validations)
+    return {"validation": rate(state.validations[newest])}
 
 
 def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
@@ -195,11 +213,11 @@ def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
 
 
 def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
-    """Says before the first update what the model does: RL picks among the behaviours that it has.
+    """Says before the first update what the model's completions are like: RL picks among the behaviours that it has.
 
-    rewards: of the groups of all processes. Raises ConfigError, unless --force is given, if there is nothing to learn
-    from: no completion is right and no group has unequal rewards. Of fewer than `KNOWS_NOTHING` completions that may be
-    chance and is no error, except of an embedded model that was made for another task.
+    rewards: those of the groups of all processes. Raises ConfigError, unless --force is given, if there is nothing to
+    learn from: no completion is right, and no group has unequal rewards. With fewer than `KNOWS_NOTHING` completions
+    that may be chance and is no error, unless the model is an embedded one that was not taught the task.
     """
     rows = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
@@ -207,13 +225,13 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
     run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
     if base.mixed:
         return
-    config, settings = run.config, run.config.rollout
+    config = run.config
     command = sft_command(run.splits["train"], config.env, config.env_args, config.model.model)
     remedy = (
         "Raise --temperature, --num-generations or --max-rollout-batches, or teach the model the task first with "
         f"`{command}`."
     )
-    if not settings.draws_noise:
+    if not config.rollout.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
     cannot_be_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
     teaches_nothing = base.follows["right"] == 0 and not any(np.ptp(group) for group in rewards)
@@ -237,53 +255,69 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
 
 
 def look_at_decoding(run: Run, scored: Scored) -> dict[str, float]:
-    """Every --sample-steps, how far decoding that is not exact is from it; before the weights change."""
-    config, step = run.config, run.state.step
-    every = config.output.sample_steps
-    due = every > 0 and ((step + 1) % every == 0 or step + 1 == config.max_steps)
-    if not due or not config.rollout.shortcuts or run.source.env is None:
+    """Every --sample-steps, metrics of how far the decoding of a step is from exact decoding; before weights change."""
+    config, steps_before = run.config, run.state.step
+    this_step, every = steps_before + 1, config.output.sample_steps
+    is_due = every > 0 and (this_step % every == 0 or this_step == config.max_steps)
+    if not is_due or not config.rollout.shortcuts or run.source.env is None:
         return {}
     with raising_on_all():
-        sums = fidelity_sums(run.policy, scored, config.rollout, config.seed, step, run.rows_per_forward)
+        sums = fidelity_sums(
+            run.policy,
+            scored,
+            config.rollout,
+            seed=config.seed,
+            step=steps_before,
+            rows_per_forward=run.rows_per_forward,
+        )
     return fidelity_means(gather([sums]))
 
 
 def apply_updates(run: Run, step: Step) -> dict[str, float]:
-    """The optimizer steps of a step, none for minibatches without an active completion; returns their mean metrics."""
+    """Makes the updates (optimizer steps) of a step and returns the means of their metrics.
+
+    A minibatch makes no update if nothing is learned from any of its completions.
+    """
     config, device, number = run.config, run.policy.device, run.state.step
-    active = [totals["learned_completions"] > 0 for totals in step.totals]  # of each minibatch
-    if not any(active):
+    teaches = [totals["learned_completions"] > 0 for totals in step.totals]  # for each minibatch
+    if not any(teaches):
         return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
     updates = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=number)
-    dropout, skipped_before = config.model.lora_dropout > 0, run.state.skipped
-    with torch.random.fork_rng(gpus(device), enabled=dropout):  # dropout knows the global stream only
-        if dropout:
+    has_dropout = config.model.lora_dropout > 0
+    skipped_before = run.state.skipped
+    # Dropout can draw from the global stream only.
+    with torch.random.fork_rng(gpus(device), enabled=has_dropout):
+        if has_dropout:
             torch.manual_seed(derive(config.seed, "dropout", number, run.accelerator.process_index))
         run.policy.model.train()
         try:
+            # The updates of an iteration are those of all minibatches, in order; then those of the next one follow.
             metrics = [
                 one_update(run, update, position)
                 for position, update in enumerate(updates)
-                if active[position % len(active)]  # each iteration goes through all minibatches
+                if teaches[position % len(teaches)]
             ]
         except BaseException:
-            run.state.skipped = (
-                skipped_before  # a checkpoint that is written now is of the last finished step
-            )
+            # A checkpoint that is written now is of the last finished step.
+            run.state.skipped = skipped_before
             raise
         run.policy.model.eval()
-    return {name: float(np.mean([m[name] for m in metrics])) for name in metrics[-1]}
+    return {name: float(np.mean([of_update[name] for of_update in metrics])) for name in metrics[-1]}
 
 
 def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
-    """Gradient, sum over the processes, clip, optimizer step if all is finite. number: of the update in its step."""
+    """Makes one update and returns its metrics. number: that of the update in its step.
+
+    The gradient is computed, summed over the processes and clipped, and if it is finite, the optimizer steps.
+    """
     with unsharded(run.policy.model):
         with raising_on_all():
             sums = gradient(run.policy, run.algorithm, update)
         sum_gradients(run.policy.model)
-    # A loss that compares the completions of the whole update is a sum over episodes, any other one over their turns.
+    # The metrics of a coupled loss are sums over episodes, those of any other over completions, the turns of episodes.
     counts = update.totals if run.algorithm.compares == "update" else update.counts
-    metrics, rate = means(sum_metrics(sums), counts), next_rate(run)
+    metrics = means(sum_metrics(sums), counts)
+    rate = next_rate(run)
     stepped = optimizer_step(
         run.optimizer,
         run.parameters,
@@ -310,13 +344,13 @@ def next_rate(run: Run) -> float:
 
 
 def reason_to_end(run: Run) -> str:
-    """What ends the run before its next step: a flag, `USER` where a process was asked to stop, or nothing yet."""
+    """What ends the run before its next step: the name of a setting, or `USER`; "" if it goes on."""
     limit = 60 * run.config.max_minutes
-    late = limit > 0 and time.monotonic() - run.started > limit
-    late, stop = map(any, zip(*gather([(late, run.stop.asked)]), strict=True))  # all processes end alike
-    if stop:
+    is_late = limit > 0 and time.monotonic() - run.started > limit
+    of_processes = gather([(is_late, run.stop.asked)])  # all processes end alike
+    if any(asked for _, asked in of_processes):
         return USER
-    if late:
+    if any(late for late, _ in of_processes):
         return "max_minutes"
     if run.held_out is None and 0 < run.config.eval.patience <= stale(run.state.validations):
         return "patience"
@@ -324,9 +358,9 @@ def reason_to_end(run: Run) -> str:
 
 
 def stopping_between_steps(run: Run) -> AbstractContextManager[None]:
-    """The first Ctrl-C or SIGTERM ends the run after the current step; a second one ends it at once.
+    """Inside, the first Ctrl-C or SIGTERM ends the run after the current step; a second one ends it at once.
 
-    In an evaluation the first one ends a single process at once; several processes finish the evaluation, to stay
+    In an evaluation, the first one ends a run of one process at once. Several processes finish the evaluation, to stay
     together.
     """
     text = "Stopping after this step or evaluation; steps are saved. Press Ctrl-C again to stop at once."

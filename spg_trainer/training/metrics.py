@@ -1,4 +1,7 @@
-"""The figures of a step that metrics.jsonl holds, computed from what all processes have gathered."""
+"""The figures of a step's rollout in metrics.jsonl, computed from the completions that all processes have gathered.
+
+A completion is one turn of an episode; where the environment does not answer back, each episode has one.
+"""
 
 from collections import Counter
 from operator import itemgetter
@@ -17,21 +20,21 @@ if TYPE_CHECKING:
 def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
     """The metrics of a rollout, over the completions of all processes.
 
-    They do not depend on how the groups were shared among processes. ended: B, whether a completion has an end token.
+    They do not depend on how the groups were shared among processes. ended: for each completion of this process,
+    whether it has an end token.
     """
     completions = gathered_columns(columns_of_completions(scored, ended))
-    dialogues, tasks, failures = gathered_episodes(scored)
+    texts, tasks, failures = gathered_episodes(scored)
     # What an episode earned is in the row of its last turn.
     is_last_turn = np.append(np.diff(completions["episode"]) != 0, True)
     episodes = {name: values[is_last_turn] for name, values in completions.items()}
     generation = episodes.pop("generation")
-    rewards, correct, texts = (
-        in_groups(values, generation) for values in (episodes["reward"], episodes["correct"], dialogues)
-    )
+    rewards = in_groups(episodes["reward"], generation)
+    correct = in_groups(episodes["correct"], generation)
     written, passes = completions["written"].sum(), completions["passes"].sum()
     metrics = {
         "reward": float(episodes["reward"].mean()),
-        **group_metrics(rewards, correct, texts),
+        **group_metrics(rewards, correct, in_groups(texts, generation)),
         "correct": float(episodes["correct"].mean()),
         **component_means(episodes),
         "completions/mean_length": float(completions["length"].mean()),
@@ -51,10 +54,10 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
 
 
 def columns_of_completions(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
-    """What this process knows of each of its completions, (B,) each.
+    """Name -> (B,), a value for each completion of this process.
 
-    `length` counts tokens up to the end token, `written` those of them that the model wrote, and `unmasked` also those
-    that it wrote behind the end. `nats` is the surprise of the written ones.
+    `length` counts tokens up to the end token, `written` those of them that the model wrote (others were given), and
+    `unmasked` all that it wrote, also behind the end. `nats` is the sum of -log p over the written ones.
     """
     rollouts = scored.rollouts
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
@@ -77,7 +80,10 @@ def columns_of_completions(scored: "Scored", ended: list[bool]) -> dict[str, np.
 
 
 def gathered_episodes(scored: "Scored") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What was written, the task, and the reason of a failure or None: of each episode of all processes, in order."""
+    """(texts, tasks, failures), an entry for each episode of all processes, in ascending order of episodes.
+
+    A text is all that the model wrote in the episode. A failure is the reason why it could not be scored, else None.
+    """
     of_each = [
         (
             int(scored.place.episode[b]),
@@ -92,13 +98,13 @@ def gathered_episodes(scored: "Scored") -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def failure_counts(failures: np.ndarray) -> dict[str, int]:
-    """How many episodes could not be scored, and how many of these for each reason; failures: as gathered_episodes."""
+    """How many episodes could not be scored, in all and for each reason. failures: as of `gathered_episodes`."""
     count = Counter(reason for reason in failures if reason is not None)
     return {"env_errors": count.total(), **{f"env_errors/{name}": n for name, n in sorted(count.items())}}
 
 
 def group_metrics(rewards: Groups, correct: Groups, texts: Groups) -> dict[str, float]:
-    """How alike the episodes of a group are, in rewards, in verdicts and in what was written."""
+    """How alike the episodes of a group are. rewards, correct, texts: those of its episodes, group by group."""
     all_correct = [bool((of_group == 1).all()) for of_group in correct]
     all_wrong = [bool((of_group == 0).all()) for of_group in correct]
     identical = [bool((of_group == of_group[0]).all()) for of_group in texts]
@@ -115,7 +121,10 @@ def group_metrics(rewards: Groups, correct: Groups, texts: Groups) -> dict[str, 
 
 
 def set_aside_metrics(scored: "Scored", correct: np.ndarray) -> dict[str, int]:
-    """How many batches a step sampled, and how many of its groups, all right or all wrong, it does not learn from."""
+    """How many batches of groups a step sampled, and how many groups it set aside as all right or as all wrong.
+
+    correct: (P, G), of all groups that were sampled. `scored.chosen` has the numbers of those that are learned from.
+    """
     set_aside = np.setdiff1d(np.arange(len(correct)), scored.chosen)
     return {
         "rollout_batches": scored.batches,
@@ -125,7 +134,7 @@ def set_aside_metrics(scored: "Scored", correct: np.ndarray) -> dict[str, int]:
 
 
 def gathered_columns(own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The columns of all processes, in the order of their episodes. own: the columns of this one."""
+    """The columns of all processes as floats, in ascending order of episodes. own: the columns of this process."""
     parts = gather([own])
     columns = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in own}
     order = columns["episode"].argsort(kind="stable")
@@ -133,7 +142,10 @@ def gathered_columns(own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, float]:
-    """How many turns episodes had, how they ended, and what those of each number of turns earned."""
+    """How many turns episodes had, how they ended, and the mean reward of those with 1 turn, with 2, and so on.
+
+    no_room: how many episodes ended because their next prompt was too long.
+    """
     turns = episodes["turn"] + 1
     return {
         "turns/mean": float(turns.mean()),
@@ -146,10 +158,10 @@ def turn_metrics(episodes: dict[str, np.ndarray], no_room: int) -> dict[str, flo
 
 
 def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, is_first: np.ndarray) -> dict[str, float]:
-    """The figures of each task of a mixture.
+    """The figures of each task of a mixture; none where the environment is a single task.
 
-    task: (N,), that of each episode, "" where there is one only. is_first: (N,) bool, whether an episode is the first
-    of its group.
+    task: (N,), the name of each episode's task, "" for a single one. is_first: (N,) bool, whether an episode is the
+    first of its group.
     """
     metrics: dict[str, float] = {}
     for name in sorted({*task} - {""}):
@@ -162,7 +174,11 @@ def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, is_first: np
 
 
 def component_means(episodes: dict[str, np.ndarray]) -> dict[str, float]:
-    """The mean of each reward component over the episodes whose task has it."""
-    components = {name: values for name, values in episodes.items() if name.startswith("rewards/")}
-    had = {name: values[~np.isnan(values)] for name, values in components.items()}
-    return {name: float(values.mean()) for name, values in had.items() if len(values)}
+    """The mean of each reward component over the episodes whose task has it; NaN stands for one that has it not."""
+    means = {}
+    for name, values in episodes.items():
+        if name.startswith("rewards/"):
+            values = values[~np.isnan(values)]
+            if len(values):
+                means[name] = float(values.mean())
+    return means

@@ -1,4 +1,8 @@
-"""The completions of a step in micro-batches: which go through the model together, and under which masks."""
+"""The completions of a step in micro-batches: which go through the model together, and under which masks.
+
+A step makes one update (optimizer step) of each of its minibatches in every iteration, and an update goes through its
+completions micro-batch by micro-batch. A micro-batch holds B of them in M masked copies each.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,16 +24,17 @@ class Step:
 
     rollouts: Rollouts
     place: Place
-    """On the CPU."""
+    """The place of each completion in the step; on the CPU."""
     prepared: Mapping[str, Tensor]
     """What the algorithm's `prepare` returned for these completions."""
     totals: Sequence[Mapping[str, float]]
-    """For each minibatch, what the sums of the loss are divided by, as in `Batch`: over all processes, episodes by kind
-    and their tokens."""
+    """For each minibatch, the numbers by which sums of the loss are divided, as in `Batch`: how many episodes of each
+    kind all processes have, and how many tokens."""
     counts: Sequence[Mapping[str, float]]
-    """For each minibatch, what means over completions are divided by: the same kinds, but each turn counts as one."""
+    """For each minibatch, the numbers by which sums over completions are divided: of the same kinds, but where an
+    episode has turns, each of them counts as one."""
     num_episodes: int
-    """All episodes of the step."""
+    """How many episodes the step has on all processes."""
 
 
 @dataclass
@@ -40,21 +45,30 @@ class MicroBatch:
     masks: Masks
     batch: Batch
     masks_at_once: int
+    """Up to B times so many masked copies go through the model together."""
 
     def select(self, rows: Tensor) -> "MicroBatch":
-        """Some of its completions, rows: (B,) bool, with as many masks at once."""
-        some = (columns.select(rows) for columns in (self.rollouts, self.masks, self.batch))
-        return MicroBatch(*some, self.masks_at_once)
+        """The micro-batch with some of its completions only. rows: (B,) bool."""
+        return MicroBatch(
+            rollouts=self.rollouts.select(rows),
+            masks=self.masks.select(rows),
+            batch=self.batch.select(rows),
+            masks_at_once=self.masks_at_once,
+        )
 
     def logps(self, model: nn.Module, mask_id: int) -> tuple[Tensor, Tensor | None]:
-        """(B, M, T) without a graph, and what the masks measure; bit for bit those of the update itself, if the weights
-        are the same."""
+        """Log-probabilities (B, M, T) without a graph, and what the masks measure, (B, M, T) or None.
+
+        With the same weights they are those of the update itself, bit for bit.
+        """
         values = token_logps(model, self.rollouts, self.masks, mask_id, self.masks_at_once)
         return self.masks.split(values)
 
     def reference_logps(self, model: nn.Module, mask_id: int) -> Tensor:
-        """(B, M, T) of a reference model, without a graph; bit for bit those of the update for an equal model that is
-        shown the same."""
+        """Log-probabilities (B, M, T) of a reference model, without a graph.
+
+        A reference that equals the policy and is shown the same has those of the update itself, bit for bit.
+        """
         shown = self.masks.as_shown_to_reference()
         return token_logps(model, self.rollouts, shown, mask_id, self.masks_at_once)
 
@@ -68,51 +82,63 @@ class Update:
     counts: Mapping[str, float]
     """As in `Step`."""
     completions: list[tuple[int, int]]
-    """(problem, generation) of each."""
+    """(problem, generation) of each completion."""
     micro_batches: list[MicroBatch]
 
 
 def micro_batch(
-    step: Step, rows: list[int], masks: Masks, totals: Mapping[str, float], at_once: int
+    step: Step, rows: list[int], masks: Masks, totals: Mapping[str, float], masks_at_once: int
 ) -> MicroBatch:
     """Some rows of a step, with prompts as long as the longest of them. masks: of all rows of the step."""
     chosen = torch.tensor(rows, device=step.rollouts.completion_ids.device)
     rollouts = step.rollouts.select(chosen).trim()
-    columns_cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]  # padding on the left
+    # Prompts are padded on the left, and so the columns that `trim` cut are the first ones of a mask, too.
+    columns_cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]
     masks = masks.select(chosen)
     masks = replace(masks, masked=masks.masked[:, :, columns_cut:])
     if masks.ref_masked is not None:
         masks = replace(masks, ref_masked=masks.ref_masked[:, :, columns_cut:])
     prepared = {name: values[chosen] for name, values in step.prepared.items()}
     place = step.place.select(torch.tensor(rows)).to(chosen.device)
-    batch = Batch(rollouts.completion_mask, prepared["advantages"], totals, place, prepared)
-    return MicroBatch(rollouts, masks, batch, at_once)
+    batch = Batch(
+        completion_mask=rollouts.completion_mask,
+        advantages=prepared["advantages"],
+        totals=totals,
+        place=place,
+        prepared=prepared,
+    )
+    return MicroBatch(rollouts, masks, batch, masks_at_once)
 
 
 def draw_masks(
     algorithm: Algorithm, step: Step, seed: int, number: int | str, iteration: int, num_iterations: int
 ) -> Masks:
-    """The masks of all completions of a step for one of its iterations. number: of the step, or `validation`.
+    """The masks of all completions of a step for one of its iterations.
 
-    They are drawn from streams keyed by problem, generation and turn, so that they do not depend on which process or
-    row a completion is in.
+    number: that of the step, or "validation" for the masks of a validation loss. Masks are drawn from streams keyed by
+    problem, generation and turn, so that they do not depend on which process or row a completion is in.
     """
-    streams = KeyedStreams(seed, ("masks", number), step.place.keys("turn"), (iteration,))
-    # Where a completion stands among all of the step: maskings that spread their noise levels evenly go by it.
+    streams = KeyedStreams(seed, purpose=("masks", number), rows=step.place.keys("turn"), update=(iteration,))
+    # Where each completion stands among all of the step: maskings that spread their noise levels evenly go by it.
     quantile = [episode / step.num_episodes for episode in step.place.episode.tolist()]
     return algorithm.make_masking().draw(step.rollouts, streams, Where(iteration, num_iterations, quantile))
 
 
 def by_length(step: Step) -> np.ndarray:
-    """Row numbers, those of short prompts first.
+    """The numbers of the rows, (B,), those with short prompts first.
 
-    The prompt of a turn is the chat so far, so that first turns go through the model without the padding of last ones.
+    The prompt of a turn is the chat so far. In this order a micro-batch holds prompts of about the same length, and
+    first turns need no padding up to the length of last ones.
     """
     return step.rollouts.prompt_mask.sum(-1).numpy(force=True).argsort(kind="stable")
 
 
 def split_rows(rows: np.ndarray, group: np.ndarray, size: int, whole_groups: bool) -> list[list[int]]:
-    """Row numbers in parts of up to `size`; with whole_groups, a group is not divided, even if it is larger."""
+    """The row numbers `rows`, in order, in parts of up to `size`.
+
+    group: that of each row of the step. whole_groups: whether the rows of a group, which stand together, stay in one
+    part even if they are more than `size`.
+    """
     units = [[row] for row in rows.tolist()]
     if whole_groups:
         units = [list(members) for _, members in groupby(rows.tolist(), key=lambda row: group[row])]
@@ -128,18 +154,20 @@ def split_rows(rows: np.ndarray, group: np.ndarray, size: int, whole_groups: boo
 def micro_batch_size(per_device_batch_size: int, num_masks: int) -> tuple[int, int]:
     """How many completions a micro-batch has, and how many of their masks hold a graph at once.
 
-    (3, 4) of 12 masked copies with 4 masks each: all masks of three completions. (2, 1) of 2 copies: a mask at a time.
+    per_device_batch_size: how many masked copies may hold a graph at once. E.g. with 4 masks, 12 copies are all masks
+    of 3 completions, (3, 4); 2 copies are one mask after the other of 2 completions, (2, 1).
     """
-    all_masks_fit = per_device_batch_size >= num_masks
-    return (per_device_batch_size // num_masks, num_masks) if all_masks_fit else (per_device_batch_size, 1)
+    if per_device_batch_size >= num_masks:
+        return per_device_batch_size // num_masks, num_masks
+    return per_device_batch_size, 1
 
 
 TOKENS_OF_A_PASS = 2048
-"""A GPU samples so many tokens at once, or more. A cached pass of few rows is spent on starting kernels: on an H100,
-one of 8 rows and 32 columns of LLaDA-8B takes as long as one of 24 rows."""
+"""A GPU samples at least so many tokens at once. A pass with a cache over few rows takes as long as its kernels take to
+start: on an H100, one of 8 rows and 32 columns of LLaDA-8B takes as long as one of 24 rows."""
 
 
 def rows_of_a_pass(config: Config) -> int:
-    """How many completions a GPU samples at once: four for each that has a graph in an update, or more if short."""
+    """How many completions a GPU samples at once: four for each copy that may hold a graph, or more if short."""
     rows_of_tokens = TOKENS_OF_A_PASS // config.rollout.max_completion_length
     return max(4 * config.batch.per_device_batch_size, rows_of_tokens)

@@ -1,7 +1,7 @@
-"""Muon, an optimizer for weight matrices: steps along the gradient's momentum with all singular values brought near 1.
+"""Muon, an optimizer for weight matrices: a step is the gradient's momentum with all singular values brought near 1.
 
-So rare directions of a matrix get steps as large as common ones. torch.optim.Muon (2.9 on) computes them in bfloat16,
-which on a CPU takes longer than the gradient.
+So rare directions of a matrix get steps as large as common ones. torch has a Muon of its own (torch.optim.Muon, since
+2.9), but computes in bfloat16, and on a CPU that takes longer than the gradient itself.
 """
 
 import math
@@ -15,7 +15,9 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of the polynomial a s + b s^3 + c s^5. Five iterations of it turn singular values s between 0.002 and 1 into
 values between 0.68 and 1.21 (Jordan, Muon, 2024)."""
 ITERATIONS = 5
+"""How often the polynomial is applied."""
 MOMENTUM = 0.95
+"""Share of the old momentum in the new one; the gradient has the rest."""
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
@@ -25,11 +27,14 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
+    # The shorter side comes first, so that `square` is as small as can be.
     x = (matrix.T if tall else matrix).float()
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(ITERATIONS):
+        # a x + (b S + c S S) x with S = x x^T, which has the singular values a s + b s^3 + c s^5.
         square = x @ x.T
-        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+        square = torch.addmm(square, square, square, beta=b, alpha=c)
+        x = torch.addmm(x, square, x, beta=a)
     return x.T if tall else x
 
 
@@ -41,30 +46,40 @@ class Muon(torch.optim.AdamW):
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], **settings: Any) -> None:
-        """parameters: by name; a layer's matrices have two dimensions and the layer's number in their names, such as
-        `layers.3.self_attn.q_proj.weight`. settings: of AdamW.
+        """parameters: by name; those of a layer have its number in their names, such as
+        `layers.3.self_attn.q_proj.weight`. settings: what `torch.optim.AdamW` takes.
         """
         matrices, others = [], []
         for name, p in parameters.items():
-            is_of_layer = any(map(str.isdigit, name.split(".")))
-            (matrices if p.ndim == 2 and is_of_layer else others).append(p)
-        groups = [{"params": ps, "matrices": ps is matrices} for ps in (matrices, others) if ps]
+            is_of_layer = any(part.isdigit() for part in name.split("."))
+            if p.ndim == 2 and is_of_layer:
+                matrices.append(p)
+            else:
+                others.append(p)
+        groups = []
+        if matrices:
+            groups.append({"params": matrices, "matrices": True})
+        if others:
+            groups.append({"params": others, "matrices": False})
         super().__init__(groups, **settings)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """One update of all parameters; it sets the gradients of matrices to None, so that AdamW passes them over."""
         for group in self.param_groups:
-            for p in group["params"] if group["matrices"] else ():
+            if not group["matrices"]:
+                continue
+            for p in group["params"]:
                 if p.grad is not None:
                     self._step_matrix(p, group["lr"], group["weight_decay"])
                     p.grad = None
         super().step(closure)
 
     def _step_matrix(self, p: Tensor, rate: float, decay: float) -> None:
+        """Muon's step of one matrix: weight decay, then its orthogonalized Nesterov momentum."""
         state = self.state[p]
         if not state:
-            state["step"] = torch.zeros(())  # AdamW looks for it when a checkpoint is put back
+            state["step"] = torch.zeros(())  # AdamW expects it when a checkpoint is loaded
             state["momentum"] = torch.zeros_like(p)
         momentum = state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
         step = orthogonalized(p.grad.lerp(momentum, MOMENTUM))

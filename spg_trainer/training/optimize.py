@@ -1,4 +1,8 @@
-"""From gradients to new weights, for RL and for `sft`: sum, clip, finite check, learning rate, optimizer step."""
+"""From gradients to new weights, for RL and for `sft`: sum, clip, finite check, learning rate, optimizer step.
+
+With `--shard` each process keeps a part of every weight (`models.parts`), and inside `models.shard.unsharded` it has
+the whole weights for a while.
+"""
 
 import math
 import shutil
@@ -21,23 +25,23 @@ if TYPE_CHECKING:
     from spg_trainer.training.run import Run
 
 MAX_SKIPPED = 3
-"""Non-finite updates in a row that stop a run."""
+"""So many updates in a row whose loss or gradient is not finite stop a run."""
 
 
-def make_optimizer(o: BaseOptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+def make_optimizer(settings: BaseOptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
     """Muon, torch's AdamW, or torchao's with moments of 8 bits. parameters: those that are trained, by name.
 
     Raises ConfigError where torchao is not installed or cannot run.
     """
     trained = list(parameters.values())
     options: dict[str, Any] = {
-        "lr": o.learning_rate,
-        "betas": (0.9, o.adam_beta2),
-        "weight_decay": o.weight_decay,
+        "lr": settings.learning_rate,
+        "betas": (0.9, settings.adam_beta2),
+        "weight_decay": settings.weight_decay,
     }
-    if o.optimizer == "muon":
+    if settings.optimizer == "muon":
         return Muon(parameters, **options)
-    if o.adam_moments == "float32":
+    if settings.adam_moments == "float32":
         return torch.optim.AdamW(trained, **options)
     try:
         from torchao.optim import AdamW8bit
@@ -51,7 +55,7 @@ def make_optimizer(o: BaseOptimizerConfig, parameters: Mapping[str, Tensor]) -> 
 
 
 def missing_compiler(device: torch.device) -> str:
-    """What torch needs to compile for a device and does not find; empty where it is here."""
+    """The program that torch needs to compile for a device, if it is not installed; empty if it is."""
     if device.type == "cpu":
         has_compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
         return "" if has_compiler else "a C++ compiler on a CPU"
@@ -59,17 +63,21 @@ def missing_compiler(device: torch.device) -> str:
 
 
 def sum_gradients(model: nn.Module) -> None:
-    """Sums the gradients of all processes, inside `unsharded`; each is left with the sum for what it keeps."""
+    """Sums the gradients over all processes; of a weight that is divided, each process gets the sum of its own part.
+
+    Call it inside `models.shard.unsharded`.
+    """
     reduce_gradients(model)
-    rest = [p for p in model.parameters() if p.requires_grad and not is_part(p)]
-    if rest:
-        all_reduce_gradients(rest)
+    # It leaves whole tensors alone: adapters, and all weights of a model that is not divided.
+    whole_tensors = [p for p in model.parameters() if p.requires_grad and not is_part(p)]
+    if whole_tensors:
+        all_reduce_gradients(whole_tensors)
 
 
 def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
-    """Scales the gradients so that their common norm is at most `limit`; returns what it was.
+    """Scales the gradients so that the norm of all of them together is at most `limit`; returns the norm before.
 
-    Of divided tensors, each process scales its own part by the norm of the whole.
+    Of a divided gradient each process scales its own part, by the norm over the parts of all processes.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = whole(torch.nn.utils.get_total_norm(gradients))
@@ -81,9 +89,9 @@ class Stepped(NamedTuple):
     """What became of an update."""
 
     norm: float
-    """Of the gradient before it was clipped."""
+    """The norm of the gradient before it was clipped."""
     applied: bool
-    """Whether the weights changed: loss and gradient are finite."""
+    """Whether the weights changed, which they do if loss and gradient are finite."""
 
 
 def optimizer_step(
@@ -95,12 +103,13 @@ def optimizer_step(
     max_grad_norm: float,
     before_change: Callable[[], None] = lambda: None,
 ) -> Stepped:
-    """Clips the summed gradients, changes the weights if all is finite, and drops the gradients.
+    """Clips the summed gradients, changes the weights if loss and gradients are finite, and drops the gradients.
 
-    loss: of all processes, so that they decide alike. before_change: called just before the weights change.
+    loss: summed over all processes, as the gradients are, so that all decide alike. before_change: called just before
+    the weights change.
     """
     norm = clip_gradients(parameters, max_grad_norm)
-    finite = math.isfinite(loss) and math.isfinite(norm)  # equal on all processes: sums over them
+    finite = math.isfinite(loss) and math.isfinite(norm)
     if finite:
         before_change()
         set_rate(optimizer, learning_rate)
@@ -110,29 +119,32 @@ def optimizer_step(
 
 
 def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: int) -> None:
-    """Counts an update that is not finite; at `MAX_SKIPPED` in a row names the last in a file and raises TrainingError.
+    """Counts an update that was skipped because it is not finite; the next finite one sets the count back to 0.
 
-    completions: (problem, generation) of those that this process had in the update. number: its number in the step.
+    If it is the last of `MAX_SKIPPED` in a row, its completions are written to a file, and TrainingError is raised.
+
+    completions: (problem, generation) of each completion that this process had in the update. number: the update's
+    number in its step.
     """
     run.state.skipped += 1
-    rate = run.config.optimizer.learning_rate
     if run.state.skipped < MAX_SKIPPED:
         return
-    everyones = gather(list(completions))
+    completions_of_all = gather(list(completions))
     file = run.folder.path / f"nonfinite-step-{run.state.step}.json"
     if rank() == 0:
-        batch = {"step": run.state.step, "update": number, "index_generation": everyones}
+        batch = {"step": run.state.step, "update": number, "index_generation": completions_of_all}
         write_text(file, json_document(batch))
+    rate = run.config.optimizer.learning_rate
     text = (
         f"The loss or its gradient was NaN or infinite {MAX_SKIPPED} times in a row; the weights are those of the last "
         f"finite update. {file} names the batch. Lower --learning-rate {rate} or --max-grad-norm in a new run; "
         "--model with the path of a checkpoint begins from its weights."
     )
-    raise on_all(TrainingError(text))
+    raise on_all(TrainingError(text))  # marked, since all processes raise it: they may still save together
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate; compiled optimizers keep it in a tensor, so that they are not compiled for each."""
+    """Sets the learning rate. A compiled optimizer keeps it in a tensor, so that it is not compiled for each rate."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -140,16 +152,19 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
-def learning_rate(o: OptimizerConfig, *, updates: int, share_done: float) -> float:
-    """The learning rate of the next update of RL: it rises with the updates so far and falls with the share of steps.
+def learning_rate(settings: OptimizerConfig, *, updates: int, share_done: float) -> float:
+    """The learning rate of the next update of RL; that of `sft` is `Progress.learning_rate`.
 
-    updates: made so far. share_done: of the run's steps, 0 to 1. The rate of `sft` is `Progress.learning_rate`.
+    It rises linearly over the first `warmup_steps` updates (optimizer steps), and by `lr_schedule` it falls with the
+    steps of the run. updates: how many were made so far. share_done: which share of the run's steps is done, 0 to 1.
     """
+    # How far the rate is above its floor, as a share of the way from there to the peak.
     above_floor = {
         "constant": 1.0,
         "linear": 1 - share_done,
         "cosine": 0.5 * (1 + math.cos(math.pi * share_done)),
-        "warmup_stable_decay": min(1.0, (1 - share_done) / o.lr_decay_share),
+        "warmup_stable_decay": min(1.0, (1 - share_done) / settings.lr_decay_share),
     }
-    of_peak = o.lr_floor + (1 - o.lr_floor) * above_floor[o.lr_schedule]
-    return of_peak * (o.learning_rate * min(1.0, (updates + 1) / max(1, o.warmup_steps)))
+    share_of_peak = settings.lr_floor + (1 - settings.lr_floor) * above_floor[settings.lr_schedule]
+    warmed_up = settings.learning_rate * min(1.0, (updates + 1) / max(1, settings.warmup_steps))
+    return share_of_peak * warmed_up

@@ -1,6 +1,6 @@
-"""What a training starts from: everything that can be refused before a model is opened, and what that had to build.
+"""The plan of a training: its settings are completed and checked before any model is opened.
 
-What names and files tell comes first, and needs no torch. transformers, whose import takes longer than all of this, is
+Checks of names and files come first and import no torch. transformers, whose import takes longer than all of them, is
 imported for --pairs only.
 """
 
@@ -38,53 +38,56 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan(Plan[Config]):
-    """The settings of a training with all that their files decide, and what has been built to find that out."""
+    """The settings of a training, completed by what files say, and what was opened and built to check them."""
 
     algorithm: algorithms.Algorithm
     folder: Path
-    """The run folder, which need not be there yet."""
+    """The run folder, which need not exist yet."""
     checkpoint: Path | None
-    """The checkpoint that the run continues from."""
+    """The checkpoint that the run continues from, None = it begins anew."""
     splits: "Mapping[str, TextEnv]"
-    """The environment in `train`, and in each split that is evaluated; none where data is missing."""
+    """Split -> the environment with its problems, for `train` and each split that is evaluated. It is empty where data
+    is missing."""
     pairs: "Mapping[str, Pair] | None" = None
-    """Those of --pairs, by the names of their lines."""
+    """Name of a line -> its pair, of the file that --pairs names; None without --pairs."""
     missing: "DataUnavailable | None" = None
-    """What a dry run says of data that the run will need and that is not here."""
+    """In a dry run, the error that says which data the run will need and which is not here yet."""
 
 
 def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes: int = 1) -> TrainingPlan:
-    """Refuses all that a start can refuse before a model is opened, each thing once; a plan stays as it is.
+    """Completes and checks the settings of a training; a `TrainingPlan` is returned as it is.
 
     All processes of a run call it together, and the first one chooses the folder. A dry run, `config.dry_run`, goes on
     where data is missing, and its plan says so in `missing`: a step in numbers needs no problem.
 
-    Raises SpgError or EnvError for what cannot be, on all processes.
+    Raises SpgError or EnvError, on all processes, for settings that cannot work.
     """
     if isinstance(asked, TrainingPlan):
         return asked
     with raising_on_all():
         planned = plan(asked)
         config = planned.config
-        # Only to refuse an unknown name before a folder is chosen for it.
-        algorithms.find_algorithm(config.algorithm)
+        algorithms.find_algorithm(config.algorithm)  # refuses an unknown name before a folder is chosen
     folder, checkpoint = decide_on_main(lambda: choose_folder(config))
     with raising_on_all():
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-        config = settle_pairs(config)  # with the sha256 of their file
+        config = settle_pairs(config)  # completes the settings by the sha256 of the file of pairs
         goes_on = bool(config.output.resume) and (folder / CONFIG).is_file()
         if goes_on:
             refuse_another(folder, config, algorithm)
-        model = settle(config.model, folder)  # with rank, scale and dropout of adapters as they are trained
+        # Completes them by rank, scale and dropout of the adapters, as they are trained.
+        model = settle(config.model, folder)
         config = replace(config, model=model, algorithm_args=asdict(algorithm))
         check_settled(config, algorithm, num_processes, goes_on)
         pairs = open_pairs(config)
         try:
-            splits, missing = open_splits(config), None
+            splits = open_splits(config)
+            missing = None
         except envs.errors.DataUnavailable as error:
             if not config.dry_run:
                 raise
-            splits, missing = dict[str, "TextEnv"](), error
+            splits = {}
+            missing = error
         if missing is None:
             check_splits(config, splits, goes_on)
         if missing is None and goes_on:
@@ -102,18 +105,19 @@ def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes
 
 
 def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> None:
-    """Raises SpgError for what does not go with the algorithm, the processes, the model or an installed package.
+    """Raises SpgError for settings that do not go with the algorithm, the processes, the model or installed packages.
 
-    goes_on: whether a run continues. The model that it started from may be gone, so `check_attention` checks the one
-    that has been opened, later.
+    goes_on: whether a run continues. The model that it started from may be gone, so `check_attention` checks its own
+    copy, once that is open.
     """
-    # These import torch.
+    # These import torch, and this file is imported without.
     from spg_trainer.architecture.shape import find_config, pattern_of
     from spg_trainer.rollout.checks import check_names, check_pattern
 
     check_names(config.rollout)
     model = None if goes_on else find_config(config.model, config.env)
-    if model:  # before `check_algorithm`, which may advise a block length that the model cannot have
+    # First, because `check_algorithm` may advise a block length that the model cannot have.
+    if model:
         algorithm.make_masking().check_pattern(pattern_of(model))
     check_algorithm(config, algorithm, num_processes)
     check_chance(config, algorithm)
@@ -123,9 +127,9 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
 
 
 def refuse_another(run: Path, config: Config, algorithm: algorithms.Algorithm) -> None:
-    """Raises SpgError where a run shall go on with other settings or data than it began with, or with other code.
+    """Raises SpgError where a run shall go on with other settings, data or code than it began with.
 
-    With `accept_changed_code` the code may be another.
+    With `accept_changed_code` the code may be another. run: the run folder.
     """
     refuse_changes(run / CONFIG, config, algorithm=algorithm)
     if not config.output.accept_changed_code:
@@ -134,7 +138,7 @@ def refuse_another(run: Path, config: Config, algorithm: algorithms.Algorithm) -
 
 
 def open_pairs(config: Config) -> "Mapping[str, Pair] | None":
-    """The pairs of --pairs, if it is given; ConfigError or EnvError for a file that holds none."""
+    """The pairs of the file that --pairs names, None without; raises ConfigError or EnvError for a file with none."""
     if config.pairs is None:
         return None
     from spg_trainer.rollout.pairs import read_pairs  # it imports transformers
@@ -143,7 +147,7 @@ def open_pairs(config: Config) -> "Mapping[str, Pair] | None":
 
 
 def open_splits(config: Config) -> "dict[str, TextEnv]":
-    """The environment in `train` and in the splits that are evaluated.
+    """The environment with the problems of `train`, and of each split that is evaluated.
 
     Raises EnvError where an environment cannot be opened, and ConfigError where it has no split for validation.
     """
@@ -158,9 +162,9 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
 
 
 def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool) -> None:
-    """Raises SpgError for an environment that cannot score, has too few problems, or that the model does not know.
+    """Raises SpgError for an environment that cannot score, has too few problems, or was never shown to the model.
 
-    goes_on: whether a run continues; its model may have learned the task by now.
+    goes_on: whether a run continues; its model may have learned the task by now, so that it is not refused.
     """
     from spg_trainer.rollout.dealing import check_prompts  # it imports torch
 
@@ -173,10 +177,10 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
 
 
 def refuse_unseen(config: Config, env: "TextEnv") -> None:
-    """Raises ConfigError where an embedded model has seen none of the tasks; an evaluation would only find zeros."""
+    """Raises ConfigError where an embedded model was taught none of the task: its solved rate could only be zero."""
     if knows_nothing(config.model.model, config.env):
         task = " ".join(task_words(config.env, config.env_args))
-        # Behind its semicolon the note advises sft in general; here the command is known.
+        # Behind its semicolon the note advises sft in general, and the error names the command for this task instead.
         what_is_unseen = unseen(config.model.model, config.env).partition(";")[0]
         raise ConfigError(
             f"{task}: no model is named, and {what_is_unseen}. Teach it the "
@@ -186,9 +190,9 @@ def refuse_unseen(config: Config, env: "TextEnv") -> None:
 
 
 def check_attention(config: Config, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
-    """Raises ConfigError for masks or decoding that do not go with a model's attention, once the model is open.
+    """Raises ConfigError for masks or decoding that do not go with the attention of the model that has been opened.
 
-    Of a run that goes on `check_settled` cannot tell, because its model may be gone from where it was.
+    `check_settled` checks the same from the model's configuration, but not for a run that goes on.
     """
     from spg_trainer.rollout.checks import check_pattern
 

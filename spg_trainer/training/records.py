@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: rows, samples, checkpoints, the summary and the report."""
+"""What a run writes to its folder: rows, samples, checkpoints, the summary and the report; and its last lines."""
 
 import shlex
 from collections.abc import Mapping
@@ -41,10 +41,11 @@ if TYPE_CHECKING:
 def record_step(
     run: Run, scored: Scored, advantages: torch.Tensor, metrics: dict[str, Any], timings: dict[str, Any]
 ) -> None:
-    """Writes a finished step's row and completions; a checkpoint that is saved from here on contains this step.
+    """Writes the rows of a finished step, and every --sample-steps its completions.
 
-    metrics, timings: rows for metrics.jsonl and timings.jsonl; `step` is added. advantages: of the completions that
-    were learned from, which may be fewer than the scored ones.
+    From here on, a checkpoint may be saved of this step. metrics, timings: the rows for metrics.jsonl and
+    timings.jsonl, without `step`. advantages: those of the completions that were learned from, which may be fewer than
+    the scored ones.
     """
     state = run.state
     metrics = {"step": state.step, **metrics}
@@ -60,15 +61,17 @@ def record_step(
 
 
 def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dict[str, Any]]:
-    """The rows of samples/step-N.jsonl of all processes, episode by episode; advantages: as for `record_step`.
+    """The rows of samples/step-N.jsonl, those of all processes, episode by episode.
 
-    Completions that were sampled and not learned from are there too, with an advantage of 0 and marked as set aside.
+    advantages: as for `record_step`. Completions that were sampled and not learned from have rows too, with an
+    advantage of 0, and are marked as set aside.
     """
     set_aside = None
     if scored.chosen is not None:
-        with_zeros = torch.zeros(len(scored), dtype=advantages.dtype)
-        with_zeros[torch.from_numpy(scored.is_learned)] = advantages.cpu()
-        advantages, set_aside = with_zeros, ~scored.is_learned
+        of_learned = advantages
+        advantages = torch.zeros(len(scored), dtype=of_learned.dtype)
+        advantages[torch.from_numpy(scored.is_learned)] = of_learned.cpu()
+        set_aside = ~scored.is_learned
     rows = gather(
         sample_rows(
             scored,
@@ -87,23 +90,23 @@ def save_checkpoint(run: Run) -> None:
     """Writes a checkpoint of the last finished step."""
     state = run.state
     begin(f"the checkpoint of step {state.step}")
-    tensors = {"reference": run.policy.frozen.state_dict()} if run.moves_reference else {}
-    validated, resumable = {}, set[int]()
+    saved = {"updates": state.updates, "seconds": run.elapsed_seconds, "skipped": state.skipped}
+    tensors = {}
+    resumable = set[int]()  # steps whose checkpoints are kept besides the newest
+    if run.moves_reference:
+        tensors["reference"] = run.policy.frozen.state_dict()
+    if run.source.pools is not None:
+        saved["pools"] = run.source.pools.state()
     if run.held_out is not None:
-        validated, tensors["best"] = asdict(state.progress), state.best
+        saved |= asdict(state.progress)
+        tensors["best"] = state.best
         resumable = state.progress.kept_steps(state.step, run.config)
     checkpoint.save(
         run.folder.path,
         state.step,
         run.policy,
         run.optimizer.state_dict(),
-        state={
-            "updates": state.updates,
-            "seconds": run.elapsed_seconds,
-            "skipped": state.skipped,
-            **({} if run.source.pools is None else {"pools": run.source.pools.state()}),
-            **validated,
-        },
+        state=saved,
         environment=environment_record(run),
         keep=run.config.output.keep,
         needed=partial(validation.needed_steps, state.validations),
@@ -115,16 +118,14 @@ def save_checkpoint(run: Run) -> None:
 def load_checkpoint(
     path: Path, policy: Policy, optimizer: torch.optim.Optimizer, pools: Pools | None = None
 ) -> TrainingState:
-    """Puts weights, optimizer and pools back, and returns how far the run was, as `save_checkpoint` wrote it.
-
-    Of an earlier version, a training on demonstrations counted no updates.
-    """
+    """Puts weights, optimizer and pools into the state of a checkpoint; returns how far the run had come."""
     saved = checkpoint.load(path, policy, optimizer)
     counters = {name: saved[name] for name in ("step", "updates", "skipped", "seconds") if name in saved}
+    # `sft` of an earlier version did not count its updates: each of its steps was one.
     state = TrainingState(**{"updates": saved["step"], **counters})
     if pools is not None:
         pools.restore(saved["pools"])
-    if "best_loss" in saved:
+    if "best_loss" in saved:  # the run validates the loss of held-out completions
         state.progress = Progress(**{f.name: saved[f.name] for f in fields(Progress)})
         tensors = torch.load(path / checkpoint.TRAINING, map_location="cpu", weights_only=True, mmap=True)
         state.best = {name: weight.clone() for name, weight in tensors["best"].items()}
@@ -134,7 +135,10 @@ def load_checkpoint(
 def record_evaluation(
     folder: RunFolder, trackers: Trackers, name: str, result: Evaluation, *, step: int, logged_at: int
 ) -> None:
-    """Writes eval/NAME and tells the trackers. step: whose weights were evaluated. logged_at: the step of the run."""
+    """Writes the result of an evaluation to eval/NAME and to the trackers.
+
+    step: the one whose weights were evaluated. logged_at: the step that the run has reached.
+    """
     split = result.settings["split"]
     with raising_on_all():
         folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
@@ -148,11 +152,12 @@ def record_evaluation(
 def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended_by: str) -> dict[str, Any]:
     """Writes summary.json and returns what it holds.
 
-    before, after: what eval/before.json and eval/after.json say of the model at the start, and of the one in model/.
+    before, after: what eval/before.json says of the model at the start, and eval/after.json of the one in model/.
     ended_by: the setting that ended the run, e.g. "max_steps" or "patience".
     """
     keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "follows", "settings")
-    sampled = [row["correct"] for row in run.state.history if "correct" in row]  # pairs are not sampled
+    # Steps on the pairs of a file have neither: their completions are not sampled.
+    sampled = [row["correct"] for row in run.state.history if "correct" in row]
     grouped = [row for row in run.state.history if "frac_reward_zero_std" in row]
     found = {
         "eval_before": {key: before[key] for key in keys},
@@ -170,7 +175,7 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
 
 
 def summary_of(run: Run, ended_by: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """What summary.json of any run holds. found: what came of it."""
+    """The content of summary.json. found: the entries that say what came of the run, which differ for RL and `sft`."""
     return {
         "env": run.splits["train"].spec_name,
         "algorithm": run.config.algorithm,
@@ -190,12 +195,13 @@ def summary_of(run: Run, ended_by: str, found: Mapping[str, Any]) -> dict[str, A
 
 
 def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> list[str]:
-    """Why a run ended early, what was gained, where everything lies, and what to type next.
+    """The last lines of a run: why it ended early, what was gained, where everything lies, and what to type next.
 
     summary: the content of summary.json.
     """
-    before, after, folder = summary["eval_before"], summary["eval_after"], Path(summary["model"]).parent
-    shown, validations = shlex.quote(str(folder)), summary["validation"]
+    before, after, validations = summary["eval_before"], summary["eval_after"], summary["validation"]
+    folder = Path(summary["model"]).parent
+    quoted = shlex.quote(str(folder))
     out_of_patience = summary["ended_by"] == "patience"
     lines = []
     if out_of_patience:
@@ -216,11 +222,12 @@ def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") ->
     if before["follows"]:
         follows = change_of_shares([before["follows"], after["follows"]], after["n"])
         lines.append(f"What completions follow: {follows}.")
-    go_on = f"--resume {shown} --max-steps {2 * summary['steps'] or 100}"
+    more_steps = 2 * summary["steps"] or 100
+    go_on = f"--resume {quoted} --max-steps {more_steps}"
     lines += [
         f"Everything is in {folder}.",
-        f"Next:  python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {shown}",
-        f"       python -m spg_trainer eval --model {shown}",
+        f"Next:  python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {quoted}",
+        f"       python -m spg_trainer eval --model {quoted}",
         f"       python -m spg_trainer {go_on}{' --patience 0' if out_of_patience else ''}",
     ]
     if surely_gained_nothing(summary):
@@ -231,7 +238,10 @@ def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") ->
 
 
 def lost_line(lost: Mapping[str, tuple[float, float]], reward_weights: Mapping[str, float]) -> str:
-    """What a run unlearned, and the weights that pay for it. lost: {component: (before, after)}."""
+    """A line that says what a run unlearned, and which reward weights would keep it.
+
+    lost: {component: (mean before, mean after)}. The weights are twice what they were, and 0.2 in place of 0.
+    """
     fell = ", ".join(
         f"{name} fell from {before:.2f} to {after:.2f}" for name, (before, after) in lost.items()
     )
@@ -240,46 +250,49 @@ def lost_line(lost: Mapping[str, tuple[float, float]], reward_weights: Mapping[s
 
 
 TRIED = 20
-"""Steps of the shortest run that is told what else to try; a shorter one is taken for a first look."""
+"""A run of fewer steps is taken for a first look, and not told what else to try."""
 MEANINGFUL = 0.1
-"""A gain of the solved rate. Only a run whose interval excludes so great a gain is told that it had none."""
+"""Only a run whose interval excludes that the solved rate has risen by so much is told what else to try."""
 
 
 def surely_gained_nothing(summary: Mapping[str, Any]) -> bool:
-    """Whether a run of at least `TRIED` steps solves no more than its start, and its interval excludes a real gain.
+    """Whether a run of at least `TRIED` steps gained nothing, and its interval excludes a gain of `MEANINGFUL`.
 
-    What it solves is the best of its validations, or without any, that of the evaluation after training. summary: the
-    content of summary.json.
+    It gained something if a validation solves more than that of the start, or where there are none, if the evaluation
+    after training solves more than the one before. summary: the content of summary.json.
     """
-    if (validations := summary["validation"]) and validations["start"] is not None:
+    validations = summary["validation"]
+    if validations and validations["start"] is not None:
         gained = validations["highest"] > validations["start"]
     else:
         gained = summary["gain"] > 0
-    possible = summary["eval_after"]["high"] - summary["eval_before"]["correct"]
-    return not gained and summary["steps"] >= TRIED and possible < MEANINGFUL
+    possible_gain = summary["eval_after"]["high"] - summary["eval_before"]["correct"]
+    return not gained and summary["steps"] >= TRIED and possible_gain < MEANINGFUL
 
 
 HIGHEST = {"math500": "justgrpo"}
-"""Task -> the algorithm whose interval lies above all others' on it (docs/experiments/algorithms.md)."""
+"""Task -> the algorithm that ended highest on it: its interval lies above all others' (docs/experiments/algorithms.md).
+"""
 
 
 def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> str:
-    """What to tell of a run that did not beat its start, by what it sampled and what was measured.
+    """A line that advises what to try after a run that did not beat its start, by why it did not.
 
-    Where not one completion was right, neither sampled nor evaluated, no algorithm has anything to learn from. Where
-    most groups had equal rewards, their remedy comes first; groups that are all right are none for RAFT, which gained
-    most from a model that had learned its task. What ran with the algorithm that is advised lost what it had by too
-    high a rate, or has to be taught more.
+    summary: the content of summary.json.
     """
-    task, v, groups = task_words(config.env, config.env_args), summary["validation"], summary["groups"]
+    validations, groups = summary["validation"], summary["groups"]
     start, page = "The run did not beat its start", "docs/experiments/algorithms.md"
+    task = task_words(config.env, config.env_args)
     train = ["python", "-m", "spg_trainer", *task, "--model", config.model.model, "--algorithm"]
     teach = sft_command(env, config.env, config.env_args, config.model.model)
-    if summary["solved_sampled"] == 0 == summary["eval_after"]["correct"] and not (v and v["highest"]):
+    solved_by_validations = validations["highest"] if validations else 0
+    solved_rates = (summary["solved_sampled"], summary["eval_after"]["correct"], solved_by_validations)
+    if all(rate == 0 for rate in solved_rates):  # no algorithm can learn from that
         return (
             f"{start}: not one completion was right, so there was nothing to reinforce. Take easier problems "
             f"(--env-args), or teach the task first, and train with --model base:  {teach}"
         )
+    # Groups that are all right are no reason to change the problems: RAFT, which is advised below, learns from them.
     if groups and groups["silent"] >= MOST and groups["all_right"] <= groups["equal"] / 2:
         return (
             f"{start}: {groups['silent']:.0%} of its groups had equal rewards, from which nothing is learned: "
@@ -287,12 +300,17 @@ def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> str:
         )
     algorithm = HIGHEST.get(config.env, "raft")
     if algorithm != config.algorithm:
-        gained = "which gained most from a model that had learned its task"
-        why = gained if algorithm == "raft" else "which ended highest on this task"
+        why = "which ended highest on this task"
+        if algorithm == "raft":
+            why = "which gained most from a model that had learned its task"
         return f"{start}. Try {algorithm}, {why} ({page}):  {shlex.join([*train, algorithm])}"
-    if v and v["start"] is not None and v["last"] < v["start"]:
+    # The run has used the algorithm that would be advised.
+    if validations and validations["start"] is not None and validations["last"] < validations["start"]:
         words = [*train, algorithm, "--learning-rate", f"{config.optimizer.learning_rate / 3:.1g}"]
-        fell = f"its last step solves {v['last']:.3f} of the validation problems, the start {v['start']:.3f}"
+        fell = (
+            f"its last step solves {validations['last']:.3f} of the validation problems, the start "
+            f"{validations['start']:.3f}"
+        )
         return f"{start}: {fell}. Try a third of the learning rate:  {shlex.join(words)}"
     return (
         f"{start}, and no other algorithm that we measured is surely better ({page}). Teach the model more of the task "
@@ -307,7 +325,7 @@ def write_report(run: Run) -> None:
 
 
 def save_report(path: Path, console: Console) -> None:
-    """Writes report.html of the run in a folder; what stands in its way is told, and fails nothing."""
+    """Writes report.html of the run in a folder; if that fails, a warning says why, and no error is raised."""
     from spg_trainer.reporting.page import report
 
     try:

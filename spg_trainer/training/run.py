@@ -1,4 +1,4 @@
-"""A run: its settings, what it works with, and how far it is."""
+"""A run: its settings, the objects that it works with, and how far it has come."""
 
 import time
 from collections.abc import Mapping
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainingState:
-    """How far a run is: what is read back when it continues, from its checkpoint and the files of its folder."""
+    """How far a run has come; when it continues, this is read from its checkpoint and the files of its folder."""
 
     step: int = 0
     """Finished steps."""
     updates: int = 0
-    """Applied updates."""
+    """Updates that have changed the weights."""
     skipped: int = 0
-    """Non-finite updates in a row so far."""
+    """Updates in a row, up to the last one, that were skipped because they were not finite."""
     seconds: float = 0.0
-    """Time that earlier processes of this run took, up to the checkpoint."""
+    """Seconds that the run took up to the checkpoint from which it continues."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """The rows of metrics.jsonl."""
     validations: dict[int, list[bool]] = field(default_factory=dict)
     """Step -> whether each validation problem was solved; empty where --eval-steps is 0."""
     progress: Progress = field(default_factory=Progress)
-    """What the losses of `Run.held_out` have said so far; unused where problems are validated."""
+    """How the loss of `Run.held_out` has fallen so far; unused where problems are validated."""
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     """The trained weights at the lowest of these losses, by name, on the CPU; empty without patience."""
     consistent: bool = True
-    """Whether the weights are those of the last finished step, and its row is written: only then may it be saved."""
+    """Whether a checkpoint may be saved: the weights are those of the last finished step, and its row is written."""
 
     def will_change(self) -> None:
         """Notes that a finite update is about to change the weights."""
@@ -68,15 +68,15 @@ class Run:
     trackers: Trackers
     accelerator: Accelerator
     rows_per_forward: int | None
-    """Completions decoded at once; None = what is fastest."""
+    """Completions decoded at once; None = as many as is fastest."""
     held_out: Source | None = None
-    """The given completions whose loss is validated, and then sets learning rate and end; None = solved problems are
-    validated."""
+    """The completions of a file whose loss is validated (`sft`), which then sets learning rate and end; None = problems
+    are solved in validations."""
     record: Mapping[str, Any] | None = None
-    """What environment.json of the model holds, as `sft` gives it; None = what `environment_record` says of RL."""
+    """What environment.json of the model holds after `sft`; None = after RL, what `environment_record` makes."""
     stop: StopRequest = field(default_factory=StopRequest)
     started: float = field(default_factory=time.monotonic)
-    """When this process began, on the monotonic clock."""
+    """When this run was begun or resumed, on the monotonic clock, in seconds."""
 
     @property
     def elapsed_seconds(self) -> float:
@@ -85,7 +85,7 @@ class Run:
 
     @property
     def moves_reference(self) -> bool:
-        """Whether the reference takes in the weights every now and then."""
+        """Whether the reference is moved towards the present weights every now and then."""
         return self.algorithm.ref_model_sync_steps > 0 and self.policy.frozen is not None
 
     @property
@@ -95,11 +95,14 @@ class Run:
 
     @property
     def total_steps(self) -> int:
-        """How many steps the run will have, as far as is known."""
+        """How many steps the run will have, as far as is known: a loss that falls no more may end `sft` earlier."""
         return self.config.max_steps if self.held_out is None else self.state.progress.total(self.config)
 
     def due(self, every: int) -> bool:
-        """Whether what happens every so many steps happens at this one; the last step counts."""
+        """Whether what is done every so many steps is due after the finished step, which it also is after the last.
+
+        every: 0 = it is never due.
+        """
         return every > 0 and (self.state.step % every == 0 or self.state.step == self.total_steps)
 
     @property

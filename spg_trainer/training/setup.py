@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
-    """Loads everything that a training was planned with, and continues from a checkpoint where `resume` says so.
+    """Plans a training, opens its model, environment and folder, and loads its checkpoint if it continues (`resume`).
 
     settings: a `Config`, or what `resolve` made of one, which is not resolved again.
     """
@@ -61,13 +61,13 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     planned = plan_training(settings, accelerator.num_processes)
     config, algorithm, splits = planned.config, planned.algorithm, planned.splits
     path, newest = planned.folder, planned.checkpoint
-    policy = open_model(config, algorithm, path, newest, accelerator)
+    policy = open_model(config, algorithm, run=path, newest=newest, accelerator=accelerator)
     rows_per_forward = None if policy.device.type == "cpu" else rows_of_a_pass(config)
     state, folder = TrainingState(), RunFolder(path)
     with raising_on_all():
         check_attention(config, algorithm, base_model(policy.model).pattern)
         source = make_source(config, algorithm, policy, splits["train"], rows_per_forward, planned.pairs)
-        skipped = check_prompts_fit(config, policy, splits)
+        skipped_note = check_prompts_fit(config, policy, splits)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
         if newest is not None:
             state = restore(newest, policy, optimizer, source, config.max_steps)
@@ -86,9 +86,9 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
         rows_per_forward=rows_per_forward,
     )
     prepare_folder(run)
-    introduce(run, skipped)
+    introduce(run, skipped_note)
     state.history = decide_on_main(folder.history)
-    # A run that has no checkpoint yet validates the start, again if it has to: that also saves the start's weights.
+    # Without a checkpoint, the validation of step 0 is made (again), because it also saves the weights of the start.
     if config.eval.eval_steps and newest is not None:
         state.validations = decide_on_main(folder.validations)
     run.trackers.open(config.output.track, path, config)
@@ -104,7 +104,7 @@ def restore(
 ) -> TrainingState:
     """Puts model, optimizer and source into the state of a checkpoint; returns how far the run had come.
 
-    Raises ConfigError for a checkpoint behind the last step, `max_steps`.
+    Raises ConfigError for a checkpoint of a later step than `max_steps`, the last one of the run.
     """
     state = load_checkpoint(checkpoint_folder, policy, optimizer, source.pools)
     if state.step > max_steps:
@@ -123,7 +123,7 @@ def make_source(
     rows_per_forward: int | None,
     pairs: Mapping[str, Pair] | None,
 ) -> EnvironmentSource | PairFile:
-    """What a step collects its completions from: the model in its environment, or the pairs of a file."""
+    """Where the completions of a step come from: the model answers an environment, or --pairs names a file of them."""
     if pairs is not None:
         return PairFile(config, policy, pairs)
     return EnvironmentSource(
@@ -147,10 +147,11 @@ def open_model(
 ) -> Policy:
     """The model that the run starts from, with its reference where the algorithm needs one.
 
-    A run that continues with a reference opens its own copy of the model that it started from: the folder or the Hub's
-    model may have changed since. run: the run's folder. newest: the checkpoint that it continues from, None = none.
+    A run that continues with a reference opens its own copy of the model that it started from, because the original
+    may have changed since. run: the run's folder. newest: the checkpoint that it continues from, None = it begins anew.
     """
-    needs_reference, own_copy = "reference" in algorithm.needs, None
+    needs_reference = "reference" in algorithm.needs
+    own_copy = None
     if needs_reference:
         own_copy = decide_on_main(lambda: kept_weights(config, run, newest))
     device = own_device(config.model.device, accelerator)
@@ -164,52 +165,57 @@ def open_model(
         ).ending_with(algorithm.end_tokens)
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
-    if own_copy:  # what the run leaves behind names the model that was copied, not the copy
+    if own_copy:  # what the run writes names the model that was copied, not the copy
         policy.source = model_environment(str(own_copy))["base_model"]
     return policy
 
 
 def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv]") -> str:
-    """What to say of problems that are skipped as too long for the model, "" where there are none.
+    """A note on the problems that are skipped as too long for the model, "" where there are none.
 
-    Looks at the problems to train on, those of the evaluations, and those of the validations. Raises ConfigError where
-    a problem is too long and may not be skipped, and where too few are left for a step.
+    All problems of the training, the evaluations and the validations are looked at. Raises ConfigError where a problem
+    is too long and may not be skipped (--overlong), and where too few are left for a step.
     """
-    length, found = config.rollout.max_completion_length, Overlong()
+    length = config.rollout.max_completion_length
+    too_long_ones = Overlong()
     if config.pairs is None:
         train = splits["train"]
-        measure(policy, train, length, found)
-        # The length of a mixture counts repeated problems, so that what is left of it is no plain difference.
+        measure(policy, train, length, too_long_ones)
+        # Not of a mixture: it repeats problems, so that its length less those found is not how many are left.
         if config.overlong == SKIP and not train.parts:
-            left = len(train) - len(found.named)
-            check_prompts(config.batch.prompts_per_step, left, train.spec_name, found.text(policy, length))
+            left = len(train) - len(too_long_ones.named)
+            note = too_long_ones.text(policy, length)
+            check_prompts(config.batch.prompts_per_step, left, train.spec_name, note)
     evaluated = {config.eval.eval_split: config.eval.eval_problems}
     if config.eval.eval_steps:
         evaluated["validation"] = config.eval.validation_problems
     for split, count in evaluated.items():
         env = splits[split]
-        # Of a user's file all lines that do not fit are named at once, also those that this run does not evaluate.
+        # Of a user's file all lines are looked at, also those that this run does not evaluate, so that all that are too
+        # long are named at once.
         indices = range(len(env)) if is_file(env) else envs.splits.distinct_problems(env, count)
-        found.add(env, indices, too_long(policy, env, indices, length))
-    return check_fits(policy, found, length, config.overlong)
+        too_long_ones.add(env, indices, too_long(policy, env, indices, length))
+    return check_fits(policy, too_long_ones, length, config.overlong)
 
 
-def introduce(run: Run, skipped: str) -> None:
-    """The first lines of a run: what it trains on what, and what the user should know before.
+def introduce(run: Run, skipped_note: str) -> None:
+    """Says what the run trains, on what and where, after all that the user should be warned of before.
 
-    skipped: what `check_prompts_fit` says.
+    skipped_note: what `check_prompts_fit` returned.
     """
     config, console, path = run.config, run.console, run.folder.path
-    env, model_note, too_short = run.source.env, run.policy.note, ""
+    env, model_note, length_note = run.source.env, run.policy.note, ""
     untaught = unseen(config.model.model, config.env)
-    # The model's note ends with what it was not taught, unless the run's own copy was opened in place of `tiny`.
+    # The model's note ends with what it was not taught, unless the run's own copy was opened in place of `tiny`. Then
+    # the command that teaches it follows.
     if untaught and model_note.endswith(untaught):
         model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
     if env is not None:
-        too_short = length_warning(run.policy, env, config.rollout.max_completion_length)
-    for text in (model_note, run.source.notice, skipped, crowded_cores(run.policy.device), too_short):
-        if text:
-            console.warn(text)
+        length_note = length_warning(run.policy, env, config.rollout.max_completion_length)
+    cores_note = crowded_cores(run.policy.device)
+    for note in (model_note, run.source.notice, skipped_note, cores_note, length_note):
+        if note:
+            console.warn(note)
     if run.state.step:
         console.say(f"Continuing {path} from step {run.state.step}.")
     devices = gather([str(run.policy.device)])
@@ -225,8 +231,9 @@ def introduce(run: Run, skipped: str) -> None:
             "weights are trained, with --lora-r 0 --ref-copy."
         )
     if config.rollout.cache != "none" and env is not None:
+        # Those of a process, rounded up.
         rows = -(-config.batch.prompts_per_step * config.batch.num_generations // len(devices))
-        # Keys and values have the type of a pass. Divided weights have it only while they are gathered.
+        # Keys and values have the type of a pass, which `model.dtype` is; of divided weights only inside `unsharded`.
         with unsharded(run.policy.model):
             model = run.policy.model
             console.say(
@@ -237,20 +244,22 @@ def introduce(run: Run, skipped: str) -> None:
 
 
 def prepare_folder(run: Run) -> None:
-    """Makes the run folder, or cuts what is later than the checkpoint; keeps what a resumed run cannot make again.
+    """Makes the run folder, or if the run continues, removes from its files all that is later than the checkpoint.
 
-    That is the code of a task or an algorithm from outside, and the weights of the reference.
+    Copies into it what a resumed run could not make again: the user's code of a task or an algorithm, and the weights
+    of the reference.
     """
     config, path, policy = run.config, run.folder.path, run.policy
-    accepts = config.output.accept_changed_code
-    # config.yaml serves a new run by --config and the next --resume: it leaves out what this start alone was told.
+    accepts_code = config.output.accept_changed_code
+    # config.yaml is read by the next --resume, and by --config for a new run. It leaves out settings that are only for
+    # this start, such as --resume itself.
     kept_settings = replace(config, output=config.output.recorded)
     with raising_on_all():
         if (path / CONFIG).is_file():
             kept_settings = as_begun(kept_settings, read_config(path / CONFIG), record_of(path))
             run.folder.truncate_after(run.state.step)
             run.folder.config(to_yaml(kept_settings))
-            if accepts:  # from now on it is this code that may not change
+            if accepts_code:  # from now on it is this code that may not change
                 run.folder.record(data=data_of(config))
         else:
             run.folder.create(
@@ -258,9 +267,9 @@ def prepare_folder(run: Run) -> None:
                 {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()},
             )
         if run.accelerator.is_main_process:
-            for copied, name in ((ENVIRONMENT, config.env), (ALGORITHM, config.algorithm)):
-                keep(path, copied, name, again=accepts)
-    # Fresh adapters change nothing: without them the base model is the reference, which can be opened again.
+            for kind, name in ((ENVIRONMENT, config.env), (ALGORITHM, config.algorithm)):
+                keep(path, kind, name, again=accepts_code)
+    # The reference of fresh adapters is the base model without them, which can be opened again.
     needs_copy = "reference" in run.algorithm.needs and not policy.fresh_adapters
     if needs_copy and decide_on_main(lambda: incomplete(path / REFERENCE)):
         with raising_on_all():
@@ -268,15 +277,15 @@ def prepare_folder(run: Run) -> None:
 
 
 def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:
-    """The folder of the run's own copy of the weights it started from; None before it is written, and if it needs none.
+    """The folder of the run's own copy of the weights it started from; None if it needs none or has not written it yet.
 
-    A run needs a copy if it trains all weights with a reference, or the adapter that --model names; of fresh adapters
-    the base is the reference. newest: the checkpoint that the run continues from, None = none. Raises
+    A run with a reference needs a copy if it trains all weights, or the adapter that --model names; the reference of
+    fresh adapters is the base model. newest: the checkpoint that the run continues from, None = it begins anew. Raises
     CheckpointError if a run with a checkpoint has lost its copy.
     """
     folder = run / REFERENCE
     names_adapter = find_adapter(config.model.model) is not None
-    # The adapter may be gone by now. Then the folder of its copy tells that the run needs one.
+    # The adapter may be gone by now. Then the run needs its copy if there is a folder of one.
     if not (config.model.ref_copy or names_adapter or folder.is_dir()):
         return None
     problem = incomplete(folder)

@@ -1,4 +1,4 @@
-"""Validation in a run: which step is the best so far, and whether the run has fallen below its start.
+"""Validation in a run: which step is the best so far, and whether the run has become worse than its start.
 
 Every validation of a run asks the same problems, so two of them are compared problem by problem.
 """
@@ -9,79 +9,95 @@ from typing import Any
 from spg_trainer.evaluation.statistics import sign_test
 
 Validations = Mapping[int, Sequence[bool]]
-"""Step -> whether each validation problem was solved."""
+"""Validated step -> whether each validation problem was solved, always in the same order."""
 
 ALPHA = 0.005
 """The chance of a false alarm at one validation: 2.5%, the lower side of a 95% interval, shared by five validations."""
 
 
 def rate(solved: Sequence[bool]) -> float:
-    """Share of the problems that are solved."""
+    """The share of the problems that are solved."""
     return sum(solved) / len(solved)
 
 
 def best_step(validations: Validations) -> int:
-    """The latest step within one standard error of the one that solves most, the two compared problem by problem.
+    """The latest step that solves as many problems as the step that solves most, up to one standard error.
 
     On few problems, which of several good steps solves most is chance; the longest trained of them is the better bet.
     No step is chosen that solves fewer problems than step 0. Source: the one-standard-error rule (Breiman et al. 1984,
     section 3.4.3).
     """
-    most = max(validations, key=lambda step: (sum(validations[step]), step))
+    best = max(validations, key=lambda step: (sum(validations[step]), step))  # of equal ones the latest
+    solved_at_start = sum(validations.get(0, ()))
 
-    def as_good(step: int) -> bool:
-        lost, won = changed(validations[most], validations[step])
-        return (lost - won) ** 2 <= lost + won and sum(validations[step]) >= sum(validations.get(0, ()))
+    def is_as_good(step: int) -> bool:
+        lost, won = changed(validations[best], validations[step])
+        # The difference in solved problems is lost - won, and its standard error sqrt(lost + won).
+        within_standard_error = (lost - won) ** 2 <= lost + won
+        return within_standard_error and sum(validations[step]) >= solved_at_start
 
-    return max(step for step in validations if step >= most and as_good(step))
+    return max(step for step in validations if step >= best and is_as_good(step))
 
 
 def changed(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
-    """How many problems were solved before and are not now, and how many the other way round."""
+    """(lost, won): how many problems were solved before and are not after, and how many the other way round."""
     pairs = list(zip(before, after, strict=True))
-    return sum(b and not a for b, a in pairs), sum(a and not b for b, a in pairs)
+    lost = sum(b and not a for b, a in pairs)
+    won = sum(a and not b for b, a in pairs)
+    return lost, won
 
 
 def stale(validations: Validations) -> int:
     """How many validations in a row, up to the newest, solved no more problems than the best before them.
 
-    `loop.py: reason_to_end` ends a run where it has reached --patience.
+    A run ends when these are as many as --patience (`loop.reason_to_end`).
     """
     most, count = -1, 0
     for _, solved in sorted(validations.items()):
-        count = count + 1 if sum(solved) <= most else 0
-        most = max(most, sum(solved))
+        if sum(solved) > most:
+            most, count = sum(solved), 0
+        else:
+            count += 1
     return count
 
 
 def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
-    """For each kept checkpoint, a step, the best step up to it: a run that continues there may go back to that."""
-    up_to = [{step: solved for step, solved in validations.items() if step <= last} for last in kept]
-    return {best_step(earlier) for earlier in up_to if earlier}
+    """The steps whose checkpoints are needed by the kept ones, which are given as steps, too.
+
+    These are the best steps up to each of them: a run that is continued from a kept checkpoint may go back to that.
+    """
+    needed = set()
+    for last in kept:
+        up_to_last = {step: solved for step, solved in validations.items() if step <= last}
+        if up_to_last:
+            needed.add(best_step(up_to_last))
+    return needed
 
 
 def warning(validations: Validations) -> str:
-    """What to tell where the newest validation, but not the one before, is worse than step 0 by more than chance.
+    """A warning if the newest validation is worse than that of step 0 by more than chance; "" if it is not.
 
-    Source: the exact sign test (McNemar) on the problems whose outcome changed, one-sided at `ALPHA`.
+    It is "" too if the validation before was worse already: the warning comes once. Source: the exact sign test
+    (McNemar) on the problems whose outcome changed, one-sided at `ALPHA`.
     """
-    start = validations.get(0, [])
-    steps = sorted(validations)[-2:] if start else []
-    p_values = [sign_test(*changed(start, validations[step])) for step in steps]
-    is_worse = [p <= ALPHA for p in p_values]
-    if is_worse != [False, True]:
+    if 0 not in validations or len(validations) < 2:
         return ""
-    last = validations[steps[-1]]
+    start = validations[0]
+    before, newest = sorted(validations)[-2:]
+    p_before, p = (sign_test(*changed(start, validations[step])) for step in (before, newest))
+    if p_before <= ALPHA or p > ALPHA:
+        return ""
+    last = validations[newest]
     lost, won = changed(start, last)
     return (
         f"the run is worse than its start: {rate(last):.3f} of {len(last)} validation problems solved at step "
-        f"{steps[-1]}, {rate(start):.3f} at step 0 ({lost} lost, {won} won, p = {p_values[-1]:.1g}). model/ will be "
+        f"{newest}, {rate(start):.3f} at step 0 ({lost} lost, {won} won, p = {p:.1g}). model/ will be "
         f"the best step, {best_step(validations)}. Lower --learning-rate or raise --prompts-per-step."
     )
 
 
 def summary(validations: Validations, best: int) -> dict[str, Any] | None:
-    """What summary.json says of a run's validations, and of the step that model/ is; None where there are none."""
+    """What summary.json says of a run's validations; None where there are none. best: the step that became model/."""
     if not validations:
         return None
     last = max(validations)

@@ -7,29 +7,32 @@ from spg_trainer.algorithms import Algorithm
 from spg_trainer.rollout.failures import listed
 
 History = Sequence[Mapping[str, Any]]
+"""Rows of metrics.jsonl, oldest first."""
 
 REPEAT_AFTER = 10
 """A warning is repeated only if it did not hold in any of so many steps before."""
 MOST = 0.75
-"""Share of groups without signal from which on a run says why."""
+"""A run says why if at least this share of its groups has no signal. A group has none if its rewards are equal, so that
+nothing is learned from it; where the algorithm's `right_groups_teach` is true, a group that is all right has one."""
 STUCK = 10
-"""Steps over which most groups are without signal, and the reward does not rise, before a run says so: where few
-completions are right at first, most groups are all wrong for some steps, and become mixed as the reward rises."""
+"""It says so after so many of these steps in a row, if the reward does not rise in them. Fewer may be normal: where few
+completions are right at first, most groups are all wrong, and become mixed as the reward rises."""
 RISES = 1.25
 """The reward rises if the mean of the second half of these steps is more than so many times that of the first half."""
 COMMON = 0.95
 """From this mean on, a component hardly tells the completions of a group apart, since nearly all of them have it."""
 MEASURED = 0.2
-"""The least mean in the first steps from which the fall of a component is not just noise."""
+"""If the mean of a component in the first steps was lower than this, that it falls may be just noise."""
 
 
 def form_warning(
     algorithm: Algorithm, reward_weights: Mapping[str, float], metrics: Mapping[str, float]
 ) -> str:
-    """What to tell where advantages over a group's deviation meet a reward that pays for more than being right.
+    """A warning if advantages are divided by the group's deviation and the reward pays for form, too; else "".
 
-    The deviation of a group of wrong answers is that of their form: while most groups are such, form is what is taught.
-    metrics: of the first rollout; what nearly all of its completions have is no reason to warn.
+    In a group of wrong answers only their form differs, and divided by its deviation, the difference becomes as large
+    as one between right and wrong: while most groups are such, form is what is taught. metrics: those of the first
+    rollout; a component that nearly all of its completions have is no reason to warn.
     """
     paid = [
         name
@@ -39,7 +42,8 @@ def form_warning(
     if not paid or algorithm.advantage not in ("mean_std", "z_score"):
         return ""
     remedies = ["--reward-weights correct=1 " + " ".join(f"{name}=0" for name in paid)]
-    if "mean" in get_args(get_type_hints(type(algorithm))["advantage"]):
+    choices = get_args(get_type_hints(type(algorithm))["advantage"])
+    if "mean" in choices:
         remedies.insert(0, "--algorithm-args advantage=mean")
     return (
         f"advantage={algorithm.advantage} with a reward for {', '.join(paid)}: while few are right, wrong ones in the "
@@ -48,31 +52,34 @@ def form_warning(
 
 
 def new_warnings(history: History, right_groups_teach: bool = False) -> list[str]:
-    """Warnings that hold at the newest step and did not at the steps before; each names the flags to change.
+    """Warnings that hold at the newest step and at none of the `REPEAT_AFTER` before; each names the flags to change.
 
-    history: rows of metrics.jsonl, oldest first. right_groups_teach: whether groups that are all right have a signal.
+    right_groups_teach: as of the algorithm.
     """
-    earlier = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
-    held_before = {name for rows in earlier for name in all_warnings(rows, right_groups_teach)}
+    histories_before = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
+    held_before = {name for rows in histories_before for name in all_warnings(rows, right_groups_teach)}
     holding = all_warnings(history, right_groups_teach)
     return [text for name, text in holding.items() if name not in held_before]
 
 
 def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
     """{name: text} of all warnings that hold at the newest step."""
-    recent, warnings = history[-3:], {}
-    if history and "env_errors" not in history[-1]:  # completions that were given are not judged
+    warnings: dict[str, str] = {}
+    if not history:
         return warnings
-    if history and (failures := history[-1]["env_errors"]):
+    newest, recent = history[-1], history[-3:]
+    if "env_errors" not in newest:  # the completions are those of a file, and no environment judges them
+        return warnings
+    if failures := newest["env_errors"]:
         prefix = "env_errors/"
-        reasons = {name.removeprefix(prefix): n for name, n in history[-1].items() if name.startswith(prefix)}
+        reasons = {name.removeprefix(prefix): n for name, n in newest.items() if name.startswith(prefix)}
         warnings["unscored"] = (
             f"the environment's score raised on {failures} completions of this step ({listed(reasons)}), which earn "
             "0; more than 5% stop the run. Look for the traceback in samples/ (--sample-steps 1 writes every step)."
         )
-    if history and (cut := history[-1].get("turns/no_room")):
+    if no_room := newest.get("turns/no_room"):
         warnings["no room"] = (
-            f"{cut} episodes of this step ended because their next prompt, the chat so far, was too long for the "
+            f"{no_room} episodes of this step ended because their next prompt, the chat so far, was too long for the "
             "model; they earn what they had reached. Lower --max-completion-length or the number of turns."
         )
     if len(recent) < 3:
@@ -82,7 +89,7 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
     # If most completions are right although they are cut, they need not be longer.
     if min(row["completions/clipped_ratio"] for row in recent) > 0.5 and mean(recent, "correct") < 0.5:
         warnings["no end"] = (
-            f"{recent[-1]['completions/clipped_ratio']:.0%} of the completions have no end token and are cut (3 steps "
+            f"{newest['completions/clipped_ratio']:.0%} of the completions have no end token and are cut (3 steps "
             "in a row). Raise --max-completion-length."
         )
     first, now = (mean(rows, "completions/tokens_per_pass") for rows in (history[:3], recent))
@@ -96,8 +103,12 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
 
 
 def fallen_components(history: History) -> dict[str, str]:
-    """Measured components of the reward that have fallen to less than half of what they were, while the reward rose."""
-    first, recent, warnings = history[:3], history[-3:], {}
+    """{name: text}, a warning for each component that fell to less than half of what it was, while the reward rose.
+
+    Components without a weight in the reward are measured, too.
+    """
+    first, recent = history[:3], history[-3:]
+    warnings = {}
     for key in recent[-1]:
         name = key.removeprefix("rewards/").removesuffix("/mean")
         if key != f"rewards/{name}/mean" or name == "correct":
@@ -113,15 +124,15 @@ def fallen_components(history: History) -> dict[str, str]:
 
 
 def mean(rows: History, name: str) -> float:
-    """The mean of a metric over some steps; a step that does not have it, such as `correct` of pairs, counts as 0."""
+    """The mean of a metric over some steps; a step that does not have it counts as 0."""
     return sum(row.get(name, 0.0) for row in rows) / len(rows)
 
 
 def equal_rewards_warning(rows: History, right_groups_teach: bool) -> str:
-    """Why most groups of some steps have no signal, their rewards being equal, and what to change; else nothing."""
-    half = len(rows) // 2
+    """A warning if in each of these steps most groups have no signal and the reward does not rise; else ""."""
     if min(silent(row, right_groups_teach) for row in rows) < MOST:
         return ""
+    half = len(rows) // 2
     if mean(rows[half:], "reward") > RISES * mean(rows[:half], "reward"):
         return ""
     shares = shares_of_groups(rows, right_groups_teach)
@@ -132,13 +143,16 @@ def equal_rewards_warning(rows: History, right_groups_teach: bool) -> str:
 
 
 def silent(row: Mapping[str, Any], right_groups_teach: bool) -> float:
-    """The share of a step's groups that have no signal."""
+    """The share of a step's groups that have no signal (see `MOST`)."""
     return row["frac_reward_zero_std"] - right_groups_teach * row["frac_groups_all_correct"]
 
 
 def shares_of_groups(rows: History, right_groups_teach: bool) -> dict[str, float]:
-    """Shares of the groups of some steps: those without signal (`silent`), those of equal rewards (`equal`), and those
-    that are all right, all wrong, or one and the same wrong text."""
+    """Shares of the groups of some steps, by kind.
+
+    The kinds are groups without signal (`silent`), those of equal rewards (`equal`), and those that are all right, all
+    wrong, or one and the same wrong text.
+    """
     names = {
         "equal": "frac_reward_zero_std",
         "all_right": "frac_groups_all_correct",
@@ -150,7 +164,10 @@ def shares_of_groups(rows: History, right_groups_teach: bool) -> dict[str, float
 
 
 def what_equal_groups_are(shares: Mapping[str, float]) -> str:
-    """How many groups are all right, all wrong, or the same text. shares: what `shares_of_groups` returns."""
+    """Part of a sentence that says how many groups are all right, all wrong, or the same wrong text.
+
+    shares: what `shares_of_groups` returns.
+    """
     return (
         f"{shares['all_right']:.0%} of all groups are all right, {shares['all_wrong']:.0%} all wrong, "
         f"{shares['same_wrong_text']:.0%} the same wrong text"
@@ -158,7 +175,10 @@ def what_equal_groups_are(shares: Mapping[str, float]) -> str:
 
 
 def remedy_of_equal_groups(shares: Mapping[str, float]) -> str:
-    """What makes groups differ, by why they are equal. shares: what `shares_of_groups` returns."""
+    """Part of a sentence that advises how groups become unequal, by why they are equal.
+
+    shares: what `shares_of_groups` returns.
+    """
     if shares["same_wrong_text"] > shares["all_wrong"] / 2:
         return "for variety raise --temperature"
     if shares["all_wrong"] > shares["equal"] / 2:

@@ -168,7 +168,7 @@ def test_large_heads_are_computed_in_pieces(monkeypatch):
     policy, results = make_policy(torch.float64), []
     prompts, sampling = make_prompts(policy), replace(SAMPLING, temperature=1.0, remasking="random")
     for limit in (2**26, 2 * 8 * 266):
-        monkeypatch.setattr("spg_trainer.rollout.draw._MAX_LOGITS", limit)
+        monkeypatch.setattr("spg_trainer.rollout.draw.MAX_LOGITS", limit)
         results.append(sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts))))
     assert torch.equal(results[0].completion_ids, results[1].completion_ids)
     assert torch.equal(results[0].unmask_step, results[1].unmask_step)

@@ -97,6 +97,12 @@ def test_large_checkpoints_are_kept_in_fewer_numbers(capsys) -> None:
     assert "3 checkpoints of 96" in rest and "of the best step the weights alone" in rest
 
 
+@pytest.mark.parametrize("shard", ["none", "phase", "layer"])
+def test_a_checkpoint_is_as_large_however_weights_are_divided(capsys, shard: str) -> None:
+    rest = lines(capsys, f"{LLADA} --lora-r 0 --gpu H200 --processes 8 --shard {shard}")[2]
+    assert "checkpoints of 96.19" in rest  # 8.016e9 weights and two moments of each, in float32
+
+
 def test_nothing_fits_where_one_layer_is_too_large(monkeypatch) -> None:
     small = replace(CARDS["L4"], memory=2.0**30)
     monkeypatch.setitem(CARDS, "L4", small)

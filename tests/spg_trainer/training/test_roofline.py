@@ -293,6 +293,16 @@ def test_a_pass_over_few_columns_takes_as_long_as_reading_the_weights() -> None:
     )
 
 
+def test_a_head_that_is_the_embedding_is_read_as_one_that_is_apart() -> None:
+    slow, narrow = replace(AT_ONCE, bandwidth=1e9), Config(rollout=Sampling(32, 32, 1))
+
+    def seconds(tied: bool) -> float:
+        model = llada_config(weight_tying=tied)
+        return estimate(model, narrow, build("spg", {}), device=slow, prompt_length=1).seconds["rollout"]
+
+    assert seconds(tied=True) == seconds(tied=False) > 0
+
+
 @pytest.mark.parametrize(
     "prompt, length, rows, live, rollout, update, most",
     [(256, 128, 8, 2, 6.89, 1.24, 24.60), (200, 256, 48, 4, None, 4.44, 29.89)],
