@@ -2,28 +2,31 @@
 
 from importlib import import_module
 
-__version__ = __spg_trainer__ = "0.1.0"
+__version__ = "0.1.0"
+__spg_trainer__ = __version__  # marks a package as part of spg-trainer, for whoever imports it
 
 
 def _check_verifiers() -> None:
     """Raises ImportError unless `verifiers` is ours: another project ships a package of the same name."""
-    again = "install spg-trainer again, in its checkout with: pip install -e ."
+    reinstall = "install spg-trainer again, in its checkout with: pip install -e ."
     try:
         import verifiers
     except ModuleNotFoundError as error:
         if error.name != "verifiers":
             raise
         raise ImportError(
-            f'envs needs the package "verifiers", which Python does not find: {again}'
+            f'envs needs the package "verifiers", which Python does not find: {reinstall}'
         ) from None
     version = getattr(verifiers, "__spg_trainer__", None)
     if version != __version__:
-        where = verifiers.__file__ or ", ".join(verifiers.__path__)
+        where = verifiers.__file__ or ", ".join(
+            verifiers.__path__
+        )  # a folder without __init__.py has no __file__
         why = "not part of spg-trainer" if version is None else f"of spg-trainer {version}, not {__version__}"
         raise ImportError(
             f'envs needs its own package "verifiers", but Python found {where} (it is {why}). If that is a folder of '
             "yours, rename it or start elsewhere. If another distribution installed it: pip uninstall verifiers, then "
-            f"{again}"
+            f"{reinstall}"
         )
 
 
@@ -57,7 +60,7 @@ ENVIRONMENTS = {
     "spg/Satisfiability-v0": "envs.small.satisfiability:Satisfiability",
     "spg/Guess-v0": "envs.guess:Guess",
 }
-"""{Gymnasium id: where its class is}: a new environment of this package is its file and a line here."""
+"""{Gymnasium id: module and name of its class}. A new environment of this package needs its file and a line here."""
 
 for _id, _place in ENVIRONMENTS.items():
     _module, _, _class = _place.partition(":")

@@ -1,4 +1,4 @@
-"""For authors: the answer block of a completion, and the score of a task that is right or wrong."""
+"""For authors: the answer block of a completion, and the score of a task whose answers are right or wrong."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ _MAX_LENGTH = 65_536
 
 
 def until_end(completion: str) -> str:
-    """The completion up to its first end token; what follows was never meant to be read."""
+    """The completion up to its first end token, of whatever model family; what follows was never meant to be read."""
     if "<|" in completion or "</s>" in completion:
         for token in _END_TOKENS:
             completion = completion.partition(token)[0]
@@ -23,8 +23,8 @@ def read_answer(completion: str) -> str | None:
     Time is linear in the length of the completion, whatever it holds.
     """
     text = until_end(completion)
-    before, close, _ = text.rpartition(CLOSE)
-    start = before.rfind(OPEN) if close else -1
+    before_last_close, close, _ = text.rpartition(CLOSE)
+    start = before_last_close.rfind(OPEN) if close else -1
     if start < 0:
         return None
     return text[start + len(OPEN) : text.find(CLOSE, start)].strip()
@@ -35,7 +35,8 @@ def only_answer(completion: str) -> str | None:
 
     This is the format check of every task; what the block must hold is the task's to say.
     """
-    text = completion[completion.find("<") :]  # all tags are behind it; finding one character is quick
+    # For speed: all tags and end tokens begin with "<", so whatever stands before the first "<" need not be searched.
+    text = completion[completion.find("<") :]
     if "<|" in text or "</s>" in text:
         text = until_end(text)
     if text.count(OPEN) != 1 or text.count(CLOSE) != 1:
@@ -59,8 +60,10 @@ def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
     answer = only_answer(completion)
     rewards = {"correct": 0.0, "format": float(answer is not None)}
     if answer is None:
-        answer = read_answer(completion)
-    if answer is None or len(answer) > _MAX_LENGTH:
-        return Score(rewards, "no_answer" if answer is None else "malformed")
+        answer = read_answer(completion)  # the format is wrong, but there may be an answer all the same
+    if answer is None:
+        return Score(rewards, "no_answer")
+    if len(answer) > _MAX_LENGTH:
+        return Score(rewards, "malformed")
     right = bool(is_right(answer))
     return Score({**rewards, "correct": float(right)}, "ok" if right else "wrong", answer)

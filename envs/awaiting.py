@@ -1,12 +1,13 @@
-"""What an author's methods return, one call after the other; those that are `async` are awaited side by side.
+"""Calls an author's methods: plain ones one after the other, `async` ones awaited side by side.
 
-All of a process share one event loop in a thread of its own, which lives as long as the process, so that a client that
-an environment keeps (of HTTP, say) can be used again in the next batch.
+Each process has one event loop for all of them, in a thread of its own. It lives as long as the process, so that a
+client which an environment keeps (of HTTP, say) can be used again in the next batch.
 """
 
 import asyncio
 import inspect
 import logging
+import math
 import os
 import sys
 import threading
@@ -21,17 +22,19 @@ from typing import Any, NamedTuple
 
 from envs.errors import EnvError
 
-FAILED, TIMED_OUT = "error", "timeout"
-"""The reasons of a call that raised: anything, or a TimeoutError, also that of the author's own client."""
+FAILED = "error"
+"""The reason of a call that raised anything but a TimeoutError."""
+TIMED_OUT = "timeout"
+"""The reason of a call that took too long, or raised a TimeoutError itself, as the author's own client may do."""
 SLACK = 10.0
-"""Once the time limits of all calls have passed and so many seconds more, the event loop counts as blocked."""
+"""If calls are not done so many seconds after all their time limits have passed, the event loop counts as blocked."""
 NOTICE = 10.0
 """Seconds after which a log line first says what is awaited; it is said again after 20, 40, 80 and so on."""
 _log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
-    """What came of a call: its value, or the error that it raised with the place."""
+    """What came of a call: its value, or the error that it raised and the traceback as text."""
 
     value: Any = None
     error: BaseException | None = None
@@ -46,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 def reason_of(trace: str) -> str:
-    """The reason of a call that raised, of its traceback."""
+    """`FAILED` or `TIMED_OUT`, read from the traceback of a call that raised: its last line names the error."""
     return TIMED_OUT if trace.rstrip().rpartition("\n")[2].startswith("TimeoutError") else FAILED
 
 
@@ -67,8 +70,8 @@ def value_of(outcome: Outcome) -> Any:
 def call_all(name: str, calls: Sequence[Callable[[], Any]], limits: Limits) -> list[Outcome]:
     """Makes the calls one after the other, then awaits those that are `async` side by side; returns what came of each.
 
-    name: of the environment, for messages. Raises EnvError for limits that are none, where there is something to await,
-    and where an `async` method blocks the event loop, so that no time limit can end it.
+    name: the environment's name, for messages. Raises EnvError for limits that make no sense, if there is anything to
+    await, and if an `async` method blocks the event loop, so that no time limit can end it.
     """
     outcomes = [_call(call) for call in calls]
     to_await = [i for i, outcome in enumerate(outcomes) if inspect.isawaitable(outcome.value)]
@@ -94,30 +97,35 @@ def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) 
     """Awaits all in the event loop, and says from time to time which are not done; raises EnvError as `call_all`."""
     loop, thread = _loop(os.getpid())
     wrong = _wrong_limits(limits)
-    if threading.get_ident() == thread.ident:
+    if (
+        threading.get_ident() == thread.ident
+    ):  # to wait here for the event loop, in its own thread, would never end
         wrong = "an `async` method called one that waits for others; await the methods of the other instead"
     if wrong:
         for awaitable in awaitables:
             if inspect.iscoroutine(awaitable):
-                awaitable.close()
+                awaitable.close()  # else Python warns that it was never awaited
         raise EnvError(f"{name}: {wrong}.")
-    rounds = -(-len(awaitables) // limits.concurrency)
     functions = [_name_of(awaitable) for awaitable in awaitables]
-    not_done = Counter(functions)
+    not_done = Counter(functions)  # counted down in the event loop's thread
     future = asyncio.run_coroutine_threadsafe(_await_within(awaitables, functions, not_done, limits), loop)
-    began, notice, limit = time.monotonic(), NOTICE, rounds * limits.seconds + SLACK
+    rounds = math.ceil(len(awaitables) / limits.concurrency)
+    limit = rounds * limits.seconds + SLACK  # seconds after which all must be done
+    notice = NOTICE  # seconds after which the next log line is due
+    began = time.monotonic()
     try:
         while True:
             waited = time.monotonic() - began
             done, _ = futures.wait([future], timeout=max(0.0, min(notice, limit) - waited))
             if done or notice >= limit:
-                return future.result(timeout=0)
+                return future.result(timeout=0)  # raises TimeoutError if it is not done
             _say_awaited(name, not_done.copy(), notice, limits)
             notice *= 2
     except TimeoutError as error:
+        # The user is shown the line at which the thread of the event loop is held up.
         frame = sys._current_frames().get(thread.ident or 0)
         place = "".join(traceback.format_stack(frame)[-1:]).strip() if frame else ""
-        _loop.cache_clear()  # that thread cannot be had back
+        _loop.cache_clear()  # the thread may never come back: the next calls get another loop
         raise EnvError(
             f"{name}: an `async` method blocks the event loop, so no time limit can end it ({place}). Await what takes "
             "time; of a client that is not `async`: await asyncio.to_thread(function, ...)."
@@ -138,12 +146,12 @@ def _wrong_limits(limits: Limits) -> str:
 
 
 def _name_of(awaitable: Awaitable[Any]) -> str:
-    """What the author called it: a coroutine has the name of its function."""
+    """What the author calls it: a coroutine has the name of its function, e.g. "MyTask.score"."""
     return getattr(awaitable, "__qualname__", type(awaitable).__name__)
 
 
 def _say_awaited(name: str, not_done: Mapping[str, int], seconds: float, limits: Limits) -> None:
-    """Tells what has been awaited for so long. not_done: {function: how many of its calls have not ended}."""
+    """Logs what has been awaited for `seconds`. not_done: {function: how many of its calls have not ended}."""
     calls = [(function, count) for function, count in not_done.items() if count]
     listed = ", ".join(
         f"{function} ({count:,} {'call' if count == 1 else 'calls'})" for function, count in calls
@@ -158,7 +166,8 @@ async def _await_within(
 ) -> list[Outcome]:
     """Awaits all within the limits; returns what came of each.
 
-    functions: the name of each one's function. not_done: as for `_say_awaited`; each that ends is counted down.
+    functions: for each awaitable the name of the function that it is a call of. not_done: {function: how many of its
+    calls have not ended}; the counts go down as calls end.
     """
     free_places = asyncio.Semaphore(limits.concurrency)
 
@@ -180,6 +189,7 @@ async def _await_within(
             if done:
                 return task.result()
             error = TimeoutError(f"it took more than score_timeout={limits.seconds:g} seconds")
+            # As nothing was raised there is no traceback; one is made of the place at which it still waits.
             where = "".join(_stack(awaitable))
             task.cancel()
             return Outcome(None, error, f"Traceback (most recent call last):\n{where}TimeoutError: {error}\n")
@@ -190,7 +200,7 @@ async def _await_within(
 async def _outcome_of(awaitable: Awaitable[Any]) -> Outcome:
     try:
         return Outcome(await awaitable)
-    except GeneratorExit:  # raised where Python closes a coroutine, which must not catch it
+    except GeneratorExit:  # Python raises it to close a coroutine, which must let it pass
         raise
     # SystemExit is caught, too: it would end the loop's thread and leave all others waiting.
     except BaseException as error:
@@ -207,7 +217,7 @@ def _stack(awaitable: Any) -> list[str]:
 
 
 class _DaemonThreads(ThreadPoolExecutor):
-    """For `asyncio.to_thread`: a thread for each call, which does not keep the process from ending if it hangs."""
+    """What `asyncio.to_thread` uses here: a daemon thread for each call, so that a process ends even if one hangs."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -225,9 +235,10 @@ class _DaemonThreads(ThreadPoolExecutor):
 
 @cache
 def _loop(pid: int) -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
-    """The event loop of a process and its thread, which is started.
+    """The event loop of a process and its thread, which are made and started by the first call.
 
-    pid: the process's own; a forked one needs another loop, as it has none of its parent's threads.
+    pid: that of the process. It is the key of the cache: a forked process has a copy of its parent's cache, but none of
+    its threads, and so needs a loop of its own.
     """
     loop = asyncio.new_event_loop()
     loop.set_default_executor(_DaemonThreads())

@@ -23,17 +23,19 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     `envs.register`. `__init__` is free: it need not call `super().__init__()` nor take `render_mode`. An environment
     that answers back also sets `max_turns`, and writes `reply`.
 
-    `score`, `score_turns`, `score_batch` and `reply` may be `async`, as where another model judges. Calls for many
-    completions are then awaited side by side, `score_concurrency` at once, each for at most `score_timeout` seconds,
-    and their results are in the order of the completions. They must not block: a client that is not `async` is called
-    by `await asyncio.to_thread(...)`. Completions for which a method, `async` or not, raises earn 0 with the reason
-    "error", of a TimeoutError "timeout"; a run counts them, and more than 5% of a step end it.
+    `score`, `score_turns`, `score_batch` and `reply` may be `async`, e.g. because they ask another model. Calls for
+    many completions are then awaited side by side, `score_concurrency` at once, each for at most `score_timeout`
+    seconds, and their results are in the order of the completions. An `async` method must not block: it calls a client
+    that is not `async` by `await asyncio.to_thread(...)`. If a method, `async` or not, raises for a completion, that
+    completion earns 0 with the reason "error" ("timeout" for a TimeoutError). A run counts these, and stops when they
+    are more than 5% of a step.
     """
 
     reward_weights: Mapping[str, float] = {}
-    """{component: weight}; the reward is the weighted sum, weight 0 measures only; "correct" is a must."""
+    """{component: weight}. The reward is the weighted sum of all components, of which one must be called "correct". A
+    component with weight 0 is measured and shown, not paid."""
     reward_ranges: Mapping[str, tuple[float, float]] = {}
-    """{component: (lowest, highest)} where that is not 0 to 1; `python -m envs check` looks at it."""
+    """{component: (lowest, highest)} of those that may leave 0 to 1; `python -m envs check` refuses other values."""
     max_turns: int = 1
     """The most completions of an episode, its turns; `reply` answers all but the last."""
     score_concurrency: int = 16
@@ -49,15 +51,18 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     origin: Mapping[str, str] = {}
     """Where its data really came from, e.g. {"openai/gsm8k": "the commit"}; a run writes it down."""
     parts: Mapping[str, "TextEnv"] = {}
-    """{task: its environment} where several are mixed."""
+    """In a mixture of tasks {task: its environment}; empty in any other environment."""
     _env_id: str | None = None
+    """The id under which `make` opened it, e.g. "spg/GSM8K-v0"; None where its class was called directly."""
     _env_arguments: Mapping[str, Any] = {}
     """The arguments that `make` was given, without those that are the default."""
     _scoring: ClassVar[Scoring]
+    """Which of the methods below scores episodes; `envs.scoring` decides it once for each class."""
     _episode: Episodes | None = None
-    """The one that `reset` started."""
+    """The episode that `reset` started."""
 
-    # What an author writes. A method that is marked `default` stands in where he does not write it.
+    # What an author writes. A method that is marked `default` stands in for one that the author leaves out. The
+    # defaults of `score` and `score_batch` call each other: that ends, as `register` asks the author for one of them.
 
     @abstractmethod
     def __len__(self) -> int:
@@ -87,7 +92,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         return stacked([value_of(outcome) for outcome in outcomes], self.reward_weights)
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
-        """What answers the completions so far, or None where the episode is over: a pure function, as `problem` is."""
+        """The environment's answer to the completions so far; None ends the episode. A pure function, as `problem`."""
         return None
 
     @default
@@ -98,13 +103,19 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         return self.score(problem, turns[-1])
 
     def feedback(self, problem: Problem, score: Score) -> str:
-        """What `tries` says of a wrong completion: what was found, in a sentence that does not give the answer away."""
+        """A sentence on what is wrong with a completion that earned `score`; it must not give the right answer away.
+
+        An environment that was opened with `tries=N` replies with it and lets the model try again (`envs.tries`).
+        """
         if score.extracted is None:
             return "There is no answer between <answer> and </answer>."
-        by_reason = {"malformed": "The answer cannot be read.", "rule_broken": "The answer breaks a rule."}
-        short = len(score.extracted) <= 40 and score.extracted.isprintable()
-        wrong = f"The answer is not {score.extracted}." if short else "The answer is not right."
-        return by_reason.get(score.reason, wrong)
+        if score.reason == "malformed":
+            return "The answer cannot be read."
+        if score.reason == "rule_broken":
+            return "The answer breaks a rule."
+        if len(score.extracted) <= 40 and score.extracted.isprintable():
+            return f"The answer is not {score.extracted}."
+        return "The answer is not right."
 
     def demonstration(self, problem: Problem) -> str | list[str]:
         """A completion that solves the problem, or one for each turn.
@@ -119,7 +130,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     def habits(self, problem: Problem) -> Mapping[str, str | list[str]]:
         """Named plausible completions of other quality, {"careless": "..."}; none by default.
 
-        A text is written at every turn, a list from turn to turn.
+        In an episode of several turns a text is written at every turn; a list holds one text for each turn.
         """
         return {}
 
@@ -134,21 +145,23 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     # What Gymnasium and the trainer call.
 
     def author_of(self, problem: Problem) -> "TextEnv":
-        """The environment whose author says what a problem is worth: this one, unless it wraps others."""
+        """The environment that scores a problem: a wrapper's is the one inside it, any other scores its own."""
         return self
 
     @property
     def author_class(self) -> "type[TextEnv]":
-        """The class that describes the task: this one, unless it wraps another."""
+        """The class in which an author wrote the task: of a wrapper that of the environment inside, else its own."""
         return type(self)
 
     @property
     def spec_name(self) -> str:
-        """The name under which results are shown: the short name and the arguments that shape the task."""
+        """The name under which results are shown: the short name and the arguments that shape the task.
+
+        E.g. "gsm8k[generated,level=2]": of the argument `source` the value alone is shown, of a path its last part.
+        """
         id = self._env_id
         short_name = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
         shown = {name: value for name, value in self._env_arguments.items() if name != "split"}
-        # A source says without its name what it is, e.g. gsm8k[generated]; of a path the last part is enough.
         arguments = [Path(v).name if name == "source" else f"{name}={v}" for name, v in shown.items()]
         return f"{short_name}[{','.join(arguments)}]" if arguments else short_name
 
@@ -177,7 +190,9 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         if self._episode is None:
             raise EnvError(before_reset(self))
         episode = self._episode.copy()
-        goes_on = bool(episode.answer({0: action}))
+        goes_on = bool(
+            episode.answer({0: action})
+        )  # an `Episodes` numbers its episodes: the only one is number 0
         info: dict[str, Any] = {"index": episode.indices[0]}
         if not goes_on:
             scores = episode.score()
@@ -186,7 +201,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             info |= {"reason": scores.reason[0], "extracted": scores.extracted[0]}
             if scores.traceback[0] is not None:
                 info["traceback"] = scores.traceback[0]
-        self._episode = episode  # last: after an error, the turn has not been taken
+        self._episode = episode  # only now, so that an error above leaves the turn to be taken again
         if goes_on:
             return episode.replies[0][-1], 0.0, False, False, info
         terminated = bool(episode.terminated[0])
@@ -198,12 +213,12 @@ class TextEnv(gymnasium.Env[Prompt, str]):
             return None
         if self._episode is None:
             raise EnvError(f"{self.spec_name}: render() before reset(). Call reset() first.")
-        (problem,), (turns,), (replies,) = self._episode.problems, self._episode.turns, self._episode.replies
-        shown = render_turns(self, problem, turns, replies)
-        if self._episode.ended == [None]:
+        episode = self._episode
+        shown = render_turns(self, episode.problems[0], episode.turns[0], episode.replies[0])
+        if episode.ended[0] is None:
             return shown
-        scores = self._episode.scores
-        return f"{shown}\nreward {scores.total[0]:g}, {scores.reason[0] or 'no reason given'}"
+        reason = episode.scores.reason[0] or "no reason given"
+        return f"{shown}\nreward {episode.scores.total[0]:g}, {reason}"
 
 
 async def _awaited_score_of_one(scores: Awaitable[Scores]) -> Score:
@@ -217,7 +232,7 @@ def _score_of_one(scores: Scores) -> Score:
 
 
 def render_turns(env: TextEnv, problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> str:
-    """An episode as text for a terminal: as `render_text` where there is one turn, else turn by turn."""
+    """An episode as text for a terminal: by `render_text` where there is one turn, else turn by turn."""
     env = env.author_of(problem)
     if len(turns) < 2 and not replies:
         return env.render_text(problem, turns[0] if turns else None)
@@ -226,16 +241,17 @@ def render_turns(env: TextEnv, problem: Problem, turns: Sequence[str], replies: 
     lines = [] if by_author else [env.render_text(problem, None)]
     for number, turn in enumerate(turns):
         lines.append(env.render_text(problem, turn) if by_author else f"assistant: {turn}")
-        lines += [f"user: {reply}" for reply in replies[number : number + 1]]
+        if number < len(replies):
+            lines.append(f"user: {replies[number]}")
     return "\n".join(lines)
 
 
 def summary(cls: type[TextEnv]) -> str:
-    """What a task is, in its author's words: the first paragraph of its docstring, without ids; maybe nothing."""
+    """What a task is: the first paragraph of its docstring, without ids like "(`spg/Guess-v0`)"; "" without one."""
     text = re.sub(r" ?\(`.*?`\)", "", (cls.__doc__ or "").strip().partition("\n\n")[0])
     return " ".join(text.split())
 
 
 def overrides(env: TextEnv, method: str) -> bool:
-    """Whether the author wrote this method himself."""
+    """Whether the author wrote this method, which has a default in TextEnv."""
     return writes(type(env), method)

@@ -27,8 +27,8 @@ UNUSABLE = 0.01  # a split in which a larger share of the rows cannot be used is
 class HubDataset:
     """One split of a data set on the hub, e.g. HubDataset("openai/gsm8k", "main", "train", 7473).
 
-    config: None where there is only one. num_rows: as published; another number is an error; None = nobody knows.
-    revision: branch, tag or commit; None = the main branch.
+    config: None where there is only one. num_rows: how many rows were published, so that another number is an error;
+    None = not known. revision: branch, tag or commit; None = the main branch.
     """
 
     repo: str
@@ -39,13 +39,14 @@ class HubDataset:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """What messages call it: "openai/gsm8k (main, train) at revision 3f1a"."""
+        config = f"{self.config}, " if self.config else ""
         at = f" at revision {self.revision}" if self.revision else ""
-        return f"{self.repo} ({self.config + ', ' if self.config else ''}{self.split}){at}"
+        return f"{self.repo} ({config}{self.split}){at}"
 
 
 class Row(NamedTuple):
-    """One row, with at least the columns that were asked for; where: "train.jsonl.gz, line 3", for messages."""
+    """One row, with at least the columns that were asked for; where: its place for messages, "train.jsonl, line 3"."""
 
     where: str
     values: dict[str, Any]
@@ -63,21 +64,26 @@ def load_split(
     """The problems of a split of a published set, in its order; {data set: its commit on the hub}; and a notice.
 
     The split test is the published test set; validation is the twentieth of the published train set that a hash of the
-    problem's text picks; train is the rest. A problem that is also in test, white space aside, is in neither. Rows that
-    cannot be used are left out: the notice counts them and names the first; it is "" where there are none.
+    problem's text picks; train is the rest. A problem of the train set that is also in the test set, white space aside,
+    is in neither validation nor train. Rows that cannot be used are left out: the notice counts them and names the
+    first; it is "" where there are none.
 
-    bank: the task's module of problems, e.g. `envs.gsm8k.problems`. It says where the sets are (TRAIN and TEST), which
-    COLUMNS a row must have, the first of them the problem's text; what is hashed of a text (`hashed(text)`); and how a
-    row becomes a problem (`read_row(row)`, which raises EnvError for a row that cannot be used). source: see
-    `load_rows`. revision: of TRAIN. test_revision: of TEST where that is another data set. Raises EnvError for a set
-    that cannot be loaded, that leaves no problem, or in which more than 1% of the rows cannot be used.
+    bank: the task's module of problems, e.g. `envs.gsm8k.problems`, with these names:
+        TRAIN, TEST: the data sets.
+        COLUMNS: the columns that a row must have, the first of them the problem's text.
+        hashed(text): what of a problem's text is hashed.
+        read_row(row): the problem of a row; raises EnvError for one that cannot be used.
+    source: as for `load_rows`. revision: of TRAIN. test_revision: of TEST if that is another data set.
+
+    Raises EnvError for a set that cannot be loaded, that leaves no problem, or in which more than 1% of the rows cannot
+    be used.
     """
     commits: dict[str, str] = {}
     same_data_set = bank.TEST.repo == bank.TRAIN.repo
     test = replace(bank.TEST, revision=revision if same_data_set else test_revision)
 
     def load(hub: HubDataset) -> list[tuple[str, Row]]:
-        """(the problem's text, the row) of all rows."""
+        """All rows, each as (the problem's text, the row); a text that is none is ""."""
         rows, commit = load_rows(task, source, hub, bank.COLUMNS)
         if commit:
             commits[hub.repo] = commit
@@ -100,25 +106,26 @@ def load_split(
             problems.append(bank.read_row(row))
         except EnvError as error:
             unusable.append(str(error))
-    what_is_wrong = (
-        f"{unusable[0]} {len(unusable):,} of {len(rows):,} rows cannot be used" if unusable else ""
-    )
-    if len(unusable) > len(rows) * UNUSABLE:
-        raise EnvError(f"{what_is_wrong}; up to 1% are left out.")
+    notice = ""
+    if unusable:
+        first_and_count = f"{unusable[0]} {len(unusable):,} of {len(rows):,} rows cannot be used"
+        if len(unusable) > len(rows) * UNUSABLE:
+            raise EnvError(f"{first_and_count}; up to 1% are left out.")
+        notice = f"{first_and_count} and are left out."
     if not problems:
         raise EnvError(f"{task}: source={source} leaves no problem for {split}.")
-    return tuple(problems), commits, f"{what_is_wrong} and are left out." if what_is_wrong else ""
+    return tuple(problems), commits, notice
 
 
 def load_rows(
     task: str, source: str, hub: HubDataset, columns: Sequence[str]
 ) -> tuple[list[Row], str | None]:
-    """All rows of `hub`, or of a copy of it, in their order, and the hub's commit they are of (None for a copy).
+    """All rows of `hub`, or of a copy of it, in their order, and the commit of the hub that they are of (None: a copy).
 
     source: "hub"; or a folder, with the files as on the hub (`main/train-00000-of-00001.parquet`, ...) or as
-    train/test.jsonl, .jsonl.gz or .parquet; or one such file, which is the test split. columns: what every row must
-    have; values are not looked at. Raises EnvError for a set that cannot be loaded (with what would work), that has
-    another number of rows than published, or a row without its columns.
+    train/test.jsonl, .jsonl.gz or .parquet; or one such file, which is the test split. columns: those that every row
+    must have, whatever is in them. Raises EnvError for a set that cannot be loaded (the error says what would work),
+    that has another number of rows than published, or that has a row without the columns.
     """
     if source == "hub":
         return _from_hub(task, hub, columns)
@@ -127,7 +134,8 @@ def load_rows(
         return read_files(task, [path], columns), None
     for folder in [path, *(path / name for name in (hub.config, "data") if name)]:
         files = sorted(file for file in folder.glob(f"{split}[.-]*") if file.name.endswith(FORMATS))
-        if len(files) > 1 and not all("-of-" in file.name for file in files):
+        are_parts_of_one_split = all("-of-" in file.name for file in files)
+        if len(files) > 1 and not are_parts_of_one_split:
             names = ", ".join(file.name for file in files)
             raise EnvError(
                 f"{task}: {folder} has several {split} splits: {names}. Leave one, or name the file."
@@ -148,15 +156,16 @@ def read_files(
 ) -> list[Row]:
     """The rows of .jsonl, .jsonl.gz, .parquet or .csv files; every value of a .csv is a text.
 
-    renamed: gives the values of a row the names that the task has for them. Raises EnvError for no rows, or one without
-    its columns.
+    renamed: a function of a row's {column: value} that gives the columns the names which the task has for them. Raises
+    EnvError for files without rows, and for a row that lacks one of `columns`.
     """
     rows: list[Row] = []
     for file in files:
         if not file.name.endswith(NAMED_FORMATS):
             raise EnvError(f"{task}: {file} must end in {', '.join(NAMED_FORMATS)}.")
+        read = {".parquet": _parquet, ".csv": _csv}.get(file.suffix, _jsonl)
         try:
-            rows += {".parquet": _parquet, ".csv": _csv}.get(file.suffix, _jsonl)(file)
+            rows += read(file)
         except (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error) as error:
             raise EnvError(f"{task}: {file} cannot be read ({error}). Check the file.") from error
     if not rows:
@@ -168,7 +177,7 @@ def read_files(
 
 
 def data_folder() -> Path:
-    """The files that the tasks ship with: in the wheel inside this package, in a checkout beside it."""
+    """The folder of the files that the tasks ship with: in a wheel inside this package, in a checkout beside it."""
     package = Path(__file__).parent
     inside = package / "data"
     return inside if inside.is_dir() else package.parent / "data"
@@ -180,6 +189,7 @@ def read_packaged(file: str) -> list[dict[str, Any]]:
 
 
 def _advice(hub: HubDataset) -> str:
+    """What an error adds where a data set cannot be had from the hub."""
     folder = hub.repo.rpartition("/")[2]
     return (
         "Use problems that need no data (--env-args source=generated, as the recipes of tiny models have it), or, on a "
@@ -204,7 +214,7 @@ def _from_hub(task: str, hub: HubDataset, columns: Sequence[str]) -> tuple[list[
 
 
 def hub_rows(task: str, hub: HubDataset, advice: str) -> tuple[list[Row], str | None]:
-    """All rows of a data set on the hub, whatever their columns, and the commit that they are of.
+    """All rows of a data set on the hub, whatever their columns, and the commit that they are of (None: not known).
 
     Raises DataUnavailable, whose text ends with `advice`, where it is not in the cache and cannot be downloaded.
     """
@@ -228,7 +238,7 @@ def hub_rows(task: str, hub: HubDataset, advice: str) -> tuple[list[Row], str | 
 
 
 def state_of(rows: Sequence[Row], commit: str | None) -> str:
-    """A text that changes when a data set on the hub does: its commit, or a hash of its rows where that is unknown."""
+    """A text that changes when a data set on the hub does: its commit or, if that is unknown, a hash of its rows."""
     if commit:
         return commit
     content = json.dumps([row.values for row in rows], sort_keys=True, default=str)
@@ -262,6 +272,7 @@ def _csv(file: Path) -> Iterator[Row]:
 
 
 def _check_columns(task: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Raises EnvError for a row without one of `columns`, or with half of a character in one of them (() = in any)."""
     for where, values in rows:
         if not isinstance(values, dict) or any(column not in values for column in columns):
             wanted = f"an object with {', '.join(columns)}"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from envs.core import TextEnv
 
 Ending = Literal["over", "max_turns", "no_room", "raised"]
-"""How an episode ended: `reply` said so, it would go on after `max_turns`, its next prompt is too long for the model,
-or `reply` raised."""
+"""How an episode ended: `reply` returned None ("over") or raised ("raised"), it would have gone on after `max_turns`,
+or its next prompt was too long for the model ("no_room")."""
 
 
 class Episodes:
@@ -38,8 +38,8 @@ class Episodes:
     ) -> None:
         """Starts an episode of each problem in `indices`; raises EnvError for one that cannot be read.
 
-        problems: the problems themselves, where they have been read. begun: for each episode the (completions, replies)
-        of its turns so far; None = no episode has had one.
+        problems: those of `indices`, if they have been read already. begun: for each episode its (completions, replies)
+        so far; None = all start at their first turn.
         """
         self.env, self.indices = env, list(indices)
         if problems is None:
@@ -48,21 +48,25 @@ class Episodes:
         self.problems = list(problems)
         begun = [((), ())] * len(self) if begun is None else begun
         self.turns: list[list[str]] = [list(turns) for turns, _ in begun]
+        """The completions of each episode so far."""
         self.replies: list[list[str]] = [list(replies) for _, replies in begun]
+        """What the environment has answered to them; not to the last one of an episode that has ended."""
         self.ended: list[Ending | None] = [None] * len(self)
         """None while an episode goes on."""
         self.raised: list[str | None] = [None] * len(self)
-        """Where the author's `reply` raised."""
+        """The traceback of the author's `reply` where it raised, else None."""
         self.scores = ScoredBatch.filled(env.reward_weights, len(self), 0.0)
-        """What the episodes have earned; 0 before they are scored. It is replaced, never changed."""
+        """What the episodes have earned; 0 before they are scored. New scores are put into a copy, so that copies of
+        these episodes may share it."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def copy(self) -> "Episodes":
-        """The same episodes, of which one may play on without the other."""
+        """The same episodes once more: what is played in the copy leaves these as they are."""
         other = copy.copy(self)
-        other.turns, other.replies = ([list(texts) for texts in rows] for rows in (self.turns, self.replies))
+        other.turns = [list(turns) for turns in self.turns]
+        other.replies = [list(replies) for replies in self.replies]
         other.ended, other.raised = self.ended[:], self.raised[:]
         return other
 
@@ -81,10 +85,10 @@ class Episodes:
         return chat(self.problems[episode], self.turns[episode], self.replies[episode])
 
     def answer(self, completions: Mapping[int, str]) -> list[int]:
-        """Takes the next completion of some episodes, {episode: text}; returns those that go on, with a reply.
+        """Takes the next completion of some episodes, {episode: text}; returns those that go on, each with a reply.
 
-        An episode in which the author's `reply` raises has ended. Raises EnvError for an episode that has ended before,
-        a completion that is no string and a reply that is none; then nothing has changed.
+        An episode in which the author's `reply` raises has ended. Raises EnvError for an episode that had ended before,
+        a completion that is no string, and a reply that is neither a string nor None; then nothing has changed.
         """
         self._check(completions)
         episodes = list(completions)
@@ -110,14 +114,14 @@ class Episodes:
             self.replies[i].pop()
 
     def score(self, episodes: Sequence[int] | None = None) -> ScoredBatch:
-        """Scores some episodes, None = all, in one call; returns the scores of all, which it notes in `scores`."""
+        """Scores some episodes in one call, None = all; returns the scores of all, which it also keeps in `scores`."""
         columns = (self.indices, self.problems, self.turns, self.raised)
         if episodes is None:
             self.scores = score_all(self.env, *columns)
         else:
-            scores = score_all(self.env, *([column[i] for i in episodes] for column in columns))
+            new_scores = score_all(self.env, *([column[i] for i in episodes] for column in columns))
             self.scores = self.scores.copy()
-            self.scores.put(episodes, scores)
+            self.scores.put(episodes, new_scores)
         return self.scores
 
     def _check(self, completions: Mapping[int, str]) -> None:
@@ -135,23 +139,25 @@ class Episodes:
 
 
 def before_reset(env: "TextEnv") -> str:
-    """What is wrong where `step` is called although no episode has begun."""
+    """The error message of a `step` before `reset`."""
     return f"{env.spec_name}: step() before reset(). Call reset() first; it returns the prompt."
 
 
 def _replies(
     env: "TextEnv", indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> list[Outcome]:
-    """What the environment answers n episodes, None at the end of one, or what the author's `reply` raised.
+    """What the author's `reply` returns for each of n episodes, None at the end of one; or what it raises.
 
-    Raises EnvError, naming environment and problem, for a reply that is no text.
+    Raises EnvError, naming environment and problem, for a reply that is neither a text nor None.
     """
-    pairs = zip(problems, turns, strict=True)
-    calls = [partial(env.reply, problem, tuple(texts)) for problem, texts in pairs]
+    calls = [
+        partial(env.reply, problem, tuple(texts)) for problem, texts in zip(problems, turns, strict=True)
+    ]
     outcomes = call_all(env.spec_name, calls, limits_of(env))
-    for index, (reply, *_) in zip(indices, outcomes, strict=True):
-        if not isinstance(reply, str | None):
-            raise broken(env, index, f"reply returned {reply!r:.80}; it must be a str, or None at the end.")
+    for index, outcome in zip(indices, outcomes, strict=True):
+        if not isinstance(outcome.value, str | None):
+            wrong = f"reply returned {outcome.value!r:.80}; it must be a str, or None at the end."
+            raise broken(env, index, wrong)
     return outcomes
 
 
@@ -168,10 +174,10 @@ def cause(env: "TextEnv", trace: str) -> str:
 
 
 def chat(problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> Prompt:
-    """What the model reads after some completions, each with its reply: the problem's prompt, or the chat so far."""
-    if not turns:
-        return problem.prompt
+    """What the model reads next: the problem's prompt or, after completions with a reply to each, the chat so far."""
     prompt = problem.prompt
+    if not turns:
+        return prompt
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     for turn, reply in zip(turns, replies, strict=True):
         messages += [{"role": "assistant", "content": turn}, {"role": "user", "content": reply}]
@@ -183,17 +189,19 @@ def play(
 ) -> tuple[list[str], list[str]]:
     """(completions, replies) of an episode in which the model writes `text`.
 
-    text: the same at every turn, or one for each, or what makes it from the number of the turn. The episode ends where
-    the environment ends it, at `max_turns`, or with the last text. Raises EnvError where texts are left after the end,
-    or `reply` raises.
+    text: one text for every turn, a list with a text for each turn, or a function that makes the text from the number
+    of the turn, 0, 1, ... The episode ends where the environment ends it, at `max_turns`, or with the last text of a
+    list. Raises EnvError if texts are left after the end, or if `reply` raises.
     """
     episodes = Episodes(env, [index], [problem])
     turns = episodes.turns[0]
-    is_list = not isinstance(text, str) and not callable(text)
-    if is_list:
-        completions = iter(text)
+    is_list = False
+    if isinstance(text, str):
+        completions = repeat(text)
+    elif callable(text):
+        completions = map(text, count())
     else:
-        completions = repeat(text) if isinstance(text, str) else map(text, count())
+        completions, is_list = iter(text), True
     for completion in completions:
         goes_on = episodes.answer({0: completion})
         turns = episodes.turns[0]
@@ -203,7 +211,10 @@ def play(
         if not goes_on:
             break
     if is_list and len(turns) < len(text):
-        limit = f", as max_turns of the class is {env.max_turns} (1 unless it says more)"
-        why = limit if episodes.ended == ["max_turns"] else ""
+        why = ""
+        if episodes.ended[0] == "max_turns":
+            why = f", as max_turns of the class is {env.max_turns} (1 unless it says more)"
         raise broken(env, index, f"the episode is over after turn {len(turns)} of {text!r:.200}{why}")
-    return turns, episodes.replies[0][: len(turns) - 1]
+    return turns, episodes.replies[0][
+        : len(turns) - 1
+    ]  # without a reply to the last of a list, which nobody reads

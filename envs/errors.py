@@ -30,14 +30,14 @@ class DataUnavailable(EnvError):
 
 
 SHOWN_ROWS = 10
-"""Rows that cannot be used and are named; the others are counted."""
+"""How many rows that cannot be used an error names; the others are only counted."""
 
 
 def refused_rows(file: str, wrong: Sequence[str], count: int) -> EnvError:
-    """The error for rows that cannot be used: BadRows, or EnvError where it is all of them.
+    """The error for rows that cannot be used: BadRows, or a plain EnvError if not one of several rows can be.
 
-    All of them have most likely been asked for by a wrong name of a column. wrong: what is to be said of each, at least
-    one, in the order of the file. count: how many rows the file has.
+    Then most likely not the rows are wrong, but the name of a column that was asked for. wrong: a sentence on each row
+    that cannot be used, at least one, in the order of the file. count: how many rows the file has.
     """
     if len(wrong) == count > 1:
         return EnvError(f"{wrong[0]} None of the other {count - 1:,} rows of {file} can be used either.")
@@ -51,10 +51,10 @@ def refused_rows(file: str, wrong: Sequence[str], count: int) -> EnvError:
 def check_choice(env: str, name: str, value: object, known: Iterable[object], other: str = "") -> None:
     """Raises EnvError, naming the nearest known value, unless the argument `name` of `env` has one of the `known` ones.
 
-    other: what else is allowed, for the list of known values in the error, e.g. "or the path of a file".
+    other: what the error adds to the list of known values, e.g. "or the path of a file".
     """
     known = list(known)
-    # An int is not taken for a bool, nor 1.0 for 1: what is written into a run's config must be what was meant.
+    # Types are compared too, as 1 == 1.0 == True: what is written into a run's config must be what was meant.
     if not any(type(value) is type(choice) and value == choice for choice in known):
         words = [str(choice) for choice in known if choice is not None]
         hint = did_you_mean(value, words)

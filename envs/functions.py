@@ -1,4 +1,4 @@
-"""Reward functions of the user's own, with the signature of TRL: `--reward ./mine.py:brevity`, several `a+b`."""
+"""Reward functions of the user's own, with the signature of TRL: `--reward ./mine.py:brevity`, or `:brevity+tone`."""
 
 import inspect
 import math
@@ -19,11 +19,12 @@ from envs.problem import Problem
 RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float | None]]]
 """`f(completions, prompts, COLUMN, ..., **kwargs)` -> a number for each completion; None counts as 0. May be `async`.
 
-It is called with names alone: `prompts` and `completions`, which are chat messages where the prompts are, and a list
-for each column of the rows that it has a parameter of the same name for. Source: TRL, "Using a custom reward function".
+Every argument is passed by its name and is a list with an entry for each completion: `prompts`, `completions`, and each
+column of the rows that is the name of a parameter. Where a prompt is a chat, its completion is one too. Source: TRL,
+"Using a custom reward function".
 """
 NO_COLUMNS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-"""Parameters that no column is for; the last four are TRL's, and are not passed."""
+"""Names of parameters that are no columns of the rows. The last four are known from TRL and never passed here."""
 
 
 def load_functions(reward: str) -> dict[str, RewardFunction]:
@@ -34,11 +35,12 @@ def load_functions(reward: str) -> dict[str, RewardFunction]:
     if not Path(file).is_file():
         raise EnvError(f"--reward {reward}: there is no file {file} (looked in {Path.cwd()}).")
     try:
-        module, functions = import_file(file), {}
+        module = import_file(file)
     except Exception as error:  # whatever an author's file can raise
         raise EnvError(
             f"--reward {reward}: importing {file} raised {type(error).__name__}: {error}"
         ) from error
+    functions = {}
     for name in names.split("+"):
         function = getattr(module, name, None)
         if not callable(function):
@@ -78,52 +80,58 @@ def call_functions(
     completions: Sequence[str],
     limits: Limits,
 ) -> dict[str, np.ndarray]:
-    """What each function pays for the completions, (n,) float64; those that are `async` are awaited side by side.
+    """{name of a function: what it pays for the n completions, (n,) float64}.
 
-    limits: how many functions are awaited at once, and the seconds that each may take. Raises EnvError where a function
-    raises or returns something else, of those JudgeFailed where an `async` one raises, and TimeoutError where one takes
-    longer.
+    Functions that are `async` are awaited side by side; limits: how many of them at once, and the seconds that each may
+    take. Raises TimeoutError if one takes longer; JudgeFailed, a kind of EnvError, if an `async` one raises; EnvError
+    if another one raises, or if one returns anything but n finite numbers or None.
     """
     arguments = possible_arguments(problems, completions)
     calls = [partial(function, **only_taken(function, arguments)) for function in functions.values()]
     outcomes = call_all("--reward", calls, limits)
     outcome_of = dict(zip(functions, outcomes, strict=True))
-    # A timeout is raised before any other error: then no function is called again.
+    # Of several errors a timeout is raised first. After any other error `envs.scoring` asks again for each completion
+    # alone, and a function that hangs would then use up its whole time limit once for each of them.
     for name, outcome in sorted(outcome_of.items(), key=lambda item: item[1].reason != TIMED_OUT):
         if outcome.error is not None:
-            raise _raised(name, functions[name], arguments, outcome.error) from outcome.error
+            raise _explained(name, functions[name], arguments, outcome.error) from outcome.error
     return {name: _numbers(name, outcome.value, len(completions)) for name, outcome in outcome_of.items()}
 
 
 def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) -> dict[str, list[Any]]:
     """All arguments that a function may take: {name: a value for each completion}.
 
-    As in TRL, a completion is the text without what stands behind its end; the trainer has cut it there before.
+    As in TRL, a function sees a completion only up to its first end token. Completions of the trainer end there anyway;
+    those that `python -m envs` or a script passes need not.
     """
-    columns, texts = problems[0].reference if problems else (), map(until_end, completions)
-    chats = [isinstance(problem.prompt, list) for problem in problems]
+    columns = problems[0].reference if problems else ()
+    texts = [until_end(completion) for completion in completions]
+    is_chat = [isinstance(problem.prompt, list) for problem in problems]
     return {
         "prompts": [problem.prompt for problem in problems],
         "completions": [
-            [{"role": "assistant", "content": text}] if chat else text
-            for chat, text in zip(chats, texts, strict=True)
+            [{"role": "assistant", "content": text}] if in_chat else text
+            for in_chat, text in zip(is_chat, texts, strict=True)
         ],
         **{column: [problem.reference[column] for problem in problems] for column in columns},
     }
 
 
 def only_taken(function: RewardFunction, arguments: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    """Those of the arguments that a function has parameters for."""
-    parameters, everything = inspect.signature(function).parameters, takes_all(function)
-    return {name: values for name, values in arguments.items() if everything or name in parameters}
+    """Those of the arguments that a function has parameters for; all of them if it has `**kwargs`."""
+    if takes_all(function):
+        return dict(arguments)
+    parameters = inspect.signature(function).parameters
+    return {name: values for name, values in arguments.items() if name in parameters}
 
 
-def _raised(
+def _explained(
     name: str, function: RewardFunction, arguments: Mapping[str, list[Any]], error: BaseException
 ) -> Exception:
-    """What to raise for a function that raised."""
-    place = traceback.extract_tb(error.__traceback__)
-    where = f" ({place[-1].filename}, line {place[-1].lineno})" if place else ""  # a time limit has no place
+    """The error to raise for the user in place of `error`, which a function raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    # An error that `envs.awaiting` made, as a time limit had passed, was raised nowhere and has no frames.
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     text = f"the reward function {name} raised {type(error).__name__}: {error}{where}."
     if isinstance(error, TypeError | KeyError):  # perhaps it asks for what it was not given
         known = ", ".join(arguments)
@@ -138,7 +146,7 @@ def _raised(
 
 
 def _numbers(name: str, paid: Any, count: int) -> np.ndarray:
-    """(count,) what a function returned. Raises EnvError unless it is so many finite numbers or None."""
+    """(count,) float64, what the function `name` paid; raises EnvError unless it is `count` finite numbers or None."""
     if not isinstance(paid, Sequence | np.ndarray) or len(paid) != count:
         raise EnvError(f"the reward function {name} must return {count} numbers, and returned {paid!r:.80}.")
     numbers = [0.0 if value is None else value for value in paid]

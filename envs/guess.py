@@ -13,8 +13,8 @@ from envs.splits import GUESS
 class Guess(SmallEnv):
     """Guess a number in 4, 5 or 6 turns (`spg/Guess-v0`); "higher" or "lower" answers each guess.
 
-    Prompt: "guess 3-14", the lowest and highest that it can be. Answer: a number, at each turn. level: numbers from 1
-    to 15, 31 or 63, and as many turns as bisecting takes at most. Habit "careless": counts upwards.
+    Prompt: "guess 3-14", the lowest and highest that the number can be. Answer: a number, at each turn. level: numbers
+    from 1 to 15, 31 or 63, and 4, 5 or 6 turns, the most that bisecting takes. Habit "careless": counts upwards.
     """
 
     habit = "careless"
@@ -25,21 +25,25 @@ class Guess(SmallEnv):
         self.max_turns = 3 + level
 
     def draw(self, rng: np.random.Generator) -> list[int]:
-        """A range of more than half of the numbers, and the one to be found in it."""
-        highest = 2**self.max_turns - 1
-        size = int(rng.integers(highest // 2 + 1, highest + 1))
-        low = int(rng.integers(1, highest - size + 2))
-        return [low, low + size - 1, int(rng.integers(low, low + size))]
+        """[lowest, highest, the number to be found]: a range that holds more than half of the level's numbers."""
+        highest_of_level = 2**self.max_turns - 1
+        size = int(rng.integers(highest_of_level // 2 + 1, highest_of_level + 1))
+        low = int(rng.integers(1, highest_of_level - size + 2))
+        number = int(rng.integers(low, low + size))
+        return [low, low + size - 1, number]
 
     def as_problem(self, drawn: list[int]) -> Problem:
         low, high, number = drawn
         return Problem(f"guess {low}-{high}", {"low": low, "high": high, "number": number})
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
-        guess, number = read_answer(turns[-1]) or "", problem.reference["number"]
-        if len(guess) > 4 or not (guess.isascii() and guess.isdecimal()):
+        answer, number = read_answer(turns[-1]) or "", problem.reference["number"]
+        if len(answer) > 4 or not (answer.isascii() and answer.isdecimal()):
             return "That is no number."
-        return None if int(guess) == number else "higher" if int(guess) < number else "lower"
+        guess = int(answer)
+        if guess == number:
+            return None
+        return "higher" if guess < number else "lower"
 
     def is_right(self, answer: str, low: int, high: int, number: int) -> bool:
         return (
@@ -49,13 +53,17 @@ class Guess(SmallEnv):
     def demonstration(self, problem: Problem) -> list[str]:
         """Halves what is left of the range, turn by turn."""
         low, high, number = (problem.reference[name] for name in ("low", "high", "number"))
-        guesses = []
-        while not guesses or guesses[-1] != number:
-            guesses.append((low + high) // 2)
-            low, high = (guesses[-1] + 1, high) if guesses[-1] < number else (low, guesses[-1] - 1)
+        guesses: list[int] = []
+        while number not in guesses:
+            guess = (low + high) // 2
+            guesses.append(guess)
+            if guess < number:
+                low = guess + 1
+            else:
+                high = guess - 1
         return [f"<answer>{guess}</answer>" for guess in guesses]
 
     def habits(self, problem: Problem) -> dict[str, list[str]]:
         low, number = problem.reference["low"], problem.reference["number"]
-        counted = range(low, min(number, low + self.max_turns - 1) + 1)
-        return {self.habit: [f"<answer>{guess}</answer>" for guess in counted]}
+        last_guess = min(number, low + self.max_turns - 1)  # it is found, or the turns are used up
+        return {self.habit: [f"<answer>{guess}</answer>" for guess in range(low, last_guess + 1)]}

@@ -22,8 +22,8 @@ from envs.splits import STREAMS
 SIZES = {"train": 1_000_000, "validation": 256, "test": 10_000}
 """How many seeds each split has."""
 SIZES_OF_ONE_GAME = {"train": 1_000_000, "validation": 16, "test": 1}
-"""The same where every game is known to be the same: a few, as the habit `random` is drawn by the seed."""
-_SEED = 20_261_123
+"""The same where every game is known to be the same, so that another seed only changes what the habit `random` does."""
+_SEED = 20_261_123  # keeps these streams apart from those of any other task
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,22 @@ class Game:
     actions: tuple[str, ...]
     """A word for each action."""
     state: str = "{}"
-    """The observation, as `str.format` writes it; a tuple gives several values."""
+    """How `str.format` writes the observation; a tuple fills several {}."""
     solved_from: float | None = None
     """An episode is solved if its return is at least this; None = the environment's own threshold."""
     illegal: float = 0.0
-    """The most that an answer which is no legal action may earn. It never earns more than the worst action does in the
-    game's table of transitions; this is for games without a table. Were it better paid, nonsense would be learned."""
+    """What an answer that is no legal action earns, in a game without a table of transitions. With a table it earns as
+    little as the table's worst action, if that is less. If it were paid better, nonsense would be learned."""
     forfeits: bool = False
-    """Whether such an answer ends the game, as where it costs nothing: games that are won in spite of it would teach
-    it."""
+    """Whether such an answer ends the game. Where it costs nothing it must: otherwise a game that is won in spite of it
+    would teach it."""
     habits: Mapping[str, Callable[[Any, Any], str]] = field(default_factory=dict)
-    """Rules of thumb, plausible and often wrong, and `basic`, which is right: (observation, the game) -> action."""
+    """{name: a function (observation, Gymnasium's environment) -> action} of rules of thumb, plausible and often wrong;
+    `basic` of Blackjack is the right one."""
 
 
 def basic_strategy(observation: tuple[int, int, int], _: Any) -> str:
-    """The best action of Blackjack, by one's own sum, the dealer's card and whether an ace counts as 11.
+    """The best action of Blackjack, given one's own sum, the dealer's card and whether one's ace counts as 11.
 
     Source: Sutton and Barto, Reinforcement Learning, second edition, figure 5.2. It earns -0.047 a hand.
     """
@@ -62,12 +63,13 @@ def basic_strategy(observation: tuple[int, int, int], _: Any) -> str:
     return "stick" if total >= stands else "hit"
 
 
-_TAXI = ("south", "north", "east", "west", "pickup", "dropoff")
 _LAKE = Game(
     ("left", "down", "right", "up"),
     forfeits=True,
+    # Down to the last row, then right to the goal in its corner.
     habits={"hasty": lambda cell, lake: "down" if cell < lake.ncol * (lake.nrow - 1) else "right"},
 )
+_CLIFF = Game(("up", "right", "down", "left"), solved_from=-99)  # a fall from the cliff costs 100
 GAMES = {
     "Blackjack": Game(
         ("stick", "hit"),
@@ -83,11 +85,11 @@ GAMES = {
     ),
     "FrozenLake": _LAKE,
     "FrozenLake8x8": _LAKE,
-    "CliffWalking": Game(("up", "right", "down", "left"), solved_from=-99),
-    "CliffWalkingSlippery": Game(("up", "right", "down", "left"), solved_from=-99),
-    "Taxi": Game(_TAXI),
+    "CliffWalking": _CLIFF,
+    "CliffWalkingSlippery": _CLIFF,
+    "Taxi": Game(("south", "north", "east", "west", "pickup", "dropoff")),
 }
-"""By the name without its version. Another environment's actions are called 0, 1, 2, ..."""
+"""{name without its version: its Game}. In any other environment the actions are called 0, 1, 2, ..."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Play:
 class _Last:
     """The game that was played last: its seed, its completions and where it stands; `play` is None where there is none.
 
-    A deep copy of an environment has none, as Gymnasium's environments need not copy where they stand.
+    A deep copy is empty: a copy of Gymnasium's environment need not stand where the original does.
     """
 
     seed: int = 0
@@ -122,14 +124,14 @@ class GymnasiumGame(TextEnv):
     """An environment of Gymnasium, one action at a turn; `game` says which.
 
     Prompt: the name, the state and the actions that are legal, "FrozenLake 0: left, down, right or up?". Answer at
-    each turn: an action. A reply is the state that follows, and its legal actions where these change; a word that is
-    no legal action leaves the state as it is, and the reply says so. It costs as much as the worst action of the game,
-    and loses Blackjack and FrozenLake.
+    each turn: an action. A reply is the state that follows, with the legal actions if these change from turn to turn.
+    A word that is no legal action leaves the state as it is, and the reply says so. Such a word costs as much as the
+    worst action of the game, and loses Blackjack and FrozenLake.
 
     Rewards:
-        return: the sum of the environment's own rewards, which is what is paid.
-        correct (0 or 1): it has ended with a return of at least `reward_threshold`, or what `GAMES` says; where there
-            is neither, with a return above 0.
+        return: the sum of the environment's own rewards; it is what is paid.
+        correct (0 or 1): the game has ended with a return of at least `Game.solved_from` or else the environment's
+            `reward_threshold`; where there is neither, with a return above 0.
     """
 
     reward_weights: ClassVar[dict[str, float]] = {"return": 1.0, "correct": 0.0}
@@ -139,10 +141,10 @@ class GymnasiumGame(TextEnv):
     def __init__(
         self, split: str = "train", turns: int = 20, prompt_style: str = "plain", **settings: Any
     ) -> None:
-        """Opens one split; raises EnvError for what Gymnasium does not take, and for actions that are not discrete.
+        """Opens one split; raises EnvError for settings that Gymnasium does not take, and for actions not discrete.
 
         turns: the most actions of an episode. prompt_style: "plain", or "rules", which puts the environment's own
-        description first. settings: of the environment, e.g. is_slippery=False.
+        description first. settings: the environment's own, e.g. is_slippery=False.
         """
         check_choice(self.game, "split", split, SIZES)
         check_choice(self.game, "prompt_style", prompt_style, ["plain", "rules"])
@@ -162,9 +164,8 @@ class GymnasiumGame(TextEnv):
             )
         self.first_action = int(space.start)
         self.worst = worst_reward(self._env)
-        self.rules = GAMES.get(
-            self.name, Game(tuple(str(self.first_action + i) for i in range(int(space.n))))
-        )
+        numbers = tuple(str(self.first_action + i) for i in range(int(space.n)))
+        self.rules = GAMES.get(self.name, Game(actions=numbers))
 
     def __len__(self) -> int:
         return (SIZES_OF_ONE_GAME if self.is_one_game else SIZES)[self.split]
@@ -180,8 +181,9 @@ class GymnasiumGame(TextEnv):
         prompt = f"{self.name} {self.show(self.played(seed, ()), always=True)}"
         if self.prompt_style == "rules":
             description = inspect.cleandoc(self._env.unwrapped.__doc__ or "").partition("\n\n")[0]
+            one_line = description.replace("\n", " ")
             request = "Answer with one action inside <answer> and </answer>."
-            prompt = f"{description.replace(chr(10), ' ')}\n{prompt}\n{request}".lstrip()
+            prompt = f"{one_line}\n{prompt}\n{request}".lstrip()
         return Problem(prompt, {"seed": seed})
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
@@ -197,24 +199,28 @@ class GymnasiumGame(TextEnv):
     def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score:
         """Reasons: "ok", "wrong", and "unfinished" where the game goes on."""
         play = self.played(problem.reference["seed"], turns)
-        rules, own_threshold = self.rules, self._env.spec.reward_threshold
-        threshold = own_threshold if rules.solved_from is None else rules.solved_from
-        solved = play.over and (play.total > 0 if threshold is None else play.total >= threshold)
-        reason = "ok" if solved else "wrong" if play.over else "unfinished"
+        threshold = self.rules.solved_from
+        if threshold is None:
+            threshold = self._env.spec.reward_threshold
+        is_enough = play.total > 0 if threshold is None else play.total >= threshold
+        solved = play.over and is_enough
+        reason = "unfinished"
+        if play.over:
+            reason = "ok" if solved else "wrong"
         return Score({"return": play.total, "correct": float(solved)}, reason, read_answer(turns[-1]))
 
     def demonstration(self, problem: Problem) -> str:
-        """There is none, as the best play may lose; raises NoDemonstration, which names the habits for `sft`."""
+        """Raises NoDemonstration, which names the habits for `sft` instead: even the best play may lose."""
         names = [*(["planned"] if self.plan else []), *self.rules.habits, "random"]
         mix = " ".join(f"{name}=1" for name in names)
         raise NoDemonstration(f"{self.spec_name} has no demonstrations. Name its habits: sft --mix {mix}.")
 
     def habits(self, problem: Problem) -> dict[str, list[str]]:
-        """The habit "random" takes any legal action; where there is a table, "planned" takes the best.
+        """The habit "random" takes any legal action; in a game with a table of transitions, "planned" takes the best.
 
         Blackjack has "basic", the best play by the dealer's card, "bold", which sticks from 20 on, and "cautious",
-        which sticks from 12 on; FrozenLake has "hasty", which walks down and then right, on the maps
-        of Gymnasium into a hole.
+        which sticks from 12 on. FrozenLake has "hasty", which walks down and then right; on Gymnasium's maps that leads
+        into a hole.
         """
         rng = np.random.default_rng([_SEED, problem.reference["seed"]])
 
@@ -222,8 +228,9 @@ class GymnasiumGame(TextEnv):
             words = self.legal(play)
             return words[int(rng.integers(len(words)))]
 
-        def planned(play: Play) -> str:
-            return max(self.legal(play), key=self.plan[play.observation].__getitem__)
+        def best(play: Play) -> str:
+            worth_of = self.plan[play.observation]
+            return max(self.legal(play), key=lambda word: worth_of[word])
 
         completions = {"random": self.written(problem, any_legal)}
         for name, rule in self.rules.habits.items():
@@ -231,12 +238,13 @@ class GymnasiumGame(TextEnv):
                 problem, lambda play, rule=rule: rule(play.observation, self._env.unwrapped)
             )
         if self.plan:
-            completions["planned"] = self.written(problem, planned)
+            completions["planned"] = self.written(problem, best)
         return completions
 
     def written(self, problem: Problem, choose: Callable[[Play], str]) -> list[str]:
-        """The completions of a whole game, in each of which stands the action that `choose` takes."""
-        seed, turns = problem.reference["seed"], list[str]()
+        """The completions of a whole game in which `choose` picks each action by where the game stands."""
+        seed = problem.reference["seed"]
+        turns: list[str] = []
         play = self.played(seed, ())
         while len(turns) < self.max_turns and not play.over and not play.stopped:
             turns.append(f"<answer>{choose(play)}</answer>")
@@ -245,21 +253,25 @@ class GymnasiumGame(TextEnv):
 
     @cached_property
     def plan(self) -> list[dict[str, float]]:
-        """By state, what each action is worth if the best ones follow; empty where there is no table of transitions."""
+        """For each state {action: what it is worth if the best ones follow}; [] without a table of transitions."""
         table = getattr(self._env.unwrapped, "P", None)
-        return [dict(zip(self.rules.actions, row, strict=True)) for row in worths(table)] if table else []
+        if not table:
+            return []
+        return [dict(zip(self.rules.actions, row, strict=True)) for row in worths(table)]
 
     def played(self, seed: int, turns: Sequence[str]) -> Play:
         """Where the game of this seed stands after these completions; one without a legal action moves nothing.
 
-        It goes on from the last game where that is its beginning, so that an episode is not played anew at every turn.
+        If the game that was played last is the beginning of this one, it is played on from there, so that an episode is
+        not played anew at every turn.
         """
         last = self._last
         turns_played, play = last.turns, last.play
         last.play = None  # and so it stays if an action raises
-        if play is None or last.seed != seed or tuple(turns[: len(turns_played)]) != turns_played:
+        is_beginning = last.seed == seed and tuple(turns[: len(turns_played)]) == turns_played
+        if play is None or not is_beginning:
             observation, info = self._env.reset(seed=seed)
-            turns_played, play = (), Play(observation, info, 0.0, False, False)
+            turns_played, play = (), Play(observation, info, total=0.0, over=False, stopped=False)
         for turn in turns[len(turns_played) :]:
             if play.over or play.stopped:
                 break
@@ -268,9 +280,8 @@ class GymnasiumGame(TextEnv):
                 observation, reward, over, stopped, info = self._env.step(action)
                 play = Play(observation, info, play.total + float(reward), over, stopped)
             else:
-                play = replace(
-                    play, total=play.total + min(self.worst, self.rules.illegal), over=self.rules.forfeits
-                )
+                total = play.total + min(self.worst, self.rules.illegal)
+                play = replace(play, total=total, over=self.rules.forfeits)
         last.seed, last.turns, last.play = seed, tuple(turns), play
         return play
 
@@ -315,37 +326,39 @@ def worst_reward(env: gymnasium.Env[Any, Any]) -> float:
 
 
 def worths(table: Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]) -> np.ndarray:
-    """What each action is worth in each state if the best ones follow: the expected return, (states, actions).
+    """What each action is worth in each state if the best ones follow, (states, actions): the Q of value iteration.
 
     table: of transitions, as Gymnasium's toy text has it: state -> action -> outcomes (probability, next state, reward,
-    whether the game ends). Found by value iteration; a reward counts 1% less with each action before it, so that of two
-    ways to the goal the shorter one is better.
+    whether the game ends). Rewards are discounted by 0.99 an action, so that of two ways to the goal the shorter one is
+    better.
     """
-    most = max(len(outcomes) for actions in table.values() for outcomes in actions.values())
-    transitions = np.zeros((len(table), len(table[0]), most, 4))  # missing outcomes have probability 0
+    most_outcomes = max(len(outcomes) for actions in table.values() for outcomes in actions.values())
+    transitions = np.zeros(
+        (len(table), len(table[0]), most_outcomes, 4)
+    )  # missing outcomes have probability 0
     for state, actions in table.items():
         for action, outcomes in actions.items():
             transitions[state, action, : len(outcomes)] = outcomes
-    probability, next_state, reward, ends = np.moveaxis(transitions, -1, 0)
-    values, change = np.zeros(transitions.shape[:2]), 1.0
+    probability, next_state, reward, ends = np.moveaxis(
+        transitions, -1, 0
+    )  # each (states, actions, outcomes)
+    worth = np.zeros(transitions.shape[:2])
+    change = 1.0
     while change > 1e-9:
-        before = values
-        future = before.max(1)[next_state.astype(int)]
-        values = (probability * (reward + 0.99 * (1 - ends) * future)).sum(-1)
-        change = float(np.abs(values - before).max())
-    return values
+        worth_before = worth
+        worth_of_next_state = worth_before.max(1)[next_state.astype(int)]
+        worth = (probability * (reward + 0.99 * (1 - ends) * worth_of_next_state)).sum(-1)
+        change = float(np.abs(worth - worth_before).max())
+    return worth
 
 
 @cache
 def class_of(name: str) -> type[GymnasiumGame]:
     """The environment class of one of Gymnasium's, by its id; raises EnvError for one that Gymnasium does not know."""
-    if name.count(":") == 0:
+    if ":" not in name:  # the environments of "module:NAME" are not known before the module is imported
         try:
             gymnasium.spec(name)
         except gymnasium.error.Error as error:
             raise EnvError(f"gymnasium:{name}: {error}") from error
-    return type(
-        gymnasium.envs.registration.parse_env_id(name.rpartition(":")[2])[1],
-        (GymnasiumGame,),
-        {"game": name, "__doc__": f"{name} of Gymnasium, in words."},
-    )
+    _, class_name, _ = gymnasium.envs.registration.parse_env_id(name.rpartition(":")[2])
+    return type(class_name, (GymnasiumGame,), {"game": name, "__doc__": f"{name} of Gymnasium, in words."})

@@ -1,11 +1,15 @@
-"""Half of a character, a lone surrogate: JSON may hold one, and no text that a tokenizer reads does."""
+"""Half of a character, i.e. a lone surrogate such as "\\ud83d": JSON may hold one, but no tokenizer can encode it."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def half_character(value: Any) -> str:
-    """Where a text, or one inside lists and dicts, has half of a character, as the end of a sentence; "" = nowhere."""
+    """What is wrong with a value in which half of a character stands; "" if there is none.
+
+    value: a text, or lists and dicts with texts in them. The result goes on from a subject such as "the prompt": it
+    begins with "has half of a character".
+    """
     if isinstance(value, str):
         try:
             value.encode()
@@ -16,5 +20,7 @@ def half_character(value: Any) -> str:
                 "rare sign. Write the whole character, or leave it out."
             )
         return ""
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    parts = value if isinstance(value, list | tuple) else ()
     return next(filter(None, map(half_character, parts)), "")

@@ -1,7 +1,8 @@
 """Text with holes, which a model fills in: a problem's `completion_template`, and the canvas of `spg_trainer.generate`.
 
-`[MASK]` is the place of one token, `[MASK*8]` are eight such places, and `[MASK*]`, at most once, is as many as a
-completion has room for. Places that touch make one hole. Everything else is given: the model reads it and leaves it.
+`[MASK]` is the place of one token, `[MASK*8]` are eight such places, and `[MASK*]`, which may occur once, is as many
+as a completion has room for. Places that touch make one hole. Everything else is given: the model reads it and cannot
+change it.
 """
 
 import re
@@ -9,40 +10,41 @@ from collections.abc import Sequence
 
 REST = 0
 """The size of the hole that takes all the room that is left."""
-_HOLE = re.compile(r"\[MASK([^\]\n]{0,20})\]?")
-_SIZE = re.compile(r"(?:\*([0-9]*))?")
+_HOLE = re.compile(
+    r"\[MASK([^\]\n]{0,20})\]?"
+)  # also what only looks like a hole, e.g. "[MASK 8]", to be refused
+_SIZE = re.compile(r"(?:\*([0-9]*))?")  # "", "*8" or "*"
 
 
 def read_holes(text: str) -> list[str | int]:
-    """What a text with holes is made of, in order: given texts, and the sizes of holes, `REST` for `[MASK*]`.
+    """The parts of a text with holes, in order: given texts, and for each hole its size, `REST` for `[MASK*]`.
 
-    Raises ValueError, whose sentence goes on from "the template", where there is no hole, more than one `[MASK*]`, or
-    something else that begins with `[MASK`.
+    E.g. "a[MASK*8]b[MASK][MASK]" -> ["a", 8, "b", 2]. Raises ValueError, whose sentence goes on from "the template",
+    for a text without a hole, with more than one `[MASK*]`, or with something else that begins with `[MASK`.
     """
     parts: list[str | int] = []
-    at = 0
+    end_before = 0  # where the last hole ended
+    number_of_rests = 0
     for found in _HOLE.finditer(text):
         size = _SIZE.fullmatch(found[1])
         if size is None or not found[0].endswith("]") or (size[1] and int(size[1]) == 0):
             raise ValueError(f"has {found[0]!r}; a hole is [MASK], or of 8 tokens [MASK*8], or [MASK*].")
-        if found.start() > at:
-            parts.append(text[at : found.start()])
+        if found.start() > end_before:
+            parts.append(text[end_before : found.start()])
+        end_before = found.end()
         places = REST if size[1] == "" else int(size[1] or 1)
+        number_of_rests += places == REST
         if parts and isinstance(parts[-1], int):  # it touches the hole before: both are one
-            before = parts.pop()
-            if places == before == REST:
-                parts.append(REST)  # is refused below
-            places = REST if REST in (places, before) else places + before
+            places_before = parts.pop()
+            places = REST if REST in (places, places_before) else places + places_before
         parts.append(places)
-        at = found.end()
-    if at < len(text):
-        parts.append(text[at:])
-    sizes = [part for part in parts if isinstance(part, int)]
-    if not sizes:
+    if end_before < len(text):
+        parts.append(text[end_before:])
+    if not any(isinstance(part, int) for part in parts):
         raise ValueError(
             "has no hole; write [MASK] for each token that is to be filled in, or [MASK*8] for 8."
         )
-    if sizes.count(REST) > 1:
+    if number_of_rests > 1:
         raise ValueError(
             "has more than one [MASK*], which takes all the room; give the others a size: [MASK*8]."
         )
@@ -50,26 +52,29 @@ def read_holes(text: str) -> list[str | int]:
 
 
 def fill_holes(template: str, fills: Sequence[str]) -> str:
-    """The template with a text for each of its holes, in order; raises ValueError for another number of texts."""
+    """The template with the texts `fills` in its holes, in order; raises ValueError if there are not as many texts."""
     parts = read_holes(template)
-    if (holes := sum(isinstance(part, int) for part in parts)) != len(fills):
+    holes = sum(isinstance(part, int) for part in parts)
+    if holes != len(fills):
         raise ValueError(f"has {holes} holes, and there are {len(fills)} texts to fill them.")
     texts = iter(fills)
     return "".join(part if isinstance(part, str) else next(texts) for part in parts)
 
 
 def fits(template: str, text: str) -> bool:
-    """Whether a text is what the template can become, whatever its holes are filled with."""
+    """Whether some filling of the template's holes makes this text; a hole may be filled with any text, also none."""
     parts = read_holes(template)
     given = [part for part in parts if isinstance(part, str)]
     beginning = given.pop(0) if isinstance(parts[0], str) else ""
     end = given.pop() if given and isinstance(parts[-1], str) else ""
     if not (text.startswith(beginning) and text[len(beginning) :].endswith(end)):
         return False
-    at, stop = len(beginning), len(text) - len(end)
-    for part in given:  # each as early as it can stand: what follows then has the most room
-        place = text.find(part, at, stop)
+    # The given texts in between are looked for one after the other. Each is taken as early as it can stand: that leaves
+    # the most room to those that follow.
+    search_from, search_to = len(beginning), len(text) - len(end)
+    for part in given:
+        place = text.find(part, search_from, search_to)
         if place < 0:
             return False
-        at = place + len(part)
+        search_from = place + len(part)
     return True

@@ -8,27 +8,29 @@ SECONDS = 2.0
 
 
 def why_offline() -> str:
-    """Why the hub cannot be reached, or nothing. Takes at most two seconds."""
+    """Why the hub cannot be reached, "" if it can. Takes at most two seconds."""
     from huggingface_hub import constants, get_session
 
-    answer = [f"no answer from {constants.ENDPOINT} within {SECONDS:g} s"]
+    reason = f"no answer from {constants.ENDPOINT} within {SECONDS:g} s"
 
     def ask() -> None:
+        nonlocal reason
         try:
             get_session().head(constants.ENDPOINT, timeout=SECONDS)
-            answer[0] = ""
+            reason = ""
         except Exception as error:  # whatever a proxy, a name server and a client can raise
-            answer[0] = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
-    asking = Thread(target=ask, daemon=True)  # looking a name up takes its own time, which no timeout ends
+    # A thread can be left behind when the time is up: `timeout` does not limit how long a name server takes.
+    asking = Thread(target=ask, daemon=True)
     asking.start()
     asking.join(SECONDS)
-    return answer[0]
+    return reason
 
 
 @contextmanager
 def from_cache_only(offline: bool) -> Iterator[None]:
-    """Where `offline`, the hub's clients use what they have, as with HF_HUB_OFFLINE=1 in the environment."""
+    """If `offline`, the hub's clients use only what they have downloaded, as with HF_HUB_OFFLINE=1 set."""
     import datasets
     from huggingface_hub import constants
 

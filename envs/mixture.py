@@ -1,4 +1,4 @@
-"""`--env countdown gsm8k:weight=2`: several tasks as one environment, each of whose problems knows its task."""
+"""`--env countdown gsm8k:weight=2`: several tasks as one environment, whose problems say of which task they are."""
 
 import math
 import re
@@ -18,23 +18,24 @@ from envs.wrapper import Wrapper
 TOGETHER = " + "
 """What stands between the tasks in the name of a mixture."""
 LONGEST = 10_000
-"""The most problems of a round, after which the order of the tasks begins again."""
+"""The most problems of a round. In a round each task comes as often as its weight says; then the next one begins."""
 
 
 class Mixture(Wrapper):
     """Problems of several tasks in one order, in which each task has the share that its weight says.
 
-    What a problem is worth is for its own task to say; a reward component that this does not have is NaN.
+    A completion is scored by the task of its problem; reward components that only other tasks have are NaN for it.
     """
 
     parts: Mapping[str, TextEnv] = {}
     observation_space, action_space = TextEnv.observation_space, TextEnv.action_space
     names: ClassVar[Mapping[str, str]] = {}
-    """{task: its name for `envs.make`}."""
+    """{what a task is called in this mixture: its name for `envs.make`}, e.g. {"sudoku": "spg/Sudoku-v0"}."""
     open_task: ClassVar[Callable[..., TextEnv]]
+    """`envs.make`, which this module cannot import, as `envs.registry` imports this module."""
 
     def __init__(self, split: str = "train", **arguments: Any) -> None:
-        """Opens every task; raises EnvError as they do, for an argument of no task, and for a weight that is none.
+        """Opens every task; raises EnvError as they do, for an argument of no task, and for a weight not above 0.
 
         arguments: of the tasks, e.g. {"gsm8k.weight": 2, "gsm8k.level": 3}; a weight is 1 where none is given.
         """
@@ -54,7 +55,8 @@ class Mixture(Wrapper):
         for task, part in parts.items():
             if len(part) < 1:
                 raise EnvError(f"{task} has no {split} problems, so it cannot be mixed with others.")
-        self.parts, self.counts = parts, _counts(shares)
+        self.parts = parts
+        self.counts = _counts(shares)  # {task: how many problems it has in a round}
         self.order = _order(self.counts)
 
     def env_of(self, problem: Problem) -> TextEnv:
@@ -67,7 +69,7 @@ class Mixture(Wrapper):
 
     @property
     def reward_weights(self) -> Mapping[str, float]:  # type: ignore[override]
-        """The components of all tasks; setting them sets those that each task has."""
+        """The components of all tasks together. To set them sets in each task the weights of its own components."""
         return self._union("reward_weights")
 
     @reward_weights.setter
@@ -84,7 +86,7 @@ class Mixture(Wrapper):
         return self._union("origin")
 
     def _union(self, field: str) -> dict[str, Any]:
-        """A mapping that each task has, of all tasks together."""
+        """A field of the tasks that is a mapping, of all tasks together."""
         return {name: value for part in self.parts.values() for name, value in getattr(part, field).items()}
 
     @property
@@ -93,7 +95,7 @@ class Mixture(Wrapper):
 
     @property
     def score_concurrency(self) -> int:  # type: ignore[override]
-        """Like the time limit, it holds for replies; completions are scored within the limits of their own tasks."""
+        """Of replies alone, like `score_timeout`: completions are scored within the limits of their own tasks."""
         return min(part.score_concurrency for part in self.parts.values())
 
     @property
@@ -111,12 +113,12 @@ class Mixture(Wrapper):
         return "+".join(f"{count}*{name}" if count > 1 else name for count, name in names)
 
     def __len__(self) -> int:
-        """Whole rounds, until every task has shown each of its problems; a small one shows them several times."""
-        rounds = (-(-len(part) // self.counts[task]) for task, part in self.parts.items())
+        """So many whole rounds that every task shows all its problems; a small task begins again meanwhile."""
+        rounds = (math.ceil(len(part) / self.counts[task]) for task, part in self.parts.items())
         return len(self.order) * max(rounds)
 
     def problem(self, index: int) -> Problem:
-        """The next problem of the task whose turn it is; where it has shown all, its first one again."""
+        """The next problem of the task whose turn it is; its first one again after its last."""
         rounds_before, place = divmod(check_index(self, index), len(self.order))
         task, number_in_round = self.order[place]
         part = self.parts[task]
@@ -124,7 +126,7 @@ class Mixture(Wrapper):
         return replace(read_problem(part, number % len(part)), task=task)
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
-        """The reply of the problem's own task, whose episodes may have fewer turns than those of others."""
+        """The reply of the problem's own task; None after its own `max_turns`, which may be less than the mixture's."""
         part = self.env_of(problem)
         return part.reply(problem, turns) if len(turns) < part.max_turns else None
 
@@ -134,20 +136,25 @@ class Mixture(Wrapper):
 
 
 def tasks_of(name: str) -> dict[str, str]:
-    """{what a task is called in arguments and metrics: its own name} of all tasks in the name of a mixture."""
+    """The tasks in the name of a mixture, as `Mixture.names` has them; a name without " + " holds one task.
+
+    E.g. "countdown + spg/GSM8K-v0" -> {"countdown": "countdown", "gsm8k": "spg/GSM8K-v0"}.
+    """
     tasks = [task.strip() for task in name.split(TOGETHER)]
     return dict(zip(names_of(tasks), tasks, strict=True))
 
 
 def names_of(tasks: Sequence[str]) -> list[str]:
-    """What tasks are called in arguments and metrics, by their names for `envs.make`.
+    """What tasks are called in arguments and metrics, given their names for `envs.make`.
 
-    E.g. "spg/Sudoku-v0" is sudoku, "data/rows.jsonl" is rows; the same again is sudoku-2.
+    E.g. "spg/Sudoku-v0" is sudoku, "data/rows.jsonl" is rows; a second sudoku is sudoku-2.
     """
     names: list[str] = []
     for task in tasks:
-        last_part = re.sub(r"-v\d+$", "", re.split(r"[:/]", task)[-1]).lower()
-        name = re.sub(r"[^\w-]+", "_", re.sub(r"\.(py|jsonl?|[ct]sv|parquet)(\.gz)?$", "", last_part))
+        name = re.split(r"[:/]", task)[-1]
+        name = re.sub(r"-v\d+$", "", name).lower()
+        name = re.sub(r"\.(py|jsonl?|[ct]sv|parquet)(\.gz)?$", "", name)
+        name = re.sub(r"[^\w-]+", "_", name)
         count_before = sum(re.sub(r"-\d+$", "", earlier) == name for earlier in names)
         names.append(f"{name}-{count_before + 1}" if count_before else name)
     return names
@@ -155,9 +162,10 @@ def names_of(tasks: Sequence[str]) -> list[str]:
 
 @cache
 def class_of(name: str, open_task: Callable[..., TextEnv]) -> type[Mixture]:
-    """The environment class of several tasks. open_task: `envs.make`."""
-    inside = {"names": tasks_of(name), "open_task": staticmethod(open_task), "__module__": __name__}
-    return type("Mixture", (Mixture,), {**inside, "__doc__": f"Problems of {name}."})
+    """The class of a mixture, a subclass that knows its tasks. name: "countdown + gsm8k". open_task: `envs.make`."""
+    attributes = {"names": tasks_of(name), "open_task": staticmethod(open_task)}
+    attributes |= {"__module__": __name__, "__doc__": f"Problems of {name}."}
+    return type("Mixture", (Mixture,), attributes)
 
 
 def _share(task: str, weight: Any) -> Fraction:
@@ -169,10 +177,11 @@ def _share(task: str, weight: Any) -> Fraction:
 
 
 def _counts(shares: Mapping[str, Fraction]) -> dict[str, int]:
-    """How many problems each task has in a round: the smallest whole numbers that are to each other as the shares."""
+    """How many problems each task has in a round: the smallest whole numbers in the proportion of the shares."""
     common_denominator = math.lcm(*(share.denominator for share in shares.values()))
     counts = {task: int(share * common_denominator) for task, share in shares.items()}
     divisor = math.gcd(*counts.values())
+    # A count is 0 where the weight is so small that `_share` rounds it to 0.
     if min(counts.values()) < 1 or sum(counts.values()) // divisor > LONGEST:
         weights = ", ".join(f"{task}.weight={float(share):g}" for task, share in shares.items())
         raise EnvError(f"{weights}: the weights lie too far apart. Give small whole numbers, e.g. 1 and 3.")
@@ -180,10 +189,14 @@ def _counts(shares: Mapping[str, Fraction]) -> dict[str, int]:
 
 
 def _order(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """A round of all tasks, each spread over it evenly: (task, which of its problems in this round).
+    """The problems of a round, each as (task, k), k = 0, 1, ... of the task's own; each task is spread evenly.
 
-    Problem k of a task's n stands where the k-th of n equal parts of the round has its middle. E.g. of two tasks with 1
-    and 3 problems: b0, a0, b1, b2.
+    Of the n problems of a task, the k-th stands at (k + 0.5) / n of the way through the round; of two at the same place
+    the task that is named first comes first. E.g. {"a": 1, "b": 3}: b0 (1/6), a0 (1/2), b1 (1/2), b2 (5/6).
     """
-    middles = [((k + 0.5) / n, i, task, k) for i, (task, n) in enumerate(counts.items()) for k in range(n)]
-    return [(task, k) for _, _, task, k in sorted(middles)]
+    placed = [
+        ((k + 0.5) / n, number_of_task, task, k)
+        for number_of_task, (task, n) in enumerate(counts.items())
+        for k in range(n)
+    ]
+    return [(task, k) for _, _, task, k in sorted(placed)]

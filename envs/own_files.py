@@ -10,12 +10,15 @@ from envs.errors import EnvError
 
 
 def import_file(file: str | Path) -> ModuleType:
-    """The module of a file, which is run once. Raises EnvError where there is no file, else what the file raises."""
+    """The module of a Python file, which runs once however often it is imported.
+
+    Raises EnvError where there is no file, and whatever the file itself raises.
+    """
     path = Path(file)
     if not path.is_file():
         raise EnvError(f"There is no file {path} (looked in {Path.cwd()}); write --env PATH.py:ID.")
     path = path.resolve()
-    # The name depends on the path, so that two files task.py in two folders do not meet.
+    # The module's name depends on the path, so that files task.py in two folders are two modules.
     module_name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if module_name in sys.modules:
         return sys.modules[module_name]

@@ -29,14 +29,14 @@ class Problem:
     reference: dict[str, Any]
     """The keyword fields that `verifiers.verify` takes for this task, e.g. {"puzzle": "0310..."}."""
     completion_prefix: str = ""
-    """Text with which every completion begins, written for the model."""
+    """The text with which every completion begins: the model goes on from it."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """Whatever else is worth knowing: a solution, a level; never shown to the model."""
     task: str = ""
-    """In an environment of several tasks the one that it belongs to, which that environment sets."""
+    """The name of the problem's task in a mixture of several tasks, which sets it; "" in any other environment."""
     completion_template: str = ""
-    """The completion with holes that the model fills in: `[MASK]` is the place of one token, `[MASK*8]` are eight,
-    `[MASK*]` is all the room there is (`envs.holes`). The filled text is the completion; "" = the model writes all."""
+    """A text with holes; filled in by the model, it is the completion. `[MASK]` is a hole for one token, `[MASK*8]` for
+    eight, `[MASK*]` for all that there is room for (`envs.holes`). "" = no template: the model writes everything."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Scores:
         return len(self.reason)
 
 
-_SAMPLES = "abcdefghijklmnopqrstuvwxyz 0123456789<>/\\{}=+-é±中"
+_CHARACTERS = (
+    "abcdefghijklmnopqrstuvwxyz 0123456789<>/\\{}=+-é±中"  # of which `Unicode.sample` makes its texts
+)
 
 
 class Unicode(gymnasium.Space[str]):
@@ -76,8 +78,8 @@ class Unicode(gymnasium.Space[str]):
 
     def sample(self, mask: None = None, probability: None = None) -> str:
         """A short random text; there are no masks or probabilities of texts."""
-        picks = self.np_random.integers(len(_SAMPLES), size=int(self.np_random.integers(40)))
-        return "".join(_SAMPLES[i] for i in picks)
+        picks = self.np_random.integers(len(_CHARACTERS), size=int(self.np_random.integers(40)))
+        return "".join(_CHARACTERS[i] for i in picks)
 
     def contains(self, x: Any) -> bool:
         return isinstance(x, str)
@@ -106,7 +108,7 @@ def _is_message(x: Any) -> bool:
 def choose_index(
     env: "TextEnv", rng: np.random.Generator, options: Mapping[str, Any] | None, size: int | None = None
 ) -> Any:
-    """The "index" in the `options` of `reset`, unchecked; without one, a random index or (size,) of them."""
+    """The "index" in the `options` of `reset`, as it is given; without one, a random index, or (size,) random ones."""
     for name in options or {}:
         if name != "index":
             raise EnvError(f'{env.spec_name}: reset() knows no option "{name}"; the only one is "index".')
@@ -120,7 +122,8 @@ def choose_index(
 
 def check_index(env: "TextEnv", index: Any) -> int:
     """`index` as an int; raises EnvError unless it is a whole number from 0 to len(env) - 1."""
-    is_integer, last = isinstance(index, int | np.integer) and not isinstance(index, bool), len(env) - 1
+    last = len(env) - 1
+    is_integer = isinstance(index, int | np.integer) and not isinstance(index, bool)
     if not is_integer or not 0 <= index <= last:
         raise EnvError(f"{env.spec_name}: no problem {index!r:.80}; indices are whole numbers, 0 to {last}.")
     return int(index)
@@ -137,10 +140,11 @@ def read_problem(env: "TextEnv", index: int) -> Problem:
     except EnvError:
         raise
     except Exception as error:
+        # The author is shown the innermost line of the own file; where the error passed none, the innermost of all.
         frames = traceback.extract_tb(error.__traceback__)
-        file = getattr(sys.modules.get(type(env).__module__), "__file__", None)
-        last = next((frame for frame in reversed(frames) if frame.filename == file), frames[-1])
-        where = f"{last.filename}:{last.lineno}, in {last.name}: {last.line}"
+        own_file = getattr(sys.modules.get(type(env).__module__), "__file__", None)
+        shown = next((frame for frame in reversed(frames) if frame.filename == own_file), frames[-1])
+        where = f"{shown.filename}:{shown.lineno}, in {shown.name}: {shown.line}"
         raise broken(env, index, f"{type(error).__name__} {error!s:.200}\n{where}") from error
     if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):
         wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
@@ -161,6 +165,6 @@ def broken(env: "TextEnv", index: int, why: str) -> EnvError:
 
 
 def name_of(index: int, problem: Problem) -> str:
-    """A problem by its number and, where it is of a file, by its line: "problem 3 (rows.jsonl, line 4)"."""
+    """What messages call a problem: "problem 3", or "problem 3 (rows.jsonl, line 4)" where it is a row of a file."""
     where = problem.metadata.get("where")
     return f"problem {index} ({where})" if isinstance(where, str) else f"problem {index}"

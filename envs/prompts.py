@@ -9,8 +9,9 @@ from pathlib import Path
 from envs.errors import EnvError, check_choice
 
 FIELDS = ("question", "numbers", "target", "puzzle")
-"""Every name that a template may hold in braces; each task has its own of them."""
-_SEPARATOR = re.compile(r"\r?\n---\r?\n")
+"""Every name that a template may hold in braces; each task has some of them."""
+# A line `---` and the line break before it. The break behind it is left, as the next line may be a `---` too.
+_SEPARATOR = re.compile(r"\r?\n---(?=\r?\n|\Z)")
 _PLACE = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
 
 
@@ -21,9 +22,9 @@ class Template:
     prompt: str
     """With `{name}` for each field of the task; other braces mean themselves."""
     prefix: str
-    """Text with which every completion begins, written for the model."""
+    """The text with which every completion begins: the model goes on from it."""
     sha256: str
-    """Of the file."""
+    """The hash of the file, in hexadecimal digits."""
 
     def fill(self, values: Mapping[str, object]) -> str:
         """The prompt of one problem."""
@@ -31,14 +32,18 @@ class Template:
 
 
 def refuse_path(env: str, style: object, known: Sequence[str | None]) -> None:
-    """Raises EnvError for a prompt style that can only be meant as a path, and has no file there."""
+    """Raises EnvError for a style that is a folder, or a path in some folder (`prompts/mine.txt`) without a file.
+
+    An unknown style that is a single word is left to `check_choice`.
+    """
     if style in known or not isinstance(style, str) or not style:
         return
     if Path(style).is_dir():
         raise EnvError(
             f"{env}: prompt_style={style} is a folder. Name a file in it, with a prompt of your own."
         )
-    if Path(style).name != str(Path(style)):
+    names_a_folder = Path(style).name != str(Path(style))
+    if names_a_folder:
         styles = ", ".join(word for word in known if word)
         missing = f"there is no file {Path.cwd() / style}"
         raise EnvError(
@@ -52,7 +57,7 @@ def read_style(
     """The template of a prompt style that is a file, None for one of the known styles.
 
     The file is UTF-8. Its last line `---`, if there is one, divides the prompt from what the completion begins with;
-    the line break before that line and one at the end of the file belong to neither. Every one of `fields` must
+    the line breaks around that line and one at the end of the file belong to neither. Every one of `fields` must
     stand in the prompt, e.g. `{puzzle}`, and no other of FIELDS. Raises EnvError for an unknown style, naming the
     nearest known one, and for a file that cannot be used.
     """
@@ -67,14 +72,16 @@ def read_style(
     except (OSError, UnicodeDecodeError) as error:
         raise EnvError(f"{env}: prompt_style={style} cannot be read: {error}.") from error
     text = text.removesuffix("\n").removesuffix("\r")
-    last = max(_SEPARATOR.finditer(text + "\n"), key=lambda match: match.start(), default=None)
-    prompt, prefix = (text[: last.start()], text[last.end() :]) if last else (text, "")
-    places = set(_PLACE.findall(prompt))
-    for name in (*fields, *places):
-        if name not in places or name not in fields:
-            has = "lacks" if name in fields else "must not hold"
-            wanted = " and ".join(f"{{{field}}}" for field in fields)
-            raise EnvError(f"{env}: prompt_style={style} {has} {{{name}}}; a prompt for it has {wanted}.")
+    prompt, prefix = text, ""
+    if separators := list(_SEPARATOR.finditer(text)):
+        last = separators[-1]
+        prompt, prefix = text[: last.start()], text[last.end() :].removeprefix("\r").removeprefix("\n")
+    names_in_prompt = _PLACE.findall(prompt)
+    missing = [f"lacks {{{name}}}" for name in fields if name not in names_in_prompt]
+    foreign = [f"must not hold {{{name}}}" for name in names_in_prompt if name not in fields]
+    if faults := [*missing, *foreign]:
+        wanted = " and ".join(f"{{{field}}}" for field in fields)
+        raise EnvError(f"{env}: prompt_style={style} {faults[0]}; a prompt for it has {wanted}.")
     if found := _PLACE.search(prefix):
         raise EnvError(
             f"{env}: prompt_style={style} has {found[0]} behind its line ---; what a completion begins with is the "

@@ -1,4 +1,8 @@
-"""What GSM8K and MATH500 share: problems of a published set, of a copy of it, or generated, and how they are shown."""
+"""What GSM8K and MATH500 share: where their problems come from, and how these are shown.
+
+Problems are those of a published set, of a copy of it on disk, or generated. "Paper" in names and values is about the
+papers of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541).
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -31,9 +35,8 @@ Answer in this format:
 def fixed_set(bank: ModuleType, level: int, split: str) -> tuple[Any, ...]:
     """The 256 different generated problems of `validation` or `test`, in their fixed order."""
     rng = np.random.default_rng([bank.SEED, level, STREAMS[split]])
-    return distinct(
-        lambda turn: bank.draw(rng, level, split, turn), key=lambda item: getattr(item, bank.COLUMNS[0])
-    )
+    text = bank.COLUMNS[0]
+    return distinct(lambda turn: bank.draw(rng, level, split, turn), key=lambda item: getattr(item, text))
 
 
 class PublishedEnv(TextEnv):
@@ -42,10 +45,13 @@ class PublishedEnv(TextEnv):
     task: ClassVar[str]
     """Its name among the verifiers and in messages."""
     bank: ClassVar[ModuleType]
-    """Its `problems`: LEVELS, SEED and draw; TRAIN, TEST, COLUMNS (the first is the text), hashed and read_row."""
+    """Its module of problems, e.g. `envs.gsm8k.problems`. For generated ones it has LEVELS, SEED and `draw(rng, level,
+    split, turn)`, where turn is the number of the draw of a fixed set and None in training; for published ones what
+    `envs.datasets.load_split` says. COLUMNS[0] names the text of a problem, as a column and as a field."""
     instruction: ClassVar[str]
     """What the paper-style prompt says before the text."""
     reward_presets: ClassVar[Mapping[str, Mapping[str, float]]]
+    """{reward_preset: its reward weights}."""
 
     def __init__(
         self,
@@ -61,13 +67,13 @@ class PublishedEnv(TextEnv):
 
         Args:
             source: "hub" (the published sets), "generated" (our own problems, no data needed), or the path of a folder
-                or file with their columns.
+                or file with the columns of the published sets.
             prompt_style: "plain", "paper", or a file with a prompt of your own that holds {question} (`envs.prompts`);
                 None = plain for generated problems, paper for all others.
             level: of generated problems, 1 to 3.
             reward_preset: "default", or "paper" for the rewards of d1 and SPG.
             revision: branch, tag or commit of the hub's train set; None = its main branch.
-            test_revision: that of the test set, where it is another data set.
+            test_revision: branch, tag or commit of the hub's test set, if that is another data set.
         """
         check_choice(self.task, "split", split, SPLIT_SIZES)
         self._template = read_style(self.task, prompt_style, ["plain", "paper", None], ["question"])
@@ -87,7 +93,7 @@ class PublishedEnv(TextEnv):
             )
         self.prompt_style = prompt_style or ("plain" if self._generated else "paper")
         self.reward_weights = self.reward_presets[reward_preset]
-        self._problems: Sequence[Any] | None = None  # None: the training stream, drawn when asked for
+        self._problems: Sequence[Any] | None = None  # None: generated for training, each when it is asked for
         if not self._generated:
             self._problems, self.origin, self.notice = load_split(
                 self.task, self.bank, self.source, split, revision, test_revision
@@ -102,7 +108,7 @@ class PublishedEnv(TextEnv):
 
     @property
     def text(self) -> str:
-        """The field of a problem that holds its text."""
+        """The name of the field of a problem that holds its text: "question" or "problem"."""
         return self.bank.COLUMNS[0]
 
     def __len__(self) -> int:
@@ -124,7 +130,7 @@ class PublishedEnv(TextEnv):
         return Problem(prompt, {"answer": item.right[1]}, prefix, metadata={self.text: text, **vars(item)})
 
     def _write(self, work: str, answer: str) -> str:
-        """A completion in the prompt's style."""
+        """A completion in the prompt's style. work: the working before the answer."""
         if self.prompt_style == "plain":
             return f"{work}<answer>{answer}</answer>"
         return paper_completion(work, answer) + "\n"
@@ -132,7 +138,9 @@ class PublishedEnv(TextEnv):
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """The problem, the completion with the part that was judged in green or red, the gold answer, the verdict."""
         names = [name for name in ("subject", self.text) if problem.metadata.get(name)]
-        shown = {name: printable(problem.metadata[name]) for name in names}
+        shown = {
+            name: printable(problem.metadata[name]) for name in names
+        }  # {label: text}, in the order of the lines
         shown[self.text] = paint("bold", shown[self.text])
         gold = printable(problem.reference["answer"])
         if completion is None:

@@ -25,7 +25,7 @@ from verifiers.errors import did_you_mean
 
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
 ALIASES = {"math": "math500"}
-_classes: dict[str, type[TextEnv]] = {}
+_classes: dict[str, type[TextEnv]] = {}  # {id: class} of all that is registered
 
 
 def _create(
@@ -36,20 +36,29 @@ def _create(
     reward_weights: Mapping[str, float] | None = None,
     **arguments: Any,
 ) -> TextEnv:
-    """An instance; render mode, weights, and a split or tries that `__init__` does not take, are added from outside."""
+    """Makes an environment of `cls`; render mode and weights are set on it from outside.
+
+    If the class's `__init__` takes no `split` or no `tries`, these are served by the wrappers DividedEnv and Tries.
+    """
     check_choice(id, "render_mode", render_mode, [None, "ansi"])
     signature = inspect.signature(cls)
     parameters = signature.parameters
-    given = dict(arguments)
-    split = None if "split" in parameters else given.pop("split", None)
-    constructor_arguments = dict(given)
-    tries = None if "tries" in parameters else constructor_arguments.pop("tries", None)
+    shown_arguments = dict(arguments)  # what a result's name shows: all but the split of a wrapper
+    split = None if "split" in parameters else shown_arguments.pop("split", None)
+    constructor_arguments = dict(shown_arguments)
+    needs_wrapper_for_tries = "tries" in arguments and "tries" not in parameters
+    if needs_wrapper_for_tries:
+        del constructor_arguments["tries"]
     _check_arguments(signature, id, constructor_arguments)
     task = cls(**constructor_arguments)
     task._env_id = id
-    env = task if "tries" not in given or "tries" in parameters else Tries(task, tries)
+    env = Tries(task, arguments["tries"]) if needs_wrapper_for_tries else task
     defaults = {"tries": 1, **{name: parameter.default for name, parameter in parameters.items()}}
-    task._env_arguments = {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
+    task._env_arguments = {
+        name: value
+        for name, value in shown_arguments.items()
+        if name not in defaults or value != defaults[name]
+    }
     task.reward_weights = _merged_weights(id, task.reward_weights, reward_weights)
     if split is not None:
         env = DividedEnv(env, split)
@@ -79,19 +88,23 @@ def register(id: str, cls: type[TextEnv]) -> None:
         raise EnvError(f'"{id}" is taken by {_qualified_name(taken)}; {new} needs another name or version.')
     if taken is None and id in gymnasium.registry:
         raise EnvError(f'"{id}" is taken by an environment of Gymnasium; choose another namespace or name.')
-    gymnasium.registry.pop(id, None)
-    vector = partial(_create_vector, cls, id)
-    gymnasium.register(id, partial(_create, cls, id), order_enforce=False, vector_entry_point=vector)
+    gymnasium.registry.pop(id, None)  # a class that was defined anew takes the place of its older self
+    gymnasium.register(
+        id,
+        entry_point=partial(_create, cls, id),
+        vector_entry_point=partial(_create_vector, cls, id),
+        order_enforce=False,  # our own error for a `step` before `reset` says more
+    )
     _classes[id] = cls
 
 
 def make(name: str, **arguments: Any) -> TextEnv:
     """Opens an environment, e.g. make("sudoku", split="test", reward_weights={"cells": 0.2}).
 
-    name: all that `resolve` takes. arguments: those of the environment's constructor, and for every
+    name: whatever `resolve` takes. arguments: those of the environment's constructor, and for every
     environment `split` ("train", "validation", "test"), `reward_weights` ({component: weight}, merged over
-    the class's), `render_mode` (None or "ansi") and, where it has one turn, `tries` (answers to a problem, until one
-    is right). Raises EnvError for an unknown name, argument or component.
+    the class's), `render_mode` (None or "ansi") and, where it has one turn, `tries` (the most answers that the
+    model may give, until one is right). Raises EnvError for an unknown name, argument or component.
     """
     return gymnasium.make(resolve(name), disable_env_checker=True, **arguments).unwrapped
 
@@ -114,7 +127,7 @@ def resolve(name: str) -> str:
         tasks = {task: resolve(one) for task, one in names.items()}
         hash_of_name = hashlib.sha256(name.encode()).hexdigest()[:8]
         return _registered(f"mixture_{hash_of_name}/{'_'.join(tasks)}-v0", mixture.class_of(name, make))
-    where, _, id = name.rpartition(":")
+    where, _, id = name.rpartition(":")  # "./file.py:ID" -> "./file.py", "ID"; "sudoku" -> "", "sudoku"
     if id.endswith(".py"):
         where, id = name, ""
     if where == "reasoning_gym":
@@ -140,22 +153,23 @@ def resolve(name: str) -> str:
 
 
 def _registered(id: str, cls: type[TextEnv]) -> str:
-    """The id, under which the class is registered."""
+    """Registers the class under the id, and returns the id."""
     register(id, cls)
     return id
 
 
 def _as_id(name: str) -> str:
-    """A name of another package as a part of an id."""
+    """A name that another package gave, with "_" for each character that an id cannot hold."""
     return re.sub(r"[^-.a-zA-Z0-9_]", "_", name)
 
 
 def _find_in_module(where: str, id: str, name: str) -> str:
     """The full id of an environment that a module or file registers; raises EnvError where it registers no such one.
 
-    where: what to import. id: which of its environments, "" = its only one. name: all that was asked for.
+    where: what to import. id: which of its environments, "" = its only one. name: what the user wrote, for messages.
     """
     module = _import(where, name)
+    # Of a package "a" the classes of all its modules "a.b" count too.
     inside = [one for one, cls in _classes.items() if f"{cls.__module__}.".startswith(f"{module}.")]
     if not inside:
         wanted = 'end it with envs.register("my/Task-v0", YourClass)'
@@ -171,22 +185,23 @@ def _find_in_module(where: str, id: str, name: str) -> str:
 
 
 def short_name(id: str) -> str:
-    """The alias of an id: "spg/Sudoku-v0" -> "sudoku"."""
+    """The short name of an id: "spg/Sudoku-v0" -> "sudoku"."""
     parts = _ID.fullmatch(id)
     return parts["name"].lower() if parts else id
 
 
 def name_of(cls: type[TextEnv]) -> str:
-    """A name under which a registered class is found again, with its module unless that is the script being run.
+    """The name under which `resolve` finds a registered class: "my_tasks:my/Task-v0".
 
-    Raises EnvError for a class that has not been registered.
+    Without the module if that is the script that runs, or one of this package. Raises EnvError for a class that has not
+    been registered.
     """
     id = next((id for id, one in _classes.items() if one is cls), None)
     if id is None:
         wanted = f'Call envs.register("my/{cls.__name__}-v0", {cls.__name__}) first.'
         raise EnvError(f"{cls.__name__} is not registered as an environment. {wanted}")
-    here = cls.__module__ == "__main__" or cls.__module__.startswith("envs.")
-    return id if here else f"{cls.__module__}:{id}"
+    is_imported_already = cls.__module__ == "__main__" or cls.__module__.startswith("envs.")
+    return id if is_imported_already else f"{cls.__module__}:{id}"
 
 
 def known() -> dict[str, type[TextEnv]]:
@@ -201,12 +216,17 @@ def offline_arguments(id: str) -> dict[str, str]:
 
 
 def _find(name: str, among: Iterable[str]) -> str | None:
-    """The id that `name` means, or None: the newest version; without a namespace, "spg" comes first."""
+    """The id that `name` means, in any case of its letters; None if no id fits.
+
+    Without a version it means the newest one. Without a namespace it means the id in "spg"; if there is none, and those
+    that fit are in several namespaces, EnvError is raised.
+    """
     wanted = _ID.fullmatch(name.lower())
-    matches = []
+    matches: list[tuple[str, int, str]] = []  # (namespace, version, id)
     for id in among:
         space, short, version = _ID.fullmatch(id).groups()
         parts = {"space": space.lower(), "name": short.lower(), "version": version}
+        # A part that `name` leaves out is None and fits any.
         if wanted and all(part in (None, parts[key]) for key, part in wanted.groupdict().items()):
             matches.append((space, int(version), id))
     ours = [match for match in matches if match[0] == "spg"]
@@ -217,7 +237,7 @@ def _find(name: str, among: Iterable[str]) -> str | None:
 
 
 def _from_entry_points(name: str) -> str | None:
-    """The id of the class that another distribution offers under `spg.envs` as `name`."""
+    """The id of the class that another distribution offers as `name` in the entry-point group `spg.envs`, or None."""
     for point in entry_points(group="spg.envs"):
         if point.name.lower() == name.lower():
             try:
@@ -248,7 +268,7 @@ def _import(where: str, name: str) -> str:
 
 
 def _qualified_name(cls: type) -> str:
-    """A class defined again in the same place, as in a notebook, is the same to us."""
+    """Module and name of a class: by them a class that is defined again, as in a notebook, counts as the same."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -258,11 +278,10 @@ def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[s
         signature.bind(**arguments)
     except TypeError as error:
         takes = [*dict.fromkeys([*signature.parameters, "split", "reward_weights", "render_mode", "tries"])]
-        why = str(error)
+        why = f"{error}."
         if unknown := [name for name in arguments if name not in takes]:
-            why = f'it takes no argument "{unknown[0]}". {did_you_mean(unknown[0], takes)}'
-        end = "" if why.rstrip().endswith("?") else "."
-        raise EnvError(f"{id}: {why.rstrip('. ')}{end} It takes: {', '.join(takes)}.") from error
+            why = f'it takes no argument "{unknown[0]}". {did_you_mean(unknown[0], takes)}'.rstrip()
+        raise EnvError(f"{id}: {why} It takes: {', '.join(takes)}.") from error
 
 
 def _merged_weights(
@@ -289,5 +308,7 @@ def _check_class(cls: Any, id: str) -> None:
         missing.append("score")
     if missing:
         raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")
-    if not isinstance(cls.reward_weights, property):  # else every instance has its own, which `make` checks
+    if not isinstance(
+        cls.reward_weights, property
+    ):  # a property has a value only in instances: `make` checks those
         _merged_weights(id, cls.reward_weights, None)

@@ -21,7 +21,8 @@ class ScoredBatch:
     """The checked scores of n episodes.
 
     total: (n,) float64, the weighted sum of the components. rewards: {component: (n,) float64}, in the order of
-    `reward_weights`. traceback: where the author's code raised, None where it did not.
+    `reward_weights`. reason, extracted: as in `envs.problem.Score`. traceback: of each episode in which the author's
+    code raised, None for the others.
     """
 
     total: np.ndarray
@@ -32,7 +33,7 @@ class ScoredBatch:
 
     @classmethod
     def filled(cls, components: Mapping[str, Any], count: int, value: float) -> "ScoredBatch":
-        """`count` rows without a score yet: each component is `value`, e.g. NaN."""
+        """`count` rows that are not scored yet: the total is 0 and each component is `value`, e.g. NaN."""
         rewards = {name: np.full(count, value) for name in components}
         return cls(np.zeros(count), rewards, [""] * count, [None] * count, [None] * count)
 
@@ -42,7 +43,7 @@ class ScoredBatch:
         return ScoredBatch(self.total.copy(), rewards, self.reason[:], self.extracted[:], self.traceback[:])
 
     def put(self, rows: Sequence[int], scored: "ScoredBatch") -> None:
-        """Writes scores into some rows; a component that they do not have stays as it is."""
+        """Writes `scored` into `rows`, one score into each; a component that `scored` lacks stays as it is there."""
         self.total[rows] = scored.total
         for name, values in scored.rewards.items():
             self.rewards[name][rows] = values
@@ -58,25 +59,25 @@ def score_all(
     completions: Sequence[str | Sequence[str]],
     raised: Sequence[str | None] = (),
 ) -> ScoredBatch:
-    """Scores n episodes, with one `score_batch` call for each author's class that has it.
+    """Scores n episodes, with one call of `score_batch` for each author's environment that has this method.
 
-    completions: a text each, or those of all turns; the author's `score_turns` sees all of them, else the last one is
-    scored. raised: the traceback of each episode in which `reply` raised, None for the others; () where it raised in
-    none. An exception in the author's code marks only the completions that cause it, with reason "error", of a
-    TimeoutError "timeout", and all rewards 0. In a mixture, a component that a problem's own task does not have is NaN.
-    Raises EnvError, naming environment and problem, for scores that break the contract: a component that is missing,
-    unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted part that is no
-    text.
+    completions: for each episode its only completion, or those of all turns: `score_turns` sees all of them, any other
+    method the last one. raised: for each episode the traceback of the author's `reply` if it raised, else None; () = it
+    raised in none. An exception in the author's code marks only the completions that cause it: all their rewards are 0,
+    and the reason is "error", or "timeout" for a TimeoutError. In a mixture, a component that a problem's own task does
+    not have is NaN. Raises EnvError, naming environment and problem, for scores that break the contract: a component
+    that is missing, unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted
+    part that is no text.
     """
     raised = raised or [None] * len(problems)
-    rows_of: dict[int, list[int]] = {}
     authors = [env.author_of(problem) for problem in problems]
+    rows_of_author: dict[int, list[int]] = {}
     for row, author in enumerate(authors):
-        rows_of.setdefault(id(author), []).append(row)
-    if len(rows_of) == 1 and not env.parts:
+        rows_of_author.setdefault(id(author), []).append(row)
+    if len(rows_of_author) == 1 and not env.parts:
         return _score_part(authors[0], indices, problems, completions, raised)
     scored = ScoredBatch.filled(env.reward_weights, len(problems), np.nan)
-    for rows in rows_of.values():
+    for rows in rows_of_author.values():
         columns = [[column[row] for row in rows] for column in (indices, problems, completions, raised)]
         scored.put(rows, _score_part(authors[rows[0]], *columns))
     return scored
@@ -94,10 +95,11 @@ def _score_part(
     _check_form(env, indices, scores)
     rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}
     reason = [str(r) for r in scores.reason]
-    for row in [row for row, trace in enumerate(raised) if trace is not None]:
-        reason[row], traces[row] = reason_of(raised[row]), raised[row]
-        for values in rewards.values():
-            values[row] = 0.0
+    for row, trace_of_reply in enumerate(raised):
+        if trace_of_reply is not None:
+            reason[row], traces[row] = reason_of(trace_of_reply), trace_of_reply
+            for values in rewards.values():
+                values[row] = 0.0
     total = np.zeros(len(traces))
     for name, weight in env.reward_weights.items():
         total += weight * rewards[name]
@@ -105,7 +107,7 @@ def _score_part(
 
 
 def as_turns(text: str | Sequence[str]) -> tuple[str, ...]:
-    """One completion, or those of all turns, as those of all turns."""
+    """The completions of all turns: those that are given, or the given one as the only turn."""
     return (text,) if isinstance(text, str) else tuple(text)
 
 
@@ -116,7 +118,7 @@ ARGUMENTS = {
     "score_batch": ("problems", "completions"),
     "score_turns": ("problem", "turns"),
 }
-"""What each way to score is called with, by position."""
+"""{method that scores: the arguments that it is called with, by position}."""
 
 
 def default(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,7 +128,7 @@ def default(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def writes(cls: "type[TextEnv]", method: str) -> bool:
-    """Whether the author of a class wrote this method himself."""
+    """Whether the author of a class wrote this method, so that it is not the default of TextEnv."""
     return not getattr(getattr(cls, method), "is_default", False)
 
 
@@ -143,7 +145,7 @@ class Scoring:
 def decide_scoring(cls: "type[TextEnv]", name: str) -> Scoring:
     """Decides how a class is scored, and keeps that in the class; `register` calls this once.
 
-    Raises EnvError, which begins with `name`, for a method to score that does not take the arguments of `ARGUMENTS`.
+    Raises EnvError, which begins with `name`, for a method of `ARGUMENTS` that does not take its arguments.
     """
     written = [method for method in ARGUMENTS if writes(cls, method)]
     for method in written:
@@ -154,20 +156,22 @@ def decide_scoring(cls: "type[TextEnv]", name: str) -> Scoring:
 
 
 def scoring_of(cls: "type[TextEnv]") -> Scoring:
-    """How a class is scored; that of one which was never registered is decided now."""
+    """How a class is scored, decided now if the class was never registered."""
     return cls.__dict__.get("_scoring") or decide_scoring(cls, cls.__name__)
 
 
 def _check_call(cls: "type[TextEnv]", method: str, name: str) -> None:
     """Raises EnvError if a method cannot be called with its ARGUMENTS."""
     attribute = inspect.getattr_static(cls, method)
-    function = getattr(attribute, "__func__", attribute)
+    function = getattr(attribute, "__func__", attribute)  # what a static or class method wraps
     if not inspect.isfunction(function):  # a callable object does not always say what it takes
         return
     self = () if isinstance(attribute, staticmethod) else ("self",)
-    signature = inspect.signature(function, follow_wrapped=False)
+    signature = inspect.signature(
+        function, follow_wrapped=False
+    )  # of a decorated method the outermost function's
     try:
-        signature.bind(*self, *ARGUMENTS[method])
+        signature.bind(*self, *ARGUMENTS[method])  # any values do: only their number is tried
     except TypeError as error:
         arguments = ", ".join((*self, *ARGUMENTS[method]))
         raise EnvError(
@@ -179,23 +183,24 @@ def _check_call(cls: "type[TextEnv]", method: str, name: str) -> None:
 def begin_score(env: "TextEnv", problem: Problem, turns: Sequence[str]) -> Any:
     """What the author's code returns for one episode, or an awaitable of it; raises what that code raises.
 
-    This and `call_score_batch` are the only places in which an author's scoring is called.
+    This and `call_score_batch` are the only places in which an author's scoring is called. The default of `score_turns`
+    calls `score` with the last turn.
     """
     return env.score_turns(problem, turns)
 
 
 def as_score(value: Any) -> Any:
-    """What the author's code says of one episode, a plain dict of rewards as a Score."""
+    """What the author's code returned for one episode, unchecked: a dict of rewards as a Score, all else as it is."""
     return Score(dict(value)) if isinstance(value, Mapping) else value
 
 
 def limits_of(env: "TextEnv") -> Limits:
-    """What an environment allows where its methods are `async`."""
+    """The limits that an environment sets to its `async` methods."""
     return Limits(env.score_concurrency, env.score_timeout)
 
 
 def call_scores(env: "TextEnv", problems: Sequence[Problem], turns: Sequence[Sequence[str]]) -> list[Outcome]:
-    """What the author's code says of each episode, or raises; those that are `async` are awaited side by side."""
+    """What the author's code returns for each episode, or raises; `async` calls are awaited side by side."""
     calls = [partial(begin_score, env, *pair) for pair in zip(problems, turns, strict=True)]
     outcomes = call_all(env.spec_name, calls, limits_of(env))
     return [outcome._replace(value=as_score(outcome.value)) for outcome in outcomes]
@@ -217,14 +222,15 @@ def _ask(
     (outcome,) = call_all(env.spec_name, [call], limits_of(env))
     if outcome.error is None:
         return outcome.value, [None] * len(problems)
-    side_by_side = inspect.iscoroutinefunction(env.score_batch)
-    if outcome.reason == TIMED_OUT and not side_by_side:
-        # Each by itself would wait as long again, one after the other.
+    is_async = inspect.iscoroutinefunction(env.score_batch)
+    if outcome.reason == TIMED_OUT and not is_async:
+        # All are given up: asked again one after the other, each might wait as long as the batch did.
         zeros = [Score(dict.fromkeys(env.reward_weights, 0.0), TIMED_OUT)] * len(problems)
         return stacked(zeros, env.reward_weights), [outcome.traceback] * len(problems)
-    scores, traces = _ask_each(env, indices, problems, turns)  # a batch does not say which of them raises
-    may_recover = side_by_side or isinstance(outcome.error, JudgeFailed)
-    if not any(traces) and not may_recover:
+    # The error of a batch does not say which completions caused it, so each is scored again alone.
+    scores, traces = _ask_each(env, indices, problems, turns)
+    may_have_passed = is_async or isinstance(outcome.error, JudgeFailed)  # as when a server was busy
+    if not any(traces) and not may_have_passed:
         if isinstance(outcome.error, EnvError):  # it says itself what is wrong, such as too few numbers
             raise EnvError(f"{env.spec_name}: {outcome.error}") from outcome.error
         raise EnvError(
@@ -237,8 +243,9 @@ def _ask(
 def _ask_each(
     env: "TextEnv", indices: Sequence[int], problems: Sequence[Problem], turns: Sequence[Sequence[str]]
 ) -> tuple[Scores, list[str | None]]:
-    """`_ask`, each episode by itself; the score of an episode in which the author's code raised is 0."""
-    outcomes, scores = call_scores(env, problems, turns), []
+    """`_ask` with a call for each episode; where the author's code raises, all rewards of the episode are 0."""
+    outcomes = call_scores(env, problems, turns)
+    scores: list[Score] = []
     for index, outcome in zip(indices, outcomes, strict=True):
         score = outcome.value
         if outcome.error is not None:
@@ -258,7 +265,7 @@ def stacked(scores: Sequence[Score], components: Iterable[str]) -> Scores:
     return Scores(rewards, [score.reason for score in scores], [score.extracted for score in scores])
 
 
-# What it may return.
+# What an author's class may return.
 
 
 def _check_form(env: "TextEnv", indices: Sequence[int], scores: Any) -> None:
@@ -267,8 +274,8 @@ def _check_form(env: "TextEnv", indices: Sequence[int], scores: Any) -> None:
         raise broken(env, indices[0], f"score_batch returned {scores!r:.80}; it must return envs.Scores.")
     _check_names(env, indices[0], scores.rewards)
     for name, values in {**scores.rewards, "reason": scores.reason, "extracted": scores.extracted}.items():
-        entries = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
-        if not entries or len(values) != len(indices):
+        is_sequence = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
+        if not is_sequence or len(values) != len(indices):
             wrong = f"score_batch returned {name}={values!r:.80} for {len(indices)} completions"
             raise broken(env, indices[0], f"{wrong}; it must have an entry for each.")
     for index, reason, extracted in zip(indices, scores.reason, scores.extracted, strict=True):
@@ -278,18 +285,21 @@ def _check_form(env: "TextEnv", indices: Sequence[int], scores: Any) -> None:
 
 
 def _check_names(env: "TextEnv", index: int, rewards: Mapping[str, Any]) -> None:
+    """Raises EnvError unless `rewards` has exactly the components of `reward_weights`."""
     if rewards.keys() != env.reward_weights.keys():
         components = f"the components {', '.join(rewards)}; they must be {', '.join(env.reward_weights)}."
         raise broken(env, index, f"the score has {components}")
 
 
 def _numbers(env: "TextEnv", indices: Sequence[int], name: str, values: Any) -> np.ndarray:
-    """`values` as (n,) float64, every one finite; "correct" 0 or 1."""
+    """The values of one component as (n,) float64. Raises EnvError unless all are finite, those of "correct" 0 or 1."""
     kinds = int | float | np.integer | np.floating | np.bool_
     numbers = np.array([value if isinstance(value, kinds) else np.nan for value in values], np.float64)
-    valid = ((numbers == 0) | (numbers == 1)) if name == "correct" else np.isfinite(numbers)
+    if name == "correct":
+        valid, wanted = (numbers == 0) | (numbers == 1), "0 or 1"
+    else:
+        valid, wanted = np.isfinite(numbers), "a finite number"
     if not valid.all():
-        row = int(np.argmin(valid))
-        wanted = "0 or 1" if name == "correct" else "a finite number"
+        row = int(np.argmin(valid))  # the first that is not
         raise broken(env, indices[row], f'"{name}" is {values[row]!r:.80}; it must be {wanted}.')
     return numbers

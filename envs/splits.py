@@ -1,7 +1,8 @@
 """Which problems are for training, validation and test: every split rule of this package.
 
-A task draws its problems with a private generator, `default_rng([number of the task, STREAMS[split], ...])`, until
-one belongs to the split; a `SplitRule` says which does. The rules of released environments never change.
+A task draws problems with a private generator, `default_rng([number of the task, STREAMS[split], ...])`, until one
+belongs to the split that is asked for. A `SplitRule` says to which split a problem belongs. The rules of released
+environments never change.
 """
 
 import hashlib
@@ -26,21 +27,25 @@ STREAMS = {"train": 0, "validation": 1, "test": 2}
 SEARCHED = 20
 """To find n different problems for an evaluation, the first SEARCHED * n are looked through."""
 MAX_DIVIDED = 10**7
-"""How many problems of an environment are divided by index, the first ones; each takes 8 bytes."""
+"""`DividedEnv` divides at most so many problems, the first ones of its environment; each takes 8 bytes."""
 
-# Which problems of an environment that is divided by index: those whose index hashes (`tenth`) to one of these numbers.
-_TENTHS = {"train": list(range(8)), "validation": [8], "test": [9]}
-_MAX_DRAWS = 2000
-_SEED = 20_260_701
+_TENTHS = {
+    "train": list(range(8)),
+    "validation": [8],
+    "test": [9],
+}  # {split: what `tenth` gives for its indices}
+_MAX_DRAWS = 2000  # of `draw_for`
+_SEED = 20_260_701  # keeps the streams of `draw_for` apart from all others
 Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True)
 class SplitRule:
-    """Assigns a text to a split by its hash, modulo `parts`: one part is validation, one test, the rest train.
+    """Assigns a text to a split by its hash modulo `parts`: the result `validation` is that split, `test` that one, and
+    any other result train.
 
     hash: a constructor of `hashlib`; the first 8 bytes of its digest are read as a big-endian number. test: None = no
-    part is test. salt: stands before every text.
+    text is in the test split. salt: is put before every text.
     """
 
     hash: Callable[[bytes], Any]
@@ -51,36 +56,40 @@ class SplitRule:
 
     def __call__(self, text: str) -> str:
         part = int.from_bytes(self.hash((self.salt + text).encode()).digest()[:8], "big") % self.parts
-        return "validation" if part == self.validation else "test" if part == self.test else "train"
+        if part == self.validation:
+            return "validation"
+        return "test" if part == self.test else "train"
 
 
+# Each rule says below what text it is given of a problem.
 DEFAULT = SplitRule(partial(hashlib.blake2b, digest_size=8), parts=10, validation=8, test=9)
-"""What `split_of` goes by, and so `draw_for` and the small tasks."""
+"""The rule of `split_of` and `draw_for`, which the small tasks use: the JSON of the problem's content."""
 COUNTDOWN = DEFAULT
 """Hashes the sorted numbers and the target."""
 SUDOKU_9X9 = DEFAULT
-"""Hashes the solved grid with its digits renamed; 4x4 divides its 288 grids by a list, in `envs.sudoku.problems`."""
+"""Hashes the solved grid with its digits renamed. The 288 grids of 4x4 are divided by a list in `envs.sudoku.problems`
+instead."""
 GUESS = SplitRule(DEFAULT.hash, parts=6, validation=0, test=1)
-"""Hashes a range and the number in it: a sixth each for validation and test, as level 1 has only 372 different
-problems."""
+"""Hashes the range and the number in it. Validation and test have a sixth each, as level 1 has only 372 problems."""
 GSM8K = SplitRule(hashlib.sha256, parts=10, validation=0, test=1)
 """Hashes the steps of a generated problem."""
 MATH500 = SplitRule(hashlib.sha256, parts=5, validation=0, test=1, salt="1 ")
-"""Hashes a generated problem without its letters. The salt is the first under which every template of every level has
-an eighth or more of its problems in each split."""
+"""Hashes the text of a generated problem without its letters. Of the salts that were tried this is the first with which
+every template of every level has an eighth or more of its problems in each split."""
 PUBLISHED = SplitRule(hashlib.sha256, parts=20, validation=0, test=None)
-"""Hashes a problem of a published train set; the published test set is the test split."""
+"""Hashes the text of a problem of a published train set. The published test set is the test split."""
 
 
 def split_of(value: Any, rule: SplitRule = DEFAULT) -> str:
     """The split ("train", "validation" or "test") that a problem belongs to, by a hash of its content (80/10/10).
 
-    value: what makes the problem, of strings, numbers, lists, tuples, dicts and numpy arrays. rule: other shares.
+    value: the content, made of strings, numbers, lists, tuples, dicts and numpy arrays. rule: one with other shares.
     """
     return rule(json.dumps(value, sort_keys=True, default=_as_list))
 
 
 def _as_list(value: Any) -> Any:
+    """What `split_of` writes for a value that JSON does not know; raises EnvError unless it is of numpy."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     types = "strings, numbers, lists, tuples, dicts and numpy arrays"
@@ -112,7 +121,7 @@ def distinct(
 ) -> tuple[Drawn, ...]:
     """The first `count` of draw(0), draw(1), ... whose keys differ, in their order: a fixed evaluation set.
 
-    Fewer where `SEARCHED` times as many draws hold no more.
+    They are fewer if the first SEARCHED * count draws hold fewer different ones.
     """
     first_of_key: dict[Any, Drawn] = {}
     for number in range(SEARCHED * count):
@@ -124,10 +133,10 @@ def distinct(
 
 
 def distinct_problems(env: TextEnv, count: int = 0) -> list[int]:
-    """The indices of the first `count` different problems of a split, ascending; 0 = of all its problems.
+    """The indices of the first `count` different problems of a split, ascending; 0 = of all that differ.
 
-    What is measured on a problem that comes twice is no more evidence than once. Fewer than `count` where the split
-    holds no more, or none among `SEARCHED` times as many.
+    To measure on the same problem twice would add no evidence. They are fewer than `count` if the split, or its first
+    SEARCHED * count problems, hold fewer different ones.
     """
     wanted = min(count or len(env), len(env))
     first_of_key: dict[str, int] = {}
@@ -137,29 +146,32 @@ def distinct_problems(env: TextEnv, count: int = 0) -> list[int]:
         try:
             problem = read_problem(env, index)
             key = f"{problem.task} {content(problem)}"  # two tasks may ask the same and judge otherwise
-        except EnvError:  # it is told when the problem is asked for
+        except (
+            EnvError
+        ):  # a broken problem counts as different; the error comes when the problem is asked for
             key = f"broken {index}"
         first_of_key.setdefault(key, index)
     return list(first_of_key.values())
 
 
 def content(problem: Problem) -> str:
-    """What two equal problems have in common, as text: all that the model reads, and the reference."""
+    """A text that is the same for two problems if they are: it holds all that the model reads, and the reference."""
     parts = [problem.prompt, problem.completion_prefix, problem.completion_template, problem.reference]
     return json.dumps(parts, sort_keys=True, default=_as_json)
 
 
 def question(prompt: Prompt, capitals: bool = False) -> str:
-    """What a prompt says, without a difference between kinds of white space, nor between capitals and small letters.
+    """The text of a prompt, for comparisons: white space becomes single spaces, and capitals small letters.
 
     capitals: whether capitals are kept.
     """
-    words = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
-    text = " ".join(words.split())
+    text = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+    text = " ".join(text.split())
     return text if capitals else text.casefold()
 
 
 def _as_json(value: Any) -> Any:
+    """What `content` writes for a value that JSON does not know."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
@@ -179,7 +191,7 @@ def tenth(indices: np.ndarray) -> np.ndarray:
 
 
 class DividedEnv(Wrapper):
-    """One split of `env`: its problems whose index hashes there (80% train, 10% validation, 10% test).
+    """One split of `env`: a hash of the index gives each problem to a split (80% train, 10% validation, 10% test).
 
     Problem i here is problem `indices[i]` of `env`.
     """

@@ -24,19 +24,20 @@ class {name}(envs.TextEnv):
         return 100_000 if self.split == "train" else 256
 
     def problem(self, index):
-        # The same index must always give the same problem. `draw_for` calls `digits` with a random generator of that
-        # index until the problem belongs to this split, so that no problem is both trained and tested on.
-        digits = envs.draw_for(self.split, index, self.digits)
+        # The same index must always give the same problem. `draw_for` calls `draw` with a random generator that it
+        # makes from the index, again and again until the result belongs to this split. A hash of the result says which
+        # split that is, so that no problem is both trained and tested on.
+        digits = envs.draw_for(self.split, index, self.draw)
         # What the model reads, and what its answer is judged by.
         return envs.Problem(prompt="largest of " + " ".join(digits), reference={{"digits": digits}})
 
-    def digits(self, rng):
-        # Random content of a problem, made of plain strings, numbers, lists and dicts.
+    def draw(self, rng):
+        # The random content of a problem, of plain strings, numbers, lists and dicts. `rng` is a generator of numpy.
         return [str(digit) for digit in rng.integers(0, 10, 5)]
 
     def score(self, problem, completion):
-        # `completion` is any text at all: never trust it. `judge` reads the last <answer>...</answer> and returns the
-        # components "correct" and "format", with a reason. Your own check is the function given to it.
+        # `completion` may be any text at all: never trust it. `judge` reads its last <answer>...</answer>, asks the
+        # function that you pass whether that answer is right, and returns "correct" and "format", with a reason.
         truth = max(problem.reference["digits"])
         return envs.judge(completion, lambda answer: answer == truth)
 
@@ -45,8 +46,8 @@ class {name}(envs.TextEnv):
         return f"<answer>{{max(problem.reference['digits'])}}</answer>"
 
     def habits(self, problem):
-        # Plausible completions that are often wrong. A base model that knows one of them and the right way gives RL
-        # something to choose from: spg_trainer sft --mix right=0.4 first=0.6
+        # Plausible completions that are often wrong, by name. `sft` teaches a base model a mixture of these and of the
+        # right way, from which RL can then choose: python -m spg_trainer sft --mix right=0.4 first=0.6
         return {{"first": f"<answer>{{problem.reference['digits'][0]}}</answer>"}}
 
 
@@ -55,7 +56,7 @@ envs.register("{id}", {name})
 
 
 TURNS = '''\
-"""A task of up to three turns: the largest of five digits, then the smallest, then what is between the two."""
+"""A task of up to three turns: the largest of five digits, then the smallest, then the difference of the two."""
 
 import envs
 
@@ -66,7 +67,7 @@ class {name}(envs.TextEnv):
     # The reward is the weighted sum of these components. "correct" must be among them; a weight of 0 measures only.
     reward_weights = {{"correct": 1.0, "format": 0.0}}
 
-    # The model writes at most so many completions in an episode. What it is shown is the chat so far.
+    # The most completions that the model writes in an episode. Before each it is shown the chat so far.
     max_turns = 3
 
     def __init__(self, split="train"):
@@ -77,41 +78,49 @@ class {name}(envs.TextEnv):
         return 100_000 if self.split == "train" else 256
 
     def problem(self, index):
-        # The same index must always give the same problem. `draw_for` calls `digits` with a random generator of that
-        # index until the problem belongs to this split, so that no problem is both trained and tested on.
-        digits = envs.draw_for(self.split, index, self.digits)
+        # The same index must always give the same problem. `draw_for` calls `draw` with a random generator that it
+        # makes from the index, again and again until the result belongs to this split. A hash of the result says which
+        # split that is, so that no problem is both trained and tested on.
+        digits = envs.draw_for(self.split, index, self.draw)
         # What the model reads first, and what its answers are judged by.
         return envs.Problem(prompt="largest of " + " ".join(digits), reference={{"digits": digits}})
 
-    def digits(self, rng):
-        # Random content of a problem, made of plain strings, numbers, lists and dicts.
+    def draw(self, rng):
+        # The random content of a problem, of plain strings, numbers, lists and dicts. `rng` is a generator of numpy.
         return [str(digit) for digit in rng.integers(0, 10, 5)]
 
     def reply(self, problem, turns):
         # What the model reads next; None ends the episode. `turns` holds its completions so far, any text at all. The
         # same problem and completions must always give the same reply: keep no state, draw no random number.
         if envs.read_answer(turns[-1]) != self.answers(problem)[len(turns) - 1]:
-            return None  # wrong: there is nothing more to ask
-        return ["smallest?", "largest - smallest?", None][len(turns) - 1]
+            return None  # the last answer is wrong: there is nothing more to ask
+        if len(turns) == 1:
+            return "smallest?"
+        if len(turns) == 2:
+            return "largest - smallest?"
+        return None  # all three questions are answered
 
     def answers(self, problem):
+        # The right answers to the three questions.
         digits = problem.reference["digits"]
         return [max(digits), min(digits), str(int(max(digits)) - int(min(digits)))]
 
     def score_turns(self, problem, turns):
-        # Scores the whole episode. Where the last completion says it all, write `score(self, problem, completion)`
-        # instead. `judge` reads the last <answer>...</answer> and returns "correct" and "format", with a reason.
-        truth = self.answers(problem)[len(turns) - 1]
-        return envs.judge(turns[-1], lambda answer: answer == truth and len(turns) == 3)
+        # Scores the whole episode. It is right if there was a third answer and that is right, as `reply` asks on only
+        # after right ones. If the last completion says it all, write `score(self, problem, completion)` instead.
+        # `judge` reads the last <answer>...</answer>, asks the function that you pass whether it is right, and returns
+        # "correct" and "format", with a reason.
+        difference = self.answers(problem)[2]
+        return envs.judge(turns[-1], lambda answer: len(turns) == 3 and answer == difference)
 
     def demonstration(self, problem):
         # Completions that are always right, turn by turn; `sft` learns from them.
         return [f"<answer>{{answer}}</answer>" for answer in self.answers(problem)]
 
     def habits(self, problem):
-        # Plausible completions that are often wrong. A base model that knows one of them and the right way gives RL
-        # something to choose from: spg_trainer sft --mix right=0.4 biggest=0.6. A text that stands alone, without a
-        # list, is written at every turn until the episode ends.
+        # Plausible completions that are often wrong, by name. `sft` teaches a base model a mixture of these and of the
+        # right way, from which RL can then choose: python -m spg_trainer sft --mix right=0.4 biggest=0.6. A text that
+        # stands alone, without a list, is written at every turn until the episode ends.
         return {{"biggest": f"<answer>{{max(problem.reference['digits'])}}</answer>"}}
 
 
@@ -120,13 +129,14 @@ envs.register("{id}", {name})
 
 
 def write_task(file: str, turns: bool = False) -> str:
-    """Writes a working starting file; returns the id of the task in it, "my/MyTask-v0" for my_task.py.
+    """Writes a file with a working task to start from; returns the task's id, "my/MyTask-v0" for my_task.py.
 
-    turns: whether it is of a task that answers back. Raises EnvError if the file exists, cannot be written, or its
-    name does not make a Python name.
+    turns: whether to write a task of several turns, which answers the model. Raises EnvError if the file exists, cannot
+    be written, or its name does not make a Python name.
     """
     path = Path(file)
-    name = "".join(word[:1].upper() + word[1:] for word in path.stem.replace("-", "_").split("_"))
+    words = path.stem.replace("-", "_").split("_")
+    name = "".join(word[:1].upper() + word[1:] for word in words)  # my_task -> MyTask
     if path.suffix != ".py" or not (name.isascii() and name.isidentifier()):
         raise EnvError(f'"{file}" gives the task no name; call it like my_task.py, for my/MyTask-v0.')
     id = f"my/{name}-v0"

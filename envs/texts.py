@@ -1,4 +1,4 @@
-"""`sft --data FILE`, or a data set on the hub: prompts and completions to be imitated as they are."""
+"""`sft --data FILE_OR_DATA_SET`: prompts and completions to be imitated as they are, from a file or from the hub."""
 
 import json
 import re
@@ -15,32 +15,37 @@ from envs.problem import Problem, Prompt, PromptText, Score, check_index
 from envs.splits import split_of
 from verifiers.command.read import CommandError, LineError, Source, read_line
 
-ON_HUB = (
+ADVICE = (
     "On a machine with a network, `hf download ORG/NAME --repo-type dataset --local-dir FOLDER`, bring the folder here "
     "and pass one of its files."
 )
+"""What an error adds where a data set on the hub cannot be reached."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz")
 COLUMNS = ("prompt", "completion", "messages")
-_MESSAGE = '{"role": ..., "content": ...}'
+"""All columns that are read: a row has the first two, or the last."""
+_MESSAGE = '{"role": ..., "content": ...}'  # how an error writes the form of a message
 
 
 class Texts(TextEnv):
-    """The rows of a file, each a prompt with the completion that is learned; a tenth, by hash, is for validation."""
+    """The rows of a file, each a prompt with the completion to learn; a hash picks a tenth of them for validation."""
 
     reward_weights: Mapping[str, float] = {"correct": 1.0}
 
     def __init__(self, file: str, split: str = "train") -> None:
         """Reads a .jsonl, .json, .csv, .tsv or .parquet file with `prompt` and `completion`, or with chat `messages`.
 
-        file: or ORG/NAME, ORG/NAME:CONFIG or ORG/NAME@REVISION, the train split of a data set on the hub. Raises
-        EnvError for a file that cannot be read, the first row that is no such text, and too few rows.
+        file: its path; or a data set on the hub as ORG/NAME, ORG/NAME:CONFIG or ORG/NAME@REVISION, of which the train
+        split is read. Raises EnvError for a file that cannot be read, for rows of another form, and for too few rows.
         """
         self.file, self.split = file, split
         lines, rows, self.origin = _read(file)
+        # By the prompt, so that a prompt with several completions is in one split; or by the prompt and the completion,
+        # if otherwise all rows would be in one split, as where all have the same prompt.
         is_held_out = [_is_for_validation(prompt) for prompt, _ in rows]
-        if len(set(is_held_out)) < 2:  # one prompt for all: then the hash is that of prompt and completion
+        if len(set(is_held_out)) < 2:
             is_held_out = [_is_for_validation(row) for row in rows]
-        chosen = [i for i, held_out in enumerate(is_held_out) if held_out == (split == "validation")]
+        wants_held_out = split == "validation"
+        chosen = [i for i, held_out in enumerate(is_held_out) if held_out == wants_held_out]
         self.rows = [rows[i] for i in chosen]
         self.lines = [lines[i] for i in chosen]
         if not self.rows:
@@ -67,25 +72,18 @@ class Texts(TextEnv):
 
 
 def _is_for_validation(value: Any) -> bool:
-    """Whether the hash of a prompt, or of a row, picks it."""
+    """Whether the hash of a prompt, or of a row, picks it for validation."""
     return split_of(value) == "validation"
 
 
 @cache
 def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str]]:
-    """The numbers of the lines with a row, the rows, and of a data set on the hub {its name: its state}."""
-    line_numbers, rows, wrong = [], [], []
+    """The number of each row's line, the rows as (prompt, completion), and, for the hub, {data set: its commit}."""
     if names_hub(file):
-        name, _, revision = file.partition("@")
-        repo, _, config = name.partition(":")
-        hub = HubDataset(repo, config or None, "train", None, revision or None)
-        hub_lines, commit = hub_rows("--data", hub, ON_HUB)
-        origin = {repo: state_of(hub_lines, commit)}
-        for where, row in hub_lines:
-            _add_row(where, row, rows, wrong)
-        if wrong:
-            raise refused_rows(file, wrong, len(hub_lines))
-        return tuple(range(1, len(hub_lines) + 1)), tuple(rows), origin
+        return _read_from_hub(file)
+    line_numbers: list[int] = []
+    rows: list[tuple[Prompt, str]] = []
+    wrong: list[str] = []
     try:
         source = Source(file, set(COLUMNS))
         for block in source.blocks():
@@ -102,17 +100,35 @@ def _read(file: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], d
     return tuple(line_numbers), tuple(rows), {}
 
 
+def _read_from_hub(data_set: str) -> tuple[tuple[int, ...], tuple[tuple[Prompt, str], ...], dict[str, str]]:
+    """`_read` for a data set on the hub, whose rows count as lines 1, 2, ..."""
+    name, _, revision = data_set.partition("@")
+    repo, _, config = name.partition(":")
+    hub = HubDataset(repo, config or None, "train", num_rows=None, revision=revision or None)
+    found, commit = hub_rows("--data", hub, ADVICE)
+    rows: list[tuple[Prompt, str]] = []
+    wrong: list[str] = []
+    for where, row in found:
+        _add_row(where, row, rows, wrong)
+    if wrong:
+        raise refused_rows(data_set, wrong, len(found))
+    return tuple(range(1, len(found) + 1)), tuple(rows), {repo: state_of(found, commit)}
+
+
 def names_hub(file: str) -> bool:
-    """Whether `--data` names a data set on the hub, and no file that is here or could be."""
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?", file)) and not (
-        Path(file).exists() or Path(file).parent.is_dir() or file.endswith(SUFFIXES)
-    )
+    """Whether `--data` names a data set on the hub: its form is ORG/NAME, and it is no file or a misspelt one."""
+    has_form = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?", file) is not None
+    may_be_file = Path(file).exists() or Path(file).parent.is_dir() or file.endswith(SUFFIXES)
+    return has_form and not may_be_file
 
 
 def _add_row(
     where: str, row: bytes | Mapping[str, Any], rows: list[tuple[Prompt, str]], wrong: list[str]
 ) -> None:
-    """Adds what a row holds to `rows`, or what is to be said of it to `wrong`. row: of a file, its line."""
+    """Appends (prompt, completion) of a row to `rows`, or, if it cannot be used, a sentence that says why to `wrong`.
+
+    row: the line of a file as bytes, or a row of a data set on the hub.
+    """
     try:
         rows.append(_row(where, read_line(row) if isinstance(row, bytes) else row))
     except LineError as error:
@@ -122,7 +138,7 @@ def _add_row(
 
 
 def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
-    """Prompt and completion of a row: its own, or messages of which the last, the assistant's, is the completion."""
+    """(prompt, completion) of a row, or of its chat `messages`, whose last, the assistant's, is the completion."""
     values = {name: _unpacked(row[name]) for name in COLUMNS if row.get(name) is not None}
     if "messages" in values and "completion" not in values:
         messages = values["messages"]
@@ -131,13 +147,18 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
                 f"{where} has messages {messages!r:.80}; it must be a list of them, each {_MESSAGE}."
             )
         *before, last = messages
-        is_one_question = [message["role"] for message in before] == ["user"]
-        values |= {"prompt": before[0]["content"] if is_one_question else before or "", "completion": [last]}
+        values |= {"prompt": before, "completion": [last]}
+        if not before:
+            values["prompt"] = ""
+        elif [message["role"] for message in before] == [
+            "user"
+        ]:  # one question, which a text says as well as a chat
+            values["prompt"] = before[0]["content"]
     if not values.keys() >= {"prompt", "completion"}:
         has = ", ".join(row) or "nothing"
         raise EnvError(f"{where} has {has}. Each row needs `prompt` and `completion`, or chat `messages`.")
     prompt, completion = values["prompt"], values["completion"]
-    if _is_chat(completion) and len(completion) == 1:
+    if _is_chat(completion) and len(completion) == 1:  # as TRL writes a completion to a chat
         (last,) = completion
         if last["role"] != "assistant":
             raise EnvError(f"{where}: the last message is the {last['role']}'s; it must be the assistant's.")
@@ -156,7 +177,7 @@ def _is_chat(value: Any) -> bool:
 
 
 def _unpacked(value: Any) -> Any:
-    """Messages that a table holds as their JSON text; anything else as it is."""
+    """The chat messages that a table (.csv, .tsv) can only hold as JSON text, parsed; any other value as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             parsed = json.loads(value)

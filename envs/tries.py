@@ -1,4 +1,4 @@
-"""`tries=N` on any environment of one turn: it says what is wrong with an answer, and lets the model try again."""
+"""`tries=N` for any environment of one turn: the model is told what is wrong with its answer, and may try again."""
 
 import inspect
 from collections.abc import Awaitable, Sequence
@@ -14,7 +14,7 @@ from envs.wrapper import Wrapper
 class Tries(Wrapper):
     """Answers a wrong completion with the `feedback` of `env`, until one is right or all tries are used up.
 
-    The last completion is what the episode earns.
+    The episode earns what its last completion earns.
     """
 
     def __init__(self, env: TextEnv, tries: int) -> None:
@@ -31,19 +31,20 @@ class Tries(Wrapper):
         return self.tries
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
-        """What is said of a wrong completion; None where it is right, or was the last that is allowed."""
+        """The feedback to the last completion; None where it is right, or was the last that is allowed."""
         if len(turns) >= self.tries:
             return None
-        score = begin_score(self.env, problem, turns[-1:])
-        if inspect.isawaitable(score):
-            return self._feedback_when_scored(problem, score)
-        return self._feedback_to(problem, score)
+        returned = begin_score(self.env, problem, turns[-1:])
+        if inspect.isawaitable(returned):  # the author's `score` is `async`, so this reply is awaited as well
+            return self._feedback_when_scored(problem, returned)
+        return self._feedback_to(problem, returned)
 
-    async def _feedback_when_scored(self, problem: Problem, score: Awaitable[Any]) -> str | None:
-        return self._feedback_to(problem, await score)
+    async def _feedback_when_scored(self, problem: Problem, returned: Awaitable[Any]) -> str | None:
+        return self._feedback_to(problem, await returned)
 
-    def _feedback_to(self, problem: Problem, value: Any) -> str | None:
-        score = as_score(value)
+    def _feedback_to(self, problem: Problem, returned: Any) -> str | None:
+        """returned: what the author's `score` returned, a Score or a dict of rewards."""
+        score = as_score(returned)
         if score.rewards["correct"] == 1:
             return None
         return f"{self.env.feedback(problem, score)} Try again."

@@ -14,7 +14,7 @@ from envs.problem import Prompt, check_index, choose_index
 
 
 class TextVectorEnv(VectorEnv):
-    """`num_envs` episodes of one environment side by side; what they share is `env`."""
+    """`num_envs` episodes side by side, all of the one environment `env`."""
 
     metadata: ClassVar[dict[str, Any]] = {**TextEnv.metadata, "autoreset_mode": AutoresetMode.DISABLED}
 
@@ -22,7 +22,8 @@ class TextVectorEnv(VectorEnv):
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
             raise EnvError(f"{env.spec_name}: num_envs={num_envs!r:.80} must be a whole number, at least 1.")
         self.env, self.num_envs, self.render_mode = env, num_envs, env.render_mode
-        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
+        self.single_observation_space = env.observation_space
+        self.single_action_space = env.action_space
         self.observation_space = gymnasium.spaces.Tuple([env.observation_space] * num_envs)
         self.action_space = gymnasium.spaces.Tuple([env.action_space] * num_envs)
         self._episodes: Episodes | None = None
@@ -49,12 +50,12 @@ class TextVectorEnv(VectorEnv):
     ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Takes n completions; returns (n replies, rewards (n,) float64, terminated, truncated, info).
 
-        Episodes go in lockstep: of one that has ended the action is not looked at, its reply is "" and its reward 0
-        from then on, and it waits for `reset`. All that end in a step are scored at once. info: {"index": (n,),
-        "rewards": {component: (n,) float64}, "correct": (n,) bool, "reason": n words, "extracted": n texts or None} of
-        those that have ended (0 and "" elsewhere), and "traceback" (n texts or None) if the author's code raised for
-        any. Raises EnvError before `reset`, when all have ended, for anything but n strings, or if a reply or score is
-        not valid.
+        Episodes go in lockstep: one that has ended waits for `reset`, and until then its action is not looked at, its
+        reply is "" and its reward 0. All that end in the same step are scored in one call. info: {"index": (n,),
+        "rewards": {component: (n,) float64}, "correct": (n,) bool, "reason": n words, "extracted": n texts or None},
+        with 0, False, "" and None for episodes that go on; and "traceback" (n texts or None) if the author's code
+        raised in any. Raises EnvError before `reset`, when all have ended, for anything but n strings, or if a reply or
+        score is not valid.
         """
         n = self.num_envs
         if isinstance(actions, str) or not isinstance(actions, Sequence | np.ndarray) or len(actions) != n:
@@ -65,12 +66,13 @@ class TextVectorEnv(VectorEnv):
             raise EnvError(before_reset(self.env))
         episodes = self._episodes.copy()
         playing = [i for i, ending in enumerate(episodes.ended) if ending is None]
-        # Where all have ended, the actions are given to all of them, which raises.
+        # If all have ended, all get their actions, for which `answer` raises.
         going_on = set(episodes.answer({i: actions[i] for i in playing or range(n)}))
         just_ended = [i for i in playing if episodes.ended[i]]
-        scores, rewards = episodes.score(just_ended) if just_ended else episodes.scores, np.zeros(n)
+        scores = episodes.score(just_ended) if just_ended else episodes.scores
+        rewards = np.zeros(n)
         rewards[just_ended] = scores.total[just_ended]
-        self._episodes = episodes  # last: after an error, the turn has not been taken
+        self._episodes = episodes  # only now, so that an error above leaves the turn to be taken again
         info = {
             "index": np.array(episodes.indices, np.int64),
             "rewards": dict(scores.rewards),

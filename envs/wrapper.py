@@ -1,4 +1,4 @@
-"""An environment around others: what it does not change itself, the environment inside answers."""
+"""An environment around another one, or around several: it passes on whatever it does not change itself."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,8 +12,8 @@ from envs.problem import Problem, Score, Scores, read_problem
 class Wrapper(TextEnv):
     """An environment around `env`; a subclass writes only what is different.
 
-    Whatever concerns a problem is asked of `env_of(problem)`, which is `env` unless a subclass holds several. The
-    innermost environment, that of the author (`author_of`), scores the completions.
+    Methods that take a `problem` are passed on to `env_of(problem)`, which is `env` unless a subclass holds several
+    environments. Completions are scored by the innermost environment (`author_of`), which an author wrote.
     """
 
     def __init__(self, env: TextEnv) -> None:
@@ -30,7 +30,7 @@ class Wrapper(TextEnv):
     def author_class(self) -> type[TextEnv]:
         return self.env.author_class
 
-    # What an author writes.
+    # The methods that the author of an environment writes.
 
     def __len__(self) -> int:
         return len(self.env)
@@ -62,7 +62,7 @@ class Wrapper(TextEnv):
     def render_text(self, problem: Problem, completion: str | None) -> str:
         return self.env_of(problem).render_text(problem, completion)
 
-    # What an author sets.
+    # The attributes that the author of an environment sets.
 
     @property
     def reward_weights(self) -> Mapping[str, float]:  # type: ignore[override]
@@ -113,7 +113,8 @@ class Wrapper(TextEnv):
         return self.env.spec_name
 
     def __getattr__(self, name: str) -> Any:
-        """What only the environment inside has, such as its `split` or `level`."""
+        """Passes on what only the environment inside has, such as `level`. Python asks here for what is not found."""
+        # Before __init__, as in `copy.copy` or `pickle`, there is no `env` to ask, and this would call itself for ever.
         if name.startswith("_") or "env" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.env, name)

@@ -20,7 +20,7 @@ _PAPER = """\
 Write a Python function f(x) that does the following to x, step by step: {sentence}.
 For example, {calls}.
 Answer with the whole function between <answer> and </answer>."""
-# As lm-evaluation-harness has them: {prompt_style: (prompt, what the completion begins with)}.
+# The prompts of published sets, as lm-evaluation-harness has them: {prompt_style: (prompt, completion prefix)}.
 _HUMANEVAL = {
     "plain": ("{prompt}", ""),
     "paper": (
@@ -41,7 +41,7 @@ _MBPP = {
         "\n```python\n",
     ),
 }
-# What is asked below the question of sets whose tests are inputs with outputs.
+# What is asked below the question of other sets, whose tests are inputs with outputs.
 _PROGRAM = "Write a Python program that reads the input from standard input and prints the answer."
 _FUNCTION = "Write the Python {what} {name}."
 
@@ -49,17 +49,18 @@ _FUNCTION = "Write the Python {what} {name}."
 class Code(TextEnv):
     """Python functions from a sentence and examples (`spg/Code-v0`), run in a sealed interpreter.
 
-    Prompt: "f(4)=14 f(7)=20: add 3, mul 2" (plain), or a user message that says more (paper); of a published set,
-    as lm-evaluation-harness asks (plain: its task for base models, paper: the one for instruction-tuned models).
-    Action: a text with the function, or its body, in `<answer>...</answer>`, in a fenced block, or alone.
+    Prompt: "f(4)=14 f(7)=20: add 3, mul 2" (plain), or a user message that says more (paper). Problems of a published
+    set are asked as in lm-evaluation-harness (plain: in its task for base models, paper: in that for instruction-tuned
+    ones). Action: a text with the function, or its body, in `<answer>...</answer>`, in a fenced block, or alone.
 
     Rewards:
         correct (0 or 1): every call returns what it should, shown or not, by `verifiers.verify("code")`.
         passed (0 to 1): the share of the calls that do.
-        format (0 or 1): exactly one closed `<answer>` block; of a published set, exactly one fenced block.
+        format (0 or 1): exactly one closed `<answer>` block; in problems of a published set, exactly one fenced block.
 
-    Splits: 1,000,000 train, 256 validation and 256 test problems; a hash of the sentence says which split owns a
-    function. Published sets have their own; a hash of the prompt divides others, 80/10/10.
+    Splits: 1,000,000 train, 256 validation and 256 test problems; a hash of the sentence says which split a function
+    belongs to. HumanEval and MBPP have splits of their own; other sets and files are divided by a hash of the prompt,
+    80/10/10.
     """
 
     reward_weights: Mapping[str, float] = {"correct": 1.0, "passed": 0.0, "format": 0.0}
@@ -83,10 +84,11 @@ class Code(TextEnv):
                 LiveCodeBench or DeepCoder.
             prompt_style: "plain" (32 characters or so, for tiny models) or "paper" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
-            hidden: where a prompt shows its tests, so many calls that it does not show are made with the reference.
-            rows: of a file, or of a set of the hub, so many are read.
-            revision: branch, tag or commit of a set of the hub; None = its main branch.
-            hole: where a program lacks a part (HumanEval-infilling), so many tokens have room there, at most.
+            hidden: for problems whose prompt shows their tests, how many calls that it does not show are added, at
+                most; what they should return is found by running the reference solution.
+            rows: how many rows of a file, or of a data set of the hub, are read.
+            revision: branch, tag or commit of a data set of the hub; None = its main branch.
+            hole: how many tokens there is room for where a program lacks a part (HumanEval-infilling).
         """
         check_choice("code", "split", split, SPLITS)
         check_choice("code", "prompt_style", prompt_style, ["plain", "paper"])
@@ -108,11 +110,9 @@ class Code(TextEnv):
     def __len__(self) -> int:
         if self._exercises is not None:
             return len(self._exercises)
-        return (
-            SPLIT_SIZES["train"]
-            if self.split == "train"
-            else len(generated.fixed_set(self.level, self.split))
-        )
+        if self.split == "train":
+            return SPLIT_SIZES["train"]
+        return len(generated.fixed_set(self.level, self.split))
 
     def problem(self, index: int) -> Problem:
         i = check_index(self, index)
@@ -143,15 +143,17 @@ class Code(TextEnv):
             "reference_fuel": exercise.fuel,
         }
         metadata = {"code": row.reference, "shown": exercise.shows}
-        if row.around:
+        if row.around:  # the program before and behind the part that it lacks
             template = self._fenced(f"[MASK*{self.hole}]".join(row.around))
             return Problem(_INFILLING, reference, metadata=metadata, completion_template=template)
         return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
 
     def _format(self, exercise: "Exercise") -> tuple[str, str]:
-        """The prompt, and what the completion begins with, both with places for {prompt} and {tests}."""
+        """(prompt, completion prefix) for a row, both with places for {prompt} and {tests}."""
         row = exercise.row
-        if not row.cases:  # its tests are Python, as MBPP's, which its prompts show, and HumanEval's
+        if (
+            not row.cases
+        ):  # its tests are Python code, which prompts show as in MBPP, or do not, as in HumanEval
             return (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
         what = "method" if "." in row.entry_point else "function"
         request = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM
@@ -171,10 +173,10 @@ class Code(TextEnv):
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
     def _has_form(self, problem: Problem, completion: str) -> bool:
-        """The reward `format`."""
+        """Whether the reward `format` is 1."""
         if self._exercises is None:
             return only_answer(completion) is not None
-        prefix = problem.completion_prefix  # with which a run scores a completion
+        prefix = problem.completion_prefix  # a run scores completions with it, others may leave it out
         text = completion if completion.startswith(prefix) else prefix + completion
         return text.count("```") == 2
 
@@ -185,12 +187,16 @@ class Code(TextEnv):
         return self._write(problem, problem.metadata["code"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "first": returns what the first example does, whatever the arguments; none of an infilling."""
+        """One habit, "first": it returns what the first example does, whatever the arguments.
+
+        Problems that give all of a program but a part have none.
+        """
         if problem.completion_template:
             return {}
         from verifiers.code.values import plain, read_value, written
 
-        value, entry_point = problem.reference["cases"][0].get("expected"), problem.reference["entry_point"]
+        value = problem.reference["cases"][0].get("expected")
+        entry_point = problem.reference["entry_point"]
         code = f"return {written(plain(read_value(value)))}"
         if self._exercises is not None and not entry_point:  # a program that reads its input
             code = f"print({value!r})"
@@ -212,7 +218,7 @@ class Code(TextEnv):
         return f"<answer>\ndef f(x):\n    {code}\n</answer>"
 
     def _fenced(self, code: str) -> str:
-        """A program as it stands in an infilling."""
+        """A whole program, as the completion of a problem that gives all of it but a part."""
         return f"```python\n{code}\n```" if self.prompt_style == "paper" else code
 
     def feedback(self, problem: Problem, score: Score) -> str:

@@ -1,7 +1,7 @@
-"""Small functions made of steps, each a phrase, its Python and what it computes: nothing to download.
+"""Generated problems, for which nothing need be downloaded: small functions, made of one or two steps.
 
-A problem is known by its steps; a hash of these says which split owns it, so that no function that is measured was
-trained on, with whatever examples.
+A hash of its sentence, "add 3, mul 2", says which split a function belongs to, so that no function of validation and
+test is trained on, with whatever examples.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from envs.splits import STREAMS, distinct, pick, split_of
 
 SEED = 39_000_039  # keeps these streams apart from those of any other task
 SHOWN, HIDDEN = 2, 6
-"""Calls of a problem that the prompt shows, and that it does not."""
-LETTERS = "abcdefgh"
+"""How many calls of a problem the prompt shows, and how many more it is judged by."""
+LETTERS = "abcdefgh"  # of random texts
 
 
 class Step(NamedTuple):
@@ -27,9 +27,10 @@ class Step(NamedTuple):
     code: str
     """Its Python, with {v} for the value and {n}."""
     run: Callable[[Any, Any], Any]
-    """What it makes of value and number."""
+    """(value, number or letters) -> the new value."""
 
 
+# What can be done to numbers, to texts and to lists; what can end a chain of steps on a list; what a condition can ask.
 _NUMBERS = (
     Step("add {n}", "{v}+{n}", lambda v, n: v + n),
     Step("sub {n}", "{v}-{n}", lambda v, n: v - n),
@@ -78,8 +79,8 @@ class Function:
 def draw_function(rng: np.random.Generator, level: int) -> Function:
     """A random function of a level."""
     if level == 4:
-        first, second = (_chain(rng, [pick(rng, _NUMBERS)], 10) for _ in range(2))
-        condition = _chain(rng, [pick(rng, _CONDITIONS)], 10)
+        first, second = (_chain(rng, [pick(rng, _NUMBERS)], limit=10) for _ in range(2))
+        condition = _chain(rng, [pick(rng, _CONDITIONS)], limit=10)
         return Function(
             f"{first.sentence} if {condition.sentence}, else {second.sentence}",
             f"{first.code} if {condition.code} else {second.code}",
@@ -90,24 +91,28 @@ def draw_function(rng: np.random.Generator, level: int) -> Function:
 
 
 def _chain(rng: np.random.Generator, steps: list[Step], limit: int) -> Function:
-    """Step after step, each with a random number below `limit`, or letters where it takes a text."""
-    code, code_before, phrases, calls = "x", "", [], []
+    """The function that does the steps one after the other, each with a random number below `limit`, or letters."""
+    code = "x"
+    template_before = ""
+    phrases, calls = [], []
     for step in steps:
         n: Any = int(rng.integers(2, limit))
         if "{n!r}" in step.phrase:
             n = "".join(rng.choice(list(LETTERS), 2))
-        # The value so far needs brackets where the step before adds, subtracts or multiplies ("{v}+{n}", "{n!r}+{v}"),
-        # and this one has behind its {v} what binds more tightly: "x+3" then "{v}*2" is (x+3)*2.
-        is_sum_or_product = code_before[3:4] + code_before[:1] in ("+{", "-{", "*{", "r{")
-        binds_tightly = step.code[3:4] in ("*", "[", ".")
-        code = step.code.format(v=f"({code})" if is_sum_or_product and binds_tightly else code, n=n)
-        code_before = step.code
+        # What has been written so far, `code`, needs brackets if the last step added, subtracted or multiplied
+        # ("{v}+{n}", "{n!r}+{v}"), and this one has something behind its {v} that binds more tightly ("{v}*{n}",
+        # "{v}[:{n}]", "{v}.upper()"): "x+3" and then "{v}*2" is (x+3)*2. {v} is three characters long.
+        is_sum_or_product = template_before[:4] in ("{v}+", "{v}-", "{v}*", "{n!r")
+        binds_tightly = step.code[:4] in ("{v}*", "{v}[", "{v}.")
+        value = f"({code})" if is_sum_or_product and binds_tightly else code
+        code = step.code.format(v=value, n=n)
+        template_before = step.code
         phrases.append(step.phrase.format(n=n))
         calls.append((step.run, n))
 
     def run(x: Any) -> Any:
-        for step_of_x, number in calls:
-            x = step_of_x(x, number)
+        for run_step, number in calls:
+            x = run_step(x, number)
         return x
 
     return Function(", ".join(phrases), code, run)
@@ -123,14 +128,15 @@ def draw_input(rng: np.random.Generator, level: int) -> Any:
 
 @dataclass(frozen=True)
 class Task:
-    """A function and calls of it: (argument, value), of which the prompt shows the first SHOWN."""
+    """A function and calls of it."""
 
     function: Function
     calls: tuple[tuple[Any, Any], ...]
+    """(argument, value) of each; the prompt shows the first SHOWN."""
 
 
 def draw(rng: np.random.Generator, level: int, split: str) -> Task:
-    """A random problem of a split; no function is in two splits, and the values of its calls differ."""
+    """A random problem of a split; the values of its calls are not all the same."""
     while True:
         function = draw_function(rng, level)
         inputs: list[Any] = []
@@ -143,6 +149,7 @@ def draw(rng: np.random.Generator, level: int, split: str) -> Task:
 
 
 def train_task(level: int, index: int) -> Task:
+    """Problem number `index` of the training stream of a level."""
     return draw(np.random.default_rng([SEED, level, STREAMS["train"], index]), level, "train")
 
 
@@ -151,5 +158,5 @@ def fixed_set(level: int, split: str) -> tuple[Task, ...]:
     """The 256 different problems of `validation` or `test`, in their order."""
     rng = np.random.default_rng([SEED, level, STREAMS[split]])
     return distinct(
-        lambda turn: draw(rng, level, split), lambda task: f"{task.function.sentence} {task.calls}"
+        draw=lambda number: draw(rng, level, split), key=lambda task: f"{task.function.sentence} {task.calls}"
     )

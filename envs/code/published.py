@@ -1,4 +1,4 @@
-"""Published sets, and files of their columns, as problems; with calls that the prompt does not show, made here."""
+"""Problems of published sets, or of files with their columns; calls that a prompt does not show are made here."""
 
 import re
 from collections import Counter
@@ -25,12 +25,12 @@ MBPP = {
 NAMED = {"humaneval": HUMANEVAL, "mbpp": MBPP}
 COLUMNS = ("prompt",)
 MADE = 24
-"""So many calls are made by changing those of a problem; up to `hidden` of them are kept."""
-SEED = 39_100_039
+"""How many calls are made by changing those of a problem; up to `hidden` of them are kept."""
+SEED = 39_100_039  # keeps the random changes apart from the streams of any other task
 FUEL_OF_MANY = 2 * 10**9
-"""Instructions that a test may take which comes with no reference; a program may take 20 times as many."""
+"""The `Exercise.fuel` of a row that has inputs with outputs, but no reference solution with which to measure it."""
 REASONS = 3
-"""So many reasons are told why rows cannot be used, the most frequent first."""
+"""How many reasons why rows cannot be used a notice tells, the most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -43,42 +43,46 @@ class Exercise:
     shows: int
     """How many of them the prompt shows."""
     fuel: int
-    """Instructions that the reference takes; 0 where there is none."""
+    """How many instructions the reference solution takes; a program may take 20 times as many. 0 = not known."""
 
 
 @cache
 def load(
     source: str, split: str, hidden: int, rows: int, revision: str | None
 ) -> tuple[tuple[Exercise, ...], str, dict[str, str]]:
-    """The exercises of a split, in their order; a notice of what was left out; and, of a set of the hub, {name: state}.
+    """The exercises of a split, in order; a notice of what was left out; and, for the hub, {data set: its commit}.
 
-    source: "humaneval", "mbpp", a file, or a data set of the hub, which a hash of the prompt, or of the program that
-    lacks a part, divides 80/10/10; of it the first `rows` rows are read. hidden: so many calls are added, at most, to
-    those of a row whose prompt shows its tests. Raises EnvError where the source cannot be read or no row can be used.
+    source: "humaneval", "mbpp", a file, or a data set of the hub. Of the last two the first `rows` rows are read, and
+    divided 80/10/10 by a hash of the prompt (of the whole program where a program lacks a part). hidden: how many calls
+    are added, at most, to those of a row whose prompt shows its tests. Raises EnvError where the source cannot be read
+    or no row can be used.
     """
     rows_found, origin = _rows(source, split, rows, revision)
     readable, faults = _of_split(rows_found, source, split)
-    recorded = cases_of([row for _, row in readable])
+    recorded = cases_of([row for _, row in readable])  # (calls, how many tests are no calls) of each row
     made = [
-        _changed(cases, number) if hidden and row.shown else []
+        _changed_calls(cases, number) if hidden and row.shown else []
         for number, ((_, row), (cases, _)) in enumerate(zip(readable, recorded, strict=True))
     ]
-    calls = [cases + new for (cases, _), new in zip(recorded, made, strict=True)]
+    calls = [cases + new_calls for (cases, _), new_calls in zip(recorded, made, strict=True)]
     replies = _replies([row for _, row in readable], calls)
     exercises, number_kept = [], 0
-    for (where, row), (cases, lacks_some), new, reply in zip(readable, recorded, made, replies, strict=True):
-        if not cases or lacks_some:
+    for (where, row), (cases, number_lost), new_calls, reply in zip(
+        readable, recorded, made, replies, strict=True
+    ):
+        if not cases or number_lost:
             faults.append((where, "has a test that is no call with a value"))
-        elif row.reference and reply.get("met", [])[: len(cases)] != [True] * len(cases):
+            continue
+        if row.reference and reply.get("met", [])[: len(cases)] != [True] * len(cases):
             faults.append((where, "has a reference that its tests refuse"))
-        else:
-            values = map(plain_reply, reply.get("replies", [])[len(cases) :])
-            answered = zip(new, values, strict=False)  # the reference may have ended early
-            kept = [{**call, "expected": value} for call, value in answered if value is not NOTHING]
-            number_kept += len(kept)
-            shows = row.shows or min(len(cases), row.shown.count("assert"))
-            fuel = FUEL_OF_MANY if row.cases and not row.reference else reply.get("fuel") or 0
-            exercises.append(Exercise(row, (*cases, *kept[:hidden]), shows, fuel))
+            continue
+        values = map(plain_reply, reply.get("replies", [])[len(cases) :])
+        answered = zip(new_calls, values, strict=False)  # not all: the reference may have ended early
+        kept = [{**call, "expected": value} for call, value in answered if value is not NOTHING]
+        number_kept += len(kept)
+        shows = row.shows or min(len(cases), row.shown.count("assert"))
+        fuel = FUEL_OF_MANY if row.cases and not row.reference else reply.get("fuel") or 0
+        exercises.append(Exercise(row, (*cases, *kept[:hidden]), shows, fuel))
     if not exercises:
         left_out = f" {_told(faults, len(rows_found))}" if faults else ""
         raise EnvError(f"code: source={source} leaves no problem for {split}.{left_out}")
@@ -88,8 +92,8 @@ def load(
     if number_made := sum(map(len, made)):
         share = number_kept / number_made
         notice += f" Of {number_made:,} calls that were made to be hidden, {share:.0%} have a plain value."
-    if bare := sum(one.shows == len(one.cases) for one in exercises):
-        notice += f" The prompts of {bare:,} show every call that they are judged by."
+    if number_all_shown := sum(one.shows == len(one.cases) for one in exercises):
+        notice += f" The prompts of {number_all_shown:,} show every call that they are judged by."
     return tuple(exercises), notice, origin
 
 
@@ -102,7 +106,7 @@ def _of_split(
     for where, values in rows:
         try:
             row = read_row(values)
-            # Several rows may be made of one program, of which all are in one split.
+            # Of a program that lacks a part (`around`) the whole counts, so that all rows made of it are in one split.
             split_of_row = row.split or split_of(row.reference if row.around else row.prompt)
             if source in NAMED or split_of_row == split:
                 readable.append((where, row))
@@ -113,11 +117,11 @@ def _of_split(
 
 
 def _told(faults: Sequence[tuple[str, str]], num_rows: int) -> str:
-    """How many of `num_rows` rows cannot be used, and why: for each reason how many, and the first of them.
+    """A sentence on how many of `num_rows` rows cannot be used, and why: for each reason how many, and the first row.
 
     faults: (where, why) of each.
     """
-    first_place = {why: where for where, why in reversed(faults)}
+    first_place = {why: where for where, why in reversed(faults)}  # of several the first one stays
     count = Counter(why for _, why in faults)
     reasons = [
         f"{first_place[why]} {why}" + (f" (so do {number:,} rows)" if number > 1 else "")
@@ -130,7 +134,7 @@ def _told(faults: Sequence[tuple[str, str]], num_rows: int) -> str:
 
 
 def _rows(source: str, split: str, rows: int, revision: str | None) -> tuple[list[Row], dict[str, str]]:
-    """The rows of a source, at most `rows` where it is not in `NAMED`; and of a set of the hub {name: state}."""
+    """The rows of a source, at most `rows` if it is not in `NAMED`; and for the hub {data set: its commit}."""
     if source in NAMED:
         if split not in NAMED[source]:
             raise EnvError(
@@ -173,38 +177,46 @@ def _replies(rows: Sequence[Published], calls: Sequence[list[dict[str, Any]]]) -
     return replies
 
 
-def _changed(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
-    """Up to MADE calls that differ from the cases in one or more arguments; they compare as the first case does."""
+def _changed_calls(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
+    """Up to MADE different calls, each a random case with other arguments and without the value that is expected.
+
+    Their arguments are those of no case. number: of the row, which makes the random stream.
+    """
     rng = np.random.default_rng([SEED, number])
-    with_arguments = [case for case in cases if case["args"] and case.get("compare") in (None, "close")]
+    # Cases whose test only asks for a true or a false value are left out: they expect no value.
+    to_change = [case for case in cases if case["args"] and case.get("compare") in (None, "close")]
     made: dict[str, dict[str, Any]] = {}  # by their arguments, so that none is there twice
-    for _ in range(MADE if with_arguments else 0):
-        case = with_arguments[int(rng.integers(len(with_arguments)))]
-        new = {name: value for name, value in case.items() if name != "expected"}
-        new["args"] = [changed(rng, value) for value in case["args"]]
-        if all(new["args"] != other["args"] for other in cases):
-            made.setdefault(written(new["args"]), new)
+    for _ in range(MADE if to_change else 0):
+        case = to_change[int(rng.integers(len(to_change)))]
+        new_call = {name: value for name, value in case.items() if name != "expected"}
+        new_call["args"] = [changed(rng, value) for value in case["args"]]
+        if all(new_call["args"] != other["args"] for other in cases):
+            made.setdefault(written(new_call["args"]), new_call)
     return list(made.values())
 
 
 def changed(rng: np.random.Generator, value: Any) -> Any:
-    """Another value of the same type, sign and letters; empty only where `value` is, and sometimes the same."""
+    """A similar value: of the same type, a number of the same sign, a text of the same letters; maybe the same value.
+
+    It is empty only if `value` is.
+    """
     if isinstance(value, bool):
         return bool(rng.integers(2))
     if isinstance(value, int | float):
         moved = value + type(value)(rng.integers(-3, 4))
-        return moved if np.sign(moved) == np.sign(value) or value == 0 < moved else value
+        has_same_sign = np.sign(moved) == np.sign(value) or value == 0 < moved  # 0 may become positive
+        return moved if has_same_sign else value
     if isinstance(value, str | list | tuple) and len(value):
         items = list(value)
         place, other = (int(i) for i in rng.integers(len(items), size=2))
-        change = int(rng.integers(4))  # drop an item, repeat one, swap two, change one
-        if change == 0 and len(items) > 1:
+        change = int(rng.integers(4))
+        if change == 0 and len(items) > 1:  # drops an item
             del items[place]
-        elif change == 1:
+        elif change == 1:  # repeats one
             items.insert(place, items[other])
-        elif change == 2:
+        elif change == 2:  # swaps two
             items[place], items[other] = items[other], items[place]
-        elif not isinstance(value, str):
+        elif not isinstance(value, str):  # changes one
             items[place] = changed(rng, items[place])
         return "".join(items) if isinstance(value, str) else type(value)(items)
     if isinstance(value, dict) and value:

@@ -17,7 +17,7 @@ from envs.prompts import read_style
 from envs.rendering import paint
 from envs.splits import SPLIT_SIZES
 
-_MAX_SHOWN = 200  # characters of an answer; what is longer is cut
+_MAX_SHOWN = 200  # `render_text` shows so many characters of an answer
 _PAPER_PROMPT = """\
 Work out the task below. Write your reasoning first and your answer after it, in this form:
 <reasoning>
@@ -49,7 +49,7 @@ class Countdown(TextEnv):
         paper (0, 0.1 or 1; with reward_preset="paper" only): the reward of d1's and SPG's code, computed exactly.
 
     Splits: 1,000,000 train, 256 validation and 256 test problems; a hash of sorted numbers and target says which
-    split owns a problem.
+    split a problem belongs to.
     """
 
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
@@ -65,8 +65,8 @@ class Countdown(TextEnv):
         """Opens one split; raises EnvError for an unknown value and for a file that cannot be used.
 
         Args:
-            source: "generated", or the path of a file of {"numbers", "target"} rows that takes the place of the
-                test problems; none of its problems, in whatever order of the numbers, is in train or validation then.
+            source: "generated", or the path of a file of {"numbers", "target"} rows, which are then the test problems;
+                train and validation go without them, in whatever order their numbers are.
             prompt_style: "plain" (22 characters or so, for tiny models), "paper" (for instruction-tuned ones), or a
                 file with a prompt of your own that holds {numbers} and {target} (`envs.prompts`).
             level: 1 = three numbers, + and - suffice; 2 = three, 3 = four, 4 = five, 5 = six numbers with + - * /.
@@ -84,7 +84,7 @@ class Countdown(TextEnv):
         # at once.
         users_test = () if self.source == "generated" else bank.read_problems(self.source)
         self._excluded = frozenset(bank.key(*problem) for problem in users_test)
-        self._problems: Sequence[Puzzle] | None = None  # None: the training stream
+        self._problems: Sequence[Puzzle] | None = None  # None: drawn for training, each when it is asked for
         if split == "test" and users_test:
             self._problems = users_test
         elif split == "test" and level == 1:
@@ -118,7 +118,7 @@ class Countdown(TextEnv):
         verdicts = verify_batch("countdown", completions, numbers=numbers, target=targets)
         reasons, answers = verdicts.reasons, verdicts.extracted
         readable = [reason in ("ok", "wrong", "rule_broken") for reason in reasons]
-        # Of a readable answer that broke no rule, the verifier has seen that each number is used once.
+        # 0 for what cannot be read, and 1 for what broke no rule, as then each number is used once.
         numbers_used = list(map(float, readable))
         for row, reason in enumerate(reasons):
             if reason == "rule_broken":
@@ -127,19 +127,20 @@ class Countdown(TextEnv):
             is_read and has_format(text) for is_read, text in zip(readable, completions, strict=True)
         ]
         rewards = {"correct": verdicts.correct, "format": formatted, "numbers_used": numbers_used}
-        if "paper" in self.reward_weights:
+        if "paper" in self.reward_weights:  # reward_preset="paper"
             rewards["paper"] = list(map(paper_reward, completions, verdicts.correct))
         columns = {name: np.asarray(values, np.float64) for name, values in rewards.items()}
         return Scores(columns, reasons, answers)
 
     def demonstration(self, problem: Problem) -> str:
-        """A solution: at level 1 of + and - alone where that is possible, otherwise the solver's first.
+        """A solution: at level 1 one of + and - alone where there is any, otherwise the first that the solver finds.
 
-        Raises EnvError if the problem has no solution; none of this environment's lacks one.
+        Raises EnvError for a problem without a solution, which no problem of this environment is.
         """
         numbers, target = problem.reference["numbers"], problem.reference["target"]
         tree = solve_signs(numbers, target) if self.level == 1 else None
-        tree = solve(numbers, target) if tree is None else tree
+        if tree is None:
+            tree = solve(numbers, target)
         if tree is None:
             raise EnvError(f"{self.spec_name}: {numbers} cannot make {target}.")
         return self._write(tree)
@@ -154,6 +155,7 @@ class Countdown(TextEnv):
         return explain(score.extracted, score.reason, **problem.reference) or super().feedback(problem, score)
 
     def _write(self, tree: Tree) -> str:
+        """The completion with this expression as its answer, in the prompt's style."""
         if self.prompt_style == "plain":
             return f"<answer>{format_expression(tree)}</answer>"
         return paper_completion("\n".join(format_steps(tree)), format_expression(tree))
@@ -161,7 +163,8 @@ class Countdown(TextEnv):
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """Numbers and target, then what the completion wrote, and which numbers it used.
 
-        A used number stands in brackets, a missing one after a dot, one not given (or once too often) after an x.
+        A used number stands in brackets, a missing one after a dot, and after an x one that is not given or that is
+        used once too often.
         """
         from verifiers import verify
 
@@ -179,12 +182,13 @@ class Countdown(TextEnv):
 
 
 def _mark_numbers(numbers: list[int], answer: str) -> str:
-    """Each given number as used or missing, then the numbers that were not to be used."""
-    unmatched = Counter(read_numbers(answer))
+    """A line with each given number, marked as used or missing, and then the numbers that should not be used."""
+    unmatched = Counter(read_numbers(answer))  # numbers of the answer, until a given one is found for them
     parts = []
     for number in map(str, numbers):
         used = unmatched[number] > 0
-        unmatched[number] -= used
+        if used:
+            unmatched[number] -= 1
         parts.append(paint("green", f"({number})") if used else paint("dim", f".{number}"))
     extra = [paint("red", f"x{number[:20]}") for number in unmatched.elements()]
     legend = "(n) used  .n missing" + ("  xn not given" if extra else "")

@@ -1,7 +1,7 @@
-"""Countdown's problems by level, drawn from private streams, from our committed test file or a file of the user.
+"""Countdown's problems: drawn by level from private streams, or read from our committed test file or a user's file.
 
-A problem is known by its sorted numbers and its target; a hash of these says which split owns it, whatever the level,
-so that no two splits share a problem.
+Two problems are the same if their sorted numbers and their targets are. A hash of these says which split a problem
+belongs to, whatever the level, so that no two splits share a problem.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +22,7 @@ Puzzle = tuple[tuple[int, ...], int]
 
 
 class Level(NamedTuple):
-    """What problems of a level are drawn from."""
+    """What problems of a level are drawn from: `count` numbers from `low` to `high`, and signs."""
 
     count: int
     low: int
@@ -31,43 +31,51 @@ class Level(NamedTuple):
 
 
 LEVELS = {
-    1: Level(3, 10, 40, "+-"),
-    2: Level(3, 1, 99, "+-*/"),
-    3: Level(4, 1, 99, "+-*/"),
-    4: Level(5, 1, 99, "+-*/"),
-    5: Level(6, 1, 99, "+-*/"),
+    1: Level(count=3, low=10, high=40, operators="+-"),
+    2: Level(count=3, low=1, high=99, operators="+-*/"),
+    3: Level(count=4, low=1, high=99, operators="+-*/"),
+    4: Level(count=5, low=1, high=99, operators="+-*/"),
+    5: Level(count=6, low=1, high=99, operators="+-*/"),
 }
 MAX_TARGET = 100
-"""Largest target from level 2 on, as in the papers' problems."""
-MAX_NUMBERS, MAX_VALUE = 6, 9_999
-"""How many numbers a problem of a file may have, and the largest number and target."""
+"""The largest target from level 2 on, as in the problems of the papers d1 and SPG."""
+MAX_NUMBERS = 6
+"""How many numbers a problem of a user's file may have, at most."""
+MAX_VALUE = 9_999
+"""The largest number and target of a problem of a user's file."""
 
 _MAX_PRODUCT = 1_000  # larger values hardly ever lead back to a target of at most 100
+# After so many draws without a new problem of the split there is none left: each split has a tenth of all or more.
 _MAX_DRAWS = 200_000
-"""After so many draws without a problem of the split, there is none; a split has a tenth of all problems or more."""
 _SEED = 24_242_424  # keeps these streams apart from those of any other task
 
 
 def key(numbers: Sequence[int], target: int) -> Puzzle:
-    """What makes two problems the same: the numbers in any order, and the target."""
+    """The sorted numbers and the target, which are equal for problems that count as the same."""
     return tuple(sorted(numbers)), target
 
 
-def split_of(problem: Puzzle) -> str:
-    """The split that owns a problem, given as its key: eight parts in ten train, one validation, one test."""
-    numbers, target = problem
+def split_of(problem_key: Puzzle) -> str:
+    """The split that a problem belongs to, given its `key`: eight parts in ten train, one validation, one test."""
+    numbers, target = problem_key
     return SPLIT_RULE(f"{','.join(map(str, numbers))}={target}")
 
 
 def train_problem(level: int, index: int, excluded: Collection[Puzzle] = ()) -> Puzzle:
-    """(numbers, target) number `index` of the training stream of a level, none of `excluded`."""
+    """Problem number `index` of the training stream of a level, as (numbers, target).
+
+    excluded: the keys of problems that it must not be.
+    """
     rng = np.random.default_rng([_SEED, STREAMS["train"], level, index])
     return _draw(rng, "train", level, excluded)
 
 
 @lru_cache(maxsize=32)
 def fixed_set(level: int, split: str, excluded: frozenset[Puzzle] = frozenset()) -> tuple[Puzzle, ...]:
-    """The 256 different problems of `validation` or `test` at a level, in their order, none of `excluded`."""
+    """The 256 different problems of `validation` or `test` at a level, in their fixed order.
+
+    excluded: the keys of problems that are not among them.
+    """
     rng = np.random.default_rng([_SEED, STREAMS[split], level])
     puzzles: list[Puzzle] = []
     taken = set(excluded)
@@ -78,11 +86,12 @@ def fixed_set(level: int, split: str, excluded: frozenset[Puzzle] = frozenset())
 
 
 def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection[Puzzle]) -> Puzzle:
+    """A random problem of a split whose key is not in `excluded`; raises EnvError if none is found."""
     draw = _draw_signs if LEVELS[level].operators == "+-" else _draw_tree
     for _ in range(_MAX_DRAWS):
         numbers, target = draw(rng, LEVELS[level])
-        problem = key(numbers, target)
-        if split_of(problem) == split and problem not in excluded:
+        problem_key = key(numbers, target)
+        if split_of(problem_key) == split and problem_key not in excluded:
             return numbers, target
     none = f"found no further problem of {split} outside the {len(excluded)} that are taken"
     hint = "Choose another level, or give a shorter file."
@@ -90,7 +99,7 @@ def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection
 
 
 def _draw_signs(rng: np.random.Generator, level: Level) -> Puzzle:
-    """Numbers and a sign for each, not all minus; the target is the absolute sum, never 0."""
+    """Random numbers, of which some are subtracted but not all; the target is the absolute value of the sum, not 0."""
     while True:
         numbers = tuple(rng.integers(level.low, level.high + 1, level.count).tolist())
         signs = int(rng.integers((1 << level.count) - 1))  # bit i set: number i is subtracted
@@ -100,14 +109,17 @@ def _draw_signs(rng: np.random.Generator, level: Level) -> Puzzle:
 
 
 def _draw_tree(rng: np.random.Generator, level: Level) -> Puzzle:
-    """Numbers combined pair by pair with random operators to whole numbers; the target is the result, 1 to 100."""
+    """Random numbers, and as the target what they make when random pairs are combined by random operators.
+
+    Each result is a whole number above 0, and the target is at most MAX_TARGET.
+    """
     while True:
         numbers = tuple(rng.integers(level.low, level.high + 1, level.count).tolist())
-        pool = list(numbers)
-        while len(pool) > 1:
+        values = list(numbers)  # what is left to be combined
+        while len(values) > 1:
             first, second, operator = rng.random(3)
-            a = pool.pop(int(first * len(pool)))
-            b = pool.pop(int(second * len(pool)))
+            a = values.pop(int(first * len(values)))
+            b = values.pop(int(second * len(values)))
             high, low = max(a, b), min(a, b)
             possible = [high + low]
             if high > low:
@@ -116,14 +128,14 @@ def _draw_tree(rng: np.random.Generator, level: Level) -> Puzzle:
                 possible.append(high * low)
             if high % low == 0:
                 possible.append(high // low)
-            pool.append(possible[int(operator * len(possible))])
-        if pool[0] <= MAX_TARGET:
-            return numbers, pool[0]
+            values.append(possible[int(operator * len(possible))])
+        if values[0] <= MAX_TARGET:
+            return numbers, values[0]
 
 
 @cache
 def test_problems() -> tuple[Puzzle, ...]:
-    """The 256 committed (numbers, target) of level 1, in order: those of fixed_set(1, "test")."""
+    """The 256 (numbers, target) of level 1 in our committed test file, in order: they are fixed_set(1, "test")."""
     rows = read_packaged("countdown/test.jsonl")
     return tuple((tuple(row["numbers"]), row["target"]) for row in rows)
 
@@ -132,18 +144,20 @@ def test_problems() -> tuple[Puzzle, ...]:
 def read_problems(path: str) -> tuple[Puzzle, ...]:
     """The (numbers, target) of a file, one {"numbers": [30, 100, 93], "target": 23} a line.
 
-    The rows of d1's test file, {"input": "30,100,93", "output": "23"}, are read as well. Raises EnvError naming the
-    line if one is no JSON object, has no 2 to 6 whole numbers from 1 to 9,999, no such target, or no solution.
+    The rows of d1's test file, {"input": "30,100,93", "output": "23"}, are read as well. Raises EnvError, naming the
+    line, for one that is no JSON object, that lacks 2 to 6 whole numbers from 1 to 9,999 or such a target, or that has
+    no solution.
     """
     rows = read_files("countdown", [Path(path)], ("numbers", "target"), renamed)
     return tuple(map(read_row, rows))
 
 
 def renamed(values: dict[str, Any]) -> dict[str, Any]:
-    """A row of d1's test file, {"input": "30,100,93", "output": "23"}, as one of ours; any other as it is."""
+    """A row of d1's test file, {"input": "30,100,93", "output": "23"}, with our columns; any other row as it is."""
     texts = values.get("input"), values.get("output")
     if {"numbers", "target"} <= values.keys() or not all(isinstance(text, str) for text in texts):
         return values
+    # What is no number stays a text, which `read_row` refuses.
     *numbers, target = (
         int(part) if part.strip().isdecimal() and len(part) < 10 else part
         for part in ",".join(texts).split(",")

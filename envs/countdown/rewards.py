@@ -1,4 +1,4 @@
-"""What a Countdown completion earns beside right and wrong: its format, the numbers it uses, the papers' reward."""
+"""What a Countdown completion earns beside right and wrong: for its format, for the numbers it uses, in the papers."""
 
 import re
 from collections import Counter
@@ -10,6 +10,7 @@ REWARD_PRESETS = {
     "default": {"correct": 1.0, "format": 0.0, "numbers_used": 0.0},
     "paper": {"correct": 0.0, "format": 0.0, "numbers_used": 0.0, "paper": 1.0},
 }
+"""The weights by `reward_preset`."""
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 _ALLOWED = frozenset("0123456789+-*/() ")
 _ALLOWED_IN_PAPERS = frozenset("0123456789+-*/().")
@@ -18,8 +19,8 @@ _ALLOWED_IN_PAPERS = frozenset("0123456789+-*/().")
 def paper_reward(completion: str, correct: bool) -> float:
     """The reward of d1 and SPG: 0 without a closed <answer> block, 1.0 if its text is a right expression, else 0.1.
 
-    correct: the verifier's verdict. As in the papers' code the text may hold digits, + - * / ( ) . and white space
-    only; what it is worth is the verifier's exact arithmetic, where they call eval, and so // and ** earn 0.1.
+    correct: the verifier's verdict. As in the papers' code a right expression holds only digits, + - * / ( ) . and
+    white space. Where their code calls eval, the verifier computes exactly; it knows no // and **, so these earn 0.1.
     """
     answer = read_answer(completion)
     if answer is None:
@@ -30,7 +31,7 @@ def paper_reward(completion: str, correct: bool) -> float:
 def has_format(completion: str) -> bool:
     """Whether the text before the first end token holds one <answer> block, closed, of digits, + - * / ( ) and spaces.
 
-    White space around the expression is allowed. Whether it reads as an expression is the verifier's to say.
+    White space around them is allowed. Only the verifier says whether they make an expression.
     """
     answer = only_answer(completion)
     return answer is not None and _ALLOWED.issuperset(answer)
@@ -39,7 +40,7 @@ def has_format(completion: str) -> bool:
 def share_used(numbers: Sequence[int], answer: str) -> float:
     """The share of the given numbers that `answer` uses exactly once; 0 if it holds any other number.
 
-    A value given m times may occur up to m times, each counting one; if it occurs more often, none of them counts.
+    A value that is given m times may occur up to m times, and each of these counts; if it occurs more often, none does.
     """
     available, used = Counter(map(str, numbers)), Counter(read_numbers(answer))
     if not used.keys() <= available.keys():
@@ -48,6 +49,6 @@ def share_used(numbers: Sequence[int], answer: str) -> float:
 
 
 def read_numbers(text: str) -> list[str]:
-    """The numbers written in a text, without leading zeros, as text: a decimal stays one and is no given number."""
-    # As text, because Python refuses to make an int of a very long one.
+    """The numbers written in a text, as texts without leading zeros; a decimal such as "3.5" is one number."""
+    # They stay texts because Python refuses to make an int of a very long one.
     return [number.lstrip("0") or "0" for number in _NUMBER.findall(text)]

@@ -1,7 +1,8 @@
 """Countdown solutions: an exact search over all ways to combine the numbers, and how a solution is written.
 
-A solution is a tree: a given number, or (operator, left tree, right tree). `solve` searches in a fixed order, so that
-the same numbers in the same order with the same target always get the same tree.
+A solution is a tree: a given number, or (operator, left tree, right tree), e.g. ("*", ("-", 9, 3), 5) for (9-3)*5.
+`solve` searches in a fixed order, so that the same numbers in the same order with the same target always get the same
+tree.
 """
 
 import operator
@@ -23,10 +24,14 @@ def solve(numbers: Sequence[int], target: int) -> Tree | None:
 def _search(
     values: list[tuple[int, int]], trees: list[Tree], target: int, tried: set[tuple[tuple[int, int], ...]]
 ) -> Tree | None:
-    """values: reduced fractions, (numerator, denominator), of `trees`; tried: sorted values without a solution."""
-    last_two = len(values) == 2
+    """Combines two of the trees in every way, and searches on with the new tree in place of the two.
+
+    values: the values of `trees` as reduced fractions, (numerator, denominator). tried: sorted values that have been
+    searched without success; it grows.
+    """
+    are_last_two = len(values) == 2
     for i, j in combinations(range(len(values)), 2):
-        (a, b), (c, d) = values[i], values[j]
+        (a, b), (c, d) = values[i], values[j]  # a/b and c/d
         left, right = trees[i], trees[j]
         ad, cb, bd = a * d, c * b, b * d
         for top, bottom, tree in (
@@ -39,33 +44,39 @@ def _search(
         ):
             if bottom == 0:
                 continue
-            if last_two:
+            if are_last_two:
                 if top == target * bottom:
                     return tree
                 continue
-            shared = gcd(top, bottom) if bottom > 0 else -gcd(top, bottom)
-            rest = [*values[:i], (top // shared, bottom // shared), *values[i + 1 : j], *values[j + 1 :]]
-            key = tuple(sorted(rest))
+            divisor = (
+                gcd(top, bottom) if bottom > 0 else -gcd(top, bottom)
+            )  # reduces, and makes `bottom` positive
+            new_value = (top // divisor, bottom // divisor)
+            new_values = [*values[:i], new_value, *values[i + 1 : j], *values[j + 1 :]]
+            key = tuple(sorted(new_values))
             if key in tried:
                 continue
             tried.add(key)
-            solution = _search(rest, [*trees[:i], tree, *trees[i + 1 : j], *trees[j + 1 :]], target, tried)
+            new_trees = [*trees[:i], tree, *trees[i + 1 : j], *trees[j + 1 :]]
+            solution = _search(new_values, new_trees, target, tried)
             if solution is not None:
                 return solution
     return None
 
 
 def solve_signs(numbers: Sequence[int], target: int) -> Tree | None:
-    """A tree of + and - alone, or None: the fewest minus signs, then the latest ones.
+    """A tree of + and - alone, or None: one with the fewest minus signs, and of these the one with the latest.
 
-    The numbers keep their order, but for those that are subtracted before the first added one: they come last.
+    The numbers keep their order, except that a tree cannot begin with a minus: numbers that are subtracted and stand
+    before the first added one come last. E.g. 10 12 40, target 18: 40-10-12.
     """
     patterns = sorted(product((1, -1), repeat=len(numbers)), key=lambda signs: signs.count(-1))
     for signs in patterns:
-        if sum(sign * n for sign, n in zip(signs, numbers, strict=True)) == target and 1 in signs:
-            first = signs.index(1)
-            tree: Tree = numbers[first]
-            for place in (*range(first + 1, len(numbers)), *range(first)):
+        total = sum(sign * n for sign, n in zip(signs, numbers, strict=True))
+        if total == target and 1 in signs:
+            first_added = signs.index(1)
+            tree: Tree = numbers[first_added]
+            for place in (*range(first_added + 1, len(numbers)), *range(first_added)):
                 tree = ("+" if signs[place] > 0 else "-", tree, numbers[place])
             return tree
     return None
@@ -89,12 +100,13 @@ def format_expression(tree: Tree) -> str:
     if isinstance(tree, int):
         return str(tree)
     symbol, left, right = tree
-    bracketed = {"+": "", "-": "+-", "*": "+-", "/": "+-*/"}[symbol]
-    return _operand(left, "+-" if symbol in "*/" else "") + symbol + _operand(right, bracketed)
+    bracketed_left = "+-" if symbol in "*/" else ""
+    bracketed_right = {"+": "", "-": "+-", "*": "+-", "/": "+-*/"}[symbol]
+    return _operand(left, bracketed_left) + symbol + _operand(right, bracketed_right)
 
 
 def _operand(tree: Tree, bracketed: str) -> str:
-    """bracketed: the operators that need brackets here."""
+    """An operand as an expression, in brackets if its operator is one of `bracketed`."""
     text = format_expression(tree)
     return f"({text})" if not isinstance(tree, int) and tree[0] in bracketed else text
 

@@ -26,8 +26,8 @@ class GSM8K(PublishedEnv):
 
     Splits with source="generated": 1,000,000 train, 256 validation and 256 test problems; no calculation is in two of
     the splits. Level 1 has two steps and at most 40 characters, level 2 sentences and multiplication, level 3 four
-    steps, fractions, percentages and numbers that play no part. Otherwise test is the set's own, and validation the
-    twentieth of its train set that a hash picks; the columns are question and answer.
+    steps, fractions, percentages and numbers that play no part. With any other source test is the published test set,
+    and a hash picks a twentieth of the published train set for validation; the columns are question and answer.
     """
 
     task, bank, instruction = "gsm8k", problems, ANSWER_FORMAT
@@ -43,7 +43,7 @@ class GSM8K(PublishedEnv):
             "correct": np.asarray(verdicts.correct, np.float64),
             "format": np.array([has_format(completion) for completion in completions], np.float64),
         }
-        if "exact" in self.reward_weights:
+        if "exact" in self.reward_weights:  # reward_preset="paper"
             pairs = zip(completions, problems, strict=True)
             rows = [paper_rewards(completion, problem.metadata["gold"]) for completion, problem in pairs]
             names = [name for name in self.reward_weights if name not in rewards]
@@ -54,9 +54,11 @@ class GSM8K(PublishedEnv):
         return self._worked(problem.metadata["right"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "hasty": adds all numbers as they come; in the published set: stops one step early."""
+        """One habit, "hasty": it adds all numbers as they come; in the published set it stops one step early."""
         return {"hasty": self._worked(problem.metadata["hasty"])}
 
     def _worked(self, solution: Solution) -> str:
+        """The completion that writes a solution, in the prompt's style."""
         lines, answer = solution
-        return self._write((" " if self.prompt_style == "plain" else "\n").join(lines), answer)
+        between_lines = " " if self.prompt_style == "plain" else "\n"
+        return self._write(between_lines.join(lines), answer)

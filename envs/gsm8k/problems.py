@@ -16,7 +16,9 @@ from verifiers.batch import as_reference
 TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
 TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
 COLUMNS = ("question", "answer")
-hashed = str.strip  # what of a question's text decides its split, see `envs.datasets.load_split`
+hashed = (
+    str.strip
+)  # for published rows: `envs.datasets.load_split` hashes hashed(question); generated ones: `split_of`
 LEVELS = tuple(TEMPLATES)
 SEED = 8_000_008  # keeps these streams apart from those of any other task
 _NUMBER = re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?")
@@ -37,20 +39,20 @@ class WordProblem:
 
 
 def split_of(steps: Sequence[str]) -> str:
-    """The split that owns a calculation: a tenth is validation's, a tenth is test's."""
+    """The split of a generated problem, by its calculation: a tenth is for validation, a tenth for test."""
     return SPLIT_RULE(" ".join(steps))
 
 
 def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> WordProblem:
-    """Draws the template, then numbers until they suit it and the split, so that no template is favoured.
+    """A random problem of a split. The template is drawn once, then numbers until they suit the template and the split.
 
-    turn: of no use here, as all templates are drawn alike; see `envs.published.PublishedEnv.bank`.
+    Templates whose numbers suit less often are thus as frequent as others. turn: not used here, see
+    `envs.published.PublishedEnv.bank`.
     """
     sentences = pick(rng, TEMPLATES[level]) if level > 1 else None
-    line, signs = (
-        pick(rng, TEMPLATES[1]),
-        pick(rng, SIGNS),
-    )  # drawn at every level: released problems depend on it
+    # These two serve level 1 alone, but are drawn at every level, since released problems depend on the random stream.
+    line = pick(rng, TEMPLATES[1])
+    signs = pick(rng, SIGNS)
     while True:
         problem = _fill_line(rng, line, signs) if sentences is None else _fill_sentences(rng, sentences)
         if problem is not None and split_of(problem.right[0]) == split:
@@ -58,72 +60,89 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
 
 
 def _fill_line(rng: np.random.Generator, template: LineTemplate, signs: str) -> WordProblem | None:
-    """A level 1 problem; None if a result has other than two digits."""
+    """A level 1 problem with random numbers; None if a result has fewer than two digits."""
     a, b, c = (int(rng.integers(low, high + 1)) for low, high in ((12, 30), (2, 5), (2, 5)))
-    first = a + b if signs[0] == "+" else a - b
-    second = first + c if signs[1] == "+" else first - c
-    if min(first, second) < 10:
+    first_result = a + b if signs[0] == "+" else a - b
+    second_result = first_result + c if signs[1] == "+" else first_result - c
+    if min(first_result, second_result) < 10:
         return None
     verbs = [pick(rng, (template.more if sign == "+" else template.less).split()) for sign in signs]
-    opening, unit = template.opening.format(name=pick(rng, NAMES)), pick(rng, template.units.split())
+    opening = template.opening.format(name=pick(rng, NAMES))
+    unit = pick(rng, template.units.split())
     text = f"{opening} {a} {unit}, {verbs[0]} {b}, {verbs[1]} {c}. {unit.title()}?"
-    return _word_problem(text, [f"{a}{signs[0]}{b}={first}", f"{first}{signs[1]}{c}={second}"], [a, b, c])
+    steps = [f"{a}{signs[0]}{b}={first_result}", f"{first_result}{signs[1]}{c}={second_result}"]
+    return _word_problem(text, steps, numbers=[a, b, c])
 
 
 def _fill_sentences(rng: np.random.Generator, template: SentenceTemplate) -> WordProblem | None:
-    """A problem of level 2 or 3; None if a step gives no whole number above zero."""
+    """A problem of level 2 or 3 with random numbers; None if a step gives no whole number above zero."""
     values = {letter: pick(rng, choices) for letter, choices in template.numbers.items()}
-    steps, known = [], dict(values)
+    known = dict(values)  # also the results so far: r1, r2, ...
+    steps = []
     for number, (left, sign, right) in enumerate(template.steps, 1):
         a, b = (known[side] if side in known else int(side) for side in (left, right))
         if sign == "/" and a % b:
             return None
-        value = {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[sign]
-        if value < 1:
+        result = {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[sign]
+        if result < 1:
             return None
-        known[f"r{number}"] = value
-        steps.append(f"{a}{sign}{b}={value}")
+        known[f"r{number}"] = result
+        steps.append(f"{a}{sign}{b}={result}")
     name, other = (NAMES[i] for i in rng.permutation(len(NAMES))[:2])
     text = template.text.format(name=name, other=other, things=pick(rng, THINGS), **values)
-    return _word_problem(text, steps, list(values.values()))
+    return _word_problem(text, steps, numbers=list(values.values()))
 
 
 def _word_problem(question: str, steps: list[str], numbers: list[int]) -> WordProblem:
-    """numbers: as they stand in the question; the hasty add all of them, one after another."""
-    sums, total = [], numbers[0]
+    """The problem with both solutions: the right one is `steps`; the hasty one adds all the question's `numbers`."""
+    sums = []
+    total = numbers[0]
     for number in numbers[1:]:
         sums.append(f"{total}+{number}={total + number}")
         total += number
     answer = steps[-1].rpartition("=")[2]
-    return WordProblem(question, answer, (tuple(steps), answer), (tuple(sums), str(total)))
+    return WordProblem(question, answer, right=(tuple(steps), answer), hasty=(tuple(sums), str(total)))
 
 
 def read_row(row: Row) -> WordProblem:
-    """One row, its answer read from behind the last ####; raises EnvError, naming file and line, if it is no number."""
+    """The problem of a published row, whose answer is the number behind the last ####.
+
+    Without #### the whole column `answer` is read as the number. Raises EnvError, naming file and line, if there is no
+    number.
+    """
     solution = row.values["answer"]
-    working, _, gold = (as_reference(solution) or "").rpartition("####")
+    working, _, gold = (as_reference(solution) or "").rpartition("####")  # without ####, all of it is `gold`
     gold = gold.strip()
     if not _NUMBER.fullmatch(gold):
         wanted = 'a number such as 1,250 or -3, or a solution that ends in "#### 1,250"'
         raise EnvError(f"gsm8k: {row.where} has the answer {solution!r:.80}; it must be {wanted}.")
     number = gold.replace(",", "")
     lines = [line.rstrip() for line in working.strip().splitlines() if line.strip()]
-    return WordProblem(row.values["question"], gold, _unmarked(lines, number), _one_step_early(lines, number))
+    return WordProblem(
+        row.values["question"],
+        gold,
+        right=_without_marks(lines, number),
+        hasty=_one_step_early(lines, number),
+    )
 
 
 def _one_step_early(lines: list[str], number: str) -> Solution:
-    """A hasty solution: the lines up to the last but one calculation, and its result.
+    """A hasty solution of a published problem: it stops after the calculation before the last, and answers its result.
 
-    Where there is no such calculation, all lines but the last, and 0, or 1 where that is the right `number`.
+    If there are fewer than two calculations, or that result is no number, it has all lines but the last, and the answer
+    is 0, or 1 if the right answer, `number`, is 0.
     """
-    marks = [(i, mark) for i, line in enumerate(lines) for mark in _CALCULATOR_MARK.findall(line)]
-    results = [(i, mark.strip("<>").rpartition("=")[2]) for i, mark in marks]
+    results = [  # (number of the line, result) of each calculation
+        (i, mark.strip("<>").rpartition("=")[2])
+        for i, line in enumerate(lines)
+        for mark in _CALCULATOR_MARK.findall(line)
+    ]
     if len(results) < 2 or not _NUMBER.fullmatch(results[-2][1]):
-        return _unmarked(lines[:-1], "0" if number != "0" else "1")
-    line, result = results[-2]
-    return _unmarked(lines[: line + 1], result.replace(",", ""))
+        return _without_marks(lines[:-1], "0" if number != "0" else "1")
+    line_number, result = results[-2]
+    return _without_marks(lines[: line_number + 1], result.replace(",", ""))
 
 
-def _unmarked(lines: list[str], answer: str) -> Solution:
-    """The lines without the marks of the calculator, and an answer."""
+def _without_marks(lines: list[str], answer: str) -> Solution:
+    """A solution of these lines, without the marks of the calculator in them, and this answer."""
     return tuple(_CALCULATOR_MARK.sub("", line) for line in lines), answer

@@ -1,4 +1,7 @@
-"""The format check of GSM8K completions, and the five rewards of d1 and SPG, by plain scans in linear time."""
+"""The format check of GSM8K completions, and the five rewards of the papers d1 and SPG.
+
+The papers' code uses regular expressions that can backtrack; here each text is scanned in linear time.
+"""
 
 import re
 
@@ -41,33 +44,38 @@ def paper_rewards(completion: str, gold: str) -> dict[str, float]:
 def strict_format(text: str) -> bool:
     r"""Whether `^<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n$` matches, where . is no line end.
 
-    So one line of reasoning, one line of answer, and a line end behind the last tag.
+    That is one line of reasoning, one line of answer, and a line end behind the last tag.
     """
     lines = text.split("\n", 8)
-    tags = [*lines[:1], *lines[2:4], *lines[5:]]
+    all_but_contents = [
+        *lines[:1],
+        *lines[2:4],
+        *lines[5:],
+    ]  # without line 1, the reasoning, and line 4, the answer
     wanted = ["<reasoning>", "</reasoning>", "<answer>", "</answer>", ""]
-    return tags in (wanted, [*wanted, ""])  # $ also matches before one more line end
+    return all_but_contents in (wanted, [*wanted, ""])  # $ also matches before one more line end
 
 
 def soft_format(text: str) -> bool:
-    r"""Whether the text begins with `<reasoning>.*?</reasoning>\s*<answer>.*?</answer>`, . being no line end."""
+    r"""Whether the text begins with `<reasoning>.*?</reasoning>\s*<answer>.*?</answer>`, where . is no line end."""
     first_line = text.partition("\n")[0]
+    if not first_line.startswith("<reasoning>"):
+        return False
     pairs = [match for match in _PAIR.finditer(text, len("<reasoning>")) if match.start() < len(first_line)]
-    # Of the pairs on the first line the first has the most behind it; only the last can reach into another line.
-    return first_line.startswith("<reasoning>") and any(
-        "</answer>" in text[match.end() :].partition("\n")[0] for match in (*pairs[:1], *pairs[-1:])
-    )
+    # </answer> must follow a pair of tags on the line where the pair ends. It is enough to look at two pairs: all but
+    # the last end on the first line, and of those the first has the most text behind it.
+    return any("</answer>" in text[match.end() :].partition("\n")[0] for match in (*pairs[:1], *pairs[-1:]))
 
 
 def xml_count(text: str) -> float:
-    """An eighth for each of four tags that stands once, with its line ends, less 0.001 a character behind them.
+    """An eighth for each of the four tags that occurs exactly once with its line ends, less a price for what follows.
 
-    The characters are those after the line of <answer> (the answer counts, as in SPG's code; d1 counts from
-    the line of </answer>) and those after </answer> but one.
+    The price is 0.001 for each character behind <answer>, where the answer itself counts too, as in SPG's code (d1
+    counts from the line of </answer>), and for each character behind </answer> but the first, the line end.
     """
-    count = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
+    reward = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
     if text.count("\n<answer>\n") == 1:
-        count += 0.125 - 0.001 * len(text.split("\n<answer>\n")[-1])
+        reward += 0.125 - 0.001 * len(text.split("\n<answer>\n")[-1])
     if text.count("\n</answer>") == 1:
-        count += 0.125 - 0.001 * (len(text.split("\n</answer>")[-1]) - 1)
-    return count
+        reward += 0.125 - 0.001 * (len(text.split("\n</answer>")[-1]) - 1)
+    return reward

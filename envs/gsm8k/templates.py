@@ -13,19 +13,22 @@ THINGS = "pens cups nuts eggs pins coins cards books keys figs balls hats".split
 class LineTemplate:
     """A level 1 problem: something is counted, two things happen to it, how much is it then?
 
-    The text is OPENING a UNIT, VERB b, VERB c. UNIT? with units of four letters and verbs of five, so that
-    every number stands equally far from the end: a small model finds it by its place. An opening may hold {name};
-    units, verbs that add (more) and verbs that take away (less) are words separated by spaces.
+    The text is "OPENING a UNIT, VERB b, VERB c. UNIT?", e.g. "Bus: 20 kids, gains 3, drops 4. Kids?". Units have four
+    letters and verbs five: every number stands equally far from the end, so that a small model finds it by its place.
     """
 
     opening: str
+    """May hold {name}."""
     units: str
+    """Words separated by spaces, of which a problem takes one; so are the verbs."""
     more: str
+    """Verbs that add."""
     less: str
+    """Verbs that take away."""
 
 
 SIGNS = ("++", "+-", "+-", "+-", "-+", "-+", "-+", "--", "--", "--")
-"""What the two events of a line do, one ticket each; only the first is right for who adds everything."""
+"""The signs of the two events, each entry equally likely. To add all numbers is right with the first entry only."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,15 @@ class SentenceTemplate:
     """A problem of level 2 or 3, in full sentences."""
 
     text: str
-    """With {name}, {other} and {things}, and one letter for each number."""
+    """With {name}, {other} and {things}, and one letter for each number, {a}."""
     steps: list[list[str]]
-    """["r1", "*", "b"]: two numbers and what is done with them; r1 is what the first step gave."""
+    """[["a", "*", "b"], ["r1", "-", "c"]]: each has two numbers and a sign; r1 is the result of the first step."""
     numbers: dict[str, Sequence[int]]
-    """What each letter may be, in the order of the text; only choices with whole results above zero are used."""
+    """{letter: the numbers that it may be}, in the order of the text. Numbers are drawn again if a step's result is not
+    whole or not above zero."""
 
 
+# Of level 1, a template on each line: opening | units | verbs that add | verbs that take away.
 _LINES = """\
 {name} has | pens cups nuts eggs pins keys figs hats | finds gains makes | loses sells gives drops
 {name}: | runs wins hits | gains earns | loses drops
@@ -56,6 +61,8 @@ Snow: | feet | gains grows rises | melts loses sinks
 Cook: | eggs figs nuts | finds picks | fries burns drops
 Ship: | tons | loads gains | dumps loses sheds
 """
+# {level: templates}. Of each first a line with its steps, where r1 is the result of the first one, then its text. In
+# the text, {a:2-9} is a number from 2 to 9 that the steps call a; the number x plays no part in them.
 _SENTENCES = {
     2: """\
 a*b, r1-c
@@ -135,17 +142,14 @@ A ticket costs {x:10-30} coins. A train drives {a:20-160} km in the first hour, 
 half as far as in the first hour in the third. How many km does it drive?
 """,
 }
-"""Of levels 2 and 3: a line of steps, with r1 for what the first one gave, and the text.
-
-In the text stand {name}, {other}, {things}, and a letter for each number with what it may be; x plays no part.
-"""
 
 
 def _read_sentences(paragraph: str) -> SentenceTemplate:
+    """The template that a paragraph of `_SENTENCES` describes."""
     steps, _, text = paragraph.partition("\n")
     fields = [(letter, choices) for _, letter, choices, _ in Formatter().parse(text) if choices]
     return SentenceTemplate(
-        text=re.sub(r"(?<=\{\w):[^}]*", "", text.replace("\n", " ")),
+        text=re.sub(r"(?<=\{\w):[^}]*", "", text.replace("\n", " ")),  # {a:2-9} -> {a}
         steps=[re.split("([-+*/])", step) for step in steps.split(", ")],
         numbers={letter: _read_choices(choices) for letter, choices in fields},
     )
@@ -161,4 +165,4 @@ TEMPLATES: dict[int, list[LineTemplate] | list[SentenceTemplate]] = {
     1: [LineTemplate(*line.split(" | ")) for line in _LINES.splitlines()],
     **{level: [_read_sentences(p) for p in text.strip().split("\n\n")] for level, text in _SENTENCES.items()},
 }
-"""By level; at levels 2 and 3 one template each is right for who adds everything."""
+"""{level: its templates}. At levels 2 and 3 whoever adds all numbers is right with one template each."""

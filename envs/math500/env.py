@@ -23,15 +23,16 @@ class MATH500(PublishedEnv):
 
     Rewards:
         correct (0 or 1): the same mathematical object as the gold answer, and no copy of the problem, by
-            `verifiers.verify("math500")`, lenient; of generated problems also in plain form: `8(c+t)` expands nothing.
-        format (0 or 1): exactly one closed `<answer>` block that is not empty; where the demonstration boxes its
-            answer (all but level 1 in plain style) also a closed \\boxed{...} in it.
+            `verifiers.verify("math500")`, lenient. In generated problems it must also be in plain form: where 8(c+t) is
+            to be expanded, `8(c+t)` is no answer.
+        format (0 or 1): exactly one closed `<answer>` block that is not empty, and in it a closed \\boxed{...}, which
+            level 1 in plain style goes without.
         with reward_preset="paper" also equivalent (0 or 1) and tags (0.25 or 0.75): `envs.math500.rewards`.
 
-    Splits: source="generated": 1,000,000 train, 256 validation, 256 test problems, none in two of them; level 1 has
-    one rule, no arithmetic and at most 26 characters, 2 fractions, quadratics and areas, 3 pairs, intervals, roots,
-    residues and probabilities. Otherwise test is HuggingFaceH4/MATH-500, validation the twentieth of ankner/math-500
-    that a hash picks; the columns are problem and solution, or problem and answer.
+    Splits with source="generated": 1,000,000 train, 256 validation and 256 test problems, none in two of the splits.
+    Level 1 has one rule, no arithmetic and at most 26 characters, level 2 fractions, quadratics and areas, level 3
+    pairs, intervals, roots, residues and probabilities. With any other source test is HuggingFaceH4/MATH-500, and a
+    hash picks a twentieth of ankner/math-500 for validation; the columns are problem and solution or answer.
     """
 
     task, bank, instruction = "math500", problems, _INSTRUCTION
@@ -44,17 +45,18 @@ class MATH500(PublishedEnv):
         answers = [problem.reference["answer"] for problem in problems]
         statements = [problem.metadata["problem"] for problem in problems]
         verdicts = verify_batch("math500", completions, answer=answers, problem=statements)
-        correct, reasons = verdicts.correct.copy(), list(verdicts.reasons)
-        extracted = list(verdicts.extracted)
-        for i in np.flatnonzero(correct) if self._generated else ():
-            if not is_plain(extracted[i] or "", answers[i]):
-                correct[i], reasons[i] = False, "rule_broken"
+        correct = verdicts.correct.copy()
+        reasons, extracted = list(verdicts.reasons), list(verdicts.extracted)
+        if self._generated:
+            for i in np.flatnonzero(correct):
+                if not is_plain(extracted[i] or "", answers[i]):
+                    correct[i], reasons[i] = False, "rule_broken"
         boxed = self._boxes_answers
         rewards = {
             "correct": np.asarray(correct, np.float64),
             "format": np.array([has_format(text, boxed=boxed) for text in completions], np.float64),
         }
-        if "equivalent" in self.reward_weights:
+        if "equivalent" in self.reward_weights:  # reward_preset="paper"
             pairs = zip(completions, answers, strict=True)
             rewards["equivalent"] = np.array([equivalent(*pair) for pair in pairs], np.float64)
             rewards["tags"] = np.array([tag_reward(text) for text in completions], np.float64)
@@ -64,13 +66,15 @@ class MATH500(PublishedEnv):
         return self._worked(*problem.metadata["right"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit of generated problems, "slip": the usual mistake of its template; none of published ones."""
+        """One habit, "slip", for generated problems: the usual mistake of its template. Published ones have none."""
         return {"slip": self._worked(*problem.metadata["slip"])} if self._generated else {}
 
     @property
     def _boxes_answers(self) -> bool:
-        """A tiny model of level 1 is spared the eight tokens of a box; the tags alone mark its answer."""
+        """Whether an answer stands in \\boxed{...}: always but at level 1 in plain style, which spares a tiny model the
+        eight tokens of a box."""
         return not (self._generated and self.level == 1 and self.prompt_style == "plain")
 
     def _worked(self, work: str, answer: str) -> str:
+        """The completion that writes a solution, in the prompt's style."""
         return self._write(work, f"\\boxed{{{answer}}}" if self._boxes_answers else answer)

@@ -1,4 +1,4 @@
-r"""MATH's problems: generated ones, whose splits share no numbers and signs, and the rows of the published sets.
+r"""MATH's problems: generated ones, in splits without a common problem, and the rows of the published sets.
 
 The gold answer of a row is its column `answer` where there is one that is not empty (MATH-500), else what the last
 \boxed{...} of its solution holds (ankner/math-500), as in the code of d1 and SPG.
@@ -18,23 +18,29 @@ from verifiers.batch import as_reference
 TRAIN = HubDataset("ankner/math-500", None, "train", 12_000)
 TEST = HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
 COLUMNS = ("problem",)
-hashed = normalized  # what of a problem's text decides its split, see `envs.datasets.load_split`
+hashed = (
+    normalized  # for published rows: `envs.datasets.load_split` hashes hashed(problem); generated: `split_of`
+)
 LEVELS = tuple(TEMPLATES)
 SEED = 5_000_500  # keeps these streams apart from those of any other task
 
 
 def split_of(problem: str) -> str:
-    """The split a generated problem belongs to, by its text without letters: of five three are train.
+    """The split of a generated problem, by a hash of its text without letters: three parts in five are train.
 
-    So the same problem with another unknown, or about other things, is in the same split.
+    Without letters the same problem with another unknown, or about other things, is in the same split.
     """
     return SPLIT_RULE(re.sub("[A-Za-z]", "", problem))
 
 
 def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> MathProblem:
-    """A problem of the split in which the slip leads to another answer, by the template whose turn it is, or any."""
+    """A random problem of a split whose slip leads to another answer than the right way.
+
+    turn: of a fixed set, whose problems take the templates in turn; None = any template (training).
+    """
     count = len(TEMPLATES[level])
-    template = TEMPLATES[level][int(rng.integers(count)) if turn is None else turn % count]
+    number = int(rng.integers(count)) if turn is None else turn % count
+    template = TEMPLATES[level][number]
     while True:
         problem = template(rng)
         if problem.slip[1] != problem.right[1] and split_of(problem.problem) == split:
@@ -42,7 +48,7 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
 
 
 def read_row(row: Row) -> MathProblem:
-    """One row as a problem without a slip; raises EnvError, naming file and line, if it has no answer."""
+    """The problem of a published row, without a slip; raises EnvError, naming file and line, if it has no answer."""
     solution, answer = _text(row, "solution"), _text(row, "answer")
     gold = answer.strip() or (last_box(solution) or "").strip()
     if not gold:
@@ -55,7 +61,7 @@ def read_row(row: Row) -> MathProblem:
 
 
 def _text(row: Row, column: str) -> str:
-    """A column's text; "" where there is none."""
+    """The text in a column; "" where there is no such column, or None in it. Raises EnvError for what is no text."""
     value = row.values.get(column)
     if value is None:
         return ""

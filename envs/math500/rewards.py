@@ -1,6 +1,6 @@
-r"""Format check of MATH completions, and the rewards of d1 and SPG, by plain scans in linear time.
+r"""Format check of MATH completions, and the rewards of the papers d1 and SPG, by plain scans in linear time.
 
-The papers compare answers as texts, after the normalisation of the MATH data set's own code: `verifiers.d1.same_text`.
+The papers compare answers as texts, normalised as in the MATH data set's own code (`verifiers.d1.same_text`).
 """
 
 from envs.answers import only_answer
@@ -23,9 +23,10 @@ def has_format(completion: str, *, boxed: bool) -> bool:
 
 
 def is_plain(answer: str, gold: str) -> bool:
-    r"""Whether an answer that the verifier accepts is written as the generated problems ask.
+    r"""Whether an answer that the verifier accepts in lenient mode is written as the generated problems ask.
 
-    It has the gold answer's text, or is accepted in strict mode as well: multiplied out, a number as one number.
+    It is if it has the gold answer's text, or if strict mode accepts it too: that wants products multiplied out, and a
+    number as one number.
     """
     from verifiers import verify
 
@@ -37,8 +38,8 @@ def is_plain(answer: str, gold: str) -> bool:
 def equivalent(completion: str, gold: str) -> bool:
     r"""Whether the last \boxed{...} of the whole completion is the gold answer as a normalised text.
 
-    So far the reward of d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541), which pays 2 for it. Without a closed
-    box the whole completion is compared.
+    Without a closed box the whole completion is compared. d1 (arXiv:2504.12216) and SPG (arXiv:2510.09541) pay 2 for
+    it, which here is the weight of this component in REWARD_PRESETS.
     """
     box = last_box(completion)
     return same_text(completion if box is None else box, gold)
@@ -47,23 +48,32 @@ def equivalent(completion: str, gold: str) -> bool:
 def tag_reward(completion: str) -> float:
     r"""0.75 if the completion holds the tag <answer>, closed or not, else 0.25.
 
-    What the code of d1 and SPG pays: half of 1 for the tag and 0.5. A further 0.5 for \boxed, which would give
-    the 1.00, 0.75, 0.50 and 0.25 of the paper, is never paid: the code looks for a backspace and "oxed".
+    This is what the code of d1 and SPG pays. Their papers have four values, 1.00, 0.75, 0.50 and 0.25, as \boxed should
+    earn a further part; but that part is never paid, since the code looks for a backspace and "oxed" instead of \boxed.
     """
     return 0.75 if "<answer>" in completion else 0.25
 
 
 def last_box(text: str) -> str | None:
-    r"""What the last \boxed{...} or \fbox{...} holds, or the word behind a last `\boxed `; None if not closed."""
+    r"""What the last \boxed{...}, or else the last \fbox{...}, holds; None if there is none or it is not closed.
+
+    As in the papers' code, a text with "\boxed " (and a space) gives what stands behind the last one, up to a $.
+    """
     if "\\boxed " in text:
         return text.rpartition("\\boxed ")[2].partition("$")[0]
     command = "\\boxed" if "\\boxed" in text else "\\fbox"
     start = text.rfind(command)
-    if start < 0 or not text.startswith("{", start + len(command)):
+    if start < 0:
         return None
-    depth, first = 0, start + len(command)
-    for place in range(first, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
+    brace = start + len(command)
+    if not text.startswith("{", brace):
+        return None
+    depth = 0
+    for place in range(brace, len(text)):
+        if text[place] == "{":
+            depth += 1
+        elif text[place] == "}":
+            depth -= 1
         if depth == 0:
-            return text[first + 1 : place]
+            return text[brace + 1 : place]
     return None

@@ -1,9 +1,11 @@
-r"""The generated problems by level: one function for each template, drawing one problem with a solution and a slip.
+r"""The generated problems by level: one function for each template, which writes a problem, its solution and a slip.
 
-Level 1 has one rule each, one-digit numbers, no arithmetic and at most 26 characters. Right and slip differ in the rule
-alone: a sign, an order, a factor. In each template every number has the same place. So a model of a million weights
-learns in minutes to do both without a mistake, and what is left to learn is which rule is the right one. A completion
-has at most 14 characters and two tags; answers need no more than +, - and ().
+A slip is a wrong solution, by the usual mistake in such problems.
+
+At level 1 a template is about one rule, with one-digit numbers, no arithmetic and at most 26 characters. The right
+solution and the slip differ in that rule alone: a sign, an order, a factor. In each template every number always stands
+at the same place. So a model of a million weights learns in minutes to write either without an error, and what is left
+to learn is which rule is right. A completion has at most 14 characters and two tags; answers need only +, - and ().
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +22,7 @@ WARES = ("hats", "ties", "caps", "bags", "pens", "mugs", "keys", "toys")
 COMMITTEES = ("committee", "team", "group", "jury", "crew")
 
 Solution = tuple[str, str]
-"""(one line of working, the exact answer)."""
+"""(a line of working, the exact answer)."""
 
 
 @dataclass(frozen=True)
@@ -36,54 +38,63 @@ class MathProblem:
 
 
 TEMPLATES: dict[int, list[Callable[[np.random.Generator], MathProblem]]] = {1: [], 2: [], 3: []}
+"""{level: its templates}, filled by the decorator `template` in the order of this file, on which problems depend."""
 
 
 def template(level: int, subject: str, *sources: Sequence | Callable[[np.random.Generator], Any]) -> Callable:
-    """A decorator that adds a function to the templates of a level, at the end: problems depend on their order.
+    """A decorator that makes a function a template of a level.
 
-    sources: what each argument of the function is drawn from, in this order: a sequence, or a function of the
+    sources: what each of the function's arguments is drawn from, in this order: a sequence, or a function of the
     generator. The function returns or yields three things: the problem's text, the right solution, and the slip.
     """
 
-    choices = [source if callable(source) else tuple(source) for source in sources]
+    sources = tuple(source if callable(source) else tuple(source) for source in sources)
 
     def add(write: Callable[..., Iterable]) -> Callable[..., Iterable]:
-        def fill(rng: np.random.Generator) -> MathProblem:
+        def draw(rng: np.random.Generator) -> MathProblem:
             arguments = [
-                choice(rng) if callable(choice) else choice[int(rng.integers(len(choice)))]
-                for choice in choices
+                source(rng) if callable(source) else source[int(rng.integers(len(source)))]
+                for source in sources
             ]
-            return MathProblem(subject, *write(*arguments))
+            problem, right, slip = write(*arguments)
+            return MathProblem(subject, problem, right, slip)
 
-        TEMPLATES[level].append(fill)
+        TEMPLATES[level].append(draw)
         return write
 
     return add
 
 
 def two(options: Sequence) -> Callable[[np.random.Generator], list]:
-    """Two different options in random order."""
+    """A source of two different options in random order."""
     return lambda rng: [options[i] for i in rng.permutation(len(options))[:2].tolist()]
 
 
 def frac(value: Fraction | int, unit: str = "") -> str:
     """An exact rational as LaTeX: 3, -\\frac{1}{2}; with a unit such as "\\pi" its multiple: 3\\pi, \\pi, 0."""
     value = Fraction(value)
-    sign, top, bottom = "-" if value < 0 else "", abs(value.numerator), value.denominator
+    sign = "-" if value < 0 else ""
+    top, bottom = abs(value.numerator), value.denominator
     if bottom > 1:
         return f"{sign}\\frac{{{top}}}{{{bottom}}}{unit}"
-    return f"{sign}{unit}" if unit and top == 1 else f"{sign}{top}{unit if top else ''}"
+    if top == 0:
+        return "0"
+    return f"{sign}{unit}" if unit and top == 1 else f"{sign}{top}{unit}"
 
 
 def root(square: int) -> str:
     """The square root of a whole number >= 0 as LaTeX, simplified: 4, 2\\sqrt{3}, \\sqrt{5}."""
-    outside = next(k for k in range(isqrt(square), 0, -1) if square % (k * k) == 0) if square else 0
-    inside = square // (outside * outside) if outside else 1
-    return str(outside) if inside == 1 else f"{outside if outside > 1 else ''}\\sqrt{{{inside}}}"
+    if square == 0:
+        return "0"
+    outside = next(k for k in range(isqrt(square), 0, -1) if square % (k * k) == 0)
+    inside = square // (outside * outside)
+    if inside == 1:
+        return str(outside)
+    return f"{outside if outside > 1 else ''}\\sqrt{{{inside}}}"
 
 
 def term(factor: int, letter: str) -> str:
-    """A term that follows another one: +3x, -x, nothing for 0."""
+    """A term that is added to another one: +3x, -x, or +3 without a letter; "" if the factor is 0."""
     if factor == 0:
         return ""
     size = "" if abs(factor) == 1 and letter else str(abs(factor))
@@ -102,12 +113,8 @@ def _signed(sign: str, digit: int) -> str:
 def zero_product(digits, s, t):
     """A product that is zero. Slip: the roots get the signs that they have in the factors."""
     a, b = digits
-    right_a, right_b, wrong_a, wrong_b = (
-        _signed(OPPOSITE[s], a),
-        _signed(OPPOSITE[t], b),
-        _signed(s, a),
-        _signed(t, b),
-    )
+    right_a, wrong_a = _signed(OPPOSITE[s], a), _signed(s, a)
+    right_b, wrong_b = _signed(OPPOSITE[t], b), _signed(t, b)
     yield f"Solve $(x{s}{a})(x{t}{b})=0$."
     yield f"x={right_a} x={right_b}", f"{right_a},{right_b}"
     yield f"x={wrong_a} x={wrong_b}", f"{wrong_a},{wrong_b}"
@@ -139,7 +146,7 @@ def slope_of_line(a, b, s):
 
 @template(1, "Prealgebra", two(LETTERS), range(2, 10), range(2, 10), range(3))
 def reciprocal(letters, a, b, kind):
-    """A fraction to the power of -1. Slip: a minus before the fraction."""
+    """A fraction to the power of -1. Slip: a minus before the fraction. kind: which part is a letter, if any."""
     p = letters[0]
     top, bottom = ((a, b), (p, b), (a, p))[kind]
     yield f"Find $({top}/{bottom})^{{-1}}$."
@@ -158,7 +165,7 @@ def vertex_of_square(a, b, s, t):
 
 @template(1, "Geometry", range(2, 10), range(2, 10), "+-", "+-")
 def mirror(a, b, s, t):
-    """A point mirrored in the line y=x. Slip: in the y-axis."""
+    """A point mirrored in the line y=x. Slip: it is mirrored in the y-axis."""
     x, y, minus_x = _signed(s, a), _signed(t, b), _signed(OPPOSITE[s], a)
     yield f"Mirror $({x},{y})$ in $y=x$."
     yield f"x={y}", f"({y},{x})"
@@ -167,7 +174,7 @@ def mirror(a, b, s, t):
 
 @template(1, "Number Theory", range(1, 10), range(0, 10), range(0, 10))
 def last_digit(a, b, c):
-    """A number modulo 10. Slip: the quotient."""
+    """A number of the digits a, b, c modulo 10. Slip: the quotient."""
     work = f"10*{a}{b}+{c}"
     return rf"Find ${a}{b}{c}\bmod 10$.", (work, str(c)), (work, f"{a}{b}")
 
@@ -193,7 +200,7 @@ def conjugate(a, b, s, t):
 
 @template(2, "Prealgebra", range(1, 10), range(2, 10), range(1, 10), range(2, 10))
 def fractions(a, b, c, d):
-    """a/b+c/d. Slip: tops and bottoms are added."""
+    """The sum a/b + c/d. Slip: tops and bottoms are added."""
     bottom = lcm(b, d)
     total = Fraction(a, b) + Fraction(c, d)
     yield rf"Compute $\frac{{{a}}}{{{b}}}+\frac{{{c}}}{{{d}}}$."
@@ -202,24 +209,22 @@ def fractions(a, b, c, d):
 
 
 @template(2, "Prealgebra", (5, 10, 15, 20, 25, 30, 40, 50, 60), range(1, 61))
-def discount(percent, hundreds):
+def discount(percent, twenties):
     """The price before a discount. Slip: the discount is added to the lower price."""
-    before = 20 * hundreds
+    before = 20 * twenties
     left, more = 100 - percent, 100 + percent
     after = before * left // 100
+    right_work = rf"${after}$ is ${left}\%$ of the price, so it was $\frac{{{after}\cdot100}}{{{left}}}$."
+    wrong_work = rf"${percent}\%$ more than ${after}$ is $\frac{{{after}\cdot{more}}}{{100}}$."
     yield rf"After a discount of ${percent}\%$ a coat costs ${after}$ dollars. How many dollars did it cost before?"
-    yield (
-        rf"${after}$ is ${left}\%$ of the price, so it was $\frac{{{after}\cdot100}}{{{left}}}$.",
-        str(before),
-    )
-    wrong = rf"${percent}\%$ more than ${after}$ is $\frac{{{after}\cdot{more}}}{{100}}$."
-    yield wrong, frac(Fraction(after * more, 100))
+    yield right_work, str(before)
+    yield wrong_work, frac(Fraction(after * more, 100))
 
 
 @template(2, "Algebra", range(-12, 13), range(-12, 13))
 def larger_root(p, q):
-    """The larger root of a quadratic. Slip: the roots get the signs of the factors."""
-    factors = f"(x{term(-p, '') or '-0'})(x{term(-q, '') or '-0'})"
+    """The larger of the roots p and q of a quadratic. Slip: the roots get the signs that they have in the factors."""
+    factors = f"(x{term(-p, '') or '-0'})(x{term(-q, '') or '-0'})"  # e.g. (x-3)(x+5)
     yield f"What is the larger root of $x^2{term(-p - q, 'x')}{term(p * q, '')}=0$?"
     yield f"${factors}=0$, so $x={p}$ or $x={q}$.", str(max(p, q))
     yield f"${factors}=0$, so $x={-p}$ or $x={-q}$.", str(max(-p, -q))
@@ -227,7 +232,7 @@ def larger_root(p, q):
 
 @template(2, "Algebra", range(-9, 10), range(-9, 10), range(1, 10), [-7, -5, -4, -3, 2, 3, 6, 8])
 def slope_through_points(x, y, dx, dy):
-    """The slope through two points. Slip: run over rise."""
+    """The slope through two points, rise over run. Slip: run over rise."""
     yield f"What is the slope of the line through $({x},{y})$ and $({x + dx},{y + dy})$?"
     yield f"The rise is ${dy}$ and the run is ${dx}$: rise over run.", frac(Fraction(dy, dx))
     yield f"The run is ${dx}$ and the rise is ${dy}$: run over rise.", frac(Fraction(dx, dy))
@@ -235,11 +240,12 @@ def slope_through_points(x, y, dx, dy):
 
 @template(2, "Algebra", range(2, 7), range(-9, 10), range(-9, 10), range(-5, 6))
 def composition(a, b, c, x):
-    """f(g(x)) at a number. Slip: g(f(x))."""
-    inner, first = x * x + c, a * x + b
+    """f(g(x)) at a number, for f(x) = ax + b and g(x) = x^2 + c. Slip: g(f(x))."""
+    g_of_x, f_of_x = x * x + c, a * x + b
+    right, wrong = a * g_of_x + b, f_of_x * f_of_x + c
     yield f"Let $f(x)={a}x{term(b, '')}$ and $g(x)=x^2{term(c, '')}$. Find $f(g({x}))$."
-    yield f"$g({x})={inner}$, then $f({inner})={a * inner + b}$.", str(a * inner + b)
-    yield f"$f({x})={first}$, then $g({first})={first * first + c}$.", str(first * first + c)
+    yield f"$g({x})={g_of_x}$, then $f({g_of_x})={right}$.", str(right)
+    yield f"$f({x})={f_of_x}$, then $g({f_of_x})={wrong}$.", str(wrong)
 
 
 @template(2, "Number Theory", range(2, 16), range(2, 13), range(2, 13))
@@ -260,7 +266,7 @@ def remainder(n, m):
 
 @template(2, "Geometry", range(2, 41), range(2, 41))
 def triangle(base, height):
-    """The area of a triangle. Slip: without the half."""
+    """The area of a triangle. Slip: it is not halved."""
     yield f"A triangle has base ${base}$ and height ${height}$. What is its area?"
     yield rf"Half of ${base}\cdot{height}={base * height}$.", frac(Fraction(base * height, 2))
     yield rf"${base}\cdot{height}={base * height}$.", str(base * height)
@@ -268,7 +274,7 @@ def triangle(base, height):
 
 @template(2, "Geometry", range(2, 21), (30, 36, 40, 45, 60, 72, 90, 120, 135, 150, 240, 270))
 def sector(r, angle):
-    """The area of a sector. Slip: its arc."""
+    """The area of a sector. Slip: the length of its arc."""
     part = Fraction(angle, 360)
     yield rf"What is the area of a sector of ${angle}^\circ$ of a circle of radius ${r}$?"
     yield rf"${frac(part)}$ of the circle's area ${r * r}\pi$.", frac(part * r * r, r"\pi")
@@ -277,7 +283,7 @@ def sector(r, angle):
 
 @template(2, "Counting & Probability", range(5, 31), range(2, 5), COMMITTEES)
 def committee(n, k, what):
-    """A choice without order. Slip: the order is counted."""
+    """The number of choices without order. Slip: choices in another order are counted as others."""
     yield f"In how many ways can a {what} of ${k}$ be chosen from ${n}$ people?"
     yield rf"The order does not matter: $\binom{{{n}}}{{{k}}}$.", str(comb(n, k))
     yield rf"${k}$ choices one after another, from ${n}$ down.", str(perm(n, k))
@@ -304,7 +310,7 @@ def powers(a, b, c, letter):
 
 @template(3, "Algebra", range(-9, 10), range(-9, 10), range(1, 7), range(1, 7))
 def system(x, y, a, b):
-    """Two linear equations. Slip: y before x."""
+    """Two linear equations. Slip: the pair has y before x."""
     text = f"${a}x+{b}y={a * x + b * y}$ and ${a}x-{b}y={a * x - b * y}$"
     sums = f"Sum and difference give ${2 * a}x={2 * a * x}$ and ${2 * b}y={2 * b * y}$"
     yield f"Find the pair $(x,y)$ with {text}."
@@ -314,7 +320,7 @@ def system(x, y, a, b):
 
 @template(3, "Algebra", range(2, 10), range(1, 31), range(-9, 10))
 def inequality(a, b, edge):
-    """An inequality with a negative factor, as an interval. Slip: its sign is not turned."""
+    """An inequality with a negative factor, solved as an interval. Slip: the sign < is not turned."""
     c = b - a * edge
     divided = rf"$-{a}x<{c - b}$, so "
     yield rf"Solve ${b}-{a}x<{c}$. Write the solution as an interval."
@@ -334,7 +340,7 @@ def radical(outside, inside):
 
 @template(3, "Number Theory", range(2, 13), range(3, 31), range(5, 24))
 def power_residue(a, n, m):
-    """A power modulo m. Slip: multiplied instead of raised."""
+    """A power modulo m. Slip: the product of base and exponent modulo m."""
     yield f"What is the remainder when ${a}^{{{n}}}$ is divided by ${m}$?"
     yield rf"Squares and products modulo ${m}$: ${a}^{{{n}}}\equiv{pow(a, n, m)}$.", str(pow(a, n, m))
     yield rf"${a}\cdot{n}={a * n}\equiv{a * n % m}$ modulo ${m}$.", str(a * n % m)
@@ -345,7 +351,8 @@ def base(n, b):
     """A number in another base. Slip: the remainders are read from the first to the last."""
     digits, rest = "", n
     while rest:
-        digits, rest = digits + str(rest % b), rest // b
+        digits += str(rest % b)
+        rest //= b
     work = f"The remainders by ${b}$ are {', '.join(digits)}"
     yield f"Write ${n}$ in base ${b}$."
     yield f"{work}; from the last to the first.", f"{digits[::-1]}_{{{b}}}"
@@ -354,7 +361,7 @@ def base(n, b):
 
 @template(3, "Counting & Probability", range(2, 21), range(2, 21))
 def balls(red, blue):
-    """Two balls without putting back. Slip: as if the first were put back."""
+    """Two balls are drawn without putting back. Slip: as if the first were put back."""
     n = red + blue
     chance = Fraction(red * (red - 1), n * (n - 1))
     bag = f"A bag holds ${red}$ red and ${blue}$ blue balls."
@@ -366,11 +373,11 @@ def balls(red, blue):
 @template(3, "Counting & Probability", range(4, 61), range(2, 5))
 def dice(sides, k):
     """At least one success in k tries. Slip: the chances are added."""
-    one = Fraction(1, sides)
+    chance = Fraction(1, sides)
     rolls = f"A fair die with ${sides}$ sides is rolled ${k}$ times."
     yield f"{rolls} What is the probability of at least one $1$?"
-    yield rf"$1-\left({frac(1 - one)}\right)^{k}$.", frac(1 - (1 - one) ** k)
-    yield rf"${k}\cdot{frac(one)}$.", frac(k * one)
+    yield rf"$1-\left({frac(1 - chance)}\right)^{k}$.", frac(1 - (1 - chance) ** k)
+    yield rf"${k}\cdot{frac(chance)}$.", frac(k * chance)
 
 
 @template(3, "Precalculus", range(1, 10), range(1, 10), range(1, 10), range(-9, 0))
@@ -393,7 +400,7 @@ def distance(x, y, dx, dy):
 
 @template(3, "Intermediate Algebra", range(1, 16), range(1, 16))
 def both_roots(p, more):
-    """Both roots of a quadratic. Slip: the roots get the signs of the factors."""
+    """Both roots of a quadratic. Slip: the roots get the signs that they have in the factors."""
     q = p + more
     factors = f"$(x-{p})(x-{q})=0$"
     yield f"Find all roots of $x^2-{p + q}x+{p * q}$, separated by commas."
@@ -403,7 +410,7 @@ def both_roots(p, more):
 
 @template(3, "Intermediate Algebra", range(1, 21), range(1, 8), range(1, 7))
 def series(a, top, more):
-    """An infinite geometric series. Slip: the ratio's sign in the denominator."""
+    """An infinite geometric series. Slip: the denominator is 1 plus the ratio, not 1 minus it."""
     ratio = Fraction(top, top + more)
     terms = f"{a}+{frac(a * ratio)}+{frac(a * ratio**2)}"
     yield rf"Find the sum of the infinite geometric series ${terms}+\cdots$."
@@ -421,7 +428,7 @@ def determinant(a, b, c, d):
 
 @template(3, "Intermediate Algebra", range(-12, 13), range(-12, 13))
 def vertex_of_quadratic(h, k):
-    """The vertex of a parabola. Slip: the first coordinate with the other sign."""
+    """The vertex (h, k) of a parabola. Slip: the first coordinate has the other sign."""
     square = f"$y=(x{term(-h, '')})^2{term(k, '')}$"
     yield f"What is the vertex of the parabola $y=x^2{term(-2 * h, 'x')}{term(h * h + k, '')}$? Answer as a pair."
     yield f"{square}.", f"({h},{k})"

@@ -1,7 +1,8 @@
-"""One environment class for each dataset of reasoning-gym.
+"""One environment class for each dataset of the package reasoning-gym.
 
-Its scorers were read in version 0.1.25, and that version is what is opened: some run a model's answer as code, some
-can be made to run for hours. The former never see an answer here; the others work in a process that is killed.
+Some of its scorers run a model's answer as code, and some can be made to run for hours. Here the former never see an
+answer, and the latter work in a process that is killed when its time is up. Which scorers do so was found by reading
+those of version 0.1.25, so no other version is opened.
 """
 
 import base64
@@ -29,6 +30,7 @@ INSTALL = f'pip install "reasoning-gym=={VERSION}"'
 ASK = "\nPut the final answer inside <answer> and </answer>."
 _PARSES = "its scorer gives the answer to sympy's parse_expr, which runs it as Python"
 _VARIES = "the same seed and index give another problem in another process"
+# {dataset: why it is not opened}
 REFUSED = {
     "simple_integration": _PARSES,
     "intermediate_integration": _PARSES,
@@ -42,13 +44,15 @@ REFUSED = {
     "ransom_note": _VARIES,
     "word_ladder": _VARIES,
 }
-"""Datasets that are not opened, and why."""
 _EXAMPLES = {"graph_color": "possible_answer", "rubiks_cube": "example_correct_answer"}
-"""Where a dataset without a single answer keeps an example of one, in its metadata."""
+"""{dataset in which many answers are right: the key of its metadata under which there is an example of one}."""
 _MAX_DRAWS = 500
-_SEED = 20_260_703
+_SEED = 20_260_703  # keeps these streams apart from those of any other task
 _MAX_LENGTH = 20_000
-"""Characters of an answer; a longer one is malformed."""
+"""How many characters an answer may have; a longer one is malformed."""
+
+
+# Our own checks: they take an answer and the item of the dataset, and return the score.
 
 
 def _equals(answer: str, entry: Mapping[str, Any]) -> float:
@@ -60,6 +64,7 @@ def _is_listed(answer: str, entry: Mapping[str, Any]) -> float:
 
 
 def _reaches_target(answer: str, entry: Mapping[str, Any]) -> float:
+    """For countdown and puzzle24; the items of puzzle24 do not name their target, which is 24."""
     from verifiers import verify
 
     metadata = entry["metadata"]
@@ -76,8 +81,8 @@ OWN: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
     "countdown": _reaches_target,
     "puzzle24": _reaches_target,
 }
-"""{dataset: our check, which takes the place of its scorer}: the scorer would run the answer as code, or, that of
-game_of_life_halting, accepts any text at all."""
+"""{dataset: our check, which takes the place of its scorer}. The scorer would run the answer as code, except that of
+game_of_life_halting, which accepts any text at all."""
 
 
 class ReasoningGym(TextEnv):
@@ -97,31 +102,32 @@ class ReasoningGym(TextEnv):
     def __init__(self, split: str = "train", seed: int = 0, size: int = 10_000, **config: Any) -> None:
         """Opens one split; raises EnvError for settings that the dataset does not take.
 
-        seed, size: of the dataset; its items are drawn from for all splits. config: its other settings, e.g.
-        max_animals=5 of leg_counting.
+        seed, size: those of the dataset, from whose items the problems of all splits are taken. config: its other
+        settings, e.g. max_animals=5 of leg_counting.
         """
         check_choice(self.dataset, "split", split, SPLITS)
         self.split, self.size = split, size
         self.settings = {"seed": seed, "size": size, **config}
         self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))
+        # For validation and test alone: the items that are still to be looked at, and the problems found, by question.
         order = np.random.default_rng([_SEED, SPLITS.index(split)]).permutation(size)
-        self._items_to_look_at = iter(order.tolist())  # for validation and test
-        self._different: dict[str, Problem] = {}  # their problems so far, by question
+        self._items_to_look_at = iter(order.tolist())
+        self._problems_found: dict[str, Problem] = {}
 
     def __len__(self) -> int:
-        """`size` problems to train on, 256 in each other split; some repeat, in those only where fewer differ."""
+        """`size` problems of train, of which some repeat; 256 of each other split, which repeat if fewer differ."""
         return self.size if self.split == "train" else 256
 
     @property
     def spec_name(self) -> str:
-        """With the package in front: it has a countdown and a sudoku too."""
+        """The name with the package in front, as the package has a countdown and a sudoku too."""
         return f"reasoning_gym:{super().spec_name}"
 
     def problem(self, index: int) -> Problem:
-        """An item whose question hashes to this split, at random.
+        """A random item among those whose question hashes to this split.
 
-        In validation and test no question comes twice while there are others, because intervals take problems to
-        differ: problem `index` first makes all before it.
+        In validation and test no question comes twice while there are others, as confidence intervals assume different
+        problems. So problem `index` of these splits first makes all problems before it.
         """
         if self.split == "train":
             rng = np.random.default_rng([_SEED, index])
@@ -129,15 +135,15 @@ class ReasoningGym(TextEnv):
                 if problem := self._in_split(int(rng.integers(self.size))):
                     return problem
             raise self._too_few(_MAX_DRAWS)
-        while len(self._different) <= index and (item := next(self._items_to_look_at, None)) is not None:
+        while len(self._problems_found) <= index and (item := next(self._items_to_look_at, None)) is not None:
             if problem := self._in_split(item):
-                self._different.setdefault(problem.reference["question"], problem)
-        if not self._different:
+                self._problems_found.setdefault(problem.reference["question"], problem)
+        if not self._problems_found:
             raise self._too_few(self.size)
-        return [*self._different.values()][index % len(self._different)]
+        return [*self._problems_found.values()][index % len(self._problems_found)]
 
     def _in_split(self, index: int) -> Problem | None:
-        """The problem of an item of the dataset, if it belongs to this split."""
+        """The problem of an item of the dataset if it belongs to this split, else None."""
         entry = self._item(index)
         question = entry["question"]
         if split_of(question) != self.split:
@@ -146,6 +152,7 @@ class ReasoningGym(TextEnv):
         return Problem(question + ASK, reference, metadata={"entry": entry})
 
     def _too_few(self, searched: int) -> EnvError:
+        """The error where none of the `searched` questions belongs to this split."""
         return EnvError(
             f"{self.spec_name}: of {searched} questions none belongs to {self.split}, too few differ. Give it a larger "
             "size, or settings with more variety."
@@ -157,8 +164,10 @@ class ReasoningGym(TextEnv):
         Reasons beside "ok" and "wrong": "no_answer", "malformed" (too long, or their scorer raised), "timeout".
         """
         answer = read_answer(completion)
-        if answer is None or len(answer) > _MAX_LENGTH:
-            value, reason = 0.0, "no_answer" if answer is None else "malformed"
+        if answer is None:
+            value, reason = 0.0, "no_answer"
+        elif len(answer) > _MAX_LENGTH:
+            value, reason = 0.0, "malformed"
         else:
             value, reason = self._value(answer, problem.metadata["entry"])
         form = float(only_answer(completion) is not None)
@@ -175,8 +184,9 @@ class ReasoningGym(TextEnv):
         return f"<answer>{answer if isinstance(answer, str) else json.dumps(answer)}</answer>"
 
     def _item(self, index: int) -> dict[str, Any]:
+        """An item of the dataset, made once. Some datasets seed numpy's global generator, some print dots."""
         if index not in self._made:
-            state = np.random.get_state()  # some seed numpy's global generator, some print dots
+            state = np.random.get_state()
             with contextlib.redirect_stdout(io.StringIO()):
                 self._made[index] = self._items[index]
             np.random.set_state(state)
@@ -186,7 +196,7 @@ class ReasoningGym(TextEnv):
         """(score from 0 to 1, reason), by our check, by the package, or by the package in a process of its own."""
         from reasoning_gym.dataset import ProceduralDataset
 
-        reason = ""  # "" = whatever the score says
+        reason = ""  # "" = "ok" or "wrong", by the score
         if self.dataset in OWN:
             value = OWN[self.dataset](answer, entry)
         elif type(self._items).score_answer is ProceduralDataset.score_answer:  # the package's plain scorer
@@ -197,7 +207,7 @@ class ReasoningGym(TextEnv):
             job["entry"] = base64.b64encode(pickle.dumps(entry)).decode()
             reply = _workers().ask(job)
             value, reason = reply.get("value", 0.0), reply["outcome"]
-            if reason == "error":  # of the worker, not of the answer
+            if reason == "error":  # the worker itself failed, whatever the answer
                 raise EnvError(f"{self.spec_name}: its scorer cannot be asked: {reply['detail']}")
         value = min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
         return value, reason or ("ok" if value >= 1 else "wrong")
@@ -205,9 +215,9 @@ class ReasoningGym(TextEnv):
 
 @lru_cache(maxsize=8)
 def open_dataset(name: str, settings: str) -> tuple[Any, dict[int, dict[str, Any]]]:
-    """(the dataset, a store for the items made so far), shared by the splits: some take a second to make an item.
+    """(the dataset, {number: item} for the items made so far); the splits share both, as an item may take a second.
 
-    settings: its configuration as a JSON object. Raises EnvError if the dataset does not take it.
+    settings: the dataset's configuration as a JSON object. Raises EnvError if the dataset does not take it.
     """
     from reasoning_gym import create_dataset
 
@@ -235,6 +245,7 @@ def class_of(name: str) -> type[ReasoningGym]:
 
 @cache
 def _datasets() -> tuple[str, ...]:
+    """The names of all datasets; raises EnvError if the package is missing or of another version."""
     try:
         import reasoning_gym
     except ModuleNotFoundError as error:
@@ -248,7 +259,9 @@ def _datasets() -> tuple[str, ...]:
 
 @cache
 def _workers() -> Any:
+    """The process that scores answers by the package; see `envs.reasoning_gym.worker`."""
     from verifiers.worker import Workers
 
-    # Processor time stops a scorer; the clock is generous, because the first job opens the dataset on a busy machine.
+    # Seconds: `soft` is the processor time after which a scorer is stopped. `hard`, by the clock, is generous, as the
+    # first job also opens the dataset, perhaps on a busy machine.
     return Workers("envs.reasoning_gym.worker", size=1, soft=2.5, hard=30.0)

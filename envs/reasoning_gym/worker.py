@@ -1,4 +1,4 @@
-"""The inside of the process in which reasoning-gym's scorers see an answer; it is killed when one takes too long."""
+"""What runs in the process in which reasoning-gym's scorers see an answer; it is killed when one takes too long."""
 
 import base64
 import json
@@ -9,24 +9,29 @@ from typing import Any
 from envs.reasoning_gym.env import open_dataset
 
 MEMORY = 4 << 30
+"""Bytes that the process may take; `verifiers.worker` reads it."""
 
 
 def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Imports the package; returns the function that answers a job."""
+    """Imports the package; returns the function that answers a job. `verifiers.worker` calls it once in the process."""
     import reasoning_gym  # noqa: F401
 
-    def answer(job: dict[str, Any]) -> dict[str, Any]:
-        """{"outcome", "value"}: the dataset's score, or "malformed", for {"dataset", "settings", "entry", "answer"}."""
+    def score(job: dict[str, Any]) -> dict[str, Any]:
+        """{"outcome": "", "value": the dataset's score}, or {"outcome": "malformed"} if the scorer raises.
+
+        job: {"dataset", "settings", "entry", "answer"}. "retire" in a reply asks for a new process.
+        """
         dataset, _ = open_dataset(job["dataset"], json.dumps(job["settings"], sort_keys=True))
         entry = pickle.loads(base64.b64decode(job["entry"]))  # from the environment, not from a model
-        right = entry["answer"]
-        # The white space around the job's answer has been cut off, but the right answer may have some, which counts.
-        text = right if isinstance(right, str) and job["answer"] == right.strip() else job["answer"]
+        answer, right_answer = job["answer"], entry["answer"]
+        # White space around the model's answer has been cut off. Some scorers ask for that around the right answer.
+        if isinstance(right_answer, str) and answer == right_answer.strip():
+            answer = right_answer
         try:
-            return {"outcome": "", "value": float(dataset.score_answer(text, entry))}
+            return {"outcome": "", "value": float(dataset.score_answer(answer, entry))}
         except MemoryError:
             return {"outcome": "malformed", "retire": True}
         except Exception:  # many of them raise on an answer of another form than they expect
             return {"outcome": "malformed"}
 
-    return answer
+    return score

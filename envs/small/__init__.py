@@ -16,7 +16,7 @@ from envs.splits import DEFAULT, SPLITS, SplitRule, distinct, draw_for
 
 
 class SmallEnv(TextEnv):
-    """What all small tasks do alike; a task writes the methods at the end.
+    """What all small tasks do alike; a task writes the methods from `draw` on.
 
     split: "train" (100,000 problems), "validation" or "test" (256 different ones each, or all that a level has).
     level: 1, 2 or 3.
@@ -24,9 +24,9 @@ class SmallEnv(TextEnv):
 
     reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
     habit: ClassVar[str]
-    """The name of `mistake` among the habits."""
+    """The name of the only habit, which answers with `mistake`."""
     split_rule: ClassVar[SplitRule] = DEFAULT
-    """Which contents belong to which split."""
+    """Says which split a drawn content belongs to."""
 
     def __init__(self, split: str = "train", level: int = 1) -> None:
         name = type(self).__name__.lower()
@@ -35,12 +35,14 @@ class SmallEnv(TextEnv):
         self.split, self.level = split, level
 
     def __len__(self) -> int:
-        return 100_000 if self.split == "train" else len(measured(type(self), self.split, self.level))
+        return 100_000 if self.split == "train" else len(fixed_set(type(self), self.split, self.level))
 
     def problem(self, index: int) -> Problem:
         if self.split == "train":
-            return self.as_problem(draw_for(self.split, index, self.draw, self.split_rule))
-        return self.as_problem(measured(type(self), self.split, self.level)[check_index(self, index)])
+            drawn = draw_for(self.split, index, self.draw, self.split_rule)
+        else:
+            drawn = fixed_set(type(self), self.split, self.level)[check_index(self, index)]
+        return self.as_problem(drawn)
 
     def score(self, problem: Problem, completion: str) -> Score:
         return judge(completion, lambda answer: self.is_right(answer, **problem.reference))
@@ -57,18 +59,18 @@ class SmallEnv(TextEnv):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> Any:
-        """Random content of a problem at `self.level`, of the types that `envs.split_of` takes."""
+        """The random content of a problem at `self.level`, made of types that `envs.split_of` takes."""
 
     @abstractmethod
     def as_problem(self, drawn: Any) -> Problem:
-        """The problem of that content; its reference are the arguments of the next four."""
+        """The problem of a content that `draw` gave. Its `reference` is passed to the four methods below by keyword."""
 
     def is_right(self, answer: str, **reference: Any) -> bool:
-        """Whether the text of the answer block is right: the solution, unless a task takes others too."""
+        """Whether the text of the answer block is right. By default it must be the solution, to the letter."""
         return answer == self.solution(**reference)
 
     def flaw(self, answer: str, **reference: Any) -> str:
-        """What is wrong with an answer, in a sentence; "" where there is no more to say than that it is."""
+        """A sentence on what is wrong with an answer, for `feedback`; "" leaves it at saying that it is wrong."""
         return ""
 
     @abstractmethod
@@ -81,7 +83,7 @@ class SmallEnv(TextEnv):
 
 
 @cache
-def measured(cls: type[SmallEnv], split: str, level: int) -> tuple[Any, ...]:
-    """The different drawn contents of a task's validation or test split, in their order."""
+def fixed_set(cls: type[SmallEnv], split: str, level: int) -> tuple[Any, ...]:
+    """The contents of the different problems of a task's validation or test split, in their fixed order."""
     env = cls(split, level)
     return distinct(lambda turn: draw_for(split, turn, env.draw, cls.split_rule), key=json.dumps)

@@ -1,4 +1,4 @@
-"""Sums and products in one line, in which a product comes first."""
+"""One line of sums, differences and products, in which products bind more tightly, as in 7+12*3-5."""
 
 import re
 from math import prod
@@ -13,29 +13,34 @@ class Arithmetic(SmallEnv):
     """One line of integer arithmetic (`spg/Arithmetic-v0`): 3 to 5 numbers and the signs + - *.
 
     Prompt: "compute 7+12*3-5". Answer: the integer, in digits, with a minus if it is negative. level: lines of 3, 4
-    or 5 numbers, up to 19, 29 or 99. Habit "hasty": goes from left to right and forgets that products come first.
+    or 5 numbers, up to 19, 29 or 99. Habit "hasty": goes from left to right and forgets that * binds more tightly.
     """
 
     habit = "hasty"
 
     def draw(self, rng: np.random.Generator) -> str:
-        """A line that begins with a sum or difference and ends with a product."""
+        """A line whose first sign is + or - and whose last one is *, so that "hasty" and the right way differ."""
         highest = (19, 29, 99)[self.level - 1]
         numbers = rng.integers(1, highest + 1, self.level + 2)
         signs = rng.choice(list("+-*"), len(numbers) - 1)
-        signs[0], signs[-1] = rng.choice(["+", "-"]), "*"
+        signs[0] = rng.choice(["+", "-"])
+        signs[-1] = "*"
         return str(numbers[0]) + "".join(f"{sign}{n}" for sign, n in zip(signs, numbers[1:], strict=True))
 
     def as_problem(self, line: str) -> Problem:
         return Problem(f"compute {line}", {"line": line})
 
     def solution(self, line: str) -> str:
-        terms = line.replace("-", "+-").split("+")
+        terms = line.replace("-", "+-").split("+")  # "7+12*3-5" -> "7", "12*3", "-5"
         return str(sum(prod(int(factor) for factor in term.split("*")) for term in terms))
 
     def mistake(self, line: str) -> str:
         total = 0
-        for sign, digits in re.findall(r"([-+*]?)(\d+)", line):
-            number = int(digits)
-            total = {"-": total - number, "*": total * number}.get(sign, total + number)
+        for sign, digits in re.findall(r"([-+*]?)(\d+)", line):  # the first number has no sign
+            if sign == "*":
+                total *= int(digits)
+            elif sign == "-":
+                total -= int(digits)
+            else:
+                total += int(digits)
         return str(total)

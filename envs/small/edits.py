@@ -1,4 +1,4 @@
-"""Replace and delete letters of a word, wherever they stand, one instruction after the other."""
+"""Replace and delete all occurrences of letters in a word, one instruction after the other."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ class Edits(SmallEnv):
     """Edit a word (`spg/Edits-v0`): "a>b" makes every a a b, "-c" drops every c, in that order.
 
     Prompt: "edit cabbac: a>b -c", a word of the letters a to d. Answer: the word that is left. level: 1, 2 or 3
-    instructions, on words of 6, 8 or 10 letters. Habit "once": every instruction is done at the first place only.
+    instructions, on words of 6, 8 or 10 letters. Habit "once": each instruction changes only the first such letter.
     """
 
     habit = "once"
@@ -19,7 +19,9 @@ class Edits(SmallEnv):
         word = "".join(rng.choice(list("abcd"), 4 + 2 * self.level))
         pairs = [rng.choice(list("abcd"), 2, replace=False) for _ in range(self.level)]
         edits = [f"{old}>{new}" if rng.random() < 0.5 else f"-{old}" for old, new in pairs]
-        return (word, edits) if edited(word, edits) else self.draw(rng)  # something is left
+        if not edited(word, edits):  # nothing would be left: draw again
+            return self.draw(rng)
+        return word, edits
 
     def as_problem(self, drawn: tuple[str, list[str]]) -> Problem:
         word, edits = drawn
@@ -33,8 +35,11 @@ class Edits(SmallEnv):
 
 
 def edited(word: str, edits: list[str], most: int = -1) -> str:
-    """The word after all instructions, each done at its first `most` places; -1 = at all."""
+    """The word after all instructions. most: how many letters each of them changes, from the left; -1 = all."""
     for edit in edits:
-        old, new = (edit[1], "") if edit[0] == "-" else (edit[0], edit[2])
+        if edit[0] == "-":  # "-c"
+            old, new = edit[1], ""
+        else:  # "a>b"
+            old, new = edit[0], edit[2]
         word = word.replace(old, new, most)
     return word

@@ -1,4 +1,4 @@
-"""Complete a board of eight queens that do not attack each other."""
+"""Put the missing queens on a chess board, so that none of the eight attacks another."""
 
 from functools import cache
 from itertools import combinations
@@ -14,15 +14,15 @@ _SIZE = 8
 class Queens(SmallEnv):
     """Eight queens on a chess board (`spg/Queens-v0`), some of them given.
 
-    Prompt: "queens 4?7?????", the column 1 to 8 of each row's queen, ? = to be found. Answer: the 8 columns; any
-    solution counts. level: 3, 4 or 5 queens are to be found; there are some thousand boards, so train repeats some.
-    Habit "rooks": the free columns in ascending order, diagonals ignored.
+    Prompt: "queens 4?7?????", for each row the column of its queen, 1 to 8; ? = to be found. Answer: the 8 columns; any
+    solution counts. level: 3, 4 or 5 queens are to be found. As there are only some thousand boards,
+    train repeats some. Habit "rooks": the free columns in ascending order, diagonals ignored.
     """
 
     habit = "rooks"
 
     def draw(self, rng: np.random.Generator) -> str:
-        """One of the 92 solutions without some of its rows."""
+        """One of the 92 solutions, with "?" in place of some of its queens."""
         board = list(solutions()[rng.integers(len(solutions()))])
         for row in rng.choice(_SIZE, 2 + self.level, replace=False):
             board[row] = "?"
@@ -32,39 +32,44 @@ class Queens(SmallEnv):
         return Problem(f"queens {board}", {"board": board})
 
     def is_right(self, answer: str, board: str) -> bool:
-        return answer in solutions() and keeps(board, answer)
+        return answer in solutions() and keeps_given(board, answer)
 
     def flaw(self, answer: str, board: str) -> str:
         if len(answer) != _SIZE or not set(answer) <= set("12345678"):
             return "The answer must be 8 digits, each from 1 to 8."
-        if not keeps(board, answer):
+        if not keeps_given(board, answer):
             return "A given queen has moved."
-        queens = list(enumerate(map(int, answer), 1))
-        attacks = [(a, b) for (a, x), (b, y) in combinations(queens, 2) if abs(x - y) in (0, b - a)]
-        return "The queens of rows {} and {} attack each other.".format(*attacks[0]) if attacks else ""
+        queens = list(enumerate(map(int, answer), 1))  # (row, column)
+        for (row, column), (other_row, other_column) in combinations(queens, 2):
+            if abs(column - other_column) in (0, other_row - row):  # in one column, or on one diagonal
+                return f"The queens of rows {row} and {other_row} attack each other."
+        return ""
 
     def solution(self, board: str) -> str:
-        return next(full for full in solutions() if keeps(board, full))
+        return next(full for full in solutions() if keeps_given(board, full))
 
     def mistake(self, board: str) -> str:
         free = iter(column for column in "12345678" if column not in board)
         return "".join(next(free) if column == "?" else column for column in board)
 
 
-def keeps(board: str, full: str) -> bool:
+def keeps_given(board: str, full: str) -> bool:
     """Whether a full board has the queens that are given on `board`."""
     return all(given in ("?", column) for given, column in zip(board, full, strict=True))
 
 
 @cache
 def solutions() -> tuple[str, ...]:
-    """The 92 boards, in ascending order."""
-    boards = [""]
+    """The 92 full boards without an attack, e.g. "15863724", in ascending order."""
+    boards = [""]  # those of the rows before `row`
     for row in range(_SIZE):
         boards = [
-            b + c
-            for b in boards
-            for c in "12345678"
-            if all(c != b[i] and abs(int(c) - int(b[i])) != row - i for i in range(row))
+            board + column
+            for board in boards
+            for column in "12345678"
+            if all(
+                column != earlier and abs(int(column) - int(earlier)) != row - earlier_row
+                for earlier_row, earlier in enumerate(board)
+            )
         ]
     return tuple(boards)

@@ -9,11 +9,11 @@ from envs.small import SmallEnv
 
 
 class Satisfiability(SmallEnv):
-    """3-SAT (`spg/Satisfiability-v0`): clauses of three of the 4, 5 or 6 variables, at least one solution.
+    """3-SAT (`spg/Satisfiability-v0`): clauses of three variables each, with at least one solution.
 
-    Prompt: "sat abC aBd": a or b or not c, and a or not b or d; a capital letter says "not". Answer: 0 or 1 for
+    Prompt: "sat abC aBd" means (a or b or not c) and (a or not b or d); a capital letter says "not". Answer: 0 or 1 for
     each variable in the order of the alphabet; any solution counts. level: 4 variables and 8 clauses, 5 and 11, or 6
-    and 14. Habit "first": each variable takes the sign of its first appearance, 1 if it has none.
+    and 14. Habit "first": makes each variable's first literal true, so that aBd gives a=1, b=0, d=1; the others are 1.
     """
 
     habit = "first"
@@ -22,9 +22,13 @@ class Satisfiability(SmallEnv):
         """Clauses that one random assignment satisfies."""
         letters = "abcdef"[: 3 + self.level]
         bits = "".join(rng.choice(["0", "1"], len(letters)))
-        signed = (product(*((c, c.upper()) for c in three)) for three in combinations(letters, 3))
-        true = [clause for clauses in signed for clause in map("".join, clauses) if holds(bits, [clause])]
-        return sorted(rng.choice(true, 5 + 3 * self.level, replace=False).tolist())
+        true_clauses = [
+            clause
+            for three in combinations(letters, 3)
+            for clause in map("".join, product(*((letter, letter.upper()) for letter in three)))
+            if holds(bits, [clause])
+        ]
+        return sorted(rng.choice(true_clauses, 5 + 3 * self.level, replace=False).tolist())
 
     def as_problem(self, clauses: list[str]) -> Problem:
         return Problem(f"sat {' '.join(clauses)}", {"variables": 3 + self.level, "clauses": clauses})
@@ -35,21 +39,27 @@ class Satisfiability(SmallEnv):
     def flaw(self, answer: str, variables: int, clauses: list[str]) -> str:
         if len(answer) != variables or not set(answer) <= set("01"):
             return f"The answer must be {variables} digits, each 0 or 1."
-        false = [clause for clause in clauses if not holds(answer, [clause])]
-        return f"{false[0]} is false." if false else ""
+        false_clauses = [clause for clause in clauses if not holds(answer, [clause])]
+        return f"{false_clauses[0]} is false." if false_clauses else ""
 
     def solution(self, variables: int, clauses: list[str]) -> str:
-        every = map("".join, product("01", repeat=variables))
-        return next(bits for bits in every if holds(bits, clauses))
+        assignments = map("".join, product("01", repeat=variables))
+        return next(bits for bits in assignments if holds(bits, clauses))
 
     def mistake(self, variables: int, clauses: list[str]) -> str:
-        text = "".join(clauses)
-        signs = (next((c for c in text if c.lower() == letter), letter) for letter in "abcdef"[:variables])
-        return "".join("01"[sign.islower()] for sign in signs)
+        literals = "".join(clauses)
+        bits = ""
+        for letter in "abcdef"[:variables]:
+            first = next((literal for literal in literals if literal.lower() == letter), letter)
+            bits += "1" if first.islower() else "0"
+        return bits
 
 
 def holds(bits: str, clauses: list[str]) -> bool:
     """Whether an assignment makes every clause true; bits: "0" or "1" for a, b, c, ..."""
-    return all(
-        any((bits["abcdef".index(c.lower())] == "1") == c.islower() for c in clause) for clause in clauses
-    )
+
+    def is_true(literal: str) -> bool:
+        value = bits["abcdef".index(literal.lower())] == "1"
+        return value if literal.islower() else not value
+
+    return all(any(map(is_true, clause)) for clause in clauses)

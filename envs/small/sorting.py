@@ -1,4 +1,4 @@
-"""Numbers in ascending order, which are not words in alphabetical order."""
+"""Sort whole numbers by their values, not by their digits as words."""
 
 import numpy as np
 

@@ -27,7 +27,7 @@ PAPER_EXAMPLES = {
         ),
     ),
 }
-"""By size, what the paper-style prompt solves first (4x4: 7, 8 and 9 blanks; 9x9: 36), on grids of train."""
+"""{size: (puzzle, solution) of each example in the paper-style prompt}; their grids are of the split train."""
 
 _RULES = """\
 You are given a {n}x{n} Sudoku as {cells} digits: {rows} rows of {rows}, from top to bottom, where 0 is an empty cell.
@@ -48,7 +48,7 @@ _CELLS = {
     "broken": ("alarm", "!{} ", "overwrites the given"),
     "blank": ("dim", " . ", ""),
 }
-"""{kind of cell: (style, what is shown, legend)}."""
+"""{kind of cell: (style, what `render_text` shows, its words in the legend)}."""
 
 
 class Sudoku(TextEnv):
@@ -63,8 +63,8 @@ class Sudoku(TextEnv):
         cells (0 to 1): the verifier's partial credit: the share of blanks whose digit clashes with no other.
         paper_cells (0 to 1; reward_preset="paper" only): the share of blanks that equal the stored solution.
 
-    Splits: 1,000,000 train, 256 validation and 256 test problems. 4x4: on 180, 20 and 88 of the 288 grids; the
-    88 are those of the papers' test file. 9x9: a hash of the grid, its digits renamed, names its split.
+    Splits: 1,000,000 train, 256 validation and 256 test problems. 4x4: they are on 180, 20 and 88 of the 288 grids; the
+    88 are those of the papers' test file. 9x9: a hash of the grid, with its digits renamed, says which split it is of.
     """
 
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
@@ -83,15 +83,15 @@ class Sudoku(TextEnv):
         """Opens one split; raises EnvError for an unknown value and for a file that cannot be used.
 
         Args:
-            source: "generated", or the path of a file of {"puzzle", "solution"} rows that takes the place
-                of the test problems; train and validation are generated without the solution grids of the file.
+            source: "generated", or the path of a file of {"puzzle", "solution"} rows, which are then the test problems;
+                train and validation are generated without the solution grids of the file.
             prompt_style: "plain" (short, for tiny models), "paper" (for instruction-tuned ones), or a file with a
                 prompt of your own that holds {puzzle} (`envs.prompts`).
             blanks: how many cells are empty: "4-11" or 8, from 1 to 12 (9x9: to 54); None = by the level.
             size: 4 or 9, the side of the board.
             level: 1 to 4, easy to hard, see LEVELS; 4x4 at level 1 is the papers' mix of blanks.
             reward_preset: "default" pays `correct`; "paper" pays `paper_cells`, as d1 and SPG do.
-            infill: whether the grid of the answer is given as a template, with a hole of one token for each blank.
+            infill: whether the answer is given as a template: its grid with a hole of one token for each blank.
         """
         check_choice("sudoku", "split", split, SPLIT_SIZES)
         self._template = read_style("sudoku", prompt_style, ["plain", "paper"], ["puzzle"])
@@ -110,12 +110,13 @@ class Sudoku(TextEnv):
         self.reward_weights = REWARD_PRESETS[reward_preset]
         if self._template:
             self.origin = {prompt_style: f"sha256 {self._template.sha256}"}
-        # Read for every split, so that a wrong path is an error at once and not after the training.
-        rows = () if self.source == "generated" else bank.read_puzzles(self.source, size)
-        self._excluded = frozenset(grid if size == 4 else bank.renamed(grid) for _, grid in rows)
-        self._rows: Sequence[tuple[str, str]] | None = None  # None: problems are drawn when asked for
-        if split == "test" and rows:
-            self._rows = rows
+        # The user's file is read for every split: its grids are kept out of the others, and a wrong path is an error at
+        # once and not after the training.
+        users_test = () if self.source == "generated" else bank.read_puzzles(self.source, size)
+        self._excluded = frozenset(grid if size == 4 else bank.renamed(grid) for _, grid in users_test)
+        self._rows: Sequence[tuple[str, str]] | None = None  # None: drawn, each when it is asked for
+        if split == "test" and users_test:
+            self._rows = users_test
         elif split == "test" and self.blanks == bank.LEVELS[size][1]:
             self._rows = bank.test_puzzles(size)
         elif split != "train" and size == 4:
@@ -161,11 +162,12 @@ class Sudoku(TextEnv):
     def _holes(self, puzzle: str) -> str:
         """The completion template, in the prompt's style."""
         grid = puzzle.replace("0", "[MASK]")
-        return (
-            f"<answer>{grid}</answer>" if self.prompt_style == "plain" else paper_completion("[MASK*]", grid)
-        )
+        if self.prompt_style == "plain":
+            return f"<answer>{grid}</answer>"
+        return paper_completion("[MASK*]", grid)
 
     def _write(self, problem: Problem, grid: str) -> str:
+        """The completion with this grid as its answer, in the prompt's style."""
         if self.prompt_style == "plain":
             return f"<answer>{grid}</answer>"
         return worked(problem.reference["puzzle"], grid)
@@ -178,7 +180,7 @@ class Sudoku(TextEnv):
         from verifiers import verify
 
         puzzle, solution = problem.reference["puzzle"], problem.metadata["solution"]
-        board, below = puzzle, []
+        board, complaint = puzzle, ""
         if completion is not None:
             verdict = verify("sudoku", completion, puzzle=puzzle)
             # The verifier allows spaces, bars and other marks between the digits.
@@ -186,32 +188,38 @@ class Sudoku(TextEnv):
             if len(written) == len(puzzle):
                 board = written
             else:
-                below = [f"no grid of {len(puzzle)} digits in the answer ({verdict.reason})"]
+                complaint = f"no grid of {len(puzzle)} digits in the answer ({verdict.reason})"
             if verdict.correct:
                 solution = written  # of several solutions each one is as right as the stored one
         kinds = list(map(_kind_of_cell, puzzle, solution, board))
-        legend = [
+        legend = "  ".join(
             f"{paint(style, mark.format('n').strip())} {words}"
             for kind, (style, mark, words) in _CELLS.items()
             if words and kind in kinds
-        ]
-        return "\n".join([*_drawn(board, kinds), *(["  ".join(legend)] if legend else []), *below])
+        )
+        return "\n".join(line for line in (*_drawn(board, kinds), legend, complaint) if line)
 
 
 def _drawn(board: str, kinds: list[str]) -> list[str]:
-    """The lines of a board, with rules between its boxes."""
-    cells = [paint(_CELLS[kind][0], _CELLS[kind][1].format(c)) for kind, c in zip(kinds, board, strict=True)]
+    """The lines of a board, with rules between its boxes; kinds: of the cells, see `_CELLS`."""
+    cells = []
+    for kind, digit in zip(kinds, board, strict=True):
+        style, mark, _ = _CELLS[kind]
+        cells.append(paint(style, mark.format(digit)))
     size = isqrt(len(board))
     box = isqrt(size)
-    parts = ["".join(cells[start : start + box]) for start in range(0, len(cells), box)]  # of a row in a box
-    lines = ["|".join(parts[start : start + box]) for start in range(0, len(parts), box)]
-    for row in range(size - box, 0, -box):
-        lines.insert(row, "+".join(["-" * (3 * box)] * box))  # a cell is three characters wide
+    row_parts = [
+        "".join(cells[start : start + box]) for start in range(0, len(cells), box)
+    ]  # each within a box
+    lines = ["|".join(row_parts[start : start + box]) for start in range(0, len(row_parts), box)]
+    rule = "+".join(["-" * (3 * box)] * box)  # a cell is three characters wide
+    for row in range(size - box, 0, -box):  # from below, so that the numbers of rows above stay what they are
+        lines.insert(row, rule)
     return lines
 
 
 def _kind_of_cell(given: str, right: str, written: str) -> str:
-    """A key of `_CELLS`, from what the puzzle, its solution and the completion have in a cell."""
+    """The kind of a cell, see `_CELLS`, by what the puzzle, its solution and the completion have in it."""
     if written == given:
         return "blank" if given == "0" else "given"
     if given != "0":
@@ -229,7 +237,7 @@ def _missing_digits(row: str) -> list[str]:
 
 
 def careless(puzzle: str) -> str:
-    """The grid of a solver that looks at rows only: left to right, the smallest digit the row still lacks."""
+    """The grid of somebody who looks at rows only: from left to right, the smallest digit that the row still lacks."""
     grid = ""
     for row in _rows_of(puzzle):
         missing = iter(_missing_digits(row))
@@ -238,7 +246,7 @@ def careless(puzzle: str) -> str:
 
 
 def worked(puzzle: str, grid: str) -> str:
-    """The completion that the paper-style prompt asks for: row by row, then the grid."""
+    """The completion that the paper-style prompt asks for: what each row lacks and becomes, then the grid."""
     lines = []
     for number, (row, full) in enumerate(zip(_rows_of(puzzle), _rows_of(grid), strict=True), 1):
         missing = " ".join(_missing_digits(row)) or "nothing"

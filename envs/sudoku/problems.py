@@ -1,9 +1,10 @@
 """Sudoku puzzles with one solution, cut out of solved grids, from our committed test files or a file of the user.
 
-Splits share no grid, so a model cannot have seen the answer to an evaluation puzzle. 4x4: each of the 288 grids is
-known by its rank, its place among all when written as 16 digits and sorted, and lists of ranks divide them. 9x9:
-grids that differ in the names of the digits only count as one, and a hash of the renamed grid names its split.
-Puzzles are drawn with private streams of `numpy.random.default_rng`, keyed by split and index.
+A grid is a solved board, written as its digits row by row. Splits share no grid, so a model cannot have seen the answer
+to an evaluation puzzle. 4x4: there are 288 grids; each is known by its rank, its place among all of them in sorted
+order, and lists of ranks divide them. 9x9: grids that differ only in which digit is called which count as one, so the
+digits are first renamed in order of appearance; a hash of the renamed grid says which split it belongs to. Puzzles are
+drawn with private streams of `numpy.random.default_rng`, keyed by split and index.
 """
 
 import re
@@ -28,8 +29,9 @@ TEST_RANKS = (
 """Ranks of the 88 4x4 grids that solve the 256 test puzzles of SPG (arXiv:2510.09541)."""
 
 PAPER_BLANKS = {7: 82, 8: 83, 9: 76, 11: 12, 12: 3}
-"""How many of the papers' 256 test puzzles have how many blanks."""
+"""{number of blanks: how many of the papers' 256 test puzzles have so many}."""
 TEST_BLANKS_9X9 = (8, 16)
+"""The fewest and most blanks of level 1 of 9x9, and so of our committed test file."""
 
 LEVELS: dict[int, dict[int, tuple[int, int] | None]] = {
     4: {1: None, 2: (9, 10), 3: (11, 11), 4: (12, 12)},
@@ -38,37 +40,43 @@ LEVELS: dict[int, dict[int, tuple[int, int] | None]] = {
 """{size: {level: fewest and most blanks}}; None = the papers' mix of 7 to 12."""
 
 MAX_BLANKS = {4: 12, 9: 54}
-"""No 4x4 puzzle with fewer than four givens has a single solution; every grid has one with four. 9x9: with 54 blanks
-nearly every order of digging still leaves one solution; from 57 on few do."""
+"""{size: the most blanks}. 4x4: with more, no puzzle has a single solution; with 12, every grid has such a puzzle. 9x9:
+with 54 nearly every order in which cells are blanked out leaves a single solution, from 57 on few orders do."""
 
 _SEED_4X4, _SEED_9X9 = 4_040_404, 9_090_909
 _STREAMS_4X4 = STREAMS | {"test": 4}
-_MAX_TRIES = 10_000  # of 20 grids with one blank, 320 puzzles, the last of 256 takes some 20
+# Of `fixed_set`, to find a puzzle that is new. Even of only 320 possible puzzles (20 grids with one blank) the last of
+# the 256 takes some 20 tries.
+_MAX_TRIES = 10_000
 
 
 @cache
 def grids() -> tuple[str, ...]:
     """All 288 solved 4x4 grids as 16 digits, row by row, sorted."""
     rows = list(permutations("1234"))
-    pairs = [(a, b) for a, b in product(rows, rows) if set(a[:2]) == set(b[2:]) and set(a[2:]) == set(b[:2])]
+    # Two rows above each other, whose two boxes hold each digit once.
+    halves = [(a, b) for a, b in product(rows, rows) if set(a[:2]) == set(b[2:]) and set(a[2:]) == set(b[:2])]
     solved = [
         "".join(a + b + c + d)
-        for (a, b), (c, d) in product(pairs, pairs)
-        if all(len({a[k], b[k], c[k], d[k]}) == 4 for k in range(4))
+        for (a, b), (c, d) in product(halves, halves)
+        if all(len({a[k], b[k], c[k], d[k]}) == 4 for k in range(4))  # so does every column
     ]
     return tuple(sorted(solved))
 
 
 @cache
 def split_ranks(split: str, excluded: frozenset[str] = frozenset()) -> tuple[int, ...]:
-    """The ranks of a split: test 88, validation every tenth of the 200 others, train the remaining 180.
+    """The ranks of a split's grids: 88 of test, every tenth of the other 200 of validation, the remaining 180 of train.
 
     excluded: grids that train and validation go without. Raises EnvError if they leave none.
     """
     if split == "test":
         return TEST_RANKS
     others = [rank for rank in range(288) if rank not in set(TEST_RANKS)]
-    chosen = others[::10] if split == "validation" else [r for place, r in enumerate(others) if place % 10]
+    if split == "validation":
+        chosen = others[::10]
+    else:
+        chosen = [rank for place, rank in enumerate(others) if place % 10 != 0]
     ranks = tuple(rank for rank in chosen if grids()[rank] not in excluded)
     if not ranks:
         raise EnvError(
@@ -80,17 +88,19 @@ def split_ranks(split: str, excluded: frozenset[str] = frozenset()) -> tuple[int
 
 @cache
 def _table() -> np.ndarray:
-    """(288, 16) uint8: the cells of all grids."""
+    """(288, 16) uint8: the cells of all grids, as character codes."""
     return np.frombuffer("".join(grids()).encode(), np.uint8).reshape(-1, 16)
 
 
 def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
-    """Grid number `rank` with `blanks` random cells blanked, drawn until exactly one solution is left."""
-    table, grid = _table(), _table()[rank]
+    """A 4x4 puzzle: grid number `rank` with random cells blanked out, drawn until it has a single solution."""
+    all_grids = _table()
+    grid = all_grids[rank]
     while True:
         given = np.ones(16, bool)
         given[rng.permutation(16)[:blanks]] = False
-        if (table[:, given] == grid[given]).all(1).sum() == 1:
+        has_givens = (all_grids[:, given] == grid[given]).all(1)
+        if has_givens.sum() == 1:
             return "".join(chr(cell) if keep else "0" for cell, keep in zip(grid, given, strict=True))
 
 
@@ -107,9 +117,9 @@ def read_blanks(blanks: str | int, size: int) -> tuple[int, int]:
 
 
 def blank_table(blanks: tuple[int, int] | None) -> list[int]:
-    """Numbers of blanks: drawing an entry uniformly draws the number of blanks of a 4x4 puzzle.
+    """A list of numbers of blanks, from which the number of a 4x4 puzzle is drawn, each entry equally likely.
 
-    blanks: (low, high), each number in between equally likely; None = the papers' proportions, 256 entries.
+    blanks: (low, high) gives each number from low to high once; None gives 256 entries, in the papers' proportions.
     """
     if blanks is None:
         return [number for number, count in PAPER_BLANKS.items() for _ in range(count)]
@@ -117,9 +127,10 @@ def blank_table(blanks: tuple[int, int] | None) -> list[int]:
 
 
 def train_puzzle(index: int, table: list[int], excluded: frozenset[str] = frozenset()) -> tuple[str, str]:
-    """4x4 (puzzle, solution) number `index` of the training stream: grid and number of blanks drawn freely."""
+    """4x4 (puzzle, solution) number `index` of the training stream; table: of `blank_table`; excluded: grids."""
     rng = np.random.default_rng([_SEED_4X4, _STREAMS_4X4["train"], index])
-    rank, blanks = pick(rng, split_ranks("train", excluded)), pick(rng, table)
+    rank = pick(rng, split_ranks("train", excluded))
+    blanks = pick(rng, table)
     return _cut(rng, rank, blanks), grids()[rank]
 
 
@@ -129,23 +140,24 @@ def fixed_set(
 ) -> tuple[tuple[str, str], ...]:
     """The 256 different 4x4 (puzzle, solution) pairs of `validation` or `test`, in their fixed order.
 
-    Every entry of the table of blanks is used equally often, give or take one, and so is every grid, unless a
-    puzzle would repeat; the papers' table gives 82 puzzles of 7 blanks, 83 of 8, 76 of 9, 12 of 11 and 3 of 12.
-    Raises EnvError if the grids that `excluded` leaves have too few such puzzles.
+    Every entry of `blank_table` is used equally often, give or take one, and so is every grid, unless a puzzle would
+    repeat. The papers' table gives 82 puzzles of 7 blanks, 83 of 8, 76 of 9, 12 of 11 and 3 of 12. Raises EnvError if
+    the grids that `excluded` leaves have too few such puzzles.
     """
     rng = np.random.default_rng([_SEED_4X4, _STREAMS_4X4[split]])
     size = SPLIT_SIZES[split]
     ranks, table = split_ranks(split, excluded), blank_table(blanks)
-    numbers = rng.permutation([table[i % len(table)] for i in range(size)]).tolist()
-    order = rng.permutation([ranks[i % len(ranks)] for i in range(size)]).tolist()
+    blanks_of_puzzles = rng.permutation([table[i % len(table)] for i in range(size)]).tolist()
+    ranks_of_puzzles = rng.permutation([ranks[i % len(ranks)] for i in range(size)]).tolist()
     puzzles: dict[str, str] = {}
-    for rank, number in zip(order, numbers, strict=True):
+    for rank, num_blanks in zip(ranks_of_puzzles, blanks_of_puzzles, strict=True):
         tries = 0
-        while (puzzle := _cut(rng, rank, number)) in puzzles:
-            if (tries := tries + 1) > _MAX_TRIES:
+        while (puzzle := _cut(rng, rank, num_blanks)) in puzzles:
+            tries += 1
+            if tries > _MAX_TRIES:
                 raise EnvError(
                     f"sudoku: the file leaves {len(ranks)} grids to {split}, too few for {size} different "
-                    f"puzzles of {number} blanks. Ask for more blanks, or give a file with fewer solutions."
+                    f"puzzles of {num_blanks} blanks. Ask for more blanks, or give a file with fewer solutions."
                 )
             rank = pick(rng, ranks)  # another grid: this one may have no other such puzzle
         puzzles[puzzle] = grids()[rank]
@@ -169,13 +181,15 @@ def draw_9x9(split: str, index: int, blanks: tuple[int, int], excluded: frozense
         if SUDOKU_9X9(renamed(grid)) != split or renamed(grid) in excluded:
             continue
         puzzle = random_puzzle(rng, grid, wanted)
-        if puzzle.count("0") == wanted:  # otherwise one solution needs more givens in this order
+        if (
+            puzzle.count("0") == wanted
+        ):  # in this order of blanking out, a single solution might need more givens
             return puzzle, grid
 
 
 @cache
 def test_puzzles(size: int = 4) -> tuple[tuple[str, str], ...]:
-    """The 256 committed (puzzle, solution) pairs, in order; 4x4 they are those of fixed_set("test")."""
+    """The 256 (puzzle, solution) pairs of our committed test file, in order; at 4x4 they are fixed_set("test")."""
     rows = read_packaged("sudoku/test.jsonl" if size == 4 else "sudoku/test-9x9.jsonl")
     return tuple((row["puzzle"], row["solution"]) for row in rows)
 
@@ -184,27 +198,34 @@ def test_puzzles(size: int = 4) -> tuple[tuple[str, str], ...]:
 def read_puzzles(path: str, size: int = 4) -> tuple[tuple[str, str], ...]:
     """The (puzzle, solution) pairs of a file, one {"puzzle": "0310...", "solution": "4312..."} a line.
 
-    The columns may begin with a capital, as in d1's CSV file. Raises EnvError naming the line if one is no
-    JSON object, or its solution does not solve a puzzle of this size.
+    The columns may begin with a capital, as in d1's CSV file. Raises EnvError, naming the line, for one that is no
+    JSON object, or whose solution does not solve a puzzle of this size.
     """
     rows = read_files("sudoku", [Path(path)], ("puzzle", "solution"), in_small_letters)
     return tuple(_read_row(*row, size) for row in rows)
 
 
 def in_small_letters(values: dict[str, Any]) -> dict[str, Any]:
-    """A row whose columns are called as here, and not `Puzzle` and `Solution`."""
+    """A row with the columns `puzzle` and `solution`, even if the file calls them `Puzzle` and `Solution`."""
     return {str(name).lower(): value for name, value in values.items()} | values
 
 
 def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:
+    """(puzzle, solution) of a row; raises EnvError, which begins with `where`, for one that cannot be used."""
     from verifiers import verify
 
-    digits, puzzle, solution = "123456789"[:size], values["puzzle"], values["solution"]
+    digits = "123456789"[:size]
+    puzzle, solution = values["puzzle"], values["solution"]
     for name, text, allowed in (("puzzle", puzzle, "0" + digits), ("solution", solution, digits)):
         if not isinstance(text, str) or len(text) != size * size or text.strip(allowed):
-            wanted = f"{size * size} digits from {allowed[0]} to {size}, 0 = blank; see also size={13 - size}"
+            other_size = 13 - size  # 9 for 4, and 4 for 9
+            wanted = (
+                f"{size * size} digits from {allowed[0]} to {size}, 0 = blank; see also size={other_size}"
+            )
             raise EnvError(f"sudoku: {where} has the {name} {text!r:.100}; it must be {wanted}.")
-    legal = verify("sudoku", f"<answer>{solution}</answer>", puzzle="0" * len(puzzle)).correct
+    legal = verify(
+        "sudoku", f"<answer>{solution}</answer>", puzzle="0" * len(puzzle)
+    ).correct  # on an empty board
     if not legal or any(given not in ("0", cell) for given, cell in zip(puzzle, solution, strict=True)):
         raise EnvError(f"sudoku: {where} has the solution {solution}, which does not solve {puzzle}.")
     return puzzle, solution

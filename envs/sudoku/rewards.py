@@ -14,16 +14,16 @@ REWARD_PRESETS = {"default": {**_MEASURED, "correct": 1.0}, "paper": {"paper_cel
 
 
 def score(problems: Sequence[Problem], completions: Sequence[str], measured: Collection[str]) -> Scores:
-    """The rewards of N completions, (N,) each by name; `paper_cells` only where `measured` names it."""
+    """The scores of n completions. measured: the wanted components; all but `paper_cells` are measured in any case."""
     from verifiers import verify_batch
 
     puzzles = [p.reference["puzzle"] for p in problems]
     verdicts = verify_batch("sudoku", completions, puzzle=puzzles)
+    pairs = zip(completions, puzzles, strict=True)
+    formed = [has_format(completion, size=isqrt(len(puzzle))) for completion, puzzle in pairs]
     rewards = {
         "correct": np.asarray(verdicts.correct, np.float64),
-        "format": np.array(
-            [has_format(c, isqrt(len(p))) for c, p in zip(completions, puzzles, strict=True)], float
-        ),
+        "format": np.array(formed, np.float64),
         "cells": np.asarray(verdicts.score, np.float64),
     }
     if "paper_cells" in measured:
@@ -39,41 +39,49 @@ def has_format(completion: str, size: int = 4) -> bool:
 
 
 def flaw(puzzle: str, answer: str) -> str:
-    """What is wrong with a grid, in a sentence that does not solve the puzzle; "" for what is no grid."""
-    grid, size = "".join(str(int(c)) for c in answer if c.isdecimal()), isqrt(len(puzzle))
+    """A sentence on what is wrong with an answer, which does not solve the puzzle; "" if no rule is broken."""
+    grid = "".join(str(int(c)) for c in answer if c.isdecimal())
     if len(grid) != len(puzzle):
         return f"The grid must have {len(puzzle)} digits, not {len(grid)}."
+    size = isqrt(len(puzzle))
     for cell, given in enumerate(puzzle):
         if given not in ("0", grid[cell]):
             return f"Row {cell // size + 1} column {cell % size + 1} must stay {given}."
-    box, numbers = isqrt(size), range(size)
-    units = [("Row", i, grid[i * size : (i + 1) * size]) for i in numbers]
-    units += [("Column", i, grid[i::size]) for i in numbers]
-    corners = [row * size + column for row in range(0, size, box) for column in range(0, size, box)]
-    boxes = [[grid[c + r * size : c + r * size + box] for r in range(box)] for c in corners]
-    units += [("Box", i, "".join(rows)) for i, rows in enumerate(boxes)]
-    for name, number, digits in units:
-        for digit in digits:
-            if digits.count(digit) > 1:
-                return f"{name} {number + 1} repeats {digit}."
+    rows = [grid[start : start + size] for start in range(0, size * size, size)]
+    columns = [grid[column::size] for column in range(size)]
+    starts_of_boxes = range(0, size, isqrt(size))  # their first rows, and their first columns
+    boxes = [
+        "".join(row[left : left + isqrt(size)] for row in rows[top : top + isqrt(size)])
+        for top in starts_of_boxes
+        for left in starts_of_boxes
+    ]
+    for name, units in (("Row", rows), ("Column", columns), ("Box", boxes)):
+        for number, digits in enumerate(units, 1):
+            for digit in digits:
+                if digits.count(digit) > 1:
+                    return f"{name} {number} repeats {digit}."
     return ""
 
 
 def paper_cells(completion: str, puzzle: str, solution: str) -> float:
-    """The reward of d1 and SPG: the share of the blanks that equal the solution; 0 for a puzzle without blanks.
+    """The reward of d1 and SPG: the share of the blanks that are filled as in the solution; 0 without any blanks.
 
-    Read are the digits of the last closed <answer> block, from the first cell on; nothing asks whether the givens are
-    kept.
+    It reads the digits of the last closed <answer> block, from the first cell on, however many there are, and does not
+    ask whether the givens are kept.
     """
     written = _last_digits(until_end(completion))
     blanks = [cell for cell, given in enumerate(puzzle) if given == "0"]
-    right = sum(written[cell : cell + 1] == solution[cell] for cell in blanks)
+    right = sum(
+        written[cell : cell + 1] == solution[cell] for cell in blanks
+    )  # [cell] would raise beyond the end
     return right / max(1, len(blanks))
 
 
 def _last_digits(completion: str) -> str:
     """The digits of the last closed <answer> block, "" without one; a tag inside a block belongs to the block."""
-    block, start = "", completion.find(OPEN)
+    block = ""
+    start = completion.find(OPEN)
     while start >= 0 and (end := completion.find(CLOSE, start)) >= 0:
-        block, start = completion[start + len(OPEN) : end], completion.find(OPEN, end)
+        block = completion[start + len(OPEN) : end]
+        start = completion.find(OPEN, end)
     return block if block.isdigit() else "".join(filter(str.isdigit, block))

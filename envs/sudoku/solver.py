@@ -1,8 +1,8 @@
 """Random grids and puzzles with one solution: plain functions that numba compiles, and what calls them.
 
-Cells hold 0 (blank) to n in reading order; rows, columns and boxes are bit masks (bit d - 1 = digit d). The search
-always continues in the blank with the fewest digits left, the first such one. Compiling takes seconds once; the machine
-code is kept on disk.
+A board of size n has n*n cells in reading order, each 0 (blank) or a digit 1 to n. For each row, column and box a bit
+mask says which digits it has (bit d - 1 = digit d). The search always continues in the blank with the fewest digits
+left to try, the first of several. Compiling takes seconds once; the machine code is kept on disk.
 """
 
 import sys
@@ -15,14 +15,15 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
-_INTS = "int64[::1]"
+_INTS = "int64[::1]"  # how numba calls `Ints`
 
 
 def set_givens(cells: Ints, units: Ints, size: int, work: Ints) -> int:
     """Fills the masks and the list of blanks in `work`; returns the number of blanks, or -1 if two givens clash.
 
-    units: for each cell its row, column and box. work: 3n masks of used digits, then n*n blank cells, then for each of
-    these a mask of the digits that are left to try.
+    units: for each cell the numbers of its row, column and box, as `_units` makes them. work: an array of all that the
+    search notes, in three parts: for each of the 3n units a mask of the digits that it has; the list of blank cells,
+    with room for n*n; and for each of these a mask of the digits that are left to try.
     """
     for unit in range(3 * size):
         work[unit] = 0
@@ -43,11 +44,11 @@ def set_givens(cells: Ints, units: Ints, size: int, work: Ints) -> int:
 
 
 def choose_blank(units: Ints, size: int, depth: int, blanks: int, work: Ints) -> None:
-    """Brings the blank with the fewest digits left to place `depth` of the list of blanks, and notes its digits."""
-    list_start = 3 * size
-    fewest, place, chosen = size + 1, depth, 0
-    for i in range(depth, blanks):
-        cell = work[list_start + i]
+    """Swaps the blank with the fewest digits left to place `depth` of the list of blanks, and notes its digits."""
+    list_start, digits_start = 3 * size, 3 * size + size * size
+    fewest, best_place, best_digits = size + 1, depth, 0
+    for place in range(depth, blanks):
+        cell = work[list_start + place]
         used = work[units[3 * cell]] | work[units[3 * cell + 1]] | work[units[3 * cell + 2]]
         digits = uncounted = ((1 << size) - 1) & ~used
         number = 0
@@ -55,25 +56,28 @@ def choose_blank(units: Ints, size: int, depth: int, blanks: int, work: Ints) ->
             uncounted &= uncounted - 1  # clears its lowest bit
             number += 1
         if number < fewest:
-            fewest, place, chosen = number, i, digits
+            fewest, best_place, best_digits = number, place, digits
             if fewest < 2:
                 break
-    work[list_start + depth], work[list_start + place] = work[list_start + place], work[list_start + depth]
-    work[list_start + size * size + depth] = chosen
+    best_cell = work[list_start + best_place]
+    work[list_start + best_place] = work[list_start + depth]
+    work[list_start + depth] = best_cell
+    work[digits_start + depth] = best_digits
 
 
 def next_digit(left: int, start: int) -> int:
-    """The bit of the smallest digit in `left` above `start`, else of the smallest one."""
+    """The bit of the smallest digit above `start` in the mask `left`, or of the smallest at all if none is above."""
     above = left >> start << start
     if above:
         left = above
-    return left & -left
+    return left & -left  # its lowest bit
 
 
 def fill(cells: Ints, units: Ints, size: int, starts: Ints, work: Ints) -> int:
     """Fills in the first solution of `cells`, and returns how many cells it filled; -1 and no change if there is none.
 
-    starts: for each cell the digit (0 to n - 1) above which the search begins there; all 0 for ascending order.
+    The filled cells are the first ones in the list of blanks in `work`. starts: for each cell a digit, 0 to n - 1; the
+    search first tries the digits above it, then the others. All 0 for ascending order.
     """
     blanks = set_givens(cells, units, size, work)
     if blanks < 0:
@@ -90,7 +94,7 @@ def fill(cells: Ints, units: Ints, size: int, starts: Ints, work: Ints) -> int:
             work[column] ^= bit
             work[box] ^= bit
             cells[cell] = 0
-        if work[digits_start + depth] == 0:
+        if work[digits_start + depth] == 0:  # all digits have been tried here: back to the cell before
             depth -= 1
             continue
         bit = next_digit(work[digits_start + depth], starts[cell])
@@ -98,7 +102,7 @@ def fill(cells: Ints, units: Ints, size: int, starts: Ints, work: Ints) -> int:
         work[row] |= bit
         work[column] |= bit
         work[box] |= bit
-        while bit:
+        while bit:  # counts the cell up from 0 to the digit of the bit
             bit >>= 1
             cells[cell] += 1
         depth += 1
@@ -108,28 +112,30 @@ def fill(cells: Ints, units: Ints, size: int, starts: Ints, work: Ints) -> int:
 
 
 def dig(cells: Ints, units: Ints, size: int, wanted: int, order: Ints, starts: Ints, work: Ints) -> int:
-    """Blanks out cells of a grid in `order` while one solution remains, up to `wanted`; returns how many these are."""
+    """Blanks out cells in `order`, each if one solution remains, until `wanted` are blank; returns how many are."""
+    list_start = 3 * size
     blanks = 0
     for cell in order:
         if blanks == wanted:
             break
         digit, filled = cells[cell], -1
-        # One solution is known; a second one would have another digit here.
+        # One solution is known, with `digit` here. A second one, found if `filled` is not -1, would have another digit.
         for other in range(1, size + 1):
             if other != digit and filled < 0:
                 cells[cell] = other
                 filled = fill(cells, units, size, starts, work)
-        for i in range(filled):  # takes a second solution out again
-            cells[work[3 * size + i]] = 0
-        cells[cell] = digit
+        for i in range(filled):  # takes the second solution out again
+            cells[work[list_start + i]] = 0
         if filled < 0:
             cells[cell] = 0
             blanks += 1
+        else:
+            cells[cell] = digit
     return blanks
 
 
 def random_grid(rng: np.random.Generator, size: int) -> str:
-    """A solved grid as n*n digits: the first that a search with random beginnings finds on the empty board."""
+    """A random solved grid as n*n digits: the first that a search finds which begins at a random digit in each cell."""
     starts = rng.integers(size, size=size * size)
     cells = np.zeros_like(starts)
     _kernels()["fill"](cells, _units(size), size, starts, _workspace(size))
@@ -138,9 +144,11 @@ def random_grid(rng: np.random.Generator, size: int) -> str:
 
 def random_puzzle(rng: np.random.Generator, grid: str, blanks: int) -> str:
     """`grid` with cells blanked out in random order while one solution remains; at most `blanks` of them."""
-    cells, size = np.array(list(map(int, grid)), np.int64), isqrt(len(grid))
-    order, zeros = rng.permutation(len(grid)), np.zeros_like(cells)
-    _kernels()["dig"](cells, _units(size), size, blanks, order, zeros, _workspace(size))
+    size = isqrt(len(grid))
+    cells = np.array(list(map(int, grid)), np.int64)
+    order = rng.permutation(len(grid))
+    starts = np.zeros_like(cells)
+    _kernels()["dig"](cells, _units(size), size, blanks, order, starts, _workspace(size))
     return _text(cells)
 
 
@@ -155,12 +163,14 @@ def _text(cells: Ints) -> str:
 
 @cache
 def _units(size: int) -> Ints:
-    """For each cell the numbers of its row (0 to n - 1), its column (from n on) and its box (from 2n on)."""
-    box = isqrt(size)
-    cells = ((cell // size, cell % size) for cell in range(size * size))
-    return np.array(
-        [u for r, c in cells for u in (r, size + c, 2 * size + r // box * box + c // box)], np.int64
-    )
+    """For each cell three numbers, of its row (0 to n - 1), its column (n to 2n - 1) and its box (2n to 3n - 1)."""
+    box_size = isqrt(size)
+    numbers: list[int] = []
+    for row in range(size):
+        for column in range(size):
+            box = row // box_size * box_size + column // box_size
+            numbers += [row, size + column, 2 * size + box]
+    return np.array(numbers, np.int64)
 
 
 @cache
@@ -168,9 +178,13 @@ def _kernels() -> dict[str, Callable[..., int]]:
     """The compiled functions by name."""
     from verifiers.batch import compile_loop
 
-    here, kernels = sys.modules[__name__], {}
-    for function, further in ((fill, ""), (dig, f"int64, {_INTS}, ")):
-        signature = f"int64({_INTS}, {_INTS}, int64, {further}{_INTS}, {_INTS})"
-        # All that it calls stands in this file, so numba's cache notices every change without the checksum.
-        kernels[function.__name__] = compile_loop(lambda checksum, f=function: f, signature, here)
-    return kernels
+    signatures = {  # the types of the arguments, in their order
+        fill: f"int64({_INTS}, {_INTS}, int64, {_INTS}, {_INTS})",
+        dig: f"int64({_INTS}, {_INTS}, int64, int64, {_INTS}, {_INTS}, {_INTS})",
+    }
+    this_module = sys.modules[__name__]
+    return {
+        # All that a function calls stands in this file, so numba's cache notices every change without the checksum.
+        function.__name__: compile_loop(lambda checksum, f=function: f, signature, this_module)
+        for function, signature in signatures.items()
+    }

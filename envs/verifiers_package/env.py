@@ -1,7 +1,8 @@
 """One environment class for each taskset of the package `verifiers` of Prime Intellect.
 
-Only one of that package and ours can be in an environment, so it lives in another one, whose Python `python=` names.
-Tasks and rewards stay in processes of that Python; what travels are prompts, completions and numbers.
+That package and ours have the same name, so they cannot be installed together: theirs is in another virtual
+environment, whose Python the argument `python` names. Tasks and rewards stay in processes of that Python (`inside.py`);
+only prompts, completions and numbers travel between them and this module.
 """
 
 import asyncio
@@ -22,9 +23,9 @@ from envs.splits import SPLITS, split_of
 
 INSIDE = Path(__file__).with_name("inside.py")
 PROCESSES = 4
-"""At most so many processes score completions side by side; each holds the tasks."""
+"""The most processes that score completions side by side; each holds all tasks."""
 SECONDS = 60.0
-"""The rewards of a completion may take so many seconds of processor time, or of the clock where they wait."""
+"""The seconds that the rewards of a completion may take, as `hard` of `verifiers.worker.Workers`."""
 
 
 class VerifiersPackage(TextEnv):
@@ -32,12 +33,12 @@ class VerifiersPackage(TextEnv):
 
     Rewards:
         correct (0 or 1): the reward is 1 or more.
-        reward: the sum of the task's own rewards, each times its weight, as that package makes it.
+        reward: the weighted sum of the task's own rewards, as that package computes it.
     """
 
     reward_weights: Mapping[str, float] = {"correct": 0.0, "reward": 1.0}
     reward_ranges: Mapping[str, tuple[float, float]] = {"reward": (-np.inf, np.inf)}
-    score_timeout = 3 * SECONDS  # also for a process to start; the pool itself ends one that takes too long
+    score_timeout = 3 * SECONDS  # longer than SECONDS, as a process may have to start first
     taskset: ClassVar[str] = ""
 
     def __init__(
@@ -45,23 +46,25 @@ class VerifiersPackage(TextEnv):
     ) -> None:
         """Opens one split: a hash of the prompt divides the tasks 80/10/10.
 
-        Raises EnvError where the tasks cannot be opened, or need more than a reply to be scored.
+        Raises EnvError where the tasks cannot be opened, or cannot be scored by a reply alone.
 
         Args:
-            python: the Python of an environment in which the package and the taskset are installed.
-            num_problems: so many tasks are read, from the first on.
+            python: the Python of a virtual environment in which the package and the taskset are installed.
+            num_problems: how many tasks are read, at most, from the first on.
             settings: those of the taskset's configuration.
         """
         check_choice(self.taskset, "split", split, SPLITS)
         if isinstance(num_problems, bool) or not isinstance(num_problems, int) or num_problems < 1:
             raise EnvError(f"verifiers:{self.taskset}: num_problems={num_problems!r:.80} must be 1 or more.")
         self.split = split
+        # The arguments of `_pool` and `_tasks`, which are cached by them.
         self._opened = (
+            self.taskset,
             _interpreter(self.taskset, python),
             json.dumps(settings, sort_keys=True),
             num_problems,
         )
-        tasks = _tasks(self.taskset, *self._opened)
+        tasks = _tasks(*self._opened)
         self.origin, self._prompts, self._hashes = tasks["versions"], tasks["prompts"], tasks["hashes"]
         self._indices = [i for i, prompt in enumerate(self._prompts) if split_of(prompt) == split]
         if not self._indices:
@@ -69,38 +72,44 @@ class VerifiersPackage(TextEnv):
                 f"verifiers:{self.taskset}: of {len(self._prompts)} tasks none is for {split} (a hash of the prompt "
                 "divides them 80/10/10). It needs more tasks."
             )
-        self.score_concurrency = _pool(self.taskset, *self._opened).size
+        self.score_concurrency = _pool(*self._opened).size
 
     @property
     def spec_name(self) -> str:
-        """With the package in front, and without the place of its Python."""
-        given = {n: v for n, v in self._env_arguments.items() if n not in ("split", "python")}
-        arguments = ",".join(f"{name}={value}" for name, value in given.items())
+        """The name with the package in front, and without the path of its Python."""
+        shown = {
+            name: value for name, value in self._env_arguments.items() if name not in ("split", "python")
+        }
+        arguments = ",".join(f"{name}={value}" for name, value in shown.items())
         return f"verifiers:{self.taskset}" + (f"[{arguments}]" if arguments else "")
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def problem(self, index: int) -> Problem:
-        place = self._indices[check_index(self, index)]
-        return Problem(self._prompts[place], {"index": place, "hash": self._hashes[place]})
+        number_of_task = self._indices[check_index(self, index)]
+        reference = {"index": number_of_task, "hash": self._hashes[number_of_task]}
+        return Problem(self._prompts[number_of_task], reference)
 
     async def score(self, problem: Problem, completion: str) -> Score:
         job = {"ask": "score", "completion": completion, **problem.reference}
-        reply = await asyncio.to_thread(_pool(self.taskset, *self._opened).ask, job)
+        reply = await asyncio.to_thread(_pool(*self._opened).ask, job)
         if reply["outcome"] == "timeout":
             raise TimeoutError(f"the rewards of verifiers:{self.taskset} took too long: {reply['detail']}")
         if reply["outcome"]:
             raise EnvError(f"the rewards of verifiers:{self.taskset} failed: {reply['detail']}")
         reward = reply["reward"]
+        is_right = reward >= 1
         paid = ", ".join(f"{name} {value:.3g}" for name, value in reply["paid"].items())
         return Score(
-            {"correct": float(reward >= 1), "reward": reward}, "ok" if reward >= 1 else "wrong", paid
+            {"correct": float(is_right), "reward": reward},
+            reason="ok" if is_right else "wrong",
+            extracted=paid,  # what is shown of a score: each of the task's rewards
         )
 
 
 def _interpreter(taskset: str, python: str) -> str:
-    """The path of the Python that is named; raises EnvError where there is none."""
+    """The path of the program that `python` names; raises EnvError where there is none."""
     advice = (
         "Make one for that package, which has the name of one of ours: `python -m venv other && other/bin/pip install "
         "verifiers PACKAGE`, and pass --env-args python=other/bin/python."
@@ -116,20 +125,22 @@ def _interpreter(taskset: str, python: str) -> str:
 
 
 @cache
-def _pool(taskset: str, python: str, settings: str, count: int) -> Any:
+def _pool(taskset: str, python: str, settings: str, num_problems: int) -> Any:
+    """The processes of the other Python that hold these tasks. settings: as JSON."""
     from verifiers import batch
     from verifiers.worker import Workers
 
-    command = (python, "-P", str(INSIDE), taskset, settings, str(count))
+    command = (python, "-P", str(INSIDE), taskset, settings, str(num_problems))
     return Workers("", size=min(PROCESSES, batch.cpus()), soft=None, hard=SECONDS, command=command)
 
 
 @cache
-def _tasks(taskset: str, python: str, settings: str, count: int) -> dict[str, Any]:
+def _tasks(taskset: str, python: str, settings: str, num_problems: int) -> dict[str, Any]:
+    """{"prompts", "hashes", "versions"} of these tasks, by `describe` in `inside.py`; raises EnvError if it fails."""
     from verifiers.worker import WorkerUnavailable
 
     try:
-        reply = _pool(taskset, python, settings, count).ask({"ask": "tasks"})
+        reply = _pool(taskset, python, settings, num_problems).ask({"ask": "tasks"})
     except WorkerUnavailable as error:
         raise EnvError(f"verifiers:{taskset} {error}.") from error
     if reply["outcome"]:
@@ -139,6 +150,6 @@ def _tasks(taskset: str, python: str, settings: str, count: int) -> dict[str, An
 
 @cache
 def class_of(taskset: str) -> type[VerifiersPackage]:
-    """The environment class of a taskset, whose name is looked for when it is opened."""
+    """The environment class of a taskset. Whether there is such a taskset is found out when the class is opened."""
     doc = f"The taskset {taskset} of the package verifiers."
     return type("VerifiersPackage", (VerifiersPackage,), {"taskset": taskset, "__doc__": doc})

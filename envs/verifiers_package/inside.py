@@ -1,8 +1,9 @@
-"""Inside another Python, which has the package `verifiers` of Prime Intellect: its tasks, and their rewards.
+"""Runs in another Python, which has the package `verifiers` of Prime Intellect, and gives its tasks and their rewards.
 
-Runs as `PYTHON -P inside.py NAME SETTINGS COUNT PIPE`, with nothing of ours to be imported, and answers as a worker of
-`verifiers.worker` does. Written for version 0.4.0: tasks of one turn, whose rewards look at the trace alone, are scored
-as its own `replay` does, without a runtime.
+It is started as `PYTHON -P inside.py NAME SETTINGS COUNT PIPE`, imports nothing of ours, and answers as a worker of
+our `verifiers.worker` does. In this file `verifiers` is the other package. Written for its version 0.4.0: tasks of one
+turn, whose rewards look at the trace alone (the record of an episode), are scored as its own `replay` does, without a
+runtime.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ class Refused(Exception):
 
 
 def find_package():
-    """The package, of a version with `verifiers.v1`."""
+    """The module `verifiers.v1`; raises Refused if the package is missing, ours, or too old to have it."""
     advice = "Give the Python of an environment with it: --env-args python=OTHER/bin/python"
     try:
         import verifiers
@@ -47,7 +48,7 @@ def find_package():
 
 
 def open_tasks(name, settings, count):
-    """The first `count` tasks; raises Refused where they need more than a reply to be scored."""
+    """The first `count` tasks; raises Refused if they cannot be scored by a reply alone."""
     package = find_package()
     from verifiers.v1.configs.taskset import TasksetConfig
     from verifiers.v1.utils import loaders
@@ -87,7 +88,7 @@ def open_tasks(name, settings, count):
 
 
 def prompt_of(task):
-    """A text, or a list of {"role", "content"}; raises Refused for a prompt with more than texts, or none."""
+    """A task's prompt, a text or a list of {"role", "content"}; raises Refused for none, and for more than texts."""
     data = task.data
     if data.prompt is None:
         raise Refused("is refused: a user opens the conversation, who is played by a model")
@@ -105,9 +106,10 @@ def prompt_of(task):
 
 
 def describe(name, tasks):
-    """What the environment knows of the tasks."""
+    """The reply with all that the environment knows of the tasks."""
     versions = {}
-    for package in ("verifiers", name.rsplit("/", 1)[-1].split("@", 1)[0]):
+    package_of_taskset = name.rsplit("/", 1)[-1].split("@", 1)[0]  # "owner/gsm8k@1.0" -> "gsm8k"
+    for package in ("verifiers", package_of_taskset):
         try:
             versions[package] = f"version {version(package)}"
         except PackageNotFoundError:
@@ -121,7 +123,7 @@ def describe(name, tasks):
 
 
 def score(task, completion):
-    """What the task's rewards pay for a completion, each with its weight, and their sum as the package makes it."""
+    """The reply with what each of the task's rewards pays for a completion, and their weighted sum by the package."""
     import verifiers.v1 as package
     from verifiers.v1.graph import MessageNode
     from verifiers.v1.state import state_cls
@@ -136,9 +138,10 @@ def score(task, completion):
     )
     prompt = prompt_of(task)
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    for place, message in enumerate(messages):
-        node = kinds[message["role"]](content=message["content"])
-        trace.nodes.append(MessageNode(parent=place - 1 if place else None, message=node))
+    # A trace is a tree of messages; here each is the only child of the one before.
+    for number, message in enumerate(messages):
+        typed_message = kinds[message["role"]](content=message["content"])
+        trace.nodes.append(MessageNode(parent=number - 1 if number else None, message=typed_message))
     reply = AssistantMessage(content=completion)
     trace.nodes.append(MessageNode(parent=len(messages) - 1, message=reply, sampled=True))
     asyncio.run(task.score(trace, runtime=None))
@@ -151,12 +154,13 @@ def answer(name, tasks, job):
     if job["ask"] == "tasks":
         return describe(name, tasks)
     task = tasks[job["index"]]
-    if task.hash != job["hash"]:
+    if task.hash != job["hash"]:  # each process opens the tasks by itself
         return {"outcome": "error", "detail": "its tasks are others in another process"}
     return score(task, job["completion"])
 
 
 def read_jobs(pipe, jobs):
+    """Puts jobs from the pipe into the queue; ends this process, whatever it does, when the other end is closed."""
     try:
         while True:
             jobs.put(pipe.recv())
@@ -165,12 +169,13 @@ def read_jobs(pipe, jobs):
 
 
 def main():
-    name, settings, count, pipe = sys.argv[1:]
-    pipe = Connection(int(pipe))
+    """Opens the tasks, says so or why not, and then answers one job after the other."""
+    name, settings, count, pipe_number = sys.argv[1:]
+    pipe = Connection(int(pipe_number))
     try:
         tasks = open_tasks(name, json.loads(settings), int(count))
         for task in tasks:
-            prompt_of(task)
+            prompt_of(task)  # raises for a prompt that cannot be used
     except Refused as refused:
         pipe.send_bytes(json.dumps({"unavailable": str(refused)}).encode())
         return

@@ -40,6 +40,15 @@ def test_without_a_separator_there_is_no_prefix_and_of_several_the_last_divides(
     assert (problem.prompt, problem.completion_prefix) == (problem.reference["puzzle"], "")
     problem = opened(tmp_path, "sudoku", b"a\n---\n{puzzle}\n---\nb").problem(0)
     assert problem.prompt.startswith("a\n---\n") and problem.completion_prefix == "b"
+    for text in (
+        b"{puzzle}\n---\n---\nb",
+        b"{puzzle}\n---\n---\n---\nb\n",
+        b"{puzzle}\r\n---\r\n---\r\nb\r\n",
+    ):
+        problem = opened(tmp_path, "sudoku", text).problem(0)
+        assert problem.prompt.endswith("\n---") and problem.completion_prefix == "b"
+    problem = opened(tmp_path, "sudoku", b"{puzzle}\n---\n---").problem(0)
+    assert problem.prompt.endswith("\n---") and problem.completion_prefix == ""
     problem = opened(tmp_path, "sudoku", b"{puzzle}\r\n---\r\n<r>\r\n").problem(0)
     assert (problem.prompt, problem.completion_prefix) == (problem.reference["puzzle"], "<r>")
 
