@@ -17,8 +17,7 @@ from spg_trainer.tensors import GIVEN, NEVER, Rollouts
 
 @dataclass
 class Blocks:
-    """The active block of each of the b rows of a pass, S places each, and which of them are *drawn*: get a token
-    drawn.
+    """The active block, of S places, of each of the b rows of a pass, and its drawn places: a token is drawn for them.
 
     n is the largest number of drawn places of a row; a row with fewer is filled up to n with places that are not drawn.
     E.g. a block with the S = 4 places 8..11, of which 8 and 10 are masked, beside a row with 3 drawn places: its

@@ -97,10 +97,8 @@ class EnvironmentSource:
                 break
             with raising_on_all():
                 index = self.choose(step, batch, taken.tolist())
-            if (
-                len(index) < config.prompts_per_step
-            ):  # too few problems are left to give each process its share
-                break
+            if len(index) < config.prompts_per_step:
+                break  # too few problems are left to give each process its share
             parts.append(self.sample(step, batch, index, groups_before=len(taken)))
             taken = np.append(taken, index)
             teaches = np.append(teaches, self.groups_that_teach(parts[-1]))

@@ -1,6 +1,7 @@
 """What a pass computes: which columns of which rows, in which calls of the model, and what it attends to.
 
 Work that cannot change a token is left out:
+
 - the last layer at places that are not drawn;
 - padding that all rows of a call have;
 - at a refresh, all but one of several rows whose ids are equal;
@@ -39,7 +40,7 @@ class Columns:
         self.keeps_blocks = sampling.cache == "blocks"
         if not self.pattern.is_full:
             self.blocks = self.pattern.blocks(canvas.real, canvas.width)
-            """(B, L + T) int64, the number of each column's block of attention; read with `--cache blocks` only."""
+            """(B, L + T) int64, the number of each column's block of attention; -1 on padding."""
         self.rows_per_forward = rows_per_forward
         self.positions_per_forward = None  # None = rows_per_forward bounds a call of the model
         if canvas.ids.device.type == "cpu" and rows_per_forward is None:
@@ -59,8 +60,8 @@ class Columns:
         slots = [row.slot for row in in_flight]
         if not all_move or slots == list(range(len(slots))):
             return
-        # The buffers' contents move with the rows, but not what the coming pass computes anew: with `--cache blocks`
-        # the # finished blocks move, otherwise prompts, if these are kept beyond a refresh.
+        # What is kept moves with its row, except for what the coming pass computes anew. With `--cache blocks` finished
+        # blocks move, otherwise prompts, if these are kept beyond a refresh.
         if self.store and (self.keeps_blocks or self.sampling.prompt_refresh_steps):
             kept_columns = max(map(self._seen, in_flight)) if self.keeps_blocks else self.canvas.width
             self.store.move(self.canvas.tensor(slots), kept_columns)
@@ -186,8 +187,8 @@ class Columns:
         All windows have the same width w.
         """
         # 1. `columns` (b, w) are the windows.
-        # 2. Keys are read from the columns lowest .. end - 1 of the rows' slots; `_visible` hides what a row cannot
-        # see. # 3. Neighbouring slots and equal windows are slices, which read and write the buffers without copies.
+        # 2. Keys are read from the columns lowest .. end - 1 of the rows' slots. `_visible` hides what a row can't see.
+        # 3. Neighbouring slots and equal windows are slices, which read and write the buffers without copies.
         spans = [self._window(row, refresh) for row in rows]
         width = spans[0][1] - spans[0][0]
         results = []

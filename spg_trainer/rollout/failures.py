@@ -80,7 +80,9 @@ def own_frames(trace: str) -> str:
         if frame := re.match(r'  File "(.*?)", line ', line):
             in_installed_frame = any(Path(frame[1]).is_relative_to(folder) for folder in installed())
             found_other |= not in_installed_frame
-        elif not line.startswith("   "):  # deeper than "  File" are only the source lines of a frame
+        elif not line.startswith(
+            "   "
+        ):  # a line that is indented further is the source of the frame above it
             in_installed_frame = False
         if not in_installed_frame:
             kept.append(line)

@@ -64,7 +64,8 @@ def sample_trees(
         record_entropy,
     )
     for name in ("completion_ids", "completion_mask", "unmask_logps", "unmask_entropy", "unmask_order"):
-        if (column := getattr(rollouts, name)) is not None:
+        column = getattr(rollouts, name)  # (N, T) of the copies, which is written in place
+        if column is not None:
             column[going_on, half:] = getattr(second_halves, name)
     # The steps of a second half count on from those of its first half.
     steps_before = rollouts.unmask_step[going_on, :half].amax(-1, keepdim=True) + 1
