@@ -1,7 +1,8 @@
 """Keys and values that are kept between passes, and which columns a pass computes anew (`--cache`).
 
 A *refresh*, the first pass of a block, computes all columns. The other passes compute a window of them and attend to
-the rest as the last refresh left it. A cache of one's own is a line: `CACHES["mine"] = lambda sampling: (8, None)`.
+the rest as the last refresh left it. To add a cache, put it into `CACHES`. E.g. this one computes the block, 8 columns
+before it and everything behind it: `CACHES["mine"] = lambda sampling: (8, None)`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from spg_trainer.models.policy import Policy
 
 POSITIONS_PER_THREAD = 1024
-"""Forward passes of so many positions stay in a CPU's cache: 1.3 to 1.6 times faster than larger ones."""
+"""How many positions (rows x columns) a forward pass on a CPU takes for each thread. Such a pass stays in the
+processor's cache, and is 1.3 to 1.6 times faster than larger ones."""
 Margins = Callable[[Sampling], tuple[int, int | None]]
-"""Besides the block itself, a pass computes so many columns before it and so many behind it; None = all behind it."""
+"""(how many columns a pass computes before its block, how many behind it); None = all behind it."""
 
 CACHES: dict[str, Margins | None] = {
     "none": None,
@@ -35,13 +37,19 @@ CACHES: dict[str, Margins | None] = {
 }
 """What `--cache NAME` chooses from. None: every pass is a refresh, and nothing is kept. `prefix` and `dual` are
 Fast-dLLM's (arXiv 2505.22618), `window` is dInfer's vicinity (arXiv 2510.08666). `blocks` is for block-causal
-attention, whose finished blocks never change: the block is one of attention's, and a row is refreshed once."""
+attention, whose finished blocks never change: a row is refreshed in its first pass only, and a later pass computes the
+block of attention that holds the active block."""
 
 
 def window(start: int, stop: int, columns: int, sampling: Sampling) -> tuple[int, int]:
-    """First column and end of what a pass within a block computes. start, stop: those of the block itself."""
+    """First column and end of what a pass within a block computes.
+
+    start, stop: first column and end of the block. columns: how many columns the row sees, where the window ends at the
+    latest.
+    """
     before, behind = CACHES[sampling.cache](sampling)
-    return max(0, start - before), columns if behind is None else min(columns, stop + behind)
+    end = columns if behind is None else min(columns, stop + behind)
+    return max(0, start - before), end
 
 
 def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:
@@ -50,9 +58,9 @@ def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:
 
 
 def pass_bytes(config: PreTrainedConfig) -> int:
-    """What a refresh has in memory at once for one column of one row.
+    """The bytes that a refresh has in memory at once for one column of one row.
 
-    An estimate: three tensors as wide as the model and three as wide as its feed-forward layer, in float32.
+    It is an estimate: three tensors as wide as the model and three as wide as its feed-forward layer, in float32.
     """
     float32_bytes = 4
     return float32_bytes * 3 * (config.hidden_size + config.intermediate_size)
@@ -61,20 +69,25 @@ def pass_bytes(config: PreTrainedConfig) -> int:
 def rows_in_flight(rows: int, rows_per_forward: int | None, block_length: int, device: torch.device) -> int:
     """How many of `rows` are decoded, and have keys and values, at once.
 
-    `rows_per_forward` of them if it is set. Else all of them on a GPU, and on a CPU as many as fill a pass with their
-    blocks.
+    They are `rows_per_forward` if it is set. Else they are all rows on a GPU, and on a CPU as many as have, with a
+    block each, the positions of one forward pass (`POSITIONS_PER_THREAD`).
     """
-    fill_a_pass = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // block_length)
-    return min(rows, rows_per_forward or (fill_a_pass if device.type == "cpu" else rows))
+    at_once = rows
+    if rows_per_forward:
+        at_once = rows_per_forward
+    elif device.type == "cpu":
+        at_once = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // block_length)
+    return min(rows, at_once)
 
 
 def rows_that_fit(row_bytes: int, device: torch.device) -> int | None:
-    """How many rows of `row_bytes` have room on a GPU beside 2 GiB for logits; None on a CPU, where it is not asked."""
+    """How many rows of `row_bytes` have room on a GPU beside 2 GiB for logits; None = no limit is known, on a CPU."""
     if device.type != "cuda":
         return None
+    free, _ = torch.cuda.mem_get_info(device)
     # What torch has reserved and does not use at present is as good as free.
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return (torch.cuda.mem_get_info(device)[0] + unused - 2**31) // row_bytes
+    return (free + unused - 2**31) // row_bytes
 
 
 def memory_line(
@@ -85,14 +98,14 @@ def memory_line(
     rows: int,
     rows_per_forward: int | None,
 ) -> str:
-    """Says in one line what the keys and values of a rollout of so many rows take on each process."""
+    """Says in one line how much memory the keys and values of a rollout of `rows` rows take on each process."""
     length = sampling.max_completion_length
     at_once = rows_in_flight(rows, rows_per_forward, sampling.block_length, device)
-    column = bytes_per_column(config, dtype.itemsize)
+    column_bytes = bytes_per_column(config, dtype.itemsize)
     return (
         f"Decoding keeps keys and values: {at_once} rows at once x (prompt + {length}) columns x "
-        f"{column / 1024:.0f} KiB: {at_once * length * column / 2**30:.2f} GiB, and "
-        f"{at_once * column / 2**20:.0f} MiB a token of the prompt."
+        f"{column_bytes / 1024:.0f} KiB: {at_once * length * column_bytes / 2**30:.2f} GiB, and "
+        f"{at_once * column_bytes / 2**20:.0f} MiB a token of the prompt."
     )
 
 
@@ -101,8 +114,8 @@ def buffers_for(
 ) -> KeyValues | None:
     """Buffers for the rows that are decoded at once: `rows_in_flight`, or fewer where the device has no room for them.
 
-    columns: how many each row has. Returns None where the cache keeps nothing. Raises ConfigError where the model
-    cannot leave out columns, or the device has no room for one row.
+    columns: how many each row has. Returns None where the cache keeps nothing. Raises ConfigError where the model's
+    attention cannot compute a part of the columns alone, or the device has no room for one row.
     """
     from spg_trainer.models.states import head_weight
 
@@ -115,21 +128,21 @@ def buffers_for(
             'columns. Use cache=none, or model.set_attn_implementation("sdpa").'
         )
     slots = rows_in_flight(rows, rows_per_forward, sampling.block_length, device)
-    kept_bytes = columns * bytes_per_column(config, head_weight(policy.model).element_size())
-    most = rows_that_fit(kept_bytes + columns * pass_bytes(config), device)
-    if most is not None and most < 1:
+    kept_bytes = columns * bytes_per_column(config, head_weight(policy.model).element_size())  # of one row
+    most_rows = rows_that_fit(kept_bytes + columns * pass_bytes(config), device)
+    if most_rows is not None and most_rows < 1:
         raise ConfigError(
             f"cache={sampling.cache}: keys and values of {columns} columns take {kept_bytes / 2**30:.1f} GiB, and "
             f"{device} has no room for one row. Use cache=none, or a shorter completion."
         )
-    return KeyValues(slots if most is None else min(slots, most), columns)
+    return KeyValues(slots if most_rows is None else min(slots, most_rows), columns)
 
 
 class KeyValues:
-    """Rotated keys and values of the rows in flight: for each layer one buffer, written in place.
+    """Keys (with their rotary positions) and values of the rows in flight: a buffer for each layer, written in place.
 
-    slots: how many rows it holds. columns: how many each of them has. A buffer is made when its layer's first keys
-    come, and has their type.
+    slots: how many rows a buffer has room for; a row in flight has the same slot in all layers. columns: how many
+    columns a slot has. A buffer is made when its layer's first keys come, and has their number type.
     """
 
     def __init__(self, slots: int, columns: int) -> None:
@@ -137,54 +150,59 @@ class KeyValues:
         self.layers: dict[int, Tensor] = {}
 
     def buffer(self, layer: int, like: Tensor) -> Tensor:
-        """(2, slots, columns, heads, head_dim); `like` is (b, heads, s, head_dim)."""
+        """The keys and values of a layer, (2, slots, columns, heads, head_dim).
+
+        like: keys of that layer, (b, heads, s, head_dim), from which a new buffer takes its shape and type.
+        """
         if layer not in self.layers:
-            # Zeros, because attention multiplies what its mask hides by 0, and memory may hold NaN.
+            # Not `torch.empty`: attention multiplies what its mask hides by 0, and 0 * NaN would be NaN.
             shape = (2, self.slots, self.columns, like.shape[1], like.shape[3])
             self.layers[layer] = torch.zeros(shape, dtype=like.dtype, device=like.device)
         return self.layers[layer]
 
     def move(self, slots: Tensor, columns: int) -> None:
-        """Brings the first columns of some slots (b,) to the slots 0..b-1."""
+        """Copies the first `columns` columns of `slots`, (b,) int64, to the slots 0..b-1."""
         for buffer in self.layers.values():
             buffer[:, : len(slots), :columns] = buffer[:, slots, :columns]
 
 
 @dataclass
 class Access:
-    """What attention does with the buffers in one forward pass of b rows; it is called as transformers' `Cache` is.
+    """What attention does with the buffers in one forward pass of b rows; it stands in for transformers' `Cache`.
 
     Attention first writes the keys and values that the pass computes into the rows' slots. In a refresh it then attends
-    to these alone, else to the columns `first`..`end` of the slots, which hold what earlier passes computed too.
+    to these alone, else to the columns first .. end - 1 of the slots, which also hold what earlier passes computed.
     """
 
     store: KeyValues
     slots: Tensor | slice
     """The slots that are written: (b,) int64, or a slice where they are neighbours."""
     columns: Tensor | slice
-    """The columns that the pass computes: a slice where all rows compute the same ones, else (b, s) int64; then `slots`
-    is a tensor too."""
+    """The columns that the pass computes: a slice where all rows compute the same ones, else (b, s) int64, and `slots`
+    is then a tensor too."""
     first: int = 0
     end: int = 0
-    """0 = this pass is a refresh."""
+    """Behind the last column that is attended to; 0 = this pass is a refresh."""
     computed_row: Tensor | None = None
-    """In a refresh, (b,) int64: which computed row each slot takes, for rows that look alike are computed once; None =
-    each slot takes its own."""
+    """(b,) int64: which of the computed rows each slot takes, because a refresh computes equal rows once; None = the
+    i-th slot takes the i-th row."""
 
     def update(self, key: Tensor, value: Tensor, layer: int, *args: object) -> tuple[Tensor, Tensor]:
         """Takes the keys and values (b, heads, s, head_dim) that a layer has computed; returns those to attend to."""
         buffer = self.store.buffer(layer, key)
-        slots = self.slots if isinstance(self.columns, slice) else self.slots.unsqueeze(-1)
+        slots = self.slots
+        if not isinstance(self.columns, slice):
+            slots = slots.unsqueeze(-1)  # (b, 1), beside the columns (b, s)
         for kept, computed in zip(buffer, (key, value), strict=True):
-            computed = computed.transpose(1, 2)
+            computed = computed.transpose(1, 2)  # (b, s, heads, head_dim), as the buffer has them
             kept[slots, self.columns] = computed if self.computed_row is None else computed[self.computed_row]
         if not self.end:
             return key, value
         key, value = buffer[:, self.slots, self.first : self.end].transpose(2, 3)
         return key, value
 
-    # `hidden_states` gives the model masks and positions. So transformers, which asks what the cache holds in order to
-    # make them itself, is told that nothing came before.
+    # transformers asks a cache what it holds, to make attention masks and positions. Here `models.states.hidden_states`
+    # makes them, so that these three methods answer as if no column had come before.
 
     def get_seq_length(self, layer: int = 0) -> int:
         return 0
@@ -193,5 +211,5 @@ class Access:
         return 0
 
     def get_mask_sizes(self, queries: int, layer: int = 0) -> tuple[int, int]:
-        """How many keys are attended to, and the number of the first of them."""
+        """How many keys are attended to, and the number of the first of them, which is 0."""
         return (self.end - self.first if self.end else queries), 0

@@ -1,4 +1,4 @@
-"""The canvas that completions are written on: the ids of prompts and completions, and what is decided of each token.
+"""The canvas that completions are written on: token ids of prompts and completions, and when each token was unmasked.
 
 A *column* counts from the first token of the longest prompt, a *place* from the first token of a completion.
 """
@@ -17,31 +17,32 @@ from spg_trainer.tensors import GIVEN, NEVER, Rollouts
 
 @dataclass
 class Blocks:
-    """The active blocks of the b rows of a pass, S places each, and the n places of them that tokens are drawn for.
+    """The active block, of S places, of each of the b rows of a pass, and its drawn places: a token is drawn for them.
 
-    n is that of the row with the most drawn places; the others are filled up with places that are not drawn. E.g. a
-    block of S = 4 places 8..11 in which 8 and 10 are masked, beside a row with n = 3: `within` is [0, 2, 1], `places`
-    [8, 10, 9] and `count` 2.
+    n is the largest number of drawn places of a row; a row with fewer is filled up to n with places that are not drawn.
+    E.g. a block with the S = 4 places 8..11, of which 8 and 10 are masked, beside a row with 3 drawn places: its
+    `within` is [0, 2, 1], its `places` [8, 10, 9] and its `count` 2.
     """
 
     numbers: Tensor
     """(b,) int64, the rows' numbers on the canvas."""
     span: Tensor
-    """(b, S) int64, the places of the blocks. A block shorter than S has the end of the one before in front of it."""
+    """(b, S) int64, the places of the blocks. A block shorter than S is filled up with places behind it or, where the
+    canvas ends, before it."""
     masked: Tensor
-    """(b, S) bool, the places that hold no token yet."""
+    """(b, S) bool, the places of the block that hold no token yet."""
     within: Tensor
-    """(b, n) int64, where in `span` the drawn places are, in ascending order, and then the others."""
+    """(b, n) int64, where in `span` the drawn places are, in ascending order, and then some that are not drawn."""
     places: Tensor
-    """(b, n) int64, the drawn places in ascending order, and then others that are computed in this pass."""
+    """(b, n) int64, the drawn places in ascending order, and then some that are not drawn but computed in this pass."""
     count: list[int]
-    """b; how many places of each row tokens are drawn for."""
+    """b numbers: how many drawn places each row has."""
     written: Tensor | None
-    """(b, n) bool, drawn places that hold a token already; None where only masked places are drawn."""
+    """(b, n) bool, which of `places` hold a token already; None where only masked places are drawn."""
 
 
 class Canvas:
-    """All rows of a rollout; only the sampler's passes write on it."""
+    """All B rows of a rollout, on the model's device; only the sampler's passes write on it."""
 
     def __init__(
         self,
@@ -53,12 +54,17 @@ class Canvas:
         given: Tensor | None = None,
         in_order: bool = False,
     ) -> None:
-        """given: (B, T) int64, tokens that stay as they are, and the mask id in the holes; None = all is one hole."""
-        (rows, self.width), device = prompt_ids.shape, prompt_ids.device
+        """prompt_ids, prompt_mask: (B, L). length: T. entropy: whether `unmask_entropy` is recorded.
+
+        given: (B, T) int64, tokens that stay as they are, and the mask id in the holes; None = a completion is one
+        hole. in_order: whether `unmask_order` is recorded.
+        """
+        device = prompt_ids.device
+        rows, self.width = prompt_ids.shape
         self.prompt_ids, self.prompt_mask, self.length = prompt_ids, prompt_mask, length
         self.columns = self.width + length
-        masks = prompt_ids.new_full((rows, length), policy.mask_id) if given is None else given
-        self.ids = torch.cat([prompt_ids, masks], -1)
+        completion_ids = prompt_ids.new_full((rows, length), policy.mask_id) if given is None else given
+        self.ids = torch.cat([prompt_ids, completion_ids], -1)
         """(B, L + T) int64."""
         self.real = torch.cat([prompt_mask, prompt_mask.new_ones((rows, length))], -1)
         """(B, L + T) bool, false on padding."""
@@ -73,17 +79,20 @@ class Canvas:
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
 
     def tensor(self, values: Sequence[object]) -> Tensor:
-        """On the canvas's device, without waiting for it as `torch.tensor(..., device=)` does."""
+        """The values as a tensor on the canvas's device; unlike `torch.tensor(..., device=)` it waits for no GPU."""
         return torch.tensor(values).to(self.ids.device, non_blocking=True)
 
     def active_blocks(self, rows: list[Row], size: int, edits: bool, apart: bool) -> Blocks:
-        """The blocks that some rows are at.
+        """The active blocks of some rows.
 
-        size: S. edits: whether tokens are drawn for the written places of a block too. apart: whether a row computes
-        nothing but its block; the places that fill up a row are then its first drawn one, which surely is in the block.
+        size: S. edits: whether tokens are drawn for the written places of a block too. apart: whether a pass may
+        compute nothing outside of a row's block (block-causal attention); a row is then filled up to n with its first
+        drawn place again, which is surely computed.
         """
         count = [row.holes[row.block] if edits else row.masked for row in rows]
-        numbers, most = self.tensor([row.number for row in rows]), max(count)
+        most = max(count)
+        numbers = self.tensor([row.number for row in rows])
+        # A span has to end on the canvas: that of a short last block begins before the block.
         edges = self.tensor([[min(row.start, self.length - size), row.start, row.stop] for row in rows])
         span_start, block_start, block_stop = edges[:, :1], edges[:, 1:2], edges[:, 2:]
         span = span_start + torch.arange(size, device=numbers.device)
@@ -97,11 +106,18 @@ class Canvas:
         if apart and min(count) < most:
             fills_up = torch.arange(most, device=numbers.device) >= self.tensor(count).unsqueeze(-1)
             places = torch.where(fills_up, places[:, :1], places)
-        written = ~masked.gather(1, within) if edits else None
-        return Blocks(numbers, span, masked, within, places, count, written)
+        return Blocks(
+            numbers=numbers,
+            span=span,
+            masked=masked,
+            within=within,
+            places=places,
+            count=count,
+            written=~masked.gather(1, within) if edits else None,
+        )
 
     def tokens_at(self, blocks: Blocks) -> Tensor:
-        """(b, n) int64, what stands at the drawn places now."""
+        """(b, n) int64, the ids that stand at the blocks' `places` now."""
         return self.ids[blocks.numbers.unsqueeze(-1), self.width + blocks.places]
 
     def write(
@@ -114,10 +130,11 @@ class Canvas:
         entropy: Tensor | None,
         order: Tensor,
     ) -> None:
-        """Writes the tokens of some of the drawn places, and the records of them.
+        """Writes the drawn tokens that are taken, and records for each its step, log-probability and so on.
 
-        take: (b, S) bool, the places to write. tokens, logps, steps, entropy: (b, n), of the drawn places; steps are
-        those that drew them. order: (b, n), which of the drawn places comes first, second and so on.
+        take: (b, S) bool, the places of the blocks' `span` that are written. tokens, logps, entropy: (b, n), one for
+        each of the blocks' `places`. steps: (b, n), the denoising step of this pass. order: (b, n), which of the n
+        comes first, second and so on.
         """
         records = [
             (self.ids[:, self.width :], tokens),
@@ -127,23 +144,24 @@ class Canvas:
         if entropy is not None:
             records.append((self.unmask_entropy, entropy))
         if self.unmask_order is not None:
-            records.append((self.unmask_order, order.argsort(-1)))
+            records.append((self.unmask_order, order.argsort(-1)))  # the rank of each place
         where = (blocks.numbers.unsqueeze(-1), blocks.span)
         for record, values in records:
-            old = record[where]
+            old = record[where]  # (b, S), into which the n new values are scattered
             record[where] = torch.where(take, old.scatter(1, blocks.within, values), old)
 
     def ended(self, numbers: Tensor) -> Tensor:
-        """(b,) bool, the rows that are finished: each place that is still masked stands behind its hole's end token."""
+        """(b,) bool, whether each row of `numbers` is finished: all that is still masked is behind its end token."""
         step = self.unmask_step[numbers]
         before_end = until_end(self.ids[numbers, self.width :], self.end_tokens, self._given(step))
         return ~((step == NEVER) & before_end).any(-1)
 
     def _given(self, unmask_step: Tensor) -> Tensor | None:
+        """Where tokens are given, as `until_end` takes it."""
         return unmask_step == GIVEN if self.has_given else None
 
     def rollouts(self) -> Rollouts:
-        """The record of everything that was unmasked."""
+        """What is on the canvas now, and the records of it."""
         completion_ids = self.ids[:, self.width :].contiguous()
         return Rollouts(
             prompt_ids=self.prompt_ids,
@@ -160,14 +178,15 @@ class Canvas:
 def until_end(completion_ids: Tensor, end_tokens: Tensor, given: Tensor | None = None) -> Tensor:
     """(B, T) bool, true up to and including the first end token of each completion (B, T).
 
-    given: (B, T) bool, tokens of a template. What lies between them are holes, each with an end of its own: each hole
-    is then true up to and including its first end token. None = a completion is one hole. E.g. with E as end token and
-    "x" given, a b E c x d E gives true true true false false true true.
+    given: (B, T) bool, the tokens of a template, where the result is false. Between them lie holes, and each hole is
+    true up to and including its own first end token. None = a completion is one hole. E.g. with E as end token and "x"
+    given, a b E c x d E gives true true true false false true true.
     """
     ends = torch.isin(completion_ids, end_tokens)
     if given is None:
-        return ends.cumsum(-1) - ends.long() == 0
+        return ends.cumsum(-1) - ends.long() == 0  # no end token before this one
     ends &= ~given
     ends_so_far = ends.cumsum(-1)
+    # The number at the last given token, which stands in front of the hole.
     ends_before_hole = ends_so_far.masked_fill(~given, 0).cummax(-1).values
     return ~given & (ends_so_far - ends.long() == ends_before_hole)

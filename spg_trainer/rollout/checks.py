@@ -1,4 +1,4 @@
-"""Which settings of decoding go together, and with a model; what `--dry-run` can ask before a model is opened."""
+"""Refuses settings of decoding that cannot work, alone or with a model's attention; it needs no model's weights."""
 
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
@@ -8,7 +8,7 @@ from spg_trainer.settings.decoding import Sampling
 
 
 def check_names(sampling: Sampling) -> None:
-    """Raises ConfigError for a cache, unmasking or remasking that no table has; it lists the known ones."""
+    """Raises ConfigError for an unknown name of a cache, unmasking or remasking; the error lists the known ones."""
     for flag, table in (("cache", CACHES), ("unmasking", UNMASKING), ("remasking", REMASKING)):
         name = getattr(sampling, flag)
         if name not in table:
@@ -16,7 +16,7 @@ def check_names(sampling: Sampling) -> None:
 
 
 def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
-    """Raises ConfigError for a cache or blocks that do not go with who attends to whom in a model."""
+    """Raises ConfigError for a cache or a block length that does not go with `pattern`: which tokens see which."""
     block_length, cache = sampling.block_length, sampling.cache
     if pattern.is_full:
         if cache == "blocks":
@@ -28,10 +28,11 @@ def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
     attention_block = pattern.block_size
     if attention_block % block_length:
         up_to = min(block_length, attention_block)
-        nearest = max(n for n in range(1, up_to + 1) if attention_block % n == 0)
+        largest_divisor = max(n for n in range(1, up_to + 1) if attention_block % n == 0)
+        fitting = sorted({largest_divisor, attention_block})
         raise ConfigError(
             f"block_length={block_length} does not divide the {attention_block} tokens of a block of the model's "
-            f"attention. Use {' or '.join(f'block_length={n}' for n in sorted({nearest, attention_block}))}."
+            f"attention. Use {' or '.join(f'block_length={n}' for n in fitting)}."
         )
     if cache not in ("none", "blocks"):
         raise ConfigError(

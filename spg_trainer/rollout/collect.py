@@ -27,7 +27,7 @@ from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.packages import envs
+from spg_trainer.settings.packages import envs  # `envs` after a check that it is ours
 from spg_trainer.tensors import Place, Rollouts
 
 if TYPE_CHECKING:
@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 
 
 class EnvironmentSource:
-    """The model's own completions of an environment's problems."""
+    """Where a training gets completions from an environment: the model plays its problems.
+
+    A group *teaches* if an algorithm can learn from it: its rewards differ, or they are all right and the algorithm
+    learns from that too.
+    """
 
     def __init__(
         self,
@@ -51,42 +55,51 @@ class EnvironmentSource:
     ) -> None:
         """rows_per_forward, record_entropy, branches: as for `sample_and_score`.
 
-        whole_groups: whether a process samples a group whole. right_groups_teach: whether the algorithm learns from a
-        group that is all right, too.
+        whole_groups: whether all completions of a group are sampled by one process. right_groups_teach: whether the
+        algorithm learns from a group that is all right, too.
         """
-        self.whole_groups, self.record_entropy, self.branches = whole_groups, record_entropy, branches
+        self.env, self.policy, self.config = env, policy, config
+        self.rows_per_forward, self.record_entropy = rows_per_forward, record_entropy
+        self.whole_groups, self.branches = whole_groups, branches
         self.right_groups_teach = right_groups_teach
-        weights = config.batch.all_right_weight, config.batch.all_wrong_weight
-        self.pools = Pools(config.seed, len(env), *weights) if config.batch.pools else None
-        self.env, self.policy, self.config, self.rows_per_forward = env, policy, config, rows_per_forward
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
+        self.pools = None
+        if config.batch.pools:
+            self.pools = Pools(
+                config.seed,
+                size=len(env),
+                all_right=config.batch.all_right_weight,
+                all_wrong=config.batch.all_wrong_weight,
+            )
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
+        """An episode for a terminal: the problem, the model's turns and the environment's replies."""
         return envs.core.render_turns(self.env, problem, turns, replies)
 
     def collect(self, step: int) -> Scored:
-        """The completions of a step: of one batch of problems, or of further ones until enough of them teach.
+        """The completions of a step: of one batch of problems, or of further ones until enough groups teach.
 
-        With `max_rollout_batches` above 1, the step learns from the groups whose rewards differ, in the order in which
-        they were sampled (dynamic sampling, DAPO, arXiv 2503.14476); where there are too few, others fill it up.
+        With `max_rollout_batches` above 1, the step learns from the groups that teach, in the order in which they were
+        sampled (dynamic sampling, DAPO, arXiv 2503.14476); where there are too few, others fill it up.
         """
         config = self.config.batch
         if config.explore:
             return self.explore(step)
         with raising_on_all():
-            index = self.choose(step, 0, [])
-        parts = [self.sample(step, 0, index, 0)]
+            index = self.choose(step, batch=0, taken=[])
+        parts = [self.sample(step, batch=0, index=index, groups_before=0)]
         if config.max_rollout_batches == 1:
             return parts[0]
-        taken, teaches = index, self.groups_that_teach(parts[0])
+        taken = index
+        teaches = self.groups_that_teach(parts[0])
         for batch in range(1, config.max_rollout_batches):
             if teaches.sum() >= config.prompts_per_step:
                 break
             with raising_on_all():
                 index = self.choose(step, batch, taken.tolist())
-            if len(index) < config.prompts_per_step:  # the rest of a finite set is no batch for every process
-                break
-            parts.append(self.sample(step, batch, index, len(taken)))
+            if len(index) < config.prompts_per_step:
+                break  # too few problems are left to give each process its share
+            parts.append(self.sample(step, batch, index, groups_before=len(taken)))
             taken = np.append(taken, index)
             teaches = np.append(teaches, self.groups_that_teach(parts[-1]))
         teaching_first = np.argsort(~teaches, kind="stable")
@@ -106,16 +119,18 @@ class EnvironmentSource:
         return choose_more(seed, step, batch, count, size, taken)
 
     def groups_that_teach(self, scored: Scored) -> np.ndarray:
-        """Which groups of a batch, of all processes, have unequal rewards, or are all right where these teach too."""
+        """(P,) bool, which groups of a batch, of all processes, teach."""
         rewards, correct = scored.of_groups(scored.rewards, scored.correct)
-        teaches = np.ptp(rewards, axis=1) > 0
-        return teaches | correct.all(axis=1) if self.right_groups_teach else teaches
+        teaches = np.ptp(rewards, axis=1) > 0  # the largest reward minus the smallest
+        if self.right_groups_teach:
+            teaches |= correct.all(axis=1)
+        return teaches
 
     def sample(self, step: int, batch: int, index: np.ndarray, groups_before: int) -> Scored:
-        """The scored completions of a batch of a step.
+        """This process's scored completions of a batch of a step.
 
-        batch: its number in the step, from 0 on. index: its problems. groups_before: how many groups the step's earlier
-        batches have; those of this one are numbered from there on.
+        batch: its number in the step, from 0 on. index: (P,), the problems of the batch. groups_before: how many groups
+        the step's earlier batches have; those of this one are numbered from there on.
         """
         num_generations = self.config.batch.num_generations
         with raising_on_all():
@@ -137,19 +152,21 @@ class EnvironmentSource:
         return scored
 
     def explore(self, step: int) -> Scored:
-        """The completions of a step, sampled in rounds, whose groups get as many as `Rounds` says."""
+        """The completions of a step with --explore: sampled in rounds, each group as many as `Rounds` gives it."""
         config = self.config.batch
         rounds = Rounds(config.prompts_per_step, config.num_generations, self.right_groups_teach)
-        parts, groups_here = list[Scored](), None
+        parts: list[Scored] = []
+        groups_here = None  # the groups that this process samples for, known after the first round
         with raising_on_all():
-            index, skipped = self.replace_overlong(self.choose(step, 0, []))
+            index, skipped = self.replace_overlong(self.choose(step, batch=0, taken=[]))
             lengths = self.prompt_lengths(index)
         while rounds.left:
-            group, generation = rounds.next()
+            group, generation = rounds.next()  # of all processes
             completions_of_round = len(group)
             with raising_on_all():
                 dealt = self.deal_round(group, lengths, groups_here)
-                groups_here = np.unique(group[dealt]) if groups_here is None else groups_here
+                if groups_here is None:
+                    groups_here = np.unique(group[dealt])
                 scored = None
                 if len(dealt):  # the share of a process in a later round may be empty
                     group, generation = group[dealt], generation[dealt]
@@ -157,7 +174,8 @@ class EnvironmentSource:
                         ("rollout", step),
                         problem=index[group],
                         generation=generation,
-                        # Until `by_groups`, a group has numbers for as many episodes as a step can give it.
+                        # How many episodes the groups before this one will have is not known yet. So each group gets
+                        # numbers for all episodes of the step; `by_groups` closes the gaps.
                         episode=group * rounds.completions + generation,
                         group=group,
                     )
@@ -171,10 +189,10 @@ class EnvironmentSource:
     def deal_round(
         self, group: np.ndarray, lengths: Sequence[int], groups_here: np.ndarray | None
     ) -> np.ndarray:
-        """Which completions of a round this process samples, ascending.
+        """Which completions of a round this process samples, as ascending indices of `group`.
 
-        group: (B,), the group of each completion. lengths: of the groups' prompts. groups_here: the groups of which
-        this process samples completions, None in the first round, which deals them.
+        group: (B,), the group of each completion. lengths: of the P groups' prompts. groups_here: the groups that this
+        process has sampled completions for; None in the first round, in which all groups have equally many.
         """
         if groups_here is None:
             return deal_groups(lengths, len(group) // len(lengths), self.whole_groups)
@@ -183,7 +201,7 @@ class EnvironmentSource:
         return np.array(deal_rows([lengths[number] for number in group]), dtype=np.int64)
 
     def replace_overlong(self, index: np.ndarray) -> tuple[np.ndarray, int | None]:
-        """With `--overlong skip`, puts other problems in the place of those that are too long, and counts these.
+        """With `--overlong skip`, returns the problems with others in place of those too long, and how many these were.
 
         Without it, returns the problems as they are, and None.
         """
@@ -192,8 +210,10 @@ class EnvironmentSource:
         return next_fitting(self.policy, self.env, index, self.config.rollout.max_completion_length)
 
     def prompt_lengths(self, index: np.ndarray) -> list[int]:
-        """How long each problem's prompt is, by which processes share the work evenly; 0 where there is one process."""
-        return [prompt_length(self.env, int(i)) for i in index] if world_size() > 1 else [0] * len(index)
+        """How long each problem's prompt is, so that processes share the work evenly; zeros for a single process."""
+        if world_size() == 1:
+            return [0] * len(index)
+        return [prompt_length(self.env, int(i)) for i in index]
 
     def play(
         self,
@@ -204,12 +224,19 @@ class EnvironmentSource:
         episode: np.ndarray,
         group: np.ndarray,
     ) -> Scored:
-        """The scored completions of some episodes, by `sample_and_score`; the columns are those of `Place`."""
-        columns = map(torch.from_numpy, (problem, generation, np.zeros_like(episode), episode, group))
+        """The scored completions of some episodes, by `sample_and_score`; the arrays are the fields of `Place`."""
+        first_turns = Place(
+            problem=torch.from_numpy(problem),
+            generation=torch.from_numpy(generation),
+            turn=torch.from_numpy(np.zeros_like(episode)),
+            episode=torch.from_numpy(episode),
+            group=torch.from_numpy(group),
+            max_turns=self.env.max_turns,
+        )
         return sample_and_score(
             self.policy,
             self.env,
-            Place(*columns, max_turns=self.env.max_turns),
+            first_turns,
             self.config.rollout,
             key=key,
             seed=self.config.seed,
@@ -219,17 +246,17 @@ class EnvironmentSource:
         )
 
     def note_groups(self, scored: Scored) -> None:
-        """Lets the pools know what became of the problems of a step."""
+        """Tells the pools, if there are any, which completions of each problem of a step were right."""
         if self.pools is not None:
             problems, correct = scored.of_groups(scored.place.problem.numpy(), scored.correct)
-            self.pools.note(np.array([of_group[0] for of_group in problems]), correct)
+            self.pools.note(np.array([problems_of_group[0] for problems_of_group in problems]), correct)
 
 
 def by_groups(scored: Scored, sizes: np.ndarray) -> Scored:
-    """The completions group by group, with their episodes numbered without gaps.
+    """The same completions, group by group and with their episodes numbered without gaps.
 
-    sizes: (P,), how many episodes each group has on all processes. E.g. after groups of 4 and 2 episodes, the third
-    group's are 6, 7 and so on.
+    sizes: (P,), how many episodes each group has on all processes. E.g. after groups of 4 and 2 episodes, the episodes
+    of the third group are 6, 7 and so on.
     """
     first_of_group = torch.from_numpy(np.cumsum(sizes) - sizes)
     place = scored.place
@@ -252,9 +279,9 @@ def sample_and_score(
 ) -> Scored:
     """Plays one episode for each row of `first_turns`, and scores all in one verifier call.
 
-    The noise of a turn is keyed by (seed, *key, *its key), see `Place.keys`. rows_per_forward,
+    key: the noise of a turn is keyed by `seed`, `key` and then what `Place.keys` says of the turn. rows_per_forward,
     record_entropy: as for `sample_completions`. branches: how many neighbours share the first half of their first turn,
-    as for `sample_trees`.
+    as for `sample_trees`; 1 = none do.
     """
     index = first_turns.problem.tolist()
     episodes = envs.episodes.Episodes(env, index)
@@ -263,8 +290,7 @@ def sample_and_score(
     def write(prompts: Prompts, going_on: list[int], turn: int) -> Rollouts:
         """Decodes a turn of the episodes that go on."""
         place = first_turns.select(torch.tensor(going_on)).at_turn(turn)
-        noise_keys = [(*key, *of_turn) for of_turn in place.keys()]
-        how = sampling, seed, noise_keys, rows_per_forward, record_entropy
+        noise_keys = [(*key, *key_of_turn) for key_of_turn in place.keys()]
         templates = [problems[i].completion_template for i in going_on]
         length = sampling.max_completion_length
         canvas = encode_canvas(policy, templates, length, lambda row: name_in(env, index[going_on[row]]))
@@ -274,15 +300,27 @@ def sample_and_score(
                     f"{env.spec_name} gives completion templates, and trees of rollouts begin with an empty canvas. "
                     "Use another --algorithm than d_treerpo."
                 )
-            return sample_trees(policy, prompts, *how, branches=branches)
-        rollouts = sample(policy, prompts, *how, canvas=canvas)
+            return sample_trees(
+                policy,
+                prompts,
+                sampling,
+                seed,
+                noise_keys,
+                rows_per_forward,
+                record_entropy,
+                branches=branches,
+            )
+        rollouts = sample(
+            policy, prompts, sampling, seed, noise_keys, rows_per_forward, record_entropy, canvas=canvas
+        )
         if branches == 1:
             return rollouts
-        # First turns say which of them branched; later ones, which all are written whole, say so too.
+        # The rows of all turns are joined, so later turns need the column `branched` too; none of them is a branch.
         return replace(rollouts, branched=torch.zeros_like(rollouts.completion_mask[:, 0]))
 
     prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
-    refuse_first(policy, env, index, prompts[1].sum(-1).tolist(), sampling.max_completion_length)
+    _, prompt_mask = prompts
+    refuse_first(policy, env, index, prompt_mask.sum(-1).tolist(), sampling.max_completion_length)
     rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
     rollouts, owner = in_episodes(rounds)
     place = first_turns.select(torch.from_numpy(owner)).with_turns()
@@ -306,6 +344,7 @@ def score_episodes(episodes: "Episodes", place: Place, rollouts: Rollouts, owner
         reason=[scores.reason[i] for i in owner],
         extracted=[scores.extracted[i] for i in owner],
         traceback=[scores.traceback[i] for i in owner],
+        # The last turn of an episode gets no reply.
         replies=[reply for replies in episodes.replies for reply in [*replies, None]],
         truncated=episodes.truncated[owner],
         no_room=episodes.ended.count("no_room"),

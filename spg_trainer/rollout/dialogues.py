@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Prompts = tuple[Tensor, Tensor]
 """Encoded prompts: ids and mask, (B, L) each."""
 Round = tuple[Rollouts, list[int]]
-"""The completions of a round, and the episodes that they belong to."""
+"""The completions of a round, and their owners: the numbers of the episodes that they belong to."""
 
 
 def play(
@@ -36,18 +36,19 @@ def play(
     """
     rounds: list[Round] = []
     while owners:
-        rounds.append((write(prompts, owners, len(rounds)), owners))
-        prompts, owners = answer(policy, episodes, *rounds[-1], sampling)
+        rollouts = write(prompts, owners, len(rounds))
+        rounds.append((rollouts, owners))
+        prompts, owners = answer(policy, episodes, rollouts, owners, sampling)
     return rounds
 
 
 def answer(
     policy: Policy, episodes: "Episodes", rollouts: Rollouts, owners: Sequence[int], sampling: Sampling
 ) -> tuple[Prompts, list[int]]:
-    """Gives the environment the completions of a round; returns the prompts of the next one, and their owners.
+    """Gives the environment the completions of a round; returns the prompts of the next round, and their owners.
 
-    The environment's `reply` is called by `Episodes.answer`. An episode whose next prompt is too long for the model
-    ends, and its last reply remains unread. owners: the episodes of the completions.
+    `Episodes.answer` calls the environment's `reply`. An episode whose next prompt is too long for the model ends; the
+    model does not read its last reply. owners: the episodes of the completions.
     """
     texts = decode_completions(policy, rollouts)
     prefixes = [problem.completion_prefix for problem in episodes.problems]
@@ -59,7 +60,7 @@ def answer(
 
 
 def in_episodes(rounds: Sequence[Round]) -> tuple[Rollouts, np.ndarray]:
-    """The completions of all rounds, those of an episode together, turn by turn; and their episodes, (B,) int64."""
+    """All B completions of the rounds, sorted by episode and then by turn; and their owners, (B,) int64."""
     owners = np.array([i for _, owners_of_round in rounds for i in owners_of_round])
     rollouts = Rollouts.join([part for part, _ in rounds])
     if len(rounds) == 1:

@@ -16,10 +16,12 @@ Measure = Callable[[Tensor], Tensor]
 """(c, V) probabilities over the whole vocabulary to (c,), how sure the model is there: the higher, the surer."""
 
 MAX_LOGITS = 2**26
-"""Logits alive at once (256 MB in float32); whole rows only, because a row's noise is one draw."""
+"""How many logits are in memory at once (256 MB in float32), unless a single row has more: a row is not split, because
+its noise is one draw."""
 _MIN_EXPONENTIAL = torch.finfo(torch.float32).tiny
-"""Guards against an exact 0 only, whose infinite logarithm would turn the forbidden mask's score into NaN. Real draws
-go down to 2**-24 on CUDA and below 2**-30 on a CPU; a larger bound would change what rare tokens score."""
+"""The smallest E that is kept. It guards against an exact 0 only, whose infinite logarithm would turn the forbidden
+mask's score into NaN. Real draws go down to 2**-24 on CUDA and below 2**-30 on a CPU; a larger bound would change what
+rare tokens score."""
 
 
 def sample_tokens(
@@ -36,30 +38,32 @@ def sample_tokens(
     ends: Sequence[int] = (),
     penalty: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Draws a token for every masked position of the active blocks, row by row, in the order of positions.
+    """Draws a token for each of N positions, row by row, in the order of positions.
 
     A token is the argmax of logits - temperature * log E with E ~ Exp(1), which is a draw from softmax(logits /
-    temperature); the additive form needs no exp and cannot overflow. Only the mask id is forbidden: rows of the
-    embedding that the tokenizer does not know can be drawn, exactly as the plain LLaDA sampler would. Log-probabilities
-    are un-tempered, over the whole vocabulary (mask id included, as in training), and taken relative to the largest
-    logit, which keeps them exact to 1e-7 where the model is sure. With top_k or top_p they are of the law that drew:
-    tempered, without the mask id and the tokens that `cut_law` leaves out.
+    temperature); the additive form needs no exp and cannot overflow. Only the mask id is forbidden: ids of the
+    embedding that the tokenizer does not know can be drawn, as by the plain LLaDA sampler.
+
+    Log-probabilities are un-tempered, over the whole vocabulary (mask id included, as in training), and taken relative
+    to the largest logit, which keeps them exact to 1e-7 where the model is sure. With top_k or top_p they are those of
+    the distribution that tokens are drawn from: tempered, without the mask id and the tokens that `cut_law` leaves out.
 
     Args:
-        hidden_states: (N, D) at the masked positions of b rows, one row after the other.
+        hidden_states: (N, D) at positions of b rows, one row after the other.
         head: (V, D) output embedding.
         temperature: 0 = greedy.
-        generators: b; the noise of a row is one float32 draw of Exp(1) of shape (count, V).
-        counts: (b,) how many of the N positions are of each row.
-        measures: each sees the model's probabilities, un-tempered and uncut.
-        top_k, top_p: as in `cut_law`; the best token is always left, so that temperature 0 needs no cut.
-        ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends`, infinity =
-            forbidden. It comes before everything else, so tokens, log-probabilities and measures all see it.
+        generators: b; the noise of a row is one float32 draw of Exp(1) of shape (count, V), with `count` from `counts`.
+        counts: b numbers, how many of the N positions are of each row.
+        measures: what is measured of the model's probabilities at each position, un-tempered and uncut.
+        top_k, top_p: as in `cut_law`. They change nothing at temperature 0, since the best token is always left.
+        ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends`; infinity
+            forbids them. It comes before everything else, so tokens, log-probabilities and measures all see it.
 
     Returns tokens (N,) int64, logps (N,) float32, or float64 when the model is, and for each of `measures` its values
     at the positions (N,).
     """
     cuts = temperature > 0 and (top_k > 0 or top_p < 1)
+    # How many columns of the vocabulary are computed at a time: all of them where every probability is needed.
     width = head.shape[0] if measures or cuts else columns_at_once(head)
     tokens, logps, measured = [], [], []
     for rows, piece in _pieces(counts, MAX_LOGITS // head.shape[0]):
@@ -70,8 +74,16 @@ def sample_tokens(
             noise = torch.empty(len(states), head.shape[0], dtype=torch.float32, device=head.device)
             log_exponential(noise.split([counts[row] for row in rows]), [generators[row] for row in rows])
         if cuts:
-            law = temperature, top_k, top_p
-            choice = _choose_from_cut(states, head, noise, mask_id, law, end_penalty)
+            choice = _choose_from_cut(
+                states,
+                head,
+                noise,
+                mask_id,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                end_penalty=end_penalty,
+            )
         else:
             if noise is not None:
                 noise *= temperature
@@ -85,27 +97,27 @@ def sample_tokens(
 
 
 def cut_law(logits: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Log-probabilities (c, V) of the tokens that are left, -inf of the others.
+    """Log-probabilities (c, V) after a cut by top_p and top_k; -inf for the tokens that are left out.
 
-    logits: (c, V), tempered, -inf where a token is forbidden. top_p: what is left are the fewest of the most probable
-    tokens whose probabilities add up to this; 1 = all. top_k: of these, at most so many are left; 0 = all. Tokens
-    exactly as probable as the last one left are left too. Source: Dream (arXiv 2508.15487), `sample_tokens`, which cuts
-    by both in this order.
+    logits: (c, V), tempered, -inf where a token is forbidden. top_p: the fewest most probable tokens stay whose
+    probabilities add up to at least this; 1 = all stay. top_k: of these, at most so many stay; 0 = all. Tokens exactly
+    as probable as the last one that stays also stay. Source: Dream (arXiv 2508.15487), `sample_tokens`, which cuts by
+    both in this order.
     """
-    threshold = logits.amin(-1, keepdim=True)  # the smallest logit that is left, (c, 1)
+    threshold = logits.amin(-1, keepdim=True)  # the smallest logit that stays, (c, 1)
     if top_k:
         threshold = logits.topk(min(top_k, logits.shape[-1]), -1).values[:, -1:]
     if top_p < 1:
-        falling = logits.sort(-1, descending=True).values
-        mass_before = falling.softmax(-1).cumsum(-1).roll(1, -1)
-        mass_before[:, 0] = 0  # so that the most probable token is always left
-        number_left = (mass_before < top_p).sum(-1, keepdim=True)
-        threshold = threshold.maximum(falling.gather(-1, number_left - 1))
+        descending = logits.sort(-1, descending=True).values
+        mass_before = descending.softmax(-1).cumsum(-1).roll(1, -1)  # of all more probable tokens
+        mass_before[:, 0] = 0  # nothing is before the most probable token, which therefore stays
+        number_staying = (mass_before < top_p).sum(-1, keepdim=True)
+        threshold = threshold.maximum(descending.gather(-1, number_staying - 1))
     return logits.masked_fill(logits < threshold, float("-inf")).log_softmax(-1)
 
 
 def log_exponential(parts: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
-    """Fills each part with log E, E ~ Exp(1), one draw from its generator.
+    """Fills each of `parts` in place with log E, E ~ Exp(1), one draw from its generator.
 
     parts: float32, also for a float64 model, so that it sees the same noise as its float32 twin.
     """
@@ -114,9 +126,9 @@ def log_exponential(parts: Sequence[Tensor], generators: Sequence[torch.Generato
 
 
 def _pieces(counts: Sequence[int], most: int) -> Iterator[tuple[list[int], slice]]:
-    """Neighbouring rows that have together at most `most` positions, or a single row with more; and these positions.
+    """Cuts the rows into runs of at most `most` positions together, or of one row that has more; and their positions.
 
-    E.g. counts 2, 3, 9 and at most 6: rows 0 and 1 with the positions 0..5, row 2 with the positions 5..14.
+    E.g. counts 2, 3, 9 and at most 6 give ([0, 1], slice(0, 5)) and ([2], slice(5, 14)).
     """
     rows: list[int] = []
     start = stop = 0
@@ -134,7 +146,7 @@ EndPenalty = tuple[Sequence[int], Tensor] | None
 
 
 def _subtract_penalty(logits: Tensor, end_penalty: EndPenalty, start: int) -> None:
-    """Subtracts in place; logits: (c, columns), those of the vocabulary from `start` on."""
+    """Subtracts the penalty in place. logits: (c, n), of the n tokens of the vocabulary from id `start` on."""
     if end_penalty is None:
         return
     ends, penalty = end_penalty
@@ -144,7 +156,7 @@ def _subtract_penalty(logits: Tensor, end_penalty: EndPenalty, start: int) -> No
 
 
 class _Choice(NamedTuple):
-    """What is drawn at c positions, and the model's own probabilities there, which are powers / sum_of_powers."""
+    """What is drawn at c positions, and the model's probabilities (uncut) there, which are powers / sum_of_powers."""
 
     tokens: Tensor
     """(c,) int64."""
@@ -162,23 +174,29 @@ def _choose_from_cut(
     head: Tensor,
     noise: Tensor,
     mask_id: int,
-    law: tuple[float, int, float],
+    *,
+    temperature: float,
+    top_k: int,
+    top_p: float,
     end_penalty: EndPenalty,
 ) -> _Choice:
-    """As `_choose`, all columns at a time, from what temperature, top_k and top_p (`law`) leave.
+    """Draws as `_choose` does, with all V columns at once, from the tokens that top_k and top_p leave.
 
-    noise: (c, V) log E; the token is the one that the same noise draws without cuts, if that one is left.
+    noise: (c, V) log E; where the token that `_choose` draws with the same noise is left, it is drawn here too.
     """
-    temperature, top_k, top_p = law
     logits = linear(hidden_states, head)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     _subtract_penalty(logits, end_penalty, 0)
     probabilities = logits.softmax(-1)
     logits[:, mask_id] = float("-inf")
-    left = cut_law(logits / temperature, top_k, top_p)
-    tokens = (left - noise).argmax(-1)
-    logps = left.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-    return _Choice(tokens, logps, probabilities, torch.ones_like(probabilities[:, 0]))
+    cut_logps = cut_law(logits / temperature, top_k, top_p)
+    tokens = (cut_logps - noise).argmax(-1)
+    return _Choice(
+        tokens=tokens,
+        logps=cut_logps.gather(-1, tokens.unsqueeze(-1)).squeeze(-1),
+        powers=probabilities,
+        sum_of_powers=torch.ones_like(probabilities[:, 0]),
+    )
 
 
 def _choose(
@@ -189,9 +207,11 @@ def _choose(
     width: int,
     end_penalty: EndPenalty,
 ) -> _Choice:
-    """The tokens with the highest score, logit - noise, found from `width` columns of the vocabulary at a time.
+    """The tokens with the highest score, logit - noise, computed for `width` columns of the vocabulary at a time.
 
-    noise: (c, V) temperature * log E; None = a token's score is its logit.
+    noise: (c, V) temperature * log E; None = a token's score is its logit. Over the columns so far, `best_score` and
+    `best_logit` are those of the best token, `peak` is the largest logit and `sum_of_powers` the sum of exp(logit -
+    peak), (c,) each.
     """
     tokens = torch.zeros(len(hidden_states), dtype=torch.int64, device=head.device)
     best_logit, best_score, peak = torch.full(
@@ -212,10 +232,11 @@ def _choose(
             mask_logit = logits[:, mask_id - start].clone()
             scores[:, mask_id - start] = float("-inf")
         highest = scores.amax(-1)
-        # To find where the highest is takes ten times as long, and after some columns few rows find a better one.
+        # argmax takes ten times as long as amax, so it runs only for positions whose best score these columns raise:
+        # after some columns they are few. NaN counts as raised, so that it is not lost.
         better = slice(None)
         if width < head.shape[0]:
-            better = (~(highest <= best_score)).nonzero().squeeze(-1)  # true of NaN too, so that it comes out
+            better = (~(highest <= best_score)).nonzero().squeeze(-1)
         where = scores[better].argmax(-1)
         tokens[better], best_score[better] = start + where, highest[better]
         best_logit[better] = logits[better].gather(-1, where.unsqueeze(-1)).squeeze(-1)
@@ -224,4 +245,5 @@ def _choose(
         peak_before, peak = peak, torch.maximum(peak, logits.amax(-1))
         powers = logits.sub_(peak.unsqueeze(-1)).exp_()
         sum_of_powers = sum_of_powers * (peak_before - peak).exp() + powers.sum(-1)
-    return _Choice(tokens, (best_logit - peak) - sum_of_powers.log(), powers, sum_of_powers)
+    logps = (best_logit - peak) - sum_of_powers.log()
+    return _Choice(tokens, logps, powers, sum_of_powers)

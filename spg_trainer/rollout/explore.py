@@ -1,7 +1,7 @@
-"""Rounds of a step: groups from which nothing can be learned yet get more completions, the others fewer.
+"""Rounds of a step (--explore): groups from which nothing can be learned yet get more completions, the others fewer.
 
-What a group has earned decides how many completions it gets, and not how they are drawn. So what a problem teaches
-stays the same, and only its weight in the step changes.
+The rewards of a group decide how many completions it gets, but not how these are drawn. So what is expected to be
+learned from a problem's completions stays the same, and only their number in the step changes.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from spg_trainer.rollout.scored import Scored
 
 
 class Rounds:
-    """The completions of P groups, P * G in all, round by round: G // 2 for each in the first.
+    """Deals the completions of a step, P * G in all, to its P groups round by round: G // 2 for each in the first.
 
     size: (P,) int64, how many each group has so far; right: (P,) int64, how many of them are right.
     """
@@ -35,32 +35,37 @@ class Rounds:
         return unequal | (self.right == self.size) if self.right_groups_teach else unequal
 
     def next(self) -> tuple[np.ndarray, np.ndarray]:
-        """The completions of the next round, group by group: their groups and their numbers in these, (B,) int64 each.
+        """The completions of the next round, group by group: the group of each, and its number there, (B,) int64.
 
-        After the first round, groups that are all wrong get as many again as they have; where there are none, those
-        that do not teach for another reason; where there are none of these either, all groups share what is left.
+        After the first round, the groups that are all wrong get as many completions again as they have. If there are
+        none, the other groups that do not teach do; if there are none of these either, all groups share what is left.
         """
+        all_groups = np.arange(len(self.size))
         if not self.size.any():
-            chosen, number = np.arange(len(self.size)), self.size_of_first_round * len(self.size)
+            chosen = all_groups
+            number = self.size_of_first_round * len(chosen)
+        elif self.teaches.all():
+            chosen = all_groups
+            number = self.left
         else:
             teaches_nothing = ~self.teaches
             all_wrong = teaches_nothing & (self.right == 0)
             chosen = np.flatnonzero(all_wrong if all_wrong.any() else teaches_nothing)
             number = min(self.left, int(self.size[chosen].sum()))
-            if not len(chosen):
-                chosen, number = np.arange(len(self.size)), self.left
         each, remainder = divmod(number, len(chosen))
-        counts = each + (np.arange(len(chosen)) < remainder)
+        counts = each + (np.arange(len(chosen)) < remainder)  # the first chosen groups get one more
         group = np.repeat(chosen, counts)
-        return group, self.size[group] + np.concatenate(list(map(np.arange, counts)))
+        number_in_round = np.concatenate(list(map(np.arange, counts)))
+        return group, self.size[group] + number_in_round
 
     def note(self, scored: Scored | None) -> None:
-        """Takes down what this process's completions of a round earned; every process calls it, also with none."""
+        """Counts what this process's completions of a round earned; a process without any calls it with None."""
         earned = []
         if scored is not None:
-            last_rows, group = scored.episodes, scored.place.group.numpy()
-            columns = (group[last_rows], scored.rewards[last_rows], scored.correct[last_rows])
-            earned = list(zip(*(column.tolist() for column in columns), strict=True))
+            last_turns = scored.episodes  # a row for each episode
+            group = scored.place.group.numpy()[last_turns].tolist()
+            rewards, correct = scored.rewards[last_turns].tolist(), scored.correct[last_turns].tolist()
+            earned = list(zip(group, rewards, correct, strict=True))
         right = self.right.copy()
         for group, reward, correct in gather(earned):
             self.rewards[group].append(reward)

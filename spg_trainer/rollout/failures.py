@@ -1,4 +1,4 @@
-"""Completions that could not be scored: counted by reason, and too many of them end a run."""
+"""Counts, by reason, the completions that could not be scored; too many of them end a run."""
 
 import re
 import sysconfig
@@ -28,7 +28,7 @@ def is_failure(reason: str, traceback: str | None) -> bool:
 
 
 def listed(count: Mapping[str, float]) -> str:
-    """How often each reason came, as "3 error, 1 timeout"."""
+    """How often each reason came, as a text: "3 error, 1 timeout"."""
     return ", ".join(f"{number:.0f} {reason}" for reason, number in sorted(count.items()))
 
 
@@ -44,11 +44,12 @@ class Failures:
     """Reason -> completions."""
 
     def add(self, env: "TextEnv", scored: "Scored | None") -> None:
-        """Counts the failures among completions (None = there are none); raises ScoringFailed at too many."""
+        """Counts the failures among completions (None = there are no completions); raises ScoringFailed at too many."""
         outcomes = []
         if scored is not None:
             problem = scored.place.problem.tolist()
-            outcomes = [(problem[b], scored.reason[b], scored.traceback[b]) for b in scored.episodes]
+            last_turns = scored.episodes  # an episode of several turns counts once
+            outcomes = [(problem[b], scored.reason[b], scored.traceback[b]) for b in last_turns]
         self.note(env, outcomes)
 
     def note(self, env: "TextEnv", outcomes: list[tuple[int, str, str | None]]) -> None:
@@ -58,36 +59,39 @@ class Failures:
         self.count.update(reason for _, reason, _ in failed)
         if failed and self.count.total() > MAX_ERROR_SHARE * self.expected:
             index, reason, traceback = failed[0]
-            named = packages.envs.problem.name_of(index, packages.envs.problem.read_problem(env, index))
+            problems = packages.envs.problem
+            name = problems.name_of(index, problems.read_problem(env, index))
             raise ScoringFailed(
                 f"The score of {env.spec_name} failed on {self.count.total()} of {self.expected} completions (more "
-                f"than {MAX_ERROR_SHARE:.0%}; {listed(self.count)}), among them one of {named} "
+                f"than {MAX_ERROR_SHARE:.0%}; {listed(self.count)}), among them one of {name} "
                 f"(reason {reason}).",
                 own_frames(traceback or ""),
             )
 
 
 def own_frames(trace: str) -> str:
-    """A traceback without the frames of installed packages and of these; whole, where there are no others.
+    """A traceback without the frames of installed packages and of our own; the whole one if it has no other frames.
 
     trace: as `traceback.format_exception` writes it.
     """
-    kept, inside, found = [], False, False
+    kept: list[str] = []
+    in_installed_frame = found_other = False
     for line in trace.splitlines():
         if frame := re.match(r'  File "(.*?)", line ', line):
-            inside = any(Path(frame[1]).is_relative_to(folder) for folder in installed())
-            found |= not inside
-        elif not line.startswith("   "):
-            inside = False
-        if not inside:
+            in_installed_frame = any(Path(frame[1]).is_relative_to(folder) for folder in installed())
+            found_other |= not in_installed_frame
+        elif not line.startswith(
+            "   "
+        ):  # a line that is indented further is the source of the frame above it
+            in_installed_frame = False
+        if not in_installed_frame:
             kept.append(line)
-    return "\n".join(kept) if found else trace
+    return "\n".join(kept) if found_other else trace
 
 
 @cache
 def installed() -> tuple[str, ...]:
-    """The folders of Python and its packages, and of ours, which a checkout has elsewhere."""
-    ours = (
-        Path(str(package.__file__)).parent for package in (spg_trainer, packages.envs, packages.verifiers)
-    )
-    return (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *map(str, ours))
+    """The folders of Python's own modules, of site-packages, and of our packages, which a checkout has elsewhere."""
+    our_packages = (spg_trainer, packages.envs, packages.verifiers)
+    ours = [str(Path(str(package.__file__)).parent) for package in our_packages]
+    return (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *ours)

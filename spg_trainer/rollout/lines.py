@@ -1,22 +1,22 @@
-"""Problems that are lines of a file, and which line each is."""
+"""Says whether problems come from the lines of a file, and which line a problem is."""
 
 from typing import TYPE_CHECKING
 
-from spg_trainer.settings.packages import envs
+from spg_trainer.settings.packages import envs  # `envs` after a check that it is ours
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
 
 
 def place_of(problem: "Problem") -> str | None:
-    """The file and the line of a problem that has one."""
+    """The file and the line that a problem comes from, e.g. "rows.jsonl, line 3"; None if it comes from none."""
     where = problem.metadata.get("where")
     return where if isinstance(where, str) else None
 
 
 def is_file(env: "TextEnv") -> bool:
-    """Whether the problems of a split are lines of a file, and say which."""
+    """Whether the problems of a split come from the lines of a file; the first one stands for all."""
     try:
         return place_of(envs.problem.read_problem(env, 0)) is not None
-    except envs.EnvError:  # whoever reads the problem next reports it
+    except envs.EnvError:  # it is raised again, and reported, where the problem is used
         return False

@@ -1,7 +1,8 @@
-"""Problems whose prompts leave no room for a completion: found before the first step where a split has an end.
+"""Finds problems whose prompts leave no room for a completion.
 
-A split whose problems have a line in a file, or that has at most `COUNTED` of them, is measured as a whole. Any other
-is a stream: its problems are made when they are asked for, and one that does not fit is found when it is drawn.
+A split that is read from a file, or that has at most `COUNTED` problems, is measured as a whole before the first step.
+Any other split is a stream: its problems are made when they are asked for, and one that does not fit is found when it
+is drawn.
 """
 
 import json
@@ -21,7 +22,7 @@ from spg_trainer.rollout.lines import is_file, place_of
 from spg_trainer.rollout.tokens import canvas_rows, encode_plain, prompt_texts
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.packages import envs, errors
+from spg_trainer.settings.packages import envs, errors  # `envs` after a check that it is ours
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model
 
@@ -29,19 +30,21 @@ if TYPE_CHECKING:
     from envs import Problem, TextEnv
 
 COUNTED = 20_000
-"""A split of at most so many problems is measured as a whole, wherever it comes from."""
+"""How many problems a split may have to be measured as a whole, wherever it comes from."""
 LISTED = 3
-"""So many problems are named in a message."""
+"""How many problems a message names."""
 IN_A_ROW = 1000
-"""After so many problems in a row that do not fit, no further one is tried."""
+"""After how many problems in a row that do not fit the search for one that fits ends."""
 _BATCH = 1000
+"""How many problems are read before their prompts are encoded in one call of the tokenizer."""
 SKIP = "skip"
+"""The value of --overlong with which problems that do not fit are left out; with "error" they are refused."""
 _NUMBER = re.compile(r"([0-9]+)")
 
 
 @dataclass
 class Overlong:
-    """What was found in some problems: how many were measured, and which of them do not fit."""
+    """The result of measuring problems: how many were measured, and which of them do not fit."""
 
     measured: int = 0
     named: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -50,20 +53,22 @@ class Overlong:
     """{task: its splits in which some problem does not fit}."""
 
     def add(self, env: "TextEnv", indices: Sequence[int], long: Mapping[int, int]) -> None:
-        """Counts some problems of a split, of which `long` (problem: tokens) do not fit."""
+        """Adds the problems `indices` of a split. long: those that do not fit, {problem: tokens of its prompt}."""
         self.measured += len(indices)
         if long:
             self.splits.setdefault(env.spec_name, []).append(split_of(env))
             self.named |= {(env.spec_name, name_of(env, index)): tokens for index, tokens in long.items()}
 
     def text(self, policy: Policy, length: int) -> str:
-        """How many do not fit, the first of them and why; "" where all do."""
+        """How many problems do not fit, the first of them and why; "" if all fit. length: tokens of a completion."""
         if not self.named:
             return ""
         tasks = (f"{name} {' and '.join(splits)}".rstrip() for name, splits in self.splits.items())
         verb = "is" if len(self.named) == 1 else "are"
-        one_task = len(self.splits) == 1
-        named = {name if one_task else f"{task}, {name}": n for (task, name), n in self.named.items()}
+        if len(self.splits) == 1:  # the task has been named already
+            named = {name: tokens for (_, name), tokens in self.named.items()}
+        else:
+            named = {f"{task}, {name}": tokens for (task, name), tokens in self.named.items()}
         return (
             f"{', '.join(tasks)}: {len(self.named):,} of {self.measured:,} problems {verb} too long for the model: "
             f"{first_of(named)}. {limits(policy, length)}"
@@ -71,15 +76,20 @@ class Overlong:
 
 
 def first_of(named: Mapping[str, int]) -> str:
-    """The first `LISTED` problems of {name: tokens} and how many more: "line 9 (70 tokens), line 10 (81 tokens)"."""
+    """The first `LISTED` problems of {name: tokens}, and how many there are besides.
+
+    E.g. "line 9 (70 tokens), line 10 (81 tokens), line 12 (90 tokens), 5 more".
+    """
 
     def with_numbers(name: str) -> list[tuple[bool, int | str]]:
-        """Sorts "line 9" before "line 10"."""
+        """A key that sorts "line 9" before "line 10"."""
         return [(part.isdigit(), int(part) if part.isdigit() else part) for part in _NUMBER.split(name)]
 
     order = sorted(named, key=with_numbers)
     shown = [f"{name} ({named[name]:,} tokens)" for name in order[:LISTED]]
-    return ", ".join(shown + [f"{len(order) - LISTED:,} more"] * (len(order) > LISTED))
+    if len(order) > LISTED:
+        shown.append(f"{len(order) - LISTED:,} more")
+    return ", ".join(shown)
 
 
 def split_of(env: "TextEnv") -> str:
@@ -88,7 +98,7 @@ def split_of(env: "TextEnv") -> str:
 
 
 def name_of(env: "TextEnv", index: int) -> str:
-    """What a message calls a problem: its line in a file, or its number."""
+    """What a message calls a problem: its line in a file, or else its number, as "train problem 7"."""
     return place_of(envs.problem.read_problem(env, index)) or f"{split_of(env)} problem {index}".lstrip()
 
 
@@ -103,7 +113,7 @@ def room(policy: Policy, length: int) -> int:
 
 
 def limits(policy: Policy, length: int) -> str:
-    """The numbers behind a refusal, as a sentence."""
+    """A sentence with the positions of the model, and how many of them a completion and a prompt may take."""
     positions = policy.model.config.max_position_embeddings
     return (
         f"The model has {positions:,} positions, of which --max-completion-length takes {length:,}; a prompt may have "
@@ -112,65 +122,67 @@ def limits(policy: Policy, length: int) -> str:
 
 
 def ways_out(policy: Policy, length: int, longest: int) -> str:
-    """What to do about prompts of up to `longest` tokens."""
+    """A sentence on what to do about prompts of up to `longest` tokens. length: tokens of a completion."""
     for_completion = policy.model.config.max_position_embeddings - longest
-    lower = f"lower --max-completion-length to {for_completion:,} or less, "
-    return (
-        f"Leave them out or shorten them, {lower if 0 < for_completion < length else ''}or train and evaluate on the "
-        "others with --overlong skip."
-    )
+    lower = ""
+    if 0 < for_completion < length:
+        lower = f"lower --max-completion-length to {for_completion:,} or less, "
+    return f"Leave them out or shorten them, {lower}or train and evaluate on the others with --overlong skip."
 
 
 def too_long(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int) -> dict[int, int]:
-    """{problem: tokens of its prompt} of those that leave no room for a completion of `length` tokens.
+    """The problems that leave no room for a completion of `length` tokens: {problem: tokens of its prompt}.
 
-    A problem that the environment cannot make is left to whoever asks for it. Raises ConfigError for a completion
-    template of more than `length` tokens, which nothing but a longer completion helps.
+    A problem that the environment cannot make is passed over; its error is raised where it is used. Raises ConfigError
+    for a completion template of more than `length` tokens, even with --overlong skip.
     """
-    overlong, numbers = {}, [int(index) for index in indices]
-    for start in range(0, len(numbers), _BATCH):
+    overlong: dict[int, int] = {}
+    indices = [int(index) for index in indices]  # from NumPy's integers
+    most = room(policy, length)
+    for start in range(0, len(indices), _BATCH):
         problems = {}
-        for index in numbers[start : start + _BATCH]:
+        for index in indices[start : start + _BATCH]:
             try:
                 problems[index] = envs.problem.read_problem(env, index)
             except envs.EnvError:
                 continue
         refuse_long_templates(policy, env, problems, length)
-        counts = prompt_counts(policy, list(problems.values()), room(policy, length))
-        overlong |= {index: n for index, n in zip(problems, counts, strict=True) if n > room(policy, length)}
+        counts = prompt_counts(policy, list(problems.values()), most)
+        overlong |= {index: tokens for index, tokens in zip(problems, counts, strict=True) if tokens > most}
     return overlong
 
 
 def refuse_long_templates(
     policy: Policy, env: "TextEnv", problems: "Mapping[int, Problem]", length: int
 ) -> None:
-    """Raises ConfigError for a completion template, of problems {index: problem}, of more than `length` tokens."""
+    """Raises ConfigError if a problem of {index: problem} has a completion template of more than `length` tokens."""
     if templates := {i: p.completion_template for i, p in problems.items() if p.completion_template}:
         indices = list(templates)
+        # `canvas_rows` encodes templates, and raises for one that is too long; its result is not needed.
         canvas_rows(policy, list(templates.values()), length, lambda row: name_in(env, indices[row]))
 
 
 def prompt_counts(policy: Policy, problems: "Sequence[Problem]", most: int) -> list[int]:
-    """An upper bound on the tokens of each prompt, exact for every prompt that may have more than `most` tokens.
+    """How many tokens each prompt has, or for a prompt that cannot have more than `most`, how many characters.
 
-    To save time, a short prompt is not encoded: its characters are counted, and it has no more tokens than these.
+    To save time, a short prompt of ASCII characters is not encoded: no tokenizer makes two tokens of such a character.
     """
     texts = prompt_texts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
-    # In ASCII no tokenizer makes two tokens of a character; elsewhere it may.
-    encoded = [i for i, text in enumerate(texts) if len(text) >= most or not text.isascii()]
-    tokens = dict(zip(encoded, map(len, encode_plain(policy, [texts[i] for i in encoded])), strict=True))
+    to_encode = [i for i, text in enumerate(texts) if len(text) >= most or not text.isascii()]
+    encoded = encode_plain(policy, [texts[i] for i in to_encode])
+    tokens = {i: len(ids) for i, ids in zip(to_encode, encoded, strict=True)}
     return [tokens.get(i, len(text)) for i, text in enumerate(texts)]
 
 
 def has_end(env: "TextEnv") -> bool:
-    """Whether a split is measured as a whole before the first step."""
+    """Whether a split is no stream, so that it is measured as a whole before the first step."""
     return len(env) <= COUNTED or is_file(env)
 
 
 def measure(policy: Policy, env: "TextEnv", length: int, found: Overlong) -> None:
-    """Adds to `found` what is found in a whole split; a split without an end is not measured.
+    """Measures all problems of a split and adds them to `found`, unless the split is a stream.
 
-    Of a mixture, the split of each of its tasks is measured.
+    Of a mixture of tasks, the split of each task is measured.
     """
     for part in [*env.parts.values()] or [env]:
         if has_end(part):
@@ -178,21 +190,23 @@ def measure(policy: Policy, env: "TextEnv", length: int, found: Overlong) -> Non
 
 
 def check_fits(policy: Policy, found: Overlong, length: int, overlong: str) -> str:
-    """What to say of problems that are skipped; ConfigError for them where `overlong` is "error"."""
+    """A notice on problems that do not fit and are skipped, or ""; ConfigError for them where `overlong` is "error"."""
     text = found.text(policy, length)
-    if not text or overlong == SKIP:
-        return f"{text} They are skipped." if text else ""
+    if not text:
+        return ""
+    if overlong == SKIP:
+        return f"{text} They are skipped."
     raise ConfigError(f"{text} {ways_out(policy, length, max(found.named.values()))}")
 
 
 def report(name: str, arguments: Mapping[str, Any], asked: str, count: int, length: int) -> tuple[bool, str]:
     """Whether all prompts of a task fit a model, and a sentence on what was measured: a line of `envs check --model`.
 
-    The model's weights are not read. asked: as `--model`. count: how many problems of each split without an end are
-    measured. length: tokens of a completion, 0 = as the model is trained by default. Raises SpgError or EnvError for
-    what cannot be opened.
+    The model's weights are not read. name, arguments: the task, as `envs.make` takes it. asked: as `--model`. count:
+    how many problems of each stream are measured. length: tokens of a completion, 0 = as the model is trained by
+    default. Raises SpgError or EnvError for what cannot be opened.
     """
-    m, found = ModelConfig(model=asked), Overlong()
+    m = ModelConfig(model=asked)
     length = length or defaults(Config, env=name, model=asked).rollout.max_completion_length
     weights = resolve_model(m.model, name)
     config = open_config(weights, m)
@@ -200,7 +214,8 @@ def report(name: str, arguments: Mapping[str, Any], asked: str, count: int, leng
         raise ConfigError(
             f"--model {asked}: its config.json is not here. Give a folder, or download the model."
         )
-    policy = open_tokenizer(config, weights, m)
+    policy = open_tokenizer(config, weights, m)  # without weights
+    found = Overlong()
     for split in envs.splits.SPLITS:
         env = envs.make(name, split=split, **arguments)
         for part in [*env.parts.values()] or [env]:
@@ -212,7 +227,7 @@ def report(name: str, arguments: Mapping[str, Any], asked: str, count: int, leng
 
 
 def main() -> None:
-    """Writes the report that JSON on the command line asks for, as JSON: `envs check --model` starts this."""
+    """Writes the `report` for arguments that the command line gives as JSON: `envs check --model` starts this."""
     try:
         ok, text = report(**json.loads(sys.argv[1]))
     except (SpgError, *errors()) as error:
@@ -221,7 +236,10 @@ def main() -> None:
 
 
 def fitting(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int, overlong: str) -> list[int]:
-    """The problems of an evaluation that fit; ConfigError for others where `overlong` is "error", or if none fits."""
+    """The problems of an evaluation that fit.
+
+    Raises ConfigError if none fits, and for one that does not fit if `overlong` is "error".
+    """
     long = too_long(policy, env, indices, length)
     found = Overlong()
     found.add(env, indices, long)
@@ -232,16 +250,17 @@ def fitting(policy: Policy, env: "TextEnv", indices: Sequence[int], length: int,
 
 
 def next_fitting(policy: Policy, env: "TextEnv", indices: np.ndarray, length: int) -> tuple[np.ndarray, int]:
-    """The problems of a step, each that does not fit replaced by the next one that does, and how many were skipped.
+    """The problems of a step, and how many were skipped: each that does not fit is replaced by the next one that does.
 
-    indices: (P,) int64, different ones. Raises ConfigError after `IN_A_ROW` problems in a row that do not fit.
+    indices: (P,) int64, distinct. Raises ConfigError after `IN_A_ROW` problems in a row that do not fit.
     """
-    long, chosen, skipped = too_long(policy, env, indices, length), indices.copy(), 0
+    long = too_long(policy, env, indices, length)
+    chosen, skipped = indices.copy(), 0
     taken = {int(index) for index in indices} - long.keys()
     for place, index in enumerate(indices.tolist()):
         if index not in long:
             continue
-        for distance in range(IN_A_ROW):
+        for distance in range(IN_A_ROW):  # 0 is the problem itself, which is counted as skipped
             candidate = (index + distance) % len(env)
             if candidate in taken:
                 continue
@@ -261,7 +280,10 @@ def next_fitting(policy: Policy, env: "TextEnv", indices: np.ndarray, length: in
 def refuse_first(
     policy: Policy, env: "TextEnv", indices: Sequence[int], lengths: Sequence[int], length: int
 ) -> None:
-    """Raises ConfigError that names the first problem whose encoded prompt leaves no room for a completion."""
+    """Raises ConfigError that names the first problem whose prompt leaves no room for a completion of `length` tokens.
+
+    lengths: how many tokens each prompt has.
+    """
     for index, tokens in zip(indices, lengths, strict=True):
         if tokens > room(policy, length):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Which columns the passes over a row compute, from the settings alone: what decoding costs."""
+"""Which columns the forward passes over a row compute, from the settings alone; it tells what decoding costs."""
 
 from collections.abc import Iterator
 
@@ -8,37 +8,40 @@ from spg_trainer.settings.decoding import Sampling
 
 
 def passes(sampling: Sampling, prompt_length: int, pattern: Pattern) -> Iterator[tuple[int, int, int]]:
-    """(columns computed, columns seen, masked tokens of the block) in each pass over a row, as `columns.py` has them.
+    """Yields (columns computed, columns seen, masked tokens of the block) for each pass over a row.
 
-    Without `--unmasking schedule` these are the most passes that a row can take: each then unmasks a single token.
+    They are those that `columns.py` computes. Without `--unmasking schedule` the passes are the most that a row can
+    take: each then unmasks a single token.
     """
-    keeps = CACHES[sampling.cache] is not None
-    end = prompt_length + sampling.max_completion_length
+    keeps_columns = CACHES[sampling.cache] is not None
+    columns = prompt_length + sampling.max_completion_length
     by_schedule = sampling.unmasking == "schedule"
     steps_of_full_block = sampling.steps_per_block if by_schedule else sampling.block_length
-    passes_before = prompt_computed = 0
+    passes_before = 0
+    prompt_computed = 0  # the number of the pass that last computed the prompt
     for first, last in pattern.spans(prompt_length, sampling.max_completion_length, sampling.block_length):
         start, stop, size = prompt_length + first, prompt_length + last, last - first
-        steps = -(-size * steps_of_full_block // sampling.block_length)
-        attention_start, seen = start, end
-        if not pattern.is_full:  # nobody sees what stands behind attention's block
+        steps = -(-size * steps_of_full_block // sampling.block_length)  # rounded up
+        attention_start, seen = start, columns
+        if not pattern.is_full:  # nobody sees what stands behind the block of attention
             edges = pattern.block_of(first, prompt_length)
-            attention_start, seen = (min(end, prompt_length + edge) for edge in edges)
+            attention_start, seen = (min(columns, prompt_length + edge) for edge in edges)
         for step in range(steps):
-            is_refresh = step == 0 or not keeps
+            is_refresh = step == 0 or not keeps_columns
             if passes_before == 0:
                 computed = seen
             elif sampling.cache == "blocks":
                 computed = seen - attention_start
                 if step == 0 and start == attention_start:
-                    # The block before has no keys yet of the tokens that were written last: it is computed too.
+                    # The last tokens of the block before were written after its keys were computed: it is computed too.
                     computed += pattern.block_size
             elif not is_refresh:
-                left, right = window(start, stop, seen, sampling)
-                computed = right - left
+                first_column, end_column = window(start, stop, seen, sampling)
+                computed = end_column - first_column
             elif passes_before - prompt_computed < sampling.prompt_refresh_steps:
-                computed = seen - prompt_length
+                computed = seen - prompt_length  # the prompt is kept
             else:
                 computed, prompt_computed = seen, passes_before
-            yield computed, seen, size * (steps - step) // steps
+            masked = size * (steps - step) // steps
+            yield computed, seen, masked
             passes_before += 1

@@ -1,4 +1,8 @@
-"""What half-written completions are worth: one pass fills all their masks, and the episode is played to its end."""
+"""Finds out what half-written completions are worth: one pass fills all their masks, and the episode is played on.
+
+A *state* is a completion as it was before one of its denoising steps; its *fill* is the completion that one pass makes
+of it.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +23,7 @@ from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import encode_canvas, sample
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.packages import envs
+from spg_trainer.settings.packages import envs  # `envs` after a check that it is ours
 from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:
@@ -40,11 +44,12 @@ def fill_states(
     """Fills all masks that each completion had before a denoising step, in a single pass.
 
     Tokens that were unmasked before that step stay, and every other place takes a new one. E.g. a completion "a b c"
-    whose tokens were unmasked in the steps 0, 2 and 1 keeps a and c with step 2, and takes a new token in place of b.
+    whose tokens were unmasked in the steps 0, 2 and 1: with step 2, it keeps a and c and takes a new token in place of
+    b.
 
     steps: (B,) int64, the step of each completion. has_turns: as of `Place`; then completions with prompts of like
-    length go together. temperature: 0 takes the likeliest token; else generators are B, as for the sampler. Returns
-    completions that can be trained on as any others: the new tokens were unmasked at that step.
+    length share a call of the model. temperature: 0 takes the likeliest tokens; else they are drawn with B generators,
+    as in the sampler. Returns completions that can be trained on as any others, in which the new tokens have that step.
     """
     if rows_per_forward is None and rollouts.completion_ids.device.type == "cpu":
         columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
@@ -53,21 +58,25 @@ def fill_states(
     was_unmasked = (rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])
     stays = was_unmasked | rollouts.given
     ids = rollouts.completion_ids.masked_fill(~stays, policy.mask_id)
-    logps, width = rollouts.unmask_logps * stays, rollouts.prompt_ids.shape[1]
-    lengths = rollouts.prompt_mask.sum(-1)
-    order = lengths.argsort(stable=True) if has_turns else torch.arange(len(rollouts), device=ids.device)
+    logps = rollouts.unmask_logps * stays
+    width = rollouts.prompt_ids.shape[1]
+    prompt_lengths = rollouts.prompt_mask.sum(-1)
+    order = torch.arange(len(rollouts), device=ids.device)
+    if has_turns:  # prompts grow from turn to turn: those of like length go together
+        order = prompt_lengths.argsort(stable=True)
     for rows in order.split(rows_per_forward) if len(order) else ():
-        # A turn is not padded to the prompt of a later one.
-        padding = width - int(lengths[rows].max()) if has_turns else 0
+        padding = (
+            width - int(prompt_lengths[rows].max()) if has_turns else 0
+        )  # columns that all of these rows pad
         shown = torch.cat([rollouts.prompt_ids[rows, padding:], ids[rows]], 1)
         attention = torch.cat([rollouts.prompt_mask[rows, padding:], torch.ones_like(stays[rows])], 1)
-        prompt = width - padding
-        completion = torch.arange(prompt, shown.shape[1], device=shown.device).expand(len(shown), -1)
-        states = hidden_states(policy.model, shown, attention, keep=completion, start=prompt)
+        start = width - padding  # the completion's first column
+        completion = torch.arange(start, shown.shape[1], device=shown.device).expand(len(shown), -1)
+        states = hidden_states(policy.model, shown, attention, keep=completion, start=start)
         masked = ~stays[rows]
         row_generators = None if generators is None else [generators[row] for row in rows.tolist()]
         counts = masked.sum(-1).tolist()
-        head = head_weight(policy.model)  # of divided weights it is whole after a pass
+        head = head_weight(policy.model)  # read after the pass: with --shard, it is whole only then
         tokens, new_logps, _ = sample_tokens(
             states[masked], head, policy.mask_id, temperature, row_generators, counts
         )
@@ -104,14 +113,14 @@ def probe(
     Returns the rollouts with `probe_steps` and `probe_rewards`, and the fills, a row for each state, those of a
     completion together. Raises TrainingError where too many episodes could not be scored.
 
-    rollouts: those of `scored`. steps: (B, K) int64, the denoising steps before which a completion's states are looked
-    at, -1 = none. temperature: 0 fills a state with the likeliest tokens; else they are drawn. Where the environment
+    rollouts: those of `scored`. steps: (B, K) int64, the denoising steps that give up to K states of each completion,
+    -1 = none. temperature: 0 fills a state with the likeliest tokens; else they are drawn. Where the environment
     answers a completion, the model plays on with `sampling`, and the reward is that of the whole episode. keys: the
     noise is keyed by `seed` and keys("fills", b, k) for state k of completion b, and for the turns after it by
     keys("after fills", b, k) and the turn.
     """
     row, column = (steps >= 0).nonzero(as_tuple=True)
-    states = list(zip(row.tolist(), column.tolist(), strict=True))
+    states = list(zip(row.tolist(), column.tolist(), strict=True))  # (b, k) of each
     device = rollouts.completion_ids.device
     generators = None
     if temperature > 0:
@@ -131,7 +140,15 @@ def probe(
         noise_keys = [keys("after fills", *state) for state in states]
         completions = [b for b, _ in states]
         rewards[row, column] = _play_on(
-            policy, env, scored, completions, fills, rows_per_forward, sampling, seed, noise_keys
+            policy,
+            env,
+            scored,
+            completions,
+            fills,
+            rows_per_forward=rows_per_forward,
+            sampling=sampling,
+            seed=seed,
+            noise_keys=noise_keys,
         )
     return replace(rollouts, probe_steps=steps.to(device), probe_rewards=rewards.to(device)), fills
 
@@ -142,14 +159,16 @@ def _play_on(
     scored: Scored,
     completions: list[int],
     fills: Rollouts,
+    *,
     rows_per_forward: int | None,
     sampling: Sampling,
     seed: int,
     noise_keys: list[tuple[int | str, ...]],
 ) -> Tensor:
-    """Gives the environment each fill in the place of a completion, and plays on; returns the rewards, (N,) float64.
+    """Gives the environment each of N fills in place of a completion, and plays on; returns the rewards, (N,) float64.
 
-    completions: N, which of `scored` each fill stands for. noise_keys: N, to which later turns add their number.
+    completions: N rows of `scored`, the completion whose place each fill takes. noise_keys: N keys, to which the later
+    turns add their number.
     """
     index = scored.place.problem[completions].tolist()
     problems = [scored.problems[b] for b in completions]

@@ -1,7 +1,8 @@
-"""Which rows take part in a pass: who enters, who waits for a refresh, whose block is over, and who leaves.
+"""Decides which rows take part in a pass: who enters, who waits for a refresh, whose block is over, and who leaves.
 
-A row's tokens depend on its own prompt and noise alone: rows may be at different blocks, wait for each other before a
-refresh, and take the place of others that have ended. Nothing here looks at the device.
+A row's tokens depend on its own prompt and noise alone. So rows may be at different blocks, wait for each other before
+a refresh (a pass that computes all columns, see `cache.py`), and take the place of others that have ended. Nothing here
+reads a tensor, which would make a GPU wait.
 """
 
 from collections.abc import Sequence
@@ -19,16 +20,18 @@ class Row:
     """How far a row has been decoded."""
 
     number: int
-    """The row of the canvas that it is."""
+    """Its number on the canvas."""
     padding: int
-    """Columns before its first token."""
+    """How many columns of padding stand before its first token."""
     spans: Sequence[tuple[int, int]]
-    """First place and end of each of its blocks; one that a template fills altogether is left out."""
+    """First place and end of each of its blocks, counted from the completion's first token. A block that a template
+    fills altogether is left out."""
     holes: Sequence[int]
     """How many places of each of these blocks are to be written: all, or what a template leaves."""
     masked: int
-    """Masked tokens of the active block."""
+    """How many places of the active block are masked."""
     block: int = 0
+    """The number of the active block in `spans`."""
     passes: int = 0
     """How many passes it has taken part in."""
     block_passes: int = 0
@@ -38,7 +41,7 @@ class Row:
     prompt_computed: int = 0
     """The number of the pass that last computed the prompt."""
     slot: int = -1
-    """Where in the buffers its keys and values are; -1 = nowhere yet."""
+    """Where in the buffers its keys and values are (`cache.KeyValues`); -1 = nowhere yet."""
 
     @property
     def start(self) -> int:
@@ -52,7 +55,7 @@ class Row:
 
 
 class Refill:
-    """The rows that wait and the rows in flight, at most `capacity` of these."""
+    """The rows that wait for their first pass, and the rows in flight, of which there are at most `capacity`."""
 
     def __init__(self, waiting: list[Row], capacity: int, sampling: Sampling) -> None:
         self.waiting, self.capacity, self.sampling = waiting, capacity, sampling
@@ -62,35 +65,42 @@ class Refill:
     def next_rows(self) -> tuple[list[Row], bool]:
         """The rows of the next pass, and whether this is a refresh for all of them; no rows when all have left."""
         # A refresh is for many rows at once: rows that need one wait until they are a quarter of those in flight, and
-        # the others go on. Waiting rows enter with a refresh, their first pass. With the exact cache of blocks a row
-        # is refreshed once, when it enters, and nobody waits.
+        # the others go on. Waiting rows enter with a refresh, their first pass. With `--cache blocks` a row is
+        # refreshed once, when it enters, and nobody waits.
         due = [row for row in self.in_flight if self._needs_refresh(row)]
         if self.sampling.cache != "blocks" and 4 * len(due) < len(self.in_flight):
             return [row for row in self.in_flight if not self._needs_refresh(row)], False
         due += self._admit()
-        return (due, True) if due else (list(self.in_flight), False)
+        if due:
+            return due, True
+        return list(self.in_flight), False
 
     def advance(
         self, rows: list[Row], left: Sequence[int], ended: Sequence[bool], edited: Sequence[bool] | None
     ) -> None:
         """Counts a pass of some rows, opens their next blocks, and lets rows leave that are finished.
 
-        left: masked tokens that each row's block still has. ended: whether the row's text is finished. edited: whether
-        written tokens were replaced in this pass; None = written tokens are never replaced.
+        left: how many places of each row's block are still masked. ended: whether the row's text is finished. edited:
+        whether written tokens were replaced in this pass; None = decoding does not edit.
 
-        A block is over when it has no masked token left. With editing it goes on until a pass that began without
-        one changes nothing, or until `POST_PASSES_LIMIT`; a row whose text is finished leaves no earlier than that.
+        Without editing, a block is over when none of its places is masked, and a row leaves as soon as its text is
+        finished. With editing, the block goes on until a pass that began without a masked place has replaced nothing,
+        or until `POST_PASSES_LIMIT` such passes; a row leaves at the end of a block only.
         """
         edits = edited is not None
         for i, row in enumerate(rows):
-            row.post_passes += not row.masked
-            row.masked, row.passes, row.block_passes = left[i], row.passes + 1, row.block_passes + 1
-            block_is_over = not row.masked
+            if row.masked == 0:  # before this pass
+                row.post_passes += 1
+            row.masked = left[i]
+            row.passes += 1
+            row.block_passes += 1
+            block_is_over = row.masked == 0
             if block_is_over and edits:
-                changed_nothing = row.post_passes > 0 and not edited[i]
-                block_is_over = changed_nothing or row.post_passes >= POST_PASSES_LIMIT
+                replaced_nothing = row.post_passes > 0 and not edited[i]
+                block_is_over = replaced_nothing or row.post_passes >= POST_PASSES_LIMIT
             if block_is_over:
-                row.block, row.block_passes, row.post_passes = row.block + 1, 0, 0
+                row.block += 1
+                row.block_passes = row.post_passes = 0
             all_blocks_over = row.block == len(row.spans)
             if all_blocks_over or (ended[i] and (block_is_over or not edits)):
                 self.in_flight.remove(row)
@@ -98,20 +108,23 @@ class Refill:
                 row.masked = row.holes[row.block]
 
     def share_done(self) -> float:
-        """What share of the steps of all rows is done, 0 to 1."""
+        """An estimate of the share of the rollout that is done, 0 to 1."""
         steps = self.sampling.steps_per_block
+        # In whole rows: those in flight count by the blocks, and the steps of a block, that they have done.
         in_flight = sum((r.block + min(1, r.block_passes / steps)) / len(r.spans) for r in self.in_flight)
         finished = self.rows - len(self.waiting) - len(self.in_flight)
         return (finished + in_flight) / self.rows
 
     def _needs_refresh(self, row: Row) -> bool:
-        """Whether the row's next pass is a refresh: each where nothing is kept, else the first of each block."""
+        """Whether the row's next pass has to be a refresh."""
+        if CACHES[self.sampling.cache] is None:  # nothing is kept between passes
+            return True
         if self.sampling.cache == "blocks":
             return row.passes == 0
-        return CACHES[self.sampling.cache] is None or row.block_passes == 0
+        return row.block_passes == 0
 
     def _admit(self) -> list[Row]:
-        """Waiting rows take the place of those that have ended, once these are a quarter of all."""
+        """Lets waiting rows enter, once a quarter of the places in flight are free; returns those that enter."""
         free = self.capacity - len(self.in_flight)
         if not self.waiting or 4 * free < self.capacity:
             return []

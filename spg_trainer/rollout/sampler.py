@@ -1,15 +1,15 @@
-"""How completions are made: block by block from left to right, in each block the best tokens first.
+"""Writes completions: block by block from left to right, and in each block the best tokens first.
 
-Three things, a file each: the canvas (`canvas`: the ids, and what is decided of each), the refill (`refill`: which rows
-take part in a pass) and the columns (`columns`: what a pass computes). This file is the loop over passes.
+This file is the loop over forward passes. Three files beside it do the parts of a pass: `refill.py` decides which rows
+take part, `columns.py` computes their hidden states, and `canvas.py` holds the ids and when each was unmasked.
 
-Three choices by name, each a table of functions: which columns a pass computes (`--cache`, in `cache`), how many tokens
-it unmasks and in what order (`--unmasking`, `--remasking`, in `unmasking`). With `--cache none` and the schedule of
-tokens, the completions are those of the plain LLaDA sampler up to the first end token.
+Three tables of functions hold what users choose by name: which columns a pass computes (`--cache`, in `cache.py`), how
+many tokens it unmasks and in what order (`--unmasking`, `--remasking`, in `unmasking.py`). With `--cache none` and
+`--unmasking schedule`, the completions are those of the plain LLaDA sampler up to the first end token.
 
-Under block-causal attention, blocks of decoding are those of attention. If the prompt ends inside a block, a row's
-first block is the rest of it, and unmasks as many tokens a pass as a whole one does. The canvas ends with the
-completion; the published samplers mask the last block whole and cut it afterwards, which is the same where prompt and
+Under block-causal attention, blocks of decoding lie on the grid of attention's blocks. If the prompt ends inside a
+block, a row's first block is the rest of it, and unmasks as many tokens in a pass as a whole one does. The last block
+ends with the completion; the published samplers mask it whole and cut it afterwards, which is the same where prompt and
 completion fill it.
 """
 
@@ -44,6 +44,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rollouts
 
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
+"""What `watching` has been given, and a rollout calls after every denoising step."""
 
 
 def sample_completions(
@@ -57,21 +58,23 @@ def sample_completions(
     record_entropy: bool = False,
     canvas: Tensor | None = None,
 ) -> Rollouts:
-    """Writes one completion for each prompt.
+    """Writes one completion for each prompt. It puts the model into evaluation mode and leaves it there.
 
-    The model is in evaluation mode then and afterwards.
+    Args:
+        prompt_ids: (B, L) int64, left-padded.
+        prompt_mask: (B, L) bool, false on padding.
+        sampling: how to decode. It is not checked here: call `check_sampling` once before.
+        generators: B on the model's device; None where nothing is random.
+        rows_per_forward: the most rows in one call of the model, and with a cache the most rows that are decoded at a
+            time, which bounds memory; None = what is fastest: all rows on an accelerator, and on a CPU few enough to
+            stay in the processor's cache.
+        record_entropy: whether `unmask_entropy` is recorded.
+        canvas: (B, T) int64, given tokens that stay, and the mask id in the holes, which alone are written; an end
+            token in a hole ends that hole. None = nothing is given.
 
-    prompt_ids: (B, L) int64, left-padded. prompt_mask: (B, L) bool, false on padding. generators: B on the model's
-    device; None where nothing is random. rows_per_forward: the most rows in one call of the model, and with a cache the
-    most rows that are decoded at a time, which bounds memory; None = what is fastest: all on an accelerator, few enough
-    to stay in the processor's cache on a CPU. record_entropy: whether `unmask_entropy` is recorded. canvas: (B, T)
-    int64, given tokens that stay, and the mask id in the holes, which alone are written; an end token in a hole ends
-    that hole. None = nothing is given.
-
-    Returns Rollouts on the model's device; positions that were still masked when a row was finished hold the mask id,
-    step -1 and log-probability 0, given ones step -2. Raises ConfigError for a prompt too long for the model and for a
-    canvas of another shape, ModelError for logits that are not finite. The settings are not checked here: call
-    `check_sampling` once before.
+    Returns Rollouts on the model's device. Positions that were still masked when a row was finished hold the mask id,
+    step -1 and log-probability 0; given tokens have step -2. Raises ConfigError for a prompt too long for the model and
+    for a canvas of another shape, ModelError for logits that are not finite.
     """
     device = policy.model.device
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
@@ -84,38 +87,48 @@ def sample_completions(
     with torch.no_grad(), casts_kept(policy.model):
         given = None if canvas is None else canvas.to(device)
         record_order = sampling.remasking == DRAWS_POSITIONS
-        completions = Canvas(policy, prompt_ids, prompt_mask, length, record_entropy, given, record_order)
-        store = buffers_for(policy, len(prompt_lengths), completions.columns, sampling, rows_per_forward)
-        waiting = _rows_to_decode(policy, prompt_lengths, sampling, completions.width, given)
+        written = Canvas(
+            policy,
+            prompt_ids,
+            prompt_mask,
+            length,
+            entropy=record_entropy,
+            given=given,
+            in_order=record_order,
+        )
+        store = buffers_for(policy, len(prompt_lengths), written.columns, sampling, rows_per_forward)
+        waiting = _rows_to_decode(policy, prompt_lengths, sampling, written.width, given)
         refill = Refill(waiting, store.slots if store else len(waiting), sampling)
-        columns = Columns(policy, completions, sampling, store, rows_per_forward)
-        _Sampler(policy, sampling, generators, completions, refill, columns).run()
-    return completions.rollouts()
+        columns = Columns(policy, written, sampling, store, rows_per_forward)
+        _Sampler(policy, sampling, generators, written, refill, columns).run()
+    return written.rollouts()
 
 
 def _rows_to_decode(
     policy: Policy, prompt_lengths: list[int], sampling: Sampling, width: int, given: Tensor | None
 ) -> list[Row]:
-    """The rows that have a hole, each with its blocks that have one.
+    """The rows that have a hole, each with those of its blocks that have one.
 
     width: columns of the prompts, with padding. given: (B, T), given tokens and the mask id in the holes; None = each
     completion is one hole.
     """
-    pattern, rows = base_model(policy.model).pattern, []
+    pattern = base_model(policy.model).pattern
     is_hole = None if given is None else (given == policy.mask_id).tolist()
+    rows = []
     for number, prompt_length in enumerate(prompt_lengths):
         spans = pattern.spans(prompt_length, sampling.max_completion_length, sampling.block_length)
-        holes = [stop - start for start, stop in spans]
+        holes = [stop - start for start, stop in spans]  # how many places of each block are written
         if is_hole is not None:
-            spans = [span for span in spans if any(is_hole[number][slice(*span)])]
-            holes = [sum(is_hole[number][slice(*span)]) for span in spans]
+            spans = [(start, stop) for start, stop in spans if any(is_hole[number][start:stop])]
+            holes = [sum(is_hole[number][start:stop]) for start, stop in spans]
         if spans:
-            rows.append(Row(number, width - prompt_length, spans, holes, holes[0]))
+            padding = width - prompt_length
+            rows.append(Row(number=number, padding=padding, spans=spans, holes=holes, masked=holes[0]))
     return rows
 
 
 def check_sampling(policy: Policy, sampling: Sampling) -> None:
-    """Raises ConfigError for settings with which a model cannot decode."""
+    """Raises ConfigError for settings of decoding that cannot work, with any model or with this one."""
     sampling.check()
     check_names(sampling)
     check_pattern(base_model(policy.model).pattern, sampling)
@@ -133,7 +146,7 @@ def watching(report: Callable[[float], None]) -> Iterator[None]:
 
 @dataclass
 class _Sampler:
-    """The passes over a canvas."""
+    """Makes the passes over a canvas until all rows are decoded."""
 
     policy: Policy
     sampling: Sampling
@@ -153,45 +166,53 @@ class _Sampler:
         while True:
             rows, refresh = self.refill.next_rows()
             if not rows:
-                if passes := int(self.not_finite):
-                    raise ModelError(
-                        f"the model's logits are not finite (NaN or infinite) in {passes} denoising steps, so what it "
-                        "writes means nothing. If its weights are finite, numbers overflow on the way: try --dtype "
-                        "float32. If it was trained until here, go on from an earlier checkpoint with a lower "
-                        "--learning-rate."
-                    )
-                return
-            # Rows may change their slots at a refresh of all, and with the cache of blocks at any pass: `take_slots`
-            # moves what is not computed anew.
+                break
+            # Rows may change their slots where all are refreshed, and with `--cache blocks` in any pass: `take_slots`
+            # then moves what is not computed anew.
             all_refresh = refresh and len(rows) == len(self.refill.in_flight)
-            self.columns.take_slots(self.refill.in_flight, all_refresh or self.sampling.cache == "blocks")
+            all_move = all_refresh or self.sampling.cache == "blocks"
+            self.columns.take_slots(self.refill.in_flight, all_move=all_move)
             self._step(rows, refresh)
             if report:
                 report(self.refill.share_done())
+        if passes := int(self.not_finite):
+            raise ModelError(
+                f"the model's logits are not finite (NaN or infinite) in {passes} denoising steps, so what it writes "
+                "means nothing. If its weights are finite, numbers overflow on the way: try --dtype float32. If it was "
+                "trained until here, go on from an earlier checkpoint with a lower --learning-rate."
+            )
 
     def _step(self, rows: list[Row], refresh: bool) -> None:
-        """One pass of b rows: hidden states of their blocks, a token for each place, the best of them written."""
+        """One pass of b rows: a token is drawn for each of n places of their blocks, and the best ones are written."""
         # 1. Tokens are drawn for n places of each row's block.
         # 2. The masked places are ordered by `--remasking`, and the first `count` of each row take their tokens.
         # 3. With editing, written places take another token too where the model is sure of it.
         # 4. The rows advance. With `--unmasking schedule`, the settings say how many masked places each has left
         #    (`left`); with others it is None, and the canvas is asked.
+        # `take` and `still_masked` are (b, S), of all places of the blocks; the others are (b, n), of the n places.
         s, canvas = self.sampling, self.canvas
-        draws_written, apart = s.editing_threshold is not None, not self.columns.pattern.is_full
-        blocks = canvas.active_blocks(rows, s.block_length, edits=draws_written, apart=apart)
+        blocks = canvas.active_blocks(
+            rows,
+            s.block_length,
+            edits=s.editing_threshold is not None,
+            apart=not self.columns.pattern.is_full,
+        )
         states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, refresh)
         tokens, logps, order, entropy = self._draw(rows, states, blocks)
-        of_masked = logps if blocks.written is None else logps.masked_fill(blocks.written, float("-inf"))
-        count, left = self._how_many(rows, of_masked.gather(1, order))
+        logps_of_masked = logps
+        if blocks.written is not None:
+            logps_of_masked = logps.masked_fill(blocks.written, float("-inf"))
+        count, left = self._how_many(rows, logps_of_masked.gather(1, order))
         is_first = torch.arange(order.shape[1], device=order.device) < count.unsqueeze(-1)
         take = torch.zeros_like(blocks.masked).scatter_(1, blocks.within.gather(1, order), is_first)
-        still_masked, edited = blocks.masked & ~take, None
+        still_masked = blocks.masked & ~take
+        edited = None
         if blocks.written is not None:
-            edits = (
-                blocks.written & (tokens != canvas.tokens_at(blocks)) & (logps.exp() > s.editing_threshold)
-            )
+            is_other = tokens != canvas.tokens_at(blocks)
+            edits = blocks.written & is_other & (logps.exp() > s.editing_threshold)
             take |= torch.zeros_like(take).scatter_(1, blocks.within, edits)
-            edited, left = edits.any(-1), None
+            edited = edits.any(-1)
+            left = None  # `edited` is read from the device anyway
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
         canvas.write(blocks, take, tokens, logps, steps, entropy, order)
         self._advance(rows, blocks.numbers, still_masked, left, edited)
@@ -201,19 +222,22 @@ class _Sampler:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Tokens, their log-probabilities, the order in which they would be unmasked, and the entropies, (b, n) each.
 
-        states: (b, n, D). What stands behind a row's last place has log-probability -inf; the order ends with that and
-        with what is written. The entropies are None unless they are recorded.
+        states: (b, n, D). Places that fill a row up to n, and get no token, have log-probability -inf; the order ends
+        with these and with the written places. The entropies are None unless they are recorded.
         """
-        shape, count, index = states.shape[:2], blocks.count, None
+        s, count = self.sampling, blocks.count
+        shape = states.shape[:2]
         states = states.flatten(0, 1)
-        if min(count) < shape[1]:  # logits are computed for the drawn places only, whose numbers are `index`
+        index = None  # of the drawn places among the b * n; None = all are drawn
+        if min(count) < shape[1]:
             index = self.canvas.tensor([i * shape[1] + j for i, n in enumerate(count) for j in range(n)])
             states = states[index]
-        s, streams = self.sampling, None
-        if s.draws_noise:
-            streams = [self.generators[row.number] for row in rows]
-        measures = [MEASURES[s.remasking]] if s.remasking in MEASURES else []
-        measures += [] if self.canvas.unmask_entropy is None else [certainty]
+        streams = [self.generators[row.number] for row in rows] if s.draws_noise else None
+        measures = []
+        if s.remasking in MEASURES:
+            measures.append(MEASURES[s.remasking])
+        if self.canvas.unmask_entropy is not None:
+            measures.append(certainty)  # minus the entropy
         head = head_weight(self.policy.model)
         tokens, logps, measured = sample_tokens(
             states,
@@ -226,25 +250,26 @@ class _Sampler:
             **self._law(blocks, index),
         )
         self.not_finite += ~logps.isfinite().all()
-        columns = [tokens, logps, *measured]
-        if index is not None:
-            blank = [states.new_zeros(shape.numel(), dtype=values.dtype) for values in columns]
-            columns = [b.index_copy(0, index, values) for b, values in zip(blank, columns, strict=True)]
-        tokens, logps, *measured = (values.view(shape) for values in columns)
+        results = [tokens, logps, *measured]
+        if index is not None:  # zeros stand at the places that are not drawn
+            zeros = [states.new_zeros(shape.numel(), dtype=values.dtype) for values in results]
+            results = [zero.index_copy(0, index, values) for zero, values in zip(zeros, results, strict=True)]
+        tokens, logps, *measured = (values.view(shape) for values in results)
         confidence = measured[0] if s.remasking in MEASURES else logps
         entropy = None if self.canvas.unmask_entropy is None else -measured[-1]
         if s.remasking == DRAWS_POSITIONS:
             confidence = confidence / s.position_temperature
         priority = REMASKING[s.remasking](confidence, streams, count)
         if index is not None:
-            behind = torch.arange(shape[1], device=states.device) >= self.canvas.tensor(count).unsqueeze(-1)
-            logps, priority = (x.masked_fill(behind, float("-inf")) for x in (logps, priority))
+            fills_up = torch.arange(shape[1], device=states.device) >= self.canvas.tensor(count).unsqueeze(-1)
+            logps = logps.masked_fill(fills_up, float("-inf"))
+            priority = priority.masked_fill(fills_up, float("-inf"))
         if blocks.written is not None:
             priority = priority.masked_fill(blocks.written, float("-inf"))
         return tokens, logps, priority.argsort(dim=-1, descending=True, stable=True), entropy
 
     def _law(self, blocks: Blocks, index: Tensor | None) -> dict[str, Any]:
-        """What changes the law of the tokens that are drawn: arguments of `sample_tokens`.
+        """The arguments of `sample_tokens` that change the distribution which tokens are drawn from.
 
         index: (N,), the drawn ones among the b * n places of the blocks; None = all.
         """
@@ -260,13 +285,13 @@ class _Sampler:
     def _how_many(self, rows: list[Row], logps: Tensor) -> tuple[Tensor, list[int] | None]:
         """How many tokens each row unmasks, (b,), and how many places of its block are masked afterwards, b numbers.
 
-        The latter are None if the former depend on the log-probabilities, which are on the device. logps: (b, n), in
-        the order in which places would be unmasked.
+        The second is None if the first depends on log-probabilities, since reading these would make a GPU wait. logps:
+        (b, n), in the order in which places would be unmasked.
         """
         s, masked = self.sampling, [row.masked for row in rows]
-        count = UNMASKING[s.unmasking](Pass(logps, masked, [row.block_passes for row in rows]), s)
-        # 0 for a row that only edits.
-        limits = [min(n, s.max_tokens_per_step or n) for n in masked]
+        now = Pass(logps, masked=masked, number=[row.block_passes for row in rows])
+        count = UNMASKING[s.unmasking](now, s)
+        limits = [min(n, s.max_tokens_per_step or n) for n in masked]  # 0 for a row that only edits
         if isinstance(count, Tensor):
             return count.clamp(min=1).minimum(self.canvas.tensor(limits)), None
         count = [min(max(1, n), limit) for n, limit in zip(count, limits, strict=True)]
@@ -282,23 +307,25 @@ class _Sampler:
     ) -> None:
         """Tells the rows what the pass left.
 
-        still_masked: (b, S), places of the blocks. left: how many of them each row has, if known. edited: (b,), whether
-        a written token was replaced.
+        still_masked: (b, S), which places of the blocks are masked after it. left: how many these are in each row;
+        None = not known yet. edited: (b,), whether a written token was replaced; None = decoding does not edit.
 
-        Whether a row's text has ended is known on the device alone, and to read it costs a wait. Where `left` is not
-        known, the pass waits for it anyway. Where it is, the end is read with the last masked place of some block only,
-        but at every pass without a cache: one more pass of a row that has ended would compute all that the row sees.
+        Whether a row's text has ended is on the device alone, and reading it makes a GPU wait. Where `left` has to be
+        read, both are read at once. Where `left` is known, the end is read only when some row's block has no masked
+        place left. Without a cache it is read at every pass, as each pass that a row takes after its end is a full one.
         """
         ended, was_edited = [False] * len(rows), None
         if left is None or self.columns.store is None or 0 in left:
-            columns = [self.canvas.ended(numbers).long(), still_masked.sum(-1)]
-            columns += [] if edited is None else [edited.long()]
-            ended, left, *rest = torch.stack(columns).tolist()
+            to_read = [self.canvas.ended(numbers).long(), still_masked.sum(-1)]
+            if edited is not None:
+                to_read.append(edited.long())
+            ended, left, *rest = torch.stack(to_read).tolist()
             was_edited = rest[0] if rest else None
         self.refill.advance(rows, left, ended, was_edited)
 
 
 def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -> None:
+    """Raises ConfigError if a prompt, of which `lengths` are the tokens, leaves no room for a completion."""
     positions, completion = policy.model.config.max_position_embeddings, sampling.max_completion_length
     longest = max(lengths, default=0)
     if longest + completion > positions:

@@ -1,4 +1,4 @@
-"""Completions that have been scored: what every source hands to the training loop, and how samples/ shows it."""
+"""Completions that have been scored: what every source hands to the training loop, and how samples/ records them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -20,25 +20,29 @@ if TYPE_CHECKING:
 class Scored:
     """B completions of some problems, and what the environment said of them.
 
-    Where episodes have turns, each turn is a completion, and what the episode earned stands at each of its turns.
+    Where episodes have turns, each turn is a completion, and what the episode earned stands at each of its turns. All
+    lists have B entries, one for each completion.
     """
 
     place: Place
     """Which problem, group, episode and turn each completion is of, in ascending order of episodes; on the CPU."""
     problems: "list[Problem]"
-    """B, of each completion the problem; as long are the lists below."""
     completions: list[str]
+    """Their texts."""
     rollouts: Rollouts
+    """Their tokens."""
     rewards: np.ndarray
-    """(B,) float64."""
+    """(B,) float64; where an environment scored, the weighted sum of `components`."""
     components: dict[str, np.ndarray]
-    """Name -> (B,) float64."""
+    """{name of a reward: (B,) float64}, NaN where the problem's task has no such reward."""
     correct: np.ndarray
     """(B,) bool."""
     reason: list[str]
+    """The verifier's verdict in a word."""
     extracted: list[str | None]
+    """The answer that the verifier found in the completion, None if it found none."""
     traceback: list[str | None]
-    """Where the author's `score` or `reply` raised."""
+    """The traceback where the author's `score` or `reply` raised, else None."""
     replies: list[str | None]
     """What the environment said to each completion, None at the end of an episode."""
     truncated: np.ndarray
@@ -46,18 +50,18 @@ class Scored:
     no_room: int = 0
     """Episodes that ended because the next prompt was too long for the model."""
     skipped: int | None = None
-    """Problems of the step, of all processes, that were skipped as too long for the model; None = none may be."""
+    """How many problems of the step, on all processes, were skipped as too long; None = --overlong does not skip."""
     chosen: np.ndarray | None = None
     """(P,) int64, ascending: the groups of all processes that the step learns from; None = all that were sampled."""
     batches: int | None = None
-    """How many batches of problems were sampled for the step; None = there may be one only."""
+    """How many batches of problems were sampled for the step; None = --max-rollout-batches is 1."""
 
     def __len__(self) -> int:
         return len(self.completions)
 
     @property
     def episodes(self) -> np.ndarray:
-        """(E,) int64, the last row of each episode, which has what the episode earned."""
+        """(E,) int64, the row of the last turn of each episode, where what it earned is read."""
         return self.place.last.nonzero()[:, 0].numpy()
 
     @classmethod
@@ -88,7 +92,10 @@ class Scored:
 
     @classmethod
     def join(cls, parts: "Sequence[Scored]") -> "Scored":
-        """The completions of all parts, one part after the other; the numbers of a later part's episodes are higher."""
+        """The completions of all parts, one part after the other.
+
+        Every episode of a part has a higher number than those of the parts before.
+        """
         first = parts[0]
         if len(parts) == 1:
             return first
@@ -99,23 +106,24 @@ class Scored:
                 joined[name] = np.concatenate(values)
             elif isinstance(values[0], list):
                 joined[name] = [value for values_of_part in values for value in values_of_part]
-        components = {name: np.concatenate([p.components[name] for p in parts]) for name in first.components}
-        joined |= {"components": components}
-        joined |= {"place": Place.join([part.place for part in parts])}
-        joined |= {"rollouts": Rollouts.join([part.rollouts for part in parts])}
+        joined["components"] = {
+            name: np.concatenate([part.components[name] for part in parts]) for name in first.components
+        }
+        joined["place"] = Place.join([part.place for part in parts])
+        joined["rollouts"] = Rollouts.join([part.rollouts for part in parts])
         joined["no_room"] = sum(part.no_room for part in parts)
         joined["skipped"] = None if first.skipped is None else sum(part.skipped or 0 for part in parts)
         return replace(first, **joined)
 
     @property
     def is_learned(self) -> np.ndarray:
-        """(B,) bool, whether the step learns from a completion."""
+        """(B,) bool, whether the step learns from each completion."""
         if self.chosen is None:
             return np.ones(len(self), dtype=bool)
         return np.isin(self.place.group.numpy(), self.chosen)
 
     def learned(self, num_generations: int) -> "Scored":
-        """The completions that the step learns from; their episodes and groups are numbered anew, without gaps."""
+        """The completions that the step learns from, with episodes and groups numbered anew, without gaps."""
         if self.chosen is None:
             return self
         kept = torch.from_numpy(np.flatnonzero(self.is_learned))
@@ -125,11 +133,16 @@ class Scored:
         return self.select(kept, replace(place, group=group, episode=episode))
 
     def select(self, rows: torch.Tensor, place: Place) -> "Scored":
-        """The completions `rows`, (n,) int64, in that order; of an episode all or none. place: of the n selected."""
-        rollouts = self.rollouts.select(rows.to(self.rollouts.completion_ids.device))
-        components = {name: values[rows.numpy()] for name, values in self.components.items()}
-        selected: dict[str, Any] = {"components": components, "place": place, "rollouts": rollouts}
-        selected["chosen"] = None
+        """The completions `rows`, (n,) int64, in that order.
+
+        rows: of an episode all turns or none. place: the new places of the n completions.
+        """
+        selected: dict[str, Any] = {
+            "place": place,
+            "rollouts": self.rollouts.select(rows.to(self.rollouts.completion_ids.device)),
+            "components": {name: values[rows.numpy()] for name, values in self.components.items()},
+            "chosen": None,
+        }
         for name in (f.name for f in fields(self) if f.name not in selected):
             value = getattr(self, name)
             if isinstance(value, np.ndarray):
@@ -139,21 +152,22 @@ class Scored:
         return replace(self, **selected)
 
     def of_groups(self, *columns: np.ndarray) -> "list[Groups]":
-        """For each column, its values in the groups of all processes.
+        """For each column, its values of all processes, group by group; every process calls it.
 
-        columns: (B,) each, of this process's completions; an episode's value is that of its last turn. E.g. rewards
-        become (P, G).
+        columns: (B,) each, of this process's completions; an episode's value is that of its last turn. E.g. the rewards
+        of all processes become one array (P, G).
         """
-        place = self.place
-        own = [
-            values[self.episodes] for values in (place.episode.numpy(), place.generation.numpy(), *columns)
-        ]
-        episode, generation, *values = (np.concatenate(parts) for parts in zip(*gather([own]), strict=True))
+        episode, generation = self.place.episode.numpy(), self.place.generation.numpy()
+        own = [values[self.episodes] for values in (episode, generation, *columns)]
+        # `gather` lists the `own` of each process; the arrays of all processes are joined column by column.
+        episode, generation, *gathered = (
+            np.concatenate(of_all) for of_all in zip(*gather([own]), strict=True)
+        )
         order = episode.argsort(kind="stable")
-        return [in_groups(of_all[order], generation[order]) for of_all in values]
+        return [in_groups(values[order], generation[order]) for values in gathered]
 
     def dialogue(self, b: int) -> tuple[list[str], list[str]]:
-        """(completions, replies) of the whole episode of completion b."""
+        """(completions, replies) of the whole episode to which completion b belongs."""
         turns = (self.place.episode == self.place.episode[b]).nonzero()[:, 0].tolist()
         replies = [reply for turn in turns if (reply := self.replies[turn]) is not None]
         return [self.completions[turn] for turn in turns], replies
@@ -164,28 +178,32 @@ Groups = np.ndarray | list[np.ndarray]
 
 
 def in_groups(values: np.ndarray, generation: np.ndarray) -> Groups:
-    """Values (N,) of episodes that stand group by group; generation: (N,) int64, 0 where a group begins."""
+    """Cuts values (N,) of episodes, which stand group by group, into groups.
+
+    generation: (N,) int64, the number of each episode in its group; a group begins where it is 0.
+    """
     groups = np.split(values, np.flatnonzero(generation == 0)[1:])
-    return np.stack(groups) if len({len(group) for group in groups}) == 1 else groups
+    equal_sizes = len({len(group) for group in groups}) == 1
+    return np.stack(groups) if equal_sizes else groups
 
 
 class Source(Protocol):
     """What the training loop knows of where completions come from."""
 
     spec_name: str
-    """What the problems are of, as samples/ records it."""
+    """The name of the task or the file that the problems come from, as samples/ records it."""
     notice: str
     """A line the user should read, or empty."""
     env: "TextEnv | None"
     """The environment that the model answers; None where completions are given."""
     pools: "Pools | None"
-    """What is known of each problem's latest groups; None where problems are drawn alike."""
+    """What is known of each problem's latest groups; None where all problems are drawn equally often."""
 
     def collect(self, step: int | str) -> Scored:
-        """This process's completions of a step; "validation" asks for those that validation measures the loss of."""
+        """This process's completions of a step; for "validation" (`sft` only), those whose loss validation measures."""
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
-        """A problem, its completions and the replies for a terminal."""
+        """An episode for a terminal: the problem, its completions and the replies to them."""
 
 
 def sample_rows(
@@ -200,19 +218,19 @@ def sample_rows(
     """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked.
 
     "tokens", "reveal_step" and "confidence" (the model's probability of the token as it was unmasked) have an entry for
-    each position; one that stayed masked has "", -1 and null; one that a template gave its token, or "" for padding, -2
-    and null. Of an episode there is one row, that of its last completion; where the environment answers back, "turns"
-    has all of them, with the reply to each. set_aside: (B,) bool, the completions that the step did not learn from;
-    None = it could set none aside.
+    each position. A position that stayed masked has "", -1 and null. One whose token a template gave has that token (""
+    for padding), -2 and null. An episode is one row, with its last completion; where the environment answers back,
+    "turns" has all completions of the episode, with the reply to each. set_aside: (B,) bool, the completions that the
+    step did not learn from; None = --max-rollout-batches is 1, so that none can be.
     """
     rows, turns, place = [], [], scored.place
-    last, has_turns = place.last.tolist(), place.has_turns
+    is_last_turn, has_turns = place.last.tolist(), place.has_turns
     for b, tokens in enumerate(token_records(policy, scored.rollouts)):
         if has_turns:
             turns.append({"completion": scored.completions[b], **tokens, "reply": scored.replies[b]})
             if advantages is not None:
                 turns[-1]["advantage"] = float(advantages[b])
-        if not last[b]:
+        if not is_last_turn[b]:
             continue
         row = {
             "step": step,
@@ -239,7 +257,7 @@ def sample_rows(
         if set_aside is not None:
             row["set_aside"] = bool(set_aside[b])
         for name, value in scored.problems[b].reference.items():
-            row.setdefault(name, value)  # no author's key replaces one of ours
+            row.setdefault(name, value)  # a reference with the name of one of our columns does not replace it
         rows.append(row)
     return rows
 

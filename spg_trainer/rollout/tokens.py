@@ -15,7 +15,7 @@ from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.packages import envs
+from spg_trainer.settings.packages import envs  # `envs` after a check that it is ours
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.tensors import Rollouts
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 DEMONSTRATED = 16
-"""The demonstrations of so many problems tell whether a completion can hold an answer."""
+"""How many problems' demonstrations tell whether a completion is long enough for an answer."""
 
 APART = "\ufdd0\ufdef"
-"""Two characters that Unicode keeps out of all texts. Where a prompt spells a special token, they are put inside it, so
-that the tokenizer reads it as text: "<|eot|>" becomes "<" + APART + "|eot|>"."""
+"""Two characters that Unicode keeps out of all texts. Where a prompt spells a special token, they mark a cut inside it,
+so that the tokenizer reads it as text: "<|eot|>" becomes "<" + APART + "|eot|>"."""
 Prompt = str | list[dict[str, str]]
 """A user's text, or a conversation of {"role", "content"} messages."""
 
@@ -49,12 +49,12 @@ def generate(
     Args:
         policy: what `load_model` returned.
         prompts: texts, each sent as one user message, or lists of chat messages.
-        sampling: how to decode; None = greedily, with the lengths that the model was made with (its environment.json),
-            or those that suit a model which does not say.
+        sampling: how to decode; None = greedily, with the lengths that the model was trained with (its
+            environment.json), or the default lengths for a model which does not say.
         seed: of the noise; each answer draws from its own stream, whatever the other prompts are.
         completion_prefixes: text that each answer is made to start with; not part of what is returned.
-        canvas: texts with holes, one for each prompt, of which the holes alone are written and the whole is returned:
-            `[MASK]` is the place of one token, `[MASK*8]` are eight, `[MASK*]` as many as there is room for
+        canvas: texts with holes, one for each prompt. The holes alone are written, and the whole text is returned.
+            `[MASK]` is a hole of one token, `[MASK*8]` of eight, `[MASK*]` of as many as there is room for
             (`envs.holes`). An end token in a hole ends the hole. "" = an answer as without a canvas.
         rows_per_forward: at most so many prompts in one call of the model; None = what is fastest.
         num_return_sequences: answers to each prompt (K), which stand together; more than one needs a temperature.
@@ -70,7 +70,7 @@ def generate(
         wanted = "should be at least 1" if count < 1 else "needs a sampling with a temperature, e.g. 0.9"
         raise ConfigError(f"num_return_sequences={count}: {wanted}.")
     prompt_ids, prompt_mask = encode_prompts(policy, prompts, completion_prefixes)
-    encoded = prompt_ids.repeat_interleave(count, 0), prompt_mask.repeat_interleave(count, 0)
+    encoded = (prompt_ids.repeat_interleave(count, 0), prompt_mask.repeat_interleave(count, 0))
     canvas_ids = _read_canvas(policy, canvas, len(prompts), sampling.max_completion_length)
     if canvas_ids is not None:
         canvas_ids = canvas_ids.repeat_interleave(count, 0)
@@ -94,9 +94,9 @@ def sample(
     record_entropy: bool = False,
     canvas: Tensor | None = None,
 ) -> Rollouts:
-    """One completion for each encoded prompt, its noise keyed by `seed` and the prompt's key.
+    """One completion for each of B encoded prompts, its noise keyed by `seed` and the prompt's key.
 
-    canvas: (B, T), as for `sample_completions`.
+    encoded: prompt_ids and prompt_mask. The other arguments are as for `sample_completions`.
     """
     generators = None
     if sampling.draws_noise:
@@ -113,6 +113,7 @@ def sample(
 
 
 def _read_canvas(policy: Policy, canvas: Sequence[str] | None, prompts: int, length: int) -> Tensor | None:
+    """`encode_canvas` of what `generate` was given; raises ConfigError where there is not one text for each prompt."""
     if canvas is None:
         return None
     if isinstance(canvas, str) or len(canvas) != prompts:
@@ -124,9 +125,9 @@ def _read_canvas(policy: Policy, canvas: Sequence[str] | None, prompts: int, len
 def encode_canvas(
     policy: Policy, templates: Sequence[str], length: int, name: Callable[[int], str]
 ) -> Tensor | None:
-    """What the sampler begins with, (B, T) int64 on the model's device: given tokens, and the mask id in the holes.
+    """The sampler's canvas, (B, T) int64 on the model's device: given tokens, and the mask id in the holes.
 
-    It takes the arguments of `canvas_rows` and raises its errors. Returns None where nothing is given in any row.
+    It takes the arguments of `canvas_rows` and raises its errors. Returns None where all templates are "".
     """
     if not any(templates):
         return None
@@ -137,32 +138,37 @@ def encode_canvas(
 def canvas_rows(
     policy: Policy, templates: Sequence[str], length: int, name: Callable[[int], str]
 ) -> list[list[int]]:
-    """The tokens of texts with holes, `length` of each, the mask id in the holes; each given text is encoded by itself.
+    """The token ids of texts with holes, `length` for each, with the mask id in the holes.
 
-    Behind a text stand one end token and padding, which are given too, as in what models are trained on. E.g. where 7
-    is a token, "7[MASK]" in 5 tokens is 7, mask, end, padding, padding. templates: as `envs.holes.read_holes` reads
-    them; "" = nothing is given. name: what an error calls a row. Raises ConfigError for a template that cannot be read,
-    and for one that takes more tokens than `length`.
+    Each text between holes is encoded by itself. Behind the whole stand one end token and padding, which are given too,
+    as in what models are trained on. E.g. where 7 is a token, "7[MASK]" in 5 tokens is 7, mask, end, padding, padding.
+
+    templates: as `envs.holes.read_holes` reads them; "" = nothing is given. name: what an error calls a row. Raises
+    ConfigError for a template that cannot be read, and for one that takes more tokens than `length`.
     """
-    special, rows = special_tokens(policy).values(), []
+    special = special_tokens(policy).values()
+    rest = envs.holes.REST  # the hole `[MASK*]`, which takes all the room that the other parts leave
+    rows = []
     for row, template in enumerate(templates):
         try:
-            parts = envs.holes.read_holes(template) if template else [envs.holes.REST]
+            parts = envs.holes.read_holes(template) if template else [rest]  # texts, and the sizes of holes
         except ValueError as error:
             raise ConfigError(f"{name(row)}: the template {error}") from error
-        texts = encode_plain(policy, [spell_apart(part, special) for part in parts if isinstance(part, str)])
-        given_ids, takes_rest = iter(texts), envs.holes.REST in parts
-        pieces = [next(given_ids) if isinstance(part, str) else [policy.mask_id] * part for part in parts]
-        # A hole that takes all the room leaves some for the end token, unless it is the last and holds that itself.
-        end_token_behind = int(takes_rest and parts[-1] != envs.holes.REST)
+        texts = [spell_apart(part, special) for part in parts if isinstance(part, str)]
+        ids_of_texts = iter(encode_plain(policy, texts))
+        pieces = [next(ids_of_texts) if isinstance(part, str) else [policy.mask_id] * part for part in parts]
+        takes_rest = rest in parts
+        # `rest` leaves room for the end token, unless it is the last part: then the end token is written into it.
+        end_token_behind = int(takes_rest and parts[-1] != rest)
         taken = sum(map(len, pieces)) + end_token_behind
-        if taken + takes_rest > length:
+        needed = taken + takes_rest  # `rest` takes one token at least
+        if needed > length:
             raise ConfigError(
-                f"{name(row)}: the template takes {taken + takes_rest} tokens or more, and a completion has {length}. "
-                f"Use --max-completion-length {taken + takes_rest} or more, or a shorter template."
+                f"{name(row)}: the template takes {needed} tokens or more, and a completion has {length}. Use "
+                f"--max-completion-length {needed} or more, or a shorter template."
             )
         if takes_rest:
-            pieces[parts.index(envs.holes.REST)] = [policy.mask_id] * (length - taken)
+            pieces[parts.index(rest)] = [policy.mask_id] * (length - taken)
         ids = [token for piece in pieces for token in piece]
         rows.append([*ids, policy.end_token_ids[-1], *[policy.pad_id] * length][:length])
     return rows
@@ -174,10 +180,12 @@ def encode_prompts(
     """Puts prompts into the model's chat format and pads them on the left; nothing is ever cut off.
 
     A `str` becomes one user message, or is taken as it is where the tokenizer has no chat template. A completion prefix
-    follows the opening of the assistant's turn. What a prompt says is text, also where it spells a special token: only
-    the chat template's own tokens are special. Returns prompt_ids (B, L) int64 and prompt_mask (B, L) bool on the
-    model's device; L is the longest prompt. Raises ConfigError for a bare string or a prompt that is neither text nor
-    messages; ModelError for chat messages where the tokenizer has no chat template.
+    follows the opening of the assistant's turn. A special token that a prompt spells is encoded as text: only the chat
+    template's own tokens are special.
+
+    Returns prompt_ids (B, L) int64 and prompt_mask (B, L) bool, false on padding, on the model's device; L is the
+    length of the longest prompt. Raises ConfigError if `prompts` is a string, or one of them neither text nor messages;
+    ModelError for chat messages where the tokenizer has no chat template.
     """
     if isinstance(prompts, str):
         raise ConfigError(f"prompts is the single string {prompts[:40]!r}. Pass a list: [prompt].")
@@ -197,32 +205,34 @@ def prompt_texts(policy: Policy, prompts: Sequence[Prompt], completion_prefixes:
 def encode_fitting(
     policy: Policy, prompts: Sequence[Prompt], completion_prefixes: Sequence[str], sampling: Sampling
 ) -> tuple[tuple[Tensor, Tensor], list[bool]]:
-    """As `encode_prompts`, without those that leave no room for a completion; and which do, one bool for each."""
+    """As `encode_prompts`, of the prompts that leave room for a completion; and for each prompt, whether it does."""
     ids, mask = encode_prompts(policy, prompts, completion_prefixes)
     lengths = mask.sum(-1)
     fits = lengths + sampling.max_completion_length <= policy.model.config.max_position_embeddings
     width = int(lengths[fits].max()) if fits.any() else 0
-    return (ids[fits][:, ids.shape[1] - width :], mask[fits][:, ids.shape[1] - width :]), fits.tolist()
+    first = ids.shape[1] - width  # the columns before it are padding in all prompts that fit
+    return (ids[fits][:, first:], mask[fits][:, first:]), fits.tolist()
 
 
 def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """As `encode_prompts`, of texts that are in the model's format already."""
+    """As `encode_prompts`, of texts that are already in the model's chat format."""
     rows = encode_plain(policy, texts)
     width = max(map(len, rows), default=0)
     padded = [[policy.pad_id] * (width - len(row)) + row for row in rows]
     prompt_ids = torch.tensor(padded, dtype=torch.int64, device=policy.device).reshape(len(rows), width)
     lengths = torch.tensor([len(row) for row in rows], device=policy.device)
-    return prompt_ids, torch.arange(-width, 0, device=policy.device) >= -lengths.unsqueeze(-1)
+    columns_from_end = torch.arange(-width, 0, device=policy.device)
+    return prompt_ids, columns_from_end >= -lengths.unsqueeze(-1)
 
 
 def encode_plain(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
-    """The token ids of texts, nothing added; a special token that is spelled apart (`spell_apart`) is text.
+    """The token ids of texts, without tokens that the tokenizer adds; what `spell_apart` has cut is encoded as text.
 
     Raises ConfigError for half of a character (a lone surrogate).
     """
     if half := envs.halves.half_character(texts):
         raise ConfigError(f"a text for the model {half}")
-    # A text is encoded piece by piece, and all pieces of all texts in one call of the tokenizer.
+    # The pieces between the cuts are encoded by themselves, those of all texts in one call of the tokenizer.
     pieces = [text.split(APART) for text in texts]
     flat = [piece for pieces_of_text in pieces for piece in pieces_of_text]
     ids = iter(policy.tokenizer(flat, add_special_tokens=False)["input_ids"] if flat else [])
@@ -234,13 +244,13 @@ def spell_apart(text: str, special: Iterable[str]) -> str:
     if not (found := [token for token in special if token in text]):
         return text
     pattern = re.compile("|".join(re.escape(token) for token in sorted(found, key=len, reverse=True)))
-    while pattern.search(text):  # again where a special token holds another one
+    while pattern.search(text):  # after a cut, the rest of a special token may spell another one
         text = pattern.sub(lambda match: match[0][:1] + APART + match[0][1:], text)
     return text
 
 
 def special_tokens(policy: Policy) -> dict[int, str]:
-    """The tokens that are no text, as they are written: those that the tokenizer calls special, mask, padding, ends."""
+    """{id: spelling} of the tokens that are no text: those the tokenizer calls special, and mask, padding and ends."""
     ids_of_policy = {policy.mask_id, policy.pad_id, *policy.end_token_ids}
     added = policy.tokenizer.added_tokens_decoder.items()
     return {index: token.content for index, token in added if token.special or index in ids_of_policy}
@@ -249,16 +259,17 @@ def special_tokens(policy: Policy) -> dict[int, str]:
 def chat_text(policy: Policy, messages: Sequence[Mapping[str, str]], special: Iterable[str]) -> str:
     """A conversation in the model's format up to the opening of the assistant's turn, for `encode_texts`.
 
-    special: what `special_tokens` returned; where a message spells one of them it is text, in the template it is not.
+    special: the spellings that `special_tokens` returned; in a message they are text, in the chat template they are
+    not.
     """
     spelled = [{**m, "content": spell_apart(m["content"], special)} for m in messages]
-    # Qwen3's template otherwise leaves room for thoughts, of which its diffusion models have learned none.
+    # `enable_thinking` is for Qwen3's template: diffusion models that have it were not trained to think.
     options = {"add_generation_prompt": True, "tokenize": False, "enable_thinking": False}
     return policy.tokenizer.apply_chat_template(spelled, **options)
 
 
 def encode_completions(policy: Policy, completions: Sequence[str], length: int) -> Tensor:
-    """Token ids (B, length) int64 of completions; raises ConfigError for one that is longer with its end token."""
+    """Token ids (B, length) int64 of completions, each with its end token; raises ConfigError for a longer one."""
     rows = completion_rows(policy, completions)
     if (longest := max(map(len, rows))) > length:
         text = f"A completion has {longest} tokens with its end token, more than {length}"
@@ -269,10 +280,10 @@ def encode_completions(policy: Policy, completions: Sequence[str], length: int) 
 def completion_rows(policy: Policy, completions: Sequence[str]) -> list[list[int]]:
     """The token ids of each completion and one end token, as LLaDA's own training data ends.
 
-    End tokens that a completion spells are ends, as files of demonstrations have them; a mask token is text.
+    An end token that a completion spells is one, as in files of demonstrations; a mask token that it spells is text.
     """
-    mask = [token for index, token in special_tokens(policy).items() if index == policy.mask_id]
-    ids = encode_plain(policy, [spell_apart(text, mask) for text in completions])
+    mask_token = [token for index, token in special_tokens(policy).items() if index == policy.mask_id]
+    ids = encode_plain(policy, [spell_apart(text, mask_token) for text in completions])
     return [[*row, policy.end_token_ids[-1]] for row in ids]
 
 
@@ -285,10 +296,10 @@ def pad_completions(policy: Policy, rows: Sequence[Sequence[int]], length: int) 
 def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
     """The texts of the completions, up to their first end token and without special tokens: B strings.
 
-    Of a template it is the whole text, each hole filled up to its own end.
+    Of a completion that fills a template it is the whole text, with each hole up to its own end token.
     """
     texts, decode = [], policy.tokenizer.decode
-    given_text = rollouts.given & (rollouts.completion_ids != policy.pad_id)  # padding stands behind a text
+    given_text = rollouts.given & (rollouts.completion_ids != policy.pad_id)
     shown = rollouts.completion_mask | given_text
     for ids, mask in zip(rollouts.completion_ids.cpu(), shown.cpu(), strict=True):
         tokens = [token for token in ids[mask].tolist() if token not in policy.end_token_ids]
@@ -297,6 +308,7 @@ def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
 
 
 def _chat_text(policy: Policy, prompt: Prompt, special: Iterable[str]) -> str:
+    """As `chat_text`, of a prompt that may be text; raises as `encode_prompts`."""
     template = policy.tokenizer.chat_template
     if isinstance(prompt, str):
         if template is None:
@@ -329,8 +341,9 @@ def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
     """Whether each completion has an end token: one that was written in its last hole, or given behind it."""
     is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
     given = rollouts.given.numpy(force=True)
-    in_last_hole = given[:, ::-1].cumsum(-1)[:, ::-1] == 0  # no given token stands there or behind
-    written = is_end & rollouts.completion_mask.numpy(force=True) & in_last_hole
+    given_from_here = given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or behind
+    written = is_end & rollouts.completion_mask.numpy(force=True) & (given_from_here == 0)
+    # A template whose tokens reach the last place has been completed, by `canvas_rows`: it ends there.
     return (written.any(-1) | given[:, -1]).tolist()
 
 
@@ -340,14 +353,14 @@ def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
 
 
 def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
-    """What to tell where `length` tokens are too few for the demonstration of any of some problems; else nothing."""
-    parts = [*env.parts.values()] or [env]
-    chosen = [(part, index) for part in parts for index in envs.checking.spread(len(part), DEMONSTRATED)]
-    problems = [(part, envs.problem.read_problem(part, index)) for part, index in chosen]
+    """A warning if `length` tokens are too few for every one of some problems' demonstrations; "" if one has room."""
+    tasks = [*env.parts.values()] or [env]  # of a mixture, or the environment itself
+    chosen = [(task, index) for task in tasks for index in envs.checking.spread(len(task), DEMONSTRATED)]
+    problems = [(task, envs.problem.read_problem(task, index)) for task, index in chosen]
     try:
-        texts = [envs.scoring.as_turns(part.demonstration(problem)) for part, problem in problems]
-        counts = [max(count_tokens(policy, turns)) for turns in texts]
-    except envs.EnvError:  # the author gave none
+        demonstrations = [envs.scoring.as_turns(task.demonstration(problem)) for task, problem in problems]
+        counts = [max(count_tokens(policy, turns)) for turns in demonstrations]  # of the longest turn
+    except envs.EnvError:  # the task has no demonstrations
         return ""
     if min(counts) <= length:
         return ""

@@ -1,6 +1,7 @@
 """Trees of rollouts: completions that share a first half, from two calls of the sampler.
 
-At the end of a block a state is a longer prompt: what follows is sampled behind prompt and first half.
+The middle of a completion is the end of a block. There, its first half holds no mask and its second half holds nothing
+else. So the sampler can take prompt and first half as a longer prompt, and write another second half behind it.
 """
 
 from collections.abc import Sequence
@@ -26,13 +27,13 @@ def sample_trees(
     *,
     branches: int,
 ) -> Rollouts:
-    """Samples as `sample` does, but trees: `branches` neighbouring rows, which have one prompt, are one.
+    """Samples as `sample` does, but trees: each run of `branches` neighbouring rows, which have one prompt, is a tree.
 
     The first completion of a tree is sampled whole. The others begin with its first half, and their second halves are
-    sampled. Where the first one ended in its first half, the others are copies of it. The middle of a completion is the
-    end of a block, so its first half holds no mask there and its second half nothing else.
+    sampled. Where the first completion ended in its first half, the others are copies of it.
     """
-    (prompt_ids, prompt_mask), half = encoded, sampling.max_completion_length // 2
+    prompt_ids, prompt_mask = encoded
+    half = sampling.max_completion_length // 2
     first_of_tree = torch.arange(0, len(keys), branches, device=prompt_ids.device)
     firsts = sample(
         policy,
@@ -43,9 +44,13 @@ def sample_trees(
         rows_per_forward,
         record_entropy,
     )
-    rollouts = firsts.select(torch.arange(len(keys), device=prompt_ids.device) // branches)
+    rollouts = firsts.select(
+        torch.arange(len(keys), device=prompt_ids.device) // branches
+    )  # copies of the first ones
     branched = torch.ones_like(prompt_mask[:, 0]).index_fill(0, first_of_tree, False)
-    going_on = (branched & (rollouts.completion_mask.sum(-1) > half)).nonzero()[:, 0]
+    going_on = (branched & (rollouts.completion_mask.sum(-1) > half)).nonzero()[
+        :, 0
+    ]  # rows with a second half
     second_halves = sample(
         policy,
         (
@@ -59,7 +64,8 @@ def sample_trees(
         record_entropy,
     )
     for name in ("completion_ids", "completion_mask", "unmask_logps", "unmask_entropy", "unmask_order"):
-        if (column := getattr(rollouts, name)) is not None:
+        column = getattr(rollouts, name)  # (N, T) of the copies, which is written in place
+        if column is not None:
             column[going_on, half:] = getattr(second_halves, name)
     # The steps of a second half count on from those of its first half.
     steps_before = rollouts.unmask_step[going_on, :half].amax(-1, keepdim=True) + 1

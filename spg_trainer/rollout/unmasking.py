@@ -1,6 +1,6 @@
 """In what order masked tokens are unmasked (`--remasking`), and how many of them in a pass (`--unmasking`).
 
-Two tables of functions; a rule of one's own is a function and a line: `UNMASKING["mine"] = rule`.
+The rules are functions in two tables, REMASKING and UNMASKING. To add one, put it there: `UNMASKING["mine"] = rule`.
 """
 
 import math
@@ -16,31 +16,34 @@ from spg_trainer.settings.decoding import Sampling
 
 @dataclass(frozen=True)
 class Pass:
-    """What an unmasking rule knows of the b rows of a pass."""
+    """What an unmasking rule knows of the b rows of a pass. A token has been drawn for each of their masked places."""
 
     logps: Tensor
-    """(b, n) of the drawn tokens, in the order in which they would be unmasked; -inf where a row has fewer than n."""
+    """(b, n), log-probabilities of the drawn tokens, in the order in which these would be unmasked; -inf behind the
+    last one of a row with fewer than n."""
     masked: Sequence[int]
-    """b; how many tokens of the row's block are masked."""
+    """b numbers: how many places of each row's block are masked."""
     number: Sequence[int]
-    """b; number of this pass among those of the row's block, from 0 on."""
+    """b numbers: how many passes each row's block has had before this one."""
 
 
 RemaskingRule = Callable[[Tensor, Generators, Sequence[int]], Tensor]
-"""(logps (b, n) of the drawn tokens, b generators, b numbers of masked tokens) -> priority (b, n): the higher, the
-earlier a token is unmasked; what stands behind a row's masked tokens is ignored. Equal priorities go by position."""
+"""Takes log-probabilities (b, n) of the drawn tokens, b generators, and b counts: how many of the n each row has.
+
+Returns the priority (b, n): the higher, the earlier a token is unmasked. Equal priorities go by position, and what
+stands behind a row's count is ignored. A rule of `MEASURES` gets its measure in place of log-probabilities."""
 UnmaskingRule = Callable[[Pass, Sampling], "Sequence[int] | Tensor"]
-"""How many tokens each row unmasks, (b,): a list where the settings alone say it, which costs no read from a GPU, or a
-tensor. The sampler unmasks one at least, and never more than `max_tokens_per_step`."""
+"""Returns how many tokens each row unmasks, (b,): a list where the settings alone say it, which costs no read from a
+GPU, or a tensor. The sampler unmasks at least one, and never more than `max_tokens_per_step`."""
 
 
 def by_confidence(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
-    """The tokens that the model is surest of first."""
+    """First the tokens that the model is surest of."""
     return logps
 
 
 def at_random(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
-    """Any tokens first: one uniform float32 number per masked position, drawn after the noise of the tokens."""
+    """In random order: one uniform float32 number per drawn token, drawn after the noise of the tokens."""
     priority = torch.zeros(logps.shape, dtype=torch.float32, device=logps.device)
     for row, generator, count in zip(priority, generators, counts, strict=True):
         row[:count].uniform_(generator=generator)
@@ -49,14 +52,14 @@ def at_random(logps: Tensor, generators: Generators, counts: Sequence[int]) -> T
 
 def by_position(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
     """From left to right: SDAR's `sequential` (arXiv 2510.06303)."""
-    return torch.zeros_like(logps)
+    return torch.zeros_like(logps)  # equal priorities go by position
 
 
 def by_plackett_luce(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
-    """One position after another, each in proportion to exp(logps) among those that are left.
+    """Draws one position after another, with probability in proportion to exp(logps) among those that are left.
 
-    So is the order of logps plus a Gumbel number each: minus the log of one float32 draw of Exp(1) per masked position,
-    after the noise of the tokens.
+    This is the order of logps plus independent Gumbel noise, which is minus the log of a draw of Exp(1): one float32
+    number per drawn token, drawn after the noise of the tokens.
     """
     noise = torch.zeros(logps.shape, dtype=torch.float32, device=logps.device)
     log_exponential([row[:count] for row, count in zip(noise, counts, strict=True)], generators)
@@ -75,41 +78,42 @@ def margin(probabilities: Tensor) -> Tensor:
 
 
 def confidence(probabilities: Tensor) -> Tensor:
-    """The log-probability of the best token, which depends on the state alone."""
+    """The log-probability of the best token, which unlike that of the drawn token depends on no noise."""
     return probabilities.amax(-1).log()
 
 
 def by_schedule(now: Pass, sampling: Sampling) -> list[int]:
-    """As many in each pass, the first ones one more: LLaDA (arXiv 2502.09992), `get_num_transfer_tokens`."""
+    """The numbers of `unmask_counts`, from the settings alone."""
     counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
-    # Where `max_tokens_per_step` allows fewer than the schedule, a block takes more passes, as the last one in number.
+    # Where `max_tokens_per_step` allows fewer than the schedule, a block takes more passes; they repeat the last
+    # number.
     return [counts[min(number, len(counts) - 1)] for number in now.number]
 
 
 def by_threshold(now: Pass, sampling: Sampling) -> Tensor:
-    """All of at least this probability: Fast-dLLM (arXiv 2505.22618)."""
+    """All tokens of at least the probability `threshold`: Fast-dLLM (arXiv 2505.22618)."""
     return (now.logps.double() >= math.log(sampling.threshold)).sum(-1)
 
 
 def by_threshold_or_schedule(now: Pass, sampling: Sampling) -> Tensor:
-    """All of at least the threshold's probability, and no fewer than the schedule's: SDAR, LLaDA2.0."""
+    """As many as `by_threshold`, and no fewer than `by_schedule`: SDAR, LLaDA2.0."""
     sure = by_threshold(now, sampling)
     return sure.maximum(torch.tensor(by_schedule(now, sampling)).to(sure.device, non_blocking=True))
 
 
 def by_factor(now: Pass, sampling: Sampling) -> Tensor:
-    """The longest run of ranks n whose probability is at least 1 - factor / (n + 1), the first always in it.
+    """The first tokens, as long as the n-th (from 1 on) has a probability of at least 1 - factor / (n + 1).
 
-    One that stops a single token short takes that too, as the published code does. Source: Fast-dLLM (arXiv
-    2505.22618), theorem 1.
+    The first token is always taken. If a single masked place would be left, it is taken too, as by the published code.
+    Source: Fast-dLLM (arXiv 2505.22618), theorem 1.
     """
     ranks = torch.arange(1, now.logps.shape[1] + 1, dtype=torch.float64, device=now.logps.device)
-    lowest = (1 - sampling.factor / (ranks + 1)).clamp(min=0).log()
-    is_sure = now.logps >= lowest
+    lowest_logps = (1 - sampling.factor / (ranks + 1)).clamp(min=0).log()
+    is_sure = now.logps >= lowest_logps
     is_sure[:, 0] = True
     masked = torch.tensor(now.masked).to(now.logps.device, non_blocking=True)
-    run = is_sure.long().cumprod(-1).sum(-1).minimum(masked)
-    return torch.where(run == masked - 1, masked, run)
+    count = is_sure.long().cumprod(-1).sum(-1).minimum(masked)  # up to the first token that is not sure
+    return torch.where(count == masked - 1, masked, count)
 
 
 REMASKING: dict[str, RemaskingRule] = {
@@ -122,11 +126,11 @@ REMASKING: dict[str, RemaskingRule] = {
 }
 """What `--remasking NAME` chooses from."""
 MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin, "plackett_luce": confidence}
-"""The rules of `REMASKING` that see, in place of the log-probability of the drawn token, this measure of the position.
-"""
+"""The rules of `REMASKING` that see, in place of the log-probability of the drawn token, this measure of the model's
+probabilities at the position."""
 DRAWS_POSITIONS = "plackett_luce"
-"""The remasking whose measure is divided by `--position-temperature`, and which records (`unmask_order`) in which order
-the positions of a step were drawn."""
+"""The rule of `REMASKING` that draws positions. Its measure is divided by `--position-temperature`, and `unmask_order`
+records in which order the positions of a step were drawn."""
 UNMASKING: dict[str, UnmaskingRule] = {
     "schedule": by_schedule,
     "threshold": by_threshold,
@@ -137,9 +141,9 @@ UNMASKING: dict[str, UnmaskingRule] = {
 
 
 def unmask_counts(masked: int, steps: int) -> list[int]:
-    """How many of `masked` tokens each of `steps` steps unmasks: evenly, the first steps one more.
+    """How many of `masked` tokens each of `steps` steps unmasks: equally many, with the rest given to the first steps.
 
-    Source: LLaDA (arXiv 2502.09992), `get_num_transfer_tokens`.
+    E.g. 8 tokens in 3 steps are [3, 3, 2]. Source: LLaDA (arXiv 2502.09992), `get_num_transfer_tokens`.
     """
-    base, more = divmod(masked, steps)
-    return [base + (step < more) for step in range(steps)]
+    each, rest = divmod(masked, steps)
+    return [each + (step < rest) for step in range(steps)]

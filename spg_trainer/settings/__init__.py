@@ -1,1 +1,1 @@
-"""Settings: every field, where its value comes from, the shipped recipes."""
+"""Settings: the fields of every command, where their values come from, and which of them are refused."""

@@ -1,6 +1,7 @@
-"""What the adapters of a run are: rank, scale and dropout, of fresh ones, of those in a folder, or none at all.
+"""Settles the rank, scale (alpha) and dropout of a run's LoRA adapters.
 
-Settings leave them open (`--lora-alpha` unset); a model, a run and its config.yaml have them settled. Imports no torch.
+A user may leave them open (`--lora-alpha` unset). They then depend on whether the adapters are fresh or those of a
+folder. A run and its config.yaml hold the settled numbers. This file imports no torch.
 """
 
 import json
@@ -15,26 +16,27 @@ from spg_trainer.settings.weights import is_embedded
 Model = TypeVar("Model", bound=TrainedModelConfig)
 
 REFERENCE = "reference"
-"""Folder of a run that keeps the weights it started from, where its reference needs them."""
+"""The folder, in that of a run, of a copy of the weights that it started from, if its reference needs them."""
 
 
 def settle(m: Model, run: Path | None = None) -> Model:
     """The settings with rank, scale and dropout as they are trained; settled ones stay as they are.
 
-    Fresh adapters: alpha as `default_alpha`, no dropout. An adapter as model: its own rank and alpha, and its own
-    dropout unless one is given. run: the run that is continued, whose own copy of that adapter stands for it. Raises
-    ConfigError for a rank or alpha that the adapter does not have, ModelError for one that cannot be read.
+    Fresh adapters get the alpha of `default_alpha` and no dropout, unless these are set. If --model is an adapter, it
+    keeps its rank and alpha, and its dropout unless one is set. run: the run that is continued; its copy of the
+    adapter, if it has one, is read in place of --model. Raises ConfigError for a rank or alpha that is set and not the
+    adapter's, ModelError for an adapter that cannot be read.
     """
-    copy_in_run = run / REFERENCE if run else None
-    has_copy = copy_in_run and (copy_in_run / "adapter_config.json").is_file()
-    folder = copy_in_run if has_copy else find_adapter(m.model)
+    folder = find_adapter(m.model)
+    if run and (run / REFERENCE / "adapter_config.json").is_file():
+        folder = run / REFERENCE
     if folder is None:
         alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
         # The reference of fresh adapters is the model below them, which needs no copy.
         settled = with_copy(m, needed=not m.lora_r)
         return replace(settled, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0)
     r, alpha, dropout = read_adapter(folder)
-    asked_r = m.lora_r or None  # 0 asks for nothing
+    asked_r = m.lora_r or None  # --lora-r 0 is the default and asks for nothing
     for flag, given, own in (("--lora-r", asked_r, r), ("--lora-alpha", m.lora_alpha, alpha)):
         if given not in (None, own):
             text = f"{flag} {given}: {folder} already is an adapter, of rank {r} and alpha {alpha}"
@@ -44,7 +46,7 @@ def settle(m: Model, run: Path | None = None) -> Model:
 
 
 def with_copy(m: Model, *, needed: bool) -> Model:
-    """The settings without `ref_copy`, the copy of the start weights, where none is needed.
+    """The settings without `ref_copy`, a copy of the start weights, unless it is needed.
 
     Only a training by RL has this setting; the settings of `sft` stay as they are.
     """
@@ -52,30 +54,30 @@ def with_copy(m: Model, *, needed: bool) -> Model:
 
 
 def find_adapter(model: str) -> Path | None:
-    """The LoRA adapter that `--model` names: its folder, or `model` in a run folder; None if it is no adapter."""
-    if is_embedded(model, "tiny", "new"):  # whatever folder has that name here
+    """The folder of the LoRA adapter that `--model` names, directly or by its run folder; None if it is no adapter."""
+    if is_embedded(model, "tiny", "new"):  # even if a folder has that name
         return None
     folder = Path(model).expanduser()
     for place in (folder, folder / "model"):
         if (place / "adapter_config.json").is_file():
             return place
-        if (place / "config.json").is_file():  # a whole model, and what may lie below it is not meant
+        if (place / "config.json").is_file():  # a whole model; a folder in it is not meant
             return None
     return None
 
 
 def trains_adapters(m: TrainedModelConfig) -> bool:
-    """Whether adapters are trained, fresh ones or those that `--model` names, and not the whole weights."""
+    """Whether adapters are trained, fresh ones or those that `--model` names, rather than all weights."""
     return m.lora_r > 0 or find_adapter(m.model) is not None
 
 
 def default_alpha(r: int) -> int:
-    """Half the rank (rounded up), the proportion of d1 and SPG (64 and 128)."""
+    """Half the rank, rounded up: d1 and SPG train with alpha 64 and rank 128."""
     return (r + 1) // 2
 
 
 def read_adapter(folder: Path) -> tuple[int, int, float]:
-    """Rank, alpha and dropout of the LoRA adapter in `folder`; ModelError if its adapter_config.json has none."""
+    """Rank, alpha and dropout from the adapter_config.json in `folder`; ModelError if one is missing or cannot be."""
     file = folder / "adapter_config.json"
     try:
         values = json.loads(file.read_text(encoding="utf-8"))

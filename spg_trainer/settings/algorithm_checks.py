@@ -1,6 +1,6 @@
-"""What an algorithm asks of the other settings, refused before anything is loaded, each with a value that would work.
+"""Refuses settings that do not go with the algorithm, before anything is loaded; each error names a value that would.
 
-What settings and files tell without an algorithm is refused in `plan.py`.
+Settings that cannot work with any algorithm are refused in `plan.py`.
 """
 
 from typing import Any
@@ -14,7 +14,10 @@ from spg_trainer.settings.plan import check_processes
 
 
 def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
-    """Raises ConfigError where decoding, updates, model or processes do not give the algorithm what it needs."""
+    """Raises ConfigError where decoding, updates, model or processes do not go with the algorithm.
+
+    algorithm: an instance of a class of `algorithms/`, whose class attributes say what it needs.
+    """
     r, flag = config.rollout, f"--algorithm {config.algorithm}"
     algorithm.make_masking().check(r.max_completion_length)
     check_unmasking(r, config.force)
@@ -28,6 +31,7 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
         check_positions(r, algorithm, flag)
     check_reference(config.model, algorithm, flag)
     check_processes(config.model, num_processes)
+    # `whole_step`: the algorithm measures something over all groups of a step at once.
     if config.batch.explore and (algorithm.whole_step or algorithm.branches > 1):
         raise ConfigError(
             f"--explore gives groups unequal sizes, which {flag} does not compare. Leave it out, or use --algorithm "
@@ -64,22 +68,24 @@ def check_left_to_right(config: Config, flag: str) -> None:
 def check_shares(config: Config, algorithm: Any, num_processes: int) -> None:
     """Raises ConfigError where a step has too few completions for every process to get one.
 
-    An algorithm that compares within a group, and a file of pairs, need whole groups in each process. The first round
-    of --explore, with half of each group, is the smallest that is dealt out.
+    An algorithm that compares within a group, and a file of pairs, need whole groups in each process.
     """
     b = config.batch
-    group_size = b.num_generations // 2 if b.explore else b.num_generations
+    group_size = b.num_generations
+    if b.explore:
+        group_size //= 2  # of the first round, which every process has to take part in
     needs_whole_groups = algorithm.compares == "group" or algorithm.branches > 1 or config.pairs
     smallest_share = group_size if needs_whole_groups else 1
     if b.prompts_per_step * group_size < num_processes * smallest_share:
+        fewest_prompts = -(-num_processes * smallest_share // group_size)  # rounded up
         raise ConfigError(
             f"--prompts-per-step {b.prompts_per_step} leaves some of {num_processes} processes without a completion. "
-            f"Use {-(-num_processes * smallest_share // group_size)} or more."
+            f"Use {fewest_prompts} or more."
         )
 
 
 def check_unmasking(r: Sampling, force: bool) -> None:
-    """Raises ConfigError for decoding that training makes ever less careful, and for decoding that no bound describes.
+    """Raises ConfigError for unmasking by confidence that is not safe, and for editing of written tokens.
 
     Tokens of high confidence are unmasked together, and RL raises confidence: without a high threshold and a limit,
     more and more tokens are written without having seen one another.
@@ -93,17 +99,17 @@ def check_unmasking(r: Sampling, force: bool) -> None:
         )
     if r.editing_threshold is not None:
         raise ConfigError(
-            f"editing_threshold={r.editing_threshold}: a token that was replaced has stood beside others as another "
-            "one, so no masked copy of the completion shows what they were drawn from, and no bound of a likelihood "
-            "holds for what the sampler does. Leave it out of training: give Sampling, not EvalSampling."
+            f"editing_threshold={r.editing_threshold}: when a token is replaced, other tokens have been drawn beside "
+            "the one that it replaces. No masked copy of the completion shows this, so no bound of a likelihood holds "
+            "for what the sampler does. Leave it out of training: give Sampling, not EvalSampling."
         )
 
 
 def check_chance(config: Config, algorithm: Any) -> None:
-    """Raises ConfigError for decoding without chance, whose groups hold equal completions, if these are compared."""
+    """Raises ConfigError where decoding is without chance and the algorithm learns nothing from equal completions."""
     r, count = config.rollout, config.batch.num_generations
-    groups_teach = r.draws_noise or config.pairs or algorithm.right_groups_teach
-    if not (groups_teach or config.force):
+    completions_differ = r.draws_noise or config.pairs
+    if not (completions_differ or algorithm.right_groups_teach or config.force):
         raise ConfigError(
             f"--temperature {r.temperature:g}: decoding without chance writes {count} times the same completion to a "
             f"problem, and --algorithm {config.algorithm} learns from how they differ. Use --temperature 0.9, or an "
@@ -112,7 +118,10 @@ def check_chance(config: Config, algorithm: Any) -> None:
 
 
 def check_positions(r: Sampling, algorithm: Any, flag: str) -> None:
-    """Raises ConfigError for a rollout that draws no positions, or by another law than the one that is scored."""
+    """Raises ConfigError for a rollout that draws no positions, or draws them otherwise than the algorithm scores them.
+
+    Only an algorithm that needs "order" has the attributes `position_temperature` and `block_length`.
+    """
     if r.remasking != "plackett_luce":
         raise ConfigError(
             f"--remasking {r.remasking}: {flag} learns where to write, so positions have to be drawn. Use --remasking "
@@ -128,20 +137,21 @@ def check_positions(r: Sampling, algorithm: Any, flag: str) -> None:
 
 
 def check_trees(num_generations: int, r: Sampling, branches: int, flag: str) -> None:
-    """Raises ConfigError for groups and lengths of which no trees can be made.
+    """Raises ConfigError for groups that are no whole trees, and for completions that cannot fork in the middle.
 
-    A tree has `branches` leaves from each of its nodes, and branches where a block ends in the middle of a completion.
+    Each first half is shared by `branches` completions of a group. The middle has to be the end of a block.
     """
     if num_generations % branches:
+        next_multiple = num_generations + -num_generations % branches
         raise ConfigError(
             f"--num-generations {num_generations}: a tree of {flag} has {branches} leaves from each of its nodes. Use "
-            f"--num-generations {num_generations + -num_generations % branches}."
+            f"--num-generations {next_multiple}."
         )
     length, block = r.max_completion_length, r.block_length
     if length % 2:
         raise ConfigError(
-            f"--max-completion-length {length}: trees of {flag} branch in the middle, and so many tokens have none. "
-            f"Use --max-completion-length {length + 1}."
+            f"--max-completion-length {length}: trees of {flag} branch in the middle, which an odd number of tokens "
+            f"does not have. Use --max-completion-length {length + 1}."
         )
     half = length // 2
     if half % block:
@@ -155,23 +165,25 @@ def check_trees(num_generations: int, r: Sampling, branches: int, flag: str) -> 
 
 
 def check_reference(m: ModelConfig, algorithm: Any, flag: str) -> None:
-    """Raises ConfigError for a reference that nobody asks for, one that nothing keeps, and one that cannot move.
+    """Raises ConfigError for a reference model that the algorithm does not use, or that the run cannot have.
 
-    It cannot move where all weights are divided: no process has them together.
+    The reference is the model that training started from: the weights without the adapters' changes, or a frozen copy.
+    With `ref_model_sync_steps`, a frozen copy follows the policy, and then no process may hold a part of it alone.
     """
-    if "reference" not in algorithm.needs and m.ref_copy:
-        raise ConfigError(
-            f"--ref-copy: {flag} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
-            "--algorithm-args beta=0.04, where the algorithm has one."
-        )
     if "reference" not in algorithm.needs:
+        if m.ref_copy:
+            raise ConfigError(
+                f"--ref-copy: {flag} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
+                "--algorithm-args beta=0.04, where the algorithm has one."
+            )
         return
-    if not (m.ref_copy or trains_adapters(m)):
+    with_adapters = trains_adapters(m)
+    if not (m.ref_copy or with_adapters):
         raise ConfigError(
             f"{flag} needs a reference, and all weights are trained. Set --lora-r, e.g. 128, start from an adapter "
             "(--model PATH), or keep a frozen copy of the weights (--ref-copy)."
         )
-    if m.is_divided and not m.lora_r and algorithm.ref_model_sync_steps:
+    if m.is_divided and not with_adapters and algorithm.ref_model_sync_steps:
         raise ConfigError(
             f"--shard: the reference of {flag} takes in the policy every {algorithm.ref_model_sync_steps} updates, and "
             "of divided weights no such reference is kept. Use --algorithm-args ref_model_sync_steps=0, or --lora-r "

@@ -1,7 +1,8 @@
 """The settings of decoding: lengths, steps, temperature, and what a denoising step computes and unmasks.
 
-`Sampling` is how one completion is decoded. Two commands hold another shape: `EvalRollout` has several lengths and
-numbers of steps, `SftRollout` only what a finished model is measured with.
+`Sampling` is how one completion is decoded, and the settings of a training. `eval` has `EvalRollout`, with several
+lengths and numbers of steps, from which it makes a `Sampling` for each pair. `sft` has `SftRollout`, with the few
+settings by which its finished model decodes.
 """
 
 import math
@@ -25,11 +26,11 @@ from spg_trainer.settings.values import scalar
 Steps = int | str
 """Denoising steps of a completion: a number, or `length/2` for as many as unmask about two tokens each."""
 
-
 _GREEDY = ("low_confidence", "entropy", "margin", "sequential")
-"""Remaskings that choose positions without chance."""
+"""The values of `remasking` that choose positions without chance."""
 _UNSURE = ("random", "plackett_luce", "entropy", "margin", "sequential")
-"""Remaskings that do not begin with the most probable tokens, of which the unmasking by confidence counts so many."""
+"""The values of `remasking` that do not begin with the most probable tokens. Unmasking by confidence counts how many of
+the most probable tokens it may unmask together, and needs them first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +40,13 @@ class Decoding:
     remasking: str = "low_confidence"
     """Which masked positions a step unmasks first. low_confidence takes those whose token has the highest probability
     (it is named after those that stay masked), entropy those with the lowest entropy, margin those with the largest gap
-    between the best and the second-best token (Dream), random any, and sequential the leftmost. plackett_luce draws
-    them: the surer the model is of a position, the more likely it is (for --algorithm mapg). Set it to what the model's
-    authors decode with."""
+    between the best and the second-best token (Dream), random any, and sequential the leftmost. plackett_luce (for
+    --algorithm mapg) draws positions, more likely those that the model is surer of. Set it to what the model's authors
+    decode with."""
     position_temperature: Positive = 0.5
-    """How far --remasking plackett_luce departs from the surest positions, above 0: of the masked positions of a block,
-    each is drawn in proportion to the highest probability that a token has there, to the power of 1 over this value.
-    Raise it to explore more orders."""
+    """How far --remasking plackett_luce departs from the surest positions, above 0. A masked position of a block is
+    drawn in proportion to p ** (1 / this value), where p is the highest probability that a token has there. Raise it to
+    explore more orders."""
     unmasking: str = "schedule"
     """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
     token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
@@ -81,15 +82,15 @@ class Decoding:
     """The number of tokens on either side of the block that --cache window computes anew in each step. Raise it if the
     cache changes completions too much."""
     prompt_refresh_steps: CountOrZero = 0
-    """The cached prompt is computed anew at the start of a block only if it is older than so many steps; 0 computes it
-    anew for every block. Raise it to decode faster after a long prompt."""
+    """The age in steps from which a cached prompt is computed anew at the start of a block; 0 computes it anew for
+    every block. Raise it to decode faster after a long prompt."""
 
     @property
     def shortcuts(self) -> list[str]:
-        """What differs from exact decoding, e.g. `cache dual`; the cache of finished blocks is exact too."""
+        """The settings that make decoding an approximation, e.g. `["cache dual"]`; `cache blocks` is exact."""
         decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
         changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
-        # These say what is drawn, and no step takes a short cut for them.
+        # These choose what is drawn; it is drawn exactly.
         exact = ("remasking", "position_temperature", "eos_penalty", "min_completion_length")
         approximations = [f"{name} {getattr(self, name)}" for name in changed if name not in exact]
         return [text for text in approximations if text != "cache blocks"]
@@ -97,7 +98,7 @@ class Decoding:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalDecoding(Decoding):
-    """Decoding that may also replace tokens, as no training may."""
+    """Decoding that may also replace tokens, which training does not allow."""
 
     editing_threshold: NotNegative | None = None
     """The probability above which a step also replaces a token that was already unmasked (LLaDA2.1). If it is left out,
@@ -106,7 +107,7 @@ class EvalDecoding(Decoding):
 
 @dataclass(frozen=True)
 class Sampling(Decoding):
-    """How completions are sampled; `eval` uses the same lengths and steps with its own temperature."""
+    """How completions are sampled. `eval` takes the lengths and steps from here, but has its own temperature."""
 
     max_completion_length: Length = 256
     """The length of a completion in tokens (T). Raise it if completions are cut off."""
@@ -116,15 +117,15 @@ class Sampling(Decoding):
     """The number of denoising steps of a whole completion, a multiple of its number of blocks. Fewer steps decode
     faster and less accurately."""
     temperature: Temperature = 0.0
-    """The sampling temperature; 0 is greedy, by which only raft, distil and opsd can train. Raise it if all completions
-    of a problem are alike."""
+    """The sampling temperature; 0 is greedy, with which only raft, distil and opsd can train. Raise it if all
+    completions of a problem are alike."""
 
     editing_threshold = None
-    """No setting here: what decodes reads it from any `Sampling`, and only `EvalSampling` can set it."""
+    """No setting of a training, so no field. The sampler reads it from every `Sampling`; `EvalSampling` can set it."""
 
     @classmethod
     def of(cls, length: int, block_length: int, steps: Steps, **more: Any) -> Self:
-        """Decoding at a length, in blocks that are no longer than it.
+        """Decoding of completions of a length; a block is at most as long as the completion.
 
         steps: a number, or `length/N`: then each block takes the same number of steps, as many as unmask about N tokens
         each. `of(64, 32, "length/2")` has 32 steps. more: any other setting.
@@ -134,10 +135,10 @@ class Sampling(Decoding):
         check_steps(steps)
         block = min(block_length, length)
         if not isinstance(steps, int):
-            blocks = max(1, length // block) if block > 0 else 1  # `check` refuses block 0
+            blocks = max(1, length // block) if block > 0 else 1  # a block of 0 is refused by `check` below
             tokens_per_step = float(steps.removeprefix("length/"))
             steps = max(1, round(length / blocks / tokens_per_step)) * blocks
-        sampling = cls(length, block, steps, **more)
+        sampling = cls(max_completion_length=length, block_length=block, diffusion_steps=steps, **more)
         sampling.check()
         return sampling
 
@@ -166,7 +167,8 @@ class Sampling(Decoding):
     def check_together(self) -> None:
         """Raises ConfigError for settings that are allowed one by one but not together.
 
-        Lengths and steps may not divide, a choice may leave another setting unread, a cache may have nothing to keep.
+        E.g. a block length that does not divide the completion length, a setting that another choice leaves unread, or
+        a cache that has nothing to keep.
         """
         self._check_lengths()
         self._check_choices()
@@ -187,10 +189,10 @@ class Sampling(Decoding):
             )
         blocks = length // block
         if steps % blocks or steps > length:
-            fits = min((steps // blocks + 1) * blocks, length)
+            next_multiple = min((steps // blocks + 1) * blocks, length)
             raise ConfigError(
                 f"diffusion_steps={steps} should be a multiple of the {blocks} blocks ({length} tokens / {block} per "
-                f"block) and at most one for each token. Use diffusion_steps={fits}."
+                f"block) and at most one for each token. Use diffusion_steps={next_multiple}."
             )
 
     def _check_choices(self) -> None:
@@ -201,13 +203,14 @@ class Sampling(Decoding):
             )
         for name, choice, values, instead in UNREAD:
             value, chosen = getattr(self, name), getattr(self, choice)
-            if chosen in values and value != getattr(Decoding, name):
+            if chosen in values and value != getattr(Decoding, name):  # not the default
                 raise ConfigError(
                     f"{name}={value} says nothing with {choice}={chosen}. Leave it out, or use another {choice}, e.g. "
                     f"{choice}={instead}."
                 )
-        scheduled = self.unmasking == "schedule" and self.steps_per_block == 1
-        if self.cache not in ("none", "blocks") and scheduled and not self.prompt_refresh_steps:
+        # A block's first step computes all columns anew, so with one step a block nothing that is kept is read again.
+        one_step_a_block = self.unmasking == "schedule" and self.steps_per_block == 1
+        if self.cache not in ("none", "blocks") and one_step_a_block and not self.prompt_refresh_steps:
             raise ConfigError(
                 f"cache={self.cache} keeps nothing where a block takes one step ({self.diffusion_steps} steps, "
                 f"{self.num_blocks} blocks). Use cache=none."
@@ -227,16 +230,18 @@ class EvalRollout(EvalDecoding):
     """One or several lengths of a completion in tokens, each of which is evaluated. Raise it if completions are cut
     off."""
     block_length: int = 32
-    """The length of a block in tokens; a shorter completion is one block. With --perplexity: measures each block of so
-    many tokens by itself, as a model that decodes in them goes by; if it is left out, a text is measured as a whole."""
+    """The length of a block in tokens; a shorter completion is one block. With --perplexity, each block of so many
+    tokens is measured by itself, given what is before it, as it is decoded; if it is left out, a text is measured as a
+    whole."""
     diffusion_steps: tuple[Steps, ...] = ("length/2",)
     """One or several numbers of denoising steps of a completion, each of which is combined with every length; length/N
-    is as many as unmask about N tokens each. If it is left out, it is what a training on the task unmasks."""
+    is as many as unmask about N tokens each. If it is left out, a step unmasks as many tokens as in a training on the
+    task."""
     temperature: Temperature = 0.0
     """The sampling temperature; 0 is greedy. Set it above 0 if --num-generations is above 1."""
 
     def samplings(self) -> list[EvalSampling]:
-        """How to decode, once for each length and number of steps; ConfigError for those that do not divide."""
+        """One `EvalSampling` for each length with each number of steps; ConfigError for those that do not divide."""
         more = {f.name: getattr(self, f.name) for f in fields(EvalDecoding)}
         return [
             EvalSampling.of(length, self.block_length, steps, temperature=self.temperature, **more)
@@ -255,14 +260,16 @@ class SftRollout:
     and `eval` take it from there."""
     block_length: CountOrZero = 0
     """The length of a block in tokens when the model decodes; 0 takes the blocks of the model's attention, or the whole
-    completion. If it is left out, it is that of a training, or 0 if that does not divide the completion."""
+    completion if it has none. If it is left out, it is that of a training by RL on the task, or 0 if that does not
+    divide the completion."""
     diffusion_steps: Steps = "length/1"
     """The number of denoising steps of a completion, or length/N for about N tokens a step."""
     remasking: str = "low_confidence"
     """Which masked positions a step unmasks first: low_confidence, random, entropy, margin, sequential or
     plackett_luce, as in training."""
     temperature: Positive = 1.0
-    """The sampling temperature at which habits are counted. Use the temperature that RL will have."""
+    """The sampling temperature of the completions in which habits (--mix) are counted. Set it to that of the later
+    RL."""
 
 
 class Unread(NamedTuple):
@@ -288,7 +295,7 @@ UNREAD = (
 
 
 def at_rate(tokens: float) -> str:
-    """The steps that unmask about `tokens` tokens each, however long a completion is: `length/2` for 2."""
+    """The text for as many steps as unmask about `tokens` tokens each: `length/2` for 2."""
     return f"length/{repr(float(tokens)).removesuffix('.0')}"
 
 

@@ -1,10 +1,11 @@
-"""The settings of each command: default, unit, meaning (the docstrings are the text of `--help`) and range.
+"""The settings of each command: a dataclass, in which the docstring below a field is its text in `--help`.
 
-The groups that they hold have files of their own: `model.py`, `decoding.py`, `updates.py`, `results.py`. Where a value
-comes from is in `resolve.py`, what cannot work in `plan.py`. Imports nothing heavy.
+The groups of settings that commands hold have files of their own: `model.py`, `decoding.py`, `updates.py`,
+`results.py`. `resolve.py` finds the value of each setting, and `plan.py` refuses values that cannot work. This file
+imports nothing heavy.
 
-A command says with class attributes how it is typed: `word` is its name, `positional` the setting that is typed without
-a flag, and `first` names settings of its groups with which its help begins.
+Class attributes of a command say how it is typed: `word` is its name, `positional` the setting that is typed without a
+flag, and `first` the settings of its groups with which its help begins.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from spg_trainer.settings.results import BaseOutputConfig, EvalConfig, FolderCon
 from spg_trainer.settings.updates import BaseOptimizerConfig, BatchConfig, OptimizerConfig, SftBatch
 
 Pairs = dict[str, object]
-"""`KEY=VALUE ...` flags, the same for every command."""
+"""The type of a setting that is typed as `KEY=VALUE ...`."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ class Config(RewardedTask, TrainingTask):
     """The sha256 that the file of --pairs must have. If it is left out, the run records the sha256 of the file that it
     finds, and --resume refuses a file that has changed since."""
     force: bool = False
-    """Trains although the trainer would refuse: because none of 256 completions or more is right (of the small models
-    on another task: of any number), or because the decoding is unsafe (a threshold below 0.95, --unmasking factor, or
-    no --max-tokens-per-step)."""
+    """Trains where the trainer would refuse to: if none of 256 or more completions is right (for a small model that
+    comes with the package, on a task it does not know: none of any number), or if the decoding is unsafe (a threshold
+    below 0.95, --unmasking factor, or no --max-tokens-per-step)."""
     max_steps: CountOrZero = 100
     """The number of steps of the run. A step is one rollout and its --num-iterations updates."""
     max_minutes: NotNegative = 0.0
@@ -107,7 +108,7 @@ class Config(RewardedTask, TrainingTask):
 
     @property
     def hyper_parameters(self) -> dict[str, Any]:
-        """The algorithm's; masks take the rollout's blocks unless set."""
+        """The algorithm's arguments; a `block_length` that is not among them is that of the rollout."""
         return {"block_length": self.rollout.block_length, **self.algorithm_args}
 
 
@@ -176,7 +177,7 @@ class EvalCommand(RewardedTask):
     a paper from a file of your own (`--env-args prompt_style=FILE`)."""
     rules: tuple[Literal["ours", "d1"], ...] = ("ours",)
     """Which rules judge the completions: `--rules ours d1` also reports the verdicts of d1's published evaluation code,
-    which SPG, wd1 and others use, beside ours, and lists where the two differ."""
+    which SPG, wd1 and others use, and lists the completions that it judges otherwise than ours."""
     perplexity: str | None = None
     """In place of a task: a .jsonl, .json, .csv or .parquet file whose rows have `text`, or `prompt` and `completion`.
     Reports the ELBO of its tokens in nats, with the standard error that comes from the masks, and the perplexity."""
@@ -192,8 +193,8 @@ class EvalCommand(RewardedTask):
 
 @dataclass(frozen=True)
 class SftCommand(TrainingTask):
-    """Make a base model by supervised learning from a task's demonstrations, which are right completions, and habits,
-    which are plausible completions that are often wrong."""
+    """Make a base model by supervised learning from a task's demonstrations, which are right completions, and from
+    habits, which are plausible completions that are often wrong."""
 
     word, positional = "sft", ""
 
@@ -202,8 +203,8 @@ class SftCommand(TrainingTask):
     `completion` or chat `messages`; or ORG/NAME, a data set on the hub (ORG/NAME:CONFIG). A tenth of its rows is held
     out for the validation loss. If --env is given too, the finished model is evaluated on it."""
     mix: Pairs = field(default_factory=dict)
-    """The share of the training texts that follow the demonstration, which is called `right`, and the share of each
-    habit, e.g. `right=0.4 careless=0.6`. If it is left out, all are right."""
+    """The share of the training texts that are demonstrations, called `right`, and the share of each habit, e.g.
+    `right=0.4 careless=0.6`. If it is left out, all are right."""
     steps: Count = 3000
     """The largest number of updates. Raise it if the validation loss still falls at the end."""
     hidden_size: Count = 128

@@ -1,6 +1,7 @@
-"""The words of a command line, found by tyro as the dataclasses of `fields.py` say, and read by `values.py`.
+"""Reads the words of a command line: tyro finds the flags of the dataclasses in `fields.py`, `values.py` converts
+values.
 
-Only what tyro documents is used. The text of --help is in `help.py`.
+Only what tyro documents is used. The text of --help is made in `help.py`.
 """
 
 import re
@@ -28,19 +29,19 @@ ELSEWHERE = {
     "env": "dataset dataset-name task",
     "max-completion-length": "max-new-tokens gen-length",
 }
-"""What TRL and the reference codes call a flag of ours."""
+"""{a flag of ours: what TRL and published code call it}, for the advice after an unknown flag."""
 SHORT = {"--verifier": "verifier", "--reward": "reward"}
-"""Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
+"""{a flag: the argument of the environment that it is short for}: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
 TOKENS_PER_STEP = "--tokens-per-step"
-"""A flag that stands for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
+"""A flag that is short for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
 
 
 class Words(list[str]):
-    """What stands behind a flag, as it was typed."""
+    """The words behind a flag, as they were typed; the type that tyro is told for every flag but a switch."""
 
 
 Shape = Callable[[Any, Any], list[Any]]
-"""(a dataclass, its values) -> tyro's fields for it."""
+"""A function that takes a dataclass and its values, and returns tyro's fields for it."""
 
 
 def as_flag(name: str) -> str:
@@ -49,17 +50,24 @@ def as_flag(name: str) -> str:
 
 
 def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
-    """Name of a setting -> the words behind its flag, or KEY=VALUE pairs; ConfigError for an unknown flag."""
+    """What a command line says: {name of a setting: the word or words behind its flag, or its KEY=VALUE pairs}.
+
+    Raises ConfigError for an unknown flag, a flag without its value, and words that belong to no flag.
+    """
     words = [word for word in words if word not in HELP]
-    words = with_arguments_of_rows(words) if "env_args" in settings_of(cls) else words
-    words = with_steps(words) if takes_tokens_per_step(cls) else words
+    if "env_args" in settings_of(cls):
+        words = with_arguments_of_rows(words)
+    if takes_tokens_per_step(cls):
+        words = with_steps(words)
     quiet = {"add_help": False, "console_outputs": False}
+    # `typed` holds for each flag a list, with the words behind it for each time that it was typed; for a switch a bool.
     typed, left_over = run_tyro(cls, words, typed_flags, return_unknown_args=True, **quiet)
     given: dict[str, Any] = {}
-    for name, occurrences in typed.items():  # the words behind a flag, once for each time that it is typed
-        if occurrences is None or occurrences == []:
+    for name, occurrences in typed.items():
+        if occurrences is None or occurrences == []:  # the flag was not typed
             continue
-        kind = kind_of(settings_of(cls)[name][1])
+        _, hint = settings_of(cls)[name]
+        kind = kind_of(hint)
         if kind is bool:
             given[name] = occurrences
             continue
@@ -76,8 +84,11 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
             left_over += more
     refuse_unknown(cls, left_over)
     if left_over and cls.positional:
-        takes_all = kind_of(settings_of(cls)[cls.positional][1]) is tuple
-        given[cls.positional], left_over = (left_over, []) if takes_all else (left_over[0], left_over[1:])
+        _, hint = settings_of(cls)[cls.positional]
+        if kind_of(hint) is tuple:  # it takes all words
+            given[cls.positional], left_over = left_over, []
+        else:
+            given[cls.positional], *left_over = left_over
     if left_over:
         refuse_without_flag(cls, left_over[0], words)
     return given
@@ -88,17 +99,20 @@ def kind_of(hint: Any) -> Any:
     return get_origin(hint) or hint
 
 
-def check_behind(cls: Any, name: str, kind: Any, behind: Sequence[str]) -> None:
-    """Raises ConfigError where nothing, or an empty word, stands behind a flag that takes a value."""
-    if not behind:
-        many = "at least one argument" if kind in (dict, tuple) else "one argument"
-        raise ConfigError(f"{as_flag(name)}: expected {many}. {all_flags(cls)}")
-    if "" in behind:
+def check_behind(cls: Any, name: str, kind: Any, words: Sequence[str]) -> None:
+    """Raises ConfigError if a flag that takes a value has no `words` behind it, or an empty one."""
+    if not words:
+        how_many = "at least one argument" if kind in (dict, tuple) else "one argument"
+        raise ConfigError(f"{as_flag(name)}: expected {how_many}. {all_flags(cls)}")
+    if "" in words:
         raise ConfigError(f"{as_flag(name)} '': expected a value. Leave the flag out for its default.")
 
 
 def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
-    """Raises ConfigError for a word that belongs to no flag; of `--explore=yes`, because a switch takes none."""
+    """Raises ConfigError for a word that belongs to no flag.
+
+    tyro leaves the word `yes` of `--explore=yes` over too: the message then says that a switch takes no value.
+    """
     switch = next((typed.partition("=")[0] for typed in words if typed.endswith(f"={word}")), "")
     advice = f" {switch} takes none: write it alone, or --no-{switch[2:]}." if switch else ""
     raise ConfigError(f"{word!r} belongs to no flag.{advice} {all_flags(cls)}")
@@ -112,7 +126,8 @@ def with_arguments_of_rows(words: Sequence[str]) -> list[str]:
         if flag not in SHORT:
             result.append(word)
             continue
-        value = value if equals else next(rest, "")
+        if not equals:
+            value = next(rest, "")
         if not value or value.startswith("--"):
             example = "./mine.py:brevity" if flag == "--reward" else "gsm8k"
             raise ConfigError(f"{flag}: expected one argument, e.g. {flag} {example}.")
@@ -122,7 +137,7 @@ def with_arguments_of_rows(words: Sequence[str]) -> list[str]:
                 f"{flag} {value}: {tasks[0].env} judges its answers itself. {flag} is for a file of your own rows, "
                 f"e.g. --env rows.jsonl {flag} {value}."
             )
-        # Among several tasks an argument has the name of its task before it, and a task alone has none.
+        # Among several tasks, an argument begins with the name of its task; a single task has no name.
         prefixes = [f"{task.name}." for task in tasks if task.name and is_rows(task)] or [""]
         result += ["--env-args", *(f"{prefix}{SHORT[flag]}={value}" for prefix in prefixes)]
     return result
@@ -134,8 +149,9 @@ def is_rows(task: Task) -> bool:
 
 
 def takes_tokens_per_step(cls: Any) -> bool:
-    """Whether a command decodes in steps of which it may say `length/2`; one that has only a number is of type int."""
-    return "diffusion_steps" in settings_of(cls) and settings_of(cls)["diffusion_steps"][1] is not int
+    """Whether a command has --tokens-per-step: its `diffusion_steps` may then be `length/2`, not only a number."""
+    _, hint = settings_of(cls).get("diffusion_steps", ("", int))
+    return hint is not int
 
 
 def with_steps(words: Sequence[str]) -> list[str]:
@@ -146,7 +162,8 @@ def with_steps(words: Sequence[str]) -> list[str]:
         if flag.replace("_", "-") != TOKENS_PER_STEP:
             result.append(word)
             continue
-        value = value if equals else next(rest, "")
+        if not equals:
+            value = next(rest, "")
         if not value or value.startswith("--"):
             raise ConfigError(f"{TOKENS_PER_STEP}: expected one argument, e.g. {TOKENS_PER_STEP} 2.")
         rate = convert(value, float, TOKENS_PER_STEP)
@@ -161,21 +178,23 @@ def with_steps(words: Sequence[str]) -> list[str]:
 
 
 def tasks_among(words: Sequence[str]) -> list[Task]:
-    """The tasks of --env."""
-    start = next((place for place, word in enumerate(words) if word == "--env"), len(words)) + 1
-    return parse_tasks(join_tasks(takewhile(lambda word: not word.startswith("--"), words[start:])))
+    """The tasks that the words name behind --env."""
+    place_of_flag = next((place for place, word in enumerate(words) if word == "--env"), len(words))
+    behind_flag = takewhile(lambda word: not word.startswith("--"), words[place_of_flag + 1 :])
+    return parse_tasks(join_tasks(behind_flag))
 
 
 def refuse_unknown(cls: Any, left_over: Sequence[str]) -> None:
-    """Raises ConfigError for a flag that the command does not have, with the nearest."""
+    """Raises ConfigError for a flag among the words that no flag has taken; the error names the nearest known one."""
     flag = next((word for word in left_over if re.match(r"--?[A-Za-z]", word)), "").partition("=")[0]
     if not flag:
         return
     typed = flag.lstrip("-").replace("_", "-")
     ours = next((ours for ours, theirs in ELSEWHERE.items() if typed in theirs.split()), typed)
-    known = [as_flag(setting)[2:] for setting in settings_of(cls)]
-    known += [TOKENS_PER_STEP[2:]] * takes_tokens_per_step(cls)
-    # A command may call it shorter: `max-steps` is `steps` for sft.
+    known = [as_flag(setting).removeprefix("--") for setting in settings_of(cls)]
+    if takes_tokens_per_step(cls):
+        known.append(TOKENS_PER_STEP.removeprefix("--"))
+    # This command may have a shorter name for it: `max-steps` is `steps` for sft.
     ours = max((name for name in known if ours.endswith(f"-{name}")), key=len, default=ours)
     nearest = did_you_mean(ours, known, "--{}")
     if cls is CompareCommand and (f"--{ours}" in SHORT or ours.replace("-", "_") in settings_of(Config)):
@@ -184,17 +203,17 @@ def refuse_unknown(cls: Any, left_over: Sequence[str]) -> None:
 
 
 def all_flags(cls: Any) -> str:
-    """Where the flags of a command are listed."""
+    """A sentence that says where the flags of a command are listed."""
     return f"All flags: {program(cls)} --help"
 
 
 def program(cls: Any) -> str:
-    """How a command is started."""
+    """What is typed to start a command, e.g. `python -m spg_trainer eval`."""
     return f"{PROG} {cls.word}".rstrip()
 
 
 def run_tyro(cls: Any, words: Sequence[str], shape: Shape, **options: Any) -> Any:
-    """Calls tyro on a command whose flags, and those of each of its groups, are what `shape` makes of the dataclass."""
+    """Calls tyro on a command; `shape` says which flags each of its dataclasses has."""
     import tyro
 
     options |= {"registry": registry(shape), "config": (tyro.conf.OmitArgPrefixes,)}
@@ -203,7 +222,7 @@ def run_tyro(cls: Any, words: Sequence[str], shape: Shape, **options: Any) -> An
 
 @cache
 def registry(shape: Shape) -> Any:
-    """Tells tyro to make a dict of fields of our dataclasses, and words, as typed, of what stands behind a flag."""
+    """The rules for tyro: it reads a dataclass into a dict of the fields that `shape` gives, and flags into `Words`."""
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, StructConstructorSpec
 
     rules = ConstructorRegistry()
@@ -222,7 +241,7 @@ def registry(shape: Shape) -> Any:
 
 
 def typed_flags(cls: Any, _: Any) -> list[Any]:
-    """tyro's fields for what is typed, all on one level; a flag may be typed several times, each with its words."""
+    """tyro's fields for reading a command line: all settings on one level, and a flag may be typed several times."""
     from tyro import MISSING, conf
     from tyro.constructors import StructFieldSpec
 
@@ -236,7 +255,7 @@ def typed_flags(cls: Any, _: Any) -> list[Any]:
 
 
 def flag(kind: Any, name: str, metavar: str | None = None) -> Any:
-    """The type of a flag, as tyro takes it; `--output` is also `-o`."""
+    """The type `kind` with tyro's marks for a flag: `metavar` is shown for its value, and `--output` is also `-o`."""
     from tyro import conf
 
     return Annotated[kind, conf.arg(aliases=["-o"] if name == "output" else None, metavar=metavar)]

@@ -1,4 +1,4 @@
-"""The text of --help, which tyro writes from the dataclasses of settings; their docstrings explain each setting."""
+"""Makes the text of --help with tyro: the docstrings in the dataclasses of settings explain each setting."""
 
 from dataclasses import is_dataclass
 from functools import cache, partial
@@ -16,7 +16,7 @@ SHORT_HELP = {
     "reward": "Reward functions of your own with TRL's signature, for a file of your own rows: ./FILE.py:FUNCTION, "
     "several as ./FILE.py:ONE+TWO, weighed by --reward-weights; short for --env-args reward=NAME.",
 }
-"""Flags that are short for an argument of the environment."""
+"""Flags that are short for an argument of the environment, with their help."""
 RATE_HELP = (
     "The number of tokens that a denoising step unmasks; short for --diffusion-steps length/N. Higher values are "
     "faster and less accurate."
@@ -24,7 +24,7 @@ RATE_HELP = (
 
 
 def show_help(cls: Any, base: Any, note: str = "") -> None:
-    """Writes the help of a command to standard output and exits; defaults are the values of `base`."""
+    """Writes the help of a command to standard output and exits. base: an instance, whose values are the defaults."""
     shape = partial(explained_flags, first=getattr(cls, "first", ()))
     run_tyro(cls, ["--help"], shape, description=f"{cleandoc(cls.__doc__)}\n\n{note}".strip(), default=base)
 
@@ -32,10 +32,11 @@ def show_help(cls: Any, base: Any, note: str = "") -> None:
 def explained_flags(cls: Any, values: Any, first: tuple[str, ...]) -> list[Any]:
     """tyro's fields for the help of a command or of one of its groups.
 
-    first: settings of a command's groups with which its help begins; they are left out of their groups. A group itself
-    may have such a name, `model`, and stays.
+    first: settings of a command's groups with which its help begins. They are left out where their group is explained;
+    the group `model` is not left out, though one of its settings has the same name.
     """
-    found = [explained_in_group(cls, values, name) for name in first] if issubclass(cls, TaskSettings) else []
+    is_command = issubclass(cls, TaskSettings)
+    found = [explained_in_group(cls, values, name) for name in first] if is_command else []
     last = hints(EvalDecoding).keys()  # lengths and steps come before what all decoding shares
     for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in last):
         if name not in first or is_dataclass(hint):
@@ -49,7 +50,9 @@ def explained_flags(cls: Any, values: Any, first: tuple[str, ...]) -> list[Any]:
 
 def explained_in_group(cls: Any, values: Any, name: str) -> Any:
     """tyro's field for a setting that stands in a group of a command."""
-    for group in settings_of(cls)[name][0].split(".")[:-1]:
+    dotted_name, _ = settings_of(cls)[name]
+    *groups, _ = dotted_name.split(".")
+    for group in groups:
         cls, values = hints(cls)[group], getattr(values, group)
     return explained(cls, values, name)
 
@@ -59,12 +62,14 @@ def explained(cls: Any, values: Any, name: str) -> Any:
     from tyro import conf
     from tyro.constructors import StructFieldSpec
 
-    hint, value, text = hints(cls)[name], getattr(values, name), docstrings(cls).get(name)
+    hint = hints(cls)[name]
+    value = getattr(values, name)
+    text = docstrings(cls).get(name)
     if hint is bool or is_dataclass(hint):
         return StructFieldSpec(name, hint, value, text)
     kind = flag(Words, name, metavar(name, hint))
     if name == getattr(cls, "positional", ""):
-        return StructFieldSpec(name, conf.Positional[kind], Words(["none"]), text)
+        return StructFieldSpec(name, conf.Positional[kind], Words(["none"]), text)  # shown as its default
     return StructFieldSpec(name, kind, Words(as_words(value)), text)
 
 
@@ -76,7 +81,8 @@ def short_flag(name: str, metavar: str, text: str) -> Any:
 
 
 def metavar(name: str, hint: Any) -> str:
-    """What stands for the value of a flag in the help."""
+    """What stands for the value of a flag in the help: `{none,phase,layer}`, `KEY=VALUE ...`, or the flag's name."""
+    # In `Literal[...] | None` and `tuple[Literal[...], ...]` the choices are one level down.
     choices = next((get_args(h) for h in (hint, *get_args(hint)) if get_origin(h) is Literal), ())
     if choices:
         return f"{{{','.join(choices)}}}"
@@ -84,18 +90,21 @@ def metavar(name: str, hint: Any) -> str:
 
 
 def as_words(value: Any) -> list[str]:
-    """A default as it would be typed; of what has none, `unset`."""
+    """A default as it would be typed; `unset` if there is none."""
     if value is None or value in ((), {}):
         return ["unset"]
     if isinstance(value, dict):
         return [f"{key}={item}" for key, item in value.items()]
-    return [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    return [str(value)]
 
 
 @cache
 def docstrings(cls: type) -> dict[str, str]:
-    """Setting -> the text below it, of a dataclass and what it inherits from."""
+    """{name of a field: the docstring below it} of a dataclass and of those that it inherits from."""
     from docstring_parser import parse_from_object
 
-    found = [parse_from_object(of).params for of in reversed(cls.__mro__) if is_dataclass(of)]
-    return {text.arg_name: " ".join((text.description or "").split()) for texts in found for text in texts}
+    dataclasses = [base for base in reversed(cls.__mro__) if is_dataclass(base)]
+    params = [param for base in dataclasses for param in parse_from_object(base).params]
+    return {param.arg_name: " ".join((param.description or "").split()) for param in params}

@@ -11,9 +11,9 @@ class LoadConfig:
     """The weights to open, their number type and their device."""
 
     model: str = "tiny"
-    """The model: `tiny`, which is a small model that comes with the package and knows the task; `tiny:TASK`, such as
-    tiny:countdown, which is that of another task; a folder; a run folder; or an id on the Hugging Face Hub. For `sft`
-    also `new`, which is a small model with fresh weights."""
+    """The model: `tiny`, a small model that comes with the package and knows the task; `tiny:TASK`, such as
+    tiny:countdown, the small model of another task; a folder with a model; a run folder; or an id on the Hugging Face
+    Hub. For `sft` also `new`, a small model with fresh weights."""
     revision: str | None = None
     """The branch, tag or commit of the model on the Hub. Set it to keep a run reproducible when the Hub's copy
     changes."""
@@ -49,8 +49,8 @@ class TrainedModelConfig(LoadConfig):
 
     lora_r: CountOrZero = 0
     """The rank of fresh LoRA adapters on the seven linear layers of each transformer layer (in a mixture of experts, on
-    the four of attention). 0 adds none: then all weights are trained, or, if --model is an adapter, that adapter. Lower
-    it to save memory."""
+    the four of attention). 0 adds none: then all weights are trained or, if --model is an adapter, that adapter is.
+    Lower it to save memory."""
     lora_alpha: Count | None = None
     """The scale of the adapters, whose output is multiplied by alpha / rank. If it is left out, a loaded adapter keeps
     its own, and fresh ones have half the rank, as in the papers (64 for rank 128). Raise it to let the same update move

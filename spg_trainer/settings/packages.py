@@ -1,4 +1,4 @@
-"""The packages `verifiers` and `envs`, after making sure that Python found ours; the trainer takes them from here only.
+"""The packages `verifiers` and `envs`, after a check that Python found ours; the trainer imports them from here only.
 
 Another project ships a package named `verifiers`, and a folder `envs/` beside a script would hide ours.
 """
@@ -12,11 +12,11 @@ _INSTALL_AGAIN = "install spg-trainer again, in its checkout with: pip install -
 
 
 def own_package(name: str) -> ModuleType:
-    """The package `name` of this distribution. Raises ImportError, in one line, if Python finds another or none."""
+    """The package `name` of this distribution. Raises ImportError if Python finds another of that name, or none."""
     try:
         package = import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        if error.name != name:  # it was found, and a package that it imports was not
             raise
         raise ImportError(
             f'spg_trainer needs the package "{name}", which Python does not find: {_INSTALL_AGAIN}'
@@ -34,15 +34,16 @@ def own_package(name: str) -> ModuleType:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """`verifiers` or `envs`, loaded on first use: it costs 0.4 s, and a refused flag needs only the first."""
+    """`verifiers` or `envs`, loaded on first use: together they take 0.4 s, and a refused flag needs only the first."""
     if name not in ("verifiers", "envs"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    for needed in ("verifiers", "envs") if name == "envs" else ("verifiers",):  # envs imports verifiers
-        globals()[needed] = own_package(needed)
+    globals()["verifiers"] = own_package("verifiers")  # which `envs` imports, so that it is checked first
+    if name == "envs":
+        globals()["envs"] = own_package("envs")
     return globals()[name]
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """The base errors of the packages that have been loaded."""
+    """The base classes of the errors of those packages that have been loaded; others can have raised none."""
     known = (("verifiers", "VerifierError"), ("envs", "EnvError"))
     return tuple(getattr(globals()[package], error) for package, error in known if package in globals())

@@ -1,4 +1,4 @@
-"""The file of --pairs as a setting: by its sha256, so that a run that goes on has the pairs that it began with."""
+"""Puts the sha256 of the file of --pairs into the settings, so that a resumed run has the pairs that it began with."""
 
 import hashlib
 from dataclasses import replace
@@ -8,7 +8,10 @@ from spg_trainer.settings.fields import Config
 
 
 def settle_pairs(config: Config) -> Config:
-    """The settings with the sha256 of the file of pairs; ConfigError if it is not the one that they already name."""
+    """The settings with the sha256 of the file of --pairs.
+
+    Raises ConfigError if the settings already have another one, or if the file cannot be read.
+    """
     if config.pairs is None:
         return config
     try:

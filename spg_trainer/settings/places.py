@@ -1,7 +1,8 @@
-"""Relative paths in the settings of a run, or of a model of `sft`: what they name where the command runs elsewhere.
+"""Finds the files that relative paths in a run's settings name, also when a command is started from another folder.
 
-They are looked for in the present folder, then in the one in which the run was started, which environment.json records.
-A model that is in both is taken where the two are equal, and refused where they differ: nothing else would notice.
+A path is looked for in the present folder ("here"), then in the folder in which the run was started (its "start"),
+which environment.json records. A run is one of training or of `sft`. If the folder of a model is in both places and the
+two differ, that of the start is taken; but a run that goes on is refused, because nothing else would notice it.
 """
 
 import filecmp
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings", bound="TaskSettings")
 
 STARTED = "started_in"
-"""The folder in which a run was started, in its environment.json."""
+"""The key, in the environment.json of a run, of the folder in which it was started."""
 FILES = ("pairs", "data")
-"""Settings that name a file."""
+"""The settings that name a file."""
 
 
 def found_again(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings of a run in which each path can be opened from here.
 
-    A relative path that names nothing here, but something in the folder in which the run was started, becomes the whole
-    path of that: `rows.jsonl` becomes `/home/me/work/rows.jsonl`. A model that is in both folders is that of the start,
-    unless the two are equal.
+    A relative path that names nothing here, but something at the start, becomes the absolute path of that: `rows.jsonl`
+    becomes `/home/me/work/rows.jsonl`. If here and start have different models of the same name, it is that of the
+    start.
 
     record: the run's environment.json; one of an earlier version does not say where the run was started.
     """
@@ -41,13 +42,13 @@ def found_again(values: Mapping[str, Any], record: Mapping[str, Any]) -> dict[st
         return {**values}
     found = _with_paths(values, record.get("data") or {}, lambda path: _from_start(start, path))
     if models := _different_models(values.get("model"), start):
-        _, at_start = models
-        found["model"] = {**found["model"], "model": str(at_start)}
+        _, model_at_start = models
+        found["model"] = {**found["model"], "model": str(model_at_start)}
     return found
 
 
 def refuse_two_models(run: Path, values: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    """Raises ConfigError where the model of a run that goes on is one folder here and another where it was started."""
+    """Raises ConfigError where a run goes on and the folder of its model here is not the one at its start."""
     start = record.get(STARTED)
     if isinstance(start, str) and (models := _different_models(values.get("model"), start)):
         here, there = models
@@ -63,40 +64,46 @@ def refuse_two_models(run: Path, values: Mapping[str, Any], record: Mapping[str,
 
 
 def as_begun(command: Settings, before: Settings, record: Mapping[str, Any]) -> Settings:
-    """The settings of a run that goes on; where a path names the same file as before, it is written as before.
+    """The settings of a run that goes on, in which a path that names the same file as before is written as before.
 
-    So a folder that is moved with its files can still be resumed. before: the settings in the run's folder. record: its
-    environment.json.
+    So the settings are equal to those in the run's folder, even if it was moved with its files. before: the settings in
+    the run's folder. record: its environment.json.
     """
     now, then = absolute(command, record), absolute(before, record)
-    paths = [name for name in ("env", *FILES) if hasattr(command, name)]
-    same_paths = {name: getattr(before, name) for name in paths if getattr(now, name) == getattr(then, name)}
-    arguments = {
+    names = [name for name in ("env", *FILES) if hasattr(command, name)]
+    changes = {name: getattr(before, name) for name in names if getattr(now, name) == getattr(then, name)}
+    changes["env_args"] = {
         name: before.env_args[name] if now.env_args[name] == then.env_args.get(name) else value
         for name, value in command.env_args.items()
     }
-    model = before.model.model if now.model.model == then.model.model else command.model.model
-    return replace(
-        command, **{**same_paths, "env_args": arguments, "model": replace(command.model, model=model)}
-    )
+    if now.model.model == then.model.model:
+        changes["model"] = replace(command.model, model=before.model.model)
+    return replace(command, **changes)
 
 
 def absolute(command: Settings, record: Mapping[str, Any]) -> Settings:
-    """The settings with whole paths, found as `found_again` finds them: equal for equal files, wherever it is asked."""
-    model = command.model
-    relative = {"env": command.env, "env_args": command.env_args, "model": {"model": model.model}}
+    """The settings with absolute paths, found as `found_again` finds them.
+
+    Two commands that name the same files then have equal settings, from whatever folder each was started.
+    """
+    relative = {"env": command.env, "env_args": command.env_args, "model": {"model": command.model.model}}
     relative |= {name: getattr(command, name, None) for name in FILES}
-    whole = _with_paths(found_again(relative, record), record.get("data") or {}, _whole)
-    files = {name: whole[name] for name in FILES if relative[name] is not None}
-    model = replace(model, model=whole["model"]["model"])
-    return replace(command, env=whole["env"], env_args=whole["env_args"], model=model, **files)
+    values = _with_paths(found_again(relative, record), record.get("data") or {}, _absolute)
+    files = {name: values[name] for name in FILES if relative[name] is not None}
+    model = replace(command.model, model=values["model"]["model"])
+    return replace(command, env=values["env"], env_args=values["env_args"], model=model, **files)
 
 
 def absolute_name(name: str, record: Mapping[str, Any]) -> str:
-    """A name of `runs.own_code.data_of` (`--env TASK`, `--data FILE`, `ARGUMENT=VALUE`) with its whole path."""
-    kind, sign, path = re.fullmatch(r"(--\w+|[^=]*)([ =])(.*)", name, re.DOTALL).groups()
+    """The name of a file that a run has read, with an absolute path: `--data rows.jsonl`, `source=mine.jsonl`.
+
+    Such names are made by `runs.own_code.data_of`.
+    """
+    flag_or_argument, separator, path = re.fullmatch(r"(--\w+|[^=]*)([ =])(.*)", name, re.DOTALL).groups()
     start = record.get(STARTED)
-    return f"{kind}{sign}{_whole(_from_start(start, path) if isinstance(start, str) else path)}"
+    if isinstance(start, str):
+        path = _from_start(start, path)
+    return f"{flag_or_argument}{separator}{_absolute(path)}"
 
 
 def _with_paths(
@@ -104,19 +111,19 @@ def _with_paths(
 ) -> dict[str, Any]:
     """Nested settings in which `change(path)` stands in place of each path: of files, model, tasks and arguments.
 
-    data: what the run has read, as `runs.own_code.data_of` names it; an argument that is among it is a path.
+    data: the names of the files that the run has read, as `absolute_name` takes them; an argument among them is a path.
     """
     result = {**values}
     for name in FILES:
         if isinstance(value := result.get(name), str):
             result[name] = change(value)
     model = result.get("model")
-    if isinstance(model, dict) and not is_embedded(model.get("model", "tiny"), "tiny", "new"):
+    if isinstance(model, dict) and "model" in model and not is_embedded(model["model"], "tiny", "new"):
         result["model"] = {**model, "model": change(model["model"])}
     if isinstance(text := result.get("env"), str):
         tasks = parse_tasks(text)
         changed = [_task_with_path(task, change) for task in tasks]
-        if changed != tasks:  # else the text stays as it was typed
+        if changed != tasks:  # otherwise the text stays exactly as it was typed
             result["env"] = join_tasks(changed)
     if isinstance(arguments := result.get("env_args"), dict):
         result["env_args"] = {
@@ -127,9 +134,10 @@ def _with_paths(
 
 
 def _different_models(model: Any, start: str) -> tuple[Path, Path] | None:
-    """The folder that the model's name means here, and that which it means at the start, where the two differ.
+    """The folder that the model's name means here, and the one that it means at the start.
 
-    None where there is only one of them, where they are equal, or where the model is no folder.
+    model: the group `model` of nested settings. Returns None where one of the two folders does not exist, or where they
+    hold equal models.
     """
     name = model.get("model") if isinstance(model, dict) else None
     if not isinstance(name, str) or is_embedded(name, "tiny", "new"):
@@ -141,44 +149,56 @@ def _different_models(model: Any, start: str) -> tuple[Path, Path] | None:
 
 
 def _same_model(one: Path, other: Path) -> bool:
-    """Whether two folders hold equal weights and files beside them; of a run, in its model/."""
+    """Whether the models of two folders, each a model or a run, are equal: weights and all files beside them."""
     try:
         found = [resolve_model(str(folder)) for folder in (one, other)]
     except ModelError:
         return False
     first, second = (Path(weights.adapter or weights.base) for weights in found)
-    names, others = (sorted(f.name for f in folder.iterdir() if f.is_file()) for folder in (first, second))
-    return names == others and filecmp.cmpfiles(first, second, names)[0] == names
+    names, names_of_second = (
+        sorted(file.name for file in folder.iterdir() if file.is_file()) for folder in (first, second)
+    )
+    if names != names_of_second:
+        return False
+    equal, _, _ = filecmp.cmpfiles(first, second, names)
+    return equal == names
 
 
 def _task_with_path(task: Task, change: Callable[[str], str]) -> Task:
-    """A task with `change(path)` in place of its file: that of its author, or of rows, whose name has a dot."""
+    """A task with `change(path)` in place of its path, if it has one.
+
+    The path is `file`, the author's file, or `id` where the task is a file of rows, whose name has a dot.
+    """
     if task.file:
         return replace(task, file=change(task.file))
-    return replace(task, id=change(task.id)) if "." in task.id else task
+    if "." in task.id:
+        return replace(task, id=change(task.id))
+    return task
 
 
 def _may_be_path(name: str, value: Any, data: Collection[str]) -> bool:
-    """Whether an argument may name a file: one that did when the run began, or no mere word."""
+    """Whether an argument of a task may be a path: it was read when the run began, or has a dot or a slash."""
     return isinstance(value, str) and (f"{name}={value}" in data or "." in value or "/" in value)
 
 
 def _from_start(start: str, name: str) -> str:
-    """A path as it is; if it names nothing here but something in the folder `start`, the path of that."""
+    """The path `name` as it is, unless it exists in the folder `start` and not here: then its path in `start`."""
     file, class_name = _parts(name)
     path = Path(file).expanduser()
     at_start = Path(start) / path
-    return name if path.exists() or not at_start.exists() else f"{at_start}{class_name}"
+    if at_start.exists() and not path.exists():
+        return f"{at_start}{class_name}"
+    return name
 
 
-def _whole(name: str) -> str:
-    """The whole path of what a path names here; a name of nothing as it is."""
+def _absolute(name: str) -> str:
+    """The absolute path of what `name` names here; `name` as it is if nothing is there."""
     file, class_name = _parts(name)
     path = Path(file).expanduser()
     return f"{path.resolve()}{class_name}" if path.exists() else name
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """`("FILE.py", ":NAME")` of `FILE.py:NAME`; any other path, and nothing behind it."""
+    """`("FILE.py", ":NAME")` for `FILE.py:NAME`, and `(name, "")` for any other path."""
     match = re.fullmatch(r"(.*\.py)(:.*)", name, re.DOTALL)
     return match.groups() if match else (name, "")

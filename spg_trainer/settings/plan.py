@@ -1,7 +1,7 @@
-"""Settings that cannot work, refused before anything is loaded, each with a value that would.
+"""Refuses settings that cannot work, before anything is loaded; each error names a value that would.
 
-`plan` refuses what settings and files tell, which takes no torch. What an algorithm asks of them is refused in
-`algorithm_checks.py`. All checks raise ConfigError, or ModelError where it is about a model or a device.
+`plan` makes the checks that need settings and files alone, and no torch. What does not go with the algorithm is refused
+in `algorithm_checks.py`. All checks raise ConfigError, or ModelError where it is about a model or a device.
 """
 
 import re
@@ -26,14 +26,14 @@ Settings = TypeVar("Settings")
 
 
 class Plan(Resolved[Settings]):
-    """The settings of a command that no check refuses, with their origins where these are known."""
+    """The settings of a command after all checks of this file, and where each came from, if it is known."""
 
 
 def plan(asked: Settings | Resolved[Settings]) -> Plan[Settings]:
-    """What a command starts from; a plan that has been made stays as it is.
+    """Makes the checks of a command, and returns its settings as a plan; a plan is returned as it is.
 
-    Raises SpgError or EnvError for numbers, choices, files, tasks and devices that cannot be. What a training refuses
-    besides, for its algorithm or its data, is in `training.plan`.
+    Raises SpgError or EnvError for numbers, choices, files, tasks and devices that cannot be. `training.plan` makes the
+    further checks of a training, of its algorithm and its data.
     """
     if isinstance(asked, Plan):
         return asked
@@ -45,12 +45,12 @@ def plan(asked: Settings | Resolved[Settings]) -> Plan[Settings]:
 
 
 def is_resumed(command: Any) -> bool:
-    """Whether a run goes on, which may hold the only copy of what it started from."""
+    """Whether a run of training goes on. Its folder may have the only copy of what it started from."""
     return isinstance(command, Config) and bool(command.output.resume)
 
 
 def check_task(command: Any) -> None:
-    """Refuses task arguments that have flags of their own, and adapters, types and devices that cannot be."""
+    """Refuses task arguments that have flags of their own, and for the model, adapters and devices that cannot be."""
     own_flags = {"split": "--split or --eval-split", "reward_weights": "--reward-weights"}
     for name in own_flags.keys() & command.env_args.keys():
         raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {own_flags[name]} instead.")
@@ -63,7 +63,7 @@ def check_task(command: Any) -> None:
 
 
 def check_adapters(m: TrainedModelConfig) -> None:
-    """Refuses settings of adapters where none are trained, and what a new model cannot have."""
+    """Refuses settings that need adapters where none are trained, and settings that a new model cannot have."""
     if m.load_4bit and not trains_adapters(m):
         raise ConfigError("--load-4bit stores a base that is not trained. Set --lora-r, e.g. 64.")
     if (m.lora_alpha is not None or m.lora_dropout) and not trains_adapters(m):
@@ -75,9 +75,9 @@ def check_adapters(m: TrainedModelConfig) -> None:
 
 
 def check_revision(m: LoadConfig, weights: Weights) -> None:
-    """Refuses a revision of a model that is no model of the Hub, and one that git would not take as a name.
+    """Refuses a revision of a model that is not from the Hub, and one that git does not allow as a name.
 
-    Source of the names: git-check-ref-format.
+    Source of what git allows: git-check-ref-format.
     """
     if m.revision is None:
         return
@@ -87,6 +87,8 @@ def check_revision(m: LoadConfig, weights: Weights) -> None:
             "it out."
         )
     parts = m.revision.split("/")
+    # Empty parts; spaces, control characters and ~^:?*[\; `..` and `@{`; parts that begin with `.` or `-`, or that end
+    # with `.` or `.lock`.
     if not all(parts) or re.search(
         r"[\s\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|(^|/)[.-]|(\.|\.lock)(/|$)", m.revision
     ):
@@ -97,14 +99,14 @@ def check_revision(m: LoadConfig, weights: Weights) -> None:
 
 
 def check_device(name: str) -> None:
-    """Refuses a name of no device, and a CUDA device where torch has no CUDA; once loaded, torch says that itself."""
+    """Refuses an unknown device, and a CUDA device where the installed torch is one for the CPU."""
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", name):
         raise ModelError(f"--device {name!r}: there is no such device. Use auto, cpu, cuda or cuda:0.")
-    if "torch" in sys.modules:
+    if "torch" in sys.modules:  # then nothing is saved by refusing the device before torch does
         return
     try:
         build = version("torch")
-    except PackageNotFoundError:  # its import will say so
+    except PackageNotFoundError:  # importing it will raise that it is missing
         return
     if name.startswith("cuda") and build.endswith("+cpu"):
         raise ModelError(
@@ -114,7 +116,7 @@ def check_device(name: str) -> None:
 
 
 def check_training(config: Config) -> None:
-    """Refuses decoding, batches, flags and optimizers that cannot be, whatever the algorithm is."""
+    """Refuses decoding, batches, flags and optimizers of a training that cannot work with any algorithm."""
     b = config.batch
     config.rollout.check_together()
     if (config.processes or config.link) and not config.dry_run:
@@ -138,7 +140,8 @@ def check_training(config: Config) -> None:
         raise ConfigError("--pools: each of --pairs has a right and a wrong completion. Leave it out.")
     if b.explore:
         check_rounds(config)
-    if b.num_minibatches > (groups := b.prompts_per_step):
+    groups = b.prompts_per_step
+    if b.num_minibatches > groups:
         raise ConfigError(
             f"--num-minibatches {b.num_minibatches}: a step has {groups} groups. Use {groups} or fewer."
         )
@@ -146,7 +149,7 @@ def check_training(config: Config) -> None:
 
 
 def check_optimizer(o: OptimizerConfig, m: ModelConfig) -> None:
-    """Refuses a share of the run that no schedule reads, and what goes neither with Muon nor with a divided model."""
+    """Refuses --lr-decay-share if no schedule reads it, 8-bit moments with Muon or --shard, and Muon with --shard."""
     if o.lr_decay_share != OptimizerConfig.lr_decay_share and o.lr_schedule != "warmup_stable_decay":
         raise ConfigError(
             f"--lr-decay-share {o.lr_decay_share} says nothing with --lr-schedule {o.lr_schedule}. Leave it out, or "
@@ -166,13 +169,13 @@ def check_optimizer(o: OptimizerConfig, m: ModelConfig) -> None:
 
 
 def check_muon(o: BaseOptimizerConfig, m: LoadConfig) -> None:
-    """Refuses Muon where matrices are divided."""
+    """Refuses Muon, which needs whole matrices, with --shard, which divides them."""
     if m.is_divided and o.optimizer == "muon":
         raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
 
 
 def check_rounds(config: Config) -> None:
-    """Refuses --explore with pairs, with groups too small for two rounds, or with several batches of a rollout."""
+    """Refuses --explore with --pairs, with groups too small for two rounds, and with --max-rollout-batches."""
     b = config.batch
     if config.pairs:
         raise ConfigError("--explore: each of --pairs has a right and a wrong completion. Leave it out.")
@@ -189,9 +192,9 @@ def check_rounds(config: Config) -> None:
 
 
 def check_eval(command: EvalCommand) -> None:
-    """Refuses equal completions, steps that cannot be, and masks that do not come in eight groups.
+    """Refuses several completions of a problem that would be equal, and numbers of steps and masks that cannot be.
 
-    Lengths and steps that do not divide are refused where each pair of them is decoded (`EvalRollout.samplings`).
+    Lengths and steps that do not divide are refused later, by `EvalRollout.samplings`.
     """
     if command.num_generations > 1 and command.rollout.temperature == 0:
         count = f"--num-generations {command.num_generations}"
@@ -211,17 +214,19 @@ def check_eval(command: EvalCommand) -> None:
 
 
 def check_sft(command: SftCommand) -> None:
-    """Refuses data and settings that do not go together, and what a new, a divided or an adapted model cannot have."""
-    m, save_dtype, width_unit = command.model, command.save_dtype, 2 * command.num_heads
+    """Refuses settings of `sft` that do not go together, or not with a model that is new, divided or has adapters."""
+    m, save_dtype = command.model, command.save_dtype
     if command.data and not (Path(command.data).is_file() or packages.envs.texts.names_hub(command.data)):
         raise ConfigError(
             f"--data {command.data}: there is no such file (looked in {Path.cwd()}). Give a file, or the name of a "
             "data set on the hub, ORG/NAME."
         )
+    width_unit = 2 * command.num_heads  # rotary positions need heads of even width
     if is_embedded(m.model, "new") and command.hidden_size % width_unit:
+        next_multiple = command.hidden_size + -command.hidden_size % width_unit
         raise ConfigError(
             f"--hidden-size {command.hidden_size} cannot be shared by {command.num_heads} heads of even width. Use "
-            f"--hidden-size {command.hidden_size + -command.hidden_size % width_unit}."
+            f"--hidden-size {next_multiple}."
         )
     if command.data and command.mix:
         raise ConfigError(
@@ -233,7 +238,7 @@ def check_sft(command: SftCommand) -> None:
             "`prompt` and `completion`, or chat `messages`: rename those of the file, or teach it as a task, with "
             "--env FILE --env-args prompt=COLUMN demonstration=COLUMN and --verifier or --reward."
         )
-    if isinstance(m, ModelConfig) and m.ref_copy:  # from Python: the flags of sft have none
+    if isinstance(m, ModelConfig) and m.ref_copy:  # a ModelConfig from Python; `sft` has no flag --ref-copy
         raise ConfigError("ref_copy: sft compares with no reference. Leave it out.")
     check_steps(command.rollout.diffusion_steps)
     if m.is_divided and command.eval.patience:
@@ -251,7 +256,7 @@ def check_sft(command: SftCommand) -> None:
 
 
 def check_processes(m: LoadConfig, num_processes: int) -> None:
-    """Refuses weights that are divided in one process, and one GPU for several processes."""
+    """Refuses --shard with a single process, and a single GPU for several processes."""
     if num_processes > 1 and ":" in m.device:
         raise ConfigError(f"--device {m.device} is one GPU, not {num_processes}. Leave out --device.")
     if m.is_divided and num_processes == 1:
@@ -262,13 +267,13 @@ def check_processes(m: LoadConfig, num_processes: int) -> None:
 
 
 def check_source(command: MergeCommand) -> None:
-    """Refuses a run or an adapter that is not there."""
+    """Refuses to merge a run or an adapter that does not exist."""
     if command.source:
         resolve_model(command.source)
 
 
 def check_weights(command: TaskSettings) -> None:
-    """Refuses a model that is not there, and a revision that it cannot have; a run that goes on has its own copy."""
+    """Refuses a model that does not exist, and a revision that it cannot have; a run that goes on has its own copy."""
     if not (is_embedded(command.model.model, "new") or is_resumed(command)):
         check_revision(command.model, resolve_model(command.model.model, command.env))
 
@@ -287,6 +292,6 @@ CHECKS: tuple[tuple[type, Callable[[Any], None]], ...] = (
     (EvalCommand, check_eval),
     (SftCommand, check_sft),
     (TaskSettings, check_weights),
-    (TaskSettings, check_environment),  # the last, because the package takes a while to load
+    (TaskSettings, check_environment),  # the last, because the package `envs` takes a while to load
 )
-"""(the commands that it is for, a check), in the order in which they are made."""
+"""(the class of commands that a check is for, the check), in the order in which they are made."""

@@ -1,6 +1,6 @@
-"""What is known of published models without a network: sizes by name, and the decoding of their families.
+"""Facts on published models that need no network: their config.json by name, and the decoding of their families.
 
-Imports no torch. The facts are in `models/published.yaml`.
+The facts are in `models/published.yaml`. This file imports no torch.
 """
 
 import json
@@ -16,7 +16,7 @@ FILE = "models/published.yaml"
 
 
 def known_settings(base: str) -> dict[str, Any]:
-    """The config.json of a folder, or what is known of a Hub id's; empty where neither is at hand."""
+    """The config.json of a folder; for a Hub id, what `published.yaml` has of it; {} where there is neither."""
     file = Path(base) / "config.json"
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
@@ -25,26 +25,25 @@ def known_settings(base: str) -> dict[str, Any]:
 
 
 def decoding_layer(model: str) -> Layer | None:
-    """The decoding that the authors of the model's family publish, as a layer of settings.
+    """The decoding that the authors of the model's family publish, as a layer of settings (`resolve.py`).
 
-    None for LLaDA, whose decoding is that of the recipes, and for a model whose family is not known here. The layer of
-    a family whose authors publish none is empty; the dry run tells of it.
+    None for LLaDA, which is decoded as the recipes say, and for a model whose family is not known here. The layer of a
+    family whose authors publish no decoding is empty: a dry run tells the user so.
     """
     try:
         settings = known_settings(resolve_model(model).base)
-    except ModelError:  # said where the model is opened
+    except ModelError:  # it is raised again where the model is opened
         return None
-    kind = str(settings.get("model_type"))
-    # A family is called `sdar`, or `llada LLaDAMoEModelLM` where several share a model_type.
-    names_of_model = (
-        kind,
-        *(f"{kind} {architecture}" for architecture in settings.get("architectures") or ()),
-    )
+    model_type = str(settings.get("model_type"))
+    # The name of a family is its model_type, or where several share one, `llada LLaDAMoEModelLM`.
+    names = {model_type}
+    names |= {f"{model_type} {architecture}" for architecture in settings.get("architectures") or ()}
     for name, rollout in _facts()["families"].items():
-        if name in names_of_model:
+        if name in names:
             return Layer(f"{FILE}: {name}", {"rollout": rollout} if rollout else {})
     return None
 
 
 def _facts() -> dict[str, Any]:
+    """The content of `published.yaml`."""
     return parsed((resources.files("spg_trainer") / FILE).read_text(encoding="utf-8"))

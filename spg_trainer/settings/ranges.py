@@ -1,4 +1,4 @@
-"""Which values a number may have, as part of its type: `learning_rate: Positive`."""
+"""The ranges of numbers in settings, as part of a field's type (`learning_rate: Positive`), and the check of them."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,11 +9,12 @@ from spg_trainer.errors import ConfigError
 
 
 class Range(NamedTuple):
-    """What `check_ranges` reads from a field's annotation."""
+    """The values that a number may have."""
 
     expected: str
-    """What would be right."""
+    """What would be right, as an error says it: "0 or more"."""
     holds: Callable[[float], bool]
+    """Whether a value is one of them."""
 
 
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
@@ -23,7 +24,7 @@ Length = Annotated[int, Range("from 1 to 1000000", lambda v: 1 <= v <= 10**6)]
 LengthOrZero = Annotated[int, Range("from 0 to 1000000", lambda v: 0 <= v <= 10**6)]
 Seed = Annotated[int, Range("from 0 to 2**63 - 1", lambda v: 0 <= v < 2**63)]
 _AT_LEAST_2 = "at least 2, to judge each against the others. Try"
-# Eight is what every algorithm takes: trees of rollouts, which branch by four or two, take no six.
+# The advice is 8, because every algorithm takes it: trees of rollouts need a multiple of their 2 or 4 branches.
 Group = Annotated[int, Range(f"{_AT_LEAST_2} 8", lambda v: v >= 2)]
 Branches = Annotated[int, Range(f"{_AT_LEAST_2} 4", lambda v: v >= 2)]
 Fills = Annotated[int, Range(f"{_AT_LEAST_2} 2", lambda v: v >= 2)]
@@ -50,7 +51,10 @@ def argument_with_value(name: str, value: object) -> str:
 
 
 def check_ranges(settings: Any, shown: Callable[[str, object], str] = flag_with_value) -> None:
-    """Raises ConfigError for a number outside the `Range` of its annotation, nested dataclasses included."""
+    """Raises ConfigError for a number outside the `Range` of its annotation, in a dataclass and those inside it.
+
+    shown: how the error writes the name and the value.
+    """
     for name, value, allowed in numbers_with_ranges(settings):
         if not allowed.holds(value):
             raise ConfigError(f"{shown(name, value)}: should be {allowed.expected}.")
@@ -63,7 +67,7 @@ def numbers_with_ranges(settings: Any) -> Iterator[tuple[str, Any, Range]]:
         value = getattr(settings, field.name)
         if is_dataclass(value):
             yield from numbers_with_ranges(value)
-        # In `Count | None` the range is on the first part.
+        # The range is in the `__metadata__` of an Annotated type; in `Count | None`, of the first part of the union.
         for hint in (hints[field.name], *get_args(hints[field.name])):
             for allowed in getattr(hint, "__metadata__", ()):
                 if isinstance(allowed, Range) and value is not None:

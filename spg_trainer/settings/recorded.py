@@ -1,15 +1,15 @@
-"""What files say of settings: config.yaml of a run, sft.yaml and environment.json of a model."""
+"""Reads and writes the files that record settings: config.yaml of a run, sft.yaml and environment.json of a model."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.decoding import Decoding, Sampling, at_rate
+from spg_trainer.settings.decoding import Sampling, at_rate
 from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.places import STARTED, found_again
 from spg_trainer.settings.values import overlay, plain, scalar, settings_of
@@ -18,20 +18,23 @@ from spg_trainer.settings.weights import SFT, is_embedded, resolve_model
 Settings = TypeVar("Settings")
 
 CONFIG = "config.yaml"
+"""The settings of a run, in its folder."""
 ENVIRONMENT = "environment.json"
+"""What a run, or a model, was made for: its task and decoding, and the folder in which the run was started."""
 RETIRED = {"threshold_slack": 0.0, "max_post_steps": 16, "refresh_steps": 0, "suffix_tokens": None}
-"""Settings of decoding that earlier versions had, with the defaults at which today's decoding is the same."""
+"""{setting of decoding that earlier versions had: the value with which they decoded as this version does}."""
 NO_LONGER_HERE = {Config: {"editing_threshold": None}, SftCommand: {"ref_copy": False}}
 """{command: {setting that it has no more: the only value that it took}}. Other commands still have these settings."""
 
 
 def model_environment(model: str) -> dict[str, Any]:
-    """The environment.json of a model folder, its paths as they are found from here; empty where there is none.
+    """The environment.json of a model, with paths that can be opened from here; {} where there is none.
 
-    It is read of `tiny:block` and `tiny:shift`, but not of `tiny`: the recipes are made of this one.
+    Of the embedded models, `tiny:block`, `tiny:shift` and `tiny:TASK` have one that is read. That of `tiny` is not: its
+    settings are in the recipes.
     """
-    beside_tiny = is_embedded(model, "tiny") and model != "tiny"
-    folder = Path(resolve_model(model).base if beside_tiny else model).expanduser()
+    has_own_record = is_embedded(model, "tiny") and model != "tiny"
+    folder = Path(resolve_model(model).base if has_own_record else model).expanduser()
     files = (folder / ENVIRONMENT, folder / "model" / ENVIRONMENT)
     file = next((file for file in files if file.is_file()), None)
     record = read_record(file) if file else {}
@@ -41,11 +44,12 @@ def model_environment(model: str) -> dict[str, Any]:
 
 
 def record_of(folder: Path) -> dict[str, Any]:
-    """The environment.json of a run or of a model of `sft`; of an unfinished model, that of its newest checkpoint.
+    """The environment.json of the folder of a run or of a model of `sft`, or else that of its newest checkpoint.
 
-    It is empty where there is none.
+    It is {} where there is none.
     """
     checkpoints = folder.glob(f"checkpoints/step-*/{ENVIRONMENT}")
+    # step-9 < step-10: the longer name is of the later step.
     newest_first = sorted(checkpoints, key=lambda file: (len(file.parent.name), file), reverse=True)
     return next((read_record(file) for file in (folder / ENVIRONMENT, *newest_first) if file.is_file()), {})
 
@@ -60,43 +64,45 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def run_holding(path: str | Path) -> Path | None:
-    """The folder of a training or of `sft` that a path is, or that holds it as its model or a checkpoint."""
+    """The run folder (of a training or of `sft`) that a path is or in which it lies, as its model or a checkpoint.
+
+    None where there is none.
+    """
     place = Path(path).expanduser()
 
-    def holds_run(folder: Path) -> bool:
+    def is_run(folder: Path) -> bool:
         return (folder / CONFIG).is_file() or (folder / SFT).is_file()
 
-    if holds_run(place):
+    if is_run(place):
         return place
     above = list(place.resolve().parents)[:3] if place.is_dir() else []
-    runs = (folder for folder in above if holds_run(folder) and (folder / ENVIRONMENT).is_file())
+    runs = (folder for folder in above if is_run(folder) and (folder / ENVIRONMENT).is_file())
     return next(runs, None)
 
 
 def task_record(command: Config | SftCommand, sampling: Sampling, **more: Any) -> dict[str, Any]:
-    """What environment.json of a model says of the task it was made for; more: what else it shall say.
+    """What environment.json of a model says of the task it was made for. more: further keys of it.
 
-    Of decoding it holds lengths, steps and remasking alone, so that no later run inherits an approximation. How
-    positions are drawn is none, and is held where they are drawn.
+    Of decoding it has the lengths, steps and remasking (and the `position_temperature` that belongs to plackett_luce),
+    so that no later run inherits an approximation.
     """
-    left_out = {f.name for f in fields(Decoding)} | {"temperature"}
-    left_out -= {"remasking"}
+    recorded = {"max_completion_length", "block_length", "diffusion_steps", "remasking"}
     if sampling.remasking == "plackett_luce":
-        left_out -= {"position_temperature"}
-    rollout = {name: value for name, value in asdict(sampling).items() if name not in left_out}
+        recorded.add("position_temperature")
+    rollout = {name: value for name, value in asdict(sampling).items() if name in recorded}
     task = {"env": command.env, "env_args": dict(command.env_args)} if command.env else {}
     return {**task, **more, "preset": recipe_kind(command.model.model), "rollout": rollout}
 
 
 def recipe_kind(model: str) -> str:
-    """Which recipes suit a model: `tiny` for the embedded ones and what was made from them, else `llada`."""
+    """Which recipes suit a model: `tiny` for embedded models and those made from them, `llada` for all others."""
     if is_embedded(model, "tiny", "new"):
         return "tiny"
     return model_environment(model).get("preset", "llada")
 
 
 def to_yaml(settings: Any) -> str:
-    """The settings, nested as the dataclasses are; what `--config` reads."""
+    """The settings in YAML, nested as the dataclasses are, as `--config` reads them."""
     return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)
 
 
@@ -106,35 +112,36 @@ def read_yaml(path: str | Path) -> Any:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = Path(path).read_text(encoding="utf-8").splitlines()[: mark.line + 1][-1:]
-        shown = f" ({line[0].strip()})" if line else ""
-        raise ConfigError(
-            f"{path}, line {mark.line + 1}{shown}: {error.problem}. It must be YAML."
-        ) from error
+        lines_up_to_mark = Path(path).read_text(encoding="utf-8").splitlines()[: mark.line + 1]
+        line = f" ({lines_up_to_mark[-1].strip()})" if lines_up_to_mark else ""
+        raise ConfigError(f"{path}, line {mark.line + 1}{line}: {error.problem}. It must be YAML.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         why = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise ConfigError(f"{path} cannot be read as YAML: {why}. Give the path of a YAML file.") from error
 
 
 def read_settings(path: str | Path, cls: type = Config) -> Any:
-    """What a file says of the settings of a command, also one of an earlier version.
+    """The nested settings of a command in a YAML file, which may be one that an earlier version wrote.
 
     Raises ConfigError for what this version cannot do any more.
     """
     settings = read_yaml(path)
-    if not isinstance(settings, dict):
+    if not isinstance(settings, dict):  # it is refused where settings are read from it
         return settings
     if cls is not Config:
         settings = in_groups(settings, cls)
-    left = next((values for command, values in NO_LONGER_HERE.items() if issubclass(cls, command)), {})
+    no_longer_here = next(
+        (names for command, names in NO_LONGER_HERE.items() if issubclass(cls, command)), {}
+    )
     for group in (settings, settings.get("rollout"), settings.get("model")):
         if not isinstance(group, dict):
             continue
-        for name, only_value in left.items():
+        for name, only_value in no_longer_here.items():
             if name in group and group[name] == only_value:
                 del group[name]
-        for name, default in RETIRED.items():
-            if (value := group.pop(name, default)) != default:
+        for name, same_as_now in RETIRED.items():
+            value = group.pop(name, same_as_now)
+            if value != same_as_now:
                 raise ConfigError(
                     f"{path}: {name}={value!r} is a setting of an earlier version, which made decoding no faster than "
                     "others do. Leave it out and start a new run, or go on with that version."
@@ -143,27 +150,33 @@ def read_settings(path: str | Path, cls: type = Config) -> Any:
 
 
 def in_groups(settings: Mapping[str, Any], cls: type) -> dict[str, Any]:
-    """Settings of a command in its groups, where earlier versions wrote them all on one level.
+    """The settings of `eval` or `sft` nested in their groups; earlier versions wrote all on one level.
 
-    `{"block_length": 8}` becomes `{"rollout": {"block_length": 8}}`, and `tokens_per_step`, where no steps were given,
-    `diffusion_steps` of so many tokens a step.
+    `{"block_length": 8}` becomes `{"rollout": {"block_length": 8}}`. Earlier versions also had a setting
+    `tokens_per_step`: `{"tokens_per_step": 2}` becomes `{"rollout": {"diffusion_steps": "length/2"}}`, unless steps
+    were given too.
     """
-    known, grouped = settings_of(cls), dict[str, Any]()
     flat = {**settings}
     rate = flat.pop("tokens_per_step", None)
-    if "diffusion_steps" in flat and flat["diffusion_steps"] in (0, [], None):  # these stood for the rate
+    if "diffusion_steps" in flat and flat["diffusion_steps"] in (0, [], None):  # no steps: the rate was meant
         del flat["diffusion_steps"]
     if rate is not None and "diffusion_steps" not in flat:
         rate = scalar(rate) if isinstance(rate, str) else rate
         flat["diffusion_steps"] = at_rate(rate) if isinstance(rate, int | float) else rate
+    known = settings_of(cls)
+    grouped: dict[str, Any] = {}
     for name, value in flat.items():
         is_group = isinstance(value, Mapping)
-        dotted = name if is_group or name not in known else known[name][0]
-        group, _, key = dotted.rpartition(".")
+        dotted_name = name
+        if name in known and not is_group:
+            dotted_name, _ = known[name]
+        group, _, key = dotted_name.rpartition(".")
         if group and isinstance(grouped.get(group, {}), Mapping):
             grouped[group] = {**grouped.get(group, {}), key: value}
+        elif is_group:
+            grouped[name] = {**grouped.get(name, {}), **value}
         else:
-            grouped[name] = {**grouped.get(name, {}), **value} if is_group else value
+            grouped[name] = value
     return grouped
 
 

@@ -1,9 +1,10 @@
-"""Where the value of each setting comes from: one list of layers, merged once, and every value keeps its layer's name.
+"""Finds the value of each setting in a list of layers, and keeps the name of the layer that it comes from.
 
-Over the dataclass (`fields.py`) lie, in this order: the task's recipe (`recipes/`, which names its algorithm), the
-published decoding of the model's family, the algorithm's own recipe (`algorithms/recipes.yaml`), environment.json of a
-model that was made for the task, --config FILE, and flags. A run that is resumed has its own config.yaml in place of
-all that lies below file and flags.
+A layer has what one source says of some settings, and replaces the values of the layers below it. Over the defaults of
+the dataclass (`fields.py`) lie, in this order: the task's recipe (`recipes/`, which names its algorithm), the published
+decoding of the model's family, the algorithm's recipe (`algorithms/recipes.yaml`), environment.json of a model that was
+made for the task, --config FILE, and flags. For a run that is resumed, its own config.yaml stands in place of all
+layers below --config and flags.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,11 +44,12 @@ from spg_trainer.settings.values import read_leaf, read_nested, replace_nested, 
 Settings = TypeVar("Settings")
 
 FLAG = "flag"
-"""The origin of what flags or keywords say."""
+"""The origin of settings that flags or keywords give."""
 TRAINING = "training on"
-"""So begins the origin of what `eval` and `sft` take from a training by RL on their task."""
+"""The first words of the origin of settings that `eval` and `sft` take from a training by RL on their task."""
 JUDGES = ("verifier", "reward")
-"""The arguments of a file of rows that say what a completion is worth; a user who gives one of them means no other."""
+"""The arguments of a file of rows that say what judges a completion. A user who gives one does not want another one
+from a recipe or a model."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,20 @@ class Resolved(Generic[Settings]):
 
     config: Settings
     origins: Mapping[str, str] = field(default_factory=dict)
-    """Dotted name, e.g. `optimizer.learning_rate` or `env_args.blanks`, -> layer; a name that is not here has the value
-    of the dataclass, or its caller's."""
+    """{dotted name of a setting, e.g. `optimizer.learning_rate` or `env_args.blanks`: the layer that set it}. A setting
+    that is not in it has the default of the dataclass, or was set by the code that made `config`."""
 
 
 def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> Resolved[Settings]:
-    """The settings of a command line (words), or of keywords named as its flags are; None leaves a keyword out.
+    """The settings of the command `cls` for the words of a command line, or for keywords that are named as its flags.
 
-    Raises ConfigError for an unknown name, a wrong type, or a file that cannot be read.
+    A keyword that is None counts as not given. Raises ConfigError for an unknown name, a wrong type, or a file that
+    cannot be read.
     """
-    from_user = [flag_layer(cls, read_words(cls, words) if words else keywords)]
-    if file := from_user[0].values.get("config"):
-        from_user.insert(0, read_layer(cls, Layer(file, read_settings(file, cls))))
+    flags = flag_layer(cls, read_words(cls, words) if words else keywords)
+    from_user = [flags]
+    if file := flags.values.get("config"):
+        from_user = [read_layer(cls, Layer(file, read_settings(file, cls))), flags]
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, from_user)
     from_user = [with_tasks(layer) for layer in from_user]
@@ -78,18 +82,19 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
 
 
 def without_other_judges(layer: Layer, from_user: Iterable[Layer]) -> Layer:
-    """A layer without verifier and reward functions of each task for which the user names one of these.
+    """A layer without the verifier and the reward functions of each task for which the user gives one of these.
 
     `--reward ./mine.py:brevity` for a model that was made with `verifier=gsm8k` leaves no verifier.
     """
     given = {name for above in from_user for name in above.values if name.startswith("env_args")}
-    tasks = {name.rpartition(".")[0] for name in given if name.rpartition(".")[2] in JUDGES}
-    dropped = {f"{task}.{judge}" for task in tasks for judge in JUDGES}
+    # `env_args`, or `env_args.TASK` among several tasks.
+    prefixes = {name.rpartition(".")[0] for name in given if name.rpartition(".")[2] in JUDGES}
+    dropped = {f"{prefix}.{judge}" for prefix in prefixes for judge in JUDGES}
     return Layer(layer.origin, {name: value for name, value in layer.values.items() if name not in dropped})
 
 
 def without_drawn_positions(layer: Layer, from_user: Sequence[Layer]) -> Layer:
-    """A layer without the temperature at which positions are drawn, where the user says that they are not drawn."""
+    """A layer without `position_temperature` if the user gives a remasking that does not read it."""
     if last_value(from_user, "rollout.remasking", "plackett_luce") == "plackett_luce":
         return layer
     values = {key: value for key, value in layer.values.items() if key != "rollout.position_temperature"}
@@ -97,7 +102,10 @@ def without_drawn_positions(layer: Layer, from_user: Sequence[Layer]) -> Layer:
 
 
 def with_tasks(layer: Layer) -> Layer:
-    """A layer in which each task has its one name; what stands behind it, as in `countdown:level=2`, is an argument."""
+    """A layer whose `env` has the names of tasks alone (`Task.with_one_name`), with their arguments in `env_args`.
+
+    `countdown:level=2` becomes `env` `countdown` and `env_args.level` 2.
+    """
     tasks = parse_tasks(layer.values.get("env") or "")
     arguments = {f"env_args.{key}": value for key, value in join_arguments(tasks).items()}
     env = {"env": one_name_each(tasks)} if tasks else {}
@@ -105,7 +113,7 @@ def with_tasks(layer: Layer) -> Layer:
 
 
 def one_name_each(tasks: Iterable[Task]) -> str:
-    """The text of tasks in which each has its one name."""
+    """The names of tasks as one text, each without arguments and as `Task.with_one_name` has it."""
     return join_names(task.with_one_name() for task in tasks)
 
 
@@ -116,17 +124,20 @@ def defaults(
     algorithm: str | None = None,
     **more: Any,
 ) -> Settings:
-    """The settings of a command for a task, a model and an algorithm; more: any other of its flags, `config` too.
+    """The settings of a command for a task, a model and an algorithm, where nothing else is given.
 
-    env: a name as `--env`, or the class of an environment that has been registered.
+    env: a name as `--env`, or the class of an environment that has been registered. more: any other of its flags, also
+    `config`.
     """
-    env = packages.envs.registry.name_of(env) if isinstance(env, type) else env
+    if isinstance(env, type):
+        env = packages.envs.registry.name_of(env)
     return resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
 
 
 def flag_layer(cls: type, given: Mapping[str, Any]) -> Layer:
-    """What flags or keywords say, by dotted name, each of its type."""
-    known, values = settings_of(cls), dict[str, Any]()
+    """The layer of flags or keywords: {dotted name: value of the setting's type}."""
+    known = settings_of(cls)
+    values: dict[str, Any] = {}
     for name, value in given.items():
         if value is None:
             continue
@@ -135,19 +146,20 @@ def flag_layer(cls: type, given: Mapping[str, Any]) -> Layer:
             raise ConfigError(
                 f"{cls.__name__} has no setting {name} (={value!r}). {nearest}Known: {', '.join(known)}."
             )
-        place, hint = known[name]
-        values |= read_leaf(place, value, hint, as_flag(name))
+        dotted_name, hint = known[name]
+        values |= read_leaf(dotted_name, value, hint, as_flag(name))
     return Layer(FLAG, values)
 
 
 def read_layer(cls: type, layer: Layer) -> Layer:
-    """A layer as a file has it, nested, with its values by dotted name and each of its type."""
+    """A nested layer, as files have it, turned into {dotted name: value of the setting's type}."""
     return Layer(layer.origin, read_nested(cls, layer.values, lambda name: f"{layer.origin}: {name}"))
 
 
 def merge_layers(cls: type[Settings], layers: Iterable[Layer]) -> Resolved[Settings]:
-    """The settings of a command under some layers, a later one over an earlier one. Nothing else merges."""
-    values, origins = dict[str, Any](), dict[str, str]()
+    """The settings of a command from some layers, a later one over an earlier one, over the dataclass's defaults."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
     for layer in layers:
         values |= layer.values
         origins |= dict.fromkeys(layer.values, layer.origin)
@@ -155,38 +167,40 @@ def merge_layers(cls: type[Settings], layers: Iterable[Layer]) -> Resolved[Setti
 
 
 def last_value(layers: Iterable[Layer], name: str, default: Any) -> Any:
-    """The value of a setting in the last of the layers that has it."""
+    """The value of a setting, by its dotted name, in the last of the layers that has it; `default` if none has."""
     return next((layer.values[name] for layer in reversed([*layers]) if name in layer.values), default)
 
 
 def layers_below(cls: type, from_user: Sequence[Layer]) -> list[Layer]:
-    """What lies between the dataclass and `from_user`, file and flags: the run that goes on, or recipes and a model's.
+    """The layers between the dataclass's defaults and `from_user` (--config and flags).
 
-    cls: a command on a task.
+    They are those of the run that goes on, or else of recipes and of the model. cls: a command on a task.
     """
     if settings_file := find_resumed(cls, from_user):
         return layers_of_run(cls, settings_file, from_user)
     model = last_value(from_user, "model.model", cls().model.model)
-    from_model = list[Layer]()
+    task_layers: list[Layer] = []
     if made_for := model_environment(model).get("env"):
-        # A task from the author's file, as the run had it: by the run's copy where the file has changed or is gone.
+        # If the task is in the author's file, and the file has changed or is gone, the run's copy of it is taken.
         made_for = own_code.kept(run_holding(model), own_code.ENVIRONMENT, made_for)
-        from_model = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(made_for))})]
-    learns_texts = bool(last_value(from_user, "data", None))
-    env = last_value([*from_model, *from_user], "env", "" if learns_texts else cls().env)
-    if not env:  # texts need no task; without this layer that of the dataclass would stand
-        from_model = [Layer("--data", {"env": ""})]
+        task_layers = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(made_for))})]
+    learns_texts = bool(last_value(from_user, "data", None))  # sft --data FILE, which needs no task
+    env = last_value([*task_layers, *from_user], "env", "" if learns_texts else cls().env)
+    if not env:  # without this layer, the default task of the dataclass would be taken
+        task_layers = [Layer("--data", {"env": ""})]
     if cls is Config:
-        return [*from_model, *for_training(env, model, from_user)]
-    # `eval` and `sft` take over what a training has by default; their own flags name no algorithm.
+        return [*task_layers, *for_training(env, model, from_user)]
+    # `eval` and `sft` take settings from what a training on the task has by default.
     trained = merge_layers(Config, for_training(env, model)).config
-    return [*from_model, *(for_eval if cls is EvalCommand else for_sft)(env, model, trained)]
+    if cls is EvalCommand:
+        return [*task_layers, *for_eval(env, model, trained)]
+    return [*task_layers, *for_sft(env, model, trained)]
 
 
 def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) -> list[Layer]:
-    """The settings of the run that goes on, its paths as they are found from here, but not the place of its folder.
+    """The settings of the run that goes on, with paths that can be opened from here, and without its output folder.
 
-    Raises ConfigError where its model is another one here, or a model of `sft` is too old.
+    Raises ConfigError where another model has the name of its model here, and for a model of `sft` that is too old.
     """
     run = settings_file.parent
     settings = own_code.with_copies(run, read_settings(settings_file, cls))
@@ -198,12 +212,15 @@ def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) ->
             f"{settings_file} is of an older version, in which sft decoded by other settings, and cannot be resumed. "
             f"Train its weights further with --model {run} --output-dir NEW, or resume it with that version."
         )
-    may_have_moved = Layer("default", {"output.output_dir": None})
-    return [read_layer(cls, Layer(str(settings_file), settings)), may_have_moved]
+    without_folder = Layer("default", {"output.output_dir": None})  # the run may have been moved
+    return [read_layer(cls, Layer(str(settings_file), settings)), without_folder]
 
 
 def for_training(env: str, model: str, from_user: Iterable[Layer] = ()) -> list[Layer]:
-    """Recipes, and environment.json of the model over them. from_user: may name another algorithm than the recipe."""
+    """The layers of recipes, and over them that of the model's environment.json.
+
+    from_user: --config and flags, which may name another algorithm than the recipe of the task.
+    """
     kind, tasks = recipe_kind(model), parse_tasks(env)
     recipes = recipe_of_all(tasks, kind)
     if kind != "tiny" and (decoding := decoding_layer(model)):
@@ -216,19 +233,23 @@ def for_training(env: str, model: str, from_user: Iterable[Layer] = ()) -> list[
 
 
 def one_by_one(from_recipes: Sequence[Layer], from_model: Layer) -> list[Layer]:
-    """The blocks of a recipe that decodes token by token, over those of the model: one token and one step each.
+    """A layer over that of the model which sets blocks of one token and a step for each, if a recipe has such blocks.
 
-    `justgrpo` needs them, also with a model whose environment.json has blocks of 32. Other recipes have no such layer.
+    `justgrpo` needs them, also with a model whose environment.json has blocks of 32. For other recipes there is no such
+    layer.
     """
     if last_value(from_recipes, "rollout.block_length", None) != 1:
         return []
-    name = "rollout.max_completion_length"
-    length = last_value([*from_recipes, from_model], name, Config().rollout.max_completion_length)
+    length = last_value(
+        [*from_recipes, from_model],
+        "rollout.max_completion_length",
+        default=Config().rollout.max_completion_length,
+    )
     return [Layer(from_recipes[-1].origin, {"rollout.block_length": 1, "rollout.diffusion_steps": length})]
 
 
 def for_eval(env: str, model: str, trained: Config) -> list[Layer]:
-    """What `eval` takes from a training on its task: arguments and decoding, and the number type of the model."""
+    """What `eval` takes from `trained`, a training on its task: arguments and decoding; and the model's number type."""
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
     rollout = {name: getattr(trained.rollout, name) for name in names}
     rollout["diffusion_steps"] = at_rate(trained.rollout.tokens_per_step)
@@ -238,21 +259,21 @@ def for_eval(env: str, model: str, trained: Config) -> list[Layer]:
 
 
 def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
-    """What `sft` begins with: a training's arguments and decoding, its own recipe, and the length of its model."""
+    """The layers of `sft`: what it takes from `trained`, a training on its task; its recipe; and its model's length."""
     kind, r = recipe_kind(model), trained.rollout
     decoding = {
-        "temperature": r.temperature,  # at which habits are counted
+        "temperature": r.temperature,
         "block_length": r.block_length,
-        # A small model affords a token a step also where its recipe trains with more.
+        # A small model decodes fast enough for one token a step, also where its recipe trains with more.
         "diffusion_steps": at_rate(1.0 if kind == "tiny" else r.tokens_per_step),
         "remasking": r.remasking,
     }
-    shared = {"env_args": trained.env_args, "rollout": decoding}
+    from_training = {"env_args": trained.env_args, "rollout": decoding}
+    recipes = for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))
     recorded = recorded_settings(env, model).get("rollout", {})
     length = {name: value for name, value in recorded.items() if name == "max_completion_length"}
-    recipes = for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))
     layers = (
-        Layer(f"{TRAINING} {env}", shared),
+        Layer(f"{TRAINING} {env}", from_training),
         *recipes,
         Layer(f"{model}/{ENVIRONMENT}", {"rollout": length}),
     )
@@ -261,36 +282,39 @@ def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
 
 def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
     """Recipes for a model; if it is an adapter, without their `model` group, because its rank and scale are fixed."""
-    left_out = {"model"} if find_adapter(model) else set()
+    if not find_adapter(model):
+        return recipes
     return [
-        Layer(origin, {part: value for part, value in values.items() if part not in left_out})
+        Layer(origin, {group: value for group, value in values.items() if group != "model"})
         for origin, values in recipes
     ]
 
 
 def recorded_settings(env: str, model: str) -> dict[str, Any]:
-    """The arguments and lengths that a model was made with, if it was made for just the tasks of `env`; else nothing.
+    """The arguments and the decoding that a model was made with, if it was made for the tasks of `env`; else {}.
 
-    A model of texts was made for no task, so its lengths hold where `env` names none. Where `env` is one of several
-    tasks that the model was made for, the lengths are those of all, and the arguments are that task's own, or none if
-    several of them have its name.
+    A model that learned from texts alone was made for no task: its decoding is taken for any `env`. Where `env` is one
+    of several tasks that the model was made for, the arguments are those of that task, or none if several of them have
+    its name.
     """
     record = model_environment(model)
     env_args = record.get("env_args") or {}
-    tasks, made_for = parse_tasks(env), parse_tasks(str(record.get("env", env)))
+    tasks = parse_tasks(env)
+    made_for = parse_tasks(str(record.get("env", env)))
     if len(made_for) > 1 and len(tasks) == 1:
-        same = [task for task in made_for if task.short == tasks[0].short]
-        env_args = with_arguments(same[0], env_args).args if len(same) == 1 else {}
-        made_for = same[:1]
+        same_name = [task for task in made_for if task.short == tasks[0].short]
+        env_args = with_arguments(same_name[0], env_args).args if len(same_name) == 1 else {}
+        made_for = same_name[:1]
     if [task.short for task in made_for] != [task.short for task in tasks]:
         return {}
     return {"env_args": env_args, "rollout": record.get("rollout") or {}}
 
 
 def find_resumed(cls: type, from_user: Sequence[Layer]) -> Path | None:
-    """The file of settings of the run (of `sft`, the model) that --resume continues; None if no run goes on.
+    """The config.yaml of the run, or the sft.yaml of the model of `sft`, that --resume continues; None if none goes on.
 
-    The folder is chosen, and its checkpoint, by `runs.folder.choose_folder` once the settings are known.
+    For `--resume auto` without --output-dir it is None too: `runs.folder.choose_folder` then looks for the newest run
+    with the same settings, once these are known. It also chooses the checkpoint.
     """
     if cls is EvalCommand:
         return None
@@ -300,6 +324,7 @@ def find_resumed(cls: type, from_user: Sequence[Layer]) -> Path | None:
         resume = last_value(from_user, "output.output_dir", None)
     if resume is None:
         return None
-    place = Path(resume).resolve()  # a run folder, one of its checkpoints, or a superseded one
+    # It names a run folder, or a checkpoint in one, up to three folders below it.
+    place = Path(resume).resolve()
     files = (folder / name for folder in (place, *list(place.parents)[:3]))
     return next((file for file in files if file.is_file()), None)

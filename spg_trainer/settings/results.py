@@ -1,4 +1,4 @@
-"""The settings of what a run measures on the way and at its ends, what it writes, and what it keeps."""
+"""The settings of evaluation and output: what a run measures while it trains, before and after, and what it writes."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, Self
@@ -31,12 +31,12 @@ class SftEval:
     """Validation on the way, which ends the training."""
 
     eval_steps: Count = 100
-    """The number of updates between evaluations. An evaluation measures the validation loss, counts which habits some
-    sampled completions follow, and writes a checkpoint. Raise it if evaluations take too long."""
+    """The number of updates between evaluations. An evaluation measures the validation loss, counts how many of some
+    sampled completions follow each habit (--mix), and writes a checkpoint. Raise it if evaluations take too long."""
     patience: CountOrZero = 5
-    """Training ends when so many evaluations in a row have not lowered the best validation loss by 1%, and the best
-    weights are kept. With 0 all --steps are made, the last weights are kept, and the learning rate falls by a
-    cosine."""
+    """The number of evaluations in a row after which training ends if none of them has lowered the best validation loss
+    by 1%; the best weights are kept. With 0 all --steps are made, the last weights are kept, and the learning rate
+    falls by a cosine."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ class FolderConfig:
     """Where results are written."""
 
     output_dir: str | None = None
-    """The folder to write. If it is left out, it is runs/ENV-ALGORITHM-sSEED-UTCTIME; of `sft` it is
-    models/ENV-sft-sSEED. `eval` writes results (JSON) and completions (JSONL) to MODEL/eval if the model is a run
-    folder, and otherwise nothing."""
+    """The folder to write. If it is left out, a training writes runs/ENV-ALGORITHM-sSEED-UTCTIME, `sft` writes
+    models/ENV-sft-sSEED, and `eval` writes MODEL/eval if the model is a run folder, and otherwise no files. `eval`
+    writes results (JSON) and completions (JSONL)."""
 
 
 @dataclass(frozen=True)
 class BaseOutputConfig(FolderConfig):
-    """Where a run lives, and who else is told of it."""
+    """Where a run is written, which run goes on, and where else its metrics are sent."""
 
     resume: str | None = None
-    """The run folder or checkpoint to continue; of `sft` the folder of its model, or a checkpoint in it. `auto` takes
-    the run in --output-dir; a training by RL without --output-dir takes the newest unfinished run with the same
+    """The run folder or checkpoint to continue; for `sft`, the folder of its model, or a checkpoint in it. `auto` takes
+    the run in --output-dir; in a training by RL without --output-dir, it takes the newest unfinished run with the same
     settings."""
     report: bool = True
     """Writes report.html, a page about the run, when it ends."""
@@ -64,25 +64,25 @@ class BaseOutputConfig(FolderConfig):
     wandb."""
     accept_changed_code: bool = False
     """With --resume, goes on though the code of your task, algorithm or reward has changed, for example because you
-    repaired what stopped the run. The code as it is now may then not change from here on."""
+    repaired what stopped the run. Later changes of the code are refused again."""
 
     @property
     def recorded(self) -> Self:
-        """What the run's own file of settings says: without what one start of the run alone was told."""
+        """The settings as the run's own file holds them: without those that are for a single start of it."""
         return replace(self, resume=None, accept_changed_code=False)
 
 
 @dataclass(frozen=True)
 class OutputConfig(BaseOutputConfig):
-    """Where a run lives and what it keeps."""
+    """Where a run is written, and what it keeps."""
 
     save_steps: CountOrZero = 10
     """The number of steps between checkpoints; 0 writes one only at the end. Lower it where runs are
     often interrupted."""
     keep: Count | None = None
     """How many of the newest checkpoints are kept, besides the one of the best step. If it is left out, two are kept,
-    or one where a checkpoint takes more than 16 GB. Raise it to be able to go back further. Of a best step that is
-    older than these, a checkpoint above 16 GB keeps the weights alone."""
+    or one where a checkpoint takes more than 16 GB. Raise it to be able to go back further. If the best step is older
+    than these, and its checkpoint takes more than 16 GB, only the weights of it are kept."""
     sample_steps: CountOrZero = 10
-    """Every so many steps completions are written to samples/, and one of them is shown; 0 does neither. Lower it to
-    watch more closely how the model writes."""
+    """The number of steps after which completions are written to samples/ and one of them is shown; 0 does neither.
+    Lower it to watch more closely how the model writes."""

@@ -1,7 +1,7 @@
-"""A task as people name it: `countdown`, `gsm8k:weight=2,level=3`, `./my_task.py:my/MyTask-v0`.
+"""Reads and writes the names of tasks: `countdown`, `gsm8k:weight=2,level=3`, `./my_task.py:my/MyTask-v0`.
 
-Several tasks share one run, and settings hold them as one text, `countdown + gsm8k`, beside the arguments of all,
-`gsm8k.level`. That text is read and written here alone.
+A run may have several tasks. Its settings then hold one text, `countdown + gsm8k`, and the arguments of all tasks under
+names such as `gsm8k.level`.
 """
 
 import re
@@ -13,8 +13,9 @@ from spg_trainer.settings import packages
 from spg_trainer.settings.values import read_word
 
 _BETWEEN = " + "
-"""It stands between the tasks of a text, as in the names that `envs.make` takes."""
+"""What stands between the tasks of a text, as in the names that `envs.make` takes."""
 _WEIGHT = "weight"
+"""The argument of a task that is no argument of its environment, but `Task.weight`."""
 
 
 @dataclass(frozen=True)
@@ -22,35 +23,36 @@ class Task:
     """One task of a run."""
 
     name: str
-    """What arguments and metrics call the task among others: `countdown`, `sudoku-2`; empty where it is the only
-    one."""
+    """What arguments and metrics call the task among others: `countdown`, `sudoku-2`; "" for the only task of a run."""
     file: str | None
-    """The author's file; None where the task is installed, or is a file of rows."""
+    """The Python file of its author, `./my_task.py`; None for a task that is installed and for a file of rows."""
     id: str
-    """The task in that file, `my/MyTask-v0`, or nothing if the file has one only; without a file the whole name:
-    `countdown`, `gymnasium:Taxi-v3`, `rows.jsonl`."""
+    """The id of the task in that file, `my/MyTask-v0`, or "" if the file has only one. For a task without `file`, the
+    whole name: `countdown`, `gymnasium:Taxi-v3`, `rows.jsonl`."""
     args: Mapping[str, Any] = field(default_factory=dict)
     """The arguments of its environment."""
     weight: Any = None
-    """How often its problems come, against those of the other tasks; None = as often as those of one with weight 1."""
+    """How often its problems come, in proportion to the weights of the other tasks; None = 1."""
 
     @classmethod
     def parse(cls, word: str) -> "Task":
         """Reads the word for one task; ConfigError for arguments that are not of the form KEY=VALUE."""
         env, args = read_word("--env", word.strip())
         weight = args.pop(_WEIGHT, None)
+        before, _, behind = env.rpartition(":")
         if env.endswith(".py"):
-            return cls("", env, "", args, weight)
-        before, _, id = env.rpartition(":")
-        if before.endswith(".py"):
-            return cls("", before, id, args, weight)
-        return cls("", None, env, args, weight)
+            file, id = env, ""
+        elif before.endswith(".py"):
+            file, id = before, behind
+        else:
+            file, id = None, env
+        return cls(name="", file=file, id=id, args=args, weight=weight)
 
     def __str__(self) -> str:
-        """The word that `parse` reads."""
+        """The word for the task, from which `parse` reads it."""
         given = {**self.args} if self.weight is None else {**self.args, _WEIGHT: self.weight}
-        behind = ",".join(f"{key}={value}" for key, value in given.items())
-        return f"{self.env}:{behind}" if behind else self.env
+        arguments = ",".join(f"{key}={value}" for key, value in given.items())
+        return f"{self.env}:{arguments}" if arguments else self.env
 
     @property
     def env(self) -> str:
@@ -59,45 +61,50 @@ class Task:
 
     @property
     def last(self) -> str:
-        """The name without file, module and namespace, e.g. `MyTask-v0`."""
+        """The last part of the name, without file, module and namespace, e.g. `MyTask-v0`."""
         return re.split(r"[:/]", self.env)[-1]
 
     @property
     def short(self) -> str:
-        """The name in lower case and without its version, e.g. `mytask`."""
+        """The last part of the name in lower case and without its version, e.g. `mytask`."""
         return re.sub(r"-v\d+$", "", self.last).lower()
 
     @property
     def ours(self) -> str | None:
-        """`sudoku` for `spg/Sudoku-v0`, `envs:spg/Sudoku-v0` and `sudoku`; None for a task of other people.
+        """The short name of one of our tasks: `sudoku` for `sudoku`, `spg/Sudoku-v0` and `envs:spg/Sudoku-v0`.
 
-        Theirs may be called Sudoku too (`./my_task.py:my/Sudoku-v0`, `reasoning_gym:sudoku`) and be quite another task.
+        None for a task of other people, which may have the same name and be quite another one:
+        `./my_task.py:my/Sudoku-v0`, `reasoning_gym:sudoku`.
         """
-        place, _, inside = self.env.rpartition(":")
-        namespace = inside.rpartition("/")[0]
-        if (place and place.partition(".")[0] != "envs") or namespace not in ("", "spg"):
+        file_or_module, _, id = self.env.rpartition(":")
+        is_elsewhere = file_or_module != "" and file_or_module.partition(".")[0] != "envs"
+        namespace = id.rpartition("/")[0]
+        if is_elsewhere or namespace not in ("", "spg"):
             return None
-        return "math500" if self.short == "math" else self.short  # as `envs.registry.ALIASES` has it
+        return "math500" if self.short == "math" else self.short  # an alias of `envs.registry.ALIASES`
 
     def with_one_name(self) -> "Task":
-        """The task under the one name that settings have for it; an older version, or another's task, keeps its own.
+        """The task under the one name that settings have for it, so that equal tasks have equal settings.
 
-        `math500` for `Math`, `math500`, and `envs:spg/MATH500-v0` while v0 is the newest version.
+        `Math`, `math500` and, while v0 is the newest version, `envs:spg/MATH500-v0` all become `math500`. An older
+        version of a task and a task of other people keep their names.
         """
         if self.ours is None:
             return self
-        means_newest = self.id.isidentifier()  # as there is no version in it
-        if not means_newest:
+        has_no_version = self.id.isidentifier()
+        if has_no_version:
+            is_newest = True
+        else:
             registered = self.id.rpartition(":")[2]
             known = packages.envs.registry.known()
-            means_newest = registered in known and packages.envs.resolve(self.ours) == registered
-        return replace(self, id=self.ours) if means_newest else self
+            is_newest = registered in known and packages.envs.resolve(self.ours) == registered
+        return replace(self, id=self.ours) if is_newest else self
 
 
 def parse_tasks(text: str, env_args: Mapping[str, Any] | None = None) -> list[Task]:
-    """Reads `--env` as settings hold it; no tasks for an empty text.
+    """The tasks of a text such as `countdown + gsm8k`; none for "".
 
-    env_args: the arguments of all tasks, where these stand apart from the text.
+    env_args: the arguments of all tasks, where settings hold them apart from the text.
     """
     tasks = [Task.parse(word) for word in text.split(_BETWEEN)] if text else []
     if len(tasks) > 1:
@@ -107,7 +114,7 @@ def parse_tasks(text: str, env_args: Mapping[str, Any] | None = None) -> list[Ta
 
 
 def with_arguments(task: Task, env_args: Mapping[str, Any]) -> Task:
-    """The task with what is its own of the arguments of all tasks: of `countdown.level` for `countdown` `level`."""
+    """The task with its own among the arguments of all tasks: `countdown` gets `level` from `countdown.level`."""
     prefix = _prefix(task)
     own = {key.removeprefix(prefix): value for key, value in env_args.items() if key.startswith(prefix)}
     args = {**task.args, **own}
@@ -117,19 +124,19 @@ def with_arguments(task: Task, env_args: Mapping[str, Any]) -> Task:
 def join_tasks(tasks: Iterable[Task | str]) -> str:
     """Some tasks, or the words for them, as the text that `parse_tasks` reads.
 
-    A word may be a `+` by itself: `--env countdown + gsm8k`, as the text is written, is what people type too.
+    A word may be a lone `+`, because users also type `--env countdown + gsm8k`.
     """
     words = [str(task) for task in tasks]
     return _BETWEEN.join(word for word in words if word != _BETWEEN.strip())
 
 
 def join_names(tasks: Iterable[Task]) -> str:
-    """Some tasks as the text that `parse_tasks` reads, without their arguments, as `envs.make` takes it."""
+    """Some tasks as a text without their arguments, as `parse_tasks` reads and `envs.make` takes it."""
     return _BETWEEN.join(task.env for task in tasks)
 
 
 def join_arguments(tasks: Iterable[Task]) -> dict[str, Any]:
-    """The arguments of all tasks: `level` of a task alone, `countdown.level` of one among several."""
+    """The arguments of all tasks: `level` for a single task, `countdown.level` for one of several."""
     found: dict[str, Any] = {}
     for task in tasks:
         weight = {} if task.weight is None else {_WEIGHT: task.weight}
@@ -138,12 +145,12 @@ def join_arguments(tasks: Iterable[Task]) -> dict[str, Any]:
 
 
 def task_words(env: str, env_args: Mapping[str, Any] | None = None) -> list[str]:
-    """The words of a command line that name the tasks of settings and their arguments."""
+    """The words of a command line for the tasks of settings and their arguments: --env and --env-args."""
     given = [f"{key}={value}" for key, value in (env_args or {}).items()]
     names = [task.env for task in parse_tasks(env)]
     return ["--env", *names, *(["--env-args", *given] if given else [])]
 
 
 def _prefix(task: Task) -> str:
-    """What stands before the arguments of a task among those of all: `countdown.`; nothing where it is the only one."""
+    """What the arguments of a task begin with among those of all: `countdown.`; "" for a single task."""
     return f"{task.name}." if task.name else ""

@@ -17,7 +17,7 @@ from spg_trainer.settings.ranges import (
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """The size of a step and its updates. All but the last change what is learned; the last changes memory alone."""
+    """The size of a step and its updates. The last setting changes memory alone; the others change what is learned."""
 
     prompts_per_step: Count = 16
     """The number of problems that a step samples, over all processes. More of them make the gradient less noisy and the
@@ -26,27 +26,27 @@ class BatchConfig:
     """The number of completions of each problem (the group, G), at least 2. Raise it if few groups hold both right and
     wrong completions."""
     max_rollout_batches: Count = 1
-    """How many times --prompts-per-step problems are sampled for a step at most, until so many groups have unequal
-    rewards; only these are learned from, as far as there are enough (dynamic sampling). 1 learns from what is sampled
-    first. Raise it, to 10, if most groups are all wrong or all right."""
+    """The most batches of --prompts-per-step problems that a step samples. It stops when --prompts-per-step groups have
+    unequal rewards, and learns from these; if they remain too few, other groups fill it up (dynamic sampling). 1 learns
+    from the first batch, whatever its rewards. Raise it, to 10, if most groups are all wrong or all right."""
     explore: bool = False
     """Samples half of --num-generations for each problem first, and spends the other half of the step's completions on
     groups of which all are wrong. Set it if few groups hold both right and wrong completions."""
     pools: bool = False
     """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
-    again. Set it if many groups are alike and problems come again; a checkpoint holds what is known of each."""
+    again. Set it if many groups are all right or all wrong and problems are drawn more than once."""
     all_right_weight: Weight = 0.2
-    """How likely --pools draws a problem whose last two groups were all right, against one whose groups are mixed, from
-    0.01 to 1. Raise it if the model forgets what it solved."""
+    """How likely --pools draws a problem whose last two groups were all right, relative to one whose groups are mixed,
+    from 0.01 to 1. Raise it if the model forgets what it solved."""
     all_wrong_weight: Weight = 0.2
-    """The same for a problem whose last two groups were all wrong. Raise it if hard problems are to be tried more
-    often."""
+    """How likely --pools draws a problem whose last two groups were all wrong, relative to one whose groups are mixed,
+    from 0.01 to 1. Raise it to try hard problems more often."""
     num_iterations: Count = 1
     """How many updates are made with the completions of a step, each with fresh masks. Raise it if rollouts are slow,
     but only with an algorithm that has an importance ratio, or with raft."""
     num_minibatches: Count = 1
-    """Divides the groups of a step into so many parts, and makes one update with each. More than 1 is off-policy: raise
-    it if rollouts are slow, with an algorithm that has ratios."""
+    """The number of parts that the groups of a step are divided into, with one update for each part. More than 1 is
+    off-policy: raise it if rollouts are slow, but only with an algorithm that has an importance ratio."""
     per_device_batch_size: Count = 8
     """How many masked copies of completions go through the model at once in an update; a rollout on a GPU decodes four
     times as many completions at once. Lower it if memory runs out: the result stays the same."""
@@ -68,10 +68,11 @@ class BaseOptimizerConfig:
     """AdamW or Muon with linear warm-up."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """The optimizer. muon gives the matrices of layers steps with all singular values near 1, about as large as those
-    of AdamW, which updates the rest (Muon). Try it where AdamW needs too many updates; it does not go with --shard."""
+    """The optimizer. muon updates the matrices of layers by Muon, whose steps are as large as AdamW's but have nearly
+    equal singular values, and all other weights by AdamW. Try it where AdamW needs too many updates; it does not go
+    with --shard."""
     learning_rate: Rate = 3e-6
-    """The highest learning rate, after the warm-up. Of `sft` it stays constant for four fifths of --steps and then
+    """The highest learning rate, after the warm-up. In `sft` it stays constant for four fifths of --steps and then
     falls to 5%, or with --patience 0 falls by a cosine. Lower it if rewards collapse, the loss jumps or updates are
     skipped."""
     warmup_steps: CountOrZero = 0
@@ -85,7 +86,8 @@ class BaseOptimizerConfig:
     reports a larger `grad_norm` and the run learns too slowly. Lower it if the loss jumps."""
 
     adam_beta2, adam_moments = 0.99, "float32"
-    """No settings here: `make_optimizer` reads them from either class, and only `OptimizerConfig` can set them."""
+    """No settings of `sft`, so no fields. `make_optimizer` reads them from both classes; `OptimizerConfig` can set
+    them."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ class OptimizerConfig(BaseOptimizerConfig):
     """AdamW or Muon with linear warm-up, then a constant or falling rate."""
 
     lr_schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "constant"
-    """What the rate does after the warm-up: constant keeps it, linear and cosine let it fall from step to step, towards
-    --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall in a line over the last steps alone
-    (--lr-decay-share). Let it fall if a rate that learns fast makes later steps worse."""
+    """What the learning rate does after the warm-up: constant keeps it; linear and cosine let it fall from step to
+    step, to --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall linearly over the last steps
+    alone (--lr-decay-share). Let it fall if a rate that learns fast makes later steps worse."""
     lr_floor: Below1 = 0.0
     """The learning rate at the end of a falling --lr-schedule, as a share of --learning-rate, from 0 to below 1. Raise
     it if the reward still rises when the run ends."""

@@ -1,6 +1,6 @@
-"""Values as people type them: `KEY=VALUE` words, and nested mappings (flags, YAML, JSON) laid over a dataclass.
+"""Converts values to the types of settings: `KEY=VALUE` words, and nested mappings (YAML, JSON) for a dataclass.
 
-pydantic would do the second in some thirty lines less, for 0.16 s of every start.
+pydantic would do the second in some thirty lines less, but its import would add 0.16 s to every start.
 """
 
 import json
@@ -16,10 +16,11 @@ from spg_trainer.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 NAMES = {int: "a whole number", float: "a number", str: "text", dict: "names with values"}
+"""{type: what an error calls it}."""
 
 
 def parse_pairs(words: Sequence[str], where: str) -> dict[str, object]:
-    """`["a=1", "b=x"]` -> `{"a": 1, "b": "x"}`; ConfigError, at `where`, for other words or a key given twice."""
+    """`["a=1", "b=x"]` -> `{"a": 1, "b": "x"}`; ConfigError, which begins with `where`, for other or repeated words."""
     pairs: dict[str, object] = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -31,13 +32,21 @@ def parse_pairs(words: Sequence[str], where: str) -> dict[str, object]:
 
 
 def read_word(flag: str, word: str) -> tuple[str, dict[str, object]]:
-    """`spg:negatives=elbo,num_masks=4` -> ("spg", {"negatives": "elbo", "num_masks": 4}); values may hold commas."""
-    name, *rest = re.split(r":(?=\w+=)", word, maxsplit=1)
-    return name, parse_pairs(re.split(r",(?=\w+=)", rest[0]), f"{flag} {word}") if rest else {}
+    """`spg:negatives=elbo,num_masks=4` -> ("spg", {"negatives": "elbo", "num_masks": 4}); values may have commas.
+
+    A comma separates arguments only where KEY= follows it. flag: what an error begins with.
+    """
+    name, *arguments = re.split(r":(?=\w+=)", word, maxsplit=1)
+    if not arguments:
+        return name, {}
+    return name, parse_pairs(re.split(r",(?=\w+=)", arguments[0]), f"{flag} {word}")
 
 
 def scalar(text: str) -> object:
-    """An int or float by Python's own rules (YAML 1.1 reads 1e-3 as text and 4:11 as a number), bool, None or text."""
+    """The int, float, bool or None that a text says, or the text itself.
+
+    Numbers are those of Python, because YAML 1.1 reads 1e-3 as text and 4:11 as a number.
+    """
     for kind in (int, float):
         try:
             return kind(text)
@@ -55,9 +64,10 @@ def hints(cls: type) -> dict[str, Any]:
 
 @cache
 def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
-    """{name of a setting: (its dotted name, its type)} of a command, in which each name is there once.
+    """{name of a setting: (its dotted name, its type)} of a command, e.g. `"seed": ("seed", int)`.
 
-    `{"block_length": ("rollout.block_length", int), ...}`.
+    A setting of a group has its name too: `"block_length": ("rollout.block_length", int)`. No two settings of a command
+    have the same name. path: the groups that `cls` is in, for the recursion.
     """
     found: dict[str, tuple[str, Any]] = {}
     for name, hint in hints(cls).items():
@@ -69,21 +79,27 @@ def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
 def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str = "") -> dict[str, Any]:
     """Nested values for a dataclass by dotted name, each converted to its type: `{"batch.num_generations": 6}`.
 
-    A key of a dict field is a name of its own: `env_args.blanks`. shown: how an error writes a dotted name, with the
-    place where it stands. Raises ConfigError for an unknown key or a wrong type.
+    Each key of a dict field gets a name, too: `env_args.blanks`. shown: how an error writes a dotted name and the file
+    that it is in. path: the groups that `cls` is in, for the recursion, e.g. `batch.`. Raises ConfigError for an
+    unknown key or a wrong type.
     """
     if not isinstance(values, Mapping):
-        group = path.rstrip(".")
-        own = group.rpartition(".")[2]
-        nearest = f" Did you mean {own}: {{{own}: {values}}}?" if own in hints(cls) else ""
-        raise ConfigError(f"{shown(group or 'it')} should hold `name: value` lines, not {values!r}.{nearest}")
+        path_of_group = path.rstrip(".")
+        group = path_of_group.rpartition(".")[2]
+        # The group `model` has a setting `model`: `model: tiny` was probably meant for it.
+        nearest = f" Did you mean {group}: {{{group}: {values}}}?" if group in hints(cls) else ""
+        what = shown(path_of_group or "it")
+        raise ConfigError(f"{what} should hold `name: value` lines, not {values!r}.{nearest}")
     leaves: dict[str, Any] = {}
     for key, value in values.items():
         name, hint = f"{path}{key}", hints(cls).get(key)
         if hint is None:
             groups = {group: hints(inner) for group, inner in hints(cls).items() if is_dataclass(inner)}
-            having = [group for group, names in groups.items() if key in names]
-            nearest = f"Did you mean '{having[0]}.{key}'? " if having else did_you_mean(key, hints(cls))
+            having_key = [group for group, names in groups.items() if key in names]
+            if having_key:
+                nearest = f"Did you mean '{having_key[0]}.{key}'? "
+            else:
+                nearest = did_you_mean(key, hints(cls))
             known = ", ".join(hints(cls))
             raise ConfigError(f"{shown(name)}={value!r}: no such setting. {nearest}Known: {known}.")
         if is_dataclass(hint):
@@ -94,15 +110,20 @@ def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str =
 
 
 def read_leaf(name: str, value: Any, hint: Any, where: str) -> dict[str, Any]:
-    """One setting by its dotted name, converted to its type; of a dict each key, `env_args.blanks`."""
+    """{dotted name: value converted to its type} of one setting; of a dict, each of its keys: `env_args.blanks`.
+
+    where: what an error begins with.
+    """
     read = convert(value, hint, where)
-    return {f"{name}.{key}": item for key, item in read.items()} if isinstance(read, dict) else {name: read}
+    if isinstance(read, dict):
+        return {f"{name}.{key}": item for key, item in read.items()}
+    return {name: read}
 
 
 def replace_nested(base: T, leaves: Mapping[str, Any]) -> T:
-    """A copy of a dataclass with values by dotted name, as `read_nested` returns them, in place of its own.
+    """A copy of a dataclass in which `leaves`, {dotted name: value} as of `read_nested`, replace its own values.
 
-    `batch.num_generations` is a setting of a group, `env_args.blanks` a key of a dict, which keeps its others.
+    `batch.num_generations` is a setting of a group; `env_args.blanks` is a key of a dict, whose other keys stay.
     """
     by_field: dict[str, dict[str, Any]] = {}
     for name, value in leaves.items():
@@ -121,18 +142,22 @@ def replace_nested(base: T, leaves: Mapping[str, Any]) -> T:
 
 
 def overlay(base: T, values: Any, source: str) -> T:
-    """A copy of the dataclass `base` with nested `values` laid over it; dicts are merged by key.
+    """A copy of the dataclass `base` in which nested `values` replace its own; dicts are merged by key.
 
-    source: what an error calls the place where the values stand. Raises ConfigError as `read_nested`.
+    source: what an error calls the file that the values are in. Raises ConfigError as `read_nested`.
     """
     return replace_nested(base, read_nested(type(base), values, lambda name: f"{source} {name}"))
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """`value`, text or typed, as the annotated type: a scalar, Literal, optional, dict or tuple; else ConfigError."""
+    """`value` as the type `hint`: a scalar, Literal, optional, dict or tuple; ConfigError if it is none.
+
+    A text is read as that type, as it is typed behind a flag; any other value, of YAML or Python, has to be of it.
+    where: what an error begins with.
+    """
     origin, options = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        if type(None) in options:
+        if type(None) in options:  # `int | None`
             return None if value in (None, "none", "None") else convert(value, options[0], where)
         read = scalar(value) if isinstance(value, str) else value  # `int | str`: a number where it is one
         return read if type(read) in options else str(value)
@@ -155,7 +180,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def plain(settings: Any) -> dict[str, Any]:
-    """Settings as JSON and YAML know them: nested dicts of scalars and lists, the rest as text."""
+    """Settings as nested dicts of scalars and lists, which JSON and YAML can hold; anything else becomes text."""
     values = settings if isinstance(settings, Mapping) else asdict(settings)
     return json.loads(json.dumps(values, default=str))
 
@@ -165,6 +190,10 @@ def flatten(tree: Mapping[str, Any], ignore: Collection[str] = (), prefix: str =
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if name not in ignore:
-            leaves |= flatten(value, ignore, f"{name}.") if isinstance(value, Mapping) else {name: value}
+        if name in ignore:
+            continue
+        if isinstance(value, Mapping):
+            leaves |= flatten(value, ignore, f"{name}.")
+        else:
+            leaves[name] = value
     return leaves

@@ -1,8 +1,10 @@
-"""Which weights `--model` opens, by `resolve_model`. Imports no torch.
+"""Finds the weights that `--model` opens (`resolve_model`). This file imports no torch.
 
-`tiny`: the embedded model of the task, else Sudoku's; `tiny:TASK`: that of this task, whatever task it is tried on;
-`tiny:block` and `tiny:shift`, of other families, know Sudoku alone. A folder: the model or adapter in it; of a run,
-that in its `model/`, the best by validation. Anything else: a Hub id.
+- `tiny` is the embedded model of the task, or if the task has none, that of Sudoku.
+- `tiny:TASK` is the embedded model of TASK, whatever task it is tried on.
+- `tiny:block` and `tiny:shift` are embedded models of other families, which know Sudoku alone.
+- A folder stands for the model or adapter in it, a run folder for that in its `model/`, the best by validation.
+- Anything else is a Hub id.
 """
 
 import json
@@ -15,30 +17,35 @@ from spg_trainer.errors import ModelError, did_you_mean
 from spg_trainer.settings.task import parse_tasks
 
 FALLBACK = "sudoku"
-"""The task of the embedded model where no task is named, or none of those that have a model."""
+"""The task whose embedded model `tiny` stands for if no task is named, or none that has an embedded model."""
 SFT = "sft.yaml"
-"""The settings of `sft` in the folder of its model: what `sft --resume` goes on with."""
+"""The settings of `sft`, in the folder of its model: `sft --resume` goes on with them."""
 PATTERNS = ("block", "shift")
-"""Embedded models beside LLaDA's kind, `tiny:NAME`: blocks of attention from left to right; logits shifted by one."""
+"""The NAMEs of `tiny:NAME` that are no tasks but kinds of models: `block` has block-causal attention, and `shift`
+predicts each token from the position before it. All other embedded models are of LLaDA's kind."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a model is: `base` is a folder or a Hub id, `adapter` an adapter folder to put on it."""
+    """Where the weights of a model are."""
 
     base: str
+    """A folder or a Hub id."""
     adapter: Path | None = None
+    """The folder of the adapter that is put on the base, if there is one."""
     note: str = ""
+    """What to tell the user of an embedded model that does not know the task."""
 
     @property
     def is_local(self) -> bool:
+        """Whether the base is a folder, so that nothing is downloaded."""
         return Path(self.base).is_dir()
 
 
 def resolve_model(name: str, env: str | None = None) -> Weights:
-    """Finds the model that `name` stands for; `env` picks the embedded model of that environment for `tiny`.
+    """Finds the model that `name` stands for. env: the tasks, as of `--env`, of which `tiny` is the embedded model.
 
-    Raises ModelError that names the nearest folder.
+    Raises ModelError for a folder that does not exist or has no model; it names the nearest one.
     """
     if of_task := task_model(name):
         return Weights(str(of_task))
@@ -48,14 +55,14 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
     if folder.is_dir():
         return _open_folder(folder)
     if folder.exists() or looks_local(name):
-        beside = [str(path) for path in folder.parent.glob("*") if path.is_dir()]
-        embedded = [folder.name.replace("-", ":", 1) for folder in models_folder().glob("tiny-*")]
+        folders_beside = [str(path) for path in folder.parent.glob("*") if path.is_dir()]
+        embedded = [path.name.replace("-", ":", 1) for path in models_folder().glob("tiny-*")]
         known = [
             "tiny",
             *(f"tiny:{kind}" for kind in PATTERNS),
-            *(one for one in embedded if task_model(one)),
+            *(name_of_model for name_of_model in embedded if task_model(name_of_model)),
         ]
-        near = did_you_mean(folder, [*known, *beside])
+        near = did_you_mean(folder, [*known, *folders_beside])
         raise ModelError(
             f"model {name!r} is no folder (looked in {Path.cwd()}). {near}--model takes {', '.join(sorted(known))}, a "
             "folder, or a Hub id ORG/NAME"
@@ -64,15 +71,15 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
 
 
 def unseen(name: str, env: str) -> str:
-    """A note on the tasks of `env` that an embedded model has not seen; "" if it has seen all of them.
+    """A note on the tasks of `env` that an embedded model has not seen.
 
-    "" also for a model that is not embedded, which may know any task.
+    It is "" if the model has seen all of them, and for a model that is not embedded, which may know any task.
     """
     return resolve_model(name, env).note if is_embedded(name, "tiny") else ""
 
 
 def knows_nothing(name: str, env: str) -> bool:
-    """Whether `--model` is an embedded model that has seen none of the tasks, so that nothing it writes is right."""
+    """Whether `--model` is an embedded model that has seen no task of `env`, so that all it writes is wrong."""
     if not is_embedded(name, "tiny") or task_model(name):
         return False
     kind = name.partition(":")[2]
@@ -80,59 +87,61 @@ def knows_nothing(name: str, env: str) -> bool:
 
 
 def is_embedded(model: str, *words: str) -> bool:
-    """Whether `--model` is one of these words (`tiny`, `new`), or WORD:NAME with a name of `PATTERNS`.
+    """Whether `--model` is one of `words` (of `tiny` and `new`), or one with a kind behind it, as `new:block`.
 
-    Among the words `tiny` stands for `tiny:TASK` too, of a task that has an embedded model.
+    If `tiny` is one of the words, `tiny:TASK` counts too, for a task that has an embedded model.
     """
     is_word = any(model in (word, *(f"{word}:{kind}" for kind in PATTERNS)) for word in words)
     return is_word or ("tiny" in words and task_model(model) is not None)
 
 
 def task_model(name: str) -> Path | None:
-    """The folder of the embedded model that `tiny:TASK` names; None for another name, and where the task has none."""
+    """The folder of the embedded model that `tiny:TASK` names; None for any other name, and if the task has none."""
     word, _, task = name.partition(":")
     folder = _embedded_folder(task, "")
-    # No task has other characters; `sudoku-block`, which is none, has a folder.
+    # The name of a task has letters and digits only. `tiny:sudoku-block` names none, though there is such a folder.
     return folder if word == "tiny" and task.isalnum() and folder.is_dir() else None
 
 
 def _tiny(env: str | None, kind: str) -> Weights:
-    """The embedded model of the first of some tasks that has one, else Sudoku's, with a note on tasks that it lacks.
+    """The embedded model of the first task of `env` that has one, or Sudoku's; with a note on tasks it has not seen.
 
-    kind: a name of `PATTERNS`, or empty for LLaDA's kind.
+    kind: a name of `PATTERNS`, or "" for LLaDA's kind.
     """
     tasks = [task.ours for task in parse_tasks(env)] if env else [FALLBACK]
     with_model = [task for task in tasks if _embedded_folder(task, kind).is_dir()]
     seen = with_model[0] if with_model else FALLBACK
-    note = (
-        f"the small model that comes with this package has only seen {seen} and knows nothing of "
-        f"{'the other tasks' if with_model else 'this task'}; "
-        "teach it the format first with sft, and pass the folder that this writes as --model"
-    )
-    return Weights(str(_embedded_folder(seen, kind)), note="" if set(tasks) == {seen} else note)
+    note = ""
+    if set(tasks) != {seen}:
+        note = (
+            f"the small model that comes with this package has only seen {seen} and knows nothing of "
+            f"{'the other tasks' if with_model else 'this task'}; "
+            "teach it the format first with sft, and pass the folder that this writes as --model"
+        )
+    return Weights(str(_embedded_folder(seen, kind)), note=note)
 
 
 def _embedded_folder(task: str | None, kind: str) -> Path:
-    """Where the embedded model of a task is, if there is one."""
+    """The folder of the embedded model of a task, which exists only if there is one. kind: as for `_tiny`."""
     return models_folder() / (f"tiny-{task}-{kind}" if kind else f"tiny-{task}")
 
 
 def models_folder() -> Path:
-    """The embedded models: in the wheel inside this package, in a checkout beside it."""
+    """The folder of all embedded models: inside this package where it is installed, and beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "data"
     return (inside if inside.is_dir() else package.parent / "data") / "models"
 
 
 def _open_folder(folder: Path) -> Weights:
-    """The adapter or model in a folder, or in its `model/`; ModelError where there is neither, with what to do."""
+    """The adapter or model in a folder or in its `model/`; where there is none, ModelError says what to do."""
     if (folder / "adapter_config.json").is_file():
         return Weights(_base_of(folder), adapter=folder)
     if (folder / "config.json").is_file():
         return Weights(str(folder))
     if (folder / "model").is_dir():
         return _open_folder(folder / "model")
-    checkpoints = [mark.parent for mark in folder.glob("checkpoints/step-*/COMPLETE")]
+    checkpoints = [file.parent for file in folder.glob("checkpoints/step-*/COMPLETE")]
     if checkpoints:
         newest = max(checkpoints, key=lambda path: (len(path.name), path.name))  # step-3 < step-20
         raise ModelError(
@@ -143,19 +152,19 @@ def _open_folder(folder: Path) -> Weights:
 
 
 def finishing(folder: Path) -> str:
-    """The command that ends the run of a folder, which has begun there."""
-    word = "sft " if (folder / SFT).is_file() else ""
-    return f"python -m spg_trainer {word}--resume {shlex.quote(str(folder))}"
+    """The command that continues the unfinished run in a folder to its end."""
+    command = "sft " if (folder / SFT).is_file() else ""
+    return f"python -m spg_trainer {command}--resume {shlex.quote(str(folder))}"
 
 
 def _base_of(adapter: Path) -> str:
-    """The base model that an adapter names: a folder, seen from here or from it, an embedded model, or a Hub id."""
+    """The base model that an adapter names: a folder, an embedded model, or a Hub id."""
     file = adapter / "adapter_config.json"
     try:
         base = Path(json.loads(file.read_text())["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file} names no base model; put it at base_model_name_or_path") from error
-    for folder in (base, adapter / base):  # a relative path may be meant from here, or from the adapter
+    for folder in (base, adapter / base):  # relative to the present folder, or to that of the adapter
         if folder.is_dir():
             return _open_folder(folder).base
     # An adapter of an embedded model may come from another machine, where the package lies elsewhere.
@@ -170,9 +179,10 @@ def _base_of(adapter: Path) -> str:
 
 
 def looks_local(name: str) -> bool:
-    """Hub ids are ORG/NAME as the Hub allows them; all else, or a name below an existing folder, is a path.
+    """Whether a name is a path and no Hub id: it is not ORG/NAME as the Hub allows it, or a folder ORG exists here.
 
-    Source: huggingface_hub.utils.validate_repo_id.
+    Source of what the Hub allows: huggingface_hub.utils.validate_repo_id.
     """
-    allowed = re.fullmatch(r"[A-Za-z0-9][\w.-]*\b/\b[\w.-]{1,96}\b", name, re.ASCII)
-    return not allowed or bool(re.search(r"--|\.\.|\.git$", name)) or Path(name).parent.is_dir()
+    has_form = re.fullmatch(r"[A-Za-z0-9][\w.-]*\b/\b[\w.-]{1,96}\b", name, re.ASCII)
+    has_forbidden_part = re.search(r"--|\.\.|\.git$", name)
+    return not has_form or bool(has_forbidden_part) or Path(name).parent.is_dir()

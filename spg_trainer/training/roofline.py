@@ -457,8 +457,9 @@ def _update_seconds(work: _Work, config: Config, algorithm: Algorithm, device: D
     of_copy = Counter(
         {limit: passes_of_copy * seconds / work.copies_at_once for limit, seconds in of_pass.items()}
     )
-    # The output layer makes four products, each of two operations for a weight: logits, these again in the backward
-    # pass, and the gradients of states and of weights. On average half of a completion's tokens are scored.
+    # The output layer makes at most four products, each of two operations for a weight: logits, these again in the
+    # backward pass but for its last chunk, and the gradients of states and of weights. On average half of a
+    # completion's tokens are scored.
     head_flops = 4 * work.completion_length * work.head
     of_copy.update({"arithmetic": head_flops / device.rate(work.pass_bytes)})
     return work.masks * config.batch.num_iterations * of_copy.total(), of_copy.most_common(1)[0][0]

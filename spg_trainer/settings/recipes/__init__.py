@@ -1,10 +1,10 @@
 """The settings shipped for tasks (`TASK.yaml` here) and for algorithms (`algorithms/recipes.yaml`).
 
-A file has sections, each of which holds settings, nested as in config.yaml. The name of a section says for whom:
+A file has sections, each of which holds settings, nested as in config.yaml. The name of a section says what it is for:
 
-- in a task's file `tiny` or `llada`, the kind of model, for training, and `tiny sft` or `llada sft` for that command;
-- in gymnasium.yaml also `tiny blackjack`, for that game alone;
-- in `algorithms/recipes.yaml` `spg tiny`, for an algorithm on every task, and `spg tiny sudoku`, for it on that task.
+- in a task's file, `tiny` and `llada` are for training models of this kind, `tiny sft` and `llada sft` for `sft`;
+- in gymnasium.yaml, `tiny blackjack` is for that game alone;
+- in `algorithms/recipes.yaml`, `spg tiny` is for the algorithm spg on every task, and `spg tiny sudoku` on that task.
 """
 
 import re
@@ -20,20 +20,22 @@ from spg_trainer.settings.task import Task
 
 
 class Layer(NamedTuple):
-    """Some settings, nested, and where they come from."""
+    """Some settings, and where they come from."""
 
     origin: str
+    """What the user is told of where they come from, e.g. `recipes/sudoku.yaml: tiny`."""
     values: dict[str, Any]
+    """Nested as in config.yaml; after `resolve.read_layer`, by dotted name."""
 
 
 def task_recipe(task: Task | None, section: str) -> list[Layer]:
-    """What is shipped for a task: what all tasks have (`default.yaml`), and over it what its own file says.
+    """What is shipped for a task: the section of `default.yaml`, for all tasks, and over it that of its own file.
 
-    task: None where there is no task, as in `sft --data FILE`.
+    task: None where there is no task, as in `sft --data FILE`. section: e.g. `tiny` or `tiny sft`.
     """
     default = resources.files(__name__) / "default.yaml"
     layers = sections(default, f"recipes/{default.name}", section)
-    if not layers:  # the kind of model stands in the name, and only environment.json can give another one
+    if not layers:  # then the kind is neither tiny nor llada, and it can only come from environment.json
         raise ConfigError(f"The model's environment.json: preset {section!r} should be one of tiny, llada.")
     if name := recipe_of(task) if task else None:
         file = resources.files(__name__) / f"{name}.yaml"
@@ -44,12 +46,14 @@ def task_recipe(task: Task | None, section: str) -> list[Layer]:
 def game_recipe(task: Task, section: str) -> list[Layer]:
     """What is shipped for one of Gymnasium's own games alone, where it is the only task of a run."""
     game = re.fullmatch(r"gymnasium:([A-Za-z0-9]+)-v\d+", task.env)
+    if not game:
+        return []
     file = resources.files(__name__) / "gymnasium.yaml"
-    return sections(file, f"recipes/{file.name}", f"{section} {game[1].lower()}") if game else []
+    return sections(file, f"recipes/{file.name}", f"{section} {game[1].lower()}")
 
 
 def recipe_of(task: Task) -> str | None:
-    """The name of a task's recipe: all of Gymnasium's environments share one, and a task of other people has none."""
+    """The name of a task's file here, without `.yaml`; Gymnasium's environments share one, others' tasks have none."""
     return "gymnasium" if task.env.startswith("gymnasium:") else task.ours
 
 
@@ -67,7 +71,7 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
     def completion_length(layers: list[Layer]) -> float:
         groups = {group: value for layer in layers for group, value in layer.values.items()}
         length = groups.get("rollout", {}).get("max_completion_length")
-        return length or float("inf")  # 0 is as long as needed
+        return length or float("inf")  # 0 (of `sft`) stands for as long as demonstrations are
 
     longest = max(recipes, key=lambda name: completion_length(recipes[name]))
     arguments = {
@@ -84,24 +88,25 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
 
 
 def algorithm_recipe(name: str, tasks: Sequence[Task], kind: str) -> list[Layer]:
-    """What is shipped for an algorithm on every task, and over it what is shipped for it on the only task of a run."""
+    """What is shipped for an algorithm on every task; and over it, if the run has a single task, on that task."""
     file = resources.files("spg_trainer.algorithms") / "recipes.yaml"
     on_this_task = [f"{name} {kind} {recipe_of(task)}" for task in tasks if len(tasks) == 1]
     return sections(file, "algorithms/recipes.yaml", f"{name} {kind}", *on_this_task)
 
 
 def sections(file: Traversable, origin: str, *names: str) -> list[Layer]:
-    """The sections of these names, as far as the file has them. origin: what the layers call the file."""
+    """The sections of a file with these names; names that it does not have are passed over.
+
+    origin: what the layers call the file.
+    """
     content = parsed(file.read_text())
     return [Layer(f"{origin}: {name}", deepcopy(content[name])) for name in names if name in content]
 
 
 @lru_cache
 def parsed(text: str) -> dict[str, dict[str, Any]]:
-    """A file of YAML, once for each text: a start asks for the same file several times.
-
-    Read by libyaml where PyYAML has it: 0.8 ms, not 14.
-    """
+    """The content of YAML; it is kept, because a command asks for the same text several times."""
     import yaml
 
+    # If PyYAML was built with libyaml, CSafeLoader takes 0.8 ms for a file, and SafeLoader 14 ms.
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
