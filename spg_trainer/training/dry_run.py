@@ -65,9 +65,8 @@ def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> 
                 yield f"{indent}{key}:"
                 yield from lines(value, f"{path}{key}.", f"{indent}  ")
             else:
-                flow_style = (
-                    None if isinstance(value, list) else False
-                )  # None writes `key: [a, b]` on one line
+                # A list is written on one line, as `key: [a, b]`, which None stands for.
+                flow_style = None if isinstance(value, list) else False
                 text = yaml.safe_dump(
                     {key: value}, default_flow_style=flow_style, width=1e9, allow_unicode=True
                 )
