@@ -38,11 +38,11 @@ Drawn = TypeVar("Drawn")
 
 @dataclass(frozen=True)
 class SplitRule:
-    """Assigns a text to a split by its hash modulo `parts`: the result `validation` is that split, `test` that one, and
-    any other result train.
+    """Assigns a text to a split by its hash, which is a number from 0 to parts - 1.
 
-    hash: a constructor of `hashlib`; the first 8 bytes of its digest are read as a big-endian number. test: None = no
-    text is in the test split. salt: is put before every text.
+    hash: a constructor of `hashlib`; the first 8 bytes of its digest, read as a big-endian number, are taken modulo
+    `parts`. validation, test: the numbers that mean these splits; all others mean train. test=None: no text is in the
+    test split. salt: is put before every text.
     """
 
     hash: Callable[[bytes], Any]
