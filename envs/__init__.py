@@ -19,9 +19,8 @@ def _check_verifiers() -> None:
         ) from None
     version = getattr(verifiers, "__spg_trainer__", None)
     if version != __version__:
-        where = verifiers.__file__ or ", ".join(
-            verifiers.__path__
-        )  # a folder without __init__.py has no __file__
+        # A folder without __init__.py has no __file__.
+        where = verifiers.__file__ or ", ".join(verifiers.__path__)
         why = "not part of spg-trainer" if version is None else f"of spg-trainer {version}, not {__version__}"
         raise ImportError(
             f'envs needs its own package "verifiers", but Python found {where} (it is {why}). If that is a folder of '

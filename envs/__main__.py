@@ -1,4 +1,4 @@
-"""`python -m envs list | show | check | new`: which tasks there are, what they look like, and if they are sound."""
+"""`python -m envs list | show | check | new`: lists tasks, shows their problems, checks them, writes a file for one."""
 
 import argparse
 import json
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EnvError, ImportError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    except BrokenPipeError:  # whoever read the output has had enough
+    except BrokenPipeError:  # whoever read the output, such as `head`, has closed it
+        # Python writes out what is left when it ends, and would complain: that goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -76,7 +77,7 @@ def _parser() -> Parser:
     checks.add_argument("-n", metavar="N", type=_positive, default=1000, help=text)
     text = "also measures whether all prompts fit this model: tiny, a folder, or a Hub id that is downloaded"
     checks.add_argument("--model", metavar="MODEL", help=text)
-    text = "with --model: the tokens of a completion (as the model is trained by default)"
+    text = "with --model: how many tokens a completion has (as the model is trained by default)"
     checks.add_argument("--max-completion-length", metavar="T", type=_positive, default=0, help=text)
     for command in (show, checks):  # see `environment_arguments`
         text = "arguments of the environment, e.g. level=2 source=generated"
@@ -150,26 +151,29 @@ def _show(options: argparse.Namespace) -> int:
 
     Returns 1 if the author's `demonstration` or `score` raises.
     """
-    score_errors, demonstration_failed = set[str](), False
+    score_errors: set[str] = set()
+    demonstration_failed = False
     env = make(options.id, split=options.split, **environment_arguments(options))
     for index in options.index or range(min(options.n, len(env))):
         problem = read_problem(env, check_index(env, index))
         title = f"== {env.spec_name}, {options.split}, problem {index} of {len(env):,} =="
         sys.stdout.write(f"{title}\n{_for_stdout(env.render_text(problem, None))}\n")
+        texts = {}
         try:
-            right = demonstration_of(env, problem)
+            demonstration = demonstration_of(env, problem)
+            if demonstration is not None:
+                texts["right"] = demonstration
         except EnvError as error:
             sys.stdout.write(f"-- right: {error}\n")
-            right, demonstration_failed = None, True
-        completions = {} if right is None else {"right": right}
-        for name, completion in {**completions, **env.habits(problem)}.items():
-            sys.stdout.write(_scored(env, index, problem, name, completion, score_errors))
+            demonstration_failed = True
+        for name, text in {**texts, **env.habits(problem)}.items():
+            sys.stdout.write(_scored(env, index, problem, name, text, score_errors))
         sys.stdout.write("\n")
     return 1 if score_errors or demonstration_failed else 0
 
 
 def _for_stdout(text: str) -> str:
-    """The text, without its colours in a file and where NO_COLOR is set."""
+    """The text, without its colours if stdout is no terminal or NO_COLOR is set."""
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     return text if coloured else re.sub(r"\x1b\[[\d;]*m", "", text)
 
@@ -177,7 +181,11 @@ def _for_stdout(text: str) -> str:
 def _scored(
     env: TextEnv, index: int, problem: Problem, name: str, text: str | list[str], errors: set[str]
 ) -> str:
-    """What a completion looks like and earns. errors: what `score` has raised so far; each error is shown once."""
+    """What a completion earns and looks like, as it is printed.
+
+    text: the completion, or one for each turn. errors: what `score` has raised so far; this adds to them, as the
+    traceback of each error is shown only once.
+    """
     turns, replies = play(env, index, problem, text)
     scored = score_all(env, [index], [problem], [turns])
     rewards = ", ".join(f"{component} {values[0]:g}" for component, values in scored.rewards.items())
@@ -199,10 +207,14 @@ def _scored(
 
 
 def _check(options: argparse.Namespace) -> int:
-    """Checks environments; one whose problems come from a hub has source=generated, unless --env-args name a source."""
+    """Prints what checks find; returns 1 if any fails.
+
+    An environment whose problems come from a hub is checked with source=generated, unless --env-args name a source.
+    """
     if bool(options.ids) == options.all:
         raise EnvError("check wants the ID of one environment or several, or --all; see python -m envs list.")
-    arguments, ok = environment_arguments(options), True
+    arguments = environment_arguments(options)
+    all_ok = True
     for name in options.ids or [id for id in known() if id.startswith("spg/")]:
         try:
             env_args = {**offline_arguments(resolve(name)), **arguments}
@@ -217,27 +229,34 @@ def _check(options: argparse.Namespace) -> int:
                 raise
             sys.stdout.write(f"{name}\nnot checked: {error}\n")
             continue
-        ok &= all(finding.ok for finding in findings)
+        all_ok &= all(finding.ok for finding in findings)
         sys.stdout.write(f"{name}\n")
         for finding in findings:
-            mark = "FAILS" if not finding.ok else "note" if finding.is_note else "ok"
+            if not finding.ok:
+                mark = "FAILS"
+            else:
+                mark = "note" if finding.is_note else "ok"
             sys.stdout.write(f"{mark:6} {finding.name:15} {finding.figure}\n")
         sys.stdout.flush()
-    return 0 if ok else 1
+    return 0 if all_ok else 1
 
 
 def _new(options: argparse.Namespace) -> int:
+    """Writes a file with a task, and prints what to do with it."""
     id = write_task(options.file, turns=options.turns)
-    name = f"{options.file if os.path.isabs(options.file) else os.path.join('.', options.file)}:{id}"
+    path = options.file if os.path.isabs(options.file) else os.path.join(".", options.file)
+    name = f"{path}:{id}"
+    habit = "biggest" if options.turns else "first"
     sys.stdout.write(
         f"{options.file} holds {id}. What to do with it:\n"
         f"  python -m envs check {name}\n"
         f"  python -m envs show {name}\n"
-        f"  python -m spg_trainer sft --env {name} --mix right=0.4 {'biggest' if options.turns else 'first'}=0.6\n"
+        f"  python -m spg_trainer sft --env {name} --mix right=0.4 {habit}=0.6\n"
     )
     return 0
 
 
+# {command: (its help, the function that runs it and returns the exit status)}
 COMMANDS = {
     "list": ("lists the environments of this package with their splits and sizes", _list),
     "show": (

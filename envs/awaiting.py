@@ -97,9 +97,8 @@ def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) 
     """Awaits all in the event loop, and says from time to time which are not done; raises EnvError as `call_all`."""
     loop, thread = _loop(os.getpid())
     wrong = _wrong_limits(limits)
-    if (
-        threading.get_ident() == thread.ident
-    ):  # to wait here for the event loop, in its own thread, would never end
+    # In the event loop's own thread, to wait for the loop would never end.
+    if threading.get_ident() == thread.ident:
         wrong = "an `async` method called one that waits for others; await the methods of the other instead"
     if wrong:
         for awaitable in awaitables:

@@ -1,4 +1,4 @@
-"""Does an environment keep its contract? Figures for its author, and for every change to this package."""
+"""`python -m envs check`: does an environment keep its contract? Each check gives a figure, or says what is wrong."""
 
 import json
 import os
@@ -25,33 +25,38 @@ from envs.splits import SPLITS, DividedEnv, content, question
 from verifiers.statistics import wilson_interval
 
 DIFFERENT = 0.9
-"""Share of the problems of validation and test that must differ: copies are no evidence."""
+"""The share of the problems of validation and test that must differ: a copy adds no evidence."""
 SLOWEST = 2.0
 """Seconds of processor time within which any completion must be scored."""
 SMALL = 100
 """If validation or test has fewer problems, the check says how uncertain a rate over them is."""
+# Advice on how to divide problems into splits.
 _BY_CONTENT = (
     "Problems of a list are divided by content with envs.split_of, and made ones are drawn with "
     "envs.draw_for(self.split, index, ...) (docs/add_a_task.md)"
 )
 SHORT = 2
-"""Characters of an answer that nearly every long text holds somewhere."""
+"""An answer of at most so many characters stands somewhere in nearly every long text."""
 _FEW = 16
-"""Problems for the more costly checks: made again in a fresh process, scored with junk."""
+"""How many problems the more costly checks take: to make them in a fresh process, to score them with junk."""
 _JUNK = "<answer>?</answer>"
-_CHILD = "import json, sys, envs.checking as c; json.dump(c.contents(*json.loads(sys.argv[1])), sys.stdout)"
-_LENGTHS = "from spg_trainer.rollout.overlong import main; main()"
+# What a fresh process runs: `contents` below, and the trainer's measurement of lengths.
+_CONTENTS_CODE = (
+    "import json, sys, envs.checking as c; json.dump(c.contents(*json.loads(sys.argv[1])), sys.stdout)"
+)
+_LENGTHS_CODE = "from spg_trainer.rollout.overlong import main; main()"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check; figure: what was measured, or what is wrong."""
+    """The outcome of one check."""
 
     name: str
     ok: bool
     figure: str
+    """What was measured or, unless `ok`, what is wrong."""
     is_note: bool = False
-    """Whether the figure is for the author to look at, though the task can be trained on as it is."""
+    """Whether this is only a hint to the author: the task can be trained on as it is."""
 
 
 @dataclass(frozen=True)
@@ -68,30 +73,33 @@ class _Subject:
     raised: set[str] = field(default_factory=set)
     """What `score` has raised so far, and where."""
     notes: list[str] = field(default_factory=list)
-    """What the check that runs has found for the author to look at, though it fails nothing."""
+    """Hints to the author from the check that is running; they do not make it fail."""
 
     def score(
         self, env: TextEnv, problems: dict[int, Problem], texts: Sequence[str | Sequence[str]]
     ) -> np.ndarray:
-        """(n,) bool, which texts are right, each played to the end of its episode as the answer to its problem.
+        """(n,) bool: which of n texts are right, each as the model's text in an episode of its problem, see `play`.
 
-        Adds to `ranges`. Raises EnvError where the author's code raises.
+        problems: {index: problem}, as many as there are texts. Adds to `ranges`. Raises EnvError where the author's
+        code raises.
         """
         pairs = zip(problems.items(), texts, strict=True)
         turns = [play(env, index, problem, text)[0] for (index, problem), text in pairs]
         scored = score_all(env, list(problems), list(problems.values()), turns)
         for index, completions, trace in zip(problems, turns, scored.traceback, strict=True):
-            if trace is not None:
-                why = cause(env.author_of(problems[index]), trace)
-                shown = completions[0] if len(completions) == 1 else completions
-                where = f"on {name_of(index, problems[index])}, for {shown!r:.60}"
-                if why in self.raised:
-                    raise EnvError(f"score raised the same {where}")
-                self.raised.add(why)
-                raise EnvError(f"score raised {where}: {why}")
+            if trace is None:
+                continue
+            why = cause(env.author_of(problems[index]), trace)
+            shown = completions[0] if len(completions) == 1 else completions
+            where = f"on {name_of(index, problems[index])}, for {shown!r:.60}"
+            if why in self.raised:
+                raise EnvError(f"score raised the same {where}")
+            self.raised.add(why)
+            raise EnvError(f"score raised {where}: {why}")
         for name, values in scored.rewards.items():
+            # Values are NaN for problems of a mixture whose own task does not have the component.
             seen = [*self.ranges.get(name, ()), *values[~np.isnan(values)].tolist()]
-            if seen:  # a task of a mixture need not have the component
+            if seen:
                 self.ranges[name] = (min(seen), max(seen))
         return scored.rewards["correct"] == 1
 
@@ -117,17 +125,18 @@ def check(name: str, problems: int = 1000, **arguments: Any) -> list[Finding]:
 
 
 def check_lengths(name: str, problems: int, model: str, length: int = 0, **arguments: Any) -> Finding:
-    """Whether prompts fit a model; the trainer measures it in a process of its own, as nothing here reads tokens.
+    """Whether prompts fit a model. The trainer measures it, in a process of its own: this package has no tokenizer.
 
-    name, problems, arguments: as for `check`. model: as `--model` of the trainer. length: tokens of a completion, 0 =
-    the model's own.
+    name, problems, arguments: as for `check`. model: as `--model` of the trainer. length: how many tokens a completion
+    has, 0 = as the model is trained by default.
     """
     job = {"name": name, "arguments": arguments, "asked": model, "count": problems, "length": length}
-    done = _fresh_process(_LENGTHS, job)
+    done = _fresh_process(_LENGTHS_CODE, job)
     if done.returncode:
         why = done.stderr.strip().rpartition("\n")[2]
         return Finding("lengths", False, f"the trainer cannot measure them: {why}")
-    return Finding("lengths", *json.loads(done.stdout.rpartition("\n")[2]))
+    ok, figure = json.loads(done.stdout.rpartition("\n")[2])
+    return Finding("lengths", ok, figure)
 
 
 def _fresh_process(code: str, job: Any) -> subprocess.CompletedProcess[str]:
@@ -145,14 +154,15 @@ def _fresh_process(code: str, job: Any) -> subprocess.CompletedProcess[str]:
 def try_scoring(env: TextEnv) -> None:
     """Plays and scores a demonstration, where there is one, and junk on the first problem of each task.
 
-    Raises EnvError with file and line where the author's `demonstration`, `reply` or `score` raises. In a run, a
+    Raises EnvError with file and line where the author's `demonstration`, `reply` or `score` raises: in a run, a
     completion for which `score` raises would only earn 0.
     """
     for part in env.parts.values() or [env]:
-        subject, problem = _Subject(part.spec_name, {}, {}, 1), read_problem(part, 0)
-        for demonstrated in (True, False):
+        subject = _Subject(part.spec_name, arguments={}, splits={}, count=1)
+        problem = read_problem(part, 0)
+        for is_demonstration in (True, False):
             try:
-                text = demonstration_of(part, problem) if demonstrated else _JUNK
+                text = demonstration_of(part, problem) if is_demonstration else _JUNK
                 if text is not None:
                     subject.score(part, {0: problem}, [text])
             except EnvError as error:
@@ -174,27 +184,31 @@ def _gymnasium(subject: _Subject) -> str:
 
 
 def _purity(subject: _Subject) -> str:
-    """A problem depends on the arguments and on its index, a reply on these and the completions: on nothing else."""
+    """Problems depend only on the arguments and their index, and replies only on these and the completions."""
     job = [subject.name, subject.arguments, min(_FEW, subject.count)]
-    first, backwards = contents(*job), contents(*job, backwards=True)
-    done = _fresh_process(_CHILD, job)
+    forwards, backwards = contents(*job), contents(*job, backwards=True)
+    done = _fresh_process(_CONTENTS_CODE, job)
     if done.returncode:
-        raise EnvError(f"a fresh process cannot open it: {done.stderr.strip().rpartition(chr(10))[2]}")
+        why = done.stderr.strip().rpartition("\n")[2]
+        raise EnvError(f"a fresh process cannot open it: {why}")
     elsewhere = json.loads(done.stdout)
-    for problem, text in first.items():
-        for other, where in ((backwards, "in another order"), (elsewhere, "in a fresh process")):
-            if other[problem] != text:
-                same_problem = other[problem][0] == text[0]
-                what = "a reply to" if same_problem else "problem"
-                causes = "on problem and completions" if same_problem else "on its index"
-                raise EnvError(f"{what} {problem} is another one {where}; it must depend {causes} only")
-    replies = sum(len(episode[1]) for _, episodes in first.values() for episode in episodes.values())
-    with_them = f" and {replies} replies" if replies else ""
-    return f"{len(first)} problems{with_them} are the same in another order and in a fresh process"
+    for name, (problem, episodes) in forwards.items():
+        for others, where in ((backwards, "in another order"), (elsewhere, "in a fresh process")):
+            other_problem, other_episodes = others[name]
+            if other_problem != problem:
+                raise EnvError(f"problem {name} is another one {where}; it must depend on its index only")
+            if other_episodes != episodes:
+                raise EnvError(
+                    f"a reply to {name} is another one {where}; it must depend on problem and completions only"
+                )
+    played = [episode for _, episodes in forwards.values() for episode in episodes.values()]
+    num_replies = sum(len(replies) for _, replies in played)
+    and_replies = f" and {num_replies} replies" if num_replies else ""
+    return f"{len(forwards)} problems{and_replies} are the same in another order and in a fresh process"
 
 
 def _splits(subject: _Subject) -> str:
-    """No problem is in two splits, and those that are measured on hold few problems twice."""
+    """No problem is in two splits, and few are in validation or in test twice."""
     split_of: dict[str, str] = {}  # content of a problem -> the first split that has it
     questions = _Questions()
     different = []
@@ -216,17 +230,19 @@ def _splits(subject: _Subject) -> str:
         different.append(f"{count:,} of {len(problems):,} in {split} ({len(env):,})")
     text = f"different problems: {', '.join(different)}; none is in two splits"
     train = subject.splits["train"]
+    # With several turns one question may have several answers, as in guessing a number. A notice, as of a file of rows,
+    # says it itself.
     if train.max_turns == 1 and not train.notice and (differing := questions.differing()):
         text += f"; {differing}"
-    if train.notice and not isinstance(train, DividedEnv):
-        subject.notes.append(train.notice)
-    if isinstance(subject.splits["train"], DividedEnv):
+    if isinstance(train, DividedEnv):
         text += f"; __init__ takes no `split`, so they are divided by a hash of their index (80/10/10). {_BY_CONTENT}"
+    elif train.notice:
+        subject.notes.append(train.notice)
     for split in ("validation", "test"):
-        if (count := len(subject.splits[split])) < SMALL:
-            text += (
-                f"; a rate over {count:,} {split} problems is uncertain by up to {98 / count**0.5:.0f} points"
-            )
+        count = len(subject.splits[split])
+        if count < SMALL:
+            points = 98 / count**0.5  # half of a 95% interval at a rate of one half: 1.96 * 0.5 / sqrt(count)
+            text += f"; a rate over {count:,} {split} problems is uncertain by up to {points:.0f} points"
     return text
 
 
@@ -234,36 +250,40 @@ def _splits(subject: _Subject) -> str:
 class _Questions:
     """The questions of all splits, without capitals and runs of white space, and where each is asked.
 
-    Capitals may carry the meaning, as `a` and `A` do where one is the other's opposite. So two questions that differ in
-    capitals alone count as the same only if their references are the same to the letter.
+    Capitals may carry the meaning, as where `A` is the opposite of `a` (`envs.small.satisfiability`). So two questions
+    that differ in capitals alone count as the same only if their references are the same to the letter.
     """
 
     without_capitals: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
-    """{question: {its reference: (split, place)}}"""
+    """{question: {its reference: (split, place) of the first problem with both}}; a place: "problem 3 of train"."""
     with_capitals: dict[str, dict[str, str]] = field(default_factory=dict)
-    """{question with its capitals: {its reference: place}}"""
+    """{question with its capitals: {its reference: place of the first problem with both}}"""
 
     def add(self, split: str, index: int, problem: Problem) -> None:
         """Notes a problem. Raises EnvError for one that asks nothing, or that a problem of another split asks too."""
         place = name_of(index, problem).replace(f"problem {index}", f"problem {index} of {split}", 1)
-        if not (text := question(problem.prompt)):
+        text = question(problem.prompt)
+        if not text:
             raise EnvError(f"{place} asks nothing: its prompt is empty")
-        answer = json.dumps(problem.reference, sort_keys=True, default=str)
-        spelled = f"{problem.task} {question(problem.prompt, capitals=True)}"
-        self.with_capitals.setdefault(spelled, {}).setdefault(answer, place)
-        places = self.without_capitals.setdefault(f"{problem.task} {text}", {})
-        first_split, first_place = places.setdefault(answer, (split, place))
+        reference = json.dumps(problem.reference, sort_keys=True, default=str)
+        text_with_capitals = question(problem.prompt, capitals=True)
+        # The task is part of both keys, as two tasks may ask the same and judge otherwise.
+        self.with_capitals.setdefault(f"{problem.task} {text_with_capitals}", {}).setdefault(reference, place)
+        seen = self.without_capitals.setdefault(f"{problem.task} {text}", {})
+        first_split, first_place = seen.setdefault(reference, (split, place))
         if first_split != split:
             raise EnvError(
                 f"{place} is, but for capitals and spaces, {first_place}: {text!r:.160}. {_BY_CONTENT}"
             )
 
     def differing(self) -> str:
-        """What to say where a question has different answers; "" where none has."""
-        twins = [list(answers.values()) for answers in self.with_capitals.values() if len(answers) > 1]
-        shown = [" and ".join(places) for places in twins[:3]]
-        count = "1 question has" if len(twins) == 1 else f"{len(twins):,} questions have"
-        return f"{count} different references: {'; '.join(shown)}" if twins else ""
+        """A clause on questions that have several references; "" if none has."""
+        places_of_twins = [list(seen.values()) for seen in self.with_capitals.values() if len(seen) > 1]
+        if not places_of_twins:
+            return ""
+        shown = [" and ".join(places) for places in places_of_twins[:3]]
+        count = "1 question has" if len(places_of_twins) == 1 else f"{len(places_of_twins):,} questions have"
+        return f"{count} different references: {'; '.join(shown)}"
 
 
 def _demonstrations(subject: _Subject) -> str:
@@ -297,15 +317,15 @@ def _habits(subject: _Subject) -> str:
     """How often each habit is right, with its interval."""
     env = subject.splits["train"]
     problems = _problems(env, subject.count)
-    texts: dict[str, dict[int, str | list[str]]] = {}
+    texts_of_habit: dict[str, dict[int, str | list[str]]] = {}  # {habit: {index of a problem: its text}}
     for index, problem in problems.items():
         for name, text in env.habits(problem).items():
-            texts.setdefault(name, {})[index] = text
-    if "right" in texts:
+            texts_of_habit.setdefault(name, {})[index] = text
+    if "right" in texts_of_habit:
         raise EnvError('a habit is called "right", which is the name of the demonstration; call it otherwise')
     rates = []
-    for name, tries in texts.items():
-        right = subject.score(env, {index: problems[index] for index in tries}, list(tries.values()))
+    for name, texts in texts_of_habit.items():
+        right = subject.score(env, {index: problems[index] for index in texts}, list(texts.values()))
         low, high = wilson_interval(int(right.sum()), len(right))
         rates.append(f"{name} solves {right.mean():.1%} [{low:.1%}, {high:.1%}] of {len(right):,}")
     return ", ".join(rates) or "none given"
@@ -313,9 +333,11 @@ def _habits(subject: _Subject) -> str:
 
 def _junk(subject: _Subject) -> str:
     """Texts that answer nothing do not count as right, and scoring them raises nothing and takes no time."""
-    env, tried, slowest = subject.splits["train"], 0, 0.0
-    rng, problems = np.random.default_rng(0), _problems(env, _FEW)
+    env = subject.splits["train"]
+    problems = _problems(env, _FEW)
+    rng = np.random.default_rng(0)
     hint = _paid_anywhere(subject, problems)
+    tried, slowest = 0, 0.0
     for index, problem in problems.items():
         for kind, text in junk(problem, sound_demonstration_of(env, problem), rng):
             start = time.process_time()
@@ -326,35 +348,39 @@ def _junk(subject: _Subject) -> str:
                 raise EnvError("; ".join(filter(None, [solved, hint])))
             if seconds > SLOWEST:
                 raise EnvError(f"problem {index}: {kind} took {seconds:.1f} s to score, {text!r:.60}")
-            tried, slowest = tried + 1, max(slowest, seconds)
-    subject.score(env, problems, [_JUNK] * len(problems))  # as a run asks: many at once
+            tried += 1
+            slowest = max(slowest, seconds)
+    subject.score(env, problems, [_JUNK] * len(problems))  # many at once, as in a run
     text = f"none of {tried:,} is right, raises or takes long (at most {slowest * 1000:.0f} ms)"
     return "; ".join(filter(None, [text, hint]))
 
 
 def _paid_anywhere(subject: _Subject, problems: Mapping[int, Problem]) -> str:
-    """A hint where short answers count wherever they occur, so that a model can list them all; "" where they do not."""
-    env = subject.splits["train"]
-    short = {
+    """A hint if short answers count wherever they occur, so that a model can list them all; "" if they do not."""
+    with_short_answers = {
         index: problem
         for index, problem in problems.items()
         if any(
             isinstance(value, str | int) and len(str(value)) <= SHORT for value in problem.reference.values()
         )
     }
-    rng, letters = np.random.default_rng(1), [*string.ascii_letters, *map(str, range(10**SHORT))]
-    right = subject.score(env, short, [" ".join(rng.permutation(letters)) for _ in short]) if short else []
-    if 2 * np.sum(right) <= len(short):
+    if not with_short_answers:
+        return ""
+    rng = np.random.default_rng(1)
+    words = [*string.ascii_letters, *map(str, range(10**SHORT))]
+    lists = [" ".join(rng.permutation(words)) for _ in with_short_answers]
+    num_right = int(subject.score(subject.splits["train"], with_short_answers, lists).sum())
+    if 2 * num_right <= len(with_short_answers):
         return ""
     return (
-        f"a text that lists every letter and the numbers below {10**SHORT} solves {np.sum(right)} of {len(short)} "
-        f"problems with answers of at most {SHORT} characters, so a model may learn to list them. Look for the answer "
-        "where it has to stand, such as in the <answer> block (envs.answers.only_answer)"
+        f"a text that lists every letter and the numbers below {10**SHORT} solves {num_right} of "
+        f"{len(with_short_answers)} problems with answers of at most {SHORT} characters, so a model may learn to list "
+        "them. Look for the answer where it has to stand, such as in the <answer> block (envs.answers.only_answer)"
     )
 
 
 def _components(subject: _Subject) -> str:
-    """Every component stayed between its lowest and highest value."""
+    """In all checks so far, every component stayed between its lowest and highest value."""
     if not subject.ranges:
         raise EnvError("nothing could be scored, for what stands above")
     train = subject.splits["train"]
@@ -375,9 +401,11 @@ def _components(subject: _Subject) -> str:
 
 _RUNS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _components)
 _CHECKS = {run.__name__[1:]: run for run in _RUNS}
+"""{title: the check}, a function that returns its figure, and raises if the environment fails."""
 
 
 def _problems(env: TextEnv, count: int) -> dict[int, Problem]:
+    """{index: problem} of up to `count` problems, evenly spread."""
     return {index: read_problem(env, index) for index in spread(len(env), count)}
 
 
@@ -389,16 +417,18 @@ def spread(length: int, count: int) -> list[int]:
 def contents(
     name: str, arguments: Mapping[str, Any], count: int, backwards: bool = False
 ) -> dict[str, list[Any]]:
-    """{"train 17": [what is in that problem, {"right": [completions, replies]}]}, asked for in either order.
+    """{"train 17": [content of the problem, {"right": [completions, replies]}]} of `count` problems of each split.
 
-    Of `count` problems of each split. Where there are turns, the demonstration and the habits are played.
+    Where there are turns, the demonstration ("right"), the habits and junk are played; otherwise the second item is
+    empty. backwards: whether the problems are asked for in descending order.
     """
-    texts = {}
+    contents_of = {}
     for split in SPLITS:
         env = make(name, split=split, **arguments)
         indices = spread(len(env), count)
         for index in reversed(indices) if backwards else indices:
-            problem, played = read_problem(env, index), {}
+            problem = read_problem(env, index)
+            played = {}
             if env.max_turns > 1:
                 texts_of = {
                     "right": sound_demonstration_of(env, problem),
@@ -410,14 +440,14 @@ def contents(
                     for name, text in texts_of.items()
                     if text is not None
                 }
-            texts[f"{split} {index}"] = [content(problem), played]
-    return texts
+            contents_of[f"{split} {index}"] = [content(problem), played]
+    return contents_of
 
 
 def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
-    """The author's demonstration; None if he gave none.
+    """The author's demonstration; None if there is none.
 
-    Raises EnvError, with file and line where that is known, if his code for it raises anything else.
+    Raises EnvError, with file and line where that is known, if the author's code raises anything but NoDemonstration.
     """
     try:
         return env.demonstration(problem)
@@ -429,7 +459,7 @@ def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
 
 
 def sound_demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
-    """The author's demonstration; None if there is none or it fails, which the check of demonstrations reports."""
+    """The author's demonstration; None if there is none, or if it raises, which the check of demonstrations reports."""
     try:
         return demonstration_of(env, problem)
     except EnvError:

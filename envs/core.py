@@ -190,9 +190,8 @@ class TextEnv(gymnasium.Env[Prompt, str]):
         if self._episode is None:
             raise EnvError(before_reset(self))
         episode = self._episode.copy()
-        goes_on = bool(
-            episode.answer({0: action})
-        )  # an `Episodes` numbers its episodes: the only one is number 0
+        # `Episodes` numbers its episodes, and the only one here is number 0.
+        goes_on = bool(episode.answer({0: action}))
         info: dict[str, Any] = {"index": episode.indices[0]}
         if not goes_on:
             scores = episode.score()

@@ -215,6 +215,5 @@ def play(
         if episodes.ended[0] == "max_turns":
             why = f", as max_turns of the class is {env.max_turns} (1 unless it says more)"
         raise broken(env, index, f"the episode is over after turn {len(turns)} of {text!r:.200}{why}")
-    return turns, episodes.replies[0][
-        : len(turns) - 1
-    ]  # without a reply to the last of a list, which nobody reads
+    # A reply to the last text of a list is left out, as nobody reads it.
+    return turns, episodes.replies[0][: len(turns) - 1]

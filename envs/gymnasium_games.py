@@ -333,15 +333,13 @@ def worths(table: Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bo
     better.
     """
     most_outcomes = max(len(outcomes) for actions in table.values() for outcomes in actions.values())
-    transitions = np.zeros(
-        (len(table), len(table[0]), most_outcomes, 4)
-    )  # missing outcomes have probability 0
+    # Where an action has fewer outcomes, the rest have probability 0.
+    transitions = np.zeros((len(table), len(table[0]), most_outcomes, 4))
     for state, actions in table.items():
         for action, outcomes in actions.items():
             transitions[state, action, : len(outcomes)] = outcomes
-    probability, next_state, reward, ends = np.moveaxis(
-        transitions, -1, 0
-    )  # each (states, actions, outcomes)
+    # Each of the four has the shape (states, actions, outcomes).
+    probability, next_state, reward, ends = np.moveaxis(transitions, -1, 0)
     worth = np.zeros(transitions.shape[:2])
     change = 1.0
     while change > 1e-9:

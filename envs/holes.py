@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 REST = 0
 """The size of the hole that takes all the room that is left."""
-_HOLE = re.compile(
-    r"\[MASK([^\]\n]{0,20})\]?"
-)  # also what only looks like a hole, e.g. "[MASK 8]", to be refused
+# This also finds what only looks like a hole, e.g. "[MASK 8]", so that it can be refused.
+_HOLE = re.compile(r"\[MASK([^\]\n]{0,20})\]?")
 _SIZE = re.compile(r"(?:\*([0-9]*))?")  # "", "*8" or "*"
 
 

@@ -138,9 +138,8 @@ class PublishedEnv(TextEnv):
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """The problem, the completion with the part that was judged in green or red, the gold answer, the verdict."""
         names = [name for name in ("subject", self.text) if problem.metadata.get(name)]
-        shown = {
-            name: printable(problem.metadata[name]) for name in names
-        }  # {label: text}, in the order of the lines
+        # The lines that are shown, {label: text}.
+        shown = {name: printable(problem.metadata[name]) for name in names}
         shown[self.text] = paint("bold", shown[self.text])
         gold = printable(problem.reference["answer"])
         if completion is None:

@@ -308,7 +308,6 @@ def _check_class(cls: Any, id: str) -> None:
         missing.append("score")
     if missing:
         raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")
-    if not isinstance(
-        cls.reward_weights, property
-    ):  # a property has a value only in instances: `make` checks those
+    # Where it is a property only instances have a value, which `make` checks.
+    if not isinstance(cls.reward_weights, property):
         _merged_weights(id, cls.reward_weights, None)

@@ -43,13 +43,13 @@ ARGUMENTS = (
     "test",
     "score_timeout",
 )
-"""Those of `Rows` beside its columns."""
+"""The arguments of `Rows` that are not the names of columns."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
 STYLES: dict[str, Callable[[Prompt], Prompt]] = {
     "plain": lambda prompt: prompt,
     "paper": lambda prompt: f"{ANSWER_FORMAT}\n\n{prompt}" if isinstance(prompt, str) else prompt,
 }
-"""{prompt_style: what is shown of the prompt's column}."""
+"""{prompt_style: a function from what is in the prompt's column to what the model is shown}."""
 
 
 class Entry(NamedTuple):
@@ -58,9 +58,9 @@ class Entry(NamedTuple):
     prompt: Prompt
     reference: dict[str, Any]
     demonstration: str | None
-    """A right completion, of the column that `demonstration=` names."""
+    """A right completion, from the column that `demonstration=` names; None where no column is named."""
     where: str = ""
-    """The file and the line."""
+    """The file and the line, "rows.jsonl, line 3"."""
 
 
 class Rows(TextEnv):
@@ -91,19 +91,19 @@ class Rows(TextEnv):
         score_timeout: float | None = None,
         **columns: str,
     ) -> None:
-        """Opens one split; raises EnvError for a file that cannot be read and for the first row that cannot be used.
+        """Opens one split; raises EnvError for a file that cannot be read, and for rows that cannot be used.
 
         Args:
             verifier: a task of `verifiers`, e.g. "gsm8k".
             reward: functions of one's own, "./mine.py:brevity" or "./mine.py:brevity+tone", with TRL's signature.
             prompt: the column that the model is shown, a text or a list of chat messages.
-            prompt_style: "plain" shows it as it is; "paper" asks for `<reasoning>` and `<answer>` before it.
+            prompt_style: "plain" shows it as it is; "paper" puts a request for `<reasoning>` and `<answer>` before it.
             demonstration: a column with right completions, for `sft` and `check`; "" = there is none.
-            validation, test: files with the problems of these splits. Without them a hash of the prompt gives them a
-                tenth each of the file.
+            validation, test: files with the problems of these splits. A split without a file of its own is a tenth of
+                the main file, picked by a hash of the prompt.
             score_timeout: seconds that an `async` function of `reward` may take for a batch; None = 60.
-            columns: the column of each reference field, or parameter of a function, where it has another name, e.g.
-                answer="solution".
+            columns: {reference field of the verifier, or parameter of a function: its column}, if the column is called
+                otherwise, e.g. answer="solution".
         """
         name = Path(self.file).name
         check_choice(name, "split", split, SPLITS)
@@ -112,7 +112,14 @@ class Rows(TextEnv):
         self.functions = load_functions(reward) if reward else {}
         if score_timeout is not None:
             self.score_timeout = score_timeout
-        wanted = _columns(name, verifier, prompt, demonstration, columns, self.functions)
+        wanted = _columns(
+            name,
+            verifier=verifier,
+            prompt=prompt,
+            demonstration=demonstration,
+            columns=columns,
+            functions=self.functions,
+        )
         self.fields = fields_of(verifier, wanted)
         if self.functions:
             paid = dict.fromkeys(self.functions, 1.0)
@@ -121,11 +128,12 @@ class Rows(TextEnv):
             self.reward_ranges = dict.fromkeys(paid, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
         self._entries, left_out = _entries_of(split, files, verifier, wanted)
-        if split == "train":  # which every run opens
+        if split == "train":  # it is said once, as every run opens this split
+            conflicts = _conflicts(files, verifier, wanted)
             empty = _empty_columns(files, verifier, wanted, self.functions)
-            self.notice = " ".join(filter(None, [left_out, _conflicts(files, verifier, wanted), empty]))
-        used = dict.fromkeys(file for file in files.values() if file)
-        self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in used}
+            self.notice = " ".join(text for text in (left_out, conflicts, empty) if text)
+        files_used = dict.fromkeys(file for file in files.values() if file)
+        self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in files_used}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -161,7 +169,7 @@ class Rows(TextEnv):
 
 
 def names_file(name: str) -> bool:
-    """Whether a name of an environment is that of a file of rows."""
+    """Whether what is given as the name of an environment names a file of rows."""
     return name.endswith(SUFFIXES)
 
 
@@ -176,7 +184,7 @@ def class_of(file: str) -> type[Rows]:
 
 
 def id_of(file: str) -> str:
-    """The id under which a file is registered; two files of one name in two folders do not meet."""
+    """The id under which a file is registered. It holds a hash of the path: files of one name in two folders differ."""
     stem = re.sub(r"[^\w.-]+", "_", Path(file).name.partition(".")[0]).strip("._-") or "rows"
     place = hashlib.sha256(str(Path(file).resolve()).encode()).hexdigest()[:8]
     return f"rows_{place}/{stem}-v0"
@@ -196,10 +204,11 @@ def _columns(
     columns: Mapping[str, str],
     functions: Mapping[str, RewardFunction],
 ) -> dict[str, str]:
-    """The columns that every row must have: {what is read from it: the name of its column in the file}.
+    """The columns that every row must have: {field: its column in the file}, e.g. {"prompt": "question"}.
 
-    That are the prompt, the verifier's reference fields, what the reward functions ask for and, where one is named, the
-    demonstration. Raises EnvError where nothing judges the rows, and for a name in `columns` that nothing takes.
+    The fields are "prompt", the verifier's reference fields, the parameters of the reward functions and, if a column is
+    named for it, "demonstration". Raises EnvError if nothing judges the rows, and for a name in `columns` that is no
+    such field. name: of the file, for messages.
     """
     if not verifier and not functions:
         known = ", ".join(tasks())
@@ -218,7 +227,8 @@ def _columns(
     known = (*needed, *optional, *parameters)
     for field, column in columns.items():
         if field not in known and any(map(takes_all, functions.values())):
-            # A function takes any column by `**kwargs`, and one of the file's may be spelled much like an argument.
+            # A function takes any column by `**kwargs`. But a name much like that of an argument is most likely a
+            # misspelt one, unless the column is given by its own name.
             near = "" if column == field else did_you_mean(field, (*known, *ARGUMENTS))
             if near:
                 raise EnvError(
@@ -230,23 +240,27 @@ def _columns(
             check_choice(name, "column", field, (*known, *ARGUMENTS))
     wanted = {"prompt": prompt} | {field: columns.get(field, field) for field in (*needed, *parameters)}
     wanted |= {field: columns[field] for field in optional if field in columns}
-    wanted |= {"demonstration": demonstration} if demonstration else {}
+    if demonstration:
+        wanted["demonstration"] = demonstration
     # As texts, because `answer=1` on a command line is a number.
     return {field: str(column) for field, column in wanted.items()}
 
 
 def fields_of(verifier: str, wanted: Iterable[str]) -> list[str]:
-    """Which of the wanted columns are reference fields of the verifier; none where there is no verifier."""
-    task = find(verifier) if verifier else None
-    return [name for name in wanted if task and name in (*task.fields, *task.optional)]
+    """Those of the wanted fields that are reference fields of the verifier; none if `verifier` is ""."""
+    if not verifier:
+        return []
+    task = find(verifier)
+    return [field for field in wanted if field in (*task.fields, *task.optional)]
 
 
 def _entries_of(
     split: str, files: Mapping[str, str], verifier: str, wanted: Mapping[str, str]
 ) -> tuple[Sequence[Entry], str]:
-    """The problems of a split, in the order of its file, and what to say of rows that are left out.
+    """The problems of a split, in the order of its file, and a sentence on rows that are left out ("" = none are).
 
-    No prompt is in two splits; and none that is trained on differs from a held-out one by capitals and spaces alone.
+    files: {split: its file, or ""}. No prompt is in two splits; and no prompt of train differs from one of validation
+    or test by capitals and spaces alone.
     """
     wanted_json = json.dumps(dict(wanted))
     if files[split] and split != "train":
@@ -254,29 +268,27 @@ def _entries_of(
     with_own_file = [other for other in ("validation", "test") if files[other]]
     held_out = [entry for other in with_own_file for entry in _read(files[other], verifier, wanted_json)]
     held_out_keys = {_key(entry) for entry in held_out}
-    # What the hash of the prompt gives to a split that has a file of its own is for training.
-    splits = {split, *with_own_file} if split == "train" else {split}
+    # Rows of the main file that the hash gives to a split with a file of its own are for training instead.
+    splits_to_take = {split, *with_own_file} if split == "train" else {split}
     all_entries = _read(files["train"], verifier, wanted_json)
     chosen = []
     for entry in all_entries:
         if _key(entry) in held_out_keys:
             continue
-        if split_of(_key(entry)) in splits:
+        if split_of(_key(entry)) in splits_to_take:
             chosen.append(entry)
         else:
             held_out.append(entry)
     left_out = ""
     if split == "train":
-        held_out_at = {question(entry.prompt): entry.where for entry in held_out}
-        twins = [
-            (e.where, held_out_at[question(e.prompt)]) for e in chosen if question(e.prompt) in held_out_at
-        ]
-        chosen = [entry for entry in chosen if question(entry.prompt) not in held_out_at]
+        place_of_question = {question(entry.prompt): entry.where for entry in held_out}
+        twins = [entry for entry in chosen if question(entry.prompt) in place_of_question]
+        chosen = [entry for entry in chosen if question(entry.prompt) not in place_of_question]
         if twins:
+            pairs = [f"{twin.where} (that of {place_of_question[question(twin.prompt)]})" for twin in twins]
             left_out = (
                 f"Left out of training, as validation or test asks the same but for capitals and spaces: "
-                f"{len(twins):,} of {len(all_entries):,} rows, "
-                f"{_listed(f'{trained} (that of {measured})' for trained, measured in twins)}."
+                f"{len(twins):,} of {len(all_entries):,} rows, {_listed(pairs)}."
             )
     if not chosen:
         raise EnvError(
@@ -287,7 +299,7 @@ def _entries_of(
 
 
 def _conflicts(files: Mapping[str, str], verifier: str, wanted: Mapping[str, str]) -> str:
-    """What to say where a question, but for capitals and spaces, comes again with another answer; else nothing."""
+    """A sentence on questions that come again, but for capitals and spaces, with another answer; "" if none does."""
     places_of: dict[str, dict[str, str]] = {}  # {question: {answer: the first row that has it}}
     for file in dict.fromkeys(filter(None, files.values())):
         for entry in _read(file, verifier, json.dumps(dict(wanted))):
@@ -296,9 +308,9 @@ def _conflicts(files: Mapping[str, str], verifier: str, wanted: Mapping[str, str
     differing = [" and ".join(places.values()) for places in places_of.values() if len(places) > 1]
     if not differing:
         return ""
+    count = "1 question has" if len(differing) == 1 else f"{len(differing):,} questions have"
     return (
-        f"{'1 question has' if len(differing) == 1 else f'{len(differing):,} questions have'} different answers, of "
-        f"which at most one is right: {_listed(differing)}. "
+        f"{count} different answers, of which at most one is right: {_listed(differing)}. "
         "Correct or remove these rows."
     )
 
@@ -309,42 +321,49 @@ def _empty_columns(
     wanted: Mapping[str, str],
     functions: Mapping[str, RewardFunction],
 ) -> str:
-    """What to say of columns that functions ask for and that hold nothing in some rows; else nothing.
+    """A sentence on each column that functions ask for and that is empty in some rows; "" if there is none.
 
-    A reference that a verifier needs is refused where it holds nothing; a function may know what to do without it.
+    Only functions are meant: they may know what to do with an empty value, while a row whose verifier needs a reference
+    that is empty has been refused.
     """
-    of_verifier, told = fields_of(verifier, wanted), []
+    of_verifier = fields_of(verifier, wanted)
     entries = [
         entry for file in files.values() if file for entry in _read(file, verifier, json.dumps(dict(wanted)))
     ]
+    sentences = []
     for name in columns_of(functions):
         empty = [entry.where for entry in entries if entry.reference[name] in (None, "", [])]
         if empty and name not in of_verifier:
-            told.append(
+            sentences.append(
                 f'Column "{wanted[name]}" holds nothing in {len(empty):,} of {len(entries):,} rows ({_listed(empty)}): '
                 "the functions of --reward are given the empty value there."
             )
-    return " ".join(told)
+    return " ".join(sentences)
 
 
 def _listed(texts: Iterable[str]) -> str:
-    """The first three, and how many more there are."""
+    """The first three texts, and how many more there are."""
     shown = list(texts)
     more = [f"{len(shown) - 3:,} more"] if len(shown) > 3 else []
     return "; ".join(shown[:3] + more)
 
 
 def _key(entry: Entry) -> str:
-    """What tells whether two rows have the same prompt, and which split it belongs to."""
+    """The prompt as a text: rows with the same one are of one split, which a hash of it picks."""
     return json.dumps(entry.prompt, sort_keys=True)
 
 
 @cache
 def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
-    """The rows of a file. wanted_json: what `_columns` gives, as JSON, since the cache takes no dict."""
+    """The rows of a file; raises EnvError if it cannot be read, or if any row cannot be used.
+
+    wanted_json: what `_columns` gives, as JSON, since the cache takes no dict.
+    """
     wanted: dict[str, str] = json.loads(wanted_json)
     name = Path(file).name
-    entries, line_numbers, wrong = [], [], dict[int, str]()
+    entries: list[Entry] = []
+    line_numbers: list[int] = []  # of the entries
+    wrong: dict[int, str] = {}  # {number of a line: what is wrong with it}
     try:
         source = Source(file, {column.partition(".")[0] for column in wanted.values()})
         for block in source.blocks():
@@ -359,11 +378,10 @@ def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
         raise EnvError(str(error)) from error
     if source.failure or not (entries or wrong):
         raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
-    for place, error in _invalid_references(name, verifier, entries, fields_of(verifier, wanted)).items():
+    for i, error in _invalid_references(name, verifier, entries, fields_of(verifier, wanted)).items():
         column = wanted.get(error.argument, error.argument)
-        wrong[line_numbers[place]] = (
-            f'{entries[place].where}: column "{column}" cannot be judged by {verifier}: {error}'
-        )
+        why = f'column "{column}" cannot be judged by {verifier}: {error}'
+        wrong[line_numbers[i]] = f"{entries[i].where}: {why}"
     if wrong:
         count = len({*line_numbers, *wrong})
         raise refused_rows(file, [wrong[number] for number in sorted(wrong)], count)
@@ -373,9 +391,10 @@ def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
 def _invalid_references(
     name: str, verifier: str, entries: Sequence[Entry], fields: Sequence[str]
 ) -> dict[int, InvalidReferenceError]:
-    """{number of an entry: what its verifier says of its reference}; it looks at each, whatever is judged by it.
+    """{number of an entry: what the verifier finds wrong with its reference}, of all entries with a wrong one.
 
-    Raises EnvError, which begins with `name`, where the verifier cannot be asked.
+    The verifier is asked to judge an empty completion by each. Raises EnvError, which begins with `name`, where it
+    cannot be asked.
     """
     if not (fields and entries):
         return {}
@@ -384,12 +403,13 @@ def _invalid_references(
             references = {field: [entry.reference[field] for entry in entries] for field in fields}
             verify_batch(verifier, [""] * len(entries), **references)
             return {}
+        # Some reference is wrong. The batch names only the first such one, so each entry is looked at alone.
         wrong = {}
-        for place, entry in enumerate(entries):  # a batch names the first alone
+        for i, entry in enumerate(entries):
             try:
                 verify(verifier, "", **{field: entry.reference[field] for field in fields})
             except InvalidReferenceError as error:
-                wrong[place] = error
+                wrong[i] = error
         return wrong
     except VerifierError as error:
         raise EnvError(f"{name}: {error}") from error
@@ -401,6 +421,7 @@ def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
         found = read_sample(read_line(line), [(column,) for column in wanted.values()])
         values = dict(zip(wanted, found, strict=True))
     except LineError as error:
+        # For a column that is missing, the text ends with advice for the command of `verifiers`: we give our own.
         text, lacks_column, _ = str(error).partition(" Give --")
         hint = " ".join(f"{field}=COLUMN" for field in wanted)
         remedy = "Correct or remove the line."
@@ -416,8 +437,10 @@ def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
         raise EnvError(
             f'{where}: column "{wanted["prompt"]}" is empty. Write the question, or remove the row.'
         )
-    if demonstration is not None and not isinstance(demonstration := completions_in(demonstration)[0], str):
-        raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")
+    if demonstration is not None:
+        demonstration = completions_in(demonstration)[0]
+        if not isinstance(demonstration, str):
+            raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")
     for name, value in ({"prompt": prompt, "demonstration": demonstration} | values).items():
         if half := half_character(value):
             raise EnvError(f'{where}: column "{wanted[name]}" {half}')

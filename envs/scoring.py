@@ -167,9 +167,8 @@ def _check_call(cls: "type[TextEnv]", method: str, name: str) -> None:
     if not inspect.isfunction(function):  # a callable object does not always say what it takes
         return
     self = () if isinstance(attribute, staticmethod) else ("self",)
-    signature = inspect.signature(
-        function, follow_wrapped=False
-    )  # of a decorated method the outermost function's
+    # Of a decorated method it is the outermost function that is called.
+    signature = inspect.signature(function, follow_wrapped=False)
     try:
         signature.bind(*self, *ARGUMENTS[method])  # any values do: only their number is tried
     except TypeError as error:

@@ -29,11 +29,8 @@ SEARCHED = 20
 MAX_DIVIDED = 10**7
 """`DividedEnv` divides at most so many problems, the first ones of its environment; each takes 8 bytes."""
 
-_TENTHS = {
-    "train": list(range(8)),
-    "validation": [8],
-    "test": [9],
-}  # {split: what `tenth` gives for its indices}
+# {split: the values of `tenth` for its indices}, for `DividedEnv`.
+_TENTHS = {"train": list(range(8)), "validation": [8], "test": [9]}
 _MAX_DRAWS = 2000  # of `draw_for`
 _SEED = 20_260_701  # keeps the streams of `draw_for` apart from all others
 Drawn = TypeVar("Drawn")
@@ -41,11 +38,11 @@ Drawn = TypeVar("Drawn")
 
 @dataclass(frozen=True)
 class SplitRule:
-    """Assigns a text to a split by its hash modulo `parts`: the result `validation` is that split, `test` that one, and
-    any other result train.
+    """Assigns a text to a split by its hash, which is a number from 0 to parts - 1.
 
-    hash: a constructor of `hashlib`; the first 8 bytes of its digest are read as a big-endian number. test: None = no
-    text is in the test split. salt: is put before every text.
+    hash: a constructor of `hashlib`; the first 8 bytes of its digest, read as a big-endian number, are taken modulo
+    `parts`. validation, test: the numbers that mean these splits; all others mean train. test=None: no text is in the
+    test split. salt: is put before every text.
     """
 
     hash: Callable[[bytes], Any]
@@ -146,9 +143,8 @@ def distinct_problems(env: TextEnv, count: int = 0) -> list[int]:
         try:
             problem = read_problem(env, index)
             key = f"{problem.task} {content(problem)}"  # two tasks may ask the same and judge otherwise
-        except (
-            EnvError
-        ):  # a broken problem counts as different; the error comes when the problem is asked for
+        except EnvError:
+            # A broken problem counts as different; the error comes when the problem is asked for.
             key = f"broken {index}"
         first_of_key.setdefault(key, index)
     return list(first_of_key.values())

@@ -150,9 +150,7 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
         values |= {"prompt": before, "completion": [last]}
         if not before:
             values["prompt"] = ""
-        elif [message["role"] for message in before] == [
-            "user"
-        ]:  # one question, which a text says as well as a chat
+        elif len(before) == 1 and before[0]["role"] == "user":  # a text says the same as this chat
             values["prompt"] = before[0]["content"]
     if not values.keys() >= {"prompt", "completion"}:
         has = ", ".join(row) or "nothing"

@@ -151,9 +151,8 @@ class Code(TextEnv):
     def _format(self, exercise: "Exercise") -> tuple[str, str]:
         """(prompt, completion prefix) for a row, both with places for {prompt} and {tests}."""
         row = exercise.row
-        if (
-            not row.cases
-        ):  # its tests are Python code, which prompts show as in MBPP, or do not, as in HumanEval
+        # Without cases the tests of a row are Python code, which prompts show (MBPP) or do not show (HumanEval).
+        if not row.cases:
             return (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
         what = "method" if "." in row.entry_point else "function"
         request = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM

@@ -48,9 +48,8 @@ def _search(
                 if top == target * bottom:
                     return tree
                 continue
-            divisor = (
-                gcd(top, bottom) if bottom > 0 else -gcd(top, bottom)
-            )  # reduces, and makes `bottom` positive
+            # The fraction is reduced, with a positive denominator.
+            divisor = gcd(top, bottom) if bottom > 0 else -gcd(top, bottom)
             new_value = (top // divisor, bottom // divisor)
             new_values = [*values[:i], new_value, *values[i + 1 : j], *values[j + 1 :]]
             key = tuple(sorted(new_values))

@@ -16,9 +16,8 @@ from verifiers.batch import as_reference
 TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
 TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
 COLUMNS = ("question", "answer")
-hashed = (
-    str.strip
-)  # for published rows: `envs.datasets.load_split` hashes hashed(question); generated ones: `split_of`
+# `envs.datasets.load_split` divides published rows by a hash of hashed(question); `split_of` divides generated ones.
+hashed = str.strip
 LEVELS = tuple(TEMPLATES)
 SEED = 8_000_008  # keeps these streams apart from those of any other task
 _NUMBER = re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?")

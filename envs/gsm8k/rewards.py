@@ -47,11 +47,8 @@ def strict_format(text: str) -> bool:
     That is one line of reasoning, one line of answer, and a line end behind the last tag.
     """
     lines = text.split("\n", 8)
-    all_but_contents = [
-        *lines[:1],
-        *lines[2:4],
-        *lines[5:],
-    ]  # without line 1, the reasoning, and line 4, the answer
+    # Lines 1 and 4 are left out: they hold the reasoning and the answer.
+    all_but_contents = [*lines[:1], *lines[2:4], *lines[5:]]
     wanted = ["<reasoning>", "</reasoning>", "<answer>", "</answer>", ""]
     return all_but_contents in (wanted, [*wanted, ""])  # $ also matches before one more line end
 

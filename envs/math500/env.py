@@ -71,8 +71,7 @@ class MATH500(PublishedEnv):
 
     @property
     def _boxes_answers(self) -> bool:
-        """Whether an answer stands in \\boxed{...}: always but at level 1 in plain style, which spares a tiny model the
-        eight tokens of a box."""
+        """Whether an answer stands in \\boxed{...}. Level 1 in plain style spares a tiny model the tokens of a box."""
         return not (self._generated and self.level == 1 and self.prompt_style == "plain")
 
     def _worked(self, work: str, answer: str) -> str:

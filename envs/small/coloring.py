@@ -47,9 +47,8 @@ class Coloring(SmallEnv):
     def mistake(self, nodes: int, edges: list[str]) -> str:
         colors = ""
         for node in range(nodes):
-            earlier = [
-                int(edge[0]) for edge in edges if edge[1] == str(node)
-            ]  # earlier nodes that it is joined to
+            # The earlier nodes that this one is joined to.
+            earlier = [int(edge[0]) for edge in edges if edge[1] == str(node)]
             colors += "2" if earlier and colors[earlier[0]] == "1" else "1"
         return colors
 

@@ -208,9 +208,8 @@ def _drawn(board: str, kinds: list[str]) -> list[str]:
         cells.append(paint(style, mark.format(digit)))
     size = isqrt(len(board))
     box = isqrt(size)
-    row_parts = [
-        "".join(cells[start : start + box]) for start in range(0, len(cells), box)
-    ]  # each within a box
+    # The parts of each row that lie in one box.
+    row_parts = ["".join(cells[start : start + box]) for start in range(0, len(cells), box)]
     lines = ["|".join(row_parts[start : start + box]) for start in range(0, len(row_parts), box)]
     rule = "+".join(["-" * (3 * box)] * box)  # a cell is three characters wide
     for row in range(size - box, 0, -box):  # from below, so that the numbers of rows above stay what they are

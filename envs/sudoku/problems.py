@@ -181,9 +181,8 @@ def draw_9x9(split: str, index: int, blanks: tuple[int, int], excluded: frozense
         if SUDOKU_9X9(renamed(grid)) != split or renamed(grid) in excluded:
             continue
         puzzle = random_puzzle(rng, grid, wanted)
-        if (
-            puzzle.count("0") == wanted
-        ):  # in this order of blanking out, a single solution might need more givens
+        # Fewer may be blank, as a single solution may need more givens in this order.
+        if puzzle.count("0") == wanted:
             return puzzle, grid
 
 
@@ -223,9 +222,8 @@ def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:
                 f"{size * size} digits from {allowed[0]} to {size}, 0 = blank; see also size={other_size}"
             )
             raise EnvError(f"sudoku: {where} has the {name} {text!r:.100}; it must be {wanted}.")
-    legal = verify(
-        "sudoku", f"<answer>{solution}</answer>", puzzle="0" * len(puzzle)
-    ).correct  # on an empty board
+    # The solution is checked alone, on an empty board, and then against the puzzle.
+    legal = verify("sudoku", f"<answer>{solution}</answer>", puzzle="0" * len(puzzle)).correct
     if not legal or any(given not in ("0", cell) for given, cell in zip(puzzle, solution, strict=True)):
         raise EnvError(f"sudoku: {where} has the solution {solution}, which does not solve {puzzle}.")
     return puzzle, solution

@@ -71,9 +71,8 @@ def paper_cells(completion: str, puzzle: str, solution: str) -> float:
     """
     written = _last_digits(until_end(completion))
     blanks = [cell for cell, given in enumerate(puzzle) if given == "0"]
-    right = sum(
-        written[cell : cell + 1] == solution[cell] for cell in blanks
-    )  # [cell] would raise beyond the end
+    # A slice, as `written` may be shorter than the grid.
+    right = sum(written[cell : cell + 1] == solution[cell] for cell in blanks)
     return right / max(1, len(blanks))
 
 
