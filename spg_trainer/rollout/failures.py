@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import spg_trainer
 from spg_trainer.distributed import gather
 from spg_trainer.errors import ScoringFailed
-from spg_trainer.settings import packages
+from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -80,9 +80,8 @@ def own_frames(trace: str) -> str:
         if frame := re.match(r'  File "(.*?)", line ', line):
             in_installed_frame = any(Path(frame[1]).is_relative_to(folder) for folder in installed())
             found_other |= not in_installed_frame
-        elif not line.startswith(
-            "   "
-        ):  # a line that is indented further is the source of the frame above it
+        elif not line.startswith("   "):
+            # Lines that are indented further are the source of the frame above them; this one is of no frame.
             in_installed_frame = False
         if not in_installed_frame:
             kept.append(line)

@@ -44,8 +44,7 @@ def fill_states(
     """Fills all masks that each completion had before a denoising step, in a single pass.
 
     Tokens that were unmasked before that step stay, and every other place takes a new one. E.g. a completion "a b c"
-    whose tokens were unmasked in the steps 0, 2 and 1: with step 2, it keeps a and c and takes a new token in place of
-    b.
+    whose tokens were unmasked in the steps 0, 2 and 1: with step 2, it keeps a and c, and b is replaced by a new token.
 
     steps: (B,) int64, the step of each completion. has_turns: as of `Place`; then completions with prompts of like
     length share a call of the model. temperature: 0 takes the likeliest tokens; else they are drawn with B generators,
@@ -65,9 +64,9 @@ def fill_states(
     if has_turns:  # prompts grow from turn to turn: those of like length go together
         order = prompt_lengths.argsort(stable=True)
     for rows in order.split(rows_per_forward) if len(order) else ():
-        padding = (
-            width - int(prompt_lengths[rows].max()) if has_turns else 0
-        )  # columns that all of these rows pad
+        padding = 0  # prompt columns left out, because they are padding in all of these rows
+        if has_turns:
+            padding = width - int(prompt_lengths[rows].max())
         shown = torch.cat([rollouts.prompt_ids[rows, padding:], ids[rows]], 1)
         attention = torch.cat([rollouts.prompt_mask[rows, padding:], torch.ones_like(stays[rows])], 1)
         start = width - padding  # the completion's first column

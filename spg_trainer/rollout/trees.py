@@ -44,13 +44,11 @@ def sample_trees(
         rows_per_forward,
         record_entropy,
     )
-    rollouts = firsts.select(
-        torch.arange(len(keys), device=prompt_ids.device) // branches
-    )  # copies of the first ones
+    tree = torch.arange(len(keys), device=prompt_ids.device) // branches
+    rollouts = firsts.select(tree)  # for now, all completions of a tree are copies of its first one
     branched = torch.ones_like(prompt_mask[:, 0]).index_fill(0, first_of_tree, False)
-    going_on = (branched & (rollouts.completion_mask.sum(-1) > half)).nonzero()[
-        :, 0
-    ]  # rows with a second half
+    goes_on = rollouts.completion_mask.sum(-1) > half
+    going_on = (branched & goes_on).nonzero()[:, 0]  # the rows whose second half is sampled
     second_halves = sample(
         policy,
         (

@@ -12,7 +12,7 @@ from itertools import chain, takewhile
 from typing import Annotated, Any, get_origin
 
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.settings import packages
+from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.decoding import at_rate
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.settings import packages
+from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import trains_adapters
 from spg_trainer.settings.decoding import check_steps
 from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, SftCommand, TaskSettings

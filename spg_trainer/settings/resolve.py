@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs import own_code
-from spg_trainer.settings import packages
+from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import Decoding, at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand, TaskSettings

@@ -8,7 +8,7 @@ from spg_trainer.settings.ranges import Count, CountOrZero
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Greedy evaluation before and after training, and validation on the way, which chooses the model that is kept."""
+    """Greedy evaluation before and after training, and validation during it, which chooses the model that is kept."""
 
     eval_steps: CountOrZero = 0
     """The number of steps between validations. With validations the best step becomes the model; with 0 there are none,
@@ -28,7 +28,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class SftEval:
-    """Validation on the way, which ends the training."""
+    """Validation during the training, which decides when it ends."""
 
     eval_steps: Count = 100
     """The number of updates between evaluations. An evaluation measures the validation loss, counts how many of some

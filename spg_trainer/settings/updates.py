@@ -31,7 +31,7 @@ class BatchConfig:
     from the first batch, whatever its rewards. Raise it, to 10, if most groups are all wrong or all right."""
     explore: bool = False
     """Samples half of --num-generations for each problem first, and spends the other half of the step's completions on
-    groups of which all are wrong. Set it if few groups hold both right and wrong completions."""
+    groups whose completions are all wrong. Set it if few groups hold both right and wrong completions."""
     pools: bool = False
     """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
     again. Set it if many groups are all right or all wrong and problems are drawn more than once."""
