@@ -78,7 +78,8 @@ class _Subject:
     def score(
         self, env: TextEnv, problems: dict[int, Problem], texts: Sequence[str | Sequence[str]]
     ) -> np.ndarray:
-        """(n,) bool: which of n texts are right, each as the model's text in an episode of its problem, see `play`.
+        """(n,) bool: which of n texts are right, each played in an episode of its problem (`play`): a str is written in
+        every turn, a list has one text for each.
 
         problems: {index: problem}, as many as there are texts. Adds to `ranges`. Raises EnvError where the author's
         code raises.
@@ -135,7 +136,7 @@ def check_lengths(name: str, problems: int, model: str, length: int = 0, **argum
     if done.returncode:
         why = done.stderr.strip().rpartition("\n")[2]
         return Finding("lengths", False, f"the trainer cannot measure them: {why}")
-    ok, figure = json.loads(done.stdout.rpartition("\n")[2])
+    ok, figure = json.loads(done.stdout.strip().rpartition("\n")[2])
     return Finding("lengths", ok, figure)
 
 
@@ -230,8 +231,8 @@ def _splits(subject: _Subject) -> str:
         different.append(f"{count:,} of {len(problems):,} in {split} ({len(env):,})")
     text = f"different problems: {', '.join(different)}; none is in two splits"
     train = subject.splits["train"]
-    # With several turns one question may have several answers, as in guessing a number. A notice, as of a file of rows,
-    # says it itself.
+    # With several turns one question may have several answers, as in guessing a number. A file of rows has said it
+    # already, in its notice.
     if train.max_turns == 1 and not train.notice and (differing := questions.differing()):
         text += f"; {differing}"
     if isinstance(train, DividedEnv):
@@ -255,12 +256,14 @@ class _Questions:
     """
 
     without_capitals: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
-    """{question: {its reference: (split, place) of the first problem with both}}; a place: "problem 3 of train"."""
+    """{question: {its reference: (split, place) of the first problem with both}}: finds what two splits ask with one
+    reference. A place is e.g. "problem 3 of train"."""
     with_capitals: dict[str, dict[str, str]] = field(default_factory=dict)
-    """{question with its capitals: {its reference: place of the first problem with both}}"""
+    """{question with its capitals: {its reference: place of the first problem with both}}: finds what is asked with
+    several references."""
 
     def add(self, split: str, index: int, problem: Problem) -> None:
-        """Notes a problem. Raises EnvError for one that asks nothing, or that a problem of another split asks too."""
+        """Notes a problem. Raises EnvError for one that asks nothing, or that another split asks with the reference."""
         place = name_of(index, problem).replace(f"problem {index}", f"problem {index} of {split}", 1)
         text = question(problem.prompt)
         if not text:
@@ -382,7 +385,7 @@ def _paid_anywhere(subject: _Subject, problems: Mapping[int, Problem]) -> str:
 def _components(subject: _Subject) -> str:
     """In all checks so far, every component stayed between its lowest and highest value."""
     if not subject.ranges:
-        raise EnvError("nothing could be scored, for what stands above")
+        raise EnvError("nothing could be scored: the failed checks above say why")
     train = subject.splits["train"]
     weights = train.reward_weights
     for name, (low, high) in subject.ranges.items():
@@ -436,8 +439,8 @@ def contents(
                     "junk": _JUNK,
                 }
                 played = {
-                    name: list(play(env, index, problem, text))
-                    for name, text in texts_of.items()
+                    kind: list(play(env, index, problem, text))
+                    for kind, text in texts_of.items()
                     if text is not None
                 }
             contents_of[f"{split} {index}"] = [content(problem), played]
@@ -491,4 +494,5 @@ def junk(
     yield "20,000 brackets", f"<answer>{'(' * 20_000}</answer>"
     if right is not None:
         last = right if isinstance(right, str) else right[-1]
+        # A text ends at its end token (`answers.until_end`), so that what stands behind must not count.
         yield "an answer behind the end", f"<|endoftext|>{last}"

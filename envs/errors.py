@@ -18,7 +18,7 @@ class NoDemonstration(EnvError):
 
 
 class JudgeFailed(EnvError):
-    """An `async` reward function that raised; what it asks may answer the next time."""
+    """An `async` reward function that raised; the service that it asks may answer the next time."""
 
 
 class BadRows(EnvError):
@@ -34,10 +34,10 @@ SHOWN_ROWS = 10
 
 
 def refused_rows(file: str, wrong: Sequence[str], count: int) -> EnvError:
-    """The error for rows that cannot be used: BadRows, or a plain EnvError if not one of several rows can be.
+    """The error for rows that cannot be used: BadRows; but a plain EnvError if a file has several rows and all are bad.
 
-    Then most likely not the rows are wrong, but the name of a column that was asked for. wrong: a sentence on each row
-    that cannot be used, at least one, in the order of the file. count: how many rows the file has.
+    In that case the name of a column that was asked for is the likely mistake. wrong: a sentence on each row that
+    cannot be used, at least one, in the order of the file. count: how many rows the file has.
     """
     if len(wrong) == count > 1:
         return EnvError(f"{wrong[0]} None of the other {count - 1:,} rows of {file} can be used either.")
@@ -49,14 +49,16 @@ def refused_rows(file: str, wrong: Sequence[str], count: int) -> EnvError:
 
 
 def check_choice(env: str, name: str, value: object, known: Iterable[object], other: str = "") -> None:
-    """Raises EnvError, naming the nearest known value, unless the argument `name` of `env` has one of the `known` ones.
+    """Raises EnvError unless `value`, given for the argument `name` of `env`, is in `known`; it names the nearest one.
 
     other: what the error adds to the list of known values, e.g. "or the path of a file".
     """
     known = list(known)
     # Types are compared too, as 1 == 1.0 == True: what is written into a run's config must be what was meant.
     if not any(type(value) is type(choice) and value == choice for choice in known):
-        words = [str(choice) for choice in known if choice is not None]
+        words = [
+            str(choice) for choice in known if choice is not None
+        ]  # None, an argument left out, is not listed
         hint = did_you_mean(value, words)
         or_other = f", {other}" if other else ""
         raise EnvError(f'{env}: {name}="{value}" is unknown. {hint}Known: {", ".join(words)}{or_other}.')

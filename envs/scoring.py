@@ -74,7 +74,9 @@ def score_all(
     rows_of_author: dict[int, list[int]] = {}
     for row, author in enumerate(authors):
         rows_of_author.setdefault(id(author), []).append(row)
-    if len(rows_of_author) == 1 and not env.parts:
+    if (
+        len(rows_of_author) == 1 and not env.parts
+    ):  # a mixture fills up components of its other tasks with NaN
         return _score_part(authors[0], indices, problems, completions, raised)
     scored = ScoredBatch.filled(env.reward_weights, len(problems), np.nan)
     for rows in rows_of_author.values():
@@ -150,6 +152,7 @@ def decide_scoring(cls: "type[TextEnv]", name: str) -> Scoring:
     written = [method for method in ARGUMENTS if writes(cls, method)]
     for method in written:
         _check_call(cls, method, name)
+    # Where both are written, `score_turns` scores: `score_batch` sees the last turn alone.
     batch = "score_batch" in written and "score_turns" not in written
     cls._scoring = Scoring(batch, alone=not batch or "score" in written)
     return cls._scoring
@@ -183,7 +186,7 @@ def begin_score(env: "TextEnv", problem: Problem, turns: Sequence[str]) -> Any:
     """What the author's code returns for one episode, or an awaitable of it; raises what that code raises.
 
     This and `call_score_batch` are the only places in which an author's scoring is called. The default of `score_turns`
-    calls `score` with the last turn.
+    calls `score` with the last turn, and the default of `score` calls `score_batch` with this one completion.
     """
     return env.score_turns(problem, turns)
 
@@ -223,13 +226,14 @@ def _ask(
         return outcome.value, [None] * len(problems)
     is_async = inspect.iscoroutinefunction(env.score_batch)
     if outcome.reason == TIMED_OUT and not is_async:
-        # All are given up: asked again one after the other, each might wait as long as the batch did.
+        # All are given up, and not scored again one by one, as each might wait as long as the batch did.
         zeros = [Score(dict.fromkeys(env.reward_weights, 0.0), TIMED_OUT)] * len(problems)
         return stacked(zeros, env.reward_weights), [outcome.traceback] * len(problems)
     # The error of a batch does not say which completions caused it, so each is scored again alone.
     scores, traces = _ask_each(env, indices, problems, turns)
-    may_have_passed = is_async or isinstance(outcome.error, JudgeFailed)  # as when a server was busy
-    if not any(traces) and not may_have_passed:
+    # The error may be over by now, as when a server was busy.
+    may_be_transient = is_async or isinstance(outcome.error, JudgeFailed)
+    if not any(traces) and not may_be_transient:
         if isinstance(outcome.error, EnvError):  # it says itself what is wrong, such as too few numbers
             raise EnvError(f"{env.spec_name}: {outcome.error}") from outcome.error
         raise EnvError(

@@ -66,13 +66,14 @@ class Countdown(TextEnv):
 
         Args:
             source: "generated", or the path of a file of {"numbers", "target"} rows, which are then the test problems;
-                train and validation go without them, in whatever order their numbers are.
+                train and validation leave them out, also with their numbers in another order.
             prompt_style: "plain" (22 characters or so, for tiny models), "paper" (for instruction-tuned ones), or a
                 file with a prompt of your own that holds {numbers} and {target} (`envs.prompts`).
             level: 1 = three numbers, + and - suffice; 2 = three, 3 = four, 4 = five, 5 = six numbers with + - * /.
             reward_preset: "default" (solved or not) or "paper" (component `paper` alone is paid).
         """
         check_choice("countdown", "split", split, SPLIT_SIZES)
+        # None for the two styles that have a name.
         self._template = read_style("countdown", prompt_style, ["plain", "paper"], ["numbers", "target"])
         check_choice("countdown", "level", level, bank.LEVELS)
         check_choice("countdown", "reward_preset", reward_preset, REWARD_PRESETS)
@@ -88,7 +89,7 @@ class Countdown(TextEnv):
         if split == "test" and users_test:
             self._problems = users_test
         elif split == "test" and level == 1:
-            self._problems = bank.test_problems()
+            self._problems = bank.test_problems()  # the shipped file, which equals fixed_set(1, "test")
         elif split != "train":
             self._problems = bank.fixed_set(level, split, self._excluded)
 
@@ -118,7 +119,8 @@ class Countdown(TextEnv):
         verdicts = verify_batch("countdown", completions, numbers=numbers, target=targets)
         reasons, answers = verdicts.reasons, verdicts.extracted
         readable = [reason in ("ok", "wrong", "rule_broken") for reason in reasons]
-        # 0 for what cannot be read, and 1 for what broke no rule, as then each number is used once.
+        # 0 if an answer cannot be read. 1 if it is "ok" or "wrong": both use each number once, a wrong one has
+        # another value. Of one that breaks a rule it is the share of the numbers that it uses.
         numbers_used = list(map(float, readable))
         for row, reason in enumerate(reasons):
             if reason == "rule_broken":
@@ -133,7 +135,7 @@ class Countdown(TextEnv):
         return Scores(columns, reasons, answers)
 
     def demonstration(self, problem: Problem) -> str:
-        """A solution: at level 1 one of + and - alone where there is any, otherwise the first that the solver finds.
+        """A solution: at level 1 one with only + and -, if there is such a one; otherwise the solver's first.
 
         Raises EnvError for a problem without a solution, which no problem of this environment is.
         """
@@ -163,8 +165,7 @@ class Countdown(TextEnv):
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """Numbers and target, then what the completion wrote, and which numbers it used.
 
-        A used number stands in brackets, a missing one after a dot, and after an x one that is not given or that is
-        used once too often.
+        [n] is a number that is used, .n one that is missing, xn one that is not given or is used more often than given.
         """
         from verifiers import verify
 

@@ -1,11 +1,12 @@
 r"""The generated problems by level: one function for each template, which writes a problem, its solution and a slip.
 
-A slip is a wrong solution, by the usual mistake in such problems.
+A slip is a wrong solution, by the usual mistake in such problems. `problems.draw` leaves out problems in which both
+give the same answer.
 
 At level 1 a template is about one rule, with one-digit numbers, no arithmetic and at most 26 characters. The right
 solution and the slip differ in that rule alone: a sign, an order, a factor. In each template every number always stands
 at the same place. So a model of a million weights learns in minutes to write either without an error, and what is left
-to learn is which rule is right. A completion has at most 14 characters and two tags; answers need only +, - and ().
+to learn is which rule is right. A completion has at most 14 characters and two tags; answers need only + - / , and ().
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -147,7 +148,7 @@ def slope_of_line(a, b, s):
 @template(1, "Prealgebra", two(LETTERS), range(2, 10), range(2, 10), range(3))
 def reciprocal(letters, a, b, kind):
     """A fraction to the power of -1. Slip: a minus before the fraction. kind: which part is a letter, if any."""
-    p = letters[0]
+    p = letters[0]  # a second letter is drawn, as the fixed sets depend on the draws
     top, bottom = ((a, b), (p, b), (a, p))[kind]
     yield f"Find $({top}/{bottom})^{{-1}}$."
     yield f"1/({top}/{bottom})", f"{bottom}/{top}"
@@ -182,7 +183,8 @@ def last_digit(a, b, c):
 @template(1, "Counting & Probability", two(LETTERS), range(2, 10), two(WARES))
 def outfits(letters, a, wares):
     """In how many ways one of each kind can be chosen. Slip: the numbers are added."""
-    p, (one, other) = letters[0], wares
+    p = letters[0]  # a second letter is drawn, as the fixed sets depend on the draws
+    one, other = wares
     return f"Pairs: {a} {one}, {p} {other}?", (f"{a}*{p}", f"{a}{p}"), (f"{a}+{p}", f"{a}+{p}")
 
 
@@ -283,7 +285,7 @@ def sector(r, angle):
 
 @template(2, "Counting & Probability", range(5, 31), range(2, 5), COMMITTEES)
 def committee(n, k, what):
-    """The number of choices without order. Slip: choices in another order are counted as others."""
+    """The number of choices without order. Slip: the order of a choice is counted, too."""
     yield f"In how many ways can a {what} of ${k}$ be chosen from ${n}$ people?"
     yield rf"The order does not matter: $\binom{{{n}}}{{{k}}}$.", str(comb(n, k))
     yield rf"${k}$ choices one after another, from ${n}$ down.", str(perm(n, k))

@@ -18,7 +18,7 @@ from spg_trainer.likelihood.measures import Measured
 from spg_trainer.tensors import Masks, Rollouts
 
 CopyIndex = tuple[Tensor, Tensor]
-"""(row, mask) of S masked copies, (S,) int64 each: of which completion, and which of its M. They index (B, M, ...)."""
+"""(row, mask), (S,) int64 each: copy s is mask `mask[s]` of completion `row[s]`. They index a tensor (B, M, ...)."""
 
 
 @torch.no_grad()
@@ -27,9 +27,9 @@ def token_logps(
 ) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of all copies, without a graph; zero where not scored.
 
-    Where the masks measure something, the result is (B, M, 2T), as of `score`. mask_id, masks_at_once: as for
-    `accumulate`. If both functions are given the same ones, they find the same values, bit for bit: in bfloat16 another
-    shape of the batch may move the log-probability of a sequence by half a nat.
+    If the masks name a measure (`likelihood/measures.py`), the result is (B, M, 2T), as of `score`. mask_id,
+    masks_at_once: as for `gradient.accumulate`. If both functions are given the same ones, they find the same values,
+    bit for bit: in bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat.
     """
     logps = nothing_scored(model, masks)
     for copies in passes(masks, masks_at_once):
@@ -40,8 +40,8 @@ def token_logps(
 def passes(masks: Masks, masks_at_once: int) -> list[CopyIndex]:
     """The copies that score anything, mask by mask, up to `masks_at_once` times B of them in a pass.
 
-    Only the first of several passes may be smaller than the others: 7 copies, 3 at a time, are passes of 1, 3 and 3. So
-    the last one, which `accumulate` never sends through the model twice, is a full one.
+    Only the first of several passes may be smaller than the others: 7 copies, 3 at a time, are passes of 1, 3 and 3.
+    `gradient.accumulate` may send all but the last through the model twice, so the last one should be full.
     """
     mask, row = masks.scored.any(-1).T.nonzero(as_tuple=True)
     if not len(row):
@@ -58,6 +58,7 @@ def nothing_scored(model: nn.Module, masks: Masks) -> Tensor:
     """Zeros of the shape that `score` returns, in the dtype of log-probabilities."""
     from spg_trainer.models.states import head_weight
 
+    # `valued` is (B, M, T) bool, or (B, M, 2T) if the masks name a measure.
     return torch.zeros_like(masks.valued, dtype=result_dtype(head_weight(model)))
 
 
@@ -68,8 +69,9 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     (`masks.split` parts them). The model's last layer computes nothing but these positions.
 
     Under block-causal attention a token sees its own block as the mask shows it, and of earlier blocks every completion
-    token unmasked; masked prompt tokens stay masked. So it has the hidden state that it had in the sampler. In a model
-    with shifted logits that holds for the first token of a block, too: it has the last state of the block before.
+    token unmasked; masked prompt tokens stay masked. So it is predicted from the hidden state that it was drawn from.
+    In a model with shifted logits this holds for the first token of a block as well, which is predicted from the last
+    state of the block before.
     """
     from spg_trainer.models.states import head_weight, hidden_states
 
@@ -79,7 +81,9 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     completion_ids = rollouts.completion_ids[row]
     prompt_width = rollouts.prompt_mask.shape[1]
     prompt_ids = rollouts.prompt_ids[row].masked_fill(masked[:, :prompt_width], mask_id)
-    clean = torch.cat([prompt_ids, completion_ids], dim=1)
+    clean = torch.cat(
+        [prompt_ids, completion_ids], dim=1
+    )  # what later blocks see: prompt noise, but no other mask
     ids = clean.masked_fill(masked, mask_id)
     attention = torch.cat([rollouts.prompt_mask[row], torch.ones_like(scored)], dim=1)
     # The model returns equally many positions of each copy: first those that are wanted, then others, up to the number
@@ -124,6 +128,7 @@ class HeadLogps(torch.autograd.Function):
             logps, gradient = head_logps_and_gradient(states, weight, targets, size)
             ctx.save_for_backward(gradient)
             return logps
+        # The weight is trained, or nothing needs a gradient.
         ctx.save_for_backward(states, weight, targets)
         logps, ctx.kept = head_logps_and_last_chunk(states, weight, targets, size)
         return logps

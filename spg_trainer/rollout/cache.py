@@ -1,8 +1,8 @@
 """Keys and values that are kept between passes, and which columns a pass computes anew (`--cache`).
 
-A *refresh*, the first pass of a block, computes all columns. The other passes compute a window of them and attend to
-the rest as the last refresh left it. To add a cache, put it into `CACHES`. E.g. this one computes the block, 8 columns
-before it and everything behind it: `CACHES["mine"] = lambda sampling: (8, None)`.
+A *refresh* computes all columns; with most caches it is the first pass of a block. The other passes compute a window of
+them and attend to the rest as the last refresh left it. To add a cache, put it into `CACHES`. E.g. this one computes
+the block, 8 columns before it and everything behind it: `CACHES["mine"] = lambda sampling: (8, None)`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CACHES: dict[str, Margins | None] = {
 """What `--cache NAME` chooses from. None: every pass is a refresh, and nothing is kept. `prefix` and `dual` are
 Fast-dLLM's (arXiv 2505.22618), `window` is dInfer's vicinity (arXiv 2510.08666). `blocks` is for block-causal
 attention, whose finished blocks never change: a row is refreshed in its first pass only, and a later pass computes the
-block of attention that holds the active block."""
+block of attention that holds the active block. `columns.py` knows this cache by its name."""
 
 
 def window(start: int, stop: int, columns: int, sampling: Sampling) -> tuple[int, int]:
@@ -69,8 +69,8 @@ def pass_bytes(config: PreTrainedConfig) -> int:
 def rows_in_flight(rows: int, rows_per_forward: int | None, block_length: int, device: torch.device) -> int:
     """How many of `rows` are decoded, and have keys and values, at once.
 
-    They are `rows_per_forward` if it is set. Else they are all rows on a GPU, and on a CPU as many as have, with a
-    block each, the positions of one forward pass (`POSITIONS_PER_THREAD`).
+    They are `rows_per_forward` if it is set. Else they are all rows on a GPU, and on a CPU as many as fill one forward
+    pass (`POSITIONS_PER_THREAD` for each thread) if each computes one block.
     """
     at_once = rows
     if rows_per_forward:
@@ -184,11 +184,11 @@ class Access:
     end: int = 0
     """Behind the last column that is attended to; 0 = this pass is a refresh."""
     computed_row: Tensor | None = None
-    """(b,) int64: which of the computed rows each slot takes, because a refresh computes equal rows once; None = the
-    i-th slot takes the i-th row."""
+    """(b,) int64 below c: which of the c computed rows each of the b slots takes, because a refresh computes equal rows
+    once; None = c is b, and slot i takes row i."""
 
     def update(self, key: Tensor, value: Tensor, layer: int, *args: object) -> tuple[Tensor, Tensor]:
-        """Takes the keys and values (b, heads, s, head_dim) that a layer has computed; returns those to attend to."""
+        """Takes the keys and values (c, heads, s, head_dim) that a layer has computed; returns those to attend to."""
         buffer = self.store.buffer(layer, key)
         slots = self.slots
         if not isinstance(self.columns, slice):
@@ -202,7 +202,7 @@ class Access:
         return key, value
 
     # transformers asks a cache what it holds, to make attention masks and positions. Here `models.states.hidden_states`
-    # makes them, so that these three methods answer as if no column had come before.
+    # makes them. So the first two methods answer as if no column had come before, and the third counts keys from 0.
 
     def get_seq_length(self, layer: int = 0) -> int:
         return 0

@@ -17,7 +17,7 @@ from spg_trainer.tensors import GIVEN, NEVER, Rollouts
 
 @dataclass
 class Blocks:
-    """The active block, of S places, of each of the b rows of a pass, and its drawn places: a token is drawn for them.
+    """For each of the b rows of a pass: its active block of S places, and its *drawn places*, which get a token.
 
     n is the largest number of drawn places of a row; a row with fewer is filled up to n with places that are not drawn.
     E.g. a block with the S = 4 places 8..11, of which 8 and 10 are masked, beside a row with 3 drawn places: its
@@ -32,9 +32,11 @@ class Blocks:
     masked: Tensor
     """(b, S) bool, the places of the block that hold no token yet."""
     within: Tensor
-    """(b, n) int64, where in `span` the drawn places are, in ascending order, and then some that are not drawn."""
+    """(b, n) int64, where in `span` the drawn places are, in ascending order, and then others to fill up. All differ,
+    because tokens are written by this index."""
     places: Tensor
-    """(b, n) int64, the drawn places in ascending order, and then some that are not drawn but computed in this pass."""
+    """(b, n) int64, the drawn places in ascending order, and then others to fill up, whose results nobody uses: those
+    of `within` or, if the pass may not compute these, the first drawn place again."""
     count: list[int]
     """b numbers: how many drawn places each row has."""
     written: Tensor | None
@@ -85,10 +87,10 @@ class Canvas:
     def active_blocks(self, rows: list[Row], size: int, edits: bool, apart: bool) -> Blocks:
         """The active blocks of some rows.
 
-        size: S. edits: whether tokens are drawn for the written places of a block too. apart: whether a pass may
-        compute nothing outside of a row's block (block-causal attention); a row is then filled up to n with its first
-        drawn place again, which is surely computed.
+        size: S. edits: whether tokens are drawn for the written places of a block too. apart: whether a pass computes
+        only the row's own block, as under block-causal attention; `places` then ends in copies of the first drawn place.
         """
+        # `row.holes` holds, for each block, how many of its places are not given.
         count = [row.holes[row.block] if edits else row.masked for row in rows]
         most = max(count)
         numbers = self.tensor([row.number for row in rows])
@@ -97,7 +99,7 @@ class Canvas:
         span_start, block_start, block_stop = edges[:, :1], edges[:, 1:2], edges[:, 2:]
         span = span_start + torch.arange(size, device=numbers.device)
         step = self.unmask_step[numbers.unsqueeze(-1), span]
-        masked = (step == NEVER) & (span < block_stop)
+        masked = (step == NEVER) & (span < block_stop)  # in front of the block nothing is masked any more
         drawn = masked
         if edits:
             drawn = (span >= block_start) & (span < block_stop) & (step != GIVEN)
@@ -187,6 +189,6 @@ def until_end(completion_ids: Tensor, end_tokens: Tensor, given: Tensor | None =
         return ends.cumsum(-1) - ends.long() == 0  # no end token before this one
     ends &= ~given
     ends_so_far = ends.cumsum(-1)
-    # The number at the last given token, which stands in front of the hole.
+    # How many ends stand up to the last given token, which is in front of the hole.
     ends_before_hole = ends_so_far.masked_fill(~given, 0).cummax(-1).values
     return ~given & (ends_so_far - ends.long() == ends_before_hole)

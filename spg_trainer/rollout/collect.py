@@ -27,7 +27,7 @@ from spg_trainer.rollout.tokens import encode_canvas, encode_prompts, sample
 from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.packages import envs  # `envs` after a check that it is ours
+from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.tensors import Place, Rollouts
 
 if TYPE_CHECKING:

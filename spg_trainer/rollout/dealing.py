@@ -8,7 +8,7 @@ import numpy as np
 from spg_trainer.distributed import rank, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.settings.packages import envs  # `envs` after a check that it is ours
+from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -34,9 +34,9 @@ def deal_groups(lengths: Sequence[int], num_generations: int, whole_groups: bool
     """The numbers, ascending, of the completions of a step that this process samples.
 
     All processes get about as many completions, with prompts of about the same length. Completion k of group g has the
-    number g * num_generations + k. Groups stay whole as far as each process gets equally many; the completions of the
-    shortest groups, which are left over, are dealt one by one, unless whole_groups keeps them whole, too. E.g. of 5
-    groups on 2 processes, each process gets 2 groups and half of the shortest. lengths: of the prompts of all groups.
+    number g * num_generations + k. Each process gets equally many whole groups. The shortest ones, which do not divide
+    evenly, are dealt one completion at a time or, with whole_groups, as whole groups. E.g. of 5 groups on 2 processes,
+    each process gets 2 groups and half of the shortest. lengths: of the prompts of all groups.
     """
     longest_first = sorted(range(len(lengths)), key=lambda group: -lengths[group])
     whole = len(longest_first)
@@ -46,7 +46,7 @@ def deal_groups(lengths: Sequence[int], num_generations: int, whole_groups: bool
     groups = [kept_whole[i] for i in deal_rows([lengths[group] for group in kept_whole])]
     completions = [group * num_generations + k for group in groups for k in range(num_generations)]
     single = [group * num_generations + k for group in left_over for k in range(num_generations)]
-    completions += [single[i] for i in deal_rows([0] * len(single))]
+    completions += [single[i] for i in deal_rows([0] * len(single))]  # 0: as if all were equally long
     return np.array(sorted(completions), dtype=np.int64)
 
 
@@ -74,7 +74,7 @@ def deal_rows(lengths: Sequence[int]) -> list[int]:
 
 
 def prompt_length(env: "TextEnv", index: int) -> int:
-    """How many characters a prompt has; 0 if the environment raises, as it will where the problem is played."""
+    """How many characters a prompt has; 0 if the environment raises, which the rollout will report."""
     try:
         prompt = envs.problem.read_problem(env, index).prompt
     except envs.EnvError:

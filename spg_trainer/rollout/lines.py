@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from spg_trainer.settings.packages import envs  # `envs` after a check that it is ours
+from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv

@@ -22,7 +22,7 @@ from spg_trainer.rollout.lines import is_file, place_of
 from spg_trainer.rollout.tokens import canvas_rows, encode_plain, prompt_texts
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.packages import envs, errors  # `envs` after a check that it is ours
+from spg_trainer.settings.packages import envs, errors  # our `envs`, not another package of that name
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model
 

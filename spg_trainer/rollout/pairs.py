@@ -13,13 +13,14 @@ import torch
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
+from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.dealing import check_prompts, deal_groups
 from spg_trainer.rollout.overlong import SKIP, first_of, limits, prompt_counts, room, ways_out
 from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import Prompt, completion_rows, encode_completions, encode_prompts, is_chat
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.packages import envs  # `envs` after a check that it is ours
+from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.tensors import Place, Rollouts
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class PairFile:
         """The pairs of a step, (P,) int64. Steps go through the file again and again, each time in another order."""
         count, size = self.config.batch.prompts_per_step, len(self.index)
         drawn = np.arange(step * count, (step + 1) * count)  # numbers among all pairs that the run ever takes
-        passes = np.unique(drawn // size)  # over the file: those that the step's pairs are of
+        passes = np.unique(
+            drawn // size
+        )  # the passes over the file that this step is a part of: one, or neighbours
         orders = [
             numpy_generator(self.config.seed, "pairs", int(number)).permutation(size) for number in passes
         ]
@@ -78,7 +81,7 @@ class PairFile:
         index = self.choose(step)
         # Pair p of the step is group p, of the episodes 2p (chosen) and 2p + 1 (rejected). `deal_groups` gives each
         # process about equally long pairs, and never half of one.
-        lengths = [len(str(self.pairs[i])) for i in index]
+        lengths = [len(str(self.pairs[i])) for i in index]  # roughly: characters of prompt and completions
         episode = torch.from_numpy(deal_groups(lengths, 2, whole_groups=True))
         group, generation = episode // 2, episode % 2
         problem = torch.from_numpy(index)[group]
@@ -145,6 +148,7 @@ def fitting_pairs(
     lines: what a message calls the pairs.
     """
     longest_prompt = room(policy, length)
+    # Exact only where a prompt may be longer than the longest.
     prompt_lengths = prompt_counts(policy, [envs.Problem(pair.prompt, {}) for pair in pairs], longest_prompt)
     chosen_lengths = [len(ids) for ids in completion_rows(policy, [pair.chosen for pair in pairs])]
     rejected_lengths = [len(ids) for ids in completion_rows(policy, [pair.rejected for pair in pairs])]
@@ -186,8 +190,7 @@ def as_rollouts(
     """
     prompt_ids, prompt_mask = encode_prompts(policy, prompts)
     ids = encode_completions(policy, completions, length).to(policy.device)
-    is_end = torch.isin(ids, torch.tensor(policy.end_token_ids, device=policy.device)).long()
-    real = is_end.cumsum(-1) == is_end  # up to and including the first end token: none stands before
+    real = until_end(ids, torch.tensor(policy.end_token_ids, device=policy.device))
     return Rollouts(
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,

@@ -23,7 +23,7 @@ from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import encode_canvas, sample
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.packages import envs  # `envs` after a check that it is ours
+from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.tensors import Rollouts
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.packages import envs  # `envs` after a check that it is ours
+from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.tensors import Rollouts
 

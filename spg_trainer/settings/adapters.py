@@ -16,7 +16,8 @@ from spg_trainer.settings.weights import is_embedded
 Model = TypeVar("Model", bound=TrainedModelConfig)
 
 REFERENCE = "reference"
-"""The folder, in that of a run, of a copy of the weights that it started from, if its reference needs them."""
+"""The folder inside a run's folder that holds a copy of the weights, or of the adapter, that the run started from. It
+is there if the reference model of the KL penalty needs it."""
 
 
 def settle(m: Model, run: Path | None = None) -> Model:
@@ -32,8 +33,8 @@ def settle(m: Model, run: Path | None = None) -> Model:
         folder = run / REFERENCE
     if folder is None:
         alpha = default_alpha(m.lora_r) if m.lora_r and m.lora_alpha is None else m.lora_alpha
-        # The reference of fresh adapters is the model below them, which needs no copy.
-        settled = with_copy(m, needed=not m.lora_r)
+        # The reference of fresh adapters is the model below them, which needs no copy. All weights (rank 0) need one.
+        settled = without_idle_copy(m, needed=not m.lora_r)
         return replace(settled, lora_alpha=alpha, lora_dropout=m.lora_dropout or 0.0)
     r, alpha, dropout = read_adapter(folder)
     asked_r = m.lora_r or None  # --lora-r 0 is the default and asks for nothing
@@ -42,11 +43,12 @@ def settle(m: Model, run: Path | None = None) -> Model:
             text = f"{flag} {given}: {folder} already is an adapter, of rank {r} and alpha {alpha}"
             raise ConfigError(f"{text}. Leave it out, or train fresh adapters on a whole model.")
     dropout = dropout if m.lora_dropout is None else m.lora_dropout
-    return replace(with_copy(m, needed=False), lora_r=r, lora_alpha=alpha, lora_dropout=dropout)
+    # `ref_copy` is about all weights: a run that trains an adapter keeps a copy of it without being asked.
+    return replace(without_idle_copy(m, needed=False), lora_r=r, lora_alpha=alpha, lora_dropout=dropout)
 
 
-def with_copy(m: Model, *, needed: bool) -> Model:
-    """The settings without `ref_copy`, a copy of the start weights, unless it is needed.
+def without_idle_copy(m: Model, *, needed: bool) -> Model:
+    """Switches `ref_copy`, which keeps a copy of all start weights, off unless the copy is needed.
 
     Only a training by RL has this setting; the settings of `sft` stay as they are.
     """
@@ -55,7 +57,9 @@ def with_copy(m: Model, *, needed: bool) -> Model:
 
 def find_adapter(model: str) -> Path | None:
     """The folder of the LoRA adapter that `--model` names, directly or by its run folder; None if it is no adapter."""
-    if is_embedded(model, "tiny", "new"):  # even if a folder has that name
+    if is_embedded(
+        model, "tiny", "new"
+    ):  # a model without a file, e.g. `tiny:block`, even if a folder has that name
         return None
     folder = Path(model).expanduser()
     for place in (folder, folder / "model"):
@@ -77,7 +81,7 @@ def default_alpha(r: int) -> int:
 
 
 def read_adapter(folder: Path) -> tuple[int, int, float]:
-    """Rank, alpha and dropout from the adapter_config.json in `folder`; ModelError if one is missing or cannot be."""
+    """Rank, alpha and dropout from the adapter_config.json in `folder`; ModelError if one is missing or impossible."""
     file = folder / "adapter_config.json"
     try:
         values = json.loads(file.read_text(encoding="utf-8"))

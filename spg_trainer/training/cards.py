@@ -12,8 +12,8 @@ USABLE = 0.9
 the rest."""
 PCIE_4 = 32e9
 """Bytes a second in each direction through 16 lanes of PCIe 4.0."""
-FLOAT32 = 0.9e12
-"""Operations a second for each TFLOP/s that a data sheet gives for float32: 90% of them are taken to be reached."""
+REACHED_FLOAT32 = 0.9
+"""The same share for float32."""
 LINKS = {"nvlink": 450e9, "pcie": PCIE_4, "ib400": 50e9}
 """What --link names, in bytes a second in each direction: NVLink 4 of an H100 (its data sheet says 900 GB/s for both
 directions together), 16 lanes of PCIe 4.0, and InfiniBand NDR."""
@@ -37,8 +37,8 @@ class Device:
     utilisation: float = 0.6
     """Share of `flops` or `wide_flops` that a whole pass of a model reaches."""
     starts: float = 1.0
-    """How long Python takes to start a layer's kernels, as a multiple of the time that was measured beside an H100 (the
-    `START` constants of roofline.py)."""
+    """A factor: how long Python takes to start a layer's kernels, relative to the host of the H100 on which the `START`
+    constants of roofline.py were measured."""
     note: str = ""
     """What a user of this card should know."""
 
@@ -56,13 +56,13 @@ def _card(name: str, gib: int, gb_s: float, bf16: float, fp32: float, link: floa
     """A card with the figures of its data sheet.
 
     gib, gb_s: size and speed of its memory, in GiB and GB/s. bf16, fp32: TFLOP/s of products that are summed in
-    float32. They are those of dense matrices; a data sheet may give twice as much, where zeros are skipped and counted.
+    float32. They are those of dense matrices; a data sheet may give twice as much, with 2:4 sparsity.
     """
     return Device(
         name=name,
         memory=gib * 2**30,
         flops=REACHED * bf16 * 1e12,
-        wide_flops=FLOAT32 * fp32,
+        wide_flops=REACHED_FLOAT32 * 1e12 * fp32,
         bandwidth=gb_s * 1e9,
         link=link,
     )
@@ -79,27 +79,28 @@ CARDS = {
     "5090": _card("RTX 5090", 32, 1792, 209.5, 104.8, 2 * PCIE_4),
     # NVIDIA A10 data sheet.
     "A10": _card("A10", 24, 600, 125, 31.2, PCIE_4),
-    # NVIDIA RTX A6000 data sheet; its 309.7 TFLOP/s count skipped zeros.
+    # NVIDIA RTX A6000 data sheet; its 309.7 TFLOP/s are with sparsity.
     "A6000": _card("RTX A6000", 48, 768, 154.8, 38.7, PCIE_4),
-    # NVIDIA L40S data sheet; its 733 TFLOP/s count skipped zeros.
+    # NVIDIA L40S data sheet; its 733 TFLOP/s are with sparsity.
     "L40S": _card("L40S", 48, 864, 362, 91.6, PCIE_4),
     # NVIDIA V100 data sheet, SXM2 of 32 GB. It has no bfloat16 units: torch computes it at float32's rate at best.
     "V100": replace(
         _card("V100", 32, 900, 15.7, 15.7),
-        flops=FLOAT32 * 15.7,
-        note="A V100 has no bfloat16 units, so --dtype float32 is as fast there, and needs torch for CUDA 12 "
-        "(docs/first_gpu_run.md).",
+        flops=REACHED_FLOAT32 * 1e12 * 15.7,  # not `REACHED`, which is of tensor cores
+        note="A V100 needs torch for CUDA 12 (docs/first_gpu_run.md). It has no bfloat16 units, so --dtype float32 is "
+        "as fast there.",
     ),
-    # NVIDIA L4 data sheet; its 242 TFLOP/s count skipped zeros.
+    # NVIDIA L4 data sheet; its 242 TFLOP/s are with sparsity.
     "L4": _card("L4", 24, 300, 121, 30.3, PCIE_4),
     # NVIDIA A100 data sheet: 40 GB as of 2020, 80 GB SXM as of 2021.
     "A100-40": _card("A100 40 GB", 40, 1555, 312, 19.5),
     "A100-80": _card("A100 80 GB", 80, 2039, 312, 19.5),
-    # NVIDIA H100 data sheet, SXM; its 1,979 TFLOP/s count skipped zeros.
+    # NVIDIA H100 data sheet, SXM; its 1,979 TFLOP/s are with sparsity.
     "H100": _card("H100", 80, 3350, 989.4, 67),
     # NVIDIA H200 data sheet, SXM.
     "H200": _card("H200", 141, 4800, 989.4, 67),
-    # NVIDIA HGX B200 data sheet, an eighth of its 1.44 TB, 62 TB/s and 18 PFLOP/s.
+    # NVIDIA HGX B200 data sheet, an eighth of its 1.44 TB, 62 TB/s (rounded there), 18 PFLOP/s and, in float32, 600
+    # TFLOP/s.
     "B200": _card("B200", 180, 7700, 2250, 75),
 }
 """What --gpu names."""
