@@ -88,7 +88,7 @@ class Canvas:
         """The active blocks of some rows.
 
         size: S. edits: whether tokens are drawn for the written places of a block too. apart: whether a pass computes
-        only the row's own block, as under block-causal attention; `places` then ends in copies of the first drawn place.
+        only the row's own block, as under block-causal attention; `places` is then filled up with the first drawn one.
         """
         # `row.holes` holds, for each block, how many of its places are not given.
         count = [row.holes[row.block] if edits else row.masked for row in rows]
