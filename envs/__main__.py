@@ -193,15 +193,16 @@ def _scored(
     head = (
         f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read_as}"
     )
+    author = env.author_of(problem)  # the environment inside any wrapper, which scores the problem
     if (trace := scored.traceback[0]) is not None:
-        why = cause(env.author_of(problem), trace)
+        why = cause(author, trace)
         shown = f"the same as above: {why}\n" if why in errors else trace
         errors.add(why)
         return f"{head}\n{shown}"
     if len(turns) > 1:
         return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
     completion = turns[0]
-    if not overrides(env.author_of(problem), "render_text"):
+    if not overrides(author, "render_text"):  # that of the base class would show the prompt again
         return f"{head}\n{problem.completion_prefix}{completion}\n"
     return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n"
 

@@ -70,7 +70,7 @@ def score_all(
     part that is no text.
     """
     raised = raised or [None] * len(problems)
-    authors = [env.author_of(problem) for problem in problems]
+    authors = [env.author_of(problem) for problem in problems]  # the environments inside a wrapper or mixture
     rows_of_author: dict[int, list[int]] = {}
     for row, author in enumerate(authors):
         rows_of_author.setdefault(id(author), []).append(row)
@@ -218,6 +218,7 @@ def _ask(
 ) -> tuple[Any, list[str | None]]:
     """The scores of some episodes as the author's class gives them, and the traceback of each in which it raised."""
     scoring = scoring_of(type(env))
+    # A single episode goes to `score`, where that is written, else to `score_batch` as a batch of one.
     if not scoring.batch or (scoring.alone and len(problems) == 1):
         return _ask_each(env, indices, problems, turns)
     call = partial(call_score_batch, env, problems, [texts[-1] for texts in turns])
@@ -226,7 +227,8 @@ def _ask(
         return outcome.value, [None] * len(problems)
     is_async = inspect.iscoroutinefunction(env.score_batch)
     if outcome.reason == TIMED_OUT and not is_async:
-        # All are given up, and not scored again one by one, as each might wait as long as the batch did.
+        # All are given up, and not scored again one by one, as each might wait as long as the batch did. An `async` one
+        # cannot, as the environment's `score_timeout` cuts it off.
         zeros = [Score(dict.fromkeys(env.reward_weights, 0.0), TIMED_OUT)] * len(problems)
         return stacked(zeros, env.reward_weights), [outcome.traceback] * len(problems)
     # The error of a batch does not say which completions caused it, so each is scored again alone.

@@ -30,7 +30,9 @@ class GSM8K(PublishedEnv):
     and a hash picks a twentieth of the published train set for validation; the columns are question and answer.
     """
 
-    task, bank, instruction = "gsm8k", problems, ANSWER_FORMAT
+    task = "gsm8k"
+    bank = problems  # the module that draws and reads the problems
+    instruction = ANSWER_FORMAT
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
     reward_ranges: ClassVar[dict[str, tuple[float, float]]] = {"xml_count": (-float("inf"), 0.5)}
@@ -43,6 +45,7 @@ class GSM8K(PublishedEnv):
             "correct": np.asarray(verdicts.correct, np.float64),
             "format": np.array([has_format(completion) for completion in completions], np.float64),
         }
+        # `metadata` has the fields of a WordProblem: "gold" is the answer as it was published, commas included.
         if "exact" in self.reward_weights:  # reward_preset="paper"
             pairs = zip(completions, problems, strict=True)
             rows = [paper_rewards(completion, problem.metadata["gold"]) for completion, problem in pairs]

@@ -70,8 +70,8 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
 
     Under block-causal attention a token sees its own block as the mask shows it, and of earlier blocks every completion
     token unmasked; masked prompt tokens stay masked. So it is predicted from the hidden state that it was drawn from.
-    In a model with shifted logits this holds for the first token of a block as well, which is predicted from the last
-    state of the block before.
+    If logits are shifted, the first token of a block is predicted from the last state of the block before, which was
+    unmasked when the token was drawn, and is so here.
     """
     from spg_trainer.models.states import head_weight, hidden_states
 
@@ -90,6 +90,7 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     # that the copy with the most wanted positions has.
     count = wanted.sum(-1)
     keep = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(count.max())]
+    # `keep` names the columns of the tokens: where logits are shifted, `hidden_states` takes the column before.
     is_wanted = torch.arange(keep.shape[1], device=ids.device) < count[:, None]
     states = hidden_states(model, ids, attention, keep=keep + prompt_width, start=prompt_width, clean=clean)[
         is_wanted

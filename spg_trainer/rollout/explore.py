@@ -37,8 +37,8 @@ class Rounds:
     def next(self) -> tuple[np.ndarray, np.ndarray]:
         """The completions of the next round, group by group: the group of each, and its number there, (B,) int64.
 
-        After the first round, the groups that are all wrong get as many completions again as they have. If there are
-        none, the other groups that do not teach do; if there are none of these either, all groups share what is left.
+        After the first round, of the groups that do not teach, those that are all wrong get as many completions again
+        as they have. If none is all wrong, the others that do not teach do. If all teach, all share what is left.
         """
         all_groups = np.arange(len(self.size))
         if not self.size.any():
@@ -51,7 +51,9 @@ class Rounds:
             teaches_nothing = ~self.teaches
             all_wrong = teaches_nothing & (self.right == 0)
             chosen = np.flatnonzero(all_wrong if all_wrong.any() else teaches_nothing)
-            number = min(self.left, int(self.size[chosen].sum()))
+            number = min(
+                self.left, int(self.size[chosen].sum())
+            )  # the chosen have been dealt alike, so all have one size
         each, remainder = divmod(number, len(chosen))
         counts = each + (np.arange(len(chosen)) < remainder)  # the first chosen groups get one more
         group = np.repeat(chosen, counts)
@@ -62,7 +64,7 @@ class Rounds:
         """Counts what this process's completions of a round earned; a process without any calls it with None."""
         earned = []
         if scored is not None:
-            last_turns = scored.episodes  # a row for each episode
+            last_turns = scored.episodes  # (E,) int64, the row of each episode's last turn
             group = scored.place.group.numpy()[last_turns].tolist()
             rewards, correct = scored.rewards[last_turns].tolist(), scored.correct[last_turns].tolist()
             earned = list(zip(group, rewards, correct, strict=True))

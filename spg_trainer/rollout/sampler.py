@@ -8,9 +8,9 @@ many tokens it unmasks and in what order (`--unmasking`, `--remasking`, in `unma
 `--unmasking schedule`, the completions are those of the plain LLaDA sampler up to the first end token.
 
 Under block-causal attention, blocks of decoding lie on the grid of attention's blocks. If the prompt ends inside a
-block, a row's first block is the rest of it, and unmasks as many tokens in a pass as a whole one does. The last block
-ends with the completion; the published samplers mask it whole and cut it afterwards, which is the same where prompt and
-completion fill it.
+block, a row's first block is the rest of it, and unmasks as many tokens in a pass as a whole block does. The last block
+is cut before it is decoded, where the completion ends; the published samplers decode it whole and cut it afterwards.
+Both give the same if prompt and completion end where a block ends.
 """
 
 from collections.abc import Callable, Iterator
@@ -87,7 +87,7 @@ def sample_completions(
     with torch.no_grad(), casts_kept(policy.model):
         given = None if canvas is None else canvas.to(device)
         record_order = sampling.remasking == DRAWS_POSITIONS
-        written = Canvas(
+        decoded = Canvas(
             policy,
             prompt_ids,
             prompt_mask,
@@ -96,12 +96,12 @@ def sample_completions(
             given=given,
             in_order=record_order,
         )
-        store = buffers_for(policy, len(prompt_lengths), written.columns, sampling, rows_per_forward)
-        waiting = _rows_to_decode(policy, prompt_lengths, sampling, written.width, given)
+        store = buffers_for(policy, len(prompt_lengths), decoded.columns, sampling, rows_per_forward)
+        waiting = _rows_to_decode(policy, prompt_lengths, sampling, decoded.width, given)
         refill = Refill(waiting, store.slots if store else len(waiting), sampling)
-        columns = Columns(policy, written, sampling, store, rows_per_forward)
-        _Sampler(policy, sampling, generators, written, refill, columns).run()
-    return written.rollouts()
+        columns = Columns(policy, decoded, sampling, store, rows_per_forward)
+        _Sampler(policy, sampling, generators, decoded, refill, columns).run()
+    return decoded.rollouts()
 
 
 def _rows_to_decode(
@@ -167,8 +167,8 @@ class _Sampler:
             rows, refresh = self.refill.next_rows()
             if not rows:
                 break
-            # Rows may change their slots where all are refreshed, and with `--cache blocks` in any pass: `take_slots`
-            # then moves what is not computed anew.
+            # So that the rows in flight have the cache's slots 0, 1, 2, ..., they may change their slots where that
+            # costs little: where all are refreshed, and with `--cache blocks` in any pass.
             all_refresh = refresh and len(rows) == len(self.refill.in_flight)
             all_move = all_refresh or self.sampling.cache == "blocks"
             self.columns.take_slots(self.refill.in_flight, all_move=all_move)
@@ -190,6 +190,7 @@ class _Sampler:
         # 4. The rows advance. With `--unmasking schedule`, the settings say how many masked places each has left
         #    (`left`); with others it is None, and the canvas is asked.
         # `take` and `still_masked` are (b, S), of all places of the blocks; the others are (b, n), of the n places.
+        # `order` permutes the n places, and `blocks.within` says where in the block each is.
         s, canvas = self.sampling, self.canvas
         blocks = canvas.active_blocks(
             rows,
@@ -212,7 +213,7 @@ class _Sampler:
             edits = blocks.written & is_other & (logps.exp() > s.editing_threshold)
             take |= torch.zeros_like(take).scatter_(1, blocks.within, edits)
             edited = edits.any(-1)
-            left = None  # `edited` is read from the device anyway
+            left = None  # then `_advance` reads it from the device together with `edited`, in one transfer
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
         canvas.write(blocks, take, tokens, logps, steps, entropy, order)
         self._advance(rows, blocks.numbers, still_masked, left, edited)

@@ -65,7 +65,7 @@ def sample_trees(
         column = getattr(rollouts, name)  # (N, T) of the copies, which is written in place
         if column is not None:
             column[going_on, half:] = getattr(second_halves, name)
-    # The steps of a second half count on from those of its first half.
+    # The steps of a second half count on from those of its first half; `unmask_order` counts within a step.
     steps_before = rollouts.unmask_step[going_on, :half].amax(-1, keepdim=True) + 1
     steps = second_halves.unmask_step
     rollouts.unmask_step[going_on, half:] = torch.where(steps < 0, NEVER, steps + steps_before)

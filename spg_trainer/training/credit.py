@@ -1,6 +1,7 @@
 """What each completion of a step is credited with: its advantage, and all else that the updates need of it.
 
-Axes: B completions, of one process or of all, as is said there; K probed states of a completion.
+Axes: B completions, of one process or of all, as is said there; K probed states of a completion. A *fill* is such a
+state whose masks one pass has filled; `fills` are rollouts with one row for each state, those of a completion together.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ Losses and metrics are divided by how many there are of a kind."""
 def credit(run: Run, scored: Scored, rewards: Groups) -> tuple[torch.Tensor, Step]:
     """The advantages (B,) of this process's completions, and what the updates need of those that change the loss.
 
-    scored: the completions of this process. rewards: those of the groups of all processes, (G,) each.
+    scored: the completions of this process that are learned from (`Scored.learned`), so that groups and episodes are
+    numbered without gaps. rewards: those of the groups of all processes, (G,) each.
     """
     rollouts = scored.rollouts
     if run.algorithm.score_tail:
@@ -141,7 +143,7 @@ def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Roll
     keyed by problem, generation and turn, so that it does not depend on the place of a row.
     """
     config, step_number, algorithm = run.config, run.state.step, run.algorithm
-    row_keys = scored.place.keys("turn")
+    row_keys = scored.place.keys("turn")  # (problem, generation), and from the second turn on also the turn
 
     def key(kind: str, b: int, *more: int) -> tuple[str | int, ...]:
         """The key of a random stream of completion b."""
@@ -182,7 +184,7 @@ def kinds_of_completions(
         learned = active | prepared["fill_advantages"].any(-1).numpy(force=True)
     return {
         "completions": np.ones_like(active),
-        "scored_completions": active,
+        "scored_completions": active,  # with a reference also those with the advantage 0, which it still pulls
         "rewarded_completions": (prepared["advantages"] != 0).numpy(force=True),
         "learned_completions": learned,
     }
@@ -193,8 +195,9 @@ def count_minibatches(
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """(counts, totals) as in `Step`, each a dict for each minibatch.
 
-    counts: how many completions of the minibatch are of each kind. totals: how many of its episodes have a completion
-    of each kind, and under `tokens`, how many tokens all its completions have together.
+    counts: how many completions of the minibatch are of each kind, by which metrics are divided. totals, by which
+    losses are divided: how many of its episodes have a completion of each kind, and under `tokens`, how many tokens all
+    its completions have together. With one turn, the two differ in `tokens` alone.
 
     minibatch, episode, lengths: (B,), for each completion of all processes.
     """

@@ -82,6 +82,7 @@ def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dic
             set_aside=set_aside,
         )
     )
+    # `scored.episodes` holds the row of each episode's last turn, and `rows` has one for each episode of all processes.
     episode_of_row = scored.place.episode.numpy()[scored.episodes]
     return [rows[i] for i in gathered_order(episode_of_row)]
 
@@ -97,7 +98,7 @@ def save_checkpoint(run: Run) -> None:
         tensors["reference"] = run.policy.frozen.state_dict()
     if run.source.pools is not None:
         saved["pools"] = run.source.pools.state()
-    if run.held_out is not None:
+    if run.held_out is not None:  # of `sft`, which validates the loss of held-out completions
         saved |= asdict(state.progress)
         tensors["best"] = state.best
         resumable = state.progress.kept_steps(state.step, run.config)
@@ -109,7 +110,7 @@ def save_checkpoint(run: Run) -> None:
         state=saved,
         environment=environment_record(run),
         keep=run.config.output.keep,
-        needed=partial(validation.needed_steps, state.validations),
+        needed=partial(validation.needed_steps, state.validations),  # the best steps up to each that is kept
         resumable=resumable,
         **tensors,
     )
@@ -156,7 +157,7 @@ def write_summary(run: Run, before: dict[str, Any], after: dict[str, Any], ended
     ended_by: the setting that ended the run, e.g. "max_steps" or "patience".
     """
     keys = ("correct", "n", "low", "high", "rewards", "mean_length", "clipped_ratio", "follows", "settings")
-    # Steps on the pairs of a file have neither: their completions are not sampled.
+    # With --pairs nothing is sampled, so that a row has neither "correct" nor "frac_reward_zero_std".
     sampled = [row["correct"] for row in run.state.history if "correct" in row]
     grouped = [row for row in run.state.history if "frac_reward_zero_std" in row]
     found = {
@@ -263,6 +264,7 @@ def surely_gained_nothing(summary: Mapping[str, Any]) -> bool:
     """
     validations = summary["validation"]
     if validations and validations["start"] is not None:
+        # "best" is the rate of the step that model/ is, which may lie a little below the highest.
         gained = validations["highest"] > validations["start"]
     else:
         gained = summary["gain"] > 0
@@ -292,6 +294,7 @@ def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> str:
             f"{start}: not one completion was right, so there was nothing to reinforce. Take easier problems "
             f"(--env-args), or teach the task first, and train with --model base:  {teach}"
         )
+    # "equal" counts the groups with equal rewards, "silent" those of them from which the algorithm learns nothing.
     # Groups that are all right are no reason to change the problems: RAFT, which is advised below, learns from them.
     if groups and groups["silent"] >= MOST and groups["all_right"] <= groups["equal"] / 2:
         return (
