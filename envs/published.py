@@ -36,7 +36,8 @@ def fixed_set(bank: ModuleType, level: int, split: str) -> tuple[Any, ...]:
     """The 256 different generated problems of `validation` or `test`, in their fixed order."""
     rng = np.random.default_rng([bank.SEED, level, STREAMS[split]])
     text = bank.COLUMNS[0]
-    return distinct(lambda turn: bank.draw(rng, level, split, turn), key=lambda item: getattr(item, text))
+    # `distinct` draws with the numbers 0, 1, ... until 256 texts differ.
+    return distinct(lambda number: bank.draw(rng, level, split, number), key=lambda item: getattr(item, text))
 
 
 class PublishedEnv(TextEnv):
@@ -100,7 +101,7 @@ class PublishedEnv(TextEnv):
             )
         elif split != "train":
             self._problems = fixed_set(self.bank, level, split)
-        if self.origin:
+        if self.origin:  # {data set of the hub: commit}
             commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
             self.notice = f"{self.task}: {', '.join(commits)}. {self.notice}".rstrip()
         if self._template:
@@ -127,7 +128,8 @@ class PublishedEnv(TextEnv):
         else:
             prompt = text if self.prompt_style == "plain" else f"{self.instruction}\n\n{text}"
             prefix = ""
-        return Problem(prompt, {"answer": item.right[1]}, prefix, metadata={self.text: text, **vars(item)})
+        _, answer = item.right  # (steps, answer)
+        return Problem(prompt, {"answer": answer}, prefix, metadata={self.text: text, **vars(item)})
 
     def _write(self, work: str, answer: str) -> str:
         """A completion in the prompt's style. work: the working before the answer."""

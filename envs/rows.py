@@ -259,8 +259,9 @@ def _entries_of(
 ) -> tuple[Sequence[Entry], str]:
     """The problems of a split, in the order of its file, and a sentence on rows that are left out ("" = none are).
 
-    files: {split: its file, or ""}. No prompt is in two splits; and no prompt of train differs from one of validation
-    or test by capitals and spaces alone.
+    files: {split: its file, or ""}. The own file of validation or of test is taken as it is. No prompt of the main file
+    is in two splits or in such a file; and no prompt of train differs from one of validation or test by capitals and
+    spaces alone.
     """
     wanted_json = json.dumps(dict(wanted))
     if files[split] and split != "train":
@@ -365,6 +366,7 @@ def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
     line_numbers: list[int] = []  # of the entries
     wrong: dict[int, str] = {}  # {number of a line: what is wrong with it}
     try:
+        # A wanted column may be a path into nested data: "a.b" is the field b of the column a.
         source = Source(file, {column.partition(".")[0] for column in wanted.values()})
         for block in source.blocks():
             for number, line in enumerate(block.lines, block.first):
@@ -377,6 +379,7 @@ def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
     except CommandError as error:
         raise EnvError(str(error)) from error
     if source.failure or not (entries or wrong):
+        # `cause` is `failure` without what it says of rows that were not judged.
         raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
     for i, error in _invalid_references(name, verifier, entries, fields_of(verifier, wanted)).items():
         column = wanted.get(error.argument, error.argument)
@@ -418,6 +421,7 @@ def _invalid_references(
 def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
     """The row of one line; raises EnvError, which begins with `where`, for one that cannot be used."""
     try:
+        # `read_sample` takes several names of each column, of which we have one.
         found = read_sample(read_line(line), [(column,) for column in wanted.values()])
         values = dict(zip(wanted, found, strict=True))
     except LineError as error:
@@ -438,12 +442,12 @@ def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
             f'{where}: column "{wanted["prompt"]}" is empty. Write the question, or remove the row.'
         )
     if demonstration is not None:
-        demonstration = completions_in(demonstration)[0]
+        demonstration = completions_in(demonstration)[0]  # of several texts or chats in a cell the first
         if not isinstance(demonstration, str):
             raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")
     for name, value in ({"prompt": prompt, "demonstration": demonstration} | values).items():
         if half := half_character(value):
             raise EnvError(f'{where}: column "{wanted[name]}" {half}')
     if "numbers" in values:
-        values["numbers"] = integers_in(values["numbers"])
+        values["numbers"] = integers_in(values["numbers"])  # Countdown's; in a CSV a text, "[1, 2, 3]"
     return Entry(prompt, values, demonstration, where)

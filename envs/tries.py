@@ -14,7 +14,7 @@ from envs.wrapper import Wrapper
 class Tries(Wrapper):
     """Answers a wrong completion with the `feedback` of `env`, until one is right or all tries are used up.
 
-    The episode earns what its last completion earns.
+    The episode earns what its last completion earns, as `TextEnv.score_turns` has it.
     """
 
     def __init__(self, env: TextEnv, tries: int) -> None:
@@ -34,7 +34,7 @@ class Tries(Wrapper):
         """The feedback to the last completion; None where it is right, or was the last that is allowed."""
         if len(turns) >= self.tries:
             return None
-        returned = begin_score(self.env, problem, turns[-1:])
+        returned = begin_score(self.env, problem, turns[-1:])  # as an episode of one turn
         if inspect.isawaitable(returned):  # the author's `score` is `async`, so this reply is awaited as well
             return self._feedback_when_scored(problem, returned)
         return self._feedback_to(problem, returned)

@@ -103,7 +103,7 @@ class Code(TextEnv):
             from envs.code import published
 
             loaded = published.load(self.source, split, hidden, rows, revision)
-            self._exercises, self.notice, self.origin = loaded
+            self._exercises, self.notice, self.origin = loaded  # origin: {data set of the hub: commit}
         if revision is not None and not self.origin:
             raise EnvError(f"code: revision={revision} is for a set of the hub, not for source={source}.")
 
@@ -139,7 +139,7 @@ class Code(TextEnv):
         reference = {
             "entry_point": row.entry_point,
             "cases": list(exercise.cases),
-            "prompt": row.setup,
+            "prompt": row.setup,  # the code before an answer: imports, helpers, or the head of the function
             "reference_fuel": exercise.fuel,
         }
         metadata = {"code": row.reference, "shown": exercise.shows}
@@ -151,7 +151,8 @@ class Code(TextEnv):
     def _format(self, exercise: "Exercise") -> tuple[str, str]:
         """(prompt, completion prefix) for a row, both with places for {prompt} and {tests}."""
         row = exercise.row
-        # Without cases the tests of a row are Python code, which prompts show (MBPP) or do not show (HumanEval).
+        # `row.cases` are inputs with outputs. A row without them has tests in Python, of which `exercise.cases` were
+        # made, and which prompts show (MBPP) or do not show (HumanEval).
         if not row.cases:
             return (_MBPP if row.shown else _HUMANEVAL)[self.prompt_style]
         what = "method" if "." in row.entry_point else "function"
@@ -196,6 +197,7 @@ class Code(TextEnv):
 
         value = problem.reference["cases"][0].get("expected")
         entry_point = problem.reference["entry_point"]
+        # "expected" is JSON, in which sets and the like have a form of their own; `written` makes Python of it.
         code = f"return {written(plain(read_value(value)))}"
         if self._exercises is not None and not entry_point:  # a program that reads its input
             code = f"print({value!r})"

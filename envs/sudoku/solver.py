@@ -184,7 +184,8 @@ def _kernels() -> dict[str, Callable[..., int]]:
     }
     this_module = sys.modules[__name__]
     return {
-        # All that a function calls stands in this file, so numba's cache notices every change without the checksum.
+        # `compile_loop` also makes the functions of this module callable from compiled code. It offers a checksum of
+        # other sources, which a function would hold to be compiled anew when they change; these call none.
         function.__name__: compile_loop(lambda checksum, f=function: f, signature, this_module)
         for function, signature in signatures.items()
     }

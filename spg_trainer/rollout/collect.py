@@ -109,7 +109,8 @@ class EnvironmentSource:
     def choose(self, step: int, batch: int, taken: list[int]) -> np.ndarray:
         """The problems of a batch of a step, (P,) int64.
 
-        batch: its number in the step, from 0 on. taken: the problems of the step's earlier batches.
+        batch: its number in the step, from 0 on. taken: the problems that the step's earlier batches chose; one that
+        took the place of an overlong one (`replace_overlong`) is not among them, and may be chosen once more.
         """
         seed, count, size = self.config.seed, self.config.batch.prompts_per_step, len(self.env)
         if self.pools is not None:
@@ -147,6 +148,7 @@ class EnvironmentSource:
                 group=group + groups_before,
             )
             scored = replace(scored, skipped=skipped)
+        # Of all processes together; raises if too many completions could not be scored.
         Failures(len(index) * num_generations).add(self.env, scored)
         self.note_groups(scored)
         return scored
@@ -321,6 +323,8 @@ def sample_and_score(
     prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     _, prompt_mask = prompts
     refuse_first(policy, env, index, prompt_mask.sum(-1).tolist(), sampling.max_completion_length)
+    # A round has one turn of each episode that goes on; `in_episodes` puts the turns of each episode together, and
+    # owner (B,) is the episode of each row.
     rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
     rollouts, owner = in_episodes(rounds)
     place = first_turns.select(torch.from_numpy(owner)).with_turns()

@@ -94,7 +94,7 @@ class Scored:
     def join(cls, parts: "Sequence[Scored]") -> "Scored":
         """The completions of all parts, one part after the other.
 
-        Every episode of a part has a higher number than those of the parts before.
+        The result is in ascending order of episodes if the parts are; otherwise the caller sorts it (`by_groups`).
         """
         first = parts[0]
         if len(parts) == 1:
@@ -220,8 +220,9 @@ def sample_rows(
     "tokens", "reveal_step" and "confidence" (the model's probability of the token as it was unmasked) have an entry for
     each position. A position that stayed masked has "", -1 and null. One whose token a template gave has that token (""
     for padding), -2 and null. An episode is one row, with its last completion; where the environment answers back,
-    "turns" has all completions of the episode, with the reply to each. set_aside: (B,) bool, the completions that the
-    step did not learn from; None = --max-rollout-batches is 1, so that none can be.
+    "turns" has all completions of the episode, with the reply to each. advantages: (B,), 0 where set
+    aside. set_aside: (B,) bool, the completions that the step did not learn from; None = --max-rollout-batches is 1, so
+    that none can be.
     """
     rows, turns, place = [], [], scored.place
     is_last_turn, has_turns = place.last.tolist(), place.has_turns

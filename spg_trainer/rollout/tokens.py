@@ -140,8 +140,9 @@ def canvas_rows(
 ) -> list[list[int]]:
     """The token ids of texts with holes, `length` for each, with the mask id in the holes.
 
-    Each text between holes is encoded by itself. Behind the whole stand one end token and padding, which are given too,
-    as in what models are trained on. E.g. where 7 is a token, "7[MASK]" in 5 tokens is 7, mask, end, padding, padding.
+    Each text between holes is encoded by itself. Behind the whole stand one end token and padding, as far as `length`
+    leaves room; they are given too, as in what models are trained on. E.g. where 7 is a token, "7[MASK]" in 5 tokens is
+    7, mask, end, padding, padding.
 
     templates: as `envs.holes.read_holes` reads them; "" = nothing is given. name: what an error calls a row. Raises
     ConfigError for a template that cannot be read, and for one that takes more tokens than `length`.
@@ -156,6 +157,7 @@ def canvas_rows(
             raise ConfigError(f"{name(row)}: the template {error}") from error
         texts = [spell_apart(part, special) for part in parts if isinstance(part, str)]
         ids_of_texts = iter(encode_plain(policy, texts))
+        # `rest` is 0, so that its piece is empty until the room that is left is known.
         pieces = [next(ids_of_texts) if isinstance(part, str) else [policy.mask_id] * part for part in parts]
         takes_rest = rest in parts
         # `rest` leaves room for the end token, unless it is the last part: then the end token is written into it.
@@ -240,8 +242,11 @@ def encode_plain(policy: Policy, texts: Sequence[str]) -> list[list[int]]:
 
 
 def spell_apart(text: str, special: Iterable[str]) -> str:
-    """The text with `APART` inside every special token that it spells, so that `encode_plain` takes it as text."""
-    if not (found := [token for token in special if token in text]):
+    """The text with `APART` inside every special token that it spells, so that `encode_plain` takes it as text.
+
+    A special token of one character cannot be cut, and stays what it is.
+    """
+    if not (found := [token for token in special if len(token) > 1 and token in text]):
         return text
     pattern = re.compile("|".join(re.escape(token) for token in sorted(found, key=len, reverse=True)))
     while pattern.search(text):  # after a cut, the rest of a special token may spell another one
@@ -300,6 +305,7 @@ def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
     """
     texts, decode = [], policy.tokenizer.decode
     given_text = rollouts.given & (rollouts.completion_ids != policy.pad_id)
+    # `completion_mask` ends with the first end token, of each hole, and leaves out what is given.
     shown = rollouts.completion_mask | given_text
     for ids, mask in zip(rollouts.completion_ids.cpu(), shown.cpu(), strict=True):
         tokens = [token for token in ids[mask].tolist() if token not in policy.end_token_ids]
@@ -353,7 +359,10 @@ def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
 
 
 def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
-    """A warning if `length` tokens are too few for every one of some problems' demonstrations; "" if one has room."""
+    """A warning if none of some problems' demonstrations fits into `length` tokens; "" if one does.
+
+    That it has no room for an end token is no reason: what is right up to there is right.
+    """
     tasks = [*env.parts.values()] or [env]  # of a mixture, or the environment itself
     chosen = [(task, index) for task in tasks for index in envs.checking.spread(len(task), DEMONSTRATED)]
     problems = [(task, envs.problem.read_problem(task, index)) for task, index in chosen]

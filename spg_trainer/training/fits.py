@@ -193,6 +193,7 @@ def needed_elsewhere(config: Config, shape: Shape, estimate: Estimate, processes
     trained = trained_bytes(config, estimate, processes)  # model/ holds them, too
     newest = newest_kept(config.output.keep, checkpoint)
     count = newest + 1  # and the one that is being written
+    # The run's folder holds one copy of the weights that it started from, where there is a reference.
     disk = count * checkpoint + trained + estimate.held.get("reference", 0)
     weights_alone = ""
     if config.eval.eval_steps:  # the best step by validation is kept, too
@@ -211,6 +212,8 @@ def needed_elsewhere(config: Config, shape: Shape, estimate: Estimate, processes
 
 def checkpoint_bytes(config: Config, estimate: Estimate, processes: int) -> float:
     """Bytes of a checkpoint: the trained weights and the optimizer's state, of which a process may hold a part."""
+    # `held` is what one process holds: under `--shard phase` a part of the optimizer's state and whole gradients, under
+    # `layer` a part of both. Adapters are never divided.
     trains_parts = config.model.is_divided and not config.model.lora_r
     parts = processes if trains_parts else 1
     return trained_bytes(config, estimate, processes) + parts * estimate.held["optimizer"]

@@ -82,9 +82,10 @@ def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dic
             set_aside=set_aside,
         )
     )
-    # `scored.episodes` holds the row of each episode's last turn, and `rows` has one for each episode of all processes.
-    episode_of_row = scored.place.episode.numpy()[scored.episodes]
-    return [rows[i] for i in gathered_order(episode_of_row)]
+    # `rows` are those of all processes. `gathered_order` gathers the numbers of the episodes as well: it is given those
+    # of this process, each taken from the row of its last turn.
+    own_episodes = scored.place.episode.numpy()[scored.episodes]
+    return [rows[i] for i in gathered_order(own_episodes)]
 
 
 def save_checkpoint(run: Run) -> None:
@@ -264,7 +265,7 @@ def surely_gained_nothing(summary: Mapping[str, Any]) -> bool:
     """
     validations = summary["validation"]
     if validations and validations["start"] is not None:
-        # "best" is the rate of the step that model/ is, which may lie a little below the highest.
+        # "best" is the rate of the step in model/: the latest within a standard error of the highest (`best_step`).
         gained = validations["highest"] > validations["start"]
     else:
         gained = summary["gain"] > 0

@@ -10,6 +10,7 @@ from torch import nn
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
+from spg_trainer.rollout import tokens
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.tokens import decode_completions, encode_prompts, generate
 from spg_trainer.settings.decoding import Sampling
@@ -160,3 +161,9 @@ def test_no_dropout_and_no_graph(policy):
     ids, mask = encode_prompts(policy, ["hello"])
     assert not sample_completions(policy, ids, mask, SAMPLING, None).unmask_logps.requires_grad
     assert torch.is_grad_enabled()
+
+
+def test_a_special_token_of_one_character_cannot_be_cut_and_stays():
+    """It was cut for ever, since what is left of it is the token again."""
+    assert tokens.spell_apart("a#b", ["#"]) == "a#b"
+    assert tokens.spell_apart("a#b<e>", ["#", "<e>"]) == f"a#b<{tokens.APART}e>"
