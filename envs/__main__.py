@@ -71,6 +71,8 @@ def _parser() -> Parser:
     show.add_argument("-n", metavar="N", type=_positive, default=3, help="the number of problems (3)")
     show.add_argument("--split", default="train", help="their split: train (default), validation or test")
     show.add_argument("--index", metavar="I", type=int, nargs="+", help="shows the problems of these numbers")
+    text = "also prints what the model reads: the prompt, and with what its completion begins"
+    show.add_argument("--prompt", action="store_true", help=text)
     checks.add_argument("ids", metavar="ID", nargs="*", help="environments; see `python -m envs list`")
     checks.add_argument("--all", action="store_true", help="checks every environment of this package")
     text = "the number of problems of each split to try (1000); fewer are faster"
@@ -158,6 +160,8 @@ def _show(options: argparse.Namespace) -> int:
         problem = read_problem(env, check_index(env, index))
         title = f"== {env.spec_name}, {options.split}, problem {index} of {len(env):,} =="
         sys.stdout.write(f"{title}\n{_for_stdout(env.render_text(problem, None))}\n")
+        if options.prompt:
+            sys.stdout.write(_model_reads(problem))
         texts = {}
         try:
             demonstration = demonstration_of(env, problem)
@@ -170,6 +174,17 @@ def _show(options: argparse.Namespace) -> int:
             sys.stdout.write(_scored(env, index, problem, name, text, score_errors))
         sys.stdout.write("\n")
     return 1 if score_errors or demonstration_failed else 0
+
+
+def _model_reads(problem: Problem) -> str:
+    """The prompt as the model is given it, a chat message by message, and the beginning of its completion."""
+    if isinstance(problem.prompt, str):
+        text = f"-- prompt:\n{problem.prompt}\n"
+    else:
+        messages = [f"-- prompt, {message['role']}:\n{message['content']}\n" for message in problem.prompt]
+        text = "".join(messages)
+    given = (("begins with", problem.completion_prefix), ("fills", problem.completion_template))
+    return text + "".join(f"-- the completion {what}:\n{part}\n" for what, part in given if part)
 
 
 def _for_stdout(text: str) -> str:

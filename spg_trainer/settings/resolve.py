@@ -200,10 +200,19 @@ def layers_below(cls: type, from_user: Sequence[Layer]) -> list[Layer]:
 def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) -> list[Layer]:
     """The settings of the run that goes on, with paths that can be opened from here, and without its output folder.
 
-    Raises ConfigError where another model has the name of its model here, and for a model of `sft` that is too old.
+    Raises ConfigError where another model has the name of its model here, for another algorithm of ours than its own,
+    and for a model of `sft` that is too old.
     """
     run = settings_file.parent
-    settings = own_code.with_copies(run, read_settings(settings_file, cls))
+    recorded = read_settings(settings_file, cls)
+    algorithm, asked = recorded.get("algorithm"), last_value(from_user, "algorithm", None)
+    # Its arguments would be refused as unknown to the other one. An author's class has a path, which may have changed.
+    if asked not in (None, algorithm) and not any(":" in str(name) for name in (asked, algorithm)):
+        raise ConfigError(
+            f"{run} is a run of other settings: algorithm was {algorithm!r}, now {asked!r}. Resume it with its own, or "
+            "use another --output-dir."
+        )
+    settings = own_code.with_copies(run, recorded)
     if last_value(from_user, "model.model", None) is None:
         refuse_two_models(run, settings, record_of(run))
     settings = found_again(settings, record_of(run))

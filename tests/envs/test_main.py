@@ -78,6 +78,21 @@ def test_show_shows_what_score_raises_and_ends_with_1(tmp_path, monkeypatch, cap
     assert "-- right: reward 0 (" in out and "faulty.py" in out and "KeyError: 'an oversight'" in out
 
 
+def test_show_prints_what_the_model_reads_where_it_is_asked_to(tmp_path, capsys):
+    """A board says nothing of a prompt file: where it was divided, and what a completion begins with."""
+    style = tmp_path / "prompt.txt"
+    style.write_text("Shots\n---\nSolve {puzzle}\n---\n<reasoning>\n")
+    words = ["show", "sudoku", "-n", "1", "--env-args", f"prompt_style={style}"]
+    assert main([*words, "--prompt"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(
+        r"-- prompt:\nShots\n---\nSolve \d{16}\n-- the completion begins with:\n<reasoning>\n", shown
+    )
+    assert main(words) == 0 and "-- prompt" not in capsys.readouterr().out
+    assert main(["show", "arithmetic", "-n", "1", "--prompt", "--env-args", "tries=2"]) == 0
+    assert "-- prompt" in capsys.readouterr().out
+
+
 def test_show_has_no_colours_in_a_file(capsys):
     shown = run("show sudoku -n 2", capsys)[1]
     assert shown.count("== sudoku, train, problem ") == 2 and "------+------" in shown and "\x1b" not in shown

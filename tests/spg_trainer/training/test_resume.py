@@ -9,6 +9,8 @@ import torch
 import yaml
 
 from spg_trainer.errors import CheckpointError, ConfigError
+from spg_trainer.settings.fields import Config
+from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import assert_equal_runs, rows, saved_steps, small_config, snapshot, step
 
@@ -90,6 +92,14 @@ def test_the_newest_unfinished_run_of_equal_settings_is_found(tmp_path, half, wh
         train(settings(None, resume="auto", learning_rate=2e-2), quiet=True)
     train(settings(None, resume="auto"), quiet=True)
     assert_equal_runs(folder, whole)
+
+
+def test_another_algorithm_is_no_setting_of_the_run(half):
+    """Not that its arguments are unknown, which nobody typed."""
+    with pytest.raises(
+        ConfigError, match=r"a run of other settings: algorithm was '\w+', now 'wd1'\. Resume it"
+    ):
+        resolve(Config, ["--resume", str(half), "--algorithm", "wd1"])
 
 
 def test_memory_and_logging_may_change_on_resume(half, whole):
