@@ -9,6 +9,7 @@ RL samples.
 
 import argparse
 import sys
+import tempfile
 
 from measuring import hardware, print_head, print_row
 
@@ -49,8 +50,10 @@ def share(task: str, model: str, remasking: str, temperature: float, given: argp
     """The share of `right` among the sampled completions that follow one rule alone."""
     words = f"--split validation --num-generations 8 --num-problems {given.problems} --seed {given.seed}"
     words += f" --remasking {remasking} --temperature {temperature}"
-    command = resolve(EvalCommand, ["--env", task, "--model", model, *words.split()])
-    (result,) = run_eval(command, quiet=True)
+    with tempfile.TemporaryDirectory() as folder:  # a run's own eval/ is left as it is
+        words += f" --output-dir {folder}"
+        command = resolve(EvalCommand, ["--env", task, "--model", model, *words.split()])
+        (result,) = run_eval(command, quiet=True)
     return share_of_right(count_habits(make_env(command.config, "validation"), result.rows))
 
 

@@ -11,7 +11,7 @@ from spg_trainer.settings.fields import SftCommand
 FAR = 2.0
 """Factor between the odds of `right` that are asked for and those that come out, from which on it is told."""
 SLOPE = 5.0
-"""Measured on Sudoku: 7 between 40% and 50% asked for, less above (docs/experiments/learning.md)."""
+"""Measured on Sudoku: between 3 and 7, from 40% to 55% asked for (docs/experiments/learning.md)."""
 AIMED = 0.3
 """Share of right completions with which nearly all groups of eight are mixed."""
 FEWEST = 20
@@ -128,5 +128,5 @@ def which_mix(mix: Mapping[str, float], sampled: HabitCounts) -> str:
     tried = [f"for about {wanted:.0%} try {with_share(mix, share)}" for wanted, share in shares.items()]
     return (
         f"By a rough estimate, {' and '.join(tried)}, with another --output-dir. On Sudoku such mixes brought "
-        "10% to 20% where 30% was wanted; what the next model says goes on from there."
+        "5% to 20% where 30% was wanted; what the next model says goes on from there."
     )
