@@ -183,9 +183,9 @@ def remedy_of_equal_groups(shares: Mapping[str, float]) -> str:
         return "for variety raise --temperature"
     if shares["all_wrong"] > shares["equal"] / 2:
         return (
-            "for problems that the model can solve, make them easier (--env-args), raise --num-generations, or teach "
-            "it the task first with `python -m spg_trainer sft`; where a few completions are right, more steps "
-            "(--max-steps) learn more from as many completions than --max-rollout-batches"
+            "for problems that the model can solve, make them easier (--env-args), or teach it the task first with "
+            "`python -m spg_trainer sft`; where a few completions are right, --explore and more steps (--max-steps) "
+            "learn more from as many completions than --num-generations or --max-rollout-batches"
         )
     if shares["all_right"] > shares["equal"] / 2:
         return "the problems are solved: make them harder (--env-args), or stop"
