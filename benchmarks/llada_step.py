@@ -205,10 +205,8 @@ def update_flops(given: argparse.Namespace, masks: Masks) -> float:
     forward = forward_flops(given, rows, columns, scored) - (rows * columns - scored) * query
     if given.lora_r:
         return 2 * forward
-    size, chunk = (
-        micro_batch_size(given.per_device_batch_size, NUM_MASKS)[0],
-        rows_per_chunk(given.vocabulary),
-    )
+    size, _ = micro_batch_size(given.per_device_batch_size, NUM_MASKS)
+    chunk = rows_per_chunk(given.vocabulary)
     scored_at_once = masks.scored.flatten(1).sum(-1).split(size)
     computed_twice = sum((int(count.sum()) - 1) // chunk * chunk for count in scored_at_once)
     return 3 * forward + computed_twice * 2 * given.hidden_size * given.vocabulary

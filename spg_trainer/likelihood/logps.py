@@ -81,9 +81,8 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     completion_ids = rollouts.completion_ids[row]
     prompt_width = rollouts.prompt_mask.shape[1]
     prompt_ids = rollouts.prompt_ids[row].masked_fill(masked[:, :prompt_width], mask_id)
-    clean = torch.cat(
-        [prompt_ids, completion_ids], dim=1
-    )  # what later blocks see: prompt noise, but no other mask
+    # What later blocks see: prompt noise, but no other mask.
+    clean = torch.cat([prompt_ids, completion_ids], dim=1)
     ids = clean.masked_fill(masked, mask_id)
     attention = torch.cat([rollouts.prompt_mask[row], torch.ones_like(scored)], dim=1)
     # The model returns equally many positions of each copy: first those that are wanted, then others, up to the number

@@ -323,8 +323,7 @@ def sample_and_score(
     prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     _, prompt_mask = prompts
     refuse_first(policy, env, index, prompt_mask.sum(-1).tolist(), sampling.max_completion_length)
-    # A round has one turn of each episode that goes on; `in_episodes` puts the turns of each episode together, and
-    # owner (B,) is the episode of each row.
+    # `rounds` has turn by turn what `in_episodes` puts together by episodes; owner (B,): the episode of each row.
     rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
     rollouts, owner = in_episodes(rounds)
     place = first_turns.select(torch.from_numpy(owner)).with_turns()
