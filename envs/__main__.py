@@ -79,7 +79,7 @@ def _parser() -> Parser:
     checks.add_argument("-n", metavar="N", type=_positive, default=1000, help=text)
     text = "also measures whether all prompts fit this model: tiny, a folder, or a Hub id that is downloaded"
     checks.add_argument("--model", metavar="MODEL", help=text)
-    text = "with --model: how many tokens a completion has (as the model is trained by default)"
+    text = "with --model: how many tokens a completion has (default: as in training this model)"
     checks.add_argument("--max-completion-length", metavar="T", type=_positive, default=0, help=text)
     for command in (show, checks):  # see `environment_arguments`
         text = "arguments of the environment, e.g. level=2 source=generated"
@@ -208,16 +208,16 @@ def _scored(
     head = (
         f"-- {name}: reward {scored.total[0]:g} ({rewards}), {scored.reason[0] or 'no reason given'}{read_as}"
     )
-    author = env.author_of(problem)  # the environment inside any wrapper, which scores the problem
+    scorer = env.author_of(problem)  # the environment that scores the problem: of a wrapper, the one inside
     if (trace := scored.traceback[0]) is not None:
-        why = cause(author, trace)
+        why = cause(scorer, trace)
         shown = f"the same as above: {why}\n" if why in errors else trace
         errors.add(why)
         return f"{head}\n{shown}"
     if len(turns) > 1:
         return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
     completion = turns[0]
-    if not overrides(author, "render_text"):  # that of the base class would show the prompt again
+    if not overrides(scorer, "render_text"):  # that of the base class would show the prompt again
         return f"{head}\n{problem.completion_prefix}{completion}\n"
     return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n"
 

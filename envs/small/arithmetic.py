@@ -1,4 +1,4 @@
-"""One line of sums, differences and products, in which products bind more tightly, as in 7+12*3-5."""
+"""One line of sums, differences and products, in which products bind more tightly, as in 7+12*3."""
 
 import re
 from math import prod
@@ -12,14 +12,14 @@ from envs.small import SmallEnv
 class Arithmetic(SmallEnv):
     """One line of integer arithmetic (`spg/Arithmetic-v0`): 3 to 5 numbers and the signs + - *.
 
-    Prompt: "compute 7+12*3-5". Answer: the integer, in digits, with a minus if it is negative. level: lines of 3, 4
+    Prompt: "compute 7+12*3". Answer: the integer, in digits, with a minus if it is negative. level: lines of 3, 4
     or 5 numbers, up to 19, 29 or 99. Habit "hasty": goes from left to right and forgets that * binds more tightly.
     """
 
     habit = "hasty"
 
     def draw(self, rng: np.random.Generator) -> str:
-        """A line whose first sign is + or - and whose last one is *, so that "hasty" and the right way differ."""
+        """Draws a line whose first sign is + or - and whose last one is *, so that "hasty" is seldom right."""
         highest = (19, 29, 99)[self.level - 1]
         numbers = rng.integers(1, highest + 1, self.level + 2)
         signs = rng.choice(list("+-*"), len(numbers) - 1)
@@ -31,7 +31,7 @@ class Arithmetic(SmallEnv):
         return Problem(f"compute {line}", {"line": line})
 
     def solution(self, line: str) -> str:
-        terms = line.replace("-", "+-").split("+")  # "7+12*3-5" -> "7", "12*3", "-5"
+        terms = line.replace("-", "+-").split("+")  # "7-12+5*3" -> "7", "-12", "5*3"
         return str(sum(prod(int(factor) for factor in term.split("*")) for term in terms))
 
     def mistake(self, line: str) -> str:

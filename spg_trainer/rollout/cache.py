@@ -44,8 +44,8 @@ block of attention that holds the active block. `columns.py` knows this cache by
 def window(start: int, stop: int, columns: int, sampling: Sampling) -> tuple[int, int]:
     """First column and end of what a pass within a block computes.
 
-    start, stop: first column and end of the block. columns: how many columns the row sees, where the window ends at the
-    latest.
+    start, stop: first column and end of the block. columns: how many columns the row sees; the window does not go
+    beyond them.
     """
     before, behind = CACHES[sampling.cache](sampling)
     end = columns if behind is None else min(columns, stop + behind)
@@ -184,8 +184,8 @@ class Access:
     end: int = 0
     """Behind the last column that is attended to; 0 = this pass is a refresh."""
     computed_row: Tensor | None = None
-    """(b,) int64 below c: which of the c computed rows each of the b slots takes, because a refresh computes equal rows
-    once; None = c is b, and slot i takes row i."""
+    """Which of the c computed rows each of the b slots takes, (b,) int64. A refresh computes equal rows once, so that c
+    may be less than b. None = every slot has a computed row of its own, in the same order."""
 
     def update(self, key: Tensor, value: Tensor, layer: int, *args: object) -> tuple[Tensor, Tensor]:
         """Takes the keys and values (c, heads, s, head_dim) that a layer has computed; returns those to attend to."""

@@ -1,7 +1,8 @@
 """Refuses settings that cannot work, before anything is loaded; each error names a value that would.
 
 `plan` makes the checks that need settings and files alone, and no torch. What does not go with the algorithm is refused
-in `algorithm_checks.py`. All checks raise ConfigError, or ModelError where it is about a model or a device.
+in `algorithm_checks.py`. All checks raise ConfigError, but ModelError for a model or a device that cannot be used, and
+EnvError for a task that cannot be found.
 """
 
 import re
@@ -45,12 +46,12 @@ def plan(asked: Settings | Resolved[Settings]) -> Plan[Settings]:
 
 
 def is_resumed(command: Any) -> bool:
-    """Whether a run of training goes on. Its folder may have the only copy of what it started from."""
+    """Says whether a command resumes a training. What its `--model` names may be gone then, so it is not checked."""
     return isinstance(command, Config) and bool(command.output.resume)
 
 
 def check_task(command: Any) -> None:
-    """Refuses task arguments that have flags of their own, and for the model, adapters and devices that cannot be."""
+    """Refuses task arguments that have flags of their own, and a model, adapters or a device that cannot be used."""
     own_flags = {"split": "--split or --eval-split", "reward_weights": "--reward-weights"}
     for name in own_flags.keys() & command.env_args.keys():
         raise ConfigError(f"--env-args {name}={command.env_args[name]}: use {own_flags[name]} instead.")
@@ -244,7 +245,7 @@ def check_sft(command: SftCommand) -> None:
     if m.is_divided and command.eval.patience:
         raise ConfigError(
             f"--shard with --patience {command.eval.patience}: of a divided model the best weights are not kept apart. "
-            "Use --patience 0, a cosine of --steps."
+            "Use --patience 0: the learning rate then falls by a cosine over --steps."
         )
     check_muon(command.optimizer, m)
     if m.is_divided and save_dtype != "auto":

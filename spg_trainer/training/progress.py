@@ -1,6 +1,7 @@
 """How far the loss of held-out completions has fallen, and what follows for the learning rate and the end of `sft`.
 
-With --patience, so many validations in a row whose loss has not fallen bring the training to its end.
+With --patience N, the learning rate begins to decay, and the training then ends, once the loss has not
+counted as falling (`BETTER`) in N validations in a row.
 """
 
 import math
@@ -11,7 +12,8 @@ from spg_trainer.settings.fields import Config
 LAST_RATE = 0.05
 """The learning rate at the end, as a share of the peak."""
 BETTER = 0.01
-"""A validation loss counts as falling if it is lower than the last by more than this share: 2.00 to below 1.98."""
+"""A validation loss counts as falling if it is lower by more than this share than the last that did: 2.00 to below
+1.98."""
 
 
 @dataclass
