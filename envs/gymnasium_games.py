@@ -22,7 +22,10 @@ from envs.splits import STREAMS
 SIZES = {"train": 1_000_000, "validation": 256, "test": 10_000}
 """How many seeds each split has."""
 SIZES_OF_ONE_GAME = {"train": 1_000_000, "validation": 16, "test": 1}
-"""The same where every game is known to be the same, so that another seed only changes what the habit `random` does."""
+"""How many seeds each split has if the game is the same under every seed (`is_one_game`).
+
+Such a seed only changes what the habit `random` does (`GymnasiumGame.habits`).
+"""
 _SEED = 20_261_123  # keeps these streams apart from those of any other task
 
 
@@ -40,8 +43,8 @@ class Game:
     """What an answer that is no legal action earns, in a game without a table of transitions. With a table it earns as
     little as the table's worst action, if that is less. If it were paid better, nonsense would be learned."""
     forfeits: bool = False
-    """Whether such an answer ends the game. Where it costs nothing it must: otherwise a game that is won in spite of it
-    would teach it."""
+    """Whether an answer that is no legal action ends the game. Set this where such an answer costs nothing: otherwise a
+    game that is won in spite of the answer would teach the model to give it."""
     habits: Mapping[str, Callable[[Any, Any], str]] = field(default_factory=dict)
     """{name: a function (observation, Gymnasium's environment) -> action} of rules of thumb, plausible and often wrong;
     `basic` of Blackjack is the right one."""
@@ -125,8 +128,9 @@ class GymnasiumGame(TextEnv):
 
     Prompt: the name, the state and the actions that are legal, "FrozenLake 0: left, down, right or up?". Answer at
     each turn: an action. A reply is the state that follows, with the legal actions if these change from turn to turn.
-    A word that is no legal action leaves the state as it is, and the reply says so. Such a word costs as much as the
-    worst action of the game, and loses Blackjack and FrozenLake.
+    A word that is no legal action leaves the state as it is, and the reply says so. In a game with a table of
+    transitions, such a word costs as much as the worst action; in others it costs what `Game.illegal` says, by default
+    nothing. Blackjack and FrozenLake are lost by it.
 
     Rewards:
         return: the sum of the environment's own rewards; it is what is paid.
@@ -178,7 +182,7 @@ class GymnasiumGame(TextEnv):
         """A game that begins with a seed of its own."""
         rng = np.random.default_rng([_SEED, STREAMS[self.split], check_index(self, index)])
         seed = 3 * int(rng.integers(2**29)) + STREAMS[self.split]  # no seed is in two splits
-        prompt = f"{self.name} {self.show(self.played(seed, ()), always=True)}"
+        prompt = f"{self.name} {self.show(self.played(seed, ()), with_actions=True)}"
         if self.prompt_style == "rules":
             description = inspect.cleandoc(self._env.unwrapped.__doc__ or "").partition("\n\n")[0]
             one_line = description.replace("\n", " ")
@@ -194,7 +198,7 @@ class GymnasiumGame(TextEnv):
             return None
         if read_answer(last) in legal_actions:
             return self.show(play)
-        return f"No such action. {self.show(play, always=True)}"
+        return f"No such action. {self.show(play, with_actions=True)}"
 
     def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score:
         """Reasons: "ok", "wrong", and "unfinished" where the game goes on."""
@@ -232,16 +236,16 @@ class GymnasiumGame(TextEnv):
             worth_of = self.plan[play.observation]
             return max(self.legal(play), key=lambda word: worth_of[word])
 
-        completions = {"random": self.written(problem, any_legal)}
+        completions = {"random": self.completions_by(problem, any_legal)}
         for name, rule in self.rules.habits.items():
-            completions[name] = self.written(
+            completions[name] = self.completions_by(
                 problem, lambda play, rule=rule: rule(play.observation, self._env.unwrapped)
             )
         if self.plan:
-            completions["planned"] = self.written(problem, best)
+            completions["planned"] = self.completions_by(problem, best)
         return completions
 
-    def written(self, problem: Problem, choose: Callable[[Play], str]) -> list[str]:
+    def completions_by(self, problem: Problem, choose: Callable[[Play], str]) -> list[str]:
         """The completions of a whole game in which `choose` picks each action by where the game stands."""
         seed = problem.reference["seed"]
         turns: list[str] = []
@@ -267,7 +271,7 @@ class GymnasiumGame(TextEnv):
         """
         last = self._last
         turns_played, play = last.turns, last.play
-        last.play = None  # and so it stays if an action raises
+        last.play = None  # if an action raises, this stays None, and the next call begins from the seed
         is_beginning = last.seed == seed and tuple(turns[: len(turns_played)]) == turns_played
         if play is None or not is_beginning:
             observation, info = self._env.reset(seed=seed)
@@ -290,13 +294,13 @@ class GymnasiumGame(TextEnv):
         mask = play.info.get("action_mask", np.ones(len(self.rules.actions)))
         return [word for word, allowed in zip(self.rules.actions, mask, strict=True) if allowed]
 
-    def show(self, play: Play, always: bool = False) -> str:
-        """The state, and the legal actions where they change from turn to turn, or always."""
+    def show(self, play: Play, with_actions: bool = False) -> str:
+        """The state, and with `with_actions` the legal actions, which a game where they change always shows."""
         values = play.observation if isinstance(play.observation, tuple) else (play.observation,)
         state = self.rules.state.format(*values)
         *words, last = self.legal(play)
         actions = f"{', '.join(words)} or {last}" if words else last
-        return f"{state}: {actions}?" if always or "action_mask" in play.info else state
+        return f"{state}: {actions}?" if with_actions or "action_mask" in play.info else state
 
 
 def is_one_game(env: gymnasium.Env[Any, Any]) -> bool:

@@ -133,14 +133,16 @@ def read_problem(env: "TextEnv", index: int) -> Problem:
     """Calls `env.problem(index)` and checks what it returns.
 
     Raises EnvError, naming environment and problem, if the call raises, if it returns no Problem with a text or a chat
-    as its prompt, if the prompt holds half of a character, or if the completion template cannot be read.
+    as its prompt, if the prompt, prefix or template holds half of a character (a lone surrogate, see `envs.halves`), or
+    if the completion template cannot be read.
     """
     try:
         problem = env.problem(index)
     except EnvError:
         raise
     except Exception as error:
-        # The author is shown the innermost line of the own file; where the error passed none, the innermost of all.
+        # The message shows the innermost frame that is in the file of the environment's class, which its author can
+        # mend; if no frame is, the innermost of all.
         frames = traceback.extract_tb(error.__traceback__)
         own_file = getattr(sys.modules.get(type(env).__module__), "__file__", None)
         shown = next((frame for frame in reversed(frames) if frame.filename == own_file), frames[-1])

@@ -33,10 +33,11 @@ def choose_more(seed: int, step: int, batch: int, count: int, size: int, taken: 
 def deal_groups(lengths: Sequence[int], num_generations: int, whole_groups: bool) -> np.ndarray:
     """The numbers, ascending, of the completions of a step that this process samples.
 
-    All processes get about as many completions, with prompts of about the same length. Completion k of group g has the
-    number g * num_generations + k. Each process gets equally many whole groups. The shortest ones, which do not divide
-    evenly, are dealt one completion at a time or, with whole_groups, as whole groups. E.g. of 5 groups on 2 processes,
-    each process gets 2 groups and half of the shortest. lengths: of the prompts of all groups.
+    Completion k of group g has the number g * num_generations + k. All processes get about the same number of
+    completions, with prompts of about the same length. With whole_groups, a group is never divided. Otherwise each
+    process gets the same number of whole groups, and the shortest groups, which are left over, are dealt one completion
+    at a time: of 5 groups on 2 processes, each process gets 2 groups and half of the shortest. lengths: of the prompts
+    of all groups.
     """
     longest_first = sorted(range(len(lengths)), key=lambda group: -lengths[group])
     whole = len(longest_first)
@@ -58,10 +59,11 @@ def check_prompts(count: int, size: int, source: str, note: str = "") -> None:
 
 
 def deal_rows(lengths: Sequence[int]) -> list[int]:
-    """The numbers, ascending, of the rows that this process gets; all processes get about as many and as long ones.
+    """The numbers, ascending, of the rows that this process gets.
 
-    The longest rows are dealt first, in rounds that go up and down: of 3 processes, 0 1 2, 2 1 0, 0 1 2 and so on.
-    lengths: of all rows, equal on all processes.
+    All processes get about the same number of rows, and rows of about the same length. The longest rows are dealt
+    first, in rounds that go up and down: of 3 processes, 0 1 2, 2 1 0, 0 1 2 and so on. lengths: of all rows, equal on
+    all processes.
     """
     longest_first = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     processes = world_size()

@@ -17,9 +17,9 @@ TWICE = 2
 class Pools:
     """Remembers how the latest groups of each problem ended, and draws the problems of a step.
 
-    streaks: {problem: n}, where its latest n groups were all right, or for a negative number, its latest -n groups all
-    wrong; n is at most `TWICE`. A problem whose latest group was mixed is not in it. noted: the streaks of problems
-    that have been seen since `keep` was called, 0 for a mixed group.
+    streaks: {problem: n}; n = 2 says that its latest two groups were all right, n = -2 that they were all wrong, and 1
+    or -1 the same of its latest group alone; n stops at `TWICE`. A problem whose latest group was mixed is not
+    in it. noted: the streaks of problems that have been seen since `keep` was called, 0 for a mixed group.
     """
 
     def __init__(self, seed: int, size: int, all_right: float, all_wrong: float) -> None:
@@ -65,7 +65,7 @@ class Pools:
             else:
                 sign = -1
             streak = self.streaks.get(problem, 0)
-            streak_before = abs(streak) if streak * sign > 0 else 0  # 0 where it has just ended
+            streak_before = abs(streak) if streak * sign > 0 else 0  # only a streak of the same sign goes on
             self.noted[problem] = sign * min(TWICE, streak_before + 1)
 
     def keep(self) -> dict[str, int]:

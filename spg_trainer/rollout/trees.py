@@ -1,7 +1,8 @@
 """Trees of rollouts: completions that share a first half, from two calls of the sampler.
 
-The middle of a completion is the end of a block. There, its first half holds no mask and its second half holds nothing
-else. So the sampler can take prompt and first half as a longer prompt, and write another second half behind it.
+The middle of a completion is the end of a block (`settings.algorithm_checks.check_trees`). When the sampler reaches it,
+the first half is written and the second half is still all masks. So the sampler can take prompt and first half as a
+longer prompt, and write another second half behind it.
 """
 
 from collections.abc import Sequence
@@ -46,27 +47,29 @@ def sample_trees(
     )
     tree = torch.arange(len(keys), device=prompt_ids.device) // branches
     rollouts = firsts.select(tree)  # for now, all completions of a tree are copies of its first one
+    # True for all rows but the first of each tree: their first half is copied, whether or not a second half follows.
     branched = torch.ones_like(prompt_mask[:, 0]).index_fill(0, first_of_tree, False)
-    goes_on = rollouts.completion_mask.sum(-1) > half
-    going_on = (branched & goes_on).nonzero()[:, 0]  # the rows whose second half is sampled
+    has_second_half = rollouts.completion_mask.sum(-1) > half
+    resampled = (branched & has_second_half).nonzero()[:, 0]  # the rows whose second half is sampled anew
     second_halves = sample(
         policy,
         (
-            torch.cat([prompt_ids[going_on], rollouts.completion_ids[going_on, :half]], 1),
-            torch.cat([prompt_mask[going_on], rollouts.completion_mask[going_on, :half]], 1),
+            torch.cat([prompt_ids[resampled], rollouts.completion_ids[resampled, :half]], 1),
+            torch.cat([prompt_mask[resampled], rollouts.completion_mask[resampled, :half]], 1),
         ),
         replace(sampling, max_completion_length=half, diffusion_steps=sampling.diffusion_steps // 2),
         seed,
-        [keys[row] for row in going_on.tolist()],
+        [keys[row] for row in resampled.tolist()],
         rows_per_forward,
         record_entropy,
     )
     for name in ("completion_ids", "completion_mask", "unmask_logps", "unmask_entropy", "unmask_order"):
         column = getattr(rollouts, name)  # (N, T) of the copies, which is written in place
         if column is not None:
-            column[going_on, half:] = getattr(second_halves, name)
-    # The steps of a second half count on from those of its first half; `unmask_order` counts within a step.
-    steps_before = rollouts.unmask_step[going_on, :half].amax(-1, keepdim=True) + 1
+            column[resampled, half:] = getattr(second_halves, name)
+    # The steps of a second half count on from those of its first half. `unmask_order` needs no such
+    # shift: it starts from 0 in each step.
+    steps_before = rollouts.unmask_step[resampled, :half].amax(-1, keepdim=True) + 1
     steps = second_halves.unmask_step
-    rollouts.unmask_step[going_on, half:] = torch.where(steps < 0, NEVER, steps + steps_before)
+    rollouts.unmask_step[resampled, half:] = torch.where(steps < 0, NEVER, steps + steps_before)
     return replace(rollouts, branched=branched)

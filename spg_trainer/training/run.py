@@ -42,7 +42,7 @@ class TrainingState:
     progress: Progress = field(default_factory=Progress)
     """How the loss of `Run.held_out` has fallen so far; unused where problems are validated."""
     best: dict[str, torch.Tensor] = field(default_factory=dict)
-    """The trained weights at the lowest of these losses, by name, on the CPU; empty without patience."""
+    """The trained weights at the lowest of these losses, by name, on the CPU; empty without --patience."""
     consistent: bool = True
     """Whether a checkpoint may be saved: the weights are those of the last finished step, and its row is written."""
 
@@ -70,10 +70,10 @@ class Run:
     rows_per_forward: int | None
     """Completions decoded at once; None = as many as is fastest."""
     held_out: Source | None = None
-    """The completions of a file whose loss is validated (`sft`), which then sets learning rate and end; None = problems
-    are solved in validations."""
+    """The completions of `sft` whose loss a validation measures. With --patience, this loss decides when the learning
+    rate decays and the training ends (`training/progress.py`). None = the model solves problems in validations."""
     record: Mapping[str, Any] | None = None
-    """What environment.json of the model holds after `sft`; None = after RL, what `environment_record` makes."""
+    """What `sft` writes to environment.json of the model. None = the run is RL, and `environment_record` makes it."""
     stop: StopRequest = field(default_factory=StopRequest)
     started: float = field(default_factory=time.monotonic)
     """When this run was begun or resumed, on the monotonic clock, in seconds."""
@@ -99,9 +99,9 @@ class Run:
         return self.config.max_steps if self.held_out is None else self.state.progress.total(self.config)
 
     def due(self, every: int) -> bool:
-        """Whether what is done every so many steps is due after the finished step, which it also is after the last.
+        """Whether something that is done after every `every` steps, and after the last step, is due now.
 
-        every: 0 = it is never due.
+        every: 0 = it is never due, not even after the last step.
         """
         return every > 0 and (self.state.step % every == 0 or self.state.step == self.total_steps)
 
