@@ -8,6 +8,7 @@ import pytest
 from spg_trainer.algorithms import ALGORITHMS
 from spg_trainer.algorithms.checking import check_algorithm
 from spg_trainer.cli import main
+from spg_trainer.errors import ConfigError
 
 HEAD = """
 from dataclasses import dataclass
@@ -64,6 +65,23 @@ def test_a_loss_that_is_a_bare_tensor_is_told_what_to_return(tmp_path: Path, mon
     file.write_text(HEAD + "\n    def loss(self, logps, masks, batch):\n        return logps.sum()\n")
     said = {finding.figure for finding in check_algorithm(f"{file}:Mine") if not finding.ok}
     assert said == {"loss returned Tensor; it must return Loss(loss, metrics), with a scalar tensor"}
+
+
+@pytest.mark.parametrize("need", ["entropy", "correct", "reference"])
+def test_what_is_needed_must_be_used(need: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + LOSS + f'\n    needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})\n')
+    (said,) = [finding.figure for finding in check_algorithm(f"{file}:Mine") if finding.name == "needs"]
+    assert f"needs names '{need}'" in said and "leave it out" in said
+
+
+def test_what_compares_an_update_must_be_coupled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + LOSS + '\n    compares: ClassVar[str] = "update"\n')
+    with pytest.raises(ConfigError, match="must be a CoupledAlgorithm"):
+        check_algorithm(f"{file}:Mine")
 
 
 def test_the_file_that_new_writes_passes(tmp_path: Path, monkeypatch, capsys) -> None:
