@@ -38,7 +38,8 @@ cannot be used.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(words or ["--help"])
     try:
         return COMMANDS[options.command][1](options)
     except (EnvError, ImportError) as error:

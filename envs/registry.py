@@ -130,6 +130,10 @@ def resolve(name: str) -> str:
     where, _, id = name.rpartition(":")  # "./file.py:ID" -> "./file.py", "ID"; "sudoku" -> "", "sudoku"
     if id.endswith(".py"):
         where, id = name, ""
+    if "=" in id:
+        raise EnvError(
+            f'"{name}": {id} is no name but an argument. Give it as --env-args {id.replace(",", " ")}.'
+        )
     if where == "reasoning_gym":
         return _registered(f"reasoning_gym/{id}-v0", reasoning_gym.class_of(id))
     if where == "verifiers":
@@ -147,7 +151,8 @@ def resolve(name: str) -> str:
         short_names = sorted({short_name(one) for one in _classes})
         raise EnvError(
             f'No environment "{name}". {did_you_mean(id, [*short_names, *_classes])}Known: {", ".join(short_names)}. '
-            "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."
+            "Your own is named by its module, my_package.my_module:my/MyTask-v0, or by its file, "
+            "./my_task.py:my/MyTask-v0."
         )
     return found
 

@@ -62,7 +62,8 @@ unknown.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    args = _parser().parse_intermixed_args(_each_rule_named(sys.argv[1:] if arguments is None else arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    args = _parser().parse_intermixed_args(_each_rule_named(words) or ["--help"])
     args.rules = next((rules for rules in args.rules if rules != "ours"), None)
     try:
         return _run(args)
