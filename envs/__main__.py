@@ -121,7 +121,8 @@ def pairs(words: Sequence[str], flag: str = "--env-args") -> dict[str, Any]:
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise EnvError(f'{flag}: "{word}" should be KEY=VALUE, e.g. level=2.')
+            example = "level=2" if flag == "--env-args" else "correct=1"
+            raise EnvError(f'{flag}: "{word}" should be KEY=VALUE, e.g. {example}.')
         if name in ("split", "render_mode"):
             raise EnvError(f"--env-args {word}: {name} is no argument here; `show` takes --split.")
         try:

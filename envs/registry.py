@@ -132,7 +132,7 @@ def resolve(name: str) -> str:
         where, id = name, ""
     if "=" in id:
         raise EnvError(
-            f'"{name}": {id} is no name but an argument. Give it as --env-args {id.replace(",", " ")}.'
+            f'"{id}" is an argument, not the name of an environment. Give it as --env-args {id.replace(",", " ")}.'
         )
     if where == "reasoning_gym":
         return _registered(f"reasoning_gym/{id}-v0", reasoning_gym.class_of(id))
@@ -149,8 +149,11 @@ def resolve(name: str) -> str:
         found = _find(ALIASES.get(id.lower(), id), _classes) or _from_entry_points(id)
     if found is None:
         short_names = sorted({short_name(one) for one in _classes})
+        near = did_you_mean(id, [*short_names, *_classes])
+        if "," in id:
+            near = f"Several are divided by spaces: {id.replace(',', ' ')}. "
         raise EnvError(
-            f'No environment "{name}". {did_you_mean(id, [*short_names, *_classes])}Known: {", ".join(short_names)}. '
+            f'No environment "{name}". {near}Known: {", ".join(short_names)}. '
             "Your own is named by its module, my_package.my_module:my/MyTask-v0, or by its file, "
             "./my_task.py:my/MyTask-v0."
         )

@@ -19,6 +19,8 @@ class Parser(argparse.ArgumentParser):
         if message.startswith(UNKNOWN) and word.startswith("--"):
             known = [flag for flag in flags_of(self) if flag.startswith("--")]
             message = f"there is no flag {word}. {did_you_mean(word, known, '{}')}".rstrip()
+            if word in known:
+                message = f"{word} is a flag of another command"
         self.exit(
             2,
             f"error: {message.rstrip('.?')}{'?' if message.endswith('?') else '.'} See {self.prog} --help.\n",
