@@ -99,7 +99,15 @@ def test_the_file_that_new_writes_passes(tmp_path: Path, monkeypatch, capsys) ->
     assert "FAILS  divisor" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [[], ["check"], ["check", "spgg"], ["frobnicate"], ["new", "x"]])
+@pytest.mark.parametrize("words", [["check"], ["check", "spgg"], ["frobnicate"], ["new", "x"]])
 def test_a_mistake_is_one_line_and_status_2(words: list[str], capsys) -> None:
     assert main(["algorithms", *words]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_alone_it_lists_its_commands_and_a_misspelt_one_is_told_the_nearest(capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["algorithms"])
+    assert not end.value.code and "names every algorithm of this package" in capsys.readouterr().out
+    assert main(["algorithms", "chek", "spg"]) == 2
+    assert "'chek' is unknown. Did you mean 'check'? Use one of list, new, check." in capsys.readouterr().err
