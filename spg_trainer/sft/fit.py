@@ -9,7 +9,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import to_yaml
-from spg_trainer.settings.results import EvalConfig, OutputConfig
+from spg_trainer.settings.results import LossEvalConfig, OutputConfig
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 from spg_trainer.training.loop import recent_loss
 from spg_trainer.training.progress import Progress
@@ -100,6 +100,6 @@ def training_config(command: SftCommand, sampling: Sampling) -> Config:
             per_device_batch_size=c.batch.per_device_batch_size or c.batch.batch_size,
         ),
         optimizer=OptimizerConfig(**vars(c.optimizer)),
-        eval=EvalConfig(**vars(c.eval)),
+        eval=LossEvalConfig(**vars(c.eval)),
         output=OutputConfig(**{**vars(c.output), "keep": 1, "sample_steps": 0}),
     )

@@ -197,7 +197,7 @@ def shown_of_validation(run: Run) -> dict[str, Any]:
     Where a loss is validated, these are the lowest so far and, beside it, the training loss of the last steps.
     """
     state = run.state
-    if run.held_out is not None:
+    if run.config.eval.criterion == "loss":
         return {"mean_loss": recent_loss(state.history), "best_loss": state.progress.best_loss}
     if not state.validations:
         return {}
@@ -337,7 +337,7 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 def next_rate(run: Run) -> float:
     """The learning rate of the next update."""
-    if run.held_out is not None:
+    if run.config.eval.criterion == "loss":
         return run.state.progress.learning_rate(run.state.step, run.config)
     share_done = run.state.step / run.config.max_steps
     return learning_rate(run.config.optimizer, updates=run.state.updates, share_done=share_done)
@@ -352,7 +352,8 @@ def reason_to_end(run: Run) -> str:
         return USER
     if any(late for late, _ in of_processes):
         return "max_minutes"
-    if run.held_out is None and 0 < run.config.eval.patience <= stale(run.state.validations):
+    settings = run.config.eval
+    if settings.criterion == "solved" and 0 < settings.patience <= stale(run.state.validations):
         return "patience"
     return "max_steps" if run.state.step >= run.total_steps else ""
 

@@ -42,6 +42,7 @@ from spg_trainer.settings.recorded import SFT
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.results import EvalConfig
 from spg_trainer.settings.updates import OptimizerConfig
+from spg_trainer.settings.values import plain, settings_of
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft import off_mix
@@ -407,6 +408,12 @@ def test_every_update_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Pat
     assert "<h1>count sft</h1>" in said and "tokens sampled" not in said and "not finished" not in said
     assert said.count('role="img" aria-label="Loss"') == 1, "both losses on one axis"
     assert cli.main(["report", str(folder), "-o", str(tmp_path / "again.html")]) == 0
+
+
+def test_it_validates_a_loss_and_rl_solves_problems_which_nobody_sets() -> None:
+    of_sft, of_rl = prepared(SMALL).config.eval, Config().eval
+    assert (of_sft.criterion, of_rl.criterion) == ("loss", "solved")
+    assert "criterion" not in settings_of(Config) and "criterion" not in plain(Config())["eval"]
 
 
 def test_a_tracker_that_is_not_there_is_named_first(tmp_path: Path, monkeypatch) -> None:
