@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ALGORITHM = "sft"
 """What the run of a training on demonstrations is called; its loss is that of `algorithms/mle.py`."""
+LAST_RATE = 0.05
+"""The learning rate at the end, as a share of the highest."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,11 @@ def training_config(command: SftCommand, sampling: Sampling) -> Config:
             num_generations=1,
             per_device_batch_size=c.batch.per_device_batch_size or c.batch.batch_size,
         ),
-        optimizer=OptimizerConfig(**vars(c.optimizer)),
+        optimizer=OptimizerConfig(
+            **vars(c.optimizer),
+            lr_schedule="warmup_stable_decay" if c.eval.patience else "cosine",
+            lr_floor=LAST_RATE,
+        ),
         eval=LossEvalConfig(**vars(c.eval)),
         output=OutputConfig(**{**vars(c.output), "keep": 1, "sample_steps": 0}),
     )

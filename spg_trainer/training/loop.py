@@ -337,10 +337,14 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 def next_rate(run: Run) -> float:
     """The learning rate of the next update."""
-    if run.config.eval.criterion == "loss":
-        return run.state.progress.learning_rate(run.state.step, run.config)
-    share_done = run.state.step / run.config.max_steps
-    return learning_rate(run.config.optimizer, updates=run.state.updates, share_done=share_done)
+    config, state, total = run.config, run.state, run.total_steps
+    if config.eval.criterion == "solved":
+        return learning_rate(config.optimizer, updates=state.updates, step=state.step, total=total)
+    decay_start = state.progress.decay_start(config)
+    # A step of `sft` is one update, and one that was skipped counts for the warm-up too.
+    return learning_rate(
+        config.optimizer, updates=state.step, step=state.step, total=total, decay_start=decay_start
+    )
 
 
 def reason_to_end(run: Run) -> str:
