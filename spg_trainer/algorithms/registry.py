@@ -54,6 +54,8 @@ ALGORITHMS = {
 """Name -> where its class is; imported only when asked for, so that names and help cost nothing."""
 ELSEWHERE = {"diffu_grpo": "grpo d1", "vrpo": "dpo"}
 """Other names of algorithms, by which a user may look for them: {our name: the others, with spaces between}."""
+OF_SFT = ("mle", "sft")
+"""Names by which a user may ask for the loss of `sft`, which needs demonstrations in place of sampled completions."""
 
 
 def find_algorithm(name: str) -> tuple[str, str]:
@@ -67,6 +69,8 @@ def find_algorithm(name: str) -> tuple[str, str]:
         nearest = f"Did you mean '{ours}'? " if ours else did_you_mean(name, ALGORITHMS)
         if "," in name:
             nearest = f"Several, which `compare` takes, are divided by spaces: {name.replace(',', ' ')}. "
+        if name.lower() in OF_SFT:
+            nearest = "`python -m spg_trainer sft` trains by maximum likelihood, on demonstrations. "
         raise ConfigError(
             f"--algorithm {name}: no such algorithm. {nearest}Known: {', '.join(ALGORITHMS)}. Which of them to use: "
             "docs/algorithms/README.md. "

@@ -1,7 +1,7 @@
 """The settings of evaluation and output: what a run measures while it trains, before and after, and what it writes."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from spg_trainer.settings.ranges import Count, CountOrZero
 
@@ -24,6 +24,17 @@ class EvalConfig:
     and leave wider intervals."""
     eval_split: Literal["test", "validation"] = "test"
     """The split of the evaluations before and after training. Choose validation while you compare settings."""
+
+    criterion: ClassVar[Literal["solved", "loss"]] = "solved"
+    """What a validation measures: how many problems the model solves, or the loss of held-out completions. A run by RL
+    always has `solved`, so it is no setting and no field."""
+
+
+@dataclass(frozen=True)
+class LossEvalConfig(EvalConfig):
+    """Validation by the loss of held-out completions, as `sft` has it."""
+
+    criterion = "loss"
 
 
 @dataclass(frozen=True)

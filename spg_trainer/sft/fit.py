@@ -9,7 +9,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import to_yaml
-from spg_trainer.settings.results import EvalConfig, OutputConfig
+from spg_trainer.settings.results import LossEvalConfig, OutputConfig
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 from spg_trainer.training.loop import recent_loss
 from spg_trainer.training.progress import Progress
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ALGORITHM = "sft"
 """What the run of a training on demonstrations is called; its loss is that of `algorithms/mle.py`."""
+LAST_RATE = 0.05
+"""The learning rate at the end, as a share of the highest."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,11 @@ def training_config(command: SftCommand, sampling: Sampling) -> Config:
             num_generations=1,
             per_device_batch_size=c.batch.per_device_batch_size or c.batch.batch_size,
         ),
-        optimizer=OptimizerConfig(**vars(c.optimizer)),
-        eval=EvalConfig(**vars(c.eval)),
+        optimizer=OptimizerConfig(
+            **vars(c.optimizer),
+            lr_schedule="warmup_stable_decay" if c.eval.patience else "cosine",
+            lr_floor=LAST_RATE,
+        ),
+        eval=LossEvalConfig(**vars(c.eval)),
         output=OutputConfig(**{**vars(c.output), "keep": 1, "sample_steps": 0}),
     )

@@ -30,7 +30,7 @@ def run_validation(run: Run, last: bool = False) -> float | None:
     whether the run ends here, which makes a validation due.
     """
     settings, state = run.config.eval, run.state
-    validates_problems = run.held_out is None and settings.eval_steps > 0
+    validates_problems = settings.criterion == "solved" and settings.eval_steps > 0
     is_due = last or run.due(settings.eval_steps)
     if not validates_problems or not is_due or state.step in state.validations:
         return None
@@ -52,7 +52,7 @@ def validate_loss(run: Run, last: bool = False) -> dict[str, float]:
     Raises TrainingError for a loss that is not finite.
     """
     config, progress, step = run.config, run.state.progress, run.state.step
-    if run.held_out is None or not (last or run.due(config.eval.eval_steps)):
+    if config.eval.criterion == "solved" or not (last or run.due(config.eval.eval_steps)):
         return {}
     begin(f"the validation after step {step}")
     with unsharded(run.policy.model):

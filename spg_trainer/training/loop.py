@@ -197,7 +197,7 @@ def shown_of_validation(run: Run) -> dict[str, Any]:
     Where a loss is validated, these are the lowest so far and, beside it, the training loss of the last steps.
     """
     state = run.state
-    if run.held_out is not None:
+    if run.config.eval.criterion == "loss":
         return {"mean_loss": recent_loss(state.history), "best_loss": state.progress.best_loss}
     if not state.validations:
         return {}
@@ -337,10 +337,14 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
 
 def next_rate(run: Run) -> float:
     """The learning rate of the next update."""
-    if run.held_out is not None:
-        return run.state.progress.learning_rate(run.state.step, run.config)
-    share_done = run.state.step / run.config.max_steps
-    return learning_rate(run.config.optimizer, updates=run.state.updates, share_done=share_done)
+    config, state, total = run.config, run.state, run.total_steps
+    if config.eval.criterion == "solved":
+        return learning_rate(config.optimizer, updates=state.updates, step=state.step, total=total)
+    decay_start = state.progress.decay_start(config)
+    # A step of `sft` is one update, and one that was skipped counts for the warm-up too.
+    return learning_rate(
+        config.optimizer, updates=state.step, step=state.step, total=total, decay_start=decay_start
+    )
 
 
 def reason_to_end(run: Run) -> str:
@@ -352,7 +356,8 @@ def reason_to_end(run: Run) -> str:
         return USER
     if any(late for late, _ in of_processes):
         return "max_minutes"
-    if run.held_out is None and 0 < run.config.eval.patience <= stale(run.state.validations):
+    settings = run.config.eval
+    if settings.criterion == "solved" and 0 < settings.patience <= stale(run.state.validations):
         return "patience"
     return "max_steps" if run.state.step >= run.total_steps else ""
 

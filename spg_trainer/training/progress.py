@@ -4,13 +4,10 @@ With --patience N, the learning rate begins to decay, and the training then ends
 counted as falling (`BETTER`) in N validations in a row.
 """
 
-import math
 from dataclasses import dataclass
 
 from spg_trainer.settings.fields import Config
 
-LAST_RATE = 0.05
-"""The learning rate at the end, as a share of the peak."""
 BETTER = 0.01
 """A validation loss counts as falling if it is lower by more than this share than the last that did: 2.00 to below
 1.98."""
@@ -20,10 +17,11 @@ BETTER = 0.01
 class Progress:
     """What the validations have found so far; a checkpoint's state.json holds it.
 
-    With patience the learning rate is constant after its warm-up, until the validation loss no longer falls or four
-    fifths of `max_steps` are done; then it decays over a fifth of all steps. The checkpoint before the decay is kept,
-    so that training can go on from there as if it had never ended (MiniCPM, arXiv 2404.06395, section 4). Without
-    patience the rate follows a cosine over `max_steps`.
+    With patience the learning rate is constant after its warm-up, until the validation loss no longer falls or only
+    `lr_decay_share` of `max_steps`, a fifth, are left; then it decays over a fifth of all steps. The checkpoint before
+    the decay is kept, so that training can go on from there as if it had never ended (MiniCPM, arXiv 2404.06395,
+    section 4). Without patience the rate follows a cosine over `max_steps`. The rate itself is
+    `training/optimize.py: learning_rate`.
     """
 
     stalled: int | None = None
@@ -42,28 +40,20 @@ class Progress:
     def decay_start(self, config: Config) -> int:
         """The step from which the rate decays: where the loss stalled, or else after four fifths of the steps.
 
-        Without patience the rate is never constant, and the number of all steps is returned.
+        A cosine is never constant, and the number of all steps is returned.
         """
         if self.stalled is not None:
             return self.stalled
-        if not config.eval.patience:
+        if config.optimizer.lr_schedule != "warmup_stable_decay":
             return config.max_steps
-        return config.max_steps - max(1, config.max_steps // 5)
+        return config.max_steps - max(1, int(config.optimizer.lr_decay_share * config.max_steps))
 
     def total(self, config: Config) -> int:
         """How many steps there will be: where the loss has stalled, so many that the decay is a fifth of them."""
         if self.stalled is None:
             return config.max_steps
-        return self.stalled + max(1, self.stalled // 4)
-
-    def learning_rate(self, step: int, config: Config) -> float:
-        """The learning rate of the next update. step: how many steps are finished."""
-        peak, warmup = config.optimizer.learning_rate, config.optimizer.warmup_steps
-        total = self.total(config)
-        if not config.eval.patience:
-            return cosine_rate(peak, step, warmup=warmup, total=total)
-        start = self.decay_start(config)
-        return warmup_stable_decay_rate(peak, step, warmup=warmup, decay_start=start, total=total)
+        share = config.optimizer.lr_decay_share
+        return self.stalled + max(1, int(share / (1 - share) * self.stalled))
 
     def saves(self, step: int, config: Config) -> bool:
         """Whether a checkpoint of a finished step is due: of each that is validated, and where the decay begins."""
@@ -93,21 +83,3 @@ class Progress:
             return False
         self.best_loss, self.best_step = loss, step
         return True
-
-
-def cosine_rate(peak: float, step: int, *, warmup: int, total: int) -> float:
-    """A linear warm-up, then half a cosine down to `LAST_RATE` of the peak. step: how many of `total` are finished."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    share_done = (step - warmup) / max(1, total - warmup)
-    return peak * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * share_done)))
-
-
-def warmup_stable_decay_rate(peak: float, step: int, *, warmup: int, decay_start: int, total: int) -> float:
-    """A linear warm-up, then a constant rate, and from step `decay_start` a straight line to `LAST_RATE` of the peak.
-
-    step: how many of `total` are finished. Source: MiniCPM (arXiv 2404.06395), section 4.
-    """
-    if step < decay_start:
-        return peak * min(1.0, (step + 1) / max(1, warmup))
-    return peak * (1 - (1 - LAST_RATE) * (step + 1 - decay_start) / (total - decay_start))

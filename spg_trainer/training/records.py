@@ -99,7 +99,7 @@ def save_checkpoint(run: Run) -> None:
         tensors["reference"] = run.policy.frozen.state_dict()
     if run.source.pools is not None:
         saved["pools"] = run.source.pools.state()
-    if run.held_out is not None:  # of `sft`, which validates the loss of held-out completions
+    if run.config.eval.criterion == "loss":
         saved |= asdict(state.progress)
         tensors["best"] = state.best
         resumable = state.progress.kept_steps(state.step, run.config)

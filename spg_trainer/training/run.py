@@ -70,8 +70,8 @@ class Run:
     rows_per_forward: int | None
     """Completions decoded at once; None = as many as is fastest."""
     held_out: Source | None = None
-    """The completions of `sft` whose loss a validation measures. With --patience, this loss decides when the learning
-    rate decays and the training ends (`training/progress.py`). None = the model solves problems in validations."""
+    """The completions whose loss a validation measures; None where problems are validated (`config.eval.criterion`).
+    With --patience, this loss decides when the learning rate decays and the training ends (`training/progress.py`)."""
     record: Mapping[str, Any] | None = None
     """What `sft` writes to environment.json of the model. None = the run is RL, and `environment_record` makes it."""
     stop: StopRequest = field(default_factory=StopRequest)
@@ -96,7 +96,8 @@ class Run:
     @property
     def total_steps(self) -> int:
         """How many steps the run will have, as far as is known: a loss that falls no more may end `sft` earlier."""
-        return self.config.max_steps if self.held_out is None else self.state.progress.total(self.config)
+        by_loss = self.config.eval.criterion == "loss"
+        return self.state.progress.total(self.config) if by_loss else self.config.max_steps
 
     def due(self, every: int) -> bool:
         """Whether something that is done after every `every` steps, and after the last step, is due now.
@@ -108,6 +109,6 @@ class Run:
     @property
     def saves(self) -> bool:
         """Whether a checkpoint of the finished step is due."""
-        if self.held_out is None:
+        if self.config.eval.criterion == "solved":
             return self.due(self.config.output.save_steps)
         return self.state.progress.saves(self.state.step, self.config)

@@ -76,6 +76,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("eval --env sodoku", ['Did you mean "sudoku"?']),
         ("sft --env suduko", ['Did you mean "sudoku"?']),
         ("--algorithm grpo", ["Did you mean 'diffu_grpo'?", "docs/algorithms/README.md"]),
+        ("--algorithm mle", ["--algorithm mle: no such algorithm. `python -m spg_trainer sft` trains by"]),
         ("--algorithm spgg", ["--algorithm spgg", "Did you mean 'spg'?", "spg_repro"]),
         ("--max-step 3", ["--max-step.", "Did you mean --max-steps?", "--help"]),
         ("--num_generation=4", ["--num-generation.", "Did you mean --num-generations?"]),

@@ -40,18 +40,20 @@ from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.recorded import SFT
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.settings.results import EvalConfig
-from spg_trainer.settings.updates import OptimizerConfig
+from spg_trainer.settings.results import SftEval
+from spg_trainer.settings.updates import BaseOptimizerConfig
+from spg_trainer.settings.values import plain, settings_of
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft import command as supervised
 from spg_trainer.sft import off_mix
 from spg_trainer.sft import publish as publishing
 from spg_trainer.sft.command import sft
 from spg_trainer.sft.demonstrations import draw_demonstrations, mix_shares
-from spg_trainer.sft.fit import Fit
+from spg_trainer.sft.fit import Fit, training_config
 from spg_trainer.sft.prepare import base_policy, eval_sampling, prepare, without_other_blocks
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
+from spg_trainer.training.optimize import learning_rate
 from spg_trainer.training.progress import Progress
 from spg_trainer.training.run import Run
 from spg_trainer.training.update import loss_without_gradient
@@ -393,7 +395,7 @@ def test_every_update_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Pat
     assert [row["step"] for row in metrics if "validation/loss" in row] == [2, 4, 6]
     assert set(metrics[0]) == {"step", "loss", "grad_norm", "learning_rate"}
     config = prepared(command).config
-    expected = [Progress().learning_rate(step, config) for step in range(6)]
+    expected = [rate(Progress(), step, config) for step in range(6)]
     assert [row["learning_rate"] for row in metrics] == expected
     assert [step for step, values in sent if "loss" in values] == [1, 2, 3, 4, 5, 6]
     assert {name for _, values in sent for name in values} >= {"grad_norm", "update", "eval/test/correct"}
@@ -417,6 +419,12 @@ def test_every_update_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Pat
     assert cli.main(["report", str(folder), "-o", str(tmp_path / "again.html")]) == 0
 
 
+def test_it_validates_a_loss_and_rl_solves_problems_which_nobody_sets() -> None:
+    of_sft, of_rl = prepared(SMALL).config.eval, Config().eval
+    assert (of_sft.criterion, of_rl.criterion) == ("loss", "solved")
+    assert "criterion" not in settings_of(Config) and "criterion" not in plain(Config())["eval"]
+
+
 def test_a_tracker_that_is_not_there_is_named_first(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("spg_trainer.runs.tracking.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="--track wandb: the package is not installed"):
@@ -428,12 +436,18 @@ def test_a_tracker_that_is_not_there_is_named_first(tmp_path: Path, monkeypatch)
 
 
 def schedule(patience: int, warmup_steps: int = 10, learning_rate: float = 1.0) -> Config:
-    optimizer = OptimizerConfig(warmup_steps=warmup_steps, learning_rate=learning_rate)
-    return Config(max_steps=1000, optimizer=optimizer, eval=EvalConfig(eval_steps=10, patience=patience))
+    optimizer = BaseOptimizerConfig(warmup_steps=warmup_steps, learning_rate=learning_rate)
+    validation = SftEval(eval_steps=10, patience=patience)
+    return training_config(SftCommand(steps=1000, optimizer=optimizer, eval=validation), Sampling())
+
+
+def rate(progress: Progress, step: int, config: Config) -> float:
+    total, decay_start = progress.total(config), progress.decay_start(config)
+    return learning_rate(config.optimizer, updates=step, step=step, total=total, decay_start=decay_start)
 
 
 def rates(steps: list[int], patience: int) -> list[float]:
-    return [Progress().learning_rate(step, schedule(patience)) for step in steps]
+    return [rate(Progress(), step, schedule(patience)) for step in steps]
 
 
 def test_both_rates_warm_up_and_end_at_a_twentieth() -> None:
@@ -443,13 +457,21 @@ def test_both_rates_warm_up_and_end_at_a_twentieth() -> None:
     assert rates([899, 999], patience=2) == pytest.approx([0.525, 0.05])
 
 
+def test_the_last_bit_of_a_rate_is_that_with_which_the_embedded_models_were_trained() -> None:
+    cosine, stable = (schedule(patience, warmup_steps=50, learning_rate=2e-3) for patience in (0, 2))
+    assert [rate(Progress(), step, cosine) for step in range(50)] == [2e-3 * n / 50 for n in range(1, 51)]
+    assert [rate(Progress(), step, stable) for step in range(50)] == [2e-3 * (n / 50) for n in range(1, 51)]
+    falling = [rate(Progress(), step, stable) for step in range(800, 1000)]
+    assert falling == [2e-3 * (1 - 0.95 * n / 200) for n in range(1, 201)]
+
+
 def test_it_ends_when_the_validation_loss_no_longer_falls() -> None:
     progress, config = Progress(), schedule(patience=2, warmup_steps=0)
     for step, loss in ((10, 2.0), (20, 1.0), (30, 0.995), (40, 1.2)):
         assert progress.total(config) == 1000 and progress.decay_start(config) == 800
         assert progress.note_validation(step, loss, config) == (step < 40)
     assert (progress.decay_start(config), progress.total(config)) == (40, 50)
-    assert progress.learning_rate(40, config) == pytest.approx(0.905)
+    assert rate(progress, 40, config) == pytest.approx(0.905)
     assert (progress.best_step, progress.best_loss) == (30, 0.995), "any fall makes it the best"
 
 
