@@ -27,6 +27,8 @@ ONCE = {
     "refuse_other_run": 1,
     "check_ranges": 2,
 }
+SHORT_RUN = "--env sudoku --device cpu --prompts-per-step 2 --num-generations 2 --eval-problems 2".split()
+SHORT_RUN += "--validation-problems 16 --diffusion-steps 5".split()
 
 
 class Counts(Counter[str]):
@@ -63,10 +65,23 @@ def test_a_start_reads_a_file_of_pairs_once(tmp_path: Path) -> None:
     assert counts["read_pairs"] == 1 and counts["read_pair"] == COUNT
 
 
+def test_a_whole_run_finds_out_no_more_than_its_start(tmp_path: Path) -> None:
+    """Evaluations and the report take what the plan has checked and built; what goes on has a folder of its own."""
+    run = tmp_path / "run"
+    with Counts() as begun:
+        assert cli.main([*SHORT_RUN, "--max-steps", "1", "--output-dir", str(run)]) == 0
+    with Counts() as resumed:
+        assert cli.main(["--resume", str(run), "--max-steps", "2"]) == 0
+    assert {name: begun[name] for name in ONCE} == ONCE
+    assert {name: resumed[name] for name in ONCE} == {**ONCE, "refuse_other_run": 0}
+    assert begun["evaluate_checked"] == 4 and resumed["evaluate_checked"] == 2
+    assert begun["group_by_setting"] == resumed["group_by_setting"] == 1
+
+
 def test_an_evaluation_inside_a_run_resolves_no_settings(tmp_path: Path) -> None:
     with Counts() as counts:
         loop.train(small_config(tmp_path / "run", max_steps=1), quiet=True)
-    assert counts["evaluate"] == 2 and counts["resolve"] == counts["defaults"] == 0
+    assert counts["evaluate_checked"] == 2 and counts["resolve"] == counts["defaults"] == 0
 
 
 def test_a_plan_is_not_made_again() -> None:
