@@ -177,7 +177,7 @@ def with_steps(words: Sequence[str]) -> list[str]:
     return result
 
 
-def tasks_among(words: Sequence[str]) -> list[Task]:
+def tasks_among(words: Sequence[str]) -> tuple[Task, ...]:
     """The tasks that the words name behind --env."""
     place_of_flag = next((place for place, word in enumerate(words) if word == "--env"), len(words))
     behind_flag = takewhile(lambda word: not word.startswith("--"), words[place_of_flag + 1 :])
