@@ -149,9 +149,8 @@ def is_rows(task: Task) -> bool:
 
 
 def takes_tokens_per_step(cls: Any) -> bool:
-    """Whether a command has --tokens-per-step: its `diffusion_steps` may then be `length/2`, not only a number."""
-    _, hint = settings_of(cls).get("diffusion_steps", ("", int))
-    return hint is not int
+    """Whether a command has --tokens-per-step, which is short for its --diffusion-steps."""
+    return "diffusion_steps" in settings_of(cls)
 
 
 def with_steps(words: Sequence[str]) -> list[str]:
