@@ -20,7 +20,7 @@ from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.evaluate import (
     BATCH,
     Evaluation,
-    evaluate,
+    evaluate_checked,
     evaluation_settings,
     fewer,
     figures,
@@ -114,6 +114,8 @@ def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False)
         "dtype": str(policy.model.dtype),
     }
     with raising_on_all():  # all of them before the first is evaluated
+        for _, _, sampling in to_evaluate:
+            check_pattern(base_model(policy.model).pattern, sampling)
         problems = [
             problems_to_ask(policy, env, part.num_problems, sampling, part.overlong)
             for part, env, sampling in to_evaluate
@@ -220,7 +222,7 @@ def evaluate_one(
     what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
     what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.shortcuts])
     with unsharded(policy.model), console.progress(count, f"eval {what}") as advance:
-        result = evaluate(
+        result = evaluate_checked(
             policy,
             env,
             sampling,

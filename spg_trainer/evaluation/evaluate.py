@@ -133,12 +133,50 @@ def evaluate(
         recipe = defaults(Config, name, policy.source)
         sampling = sampling or replace(recipe.rollout, temperature=0.0)
     check_counts(num_problems, num_generations, sampling)
-    world = accelerator.num_processes if accelerator else 1
-    agreeing = raising_on_all if world > 1 else nullcontext
-    with agreeing():
+    with raising_on_all() if accelerator and accelerator.num_processes > 1 else nullcontext():
         check_sampling(policy, sampling)
         if isinstance(env, str):
             env = envs.make(env, split=split, **recipe.env_args)
+    return evaluate_checked(
+        policy,
+        env,
+        sampling,
+        split=split,
+        num_generations=num_generations,
+        num_problems=num_problems,
+        seed=seed,
+        rows_per_forward=rows_per_forward,
+        accelerator=accelerator,
+        advance=advance,
+        rows=rows,
+        keep=keep,
+        overlong=overlong,
+    )
+
+
+def evaluate_checked(
+    policy: Policy,
+    env: "TextEnv",
+    sampling: Sampling,
+    *,
+    split: str,
+    num_generations: int = 1,
+    num_problems: int = 0,
+    seed: int = 0,
+    rows_per_forward: int | None = None,
+    accelerator: "Accelerator | None" = None,
+    advance: Callable[[float], None] = lambda problems: None,
+    rows: Sequence[dict[str, Any]] = (),
+    keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
+    overlong: str = "error",
+) -> Evaluation:
+    """`evaluate` for settings that a plan has checked: those of a training, of `sft` or of the command `eval`.
+
+    Raises ConfigError for a prompt too long for the model, and TrainingError as `evaluate`.
+    """
+    world = accelerator.num_processes if accelerator else 1
+    agreeing = raising_on_all if world > 1 else nullcontext
+    with agreeing():
         indices, skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
     count = len(indices)
     # What could not be scored is made again: the environment may be repaired by now.

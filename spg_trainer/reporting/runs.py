@@ -141,6 +141,8 @@ def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
 
     E.g. "sudoku spg" where all runs of it are alike, else "sudoku spg learning_rate=1e-4".
     """
+    if len(runs) == 1:  # there is nothing to tell it from
+        return {f"{runs[0].task} {runs[0].method}": runs}
     all_settings = [{k: v for k, v in identity(run.config, run.path).items() if k != "seed"} for run in runs]
     groups: dict[str, list[Recorded]] = {}
     for run, settings in zip(runs, all_settings, strict=True):

@@ -75,7 +75,10 @@ def refuse_changes(
     except ConfigError as error:
         text = f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
         raise CheckpointError(text) from error
-    own = identity(before, file.parent, ignore)
+    is_same = isinstance(config, Config) and (
+        (before.algorithm, before.hyper_parameters) == (config.algorithm, config.hyper_parameters)
+    )
+    own = identity(before, file.parent, ignore, algorithm if is_same else None)
     given = identity(config, file.parent, ignore, algorithm)
     if given["model.model"] == str(Path(before.model.model).expanduser().resolve()):
         own["model.model"] = given[

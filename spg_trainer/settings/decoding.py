@@ -114,8 +114,8 @@ class Sampling(Decoding):
     block_length: Count = 32
     """The length of a block in tokens; blocks are decoded from left to right. It must divide the completion length."""
     diffusion_steps: Count = 128
-    """The number of denoising steps of a whole completion, a multiple of its number of blocks. Fewer steps decode
-    faster and less accurately."""
+    """The number of denoising steps of a whole completion, a multiple of its number of blocks; on the command line also
+    length/N, for about N tokens a step. Fewer steps decode faster and less accurately."""
     temperature: Temperature = 0.0
     """The sampling temperature; 0 is greedy, with which only raft, distil and opsd can train. Raise it if all
     completions of a problem are alike."""
@@ -132,13 +132,9 @@ class Sampling(Decoding):
 
         Raises ConfigError for numbers that cannot be, and text that is not `length/N`.
         """
-        check_steps(steps)
         block = min(block_length, length)
-        if not isinstance(steps, int):
-            blocks = max(1, length // block) if block > 0 else 1  # a block of 0 is refused by `check` below
-            tokens_per_step = float(steps.removeprefix("length/"))
-            steps = max(1, round(length / blocks / tokens_per_step)) * blocks
-        sampling = cls(max_completion_length=length, block_length=block, diffusion_steps=steps, **more)
+        count = count_steps(length, block, steps)
+        sampling = cls(max_completion_length=length, block_length=block, diffusion_steps=count, **more)
         sampling.check()
         return sampling
 
@@ -297,6 +293,19 @@ UNREAD = (
 def at_rate(tokens: float) -> str:
     """The text for as many steps as unmask about `tokens` tokens each: `length/2` for 2."""
     return f"length/{repr(float(tokens)).removesuffix('.0')}"
+
+
+def count_steps(length: int, block_length: int, steps: Steps) -> int:
+    """The number of denoising steps of a completion of `length` tokens; of `length/N`, so many in each block.
+
+    A `block_length` that cannot be is refused elsewhere (`Sampling.check`). Raises ConfigError as `check_steps`.
+    """
+    check_steps(steps)
+    if isinstance(steps, int):
+        return steps
+    blocks = max(1, length // block_length) if block_length > 0 else 1
+    tokens_per_step = float(steps.removeprefix("length/"))
+    return max(1, round(length / blocks / tokens_per_step)) * blocks
 
 
 def check_steps(steps: Steps) -> None:

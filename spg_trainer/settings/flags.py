@@ -149,9 +149,8 @@ def is_rows(task: Task) -> bool:
 
 
 def takes_tokens_per_step(cls: Any) -> bool:
-    """Whether a command has --tokens-per-step: its `diffusion_steps` may then be `length/2`, not only a number."""
-    _, hint = settings_of(cls).get("diffusion_steps", ("", int))
-    return hint is not int
+    """Whether a command has --tokens-per-step, which is short for its --diffusion-steps."""
+    return "diffusion_steps" in settings_of(cls)
 
 
 def with_steps(words: Sequence[str]) -> list[str]:
@@ -177,7 +176,7 @@ def with_steps(words: Sequence[str]) -> list[str]:
     return result
 
 
-def tasks_among(words: Sequence[str]) -> list[Task]:
+def tasks_among(words: Sequence[str]) -> tuple[Task, ...]:
     """The tasks that the words name behind --env."""
     place_of_flag = next((place for place, word in enumerate(words) if word == "--env"), len(words))
     behind_flag = takewhile(lambda word: not word.startswith("--"), words[place_of_flag + 1 :])

@@ -43,7 +43,7 @@ def explained_flags(cls: Any, values: Any, first: tuple[str, ...]) -> list[Any]:
             found.append(explained(cls, values, name))
         if name == "env_args":
             found += [short_flag(short, "NAME", text) for short, text in SHORT_HELP.items()]
-        if name == "diffusion_steps" and hint is not int:
+        if name == "diffusion_steps":
             found.append(short_flag("tokens_per_step", "N", RATE_HELP))
     return found
 

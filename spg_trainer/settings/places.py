@@ -122,7 +122,7 @@ def _with_paths(
         result["model"] = {**model, "model": change(model["model"])}
     if isinstance(text := result.get("env"), str):
         tasks = parse_tasks(text)
-        changed = [_task_with_path(task, change) for task in tasks]
+        changed = tuple(_task_with_path(task, change) for task in tasks)
         if changed != tasks:  # otherwise the text stays exactly as it was typed
             result["env"] = join_tasks(changed)
     if isinstance(arguments := result.get("env_args"), dict):

@@ -16,7 +16,7 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs import own_code
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
-from spg_trainer.settings.decoding import Decoding, at_rate
+from spg_trainer.settings.decoding import Decoding, Steps, at_rate, count_steps
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand, TaskSettings
 from spg_trainer.settings.flags import as_flag, read_words
 from spg_trainer.settings.places import found_again, refuse_two_models
@@ -147,6 +147,8 @@ def flag_layer(cls: type, given: Mapping[str, Any]) -> Layer:
                 f"{cls.__name__} has no setting {name} (={value!r}). {nearest}Known: {', '.join(known)}."
             )
         dotted_name, hint = known[name]
+        if name == "diffusion_steps" and hint is int:  # `merge_layers` counts the steps of `length/2`
+            hint = Steps
         values |= read_leaf(dotted_name, value, hint, as_flag(name))
     return Layer(FLAG, values)
 
@@ -157,13 +159,21 @@ def read_layer(cls: type, layer: Layer) -> Layer:
 
 
 def merge_layers(cls: type[Settings], layers: Iterable[Layer]) -> Resolved[Settings]:
-    """The settings of a command from some layers, a later one over an earlier one, over the dataclass's defaults."""
+    """The settings of a command from some layers, a later one over an earlier one, over the dataclass's defaults.
+
+    A training has a number of denoising steps, also where a flag says `length/2`: so many are counted here.
+    """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:
         values |= layer.values
         origins |= dict.fromkeys(layer.values, layer.origin)
-    return Resolved(replace_nested(cls(), values), origins)
+    config = replace_nested(cls(), values)
+    if isinstance(config, Config) and isinstance(config.rollout.diffusion_steps, str):
+        r = config.rollout
+        steps = count_steps(r.max_completion_length, r.block_length, r.diffusion_steps)
+        config = replace_nested(config, {"rollout.diffusion_steps": steps})
+    return Resolved(config, origins)
 
 
 def last_value(layers: Iterable[Layer], name: str, default: Any) -> Any:

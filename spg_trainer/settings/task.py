@@ -7,13 +7,12 @@ names such as `gsm8k.level`.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.values import read_word
 
-_BETWEEN = " + "
-"""What stands between the tasks of a text, as in the names that `envs.make` takes."""
 _WEIGHT = "weight"
 """The argument of a task that is no argument of its environment, but `Task.weight`."""
 
@@ -101,16 +100,14 @@ class Task:
         return replace(self, id=self.ours) if is_newest else self
 
 
-def parse_tasks(text: str, env_args: Mapping[str, Any] | None = None) -> list[Task]:
-    """The tasks of a text such as `countdown + gsm8k`; none for "".
-
-    env_args: the arguments of all tasks, where settings hold them apart from the text.
-    """
-    tasks = [Task.parse(word) for word in text.split(_BETWEEN)] if text else []
-    if len(tasks) > 1:
-        names = packages.envs.mixture.names_of([task.env for task in tasks])
-        tasks = [replace(task, name=name) for task, name in zip(tasks, names, strict=True)]
-    return [with_arguments(task, env_args or {}) for task in tasks]
+@cache
+def parse_tasks(text: str) -> tuple[Task, ...]:
+    """The tasks of a text such as `countdown + gsm8k`; none for "". Every text is parsed once in a process."""
+    if " " not in text:  # a single task, for which `envs` need not be loaded: --help would take twice as long
+        return (Task.parse(text),) if text else ()
+    tasks = [Task.parse(word) for word in text.split(packages.envs.mixture.TOGETHER)]
+    names = packages.envs.mixture.names_of([task.env for task in tasks]) if len(tasks) > 1 else [""]
+    return tuple(replace(task, name=name) for task, name in zip(tasks, names, strict=True))
 
 
 def with_arguments(task: Task, env_args: Mapping[str, Any]) -> Task:
@@ -126,13 +123,12 @@ def join_tasks(tasks: Iterable[Task | str]) -> str:
 
     A word may be a lone `+`, because users also type `--env countdown + gsm8k`.
     """
-    words = [str(task) for task in tasks]
-    return _BETWEEN.join(word for word in words if word != _BETWEEN.strip())
+    return _join([str(task) for task in tasks])
 
 
 def join_names(tasks: Iterable[Task]) -> str:
     """Some tasks as a text without their arguments, as `parse_tasks` reads and `envs.make` takes it."""
-    return _BETWEEN.join(task.env for task in tasks)
+    return _join([task.env for task in tasks])
 
 
 def join_arguments(tasks: Iterable[Task]) -> dict[str, Any]:
@@ -149,6 +145,14 @@ def task_words(env: str, env_args: Mapping[str, Any] | None = None) -> list[str]
     given = [f"{key}={value}" for key, value in (env_args or {}).items()]
     names = [task.env for task in parse_tasks(env)]
     return ["--env", *names, *(["--env-args", *given] if given else [])]
+
+
+def _join(words: list[str]) -> str:
+    """Words for tasks as one text, without those that are a lone `+`."""
+    if len(words) < 2:  # `envs` need not be loaded for a single task
+        return "".join(words)
+    together = packages.envs.mixture.TOGETHER
+    return together.join(word for word in words if word != together.strip())
 
 
 def _prefix(task: Task) -> str:

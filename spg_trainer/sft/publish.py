@@ -11,7 +11,7 @@ import torch
 
 from spg_trainer.distributed import raising_on_all, rank
 from spg_trainer.errors import plural
-from spg_trainer.evaluation.evaluate import evaluate
+from spg_trainer.evaluation.evaluate import evaluate_checked
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
 from spg_trainer.models.shard import unsharded
 from spg_trainer.runs import checkpoint
@@ -58,14 +58,14 @@ def measure(fit: Fit) -> Measured:
         for split, env in fit.evaluated.items():
             count = min(EVAL_PROBLEMS, len(env), most)
             with fit.run.console.progress(count, f"eval {split}") as advance:
-                results[split] = evaluate(
+                results[split] = evaluate_checked(
                     policy, env, fit.sampling, split=split, num_problems=count, advance=advance, **shared
                 )
         validation = fit.evaluated["validation"]
         as_in_rl = replace(fit.sampling, temperature=command.rollout.temperature)
         groups = {"num_problems": min(GROUPS, most // GENERATIONS), "num_generations": GENERATIONS}
         groups |= {"seed": command.seed, "split": "validation", **shared}
-        samples = evaluate(policy, validation, as_in_rl, **groups)
+        samples = evaluate_checked(policy, validation, as_in_rl, **groups)
         greedy = results["validation"].rows
         far_from_mix = shares_off_mix(fit, samples.rows, greedy, groups)
     counts = count_habits(validation, greedy), count_habits(validation, samples.rows)
@@ -80,7 +80,7 @@ def shares_off_mix(
 ) -> list[str]:
     """What to tell of tasks whose completions are far from the mix; these are sampled once more, in random order.
 
-    rows: completions as RL samples them. greedy: those of greedy decoding. groups: how `evaluate` sampled them.
+    rows: completions as RL samples them. greedy: those of greedy decoding. groups: how `evaluate_checked` sampled them.
     """
     env, texts, in_random_order = fit.evaluated["validation"], [], None
     for task in env.parts or [""]:
@@ -93,7 +93,7 @@ def shares_off_mix(
         if off_mix.is_far(mix, sampled):
             if in_random_order is None:  # once for all tasks
                 sampling = replace(fit.sampling, temperature=1.0, remasking="random")
-                in_random_order = evaluate(fit.policy, env, sampling, **groups)
+                in_random_order = evaluate_checked(fit.policy, env, sampling, **groups)
             drawn = counts(in_random_order.rows)
             texts.append(off_mix.why(mix, sampled, drawn, counts(greedy), fit.command, fit.folder.path, task))
     return texts

@@ -10,7 +10,7 @@ from typing import Any
 
 from spg_trainer.distributed import begin, decide_on_main, on_all, raising_on_all, sum_metrics
 from spg_trainer.errors import CheckpointError, TrainingError
-from spg_trainer.evaluation.evaluate import Evaluation, evaluate, fewer, problems_to_ask
+from spg_trainer.evaluation.evaluate import Evaluation, evaluate_checked, fewer, problems_to_ask
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import trainable_parameters
 from spg_trainer.runs import checkpoint
@@ -154,7 +154,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
     try:
         progress = run.console.progress(count, f"eval {name} ({split})")
         with unsharded(run.policy.model), progress as advance:
-            result = evaluate(
+            result = evaluate_checked(
                 run.policy,
                 env,
                 replace(run.config.rollout, temperature=0.0),

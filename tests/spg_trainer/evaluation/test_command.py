@@ -155,7 +155,7 @@ def test_the_papers_protocol_beside_ours(command, monkeypatch, capsys):
             0.5, 3, 0, 1, {"paper_cells": 0.5}, 9, 0, 1, {}, {1: 0.5}, None, {}, {"num_generations": 1}, right
         )
 
-    monkeypatch.setattr(eval_command, "evaluate", answered)
+    monkeypatch.setattr(eval_command, "evaluate_checked", answered)
     monkeypatch.setattr(eval_command, "problems_to_ask", lambda *_: ([0, 1, 2], 0))
     sampled = {"num_generations": 4, "temperature": 1.0, "diffusion_steps": (8,)}
     run_eval(change(command, protocol=("ours", "papers"), max_completion_length=(8,), **sampled))

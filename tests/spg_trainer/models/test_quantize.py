@@ -129,7 +129,7 @@ def test_an_evaluation_measures_the_4_bits(tmp_path: Path, monkeypatch) -> None:
         asked.append(policy)
         return evaluate(policy, *arguments, **options)
 
-    monkeypatch.setattr(eval_command, "evaluate", evaluating)
+    monkeypatch.setattr(eval_command, "evaluate_checked", evaluating)
     base = LoadConfig(model=str(save_small(tmp_path / "base")), load_4bit=True)
     rollout = EvalRollout(max_completion_length=(4,), block_length=4)
     command = EvalCommand(env="countdown", num_problems=1, rollout=rollout, model=base)

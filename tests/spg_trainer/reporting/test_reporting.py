@@ -155,6 +155,13 @@ def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path):
     assert "opacity: 0.18" in solved
 
 
+def test_a_single_run_is_compared_with_no_other(tmp_path, monkeypatch):
+    """So the report at the end of a training builds no algorithm again."""
+    run = read_run(write_run(tmp_path / "run"))
+    monkeypatch.delattr("spg_trainer.reporting.runs.identity")
+    assert group_by_setting([run]) == {"sudoku spg": [run]}
+
+
 def test_a_lost_task_file_is_said_and_completions_are_text(tmp_path):
     folder = write_run(tmp_path / "run")
     record = json.loads((folder / "environment.json").read_text())

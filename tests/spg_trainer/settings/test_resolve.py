@@ -16,8 +16,8 @@ from spg_trainer.settings.algorithm_checks import check_algorithm
 from spg_trainer.settings.decoding import EvalRollout
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.recorded import read_config, task_record, to_yaml
-from spg_trainer.settings.resolve import defaults, resolve
+from spg_trainer.settings.recorded import CONFIG, read_config, task_record, to_yaml
+from spg_trainer.settings.resolve import FLAG, defaults, resolve
 from spg_trainer.settings.values import overlay
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV as LETTERS
@@ -336,3 +336,28 @@ def test_what_judges_rows_is_the_users_word_alone(tmp_path: Path) -> None:
         assert paid == {"reward": "mine.py:pays", "demonstration": "answer"}
         both = typed(*given, "--reward", "mine.py:pays", "--verifier", "math500", cls=cls).env_args
         assert both == {"reward": "mine.py:pays", "verifier": "math500", "demonstration": "answer"}
+
+
+@pytest.mark.parametrize(
+    "words, steps",
+    [
+        ("--diffusion-steps length/2", 32),
+        ("--tokens-per-step 2", 32),
+        ("--tokens-per-step 3", 20),  # five steps for each of four blocks of 16
+        ("--diffusion-steps 16", 16),
+    ],
+)
+def test_a_training_takes_tokens_a_step_and_records_a_number(words: str, steps: int, tmp_path: Path) -> None:
+    line = f"--env sudoku --max-completion-length 64 --block-length 16 {words}"
+    resolved = resolve(Config, line.split())
+    assert resolved.config.rollout.diffusion_steps == steps
+    assert resolved.origins["rollout.diffusion_steps"] == FLAG
+    (tmp_path / CONFIG).write_text(to_yaml(resolved.config))
+    assert read_config(tmp_path / CONFIG) == resolved.config
+
+
+def test_a_training_refuses_steps_that_are_no_number() -> None:
+    with pytest.raises(
+        ConfigError, match=r"--diffusion-steps half: should be a number of steps.*Try length/2"
+    ):
+        resolve(Config, "--env sudoku --diffusion-steps half".split())

@@ -5,7 +5,14 @@ import pytest
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.settings.task import Task, join_arguments, join_names, join_tasks, parse_tasks
+from spg_trainer.settings.task import (
+    Task,
+    join_arguments,
+    join_names,
+    join_tasks,
+    parse_tasks,
+    with_arguments,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +50,10 @@ def test_a_text_names_several_tasks_and_is_written_again() -> None:
     assert join_names(tasks) == "countdown + ./a/my.py:my/T-v0 + countdown"
     arguments = {"countdown.level": 2, "countdown-2.weight": 2, "countdown-2.level": 4}
     assert join_arguments(tasks) == arguments
-    assert parse_tasks(join_names(tasks), arguments) == tasks
-    assert parse_tasks("") == []
+    without_arguments = parse_tasks(join_names(tasks))
+    assert tuple(with_arguments(task, arguments) for task in without_arguments) == tasks
+    assert parse_tasks("") == ()
+    assert parse_tasks(join_tasks(tasks)) is tasks, "a text is parsed once"
 
 
 def test_what_is_no_argument_is_refused_with_its_word() -> None:

@@ -501,14 +501,14 @@ def test_a_full_disk_is_told_with_what_is_saved(tmp_path, monkeypatch, capsys):
 
 
 def test_a_signal_in_the_evaluation_before_training_ends_at_once(tmp_path, monkeypatch, capsys):
-    original, made = evaluations.evaluate, []
+    original, made = evaluations.evaluate_checked, []
 
     def asked(*arguments, **options):
         signal.raise_signal(signal.SIGINT)
         made.append(original(*arguments, **options))
         return made[-1]
 
-    monkeypatch.setattr(evaluations, "evaluate", asked)
+    monkeypatch.setattr(evaluations, "evaluate_checked", asked)
     with pytest.raises(KeyboardInterrupt):
         train(small_config(tmp_path / "run"))
     assert not made and not (tmp_path / "run" / "eval").exists()

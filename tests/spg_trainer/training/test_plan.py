@@ -12,6 +12,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.task import parse_tasks
 from spg_trainer.training import loop, setup
 from spg_trainer.training.plan import plan_training
 from tests.common.pair_cases import COUNT, pair_config, pairs_file
@@ -63,10 +64,20 @@ def test_a_start_reads_a_file_of_pairs_once(tmp_path: Path) -> None:
     assert counts["read_pairs"] == 1 and counts["read_pair"] == COUNT
 
 
-def test_an_evaluation_inside_a_run_resolves_no_settings(tmp_path: Path) -> None:
-    with Counts() as counts:
-        loop.train(small_config(tmp_path / "run", max_steps=1), quiet=True)
-    assert counts["evaluate"] == 2 and counts["resolve"] == counts["defaults"] == 0
+def test_a_whole_run_finds_out_no_more_than_its_start(tmp_path: Path) -> None:
+    """Evaluations take what the plan has checked, and a resume what it has built; it has a folder already."""
+    config = small_config(tmp_path / "run", max_steps=1)
+    parse_tasks.cache_clear()
+    with Counts() as begun:
+        loop.train(config, quiet=True)
+    with Counts() as resumed:
+        assert cli.main(["--resume", config.output.output_dir, "--max-steps", "2"]) == 0
+    assert {name: begun[name] for name in ONCE} == ONCE
+    assert {name: resumed[name] for name in ONCE} == {**ONCE, "refuse_other_run": 0}
+    assert begun["evaluate_checked"] == 2 and resumed["evaluate_checked"] == 1
+    assert begun["resolve"] == begun["defaults"] == 0
+    names = {config.env, config.algorithm, ""}  # "" where the command line of the second one names no task
+    assert begun["parse_tasks"] + resumed["parse_tasks"] == len(names)
 
 
 def test_a_plan_is_not_made_again() -> None:

@@ -46,7 +46,7 @@ def settings(folder, **changes):
 @pytest.fixture
 def script(monkeypatch):
     """Makes the validation of each step solve as many of its 8 problems as told; returns the steps validated."""
-    validated, original, evaluate = [], evaluations.evaluate_weights, evaluations.evaluate
+    validated, original, evaluate = [], evaluations.evaluate_weights, evaluations.evaluate_checked
 
     def told(counts):
         def at(run, name, split, number, count):
@@ -62,7 +62,7 @@ def script(monkeypatch):
             return replace(result, rows=marked, correct=count / 8)
 
         monkeypatch.setattr(evaluations, "evaluate_weights", at)
-        monkeypatch.setattr(evaluations, "evaluate", evaluated)
+        monkeypatch.setattr(evaluations, "evaluate_checked", evaluated)
         return validated
 
     return told
