@@ -33,6 +33,7 @@ from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, gpus
+from spg_trainer.settings.algorithm_checks import can_add_explore
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
@@ -88,7 +89,7 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
         run.folder.release()
     summary = write_summary(run, before, after, ended_by)
     write_report(run)
-    for line in closing_lines(summary, run.config, run.splits["train"]):
+    for line in closing_lines(summary, run.config, run.splits["train"], run.algorithm):
         run.console.say(line)
     return summary
 
@@ -187,7 +188,9 @@ def train_step(run: Run) -> None:
     )
     if run.due(run.config.output.sample_steps):
         run.console.say(run.source.render_turns(scored.problems[0], *scored.dialogue(0)))
-    for warning in new_warnings(state.history, run.algorithm.right_groups_teach):
+    for warning in new_warnings(
+        state.history, run.algorithm.right_groups_teach, can_add_explore(run.config, run.algorithm)
+    ):
         run.console.warn(warning)
 
 
