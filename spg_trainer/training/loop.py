@@ -230,10 +230,7 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
         return
     config = run.config
     command = sft_command(run.splits["train"], config.env, config.env_args, config.model.model)
-    remedy = (
-        "Raise --temperature, --num-generations or --max-rollout-batches, or teach the model the task first with "
-        f"`{command}`."
-    )
+    remedy = f"Raise --temperature, or teach the model the task first with `{command}`."
     if not config.rollout.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
     cannot_be_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
@@ -242,9 +239,10 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
         each = f"{base.completions // base.groups} of each of {plural(base.groups, 'problem')}"
         raise ConfigError(
             f"before step 1 the model wrote {base.completions} completions, {each}, and none of {base.completions} is "
-            "right. As all completions of a problem earn the same, the run would have nothing to learn from. "
-            f"{remedy} If the model is right now and then, but less often than that, train all the same: "
-            f"--resume {shlex.quote(str(run.folder.path))} --force."
+            "right. As all completions of a problem earn the same, the run would have nothing to learn from. If the "
+            "model is right now and then, but less often than that, train all the same: "
+            f"--resume {shlex.quote(str(run.folder.path))} --force. A run with --max-rollout-batches looks at more "
+            f"completions before it ends here, but learns less from as many. {remedy}"
         )
     goes_on = ""
     if teaches_nothing and not cannot_be_chance:
