@@ -54,7 +54,7 @@ from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.validation import rate, stale
-from spg_trainer.training.warnings import form_warning, new_warnings
+from spg_trainer.training.warnings import SOLVED, form_warning, new_warnings
 
 USER = "user"
 """What `reason_to_end` returns where the user or a launcher asked the run to stop."""
@@ -233,6 +233,8 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
     remedy = f"Raise --temperature, or teach the model the task first with `{command}`."
     if not config.rollout.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
+    elif 2 * base.all_right > base.groups:
+        remedy = f"Most are all right, so {SOLVED}."
     cannot_be_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
     teaches_nothing = base.follows["right"] == 0 and not any(np.ptp(group) for group in rewards)
     if teaches_nothing and cannot_be_chance and not config.force:

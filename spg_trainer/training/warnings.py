@@ -23,6 +23,8 @@ COMMON = 0.95
 """From this mean on, a component hardly tells the completions of a group apart, since nearly all of them have it."""
 MEASURED = 0.2
 """If the mean of a component in the first steps was lower than this, that it falls may be just noise."""
+SOLVED = "the problems are solved: make them harder (--env-args), or stop"
+"""The advice where most groups are all right."""
 
 
 def form_warning(
@@ -184,7 +186,7 @@ def remedy_of_equal_groups(shares: Mapping[str, float], can_add_explore: bool) -
     shares: what `shares_of_groups` returns. can_add_explore: whether --explore may be advised.
     """
     if shares["all_right"] > shares["equal"] / 2:
-        return "the problems are solved: make them harder (--env-args), or stop"
+        return SOLVED
     if shares["same_wrong_text"] > shares["all_wrong"] / 2:
         return "for variety raise --temperature"
     if shares["all_wrong"] > shares["equal"] / 2:

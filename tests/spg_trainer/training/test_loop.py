@@ -19,6 +19,7 @@ from spg_trainer import cli
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
+from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import load_model
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.runs import files
@@ -205,6 +206,14 @@ def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkey
     train(small_config(tmp_path / "dull", max_steps=1, env_args={"dull": ALL}))
     facts, warning = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
     assert "right 0" in facts and "no group is mixed" in warning
+
+
+def test_a_task_that_the_model_always_solves_is_not_to_be_taught(tmp_path, monkeypatch, capsys):
+    solved = HabitCounts(16, {"right": 16}, neither=0, groups=4, mixed=0, all_right=4)
+    monkeypatch.setattr(loop, "count_habits", lambda *_: solved)
+    train(small_config(tmp_path, max_steps=1))
+    _, warning = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
+    assert "make them harder" in warning and "sft" not in warning
 
 
 @pytest.mark.parametrize(
