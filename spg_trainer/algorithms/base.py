@@ -117,6 +117,11 @@ class Algorithm(ABC):
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
 
+    @property
+    def takes_unequal_groups(self) -> bool:
+        """Whether the groups of a step may have different sizes, as --explore makes them."""
+        return not self.whole_step and self.branches == 1
+
     def __post_init__(self) -> None:
         check_ranges(self, argument_with_value)
         choices = {name: get_args(kind) for name, kind in get_type_hints(type(self)).items()}

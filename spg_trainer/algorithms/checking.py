@@ -412,7 +412,7 @@ def prepares_each_turn(algorithm: Algorithm) -> str:
 
 def compares_groups_alone(algorithm: Algorithm) -> str:
     """What a group is worth depends on the rewards of the others at most, or the algorithm says that it does not."""
-    if algorithm.whole_step or algorithm.branches > 1:
+    if not algorithm.takes_unequal_groups:
         return "no: it refuses --explore"
     rewards = torch.eye(PROMPTS, GENERATIONS, dtype=torch.float64)
     rewards[1, 0], rewards[2, 2] = 0.5, 0.0  # a group of three rewards, and one that is all wrong

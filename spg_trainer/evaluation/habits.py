@@ -25,6 +25,8 @@ class HabitCounts:
     """Problems with right and with wrong completions: RL learns from these."""
     alone: Mapping[str, int] = field(default_factory=dict)
     """Habit -> completions that follow it and no other."""
+    all_right: int = 0
+    """Problems with right completions only."""
 
     @property
     def shares(self) -> str:
@@ -38,8 +40,12 @@ class HabitCounts:
 
     @property
     def signal(self) -> str:
-        """`9 of 32 groups are mixed (right and wrong answers to one problem)`."""
-        return f"{self.mixed} of {self.groups} groups are mixed (right and wrong answers to one problem)"
+        """`9 of 32 groups are mixed (right and wrong answers to one problem), 20 all right, 3 all wrong`."""
+        all_wrong = self.groups - self.mixed - self.all_right
+        return (
+            f"{self.mixed} of {self.groups} groups are mixed (right and wrong answers to one problem), "
+            f"{self.all_right} all right, {all_wrong} all wrong"
+        )
 
 
 def shares(counts: Mapping[str, int], completions: int) -> str:
@@ -81,7 +87,8 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
         if len(names) == 1:
             alone[names[0]] += 1
     mixed = sum(any(group) and not all(group) for group in correct.values())
-    return HabitCounts(len(rows), follows, neither, len(correct), mixed, alone)
+    all_right = sum(map(all, correct.values()))
+    return HabitCounts(len(rows), follows, neither, len(correct), mixed, alone, all_right)
 
 
 def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:

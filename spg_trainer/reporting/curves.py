@@ -86,6 +86,12 @@ PANELS = (
         1,
         tuple(PARTS),
     ),
+    Panel(
+        "Problems drawn",
+        "rollout_batches|(groups|pools)/all_(right|wrong)",
+        "batches of a step; groups set aside; problems that --pools draws less often",
+        0,
+    ),
     Panel("Bounds", "bound/(elbo|eubo)", "nats a token; an EUBO is a penalty, no certified upper bound"),
     Panel("Entropy", ".*entropy.*", "nats a token, of those sampled", 0),
     Panel("Ratio and KL", "ratio/.+|kl", "of algorithms that have them"),

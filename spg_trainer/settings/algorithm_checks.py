@@ -10,7 +10,7 @@ from spg_trainer.settings.adapters import trains_adapters
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.plan import check_processes
+from spg_trainer.settings.plan import check_processes, check_rounds
 
 
 def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
@@ -31,13 +31,23 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
         check_positions(r, algorithm, flag)
     check_reference(config.model, algorithm, flag)
     check_processes(config.model, num_processes)
-    # `whole_step`: the algorithm measures something over all groups of a step at once.
-    if config.batch.explore and (algorithm.whole_step or algorithm.branches > 1):
+    if config.batch.explore and not algorithm.takes_unequal_groups:
         raise ConfigError(
             f"--explore gives groups unequal sizes, which {flag} does not compare. Leave it out, or use --algorithm "
             "spg or raft."
         )
     check_shares(config, algorithm, num_processes)
+
+
+def can_add_explore(config: Config, algorithm: Any) -> bool:
+    """Whether a run with these settings does without --explore and would be accepted with it."""
+    if config.batch.explore or not algorithm.takes_unequal_groups:
+        return False
+    try:
+        check_rounds(config)
+    except ConfigError:
+        return False
+    return True
 
 
 def check_pairs(config: Config, algorithm: Any, flag: str) -> None:

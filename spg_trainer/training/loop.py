@@ -33,6 +33,7 @@ from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, gpus
+from spg_trainer.settings.algorithm_checks import can_add_explore
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
@@ -53,7 +54,7 @@ from spg_trainer.training.run import Run
 from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.validation import rate, stale
-from spg_trainer.training.warnings import form_warning, new_warnings
+from spg_trainer.training.warnings import SOLVED, form_warning, new_warnings
 
 USER = "user"
 """What `reason_to_end` returns where the user or a launcher asked the run to stop."""
@@ -88,7 +89,7 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
         run.folder.release()
     summary = write_summary(run, before, after, ended_by)
     write_report(run)
-    for line in closing_lines(summary, run.config, run.splits["train"]):
+    for line in closing_lines(summary, run.config, run.splits["train"], run.algorithm):
         run.console.say(line)
     return summary
 
@@ -187,7 +188,9 @@ def train_step(run: Run) -> None:
     )
     if run.due(run.config.output.sample_steps):
         run.console.say(run.source.render_turns(scored.problems[0], *scored.dialogue(0)))
-    for warning in new_warnings(state.history, run.algorithm.right_groups_teach):
+    for warning in new_warnings(
+        state.history, run.algorithm.right_groups_teach, can_add_explore(run.config, run.algorithm)
+    ):
         run.console.warn(warning)
 
 
@@ -227,21 +230,21 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
         return
     config = run.config
     command = sft_command(run.splits["train"], config.env, config.env_args, config.model.model)
-    remedy = (
-        "Raise --temperature, --num-generations or --max-rollout-batches, or teach the model the task first with "
-        f"`{command}`."
-    )
+    remedy = f"Raise --temperature, or teach the model the task first with `{command}`."
     if not config.rollout.draws_noise:
         remedy = "At --temperature 0 all completions of a problem are the same: raise it."
+    elif 2 * base.all_right > base.groups:
+        remedy = f"Most are all right, so {SOLVED}."
     cannot_be_chance = base.completions >= KNOWS_NOTHING or unseen(config.model.model, config.env)
     teaches_nothing = base.follows["right"] == 0 and not any(np.ptp(group) for group in rewards)
     if teaches_nothing and cannot_be_chance and not config.force:
         each = f"{base.completions // base.groups} of each of {plural(base.groups, 'problem')}"
         raise ConfigError(
             f"before step 1 the model wrote {base.completions} completions, {each}, and none of {base.completions} is "
-            "right. As all completions of a problem earn the same, the run would have nothing to learn from. "
-            f"{remedy} If the model is right now and then, but less often than that, train all the same: "
-            f"--resume {shlex.quote(str(run.folder.path))} --force."
+            "right. As all completions of a problem earn the same, the run would have nothing to learn from. If the "
+            "model is right now and then, but less often than that, train all the same: "
+            f"--resume {shlex.quote(str(run.folder.path))} --force. A run with --max-rollout-batches looks at more "
+            f"completions before it ends here, but learns less from as many. {remedy}"
         )
     goes_on = ""
     if teaches_nothing and not cannot_be_chance:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import begin, gather, gathered_order, raising_on_all
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
@@ -21,7 +22,9 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder
 from spg_trainer.runs.tracking import Trackers
+from spg_trainer.settings.algorithm_checks import can_add_explore
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.resolve import recipe_algorithm
 from spg_trainer.settings.task import task_words
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
@@ -196,7 +199,9 @@ def summary_of(run: Run, ended_by: str, found: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> list[str]:
+def closing_lines(
+    summary: Mapping[str, Any], config: Config, env: "TextEnv", algorithm: Algorithm
+) -> list[str]:
     """The last lines of a run: why it ended early, what was gained, where everything lies, and what to type next.
 
     summary: the content of summary.json.
@@ -233,7 +238,7 @@ def closing_lines(summary: Mapping[str, Any], config: Config, env: "TextEnv") ->
         f"       python -m spg_trainer {go_on}{' --patience 0' if out_of_patience else ''}",
     ]
     if surely_gained_nothing(summary):
-        lines.append(next_try(summary, config, env))
+        lines.append(next_try(summary, config, env, algorithm))
     if summary["lost"]:
         lines.append(lost_line(summary["lost"], env.reward_weights))
     return lines
@@ -278,13 +283,13 @@ HIGHEST = {"math500": "justgrpo"}
 """
 
 
-def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> str:
+def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv", algorithm: Algorithm) -> str:
     """A line that advises what to try after a run that did not beat its start, by why it did not.
 
     summary: the content of summary.json.
     """
     validations, groups = summary["validation"], summary["groups"]
-    start, page = "The run did not beat its start", "docs/experiments/algorithms.md"
+    start = "The run did not beat its start"
     task = task_words(config.env, config.env_args)
     train = ["python", "-m", "spg_trainer", *task, "--model", config.model.model, "--algorithm"]
     teach = sft_command(env, config.env, config.env_args, config.model.model)
@@ -297,29 +302,39 @@ def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv") -> str:
         )
     # "equal" counts the groups with equal rewards, "silent" those of them from which the algorithm learns nothing.
     # Groups that are all right are no reason to change the problems: RAFT, which is advised below, learns from them.
-    if groups and groups["silent"] >= MOST and groups["all_right"] <= groups["equal"] / 2:
+    mostly_right = bool(groups) and groups["all_right"] > groups["equal"] / 2
+    remedy = remedy_of_equal_groups(groups, can_add_explore(config, algorithm)) if groups else ""
+    if groups and groups["silent"] >= MOST and not mostly_right:
         return (
             f"{start}: {groups['silent']:.0%} of its groups had equal rewards, from which nothing is learned: "
-            f"{what_equal_groups_are(groups)}. What helps: {remedy_of_equal_groups(groups)}."
+            f"{what_equal_groups_are(groups)}. What helps: {remedy}."
         )
-    algorithm = HIGHEST.get(config.env, "raft")
-    if algorithm != config.algorithm:
-        why = "which ended highest on this task"
-        if algorithm == "raft":
-            why = "which gained most from a model that had learned its task"
-        return f"{start}. Try {algorithm}, {why} ({page}):  {shlex.join([*train, algorithm])}"
-    # The run has used the algorithm that would be advised.
-    if validations and validations["start"] is not None and validations["last"] < validations["start"]:
-        words = [*train, algorithm, "--learning-rate", f"{config.optimizer.learning_rate / 3:.1g}"]
-        fell = (
-            f"its last step solves {validations['last']:.3f} of the validation problems, the start "
-            f"{validations['start']:.3f}"
-        )
-        return f"{start}: {fell}. Try a third of the learning rate:  {shlex.join(words)}"
+    right = groups["all_right"] if groups else 0.0
+    better, why = better_algorithm(config, env, mostly_right)
+    if better not in ("", config.algorithm) and right <= 1 - MEANINGFUL:
+        return f"{start}. Try {better}, {why}:  {shlex.join([*train, better])}"
+    if right > 0.5:
+        return f"{start}: {right:.0%} of its groups are all right, and {remedy}."
     return (
-        f"{start}, and no other algorithm that we measured is surely better ({page}). Teach the model more of the task "
-        f"first:  {teach}"
+        f"{start}, and no other algorithm that we measured is surely better (docs/experiments/algorithms.md). Teach "
+        f"the model more of the task first:  {teach}"
     )
+
+
+def better_algorithm(config: Config, env: "TextEnv", mostly_right: bool) -> tuple[str, str]:
+    """The algorithm that measurements support on a task, and why; two empty texts where they support none.
+
+    mostly_right: whether most groups with equal rewards are all right, as those of a model that has learned its task.
+    """
+    if config.env in HIGHEST:
+        return HIGHEST[config.env], "which ended highest on this task (docs/experiments/algorithms.md)"
+    own = recipe_algorithm(config.env, config.model.model)
+    if own not in ("spg", "raft"):
+        return own, "which the recipe of this task names (docs/experiments/learning.md)"
+    if mostly_right and env.max_turns == 1:
+        why = "which gained most from a model that had learned its task (docs/experiments/algorithms.md)"
+        return "raft", why
+    return "", ""
 
 
 def write_report(run: Run) -> None:

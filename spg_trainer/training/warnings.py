@@ -23,6 +23,8 @@ COMMON = 0.95
 """From this mean on, a component hardly tells the completions of a group apart, since nearly all of them have it."""
 MEASURED = 0.2
 """If the mean of a component in the first steps was lower than this, that it falls may be just noise."""
+SOLVED = "the problems are solved: make them harder (--env-args), or stop"
+"""The advice where most groups are all right."""
 
 
 def form_warning(
@@ -51,18 +53,21 @@ def form_warning(
     )
 
 
-def new_warnings(history: History, right_groups_teach: bool = False) -> list[str]:
+def new_warnings(
+    history: History, right_groups_teach: bool = False, can_add_explore: bool = False
+) -> list[str]:
     """Warnings that hold at the newest step and at none of the `REPEAT_AFTER` before; each names the flags to change.
 
-    right_groups_teach: as of the algorithm.
+    right_groups_teach: as of the algorithm. can_add_explore: whether --explore may be advised.
     """
     histories_before = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
-    held_before = {name for rows in histories_before for name in all_warnings(rows, right_groups_teach)}
-    holding = all_warnings(history, right_groups_teach)
+    about_run = right_groups_teach, can_add_explore
+    held_before = {name for rows in histories_before for name in all_warnings(rows, *about_run)}
+    holding = all_warnings(history, *about_run)
     return [text for name, text in holding.items() if name not in held_before]
 
 
-def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
+def all_warnings(history: History, right_groups_teach: bool, can_add_explore: bool) -> dict[str, str]:
     """{name: text} of all warnings that hold at the newest step."""
     warnings: dict[str, str] = {}
     if not history:
@@ -84,8 +89,9 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
         )
     if len(recent) < 3:
         return warnings
-    if len(history) >= STUCK and (text := equal_rewards_warning(history[-STUCK:], right_groups_teach)):
-        warnings["equal rewards"] = text
+    if len(history) >= STUCK:
+        if text := equal_rewards_warning(history[-STUCK:], right_groups_teach, can_add_explore):
+            warnings["equal rewards"] = text
     # If most completions are right although they are cut, they need not be longer.
     if min(row["completions/clipped_ratio"] for row in recent) > 0.5 and mean(recent, "correct") < 0.5:
         warnings["no end"] = (
@@ -128,7 +134,7 @@ def mean(rows: History, name: str) -> float:
     return sum(row.get(name, 0.0) for row in rows) / len(rows)
 
 
-def equal_rewards_warning(rows: History, right_groups_teach: bool) -> str:
+def equal_rewards_warning(rows: History, right_groups_teach: bool, can_add_explore: bool) -> str:
     """A warning if in each of these steps most groups have no signal and the reward does not rise; else ""."""
     if min(silent(row, right_groups_teach) for row in rows) < MOST:
         return ""
@@ -138,7 +144,7 @@ def equal_rewards_warning(rows: History, right_groups_teach: bool) -> str:
     shares = shares_of_groups(rows, right_groups_teach)
     return (
         f"{shares['equal']:.0%} of the groups have equal rewards ({len(rows)} steps in a row) and teach nothing: "
-        f"{what_equal_groups_are(shares)}. What helps: {remedy_of_equal_groups(shares)}."
+        f"{what_equal_groups_are(shares)}. What helps: {remedy_of_equal_groups(shares, can_add_explore)}."
     )
 
 
@@ -174,19 +180,20 @@ def what_equal_groups_are(shares: Mapping[str, float]) -> str:
     )
 
 
-def remedy_of_equal_groups(shares: Mapping[str, float]) -> str:
+def remedy_of_equal_groups(shares: Mapping[str, float], can_add_explore: bool) -> str:
     """Part of a sentence that advises how groups become unequal, by why they are equal.
 
-    shares: what `shares_of_groups` returns.
+    shares: what `shares_of_groups` returns. can_add_explore: whether --explore may be advised.
     """
+    if shares["all_right"] > shares["equal"] / 2:
+        return SOLVED
     if shares["same_wrong_text"] > shares["all_wrong"] / 2:
         return "for variety raise --temperature"
     if shares["all_wrong"] > shares["equal"] / 2:
+        explore = "--explore and " if can_add_explore else ""
         return (
             "for problems that the model can solve, make them easier (--env-args), or teach it the task first with "
-            "`python -m spg_trainer sft`; where a few completions are right, --explore and more steps (--max-steps) "
+            f"`python -m spg_trainer sft`; where a few completions are right, {explore}more steps (--max-steps) "
             "learn more from as many completions than --num-generations or --max-rollout-batches"
         )
-    if shares["all_right"] > shares["equal"] / 2:
-        return "the problems are solved: make them harder (--env-args), or stop"
     return "make the reward tell right from wrong, e.g. --reward-weights correct=1"

@@ -20,6 +20,9 @@ ALGORITHMS = (
     "mdpo",
     "d_treerpo",
     "mapg",
+    "opsd",
+    "distil",
+    "rspo",
     SELF_NORMALISED,
 )
 

@@ -49,9 +49,10 @@ def test_groups_are_counted_by_problem(monkeypatch) -> None:
     right, wrong = "<answer>{}</answer>".format, "<answer>z</answer>"
     texts = [(1, right("b")), (1, wrong), (2, wrong), (2, wrong), (3, right("d")), (3, right("d"))]
     counts = count_habits(Case(), rows(*texts))
-    assert (counts.groups, counts.mixed, counts.completions) == (3, 1, 6)
+    assert (counts.groups, counts.mixed, counts.all_right, counts.completions) == (3, 1, 1, 6)
     assert counts.shares == "right 3, first 0, silent 0, none of these 3 of 6"
     assert counts.signal.startswith("1 of 3 groups are mixed")
+    assert count_habits(Case(), rows(*texts[:4])).signal.endswith(", 0 all right, 1 all wrong")
     assert count_habits(Case(), rows(*texts[2:])).mixed == 0
     monkeypatch.setattr(Case, "habits", lambda *_: {})
     assert count_habits(Case(), rows(*texts)).shares == "right 3 of 6"

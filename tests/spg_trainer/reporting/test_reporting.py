@@ -108,6 +108,18 @@ def test_the_group_signal_is_what_groups_are_like_in_parts_of_one(folder):
     assert f"{panel.title}: mixed" in titles
 
 
+def test_how_problems_were_drawn_is_a_panel_where_a_run_says_it(folder):
+    run = replace(read_run(folder), evaluations=[])
+    drawn = {"rollout_batches": 3, "groups/all_right": 7, "groups/all_wrong": 2, "pools/all_right": 5}
+
+    def panels(**metrics):
+        return draw_panels({"one": [replace(run, metrics=[{"step": step, **metrics} for step in (1, 2)])]})
+
+    (panel,) = panels(**drawn)
+    assert panel["title"] == "Problems drawn" and all(name in panel["svg"] for name in drawn)
+    assert [one["title"] for one in panels(loss=0.5)] == ["Loss"]
+
+
 def test_where_nothing_was_sampled_the_evaluations_are_shown_alone(folder):
     run = read_run(folder)
     given = replace(run, metrics=[{"step": row["step"], "loss": 0.5} for row in run.metrics])

@@ -1,5 +1,8 @@
 """--max-rollout-batches: sampling goes on until enough groups of a step have unequal rewards."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +66,45 @@ def test_right_groups_are_kept_by_an_algorithm_that_they_teach(tmp_path):
         found[name] = run.source.groups_that_teach(scored).tolist()
         run.folder.release()
     assert found == {"spg": [False] * 4, "raft": [True] * 4}
+
+
+def test_a_problem_counts_by_its_chance_of_a_mixed_group(tmp_path, monkeypatch):
+    """Of two problems, drawn equally often as from many of either kind, the expected number of mixed groups that a step
+    learns from, by enumeration of all draws and rewards."""
+    batches, chances = 2, (0.5, 0.1)  # of a right completion
+    mixed = [2 * p * (1 - p) for p in chances]  # of two completions
+    config = dynamic_config(tmp_path, prompts_per_step=1, num_generations=2, max_rollout_batches=batches)
+    run = start(config, quiet=True)
+    groups = list(
+        itertools.product((0, 1), itertools.product((0.0, 1.0), repeat=2))
+    )  # (problem, its rewards)
+    sampled = {
+        (batch, problem): run.source.sample(0, batch, np.array([problem]), batch)
+        for batch in range(batches)
+        for problem in (0, 1)
+    }
+    run.folder.release()
+    expected = np.zeros(2)
+    for drawn in itertools.product(groups, repeat=batches):
+
+        def sample(step, batch, index, groups_before, drawn=drawn):
+            problem, rewards = drawn[batch]
+            return replace(sampled[batch, problem], rewards=np.array(rewards), correct=np.array(rewards) > 0)
+
+        monkeypatch.setattr(run.source, "sample", sample)
+        scored = run.source.collect(0)
+        (learned,) = scored.chosen
+        problem, rewards = drawn[learned]
+        right = [
+            chances[problem] if reward else 1 - chances[problem]
+            for problem, rewards in drawn
+            for reward in rewards
+        ]
+        expected[problem] += (rewards[0] != rewards[1]) * np.prod(right) / 2**batches
+    one_batch = np.array(mixed) / 2
+    goes_on = 1 - one_batch.sum()
+    assert expected == pytest.approx(one_batch * (1 + goes_on))
+    assert expected[0] / expected[1] == pytest.approx(mixed[0] / mixed[1])
 
 
 def test_a_resumed_run_and_smaller_parts_sample_the_same(tmp_path):

@@ -19,6 +19,7 @@ from spg_trainer import cli
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
+from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import load_model
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.runs import files
@@ -201,15 +202,23 @@ def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkey
     monkeypatch.setattr(Letters, "habits", lambda _, p: habits if p.metadata["index"] == 0 else {})
     train(small_config(tmp_path / "run", max_steps=2, env_args={"dull": half_dull()}))
     (line,) = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
-    assert "of 16;" in line and "2 of 4 groups are mixed" in line
+    assert "of 16;" in line and "2 of 4 groups are mixed" in line and ", 0 all right, 2 all wrong." in line
     train(small_config(tmp_path / "dull", max_steps=1, env_args={"dull": ALL}))
     facts, warning = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
     assert "right 0" in facts and "no group is mixed" in warning
 
 
+def test_a_task_that_the_model_always_solves_is_not_to_be_taught(tmp_path, monkeypatch, capsys):
+    solved = HabitCounts(16, {"right": 16}, neither=0, groups=4, mixed=0, all_right=4)
+    monkeypatch.setattr(loop, "count_habits", lambda *_: solved)
+    train(small_config(tmp_path, max_steps=1))
+    _, warning = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
+    assert "make them harder" in warning and "sft" not in warning
+
+
 @pytest.mark.parametrize(
     ("completions", "temperature", "remedy"),
-    [(16, 1.0, "with `python -m spg_trainer sft --data FILE .*`"), (16, 0.0, "raise it")],
+    [(16, 1.0, "with `python -m spg_trainer sft --data FILE .*`"), (16, 0.0, "same: raise it")],
 )
 def test_a_task_that_the_model_never_solves_asks_for_force(
     tmp_path, monkeypatch, capsys, completions, temperature, remedy
@@ -220,8 +229,12 @@ def test_a_task_that_the_model_never_solves_asks_for_force(
         settings |= {"algorithm": "raft", "algorithm_args": {}}
     config = small_config(tmp_path / "run", **settings)
     sampled = "wrote 16 completions, 4 of each of 4 problems, and none of 16 is right"
-    with pytest.raises(ConfigError, match=f"{sampled}.* {remedy}.* train all the same: --resume .* --force"):
+    force_first = "train all the same: --resume .* --force.* --max-rollout-batches .* learns less"
+    with pytest.raises(ConfigError, match=f"{sampled}.* {force_first}.* {remedy}") as refused:
         train(config, quiet=True)
+    assert "--num-generations" not in str(refused.value), (
+        "measured as worse: more completions of fewer problems"
+    )
     train(replace(config, force=True, output=replace(config.output, resume="auto")), quiet=True)
     monkeypatch.setattr(loop, "KNOWS_NOTHING", completions + 1)
     train(small_config(tmp_path / "few", **settings))

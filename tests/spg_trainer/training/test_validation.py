@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import envs
+from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import sign_test
 from spg_trainer.runs import checkpoint
@@ -177,7 +178,8 @@ def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script):
     assert not records.surely_gained_nothing(short)
     long = {**short, "steps": 40, "eval_before": {**short["eval_before"], "correct": 0.5}}
     long |= {"eval_after": {**short["eval_after"], "correct": 0.5, "low": 0.44, "high": 0.56}}
-    (line,) = (line for line in records.closing_lines(long, config, env) if "did not beat its start" in line)
+    lines = records.closing_lines(long, config, env, build(config.algorithm))
+    (line,) = (line for line in lines if "did not beat its start" in line)
     assert "docs/experiments/algorithms.md" in line and "test/Letters-v0 --model" in line and "raft" in line
     few = {**long, "eval_after": {**long["eval_after"], "low": 0.2, "high": 0.8}}
     better = {**long, "validation": {**long["validation"], "highest": 1.0}}
@@ -212,7 +214,7 @@ def test_what_a_run_is_told_to_try_lies_above_all_others_in_the_table_of_algorit
     assert float(dict((name, low) for name, _, low in rows)["`raft`"]) > 0
 
 
-def told(algorithm, env="sudoku", *, silent=0.3, right=0.1, wrong=0.1, same=0.0, validation=None):
+def told(algorithm, env="sudoku", *, silent=0.3, right=0.1, wrong=0.1, same=0.0, validation=None, **settings):
     """What a run without a gain is told to try. silent, right, wrong, same: shares of its groups."""
     groups = {
         "silent": silent,
@@ -227,8 +229,9 @@ def told(algorithm, env="sudoku", *, silent=0.3, right=0.1, wrong=0.1, same=0.0,
         "solved_sampled": 0.3,
         "eval_after": {"correct": 0.3},
     }
-    config = defaults(Config, env, algorithm=algorithm)
-    return next_try(summary, config, envs.make(env, **config.env_args))
+    config = defaults(Config, env, algorithm=algorithm, **settings)
+    built = build(algorithm, config.hyper_parameters)
+    return next_try(summary, config, envs.make(env, **config.env_args), built)
 
 
 def test_a_run_without_a_gain_is_told_what_its_own_groups_and_measurements_support():
@@ -239,12 +242,53 @@ def test_a_run_without_a_gain_is_told_what_its_own_groups_and_measurements_suppo
     assert "--algorithm raft" in right and "learned its task" in right, "most groups are all right"
     assert "--algorithm justgrpo" in told("raft", "math500")
     for task in ("countdown", "gsm8k"):
-        assert "--algorithm raft" in told("justgrpo", task), "the intervals of the best ones overlap"
-    fell = {"start": 0.5, "last": 0.25, "highest": 0.5}
-    words = told("raft", validation=fell)
-    assert "0.250" in words and "--learning-rate 0.0002" in words, "a third of 6e-4"
-    stays = told("raft", validation={**fell, "last": 0.5})
-    assert "--learning-rate" not in stays and "spg_trainer sft --env sudoku" in stays
+        assert "--algorithm raft" in told("justgrpo", task, right=0.2), (
+            "the intervals of the best ones overlap"
+        )
+    fell = {"start": 0.742, "highest": 0.742}
+    for at_last in (0.738, 0.25, 0.742):
+        words = told("raft", validation={**fell, "last": at_last})
+        assert "--learning-rate" not in words and "spg_trainer sft --env sudoku" in words
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env"),
+    [("spg", "countdown"), ("espo", "countdown"), ("egspo", "countdown"), ("vrpo", "gsm8k")],
+)
+def test_raft_is_no_advice_where_the_model_had_not_learned_its_task(algorithm, env):
+    words = told(algorithm, env, silent=0.5, right=0.1, wrong=0.4)
+    assert "no other algorithm that we measured is surely better" in words and "raft" not in words
+
+
+@pytest.mark.parametrize("env", ["guess", "gymnasium:FrozenLake-v1"])
+def test_raft_is_no_advice_for_several_turns_and_chance(env):
+    """There it fails; what the recipe names has learned both."""
+    settings = {"right": 0.2}
+    assert "raft" not in told("d2_stepmerge", env, **settings)
+    for other in ("spg", "raft"):
+        words = told(other, env, **settings)
+        assert "Try d2_stepmerge" in words and "docs/experiments/learning.md" in words
+    assert "raft" not in told("spg", "countdown", env_args={"tries": 3}, right=0.2), "its recipe names spg"
+
+
+@pytest.mark.parametrize("algorithm", ["raft", "spg"])
+def test_a_run_whose_problems_are_solved_is_told_to_make_them_harder(algorithm):
+    for same in (0.0, 0.02):
+        words = told(algorithm, silent=1.0, right=0.98, wrong=0.02, same=same)
+        assert "98% of its groups are all right" in words and "make them harder" in words
+        assert "sft" not in words and "--algorithm" not in words and "--temperature" not in words
+    assert "make them harder" in told("raft", silent=0.9, right=0.8)
+
+
+def test_explore_is_advised_only_where_it_is_accepted():
+    rare = {"silent": 0.99, "wrong": 0.95}
+    for algorithm in ("raft", "spg"):
+        assert "--explore and more steps" in told(algorithm, **rare)
+        assert "--explore" not in told(algorithm, **rare, explore=True), "the run has it"
+        assert "--explore" not in told(algorithm, **rare, num_generations=2)
+    for algorithm in ("egspo", "justgrpo", "tracerl", "d_treerpo"):
+        words = told(algorithm, **rare)
+        assert "--explore" not in words and "more steps (--max-steps) learn more" in words
 
 
 def test_a_run_without_one_right_completion_is_told_to_teach_the_task(tmp_path, capsys):
@@ -252,10 +296,10 @@ def test_a_run_without_one_right_completion_is_told_to_teach_the_task(tmp_path, 
     summary = train(settings(tmp_path / "run", **never))
     assert summary["solved_sampled"] == summary["eval_after"]["correct"] == 0
     assert "did not beat its start" not in capsys.readouterr().out, "of two steps nothing is known"
-    line = next_try(summary, settings(tmp_path / "run", **never), envs.make("test/Letters-v0"))
+    line = next_try(summary, settings(tmp_path / "run", **never), envs.make("test/Letters-v0"), build("spg"))
     assert "python -m spg_trainer sft --data FILE" in line and "raft" not in line, "it has no demonstrations"
     config, env = defaults(Config, "countdown", env_args={"level": 2}), envs.make("countdown", level=2)
-    line = next_try({**summary, "validation": None}, config, env)
+    line = next_try({**summary, "validation": None}, config, env, build("raft"))
     assert (
         "python -m spg_trainer sft --env countdown --env-args level=2 --mix right=0.4 adder=0.6 --output-dir base"
         in line

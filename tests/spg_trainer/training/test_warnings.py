@@ -98,6 +98,17 @@ def test_groups_that_are_all_right_are_no_trouble_where_they_teach():
     assert "85% all wrong" in new_warnings(rows, right_groups_teach=True)[0]
 
 
+def test_the_warning_of_groups_that_are_all_wrong_advises_explore_where_it_is_accepted():
+    rows = history((10, equal(0.95, wrong=0.95)))
+    assert "--explore" not in new_warnings(rows)[0]
+    assert "--explore and more steps" in new_warnings(rows, can_add_explore=True)[0]
+
+
+def test_a_few_wrong_groups_of_one_text_do_not_hide_that_the_problems_are_solved():
+    (text,) = new_warnings(history((10, equal(1.0, right=0.98, wrong=0.02, same=0.02))))
+    assert "make them harder" in text and "--temperature" not in text
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "weights", "words"),
     [
