@@ -38,7 +38,8 @@ cannot be used.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(words or ["--help"])
     try:
         return COMMANDS[options.command][1](options)
     except (EnvError, ImportError) as error:
@@ -120,7 +121,8 @@ def pairs(words: Sequence[str], flag: str = "--env-args") -> dict[str, Any]:
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise EnvError(f'{flag}: "{word}" should be KEY=VALUE, e.g. level=2.')
+            example = "level=2" if flag == "--env-args" else "correct=1"
+            raise EnvError(f'{flag}: "{word}" should be KEY=VALUE, e.g. {example}.')
         if name in ("split", "render_mode"):
             raise EnvError(f"--env-args {word}: {name} is no argument here; `show` takes --split.")
         try:

@@ -1,5 +1,6 @@
 """The errors of this package, and the check of arguments that raises them most often."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from verifiers.errors import did_you_mean
@@ -60,5 +61,9 @@ def check_choice(env: str, name: str, value: object, known: Iterable[object], ot
             str(choice) for choice in known if choice is not None
         ]  # None, an argument left out, is not listed
         hint = did_you_mean(value, words)
+        if isinstance(value, str) and re.search(
+            r",\w+=", value
+        ):  # as they are divided in --env sudoku:level=2,size=4
+            hint = f"Divide arguments by spaces, --env-args {name}={value.replace(',', ' ')}. "
         or_other = f", {other}" if other else ""
         raise EnvError(f'{env}: {name}="{value}" is unknown. {hint}Known: {", ".join(words)}{or_other}.')

@@ -18,6 +18,7 @@ from envs.core import TextEnv
 from envs.errors import EnvError, NoDemonstration, check_choice
 from envs.problem import Problem, Score, check_index
 from envs.splits import STREAMS
+from verifiers.errors import did_you_mean
 
 SIZES = {"train": 1_000_000, "validation": 256, "test": 10_000}
 """How many seeds each split has."""
@@ -361,6 +362,7 @@ def class_of(name: str) -> type[GymnasiumGame]:
         try:
             gymnasium.spec(name)
         except gymnasium.error.Error as error:
-            raise EnvError(f"gymnasium:{name}: {error}") from error
+            near = did_you_mean(name, gymnasium.registry, "gymnasium:{}")
+            raise EnvError(f"gymnasium:{name}: {str(error).rstrip('.')}. {near}".rstrip()) from error
     _, class_name, _ = gymnasium.envs.registration.parse_env_id(name.rpartition(":")[2])
     return type(class_name, (GymnasiumGame,), {"game": name, "__doc__": f"{name} of Gymnasium, in words."})

@@ -16,7 +16,7 @@ def import_file(file: str | Path) -> ModuleType:
     """
     path = Path(file)
     if not path.is_file():
-        raise EnvError(f"There is no file {path} (looked in {Path.cwd()}); write --env PATH.py:ID.")
+        raise EnvError(f"There is no file {path} (looked in {Path.cwd()}). Give the path of a Python file.")
     path = path.resolve()
     # The module's name depends on the path, so that files task.py in two folders are two modules.
     module_name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"

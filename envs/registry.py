@@ -130,6 +130,10 @@ def resolve(name: str) -> str:
     where, _, id = name.rpartition(":")  # "./file.py:ID" -> "./file.py", "ID"; "sudoku" -> "", "sudoku"
     if id.endswith(".py"):
         where, id = name, ""
+    if "=" in id:
+        raise EnvError(
+            f'"{id}" is an argument, not the name of an environment. Give it as --env-args {id.replace(",", " ")}.'
+        )
     if where == "reasoning_gym":
         return _registered(f"reasoning_gym/{id}-v0", reasoning_gym.class_of(id))
     if where == "verifiers":
@@ -145,9 +149,13 @@ def resolve(name: str) -> str:
         found = _find(ALIASES.get(id.lower(), id), _classes) or _from_entry_points(id)
     if found is None:
         short_names = sorted({short_name(one) for one in _classes})
+        near = did_you_mean(id, [*short_names, *_classes])
+        if "," in id:
+            near = f"Several are divided by spaces: {id.replace(',', ' ')}. "
         raise EnvError(
-            f'No environment "{name}". {did_you_mean(id, [*short_names, *_classes])}Known: {", ".join(short_names)}. '
-            "To use your own: --env my_package.my_module:my/MyTask-v0 or --env ./my_task.py:my/MyTask-v0."
+            f'No environment "{name}". {near}Known: {", ".join(short_names)}. '
+            "Your own is named by its module, my_package.my_module:my/MyTask-v0, or by its file, "
+            "./my_task.py:my/MyTask-v0."
         )
     return found
 

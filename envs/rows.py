@@ -23,6 +23,7 @@ from envs.splits import SPLITS, question, split_of
 from verifiers import tasks, verify, verify_batch
 from verifiers.command.read import (
     CommandError,
+    LacksField,
     LineError,
     Source,
     completions_in,
@@ -424,14 +425,14 @@ def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
         # `read_sample` takes several names of each column, of which we have one.
         found = read_sample(read_line(line), [(column,) for column in wanted.values()])
         values = dict(zip(wanted, found, strict=True))
-    except LineError as error:
-        # For a column that is missing, the text ends with advice for the command of `verifiers`: we give our own.
-        text, lacks_column, _ = str(error).partition(" Give --")
+    except LacksField as error:
         hint = " ".join(f"{field}=COLUMN" for field in wanted)
-        remedy = "Correct or remove the line."
-        if lacks_column:
-            remedy = f"Name your columns: --env-args {hint}. If this line alone lacks it, correct or remove the line."
-        raise EnvError(f"{where} {text} {remedy}") from error
+        remedy = (
+            f"Name your columns: --env-args {hint}. If this line alone lacks it, correct or remove the line."
+        )
+        raise EnvError(f"{where} {error} {remedy}") from error
+    except LineError as error:
+        raise EnvError(f"{where} {error} Correct or remove the line.") from error
     prompt, demonstration = values.pop("prompt"), values.pop("demonstration", None)
     if not PromptText().contains(prompt):
         raise EnvError(

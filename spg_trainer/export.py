@@ -37,6 +37,11 @@ def merge(command: MergeCommand) -> None:
     """
     if not command.source:
         raise ConfigError("Nothing to merge. Give a run or the folder of an adapter, e.g. runs/NAME.")
+    if not (is_embedded(command.source, "tiny") or Path(command.source).expanduser().exists()):
+        raise ConfigError(
+            f"{command.source}: there is no such folder (looked in {Path.cwd()}). Give a run or the folder of an "
+            "adapter, e.g. runs/NAME."
+        )
     source = resolve_model(command.source)
     if source.adapter is None:
         raise ConfigError(f"{command.source} holds no adapter to merge. Give a run made with --lora-r.")

@@ -28,7 +28,7 @@ from verifiers.command.fields import (
 from verifiers.command.flags import Parser
 from verifiers.command.join import completion_of, join, read_references, split_key
 from verifiers.command.judge import COMPILING_SECONDS, ROWS_BEFORE_COMPILING, Job, Judged, judge_blocks
-from verifiers.command.read import Block, CommandError, Source, lacking
+from verifiers.command.read import Block, CommandError, Source
 from verifiers.command.report import summary, summary_text
 from verifiers.errors import VerifierError, plural
 from verifiers.registry import MODES, RULES, find, tasks
@@ -51,7 +51,7 @@ examples:
 For each line of the file, in order, one JSON line is written: line, correct, score, extracted, reason,
 decided_by, and of what is not right a detail, the reason in words. A line that cannot be judged has
 "correct": null and an "error". The summary says how many there were, and leaves them out of the rate.
-If all lines lack the same field, no verdicts are written, and one sentence says which field it is.
+If no line can be judged, no verdicts are written: one sentence says why, and which flags may help.
 Exit status: 0 if it ran, 1 if a file is truncated or no line could be judged, 2 if a task, a file or a flag is
 unknown.
 
@@ -62,7 +62,8 @@ unknown.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    args = _parser().parse_intermixed_args(_each_rule_named(sys.argv[1:] if arguments is None else arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    args = _parser().parse_intermixed_args(_each_rule_named(words) or ["--help"])
     args.rules = next((rules for rules in args.rules if rules != "ours"), None)
     try:
         return _run(args)
@@ -161,6 +162,8 @@ def _positive(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.task not in tasks() and (named := [word for word in args.files if word in tasks()]):
+        raise CommandError(f"The task comes first: python -m verifiers {named[0]} {args.task}")
     task = find(args.task)
     if task.prepare is not None:
         task.prepare()
@@ -243,16 +246,14 @@ def _judge(
         begins=lambda: _say(f"\r{notice:<{LIVE}}" if progress else f"{notice}\n"),
     )
     judged_blocks = judge_blocks(job, blocks, args.workers)
-    held: list[bytes] | None = []  # what is written only if some line has the fields that the first ones lack
-    lacked: set[str] = set()
+    held: list[bytes] | None = []  # what is written only if some line can be judged
     with contextlib.closing(judged_blocks) as results, _counting(args, tally), _output(args) as output:
         for judged in results:
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
             unanswered = unanswered or judged.unanswered
             _count(judged, told, silently=held is not None)
             verdicts = judged.output.encode()
-            lacked |= {lacking(text) for text in judged.problems}
-            if held is not None and not tally["judged"] and len(lacked) == 1 and "" not in lacked:
+            if held is not None and not tally["judged"]:
                 held.append(zlib.compress(verdicts, 1))
                 if sum(map(len, held)) < HELD:
                     continue
@@ -269,8 +270,9 @@ def _judge(
                 live = f"{tally['judged']:,} judged, {tally['correct']:,} right, {tally['judged'] / seconds:,.0f} /s"
                 _say(f"\r{live:<{LIVE}}")
     if held:
-        _tell_lacking(job, told, tally["invalid"])
-        return tally, unanswered
+        _tell_none(job, told, tally["invalid"])
+        if len(told) == 1:
+            return tally, unanswered
     for (label, _), (count, *lines) in told.items():
         if count > 1:
             more = ", ".join(map(str, lines[1:])) + ", ..." * (count > len(lines))
@@ -322,13 +324,20 @@ def _tell(label: str, line: int, text: str) -> None:
     sys.stderr.write(f"{label}line {line} {text}\n")
 
 
-def _tell_lacking(job: Job, told: Mapping[tuple[str, str], Sequence[int]], lines: int) -> None:
-    """Says once what every line lacks, and which flags would name the columns that are there."""
-    (label, text), (_, number, *_) = next(iter(told.items()))
+def _tell_none(job: Job, told: Mapping[tuple[str, str], Sequence[int]], lines: int) -> None:
+    """Says that no line can be judged, what most lines have wrong, and which flags would name the columns they have.
+
+    What is wrong with others follows.
+    """
+    most = max(told, key=lambda problem: told[problem][0])
+    label, text = most
     flags = likely_flags(find(job.task), text)
     example = f" For example: {' '.join(flags)}." if flags else ""
     every = f"None of the {lines:,} lines can be judged" if lines > 1 else "The only line cannot be judged"
-    _say(f"{every}, so no verdicts are written: {label}line {number} {text}{example}\n")
+    _say(f"{every}, so no verdicts are written: {label}line {told[most][1]} {text}{example}\n")
+    for (label, text), (_, number, *_) in told.items():
+        if (label, text) != most:
+            _tell(label, number, text)
 
 
 def _say(text: str) -> None:

@@ -180,10 +180,13 @@ def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
     missing = [name for name in task.fields if name not in reference]
     extra = [name for name in reference if name not in (*task.fields, *task.optional)]
     if missing or extra:
-        wrong = f"needs {missing[0]}=" if missing else f"does not take {extra[0]}="
+        needs = [f"needs {' and '.join(f'{name}=' for name in missing)}"] if missing else []
+        takes_not = [f"does not take {' and '.join(f'{name}=' for name in extra)}"] if extra else []
+        near = did_you_mean(extra[0], (*task.fields, *task.optional), "{}=") if extra else ""
+        wrong = f"{' and '.join(takes_not + needs)}. {near}".rstrip()
         call = ", ".join(f"{name}=..." for name in task.fields)
         may = "".join(f" and, if you like, {name}=..." for name in task.optional)
-        message = f'Task "{task.name}" {wrong}; call it with {call}{may}.'
+        message = f'Task "{task.name}" {wrong} Call it with {call}{may}.'
         raise ArgumentError(message, argument=(missing or extra)[0], value=sorted(reference))
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from verifiers.errors import ArgumentError, InvalidReferenceError
+from verifiers.errors import ArgumentError, InvalidReferenceError, did_you_mean
 from verifiers.registry import Mode, Task, check_mode, find, verify_batch
 
 
@@ -31,7 +31,8 @@ def reward_function(
     check_mode(mode)
     for field in columns:
         if field not in (fields := (*entry.fields, *entry.optional)):
-            message = f'Task "{task}" has no reference field {field}; it has {", ".join(fields)}.'
+            near = did_you_mean(field, fields, "{}")
+            message = f'Task "{task}" has no reference field {field}. {near}It has {", ".join(fields)}.'
             raise ArgumentError(message, argument=field, value=columns[field])
     return _Reward(task, mode, partial, columns)
 

@@ -86,12 +86,20 @@ def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def without_marks(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """data[start:end] without colons before it, and without spaces and asterisks around it."""
+    """data[start:end] without colons before it, without spaces and asterisks around it, and without its full stop."""
     while start < end and (is_space(data[start]) or data[start] == ch.COLON or data[start] == ch.STAR):
         start += 1
+    end = before_stars(data, start, end)
+    if end - start > 1 and data[end - 1] == ch.POINT and data[end - 2] != ch.POINT:  # no ellipsis
+        end = before_stars(data, start, end - 1)
+    return start, end
+
+
+def before_stars(data: Bytes, start: int, end: int) -> int:
+    """Where data[start:end] ends without spaces and asterisks behind it."""
     while end > start and (is_space(data[end - 1]) or data[end - 1] == ch.STAR):
         end -= 1
-    return start, end
+    return end
 
 
 def says_so(data: Bytes, start: int, end: int) -> bool:
@@ -112,17 +120,21 @@ def ends_sentence(data: Bytes, line: int, i: int, end: int) -> bool:
 
 
 def behind_name(data: Bytes, line: int, end: int) -> int:
-    """Position behind "the answer is" or "answer:" on a line, or behind one that says "Final Answer" alone, or -1."""
+    """Position behind the last "the answer is" or "answer:" on a line that begins a sentence, or -1.
+
+    Of a line without one that ends in "Final Answer" it is the end.
+    """
     plain, named = True, False  # only such words in this sentence so far; the last of them is "answer"
+    behind = -1
     i = line
     while i < end:
         key, after = read_word(data, i, end, True)
         if named and (key == _IS or data[i] == ch.COLON or data[i] == ch.EQUALS):
-            return max(after, i + 1)
-        if key:
+            behind, plain, named = max(after, i + 1), False, False
+        elif key:
             named = plain and key == _ANSWER
             plain = named or (plain and is_one_of(key, _BEFORE))
         elif ends_sentence(data, line, i, end):
             plain, named = True, False
         i = max(after, i + 1)
-    return end if named else -1
+    return end if named and behind < 0 else behind

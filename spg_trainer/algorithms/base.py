@@ -132,6 +132,11 @@ class Algorithm(ABC):
         if self.masking in ("trajectory", "step_merge"):
             no_tail = f"false for masking={self.masking}, which has no such tail"
             self.require("score_tail", not self.score_tail, no_tail)
+        if self.compares == "update" and not isinstance(self, CoupledAlgorithm):
+            raise ConfigError(
+                f"{type(self).__name__} compares the completions of an update, so it must be a CoupledAlgorithm, "
+                "whose coupled_loss sees them all"
+            )
         self.make_masking()  # which has settings of its own to refuse
 
     def require(self, name: str, fine: bool, expected: str) -> None:

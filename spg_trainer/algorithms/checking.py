@@ -171,11 +171,12 @@ def draw_view(
 def draw_case(
     algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
 ) -> Case:
-    """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones.
+    """An update of the step that `draw_view` draws, see `case_of`."""
+    return case_of(algorithm, draw_view(algorithm, rewards, seed, correct), seed)
 
-    rewards, correct: as for `draw_view`.
-    """
-    view = draw_view(algorithm, rewards, seed, correct)
+
+def case_of(algorithm: Algorithm, view: StepView, seed: int = 0) -> Case:
+    """An update off policy: old and reference log-probabilities, where asked for, differ from the current ones."""
     rollouts, place, prepared = view.rollouts, view.place, algorithm.prepare(view)
     if "fills" in algorithm.needs:
         rollouts, prepared = half_fills(rollouts, prepared)
@@ -379,6 +380,17 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
             raise CheckFailed(
                 f"needs names {name!r}, but batch.{column} does not change the gradient; leave it out"
             )
+    view = draw_view(algorithm)
+    other_views = {
+        "entropy": lambda: view._replace(
+            rollouts=replace(view.rollouts, unmask_entropy=1 - view.rollouts.unmask_entropy)
+        ),
+        "correct": lambda: view._replace(correct=~view.correct),
+    }
+    for name in needs & other_views.keys():
+        after = case_of(algorithm, other_views[name]()).gradient()
+        if torch.equal(before, after):
+            raise CheckFailed(f"needs names {name!r}, which does not change the gradient; leave it out")
     if "measured" in needs and not before[..., TOKENS:].any():
         raise CheckFailed(
             "needs names 'measured', but batch.measured does not change the gradient; leave it out"

@@ -3,11 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from spg_trainer.algorithms.registry import ALGORITHMS
 from spg_trainer.algorithms.template import write_algorithm
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings.values import parse_pairs
 
 PROG = "python -m spg_trainer algorithms"
@@ -27,10 +27,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}. See {self.prog} --help")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuses a word that is no command, with the nearest one."""
+        if action.choices is not None and value not in action.choices:
+            near, known = did_you_mean(value, action.choices), ", ".join(action.choices)
+            raise argparse.ArgumentError(action, f"{value!r} is unknown. {near}Use one of {known}")
+
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status. Raises ConfigError for what cannot be used."""
-    options = parser().parse_args(list(arguments))
+    options = parser().parse_args(list(arguments) or ["--help"])
     if options.command == "list":
         sys.stdout.write("".join(f"{name}\n" for name in ALGORITHMS))
         return 0

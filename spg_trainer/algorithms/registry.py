@@ -65,6 +65,8 @@ def find_algorithm(name: str) -> tuple[str, str]:
     if not where:
         ours = next((ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split()), "")
         nearest = f"Did you mean '{ours}'? " if ours else did_you_mean(name, ALGORITHMS)
+        if "," in name:
+            nearest = f"Several, which `compare` takes, are divided by spaces: {name.replace(',', ' ')}. "
         raise ConfigError(
             f"--algorithm {name}: no such algorithm. {nearest}Known: {', '.join(ALGORITHMS)}. Which of them to use: "
             "docs/algorithms/README.md. "

@@ -16,7 +16,8 @@ from torch.nn.functional import logsigmoid
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.masks import MASKINGS
+from spg_trainer.likelihood.masks import likelihoods
+from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive
 from spg_trainer.tensors import Batch, Masks
 
@@ -47,10 +48,11 @@ class VRPO(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """Those whose mean over all masks is an ELBO, or the log-likelihood itself."""
+        """Those with a likelihood, but for the sampler's path, which the pairs of a file do not have."""
         return {
-            name: MASKINGS[name]
-            for name in ("bernoulli", "random", "coupled", "block_active", "autoregressive")
+            name: masking
+            for name, masking in likelihoods().items()
+            if not isinstance(masking, StepMergeMasking)
         }
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:

@@ -112,9 +112,13 @@ class Recorded:
 def read_run(path: str | Path) -> Recorded:
     """The run in a folder. Raises ConfigError if it holds none, naming what is missing."""
     path = Path(path)
+    if not path.is_dir():
+        what = "that is a file" if path.exists() else f"there is no such folder (looked in {Path.cwd()})"
+        raise ConfigError(f"{path}: {what}. Give a run folder, e.g. runs/NAME.")
     of_sft = (path / SFT).is_file() and not (path / CONFIG).is_file()
     if not (of_sft or (path / CONFIG).is_file()):
-        raise ConfigError(f"{path} holds no run: {CONFIG} is missing. Give a run folder, e.g. runs/NAME.")
+        example = next((str(file.parent) for file in sorted(path.glob(f"*/{CONFIG}"))), "runs/NAME")
+        raise ConfigError(f"{path} holds no run: {CONFIG} is missing. Give a run folder, e.g. {example}.")
     timings = {row["step"]: row for row in read_lines(path / TIMINGS)}
     evaluations = []
     for file in path.glob("eval/*.json"):

@@ -366,12 +366,11 @@ def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
     tasks = [*env.parts.values()] or [env]  # of a mixture, or the environment itself
     chosen = [(task, index) for task in tasks for index in envs.checking.spread(len(task), DEMONSTRATED)]
     problems = [(task, envs.problem.read_problem(task, index)) for task, index in chosen]
-    try:
-        demonstrations = [envs.scoring.as_turns(task.demonstration(problem)) for task, problem in problems]
-        counts = [max(count_tokens(policy, turns)) for turns in demonstrations]  # of the longest turn
-    except envs.EnvError:  # the task has no demonstrations
-        return ""
-    if min(counts) <= length:
+    # Demonstrations that fail are what `envs check` reports.
+    demonstrations = [envs.checking.sound_demonstration_of(task, problem) for task, problem in problems]
+    turns = [envs.scoring.as_turns(shown) for shown in demonstrations if shown is not None]
+    counts = [max(count_tokens(policy, of_one)) for of_one in turns]  # of the longest turn
+    if not counts or min(counts) <= length:
         return ""
     needed = " to ".join(map(str, sorted({min(counts), max(counts)})))
     return (

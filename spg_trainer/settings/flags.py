@@ -190,16 +190,19 @@ def refuse_unknown(cls: Any, left_over: Sequence[str]) -> None:
     if not flag:
         return
     typed = flag.lstrip("-").replace("_", "-")
+    dashes = "-" if len(typed) == 1 else "--"
     ours = next((ours for ours, theirs in ELSEWHERE.items() if typed in theirs.split()), typed)
     known = [as_flag(setting).removeprefix("--") for setting in settings_of(cls)]
     if takes_tokens_per_step(cls):
         known.append(TOKENS_PER_STEP.removeprefix("--"))
+    if "env_args" in settings_of(cls):
+        known += [short.removeprefix("--") for short in SHORT]
     # This command may have a shorter name for it: `max-steps` is `steps` for sft.
     ours = max((name for name in known if ours.endswith(f"-{name}")), key=len, default=ours)
     nearest = did_you_mean(ours, known, "--{}")
     if cls is CompareCommand and (f"--{ours}" in SHORT or ours.replace("-", "_") in settings_of(Config)):
         nearest += "Flags of training stand last, behind ` -- `. "
-    raise ConfigError(f"No flag --{typed}. {nearest}{all_flags(cls)}")
+    raise ConfigError(f"No flag {dashes}{typed}. {nearest}{all_flags(cls)}")
 
 
 def all_flags(cls: Any) -> str:

@@ -123,10 +123,12 @@ def check_training(config: Config) -> None:
     if (config.processes or config.link) and not config.dry_run:
         flag = "--processes" if config.processes else "--link"
         raise ConfigError(f"{flag} is what --dry-run computes for. Add --dry-run, or leave it out.")
-    if config.gpu and (not config.dry_run or config.model.device == "cpu"):
+    if config.gpu and not config.dry_run:
         raise ConfigError(
-            f"--gpu {config.gpu} is what --dry-run computes for. Add --dry-run, without --device cpu."
+            f"--gpu {config.gpu} is what --dry-run computes for. Add --dry-run, or leave it out."
         )
+    if config.gpu and config.model.device == "cpu":
+        raise ConfigError(f"--gpu {config.gpu} and --device cpu say two things. Leave one of them out.")
     if config.eval.patience and not config.eval.eval_steps:
         raise ConfigError(f"--patience {config.eval.patience} counts validations. Set --eval-steps, e.g. 20.")
     if config.pairs_sha256 and not config.pairs:

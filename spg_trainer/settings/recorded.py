@@ -115,6 +115,9 @@ def read_yaml(path: str | Path) -> Any:
         lines_up_to_mark = Path(path).read_text(encoding="utf-8").splitlines()[: mark.line + 1]
         line = f" ({lines_up_to_mark[-1].strip()})" if lines_up_to_mark else ""
         raise ConfigError(f"{path}, line {mark.line + 1}{line}: {error.problem}. It must be YAML.") from error
+    except FileNotFoundError as error:
+        text = f"{path}: there is no such file (looked in {Path.cwd()}). Give the path of a YAML file."
+        raise ConfigError(text) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         why = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise ConfigError(f"{path} cannot be read as YAML: {why}. Give the path of a YAML file.") from error

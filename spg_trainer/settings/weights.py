@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spg_trainer.errors import ModelError, did_you_mean
+from spg_trainer.settings import packages  # `packages.verifiers` is ours, loaded on first use
 from spg_trainer.settings.task import parse_tasks
 
 FALLBACK = "sudoku"
@@ -55,14 +56,16 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
     if folder.is_dir():
         return _open_folder(folder)
     if folder.exists() or looks_local(name):
-        folders_beside = [str(path) for path in folder.parent.glob("*") if path.is_dir()]
+        beside = {path.name: path for path in folder.parent.glob("*") if path.is_dir()}
         embedded = [path.name.replace("-", ":", 1) for path in models_folder().glob("tiny-*")]
         known = [
             "tiny",
             *(f"tiny:{kind}" for kind in PATTERNS),
             *(name_of_model for name_of_model in embedded if task_model(name_of_model)),
         ]
-        near = did_you_mean(folder, [*known, *folders_beside])
+        near = did_you_mean(name, known)
+        if not near and (other := packages.verifiers.errors.nearest(folder.name, beside)):
+            near = f"Did you mean {str(beside[other])!r}? "
         raise ModelError(
             f"model {name!r} is no folder (looked in {Path.cwd()}). {near}--model takes {', '.join(sorted(known))}, a "
             "folder, or a Hub id ORG/NAME"

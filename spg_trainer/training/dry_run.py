@@ -21,9 +21,9 @@ from spg_trainer.training.fits import card_lines
 from spg_trainer.training.plan import plan_training
 from spg_trainer.training.roofline import BYTES, PROMPT, Estimate, estimate
 
-ONLY_DRY = {"dry_run": False, "gpu": None, "processes": 0, "link": None, "config": None}
-"""Settings of the dry run, not of the run that it is about. They are printed with these values, as if they were not
-given, so that the run can read what is printed by --config."""
+ONLY_DRY = ("dry_run", "gpu", "processes", "link", "config")
+"""Settings of the dry run, not of the run that it is about. They are not printed, so that the run can read what is
+printed by --config."""
 
 
 def show(resolved: Resolved[Config]) -> str:
@@ -34,7 +34,7 @@ def show(resolved: Resolved[Config]) -> str:
     asked = resolved.config
     processes = asked.processes or int(os.environ.get("WORLD_SIZE", "1"))
     planned = plan_training(resolved, processes)
-    config, algorithm = replace(planned.config, **ONLY_DRY), planned.algorithm
+    config, algorithm = planned.config, planned.algorithm
     samples_episodes = planned.splits and not config.pairs
     turns = planned.splits["train"].max_turns if samples_episodes else 1
     comments = []
@@ -52,11 +52,12 @@ def show(resolved: Resolved[Config]) -> str:
 def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> str:
     """The settings and all hyper-parameters as YAML, with the origin of each value in a comment behind it.
 
+    Those of `ONLY_DRY` are left out.
+
     origins: by dotted names, e.g. {"rollout.block_length": "--block-length"}; what is not in it is a default.
     """
     # An algorithm takes the rollout's blocks, unless its arguments say others (`Config.hyper_parameters`).
     origins = {"algorithm_args.block_length": "rollout.block_length", **origins}
-    origins |= dict.fromkeys(ONLY_DRY, "default")
     config = replace(config, algorithm_args=asdict(algorithm))
 
     def lines(tree: Mapping[str, Any], path: str = "", indent: str = "") -> Iterator[str]:
@@ -72,7 +73,7 @@ def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> 
                 )
                 yield f"{indent}{text.rstrip()}  # {origins.get(path + key, 'default')}"
 
-    return "\n".join(lines(plain(config)))
+    return "\n".join(lines({key: value for key, value in plain(config).items() if key not in ONLY_DRY}))
 
 
 def memory_and_time(

@@ -158,13 +158,14 @@ def words(config: Config, flags: dict[str, Any]) -> str:
 def hours_in_all(config: Config, estimate: Estimate, processes: int) -> str:
     """A sentence with the hours of a run: of its steps, of the evaluations before and after, and of validations."""
     steps = config.max_steps
-    training = steps * sum(estimate.seconds.values()) / 3600
+    # Rounded as they are shown, so that the parts add up to the whole.
+    training = round(steps * sum(estimate.seconds.values()) / 3600, 1)
     in_steps = f"{steps} step{'s' * (steps != 1)}"
     try:
         problems = evaluated_problems(config)
     except envs.errors.DataUnavailable:
         return f"The run takes {training:.1f} hours for {in_steps}; evaluations are not counted without the data."
-    evaluating = problems * estimate.per_completion / processes / 3600
+    evaluating = round(problems * estimate.per_completion / processes / 3600, 1)
     return (
         f"The run takes {training + evaluating:.1f} hours: {training:.1f} for {in_steps}, {evaluating:.1f} for "
         f"{problems} problems in evaluations and validations."

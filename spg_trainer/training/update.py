@@ -82,7 +82,7 @@ def plan_updates(
 def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     """Adds this process's gradient of the loss to `.grad`; returns its share of the metrics, loss included."""
     sums: dict[tuple[str, str], Tensor] = {}
-    coupled = isinstance(algorithm, CoupledAlgorithm)
+    coupled = algorithm.compares == "update"
     if coupled:
         _add(sums, couple(policy, algorithm, update))
     for micro in update.micro_batches:

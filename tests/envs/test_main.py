@@ -104,6 +104,19 @@ def test_show_has_no_colours_in_a_file(capsys):
         ("show sodoku", 'Did you mean "sudoku"?'),
         ("check", "--all"),
         ("check sudoku --all", "--all"),
+        (
+            "show sudoku:level=4",
+            '"level=4" is an argument, not the name of an environment. Give it as --env-args level=4.',
+        ),
+        ("show sudoku --env-args level=2,size=4", "Divide arguments by spaces, --env-args level=2 size=4."),
+        ("check sudoku,arithmetic", "Several are divided by spaces: sudoku arithmetic."),
+        ("show sudoku --reward-weights cells", "KEY=VALUE, e.g. correct=1."),
+        ("show gymnasium:Taxi", "Did you mean gymnasium:Taxi-v"),
+        (
+            "check zzz",
+            "Your own is named by its module, my_package.my_module:my/MyTask-v0, or by its file, ./my",
+        ),
+        ("check ./mine.py:my/T-v0", "There is no file mine.py (looked in "),
         ("show sudoku --index 1000000", "no problem 1000000; indices are whole numbers, 0 to 999999"),
         ("show sudoku --split dev", '"dev"'),
         ("show sudoku --env-args blanks", "blanks"),
@@ -122,13 +135,25 @@ def test_mistakes_end_in_one_line_and_status_2(line, message, capsys, tmp_path, 
 
 
 def test_wrong_flags_are_refused_by_the_parser(capsys):
-    for line in ("lst", "show", "check sudoku -n 0", "show sudoku --splitt test", "new"):
+    for line in (
+        "shw",
+        "show",
+        "check sudoku -n 0",
+        "show sudoku --splitt test",
+        "new",
+        "check sudoku --split x",
+    ):
         with pytest.raises(SystemExit) as end:
             main(line.split())
         assert end.value.code == 2
     said = capsys.readouterr().err
     assert "'0'" in said and "there is no flag --splitt. Did you mean --split?" in said
-    assert said.count("\n") == 5 and "usage" not in said, "a line for each"
+    assert "--split is a flag of another command." in said
+    assert said.count("\n") == 6 and "usage" not in said, "a line for each"
+    assert "'shw' is unknown. Did you mean show? Use one of list, show, check, new." in said
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert not end.value.code and "list      lists the env" in capsys.readouterr().out, "the commands"
 
 
 def test_a_number_that_is_unknown_is_no_other_number_misspelled(capsys):

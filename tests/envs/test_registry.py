@@ -56,7 +56,7 @@ def test_an_unknown_name_answers_with_the_nearest_or_with_what_there_is():
         with pytest.raises(EnvError, match=f'"{name}".* "(sudoku|spg/Sudoku-v0)"'):
             envs.make(name)
     for name in ("qqqqqq", "CartPole-v1"):
-        with pytest.raises(EnvError, match=f'"{name}".*sudoku.*--env'):
+        with pytest.raises(EnvError, match=f'"{name}".*sudoku.*my_package.my_module:my/'):
             envs.make(name)
 
 

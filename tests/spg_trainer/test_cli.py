@@ -72,13 +72,16 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         # Names.
         ("evl --env sudoku", ["'evl'", "Did you mean 'eval'?", "Known: eval, diff, sft, compare, report"]),
         ("train --env sudoku", ["'train'", "--env ENV trains"]),
-        ("--env sudko", ['"sudko"', 'Did you mean "sudoku"?', "--env my_package.my_module:"]),
+        ("--env sudko", ['"sudko"', 'Did you mean "sudoku"?', "its module, my_package.my_module:"]),
         ("eval --env sodoku", ['Did you mean "sudoku"?']),
         ("sft --env suduko", ['Did you mean "sudoku"?']),
         ("--algorithm grpo", ["Did you mean 'diffu_grpo'?", "docs/algorithms/README.md"]),
         ("--algorithm spgg", ["--algorithm spgg", "Did you mean 'spg'?", "spg_repro"]),
         ("--max-step 3", ["--max-step.", "Did you mean --max-steps?", "--help"]),
         ("--num_generation=4", ["--num-generation.", "Did you mean --num-generations?"]),
+        ("-n 4", ["No flag -n. "]),
+        ("--env a.jsonl --verifer gsm8k", ["Did you mean --verifier?"]),
+        ("--algorithm spg,raft", ["Several, which `compare` takes, are divided by spaces: spg raft."]),
         ("--no-env sudoku", ["--no-env", "--help"]),
         ("--qqqq", ["--qqqq. All flags: python -m spg_trainer --help"]),
         ("eval --num-problem 3", ["Did you mean --num-problems?", "python -m spg_trainer eval --help"]),
@@ -86,7 +89,10 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("sft --max-steps 10", ["No flag --max-steps. Did you mean --steps?"]),
         ("--dry-run extra", ["'extra'", "--help"]),
         ("report", ["No run to report"]),
-        ("report nothing/here", ["nothing/here holds no run: config.yaml is missing"]),
+        ("report nothing/here", ["nothing/here: there is no such folder (looked in "]),
+        ("merge nothing/here", ["nothing/here: there is no such folder (looked in ", "Give a run or the"]),
+        ("--config none.yaml", ["none.yaml: there is no such file (looked in ", "a YAML file"]),
+        ("--gpu H100", ["--gpu H100 is what --dry-run", "Add --dry-run, or leave it out."]),
         ("report run --outptu x.html", ["Did you mean --output?", "python -m spg_trainer report --help"]),
         # Values.
         ("--num-generations 1", ["--num-generations 1", "at least 2"]),
@@ -187,6 +193,7 @@ def test_texts_of_a_file_take_nothing_that_a_task_takes(refused, flag: str, tmp_
 def test_an_unknown_model_path_answers_with_the_nearest(refused, model: Path, command: str) -> None:
     wrong = model.with_name("smal")
     refused(f"{command}--model {wrong}", f"Did you mean '{model}'?")
+    assert "Did you mean" not in refused(f"{command}--model {model.with_name('zebra')}"), "another name there"
     refused(f"{command}--model ./nowhere", "./nowhere", "--model takes tiny, ", "a folder, or a Hub id")
 
 
@@ -211,6 +218,7 @@ def dry(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     out, err = capsys.readouterr()
     assert err == ""
     lines = out.rstrip("\n").split("\n")
+    assert not re.search(r"^(dry_run|gpu|processes|link|config):", out, re.MULTILINE), "the run's alone"
     settings = [line for line in lines if not line.startswith("# ")]
     assert lines[: len(settings)] == settings
     numbers = lines[len(settings)]

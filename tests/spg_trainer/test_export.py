@@ -293,7 +293,7 @@ def test_what_is_missing_is_said_before_anything_is_sent(hub, run, tmp_path, cap
     assert "NAME/ID" in refused(capsys, "push", run)
     assert "--repo a/b/c" in refused(capsys, "push", run, "--repo", "a/b/c")
     assert "Give NAME/ID" in refused(capsys, "push", run, "--repo", "ada/my model", "--dry-run")
-    assert "runs/NAME" in refused(capsys, "push", tmp_path, *PUSH)
+    assert f"Give a run folder, e.g. {run}." in refused(capsys, "push", tmp_path, *PUSH)
     assert "--resume" in refused(capsys, "push", write_run(tmp_path / "half", finished=False), *PUSH)
     assert f"python -m spg_trainer merge {run}" in refused(capsys, "push", run, *PUSH, "--merged")
     with monkeypatch.context() as patch:

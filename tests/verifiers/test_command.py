@@ -82,6 +82,11 @@ def test_a_column_of_the_name_problem_is_used_unless_it_is_left_out(run, tmp_pat
     _, rows, said = run("math", path)
     assert [row["reason"] for row in rows] == ["rule_broken"] * 2
     assert "The column problem is used" in said and "--problem-field ''" in said
+    del line["problem"]  # one line alone lacks it: the others are judged as before
+    mixed = write(tmp_path / "mixed.jsonl", json.dumps(line), *Path(path).read_text().splitlines())
+    _, rows, said = run("math", mixed)
+    assert [row["reason"] for row in rows] == [None, "rule_broken", "rule_broken"]
+    assert 'line 1 lacks "problem"' in said and "Give --problem-field NAME, or --problem-field ''" in said
     _, rows, said = run("math", path, "--problem-field", "")
     assert [row["reason"] for row in rows] == ["ok"] * 2 and "column problem" not in said
 
@@ -94,7 +99,7 @@ def test_a_column_of_the_name_problem_is_used_unless_it_is_left_out(run, tmp_pat
         ("[1]", "is no JSON object"), ("null", "is no JSON object"), ("[" * 100_000, "is not valid JSON"),
         ("1" * 5000, "is not valid JSON"),
         ('{"puzzle": "1"}', 'lacks "completion"; it has puzzle. Give --completion-field'),
-        ('{"completion": "1"}', 'lacks "puzzle"; it has completion. Give --answer-field'),
+        ('{"completion": "1"}', 'lacks "puzzle"; it has completion. Give --answer-field.'),
         (sample(puzzle="123"), "has an invalid reference: puzzle='123'"),
         (sample(puzzle="\ud800" * 16), "has an invalid reference"),
     ],
@@ -176,8 +181,10 @@ def test_a_column_that_every_line_lacks_is_said_once_without_verdicts(run, tmp_p
     for more in (good, "not json", json.dumps({"completion": "#### 18"})):  # in the last block
         write(tmp_path / "a.jsonl", *lines, more)
         status, rows, said = run("gsm8k", path, "--workers", workers)
-        assert [row["line"] for row in rows] == [*range(1, 302)] and status == int(more != good)
+        numbers = [*range(1, 302)] if more == good else []
+        assert [row["line"] for row in rows] == numbers and status == int(more != good)
         assert "line 1 lacks" in said and "299 more lines as line 1: 2, 3, 4, 5, ..." in said
+        assert (more == good) or ("None of the 301 lines" in said and "\nline 301 " in said)
 
 
 def test_what_waits_for_a_line_that_can_be_judged_is_bounded(run, tmp_path, monkeypatch):
@@ -266,6 +273,9 @@ def test_a_task_with_several_fields_names_each(run, tmp_path, monkeypatch):
     )
     status, _, said = run("length", path, "--answer-field", "a")
     assert status == 2 and "has 2 fields; use --answer-field low=NAME --answer-field high=NAME" in said
+    status, _, said = run("length", path, "--answer-field", "lwo=a")
+    assert status == 2 and '"length" has no reference "lwo". Did you mean "low"? Use' in said
+    assert "Give --answer-field low=NAME; the references are low and high." in run("length", path)[2]
 
 
 def test_reads_the_samples_of_a_run_several_files_at_once(run, tmp_path):
@@ -319,6 +329,13 @@ def test_a_preset_knows_the_names_of_a_tool(run, tmp_path, preset):
     assert "Read as" not in said
     again, recognised, said = run("gsm8k", path)
     assert (again, recognised) == (0, rows) and f"Read as a file of {preset};" in said
+
+
+def test_a_first_line_without_a_field_says_nothing_of_the_tool(run, tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"response": "18"}', '{"response": "#### 18", "answer": "18"}')
+    status, rows, said = run("gsm8k", path)
+    assert (status, [row["correct"] for row in rows]) == (0, [None, True])
+    assert "Read as a file of qa;" in said and 'line 1 lacks "answer"; it has response. Give' in said
 
 
 @pytest.mark.parametrize("column", ["answer", "solution", "target"])
@@ -516,6 +533,9 @@ def test_unknown_names_exit_with_2_and_the_nearest(run, tmp_path):
     for arguments, words in [
         (("sodoku", path), 'Did you mean "sudoku"?'),
         (("sudoku", tmp_path / "sample.jsonl"), f"Did you mean {path}?"),
+        (("sudoku", tmp_path / "samples.json"), f"Did you mean {path}?"),
+        (("sudoku", tmp_path / "a.jsonl"), "a.jsonl. Give a file"),  # another name with the same ending
+        ((path, "sudoku"), f"The task comes first: python -m verifiers sudoku {path}"),
         (("sudoku", tmp_path / "none" / "a.jsonl"), f"{tmp_path}/none/a.jsonl"),
         (("sudoku", tmp_path), str(tmp_path)),
         (("sudoku", path, "--output", path), "--output"),
@@ -535,6 +555,10 @@ def test_an_unknown_flag_is_refused_in_one_line_with_the_nearest(run, capfd):
         run("sudoku", "samples.jsonl", "--worker", "2")
     said = capfd.readouterr().err
     assert "there is no flag --worker. Did you mean --workers?" in said and said.count("\n") == 1
+    with pytest.raises(SystemExit):
+        run("sudoku", "samples.jsonl", "--mode", "strickt")
+    said = capfd.readouterr().err
+    assert "--mode: 'strickt' is unknown. Did you mean strict? Use one of lenient, strict." in said
 
 
 def test_a_table_in_another_encoding_is_named_with_its_line(run, tmp_path):

@@ -56,7 +56,8 @@ def test_plain_completions_and_several_fields(tmp_path: Path, capsys) -> None:
     [
         ([{"id": "a", "answer": "7"}], [], "go together"),
         ([{"id": "a", "answer": "7"}], ["--on", "=id"], "COMPLETIONS_FIELD=REFERENCES_FIELD"),
-        ([{"id": "a"}], ["--on", "custom_id=id"], 'line 1 lacks "answer"'),
+        ([{"id": "a"}], ["--on", "custom_id=id"], 'lacks "answer"; it has id. Give --answer-field.'),
+        ([{"id": "a", "answer": "7"}], ["--on", "x=i"], 'lacks "i"; it has id, answer. Give --on COMPL'),
         (
             [{"id": "a", "answer": "7"}, {"id": "a", "answer": "8"}],
             ["--on", "custom_id=id"],

@@ -35,7 +35,7 @@ def test_unknown_tasks_get_the_nearest_name(task, words):
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
-        ({}, "needs puzzle="), ({"puzzel": PUZZLE}, "needs puzzle="),
+        ({}, "needs puzzle="), ({"puzzel": PUZZLE}, "not take puzzel= and needs puzzle=. Did you mean"),
         ({"puzzle": PUZZLE, "answer": "1"}, "does not take answer="),
         ({"puzzle": PUZZLE, "mode": "loose"}, "'loose' is not a mode"),
     ],

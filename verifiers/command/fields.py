@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from verifiers.command.read import Block, CommandError, LineError, Names, has, has_completion, read_line
 from verifiers.d1 import fields as rules_fields
+from verifiers.errors import did_you_mean
 from verifiers.registry import Task
 
 # How a tool names the completion and each reference ({}), and what else it calls the reference of a task with one.
@@ -48,6 +49,20 @@ class Fields(NamedTuple):
         """Those of the completion, then those of each reference."""
         return [self.completion, *self.references.values()]
 
+    def advice(self, lacks: Sequence[int]) -> str:
+        """A sentence on the flags that name the fields which a line lacks, by their numbers in `names`."""
+        answers = [field for field in self.references if field != "problem"]
+        flags = ["--completion-field"]
+        for field in self.references:
+            named = f" {field}=NAME" * (len(answers) > 1)
+            problem = "--problem-field NAME, or --problem-field '' to leave problems out"
+            flags.append(problem if field == "problem" else f"--answer-field{named}")
+        given = " and ".join(flags[place] for place in lacks)
+        needed = ""
+        if len(answers) > 1 and lacks[-1] > 0:
+            needed = f"; the references are {', '.join(answers[:-1])} and {answers[-1]}"
+        return f"Give {given}{needed}."
+
     def fit(self, row: dict[str, Any]) -> bool:
         """Whether a row has them all, and its completion is a text or a list."""
         return has_completion(row, self.completion) and all(
@@ -69,7 +84,9 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     if tuple(task.fields) != ("answer",):
         others = tuple(name for name in others if name not in OF_AN_ANSWER)
     asked = list(dict.fromkeys((*task.fields, *(rules_fields(task.name) if flags.rules else ()))))
-    names = {field: (*(form.format(field) for form in forms), *others) for field in asked}
+    names = {
+        field: tuple(dict.fromkeys([*(form.format(field) for form in forms), *others])) for field in asked
+    }
     if preset == "d1":
         names = {field: _D1.get(field, ("ground_truth",)) for field in asked}
     if (preset, task.name) in _ROWS:
@@ -77,12 +94,17 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
         names = dict.fromkeys(fields, (column,))
     for text in flags.answer_field:
         field, equals, name = text.partition("=")
+        usage = " ".join(f"--answer-field {known}=NAME" for known in names)
         if equals and field in (*names, *task.optional) and name:
             names[field] = (name,)
+        elif equals and field:
+            near = did_you_mean(field, (*names, *task.optional))
+            raise CommandError(
+                f'--answer-field {text}: "{task.name}" has no reference "{field}". {near}Use {usage}.'
+            )
         elif len(names) == 1:
             names = {field: (text,) for field in names}
         else:
-            usage = " ".join(f"--answer-field {field}=NAME" for field in names)
             raise CommandError(f'--answer-field {text}: "{task.name}" has {len(names)} fields; use {usage}.')
     if flags.problem_field:
         if "problem" not in task.optional:
@@ -107,16 +129,14 @@ def likely_flags(task: Task, text: str) -> list[str]:
 
 
 def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[Block]) -> Fields:
-    """The fields, and that of the problem if the task takes one, no flag speaks of it and the first lines have it."""
+    """The fields, and that of the problem if the task takes one, no flag speaks of it and a first line has it."""
     if flags.problem_field is not None or "problem" not in task.optional:
         return fields
-    there = []
     for line in (line for block in first for line in block.lines):
         with suppress(LineError):
-            there.append(has(read_line(line), ("problem",)))
-    if not (there and all(there)):
-        return fields
-    return fields._replace(references={**fields.references, "problem": ("problem",)})
+            if has(read_line(line), ("problem",)):
+                return fields._replace(references={**fields.references, "problem": ("problem",)})
+    return fields
 
 
 def filters_in(blocks: Iterable[Block]) -> list[str]:
@@ -129,20 +149,20 @@ def filters_in(blocks: Iterable[Block]) -> list[str]:
 
 
 def recognise(known: dict[str, Fields], lines: Iterable[bytes]) -> str:
-    """Which of the candidates fits the first object of a file; the task's own, or the only one, if none does.
+    """Which of the candidates fits the first line that any of them fits; the task's own, or the only one, if none does.
 
-    Raises CommandError where several tools write such lines.
+    So a line that lacks a field says nothing of the others. Raises CommandError where several tools write such lines.
     """
     default, *others = known
     fitting: list[str] = []
     for line in lines if others else ():
         with suppress(LineError):
             row = read_line(line)
-            fitting = [name for name, fields in known.items() if fields.fit(row)]
-            break
+            if fitting := [name for name, fields in known.items() if fields.fit(row)]:
+                break
     if default in fitting or not fitting:
         return default
     if len(fitting) > 1:
         flags = " or ".join(f"--preset {name}" for name in fitting)
-        raise CommandError(f"The first line may be of {' or of '.join(fitting)}: give {flags}.")
+        raise CommandError(f"The lines may be of {' or of '.join(fitting)}: give {flags}.")
     return fitting[0]

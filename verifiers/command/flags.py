@@ -1,10 +1,10 @@
-"""A parser of flags that refuses in one line, and names the flag that was meant."""
+"""A parser of flags that refuses in one line, and names the flag or the word that was meant."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from verifiers.errors import did_you_mean
 
@@ -19,10 +19,20 @@ class Parser(argparse.ArgumentParser):
         if message.startswith(UNKNOWN) and word.startswith("--"):
             known = [flag for flag in flags_of(self) if flag.startswith("--")]
             message = f"there is no flag {word}. {did_you_mean(word, known, '{}')}".rstrip()
+            if word in known:
+                message = f"{word} is a flag of another command"
         self.exit(
             2,
             f"error: {message.rstrip('.?')}{'?' if message.endswith('?') else '.'} See {self.prog} --help.\n",
         )
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuses a word that is none of those that an argument takes, such as a command, with the nearest of them."""
+        if action.choices is None or value in action.choices:
+            return
+        words = [str(choice) for choice in action.choices]
+        near = did_you_mean(value, words, "{}")
+        raise argparse.ArgumentError(action, f"{value!r} is unknown. {near}Use one of {', '.join(words)}")
 
 
 def flags_of(parser: argparse.ArgumentParser) -> Iterator[str]:

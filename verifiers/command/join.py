@@ -10,6 +10,7 @@ from verifiers.command.fields import Fields
 from verifiers.command.read import (
     Block,
     CommandError,
+    LacksField,
     LineError,
     Names,
     Source,
@@ -45,6 +46,11 @@ def read_references(path: str, key: str, names: dict[str, Names]) -> dict[str, d
                 continue
             try:
                 value, *references = read_sample(read_line(line), wanted)
+            except LacksField as error:
+                advice = Fields((), names).advice(error.places)
+                if 0 in error.places:
+                    advice = "Give --on COMPLETIONS_FIELD=REFERENCES_FIELD."
+                raise CommandError(f"{path}, line {number} {error} {advice}") from error
             except LineError as error:
                 raise CommandError(f"{path}, line {number} {error}") from error
             row = dict(zip(names, references, strict=True))
@@ -72,7 +78,10 @@ def _joined(
         row = read_line(line)
         if not has(row, (key,)):
             raise LineError(f'lacks "{key}", the field of --on; it has {", ".join(list(row)[:24])}.')
-        value, text = read_sample(row, [(key,), completion])
+        try:
+            value, text = read_sample(row, [(key,), completion])
+        except LacksField as error:
+            raise LineError(f"{error} {Fields(completion, {}).advice([0])}") from error
         if as_text(value) not in table:
             raise LineError(f"has {key} {value!r:.80}, which {path} lacks.")
     except LineError as error:

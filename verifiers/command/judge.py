@@ -16,6 +16,7 @@ from verifiers.beside import compared
 from verifiers.command.fields import Fields
 from verifiers.command.read import (
     Block,
+    LacksField,
     LineError,
     completions_in,
     integers_in,
@@ -104,6 +105,10 @@ def judge_block(job: Job, block: Block) -> Judged:
         try:
             sample = read_line(line)
             value, *values = read_sample(sample, wanted)
+        except LacksField as error:
+            places.append((number, 0))
+            outcomes.append(f"{error} {job.fields.advice(error.places)}")
+            continue
         except LineError as error:
             places.append((number, 0))
             outcomes.append(str(error))

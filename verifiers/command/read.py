@@ -41,6 +41,17 @@ class LineError(VerifierError):
     """A line that holds no sample; its text completes the sentence "line 7 ..."."""
 
 
+class LacksField(LineError):
+    """A line without some of the wanted fields; its text says which these are and which others it has.
+
+    `places` are the numbers of those that it lacks, in the order of what was wanted.
+    """
+
+    def __init__(self, message: str, places: Sequence[int]) -> None:
+        super().__init__(message)
+        self.places = places
+
+
 class Block(NamedTuple):
     """Whole lines of the file `label` ("" where there is only one); `first` is the number of the first, from 1."""
 
@@ -63,9 +74,8 @@ class Source:
         if os.path.isdir(path):
             raise CommandError(f"{path} is a folder. Give one of its files.")
         if path != "-" and not os.access(path, os.R_OK):
-            folder = Path(path).parent
-            near = nearest(Path(path).name, sorted(os.listdir(folder))) if folder.is_dir() else None
-            advice = f"Did you mean {folder / near}?" if near else "Give a file that may be read, or -."
+            near = nearest_file(Path(path))
+            advice = f"Did you mean {near}?" if near else "Give a file that may be read, or -."
             raise CommandError(f"No file {path}. {advice}")
 
     def blocks(self) -> Iterator[Block]:
@@ -99,6 +109,18 @@ class Source:
         if _OBJECT.match(stream.peek(64)[:64]):
             return _rows(_samples(io.TextIOWrapper(stream, "utf-8-sig")))
         return _lines(stream)
+
+
+def nearest_file(path: Path) -> Path | None:
+    """The file beside `path` with the nearest name, if one is near.
+
+    Endings are no part of a name: `s.jsonl` is not near to `notes.jsonl`.
+    """
+    if not path.parent.is_dir():
+        return None
+    beside = {other.name.partition(".")[0]: other for other in sorted(path.parent.iterdir())}
+    near = nearest(path.name.partition(".")[0], beside)
+    return beside[near] if near else None
 
 
 def what_is_wrong(error: Exception, path: str) -> str:
@@ -210,7 +232,7 @@ def read_line(line: bytes | LineError) -> dict[str, Any]:
 
 
 def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
-    """The completion and the references of a row; raises LineError that names every field it lacks."""
+    """The completion and the references of a row; raises LacksField that names every field it lacks."""
     if of_batch(row) and (row["error"] or not succeeded(row["response"])):
         raise LineError("is a request that failed; it has no completion to judge.")
     values = [_find(row, names) for names in wanted]
@@ -223,14 +245,8 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
             raise LineError(
                 f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
             )
-        flags = ["--completion-field"] * (0 in missing) + ["--answer-field"] * (missing[-1] > 0)
-        raise LineError(f"lacks {lacking}; it has {there or 'nothing'}. Give {' and '.join(flags)}.")
+        raise LacksField(f"lacks {lacking}; it has {there or 'nothing'}.", missing)
     return values
-
-
-def lacking(text: str) -> str:
-    """Which fields a line lacks by what `read_sample` says of it; "" where something else is wrong with the line."""
-    return text.partition(";")[0] if text.startswith('lacks "') else ""
 
 
 def of_batch(row: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from spg_trainer.algorithms import ALGORITHMS
 from spg_trainer.algorithms.checking import check_algorithm
 from spg_trainer.cli import main
+from spg_trainer.errors import ConfigError
 
 HEAD = """
 from dataclasses import dataclass
@@ -66,6 +67,23 @@ def test_a_loss_that_is_a_bare_tensor_is_told_what_to_return(tmp_path: Path, mon
     assert said == {"loss returned Tensor; it must return Loss(loss, metrics), with a scalar tensor"}
 
 
+@pytest.mark.parametrize("need", ["entropy", "correct", "reference"])
+def test_what_is_needed_must_be_used(need: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + LOSS + f'\n    needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})\n')
+    (said,) = [finding.figure for finding in check_algorithm(f"{file}:Mine") if finding.name == "needs"]
+    assert f"needs names '{need}'" in said and "leave it out" in said
+
+
+def test_what_compares_an_update_must_be_coupled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + LOSS + '\n    compares: ClassVar[str] = "update"\n')
+    with pytest.raises(ConfigError, match="must be a CoupledAlgorithm"):
+        check_algorithm(f"{file}:Mine")
+
+
 def test_the_file_that_new_writes_passes(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -81,7 +99,15 @@ def test_the_file_that_new_writes_passes(tmp_path: Path, monkeypatch, capsys) ->
     assert "FAILS  divisor" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [[], ["check"], ["check", "spgg"], ["frobnicate"], ["new", "x"]])
+@pytest.mark.parametrize("words", [["check"], ["check", "spgg"], ["frobnicate"], ["new", "x"]])
 def test_a_mistake_is_one_line_and_status_2(words: list[str], capsys) -> None:
     assert main(["algorithms", *words]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_alone_it_lists_its_commands_and_a_misspelt_one_is_told_the_nearest(capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["algorithms"])
+    assert not end.value.code and "names every algorithm of this package" in capsys.readouterr().out
+    assert main(["algorithms", "chek", "spg"]) == 2
+    assert "'chek' is unknown. Did you mean 'check'? Use one of list, new, check." in capsys.readouterr().err

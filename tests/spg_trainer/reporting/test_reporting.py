@@ -193,6 +193,8 @@ def test_the_command_writes_into_the_run_or_where_told(folder, tmp_path, capsys)
     assert (folder / "report.html").read_text() == (tmp_path / "x.html").read_text()
     assert cli.main(["report", str(tmp_path)]) == 2
     assert f"{tmp_path} holds no run: config.yaml is missing" in capsys.readouterr().err
+    assert cli.main(["report", str(folder.parent)]) == 2
+    assert f"Give a run folder, e.g. {folder}." in capsys.readouterr().err, "a run that is in it"
 
 
 def test_training_ends_with_a_report_of_tokens(tmp_path):

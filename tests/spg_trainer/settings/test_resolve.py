@@ -197,7 +197,7 @@ def test_tokens_one_by_one_take_a_step_each() -> None:
         (b"- a\n- b", "name: value"),
         (b"", "name: value"),
         (b"\xff\xfe\x00", "as YAML"),
-        (None, "No such file"),
+        (None, "there is no such file"),
         (b"max_steps: many", "max_steps='many'"),
     ],
 )

@@ -145,6 +145,14 @@ def test_too_little_room_for_any_demonstration_is_told(policy: Policy) -> None:
     assert "--max-completion-length 2" in text and "have 3 tokens" in text and "Use 4" in text
 
 
+def test_demonstrations_that_fail_say_nothing_of_the_length(policy: Policy, monkeypatch) -> None:
+    def fails(self: Count, problem: Any) -> str:
+        raise ValueError("the solver failed")
+
+    monkeypatch.setattr(Count, "demonstration", fails)
+    assert length_warning(policy, Count(), 2) == ""
+
+
 def test_a_completion_ends_with_one_end_token_and_then_padding(policy: Policy) -> None:
     ids = encode_completions(policy, ["12", "", "1234567"], 8)
     end, pad = policy.end_token_ids[-1], policy.pad_id
@@ -826,8 +834,10 @@ def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_
 def test_a_short_trial_on_a_long_game_plays_few_episodes(tmp_path: Path, monkeypatch, capsys) -> None:
     """192 completions that are learned are as many turns as 24 episodes of 8 have."""
     written = []
-    play = GymnasiumGame.written
-    monkeypatch.setattr(GymnasiumGame, "written", lambda env, *how: written.append(how) or play(env, *how))
+    play = GymnasiumGame.completions_by
+    monkeypatch.setattr(
+        GymnasiumGame, "completions_by", lambda env, *how: written.append(how) or play(env, *how)
+    )
     game = {"env": "gymnasium:FrozenLake-v1", "env_args": {"turns": 8}, "mix": {"random": 1}}
     trial = change(SMALL, **game, max_completion_length=0, batch_size=64, output_dir=str(tmp_path / "base"))
     sft(trial)

@@ -88,7 +88,12 @@ def test_hours_are_those_of_steps_evaluations_and_validations(capsys) -> None:
     e = estimate(llada_config(), config, build("spg", config.hyper_parameters))
     steps, problems = 100 * sum(e.seconds.values()) / 3600, 2 * 50 + 5 * 40
     asked = problems * e.seconds["rollout"] / 96 / 3600
-    assert f"takes {steps + asked:.1f} hours: {steps:.1f} for 100 steps, {asked:.1f} for {problems}" in hours
+    parts = round(steps, 1), round(asked, 1)
+    assert f"takes {sum(parts):.1f} hours: {parts[0]} for 100 steps, {parts[1]} for {problems}" in hours
+    for count in (100, 101):  # of 101 steps the exact sum would be shown as 5.7, and its parts as 5.6 and 0.2
+        _, hours, *_ = lines(capsys, f"{LLADA} {words.replace('100', str(count))}")
+        whole, *parts = map(float, re.findall(r"([\d.]+) (?:hours|for)", hours))
+        assert len(parts) == 2 and round(sum(parts), 1) == whole, hours
     assert "downloads 16.0 GB" in rest and "4 checkpoints of 4.0" in rest
 
 
