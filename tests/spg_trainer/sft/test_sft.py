@@ -848,8 +848,10 @@ def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_
 def test_a_short_trial_on_a_long_game_plays_few_episodes(tmp_path: Path, monkeypatch, capsys) -> None:
     """192 completions that are learned are as many turns as 24 episodes of 8 have."""
     written = []
-    play = GymnasiumGame.written
-    monkeypatch.setattr(GymnasiumGame, "written", lambda env, *how: written.append(how) or play(env, *how))
+    play = GymnasiumGame.completions_by
+    monkeypatch.setattr(
+        GymnasiumGame, "completions_by", lambda env, *how: written.append(how) or play(env, *how)
+    )
     game = {"env": "gymnasium:FrozenLake-v1", "env_args": {"turns": 8}, "mix": {"random": 1}}
     trial = change(SMALL, **game, max_completion_length=0, batch_size=64, output_dir=str(tmp_path / "base"))
     sft(trial)
