@@ -82,6 +82,13 @@ def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, 
         run_eval(change(command, model=ModelConfig(model="nobody/nothing"), **changes), quiet=True)
 
 
+def test_what_the_model_cannot_have_is_told_before_anything_is_written(tmp_path, capsys):
+    place = tmp_path / "results"
+    words = "eval --env sudoku --model tiny:block --device cpu --num-problems 1 --cache dual".split()
+    assert cli.main([*words, "--output-dir", str(place)]) == 2
+    assert "Use cache=blocks" in capsys.readouterr().err and not [*place.glob("eval/*")]
+
+
 def test_what_is_there_is_not_made_again_and_other_settings_are_refused(
     command, tmp_path, monkeypatch, capsys
 ):
