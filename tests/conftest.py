@@ -17,7 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # with -n: one core each, before torch 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONG = """test_every_algorithm.py test_benchmarks.py test_batch.py test_compare.py test_own_code.py test_fuzz.py
-test_tasks.py test_sft.py test_every_family.py test_loop.py test_jobs.py test_data.py""".split()
+test_tasks.py test_sft.py test_jobs.py test_data.py""".split()
 """Files that take long for their number of tests. With -n they come first, so that none is left for the end."""
 MARKS = {"slow": "takes minutes", "gpu": "needs a CUDA device", "network": "needs a model or data hub"}
 

@@ -23,12 +23,13 @@ class BatchConfig:
     """The number of problems that a step samples, over all processes. More of them make the gradient less noisy and the
     step longer."""
     num_generations: Group = 6
-    """The number of completions of each problem (the group, G), at least 2. Raise it if few groups hold both right and
-    wrong completions."""
+    """The number of completions of each problem (the group, G), at least 2. More of them make a group with right and
+    wrong completions likelier, but where we measured it, as many completions of more problems taught more."""
     max_rollout_batches: Count = 1
     """The most batches of --prompts-per-step problems that a step samples. It stops when --prompts-per-step groups have
     unequal rewards, and learns from these; if they remain too few, other groups fill it up (dynamic sampling). 1 learns
-    from the first batch, whatever its rewards. Raise it, to 10, if most groups are all wrong or all right."""
+    from the first batch, whatever its rewards. Raise it, to 10, if most groups have equal rewards and an update takes
+    longer than a rollout: a step then learns more, and a completion less."""
     explore: bool = False
     """Samples half of --num-generations for each problem first, and spends the other half of the step's completions on
     groups whose completions are all wrong. Set it if few groups hold both right and wrong completions."""

@@ -63,7 +63,8 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
             fit = resume(fit, planned.checkpoint)
             run = fit.run
         console.say(f"Continuing {path} from update {fit.step}.")
-    run.source.collect(fit.step)  # demonstrations that do not fit are told before anything else
+    begun_at = fit.step
+    run.source.collect(begun_at)  # demonstrations that do not fit are told before anything else
     console.say(introduction(fit))
     with raising_on_all():
         begin_folder(fit, going_on)
@@ -75,9 +76,9 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
             stopping(run.stop, lambda: console.say(what_stops(run.stop))),
             naming_the_lost(command.timeout_minutes),
         ):
-            stopped = make_steps(run, lambda _: save(fit)) == USER
+            stopped = make_steps(run, lambda _: save(fit, begun_at)) == USER
             if stopped:
-                end(fit)
+                end(fit, begun_at)
             # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
             if run.stop.by == signal.SIGTERM:
                 raise KeyboardInterrupt
@@ -109,23 +110,28 @@ def begin_folder(fit: Fit, going_on: bool) -> None:
         fit.folder.create(fit.settings, fit.run.record)
 
 
-def save(fit: Fit) -> None:
-    """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer."""
+def save(fit: Fit, begun_at: int) -> None:
+    """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer.
+
+    begun_at: the update from which it goes on.
+    """
     fit.progress.ended_early |= fit.run.stop.asked and fit.step < fit.run.total_steps
-    save_checkpoint(fit.run)
-    # Only now: a kill before leaves the finished model, and the settings that say how long it was trained.
+    mark_of_finished = fit.folder.path / COMPLETE
+    # A kill before the settings are written leaves the finished model, the settings that say how long it was trained,
+    # and the checkpoint from which it can go on again.
+    save_checkpoint(fit.run, {begun_at} if mark_of_finished.is_file() else set())
     with raising_on_all():
         if rank() == 0:
-            (fit.folder.path / COMPLETE).unlink(missing_ok=True)
+            mark_of_finished.unlink(missing_ok=True)
         fit.folder.config(fit.settings)
 
 
-def end(fit: Fit) -> None:
+def end(fit: Fit, begun_at: int) -> None:
     """Keeps what was learned until somebody asked to stop: the best weights, and a checkpoint to go on from."""
     run, step = fit.run, fit.step
     writes_model, complete = run.stop.by != signal.SIGTERM, step >= run.total_steps
     fit.progress.ended_early = not complete
-    save(fit)  # before the validation, which one that was never stopped does not have
+    save(fit, begun_at)  # before the validation, which one that was never stopped does not have
     again = f"python -m spg_trainer sft --resume {shlex.quote(str(fit.folder.path))}"
     if not complete:
         if step % run.config.eval.eval_steps and writes_model:

@@ -1,7 +1,7 @@
 """What a run writes to its folder: rows, samples, checkpoints, the summary and the report; and its last lines."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -91,13 +91,12 @@ def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dic
     return [rows[i] for i in gathered_order(own_episodes)]
 
 
-def save_checkpoint(run: Run) -> None:
-    """Writes a checkpoint of the last finished step."""
+def save_checkpoint(run: Run, resumable: Collection[int] = ()) -> None:
+    """Writes a checkpoint of the last finished step. resumable: steps whose checkpoints are kept besides the newest."""
     state = run.state
     begin(f"the checkpoint of step {state.step}")
     saved = {"updates": state.updates, "seconds": run.elapsed_seconds, "skipped": state.skipped}
     tensors = {}
-    resumable = set[int]()  # steps whose checkpoints are kept besides the newest
     if run.moves_reference:
         tensors["reference"] = run.policy.frozen.state_dict()
     if run.source.pools is not None:
@@ -105,7 +104,7 @@ def save_checkpoint(run: Run) -> None:
     if run.config.eval.criterion == "loss":
         saved |= asdict(state.progress)
         tensors["best"] = state.best
-        resumable = state.progress.kept_steps(state.step, run.config)
+        resumable = {*resumable, *state.progress.kept_steps(state.step, run.config)}
     checkpoint.save(
         run.folder.path,
         state.step,

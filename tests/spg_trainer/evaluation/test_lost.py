@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import envs
+from spg_trainer.algorithms import build
 from spg_trainer.evaluation.lost import lost_components
 from spg_trainer.settings.fields import Config
 from spg_trainer.training.records import closing_lines
@@ -49,6 +50,7 @@ def test_the_last_line_of_a_run_names_what_it_lost_and_what_would_keep_it(tmp_pa
     }  # fmt: skip
     env = envs.make("sudoku").unwrapped
     env.reward_weights = {"correct": 1.0, "format": weight}
-    last = closing_lines(summary, replace(Config(), env="sudoku"), env)[-1]
+    of_run = replace(Config(), env="sudoku"), env, build("spg")
+    last = closing_lines(summary, *of_run)[-1]
     assert "format fell from 1.00 to 0.25" in last and last.endswith(f"--reward-weights {advised}.")
-    assert "lost" not in closing_lines(summary | {"lost": {}}, replace(Config(), env="sudoku"), env)[-1]
+    assert "lost" not in closing_lines(summary | {"lost": {}}, *of_run)[-1]

@@ -621,7 +621,9 @@ def test_the_best_weights_by_validation_loss_are_kept(tmp_path: Path, monkeypatc
     save = supervised.save
     monkeypatch.setattr(Progress, "note_validation", scripted)
     monkeypatch.setattr(
-        supervised, "save", lambda fit: (kept.setdefault(fit.step, weights_of(fit)), save(fit))
+        supervised,
+        "save",
+        lambda fit, begun_at: (kept.setdefault(fit.step, weights_of(fit)), save(fit, begun_at)),
     )
     command = change(LONG, output_dir=str(tmp_path / "model"))
     interrupt(command, 14)  # a checkpoint has them
