@@ -128,6 +128,10 @@ def behind_name(data: Bytes, line: int, end: int) -> int:
     behind = -1
     i = line
     while i < end:
+        if not plain:  # no word counts before the next sentence begins, and no letter ends one
+            plain = data[i] < 65 and ends_sentence(data, line, i, end)
+            i += 1
+            continue
         key, after = read_word(data, i, end, True)
         if named and (key == _IS or data[i] == ch.COLON or data[i] == ch.EQUALS):
             behind, plain, named = max(after, i + 1), False, False
