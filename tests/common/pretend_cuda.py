@@ -23,6 +23,7 @@ from torch.distributed.fsdp._fully_shard import (
     _fsdp_state,
     _fully_shard,
 )
+from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
@@ -45,6 +46,7 @@ LISTS = {aten.cat, aten.stack}
 UPLOADS = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor, Tensor.to, Tensor.cuda}
 TO_NUMPY = {Tensor.numpy, Tensor.__array__}
 TO_PYTHON = {*TO_NUMPY, Tensor.tolist, Tensor.__repr__}
+CONTAINERS = list, tuple, dict
 NO_TENSORS = {torch.device, torch._C._nn._parse_to}
 """They speak of devices and make nothing there."""
 
@@ -61,10 +63,11 @@ class Wait(NamedTuple):
 
 def place(tensor: Tensor) -> torch.device:
     """Where a tensor is: where torch says, unless it was made on the GPU or brought there."""
-    if hasattr(tensor, "_local_tensor"):  # of which this process has a part
+    if isinstance(tensor, DTensor):  # of which this process has a part
         return place(tensor._local_tensor)
     storage = tensor.untyped_storage()
-    return storage.__dict__.setdefault("place", storage.device)
+    noted = storage.__dict__.get("place")
+    return noted if noted is not None else storage.__dict__.setdefault("place", storage.device)
 
 
 @contextmanager
@@ -199,40 +202,47 @@ class _Kernels(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if any(hasattr(tensor, "_local_tensor") for tensor in [*_tensors(args), *_tensors(kwargs)]):
-            return NotImplemented  # the parts that processes have come here one by one
+        given = _tensors(args)
+        if kwargs:
+            given += _tensors(kwargs)
+        for tensor in given:
+            if isinstance(tensor, DTensor):
+                return NotImplemented  # the parts that processes have come here one by one
         with torch._C.DisableTorchFunction():
-            device = self.launch(func, args, kwargs)
+            device = self.launch(func, args, given)
             out = func(*args, **kwargs)
-            for tensor in _tensors(out):
+            for tensor in _tensors((out,)):
                 if not tensor.is_meta:
                     tensor.untyped_storage().__dict__.setdefault("place", device)
             return out
 
-    def launch(self, func: Any, args: Any, kwargs: Any) -> torch.device:
-        """Where a kernel runs. Raises RuntimeError if its tensors are on different devices."""
-        kernel, given = func.overloadpacket, [*_tensors(args), *_tensors(kwargs)]
+    def launch(self, func: Any, args: Any, given: list[Tensor]) -> torch.device:
+        """Where a kernel of the tensors `given` runs. Raises RuntimeError if they are on different devices."""
+        kernel = func.overloadpacket
         if kernel == aten.copy_:
             to, source = map(place, given[:2])
             if to != source and (to == CPU or not args[2:]):
                 self.wait("read" if to == CPU else "upload", func)
             return to
         on_gpu = bool(given) and place(given[0]) == GPU
-        if kernel in INDEXING and on_gpu:
-            index = list(_tensors(args[1]))
+        if on_gpu and kernel in INDEXING:
+            index = _tensors(args[1])
             if any(place(i) == CPU for i in index):
                 self.wait("upload", func)
             if any(i.dtype == torch.bool and place(i) == GPU for i in index):
                 self.wait("read", func)
             given = [args[0], *_tensors(args[2:])]
-        places = {place(tensor) for tensor in given}
-        strict = kernel in LISTS or (kernel in INDEXING and not on_gpu)
-        if GPU in places and any(place(t) == CPU and (t.ndim or strict) for t in given):
-            found = ", ".join(f"{tuple(t.shape)} on {place(t)}" for t in given)
-            raise RuntimeError(f"Expected all tensors to be on the same device, but {func} got {found}")
-        if kernel in READS and GPU in places:
+        places = [place(tensor) for tensor in given]
+        if GPU not in places:
+            return CPU
+        if CPU in places:
+            strict = kernel in LISTS or (kernel in INDEXING and not on_gpu)
+            if any(at == CPU and (t.ndim or strict) for t, at in zip(given, places, strict=True)):
+                found = ", ".join(f"{tuple(t.shape)} on {at}" for t, at in zip(given, places, strict=True))
+                raise RuntimeError(f"Expected all tensors to be on the same device, but {func} got {found}")
+        if kernel in READS:
             self.wait("read", func)
-        return GPU if GPU in places else CPU
+        return GPU
 
 
 def _asked_for(func: Any, args: Any, kwargs: Any) -> torch.device | None:
@@ -248,17 +258,20 @@ def _asked_for(func: Any, args: Any, kwargs: Any) -> torch.device | None:
     return GPU if named.type == "cuda" else named
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Those in the arguments or the result of a kernel."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item)
+def _tensors(values: Any) -> list[Tensor]:
+    """Those in the arguments or the results of a kernel: a list, a tuple or a dictionary, also of such ones."""
+    found: list[Tensor] = []
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, CONTAINERS):
+            found += _tensors(value)
+    return found
 
 
 def _is_among(tensor: Tensor, given: Any) -> bool:
-    return any(t.untyped_storage() is tensor.untyped_storage() for t in _tensors(given))
+    storage = tensor.untyped_storage()
+    return any(t.untyped_storage() is storage for t in _tensors(given))
 
 
 def _put(tensor: Tensor, device: torch.device) -> Tensor:
