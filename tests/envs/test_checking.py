@@ -99,6 +99,11 @@ BROKEN = {
 }
 
 
+def check_only(title: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on an environment is checked for this alone: other checks start a process, or score long texts."""
+    monkeypatch.setattr(checking, "_CHECKS", {title: checking._CHECKS[title]})
+
+
 @pytest.mark.parametrize("id", OURS)
 def test_every_environment_passes(id: str):
     figures = {
@@ -145,7 +150,7 @@ def test_check_says_how_little_a_rate_over_few_problems_says(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     few = "Task.__len__ = lambda self: 80 if self.split == 'train' else 25"
     (tmp_path / "few.py").write_text(SOUND.format(changed=few, name="Few"))
-    monkeypatch.setattr(checking, "_CHECKS", {"splits": checking._CHECKS["splits"]})
+    check_only("splits", monkeypatch)
     (finding,) = check("./few.py:check/Few-v0", 40)
     assert (
         "25 test problems is uncertain by up to 20 points" in finding.figure and "hash" not in finding.figure
@@ -176,14 +181,16 @@ def test_check_says_how_little_a_rate_over_few_problems_says(tmp_path, monkeypat
         ),
     ],
 )
-def test_questions_are_compared_without_capitals_and_spaces(changed, said, tmp_path):
+def test_questions_are_compared_without_capitals_and_spaces(changed, said, tmp_path, monkeypatch):
+    check_only("splits", monkeypatch)
     name = f"Asked{len(said)}"
     (tmp_path / "asked.py").write_text(SOUND.format(name=name, changed=changed))
     found = {one.name: one for one in check(f"{tmp_path / 'asked.py'}:check/{name}-v0", FEW * 3)}
     assert not found["splits"].ok and said in found["splits"].figure
 
 
-def test_the_same_prompt_with_different_references_is_said(tmp_path):
+def test_the_same_prompt_with_different_references_is_said(tmp_path, monkeypatch):
+    check_only("splits", monkeypatch)
     changed = (
         "def problem(self, i):\n    n = i + 100 * ['train', 'validation', 'test'].index(self.split)\n"
         "    return envs.Problem(f'What is {4 if n == 3 else n}?', {'sum': n})\nTask.problem = problem"
@@ -194,8 +201,9 @@ def test_the_same_prompt_with_different_references_is_said(tmp_path):
     assert "1 question has different references: problem 3 of train and problem 4" in found["splits"].figure
 
 
-def test_capitals_that_carry_the_meaning_are_no_copies(tmp_path):
+def test_capitals_that_carry_the_meaning_are_no_copies(tmp_path, monkeypatch):
     """As in satisfiability, where A is the opposite of a: the references differ with the capitals."""
+    check_only("splits", monkeypatch)
     changed = (
         "def problem(self, i):\n    n = i + 100 * ['train', 'validation', 'test'].index(self.split)\n"
         "    text = f'What is {n}?' if n not in (3, 103) else ('not A' if n == 3 else 'not a')\n"
@@ -204,7 +212,8 @@ def test_capitals_that_carry_the_meaning_are_no_copies(tmp_path):
     (tmp_path / "meant.py").write_text(SOUND.format(name="Meant", changed=changed))
     found = {one.name: one for one in check(f"{tmp_path / 'meant.py'}:check/Meant-v0", FEW * 3)}
     assert found["splits"].ok and "different references" not in found["splits"].figure
-    assert all(one.ok for one in check("satisfiability", FEW) if one.name == "splits")
+    (splits,) = check("satisfiability", FEW)
+    assert splits.ok
 
 
 BROKEN_DEMONSTRATIONS = {

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -376,25 +377,39 @@ def test_what_names_and_files_show_is_told_before_torch_is_loaded(tmp_path: Path
     assert done.stderr.count("error: ") == len(lines)
 
 
-def test_the_dry_run_of_an_embedded_model_imports_no_transformers(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def dry_run(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """What a dry run of an embedded model in a process of its own says, and what that process counts as it ends.
+
+    `imported`: the large packages that it has imported. `collections`: how often garbage was collected. `frozen`: how
+    many objects the collector need not look through.
+    """
+    code = "import atexit, gc, json, runpy, sys\nphases = []\n"
+    code += "gc.callbacks.append(lambda phase, info: phases.append(phase))\n"
+    code += "large = {'transformers', 'accelerate', 'peft', 'datasets'}\n"
+    code += "count = lambda: {'imported': sorted(large & sys.modules.keys()), 'collections': phases.count('stop'),\n"
+    code += "                 'frozen': gc.get_freeze_count()}\n"
+    code += "atexit.register(lambda: print(json.dumps(count())))\n"
+    code += "sys.argv[1:] = '--env sudoku --lora-r 4 --dry-run'.split()\n"
+    code += "runpy.run_module('spg_trainer', run_name='__main__')"
+    line, folder = [sys.executable, "-c", code], tmp_path_factory.mktemp("dry")
+    done = subprocess.run(line, capture_output=True, text=True, cwd=folder, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done, json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_dry_run_of_an_embedded_model_imports_no_transformers(dry_run) -> None:
     """They take three times as long to be imported as all that it does."""
-    code = "import sys\nfrom spg_trainer.cli import main\nmain('--env sudoku --lora-r 4 --dry-run'.split())\n"
-    code += "sys.exit(str(*({'transformers', 'accelerate', 'peft', 'datasets'} & sys.modules.keys())) or 0)"
-    line = [sys.executable, "-c", code]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    assert done.returncode == 0 and "weights: 0.86 million" in done.stdout, done.stderr
+    done, counts = dry_run
+    assert counts["imported"] == [] and "weights: 0.86 million" in done.stdout
 
 
-def test_a_dry_run_spends_no_time_on_garbage(tmp_path: Path) -> None:
+def test_a_dry_run_spends_no_time_on_garbage(dry_run) -> None:
     """Most of its time goes to importing torch; collections on the way and at the end would take a quarter more."""
-    code = "import atexit, gc, runpy, sys\nphases = []\ngc.callbacks.append(lambda phase, info: phases.append(phase))\n"
-    code += "atexit.register(lambda: print(phases.count('stop'), gc.get_freeze_count()))\n"
-    code += "sys.argv[1:] = '--env sudoku --dry-run'.split()\nrunpy.run_module('spg_trainer', run_name='__main__')"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60
-    )
-    collections, frozen = map(int, done.stdout.split()[-2:])
-    assert done.returncode == 0 and collections < 250 and frozen > 100_000, (collections, frozen)
+    _, counts = dry_run
+    assert counts["collections"] < 250 and counts["frozen"] > 100_000
 
 
 @pytest.mark.parametrize(

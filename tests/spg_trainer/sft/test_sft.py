@@ -6,7 +6,7 @@ import re
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sft") / "models" / "count"
     assert sft(change(TWO_HABITS, output_dir=str(folder)), quiet=True) == folder
     return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes the model of `LONG`, with some settings changed, that nothing interrupts: each once, and read only."""
+    folders: dict[str, Path] = {}
+
+    def make(**changes: Any) -> Path:
+        command = change(LONG, **changes)
+        if repr(command) not in folders:
+            folder = tmp_path_factory.mktemp("uninterrupted") / "model"
+            folders[repr(command)] = sft(change(command, output_dir=str(folder)), quiet=True)
+        return folders[repr(command)]
+
+    return make
 
 
 def opened(folder: Path) -> Policy:
@@ -507,12 +522,13 @@ def told(folder: Path) -> str:
         pytest.param({"lora": True}, (6, 17), id="adapters with dropout", marks=pytest.mark.slow),
     ],
 )
-def test_one_that_was_interrupted_ends_like_one_never_interrupted(tmp_path, made, changes, at) -> None:
+def test_one_that_was_interrupted_ends_like_one_never_interrupted(
+    tmp_path, made, uninterrupted, changes, at
+) -> None:
     changes = dict(changes)
     if changes.pop("lora", False):
         changes["model"] = ModelConfig(model=str(made), device="cpu", lora_r=2, lora_dropout=0.5)
-    command = change(LONG, **changes)
-    whole = sft(change(command, output_dir=str(tmp_path / "whole")), quiet=True)
+    command, whole = change(LONG, **changes), uninterrupted(**changes)
     folder = tmp_path / "cut"
     for step in at:
         interrupt(change(command, output_dir=str(folder), resume="auto"), step)
@@ -530,7 +546,9 @@ def test_one_that_was_interrupted_ends_like_one_never_interrupted(tmp_path, made
         pytest.param(1e-9, "after", id="loss stays", marks=pytest.mark.slow),
     ],
 )
-def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, rate, killed) -> None:
+def test_a_finished_one_goes_on_as_if_it_had_never_ended(
+    tmp_path, monkeypatch, uninterrupted, rate, killed
+) -> None:
     command, save = change(LONG, learning_rate=rate), checkpoint.save
 
     def dying(*positional, **named) -> None:
@@ -538,7 +556,7 @@ def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, 
             save(*positional, **named)
         raise KeyboardInterrupt
 
-    long = sft(change(command, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
+    long = uninterrupted(learning_rate=rate, steps=40)
     folder = sft(change(command, output_dir=str(tmp_path / "short")), quiet=True)
     assert told(long) != told(folder)
     with pytest.raises(ConfigError, match=r"is finished.*--steps 40"):
@@ -552,11 +570,10 @@ def test_a_finished_one_goes_on_as_if_it_had_never_ended(tmp_path, monkeypatch, 
     assert (long / METRICS).read_bytes() == (folder / METRICS).read_bytes()
 
 
-def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path, uninterrupted) -> None:
     """It had no rows of updates, no environment.json beside its checkpoints, fewer settings, all on one level, and
     counted no skipped updates."""
-    whole = sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
-    folder = tmp_path / "before"
+    whole, folder = uninterrupted(), tmp_path / "before"
     interrupt(change(LONG, output_dir=str(folder)), 9)
     for name in (METRICS, TIMINGS, "environment.json"):
         (folder / name).unlink()
@@ -645,7 +662,7 @@ def weights_of(fit: Fit) -> dict[str, torch.Tensor]:
 
 
 def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(
-    tmp_path, monkeypatch, capsys
+    tmp_path, capsys, uninterrupted
 ) -> None:
     folder = tmp_path / "model"
     in_the_sixth = before_step(5, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -654,13 +671,12 @@ def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(
     assert "after update 6" in capsys.readouterr().out and not incomplete(folder)
     assert load_model(str(folder)).model.dtype == torch.float32
     sft(change(LONG, resume=str(folder)), quiet=True)
-    sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True)
-    assert same_weights(folder, tmp_path / "whole"), "as if it had never been stopped"
+    assert same_weights(folder, uninterrupted()), "as if it had never been stopped"
 
 
 @pytest.mark.parametrize("at", [6, 20])
 def test_a_second_ctrl_c_ends_the_evaluation_and_the_model_is_there(
-    tmp_path, monkeypatch, capsys, at
+    tmp_path, monkeypatch, capsys, uninterrupted, at
 ) -> None:
     folder, measured = tmp_path / "model", publishing.measure
     command = change(LONG, output_dir=str(folder))
@@ -673,7 +689,7 @@ def test_a_second_ctrl_c_ends_the_evaluation_and_the_model_is_there(
     monkeypatch.setattr(publishing, "measure", measured)
     sft(change(command, resume=str(folder)), quiet=True)
     assert json.loads((folder / "summary.json").read_text())["ended_by"] == "steps"
-    assert same_weights(folder, sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True))
+    assert same_weights(folder, uninterrupted())
 
 
 def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatch, capsys) -> None:
@@ -692,7 +708,9 @@ def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_that_is_asked_to_stop_in_its_last_update_is_complete(tmp_path, capsys, number) -> None:
+def test_one_that_is_asked_to_stop_in_its_last_update_is_complete(
+    tmp_path, capsys, uninterrupted, number
+) -> None:
     command = change(LONG, steps=4, output_dir=str(tmp_path / "model"))
     with before_step(3, lambda: os.kill(os.getpid(), number)), pytest.raises(KeyboardInterrupt):
         sft(command)
@@ -706,7 +724,7 @@ def test_one_that_is_asked_to_stop_in_its_last_update_is_complete(tmp_path, caps
         assert incomplete(folder)
         sft(change(command, resume=str(folder)), quiet=True)
     assert json.loads((folder / "summary.json").read_text())["ended_by"] == "steps"
-    assert same_weights(folder, sft(change(command, output_dir=str(tmp_path / "whole")), quiet=True))
+    assert same_weights(folder, uninterrupted(steps=4))
     with pytest.raises(ConfigError, match="is finished"):
         sft(change(command, resume=str(folder)), quiet=True)
 
@@ -719,7 +737,9 @@ def test_one_that_is_asked_to_stop_in_its_last_update_is_complete(tmp_path, caps
         pytest.param(signal.SIGINT, 16, id="by Ctrl-C where the rate begins to fall"),
     ],
 )
-def test_one_that_is_stopped_while_its_rate_falls_loses_no_update(tmp_path, number, at) -> None:
+def test_one_that_is_stopped_while_its_rate_falls_loses_no_update(
+    tmp_path, uninterrupted, number, at
+) -> None:
     folder, command = tmp_path / "model", change(LONG, output_dir=str(tmp_path / "model"))
     with before_step(at - 1, lambda: os.kill(os.getpid(), number)), pytest.raises(KeyboardInterrupt):
         sft(command, quiet=True)
@@ -728,13 +748,12 @@ def test_one_that_is_stopped_while_its_rate_falls_loses_no_update(tmp_path, numb
     shutil.copytree(folder, longer)
     with before_step(at - 1, lambda: pytest.fail("an update is made again")):
         sft(change(LONG, resume=str(folder)), quiet=True)
-    assert same_weights(folder, sft(change(LONG, output_dir=str(tmp_path / "whole")), quiet=True))
+    assert same_weights(folder, uninterrupted())
     assert kept_checkpoints(folder) == ["step-000016"], "from there it can be trained longer"
     with pytest.raises(ConfigError, match="is finished"):
         sft(change(LONG, resume=str(folder)), quiet=True)
     sft(change(LONG, steps=40, resume=str(longer)), quiet=True)
-    whole = sft(change(LONG, steps=40, output_dir=str(tmp_path / "long")), quiet=True)
-    assert same_weights(longer, whole), "it went back to where its rate had not fallen yet"
+    assert same_weights(longer, uninterrupted(steps=40)), "it went back to where its rate had not fallen yet"
 
 
 def test_an_evaluation_while_the_rate_falls_writes_a_checkpoint(tmp_path: Path) -> None:
