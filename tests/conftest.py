@@ -17,7 +17,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # with -n: one core each, before torch 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONG = """test_every_algorithm.py test_benchmarks.py test_batch.py test_compare.py test_own_code.py test_fuzz.py
-test_tasks.py test_sft.py test_jobs.py test_data.py""".split()
+test_tasks.py test_sft.py test_jobs.py test_data.py test_math500_cas.py test_reference.py test_docs_scale.py
+test_command_process.py test_mixture.py test_page_of_a_step.py test_invariants.py""".split()
 """Files that take long for their number of tests. With -n they come first, so that none is left for the end."""
 MARKS = {"slow": "takes minutes", "gpu": "needs a CUDA device", "network": "needs a model or data hub"}
 

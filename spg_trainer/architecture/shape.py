@@ -1,5 +1,6 @@
 """A model in numbers, from its configuration alone: how many weights, of which widths, and who attends to whom."""
 
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,9 +95,14 @@ def _tensors(config: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]
     """The shapes of all weights, and of those of linear layers without the head."""
     if isinstance(config, EmbeddedConfig):
         return list(config.tensors.values()), config.linear
+    return _tensors_of(_on_meta(config))
+
+
+@lru_cache(maxsize=1)
+def _tensors_of(model: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """`_tensors` of a model; kept with the last of `_on_meta`, for a look at many settings."""
     from torch import nn
 
-    model = _on_meta(config)
     head = model.get_output_embeddings()
     linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not head]
     return [p.shape for p in model.parameters()], [layer.weight.shape for layer in linear]

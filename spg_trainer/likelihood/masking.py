@@ -232,12 +232,11 @@ def copies_of_scored(row: Completion, scored: np.ndarray, weight: np.ndarray | f
 
     scored: (M, n) bool. weight: broadcasts to (M, n).
     """
-    tail = ((0, 0), (0, row.size - row.length))  # from (M, n) to (M, T)
-    return Copies(
-        masked=np.pad(scored, tail, constant_values=True),
-        scored=np.pad(scored, tail),
-        weight=np.pad(np.broadcast_to(weight, scored.shape), tail),
-    )
+    shape = len(scored), row.size  # (M, T), of which the first n columns are the tokens
+    all_masked, all_scored, all_weight = np.ones(shape, bool), np.zeros(shape, bool), np.zeros(shape)
+    for of_all, of_tokens in ((all_masked, scored), (all_scored, scored), (all_weight, weight)):
+        of_all[:, : row.length] = of_tokens
+    return Copies(all_masked, all_scored, all_weight)
 
 
 def count_scored(scored: np.ndarray) -> np.ndarray:

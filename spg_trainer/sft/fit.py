@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from spg_trainer.runs.folder import RunFolder
@@ -76,7 +77,7 @@ class Fit:
         """The mean training loss of the last hundred updates, nats per token."""
         return recent_loss(self.run.state.history)
 
-    @property
+    @cached_property
     def settings(self) -> str:
         """What `SFT` holds: the settings, without where it went on from."""
         command = self.begun or self.command

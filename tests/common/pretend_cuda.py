@@ -47,6 +47,8 @@ UPLOADS = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor, Tens
 TO_NUMPY = {Tensor.numpy, Tensor.__array__}
 TO_PYTHON = {*TO_NUMPY, Tensor.tolist, Tensor.__repr__}
 CONTAINERS = list, tuple, dict
+PLACED = {*TO_PYTHON, Tensor.__deepcopy__, Tensor.new_tensor, Tensor.to, Tensor.cuda, Tensor.cpu}
+"""What concerns a device without naming one by keyword."""
 NO_TENSORS = {torch.device, torch._C._nn._parse_to}
 """They speak of devices and make nothing there."""
 
@@ -164,6 +166,9 @@ class _Calls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        names_none = kwargs.get("device") is None and kwargs.get("generator") is None
+        if names_none and func not in PLACED:
+            return func(*args, **kwargs)
         at = place(args[0]) if args and isinstance(args[0], Tensor) else CPU
         if func in TO_PYTHON and at == GPU:
             if func in TO_NUMPY and not kwargs.get("force"):
