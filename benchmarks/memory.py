@@ -87,8 +87,17 @@ def update(name: str, case: Case, num_masks: int) -> None:
     logps = torch.full(masks.scored.shape, -2.0).masked_fill(~masks.scored, 0.0)
     totals = {**batch.totals, "scored_completions": float(BATCH)}
     rewards = torch.tensor([[1.0, 0.0]], dtype=torch.float64).repeat(BATCH // 2, 1)
-    prepared = algorithm.prepare(StepView(rewards, rollouts, place))
-    batch = Batch(batch.completion_mask, batch.advantages, totals, place, prepared, logps, logps)
+    view = StepView(rewards, rollouts, place)
+    batch = Batch(
+        batch.completion_mask,
+        batch.advantages,
+        totals,
+        place,
+        prepared=algorithm.prepare(view),
+        old_logps=logps,
+        ref_logps=logps,
+        step_means=algorithm.step_means(view),
+    )
     accumulate(
         case.model,
         rollouts,

@@ -100,7 +100,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
             run_train(planned)
         return 0
     if word == "sft" and int(os.environ.get("WORLD_SIZE", "1")) == 1:  # several processes meet first
-        planned = import_module("spg_trainer.sft.plan").plan_sft(planned)
+        planned = import_module("spg_trainer.runs.plan").plan_run(planned, num_processes=1)
     if has_task or word == "merge":
         quiet_libraries()
     command = getattr(import_module(f"spg_trainer.{module}"), name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -48,19 +48,19 @@ class EnvironmentSource:
         policy: Policy,
         config: Config,
         rows_per_forward: int | None,
-        whole_groups: bool = False,
+        dealt_by: Literal["episode", "group"] = "episode",
         record_entropy: bool = False,
         branches: int = 1,
         right_groups_teach: bool = False,
     ) -> None:
         """rows_per_forward, record_entropy, branches: as for `sample_and_score`.
 
-        whole_groups: whether all completions of a group are sampled by one process. right_groups_teach: whether the
-        algorithm learns from a group that is all right, too.
+        dealt_by: as for `deal_groups`. right_groups_teach: whether the algorithm learns from a group that is all right,
+        too.
         """
         self.env, self.policy, self.config = env, policy, config
         self.rows_per_forward, self.record_entropy = rows_per_forward, record_entropy
-        self.whole_groups, self.branches = whole_groups, branches
+        self.dealt_by, self.branches = dealt_by, branches
         self.right_groups_teach = right_groups_teach
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
         self.pools = None
@@ -136,7 +136,7 @@ class EnvironmentSource:
         num_generations = self.config.batch.num_generations
         with raising_on_all():
             index, skipped = self.replace_overlong(index)
-            episode = deal_groups(self.prompt_lengths(index), num_generations, self.whole_groups)
+            episode = deal_groups(self.prompt_lengths(index), num_generations, self.dealt_by)
             group, generation = np.divmod(episode, num_generations)
             # The key of the first batch has no number: its noise is that of a step which has one batch only.
             key = ("rollout", step, *(("batch", batch) if batch else ()))
@@ -197,8 +197,8 @@ class EnvironmentSource:
         process has sampled completions for; None in the first round, in which all groups have equally many.
         """
         if groups_here is None:
-            return deal_groups(lengths, len(group) // len(lengths), self.whole_groups)
-        if self.whole_groups:
+            return deal_groups(lengths, len(group) // len(lengths), self.dealt_by)
+        if self.dealt_by == "group":
             return np.flatnonzero(np.isin(group, groups_here))
         return np.array(deal_rows([lengths[number] for number in group]), dtype=np.int64)
 

@@ -82,7 +82,7 @@ class PairFile:
         # Pair p of the step is group p, of the episodes 2p (chosen) and 2p + 1 (rejected). `deal_groups` gives each
         # process about equally long pairs, and never half of one.
         lengths = [len(str(self.pairs[i])) for i in index]  # roughly: characters of prompt and completions
-        episode = torch.from_numpy(deal_groups(lengths, 2, whole_groups=True))
+        episode = torch.from_numpy(deal_groups(lengths, 2, dealt_by="group"))
         group, generation = episode // 2, episode % 2
         problem = torch.from_numpy(index)[group]
         pairs = [self.pairs[i] for i in problem[::2].tolist()]  # one of each two episodes
