@@ -140,7 +140,7 @@ class Columns:
         distinct_of, example = self._distinct(rows, seen)
         distinct, index_of_rows = seen[self.canvas.tensor(example)], self.canvas.tensor(distinct_of)
         columns_read = places.new_empty(len(distinct), places.shape[1])  # where hidden states are asked for
-        columns_read[index_of_rows] = self.canvas.width + places
+        columns_read[index_of_rows] = self.canvas.width + places  # equal rows have equal places
         results = []
         for part in self._parts(len(distinct), distinct.shape[1]):
             examples = [rows[i] for i in example[part]]
@@ -237,9 +237,9 @@ class Columns:
         """(b, 1) int64 on the canvas's device, value(row) of each row."""
         return self.canvas.tensor([[value(row)] for row in rows])
 
-    def _parts(self, rows: int, width: int) -> list[slice]:
-        """Cuts `rows` rows, of which `width` columns each are computed, into parts for one call of the model each."""
-        size = self.rows_per_forward or rows
+    def _parts(self, num_rows: int, width: int) -> list[slice]:
+        """Cuts rows into parts for one call of the model each. width: how many columns of each row are computed."""
+        size = self.rows_per_forward or num_rows
         if self.positions_per_forward:
             size = max(1, self.positions_per_forward // width)
-        return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+        return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
