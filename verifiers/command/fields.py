@@ -57,11 +57,11 @@ class Fields(NamedTuple):
             named = f" {field}=NAME" * (len(answers) > 1)
             problem = "--problem-field NAME, or --problem-field '' to leave problems out"
             flags.append(problem if field == "problem" else f"--answer-field{named}")
-        given = " and ".join(flags[place] for place in lacks)
+        flag_names = " and ".join(flags[place] for place in lacks)
         needed = ""
         if len(answers) > 1 and lacks[-1] > 0:
             needed = f"; the references are {', '.join(answers[:-1])} and {answers[-1]}"
-        return f"Give {given}{needed}."
+        return f"Give {flag_names}{needed}."
 
     def fit(self, row: dict[str, Any]) -> bool:
         """Whether a row has them all, and its completion is a text or a list."""
@@ -83,12 +83,12 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     others = others if len(task.fields) == 1 else ()
     if tuple(task.fields) != ("answer",):
         others = tuple(name for name in others if name not in OF_AN_ANSWER)
-    asked = list(dict.fromkeys((*task.fields, *(rules_fields(task.name) if flags.rules else ()))))
+    wanted = list(dict.fromkeys((*task.fields, *(rules_fields(task.name) if flags.rules else ()))))
     names = {
-        field: tuple(dict.fromkeys([*(form.format(field) for form in forms), *others])) for field in asked
+        field: tuple(dict.fromkeys([*(form.format(field) for form in forms), *others])) for field in wanted
     }
     if preset == "d1":
-        names = {field: _D1.get(field, ("ground_truth",)) for field in asked}
+        names = {field: _D1.get(field, ("ground_truth",)) for field in wanted}
     if (preset, task.name) in _ROWS:
         column, fields = _ROWS[preset, task.name]
         names = dict.fromkeys(fields, (column,))
@@ -116,8 +116,8 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
 def likely_flags(task: Task, text: str) -> list[str]:
     """Flags that name columns as some tool does, by what `read_sample` says of a line; none if that is no way out."""
     names = text.partition("; it has ")[2].partition(". Give ")[0].split(", ")
-    completions = [name for own, _, _ in PRESETS.values() for name in own if name in names]
-    references = [name for _, _, own in PRESETS.values() for name in own if name in names]
+    completions = [name for columns, _, _ in PRESETS.values() for name in columns if name in names]
+    references = [name for _, _, columns in PRESETS.values() for name in columns if name in names]
     found = []
     if "--completion-field" in text:
         found.append(("--completion-field", completions))

@@ -95,7 +95,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     # Of each outcome: the line, and which completion of a list, from 1, or 0.
     places: list[tuple[int, int]] = []
     outcomes: list[Outcome] = []
-    rows: list[int] = []  # the outcomes that are verdicts on `completions`
+    outcome_numbers: list[int] = []  # the outcomes that are verdicts on `completions`
     completions: list[object] = []
     missing: list[int] = []
     unread: set[int] = set()  # lines with a prompt of code that no flag names
@@ -120,21 +120,25 @@ def judge_block(job: Job, block: Block) -> Judged:
         several = [value] if type(value) is str else completions_in(value)
         for place, completion in enumerate(several, 1):
             places.append((number, place if len(several) > 1 else 0))
-            rows.append(len(outcomes))
+            outcome_numbers.append(len(outcomes))
             outcomes.append("")
             completions.append(completion)
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(_SPECIAL[name](reference) if name in _SPECIAL else reference)
     unanswered, taken = "", batch.compiling.taken
     findings = _find(job, completions, references)
-    for row, completion, outcome in zip(rows, completions, _judge(job, completions, references), strict=True):
+    for row, completion, outcome in zip(
+        outcome_numbers, completions, _judge(job, completions, references), strict=True
+    ):
         outcomes[row] = outcome
         if not unanswered and outcome[3:4] == ("no_answer",):
             unanswered = repr(completion)[-SHOWN:]
-    judged = _written(block.label, places, outcomes, dict(zip(rows, findings, strict=False)))
+    judged = _written(block.label, places, outcomes, dict(zip(outcome_numbers, findings, strict=False)))
     if missing:
         judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
-    bodies = [places[r][0] for r in rows if places[r][0] in unread and outcomes[r][3:4] == ("malformed",)]
+    bodies = [
+        places[r][0] for r in outcome_numbers if places[r][0] in unread and outcomes[r][3:4] == ("malformed",)
+    ]
     if bodies:
         judged.problems[UNREAD_PROMPT] = bodies
     judged.tally["compiling"] = batch.compiling.taken - taken
@@ -155,14 +159,14 @@ def _find(job: Job, completions: list[object], references: dict[str, list[Any]])
     """
     if job.rules is None:
         return []
-    own = find(job.task)
+    task = find(job.task)
     found: list[d1.Finding | None] = []
     for row, completion in enumerate(completions):
         try:
             found.append(d1.judge(job.task, completion, {name: c[row] for name, c in references.items()}))
         except VerifierError:
             found.append(None)
-    for name in set(references) - {*own.fields, *own.optional}:
+    for name in set(references) - {*task.fields, *task.optional}:
         del references[name]
     return found
 

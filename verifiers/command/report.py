@@ -49,14 +49,14 @@ def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
     (Chen et al., arXiv 2107.03374, equation 1). Completions without a verdict are left out of their list.
     "pass_at_of": over how many lines it is the mean, and how many completions they have.
     """
-    rows = [(*map(int, name.split("/")), lines) for name, lines in lists.items()]
-    shortest, total = min(n for _, n, _ in rows), sum(lists.values())
+    counts = [(*map(int, name.split("/")), lines) for name, lines in lists.items()]
+    shortest, total = min(n for _, n, _ in counts), sum(lists.values())
     sizes = sorted({shortest, *(2**power for power in range(shortest.bit_length()))})
     chances = {
-        str(k): sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in rows) / total
+        str(k): sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in counts) / total
         for k in sizes
     }
-    completions = sum(n * lines for _, n, lines in rows)
+    completions = sum(n * lines for _, n, lines in counts)
     return {"pass_at": chances, "pass_at_of": {"lines": total, "completions": completions}}
 
 
@@ -71,8 +71,10 @@ def summary_text(facts: dict[str, Any]) -> str:
             lines.append(f"  {name:8}" + ", ".join(f"{key} {count:,}" for key, count in facts[name].items()))
     if "pass_at" in facts:
         chances = ", ".join(f"pass@{k} {chance:.2%}" for k, chance in facts["pass_at"].items())
-        of, samples = facts["pass_at_of"].values()
-        lines.append(f"  {chances}, of the {plural(of, 'line')} with several completions, {samples:,} in all")
+        num_lines, samples = facts["pass_at_of"].values()
+        lines.append(
+            f"  {chances}, of the {plural(num_lines, 'line')} with several completions, {samples:,} in all"
+        )
         lines.append(f"  {right / n:.2%} right, of all {n:,} completions")
     if n and abs(facts["mean_score"] - facts["accuracy"]) > 1e-12:
         lines.append(f"  mean score {facts['mean_score']:.4f}")

@@ -278,9 +278,11 @@ def read_side(data: Bytes, i: int, end: int, side: Side) -> tuple[int, bool]:
         i = after
     if side.variable:
         blame(side, REFUSED)  # 18x is no number, and 3x = 18 does not say 18
-    whole = side.number.whole
-    said = side.number.shape == num.LITERAL and whole.mantissa == side.spelled and whole.exponent == 0
-    if side.spelled and not said:
+    literal = side.number.whole
+    is_as_spelled = (
+        side.number.shape == num.LITERAL and literal.mantissa == side.spelled and literal.exponent == 0
+    )
+    if side.spelled and not is_as_spelled:
         blame(side, OPAQUE)  # 72 and seventy-three
     return i, more
 

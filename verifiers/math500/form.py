@@ -135,10 +135,12 @@ class Form:
         if any(has_form(rule, gold, gold) and not has_form(rule, answer, gold) for rule in rules):
             return False
         if "template" in self.asks:
-            own, wanted = ([folded(node) for node in expressions(value)] for value in (answer, gold))
+            nodes_of_answer, wanted = (
+                [folded(node) for node in expressions(value)] for value in (answer, gold)
+            )
             template = template_of(self.problem)
-            laid, own_laid = (sorted(map(layout, nodes)) for nodes in (wanted, own))
-            if sorted(template) == laid != own_laid and len(own) == len(wanted):
+            laid, own_laid = (sorted(map(layout, nodes)) for nodes in (wanted, nodes_of_answer))
+            if sorted(template) == laid != own_laid and len(nodes_of_answer) == len(wanted):
                 return False
         if "slope" in self.asks and type(gold) is type(answer) is Relation:
             solved = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
@@ -194,9 +196,9 @@ class Form:
 
         This needs no grammar that reads the formula: a sum with dots, an operation that the problem defines.
         """
-        own = normal_text(answer)
-        said = next((one for one in self.asked if own.startswith(f"{one}=")), None)
-        return "" if said is None else answer.split("=", said.count("=") + 1)[-1]
+        normal_answer = normal_text(answer)
+        name = next((one for one in self.asked if normal_answer.startswith(f"{one}=")), None)
+        return "" if name is None else answer.split("=", name.count("=") + 1)[-1]
 
     def asks_for_another(self, side: Value) -> bool:
         """True for f(4) where the problem asks for f(3) or f^{-1}(4)."""

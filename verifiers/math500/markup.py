@@ -105,8 +105,8 @@ def in_one_line(answer: str) -> str:
     inside = answer.partition("}")[2].rpartition("\\end{")[0]
     if not (answer.startswith(ALIGNED) and inside and "\\begin" not in inside):
         return answer
-    rows = [row.strip() for row in inside.replace("&", " ").split("\\\\") if row.strip()]
-    return ", ".join(rows).replace(", =", " =")
+    lines = [row.strip() for row in inside.replace("&", " ").split("\\\\") if row.strip()]
+    return ", ".join(lines).replace(", =", " =")
 
 
 def behind_letter(answer: str, letter: str) -> str:
