@@ -38,8 +38,8 @@ LIVE = 60  # characters of the live line
 REPORTED = 100  # problems of lines that standard error names; the output names that of every line
 HELD = (
     1 << 26
-)  # bytes of compressed verdicts, of some ten million lines, that wait for a line that can be judged
-FIRST = 5  # lines with the same problem that it names
+)  # bytes of compressed verdicts (some ten million lines) that wait for a line that can be judged
+FIRST = 5  # lines with the same problem that standard error names
 PARTIAL = ".partial"  # is added to the name of --output while it is written
 LENIENT = r", \boxed{} or behind ####"
 _EPILOG = """\
@@ -200,7 +200,7 @@ def _run(args: argparse.Namespace) -> int:
 def _joined(
     args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block]
 ) -> tuple[Job, Iterator[Block]]:
-    """What to judge where the references are in a file of their own."""
+    """The job and its lines where the references are in a file of their own."""
     first = list(islice(blocks, 1))
     if not (args.references and args.on):
         raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
@@ -215,7 +215,7 @@ def _joined(
 def _plan(
     args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block]
 ) -> tuple[Job, Iterator[Block]]:
-    """What to judge where the references stand beside the completions: the first lines show under which names."""
+    """The job and its lines where references stand beside completions; the first lines show under which names."""
     first = list(islice(blocks, 1))
     preset = recognise(known, chain.from_iterable(block.lines for block in first))
     if preset and args.preset is None:
@@ -295,7 +295,7 @@ def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unansw
 
 @contextlib.contextmanager
 def _counting(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
-    """Says how far it came where something stops it."""
+    """If something stops the command, says how many completions it has judged."""
     try:
         yield
     except CannotWrite:
@@ -307,7 +307,10 @@ def _counting(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
 
 
 def _count(judged: Judged, reported: dict[tuple[str, str], list[int]], silently: bool) -> None:
-    """Say what is wrong with lines, each thing once; `reported` gets how many have it, and the first of them."""
+    """Says what is wrong with lines, each thing once.
+
+    reported: {(file, what is wrong): [how many lines have it, the first of these lines, ...]}; this adds to it.
+    """
     label = f"{judged.label}, " if judged.label else ""
     for text, numbers in judged.problems.items():
         if (label, text) not in reported:
@@ -327,7 +330,7 @@ def _tell(label: str, line: int, text: str) -> None:
 def _tell_none(job: Job, reported: Mapping[tuple[str, str], Sequence[int]], lines: int) -> None:
     """Says that no line can be judged, what most lines have wrong, and which flags would name the columns they have.
 
-    What is wrong with others follows.
+    What is wrong with the other lines follows.
     """
     most = max(reported, key=lambda problem: reported[problem][0])
     label, text = most
@@ -377,9 +380,8 @@ def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
     read = [path for path in args.files if path != "-"]
     if os.path.exists(args.output) and any(os.path.samefile(path, args.output) for path in read):
         raise CommandError(f"--output {args.output} is a file that is to be read; give another name.")
-    special = os.path.exists(args.output) and not os.path.isfile(
-        args.output
-    )  # a device or a pipe: stays what it is
+    # A device or a pipe is written to as it is.
+    special = os.path.exists(args.output) and not os.path.isfile(args.output)
     partial = args.output + PARTIAL * (not special)
     try:
         stream = gzip.open(partial, "wb", 4) if args.output.endswith(".gz") else open(partial, "wb")

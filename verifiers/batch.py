@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end of the judged text
 
-# Worth a thread; a larger buffer is new pages from the system every time, at three times the cost.
+# So many are worth a thread. A larger buffer costs three times as much: the system gives it new pages every time.
 SLICE_CHARACTERS = 1 << 17
 MAX_THREADS = 8
-MIN_COMPILED_ROWS = 256  # so many are judged as quickly without compiled code as numba is imported
+MIN_COMPILED_ROWS = 256  # judging so many without compiled code takes as long as importing numba
 MIN_COMPILED_CHARACTERS = 1 << 20
 TEXTS = "Array(uint8, 1, 'C', readonly=True), int64[::1]"  # numba's types of what `pack` returns
 COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # and of `Columns`

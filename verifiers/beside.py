@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def compared(correct: bool | None, finding: Finding | None) -> dict[str, int]:
-    """The counts of one completion.
+    """What one completion adds to the counts; nothing if there is no finding of the other rules.
 
     `rules.n`, `rules.right` and `rules.of` of the finding, and `differ.HOW.ours` or `differ.HOW.theirs` where only one
-    of the two says that it is right. correct: our verdict. None: no verdict, or no finding.
+    of the two says that it is right. correct: our verdict, None if there is none.
     """
     if finding is None:
         return {}

@@ -25,6 +25,7 @@ _MAX_EXPRESSION = 2_000  # characters; a longer one is wrong
 _MAX_BITS = 4_096  # of an integer power; a larger one is no target
 _TOLERANCE = 1e-5  # of a Countdown target
 
+# Regular expressions that go over a text once; what could go over it again and again is a function below.
 _NUMBER = re.compile(r"-?\d+\.?\d*")
 _GOLD = re.compile(r"\$?([\d,]*\d[\d,]*(?:\.\d+)?)")
 _ARITHMETIC_SIGNS = "0123456789+-*/() "
@@ -33,16 +34,16 @@ _ARITHMETIC = re.compile(r"[\d+\-*/().\s]+")
 _QUOTIENT = re.compile(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)")
 
 
-# Regular expressions that go over a text once; what would go over it again and again is written out below.
-
-
 class Finding(NamedTuple):
-    """What the rules make of a completion: `right` of `of` (cells of a Sudoku, else 1), what was judged, and how."""
+    """What the rules make of a completion."""
 
     right: int
     of: int
+    """How many could be right: the empty cells of a Sudoku, else 1."""
     extracted: str | None
+    """What was judged."""
     how: str
+    """How it was found in the completion."""
 
     def verdict(self) -> Verdict:
         """The same in the form of every verifier; correct if all is right, the score is the share of it."""

@@ -28,8 +28,10 @@ from verifiers.errors import VerifierError
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
 
-ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported
-COMPILING_SECONDS = 15.0  # that a first compilation takes, about; as long is judged without it before
+ROWS_BEFORE_COMPILING = 2500  # so many could be judged while numba is imported
+COMPILING_SECONDS = (
+    15.0  # about as long takes a first compilation, so lines are judged without it for as long
+)
 SHOWN = 100  # characters of a completion without an answer
 MEMORY = None  # bytes of a worker's address space
 UNREAD_PROMPT = (
@@ -67,7 +69,7 @@ class Job(NamedTuple):
     mode: Mode
     fields: Fields
     rules: str | None = None
-    """Whose verdicts stand beside ours."""
+    """Rules that are not ours, whose verdicts stand beside ours."""
 
 
 class Judged(NamedTuple):
@@ -92,7 +94,7 @@ class Judged(NamedTuple):
 
 def judge_block(job: Job, block: Block) -> Judged:
     """Judge every line of a block; whatever is wrong with a line concerns that line alone."""
-    # Of each outcome: the line, and which completion of a list, from 1, or 0.
+    # For each outcome its line, and its number in the line's list of completions, from 1; 0 where there is no list.
     places: list[tuple[int, int]] = []
     outcomes: list[Outcome] = []
     outcome_numbers: list[int] = []  # the outcomes that are verdicts on `completions`
@@ -172,7 +174,7 @@ def _find(job: Job, completions: list[object], references: dict[str, list[Any]])
 
 
 def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[Outcome]:
-    """A batch with an invalid reference raises: then its halves are judged apart."""
+    """The outcomes of completions. A batch with an invalid reference raises: then its halves are judged apart."""
     try:
         verdicts = verify_batch(job.task, completions, mode=job.mode, **references)
     except Exception:

@@ -63,9 +63,8 @@ class Block(NamedTuple):
 class Source:
     """One file, "-" for standard input; of a parquet file only `columns` are read.
 
-    `failure` says why it could not be read to its end, "" if it could, and `cause` the same without what that means for
-    judging; `empty` whether it held nothing. Raises
-    CommandError where there is no file.
+    `failure` says why it could not be read to its end, and what was not judged for that; `cause` says only why. Both
+    are "" if it could. `empty` says whether it held nothing. Raises CommandError where there is no file.
     """
 
     def __init__(self, path: str, columns: set[str], label: str = "") -> None:

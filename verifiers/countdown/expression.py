@@ -110,7 +110,7 @@ class Memory:
     found: int = 0  # 1 if a side uses all numbers
     unequal: int = 0  # 1 if a side is not the target
     here: int = 0  # literals of the side that is being read
-    unknown: int = 0  # 1 if one of them is not given, or no longer
+    unknown: int = 0  # 1 if one of them is not given, or is used up
 
 
 def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
@@ -137,7 +137,7 @@ def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
 
 
 def wide_token(code: int) -> int:
-    """The kind of token of a character beyond ASCII; BLANK for spaces and zero-width ch."""
+    """The kind of token of a character beyond ASCII; BLANK for spaces and zero-width characters."""
     for first, last, kind in _WIDE:
         if first <= code <= last:
             return kind
@@ -445,7 +445,7 @@ def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memor
 
 
 def clear(memory: Memory, numbers: int) -> None:
-    """Forget the last answer; `numbers` of them are given now."""
+    """Forget the last answer. numbers: how many are given for the next."""
     memory.values = memory.pending = memory.literals = memory.fault = memory.found = 0
     memory.unequal = memory.here = memory.unknown = 0
     used = memory.used

@@ -52,9 +52,8 @@ _BEHIND = word_keys("squared cubed tens quintillion score")
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
 _T, _CAN = word_key("t"), word_key("can")  # "can't"
-_PREPOSITIONS = word_keys(
-    "per in for of at every each after within over during the"
-)  # a number word behind them says another thing
+# A number word behind one of these says another thing.
+_PREPOSITIONS = word_keys("per in for of at every each after within over during the")
 _NUMERALS = word_keys(  # each with the value of its place
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"

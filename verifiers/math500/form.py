@@ -91,7 +91,7 @@ class Form:
 
     @property
     def units(self) -> set[str]:
-        """Those that are asked for."""
+        """The units that are asked for."""
         return self.asked_and_mentioned[0]
 
     @property
@@ -100,13 +100,13 @@ class Form:
         return self.asked_and_mentioned[1]
 
     @cached_property
-    def asked(self) -> dict[str, Value]:
+    def asked_formulas(self) -> dict[str, Value]:
         """The formulas that it asks for, by their normal texts."""
         return formulas_asked_for(self.problem)
 
     @cached_property
     def asked_keys(self) -> frozenset:
-        return frozenset(map(side_key, self.asked.values()))
+        return frozenset(map(side_key, self.asked_formulas.values()))
 
     @property
     def speaks_of_bases(self) -> bool:
@@ -197,13 +197,13 @@ class Form:
         This needs no grammar that reads the formula: a sum with dots, an operation that the problem defines.
         """
         normal_answer = normal_text(answer)
-        name = next((one for one in self.asked if normal_answer.startswith(f"{one}=")), None)
+        name = next((one for one in self.asked_formulas if normal_answer.startswith(f"{one}=")), None)
         return "" if name is None else answer.split("=", name.count("=") + 1)[-1]
 
     def asks_for_another(self, side: Value) -> bool:
         """True for f(4) where the problem asks for f(3) or f^{-1}(4)."""
         name = function_called(side)
-        calls = name and any(function_called(formula) == name for formula in self.asked.values())
+        calls = name and any(function_called(formula) == name for formula in self.asked_formulas.values())
         return bool(calls) and side_key(side) not in self.asked_keys
 
     def states(self, value: Value, gold: Value, letters: frozenset[str]) -> bool:

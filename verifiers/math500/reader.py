@@ -268,7 +268,7 @@ class Reader(Quantities):
                 self.spaced
                 and not self.is_reference
                 and not prose.negates(inside)
-                and "or" not in prose.said(inside)
+                and "or" not in prose.words_among(inside)
             ):
                 self.subject = words_value(words)  # Bob (55)
         colon = self.accept(":")

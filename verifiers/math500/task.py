@@ -91,7 +91,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
 
 def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """`judge` of the whole answer."""
-    if outcome := told_by_digits(answer, gold) or told_by_text(answer, gold, problem):
+    if outcome := outcome_by_digits(answer, gold) or outcome_by_text(answer, gold, problem):
         return outcome
     if lenient:
         answer = markup.plain(answer)
@@ -100,8 +100,8 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         answer = without_words(answer, gold, problem)
     try:
         number = literal(answer)
-        reading = Said(number) if number else Reader(answer, gold.variables)
-        outcome = told_by_numbers(number, gold, len(answer) + len(gold.text))
+        reading = PlainNumber(number) if number else Reader(answer, gold.variables)
+        outcome = outcome_by_numbers(number, gold, len(answer) + len(gold.text))
         return outcome or compared(reading, gold, problem, lenient, len(answer))
     except Unsupported:
         if problem is not None and gold.meaning is not None:
@@ -118,14 +118,14 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         return WRONG, PROBE
 
 
-def told_by_digits(answer: str, gold: Reference) -> Outcome:
+def outcome_by_digits(answer: str, gold: Reference) -> Outcome:
     """The verdict on a short whole number for another, as most are; None for any other answer."""
     both = gold.is_integer and is_short_integer(answer)
     tier = TEXT if answer == gold.text else RATIONAL
     return (OK if int(answer) == int(gold.text) else WRONG, tier) if both else None
 
 
-def told_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
+def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
     """The verdict where texts or the digits of a base above ten tell; None: the answer is to be read."""
     if answer == gold.text or text.key(answer) == gold.key:
         return OK, TEXT
@@ -138,7 +138,7 @@ def told_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
     return (WRONG, TEXT) if gold.is_text else None
 
 
-def told_by_numbers(number: Node | None, gold: Reference, length: int) -> Outcome:
+def outcome_by_numbers(number: Node | None, gold: Reference, length: int) -> Outcome:
     """The verdict on a number that is another than the reference, as most wrong ones are; None: it may be equal."""
     both = number is not None and type(gold.meaning) is tuple and gold.meaning not in INFINITIES
     verdict, rational = compare(number, gold.meaning, length) if both else (UNSURE, False)
@@ -153,9 +153,8 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     if letter != gold.key:
         return (OK, TYPED) if not letter and option and is_right(answer, reference_of(option, None)) else None
     text_behind_letter = markup.behind_letter(answer, letter) if option else ""
-    return (
-        WRONG if text_behind_letter and not is_right(text_behind_letter, reference_of(option, None)) else OK
-    ), TYPED
+    contradicts = text_behind_letter and not is_right(text_behind_letter, reference_of(option, None))
+    return (WRONG if contradicts else OK), TYPED
 
 
 def is_right(answer: str, gold: Reference) -> bool:
@@ -184,7 +183,7 @@ def literal(answer: str) -> Node | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class PlainNumber:
     """A number in plain notation, as a `Reader` has what it read."""
 
     value: Node
@@ -198,7 +197,7 @@ class Said:
 
 
 def compared(
-    reading: Said | Reader, gold: Reference, problem: str | None, lenient: bool, length: int
+    reading: PlainNumber | Reader, gold: Reference, problem: str | None, lenient: bool, length: int
 ) -> Outcome:
     """The verdict by meaning, and with a problem by form and by whether the value is finished."""
     if gold.meaning is None:
