@@ -71,7 +71,7 @@ class _Subject:
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     """{component: the lowest and the highest value so far}."""
     raised: set[str] = field(default_factory=set)
-    """What `score` has raised so far, and where."""
+    """The errors that `score` has raised so far, each with its place."""
     notes: list[str] = field(default_factory=list)
     """Hints to the author from the check that is running; they do not make it fail."""
 
