@@ -161,11 +161,11 @@ class Canvas:
         return ~((step == NEVER) & before_end).any(-1)
 
     def _given(self, unmask_step: Tensor) -> Tensor | None:
-        """Where tokens are given, as `until_end` takes it."""
+        """(b, T) bool, the places whose tokens are given; None if no token of the canvas is."""
         return unmask_step == GIVEN if self.has_given else None
 
     def rollouts(self) -> Rollouts:
-        """What is on the canvas now, and the records of it."""
+        """The completions as they stand on the canvas now, with the records of when each token was unmasked."""
         completion_ids = self.ids[:, self.width :].contiguous()
         return Rollouts(
             prompt_ids=self.prompt_ids,

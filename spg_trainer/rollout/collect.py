@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class EnvironmentSource:
-    """Where a training gets completions from an environment: the model plays its problems.
+    """The source of completions of a training on an environment: the model plays its problems.
 
     A group *teaches* if an algorithm can learn from it: its rewards differ, or they are all right and the algorithm
     learns from that too.

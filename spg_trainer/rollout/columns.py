@@ -10,6 +10,7 @@ Work that cannot change a token is left out:
 
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -52,8 +53,8 @@ class Columns:
         all_move: whether all rows in flight may change their slots; they then move to the slots 0, 1, 2 and so on, so
         that a pass reads and writes them without copies.
         """
-        taken = {row.slot for row in in_flight}
-        free = (slot for slot in range(len(in_flight) + len(taken)) if slot not in taken)
+        taken = {row.slot for row in in_flight if row.slot >= 0}
+        free = (slot for slot in count() if slot not in taken)
         for row in in_flight:
             if row.slot < 0:
                 row.slot = next(free)

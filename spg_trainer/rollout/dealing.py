@@ -1,4 +1,4 @@
-"""Which problems a step takes, and which process completes which of them."""
+"""Decides which problems a step takes, and which process samples which of their completions."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
 
 
 def choose_more(seed: int, step: int, batch: int, count: int, size: int, taken: Sequence[int]) -> np.ndarray:
-    """As `choose_problems`, for a further batch of a step, without the problems `taken` that its earlier batches had.
+    """`count` distinct problem indices for a further batch of a step, none of them `taken` by its earlier batches.
 
     Returns fewer than `count` where not so many are left.
     """

@@ -100,10 +100,10 @@ def sample_tokens(
 def cut_distribution(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Log-probabilities (c, V) after a cut by top_p and top_k; -inf for the tokens that are left out.
 
-    logits: (c, V), tempered, -inf where a token is forbidden. top_p: the fewest most probable tokens stay whose
-    probabilities add up to at least this; 1 = all stay. top_k: of these, at most so many stay; 0 = all. Tokens exactly
-    as probable as the last one that stays also stay. Source: Dream (arXiv 2508.15487), `sample_tokens`, which cuts by
-    both in this order.
+    logits: (c, V), tempered, -inf where a token is forbidden. top_p: the most probable tokens stay, as few
+    as have a probability of at least top_p together; 1 = all stay. top_k: of these, at most so many stay; 0 = all.
+    Tokens exactly as probable as the last one that stays also stay. Source: Dream (arXiv 2508.15487), `sample_tokens`,
+    which cuts by both in this order.
     """
     threshold = logits.amin(-1, keepdim=True)  # the smallest logit that stays, (c, 1)
     if top_k:
@@ -159,7 +159,7 @@ def _subtract_penalty(logits: Tensor, end_penalty: EndPenalty, start: int) -> No
 
 
 class _Choice(NamedTuple):
-    """What is drawn at c positions, and the model's probabilities (uncut) there, which are powers / sum_of_powers."""
+    """The tokens drawn at c positions, and the model's uncut probabilities there, which are powers / sum_of_powers."""
 
     tokens: Tensor
     """(c,) int64."""

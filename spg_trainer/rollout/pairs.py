@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 
 
 class PairFile:
-    """Where a training with --pairs gets its completions.
+    """The source of completions of a training with --pairs.
 
     Raises ConfigError for a pair that is too long unless --overlong is skip, and if there are fewer pairs than a step
     takes.

@@ -44,7 +44,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rollouts
 
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
-"""What `watching` has been given, and a rollout calls after every denoising step."""
+"""The function that `watching` was given; a rollout calls it after every denoising step."""
 
 
 def sample_completions(
@@ -233,7 +233,7 @@ class _Sampler:
         if min(count) < shape[1]:
             index = self.canvas.tensor([i * shape[1] + j for i, n in enumerate(count) for j in range(n)])
             states = states[index]
-        streams = [self.generators[row.number] for row in rows] if s.draws_noise else None
+        generators = [self.generators[row.number] for row in rows] if s.draws_noise else None
         measures = []
         if s.remasking in MEASURES:
             measures.append(MEASURES[s.remasking])
@@ -245,7 +245,7 @@ class _Sampler:
             head,
             self.policy.mask_id,
             s.temperature,
-            streams,
+            generators,
             count,
             measures,
             **self._distribution(blocks, index),
@@ -260,7 +260,7 @@ class _Sampler:
         entropy = None if self.canvas.unmask_entropy is None else -measured[-1]
         if s.remasking == DRAWS_POSITIONS:
             confidence = confidence / s.position_temperature
-        priority = REMASKING[s.remasking](confidence, streams, count)
+        priority = REMASKING[s.remasking](confidence, generators, count)
         if index is not None:
             fills_up = torch.arange(shape[1], device=states.device) >= self.canvas.tensor(count).unsqueeze(-1)
             logps = logps.masked_fill(fills_up, float("-inf"))

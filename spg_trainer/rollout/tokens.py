@@ -1,4 +1,4 @@
-"""From prompts to token ids, from completions back to text, and both at once in `generate`."""
+"""Turns prompts into token ids, and completions back into text; `generate` does both, with decoding in between."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -207,7 +207,7 @@ def prompt_texts(policy: Policy, prompts: Sequence[Prompt], completion_prefixes:
 def encode_fitting(
     policy: Policy, prompts: Sequence[Prompt], completion_prefixes: Sequence[str], sampling: Sampling
 ) -> tuple[tuple[Tensor, Tensor], list[bool]]:
-    """As `encode_prompts`, of the prompts that leave room for a completion; and for each prompt, whether it does."""
+    """Encodes the prompts that leave room for a completion, as `encode_prompts` does; also says of each if it does."""
     ids, mask = encode_prompts(policy, prompts, completion_prefixes)
     lengths = mask.sum(-1)
     fits = lengths + sampling.max_completion_length <= policy.model.config.max_position_embeddings
@@ -217,7 +217,7 @@ def encode_fitting(
 
 
 def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """As `encode_prompts`, of texts that are already in the model's chat format."""
+    """Encodes texts that are already in the model's chat format; returns what `encode_prompts` returns."""
     token_ids = encode_plain(policy, texts)
     width = max(map(len, token_ids), default=0)
     padded = [[policy.pad_id] * (width - len(row)) + row for row in token_ids]
@@ -314,7 +314,7 @@ def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
 
 
 def _chat_text(policy: Policy, prompt: Prompt, special: Iterable[str]) -> str:
-    """As `chat_text`, of a prompt that may be text; raises as `encode_prompts`."""
+    """A prompt, text or messages, in the model's chat format (`chat_text`); raises as `encode_prompts`."""
     template = policy.tokenizer.chat_template
     if isinstance(prompt, str):
         if template is None:
