@@ -23,8 +23,8 @@ from spg_trainer.reporting.runs import Recorded, read_run
 TRAINER = (sys.executable, "-m", "spg_trainer")
 TASK = ("--env", "sudoku", "--env-args", "level=4")
 START = (
-    "--algorithm raft --num-iterations 1 --warmup-steps 60 --lr-schedule constant --max-steps 60 --seed 20 "
-    "--eval-steps 1 --validation-problems 128 --save-steps 1 --keep 60"
+    "--algorithm raft --num-iterations 1 --warmup-steps 60 --lr-schedule constant --max-steps 150 --seed 20 "
+    "--eval-steps 1 --validation-problems 128 --save-steps 1 --keep 150"
 )
 """At a rate that rises, or the model goes from nothing to two thirds in two updates. The seed is none of the others."""
 RATES = (0.05, 0.95, 0.5, 0.725, 0.275)

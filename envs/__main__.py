@@ -124,7 +124,7 @@ def key_values(words: Sequence[str], flag: str = "--env-args") -> dict[str, Any]
             example = "level=2" if flag == "--env-args" else "correct=1"
             raise EnvError(f'{flag}: "{word}" should be KEY=VALUE, e.g. {example}.')
         if name in ("split", "render_mode"):
-            raise EnvError(f"--env-args {word}: {name} is no argument here; `show` takes --split.")
+            raise EnvError(f"{flag} {word}: {name} is no argument here; `show` takes --split.")
         try:
             values[name] = json.loads(text)
         except ValueError:
@@ -219,9 +219,10 @@ def _scored(
     if len(turns) > 1:
         return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
     completion = turns[0]
-    if not overrides(scorer, "render_text"):  # that of the base class would show the prompt again
-        return f"{head}\n{problem.completion_prefix}{completion}\n"
-    return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n"
+    lines = [head, f"{problem.completion_prefix}{completion}"]
+    if overrides(scorer, "render_text"):  # that of the base class would show the prompt again
+        lines.append(_for_stdout(env.render_text(problem, completion)))
+    return "\n".join(lines) + "\n"
 
 
 def _check(options: argparse.Namespace) -> int:

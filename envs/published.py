@@ -137,7 +137,8 @@ class PublishedEnv(TextEnv):
         """A completion in the prompt's style. work: the working before the answer."""
         if self.prompt_style == "plain":
             return f"{work}<answer>{answer}</answer>"
-        return paper_completion(work, answer) + "\n"
+        completion = paper_completion(work, answer) + "\n"
+        return self._template.behind_prefix(completion) if self._template else completion
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """The problem, the completion with the part that was judged in green or red, the gold answer, the verdict."""

@@ -160,7 +160,8 @@ class Countdown(TextEnv):
         """The completion with this expression as its answer, in the prompt's style."""
         if self.prompt_style == "plain":
             return f"<answer>{format_expression(tree)}</answer>"
-        return paper_completion("\n".join(format_steps(tree)), format_expression(tree))
+        completion = paper_completion("\n".join(format_steps(tree)), format_expression(tree))
+        return self._template.behind_prefix(completion) if self._template else completion
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """Numbers and target, then what the completion wrote, and which numbers it used.

@@ -170,7 +170,8 @@ class Sudoku(TextEnv):
         """The completion with this grid as its answer, in the prompt's style."""
         if self.prompt_style == "plain":
             return f"<answer>{grid}</answer>"
-        return worked(problem.reference["puzzle"], grid)
+        completion = worked(problem.reference["puzzle"], grid)
+        return self._template.behind_prefix(completion) if self._template else completion
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """The board of a Sudoku problem, with what the completion wrote into it.

@@ -88,7 +88,9 @@ def test_show_prints_what_the_model_reads_where_it_is_asked_to(tmp_path, capsys)
     assert re.search(
         r"-- prompt:\nShots\n---\nSolve \d{16}\n-- the completion begins with:\n<reasoning>\n", shown
     )
-    assert main(words) == 0 and "-- prompt" not in capsys.readouterr().out
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "-- prompt" not in shown and re.search(r"-- right: .*\n<reasoning>\n", shown)
     assert main(["show", "arithmetic", "-n", "1", "--prompt", "--env-args", "tries=2"]) == 0
     assert "-- prompt" in capsys.readouterr().out
 
