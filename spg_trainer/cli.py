@@ -173,9 +173,8 @@ def quiet_libraries() -> None:
     """Our own messages only: transformers draws progress bars for every file it touches."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("bitsandbytes").setLevel(
-        logging.ERROR
-    )  # which kernels it would have liked, also where peft asks
+    # It would say which kernels it would have liked, also where only peft asks for it.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

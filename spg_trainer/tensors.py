@@ -19,9 +19,9 @@ NEVER, GIVEN = -1, -2
 class Rows:
     """A dataclass of tensors with B rows, mappings to such tensors, or other `Rows`; anything else belongs to all."""
 
-    def select(self, rows: Tensor) -> Self:
-        """The given rows, in the given order. rows: (n,) int64, or (B,) bool."""
-        return self._changed(lambda column: column[rows])
+    def select(self, index: Tensor) -> Self:
+        """Some of the rows, in the order of `index`: (n,) int64, or (B,) bool."""
+        return self._changed(lambda column: column[index])
 
     def to(self, device: str | torch.device) -> Self:
         """The same rows on a device."""
@@ -130,8 +130,8 @@ class Place(Rows):
         if not self.has_turns:
             return values
         which, count = self._episodes_at_hand()
-        rows = torch.arange(len(which), device=which.device)
-        first_rows = rows.new_full((count,), len(which)).scatter_reduce(0, which, rows, "amin")
+        numbers = torch.arange(len(which), device=which.device)
+        first_rows = numbers.new_full((count,), len(which)).scatter_reduce(0, which, numbers, "amin")
         return values[first_rows]
 
     def spread(self, values: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from spg_trainer.rollout.dealing import (
     deal_rows,
     prompt_length,
 )
-from spg_trainer.rollout.dialogues import Prompts, in_episodes, play
+from spg_trainer.rollout.dialogues import Prompts, by_episodes, play
 from spg_trainer.rollout.explore import Rounds
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.overlong import SKIP, name_in, next_fitting, refuse_first
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class EnvironmentSource:
-    """Where a training gets completions from an environment: the model plays its problems.
+    """The source of completions of a training on an environment: the model plays its problems.
 
     A group *teaches* if an algorithm can learn from it: its rewards differ, or they are all right and the algorithm
     learns from that too.
@@ -109,8 +109,8 @@ class EnvironmentSource:
     def choose(self, step: int, batch: int, taken: list[int]) -> np.ndarray:
         """The problems of a batch of a step, (P,) int64.
 
-        batch: its number in the step, from 0 on. taken: the problems that the step's earlier batches chose; one that
-        took the place of an overlong one (`replace_overlong`) is not among them, and may be chosen once more.
+        batch: its number in the step, from 0 on. taken: the problems that the step's earlier batches chose. A problem
+        that `replace_overlong` put into a batch is not in `taken`, so it may be chosen once more.
         """
         seed, count, size = self.config.seed, self.config.batch.prompts_per_step, len(self.env)
         if self.pools is not None:
@@ -140,7 +140,7 @@ class EnvironmentSource:
             group, generation = np.divmod(episode, num_generations)
             # The key of the first batch has no number: its noise is that of a step which has one batch only.
             key = ("rollout", step, *(("batch", batch) if batch else ()))
-            scored = self.play(
+            scored = self.play_episodes(
                 key,
                 problem=index[group],
                 generation=generation,
@@ -172,7 +172,7 @@ class EnvironmentSource:
                 scored = None
                 if len(dealt):  # the share of a process in a later round may be empty
                     group, generation = group[dealt], generation[dealt]
-                    scored = self.play(
+                    scored = self.play_episodes(
                         ("rollout", step),
                         problem=index[group],
                         generation=generation,
@@ -217,7 +217,7 @@ class EnvironmentSource:
             return [0] * len(index)
         return [prompt_length(self.env, int(i)) for i in index]
 
-    def play(
+    def play_episodes(
         self,
         key: Sequence[int | str],
         *,
@@ -323,9 +323,9 @@ def sample_and_score(
     prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     _, prompt_mask = prompts
     refuse_first(policy, env, index, prompt_mask.sum(-1).tolist(), sampling.max_completion_length)
-    # `rounds` has turn by turn what `in_episodes` puts together by episodes; owner (B,): the episode of each row.
+    # `rounds` lists the completions round by round, and `by_episodes` sorts them. owner (B,): the episode of each.
     rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
-    rollouts, owner = in_episodes(rounds)
+    rollouts, owner = by_episodes(rounds)
     place = first_turns.select(torch.from_numpy(owner)).with_turns()
     return score_episodes(episodes, place, rollouts, owner)
 

@@ -83,7 +83,7 @@ def sft(settings: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> 
             # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
             if run.stop.by == signal.SIGTERM:
                 raise KeyboardInterrupt
-            run.stop.asked, run.stop.at_once = False, True
+            run.stop.requested, run.stop.at_once = False, True
             if command.eval.patience:
                 fit.policy.model.load_state_dict(run.state.best, strict=False)
             begin("the evaluation of the model")
@@ -116,7 +116,7 @@ def save(fit: Fit, begun_at: int) -> None:
 
     begun_at: the update from which the training went on.
     """
-    fit.progress.ended_early |= fit.run.stop.asked and fit.step < fit.run.total_steps
+    fit.progress.ended_early |= fit.run.stop.requested and fit.step < fit.run.total_steps
     mark_of_finished = fit.folder.path / COMPLETE
     # A kill before the settings are written leaves the finished model, the settings that say how long it was trained,
     # and the checkpoint from which it can go on again.

@@ -354,7 +354,7 @@ def reason_to_end(run: Run) -> str:
     """What ends the run before its next step: the name of a setting, or `USER`; "" if it goes on."""
     limit = 60 * run.config.max_minutes
     is_late = limit > 0 and time.monotonic() - run.started > limit
-    of_processes = gather([(is_late, run.stop.asked)])  # all processes end alike
+    of_processes = gather([(is_late, run.stop.requested)])  # all processes end alike
     if any(stops for _, stops in of_processes):
         return USER
     if any(is_late for is_late, _ in of_processes):

@@ -26,6 +26,7 @@ from spg_trainer.settings.algorithm_checks import can_add_explore
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import recipe_algorithm
 from spg_trainer.settings.task import task_words
+from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.progress import Progress
@@ -325,7 +326,7 @@ def better_algorithm(config: Config, env: "TextEnv", mostly_right: bool) -> tupl
 
     mostly_right: whether most groups with equal rewards are all right, as those of a model that has learned its task.
     """
-    if config.env in HIGHEST:
+    if config.env in HIGHEST and is_embedded(config.model.model, "tiny"):
         return HIGHEST[config.env], "which ended highest on this task (docs/experiments/algorithms.md)"
     recommended = recipe_algorithm(config.env, config.model.model)
     if recommended not in ("spg", "raft"):
