@@ -64,9 +64,9 @@ def compare() -> None:
         "a marker behind assertions": by_marker,
     }
     for way, judge in ways.items():
-        said = [(word, title, judge(name, text)) for name, word, title, text in book]
-        paid = [title for word, title, right in said if word == "no" and right]
-        refused = [title for word, title, right in said if word == "yes" and not right]
+        judged = [(word, title, judge(name, text)) for name, word, title, text in book]
+        paid = [title for word, title, right in judged if word == "no" and right]
+        refused = [title for word, title, right in judged if word == "yes" and not right]
         print_row([way, len(paid), len(refused), "; ".join(paid)])
 
 
@@ -92,10 +92,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--programs", type=int, default=400, help="programs that are timed")
-    given = parser.parse_args()
+    args = parser.parse_args()
     interpreter.prepare()
     print(f"{hardware()}\n")
-    rates(given.programs)
+    rates(args.programs)
     print()
     compare()
 

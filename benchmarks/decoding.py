@@ -151,9 +151,9 @@ def ours(
     ).completion_ids
 
 
-def batches(policy: Policy, prompt_ids: Tensor, sampling: Sampling, rows: int) -> Tensor:
+def batches(policy: Policy, prompt_ids: Tensor, sampling: Sampling, batch_size: int) -> Tensor:
     """A batch of so many rows, and the next when all of it has ended."""
-    return torch.cat([ours(policy, part, sampling, rows) for part in prompt_ids.split(rows)])
+    return torch.cat([ours(policy, part, sampling, batch_size) for part in prompt_ids.split(batch_size)])
 
 
 def texts(policy: Policy, completion_ids: Tensor) -> Tensor:
@@ -164,12 +164,14 @@ def texts(policy: Policy, completion_ids: Tensor) -> Tensor:
 
 def ending(policy: Policy, completion_ids: Tensor, share: float) -> Policy:
     """The same model with end tokens chosen so that completions end at about this mean share of their length."""
-    length, rows = completion_ids.shape[1], completion_ids.tolist()
-    wanted = [int(length * share * (0.25 + 1.5 * (row + 0.5) / len(rows))) for row in range(len(rows))]
-    before = {token for tokens, stop in zip(rows, wanted, strict=True) for token in tokens[:stop]}
+    length, token_ids = completion_ids.shape[1], completion_ids.tolist()
+    wanted = [
+        int(length * share * (0.25 + 1.5 * (row + 0.5) / len(token_ids))) for row in range(len(token_ids))
+    ]
+    before = {token for tokens, stop in zip(token_ids, wanted, strict=True) for token in tokens[:stop]}
     ends = {
         next((token for token in tokens[stop:] if token not in before), policy.pad_id)
-        for tokens, stop in zip(rows, wanted, strict=True)
+        for tokens, stop in zip(token_ids, wanted, strict=True)
     }
     return replace(policy, end_token_ids=tuple(ends))
 
@@ -180,8 +182,8 @@ def compare(
     found: dict[Callable[[], Tensor], Tensor] = {}
     works = [lambda w=w: found.__setitem__(w, w()) for w in (base, work)]
     slow, fast = medians(works, rounds, seconds)
-    slow, theirs, mine = slow * scale, found[base], found[work]
-    same = f"{(theirs == mine).float().mean().item():.1%}" if scale == 1 else ""
+    slow, their_tokens, our_tokens = slow * scale, found[base], found[work]
+    same = f"{(their_tokens == our_tokens).float().mean().item():.1%}" if scale == 1 else ""
     print_row([label, f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.2f}x", same])
 
 
@@ -199,26 +201,26 @@ def main() -> None:
         "--length", type=int, default=128, help="tokens of a completion (128), in blocks of 32"
     )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    policy, rounds = build(given.vocabulary, given.layers), given.rounds
-    exact = Sampling(given.length, 32, given.length // 2)
-    x = torch.randint(0, given.vocabulary - 2, (given.rows, 64))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    policy, rounds = build(args.vocabulary, args.layers), args.rounds
+    exact = Sampling(args.length, 32, args.length // 2)
+    x = torch.randint(0, args.vocabulary - 2, (args.rows, 64))
     dual, warm = replace(exact, cache="dual"), replace(exact, cache="dual", temperature=1.0)
     four = replace(dual, unmasking="threshold", threshold=1e-9, max_tokens_per_step=4)
     print(
-        f"{hardware()}; {given.threads} thread(s), float32; {given.rows} prompts of 64, completions of "
-        f"{given.length} in blocks of 32, {exact.diffusion_steps} steps; median of {rounds}, processor time\n"
+        f"{hardware()}; {args.threads} thread(s), float32; {args.rows} prompts of 64, completions of "
+        f"{args.length} in blocks of 32, {exact.diffusion_steps} steps; median of {rounds}, processor time\n"
     )
     print_head(["ours, against", "theirs, s", "ours, s", "ratio", "equal tokens"])
-    steps = given.plain_steps
+    steps = args.plain_steps
     for way, label, sampling in (
         ("exact", "exact, plain", exact),
         ("dual", "dual, plain", dual),
         ("threshold", "dual, threshold, 4 tokens a step, plain", four),
         ("warm", "dual at temperature 1, plain", warm),
     ):
-        if way in given.ways:
+        if way in args.ways:
             temperature = replace(exact, temperature=sampling.temperature)
             compare(
                 label,
@@ -228,32 +230,32 @@ def main() -> None:
                 exact.diffusion_steps / steps,
             )
     for way in ("prefix", "dual"):
-        if way in given.ways:
+        if way in args.ways:
             sampling = replace(exact, cache=way)
             works = (lambda s=sampling: cached(policy, x, s), lambda s=sampling: ours(policy, x, s))
             compare(f"{way}, cached", *works, rounds)
-    if "refill" in given.ways:
-        many = torch.randint(0, given.vocabulary - 2, (12 * given.rows, 64))
-        rows = 3 * given.rows
-        whole = ours(policy, many, dual, rows)
-        ends = ending(policy, whole, 0.4)
-        share = (texts(ends, whole) != policy.pad_id).float().mean().item()
+    if "refill" in args.ways:
+        many = torch.randint(0, args.vocabulary - 2, (12 * args.rows, 64))
+        in_flight = 3 * args.rows
+        written = ours(policy, many, dual, in_flight)
+        ends = ending(policy, written, 0.4)
+        share = (texts(ends, written) != policy.pad_id).float().mean().item()
         for label, without in (("whose ended rows leave", ends), ("that run to the end", policy)):
             works = (
-                lambda p=without: texts(ends, batches(p, many, dual, rows)),
-                lambda: texts(ends, ours(ends, many, dual, rows)),
+                lambda p=without: texts(ends, batches(p, many, dual, in_flight)),
+                lambda: texts(ends, ours(ends, many, dual, in_flight)),
             )
-            text = f"{len(many)} texts of {share:.0%}, {rows} in flight, against batches of {rows} {label}"
+            text = f"{len(many)} texts of {share:.0%}, {in_flight} in flight, against batches of {in_flight} {label}"
             compare(text, *works, rounds)
-    if "long" in given.ways:
-        long = torch.randint(0, given.vocabulary - 2, (given.rows, 1024))
+    if "long" in args.ways:
+        long = torch.randint(0, args.vocabulary - 2, (args.rows, 1024))
         short = replace(dual, block_length=8)
         kept = replace(short, prompt_refresh_steps=16)
         works = (lambda: ours(policy, long, short), lambda: ours(policy, long, kept))
         compare("prompt 1,024 kept for 16 steps, blocks of 8, dual", *works, rounds)
-    if "blocks" in given.ways:  # the last way, as the model is now another
+    if "blocks" in args.ways:  # the last way, as the model is now another
         policy.model.config.block_size = 8
-        plain_blocks = Sampling(given.length, 8, given.length // 2)
+        plain_blocks = Sampling(args.length, 8, args.length // 2)
         kept = replace(plain_blocks, cache="blocks")
         works = (lambda: ours(policy, x, plain_blocks), lambda: ours(policy, x, kept))
         compare("attention in blocks of 8: blocks, none", *works, rounds)

@@ -22,22 +22,22 @@ from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.tensors import Masks, Rollouts
 
 
-def build(given: argparse.Namespace) -> nn.Module:
+def build(args: argparse.Namespace) -> nn.Module:
     """A random model of width 512 with attention in blocks."""
     torch.manual_seed(0)
     config = llada_config(
-        d_model=512, n_layers=given.layers, n_heads=8, mlp_hidden_size=1536, vocab_size=given.vocabulary
+        d_model=512, n_layers=args.layers, n_heads=8, mlp_hidden_size=1536, vocab_size=args.vocabulary
     )
-    model = config.model_class(config).to(getattr(torch, given.dtype)).eval()
-    model.config.block_size = given.block
+    model = config.model_class(config).to(getattr(torch, args.dtype)).eval()
+    model.config.block_size = args.block
     return model
 
 
-def make_rollouts(given: argparse.Namespace) -> Rollouts:
-    rows, length = given.rows, given.blocks * given.block
-    prompt = torch.randint(0, given.vocabulary - 1, (rows, given.prompt))
-    completion = torch.randint(0, given.vocabulary - 1, (rows, length))
-    step = torch.arange(length).expand(rows, -1)
+def make_rollouts(args: argparse.Namespace) -> Rollouts:
+    batch_size, length = args.rows, args.blocks * args.block
+    prompt = torch.randint(0, args.vocabulary - 1, (batch_size, args.prompt))
+    completion = torch.randint(0, args.vocabulary - 1, (batch_size, length))
+    step = torch.arange(length).expand(batch_size, -1)
     ones = torch.ones_like(completion, dtype=torch.bool)
     return Rollouts(prompt, torch.ones_like(prompt, dtype=torch.bool), completion, ones, step, step.float())
 
@@ -78,18 +78,18 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=value, help=f"{meaning} ({value})")
     parser.add_argument("--dtype", default="float32", help="float32 or float64 (float32)")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    model, rollouts, mask_id = build(given), make_rollouts(given), given.vocabulary - 1
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model, rollouts, mask_id = build(args), make_rollouts(args), args.vocabulary - 1
     masks = MASKINGS["all"].draw(rollouts, KeyedStreams(0, (), [(row,) for row in range(len(rollouts))]))
     print(
-        f"{hardware()}; {given.threads} thread(s), {given.dtype}; {given.rows} completions of {given.blocks} blocks\n"
+        f"{hardware()}; {args.threads} thread(s), {args.dtype}; {args.rows} completions of {args.blocks} blocks\n"
     )
     print_head(["a pass for each block", "theirs, s", "ours, s", "ratio", "difference"])
     ours = partial(doubled, model, rollouts, masks, mask_id)
     for label, cut in (("whole", False), ("cut", True)):
         theirs = partial(by_block, model, rollouts, mask_id, cut)
-        slow, fast = medians([theirs, ours], given.rounds, seconds)
+        slow, fast = medians([theirs, ours], args.rounds, seconds)
         expected = theirs()
         difference = float((ours() - expected).norm() / expected.norm())
         print_row([label, f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.2f}x", f"{difference:.0e}"])

@@ -83,8 +83,8 @@ def completions_of(env: envs.TextEnv, indices: list[int]) -> list[str]:
 def measure(name: str, arguments: dict[str, Any], count: int, rounds: int) -> None:
     """One row of the table."""
     id = envs.resolve(name)
-    given = {**offline_arguments(id), **arguments}
-    env, vector = envs.make(id, **given), envs.make_vec(id, count, **given)
+    env_args = {**offline_arguments(id), **arguments}
+    env, vector = envs.make(id, **env_args), envs.make_vec(id, count, **env_args)
     rng = np.random.default_rng(0)
     indices = [int(index) for index in rng.integers(len(env), size=count)]
     texts = completions_of(env, indices)
@@ -105,8 +105,8 @@ def measure(name: str, arguments: dict[str, Any], count: int, rounds: int) -> No
             total += seconds(lambda text=text: env.step(text))
         spent["single"].append(total)
 
-    own = ",".join(f"{key}={value}" for key, value in arguments.items())
-    label = short_name(id) + (f"[{own}]" if own else "")
+    shown = ",".join(f"{key}={value}" for key, value in arguments.items())
+    label = short_name(id) + (f"[{shown}]" if shown else "")
     few = min(count, PEER_ITEMS)
     made, _, _, *theirs = medians([problems, batch, single, *peer(label, few)], rounds)
     fast, slow = (float(np.median(times[1:])) for times in spent.values())
@@ -124,15 +124,15 @@ def main() -> None:
     parser.add_argument("--num-envs", type=int, default=512, help="completions of one step (512)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts (5)")
     parser.add_argument("--envs", nargs="+", help="some of them, with their variants")
-    given = parser.parse_args()
+    args = parser.parse_args()
     one_core()
-    names = given.envs or [short_name(id) for id in registry.known() if id.startswith("spg/")]
-    print(f"{hardware()}; {given.num_envs} completions, median of {given.rounds}\n")
+    names = args.envs or [short_name(id) for id in registry.known() if id.startswith("spg/")]
+    print(f"{hardware()}; {args.num_envs} completions, median of {args.rounds}\n")
     ours = ("environment", "problems/s", "vector steps/s", "one by one, /s", "ratio")
     print_head([*ours, "reasoning-gym", "problems/s", "ratio", "scored/s"])
     for name in names:
         for _, arguments in [(name, {}), *(variant for variant in VARIANTS if variant[0] == name)]:
-            measure(name, arguments, given.num_envs, given.rounds)
+            measure(name, arguments, args.num_envs, args.rounds)
 
 
 if __name__ == "__main__":

@@ -90,19 +90,19 @@ def train_model(steps: int, seed: int) -> Policy:
         torch.manual_seed(derive(seed, "model"))
         model = config.model_class(config)
     policy = Policy(model, None, MASK, END, (END,), "new")
-    rows, place = 64, Place.of_groups(1, 64)
+    batch_size, place = 64, Place.of_groups(1, 64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01)
     done = [max(0, step - 50) / (steps - 50) for step in range(steps)]  # a warm-up of 50, then a cosine to 5%
     rate = [min(1.0, (s + 1) / 50) * (0.525 + 0.475 * math.cos(math.pi * d)) for s, d in enumerate(done)]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate.__getitem__)
     for step in range(steps):
         stream = numpy_generator(seed, "demonstrations", step)
-        prompts = stream.integers(WORDS, size=(rows, 3))
-        habits = stream.integers(3, size=rows)
+        prompts = stream.integers(WORDS, size=(batch_size, 3))
+        habits = stream.integers(3, size=batch_size)
         ids = torch.tensor([demonstrations(p)[h] for p, h in zip(prompts.tolist(), habits, strict=True)])
         shown = Rollouts(
             prompt_ids=torch.from_numpy(prompts),
-            prompt_mask=torch.ones(rows, 3, dtype=torch.bool),
+            prompt_mask=torch.ones(batch_size, 3, dtype=torch.bool),
             completion_ids=ids,
             completion_mask=torch.ones_like(ids, dtype=torch.bool),
             unmask_step=torch.zeros_like(ids),
@@ -110,7 +110,7 @@ def train_model(steps: int, seed: int) -> Policy:
         )
         streams = KeyedStreams(seed, ("masks", step), place.keys())
         masks = MLE().make_masking().draw(shown, streams)
-        batch = Batch(shown.completion_mask, torch.ones(rows), {"completions": rows}, place)
+        batch = Batch(shown.completion_mask, torch.ones(batch_size), {"completions": batch_size}, place)
         loss = partial(MLE().loss, masks=masks, batch=batch)
         accumulate(model, shown, masks, loss, mask_id=MASK, masks_at_once=1, compares="copy")
         optimizer.step()
@@ -164,7 +164,7 @@ def oracle_log_likelihoods(policy: Policy, truth: Truth, name: str, rollouts: Ro
     function = ORACLES[name]
     if function is None:
         parts = zip(truth.laws, torch.arange(len(rollouts)).chunk(len(truth.laws)), strict=True)
-        return torch.cat([law.probabilities[law.find(rollouts.select(rows))].log() for law, rows in parts])
+        return torch.cat([law.probabilities[law.find(rollouts.select(index))].log() for law, index in parts])
     behind = rollouts.completion_ids.where(rollouts.completion_mask, MASK)
     distinct, inverse = torch.cat([rollouts.prompt_ids, behind], -1).unique(dim=0, return_inverse=True)
     width, values = PROMPTS.shape[1], []
@@ -228,9 +228,9 @@ def flat_gradient(policy: Policy, value: Tensor) -> Tensor:
 
 def steps_of(rollouts: Rollouts, count: int) -> Iterator[tuple[int, Rollouts, Tensor]]:
     """Number, completions and advantages (B,) of the first steps in which some are right and some wrong."""
-    rows = torch.arange(len(rollouts)).view(len(PROMPTS), -1, GENERATIONS)
+    numbers = torch.arange(len(rollouts)).view(len(PROMPTS), -1, GENERATIONS)
     for step in range(count):
-        part = rollouts.select(rows[:, step].flatten())
+        part = rollouts.select(numbers[:, step].flatten())
         groups = rewards_of(part.completion_ids, part.completion_mask, part.prompt_ids).view(-1, GENERATIONS)
         advantages = (groups - groups.mean(1, keepdim=True)).flatten()
         if advantages.any():
@@ -258,10 +258,10 @@ def cosines(gradients: list[Tensor], truth: Tensor) -> tuple[float, float]:
     its noise, and make a noisy estimator look biased.
     """
     stack, truth = torch.stack(gradients), truth / truth.norm()
-    count, along, own = len(stack), stack @ truth, stack.square().sum(-1)
-    square = (stack.sum(0).square().sum() - own.sum()) / (count * (count - 1))
+    count, along, squares = len(stack), stack @ truth, stack.square().sum(-1)
+    square = (stack.sum(0).square().sum() - squares.sum()) / (count * (count - 1))
     mean = float(along.mean()) / math.sqrt(square) if square > 0 else math.nan
-    return mean, float((along / own.sqrt()).mean())
+    return mean, float((along / squares.sqrt()).mean())
 
 
 def oracle_rows(
@@ -299,34 +299,34 @@ def main() -> None:
     parser.add_argument("--oracle-steps", type=int, default=64, help="the same for exact likelihoods")
     parser.add_argument("--training-steps", type=int, default=1200, help="supervised steps before")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    policy = train_model(given.training_steps, given.seed)
+    policy = train_model(args.training_steps, args.seed)
     truth = find_truth(policy)
-    scored = sample(policy, given.completions, derive(given.seed, "scored"))
-    trained = sample(policy, GENERATIONS * given.steps, derive(given.seed, "trained"))
+    scored = sample(policy, args.completions, derive(args.seed, "scored"))
+    trained = sample(policy, GENERATIONS * args.steps, derive(args.seed, "trained"))
     with torch.no_grad():
         exact = {name: oracle_log_likelihoods(policy, truth, name, scored) for name in ORACLES}
     print_head(["masking", "bound", *COLUMNS])
-    for name, figures in oracle_rows(policy, truth, exact, trained, min(given.steps, given.oracle_steps)):
+    for name, figures in oracle_rows(policy, truth, exact, trained, min(args.steps, args.oracle_steps)):
         print_figures("exact", name, [figures])
-    for name in given.maskings:
+    for name in args.maskings:
         table: dict[str, list[Figures | None]] = {}
-        for place, count in enumerate(given.masks):
+        for place, count in enumerate(args.masks):
             try:
                 masking = make_masking(name, count)
             except ConfigError:  # e.g. an odd number of masks where they come in pairs
                 continue
-            seed = derive(given.seed, name, count)
-            values = likelihoods(policy, masking, scored, given.repeats, seed)
+            seed = derive(args.seed, name, count)
+            values = likelihoods(policy, masking, scored, args.repeats, seed)
             gradients = bound_gradients(
-                policy, masking, trained, given.steps, derive(given.seed, name, count, "gradient")
+                policy, masking, trained, args.steps, derive(args.seed, name, count, "gradient")
             )
             for bound, steps in gradients.items():
                 value = values[bound]
                 bias = float((value.mean(1) - exact["log p, any order"]).mean())
                 deviation = float(value.var(1).mean().sqrt())
-                row = table.setdefault(bound, [None] * len(given.masks))
+                row = table.setdefault(bound, [None] * len(args.masks))
                 row[place] = Figures(bias, deviation, *cosines(steps, truth.gradient))
         for bound in (bound for bound in BOUNDS if bound in table):
             print_figures(name, bound, table[bound])

@@ -32,44 +32,44 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--loop", action="store_true", help="also one expert after the other")
-    given = parser.parse_args()
-    clock = wall_seconds if given.device.startswith("cuda") else seconds
+    args = parser.parse_args()
+    clock = wall_seconds if args.device.startswith("cuda") else seconds
     if clock is seconds:
         one_core()
         torch.set_num_threads(1)
-    print(f"{hardware(given.device)}; {given.experts} experts, {given.tokens} tokens, {given.dtype}\n")
-    body = make_body(given)
+    print(f"{hardware(args.device)}; {args.experts} experts, {args.tokens} tokens, {args.dtype}\n")
+    body = make_body(args)
     dense, mixture = (layer.mlp for layer in body.layers)
-    x = torch.randn(1, given.tokens, given.hidden_size, dtype=body.dtype, device=body.device)
-    rows = {"dense": (dense, None), "grouped": (mixture, EXPERTS)}
-    if given.loop:
-        rows["one by one"] = (mixture, "eager")
+    x = torch.randn(1, args.tokens, args.hidden_size, dtype=body.dtype, device=body.device)
+    variants = {"dense": (dense, None), "grouped": (mixture, EXPERTS)}
+    if args.loop:
+        variants["one by one"] = (mixture, "eager")
     print_head(["", "forward, ms", "against dense", "forward and backward, ms", "against dense"])
-    works = [work(body, *row, x, backward) for row in rows.values() for backward in (False, True)]
-    times = medians(works, given.rounds, clock)
-    for name, (forward, both) in zip(rows, list(pairwise(times))[::2], strict=True):
+    works = [work(body, *row, x, backward) for row in variants.values() for backward in (False, True)]
+    times = medians(works, args.rounds, clock)
+    for name, (forward, both) in zip(variants, list(pairwise(times))[::2], strict=True):
         ratios = [f"{taken / base:.2f}x" for taken, base in zip((forward, both), times[:2], strict=True)]
         print_row([name, f"{1e3 * forward:.1f}", ratios[0], f"{1e3 * both:.1f}", ratios[1]])
 
 
-def make_body(given: argparse.Namespace) -> nn.Module:
+def make_body(args: argparse.Namespace) -> nn.Module:
     """A dense layer and one with experts."""
     config = BY_ARCHITECTURE["LLaDA2MoeModelLM"](
-        hidden_size=given.hidden_size,
-        intermediate_size=9 * given.width,
-        moe_intermediate_size=given.width,
+        hidden_size=args.hidden_size,
+        intermediate_size=9 * args.width,
+        moe_intermediate_size=args.width,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=4,
         head_dim=32,
         vocab_size=8,
-        n_routed_experts=given.experts,
+        n_routed_experts=args.experts,
         num_experts_per_tok=8,
         n_group=8,
         topk_group=4,
         use_qk_norm=True,
     )
-    return AutoModel.from_config(config).model.to(given.device, getattr(torch, given.dtype))
+    return AutoModel.from_config(config).model.to(args.device, getattr(torch, args.dtype))
 
 
 def work(

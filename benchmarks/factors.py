@@ -56,11 +56,11 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each setting (3)")
     parser.add_argument("--steps", type=int, default=20, help="steps of a run (20)")
     parser.add_argument("--jobs", type=int, default=0, help="processes at once; 0 = one for each core")
-    given, training = parser.parse_known_args()
-    rows = ["raft", *(row for name in given.only for row in FACTORS[name])]
-    words = ["--env", "sudoku:level=4", "--model", given.model, "--algorithms", *rows]
-    words += ["--seeds", str(given.seeds), "--jobs", str(given.jobs), "--output-dir", given.folder]
-    words += ["--", *SHARED.split(), "--max-steps", str(given.steps), *training]
+    args, training = parser.parse_known_args()
+    algorithms = ["raft", *(row for name in args.only for row in FACTORS[name])]
+    words = ["--env", "sudoku:level=4", "--model", args.model, "--algorithms", *algorithms]
+    words += ["--seeds", str(args.seeds), "--jobs", str(args.jobs), "--output-dir", args.folder]
+    words += ["--", *SHARED.split(), "--max-steps", str(args.steps), *training]
     print(f"{hardware()}\n", flush=True)
     return subprocess.call([sys.executable, "-m", "spg_trainer", "compare", *words])
 

@@ -107,20 +107,20 @@ def main() -> int:
     parser.add_argument("--algorithms", nargs="+", default=["raft"], help="settings, as `compare` reads them")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each setting on each task (3)")
     parser.add_argument("--jobs", type=int, default=0, help="processes at once; 0 = one for each core")
-    given, training = parser.parse_known_args()
-    tasks = [task for task in TASKS if given.half in (None, task.half)]
-    tasks = [task for task in tasks if any(name in task.name for name in given.tasks)]
+    args, training = parser.parse_known_args()
+    tasks = [task for task in TASKS if args.half in (None, task.half)]
+    tasks = [task for task in tasks if any(name in task.name for name in args.tasks)]
     if not tasks:
         parser.error(f"--tasks: none is named so. There are {', '.join(task.name for task in TASKS)}.")
-    bases = given.folder / "bases"
+    bases = args.folder / "bases"
     bases.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(given.jobs or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(args.jobs or os.cpu_count()) as pool:
         models = list(pool.map(partial(make_base, bases), tasks))
     words = ["--env", *(task.env for task in tasks), "--model", *map(str, models)]
-    words += ["--algorithms", *given.algorithms, "--seeds", str(given.seeds), "--jobs", str(given.jobs)]
-    words += ["--output-dir", str(given.folder), "--", *training]
+    words += ["--algorithms", *args.algorithms, "--seeds", str(args.seeds), "--jobs", str(args.jobs)]
+    words += ["--output-dir", str(args.folder), "--", *training]
     status = subprocess.call([*TRAINER, "compare", *words])
-    print_ends(given.folder)
+    print_ends(args.folder)
     return status
 
 

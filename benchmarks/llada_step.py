@@ -59,27 +59,27 @@ DECODING = [f for f in fields(Sampling) if f.name not in ("max_completion_length
 """What else says how completions are decoded: a flag each."""
 
 
-def make_policy(given: argparse.Namespace) -> Policy:
+def make_policy(args: argparse.Namespace) -> Policy:
     """LLaDA's architecture with random weights, made on the device in its dtype, under fresh adapters or none."""
-    heads = max(1, given.hidden_size // HEAD_DIM)
+    heads = max(1, args.hidden_size // HEAD_DIM)
     config = llada_config(
-        d_model=given.hidden_size,
-        n_layers=given.layers,
+        d_model=args.hidden_size,
+        n_layers=args.layers,
         n_heads=heads,
         n_kv_heads=heads,
-        mlp_hidden_size=3 * given.hidden_size,
-        max_sequence_length=max(4096, given.prompt_length + given.completion_length),
-        vocab_size=given.vocabulary,
-        mask_token_id=given.vocabulary - 1,
-        eos_token_id=given.vocabulary - 2,
-        pad_token_id=given.vocabulary - 2,
+        mlp_hidden_size=3 * args.hidden_size,
+        max_sequence_length=max(4096, args.prompt_length + args.completion_length),
+        vocab_size=args.vocabulary,
+        mask_token_id=args.vocabulary - 1,
+        eos_token_id=args.vocabulary - 2,
+        pad_token_id=args.vocabulary - 2,
     )
     torch.manual_seed(0)
-    with torch.device(given.device):
-        model = AutoModelForMaskedLM.from_config(config, dtype=getattr(torch, given.dtype))
-    if given.lora_r:
-        model = add_lora(model, r=given.lora_r, alpha=given.lora_r // 2, dropout=0.0, seed=0, base="random")
-    if given.gradient_checkpointing:
+    with torch.device(args.device):
+        model = AutoModelForMaskedLM.from_config(config, dtype=getattr(torch, args.dtype))
+    if args.lora_r:
+        model = add_lora(model, r=args.lora_r, alpha=args.lora_r // 2, dropout=0.0, seed=0, base="random")
+    if args.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     policy = Policy(
         model=model,
@@ -89,40 +89,40 @@ def make_policy(given: argparse.Namespace) -> Policy:
         end_token_ids=(),
         source="random weights",
     )
-    if given.shard:
-        divide_policy(policy, ModelConfig(shard=given.shard, dtype=given.dtype), given.device)
+    if args.shard:
+        divide_policy(policy, ModelConfig(shard=args.shard, dtype=args.dtype), args.device)
     return policy
 
 
-def make_prompts(policy: Policy, given: argparse.Namespace, number: int) -> tuple[Tensor, Tensor]:
+def make_prompts(policy: Policy, args: argparse.Namespace, number: int) -> tuple[Tensor, Tensor]:
     """Random prompts and their masks, half to all of the width long and padded on the left."""
     stream = torch.Generator().manual_seed(number)
-    shape = (given.batch, given.prompt_length)
-    ids = torch.randint(given.vocabulary - 2, shape, generator=stream)
+    shape = (args.batch, args.prompt_length)
+    ids = torch.randint(args.vocabulary - 2, shape, generator=stream)
     lengths = torch.randint(
-        (given.prompt_length + 1) // 2, given.prompt_length + 1, shape[:1], generator=stream
+        (args.prompt_length + 1) // 2, args.prompt_length + 1, shape[:1], generator=stream
     )
-    real = torch.arange(given.prompt_length) >= given.prompt_length - lengths[:, None]
+    real = torch.arange(args.prompt_length) >= args.prompt_length - lengths[:, None]
     return ids.masked_fill(~real, policy.pad_id), real
 
 
-def write(policy: Policy, given: argparse.Namespace, number: int) -> Rollouts:
+def write(policy: Policy, args: argparse.Namespace, number: int) -> Rollouts:
     """Completions of random prompts."""
-    decoding = {f.name: getattr(given, f.name) for f in DECODING}
-    sampling = Sampling(given.completion_length, min(BLOCK, given.completion_length), **decoding)
-    noise = [generator(0, "rollout", number, row, device=policy.device) for row in range(given.batch)]
-    rows = given.rows_per_forward or None
+    decoding = {f.name: getattr(args, f.name) for f in DECODING}
+    sampling = Sampling(args.completion_length, min(BLOCK, args.completion_length), **decoding)
+    noise = [generator(0, "rollout", number, row, device=policy.device) for row in range(args.batch)]
+    rows_per_forward = args.rows_per_forward or None
     with unsharded(policy.model):
         return sample_completions(
-            policy, *make_prompts(policy, given, number), sampling, noise, rows_per_forward=rows
+            policy, *make_prompts(policy, args, number), sampling, noise, rows_per_forward=rows_per_forward
         )
 
 
-def invent(policy: Policy, given: argparse.Namespace, number: int) -> Rollouts:
+def invent(policy: Policy, args: argparse.Namespace, number: int) -> Rollouts:
     """Random tokens as completions of the same prompts, where no rollout is measured."""
-    ids, real = (column.to(policy.device) for column in make_prompts(policy, given, number))
-    shape = (given.batch, given.completion_length)
-    tokens = torch.randint(given.vocabulary - 2, shape, generator=torch.Generator().manual_seed(number))
+    ids, real = (column.to(policy.device) for column in make_prompts(policy, args, number))
+    shape = (args.batch, args.completion_length)
+    tokens = torch.randint(args.vocabulary - 2, shape, generator=torch.Generator().manual_seed(number))
     tokens = tokens.to(policy.device)
     every = torch.ones_like(tokens, dtype=torch.bool)
     return Rollouts(
@@ -134,26 +134,26 @@ def update(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
     rollouts: Rollouts,
-    given: argparse.Namespace,
+    args: argparse.Namespace,
     number: int,
 ) -> tuple[float, Masks]:
     """One optimizer step on completions that are good and bad in turns. Returns the gradient's norm and the masks."""
     policy.model.train()  # activations are computed again in training alone
-    algorithm = SPG(num_masks=NUM_MASKS, block_length=min(BLOCK, given.completion_length))
+    algorithm = SPG(num_masks=NUM_MASKS, block_length=min(BLOCK, args.completion_length))
     masks = algorithm.make_masking().draw(
-        rollouts, KeyedStreams(0, ("masks", number), [(row,) for row in range(given.batch)])
+        rollouts, KeyedStreams(0, ("masks", number), [(row,) for row in range(args.batch)])
     )
     device = rollouts.completion_ids.device
-    place = Place.of_groups(given.batch, 1).to(device)
-    signs = [(-1.0) ** row for row in range(given.batch)]
+    place = Place.of_groups(args.batch, 1).to(device)
+    signs = [(-1.0) ** row for row in range(args.batch)]
     advantages = torch.tensor(signs, dtype=torch.float64, device=device)
-    completions = given.batch * world_size()
-    totals = {"completions": float(completions), "tokens": float(completions * given.completion_length)}
-    size, masks_at_once = micro_batch_size(given.per_device_batch_size, NUM_MASKS)
+    completions = args.batch * world_size()
+    totals = {"completions": float(completions), "tokens": float(completions * args.completion_length)}
+    size, masks_at_once = micro_batch_size(args.per_device_batch_size, NUM_MASKS)
     with unsharded(policy.model):
-        for rows in torch.arange(given.batch, device=device).split(size):
-            chosen, some = rollouts.select(rows), masks.select(rows)
-            batch = Batch(chosen.completion_mask, advantages[rows], totals, place.select(rows))
+        for index in torch.arange(args.batch, device=device).split(size):
+            chosen, some = rollouts.select(index), masks.select(index)
+            batch = Batch(chosen.completion_mask, advantages[index], totals, place.select(index))
             accumulate(
                 policy.model,
                 chosen,
@@ -162,7 +162,7 @@ def update(
                 mask_id=policy.mask_id,
                 masks_at_once=masks_at_once,
             )
-        if given.shard:
+        if args.shard:
             sum_gradients(policy.model)
     trained = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = clip_gradients(trained, 0.2)
@@ -171,45 +171,45 @@ def update(
     return norm, masks
 
 
-def plain_rollout(policy: Policy, ids: Tensor, given: argparse.Namespace) -> None:
+def plain_rollout(policy: Policy, ids: Tensor, args: argparse.Namespace) -> None:
     """As many forward passes as the schedule has denoising steps."""
     policy.model.eval()
     with torch.no_grad():
-        for _ in range(given.diffusion_steps):
+        for _ in range(args.diffusion_steps):
             policy.model(input_ids=ids)
 
 
-def plain_update(policy: Policy, ids: Tensor, given: argparse.Namespace) -> None:
+def plain_update(policy: Policy, ids: Tensor, args: argparse.Namespace) -> None:
     """Forward and backward of each masked copy, as many at once as have a live graph."""
     policy.model.train()
     copies = ids.repeat(NUM_MASKS, 1)
-    for rows in copies.split(given.per_device_batch_size):
-        logits = policy.model(input_ids=rows).logits
-        torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), rows.flatten()).backward()
+    for ids_of_part in copies.split(args.per_device_batch_size):
+        logits = policy.model(input_ids=ids_of_part).logits
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids_of_part.flatten()).backward()
     policy.model.zero_grad(set_to_none=True)
 
 
-def forward_flops(given: argparse.Namespace, rows: int, columns: int, scored: float) -> float:
-    """Of `rows` sequences of `columns` tokens, with logits at `scored` positions in all."""
-    layer = (4 + 3 * 3) * given.hidden_size**2 * 2 + 4 * columns * given.hidden_size
-    return rows * columns * given.layers * layer + scored * 2 * given.hidden_size * given.vocabulary
+def forward_flops(args: argparse.Namespace, num_rows: int, columns: int, scored: float) -> float:
+    """Of `num_rows` sequences of `columns` tokens, with logits at `scored` positions in all."""
+    layer = (4 + 3 * 3) * args.hidden_size**2 * 2 + 4 * columns * args.hidden_size
+    return num_rows * columns * args.layers * layer + scored * 2 * args.hidden_size * args.vocabulary
 
 
-def update_flops(given: argparse.Namespace, masks: Masks) -> float:
+def update_flops(args: argparse.Namespace, masks: Masks) -> float:
     """Of forward and backward passes of all masked copies; the last layer's queries at scored tokens alone.
 
     Where the output layer learns, the logits of all but the last chunk of a micro-batch are computed twice.
     """
-    rows, columns, scored = given.batch * NUM_MASKS, masks.masked.shape[-1], float(masks.scored.sum())
-    query = (2 + 3 * 3) * given.hidden_size**2 * 2 + 4 * columns * given.hidden_size
-    forward = forward_flops(given, rows, columns, scored) - (rows * columns - scored) * query
-    if given.lora_r:
+    num_rows, columns, scored = args.batch * NUM_MASKS, masks.masked.shape[-1], float(masks.scored.sum())
+    query = (2 + 3 * 3) * args.hidden_size**2 * 2 + 4 * columns * args.hidden_size
+    forward = forward_flops(args, num_rows, columns, scored) - (num_rows * columns - scored) * query
+    if args.lora_r:
         return 2 * forward
-    size, _ = micro_batch_size(given.per_device_batch_size, NUM_MASKS)
-    chunk = rows_per_chunk(given.vocabulary)
+    size, _ = micro_batch_size(args.per_device_batch_size, NUM_MASKS)
+    chunk = rows_per_chunk(args.vocabulary)
     scored_at_once = masks.scored.flatten(1).sum(-1).split(size)
     computed_twice = sum((int(count.sum()) - 1) // chunk * chunk for count in scored_at_once)
-    return 3 * forward + computed_twice * 2 * given.hidden_size * given.vocabulary
+    return 3 * forward + computed_twice * 2 * args.hidden_size * args.vocabulary
 
 
 def counted(work: Callable[[], object]) -> float:
@@ -276,57 +276,57 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-plain", action="store_true", help="leave out the baseline")
     parser.add_argument("--peak-tflops", type=float, help="default: an H100's or H200's; on a CPU none")
     parser.add_argument("--rounds", type=int, default=3, help="timed steps, after one that is not")
-    given = parser.parse_args(words)
-    on_gpu = torch.device(given.device).type == "cuda"
-    given.dtype = given.dtype or ("bfloat16" if given.lora_r and on_gpu else "float32")
-    if not given.lora_r and given.dtype == "bfloat16":
+    args = parser.parse_args(words)
+    on_gpu = torch.device(args.device).type == "cuda"
+    args.dtype = args.dtype or ("bfloat16" if args.lora_r and on_gpu else "float32")
+    if not args.lora_r and args.dtype == "bfloat16":
         parser.error("--dtype bfloat16 --lora-r 0: training refuses that, as most steps round to nothing")
-    if given.shard and not given.no_plain:
+    if args.shard and not args.no_plain:
         parser.error("--shard: the plain loop has all weights. Use --no-plain")
-    given.peak_tflops = given.peak_tflops or (PEAK[given.dtype] if on_gpu else None)
-    given.diffusion_steps = given.diffusion_steps or given.completion_length // 2
-    return given
+    args.peak_tflops = args.peak_tflops or (PEAK[args.dtype] if on_gpu else None)
+    args.diffusion_steps = args.diffusion_steps or args.completion_length // 2
+    return args
 
 
 def main() -> None:
-    given = arguments()
-    if accelerator := join(given.device):
-        given.device = str(accelerator.device)
-    policy = make_policy(given)
+    args = arguments()
+    if accelerator := join(args.device):
+        args.device = str(accelerator.device)
+    policy = make_policy(args)
     trained = [weight for weight in policy.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=3e-6, betas=(0.9, 0.99), weight_decay=0.1)
     weights, moving = (sum(w.numel() for w in group) for group in (policy.model.parameters(), trained))
-    chosen = [f"{f.name} {getattr(given, f.name)}" for f in DECODING if getattr(given, f.name) != f.default]
-    peak = f"MFU of {given.peak_tflops:g} TFLOP/s" if given.peak_tflops else "no MFU without --peak-tflops"
-    divided = f"; divided among {world_size()} processes by {given.shard}" if given.shard else ""
+    chosen = [f"{f.name} {getattr(args, f.name)}" for f in DECODING if getattr(args, f.name) != f.default]
+    peak = f"MFU of {args.peak_tflops:g} TFLOP/s" if args.peak_tflops else "no MFU without --peak-tflops"
+    divided = f"; divided among {world_size()} processes by {args.shard}" if args.shard else ""
     head = (
-        f"{hardware(given.device)}; {weights / 1e6:,.2f} M weights, {moving / 1e6:.2f} M trained; {given.dtype}; "
-        f"batch {given.batch}, prompt {given.prompt_length}, completion {given.completion_length}, "
-        f"{', '.join(chosen)}; M = {NUM_MASKS}, {given.per_device_batch_size} live; median of {given.rounds}; "
+        f"{hardware(args.device)}; {weights / 1e6:,.2f} M weights, {moving / 1e6:.2f} M trained; {args.dtype}; "
+        f"batch {args.batch}, prompt {args.prompt_length}, completion {args.completion_length}, "
+        f"{', '.join(chosen)}; M = {NUM_MASKS}, {args.per_device_batch_size} live; median of {args.rounds}; "
         f"{peak}{divided}\n"
     )
-    rollouts, norm, flops = invent(policy, given, 0), 0.0, {}
+    rollouts, norm, flops = invent(policy, args, 0), 0.0, {}
 
     def rollout(number: int) -> None:
         nonlocal rollouts
-        rollouts = write(policy, given, number)
+        rollouts = write(policy, args, number)
 
     def one_update(number: int) -> None:
         nonlocal norm
-        norm, masks = update(policy, optimizer, rollouts, given, number)
-        flops["update"] = update_flops(given, masks)
+        norm, masks = update(policy, optimizer, rollouts, args, number)
+        flops["update"] = update_flops(args, masks)
 
-    shape = (given.batch, given.prompt_length + given.completion_length)
-    ids = torch.randint(given.vocabulary - 2, shape, device=policy.device)
+    shape = (args.batch, args.prompt_length + args.completion_length)
+    ids = torch.randint(args.vocabulary - 2, shape, device=policy.device)
     works = {"rollout": rollout, "update": one_update}
     plain = {"rollout": plain_rollout, "update": plain_update}
     seconds: dict[tuple[str, str], list[float]] = {}
     peaks: dict[str, float] = {}
-    for number in range(given.rounds + 1):
-        for part in given.parts:
+    for number in range(args.rounds + 1):
+        for part in args.parts:
             forms = {"ours": lambda part=part, n=number: works[part](n)}
-            if not given.no_plain:
-                forms = {"plain": lambda part=part: plain[part](policy, ids, given), **forms}
+            if not args.no_plain:
+                forms = {"plain": lambda part=part: plain[part](policy, ids, args), **forms}
             for form, work in forms.items():
                 if number == 0 and (part, form) == ("rollout", "ours"):
                     flops["rollout"] = counted(work)
@@ -338,28 +338,28 @@ def main() -> None:
                         peaks[part] = max(peaks.get(part, 0.0), memory)
     if rank() == 0:
         print(head)
-        print_table(given, seconds, peaks, flops)
-        if "update" in given.parts:
+        print_table(args, seconds, peaks, flops)
+        if "update" in args.parts:
             print(f"\ngradient norm of the last update: {norm:.2e}")
     leave_processes()
 
 
 def print_table(
-    given: argparse.Namespace,
+    args: argparse.Namespace,
     seconds: dict[tuple[str, str], list[float]],
     peaks: dict[str, float],
     flops: dict[str, float],
 ) -> None:
     """A line for each part of a step. seconds: of (part, form), a number for each round."""
     print_head(["part", "plain loop, s", "ours, s", "ratio", "completion tokens/s", "MFU", "peak, GiB"])
-    for part in given.parts:
+    for part in args.parts:
         fast = statistics.median(seconds[part, "ours"])
-        slow = None if given.no_plain else statistics.median(seconds[part, "plain"])
+        slow = None if args.no_plain else statistics.median(seconds[part, "plain"])
         baseline = (
             ["", f"{fast:.2f}", ""] if slow is None else [f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.2f}x"]
         )
-        used = f"{flops[part] / fast / given.peak_tflops / 1e12:.1%}" if given.peak_tflops else ""
-        rate = world_size() * given.batch * given.completion_length / fast
+        used = f"{flops[part] / fast / args.peak_tflops / 1e12:.1%}" if args.peak_tflops else ""
+        rate = world_size() * args.batch * args.completion_length / fast
         print_row([part, *baseline, f"{rate:.1f}", used, f"{peaks[part]:.2f}"])
 
 

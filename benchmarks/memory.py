@@ -87,8 +87,17 @@ def update(name: str, case: Case, num_masks: int) -> None:
     logps = torch.full(masks.scored.shape, -2.0).masked_fill(~masks.scored, 0.0)
     totals = {**batch.totals, "scored_completions": float(BATCH)}
     rewards = torch.tensor([[1.0, 0.0]], dtype=torch.float64).repeat(BATCH // 2, 1)
-    prepared = algorithm.prepare(StepView(rewards, rollouts, place))
-    batch = Batch(batch.completion_mask, batch.advantages, totals, place, prepared, logps, logps)
+    view = StepView(rewards, rollouts, place)
+    batch = Batch(
+        batch.completion_mask,
+        batch.advantages,
+        totals,
+        place,
+        prepared=algorithm.prepare(view),
+        old_logps=logps,
+        ref_logps=logps,
+        step_means=algorithm.step_means(view),
+    )
     accumulate(
         case.model,
         rollouts,
@@ -102,8 +111,8 @@ def update(name: str, case: Case, num_masks: int) -> None:
 
 def settings_of(case: Foretold) -> Config:
     """Eight completions a step, four (completion, mask) sequences with a live graph."""
-    rows = case.rows_per_forward
-    batch = BatchConfig(max(4, rows // 2), 2, per_device_batch_size=max(4, rows // 4))
+    num_rows = case.rows_per_forward
+    batch = BatchConfig(max(4, num_rows // 2), 2, per_device_batch_size=max(4, num_rows // 4))
     return Config(model=case.model, rollout=Sampling(128, 32, 8, 1.0), batch=batch)
 
 
@@ -149,9 +158,9 @@ def prepare_step(case: Foretold) -> Callable[[], object]:
     if case.model.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     policy = Policy(model, tiny_tokenizer(), shape.mask_token_id, shape.pad_token_id, (), "random weights")
-    rows = config.batch.prompts_per_step * config.batch.num_generations
+    num_rows = config.batch.prompts_per_step * config.batch.num_generations
     length = config.rollout.max_completion_length
-    ids = torch.randint(shape.pad_token_id, (rows, PROMPT + length), generator=generator(0, "ids"))
+    ids = torch.randint(shape.pad_token_id, (num_rows, PROMPT + length), generator=generator(0, "ids"))
     real = torch.ones_like(ids, dtype=torch.bool)
     real[::2, :8] = False  # some padding
     prompt_ids, prompt_mask = ids[:, :PROMPT], real[:, :PROMPT]
@@ -166,18 +175,24 @@ def prepare_step(case: Foretold) -> Callable[[], object]:
             streams,
             rows_per_forward=case.rows_per_forward,
         )
-    steps = torch.zeros(rows, length, dtype=torch.int64)
-    whole = real[:, PROMPT:]
-    rollouts = Rollouts(prompt_ids, prompt_mask, ids[:, PROMPT:], whole, steps, torch.zeros(rows, length))
-    advantages = {"advantages": torch.tensor([1.0, -1.0] * (rows // 2), dtype=torch.float64)}
-    totals = {"completions": float(rows), "tokens": float(rows * length), "scored_completions": float(rows)}
+    steps = torch.zeros(num_rows, length, dtype=torch.int64)
+    completion_mask = real[:, PROMPT:]
+    rollouts = Rollouts(
+        prompt_ids, prompt_mask, ids[:, PROMPT:], completion_mask, steps, torch.zeros(num_rows, length)
+    )
+    advantages = {"advantages": torch.tensor([1.0, -1.0] * (num_rows // 2), dtype=torch.float64)}
+    totals = {
+        "completions": float(num_rows),
+        "tokens": float(num_rows * length),
+        "scored_completions": float(num_rows),
+    }
     step = Step(
         rollouts=rollouts,
-        place=Place.of_groups(rows // 2, 2),
+        place=Place.of_groups(num_rows // 2, 2),
         prepared=advantages,
         totals=[totals],
         counts=[totals],
-        num_episodes=rows,
+        num_episodes=num_rows,
     )
     algorithm = build("spg", {"block_length": 32})
     trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -200,34 +215,34 @@ def main() -> None:
     parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS, help="some of them")
     parser.add_argument("--estimate", action="store_true", help="the estimate of a step against its peak")
     parser.add_argument("--cases", nargs="+", default=list(FORETOLD), help="with --estimate, some of them")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    if given.peak_of in FORETOLD:
-        print(observe(FORETOLD[given.peak_of]))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.peak_of in FORETOLD:
+        print(observe(FORETOLD[args.peak_of]))
         return
-    if given.peak_of == BASELINE:
-        case = make_case(given)
-        print(peak_of(lambda: our_step(case, masks_at_once=given.num_masks)))
+    if args.peak_of == BASELINE:
+        case = make_case(args)
+        print(peak_of(lambda: our_step(case, masks_at_once=args.num_masks)))
         return
-    if given.peak_of:
-        wanted, given.num_masks = given.num_masks, 2
-        case = make_case(given)
-        print(peak_of(lambda: update(given.peak_of, case, wanted)))
+    if args.peak_of:
+        wanted, args.num_masks = args.num_masks, 2
+        case = make_case(args)
+        print(peak_of(lambda: update(args.peak_of, case, wanted)))
         return
-    if given.estimate:
+    if args.estimate:
         print(f"{hardware()}; MB at the highest point of a step\n")
         print_head(["step", "estimated", "measured", "ratio"])
         # Small tensors get pages of their own too, so that what is freed goes back to the system.
         os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
-        for name in given.cases:
-            foretold, peak = foretell(FORETOLD[name]), measure_peak(__file__, name, given, 2)
+        for name in args.cases:
+            foretold, peak = foretell(FORETOLD[name]), measure_peak(__file__, name, args, 2)
             print_row([name, f"{foretold:.0f}", f"{peak:.0f}", f"{foretold / peak:.2f}x"])
         return
     print(f"{hardware()}; MB above weights and gradients; {BATCH} completions of {COMPLETION} tokens\n")
-    print_head(["masks", *given.masks, "last over first", f"less than {BASELINE}"])
+    print_head(["masks", *args.masks, "last over first", f"less than {BASELINE}"])
     highest = 0.0
-    for name in (BASELINE, *given.algorithms):
-        peaks = [measure_peak(__file__, name, given, count) for count in given.masks]
+    for name in (BASELINE, *args.algorithms):
+        peaks = [measure_peak(__file__, name, args, count) for count in args.masks]
         highest = highest or peaks[-1]
         ratios = (peaks[-1] / peaks[0], highest / peaks[-1])
         print_row([name, *(f"{peak:.0f}" for peak in peaks), *(f"{ratio:.2f}x" for ratio in ratios)])

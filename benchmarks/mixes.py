@@ -36,19 +36,19 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=["tiny"], help="one for each task, or one for all")
     parser.add_argument("--problems", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    models = given.models * len(given.tasks) if len(given.models) == 1 else given.models
+    args = parser.parse_args()
+    models = args.models * len(args.tasks) if len(args.models) == 1 else args.models
     print(f"{hardware()}\n", flush=True)
     print_head(["task", *WAYS])
-    for task, model in zip(given.tasks, models, strict=True):
-        row = [share(task, model, *way, given) for way in WAYS.values()]
+    for task, model in zip(args.tasks, models, strict=True):
+        row = [share(task, model, *way, args) for way in WAYS.values()]
         print_row([task, *(f"{one:.3f}" for one in row)])
     return 0
 
 
-def share(task: str, model: str, remasking: str, temperature: float, given: argparse.Namespace) -> float:
+def share(task: str, model: str, remasking: str, temperature: float, args: argparse.Namespace) -> float:
     """The share of `right` among the sampled completions that follow one rule alone."""
-    words = f"--split validation --num-generations 8 --num-problems {given.problems} --seed {given.seed}"
+    words = f"--split validation --num-generations 8 --num-problems {args.problems} --seed {args.seed}"
     words += f" --remasking {remasking} --temperature {temperature}"
     with tempfile.TemporaryDirectory() as folder:  # a run's own eval/ is left as it is
         words += f" --output-dir {folder}"

@@ -64,9 +64,9 @@ def differing_tokens(view: StepView) -> Tensor:
     right = place.spread(view.correct.flatten())
     differ = torch.zeros_like(rollouts.completion_mask)
     for group, turn in {*zip(place.group.tolist(), place.turn.tolist(), strict=True)}:
-        rows = (place.group == group) & (place.turn == turn)
-        if (rows & right).any():
-            differ[rows] = (tokens[rows][:, None] != tokens[rows & right]).all(1)
+        in_turn = (place.group == group) & (place.turn == turn)
+        if (in_turn & right).any():
+            differ[in_turn] = (tokens[in_turn][:, None] != tokens[in_turn & right]).all(1)
     return differ & rollouts.completion_mask
 
 

@@ -96,15 +96,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--prompts", type=int, help="of a step, in place of the recipe's")
     parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS)
-    given = parser.parse_args()
+    args = parser.parse_args()
     parts = ("sent", "probes", "update", "update with gradient")
-    print_head(("algorithm", "rollout", *parts, "in all", f"against {given.algorithms[0]}"))
+    print_head(("algorithm", "rollout", *parts, "in all", f"against {args.algorithms[0]}"))
     base = 0.0
-    for name in given.algorithms:
-        config = defaults(Config, env=given.env, model=given.model, algorithm=name)
-        env_args = {**config.env_args, **parse_pairs(given.env_args, "--env-args")}
+    for name in args.algorithms:
+        config = defaults(Config, env=args.env, model=args.model, algorithm=name)
+        env_args = {**config.env_args, **parse_pairs(args.env_args, "--env-args")}
         quiet = replace(config.eval, eval_steps=0)
-        batch = replace(config.batch, prompts_per_step=given.prompts or config.batch.prompts_per_step)
+        batch = replace(config.batch, prompts_per_step=args.prompts or config.batch.prompts_per_step)
         rollout = config.rollout
         if get(name).branches > 1:  # a model that knows its blocks may have one across the middle
             half = rollout.max_completion_length // 2
@@ -114,11 +114,19 @@ def main() -> None:
             changed = replace(
                 config, env_args=env_args, batch=batch, rollout=rollout, eval=quiet, output=output
             )
-            passes = count(changed, given.steps)
-        asked, *sent = (passes[part] / passes["completions"] for part in ("rollout", *parts))
-        whole = sum(sent)
-        base = base or whole
-        print_row([name, *(f"{value:.2f}" for value in (asked, *sent, whole)), f"{whole / base:.2f}x"])
+            passes = count(changed, args.steps)
+        rollout_passes, *update_passes = (
+            passes[part] / passes["completions"] for part in ("rollout", *parts)
+        )
+        total = sum(update_passes)
+        base = base or total
+        print_row(
+            [
+                name,
+                *(f"{value:.2f}" for value in (rollout_passes, *update_passes, total)),
+                f"{total / base:.2f}x",
+            ]
+        )
 
 
 if __name__ == "__main__":

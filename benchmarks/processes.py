@@ -70,22 +70,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="runs of each kind (2)")
     parser.add_argument("--prompts", type=int, default=8, help="of a step, each with 4 completions (8)")
     parser.add_argument("--layers", type=int, default=8, help="layers of the model (8)")
-    given, training = parser.parse_known_args()
+    args, training = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         disable_progress_bar()
-        save_model(folder / "model", given.layers)
-        words = ["--env", ENV, "--model", str(folder / "model"), "--prompts-per-step", str(given.prompts)]
+        save_model(folder / "model", args.layers)
+        words = ["--env", ENV, "--model", str(folder / "model"), "--prompts-per-step", str(args.prompts)]
         words += [*FLAGS.split(), *training]
-        steps: dict[int, list[dict[str, float]]] = {1: [], given.processes: []}
-        for number in range(given.rounds):
+        steps: dict[int, list[dict[str, float]]] = {1: [], args.processes: []}
+        for number in range(args.rounds):
             for processes, found in steps.items():
                 found += timings(words, processes, folder / f"{processes}-{number}")
     print(
-        f"{hardware()}; {given.layers} layers of width 512; {4 * given.prompts} completions a step; median of "
+        f"{hardware()}; {args.layers} layers of width 512; {4 * args.prompts} completions a step; median of "
         f"{len(steps[1])} steps, elapsed time\n"
     )
-    print_head(["", "1 process, s", f"{given.processes} processes, s", "ratio"])
+    print_head(["", "1 process, s", f"{args.processes} processes, s", "ratio"])
     for part in ("rollout", "update"):
         one, several = (statistics.median(step[part] for step in found) for found in steps.values())
         print_row([part, f"{one:.2f}", f"{several:.2f}", f"{one / several:.2f}x"])

@@ -23,8 +23,8 @@ from spg_trainer.reporting.runs import Recorded, read_run
 TRAINER = (sys.executable, "-m", "spg_trainer")
 TASK = ("--env", "sudoku", "--env-args", "level=4")
 START = (
-    "--algorithm raft --num-iterations 1 --warmup-steps 60 --lr-schedule constant --max-steps 60 --seed 20 "
-    "--eval-steps 1 --validation-problems 128 --save-steps 1 --keep 60"
+    "--algorithm raft --num-iterations 1 --warmup-steps 60 --lr-schedule constant --max-steps 150 --seed 20 "
+    "--eval-steps 1 --validation-problems 128 --save-steps 1 --keep 150"
 )
 """At a rate that rises, or the model goes from nothing to two thirds in two updates. The seed is none of the others."""
 RATES = (0.05, 0.95, 0.5, 0.725, 0.275)
@@ -46,27 +46,27 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20, help="steps of a run (20)")
     parser.add_argument("--jobs", type=int, default=0, help="processes at once; 0 = one for each core")
     parser.add_argument("--figure", type=Path, help="where to draw the gains, as an SVG")
-    given = parser.parse_args()
+    args = parser.parse_args()
     print(f"{hardware()}\n", flush=True)
-    start = given.folder / "start"
+    start = args.folder / "start"
     if not (start / "summary.json").is_file():
         words = (*TASK, *START.split(), "--output-dir", str(start), "--resume", "auto")
         subprocess.run([*TRAINER, *words], stdout=sys.stderr, check=True)
     found = {}
     for step, rate in choose_starts(read_run(start)):
-        folder = given.folder / f"from-{step:06}"
+        folder = args.folder / f"from-{step:06}"
         words = ["--env", "sudoku:level=4", "--model", str(start / "checkpoints" / f"step-{step:06}")]
-        words += ["--algorithms", *SETTINGS.values(), "--seeds", str(given.seeds)]
-        words += ["--jobs", str(given.jobs), "--output-dir", str(folder)]
-        words += ["--", "--max-steps", str(given.steps), "--eval-steps", "0"]
+        words += ["--algorithms", *SETTINGS.values(), "--seeds", str(args.seeds)]
+        words += ["--jobs", str(args.jobs), "--output-dir", str(folder)]
+        words += ["--", "--max-steps", str(args.steps), "--eval-steps", "0"]
         subprocess.run([*TRAINER, "compare", *words], stdout=sys.stderr, check=True)
         found[step, rate] = {name: gain_of(folder, setting) for name, setting in SETTINGS.items()}
     print_head(["start (step), validation", "start, test", *SETTINGS])
     for (step, rate), of_start in sorted(found.items()):
         before = next(iter(of_start.values()))[0]
         print_row([f"{rate:.3f} ({step})", f"{before:.3f}", *(said(gain) for _, gain in of_start.values())])
-    if given.figure:
-        draw([found[start] for start in sorted(found)], given.figure)
+    if args.figure:
+        draw([found[start] for start in sorted(found)], args.figure)
     return 0
 
 

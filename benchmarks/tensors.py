@@ -86,28 +86,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--processes", type=int, default=1, help="of the run, above 1 with --shard (1)")
-    own, others = parser.parse_known_args()
-    given = arguments([*others, "--no-plain"])
-    if own.processes == 1:
-        count(own, given)
+    args, others = parser.parse_known_args()
+    step_args = arguments([*others, "--no-plain"])
+    if args.processes == 1:
+        count(args, step_args)
         return
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=own.processes)
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=args.processes)
     try:
         with patch.object(distributed, "gather", lambda items: items):
-            count(own, given)
+            count(args, step_args)
     finally:
         distributed.lockstep = None
         torch.distributed.destroy_process_group()
 
 
-def count(own: argparse.Namespace, given: argparse.Namespace) -> None:
+def count(args: argparse.Namespace, step_args: argparse.Namespace) -> None:
     """Prints a table for each part of a second step, in which the optimizer has its state."""
-    policy, held = make_policy(given), Held()
+    policy, held = make_policy(step_args), Held()
     trained = [weight for weight in policy.model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=3e-6)
-    rollouts = invent(policy, given, 0)
+    rollouts = invent(policy, step_args, 0)
     resize = torch.UntypedStorage.resize_
 
     def noted(storage: torch.UntypedStorage, size: int) -> Any:
@@ -119,13 +119,13 @@ def count(own: argparse.Namespace, given: argparse.Namespace) -> None:
         held.note(local(weight.detach()).untyped_storage(), "weights")
     with patch.object(torch.UntypedStorage, "resize_", noted):
         works = {
-            "rollout": lambda: write(policy, given, 1),
-            "update": lambda: update(policy, optimizer, rollouts, given, 1),
+            "rollout": lambda: write(policy, step_args, 1),
+            "update": lambda: update(policy, optimizer, rollouts, step_args, 1),
         }
         held.highest(works["update"])
         for name, work in works.items():
             most, parts = held.highest(work)
-            print(f"{name}: {most:.2f} MiB at most in a process of {own.processes}\n")
+            print(f"{name}: {most:.2f} MiB at most in a process of {args.processes}\n")
             print_head(["made by", "MiB"])
             for label, size in parts:
                 if size > 0.002 * MIB * most:

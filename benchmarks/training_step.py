@@ -39,20 +39,20 @@ class Case(NamedTuple):
     batch: Batch
 
 
-def make_model(given: argparse.Namespace) -> PreTrainedModel:
+def make_model(args: argparse.Namespace) -> PreTrainedModel:
     """8 layers, d 512, 8 heads, ffn 1536, float32, with gradients already allocated."""
     torch.manual_seed(0)
     config = llada_config(
         d_model=512,
-        n_layers=given.layers,
+        n_layers=args.layers,
         n_heads=8,
         n_kv_heads=8,
         mlp_hidden_size=1536,
         max_sequence_length=512,
-        vocab_size=given.vocabulary,
-        mask_token_id=given.vocabulary - 1,
-        eos_token_id=given.vocabulary - 2,
-        pad_token_id=given.vocabulary - 2,
+        vocab_size=args.vocabulary,
+        mask_token_id=args.vocabulary - 1,
+        eos_token_id=args.vocabulary - 2,
+        pad_token_id=args.vocabulary - 2,
     )
     model = config.model_class(config).eval()
     for parameter in model.parameters():
@@ -60,10 +60,10 @@ def make_model(given: argparse.Namespace) -> PreTrainedModel:
     return model
 
 
-def make_case(given: argparse.Namespace) -> Case:
+def make_case(args: argparse.Namespace) -> Case:
     """The same for both forms."""
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(given.vocabulary - 2, (BATCH, PROMPT + COMPLETION), generator=generator)
+    ids = torch.randint(args.vocabulary - 2, (BATCH, PROMPT + COMPLETION), generator=generator)
     full = torch.ones(BATCH, PROMPT + COMPLETION, dtype=torch.bool)
     rollouts = Rollouts(
         prompt_ids=ids[:, :PROMPT],
@@ -73,24 +73,26 @@ def make_case(given: argparse.Namespace) -> Case:
         unmask_step=torch.arange(COMPLETION).repeat(BATCH, 1) // 2,
         unmask_logps=torch.zeros(BATCH, COMPLETION),
     )
-    block = min(BLOCK, COMPLETION // given.num_masks)  # the reference draws as many different blocks as masks
-    algorithm = SPGRepro(num_masks=given.num_masks, block_length=block)
+    block = min(BLOCK, COMPLETION // args.num_masks)  # the reference draws as many different blocks as masks
+    algorithm = SPGRepro(num_masks=args.num_masks, block_length=block)
     masks = algorithm.make_masking().draw(
         rollouts, KeyedStreams(0, ("masks",), [(row,) for row in range(BATCH)])
     )
     advantages = torch.tensor([1.0, -1.0] * (BATCH // 2))
     totals = {"completions": float(BATCH), "tokens": float(BATCH * COMPLETION)}
     batch = Batch(rollouts.completion_mask, advantages, totals, Place.of_groups(BATCH // 2, 2))
-    return Case(make_model(given), algorithm, rollouts, masks, batch)
+    return Case(make_model(args), algorithm, rollouts, masks, batch)
 
 
 def baseline_step(case: Case) -> None:
     """The published computation: one forward of all copies, logits at all positions, two softmaxes, one backward."""
     model, masks, batch, rollouts = case.model, case.masks, case.batch, case.rollouts
-    (rows, samples, size), beta, omega = masks.scored.shape, 1.5, 0.5
+    (batch_size, samples, size), beta, omega = masks.scored.shape, 1.5, 0.5
     ids = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], dim=1)
     shown = ids[:, None].expand(-1, samples, -1).masked_fill(masks.masked, model.config.mask_token_id)
-    logits = model(input_ids=shown.flatten(0, 1)).logits.view(rows, samples, ids.shape[1], -1)[:, :, -size:]
+    logits = model(input_ids=shown.flatten(0, 1)).logits.view(batch_size, samples, ids.shape[1], -1)[
+        :, :, -size:
+    ]
     index = rollouts.completion_ids[:, None, :, None].expand(-1, samples, -1, 1)
     logp = logits.log_softmax(-1).gather(-1, index).squeeze(-1).float()
     prob = logits.softmax(-1).gather(-1, index).squeeze(-1).float()
@@ -140,11 +142,11 @@ def peak_of(step: Callable[[], object]) -> float:
     return resident()[1] - before
 
 
-def measure_peak(script: str, form: str, given: argparse.Namespace, num_masks: int) -> float:
+def measure_peak(script: str, form: str, args: argparse.Namespace, num_masks: int) -> float:
     """`--peak-of` of a benchmark in a process of its own, MB."""
     command = [sys.executable, str(Path(script).resolve()), "--peak-of", form, "--num-masks", str(num_masks)]
     for name in ("vocabulary", "layers", "threads"):
-        command += [f"--{name}", str(getattr(given, name))]
+        command += [f"--{name}", str(getattr(args, name))]
     return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
@@ -164,24 +166,24 @@ def make_parser(description: str, vocabulary: int) -> argparse.ArgumentParser:
 def main() -> None:
     parser = make_parser(__doc__, 126464)
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts (5)")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    case = make_case(given)
-    if given.peak_of:
-        step = STEPS[given.peak_of]
-        step(make_case(argparse.Namespace(**{**vars(given), "vocabulary": 512, "layers": 1})))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    case = make_case(args)
+    if args.peak_of:
+        step = STEPS[args.peak_of]
+        step(make_case(argparse.Namespace(**{**vars(args), "vocabulary": 512, "layers": 1})))
         print(peak_of(lambda: step(case)))
         return
-    peaks = {form: measure_peak(__file__, form, given, given.num_masks) for form in STEPS}
+    peaks = {form: measure_peak(__file__, form, args, args.num_masks) for form in STEPS}
     slow, fast = medians(
         [lambda step=step: step(case) for step in STEPS.values()],
-        given.rounds,
-        seconds if given.threads == 1 else wall_seconds,
+        args.rounds,
+        seconds if args.threads == 1 else wall_seconds,
     )
-    published, own = (gradient(step, case) for step in STEPS.values())
+    published, ours = (gradient(step, case) for step in STEPS.values())
     print(
-        f"{hardware()}; {given.threads} threads, float32; {given.layers} layers, V {given.vocabulary}, "
-        f"batch {BATCH}, prompt {PROMPT}, completion {COMPLETION}; median of {given.rounds}\n"
+        f"{hardware()}; {args.threads} threads, float32; {args.layers} layers, V {args.vocabulary}, "
+        f"batch {BATCH}, prompt {PROMPT}, completion {COMPLETION}; median of {args.rounds}\n"
     )
     print_head(["one step", "all positions", "ours", "ratio"])
     print_row(["seconds", f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.2f}x"])
@@ -189,7 +191,7 @@ def main() -> None:
         ["extra MB", *(f"{peak:.0f}" for peak in peaks.values()), f"{peaks['baseline'] / peaks['ours']:.2f}x"]
     )
     print(
-        f"\nrelative difference of the whole gradient: {float((own - published).norm() / published.norm()):.1e}"
+        f"\nrelative difference of the whole gradient: {float((ours - published).norm() / published.norm()):.1e}"
     )
 
 

@@ -62,9 +62,9 @@ def hold_chats(run: Run, turns: int) -> None:
     scored = run.source.collect(0)
     Numbers.chats = [[] for _ in range(turns)]
     for b, (problem, turn) in enumerate(zip(scored.problems, scored.place.turn.tolist(), strict=True)):
-        said, replies = scored.dialogue(b)
+        completions, replies = scored.dialogue(b)
         if scored.place.generation[b] % 2:
-            Numbers.chats[turn].append(envs.episodes.chat(problem, said[:turn], replies[:turn]))
+            Numbers.chats[turn].append(envs.episodes.chat(problem, completions[:turn], replies[:turn]))
 
 
 NUMBERS = "benchmark/Numbers-v0"
@@ -95,38 +95,38 @@ def each_row(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
     return source, example
 
 
-def in_rounds(given: argparse.Namespace, folder: Path) -> None:
+def in_rounds(args: argparse.Namespace, folder: Path) -> None:
     """A table of steps of several turns, and of the steps of their rounds, without a merge of equal rows in either."""
     print_head(["turns", "a step, s", "its rounds, s", "ratio"])
     with patch.object(Columns, "_distinct", lambda self, rows, looks: each_row(rows)):
-        for turns in given.turns:
+        for turns in args.turns:
             at = folder / str(turns)
-            whole = make_run(at / "whole", given.groups, 8, NUMBERS, turns=turns)
-            hold_chats(whole, turns)
-            parts = [make_run(at / str(n), 4 * given.groups, 2, NUMBERS, number=n) for n in range(turns)]
-            works = [lambda run=run: train_step(run) for run in (whole, *parts)]
-            dialogue, *rounds = medians(works, given.rounds)
+            dialogues = make_run(at / "whole", args.groups, 8, NUMBERS, turns=turns)
+            hold_chats(dialogues, turns)
+            parts = [make_run(at / str(n), 4 * args.groups, 2, NUMBERS, number=n) for n in range(turns)]
+            works = [lambda run=run: train_step(run) for run in (dialogues, *parts)]
+            dialogue, *rounds = medians(works, args.rounds)
             print_row([turns, f"{dialogue:.2f}", f"{sum(rounds):.2f}", f"{dialogue / sum(rounds):.3f}x"])
 
 
-def one_turn(given: argparse.Namespace, folder: Path) -> list[float]:
+def one_turn(args: argparse.Namespace, folder: Path) -> list[float]:
     """Seconds of some steps of Countdown, after one that is not counted."""
-    run = make_run(folder, given.groups, 8, "countdown")
+    run = make_run(folder, args.groups, 8, "countdown")
     return [seconds(lambda: train_step(run)) for _ in range(4)][1:]
 
 
-def against(given: argparse.Namespace) -> None:
+def against(args: argparse.Namespace) -> None:
     """A table of a step of one turn of both trees, whose processes take turns."""
-    trees = {"theirs": given.against.resolve(), "ours": Path(__file__).resolve().parents[1]}
+    trees = {"theirs": args.against.resolve(), "ours": Path(__file__).resolve().parents[1]}
     found: dict[str, list[float]] = {name: [] for name in trees}
-    for _ in range(given.rounds):
+    for _ in range(args.rounds):
         for name, tree in trees.items():
-            command = [sys.executable, __file__, "--one-turn", "--groups", str(given.groups)]
+            command = [sys.executable, __file__, "--one-turn", "--groups", str(args.groups)]
             environment = {**os.environ, "PYTHONPATH": str(tree)}
-            said = subprocess.run(
+            output = subprocess.run(
                 command, env=environment, stdout=subprocess.PIPE, text=True, check=True
             ).stdout
-            found[name] += map(float, said.split())
+            found[name] += map(float, output.split())
     theirs, ours = (statistics.median(found[name]) for name in trees)
     print_head(["one turn", "theirs, s", "ours, s", "speed"])
     print_row(["a step", f"{theirs:.3f}", f"{ours:.3f}", f"{theirs / ours:.3f}x"])
@@ -141,17 +141,17 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=8, help="groups of 8 episodes in a step (8)")
     parser.add_argument("--against", type=Path, help="another checkout, to compare a step of one turn with")
     parser.add_argument("--one-turn", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    args = parser.parse_args()
     one_core()
     with tempfile.TemporaryDirectory() as name:
-        if given.one_turn:
-            print(*one_turn(given, Path(name)))
+        if args.one_turn:
+            print(*one_turn(args, Path(name)))
             return
-        print(f"{hardware()}; {given.groups} groups of 8, 12 tokens; median of {given.rounds}\n", flush=True)
-        if given.turns:
-            in_rounds(given, Path(name))
-        if given.against:
-            against(given)
+        print(f"{hardware()}; {args.groups} groups of 8, 12 tokens; median of {args.rounds}\n", flush=True)
+        if args.turns:
+            in_rounds(args, Path(name))
+        if args.against:
+            against(args)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from verifiers import verify_batch
 FILLER = "We take the number of apples and subtract those that were eaten, step by step. "
 
 
-def columns_of(task: str, rows: int) -> dict[str, list[str]]:
+def columns_of(task: str, num_rows: int) -> dict[str, list[str]]:
     """Completions of 900 characters with their references; every second one is right."""
-    halves = [(row % 97, row % 97 + row % 2) for row in range(rows)]
+    halves = [(row % 97, row % 97 + row % 2) for row in range(num_rows)]
     written = r"\frac{%d}{2}" if task == "math500" else "%d"
-    texts = [FILLER * 11 + rf"<answer>\boxed{{{written % said}}}</answer>" for said, _ in halves]
+    texts = [FILLER * 11 + rf"<answer>\boxed{{{written % numerator}}}</answer>" for numerator, _ in halves]
     answers = [written.replace("frac", "tfrac") % right for _, right in halves]
     return {"completion": texts, "answer": answers}
 
@@ -68,27 +68,25 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000, help="completions")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median counts")
-    given = parser.parse_args()
+    args = parser.parse_args()
     datasets.disable_progress_bars()
     with_ray = importlib.util.find_spec("ray") is not None
-    print(
-        f"{hardware()}; completions a second of elapsed time, of {given.rows:,}; median of {given.rounds}\n"
-    )
-    names = ["verify_batch", "datasets.map, 1", f"datasets.map, {given.processes}"]
-    print_head(["task", *names, *[f"Ray Data, {given.processes}"] * with_ray, "ratio of the two maps"])
-    for task in given.tasks:
-        columns = columns_of(task, given.rows)
+    print(f"{hardware()}; completions a second of elapsed time, of {args.rows:,}; median of {args.rounds}\n")
+    names = ["verify_batch", "datasets.map, 1", f"datasets.map, {args.processes}"]
+    print_head(["task", *names, *[f"Ray Data, {args.processes}"] * with_ray, "ratio of the two maps"])
+    for task in args.tasks:
+        columns = columns_of(task, args.rows)
         with (
             tempfile.TemporaryDirectory() as folder
         ):  # what is only in memory would be copied to each process
             datasets.Dataset.from_dict(columns).save_to_disk(folder)
             data = datasets.load_from_disk(folder)
             works = [partial(judge, columns, task)]
-            works += [partial(by_datasets, data, task, processes) for processes in (1, given.processes)]
+            works += [partial(by_datasets, data, task, processes) for processes in (1, args.processes)]
             if with_ray:
-                works.append(partial(by_ray(columns, given.processes), task))
-            took = medians(works, given.rounds, wall_seconds)
-        rates = [f"{given.rows / seconds:,.0f}" for seconds in took]
+                works.append(partial(by_ray(columns, args.processes), task))
+            took = medians(works, args.rounds, wall_seconds)
+        rates = [f"{args.rows / seconds:,.0f}" for seconds in took]
         print_row([task, *rates, f"{took[1] / took[2]:.2f}x"])
 
 

@@ -200,37 +200,42 @@ def measure(name: str, label: str, rows: list[Row], rounds: int) -> None:
     task = TASKS[name]
     sample = rows[:: -(-len(rows) // task.baseline_rows)]
     slow, fast = medians([lambda: task.baseline(sample), lambda: ours(name, rows)], rounds)
-    theirs, mine = len(sample) / slow, len(rows) / fast
-    print_row([label, f"{theirs:,.0f}", f"{mine:,.0f}", f"{mine / theirs:.1f}x"])
+    theirs_per_second, ours_per_second = len(sample) / slow, len(rows) / fast
+    print_row(
+        [
+            label,
+            f"{theirs_per_second:,.0f}",
+            f"{ours_per_second:,.0f}",
+            f"{ours_per_second / theirs_per_second:.1f}x",
+        ]
+    )
 
 
 def print_errors(name: str, rows: list[Row]) -> None:
     """What both get wrong of completions with a given verdict."""
     truth = column(rows, "correct")
-    for judge, said in (
+    for judge, verdicts in (
         (TASKS[name].baseline.__name__, TASKS[name].baseline(rows)),
         ("verify_batch", ours(name, rows)),
     ):
-        accepted = sum(yes and not right for yes, right in zip(said, truth, strict=True))
-        refused = sum(right and not yes for yes, right in zip(said, truth, strict=True))
+        accepted = sum(yes and not right for yes, right in zip(verdicts, truth, strict=True))
+        refused = sum(right and not yes for yes, right in zip(verdicts, truth, strict=True))
         print(f"{judge}: {accepted} wrongly accepted, {refused} wrongly refused of {len(rows)}")
 
 
-def compare_batches(name: str, given: argparse.Namespace) -> None:
+def compare_batches(name: str, args: argparse.Namespace) -> None:
     """The table of one verifier."""
     print_head(["completions", f"{TASKS[name].baseline.__name__}, /s", "verify_batch, /s", "ratio"])
-    real = read(given.file) if given.file else []
+    real = read(args.file) if args.file else []
     if real:
         # Repeated as strings of their own, so that nothing is remembered of an equal one.
         many = [
             {**real[i % len(real)], "completion": real[i % len(real)]["completion"] + " " * (i // len(real))}
-            for i in range(given.rows)
+            for i in range(args.rows)
         ]
-        measure(name, "real", many, given.rounds)
-    measure(
-        name, f"{given.characters} characters", generated(name, given.rows, given.characters), given.rounds
-    )
-    measure(name, "bare answers", generated(name, given.rows, 0), given.rounds)
+        measure(name, "real", many, args.rounds)
+    measure(name, f"{args.characters} characters", generated(name, args.rows, args.characters), args.rounds)
+    measure(name, "bare answers", generated(name, args.rows, 0), args.rounds)
     if real:
         print_errors(name, real)
 
@@ -270,19 +275,19 @@ def plain_loop(file: Path, output: Path) -> None:
             verdicts.write(json.dumps({"correct": d1_sudoku([json.loads(line)])[0]}) + "\n")
 
 
-def compare_files(given: argparse.Namespace) -> None:
+def compare_files(args: argparse.Namespace) -> None:
     """The table of the command over two files."""
     print_head(
         ["lines", "peak memory, MiB", "of a tenth", "plain loop, lines/s", "command, lines/s", "ratio"]
     )
     with tempfile.TemporaryDirectory() as folder:
         file, output, before = Path(folder) / "samples.jsonl", Path(folder) / "verdicts.jsonl", None
-        for count in (given.rows // 10, given.rows):
+        for count in (args.rows // 10, args.rows):
             with file.open("w") as lines:
                 lines.writelines(
-                    json.dumps(row) + "\n" for row in generated("sudoku", count, given.characters)
+                    json.dumps(row) + "\n" for row in generated("sudoku", count, args.characters)
                 )
-            peak, busy = run_command(file, given.workers, output)
+            peak, busy = run_command(file, args.workers, output)
             slow = seconds(lambda: plain_loop(file, output))
             growth = f"{peak / before:.2f}x" if before else "-"
             rates = [f"{count / slow:,.0f}", f"{count / busy:,.0f}", f"{slow / busy:.1f}x"]
@@ -302,17 +307,17 @@ def main() -> None:
     parser.add_argument("--characters", type=int, help="text before an answer (900; files 300)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts (5)")
     parser.add_argument("--workers", type=int, default=1, help="processes of the command (1)")
-    given = parser.parse_args()
-    files = given.task == "files"
-    given.rows = given.rows or (1_000_000 if files else 20_000)
-    given.characters = given.characters or (300 if files else 900)
+    args = parser.parse_args()
+    files = args.task == "files"
+    args.rows = args.rows or (1_000_000 if files else 20_000)
+    args.characters = args.characters or (300 if files else 900)
     if not files:
         one_core()
-    print(f"{hardware()}; {given.rows} rows, median of {given.rounds}\n")
+    print(f"{hardware()}; {args.rows} rows, median of {args.rounds}\n")
     if files:
-        compare_files(given)
+        compare_files(args)
     else:
-        compare_batches(given.task, given)
+        compare_batches(args.task, args)
 
 
 if __name__ == "__main__":

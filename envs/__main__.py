@@ -108,14 +108,14 @@ def environment_arguments(options: argparse.Namespace) -> dict[str, Any]:
     flags = {name: getattr(options, name) for name in ("verifier", "reward")}
     named = {name: value for name, value in flags.items() if value is not None}
     if options.reward_weights:
-        named["reward_weights"] = pairs(options.reward_weights, "--reward-weights")
-    return {**pairs(options.env_args), **named}
+        named["reward_weights"] = key_values(options.reward_weights, "--reward-weights")
+    return {**key_values(options.env_args), **named}
 
 
-def pairs(words: Sequence[str], flag: str = "--env-args") -> dict[str, Any]:
+def key_values(words: Sequence[str], flag: str = "--env-args") -> dict[str, Any]:
     """["level=2", "source=generated"] -> {"level": 2, "source": "generated"}; raises EnvError for other forms.
 
-    flag: what the words were given to.
+    flag: the flag that has these words, for messages.
     """
     values: dict[str, Any] = {}
     for word in words:
@@ -124,7 +124,7 @@ def pairs(words: Sequence[str], flag: str = "--env-args") -> dict[str, Any]:
             example = "level=2" if flag == "--env-args" else "correct=1"
             raise EnvError(f'{flag}: "{word}" should be KEY=VALUE, e.g. {example}.')
         if name in ("split", "render_mode"):
-            raise EnvError(f"--env-args {word}: {name} is no argument here; `show` takes --split.")
+            raise EnvError(f"{flag} {word}: {name} is no argument here; `show` takes --split.")
         try:
             values[name] = json.loads(text)
         except ValueError:
@@ -179,14 +179,14 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _model_reads(problem: Problem) -> str:
-    """The prompt as the model is given it, a chat message by message, and the beginning of its completion."""
+    """What the model reads: the prompt, a chat message by message, and what its completion begins with or fills in."""
     if isinstance(problem.prompt, str):
         text = f"-- prompt:\n{problem.prompt}\n"
     else:
         messages = [f"-- prompt, {message['role']}:\n{message['content']}\n" for message in problem.prompt]
         text = "".join(messages)
-    given = (("begins with", problem.completion_prefix), ("fills", problem.completion_template))
-    return text + "".join(f"-- the completion {what}:\n{part}\n" for what, part in given if part)
+    beginnings = {"begins with": problem.completion_prefix, "fills": problem.completion_template}
+    return text + "".join(f"-- the completion {verb}:\n{part}\n" for verb, part in beginnings.items() if part)
 
 
 def _for_stdout(text: str) -> str:
@@ -219,9 +219,10 @@ def _scored(
     if len(turns) > 1:
         return f"{head}\n{_for_stdout(render_turns(env, problem, turns, replies))}\n"
     completion = turns[0]
-    if not overrides(scorer, "render_text"):  # that of the base class would show the prompt again
-        return f"{head}\n{problem.completion_prefix}{completion}\n"
-    return f"{head}\n{completion}\n{_for_stdout(env.render_text(problem, completion))}\n"
+    lines = [head, f"{problem.completion_prefix}{completion}"]
+    if overrides(scorer, "render_text"):  # that of the base class would show the prompt again
+        lines.append(_for_stdout(env.render_text(problem, completion)))
+    return "\n".join(lines) + "\n"
 
 
 def _check(options: argparse.Namespace) -> int:

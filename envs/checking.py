@@ -25,7 +25,7 @@ from envs.splits import SPLITS, DividedEnv, content, question
 from verifiers.statistics import wilson_interval
 
 DIFFERENT = 0.9
-"""The share of the problems of validation and test that must differ: a copy adds no evidence."""
+"""At least this share of the problems of validation, and of test, must differ: a copy adds no evidence."""
 SLOWEST = 2.0
 """Seconds of processor time within which any completion must be scored."""
 SMALL = 100
@@ -36,7 +36,7 @@ _BY_CONTENT = (
     "envs.draw_for(self.split, index, ...) (docs/add_a_task.md)"
 )
 SHORT = 2
-"""An answer of at most so many characters stands somewhere in nearly every long text."""
+"""An answer of at most so many characters is short: nearly every long text holds it somewhere."""
 _FEW = 16
 """How many problems the more costly checks take: to make them in a fresh process, to score them with junk."""
 _JUNK = "<answer>?</answer>"
@@ -71,7 +71,7 @@ class _Subject:
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     """{component: the lowest and the highest value so far}."""
     raised: set[str] = field(default_factory=set)
-    """What `score` has raised so far, and where."""
+    """The errors that `score` has raised so far, each with its place."""
     notes: list[str] = field(default_factory=list)
     """Hints to the author from the check that is running; they do not make it fail."""
 
@@ -131,7 +131,7 @@ def check_lengths(name: str, problems: int, model: str, length: int = 0, **argum
     name, problems, arguments: as for `check`. model: as `--model` of the trainer. length: how many tokens a completion
     has, 0 = as the model is trained by default.
     """
-    job = {"name": name, "arguments": arguments, "asked": model, "count": problems, "length": length}
+    job = {"name": name, "arguments": arguments, "model": model, "count": problems, "length": length}
     done = _fresh_process(_LENGTHS_CODE, job)
     if done.returncode:
         why = done.stderr.strip().rpartition("\n")[2]
@@ -403,8 +403,8 @@ def _components(subject: _Subject) -> str:
 
 
 _RUNS = (_gymnasium, _purity, _splits, _demonstrations, _habits, _junk, _components)
-_CHECKS = {run.__name__[1:]: run for run in _RUNS}
-"""{title: the check}, a function that returns its figure, and raises if the environment fails."""
+_CHECKS = {run.__name__.removeprefix("_"): run for run in _RUNS}
+"""{title: the check}. A check returns its figure, and raises if the environment fails."""
 
 
 def _problems(env: TextEnv, count: int) -> dict[int, Problem]:

@@ -49,7 +49,7 @@ class TextEnv(gymnasium.Env[Prompt, str]):
     notice: str = ""
     """What a run should say about this environment before it starts; "" for nothing."""
     origin: Mapping[str, str] = {}
-    """Where its data really came from, e.g. {"openai/gsm8k": "the commit"}; a run writes it down."""
+    """Where the data really came from, e.g. {"openai/gsm8k": "the commit"}; a run writes it down."""
     parts: Mapping[str, "TextEnv"] = {}
     """In a mixture of tasks {task: its environment}; empty in any other environment."""
     _env_id: str | None = None

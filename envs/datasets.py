@@ -59,7 +59,12 @@ def normalized(text: str) -> str:
 
 @cache
 def load_split(
-    task: str, bank: ModuleType, source: str, split: str, revision: str | None, test_revision: str | None
+    task: str,
+    problem_module: ModuleType,
+    source: str,
+    split: str,
+    revision: str | None,
+    test_revision: str | None,
 ) -> tuple[tuple[Any, ...], dict[str, str], str]:
     """The problems of a split of a published set, in its order; {data set: its commit on the hub}; and a notice.
 
@@ -68,10 +73,10 @@ def load_split(
     is in neither validation nor train. Rows that cannot be used are left out: the notice counts them and names the
     first; it is "" where there are none.
 
-    bank: the task's module of problems, e.g. `envs.gsm8k.problems`, with these names:
+    problem_module: the task's module of problems, e.g. `envs.gsm8k.problems`, with these names:
         TRAIN, TEST: the data sets.
         COLUMNS: the columns that a row must have, the first of them the problem's text.
-        hashed(text): what of a problem's text is hashed.
+        text_to_hash(text): what is hashed of a problem's text.
         read_row(row): the problem of a row; raises EnvError for one that cannot be used.
     source: as for `load_rows`. revision: of TRAIN. test_revision: of TEST if that is another data set.
 
@@ -79,31 +84,31 @@ def load_split(
     be used.
     """
     commits: dict[str, str] = {}
-    same_data_set = bank.TEST.repo == bank.TRAIN.repo
-    test = replace(bank.TEST, revision=revision if same_data_set else test_revision)
+    same_data_set = problem_module.TEST.repo == problem_module.TRAIN.repo
+    test = replace(problem_module.TEST, revision=revision if same_data_set else test_revision)
 
     def load(hub: HubDataset) -> list[tuple[str, Row]]:
-        """All rows, each as (the problem's text, the row); a text that is none is ""."""
-        rows, commit = load_rows(task, source, hub, bank.COLUMNS)
+        """All rows, each as (the problem's text, the row); the text is "" where the column holds no text."""
+        rows, commit = load_rows(task, source, hub, problem_module.COLUMNS)
         if commit:
             commits[hub.repo] = commit
-        values = [row.values[bank.COLUMNS[0]] for row in rows]
+        values = [row.values[problem_module.COLUMNS[0]] for row in rows]
         return [(text if isinstance(text, str) else "", row) for text, row in zip(values, rows, strict=True)]
 
-    rows = load(test if split == "test" else replace(bank.TRAIN, revision=revision))
+    rows = load(test if split == "test" else replace(problem_module.TRAIN, revision=revision))
     if split != "test":
         test_texts = {normalized(text) for text, _ in load(test)}
         rows = [
             (text, row)
             for text, row in rows
-            if normalized(text) not in test_texts and PUBLISHED(bank.hashed(text)) == split
+            if normalized(text) not in test_texts and PUBLISHED(problem_module.text_to_hash(text)) == split
         ]
     unusable, problems = [], []
     for text, row in rows:
         try:
             if not text.strip():
-                raise EnvError(f"{task}: {row.where} has no text as its {bank.COLUMNS[0]}.")
-            problems.append(bank.read_row(row))
+                raise EnvError(f"{task}: {row.where} has no text as its {problem_module.COLUMNS[0]}.")
+            problems.append(problem_module.read_row(row))
         except EnvError as error:
             unusable.append(str(error))
     notice = ""

@@ -50,7 +50,7 @@ class Episodes:
         self.turns: list[list[str]] = [list(turns) for turns, _ in begun]
         """The completions of each episode so far."""
         self.replies: list[list[str]] = [list(replies) for _, replies in begun]
-        """What the environment has answered to them; not to the last one of an episode that has ended."""
+        """The environment's answers to these completions; the last one of an episode that has ended gets none."""
         self.ended: list[Ending | None] = [None] * len(self)
         """None while an episode goes on."""
         self.raised: list[str | None] = [None] * len(self)

@@ -57,13 +57,10 @@ def check_choice(env: str, name: str, value: object, known: Iterable[object], ot
     known = list(known)
     # Types are compared too, as 1 == 1.0 == True: what is written into a run's config must be what was meant.
     if not any(type(value) is type(choice) and value == choice for choice in known):
-        words = [
-            str(choice) for choice in known if choice is not None
-        ]  # None, an argument left out, is not listed
+        words = [str(choice) for choice in known if choice is not None]  # None = the argument is left out
         hint = did_you_mean(value, words)
-        if isinstance(value, str) and re.search(
-            r",\w+=", value
-        ):  # as they are divided in --env sudoku:level=2,size=4
+        # Of --env-args level=2,size=4 the value of level is "2,size=4".
+        if isinstance(value, str) and re.search(r",\w+=", value):
             hint = f"Divide arguments by spaces, --env-args {name}={value.replace(',', ' ')}. "
         or_other = f", {other}" if other else ""
         raise EnvError(f'{env}: {name}="{value}" is unknown. {hint}Known: {", ".join(words)}{or_other}.')

@@ -118,7 +118,7 @@ def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) 
 
 
 def only_taken(function: RewardFunction, arguments: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    """Those of the arguments that a function has parameters for; all of them if it has `**kwargs`."""
+    """The arguments that a function has parameters for; all of them if it has `**kwargs`."""
     if takes_all(function):
         return dict(arguments)
     parameters = inspect.signature(function).parameters

@@ -40,12 +40,13 @@ class Game:
     """How `str.format` writes the observation; a tuple fills several {}."""
     solved_from: float | None = None
     """An episode is solved if its return is at least this; None = the environment's own threshold."""
-    illegal: float = 0.0
-    """What an answer that is no legal action earns, in a game without a table of transitions. With a table it earns as
-    little as the table's worst action, if that is less. If it were paid better, nonsense would be learned."""
+    illegal_reward: float = 0.0
+    """What an answer that is no legal action earns in a game without a table of transitions. In a game with a table it
+    earns this or what the worst action of the table earns, whichever is less: otherwise the model would learn to write
+    nonsense."""
     forfeits: bool = False
-    """Whether an answer that is no legal action ends the game. Set this where such an answer costs nothing: otherwise a
-    game that is won in spite of the answer would teach the model to give it."""
+    """Whether an answer that is no legal action ends the game. Set this where such an answer costs nothing: if the game
+    went on and was won, the model would learn to give such answers."""
     habits: Mapping[str, Callable[[Any, Any], str]] = field(default_factory=dict)
     """{name: a function (observation, Gymnasium's environment) -> action} of rules of thumb, plausible and often wrong;
     `basic` of Blackjack is the right one."""
@@ -79,7 +80,7 @@ GAMES = {
         ("stick", "hit"),
         "you {}, dealer {}, ace {}",
         solved_from=1,
-        illegal=-1,
+        illegal_reward=-1,
         forfeits=True,
         habits={
             "basic": basic_strategy,
@@ -104,16 +105,16 @@ class Play:
     info: Mapping[str, Any]
     total: float
     """The sum of its rewards so far."""
-    over: bool
+    terminated: bool
     """Whether the game has ended by its own rules."""
-    stopped: bool
+    truncated: bool
     """Whether it has been cut off by its own limit of steps."""
 
 
 class _Last:
-    """The game that was played last: its seed, its completions and where it stands; `play` is None where there is none.
+    """The game that was played last: its seed, its completions and where it stands; `play` is None before the first.
 
-    A deep copy is empty: a copy of Gymnasium's environment need not stand where the original does.
+    A deep copy of this holds no game, because a copy of Gymnasium's environment need not stand where the original does.
     """
 
     seed: int = 0
@@ -130,8 +131,8 @@ class GymnasiumGame(TextEnv):
     Prompt: the name, the state and the actions that are legal, "FrozenLake 0: left, down, right or up?". Answer at
     each turn: an action. A reply is the state that follows, with the legal actions if these change from turn to turn.
     A word that is no legal action leaves the state as it is, and the reply says so. In a game with a table of
-    transitions, such a word costs as much as the worst action; in others it costs what `Game.illegal` says, by default
-    nothing. Blackjack and FrozenLake are lost by it.
+    transitions, such a word costs as much as the worst action; in others it earns `Game.illegal_reward`, by default 0.
+    Blackjack and FrozenLake are lost by it.
 
     Rewards:
         return: the sum of the environment's own rewards; it is what is paid.
@@ -195,7 +196,7 @@ class GymnasiumGame(TextEnv):
         *earlier, last = turns
         legal_actions = self.legal(self.played(problem.reference["seed"], earlier))
         play = self.played(problem.reference["seed"], turns)
-        if play.over or play.stopped:
+        if play.terminated or play.truncated:
             return None
         if read_answer(last) in legal_actions:
             return self.show(play)
@@ -208,9 +209,9 @@ class GymnasiumGame(TextEnv):
         if threshold is None:
             threshold = self._env.spec.reward_threshold
         is_enough = play.total > 0 if threshold is None else play.total >= threshold
-        solved = play.over and is_enough
+        solved = play.terminated and is_enough
         reason = "unfinished"
-        if play.over:
+        if play.terminated:
             reason = "ok" if solved else "wrong"
         return Score({"return": play.total, "correct": float(solved)}, reason, read_answer(turns[-1]))
 
@@ -251,7 +252,7 @@ class GymnasiumGame(TextEnv):
         seed = problem.reference["seed"]
         turns: list[str] = []
         play = self.played(seed, ())
-        while len(turns) < self.max_turns and not play.over and not play.stopped:
+        while len(turns) < self.max_turns and not play.terminated and not play.truncated:
             turns.append(f"<answer>{choose(play)}</answer>")
             play = self.played(seed, turns)
         return turns
@@ -276,17 +277,17 @@ class GymnasiumGame(TextEnv):
         is_beginning = last.seed == seed and tuple(turns[: len(turns_played)]) == turns_played
         if play is None or not is_beginning:
             observation, info = self._env.reset(seed=seed)
-            turns_played, play = (), Play(observation, info, total=0.0, over=False, stopped=False)
+            turns_played, play = (), Play(observation, info, total=0.0, terminated=False, truncated=False)
         for turn in turns[len(turns_played) :]:
-            if play.over or play.stopped:
+            if play.terminated or play.truncated:
                 break
             if (word := read_answer(turn)) in self.legal(play):
                 action = self.first_action + self.rules.actions.index(word)
-                observation, reward, over, stopped, info = self._env.step(action)
-                play = Play(observation, info, play.total + float(reward), over, stopped)
+                observation, reward, terminated, truncated, info = self._env.step(action)
+                play = Play(observation, info, play.total + float(reward), terminated, truncated)
             else:
-                total = play.total + min(self.worst, self.rules.illegal)
-                play = replace(play, total=total, over=self.rules.forfeits)
+                total = play.total + min(self.worst, self.rules.illegal_reward)
+                play = replace(play, total=total, terminated=self.rules.forfeits)
         last.seed, last.turns, last.play = seed, tuple(turns), play
         return play
 

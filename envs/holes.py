@@ -63,15 +63,15 @@ def fill_holes(template: str, fills: Sequence[str]) -> str:
 def fits(template: str, text: str) -> bool:
     """Whether some filling of the template's holes makes this text; a hole may be filled with any text, also none."""
     parts = read_holes(template)
-    given = [part for part in parts if isinstance(part, str)]
-    beginning = given.pop(0) if isinstance(parts[0], str) else ""
-    end = given.pop() if given and isinstance(parts[-1], str) else ""
+    texts = [part for part in parts if isinstance(part, str)]
+    beginning = texts.pop(0) if isinstance(parts[0], str) else ""
+    end = texts.pop() if texts and isinstance(parts[-1], str) else ""
     if not (text.startswith(beginning) and text[len(beginning) :].endswith(end)):
         return False
     # The given texts in between are looked for one after the other. Each is taken as early as it can stand: that leaves
     # the most room to those that follow.
     search_from, search_to = len(beginning), len(text) - len(end)
-    for part in given:
+    for part in texts:
         place = text.find(part, search_from, search_to)
         if place < 0:
             return False

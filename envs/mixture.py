@@ -44,7 +44,7 @@ class Mixture(Wrapper):
         for name, value in arguments.items():
             task, _, argument = name.partition(".")
             if task not in task_args or not argument:
-                wanted = ", ".join(f"{one}.{argument or name}={value}" for one in task_args)
+                wanted = ", ".join(f"{known}.{argument or name}={value}" for known in task_args)
                 raise EnvError(f"{name}={value!r:.80}: which task is it for? Give {wanted}.")
             task_args[task][argument] = value
         self.split = split
@@ -69,7 +69,7 @@ class Mixture(Wrapper):
 
     @property
     def reward_weights(self) -> Mapping[str, float]:  # type: ignore[override]
-        """The components of all tasks together. To set them sets in each task the weights of its own components."""
+        """The components of all tasks together. Setting them sets, in each task, the weights of its components."""
         return self._union("reward_weights")
 
     @reward_weights.setter
@@ -95,11 +95,12 @@ class Mixture(Wrapper):
 
     @property
     def score_concurrency(self) -> int:  # type: ignore[override]
-        """Of replies alone, like `score_timeout`: completions are scored within the limits of their own tasks."""
+        """How many replies are awaited at once. Scores do not count here: each task scores within limits of its own."""
         return min(part.score_concurrency for part in self.parts.values())
 
     @property
     def score_timeout(self) -> float:  # type: ignore[override]
+        """The seconds that a reply may take."""
         return max(part.score_timeout for part in self.parts.values())
 
     @property
@@ -113,7 +114,7 @@ class Mixture(Wrapper):
         return "+".join(f"{count}*{name}" if count > 1 else name for count, name in names)
 
     def __len__(self) -> int:
-        """So many whole rounds that every task shows all its problems; a small task begins again meanwhile."""
+        """The length of whole rounds, as many as the longest task needs; shorter tasks begin again meanwhile."""
         rounds = (math.ceil(len(part) / self.counts[task]) for task, part in self.parts.items())
         return len(self.order) * max(rounds)
 

@@ -66,9 +66,8 @@ class Scores:
         return len(self.reason)
 
 
-_CHARACTERS = (
-    "abcdefghijklmnopqrstuvwxyz 0123456789<>/\\{}=+-é±中"  # of which `Unicode.sample` makes its texts
-)
+# `Unicode.sample` makes its texts of these.
+_CHARACTERS = "abcdefghijklmnopqrstuvwxyz 0123456789<>/\\{}=+-é±中"
 
 
 class Unicode(gymnasium.Space[str]):

@@ -30,6 +30,10 @@ class Template:
         """The prompt of one problem."""
         return _PLACE.sub(lambda place: str(values[place[1]]), self.prompt)
 
+    def behind_prefix(self, completion: str) -> str:
+        """What the model writes itself of a completion: all behind the prefix, if the completion begins with it."""
+        return completion.removeprefix(self.prefix)
+
 
 def refuse_path(env: str, style: object, known: Sequence[str | None]) -> None:
     """Raises EnvError for a style that is a folder, or a path in some folder (`prompts/mine.txt`) without a file.

@@ -32,23 +32,25 @@ Answer in this format:
 
 
 @cache
-def fixed_set(bank: ModuleType, level: int, split: str) -> tuple[Any, ...]:
+def fixed_set(problem_module: ModuleType, level: int, split: str) -> tuple[Any, ...]:
     """The 256 different generated problems of `validation` or `test`, in their fixed order."""
-    rng = np.random.default_rng([bank.SEED, level, STREAMS[split]])
-    text = bank.COLUMNS[0]
+    rng = np.random.default_rng([problem_module.SEED, level, STREAMS[split]])
+    text = problem_module.COLUMNS[0]
     # `distinct` draws with the numbers 0, 1, ... until 256 texts differ.
-    return distinct(lambda number: bank.draw(rng, level, split, number), key=lambda item: getattr(item, text))
+    return distinct(
+        lambda number: problem_module.draw(rng, level, split, number), key=lambda item: getattr(item, text)
+    )
 
 
 class PublishedEnv(TextEnv):
     """A task with a published set and a generator."""
 
     task: ClassVar[str]
-    """Its name among the verifiers and in messages."""
-    bank: ClassVar[ModuleType]
-    """Its module of problems, e.g. `envs.gsm8k.problems`. For generated ones it has LEVELS, SEED and `draw(rng, level,
-    split, turn)`, where turn is the number of the draw of a fixed set and None in training; for published ones what
-    `envs.datasets.load_split` says. COLUMNS[0] names the text of a problem, as a column and as a field."""
+    """The task's name among the verifiers and in messages."""
+    problem_module: ClassVar[ModuleType]
+    """The task's module of problems, e.g. `envs.gsm8k.problems`. For generated ones it has LEVELS, SEED and `draw(rng,
+    level, split, turn)`, where turn is the number of the draw of a fixed set and None in training; for published ones
+    what `envs.datasets.load_split` says. COLUMNS[0] names the text of a problem, as a column and as a field."""
     instruction: ClassVar[str]
     """What the paper-style prompt says before the text."""
     reward_presets: ClassVar[Mapping[str, Mapping[str, float]]]
@@ -78,7 +80,7 @@ class PublishedEnv(TextEnv):
         """
         check_choice(self.task, "split", split, SPLIT_SIZES)
         self._template = read_style(self.task, prompt_style, ["plain", "paper", None], ["question"])
-        check_choice(self.task, "level", level, self.bank.LEVELS)
+        check_choice(self.task, "level", level, self.problem_module.LEVELS)
         check_choice(self.task, "reward_preset", reward_preset, self.reward_presets)
         self.split, self.source, self.level = split, str(source), level
         self._generated = self.source == "generated"
@@ -88,7 +90,7 @@ class PublishedEnv(TextEnv):
         for name, value in (("revision", revision), ("test_revision", test_revision)):
             if value is not None and self.source != "hub":
                 raise EnvError(f"{self.task}: {name}={value} is for source=hub, not for {self.source}.")
-        if test_revision is not None and self.bank.TEST.repo == self.bank.TRAIN.repo:
+        if test_revision is not None and self.problem_module.TEST.repo == self.problem_module.TRAIN.repo:
             raise EnvError(
                 f"{self.task}: its test set is of the same data set; revision={test_revision} names both."
             )
@@ -97,10 +99,10 @@ class PublishedEnv(TextEnv):
         self._problems: Sequence[Any] | None = None  # None: generated for training, each when it is asked for
         if not self._generated:
             self._problems, self.origin, self.notice = load_split(
-                self.task, self.bank, self.source, split, revision, test_revision
+                self.task, self.problem_module, self.source, split, revision, test_revision
             )
         elif split != "train":
-            self._problems = fixed_set(self.bank, level, split)
+            self._problems = fixed_set(self.problem_module, level, split)
         if self.origin:  # {data set of the hub: commit}
             commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
             self.notice = f"{self.task}: {', '.join(commits)}. {self.notice}".rstrip()
@@ -108,9 +110,9 @@ class PublishedEnv(TextEnv):
             self.origin = {**self.origin, self.prompt_style: f"sha256 {self._template.sha256}"}
 
     @property
-    def text(self) -> str:
+    def text_field(self) -> str:
         """The name of the field of a problem that holds its text: "question" or "problem"."""
-        return self.bank.COLUMNS[0]
+        return self.problem_module.COLUMNS[0]
 
     def __len__(self) -> int:
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
@@ -118,31 +120,32 @@ class PublishedEnv(TextEnv):
     def problem(self, index: int) -> Problem:
         i = check_index(self, index)
         if self._problems is None:
-            rng = np.random.default_rng([self.bank.SEED, self.level, STREAMS["train"], i])
-            item = self.bank.draw(rng, self.level, "train", None)
+            rng = np.random.default_rng([self.problem_module.SEED, self.level, STREAMS["train"], i])
+            item = self.problem_module.draw(rng, self.level, "train", None)
         else:
             item = self._problems[i]
-        text = getattr(item, self.text)
+        text = getattr(item, self.text_field)
         if self._template:
             prompt, prefix = self._template.fill({"question": text}), self._template.prefix
         else:
             prompt = text if self.prompt_style == "plain" else f"{self.instruction}\n\n{text}"
             prefix = ""
         _, answer = item.right  # (steps, answer)
-        return Problem(prompt, {"answer": answer}, prefix, metadata={self.text: text, **vars(item)})
+        return Problem(prompt, {"answer": answer}, prefix, metadata={self.text_field: text, **vars(item)})
 
     def _write(self, work: str, answer: str) -> str:
         """A completion in the prompt's style. work: the working before the answer."""
         if self.prompt_style == "plain":
             return f"{work}<answer>{answer}</answer>"
-        return paper_completion(work, answer) + "\n"
+        completion = paper_completion(work, answer) + "\n"
+        return self._template.behind_prefix(completion) if self._template else completion
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """The problem, the completion with the part that was judged in green or red, the gold answer, the verdict."""
-        names = [name for name in ("subject", self.text) if problem.metadata.get(name)]
+        names = [name for name in ("subject", self.text_field) if problem.metadata.get(name)]
         # The lines that are shown, {label: text}.
         shown = {name: printable(problem.metadata[name]) for name in names}
-        shown[self.text] = paint("bold", shown[self.text])
+        shown[self.text_field] = paint("bold", shown[self.text_field])
         gold = printable(problem.reference["answer"])
         if completion is None:
             shown["gold"] = gold

@@ -36,14 +36,16 @@ def _create(
     reward_weights: Mapping[str, float] | None = None,
     **arguments: Any,
 ) -> TextEnv:
-    """Makes an environment of `cls`; render mode and weights are set on it from outside.
+    """Makes an environment of `cls`, and sets `render_mode` and `reward_weights` on it.
 
-    If the class's `__init__` takes no `split` or no `tries`, these are served by the wrappers DividedEnv and Tries.
+    If the class's `__init__` takes no `split`, the wrapper DividedEnv gives it splits; if it takes no `tries`, the
+    wrapper Tries does that.
     """
     check_choice(id, "render_mode", render_mode, [None, "ansi"])
     signature = inspect.signature(cls)
     parameters = signature.parameters
-    shown_arguments = dict(arguments)  # what a result's name shows: all but the split of a wrapper
+    shown_arguments = dict(arguments)  # those that the name of a result shows
+    # The split that a DividedEnv picks; None where the class takes `split` itself, or none is asked for.
     split = None if "split" in parameters else shown_arguments.pop("split", None)
     constructor_arguments = dict(shown_arguments)
     needs_wrapper_for_tries = "tries" in arguments and "tries" not in parameters
@@ -124,7 +126,7 @@ def resolve(name: str) -> str:
     nearest known names.
     """
     if len(names := mixture.tasks_of(name)) > 1:
-        tasks = {task: resolve(one) for task, one in names.items()}
+        tasks = {task: resolve(task_name) for task, task_name in names.items()}
         hash_of_name = hashlib.sha256(name.encode()).hexdigest()[:8]
         return _registered(f"mixture_{hash_of_name}/{'_'.join(tasks)}-v0", mixture.class_of(name, make))
     where, _, id = name.rpartition(":")  # "./file.py:ID" -> "./file.py", "ID"; "sudoku" -> "", "sudoku"
@@ -148,7 +150,7 @@ def resolve(name: str) -> str:
     else:
         found = _find(ALIASES.get(id.lower(), id), _classes) or _from_entry_points(id)
     if found is None:
-        short_names = sorted({short_name(one) for one in _classes})
+        short_names = sorted({short_name(known_id) for known_id in _classes})
         near = did_you_mean(id, [*short_names, *_classes])
         if "," in id:
             near = f"Several are divided by spaces: {id.replace(',', ' ')}. "
@@ -178,17 +180,17 @@ def _find_in_module(where: str, id: str, name: str) -> str:
     """
     module = _import(where, name)
     # Of a package "a" the classes of all its modules "a.b" count too.
-    inside = [one for one, cls in _classes.items() if f"{cls.__module__}.".startswith(f"{module}.")]
+    inside = [known_id for known_id, cls in _classes.items() if f"{cls.__module__}.".startswith(f"{module}.")]
     if not inside:
         wanted = 'end it with envs.register("my/Task-v0", YourClass)'
         raise EnvError(f"{where} registers no environment; {wanted}.")
     if id:
         if found := _find(id, inside):
             return found
-        near = did_you_mean(f"{where}:{id}", [f"{where}:{one}" for one in inside])
+        near = did_you_mean(f"{where}:{id}", [f"{where}:{known_id}" for known_id in inside])
         raise EnvError(f'{where} registers no "{id}". {near}It registers {", ".join(inside)}.')
     if len(inside) > 1:
-        raise EnvError(f"{where}: say which: {', '.join(f'{where}:{one}' for one in inside)}")
+        raise EnvError(f"{where}: say which: {', '.join(f'{where}:{known_id}' for known_id in inside)}")
     return inside[0]
 
 
@@ -204,7 +206,7 @@ def name_of(cls: type[TextEnv]) -> str:
     Without the module if that is the script that runs, or one of this package. Raises EnvError for a class that has not
     been registered.
     """
-    id = next((id for id, one in _classes.items() if one is cls), None)
+    id = next((id for id, known_class in _classes.items() if known_class is cls), None)
     if id is None:
         wanted = f'Call envs.register("my/{cls.__name__}-v0", {cls.__name__}) first.'
         raise EnvError(f"{cls.__name__} is not registered as an environment. {wanted}")

@@ -113,7 +113,7 @@ class Rows(TextEnv):
         self.functions = load_functions(reward) if reward else {}
         if score_timeout is not None:
             self.score_timeout = score_timeout
-        wanted = _columns(
+        column_of = _columns(
             name,
             verifier=verifier,
             prompt=prompt,
@@ -121,17 +121,17 @@ class Rows(TextEnv):
             columns=columns,
             functions=self.functions,
         )
-        self.fields = fields_of(verifier, wanted)
+        self.fields = fields_of(verifier, column_of)
         if self.functions:
             paid = dict.fromkeys(self.functions, 1.0)
             judged = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
             self.reward_weights = {**judged, "format": 0.0, **paid}
             self.reward_ranges = dict.fromkeys(paid, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
-        self._entries, left_out = _entries_of(split, files, verifier, wanted)
+        self._entries, left_out = _entries_of(split, files, verifier, column_of)
         if split == "train":  # it is said once, as every run opens this split
-            conflicts = _conflicts(files, verifier, wanted)
-            empty = _empty_columns(files, verifier, wanted, self.functions)
+            conflicts = _conflicts(files, verifier, column_of)
+            empty = _empty_columns(files, verifier, column_of, self.functions)
             self.notice = " ".join(text for text in (left_out, conflicts, empty) if text)
         files_used = dict.fromkeys(file for file in files.values() if file)
         self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in files_used}
@@ -152,7 +152,8 @@ class Rows(TextEnv):
             (first, *_) = self.functions
             solved = rewards[first] >= 1
             rewards["correct"] = solved.astype(np.float64)
-            return Scores(rewards, ["ok" if one else "wrong" for one in solved], [None] * len(completions))
+            reasons = ["ok" if is_solved else "wrong" for is_solved in solved]
+            return Scores(rewards, reasons, extracted=[None] * len(completions))
         references = {name: [problem.reference[name] for problem in problems] for name in self.fields}
         verdicts = verify_batch(self.verifier, completions, **references)
         rewards["correct"] = np.asarray(verdicts.correct, np.float64)
@@ -239,40 +240,40 @@ def _columns(
             parameters = [*parameters, field]
         elif field not in known:
             check_choice(name, "column", field, (*known, *ARGUMENTS))
-    wanted = {"prompt": prompt} | {field: columns.get(field, field) for field in (*needed, *parameters)}
-    wanted |= {field: columns[field] for field in optional if field in columns}
+    column_of = {"prompt": prompt} | {field: columns.get(field, field) for field in (*needed, *parameters)}
+    column_of |= {field: columns[field] for field in optional if field in columns}
     if demonstration:
-        wanted["demonstration"] = demonstration
+        column_of["demonstration"] = demonstration
     # As texts, because `answer=1` on a command line is a number.
-    return {field: str(column) for field, column in wanted.items()}
+    return {field: str(column) for field, column in column_of.items()}
 
 
-def fields_of(verifier: str, wanted: Iterable[str]) -> list[str]:
-    """Those of the wanted fields that are reference fields of the verifier; none if `verifier` is ""."""
+def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
+    """The wanted fields that are reference fields of the verifier; none if `verifier` is ""."""
     if not verifier:
         return []
     task = find(verifier)
-    return [field for field in wanted if field in (*task.fields, *task.optional)]
+    return [field for field in fields if field in (*task.fields, *task.optional)]
 
 
 def _entries_of(
-    split: str, files: Mapping[str, str], verifier: str, wanted: Mapping[str, str]
+    split: str, files: Mapping[str, str], verifier: str, column_of: Mapping[str, str]
 ) -> tuple[Sequence[Entry], str]:
     """The problems of a split, in the order of its file, and a sentence on rows that are left out ("" = none are).
 
-    files: {split: its file, or ""}. The own file of validation or of test is taken as it is. No prompt of the main file
-    is in two splits or in such a file; and no prompt of train differs from one of validation or test by capitals and
-    spaces alone.
+    files: {split: its file, or ""}. A file that validation or test has to itself is taken as it is. No prompt of the
+    main file is in two splits, or in such a file; and no prompt of train differs from one of validation or test by
+    capitals and spaces alone. column_of: as `_columns` returns it.
     """
-    wanted_json = json.dumps(dict(wanted))
+    columns_json = json.dumps(dict(column_of))
     if files[split] and split != "train":
-        return _read(files[split], verifier, wanted_json), ""
+        return _read(files[split], verifier, columns_json), ""
     with_own_file = [other for other in ("validation", "test") if files[other]]
-    held_out = [entry for other in with_own_file for entry in _read(files[other], verifier, wanted_json)]
+    held_out = [entry for other in with_own_file for entry in _read(files[other], verifier, columns_json)]
     held_out_keys = {_key(entry) for entry in held_out}
     # Rows of the main file that the hash gives to a split with a file of its own are for training instead.
     splits_to_take = {split, *with_own_file} if split == "train" else {split}
-    all_entries = _read(files["train"], verifier, wanted_json)
+    all_entries = _read(files["train"], verifier, columns_json)
     chosen = []
     for entry in all_entries:
         if _key(entry) in held_out_keys:
@@ -300,11 +301,11 @@ def _entries_of(
     return chosen, left_out
 
 
-def _conflicts(files: Mapping[str, str], verifier: str, wanted: Mapping[str, str]) -> str:
+def _conflicts(files: Mapping[str, str], verifier: str, column_of: Mapping[str, str]) -> str:
     """A sentence on questions that come again, but for capitals and spaces, with another answer; "" if none does."""
     places_of: dict[str, dict[str, str]] = {}  # {question: {answer: the first row that has it}}
     for file in dict.fromkeys(filter(None, files.values())):
-        for entry in _read(file, verifier, json.dumps(dict(wanted))):
+        for entry in _read(file, verifier, json.dumps(dict(column_of))):
             answer = json.dumps(entry.reference, sort_keys=True)
             places_of.setdefault(question(entry.prompt), {}).setdefault(answer, entry.where)
     differing = [" and ".join(places.values()) for places in places_of.values() if len(places) > 1]
@@ -320,25 +321,24 @@ def _conflicts(files: Mapping[str, str], verifier: str, wanted: Mapping[str, str
 def _empty_columns(
     files: Mapping[str, str],
     verifier: str,
-    wanted: Mapping[str, str],
+    column_of: Mapping[str, str],
     functions: Mapping[str, RewardFunction],
 ) -> str:
     """A sentence on each column that functions ask for and that is empty in some rows; "" if there is none.
 
-    Only functions are meant: they may know what to do with an empty value, while a row whose verifier needs a reference
-    that is empty has been refused.
+    Columns of the verifier are left out: a row whose reference is empty has been refused. A function may know what to
+    do with an empty value.
     """
-    of_verifier = fields_of(verifier, wanted)
-    entries = [
-        entry for file in files.values() if file for entry in _read(file, verifier, json.dumps(dict(wanted)))
-    ]
+    of_verifier = fields_of(verifier, column_of)
+    columns_json = json.dumps(dict(column_of))
+    entries = [entry for file in files.values() if file for entry in _read(file, verifier, columns_json)]
     sentences = []
     for name in columns_of(functions):
         empty = [entry.where for entry in entries if entry.reference[name] in (None, "", [])]
         if empty and name not in of_verifier:
             sentences.append(
-                f'Column "{wanted[name]}" holds nothing in {len(empty):,} of {len(entries):,} rows ({_listed(empty)}): '
-                "the functions of --reward are given the empty value there."
+                f'Column "{column_of[name]}" holds nothing in {len(empty):,} of {len(entries):,} rows '
+                f"({_listed(empty)}): the functions of --reward are given the empty value there."
             )
     return " ".join(sentences)
 
@@ -356,24 +356,24 @@ def _key(entry: Entry) -> str:
 
 
 @cache
-def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
+def _read(file: str, verifier: str, columns_json: str) -> tuple[Entry, ...]:
     """The rows of a file; raises EnvError if it cannot be read, or if any row cannot be used.
 
-    wanted_json: what `_columns` gives, as JSON, since the cache takes no dict.
+    columns_json: what `_columns` gives, as JSON, since the cache takes no dict.
     """
-    wanted: dict[str, str] = json.loads(wanted_json)
+    column_of: dict[str, str] = json.loads(columns_json)
     name = Path(file).name
     entries: list[Entry] = []
     line_numbers: list[int] = []  # of the entries
     wrong: dict[int, str] = {}  # {number of a line: what is wrong with it}
     try:
-        # A wanted column may be a path into nested data: "a.b" is the field b of the column a.
-        source = Source(file, {column.partition(".")[0] for column in wanted.values()})
+        # A column may be a path into nested data: "a.b" is the field b of the column a.
+        source = Source(file, {column.partition(".")[0] for column in column_of.values()})
         for block in source.blocks():
             for number, line in enumerate(block.lines, block.first):
                 if line.strip():
                     try:
-                        entries.append(_entry(f"{name}, line {number}", line, wanted))
+                        entries.append(_entry(f"{name}, line {number}", line, column_of))
                         line_numbers.append(number)
                     except EnvError as error:
                         wrong[number] = str(error)
@@ -382,8 +382,8 @@ def _read(file: str, verifier: str, wanted_json: str) -> tuple[Entry, ...]:
     if source.failure or not (entries or wrong):
         # `cause` is `failure` without what it says of rows that were not judged.
         raise EnvError(f"{file} {source.cause or 'holds no rows'}.")
-    for i, error in _invalid_references(name, verifier, entries, fields_of(verifier, wanted)).items():
-        column = wanted.get(error.argument, error.argument)
+    for i, error in _invalid_references(name, verifier, entries, fields_of(verifier, column_of)).items():
+        column = column_of.get(error.argument, error.argument)
         why = f'column "{column}" cannot be judged by {verifier}: {error}'
         wrong[line_numbers[i]] = f"{entries[i].where}: {why}"
     if wrong:
@@ -419,14 +419,14 @@ def _invalid_references(
         raise EnvError(f"{name}: {error}") from error
 
 
-def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
+def _entry(where: str, line: bytes, column_of: Mapping[str, str]) -> Entry:
     """The row of one line; raises EnvError, which begins with `where`, for one that cannot be used."""
     try:
         # `read_sample` takes several names of each column, of which we have one.
-        found = read_sample(read_line(line), [(column,) for column in wanted.values()])
-        values = dict(zip(wanted, found, strict=True))
+        found = read_sample(read_line(line), [(column,) for column in column_of.values()])
+        values = dict(zip(column_of, found, strict=True))
     except LacksField as error:
-        hint = " ".join(f"{field}=COLUMN" for field in wanted)
+        hint = " ".join(f"{field}=COLUMN" for field in column_of)
         remedy = (
             f"Name your columns: --env-args {hint}. If this line alone lacks it, correct or remove the line."
         )
@@ -440,7 +440,7 @@ def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
         )
     if not question(prompt):
         raise EnvError(
-            f'{where}: column "{wanted["prompt"]}" is empty. Write the question, or remove the row.'
+            f'{where}: column "{column_of["prompt"]}" is empty. Write the question, or remove the row.'
         )
     if demonstration is not None:
         demonstration = completions_in(demonstration)[0]  # of several texts or chats in a cell the first
@@ -448,7 +448,7 @@ def _entry(where: str, line: bytes, wanted: Mapping[str, str]) -> Entry:
             raise EnvError(f"{where}: the demonstration is {demonstration!r:.80}; it must be a text.")
     for name, value in ({"prompt": prompt, "demonstration": demonstration} | values).items():
         if half := half_character(value):
-            raise EnvError(f'{where}: column "{wanted[name]}" {half}')
+            raise EnvError(f'{where}: column "{column_of[name]}" {half}')
     if "numbers" in values:
         values["numbers"] = integers_in(values["numbers"])  # Countdown's; in a CSV a text, "[1, 2, 3]"
     return Entry(prompt, values, demonstration, where)

@@ -33,7 +33,7 @@ class ScoredBatch:
 
     @classmethod
     def filled(cls, components: Mapping[str, Any], count: int, value: float) -> "ScoredBatch":
-        """`count` rows that are not scored yet: the total is 0 and each component is `value`, e.g. NaN."""
+        """`count` episodes that are not scored yet: the total is 0 and each component is `value`, e.g. NaN."""
         rewards = {name: np.full(count, value) for name in components}
         return cls(np.zeros(count), rewards, [""] * count, [None] * count, [None] * count)
 
@@ -42,14 +42,14 @@ class ScoredBatch:
         rewards = {name: values.copy() for name, values in self.rewards.items()}
         return ScoredBatch(self.total.copy(), rewards, self.reason[:], self.extracted[:], self.traceback[:])
 
-    def put(self, rows: Sequence[int], scored: "ScoredBatch") -> None:
-        """Writes `scored` into `rows`, one score into each; a component that `scored` lacks stays as it is there."""
-        self.total[rows] = scored.total
+    def put(self, indices: Sequence[int], scored: "ScoredBatch") -> None:
+        """Puts each score of `scored` in the place that `indices` names; a component that it lacks stays as it is."""
+        self.total[indices] = scored.total
         for name, values in scored.rewards.items():
-            self.rewards[name][rows] = values
+            self.rewards[name][indices] = values
         for column in ("reason", "extracted", "traceback"):
-            for row, value in zip(rows, getattr(scored, column), strict=True):
-                getattr(self, column)[row] = value
+            for index, value in zip(indices, getattr(scored, column), strict=True):
+                getattr(self, column)[index] = value
 
 
 def score_all(
@@ -71,17 +71,17 @@ def score_all(
     """
     raised = raised or [None] * len(problems)
     authors = [env.author_of(problem) for problem in problems]  # the environments inside a wrapper or mixture
-    rows_of_author: dict[int, list[int]] = {}
-    for row, author in enumerate(authors):
-        rows_of_author.setdefault(id(author), []).append(row)
-    if (
-        len(rows_of_author) == 1 and not env.parts
-    ):  # a mixture fills up components of its other tasks with NaN
+    # {id of an author's environment: the numbers of the episodes that it scores}
+    numbers_of_author: dict[int, list[int]] = {}
+    for number, author in enumerate(authors):
+        numbers_of_author.setdefault(id(author), []).append(number)
+    is_mixture = bool(env.parts)  # then components that only other tasks have are NaN
+    if len(numbers_of_author) == 1 and not is_mixture:
         return _score_part(authors[0], indices, problems, completions, raised)
     scored = ScoredBatch.filled(env.reward_weights, len(problems), np.nan)
-    for rows in rows_of_author.values():
-        columns = [[column[row] for row in rows] for column in (indices, problems, completions, raised)]
-        scored.put(rows, _score_part(authors[rows[0]], *columns))
+    for numbers in numbers_of_author.values():
+        columns = [[column[i] for i in numbers] for column in (indices, problems, completions, raised)]
+        scored.put(numbers, _score_part(authors[numbers[0]], *columns))
     return scored
 
 
@@ -97,11 +97,11 @@ def _score_part(
     _check_form(env, indices, scores)
     rewards = {name: _numbers(env, indices, name, scores.rewards[name]) for name in env.reward_weights}
     reason = [str(r) for r in scores.reason]
-    for row, trace_of_reply in enumerate(raised):
+    for i, trace_of_reply in enumerate(raised):
         if trace_of_reply is not None:
-            reason[row], traces[row] = reason_of(trace_of_reply), trace_of_reply
+            reason[i], traces[i] = reason_of(trace_of_reply), trace_of_reply
             for values in rewards.values():
-                values[row] = 0.0
+                values[i] = 0.0
     total = np.zeros(len(traces))
     for name, weight in env.reward_weights.items():
         total += weight * rewards[name]
@@ -109,7 +109,7 @@ def _score_part(
 
 
 def as_turns(text: str | Sequence[str]) -> tuple[str, ...]:
-    """The completions of all turns: those that are given, or the given one as the only turn."""
+    """The completions of all turns; a single text is that of the only turn."""
     return (text,) if isinstance(text, str) else tuple(text)
 
 
@@ -305,6 +305,6 @@ def _numbers(env: "TextEnv", indices: Sequence[int], name: str, values: Any) -> 
     else:
         valid, wanted = np.isfinite(numbers), "a finite number"
     if not valid.all():
-        row = int(np.argmin(valid))  # the first that is not
-        raise broken(env, indices[row], f'"{name}" is {values[row]!r:.80}; it must be {wanted}.')
+        i = int(np.argmin(valid))  # the first that is not
+        raise broken(env, indices[i], f'"{name}" is {values[i]!r:.80}; it must be {wanted}.')
     return numbers

@@ -39,8 +39,8 @@ class Texts(TextEnv):
         """
         self.file, self.split = file, split
         lines, rows, self.origin = _read(file)
-        # By the prompt, so that a prompt with several completions is in one split; or by the prompt and the completion,
-        # if otherwise all rows would be in one split, as where all have the same prompt.
+        # A hash of the prompt decides, so that a prompt with several completions is in one split. Where that puts all
+        # rows into one split, e.g. because all have the same prompt, a hash of prompt and completion decides.
         is_held_out = [_is_for_validation(prompt) for prompt, _ in rows]
         if len(set(is_held_out)) < 2:
             is_held_out = [_is_for_validation(row) for row in rows]

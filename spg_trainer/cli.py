@@ -100,7 +100,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
             run_train(planned)
         return 0
     if word == "sft" and int(os.environ.get("WORLD_SIZE", "1")) == 1:  # several processes meet first
-        planned = import_module("spg_trainer.sft.plan").plan_sft(planned)
+        planned = import_module("spg_trainer.runs.plan").plan_run(planned, num_processes=1)
     if has_task or word == "merge":
         quiet_libraries()
     command = getattr(import_module(f"spg_trainer.{module}"), name)
@@ -173,9 +173,8 @@ def quiet_libraries() -> None:
     """Our own messages only: transformers draws progress bars for every file it touches."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("bitsandbytes").setLevel(
-        logging.ERROR
-    )  # which kernels it would have liked, also where peft asks
+    # It would say which kernels it would have liked, also where only peft asks for it.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

@@ -163,16 +163,20 @@ def gathered_order(numbers: "np.ndarray") -> "np.ndarray":
 
 
 def gather_rows(numbers: "np.ndarray", *tables: R) -> list[R]:
-    """The rows of all processes by ascending numbers, equal ones as they stand, on the CPU.
+    """The rows of all processes, on the CPU, sorted by their numbers; rows of one number keep their order.
 
-    numbers: (n,), of this process, whose rows every table has in the same order.
+    numbers: (n,), those of this process's rows; every table has these rows, in this order.
     """
     import numpy as np
     import torch
 
-    parts = gather([(numbers, [rows.to("cpu") for rows in tables])])
+    parts = gather([(numbers, [table.to("cpu") for table in tables])])
     order = torch.from_numpy(np.argsort(np.concatenate([n for n, _ in parts]), kind="stable"))
-    return [rows.join([own[i] for _, own in parts]).select(order) for i, rows in enumerate(tables)]
+    tables_of_processes = [tables_of_one for _, tables_of_one in parts]
+    return [
+        type(table).join(of_processes).select(order)
+        for table, of_processes in zip(tables, zip(*tables_of_processes, strict=True), strict=True)
+    ]
 
 
 def all_reduce_gradients(parameters: "Sequence[Tensor]") -> None:

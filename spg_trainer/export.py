@@ -85,8 +85,10 @@ def push(command: PushCommand) -> None:
     base = source.base if source.adapter else run.config.model.model
     base_is_on_hub = not is_embedded(base, "tiny") and not Path(base).is_dir() and not looks_local(base)
     if source.adapter and not base_is_on_hub:
-        whole = f"python -m spg_trainer merge {run.path}, then this command with --merged"
-        raise ConfigError(f"{folder} is an adapter on {base}, which only you have. Push it whole: {whole}.")
+        merge_command = f"python -m spg_trainer merge {run.path}, then this command with --merged"
+        raise ConfigError(
+            f"{folder} is an adapter on {base}, which only you have. Push it whole: {merge_command}."
+        )
     family = known_settings(str(folder)).get("model_type", "llada")  # an adapter of LLaDA's does not say
     card = card_of_run(
         run, command.repo, base if base_is_on_hub else None, family, adapter=bool(source.adapter)
@@ -124,9 +126,9 @@ def upload(command: PushCommand, folder: Path) -> str:
             raise ConfigError(f"{repo} is public. Choose another --repo, or make it private on the Hub.")
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Model and card")
     except (HTTPError, HFValidationError) as error:
-        said = str(error).strip().splitlines()[0].rstrip(".")
+        reason = str(error).strip().splitlines()[0].rstrip(".")
         remedy = "Give NAME/ID, and a token that may write there."
-        raise ConfigError(f"The Hub refused --repo {repo}: {said}. {remedy}") from error
+        raise ConfigError(f"The Hub refused --repo {repo}: {reason}. {remedy}") from error
     return str(url)
 
 
@@ -163,8 +165,8 @@ def card_text(
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     env, results = without_folders(settings.env), []
-    for own in [*measured.values()][:1]:
-        solved = {"metric_value": own["correct"], "metric_name": "solved"}
+    for figures in [*measured.values()][:1]:
+        solved = {"metric_value": figures["correct"], "metric_name": "solved"}
         results.append(EvalResult("text-generation", env, env, "accuracy", **solved))
     tags = ["masked-diffusion", family.lower(), "reinforcement-learning", "spg-trainer"]
     data = ModelCardData(model_name=title, eval_results=results or None, tags=tags, **front)

@@ -19,9 +19,9 @@ NEVER, GIVEN = -1, -2
 class Rows:
     """A dataclass of tensors with B rows, mappings to such tensors, or other `Rows`; anything else belongs to all."""
 
-    def select(self, rows: Tensor) -> Self:
-        """The given rows, in the given order. rows: (n,) int64, or (B,) bool."""
-        return self._changed(lambda column: column[rows])
+    def select(self, index: Tensor) -> Self:
+        """Some of the rows, in the order of `index`: (n,) int64, or (B,) bool."""
+        return self._changed(lambda column: column[index])
 
     def to(self, device: str | torch.device) -> Self:
         """The same rows on a device."""
@@ -93,6 +93,16 @@ class Place(Rows):
         order = torch.arange(len(self), device=self.episode.device)
         return replace(self, turn=order - torch.searchsorted(self.episode, self.episode))
 
+    def units(self, compares: str) -> Tensor:
+        """(B,) int64, the number of the unit that each row is in; the rows of a unit stay together in an update.
+
+        compares: as of an algorithm. Units are groups for "group" and episodes for "episode"; else each row is one.
+        """
+        numbers = {"episode": self.episode, "group": self.group}
+        if compares in numbers:
+            return numbers[compares]
+        return torch.arange(len(self), device=self.episode.device)
+
     @property
     def last(self) -> Tensor:
         """(B,) bool, the last turn of each episode."""
@@ -120,8 +130,8 @@ class Place(Rows):
         if not self.has_turns:
             return values
         which, count = self._episodes_at_hand()
-        rows = torch.arange(len(which), device=which.device)
-        first_rows = rows.new_full((count,), len(which)).scatter_reduce(0, which, rows, "amin")
+        numbers = torch.arange(len(which), device=which.device)
+        first_rows = numbers.new_full((count,), len(which)).scatter_reduce(0, which, numbers, "amin")
         return values[first_rows]
 
     def spread(self, values: Tensor) -> Tensor:
@@ -316,6 +326,8 @@ class Batch(Rows):
     """(B, M, T) float32 with a graph, the figure that the masks measure, zero elsewhere; only if the algorithm asks."""
     old_measured: Tensor | None = None
     """(B, M, T) float32, the same under the model that sampled; only if the algorithm asks for old logps too."""
+    step_means: Mapping[str, float] = field(default_factory=dict)
+    """What `step_means` of the algorithm returned, numbers of the whole step."""
 
     @property
     def group(self) -> Tensor:

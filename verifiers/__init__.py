@@ -23,9 +23,8 @@ _OTHERS = frozenset(
 
 
 def __getattr__(name: str) -> object:
-    if (
-        name in _OTHERS
-    ):  # an ImportError, because the text of an AttributeError is lost in `from verifiers import`
+    # This is an ImportError because `from verifiers import` loses the text of an AttributeError.
+    if name in _OTHERS:
         raise ImportError(
             f"verifiers.{name} is of another distribution named verifiers, and this is spg-trainer's ({__file__}). "
             "Both cannot be in one environment: make another one for code that needs theirs, and `pip install "

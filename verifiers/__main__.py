@@ -38,8 +38,8 @@ LIVE = 60  # characters of the live line
 REPORTED = 100  # problems of lines that standard error names; the output names that of every line
 HELD = (
     1 << 26
-)  # bytes of compressed verdicts, of some ten million lines, that wait for a line that can be judged
-FIRST = 5  # lines with the same problem that it names
+)  # bytes of compressed verdicts (some ten million lines) that wait for a line that can be judged
+FIRST = 5  # lines with the same problem that standard error names
 PARTIAL = ".partial"  # is added to the name of --output while it is written
 LENIENT = r", \boxed{} or behind ####"
 _EPILOG = """\
@@ -192,30 +192,30 @@ def _run(args: argparse.Namespace) -> int:
     else:
         sys.stderr.write("\n" * progress + summary_text(facts))
     for source in sources:
-        said = source.failure or "it holds no rows." * source.empty
-        sys.stderr.write(f"{source.path}: {said}\n" if said else "")
+        problem = source.failure or "it holds no rows." * source.empty
+        sys.stderr.write(f"{source.path}: {problem}\n" if problem else "")
     return 1 if tally["broken"] or not tally["judged"] else 0
 
 
 def _joined(
     args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block]
 ) -> tuple[Job, Iterator[Block]]:
-    """What to judge where the references are in a file of their own."""
+    """The job and its lines where the references are in a file of their own."""
     first = list(islice(blocks, 1))
     if not (args.references and args.on):
         raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
     left, right = split_key(args.on)
-    own = next(iter(known.values()))
-    table = read_references(args.references, right, own.references)
+    first_task = next(iter(known.values()))
+    table = read_references(args.references, right, first_task.references)
     blocks = join(chain(first, blocks), completion_of(known, first), left, table, args.references)
-    fields = Fields(("completion",), {name: (name,) for name in own.references})
+    fields = Fields(("completion",), {name: (name,) for name in first_task.references})
     return Job(args.task, args.mode, fields, args.rules), blocks
 
 
 def _plan(
     args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block]
 ) -> tuple[Job, Iterator[Block]]:
-    """What to judge where the references stand beside the completions: the first lines show under which names."""
+    """The job and its lines where references stand beside completions; the first lines show under which names."""
     first = list(islice(blocks, 1))
     preset = recognise(known, chain.from_iterable(block.lines for block in first))
     if preset and args.preset is None:
@@ -237,7 +237,7 @@ def _judge(
 ) -> tuple[Counter[str], str]:
     """Writes all verdicts; returns the counts, and how the first completion without an answer ends."""
     tally: Counter[str] = Counter()
-    told: dict[tuple[str, str], list[int]] = {}
+    reported: dict[tuple[str, str], list[int]] = {}
     unanswered = ""
     notice = f"compiling once (about {COMPILING_SECONDS:.0f} s)"
     batch.compiling = batch.Compiling(
@@ -251,7 +251,7 @@ def _judge(
         for judged in results:
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
             unanswered = unanswered or judged.unanswered
-            _count(judged, told, silently=held is not None)
+            _count(judged, reported, silently=held is not None)
             verdicts = judged.output.encode()
             if held is not None and not tally["judged"]:
                 held.append(zlib.compress(verdicts, 1))
@@ -261,7 +261,7 @@ def _judge(
             if held is not None:
                 for part in held:
                     output.write(zlib.decompress(part))
-                for (label, text), (_, *lines) in told.items():
+                for (label, text), (_, *lines) in reported.items():
                     _tell(label, lines[0], text)
                 held = None
             output.write(verdicts)
@@ -270,14 +270,14 @@ def _judge(
                 live = f"{tally['judged']:,} judged, {tally['correct']:,} right, {tally['judged'] / seconds:,.0f} /s"
                 _say(f"\r{live:<{LIVE}}")
     if held:
-        _tell_none(job, told, tally["invalid"])
-        if len(told) == 1:
+        _tell_none(job, reported, tally["invalid"])
+        if len(reported) == 1:
             return tally, unanswered
-    for (label, _), (count, *lines) in told.items():
+    for (label, _), (count, *lines) in reported.items():
         if count > 1:
             more = ", ".join(map(str, lines[1:])) + ", ..." * (count > len(lines))
             sys.stderr.write(f"{label}{plural(count - 1, 'more line')} as line {lines[0]}: {more}\n")
-    if untold := tally["problems"] - sum(count for count, *_ in told.values()):
+    if untold := tally["problems"] - sum(count for count, *_ in reported.values()):
         sys.stderr.write(f"... and {plural(untold, 'more line')} with something else\n")
     return tally, unanswered
 
@@ -295,7 +295,7 @@ def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unansw
 
 @contextlib.contextmanager
 def _counting(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
-    """Says how far it came where something stops it."""
+    """If something stops the command, says how many completions it has judged."""
     try:
         yield
     except CannotWrite:
@@ -306,36 +306,39 @@ def _counting(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
         raise
 
 
-def _count(judged: Judged, told: dict[tuple[str, str], list[int]], silently: bool) -> None:
-    """Say what is wrong with lines, each thing once; `told` gets how many have it, and the first of them."""
+def _count(judged: Judged, reported: dict[tuple[str, str], list[int]], silently: bool) -> None:
+    """Says what is wrong with lines, each thing once.
+
+    reported: {(file, what is wrong): [how many lines have it, the first of these lines, ...]}; this adds to it.
+    """
     label = f"{judged.label}, " if judged.label else ""
     for text, numbers in judged.problems.items():
-        if (label, text) not in told:
-            if len(told) == REPORTED:
+        if (label, text) not in reported:
+            if len(reported) == REPORTED:
                 continue
-            told[label, text] = [0]
+            reported[label, text] = [0]
             if not silently:
                 _tell(label, numbers[0], text)
-        count, *lines = told[label, text]
-        told[label, text] = [count + len(numbers), *[*lines, *numbers][:FIRST]]
+        count, *lines = reported[label, text]
+        reported[label, text] = [count + len(numbers), *[*lines, *numbers][:FIRST]]
 
 
 def _tell(label: str, line: int, text: str) -> None:
     sys.stderr.write(f"{label}line {line} {text}\n")
 
 
-def _tell_none(job: Job, told: Mapping[tuple[str, str], Sequence[int]], lines: int) -> None:
+def _tell_none(job: Job, reported: Mapping[tuple[str, str], Sequence[int]], lines: int) -> None:
     """Says that no line can be judged, what most lines have wrong, and which flags would name the columns they have.
 
-    What is wrong with others follows.
+    What is wrong with the other lines follows.
     """
-    most = max(told, key=lambda problem: told[problem][0])
+    most = max(reported, key=lambda problem: reported[problem][0])
     label, text = most
     flags = likely_flags(find(job.task), text)
     example = f" For example: {' '.join(flags)}." if flags else ""
     every = f"None of the {lines:,} lines can be judged" if lines > 1 else "The only line cannot be judged"
-    _say(f"{every}, so no verdicts are written: {label}line {told[most][1]} {text}{example}\n")
-    for (label, text), (_, number, *_) in told.items():
+    _say(f"{every}, so no verdicts are written: {label}line {reported[most][1]} {text}{example}\n")
+    for (label, text), (_, number, *_) in reported.items():
         if (label, text) != most:
             _tell(label, number, text)
 
@@ -377,9 +380,8 @@ def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
     read = [path for path in args.files if path != "-"]
     if os.path.exists(args.output) and any(os.path.samefile(path, args.output) for path in read):
         raise CommandError(f"--output {args.output} is a file that is to be read; give another name.")
-    special = os.path.exists(args.output) and not os.path.isfile(
-        args.output
-    )  # a device or a pipe: stays what it is
+    # A device or a pipe is written to as it is.
+    special = os.path.exists(args.output) and not os.path.isfile(args.output)
     partial = args.output + PARTIAL * (not special)
     try:
         stream = gzip.open(partial, "wb", 4) if args.output.endswith(".gz") else open(partial, "wb")

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end of the judged text
 
-# Worth a thread; a larger buffer is new pages from the system every time, at three times the cost.
+# So many are worth a thread. A larger buffer costs three times as much: the system gives it new pages every time.
 SLICE_CHARACTERS = 1 << 17
 MAX_THREADS = 8
-MIN_COMPILED_ROWS = 256  # so many are judged as quickly without compiled code as numba is imported
+MIN_COMPILED_ROWS = 256  # judging so many without compiled code takes as long as importing numba
 MIN_COMPILED_CHARACTERS = 1 << 20
 TEXTS = "Array(uint8, 1, 'C', readonly=True), int64[::1]"  # numba's types of what `pack` returns
 COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # and of `Columns`
@@ -54,13 +54,13 @@ class Compiling:
     """When compiled code is used, and what it took.
 
     Attributes:
-        rows: are still judged without it, whatever the size of their batches.
-        seconds: of judging without it are still spent before a loop is compiled that numba's disk cache lacks.
-        begins: is called before that.
-        taken: seconds that it took, so far.
+        rows_left: how many rows are still judged without it, whatever the size of their batches.
+        seconds: how long rows are still judged without it before a loop is compiled that numba's disk cache lacks.
+        begins: is called before that compiling.
+        taken: how many seconds compiling has taken so far.
     """
 
-    rows: int = 0
+    rows_left: int = 0
     seconds: float = 0.0
     begins: Callable[[], None] = lambda: None
     taken: float = 0.0
@@ -182,11 +182,11 @@ def judge_texts(
         memories = np.empty(len(slices), struct_of(loop))
 
         def arguments(place: int) -> tuple:
-            rows = slices[place]
-            part = starts[rows.start : rows.stop + 1] - starts[rows.start]
-            columns = (column[rows] for column in (reason, tier, score, spans))
+            part_rows = slices[place]
+            part = starts[part_rows.start : part_rows.stop + 1] - starts[part_rows.start]
+            columns = (column[part_rows] for column in (reason, tier, score, spans))
             memory = memories[place : place + 1]
-            return *pack(texts[rows], part), lenient, packed, *columns, rows.start, memory
+            return *pack(texts[part_rows], part), lenient, packed, *columns, part_rows.start, memory
 
         threads = min(len(slices), MAX_THREADS, cpus())
         if threads < 2:
@@ -257,12 +257,12 @@ def compiled_task(
     `pack_references(*columns)` makes the `references` of the loop.
     """
 
-    mine = local()  # of each thread
+    memory_of_thread = local()
 
     def judge(data: bytes, lenient: bool, row: int | None, *reference: object) -> Judged:
-        if not hasattr(mine, "scratch"):
-            mine.scratch = loop.scratch()
-        return judge_one(data, lenient, row, mine.scratch, *reference)
+        if not hasattr(memory_of_thread, "scratch"):
+            memory_of_thread.scratch = loop.scratch()
+        return judge_one(data, lenient, row, memory_of_thread.scratch, *reference)
 
     def judge_all(texts: list[str], lenient: bool, *columns: list[object]) -> Columns:
         scratch = loop.scratch()
@@ -332,8 +332,8 @@ def is_worth_compiling(texts: Sequence[str]) -> bool:
     """True for a batch of many rows or of many characters."""
     if len(texts) <= MIN_COMPILED_ROWS and sum(map(len, texts)) <= MIN_COMPILED_CHARACTERS:
         return False
-    compiling.rows -= len(texts)
-    return compiling.rows < 0
+    compiling.rows_left -= len(texts)
+    return compiling.rows_left < 0
 
 
 class _NotCached(Exception):

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def compared(correct: bool | None, finding: Finding | None) -> dict[str, int]:
-    """The counts of one completion.
+    """What one completion adds to the counts; nothing if there is no finding of the other rules.
 
     `rules.n`, `rules.right` and `rules.of` of the finding, and `differ.HOW.ours` or `differ.HOW.theirs` where only one
-    of the two says that it is right. correct: our verdict. None: no verdict, or no finding.
+    of the two says that it is right. correct: our verdict, None if there is none.
     """
     if finding is None:
         return {}
@@ -26,7 +26,7 @@ def compared(correct: bool | None, finding: Finding | None) -> dict[str, int]:
 
 def facts_beside(rules: str, task: str, tally: Mapping[str, int]) -> dict[str, Any]:
     """What other rules made of the same completions, and how they read those on which they differ from ours."""
-    right, of = tally.get("rules.right", 0), tally.get("rules.of", 0)
+    right, total = tally.get("rules.right", 0), tally.get("rules.of", 0)
     differ: dict[str, dict[str, int]] = {}
     for name, count in Counter(tally).most_common():
         kind, _, rest = name.partition(".")
@@ -37,9 +37,9 @@ def facts_beside(rules: str, task: str, tally: Mapping[str, int]) -> dict[str, A
         "rules": rules,
         "n": tally.get("rules.n", 0),
         "right": right,
-        "of": of,
+        "of": total,
         "unit": "empty cells" if task == "sudoku" else "completions",
-        "rate": right / of if of else None,
+        "rate": right / total if total else None,
         "differ": differ,
     }
 

@@ -25,6 +25,7 @@ _MAX_EXPRESSION = 2_000  # characters; a longer one is wrong
 _MAX_BITS = 4_096  # of an integer power; a larger one is no target
 _TOLERANCE = 1e-5  # of a Countdown target
 
+# Regular expressions that go over a text once; what could go over it again and again is a function below.
 _NUMBER = re.compile(r"-?\d+\.?\d*")
 _GOLD = re.compile(r"\$?([\d,]*\d[\d,]*(?:\.\d+)?)")
 _ARITHMETIC_SIGNS = "0123456789+-*/() "
@@ -33,16 +34,16 @@ _ARITHMETIC = re.compile(r"[\d+\-*/().\s]+")
 _QUOTIENT = re.compile(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)")
 
 
-# Regular expressions that go over a text once; what would go over it again and again is written out below.
-
-
 class Finding(NamedTuple):
-    """What the rules make of a completion: `right` of `of` (cells of a Sudoku, else 1), what was judged, and how."""
+    """What the rules make of a completion."""
 
     right: int
     of: int
+    """How many could be right: the empty cells of a Sudoku, else 1."""
     extracted: str | None
+    """What was judged."""
     how: str
+    """How it was found in the completion."""
 
     def verdict(self) -> Verdict:
         """The same in the form of every verifier; correct if all is right, the score is the share of it."""
@@ -80,14 +81,14 @@ def _gsm8k_number(completion: str) -> tuple[float | None, str | None, str]:
     boxes = [box for box in _boxes(completion) if box.strip(".")]
     several = "the first of several boxes" if len(set(boxes)) > 1 else "the box"
     for content in boxes:
-        value, whole = _number_in(content, 0)
+        value, is_whole_text = _number_in(content, 0)
         if value is not None:
-            return value, content, several if whole else f"{several}, the first number in it"
+            return value, content, several if is_whole_text else f"{several}, the first number in it"
     text = _first_block(completion)
     if text is None:
         return None, None, "neither a box with a number nor a block"
-    value, whole = _number_in(text, -1)
-    return value, text, "the answer block" if whole else "the answer block, the last number in it"
+    value, is_whole_text = _number_in(text, -1)
+    return value, text, "the answer block" if is_whole_text else "the answer block, the last number in it"
 
 
 def _boxes(completion: str) -> Iterator[str]:
@@ -208,7 +209,7 @@ def _quotient(text: str) -> str:
 def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> Finding:
     """The last box, else the whole text: its digits must be the given numbers, its value the target to within 1e-5."""
     try:
-        given, goal = sorted(map(operator.index, numbers)), Fraction(str(target))
+        available, goal = sorted(map(operator.index, numbers)), Fraction(str(target))
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise invalid_reference(
             "target", target, "is no rational number, or the numbers no integers", None
@@ -225,7 +226,7 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
         used = sorted(map(int, re.findall(r"\d+", text)))
     except ValueError:  # more digits than Python reads
         used = []
-    value = _value(text) if used == given else None
+    value = _value(text) if used == available else None
     try:
         right = (
             value is not None

@@ -287,9 +287,7 @@ def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, 
         boxed, low, high = True, inner_start, inner_end
     if low < 0:
         return NO_ANSWER, -1, -1, False
-    if high - low > ANSWER_LIMIT or is_not_text(
-        data, low, high
-    ):  # a bound of MALFORMED texts: nothing reads on
+    if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
         return MALFORMED, -1, -1, boxed
     hedged = boxed and is_hedged(data, scope, box, inner_start, inner_end)
     low, high = strip(data, low, high)

@@ -45,20 +45,20 @@ class _Reward:
         self.__name__ = task + "_strict" * (mode == "strict") + "_partial" * partial
         self.reported = False
 
-    def __call__(self, completions: Any, **given: Any) -> list[float | None]:
+    def __call__(self, completions: Any, **columns: Any) -> list[float | None]:
         task, mode, entry = self.task, self.mode, find(self.task)
         names = {field: self.columns.get(field, field) for field in (*entry.fields, *self.columns)}
         for field, name in names.items():
-            if name not in given:
+            if name not in columns:
                 message = (
                     f'The reward of task "{task}" needs {name}=, one {field} per completion: add such a column, or '
                     f'name yours: reward_function("{task}", {field}="your_column").'
                 )
-                raise ArgumentError(message, argument=name, value=sorted(given))
-        references = {field: given[name] for field, name in names.items()}
+                raise ArgumentError(message, argument=name, value=sorted(columns))
+        references = {field: columns[name] for field, name in names.items()}
         texts = [unwrap(c) for c in completions] if isinstance(completions, list | tuple) else completions
         if "problem" in entry.optional:  # an empty one asks for no form, and still for a finished value
-            problems = references.get("problem", given.get("problem", [""] * len(texts)))
+            problems = references.get("problem", columns.get("problem", [""] * len(texts)))
             unwrapped = [unwrap(problem, "user") for problem in problems]
             references["problem"] = [text if isinstance(text, str) else "" for text in unwrapped]
         try:
@@ -67,9 +67,9 @@ class _Reward:
         except InvalidReferenceError:
             errors = [_error_of(entry, mode, references, row) for row in range(len(texts))]
             usable = [row for row, error in enumerate(errors) if error is None]
-            said = [error for error in errors if error is not None and error.value is not None]
-            if said and not self.reported:
-                logging.getLogger("verifiers").warning("Reward None, here and later: %s", said[0])
+            with_value = [error for error in errors if error is not None and error.value is not None]
+            if with_value and not self.reported:
+                logging.getLogger("verifiers").warning("Reward None, here and later: %s", with_value[0])
                 self.reported = True
             kept = {field: [values[row] for row in usable] for field, values in references.items()}
             verdicts = verify_batch(task, [texts[row] for row in usable], mode=mode, **kept)
@@ -99,8 +99,8 @@ def unwrap(message: object, role: str = "assistant") -> object:
     if not all(type(part) is dict and "content" in part for part in message):  # type: ignore[attr-defined]
         return message
     messages: list[dict] = list(message)  # type: ignore[call-overload]
-    said = [m for m in messages if type(m.get("role")) is str and m["role"] == role]
-    content = (said or messages)[-1]["content"]
+    by_role = [m for m in messages if type(m.get("role")) is str and m["role"] == role]
+    content = (by_role or messages)[-1]["content"]
     if type(content) not in (list, tuple):
         return content
     texts = [part.get("text") for part in content if type(part) is dict]

@@ -287,9 +287,9 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
         for stack in range(box):
             first = again + size + stack * box
             for column in range(first, first + box):
-                value, given = cells[i], puzzle[i]
+                value, clue = cells[i], puzzle[i]
                 i += 1
-                if given == 0:
+                if clue == 0:
                     blanks += 1
                     clash = masks[again + row] | masks[column] | masks[block + stack]
                     if 1 <= value <= size and not clash & (1 << value):

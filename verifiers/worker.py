@@ -4,7 +4,7 @@
 when its pipe closes, also in the middle of a job, so it outlives neither the interpreter that started it nor a kill -9
 of that one. Any thread may ask; a forked child closes what it inherited and starts workers of its own.
 
-Those over `multiprocessing` (pebble 5.2 was measured) start none from a daemonic process, run a script without a
+Pools over `multiprocessing` (pebble 5.2 was measured) start no worker from a daemonic process, run a script without a
 `__main__` guard again, and leave a busy child running when the parent is killed.
 """
 
@@ -72,7 +72,7 @@ class _Worker:
         return json.loads(self.pipe.recv_bytes())
 
     def reply(self, seconds: float, until: float) -> dict[str, Any]:
-        """`receive` within so many seconds of the worker's processor time; by the clock while it does not compute."""
+        """As `receive`, within `seconds` of the worker's processor time or, while it does not compute, of the clock."""
         began, due = self.used(), min(time.monotonic() + seconds, until)
         while True:
             try:

@@ -23,9 +23,9 @@ class Step(NamedTuple):
     """One thing that is done to a value, maybe with a number or letters."""
 
     phrase: str
-    """How a problem says it, with {n} for the number or letters."""
+    """How a problem words the step, with {n} for the number or letters."""
     code: str
-    """Its Python, with {v} for the value and {n}."""
+    """The step in Python, with {v} for the value and {n}."""
     run: Callable[[Any, Any], Any]
     """(value, number or letters) -> the new value."""
 

@@ -19,8 +19,8 @@ from verifiers.code.values import NOTHING, plain_reply, written
 
 HUMANEVAL = {"test": HubDataset("openai/openai_humaneval", "openai_humaneval", "test", 164)}
 MBPP = {
-    split: HubDataset("google-research-datasets/mbpp", "sanitized", split, rows)
-    for split, rows in (("train", 120), ("validation", 43), ("test", 257))
+    split: HubDataset("google-research-datasets/mbpp", "sanitized", split, num_rows)
+    for split, num_rows in (("train", 120), ("validation", 43), ("test", 257))
 }
 NAMED = {"humaneval": HUMANEVAL, "mbpp": MBPP}
 COLUMNS = ("prompt",)
@@ -39,7 +39,7 @@ class Exercise:
 
     row: Published
     cases: tuple[dict[str, Any], ...]
-    """Those of the set's own tests, then the hidden ones."""
+    """The calls of the set's own tests, then the hidden ones."""
     shows: int
     """How many of them the prompt shows."""
     fuel: int
@@ -48,32 +48,36 @@ class Exercise:
 
 @cache
 def load(
-    source: str, split: str, hidden: int, rows: int, revision: str | None
+    source: str, split: str, hidden: int, max_rows: int, revision: str | None
 ) -> tuple[tuple[Exercise, ...], str, dict[str, str]]:
     """The exercises of a split, in order; a notice of what was left out; and, for the hub, {data set: its commit}.
 
-    source: "humaneval", "mbpp", a file, or a data set of the hub. Of the last two the first `rows` rows are read, and
-    divided 80/10/10 by a hash of the prompt (of the whole program where a program lacks a part). hidden: how many calls
-    are added, at most, to those of a row whose prompt shows its tests. Raises EnvError where the source cannot be read
-    or no row can be used.
+    source: "humaneval", "mbpp", a file, or a data set of the hub. Of the last two the first `max_rows` rows are read,
+    and divided 80/10/10 by a hash of the prompt (of the whole program where a program lacks a part). hidden: how many
+    calls are added, at most, to those of a row whose prompt shows its tests. Raises EnvError where the source cannot be
+    read or no row can be used.
     """
-    rows_found, origin = _rows(source, split, rows, revision)
-    readable, faults = _of_split(rows_found, source, split)
-    recorded = cases_of([row for _, row in readable])  # (calls, how many tests are no calls) of each row
-    made = [
+    rows_found, origin = _read_rows(source, split, max_rows, revision)
+    readable, faults = _read_split(rows_found, source, split)
+    published_rows = [row for _, row in readable]
+    cases_of_rows = cases_of(published_rows)  # (calls, how many tests are no calls) of each row
+    new_calls_of_rows = [
         _changed_calls(cases, number) if hidden and row.shown else []
-        for number, ((_, row), (cases, _)) in enumerate(zip(readable, recorded, strict=True))
+        for number, (row, (cases, _)) in enumerate(zip(published_rows, cases_of_rows, strict=True))
     ]
-    calls = [cases + new_calls for (cases, _), new_calls in zip(recorded, made, strict=True)]
-    replies = _replies([row for _, row in readable], calls)
+    all_calls = [
+        cases + new_calls for (cases, _), new_calls in zip(cases_of_rows, new_calls_of_rows, strict=True)
+    ]
+    replies = _replies(published_rows, all_calls)
     exercises, number_kept = [], 0
-    for (where, row), (cases, number_lost), new_calls, reply in zip(
-        readable, recorded, made, replies, strict=True
-    ):
-        if not cases or number_lost:
+    for number, (where, row) in enumerate(readable):
+        cases, number_no_calls = cases_of_rows[number]
+        new_calls, reply = new_calls_of_rows[number], replies[number]
+        if not cases or number_no_calls:
             faults.append((where, "has a test that is no call with a value"))
             continue
-        if row.reference and reply.get("met", [])[: len(cases)] != [True] * len(cases):
+        met = reply.get("met", [])[: len(cases)]  # which of the set's own calls the reference meets
+        if row.reference and met != [True] * len(cases):
             faults.append((where, "has a reference that its tests refuse"))
             continue
         values = map(plain_reply, reply.get("replies", [])[len(cases) :])
@@ -84,20 +88,20 @@ def load(
         fuel = FUEL_OF_MANY if row.cases and not row.reference else reply.get("fuel") or 0
         exercises.append(Exercise(row, (*cases, *kept[:hidden]), shows, fuel))
     if not exercises:
-        left_out = f" {_told(faults, len(rows_found))}" if faults else ""
+        left_out = f" {_faults_text(faults, len(rows_found))}" if faults else ""
         raise EnvError(f"code: source={source} leaves no problem for {split}.{left_out}")
     notice = f"code: {len(exercises):,} problems of {source}."
     if faults:
-        notice += f" {_told(faults, len(rows_found))}"
-    if number_made := sum(map(len, made)):
+        notice += f" {_faults_text(faults, len(rows_found))}"
+    if number_made := sum(map(len, new_calls_of_rows)):
         share = number_kept / number_made
         notice += f" Of {number_made:,} calls that were made to be hidden, {share:.0%} have a plain value."
-    if number_all_shown := sum(one.shows == len(one.cases) for one in exercises):
+    if number_all_shown := sum(exercise.shows == len(exercise.cases) for exercise in exercises):
         notice += f" The prompts of {number_all_shown:,} show every call that they are judged by."
     return tuple(exercises), notice, origin
 
 
-def _of_split(
+def _read_split(
     rows: Sequence[Row], source: str, split: str
 ) -> tuple[list[tuple[str, Published]], list[tuple[str, str]]]:
     """(where, row) of the rows that belong to a split, and (where, why not) of those that cannot be read."""
@@ -116,7 +120,7 @@ def _of_split(
     return readable, faults
 
 
-def _told(faults: Sequence[tuple[str, str]], num_rows: int) -> str:
+def _faults_text(faults: Sequence[tuple[str, str]], num_rows: int) -> str:
     """A sentence on how many of `num_rows` rows cannot be used, and why: for each reason how many, and the first row.
 
     faults: (where, why) of each.
@@ -133,8 +137,10 @@ def _told(faults: Sequence[tuple[str, str]], num_rows: int) -> str:
     )
 
 
-def _rows(source: str, split: str, rows: int, revision: str | None) -> tuple[list[Row], dict[str, str]]:
-    """The rows of a source, at most `rows` if it is not in `NAMED`; and for the hub {data set: its commit}."""
+def _read_rows(
+    source: str, split: str, max_rows: int, revision: str | None
+) -> tuple[list[Row], dict[str, str]]:
+    """The rows of a source, at most `max_rows` if it is not in `NAMED`; and for the hub {data set: its commit}."""
     if source in NAMED:
         if split not in NAMED[source]:
             raise EnvError(
@@ -144,7 +150,7 @@ def _rows(source: str, split: str, rows: int, revision: str | None) -> tuple[lis
         found, commit = load_rows("code", "hub", hub, COLUMNS)
         return found, {hub.repo: state_of(found, commit)}
     if Path(source).is_file():
-        return read_files("code", [Path(source)], ())[:rows], {}
+        return read_files("code", [Path(source)], ())[:max_rows], {}
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         known = ", ".join(["generated", *NAMED])
         raise EnvError(
@@ -156,7 +162,9 @@ def _rows(source: str, split: str, rows: int, revision: str | None) -> tuple[lis
     try:
         commit = HfApi().dataset_info(source, revision=revision).sha
         table = datasets.load_dataset(source, split="train", streaming=True, revision=commit)
-        found = [Row(f"{source}, row {number}", values) for number, values in enumerate(table.take(rows), 1)]
+        found = [
+            Row(f"{source}, row {number}", values) for number, values in enumerate(table.take(max_rows), 1)
+        ]
     except Exception as error:  # whatever a download, a cache and a file format can raise
         raise EnvError(
             f"code: {source} cannot be loaded from the Hugging Face hub ({str(error)[:200]})."

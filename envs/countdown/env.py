@@ -7,7 +7,7 @@ import numpy as np
 
 from envs.answers import paper_completion
 from envs.core import TextEnv
-from envs.countdown import problems as bank
+from envs.countdown import problems as puzzles
 from envs.countdown.problems import Puzzle
 from envs.countdown.rewards import REWARD_PRESETS, has_format, paper_reward, read_numbers, share_used
 from envs.countdown.solver import Tree, format_expression, format_steps, solve, solve_signs, sum_tree
@@ -75,7 +75,7 @@ class Countdown(TextEnv):
         check_choice("countdown", "split", split, SPLIT_SIZES)
         # None for the two styles that have a name.
         self._template = read_style("countdown", prompt_style, ["plain", "paper"], ["numbers", "target"])
-        check_choice("countdown", "level", level, bank.LEVELS)
+        check_choice("countdown", "level", level, puzzles.LEVELS)
         check_choice("countdown", "reward_preset", reward_preset, REWARD_PRESETS)
         self.split, self.source, self.prompt_style, self.level = split, str(source), prompt_style, level
         self.reward_weights = REWARD_PRESETS[reward_preset]
@@ -83,15 +83,15 @@ class Countdown(TextEnv):
             self.origin = {prompt_style: f"sha256 {self._template.sha256}"}
         # The user's file is read for every split: its problems are kept out of the others, and a wrong path is an error
         # at once.
-        users_test = () if self.source == "generated" else bank.read_problems(self.source)
-        self._excluded = frozenset(bank.key(*problem) for problem in users_test)
+        users_test = () if self.source == "generated" else puzzles.read_problems(self.source)
+        self._excluded = frozenset(puzzles.key(*problem) for problem in users_test)
         self._problems: Sequence[Puzzle] | None = None  # None: drawn for training, each when it is asked for
         if split == "test" and users_test:
             self._problems = users_test
         elif split == "test" and level == 1:
-            self._problems = bank.test_problems()  # the shipped file, which equals fixed_set(1, "test")
+            self._problems = puzzles.test_problems()  # the shipped file, which equals fixed_set(1, "test")
         elif split != "train":
-            self._problems = bank.fixed_set(level, split, self._excluded)
+            self._problems = puzzles.fixed_set(level, split, self._excluded)
 
     def __len__(self) -> int:
         return SPLIT_SIZES["train"] if self._problems is None else len(self._problems)
@@ -99,7 +99,7 @@ class Countdown(TextEnv):
     def problem(self, index: int) -> Problem:
         i = check_index(self, index)
         if self._problems is None:
-            numbers, target = bank.train_problem(self.level, i, self._excluded)
+            numbers, target = puzzles.train_problem(self.level, i, self._excluded)
         else:
             numbers, target = self._problems[i]
         reference, prefix = {"numbers": list(numbers), "target": target}, ""
@@ -160,7 +160,8 @@ class Countdown(TextEnv):
         """The completion with this expression as its answer, in the prompt's style."""
         if self.prompt_style == "plain":
             return f"<answer>{format_expression(tree)}</answer>"
-        return paper_completion("\n".join(format_steps(tree)), format_expression(tree))
+        completion = paper_completion("\n".join(format_steps(tree)), format_expression(tree))
+        return self._template.behind_prefix(completion) if self._template else completion
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """Numbers and target, then what the completion wrote, and which numbers it used.

@@ -31,7 +31,7 @@ class GSM8K(PublishedEnv):
     """
 
     task = "gsm8k"
-    bank = problems  # the module that draws and reads the problems
+    problem_module = problems
     instruction = ANSWER_FORMAT
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
@@ -48,9 +48,9 @@ class GSM8K(PublishedEnv):
         # `metadata` has the fields of a WordProblem: "gold" is the answer as it was published, commas included.
         if "exact" in self.reward_weights:  # reward_preset="paper"
             pairs = zip(completions, problems, strict=True)
-            rows = [paper_rewards(completion, problem.metadata["gold"]) for completion, problem in pairs]
+            paid = [paper_rewards(completion, problem.metadata["gold"]) for completion, problem in pairs]
             names = [name for name in self.reward_weights if name not in rewards]
-            rewards |= {name: np.array([row[name] for row in rows], np.float64) for name in names}
+            rewards |= {name: np.array([values[name] for values in paid], np.float64) for name in names}
         return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
     def demonstration(self, problem: Problem) -> str:

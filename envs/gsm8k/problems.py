@@ -16,8 +16,8 @@ from verifiers.batch import as_reference
 TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
 TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
 COLUMNS = ("question", "answer")
-# `envs.datasets.load_split` divides published rows by a hash of hashed(question); `split_of` divides generated ones.
-hashed = str.strip
+# What is hashed of a question to divide published rows (`envs.datasets.load_split`); `split_of` divides generated ones.
+text_to_hash = str.strip
 LEVELS = tuple(TEMPLATES)
 SEED = 8_000_008  # keeps these streams apart from those of any other task
 _NUMBER = re.compile(r"-?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?")
@@ -46,7 +46,7 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
     """A random problem of a split. The template is drawn once, then numbers until they suit the template and the split.
 
     Templates whose numbers suit less often are thus as frequent as others. turn: not used here, see
-    `envs.published.PublishedEnv.bank`.
+    `envs.published.PublishedEnv.problem_module`.
     """
     sentences = pick(rng, TEMPLATES[level]) if level > 1 else None
     # These two serve level 1 alone, but are drawn at every level, since released problems depend on the random stream.

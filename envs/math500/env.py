@@ -35,7 +35,7 @@ class MATH500(PublishedEnv):
     hash picks a twentieth of ankner/math-500 for validation; the columns are problem and solution or answer.
     """
 
-    task, bank, instruction = "math500", problems, _INSTRUCTION
+    task, problem_module, instruction = "math500", problems, _INSTRUCTION
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 

@@ -18,8 +18,8 @@ from verifiers.batch import as_reference
 TRAIN = HubDataset("ankner/math-500", None, "train", 12_000)
 TEST = HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
 COLUMNS = ("problem",)
-# `envs.datasets.load_split` divides published rows by a hash of hashed(problem); `split_of` divides generated ones.
-hashed = normalized
+# What is hashed of a problem to divide published rows (`envs.datasets.load_split`); `split_of` divides generated ones.
+text_to_hash = normalized
 LEVELS = tuple(TEMPLATES)
 SEED = 5_000_500  # keeps these streams apart from those of any other task
 

@@ -72,7 +72,7 @@ def _reaches_target(answer: str, entry: Mapping[str, Any]) -> float:
     return verify("countdown", f"<answer>{answer}</answer>", numbers=metadata["numbers"], target=target).score
 
 
-OWN: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
+OWN_CHECKS: dict[str, Callable[[str, Mapping[str, Any]], float]] = {
     "string_insertion": _equals,
     "spiral_matrix": _equals,
     "binary_matrix": _equals,
@@ -197,8 +197,8 @@ class ReasoningGym(TextEnv):
         from reasoning_gym.dataset import ProceduralDataset
 
         reason = ""  # "" = "ok" or "wrong", by the score
-        if self.dataset in OWN:
-            value = OWN[self.dataset](answer, entry)
+        if self.dataset in OWN_CHECKS:
+            value = OWN_CHECKS[self.dataset](answer, entry)
         elif type(self._items).score_answer is ProceduralDataset.score_answer:  # the package's plain scorer
             value = self._items.score_answer(answer, {"answer": entry["answer"].strip()})
         else:

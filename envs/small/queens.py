@@ -54,8 +54,8 @@ class Queens(SmallEnv):
 
 
 def keeps_given(board: str, full: str) -> bool:
-    """Whether a full board has the queens that are given on `board`."""
-    return all(given in ("?", column) for given, column in zip(board, full, strict=True))
+    """Whether a full board has the queens that stand on `board`."""
+    return all(column in ("?", full_column) for column, full_column in zip(board, full, strict=True))
 
 
 @cache

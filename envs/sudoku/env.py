@@ -10,7 +10,7 @@ from envs.problem import Problem, Score, Scores, check_index
 from envs.prompts import read_style
 from envs.rendering import paint
 from envs.splits import SPLIT_SIZES
-from envs.sudoku import problems as bank
+from envs.sudoku import problems as puzzles
 from envs.sudoku import rewards
 from envs.sudoku.rewards import REWARD_PRESETS, flaw
 
@@ -95,8 +95,8 @@ class Sudoku(TextEnv):
         """
         check_choice("sudoku", "split", split, SPLIT_SIZES)
         self._template = read_style("sudoku", prompt_style, ["plain", "paper"], ["puzzle"])
-        check_choice("sudoku", "size", size, bank.LEVELS)
-        check_choice("sudoku", "level", level, bank.LEVELS[size])
+        check_choice("sudoku", "size", size, puzzles.LEVELS)
+        check_choice("sudoku", "level", level, puzzles.LEVELS[size])
         check_choice("sudoku", "reward_preset", reward_preset, REWARD_PRESETS)
         check_choice("sudoku", "infill", infill, [False, True])
         if infill and self._template and self._template.prefix:
@@ -106,24 +106,24 @@ class Sudoku(TextEnv):
             )
         self.split, self.source, self.prompt_style = split, str(source), prompt_style
         self.size, self.level, self.infill = size, level, infill
-        self.blanks = bank.LEVELS[size][level] if blanks is None else bank.read_blanks(blanks, size)
+        self.blanks = puzzles.LEVELS[size][level] if blanks is None else puzzles.read_blanks(blanks, size)
         self.reward_weights = REWARD_PRESETS[reward_preset]
         if self._template:
             self.origin = {prompt_style: f"sha256 {self._template.sha256}"}
         # The user's file is read for every split: its grids are kept out of the others, and a wrong path is an error at
         # once and not after the training.
-        users_test = () if self.source == "generated" else bank.read_puzzles(self.source, size)
-        self._excluded = frozenset(grid if size == 4 else bank.renamed(grid) for _, grid in users_test)
+        users_test = () if self.source == "generated" else puzzles.read_puzzles(self.source, size)
+        self._excluded = frozenset(grid if size == 4 else puzzles.renamed(grid) for _, grid in users_test)
         self._rows: Sequence[tuple[str, str]] | None = None  # None: drawn, each when it is asked for
         if split == "test" and users_test:
             self._rows = users_test
-        elif split == "test" and self.blanks == bank.LEVELS[size][1]:
-            self._rows = bank.test_puzzles(size)
+        elif split == "test" and self.blanks == puzzles.LEVELS[size][1]:
+            self._rows = puzzles.test_puzzles(size)
         elif split != "train" and size == 4:
-            self._rows = bank.fixed_set(split, self.blanks, self._excluded)
+            self._rows = puzzles.fixed_set(split, self.blanks, self._excluded)
         elif size == 4:
-            self._table = bank.blank_table(self.blanks)
-            bank.split_ranks(split, self._excluded)  # raises where the file leaves nothing
+            self._table = puzzles.blank_table(self.blanks)
+            puzzles.split_ranks(split, self._excluded)  # raises where the file leaves nothing
 
     def __len__(self) -> int:
         return SPLIT_SIZES[self.split] if self._rows is None else len(self._rows)
@@ -133,9 +133,9 @@ class Sudoku(TextEnv):
         if self._rows is not None:
             puzzle, solution = self._rows[index]
         elif self.size == 4:
-            puzzle, solution = bank.train_puzzle(index, self._table, self._excluded)
+            puzzle, solution = puzzles.train_puzzle(index, self._table, self._excluded)
         else:
-            puzzle, solution = bank.draw_9x9(self.split, index, self.blanks, self._excluded)
+            puzzle, solution = puzzles.draw_9x9(self.split, index, self.blanks, self._excluded)
         prompt, prefix = f"sudoku {puzzle}", ""
         if self._template:
             prompt, prefix = self._template.fill({"puzzle": puzzle}), self._template.prefix
@@ -170,7 +170,8 @@ class Sudoku(TextEnv):
         """The completion with this grid as its answer, in the prompt's style."""
         if self.prompt_style == "plain":
             return f"<answer>{grid}</answer>"
-        return worked(problem.reference["puzzle"], grid)
+        completion = worked(problem.reference["puzzle"], grid)
+        return self._template.behind_prefix(completion) if self._template else completion
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """The board of a Sudoku problem, with what the completion wrote into it.
@@ -217,13 +218,13 @@ def _drawn(board: str, kinds: list[str]) -> list[str]:
     return lines
 
 
-def _kind_of_cell(given: str, right: str, written: str) -> str:
+def _kind_of_cell(puzzle_digit: str, solution_digit: str, written_digit: str) -> str:
     """The kind of a cell, see `_CELLS`, by what the puzzle, its solution and the completion have in it."""
-    if written == given:
-        return "blank" if given == "0" else "given"
-    if given != "0":
+    if written_digit == puzzle_digit:
+        return "blank" if puzzle_digit == "0" else "given"
+    if puzzle_digit != "0":
         return "broken"
-    return "right" if written == right else "wrong"
+    return "right" if written_digit == solution_digit else "wrong"
 
 
 def _rows_of(grid: str) -> list[str]:

@@ -97,11 +97,11 @@ def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
     all_grids = _table()
     grid = all_grids[rank]
     while True:
-        given = np.ones(16, bool)
-        given[rng.permutation(16)[:blanks]] = False
-        has_givens = (all_grids[:, given] == grid[given]).all(1)
-        if has_givens.sum() == 1:
-            return "".join(chr(cell) if keep else "0" for cell, keep in zip(grid, given, strict=True))
+        is_clue = np.ones(16, bool)
+        is_clue[rng.permutation(16)[:blanks]] = False
+        has_clues = (all_grids[:, is_clue] == grid[is_clue]).all(1)
+        if has_clues.sum() == 1:
+            return "".join(chr(cell) if keep else "0" for cell, keep in zip(grid, is_clue, strict=True))
 
 
 def read_blanks(blanks: str | int, size: int) -> tuple[int, int]:
@@ -224,6 +224,7 @@ def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:
             raise EnvError(f"sudoku: {where} has the {name} {text!r:.100}; it must be {wanted}.")
     # The solution is checked alone, on an empty board, and then against the puzzle.
     legal = verify("sudoku", f"<answer>{solution}</answer>", puzzle="0" * len(puzzle)).correct
-    if not legal or any(given not in ("0", cell) for given, cell in zip(puzzle, solution, strict=True)):
+    keeps_givens = all(digit in ("0", cell) for digit, cell in zip(puzzle, solution, strict=True))
+    if not (legal and keeps_givens):
         raise EnvError(f"sudoku: {where} has the solution {solution}, which does not solve {puzzle}.")
     return puzzle, solution

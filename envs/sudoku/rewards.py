@@ -44,9 +44,9 @@ def flaw(puzzle: str, answer: str) -> str:
     if len(grid) != len(puzzle):
         return f"The grid must have {len(puzzle)} digits, not {len(grid)}."
     size = isqrt(len(puzzle))
-    for cell, given in enumerate(puzzle):
-        if given not in ("0", grid[cell]):
-            return f"Row {cell // size + 1} column {cell % size + 1} must stay {given}."
+    for cell, puzzle_digit in enumerate(puzzle):
+        if puzzle_digit not in ("0", grid[cell]):
+            return f"Row {cell // size + 1} column {cell % size + 1} must stay {puzzle_digit}."
     rows = [grid[start : start + size] for start in range(0, size * size, size)]
     columns = [grid[column::size] for column in range(size)]
     starts_of_boxes = range(0, size, isqrt(size))  # their first rows, and their first columns
@@ -70,7 +70,7 @@ def paper_cells(completion: str, puzzle: str, solution: str) -> float:
     ask whether the givens are kept.
     """
     written = _last_digits(until_end(completion))
-    blanks = [cell for cell, given in enumerate(puzzle) if given == "0"]
+    blanks = [cell for cell, puzzle_digit in enumerate(puzzle) if puzzle_digit == "0"]
     # A slice, as `written` may be shorter than the grid.
     right = sum(written[cell : cell + 1] == solution[cell] for cell in blanks)
     return right / max(1, len(blanks))

@@ -47,7 +47,7 @@ class AGRPO(TokenRatio):
         return {"step_merge": MASKINGS["step_merge"]}
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides the advantages `steps`, the denoising steps up to the last that unmasked a scored token."""
+        """`advantages`, and `steps` (B,), how many denoising steps it took to unmask all scored tokens."""
         rollouts = view.rollouts
         last = rollouts.unmask_step.where(rollouts.completion_mask, -1).amax(-1)
         return {**super().prepare(view), "steps": last.cpu().double() + 1}

@@ -27,7 +27,10 @@ Per = Literal[
 
 
 class Metric(NamedTuple):
-    """A figure of an update: a sum over the completions at hand, and what the sum over all of them is divided by."""
+    """A figure of an update, reported as the sum of `total` over all micro-batches and processes, divided by `per`.
+
+    E.g. the mean KL of scored tokens is Metric(kl.sum(), "scored_tokens").
+    """
 
     total: Tensor
     """Scalar, without a graph."""
@@ -39,7 +42,7 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss and what to show of it."""
+    """What an algorithm's `loss` returns: the loss, and the metrics to report."""
 
     loss: Tensor
     """Scalar to minimise: a sum over the completions at hand, divided by totals over the whole update."""
@@ -57,7 +60,10 @@ Need = Literal["old", "reference", "entropy", "fills", "pairs", "correct", "orde
 
 
 def with_penalty(beta: float, *others: Need) -> frozenset[Need]:
-    """What a loss needs whose penalty for leaving the reference has the weight beta (0 = none), beside `others`."""
+    """The needs `others` and, if a penalty for leaving the reference has a weight beta above 0, "reference".
+
+    E.g. with_penalty(0.04, "old") is {"old", "reference"}, and with_penalty(0.0, "old") is {"old"}.
+    """
     return frozenset(others) | (frozenset({"reference"}) if beta > 0 else frozenset())
 
 
@@ -108,14 +114,22 @@ class Algorithm(ABC):
     """Whether a group whose completions are all right has advantages, as where a reward is compared with the whole
     step's."""
     whole_step: ClassVar[bool] = False
-    """Whether `prepare` measures something over all groups of a step, as a mean number of tokens; the rewards of the
-    whole step, `view.of_step`, do not count here. Then --explore is refused: it gives groups unequal sizes, and
-    `prepare` sees only groups of one size at a time."""
+    """Whether `step_means` or `prepare` measures something over all groups of a step, as a mean number of tokens; the
+    rewards of the whole step, `view.of_step`, do not count here. Then --explore is refused: it gives groups unequal
+    sizes, and both methods see only groups of one size at a time."""
     branches: ClassVar[int] = 1
     """How many completions share each first half: more than 1 has the rollout sample trees. A group holds a multiple
     of them, and a block must end in the middle of a completion. Where episodes have turns, the first ones are trees."""
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
+
+    @property
+    def dealt_by(self) -> Literal["episode", "group"]:
+        """What the processes share out among them when they sample: episodes, or whole groups.
+
+        A group stays whole where the loss compares its completions, and where they are the leaves of trees.
+        """
+        return "group" if self.compares == "group" or self.branches > 1 else "episode"
 
     @property
     def takes_unequal_groups(self) -> bool:
@@ -145,25 +159,28 @@ class Algorithm(ABC):
         self.make_masking()  # which has settings of its own to refuse
 
     def require(self, name: str, fine: bool, expected: str) -> None:
-        """Raises ConfigError unless the field's value is fine."""
+        """Raises ConfigError, which says what is `expected` of a field, unless its value is fine."""
         if not fine:
             raise ConfigError(f"{argument_with_value(name, getattr(self, name))}: should be {expected}.")
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """What `masking` chooses from: {name: masking}. In `make_masking`, hyper-parameters replace its settings."""
+        """{name: masking}, the choices of the field `masking`."""
         from spg_trainer.likelihood.masks import MASKINGS
 
         return MASKINGS
 
     def make_masking(self) -> Masking:
-        """The masking that is chosen, with each of its settings that is also a hyper-parameter set to that."""
+        """The chosen masking, whose settings have the values of the hyper-parameters of the same names.
+
+        E.g. `num_masks` and `block_length` of the algorithm become those of a `BlockMasking`.
+        """
         chosen = self.maskings()[self.masking]
         settings = {f.name: getattr(self, f.name) for f in fields(chosen) if hasattr(self, f.name)}
         return replace(chosen, **settings)
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """What the completions of a step are worth, computed once, before its updates: `advantages`, (B,) float64.
+        """Computes once a step, before its updates, what each completion is worth: `advantages`, (B,) float64.
 
         Other tensors of B rows may be returned by name; they reach `loss` as `batch.prepared`. B is P*G, or where
         episodes have turns, the number of all turns: `view.place.spread` gives each turn what holds for its episode. An
@@ -172,19 +189,26 @@ class Algorithm(ABC):
         """
         return {"advantages": view.place.spread(self.compute_advantages(view.rewards))}
 
+    def step_means(self, view: StepView) -> dict[str, float]:
+        """Means over the completions of a whole step, by name, e.g. {"segments": 3.5}; by default none.
+
+        `loss` finds them in `batch.step_means`. An algorithm that has some sets `whole_step`.
+        """
+        return {}
+
     @property
     def probes(self) -> bool:
-        """Whether the algorithm has a `probe_steps` of its own, and so asks what states were worth."""
+        """Whether the algorithm overrides `probe_steps`: then `prepare` needs to know what states were worth."""
         return type(self).probe_steps is not Algorithm.probe_steps
 
     def probe_steps(
         self, rollouts: Rollouts, num_iterations: int, streams: Callable[[int], torch.Generator]
     ) -> Tensor | None:
-        """Which half-written states of the completions `prepare` wants to know the worth of; by default none.
+        """Chooses the half-written states whose worth `prepare` needs to know; by default none.
 
-        Returns (B, K) int64, for each completion the denoising steps before which its states are looked at, -1 = none.
-        Each state is filled in one pass and played to its end; what that earns is `rollouts.probe_rewards`. streams:
-        row -> a private generator for what is drawn.
+        Returns (B, K) int64: for each completion the denoising steps before which its states are looked at, -1 = none.
+        Each state is filled in one pass and played to its end, and `prepare` finds what that earned in
+        `rollouts.probe_rewards`. streams: row -> a private generator for what is drawn.
         """
         return None
 
@@ -208,9 +232,9 @@ class Algorithm(ABC):
         return advantages.reshape(-1)
 
     def active(self, advantages: Tensor) -> Tensor:
-        """(B,) bool, the completions that change the loss; the others need not be scored.
+        """(B,) bool, which completions change the loss; the others are not scored.
 
-        Where a reference holds the policy back, every completion does.
+        All of them do where the loss has a penalty for leaving the reference.
         """
         return (advantages != 0) | ("reference" in self.needs)
 
@@ -223,9 +247,10 @@ class Algorithm(ABC):
 
 
 def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Batch, values: Tensor) -> Loss:
-    """The loss as the trainer asks for it, of the values of a pass: (B, M, T), or (B, M, 2T) where masks measure.
+    """Calls `algorithm.loss` with the values that a pass through the model returned, as the trainer does.
 
-    In the first update of a step, the old values are the current ones, detached.
+    values: log-probabilities (B, M, T); where the masks measure a figure, (B, M, 2T) with the figure behind them. In
+    the first update of a step no weight has changed yet, so that the old values are the current ones, detached.
     """
     logps, measured = masks.split(values)
     if "measured" in algorithm.needs:
@@ -238,10 +263,11 @@ def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Batch, values: Ten
 
 
 class CoupledAlgorithm(Algorithm):
-    """An algorithm whose loss compares completions of the whole update, on all processes, by one bound each.
+    """An algorithm whose loss compares all completions of an update, on all processes, by one bound each.
 
-    The bounds of all are computed first, without a graph; `coupled_loss` gives each completion one coefficient, with
-    which its bound is then sent back. These are clipped sequence ratios divided by their sum over the update:
+    The trainer computes the bounds of all completions first, without a graph. The gradient of `coupled_loss` in a bound
+    is a coefficient, with which the bound of that completion then goes backward. This example divides clipped ratios of
+    sequences by their sum over the update:
 
     ```python
     from dataclasses import dataclass
@@ -267,7 +293,7 @@ class CoupledAlgorithm(Algorithm):
     compares: ClassVar[Compares] = "update"
 
     def bound(self, logps: Tensor, masks: Masks) -> Tensor:
-        """(B,) what is compared of each completion, linear in logps: the ELBO."""
+        """(B,) the number by which `coupled_loss` compares a completion, linear in logps: the ELBO."""
         from spg_trainer.likelihood.bounds import elbo
 
         return elbo(logps, masks)
@@ -285,14 +311,14 @@ class CoupledAlgorithm(Algorithm):
         return Loss((batch.prepared["coefficients"] * self.bound(logps, masks)).sum(), {})
 
 
-def norm(batch: Batch, normalizer: str) -> Tensor:
-    """(B,) what a completion's bound is multiplied by.
+def normalise(bounds: Tensor, batch: Batch, normalizer: str) -> Tensor:
+    """(B,) bounds of completions (B,), divided as an algorithm's `normalizer` says.
 
-    normalizer: `completions` or `tokens`, 1 / their number in the update; `length`, 1 / (the completion's own tokens *
-    completions of the update). The turns of an episode count as one completion, but the own tokens are those of the
-    turn: with those of the episode, the episode that ends soonest would count most, also where it ended by luck.
+    `completions` and `tokens` divide by how many of them the update has; `length` divides by the completion's own
+    tokens and by the completions of the update. The turns of an episode count as one completion, but the own tokens are
+    those of the turn: with those of the episode, the episode that ends soonest would count most, also where it ended by
+    luck.
     """
-    length = batch.length.double()
     if normalizer == "length":
-        return 1 / (length * batch.totals["completions"])
-    return length.new_full(length.shape, 1 / batch.totals[normalizer])
+        return bounds * (1 / (batch.length.double() * batch.totals["completions"])).to(bounds)
+    return bounds * (1 / batch.totals[normalizer])

@@ -81,9 +81,9 @@ class Case:
             return torch.zeros_like(logps)
         return torch.autograd.grad(loss, logps, allow_unused=True)[0]
 
-    def select(self, rows: Tensor) -> Case:
-        """Some of its completions, with the totals of all."""
-        return Case(self.algorithm, self.logps[rows], self.masks.select(rows), self.batch.select(rows))
+    def select(self, chosen: Tensor) -> Case:
+        """Some of its completions, with the totals of all. chosen: (B,) bool."""
+        return Case(self.algorithm, self.logps[chosen], self.masks.select(chosen), self.batch.select(chosen))
 
 
 def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Finding]:
@@ -197,7 +197,9 @@ def case_of(algorithm: Algorithm, view: StepView, seed: int = 0) -> Case:
         return spread * noise * masks.valued
 
     logps = -some_logps("check logps", 2.0) - 0.1 * masks.valued
-    batch = Batch(rollouts.completion_mask, advantages, totals, place, prepared)
+    batch = Batch(
+        rollouts.completion_mask, advantages, totals, place, prepared, step_means=algorithm.step_means(view)
+    )
     if "old" in algorithm.needs:
         old, measured = masks.split(logps + some_logps("check old", 0.02))
         batch = replace(
@@ -334,12 +336,12 @@ def adds_up(algorithm: Algorithm) -> str:
         return "is its own: it sees the whole update"
     case = draw_case(algorithm)
     by_group = algorithm.compares == "group"
-    first = case.batch.group < 1 if by_group else torch.arange(len(case.logps)) % 2 == 0
-    whole = float(case.loss().loss)
-    parts = sum(float(case.select(rows).loss().loss) for rows in (first, ~first))
-    if abs(whole - parts) > 1e-9 * max(1.0, abs(whole)):
+    in_first = case.batch.group < 1 if by_group else torch.arange(len(case.logps)) % 2 == 0
+    at_once = float(case.loss().loss)
+    in_parts = sum(float(case.select(chosen).loss().loss) for chosen in (in_first, ~in_first))
+    if abs(at_once - in_parts) > 1e-9 * max(1.0, abs(at_once)):
         hint = "" if by_group else ' If it compares completions of a group, set compares = "group".'
-        raise CheckFailed(f"two micro-batches give {parts:.6g}, both together {whole:.6g}.{hint}")
+        raise CheckFailed(f"two micro-batches give {in_parts:.6g}, both together {at_once:.6g}.{hint}")
     return "over micro-batches"
 
 
@@ -362,7 +364,7 @@ def compares_what_it_says(algorithm: Algorithm) -> str:
 
 
 def needs_what_it_says(algorithm: Algorithm) -> str:
-    """What is named in `needs` is read, and what is not named is not there to be read."""
+    """Each name in `needs` changes the gradient; what is not named is not there, so that reading it raises."""
     needs, names = algorithm.needs, get_args(Need)
     if unknown := sorted(needs - {*names}):
         raise CheckFailed(
@@ -411,31 +413,38 @@ def prepares_each_turn(algorithm: Algorithm) -> str:
 
 
 def compares_groups_alone(algorithm: Algorithm) -> str:
-    """What a group is worth depends on the rewards of the others at most, or the algorithm says that it does not."""
+    """Without the other groups of its step, of which only rewards are known, a group is worth the same.
+
+    If not, the algorithm must refuse --explore, by `whole_step`.
+    """
     if not algorithm.takes_unequal_groups:
         return "no: it refuses --explore"
     rewards = torch.eye(PROMPTS, GENERATIONS, dtype=torch.float64)
     rewards[1, 0], rewards[2, 2] = 0.5, 0.0  # a group of three rewards, and one that is all wrong
     view = draw_view(algorithm, rewards)
-    whole = algorithm.prepare(view)
+    prepared = algorithm.prepare(view)
     for group in range(PROMPTS):
         in_group = view.place.group == group
-        alone = algorithm.prepare(
-            view._replace(
-                rewards=view.rewards[group : group + 1],
-                rollouts=view.rollouts.select(in_group),
-                place=view.place.select(in_group),
-                correct=None if view.correct is None else view.correct[group : group + 1],
-                of_step=view.rewards.flatten(),
-            )
+        view_of_group = view._replace(
+            rewards=view.rewards[group : group + 1],
+            rollouts=view.rollouts.select(in_group),
+            place=view.place.select(in_group),
+            correct=None if view.correct is None else view.correct[group : group + 1],
+            of_step=view.rewards.flatten(),
         )
-        for name, column in whole.items():
-            if not torch.allclose(column[in_group].double(), alone[name].double()):
+        prepared_alone = algorithm.prepare(view_of_group)
+        for name, column in prepared.items():
+            if not torch.allclose(column[in_group].double(), prepared_alone[name].double()):
                 raise CheckFailed(
                     f"prepare gives a group another {name!r} without the other groups of its step. With --explore, "
                     "groups of each size are prepared without the others: set whole_step = True, which refuses it, or "
                     "read view.of_step for the rewards of all."
                 )
+        if algorithm.step_means(view_of_group) != algorithm.step_means(view):
+            raise CheckFailed(
+                "step_means has means over the groups of a step, and with --explore, groups of each size are prepared "
+                "without the others: set whole_step = True, which refuses it."
+            )
     return "yes"
 
 

@@ -39,9 +39,10 @@ class CJGRPO(TokenRatio):
         return {"step_merge": MASKINGS["step_merge"]}
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides the advantages `share` (P*G, T), what a token weighs in its completion: 1 / (S_b n_bs).
+        """`advantages`, and `share` (B, T), what each token weighs in its completion: 1 / (S_b n_bs).
 
-        The steps of an episode are those of all its turns.
+        Of a completion of 2 steps whose first step unmasked 3 tokens, each of these weighs 1/6. The steps of an episode
+        are those of all its turns.
         """
         rollouts, place = view.rollouts, view.place
         steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu()

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Advantage, Compares, Loss, Metric, norm
+from spg_trainer.algorithms.base import Advantage, Compares, Loss, Metric, normalise
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.likelihood.masking import Masking
@@ -79,5 +79,5 @@ class CoupledGRPO(DiffuGRPO):
             kl = kl_k3(phi(logps), phi(batch.ref_logps))
             objective = objective - self.beta * kl
             metrics["kl"] = Metric((kl.detach() * copies).sum(), "scored_tokens")
-        terms = (objective * batch.completion_mask).sum(-1) * norm(batch, self.normalizer).to(logps)
+        terms = normalise((objective * batch.completion_mask).sum(-1), batch, self.normalizer)
         return Loss(-terms.sum(), metrics)

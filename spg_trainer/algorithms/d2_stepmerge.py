@@ -36,10 +36,10 @@ class D2StepMerge(TokenRatio):
         return {"step_merge": MASKINGS["step_merge"]}
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides the advantages `mean_length`, the mean number of tokens in a turn of a completion's group.
+        """`advantages`, and `mean_length` (B,), the mean number of tokens of a turn in the completion's group.
 
-        That of an episode would let a group in which luck ended an episode early count more than one in which it did
-        not, and so teach to avoid what goes on only with luck.
+        The mean is over turns, not over episodes: otherwise a group in which luck ended an episode early would count
+        more than one in which it did not, which would teach to avoid what goes on only with luck.
         """
         rewards, place = view.rewards, view.place
         lengths = view.rollouts.completion_mask.sum(-1).cpu().double()

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Advantage, norm
+from spg_trainer.algorithms.base import Advantage, normalise
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
@@ -47,7 +47,7 @@ class DiffuGRPO(TokenRatio):
     """Divisor: own length and then all completions (equation 3), or all tokens of the update (d1's code)."""
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
-        return elbo(objective, masks) * norm(batch, self.normalizer).to(objective)
+        return normalise(elbo(objective, masks), batch, self.normalizer)
 
 
 @dataclass(frozen=True)

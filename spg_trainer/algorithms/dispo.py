@@ -25,7 +25,7 @@ from spg_trainer.tensors import Batch, Masks, Rollouts, StepView
 
 @dataclass(frozen=True)
 class DiSPO(SPG):
-    """SPG, and a clipped surrogate of the tokens with which states were filled at once. Raises ConfigError as `SPG`."""
+    """SPG, and a clipped ratio for each token of the fills of one state a completion. Raises ConfigError as `SPG`."""
 
     num_fills: Fills = 2
     """Z, fills of a state, at least 2."""
@@ -51,7 +51,7 @@ class DiSPO(SPG):
         return torch.tensor(chosen)[:, None].expand(-1, self.num_fills)
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides the advantages `fill_advantages` (P*G, Z), rewards of fills less the mean over those of the state."""
+        """`advantages`, and `fill_advantages` (B, Z): what a fill earned less the mean over the fills of its state."""
         rewards = view.rollouts.probe_rewards.cpu()
         shifted = rewards - rewards[:, :1]  # so that rounding in the mean leaves equal rewards equal
         return {**super().prepare(view), "fill_advantages": shifted - shifted.mean(1, keepdim=True)}

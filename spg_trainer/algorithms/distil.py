@@ -31,7 +31,11 @@ error in float32."""
 
 @dataclass(frozen=True)
 class Distil(OwnRight):
-    """Near steps hard, far steps from a reference that sees the near ones. Raises ConfigError for bad values."""
+    """Teaches to write the tokens of `horizon` steps at once, on right completions. Raises ConfigError for bad values.
+
+    The tokens of these near steps are targets. Those of far steps in the same blocks are learned from a reference that
+    is shown the near ones.
+    """
 
     num_masks: Count = 8
     horizon: Count = 4
@@ -73,9 +77,10 @@ class Distil(OwnRight):
 
 
 def kl_of_token(teacher: Tensor, student: Tensor) -> Tensor:
-    """KL(teacher || student) of whether a token is this one, from its log-probabilities under both, of one shape.
+    """KL(teacher || student) of the event that a token is this one, from its log-probabilities under both.
 
-    Never more than the KL of the whole laws, equal for two words, and 0 only where the probabilities are equal.
+    It is at most the KL over all words, equals it where there are two words, and is 0 only where the probabilities are
+    equal.
     """
     teacher, student = teacher.clamp(max=SUREST), student.clamp(max=SUREST)
     others = torch.log(-torch.expm1(teacher)), torch.log(-torch.expm1(student))

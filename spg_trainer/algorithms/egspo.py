@@ -58,11 +58,10 @@ class EGSPO(Algorithm):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": StepMergeMasking(segment_draw="top")}
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides the advantages `step_tokens`, how many tokens a step unmasked in the mean, in each row."""
-        prepared, steps = super().prepare(view), view.rollouts.unmask_step.cpu()
-        tokens = (steps >= 0).sum().double() / (steps.amax(-1) + 1).sum()
-        return {**prepared, "step_tokens": tokens.expand_as(prepared["advantages"])}
+    def step_means(self, view: StepView) -> dict[str, float]:
+        """`step_tokens`, the mean number of tokens that a denoising step unmasked."""
+        steps = view.rollouts.unmask_step.cpu()
+        return {"step_tokens": int((steps >= 0).sum()) / int((steps.amax(-1) + 1).sum())}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         tokens = masks.scored.sum(-1)
@@ -79,17 +78,17 @@ class EGSPO(Algorithm):
             kl = kl_k3(step_logps, batch.ref_logps.sum(-1))
             objective = objective - self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
-        copies = batch.prepared["step_tokens"].to(logps) * batch.totals["completions"] * logps.shape[1]
+        copies = batch.step_means["step_tokens"] * batch.totals["completions"] * logps.shape[1]
         return Loss(-((objective * (tokens > 0)).sum(-1) / copies).sum(), metrics)
 
     def step_advantages(self, masks: Masks, batch: Batch) -> Tensor:
-        """(B, M) what the step of each copy is worth."""
+        """(B, M) the advantage of the step that each copy scores."""
         return batch.advantages[:, None].expand(masks.scored.shape[:2])
 
 
 @dataclass(frozen=True)
 class EGSPOSA(EGSPO):
-    """EGSPO whose steps are compared with what their states were worth. Raises ConfigError as `EGSPO`."""
+    """EGSPO in which the advantage of a step depends on what its state was worth. Raises ConfigError as `EGSPO`."""
 
     probe_weight: NotNegative = 0.5
     """lambda, how much the reward of a state's greedy completion counts; 0 is EGSPO, with the probes' cost."""
@@ -108,11 +107,11 @@ class EGSPOSA(EGSPO):
         return chosen
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides what EGSPO has, `step_advantages` (B, T), what the step that unmasked each token is worth.
+        """`advantages`, and `step_advantages` (B, T), for each token the advantage of the step that unmasked it.
 
-        It is 0 for steps that `probe_steps` did not choose. As its advantage, a completion shows that of the step whose
-        is furthest from 0. A turn is compared with the same turn of the other episodes; one that has ended before has
-        earned its reward.
+        It is 0 for steps that `probe_steps` did not choose. The advantage of a completion, which is shown, is that of
+        its steps which is furthest from 0. A turn is compared with the same turn of the other episodes; an episode that
+        has ended before counts with its reward.
         """
         rewards, rollouts, place = view.rewards, view.rollouts, view.place
         steps, probed = rollouts.probe_steps.cpu(), rollouts.probe_rewards.cpu().to(rewards)
@@ -130,7 +129,6 @@ class EGSPOSA(EGSPO):
         unmasked_at = rollouts.unmask_step.cpu()[:, None] == steps[:, :, None]  # (B, K, T)
         unmasked_at &= is_step[:, :, None]
         return {
-            **super().prepare(view),
             "advantages": advantages.gather(1, furthest).squeeze(1),
             "step_advantages": (advantages[:, :, None] * unmasked_at).sum(1),
         }

@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k3
@@ -55,7 +54,7 @@ class GDPO(SequenceRatio):
     def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:
         return kl_k3(bound, reference)
 
-    def divisor(self, length: Tensor) -> Tensor:
+    def divisor(self, length: Tensor) -> Tensor | float:
         return length
 
 
@@ -74,5 +73,5 @@ class GDPORepro(GDPO):
     def log_ratio(self, difference: Tensor, length: Tensor) -> Tensor:
         return difference / length
 
-    def divisor(self, length: Tensor) -> Tensor:
-        return torch.ones_like(length)
+    def divisor(self, length: Tensor) -> float:
+        return 1.0

@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric
@@ -59,16 +58,16 @@ class JustGRPO(Algorithm):
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         per_token = elbo(logps, masks) / batch.length.to(logps)
-        loss = -(batch.advantages.to(logps) * per_token / self.divisor(batch).to(logps)).sum()
+        loss = -(batch.advantages.to(logps) * per_token / self.divisor(batch)).sum()
         metrics = {
             "bound/share": Metric(logps.new_tensor(len(logps)), "completions"),
             "logps": Metric(logps.detach().sum(), "scored_tokens"),
         }
         return Loss(loss, metrics)
 
-    def divisor(self, batch: Batch) -> Tensor:
-        """(B,) what the sum over completions is divided by."""
-        return torch.full_like(batch.advantages, batch.totals["completions"])
+    def divisor(self, batch: Batch) -> float:
+        """What the sum over completions is divided by."""
+        return batch.totals["completions"]
 
 
 @dataclass(frozen=True)
@@ -81,11 +80,9 @@ class JustGRPORepro(JustGRPO):
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides the advantages `valid`, the share of the step's completions whose advantage is not 0, in each row."""
-        prepared = super().prepare(view)
-        valid = (view.place.first(prepared["advantages"]) != 0).double().mean()
-        return {**prepared, "valid": valid.expand_as(prepared["advantages"])}
+    def step_means(self, view: StepView) -> dict[str, float]:
+        """`valid`, the share of the step's episodes whose advantage is not 0."""
+        return {"valid": float((self.compute_advantages(view.rewards) != 0).double().mean())}
 
-    def divisor(self, batch: Batch) -> Tensor:
-        return batch.totals["completions"] * batch.prepared["valid"]
+    def divisor(self, batch: Batch) -> float:
+        return batch.totals["completions"] * batch.step_means["valid"]

@@ -61,7 +61,7 @@ class MAPG(SequenceRatio):
         return {"step_merge": PositionMasking()}
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides the advantages `place` (B, T), each token's number on the path; those never unmasked are last."""
+        """`advantages`, and `place` (B, T), the number of each token on the path; tokens never unmasked come last."""
         rollouts = view.rollouts
         step, order = rollouts.unmask_step.cpu(), rollouts.unmask_order.cpu()
         key = torch.where(step < 0, step.max() + 1, step) * (order.max() + 1) + order

@@ -26,7 +26,10 @@ from spg_trainer.tensors import Batch, Masks
 
 @dataclass(frozen=True)
 class OPSD(OwnRight):
-    """Reverse KL to a reference that is given a hint, on right completions. Raises ConfigError for bad values."""
+    """Brings the model nearer to a reference that is shown a hint, on right completions, by the reverse KL.
+
+    Raises ConfigError for bad values.
+    """
 
     hint_share: Probability = 0.25
     """What share of the later text the teacher sees."""

@@ -19,7 +19,11 @@ from spg_trainer.tensors import Batch, Masks, StepView
 
 @dataclass(frozen=True)
 class OwnRight(Algorithm):
-    """loss = 1/N sum_b A_b mean_m l_bm over the masked copies that score anything, of right completions."""
+    """Learns from right completions alone, each masked copy of which adds a term.
+
+    loss = 1/N sum_b A_b mean_m l_bm, where l_bm is the term of copy m (`copy_terms`), and the mean is over the copies
+    that score anything.
+    """
 
     masking: str = "step_merge"
     """What the sampler saw before a step."""
@@ -43,7 +47,7 @@ class OwnRight(Algorithm):
         return {"advantages": view.place.spread(self.compute_advantages(view.correct.double()))}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
-        """(P*G,) weights, from which completions are right, (P, G): 1 or 0."""
+        """(P*G,) weights, 1/k for each of the k right completions of a group. rewards: (P, G), 1 = right, 0 = wrong."""
         right = (rewards > 0).double()
         return (right / right.sum(1, keepdim=True).clamp(min=1)).reshape(-1)
 
@@ -58,7 +62,7 @@ class OwnRight(Algorithm):
 
     @abstractmethod
     def copy_terms(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        """(B, M) l_bm in place of a loss, 0 for copies that score nothing, and what to show."""
+        """A `Loss` whose `loss` is (B, M), the term l_bm of each copy, 0 for copies that score nothing."""
 
 
 def mean_over(values: Tensor, chosen: Tensor) -> Tensor:

@@ -24,10 +24,11 @@ from spg_trainer.tensors import Batch, Masks
 def clipped_surrogate(
     log_ratio: Tensor, advantages: Tensor, epsilon: float, epsilon_high: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A) of PPO, to be raised, and where the clip stopped the gradient.
+    """PPO's objective min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A), and a bool tensor: where the clip acted.
 
-    log_ratio: log of the probability under the current weights over that of the model that sampled. epsilon_high:
-    `epsilon` unless given. Source: PPO (arXiv 1707.06347), equation 7.
+    A loss is minus this objective. Where the clip acted, the objective has no gradient. log_ratio: log of the
+    probability under the current weights over that of the model that sampled. epsilon_high: `epsilon` unless given.
+    Source: PPO (arXiv 1707.06347), equation 7.
     """
     # float32 overflows at exp(88.8), and 0 * inf is nan. For A > 0 the clip holds such a ratio anyway; for A < 0 it has
     # no gradient beyond exp(80), where none could be used.
@@ -53,9 +54,10 @@ def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
 
 @torch.no_grad()
 def sequence_metrics(bound: Tensor, log_ratio: Tensor, batch: Batch) -> dict[str, Metric]:
-    """What algorithms with one ratio per completion show; bound, log_ratio: (B,).
+    """The metrics of algorithms with one ratio per completion. bound, log_ratio: (B,).
 
-    bound/share: of the completions, those that were scored; of these bound/elbo in nats per token, and ratio/mean.
+    `bound/share` is the share of completions that were scored. Means over these are `bound/elbo`, in nats per token,
+    and `ratio/mean`.
     """
     per_token = bound / batch.length.to(bound)
     return {
@@ -67,7 +69,11 @@ def sequence_metrics(bound: Tensor, log_ratio: Tensor, batch: Batch) -> dict[str
 
 @torch.no_grad()
 def token_metrics(logps: Tensor, log_ratio: Tensor, clipped: Tensor, masks: Masks) -> dict[str, Metric]:
-    """Means over scored tokens: log-probability and ratio; over those with an advantage, what the clip stopped."""
+    """The metrics of algorithms with one ratio per token.
+
+    `logps` and `ratio/mean` are means over scored tokens. `ratio/clip_fraction` is the share of the tokens with an
+    advantage for which the clip acted.
+    """
     return {
         "logps": Metric(logps.sum(), "scored_tokens"),
         "ratio/mean": Metric((log_ratio.exp() * masks.scored).sum(), "scored_tokens"),
@@ -103,16 +109,16 @@ class TokenRatio(Algorithm):
         return Loss(-self.weigh(objective, masks, batch).sum(), metrics)
 
     def token_advantages(self, batch: Batch) -> Tensor:
-        """What each token of each copy is worth, to be broadcast to (B, M, T): its completion's advantage."""
+        """The advantage of each token of each copy, to be broadcast to (B, M, T): that of its completion."""
         return batch.advantages[:, None, None]
 
     def penalty(self, kl: Tensor, log_ratio: Tensor) -> Tensor:
-        """(B, M, T) what `beta` weighs, from the estimates of the KL and the log-ratios of single tokens."""
+        """(B, M, T) the penalty of each token, which `beta` multiplies, from its estimated KL and its log-ratio."""
         return kl
 
     @abstractmethod
     def weigh(self, objective: Tensor, masks: Masks, batch: Batch) -> Tensor:
-        """(B,) what a completion adds, from the objectives of its tokens (B, M, T)."""
+        """(B,) the objective of each completion, from the objectives (B, M, T) of its tokens in all copies."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ class SequenceRatio(Algorithm):
         return Loss(terms.sum() / batch.totals["completions"], metrics)
 
     def bound(self, logps: Tensor, measured: Tensor | None, masks: Masks, batch: Batch) -> Tensor:
-        """(B,) what stands for the log-probability of a completion: the ELBO."""
+        """(B,) the stand-in for the log-probability of a completion: its ELBO."""
         return elbo(logps, masks)
 
     @abstractmethod
@@ -165,9 +171,9 @@ class SequenceRatio(Algorithm):
         """(E,) the log-ratio of episodes, from the difference of their bounds and their numbers of tokens."""
 
     def penalty(self, bound: Tensor, reference: Tensor, length: Tensor) -> Tensor:
-        """(E,) what `beta` weighs, from the ELBOs of episodes under the current weights and under the reference."""
+        """(E,) the penalty of each episode, which `beta` multiplies, from its ELBOs under model and reference."""
         return kl_k2(bound, reference)
 
-    def divisor(self, length: Tensor) -> Tensor:
-        """(E,) or a scalar, what an episode's surrogate is divided by."""
-        return torch.ones_like(length)
+    def divisor(self, length: Tensor) -> Tensor | float:
+        """What the surrogates of episodes are divided by: (E,), or one number for all."""
+        return 1.0

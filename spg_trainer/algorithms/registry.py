@@ -59,9 +59,10 @@ OF_SFT = ("mle", "sft")
 
 
 def find_algorithm(name: str) -> tuple[str, str]:
-    """Where the class of an algorithm is, a file or a module, and its name; nothing is imported.
+    """(file or module, class name) of an algorithm, which is not imported.
 
-    name: a name of `ALGORITHMS`, `./file.py:MyClass`, or `package.module:MyClass`. Raises ConfigError with the nearest.
+    E.g. `./mine.py:Mine` gives ("./mine.py", "Mine"). name: a name of `ALGORITHMS`, `./file.py:MyClass`, or
+    `package.module:MyClass`. Raises ConfigError, which names the nearest known one.
     """
     where, _, class_name = ALGORITHMS.get(name, name).rpartition(":")
     if not where:

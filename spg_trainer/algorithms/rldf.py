@@ -24,7 +24,7 @@ from spg_trainer.tensors import Batch, Masks, StepView
 
 @dataclass(frozen=True)
 class RLDF(TokenRatio):
-    """Token-level GRPO on what the model expects of its own states. Raises ConfigError for values out of range."""
+    """Token-level GRPO of tokens that the model is sure of before they are due. Raises ConfigError for bad values."""
 
     masking: str = "step_merge"
     """What the sampler saw at a step."""
@@ -46,7 +46,7 @@ class RLDF(TokenRatio):
         return {"step_merge": StepMergeMasking(segment_draw="surprise", score_rest=True)}
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides the advantages `unmask_step` (P*G, T)."""
+        """`advantages`, and `unmask_step` (B, T), the denoising step that unmasked each token, -1 = none."""
         rollouts = view.rollouts
         return {**super().prepare(view), "unmask_step": rollouts.unmask_step.cpu()}
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, norm
+from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, normalise
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.settings.ranges import AtLeast1, Share
@@ -61,11 +61,11 @@ class SPG(Algorithm):
         lower = elbo(logps, masks)
         upper = eubo(logps, masks, self.eubo_beta) if self.make_masking().has_eubo else None
         bound = torch.where(advantages >= 0, lower, self.negative(lower, upper))
-        terms = -advantages * bound * norm(batch, self.normalizer).to(logps)
+        terms = normalise(-advantages * bound, batch, self.normalizer)
         return Loss(terms.sum(), self.metrics(terms, lower, upper, batch))
 
     def negative(self, lower: Tensor, upper: Tensor | None) -> Tensor:
-        """(B,) the bound that completions below the mean take."""
+        """(B,) the bound of completions below the mean, as `negatives` says."""
         if self.negatives == "zero":
             return torch.zeros_like(lower)
         if self.negatives == "mix":

@@ -1,9 +1,9 @@
-"""TraceRL, without its value model: GRPO on the sampler's trajectory, each row of a few steps a sample of its own.
+"""TraceRL, without its value model: GRPO on the sampler's trajectory, each segment of a few steps a sample of its own.
 
-    loss = 1/rows sum_rows [ -1/k sum_i min(r A, clip(r, 1 +- epsilon) A) + beta sum_i k3 ],   i the k tokens of a row
+    loss = 1/segments sum_segments [ -1/k sum_i min(r A, clip(r, 1 +- epsilon) A) + beta sum_i k3 ]
 
-The KL is measured from the model that sampled. Source: arXiv 2509.06949, formulas as in its code (Gen-Verse/dLLM-RL,
-rl_llada.py); docs/algorithms/tracerl.md.
+i is one of the k tokens of a segment. The KL is measured from the model that sampled. Source: arXiv 2509.06949,
+formulas as in its code (Gen-Verse/dLLM-RL, rl_llada.py); docs/algorithms/tracerl.md.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric, Need
@@ -27,15 +26,15 @@ from spg_trainer.tensors import Batch, Masks, StepView
 class TraceRL(Algorithm):
     """Raises the tokens of good completions as the sampler wrote them, by a clipped ratio for each token.
 
-    A completion weighs by its number of rows. Defaults are the paper's. Raises ConfigError for values out of range.
+    A completion weighs by its number of segments. Defaults are the paper's. Raises ConfigError for values out of range.
     """
 
     masking: str = "step_merge"
-    """What the sampler saw when a row's first step began."""
+    """What the sampler saw when a segment's first step began."""
     num_masks: Count = 64
-    """At most so many rows of a completion; if it has more, longer segments."""
+    """At most so many segments of a completion; if it has more, they become longer."""
     steps_per_segment: Count = 8
-    """Denoising steps of a row (`shrink`)."""
+    """Denoising steps of a segment (`shrink`)."""
     p_mask_prompt: Nothing = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "z_score"
@@ -53,19 +52,19 @@ class TraceRL(Algorithm):
     def maskings(cls) -> Mapping[str, Masking]:
         return {"step_merge": MASKINGS["step_merge"]}
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides the advantages `rows`, the mean number of rows of the step's completions, in each of them."""
-        prepared, rollouts, masking = super().prepare(view), view.rollouts, self.make_masking()
+    def step_means(self, view: StepView) -> dict[str, float]:
+        """`segments`, the mean number of segments of an episode."""
+        rollouts, masking = view.rollouts, self.make_masking()
         steps = rollouts.unmask_step.where(rollouts.completion_mask, -1).cpu().numpy()
-        rows = sum(len(masking.segments(of_one)[0]) for of_one in steps) / view.rewards.numel()
-        return {**prepared, "rows": torch.full_like(prepared["advantages"], rows)}
+        num_segments = sum(len(masking.segments(steps_of_one)[0]) for steps_of_one in steps)
+        return {"segments": num_segments / view.rewards.numel()}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
         kl, scored = kl_k3(logps, batch.old_logps), masks.scored
         means = (surrogate * scored).sum(-1) / scored.sum(-1).clamp(min=1)
-        rows = batch.prepared["rows"].to(logps) * batch.totals["completions"]
-        terms = (means - self.beta * kl.sum(-1)).sum(-1) / rows
+        num_segments = batch.step_means["segments"] * batch.totals["completions"]
+        terms = (means - self.beta * kl.sum(-1)).sum(-1) / num_segments
         metrics = token_metrics(logps, log_ratio, clipped, masks)
         return Loss(-terms.sum(), {**metrics, "kl": Metric(kl.detach().sum(), "scored_tokens")})

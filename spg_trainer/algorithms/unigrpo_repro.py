@@ -24,7 +24,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Loss, Metric, Need, norm
+from spg_trainer.algorithms.base import Loss, Metric, Need, normalise
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.algorithms.unigrpo import UniGRPO
 from spg_trainer.likelihood.bounds import elbo
@@ -70,6 +70,6 @@ class UniGRPORepro(UniGRPO):
         surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
         kl = kl_k3(logps, batch.old_logps)
         penalty = kl.sum(-1).mean(-1) / batch.totals["completions"]
-        terms = elbo(surrogate, masks) * norm(batch, self.normalizer).to(logps) - self.beta * penalty
+        terms = normalise(elbo(surrogate, masks), batch, self.normalizer) - self.beta * penalty
         metrics = token_metrics(logps, log_ratio, clipped, masks)
         return Loss(-terms.sum(), {**metrics, "kl": Metric(kl.detach().sum(), "scored_tokens")})

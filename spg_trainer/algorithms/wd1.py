@@ -57,11 +57,9 @@ class WD1(Algorithm):
     def whole_step(self) -> bool:
         return self.normalizer == "groups"  # whose number is not known to a part of them
 
-    def prepare(self, view: StepView) -> dict[str, Tensor]:
-        """Besides the advantages `repeats`, by which a mean over completions becomes one over groups: G, or 1."""
-        prepared = super().prepare(view)
-        size = view.rewards.shape[1] if self.normalizer == "groups" else 1
-        return {**prepared, "repeats": torch.full_like(prepared["advantages"], size)}
+    def step_means(self, view: StepView) -> dict[str, float]:
+        """`group_size`, how many completions a group has, from which the number of groups follows."""
+        return {"group_size": view.rewards.shape[1]} if self.normalizer == "groups" else {}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         """(P*G,) w+ - w- of rewards (P, G); exactly zero where all rewards of a group are equal."""
@@ -69,8 +67,11 @@ class WD1(Algorithm):
         return (scores.softmax(1) - (-scores).softmax(1)).view(-1)
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
-        weights, repeats = batch.advantages.to(logps), batch.prepared["repeats"].to(logps)
-        terms = -weights * elbo(logps, masks) * repeats / batch.totals["completions"]
+        weights = batch.advantages.to(logps)
+        divisor = batch.totals["completions"]
+        if self.normalizer == "groups":
+            divisor /= batch.step_means["group_size"]
+        terms = -weights * elbo(logps, masks) / divisor
         return Loss(terms.sum(), self.metrics(terms, weights, logps))
 
     @torch.no_grad()

@@ -28,7 +28,11 @@ class EmbeddedConfig(SimpleNamespace):
         settings = {stock.get(name, name): value for name, value in file.items()}
         with (folder / "model.safetensors").open("rb") as weights:
             header = json.loads(weights.read(int.from_bytes(weights.read(8), "little")))
-        shapes = {name: tuple(told["shape"]) for name, told in header.items() if name != "__metadata__"}
+        shapes = {
+            name: tuple(description["shape"])
+            for name, description in header.items()
+            if name != "__metadata__"
+        }
         return cls(**settings, tensors=shapes)
 
     @property

@@ -67,7 +67,7 @@ def renamings() -> "list[WeightRenaming]":
     """The Hub's tensor names and ours; left to right on loading, right to left on saving."""
     from transformers.core_model_loading import WeightRenaming
 
-    whole = {"wte": "model.embed_tokens", "ln_f": "model.norm", "ff_out": "lm_head"}
+    modules = {"wte": "model.embed_tokens", "ln_f": "model.norm", "ff_out": "lm_head"}
     block = {
         "attn_norm": "input_layernorm",
         "ff_norm": "post_attention_layernorm",
@@ -79,7 +79,7 @@ def renamings() -> "list[WeightRenaming]":
         "up_proj": "mlp.up_proj",
         "ff_out": "mlp.down_proj",
     }
-    pairs = [(rf"^model.transformer.{old}.", rf"^{new}.") for old, new in whole.items()]
+    pairs = [(rf"^model.transformer.{old}.", rf"^{new}.") for old, new in modules.items()]
     pairs += [
         (rf"^model.transformer.blocks.(\d+).{old}.", rf"^model.layers.(\d+).{new}.")
         for old, new in block.items()

@@ -76,10 +76,10 @@ class Pattern:
         return self.head(prompt) + length + prompt + last
 
 
-def visible(asking: Tensor, asked: Tensor) -> Tensor:
+def visible(query_blocks: Tensor, key_blocks: Tensor) -> Tensor:
     """Which columns attend to which, (B, 1, Q, K) bool, from block numbers (B, Q) and (B, K), -1 on padding.
 
     Padding sees all that is real: its states are read by nobody, but attention to nothing at all is no number.
     """
-    asking, asked = asking[:, :, None], asked[:, None, :]
-    return ((asked >= 0) & ((asked <= asking) | (asking < 0))).unsqueeze(1)
+    query_blocks, key_blocks = query_blocks[:, :, None], key_blocks[:, None, :]
+    return ((key_blocks >= 0) & ((key_blocks <= query_blocks) | (query_blocks < 0))).unsqueeze(1)

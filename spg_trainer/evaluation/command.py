@@ -1,7 +1,7 @@
 """The `eval` command: a model at every length and number of steps asked for, each result in two files of its own.
 
 NAME.jsonl has a line for each completion, appended as it is made; NAME.json says what is measured, and at the end what
-was found. What is there is not made again, so an interrupted evaluation goes on with the same command.
+was found. Completions that are there are not made again, so the same command goes on with an interrupted evaluation.
 """
 
 import math
@@ -61,19 +61,19 @@ PAPERS = EvalRollout((128, 256, 512), 32, ("length/2",), temperature=0.0)
 BLOCK_LENGTH = "rollout.block_length"
 PAPER_TASKS = ("gsm8k", "math500", "countdown", "sudoku")
 PERPLEXITY = ("env", "perplexity", "num_masks", BLOCK_LENGTH, "seed", "output.output_dir")
-"""What --perplexity goes by, besides the model; of `tiny`, the task says which one it is."""
-STYLE = {"prompt_style": "paper", "reward_preset": "paper"}
-"""Their prompts and rewards, as arguments of the tasks that they have."""
+"""The settings that --perplexity uses besides those of the model. Of `--model tiny`, `env` says which one is meant."""
+PAPER_ENV_ARGS = {"prompt_style": "paper", "reward_preset": "paper"}
+"""The arguments with which `PAPER_TASKS` have the prompts and rewards of d1 and SPG."""
 
 
-def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False) -> list[Evaluation]:
+def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False) -> list[Evaluation]:
     """Evaluates a model as often as the command has protocols, lengths and numbers of steps; results in that order.
 
     Raises:
         ConfigError: numbers that cannot work; results of other settings under the same name.
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
-    planned = plan(asked)
+    planned = plan(requested)
     command = planned.config
     console = Console(quiet=quiet)
     m = command.model
@@ -81,10 +81,10 @@ def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False)
         run_perplexity(command, planned.origins, console)
         return []
     flags = [name for name, origin in planned.origins.items() if origin == FLAG]
-    asked_too = [as_flag(name) for name in flags if name.startswith("rollout.") or name == "num_generations"]
-    if asked_too and {*command.protocol} == {"papers"}:
+    overridden = [as_flag(name) for name in flags if name.startswith("rollout.") or name == "num_generations"]
+    if overridden and {*command.protocol} == {"papers"}:
         raise ConfigError(
-            f"--protocol papers decides over {', '.join(asked_too)} itself. Leave out one or the other."
+            f"--protocol papers decides over {', '.join(overridden)} itself. Leave out one or the other."
         )
     to_evaluate = []
     for part in [by_protocol(command, protocol) for protocol in command.protocol]:
@@ -101,9 +101,9 @@ def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False)
         console.warn(note)
     accelerator = join(m.device)
     policy = open_model(command, accelerator)
-    if new := unseen(m.model, command.env):
-        new += f": {sft_command(to_evaluate[0][1], command.env, command.env_args)}"
-    for note in (new, crowded_cores(policy.device)):
+    if unseen_task := unseen(m.model, command.env):
+        unseen_task += f": {sft_command(to_evaluate[0][1], command.env, command.env_args)}"
+    for note in (unseen_task, crowded_cores(policy.device)):
         if note:
             console.warn(note)
     in_run = None if command.output.output_dir else place
@@ -128,8 +128,8 @@ def run_eval(asked: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False)
 
 def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Console) -> None:
     """Measures the texts of --perplexity, says the result and writes it to eval/perplexity.json of a run."""
-    asked = [name for name in origins if origins[name] == FLAG and not name.startswith("model.")]
-    if idle := [as_flag(name) for name in asked if name not in PERPLEXITY]:
+    given_flags = [name for name in origins if origins[name] == FLAG and not name.startswith("model.")]
+    if idle := [as_flag(name) for name in given_flags if name not in PERPLEXITY]:
         raise ConfigError(
             f"--perplexity measures given texts; {', '.join(idle)} says nothing there. Leave it out."
         )
@@ -140,13 +140,13 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
     if folder is not None:
         check_writable(folder.path / "eval")
     policy = open_model(command, None)
-    block = command.rollout.block_length if BLOCK_LENGTH in asked else 0
+    block = command.rollout.block_length if BLOCK_LENGTH in given_flags else 0
     if block:
         check_pattern(base_model(policy.model).pattern, Sampling(block, block, block))
     texts = read_texts(policy, command.perplexity)
-    drawn = {"num_masks": command.num_masks, "block_length": block, "seed": command.seed}
+    settings = {"num_masks": command.num_masks, "block_length": block, "seed": command.seed}
     with console.progress(len(texts), "texts") as advance:
-        found = measure_perplexity(policy, texts, **drawn, advance=advance)
+        found = measure_perplexity(policy, texts, **settings, advance=advance)
     console.say(
         f"{command.perplexity}: ELBO {found.elbo:.4f} nats a token, standard error {found.standard_error:.4f}, of "
         f"{found.tokens:,} tokens in {found.texts:,} texts with {command.num_masks} masks "
@@ -154,12 +154,12 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
         f"{math.exp(-found.elbo):.4f} [{', '.join(f'{end:.4f}' for end in found.interval)}]."
     )
     if folder is not None:
-        path = folder.perplexity({"file": command.perplexity, **drawn, **found.summary()})
+        path = folder.perplexity({"file": command.perplexity, **settings, **found.summary()})
         console.say(f"Written: {path}")
 
 
 def changed_files(model: str, env: "TextEnv") -> list[str]:
-    """What to warn of where a file of a prompt or of problems is no longer what it was when a model was trained."""
+    """A warning for each file, of a prompt or of problems, that has changed since the model was trained with it."""
     record = model_environment(model)
     trained = {
         name.partition("=")[2]: f"sha256 {digest}" for name, digest in (record.get("data") or {}).items()
@@ -198,9 +198,10 @@ def evaluate_one(
     console: Console,
     accelerator: "Accelerator | None",
 ) -> Evaluation:
-    """One length and number of steps, said and written to eval/.
+    """Evaluates at one length and number of steps; prints the figures, and writes them to eval/ if there is a folder.
 
-    count, skipped: problems that are asked, and that are too long for the model. model: what its file says of it.
+    count, skipped: how many problems are asked, and how many are too long for the model. model: what the result's file
+    says of the model.
     """
     if text := fewer(env, command.split, command.num_problems, count + skipped):
         console.say(text)
@@ -214,9 +215,9 @@ def evaluate_one(
     name = result_name(settings, count < len(env), model["step"], model["folder"])
     forward = None if policy.device.type == "cpu" else command.rows_per_forward
     if sampling.cache != "none":
-        rows = min(BATCH, count * command.num_generations)
+        num_rows = min(BATCH, count * command.num_generations)
         console.say(
-            memory_line(policy.model.config, policy.model.dtype, policy.device, sampling, rows, forward)
+            memory_line(policy.model.config, policy.model.dtype, policy.device, sampling, num_rows, forward)
         )
     made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
     what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
@@ -233,7 +234,7 @@ def evaluate_one(
             accelerator=accelerator,
             advance=advance,
             rows=made,
-            keep=partial(folder.add_completions, name) if folder else lambda rows: None,
+            keep=partial(folder.add_completions, name) if folder else lambda completions: None,
         )
     cells = cell_accuracy(result)
     console.say(f"{what}: {figures(result)}" + ("" if cells is None else f"; cell accuracy {cells:.3f}"))
@@ -253,27 +254,28 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
 
     Raises ConfigError if it measures something else.
     """
-    before, rows = folder.figures(name) or measured, folder.completions(name)
+    before, completions = folder.figures(name) or measured, folder.completions(name)
     file = folder.evaluation_path(name)
     for was, now in (
         (before.get("code", {}), measured.get("code", {})),
         (before["settings"].get("origin", {}), measured["settings"].get("origin", {})),
     ):
-        if changed_since := sorted(one for one in was.keys() & now.keys() if was[one] != now[one]):
+        if changed_since := sorted(name for name in was.keys() & now.keys() if was[name] != now[name]):
             raise ConfigError(
                 f"{file} was measured before {' and '.join(changed_since)} changed. To measure with what is there now, "
                 "choose another --output-dir; to see what was measured, read that file."
             )
-    compared = measured.keys() - {"code"}  # of which neighbours of a task's file may be loaded late
+    # Code is compared above, file by file, as neighbours of a task's file may be loaded late.
+    compared = measured.keys() - {"code"}
     old, new = ({key: values.get(key) for key in compared} for values in (before, measured))
     if changed := differences(flatten(old), flatten(new)):
         raise ConfigError(f"{file} measures something else: {changed}. Choose another --output-dir.")
-    folder.evaluation(name, before, rows)  # without a line that a kill has torn
-    return rows
+    folder.evaluation(name, before, completions)  # written again, as a kill may have torn the last line
+    return completions
 
 
 def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
-    """The command as one of its protocols has it; ConfigError for a task that the papers do not have."""
+    """The command with the settings of one of its protocols; ConfigError for a task that the papers do not have."""
     if protocol == "ours":
         return command
     tasks = parse_tasks(command.env)
@@ -281,13 +283,17 @@ def by_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
         raise ConfigError(
             f"--protocol papers: d1 and SPG evaluate {', '.join(PAPER_TASKS)}, not {command.env}. Leave it out."
         )
-    own = command.env_args.get("prompt_style")
-    style = STYLE if own in (None, "plain", "paper") else {**STYLE, "prompt_style": own}
+    prompt_style = command.env_args.get("prompt_style")
+    style = (
+        PAPER_ENV_ARGS
+        if prompt_style in (None, "plain", "paper")
+        else {**PAPER_ENV_ARGS, "prompt_style": prompt_style}
+    )
     return replace(command, env_args={**command.env_args, **style}, rollout=PAPERS, num_generations=1)
 
 
 def cell_accuracy(result: Evaluation) -> float | None:
-    """Right blanks of all blanks, what the papers call the accuracy of Sudoku; None where it is not measured."""
+    """The share of blanks that are filled rightly, the papers' accuracy of Sudoku; None where it is not measured."""
     if "paper_cells" not in result.rewards:
         return None
     right = [row["rewards"]["paper_cells"] for row in result.rows]
@@ -295,7 +301,7 @@ def cell_accuracy(result: Evaluation) -> float | None:
 
 
 def model_beside(run: Path, model: str) -> str | None:
-    """The folder of a run that holds another model than the trained ones, e.g. `merged`; None for these."""
+    """The folder of a run that a model lies in, e.g. "merged"; None for the run's trained model and its checkpoints."""
     place, run = Path(model).expanduser().resolve(), run.resolve()
     inside = place.relative_to(run).parts if place.is_relative_to(run) else ()
     return inside[0] if inside and inside[0] not in ("model", "checkpoints") else None
@@ -303,6 +309,8 @@ def model_beside(run: Path, model: str) -> str | None:
 
 def result_name(settings: dict[str, Any], part: bool, step: int | None, beside: str | None = None) -> str:
     """ENV-SPLIT-LENGTHxSTEPS, what is unusual, the model's step, and where `model_beside` says that it lies.
+
+    E.g. "sudoku-test-16x8-g4-step100".
 
     Unusual: -bBLOCK of several, -pPROBLEMS of a part of the split, -tTEMPERATURE, -gGENERATIONS, -sSEED, and what of
     the decoding is not exact, e.g. -cache-dual. No character needs quotes in a shell or means something to `glob`.

@@ -85,8 +85,8 @@ class Evaluation:
     def solved(self) -> str:
         """`solved 0.043 [0.024, 0.075] of 256`, or `... of 64 problems x 4`."""
         each = self.settings["num_generations"]
-        of = self.n if each == 1 else f"{plural(self.n // each, 'problem')} x {each}"
-        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {of}"
+        num_answers = self.n if each == 1 else f"{plural(self.n // each, 'problem')} x {each}"
+        return f"solved {self.correct:.3f} [{self.low:.3f}, {self.high:.3f}] of {num_answers}"
 
 
 def evaluate(
@@ -120,7 +120,7 @@ def evaluate(
         accelerator: shares the completions among its processes, evenly by the length of their prompts; result and
             errors are the same on each of them.
         advance: called with the problems done so far; a part of a problem is a fraction.
-        rows: of the same evaluation, made before it was interrupted; these completions are not made again.
+        rows: what the same evaluation had made before it was interrupted; these completions are not made again.
         keep: called with the new rows of all processes, a batch at a time, in each process.
         overlong: "error" refuses problems whose prompts are too long for the model, "skip" leaves them out.
 
@@ -188,9 +188,9 @@ def evaluate_checked(
         batch = missing[start : start + size]
         done, part = len(made) / num_generations, len(batch) / num_generations  # in problems
         with agreeing(), watching(lambda share, done=done, part=part: advance(done + share * part)):
-            own = own_share(env, batch) if world > 1 else batch
+            pairs_here = own_share(env, batch) if world > 1 else batch
             # The last share of a process may be empty.
-            scored = solve(policy, env, own, sampling, seed, rows_per_forward) if own else None
+            scored = solve(policy, env, pairs_here, sampling, seed, rows_per_forward) if pairs_here else None
             new = evaluated_rows(policy, env, scored) if scored is not None else []
         new = sorted(gather(new) if world > 1 else new, key=pair)
         with agreeing():
@@ -199,7 +199,7 @@ def evaluate_checked(
         made |= {pair(row): row for row in new}
     advance(count)
     comparable = evaluation_settings(env, sampling, num_generations, count, seed, split)
-    rows = [made[one] for one in sorted(made)]
+    rows = [made[pair_of_row] for pair_of_row in sorted(made)]
     with agreeing():
         follows = count_habits(env, rows).counts
     tasks = of_tasks(env, rows, comparable)
@@ -234,13 +234,13 @@ def solve(
     """The completions of some (problem, generation) pairs, scored."""
     problem, generation = torch.tensor(pairs).T
     episode = torch.arange(len(pairs))
-    begun = Place(
+    first_turns = Place(
         problem, generation, torch.zeros_like(episode), episode, group=problem, max_turns=env.max_turns
     )
     return sample_and_score(
         policy,
         env,
-        begun,
+        first_turns,
         sampling=sampling,
         key=("eval",),
         seed=seed,
@@ -261,28 +261,28 @@ def check_counts(num_problems: int, num_generations: int, sampling: Sampling) ->
 def of_tasks(
     env: "TextEnv", rows: list[dict[str, Any]], settings: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each task of a mixture, from its own rows; a task without any has none."""
+    """The figures of each task of a mixture, from the rows of that task; a task without rows is left out."""
     found = {}
     for task in env.parts:
-        if own := [row for row in rows if row["task"] == task]:
-            result = summarize(own, {}, settings)
+        if rows_of_task := [row for row in rows if row["task"] == task]:
+            result = summarize(rows_of_task, {}, settings)
             found[task] = {"solved": result.correct, "low": result.low, "high": result.high}
             found[task] |= {"n": result.n, "rewards": result.rewards}
     return found
 
 
-def fewer(env: "TextEnv", split: str, asked: int, count: int) -> str:
+def fewer(env: "TextEnv", split: str, num_problems: int, count: int) -> str:
     """What to say where a split has fewer different problems than were asked for (0 = all of it); else nothing.
 
-    count: the different ones that there are, at most `asked`.
+    count: the different ones that there are, at most `num_problems`.
     """
-    wanted = min(asked or len(env), len(env))
+    wanted = min(num_problems or len(env), len(env))
     if count < wanted:
         return f"{env.spec_name} {split}: only {count} of {wanted} problems differ; each is asked once."
-    if count < asked:
+    if count < num_problems:
         return (
             f"{env.spec_name} {split}: there {'is' if count == 1 else 'are'} {plural(count, 'problem')}, not the "
-            f"{asked:,} that are set; all are asked."
+            f"{num_problems:,} that are set; all are asked."
         )
     return ""
 
@@ -314,10 +314,12 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
     extracting = {row["task"] for row in rows if row["extracted"] is not None}
     votes = [majority_vote(group, group[0]["task"] in extracting) for group in groups]
     components: dict[str, list[float]] = {}
-    for name, value in (pair for row in rows for pair in row["rewards"].items()):
-        components.setdefault(name, []).append(value)
-    won_at = [len(row["turns"]) if row["correct"] else 0 for row in rows if "turns" in row]
-    most = max((len(row["turns"]) for row in rows if "turns" in row), default=0)
+    for row in rows:
+        for name, value in row["rewards"].items():
+            components.setdefault(name, []).append(value)
+    # How many turns each episode took to be solved, 0 where it was not.
+    solved_after = [len(row["turns"]) if row["correct"] else 0 for row in rows if "turns" in row]
+    most_turns = max((len(row["turns"]) for row in rows if "turns" in row), default=0)
     return Evaluation(
         correct=float(correct.mean()),
         n=len(rows),
@@ -332,7 +334,9 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         majority=None if num_generations == 1 else float(np.mean(votes)),
         follows=follows,
         settings=settings,
-        solved_by={k: float(np.mean([0 < turn <= k for turn in won_at])) for k in range(1, most + 1)},
+        solved_by={
+            k: float(np.mean([0 < turns <= k for turns in solved_after])) for k in range(1, most_turns + 1)
+        },
         rows=rows,
     )
 
@@ -340,16 +344,17 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
 def tokens_per_pass(rows: Sequence[dict[str, Any]]) -> float:
     """Tokens that were unmasked, over the denoising steps of all turns of all completions."""
     steps = [turn["reveal_step"] for row in rows for turn in row.get("turns", [row])]
-    unmasked = sum(step >= 0 for of_one in steps for step in of_one)
-    return unmasked / max(1, sum(1 + max(-1, *of_one) for of_one in steps))
+    unmasked = sum(step >= 0 for steps_of_turn in steps for step in steps_of_turn)
+    passes = sum(1 + max(-1, *steps_of_turn) for steps_of_turn in steps)  # steps are counted from 0
+    return unmasked / max(1, passes)
 
 
 def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
     """The 95% interval of a solved rate from (problems, generations) of 0 and 1, for other problems of the kind.
 
-    Completions of one problem are not independent. Wilson's interval with as many trials as would give the variance
-    that the means of the problems show, from as many as there are problems to as many as there are completions; the
-    former where all are equal.
+    Completions of one problem are not independent. So this is Wilson's interval for n trials, where n independent
+    trials would have the variance that the means of the problems show: rate * (1 - rate) / n. n is at least the number
+    of problems and at most that of completions. Where all problems have the same mean, it is the number of problems.
     """
     means, rate = correct.mean(axis=1), float(correct.mean())
     trials = len(means)
@@ -361,9 +366,9 @@ def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
 def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> float:
     """Whether the most frequent answer among the completions of one problem is right, 0..1.
 
-    Answers are equal if their extracted texts are; completions without one do not vote. Answers as frequent share.
-    extracts: whether the task says what it extracted. Of one that does not, the answer is what stands in the last
-    answer block, or the whole text.
+    Answers are equal if their extracted texts are; completions without one do not vote. Where several answers are the
+    most frequent, the result is their mean. extracts: whether the task says what it extracted; if not, the answer is
+    the text of the last answer block, or the whole completion.
     """
     votes: dict[str, list[bool]] = {}
     for row in rows:
@@ -412,8 +417,8 @@ def figures(result: Evaluation) -> str:
     if result.solved_by:
         by = ", ".join(f"{turn} {rate:.3f}" for turn, rate in result.solved_by.items())
         line += f"; solved by turn {by}"
-    for task, own in result.tasks.items():
-        line += f"; {task} {own['solved']:.3f} of {own['n']}"
+    for task, figures_of_task in result.tasks.items():
+        line += f"; {task} {figures_of_task['solved']:.3f} of {figures_of_task['n']}"
     if result.overlong_skipped:
         line += f"; {plural(result.overlong_skipped, 'problem')} skipped, too long for the model"
     return f"{line}; {shares(result.follows, result.n)}" if result.follows else line

@@ -54,9 +54,10 @@ def shares(counts: Mapping[str, int], completions: int) -> str:
 
 
 def change_of_shares(each: Sequence[Mapping[str, int]], completions: int) -> str:
-    """`right 3, additive 57 -> right 33, additive 29, none of these 14 of 60`, of several evaluations of so many.
+    """`right 3, additive 57 -> right 33, additive 29, none of these 14 of 60`, for evaluations one after the other.
 
-    What stands for a sum above the number of completions is said once.
+    each: the counts of each evaluation. completions: how many each of them has. A note at the end says, once, why the
+    counts of an evaluation may add up to more.
     """
     parts = [", ".join(f"{name} {count}" for name, count in counts.items()) for counts in each]
     twice = any(sum(counts.values()) > completions for counts in each)
@@ -76,10 +77,10 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
     follows = {"right": 0} | {name: 0 for of_problem in answers.values() for name in of_problem}
     alone, neither = dict.fromkeys(follows, 0), 0
     for row in rows:
-        given = _answer(row["extracted"], row["completion"])
+        model_answer = _answer(row["extracted"], row["completion"])
         if "turns" in row:
-            given = "\n".join(turn["completion"].strip() for turn in row["turns"])
-        names = [name for name, answer in answers[row["index"]].items() if answer == given]
+            model_answer = "\n".join(turn["completion"].strip() for turn in row["turns"])
+        names = [name for name, answer in answers[row["index"]].items() if answer == model_answer]
         names += ["right"] * row["correct"]
         neither += not names
         for name in names:

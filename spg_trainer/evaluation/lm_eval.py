@@ -122,14 +122,14 @@ class SpgLLaDA(LM):
         """The completion of each request, cut at its stop strings.
 
         A context is taken as it is: in the model's chat format with --apply_chat_template, else as plain text. Noise is
-        keyed by document and repeat, as that of `evaluate` by problem and generation. A task's max_gen_toks is no
-        length: more tokens to fill are another model.
+        keyed by document and repeat, as that of `evaluate` by problem and generation. A task's max_gen_toks is
+        not used: a diffusion model that has more tokens to fill writes something else.
         """
         length = self.sampling.max_completion_length
         wishes = [normalize_gen_kwargs(request.args[1], length) for request in requests]
-        for asked in sorted({wish["max_gen_toks"] for wish in wishes} - {length}):
+        for max_gen_toks in sorted({wish["max_gen_toks"] for wish in wishes} - {length}):
             text = "max_gen_toks=%d of the task has no effect: max_completion_length=%d in --model_args has."
-            logger.warning(text, asked, length)
+            logger.warning(text, max_gen_toks, length)
         unanswered = self._too_long(requests)
         repeats: Counter[tuple[str | None, int | None]] = Counter()
         keys = []
@@ -141,8 +141,8 @@ class SpgLLaDA(LM):
         texts = [""] * len(requests)
         with tqdm(total=len(requests), disable=disable_tqdm, desc="spg_llada") as bar:
             bar.update(len(unanswered))
-            asked = [i for i in range(len(requests)) if i not in unanswered]
-            for batch in batches(asked, temperatures, self.batch_size):
+            to_answer = [i for i in range(len(requests)) if i not in unanswered]
+            for batch in batches(to_answer, temperatures, self.batch_size):
                 prompts = encode_texts(self.policy, [requests[i].args[0] for i in batch])
                 sampling = replace(self.sampling, temperature=temperatures[batch[0]])
                 rollouts = sample(self.policy, prompts, sampling, self.seed, [keys[i] for i in batch], None)
@@ -179,8 +179,8 @@ class SpgLLaDA(LM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """The ELBO of each continuation by `num_masks` masked copies, and whether greedy decoding would write it.
 
-        Of texts so short that all ways to mask them are no more, the ELBO is exact. Copies are keyed by the seed and
-        the text, so that a choice is ranked by the same draws wherever it stands.
+        The ELBO of a text that can be masked in at most `num_masks` ways is exact. Copies are keyed by the seed and the
+        text, so that a choice is ranked by the same draws wherever it stands.
         """
         answers = []
         for request in tqdm(requests, disable=disable_tqdm, desc="spg_llada"):
@@ -213,8 +213,8 @@ class SpgLLaDA(LM):
         """The conversation in the model's format; without `add_generation_prompt` its last message is the beginning
         of the answer."""
         begun = "" if add_generation_prompt else chat_history[-1]["content"]
-        asked = chat_history if add_generation_prompt else chat_history[:-1]
-        return chat_text(self.policy, asked, special_tokens(self.policy).values()) + begun
+        messages = chat_history if add_generation_prompt else chat_history[:-1]
+        return chat_text(self.policy, messages, special_tokens(self.policy).values()) + begun
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """The template that --apply_chat_template applies, for lm-eval's records."""
@@ -236,9 +236,9 @@ class SpgLLaDA(LM):
         }
 
 
-def batches(asked: Sequence[int], temperatures: Sequence[float], size: int) -> Iterable[list[int]]:
-    """Those of the requests `asked` that have one temperature, at most `size` at once."""
+def batches(indices: Sequence[int], temperatures: Sequence[float], size: int) -> Iterable[list[int]]:
+    """The requests `indices` in batches of at most `size`, whose requests have one temperature."""
     for temperature in dict.fromkeys(temperatures):
-        rows = [i for i in asked if temperatures[i] == temperature]
-        for start in range(0, len(rows), size):
-            yield rows[start : start + size]
+        same_temperature = [i for i in indices if temperatures[i] == temperature]
+        for start in range(0, len(same_temperature), size):
+            yield same_temperature[start : start + size]

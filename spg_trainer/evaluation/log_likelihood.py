@@ -22,16 +22,16 @@ COPIES_AT_ONCE = 32
 
 
 def tries_all(length: int, num_masks: int) -> bool:
-    """Whether all ways to mask so many tokens, but none at all, are no more than `num_masks`."""
+    """Whether there are at most `num_masks` ways to mask one or more of `length` tokens."""
     return length <= num_masks.bit_length() and 2**length - 1 <= num_masks
 
 
 def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Which of `length` tokens are masked in each copy, (M, length) bool, and what each copy weighs, (M,) float64.
 
-    All 2 ** length - 1 ways to mask are there where they are no more than num_masks, each by its probability times n/k:
-    the sum is then exact. Otherwise num_masks copies are drawn, their numbers of masked tokens spread evenly over
-    1..length as in LLaDA's evaluation, and the weights hold the mean.
+    Where there are at most num_masks ways to mask, 2 ** length - 1, each of them is a copy that weighs its probability
+    times n/k: the sum is then exact. Otherwise num_masks copies are drawn, their numbers of masked tokens spread evenly
+    over 1..length as in LLaDA's evaluation, and each weighs n/k / num_masks, so that the sum is their mean.
     """
     if tries_all(length, num_masks):
         chosen = [c for k in range(1, length + 1) for c in combinations(range(length), k)]
@@ -66,15 +66,16 @@ def log_likelihood(
     drawn = [draw_masks(stop - start, num_masks, rng) for start, stop in blocks]
     copies, total = max(len(weights) for _, weights in drawn), 0.0
     ends = [attention_end(policy, len(prompt_ids), start, len(completion_ids)) for start, _ in blocks]
+    # The number of each block within its block of attention. Blocks of one rank go through the model together.
     ranks = [ends[:number].count(end) for number, end in enumerate(ends)]
     for rank in range(max(ranks) + 1):
         masked = np.zeros((copies, len(completion_ids)), bool)
         weight = np.zeros((copies, len(completion_ids)))
         for number in np.flatnonzero(np.array(ranks) == rank):
-            (start, stop), (own, weights) = blocks[number], drawn[number]
-            masked[: len(own), start:stop] = own
-            masked[: len(own), stop : ends[number]] = True
-            weight[: len(own), start:stop] = own * weights[:, None]
+            (start, stop), (masked_in_block, weights) = blocks[number], drawn[number]
+            masked[: len(masked_in_block), start:stop] = masked_in_block
+            masked[: len(masked_in_block), stop : ends[number]] = True
+            weight[: len(masked_in_block), start:stop] = masked_in_block * weights[:, None]
         for part in range(0, copies, COPIES_AT_ONCE):
             chosen = slice(part, part + COPIES_AT_ONCE)
             shown, weights = torch.from_numpy(masked[chosen]), torch.from_numpy(weight[chosen])

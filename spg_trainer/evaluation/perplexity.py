@@ -16,7 +16,7 @@ from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.packages import envs
 
 GROUPS = 8
-"""Into so many groups the masks of a text are divided, whose estimates vary as chance has it."""
+"""The masks of a text are divided into so many groups, and how their estimates vary gives the standard error."""
 Encoded = tuple[list[int], list[int]]
 """The token ids of a prompt, which may be empty, and of what is measured behind it."""
 
@@ -32,7 +32,7 @@ class Perplexity:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% interval of the perplexity: the ends of the ELBO's, of which none is above 0, as exp(-ELBO).
+        """The 95% interval of the perplexity: exp(-ELBO) at both ends of the ELBO's interval, which is cut off at 0.
 
         No model gives a token a probability above 1, so that a perplexity is at least 1, whatever the masks' noise.
         """
@@ -40,7 +40,7 @@ class Perplexity:
         return math.exp(-min(high, 0.0)), math.exp(-min(low, 0.0))
 
     def summary(self) -> dict[str, Any]:
-        """As perplexity.json holds it; the perplexity is at most `perplexity`, as the ELBO is a lower bound."""
+        """The content of perplexity.json. Its `perplexity` is an upper bound, as the ELBO is a lower one."""
         return {**vars(self), "perplexity": math.exp(-self.elbo)}
 
 
@@ -66,10 +66,10 @@ def measure_perplexity(
 ) -> Perplexity:
     """The ELBO of every text, with `num_masks` masked copies of each, and its standard error.
 
-    texts: one at least, as `read_texts` has them. Of one so short that all ways to mask it, or each of its blocks, are
-    no more than `num_masks`, the ELBO is exact. block_length: measures what a decoder in blocks of so many tokens goes
-    by: each block masked on its own, the ones before it clean, the ones behind it masked; 0 = the blocks of attention,
-    which for a model whose tokens all see each other is the whole text. advance: is told of each finished text.
+    texts: one at least, as `read_texts` has them. The ELBO is exact for a text of which each block can be masked in at
+    most `num_masks` ways. block_length: each block of so many tokens is masked on its own, with those before it clean
+    and those behind it masked, as a decoder in blocks sees them; 0 = the blocks of attention, which for a model whose
+    tokens all see each other is the whole text. advance: is called with 1 for each finished text.
     """
     total, variance, tokens = 0.0, 0.0, 0
     for number, (prompt, wanted) in enumerate(texts):
@@ -88,14 +88,17 @@ def elbo_of(
     key: tuple[int | str, ...],
     block_length: int = 0,
 ) -> tuple[float, float]:
-    """The ELBO of a text in nats, and the variance of this estimate, from that of `GROUPS` independent ones."""
-    blocks, of = blocks_of(policy, len(prompt), len(wanted), block_length), (policy, prompt, wanted)
+    """The ELBO of a text in nats, and the variance of this estimate; 0 where the ELBO is exact."""
+    blocks = blocks_of(policy, len(prompt), len(wanted), block_length)
+    arguments = (policy, prompt, wanted)
     if tries_all(max(stop - start for start, stop in blocks), num_masks):
         rng = numpy_generator(*key)
-        return log_likelihood(*of, rng, num_masks=num_masks, block_length=block_length), 0.0
-    each = {"num_masks": num_masks // GROUPS, "block_length": block_length}
-    found = [log_likelihood(*of, numpy_generator(*key, group), **each) for group in range(GROUPS)]
-    return float(np.mean(found)), float(np.var(found, ddof=1)) / GROUPS
+        return log_likelihood(*arguments, rng, num_masks=num_masks, block_length=block_length), 0.0
+    options = {"num_masks": num_masks // GROUPS, "block_length": block_length}
+    estimates = [
+        log_likelihood(*arguments, numpy_generator(*key, group), **options) for group in range(GROUPS)
+    ]
+    return float(np.mean(estimates)), float(np.var(estimates, ddof=1)) / GROUPS
 
 
 def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
-    """Raises ConfigError for rules that do not have the task of an environment."""
+    """Raises ConfigError for rules, as `--rules` names them, that do not judge the task of an environment."""
     for name in rules:
         if name != "ours":
             verifiers.registry.find("gsm8k", name)  # which loads them
@@ -23,9 +23,9 @@ def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
 
 
 def by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Their rate on the rows of an evaluation, and how they read the completions on which they differ from ours.
+    """The rate of other rules on the rows of an evaluation, and how they read what they judge otherwise than ours.
 
-    They read what is in a row, which ends before the first end token; the published code reads on behind it.
+    The completion in a row ends before its first end token; the published code reads on behind it.
     """
     task, tally = task_of(env), Counter()
     verifiers.registry.find(task, rules)  # which loads them
@@ -39,7 +39,7 @@ def by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> d
 
 
 def text_beside(facts: Mapping[str, Any]) -> list[str]:
-    """The lines that say so."""
+    """The lines that show what `by_rules` found."""
     return verifiers.beside.text_beside(facts)
 
 

@@ -23,13 +23,13 @@ class Mean:
 
     @property
     def gain_interval(self) -> tuple[float, float]:
-        """Of a difference of rates, which lies between -1 and 1."""
+        """The interval of a difference of rates, which lies between -1 and 1."""
         reach = self.quantile * math.sqrt(self.variance)
         return max(self.value - reach, -1.0), min(self.value + reach, 1.0)
 
     @property
     def rate_interval(self) -> tuple[float, float]:
-        """Of a rate: Wilson's, of as many problems as would have this variance; one seed is Wilson's as it is."""
+        """The interval of a rate: Wilson's, for as many independent problems as have this variance."""
         seeds, problems = self.shape
         n: float = problems
         if seeds > 1 and self.variance > 0:
@@ -53,6 +53,7 @@ def mean_over(values: np.ndarray) -> Mean:
     degrees = np.array([seeds - 1, others, (seeds - 1) * others])
     sums = [problems * (of_seeds**2).sum(), seeds * (of_problems**2).sum(), (rest**2).sum()]
     squares = np.array(sums) / degrees
+    # The variance is that of seeds and of problems less the rest, unless one of the first two would be below zero.
     signs = max(([1, 1, -1], [1, 0, 0], [0, 1, 0]), key=lambda signs: float(squares @ signs))
     total = float(squares @ signs)
     freedom = total**2 / float((squares**2 / degrees) @ np.abs(signs)) if total else math.inf

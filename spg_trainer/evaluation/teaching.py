@@ -1,4 +1,4 @@
-"""What to type so that a model learns a task by imitation first, where it knows too little for RL."""
+"""The `sft` command that teaches a model a task by imitation, for where it knows too little for RL."""
 
 import shlex
 from collections.abc import Mapping
@@ -36,17 +36,17 @@ def sft_command(
 
 
 def possible_mix(env: "TextEnv") -> list[str]:
-    """The words of a mix that `sft` takes, of all that can be imitated; none where a task has nothing of that kind."""
-    shown, names = True, dict[str, None]()
+    """The words of `--mix` for all that can be imitated; none if some task has neither demonstrations nor habits."""
+    all_demonstrated, names = True, dict[str, None]()
     for part in env.parts.values() or [env]:
         problems = [envs.problem.read_problem(part, i) for i in envs.checking.spread(len(part), FEW)]
         first, *others = map(part.habits, problems)
-        own = [name for name in first if all(name in habits for habits in others)]
-        has = envs.checking.demonstration_of(part, problems[0]) is not None
-        if not (own or has):
+        shared_habits = [name for name in first if all(name in habits for habits in others)]
+        is_demonstrated = envs.checking.demonstration_of(part, problems[0]) is not None
+        if not (shared_habits or is_demonstrated):
             return []
-        shown &= has
-        names |= dict.fromkeys(own)
-    if not shown:
+        all_demonstrated &= is_demonstrated
+        names |= dict.fromkeys(shared_habits)
+    if not all_demonstrated:
         return [f"{name}=1" for name in names]
     return [f"right={RIGHT if names else 1:g}", *(f"{name}={(1 - RIGHT) / len(names):.2g}" for name in names)]

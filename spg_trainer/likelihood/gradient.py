@@ -65,7 +65,10 @@ def accumulate(
 
 
 def _loss_and_gradient(loss_fn: Callable[[Tensor], Loss], logps: Tensor) -> tuple[Loss, Tensor | None]:
-    """The loss, detached, and its gradient in the logps, called coefficients; None if the loss ignores them."""
+    """(loss, coefficients), both detached: the coefficients are the gradient of the loss in the logps.
+
+    They are None if the loss does not depend on the logps.
+    """
     logps = logps.detach().requires_grad_()
     result = loss_fn(logps)
     coefficients = None

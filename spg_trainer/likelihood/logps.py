@@ -197,10 +197,10 @@ def head_logps_and_last_chunk(
     """`head_logps`, and what `head_gradient` takes as `kept`: the last chunk, or nothing if there are no positions."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     kept: list[Softmax] = []
-    for rows in _chunks(len(hidden_states), chunk_rows):
+    for chunk in _chunks(len(hidden_states), chunk_rows):
         kept.clear()  # or two chunks would be alive at once
-        kept.append(softmax(hidden_states[rows], weight, targets[rows]))
-        logps[rows] = kept[0].logps
+        kept.append(softmax(hidden_states[chunk], weight, targets[chunk]))
+        logps[chunk] = kept[0].logps
     return logps, kept
 
 
@@ -221,11 +221,11 @@ def head_gradient(
     It is taken out of the list and overwritten before the other chunks are computed, so that never two are alive.
     """
     result = torch.empty_like(hidden_states)
-    for rows in reversed([*_chunks(len(hidden_states), chunk_rows)]):
-        states, tokens = hidden_states[rows], targets[rows]
+    for chunk in reversed([*_chunks(len(hidden_states), chunk_rows)]):
+        states, tokens = hidden_states[chunk], targets[chunk]
         powers, total, _ = kept.pop() if kept else softmax(states, weight, tokens)
-        result[rows] = softmax_gradient(
-            powers, total, states, weight, tokens, coefficients[rows], weight_gradient
+        result[chunk] = softmax_gradient(
+            powers, total, states, weight, tokens, coefficients[chunk], weight_gradient
         )
         del powers  # else they would be in memory beside those of the next chunk
     return result
@@ -238,11 +238,11 @@ def head_logps_and_gradient(
     """`head_logps`, and the gradient (n, D) of each log-probability in its hidden state, from the same logits."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     gradient = torch.empty_like(hidden_states)
-    for rows in _chunks(len(hidden_states), chunk_rows):
-        states, tokens = hidden_states[rows], targets[rows]
-        powers, total, logps[rows] = softmax(states, weight, tokens)
+    for chunk in _chunks(len(hidden_states), chunk_rows):
+        states, tokens = hidden_states[chunk], targets[chunk]
+        powers, total, logps[chunk] = softmax(states, weight, tokens)
         ones = torch.ones_like(total)
-        gradient[rows] = softmax_gradient(powers, total, states, weight, tokens, ones, None)
+        gradient[chunk] = softmax_gradient(powers, total, states, weight, tokens, ones, None)
         del powers  # else they would be in memory beside those of the next chunk
     return logps, gradient
 

@@ -135,19 +135,21 @@ class Masking(ABC):
         that was never unmasked: training on it would raise the probability of [MASK] itself.
         """
         prompt_mask, unmask_step = rollouts.prompt_mask.cpu().numpy(), rollouts.unmask_step.cpu().numpy()
-        rows, width = prompt_mask.shape  # B, L
+        batch_size, width = prompt_mask.shape  # B, L
         size = unmask_step.shape[1]  # T
         self.check(size)
         num_masks = self.count(size)
-        masked = np.zeros((rows, num_masks, width + size), dtype=bool)
-        scored = np.zeros((rows, num_masks, size), dtype=bool)
-        weight = np.zeros((rows, num_masks, size))
-        scale = np.ones(rows)
-        part = np.zeros((rows, size), dtype=bool)
+        masked = np.zeros((batch_size, num_masks, width + size), dtype=bool)
+        scored = np.zeros((batch_size, num_masks, size), dtype=bool)
+        weight = np.zeros((batch_size, num_masks, size))
+        scale = np.ones(batch_size)
+        part = np.zeros((batch_size, size), dtype=bool)
         measured = np.zeros_like(scored) if self.measure else None
         ref_masked = np.zeros_like(masked) if self.hints else None
         if where is None:
-            where = Where(iteration=0, num_iterations=1, quantile=[row / rows for row in range(rows)])
+            where = Where(
+                iteration=0, num_iterations=1, quantile=[row / batch_size for row in range(batch_size)]
+            )
         for row, completion in enumerate(completions_of(rollouts, streams, where)):
             is_fill = completion.fill_step >= 0
             copies = copies_of_fill(completion, num_masks) if is_fill else self.copies(completion)

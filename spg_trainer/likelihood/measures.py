@@ -42,23 +42,25 @@ class Measured(torch.autograd.Function):
     """The values (n,) of a measure at hidden states (n, D), from the head's weight (V, D) and targets (n,), in chunks.
 
     As in `HeadLogps`, if the weight is frozen, the forward pass computes the gradient of each value in its state, too.
-    name: that of the measure. rows: how many positions a chunk has.
+    name: that of the measure. chunk_rows: how many positions a chunk has.
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, name: str, rows: int) -> Tensor:
-        ctx.name, ctx.rows = name, rows
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, name: str, chunk_rows: int
+    ) -> Tensor:
+        ctx.name, ctx.chunk_rows = name, chunk_rows
         ones = torch.ones(len(states), device=states.device)
         states_learn, weight_learns = ctx.needs_input_grad[:2]
         if states_learn and not weight_learns:
             values, gradient, _ = _values_and_gradients(
-                states, weight, targets, name, rows, coefficients=ones, learns=(True, False)
+                states, weight, targets, name, chunk_rows, coefficients=ones, learns=(True, False)
             )
             ctx.save_for_backward(gradient)
             return values
         ctx.save_for_backward(states, weight, targets)
         values, _, _ = _values_and_gradients(
-            states, weight, targets, name, rows, coefficients=ones, learns=(False, False)
+            states, weight, targets, name, chunk_rows, coefficients=ones, learns=(False, False)
         )
         return values
 
@@ -70,10 +72,10 @@ class Measured(torch.autograd.Function):
             return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None
         states, weight, targets = ctx.saved_tensors
         learns = ctx.needs_input_grad[:2]
-        _, of_states, of_weight = _values_and_gradients(
-            states, weight, targets, ctx.name, ctx.rows, coefficients=coefficients, learns=learns
+        _, states_gradient, weight_gradient = _values_and_gradients(
+            states, weight, targets, ctx.name, ctx.chunk_rows, coefficients=coefficients, learns=learns
         )
-        return of_states, of_weight, None, None, None
+        return states_gradient, weight_gradient, None, None, None
 
 
 def _values_and_gradients(
@@ -81,22 +83,22 @@ def _values_and_gradients(
     weight: Tensor,
     targets: Tensor,
     name: str,
-    rows: int,
+    chunk_rows: int,
     coefficients: Tensor,
     learns: tuple[bool, bool],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The values (n,), and the gradients of sum(coefficients * values) in the states and in the weight.
 
-    rows: how many positions a chunk has. coefficients: (n,). learns: for states and weight, whether the gradient is
-    computed; if not, None is returned in its place.
+    chunk_rows: how many positions a chunk has. coefficients: (n,). learns: for states and weight, whether the gradient
+    is computed; if not, None is returned in its place.
     """
     states_learn, weight_learns = learns
     dtype = torch.promote_types(weight.dtype, torch.float32)
     values = torch.empty(len(states), dtype=dtype, device=states.device)
-    of_states = torch.empty_like(states) if states_learn else None
-    of_weight = torch.zeros_like(weight, dtype=dtype) if weight_learns else None
-    for start in range(0, len(states), rows):
-        chunk = slice(start, start + rows)
+    states_gradient = torch.empty_like(states) if states_learn else None
+    weight_gradient = torch.zeros_like(weight, dtype=dtype) if weight_learns else None
+    for start in range(0, len(states), chunk_rows):
+        chunk = slice(start, start + chunk_rows)
         with torch.set_grad_enabled(any(learns)):
             chunk_states = states[chunk].detach().requires_grad_(states_learn)
             head = weight.detach().requires_grad_(weight_learns)
@@ -108,7 +110,7 @@ def _values_and_gradients(
             inputs = [x for x, does_learn in zip((chunk_states, head), learns, strict=True) if does_learn]
             gradients = list(torch.autograd.grad(weighted_sum, inputs))
             if states_learn:
-                of_states[chunk] = gradients.pop(0)
+                states_gradient[chunk] = gradients.pop(0)
             if weight_learns:
-                of_weight += gradients.pop()
-    return values, of_states, None if of_weight is None else of_weight.to(weight.dtype)
+                weight_gradient += gradients.pop()
+    return values, states_gradient, None if weight_gradient is None else weight_gradient.to(weight.dtype)

@@ -31,31 +31,37 @@ class Streams(Protocol):
 
 @dataclass(frozen=True)
 class KeyedStreams:
-    """`Streams` that follow from a seed and a key, as all of `spg_trainer.seeding`, and not from where a row stands."""
+    """`Streams` that depend on a seed and on the key of a row, but not on the number of the row.
+
+    So a completion has the same masks in whichever process and place it is scored.
+    """
 
     seed: int
     purpose: tuple[int | str, ...]
     """The part of the key that all masks of a step have, e.g. ("masks", step)."""
-    rows: Sequence[tuple[int | str, ...]]
+    row_keys: Sequence[tuple[int | str, ...]]
     """(B,) the part of the key that tells the rows apart, e.g. `Place.keys`."""
     update: tuple[int, ...] = ()
     """The part of the key that tells the iterations of a step apart: (iteration,), or () where there is only one."""
 
     def of_mask(self, row: int, mask: int) -> np.random.Generator:
-        return numpy_generator(self.seed, *self.purpose, *self.rows[row], *self.update, mask)
+        return numpy_generator(self.seed, *self.purpose, *self.row_keys[row], *self.update, mask)
 
     def of_row(self, row: int) -> np.random.Generator:
-        return numpy_generator(self.seed, *self.purpose, *self.rows[row], *self.update, -1)
+        return numpy_generator(self.seed, *self.purpose, *self.row_keys[row], *self.update, -1)
 
     def of_iterations(self, row: int) -> np.random.Generator:
-        return numpy_generator(self.seed, *self.purpose, *self.rows[row], -2)
+        return numpy_generator(self.seed, *self.purpose, *self.row_keys[row], -2)
 
     def of_everyone(self, mask: int) -> np.random.Generator:
         return numpy_generator(self.seed, *self.purpose, "all", *self.update, mask)
 
 
 class RowStreams:
-    """The streams of one row. Each is made once and goes on where it was; only `of_everyone` begins anew every time."""
+    """The streams of one row. Asked again for one, it returns the same generator, which goes on where it was.
+
+    Only `of_everyone` returns a new one each time, which begins anew.
+    """
 
     def __init__(self, streams: Streams, row: int) -> None:
         self.of_mask = cache(partial(streams.of_mask, row))

@@ -199,8 +199,8 @@ def register_family(family: Family) -> type[PreTrainedModel]:
         sys.modules[family.stock.__module__], family.stock.__name__.replace("ForCausalLM", "Model")
     )
     # Flash and flex attention take no mask of pairs, which only blocks need.
-    whole = family.block_size == 0
-    kernels = {"_supports_flash_attn": whole, "_supports_flex_attn": whole}
+    is_full = family.block_size == 0
+    kernels = {"_supports_flash_attn": is_full, "_supports_flex_attn": is_full}
     body = _new(family.architecture + "Body", (Body, stock_body), {"config_class": config, **kernels})
     parts = {"config_class": config, "body_class": body, "shift": family.shift}
     config.model_class = _new(family.architecture, (MaskedLM, family.stock), parts)

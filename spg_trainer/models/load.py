@@ -172,7 +172,7 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
     policy = _open(settle(without_weights), env=None, seed=0)
     base, computed = base_model(policy.model), _dtype(dtype, torch.device("cpu"))
     with torch.device("meta"):
-        whole = AutoModelForMaskedLM.from_config(base.config, dtype=computed)
+        model = AutoModelForMaskedLM.from_config(base.config, dtype=computed)
 
     def layers() -> Iterator[dict[str, torch.Tensor]]:
         try:
@@ -180,7 +180,7 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
         except (OSError, KeyError, RuntimeError, SafetensorError) as error:
             raise unreadable(policy.unread, error) from error
 
-    return replace(policy, model=whole, unread=None), merged_layers(policy.model, layers(), computed)
+    return replace(policy, model=model, unread=None), merged_layers(policy.model, layers(), computed)
 
 
 def save_model(policy: Policy, folder: str | Path) -> None:
@@ -231,15 +231,15 @@ def refuse_not_finite(policy: Policy) -> None:
     Looks at each number once, which takes as long as reading the weights from memory: some seconds for 8 billion on a
     CPU, a few hundredths of one on a GPU. Nothing waits before all tensors have been looked at.
     """
-    own = {name: local(tensor) for name, tensor in policy.model.state_dict().items()}
+    local_tensors = {name: local(tensor) for name, tensor in policy.model.state_dict().items()}
     tensors = {
         name: tensor
-        for name, tensor in own.items()
+        for name, tensor in local_tensors.items()
         if tensor.is_floating_point() and tensor.numel() and not tensor.is_meta
     }
     # A tensor with NaN has it as its lowest and highest number.
-    each = [torch.stack(torch.aminmax(tensor)).float().isfinite().all() for tensor in tensors.values()]
-    finite = torch.stack(each).tolist() if each else []
+    are_finite = [torch.stack(torch.aminmax(tensor)).float().isfinite().all() for tensor in tensors.values()]
+    finite = torch.stack(are_finite).tolist() if are_finite else []
     if bad := [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]:
         more = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
         raise ModelError(

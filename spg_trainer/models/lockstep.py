@@ -65,8 +65,8 @@ class Lockstep:
         if self._is_for_others:
             return
         self._close()
-        own = 2 * number + self._has_graph(number)
-        while (kind := self._agree(own)) != own:
+        kind_here = 2 * number + self._has_graph(number)
+        while (kind := self._agree(kind_here)) != kind_here:
             self._make_for_others(kind)
         self.is_inside = True
         _prepare(self.models[number])
@@ -96,11 +96,11 @@ class Lockstep:
     def _has_graph(self, number: int) -> bool:
         return torch.is_grad_enabled() and any(p.requires_grad for p in self.models[number].parameters())
 
-    def _agree(self, own: int | None) -> int | None:
+    def _agree(self, kind_here: int | None) -> int | None:
         """The kind that most processes have next, the lowest of several; None where nobody has any."""
         votes = [0] * (2 * len(self.models))
-        if own is not None:
-            votes[own] = 1
+        if kind_here is not None:
+            votes[kind_here] = 1
         counts = distributed.all_reduce_numbers(votes, self.models[0].device)
         return counts.index(max(counts)) if any(counts) else None
 

@@ -121,8 +121,8 @@ def _room(value: Tensor, device: torch.device) -> Tensor:
     room = torch.empty(local(value).shape, dtype=value.dtype, device=device)
     if not isinstance(value, DTensor):
         return room
-    whole = {"shape": value.shape, "stride": value.stride()}
-    return DTensor.from_local(room, value.device_mesh, value.placements, run_check=False, **whole)
+    full_layout = {"shape": value.shape, "stride": value.stride()}
+    return DTensor.from_local(room, value.device_mesh, value.placements, run_check=False, **full_layout)
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -204,9 +204,8 @@ def _is_resharded(base: nn.Module) -> bool:
 
 def _gathered_at_once(base: nn.Module) -> "Iterator[FSDPModule]":
     """The modules of which each is gathered at once: a layer; embedding, norm and head, together or apart."""
-    fsdp = sys.modules.get(
-        "torch.distributed.fsdp"
-    )  # slow to import, and imported wherever anything is divided
+    # The module is slow to import; wherever anything is divided, it has been imported.
+    fsdp = sys.modules.get("torch.distributed.fsdp")
     return (module for module in base.modules() if fsdp is not None and isinstance(module, fsdp.FSDPModule))
 
 

@@ -269,7 +269,7 @@ def mark_evaluations(axes: "Axes", run: Recorded, name: str, colour: str) -> Non
 def evaluated(one: Completions, metric: str) -> float | None:
     """An evaluation's value of a metric; None if it does not measure it."""
     values = {f"rewards/{name}/mean": value for name, value in one.figures["rewards"].items()}
-    values |= {f"{task}/solved": own["solved"] for task, own in one.figures.get("tasks", {}).items()}
+    values |= {f"{task}/solved": figures["solved"] for task, figures in one.figures.get("tasks", {}).items()}
     values |= {"correct": one.figures["correct"], "completions/mean_length": one.figures["mean_length"]}
     return values.get(metric)
 

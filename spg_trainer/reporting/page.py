@@ -86,13 +86,13 @@ def cost(run: Recorded) -> dict[str, str]:
     """What the run took."""
     rollout, update = (sum(row.get(name, 0) for row in run.metrics) for name in ("rollout", "update"))
     tokens = sum(row.get("num_tokens", 0) for row in run.metrics)
-    rows = {"updates": clock(update)}
+    entries = {"updates": clock(update)}
     if run.method != "sft":  # which samples nothing on the way
-        rows = {"rollouts": clock(rollout), **rows, "tokens sampled": f"{tokens:,}"}
+        entries = {"rollouts": clock(rollout), **entries, "tokens sampled": f"{tokens:,}"}
         if rollout:
-            rows["tokens a second"] = f"{tokens / rollout:,.0f}"
+            entries["tokens a second"] = f"{tokens / rollout:,.0f}"
     if summary := run.summary:
-        rows["evaluations and files"] = clock(max(0.0, summary["seconds"] - rollout - update))
-        rows["whole run"] = clock(summary["seconds"])
-        rows["device"] = f"{summary['processes']} x {summary['device']}, {summary['threads']} threads each"
-    return rows
+        entries["evaluations and files"] = clock(max(0.0, summary["seconds"] - rollout - update))
+        entries["whole run"] = clock(summary["seconds"])
+        entries["device"] = f"{summary['processes']} x {summary['device']}, {summary['threads']} threads each"
+    return entries

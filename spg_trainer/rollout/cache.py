@@ -66,18 +66,20 @@ def pass_bytes(config: PreTrainedConfig) -> int:
     return float32_bytes * 3 * (config.hidden_size + config.intermediate_size)
 
 
-def rows_in_flight(rows: int, rows_per_forward: int | None, block_length: int, device: torch.device) -> int:
-    """How many of `rows` are decoded, and have keys and values, at once.
+def rows_in_flight(
+    num_rows: int, rows_per_forward: int | None, block_length: int, device: torch.device
+) -> int:
+    """How many of `num_rows` are decoded, and have keys and values, at once.
 
     They are `rows_per_forward` if it is set. Else they are all rows on a GPU, and on a CPU as many as fill one forward
     pass (`POSITIONS_PER_THREAD` for each thread) if each computes one block.
     """
-    at_once = rows
+    at_once = num_rows
     if rows_per_forward:
         at_once = rows_per_forward
     elif device.type == "cpu":
         at_once = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // block_length)
-    return min(rows, at_once)
+    return min(num_rows, at_once)
 
 
 def rows_that_fit(row_bytes: int, device: torch.device) -> int | None:
@@ -95,12 +97,12 @@ def memory_line(
     dtype: torch.dtype,
     device: torch.device,
     sampling: Sampling,
-    rows: int,
+    num_rows: int,
     rows_per_forward: int | None,
 ) -> str:
-    """Says in one line how much memory the keys and values of a rollout of `rows` rows take on each process."""
+    """Says in one line how much memory the keys and values of a rollout of `num_rows` rows take on each process."""
     length = sampling.max_completion_length
-    at_once = rows_in_flight(rows, rows_per_forward, sampling.block_length, device)
+    at_once = rows_in_flight(num_rows, rows_per_forward, sampling.block_length, device)
     column_bytes = bytes_per_column(config, dtype.itemsize)
     return (
         f"Decoding keeps keys and values: {at_once} rows at once x (prompt + {length}) columns x "
@@ -110,7 +112,7 @@ def memory_line(
 
 
 def buffers_for(
-    policy: Policy, rows: int, columns: int, sampling: Sampling, rows_per_forward: int | None
+    policy: Policy, num_rows: int, columns: int, sampling: Sampling, rows_per_forward: int | None
 ) -> KeyValues | None:
     """Buffers for the rows that are decoded at once: `rows_in_flight`, or fewer where the device has no room for them.
 
@@ -127,7 +129,7 @@ def buffers_for(
             f"cache={sampling.cache}: the model attends by {config._attn_implementation!r}, which cannot leave out "
             'columns. Use cache=none, or model.set_attn_implementation("sdpa").'
         )
-    slots = rows_in_flight(rows, rows_per_forward, sampling.block_length, device)
+    slots = rows_in_flight(num_rows, rows_per_forward, sampling.block_length, device)
     kept_bytes = columns * bytes_per_column(config, head_weight(policy.model).element_size())  # of one row
     most_rows = rows_that_fit(kept_bytes + columns * pass_bytes(config), device)
     if most_rows is not None and most_rows < 1:
@@ -182,7 +184,7 @@ class Access:
     is then a tensor too."""
     first: int = 0
     end: int = 0
-    """Behind the last column that is attended to; 0 = this pass is a refresh."""
+    """The column behind the last one that is attended to; 0 in a refresh, which attends to what it computes."""
     computed_row: Tensor | None = None
     """Which of the c computed rows each of the b slots takes, (b,) int64. A refresh computes equal rows once, so that c
     may be less than b. None = every slot has a computed row of its own, in the same order."""

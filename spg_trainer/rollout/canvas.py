@@ -35,8 +35,8 @@ class Blocks:
     """(b, n) int64, where in `span` the drawn places are, in ascending order, and then others to fill up. All differ,
     because tokens are written by this index."""
     places: Tensor
-    """(b, n) int64, the drawn places in ascending order, and then others to fill up, whose results nobody uses: those
-    of `within` or, if the pass may not compute these, the first drawn place again."""
+    """(b, n) int64, the drawn places in ascending order, and then others to fill up, whose results nobody uses. These
+    are the ones of `within`; where a pass computes only the row's own block, they are its first drawn place again."""
     count: list[int]
     """b numbers: how many drawn places each row has."""
     written: Tensor | None
@@ -53,29 +53,31 @@ class Canvas:
         prompt_mask: Tensor,
         length: int,
         entropy: bool = False,
-        given: Tensor | None = None,
+        template_ids: Tensor | None = None,
         in_order: bool = False,
     ) -> None:
         """prompt_ids, prompt_mask: (B, L). length: T. entropy: whether `unmask_entropy` is recorded.
 
-        given: (B, T) int64, tokens that stay as they are, and the mask id in the holes; None = a completion is one
-        hole. in_order: whether `unmask_order` is recorded.
+        template_ids: (B, T) int64, tokens that stay as they are, and the mask id in the holes; None = a completion is
+        one hole. in_order: whether `unmask_order` is recorded.
         """
         device = prompt_ids.device
-        rows, self.width = prompt_ids.shape
+        batch_size, self.width = prompt_ids.shape
         self.prompt_ids, self.prompt_mask, self.length = prompt_ids, prompt_mask, length
         self.columns = self.width + length
-        completion_ids = prompt_ids.new_full((rows, length), policy.mask_id) if given is None else given
+        completion_ids = template_ids
+        if completion_ids is None:
+            completion_ids = prompt_ids.new_full((batch_size, length), policy.mask_id)
         self.ids = torch.cat([prompt_ids, completion_ids], -1)
         """(B, L + T) int64."""
-        self.real = torch.cat([prompt_mask, prompt_mask.new_ones((rows, length))], -1)
+        self.real = torch.cat([prompt_mask, prompt_mask.new_ones((batch_size, length))], -1)
         """(B, L + T) bool, false on padding."""
-        self.unmask_step = torch.full((rows, length), NEVER, dtype=torch.int64, device=device)
-        self.has_given = given is not None
-        if given is not None:
-            self.unmask_step.masked_fill_(given != policy.mask_id, GIVEN)
+        self.unmask_step = torch.full((batch_size, length), NEVER, dtype=torch.int64, device=device)
+        self.has_given = template_ids is not None
+        if template_ids is not None:
+            self.unmask_step.masked_fill_(template_ids != policy.mask_id, GIVEN)
         dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
-        self.unmask_logps = torch.zeros((rows, length), dtype=dtype, device=device)
+        self.unmask_logps = torch.zeros((batch_size, length), dtype=dtype, device=device)
         self.unmask_entropy = torch.zeros_like(self.unmask_logps) if entropy else None
         self.unmask_order = torch.zeros_like(self.unmask_step) if in_order else None
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
@@ -84,11 +86,11 @@ class Canvas:
         """The values as a tensor on the canvas's device; unlike `torch.tensor(..., device=)` it waits for no GPU."""
         return torch.tensor(values).to(self.ids.device, non_blocking=True)
 
-    def active_blocks(self, rows: list[Row], size: int, edits: bool, apart: bool) -> Blocks:
+    def active_blocks(self, rows: list[Row], size: int, edits: bool, own_block_only: bool) -> Blocks:
         """The active blocks of some rows.
 
-        size: S. edits: whether tokens are drawn for the written places of a block too. apart: whether a pass computes
-        only the row's own block, as under block-causal attention; `places` is then filled up with the first drawn one.
+        size: S. edits: whether tokens are drawn for the written places of a block too. own_block_only: whether a pass
+        computes only the row's own block, as under block-causal attention.
         """
         # `row.holes` holds, for each block, how many of its places are not given.
         count = [row.holes[row.block] if edits else row.masked for row in rows]
@@ -105,7 +107,7 @@ class Canvas:
             drawn = (span >= block_start) & (span < block_stop) & (step != GIVEN)
         within = drawn.long().argsort(dim=-1, descending=True, stable=True)[:, :most]
         places = span_start + within
-        if apart and min(count) < most:
+        if own_block_only and min(count) < most:
             fills_up = torch.arange(most, device=numbers.device) >= self.tensor(count).unsqueeze(-1)
             places = torch.where(fills_up, places[:, :1], places)
         return Blocks(
@@ -159,11 +161,11 @@ class Canvas:
         return ~((step == NEVER) & before_end).any(-1)
 
     def _given(self, unmask_step: Tensor) -> Tensor | None:
-        """Where tokens are given, as `until_end` takes it."""
+        """(b, T) bool, the places whose tokens are given; None if no token of the canvas is."""
         return unmask_step == GIVEN if self.has_given else None
 
     def rollouts(self) -> Rollouts:
-        """What is on the canvas now, and the records of it."""
+        """The completions as they stand on the canvas now, with the records of when each token was unmasked."""
         completion_ids = self.ids[:, self.width :].contiguous()
         return Rollouts(
             prompt_ids=self.prompt_ids,
@@ -177,18 +179,18 @@ class Canvas:
         )
 
 
-def until_end(completion_ids: Tensor, end_tokens: Tensor, given: Tensor | None = None) -> Tensor:
+def until_end(completion_ids: Tensor, end_tokens: Tensor, is_given: Tensor | None = None) -> Tensor:
     """(B, T) bool, true up to and including the first end token of each completion (B, T).
 
-    given: (B, T) bool, the tokens of a template, where the result is false. Between them lie holes, and each hole is
+    is_given: (B, T) bool, the tokens of a template, where the result is false. Between them lie holes, and each hole is
     true up to and including its own first end token. None = a completion is one hole. E.g. with E as end token and "x"
     given, a b E c x d E gives true true true false false true true.
     """
     ends = torch.isin(completion_ids, end_tokens)
-    if given is None:
+    if is_given is None:
         return ends.cumsum(-1) - ends.long() == 0  # no end token before this one
-    ends &= ~given
+    ends &= ~is_given
     ends_so_far = ends.cumsum(-1)
     # How many ends stand up to the last given token, which is in front of the hole.
-    ends_before_hole = ends_so_far.masked_fill(~given, 0).cummax(-1).values
-    return ~given & (ends_so_far - ends.long() == ends_before_hole)
+    ends_before_hole = ends_so_far.masked_fill(~is_given, 0).cummax(-1).values
+    return ~is_given & (ends_so_far - ends.long() == ends_before_hole)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from spg_trainer.rollout.dealing import (
     deal_rows,
     prompt_length,
 )
-from spg_trainer.rollout.dialogues import Prompts, in_episodes, play
+from spg_trainer.rollout.dialogues import Prompts, by_episodes, play
 from spg_trainer.rollout.explore import Rounds
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.overlong import SKIP, name_in, next_fitting, refuse_first
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class EnvironmentSource:
-    """Where a training gets completions from an environment: the model plays its problems.
+    """The source of completions of a training on an environment: the model plays its problems.
 
     A group *teaches* if an algorithm can learn from it: its rewards differ, or they are all right and the algorithm
     learns from that too.
@@ -48,19 +48,19 @@ class EnvironmentSource:
         policy: Policy,
         config: Config,
         rows_per_forward: int | None,
-        whole_groups: bool = False,
+        dealt_by: Literal["episode", "group"] = "episode",
         record_entropy: bool = False,
         branches: int = 1,
         right_groups_teach: bool = False,
     ) -> None:
         """rows_per_forward, record_entropy, branches: as for `sample_and_score`.
 
-        whole_groups: whether all completions of a group are sampled by one process. right_groups_teach: whether the
-        algorithm learns from a group that is all right, too.
+        dealt_by: as for `deal_groups`. right_groups_teach: whether the algorithm learns from a group that is all right,
+        too.
         """
         self.env, self.policy, self.config = env, policy, config
         self.rows_per_forward, self.record_entropy = rows_per_forward, record_entropy
-        self.whole_groups, self.branches = whole_groups, branches
+        self.dealt_by, self.branches = dealt_by, branches
         self.right_groups_teach = right_groups_teach
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
         self.pools = None
@@ -109,8 +109,8 @@ class EnvironmentSource:
     def choose(self, step: int, batch: int, taken: list[int]) -> np.ndarray:
         """The problems of a batch of a step, (P,) int64.
 
-        batch: its number in the step, from 0 on. taken: the problems that the step's earlier batches chose; one that
-        took the place of an overlong one (`replace_overlong`) is not among them, and may be chosen once more.
+        batch: its number in the step, from 0 on. taken: the problems that the step's earlier batches chose. A problem
+        that `replace_overlong` put into a batch is not in `taken`, so it may be chosen once more.
         """
         seed, count, size = self.config.seed, self.config.batch.prompts_per_step, len(self.env)
         if self.pools is not None:
@@ -136,11 +136,11 @@ class EnvironmentSource:
         num_generations = self.config.batch.num_generations
         with raising_on_all():
             index, skipped = self.replace_overlong(index)
-            episode = deal_groups(self.prompt_lengths(index), num_generations, self.whole_groups)
+            episode = deal_groups(self.prompt_lengths(index), num_generations, self.dealt_by)
             group, generation = np.divmod(episode, num_generations)
             # The key of the first batch has no number: its noise is that of a step which has one batch only.
             key = ("rollout", step, *(("batch", batch) if batch else ()))
-            scored = self.play(
+            scored = self.play_episodes(
                 key,
                 problem=index[group],
                 generation=generation,
@@ -172,7 +172,7 @@ class EnvironmentSource:
                 scored = None
                 if len(dealt):  # the share of a process in a later round may be empty
                     group, generation = group[dealt], generation[dealt]
-                    scored = self.play(
+                    scored = self.play_episodes(
                         ("rollout", step),
                         problem=index[group],
                         generation=generation,
@@ -197,8 +197,8 @@ class EnvironmentSource:
         process has sampled completions for; None in the first round, in which all groups have equally many.
         """
         if groups_here is None:
-            return deal_groups(lengths, len(group) // len(lengths), self.whole_groups)
-        if self.whole_groups:
+            return deal_groups(lengths, len(group) // len(lengths), self.dealt_by)
+        if self.dealt_by == "group":
             return np.flatnonzero(np.isin(group, groups_here))
         return np.array(deal_rows([lengths[number] for number in group]), dtype=np.int64)
 
@@ -217,7 +217,7 @@ class EnvironmentSource:
             return [0] * len(index)
         return [prompt_length(self.env, int(i)) for i in index]
 
-    def play(
+    def play_episodes(
         self,
         key: Sequence[int | str],
         *,
@@ -323,9 +323,9 @@ def sample_and_score(
     prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     _, prompt_mask = prompts
     refuse_first(policy, env, index, prompt_mask.sum(-1).tolist(), sampling.max_completion_length)
-    # `rounds` has turn by turn what `in_episodes` puts together by episodes; owner (B,): the episode of each row.
+    # `rounds` lists the completions round by round, and `by_episodes` sorts them. owner (B,): the episode of each.
     rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
-    rollouts, owner = in_episodes(rounds)
+    rollouts, owner = by_episodes(rounds)
     place = first_turns.select(torch.from_numpy(owner)).with_turns()
     return score_episodes(episodes, place, rollouts, owner)
 

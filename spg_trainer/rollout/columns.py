@@ -10,6 +10,7 @@ Work that cannot change a token is left out:
 
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -52,8 +53,8 @@ class Columns:
         all_move: whether all rows in flight may change their slots; they then move to the slots 0, 1, 2 and so on, so
         that a pass reads and writes them without copies.
         """
-        taken = {row.slot for row in in_flight}
-        free = (slot for slot in range(len(in_flight) + len(taken)) if slot not in taken)
+        taken = {row.slot for row in in_flight if row.slot >= 0}
+        free = (slot for slot in count() if slot not in taken)
         for row in in_flight:
             if row.slot < 0:
                 row.slot = next(free)
@@ -140,7 +141,7 @@ class Columns:
         distinct_of, example = self._distinct(rows, seen)
         distinct, index_of_rows = seen[self.canvas.tensor(example)], self.canvas.tensor(distinct_of)
         columns_read = places.new_empty(len(distinct), places.shape[1])  # where hidden states are asked for
-        columns_read[index_of_rows] = self.canvas.width + places
+        columns_read[index_of_rows] = self.canvas.width + places  # equal rows have equal places
         results = []
         for part in self._parts(len(distinct), distinct.shape[1]):
             examples = [rows[i] for i in example[part]]
@@ -237,9 +238,9 @@ class Columns:
         """(b, 1) int64 on the canvas's device, value(row) of each row."""
         return self.canvas.tensor([[value(row)] for row in rows])
 
-    def _parts(self, rows: int, width: int) -> list[slice]:
-        """Cuts `rows` rows, of which `width` columns each are computed, into parts for one call of the model each."""
-        size = self.rows_per_forward or rows
+    def _parts(self, num_rows: int, width: int) -> list[slice]:
+        """Cuts rows into parts for one call of the model each. width: how many columns of each row are computed."""
+        size = self.rows_per_forward or num_rows
         if self.positions_per_forward:
             size = max(1, self.positions_per_forward // width)
-        return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+        return [slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]

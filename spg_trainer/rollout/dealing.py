@@ -1,7 +1,7 @@
-"""Which problems a step takes, and which process completes which of them."""
+"""Decides which problems a step takes, and which process samples which of their completions."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def choose_problems(seed: int, step: int, count: int, size: int) -> np.ndarray:
 
 
 def choose_more(seed: int, step: int, batch: int, count: int, size: int, taken: Sequence[int]) -> np.ndarray:
-    """As `choose_problems`, for a further batch of a step, without the problems `taken` that its earlier batches had.
+    """`count` distinct problem indices for a further batch of a step, none of them `taken` by its earlier batches.
 
     Returns fewer than `count` where not so many are left.
     """
@@ -30,20 +30,22 @@ def choose_more(seed: int, step: int, batch: int, count: int, size: int, taken: 
     return index[~np.isin(index, taken)][:count]
 
 
-def deal_groups(lengths: Sequence[int], num_generations: int, whole_groups: bool) -> np.ndarray:
+def deal_groups(
+    lengths: Sequence[int], num_generations: int, dealt_by: Literal["episode", "group"]
+) -> np.ndarray:
     """The numbers, ascending, of the completions of a step that this process samples.
 
     Completion k of group g has the number g * num_generations + k. All processes get about the same number of
-    completions, with prompts of about the same length. With whole_groups, a group is never divided. Otherwise each
-    process gets the same number of whole groups, and the shortest groups, which are left over, are dealt one completion
-    at a time: of 5 groups on 2 processes, each process gets 2 groups and half of the shortest. lengths: of the prompts
-    of all groups.
+    completions, with prompts of about the same length. Dealt by "group", a group is never divided. Dealt by "episode",
+    each process gets the same number of whole groups, and the shortest groups, which are left over, are dealt one
+    completion at a time: of 5 groups on 2 processes, each process gets 2 groups and half of the shortest. lengths: how
+    long each group's prompt is.
     """
     longest_first = sorted(range(len(lengths)), key=lambda group: -lengths[group])
-    whole = len(longest_first)
-    if not whole_groups:
-        whole -= whole % world_size()
-    kept_whole, left_over = longest_first[:whole], longest_first[whole:]
+    num_whole = len(longest_first)
+    if dealt_by == "episode":
+        num_whole -= num_whole % world_size()
+    kept_whole, left_over = longest_first[:num_whole], longest_first[num_whole:]
     groups = [kept_whole[i] for i in deal_rows([lengths[group] for group in kept_whole])]
     completions = [group * num_generations + k for group in groups for k in range(num_generations)]
     single = [group * num_generations + k for group in left_over for k in range(num_generations)]
@@ -62,17 +64,17 @@ def deal_rows(lengths: Sequence[int]) -> list[int]:
     """The numbers, ascending, of the rows that this process gets.
 
     All processes get about the same number of rows, and rows of about the same length. The longest rows are dealt
-    first, in rounds that go up and down: of 3 processes, 0 1 2, 2 1 0, 0 1 2 and so on. lengths: of all rows, equal on
-    all processes.
+    first, in rounds that go up and down: of 3 processes, 0 1 2, 2 1 0, 0 1 2 and so on. lengths: how long each row is;
+    they are the same on all processes.
     """
     longest_first = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     processes = world_size()
-    rows = []
+    dealt = []
     for number, row in enumerate(longest_first):
-        dealt_round, place = divmod(number, processes)
-        if rank() == (place if dealt_round % 2 == 0 else processes - 1 - place):
-            rows.append(row)
-    return sorted(rows)
+        dealing_round, turn = divmod(number, processes)
+        if rank() == (turn if dealing_round % 2 == 0 else processes - 1 - turn):
+            dealt.append(row)
+    return sorted(dealt)
 
 
 def prompt_length(env: "TextEnv", index: int) -> int:

@@ -1,4 +1,4 @@
-"""Which token a masked position would take, and how sure the model is of it."""
+"""Draws the token that each masked position would take, and measures how sure the model is of it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -46,7 +46,7 @@ def sample_tokens(
 
     Log-probabilities are un-tempered, over the whole vocabulary (mask id included, as in training), and taken relative
     to the largest logit, which keeps them exact to 1e-7 where the model is sure. With top_k or top_p they are those of
-    the distribution that tokens are drawn from: tempered, without the mask id and the tokens that `cut_law` leaves out.
+    the distribution that tokens are drawn from: tempered, without the mask id and what `cut_distribution` leaves out.
 
     Args:
         hidden_states: (N, D) at positions of b rows, one row after the other.
@@ -55,7 +55,7 @@ def sample_tokens(
         generators: b; the noise of a row is one float32 draw of Exp(1) of shape (count, V), with `count` from `counts`.
         counts: b numbers, how many of the N positions are of each row.
         measures: what is measured of the model's probabilities at each position, un-tempered and uncut.
-        top_k, top_p: as in `cut_law`. They change nothing at temperature 0, since the best token is always left.
+        top_k, top_p: as in `cut_distribution`. At temperature 0 they change nothing, since the best token always stays.
         ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends`; infinity
             forbids them. It comes before everything else, so tokens, log-probabilities and measures all see it.
 
@@ -66,13 +66,14 @@ def sample_tokens(
     # How many columns of the vocabulary are computed at a time: all of them where every probability is needed.
     width = head.shape[0] if measures or cuts else columns_at_once(head)
     tokens, logps, measured = [], [], []
-    for rows, piece in _pieces(counts, MAX_LOGITS // head.shape[0]):
+    for row_numbers, piece in _pieces(counts, MAX_LOGITS // head.shape[0]):
         states = hidden_states[piece]
         end_penalty = None if penalty is None else (ends, penalty[piece])
         noise = None
         if temperature > 0:
             noise = torch.empty(len(states), head.shape[0], dtype=torch.float32, device=head.device)
-            log_exponential(noise.split([counts[row] for row in rows]), [generators[row] for row in rows])
+            noise_of_rows = noise.split([counts[row] for row in row_numbers])
+            log_exponential(noise_of_rows, [generators[row] for row in row_numbers])
         if cuts:
             choice = _choose_from_cut(
                 states,
@@ -96,13 +97,13 @@ def sample_tokens(
     return torch.cat(tokens), torch.cat(logps), [torch.cat(pieces) for pieces in zip(*measured, strict=True)]
 
 
-def cut_law(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+def cut_distribution(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Log-probabilities (c, V) after a cut by top_p and top_k; -inf for the tokens that are left out.
 
-    logits: (c, V), tempered, -inf where a token is forbidden. top_p: the fewest most probable tokens stay whose
-    probabilities add up to at least this; 1 = all stay. top_k: of these, at most so many stay; 0 = all. Tokens exactly
-    as probable as the last one that stays also stay. Source: Dream (arXiv 2508.15487), `sample_tokens`, which cuts by
-    both in this order.
+    logits: (c, V), tempered, -inf where a token is forbidden. top_p: the most probable tokens stay, as few
+    as have a probability of at least top_p together; 1 = all stay. top_k: of these, at most so many stay; 0 = all.
+    Tokens exactly as probable as the last one that stays also stay. Source: Dream (arXiv 2508.15487), `sample_tokens`,
+    which cuts by both in this order.
     """
     threshold = logits.amin(-1, keepdim=True)  # the smallest logit that stays, (c, 1)
     if top_k:
@@ -126,19 +127,21 @@ def log_exponential(parts: Sequence[Tensor], generators: Sequence[torch.Generato
 
 
 def _pieces(counts: Sequence[int], most: int) -> Iterator[tuple[list[int], slice]]:
-    """Cuts the rows into runs of at most `most` positions together, or of one row that has more; and their positions.
+    """Cuts rows into runs with at most `most` positions; yields the numbers of a run's rows, and their positions.
+
+    counts: how many positions each row has. A row with more than `most` is a run of its own.
 
     E.g. counts 2, 3, 9 and at most 6 give ([0, 1], slice(0, 5)) and ([2], slice(5, 14)).
     """
-    rows: list[int] = []
+    row_numbers: list[int] = []
     start = stop = 0
     for row, count in enumerate(counts):
-        if rows and stop + count - start > most:
-            yield rows, slice(start, stop)
-            rows, start = [], stop
-        rows.append(row)
+        if row_numbers and stop + count - start > most:
+            yield row_numbers, slice(start, stop)
+            row_numbers, start = [], stop
+        row_numbers.append(row)
         stop += count
-    yield rows, slice(start, stop)
+    yield row_numbers, slice(start, stop)
 
 
 EndPenalty = tuple[Sequence[int], Tensor] | None
@@ -156,7 +159,7 @@ def _subtract_penalty(logits: Tensor, end_penalty: EndPenalty, start: int) -> No
 
 
 class _Choice(NamedTuple):
-    """What is drawn at c positions, and the model's probabilities (uncut) there, which are powers / sum_of_powers."""
+    """The tokens drawn at c positions, and the model's uncut probabilities there, which are powers / sum_of_powers."""
 
     tokens: Tensor
     """(c,) int64."""
@@ -189,7 +192,7 @@ def _choose_from_cut(
     _subtract_penalty(logits, end_penalty, 0)
     probabilities = logits.softmax(-1)
     logits[:, mask_id] = float("-inf")
-    cut_logps = cut_law(logits / temperature, top_k, top_p)
+    cut_logps = cut_distribution(logits / temperature, top_k, top_p)
     tokens = (cut_logps - noise).argmax(-1)
     return _Choice(
         tokens=tokens,

@@ -37,24 +37,22 @@ class Rounds:
     def next(self) -> tuple[np.ndarray, np.ndarray]:
         """The completions of the next round, group by group: the group of each, and its number there, (B,) int64.
 
-        After the first round, of the groups that do not teach, those that are all wrong get as many completions again
-        as they have. If none is all wrong, the others that do not teach do. If all teach, all share what is left.
+        After the first round, the groups that are all wrong get as many completions again as they have. If no group is
+        all wrong, the other groups that do not teach get theirs doubled. If all teach, all share what is left.
         """
         all_groups = np.arange(len(self.size))
         if not self.size.any():
             chosen = all_groups
-            number = self.size_of_first_round * len(chosen)
+            to_draw = self.size_of_first_round * len(chosen)
         elif self.teaches.all():
             chosen = all_groups
-            number = self.left
+            to_draw = self.left
         else:
             teaches_nothing = ~self.teaches
             all_wrong = teaches_nothing & (self.right == 0)
             chosen = np.flatnonzero(all_wrong if all_wrong.any() else teaches_nothing)
-            number = min(
-                self.left, int(self.size[chosen].sum())
-            )  # the chosen have been dealt alike, so all have one size
-        each, remainder = divmod(number, len(chosen))
+            to_draw = min(self.left, int(self.size[chosen].sum()))  # all of the chosen have the same size
+        each, remainder = divmod(to_draw, len(chosen))
         counts = each + (np.arange(len(chosen)) < remainder)  # the first chosen groups get one more
         group = np.repeat(chosen, counts)
         number_in_round = np.concatenate(list(map(np.arange, counts)))

@@ -1,8 +1,8 @@
 """Finds problems whose prompts leave no room for a completion.
 
-A split that is read from a file, or that has at most `COUNTED` problems, is measured as a whole before the first step.
-Any other split is a stream: its problems are made when they are asked for, and one that does not fit is found when it
-is drawn.
+A split that is read from a file, or that has at most `MEASURED_WHOLE` problems, is measured as a whole before the first
+step. Any other split is a stream: its problems are made when they are asked for, and one that does not fit is found
+when it is drawn.
 """
 
 import json
@@ -29,12 +29,12 @@ from spg_trainer.settings.weights import resolve_model
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
 
-COUNTED = 20_000
-"""How many problems a split may have to be measured as a whole, wherever it comes from."""
+MEASURED_WHOLE = 20_000
+"""A split of at most so many problems is measured as a whole, wherever it comes from."""
 LISTED = 3
 """How many problems a message names."""
 IN_A_ROW = 1000
-"""After how many problems in a row that do not fit the search for one that fits ends."""
+"""The search for a problem that fits ends after so many in a row that do not."""
 _BATCH = 1000
 """How many problems are read before their prompts are encoded in one call of the tokenizer."""
 SKIP = "skip"
@@ -174,9 +174,9 @@ def prompt_counts(policy: Policy, problems: "Sequence[Problem]", most: int) -> l
     return [tokens.get(i, len(text)) for i, text in enumerate(texts)]
 
 
-def has_end(env: "TextEnv") -> bool:
+def is_measured_whole(env: "TextEnv") -> bool:
     """Whether a split is no stream, so that it is measured as a whole before the first step."""
-    return len(env) <= COUNTED or is_file(env)
+    return len(env) <= MEASURED_WHOLE or is_file(env)
 
 
 def measure(policy: Policy, env: "TextEnv", length: int, found: Overlong) -> None:
@@ -185,7 +185,7 @@ def measure(policy: Policy, env: "TextEnv", length: int, found: Overlong) -> Non
     Of a mixture of tasks, the split of each task is measured.
     """
     for part in [*env.parts.values()] or [env]:
-        if has_end(part):
+        if is_measured_whole(part):
             found.add(part, range(len(part)), too_long(policy, part, range(len(part)), length))
 
 
@@ -199,27 +199,27 @@ def check_fits(policy: Policy, found: Overlong, length: int, overlong: str) -> s
     raise ConfigError(f"{text} {ways_out(policy, length, max(found.named.values()))}")
 
 
-def report(name: str, arguments: Mapping[str, Any], asked: str, count: int, length: int) -> tuple[bool, str]:
+def report(name: str, arguments: Mapping[str, Any], model: str, count: int, length: int) -> tuple[bool, str]:
     """Whether all prompts of a task fit a model, and a sentence on what was measured: a line of `envs check --model`.
 
-    The model's weights are not read. name, arguments: the task, as `envs.make` takes it. asked: as `--model`. count:
+    The model's weights are not read. name, arguments: the task, as `envs.make` takes it. model: as `--model`. count:
     how many problems of each stream are measured. length: tokens of a completion, 0 = as the model is trained by
     default. Raises SpgError or EnvError for what cannot be opened.
     """
-    m = ModelConfig(model=asked)
-    length = length or defaults(Config, env=name, model=asked).rollout.max_completion_length
-    weights = resolve_model(m.model, name)
-    config = open_config(weights, m)
+    model_config = ModelConfig(model=model)
+    length = length or defaults(Config, env=name, model=model).rollout.max_completion_length
+    weights = resolve_model(model, name)
+    config = open_config(weights, model_config)
     if config is None:
         raise ConfigError(
-            f"--model {asked}: its config.json is not here. Give a folder, or download the model."
+            f"--model {model}: its config.json is not here. Give a folder, or download the model."
         )
-    policy = open_tokenizer(config, weights, m)  # without weights
+    policy = open_tokenizer(config, weights, model_config)  # without weights
     found = Overlong()
     for split in envs.splits.SPLITS:
         env = envs.make(name, split=split, **arguments)
         for part in [*env.parts.values()] or [env]:
-            indices = range(len(part)) if has_end(part) else envs.checking.spread(len(part), count)
+            indices = range(len(part)) if is_measured_whole(part) else envs.checking.spread(len(part), count)
             found.add(part, indices, too_long(policy, part, indices, length))
     if text := found.text(policy, length):
         return False, f"{text} {ways_out(policy, length, max(found.named.values()))}"

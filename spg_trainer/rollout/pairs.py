@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 
 
 class PairFile:
-    """Where a training with --pairs gets its completions.
+    """The source of completions of a training with --pairs.
 
     Raises ConfigError for a pair that is too long unless --overlong is skip, and if there are fewer pairs than a step
     takes.
@@ -68,13 +68,11 @@ class PairFile:
         """The pairs of a step, (P,) int64. Steps go through the file again and again, each time in another order."""
         count, size = self.config.batch.prompts_per_step, len(self.index)
         drawn = np.arange(step * count, (step + 1) * count)  # numbers among all pairs that the run ever takes
-        passes = np.unique(
-            drawn // size
-        )  # the passes over the file that this step is a part of: one, or neighbours
+        epochs = np.unique(drawn // size)  # a step lies in one epoch, or in several that follow each other
         orders = [
-            numpy_generator(self.config.seed, "pairs", int(number)).permutation(size) for number in passes
+            numpy_generator(self.config.seed, "pairs", int(epoch)).permutation(size) for epoch in epochs
         ]
-        return self.index[np.concatenate(orders)[drawn - passes[0] * size]]
+        return self.index[np.concatenate(orders)[drawn - epochs[0] * size]]
 
     def collect(self, step: int) -> Scored:
         """This process's pairs of a step as if they had been sampled: a chosen one has reward 1, a rejected one 0."""
@@ -82,7 +80,7 @@ class PairFile:
         # Pair p of the step is group p, of the episodes 2p (chosen) and 2p + 1 (rejected). `deal_groups` gives each
         # process about equally long pairs, and never half of one.
         lengths = [len(str(self.pairs[i])) for i in index]  # roughly: characters of prompt and completions
-        episode = torch.from_numpy(deal_groups(lengths, 2, whole_groups=True))
+        episode = torch.from_numpy(deal_groups(lengths, 2, dealt_by="group"))
         group, generation = episode // 2, episode % 2
         problem = torch.from_numpy(index)[group]
         pairs = [self.pairs[i] for i in problem[::2].tolist()]  # one of each two episodes

@@ -1,4 +1,4 @@
-"""Which columns the forward passes over a row compute, from the settings alone; it tells what decoding costs."""
+"""Works out, from the settings alone, which columns each forward pass over a row computes: what decoding costs."""
 
 from collections.abc import Iterator
 

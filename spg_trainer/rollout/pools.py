@@ -10,7 +10,7 @@ import numpy as np
 
 from spg_trainer.seeding import numpy_generator
 
-TWICE = 2
+LONGEST_STREAK = 2
 """How many groups of a problem have to be all right, or all wrong, one after the other."""
 
 
@@ -18,7 +18,7 @@ class Pools:
     """Remembers how the latest groups of each problem ended, and draws the problems of a step.
 
     streaks: {problem: n}; n = 2 says that its latest two groups were all right, n = -2 that they were all wrong, and 1
-    or -1 the same of its latest group alone; n stops at `TWICE`. A problem whose latest group was mixed is not
+    or -1 the same of its latest group alone; n stops at `LONGEST_STREAK`. A problem whose latest group was mixed is not
     in it. noted: the streaks of problems that have been seen since `keep` was called, 0 for a mixed group.
     """
 
@@ -51,7 +51,7 @@ class Pools:
     def weight(self, index: int) -> float:
         """The weight of a problem, 1 unless its last two groups were all right or all wrong."""
         streak = self.streaks.get(index, 0)
-        if abs(streak) < TWICE:
+        if abs(streak) < LONGEST_STREAK:
             return 1.0
         return self.all_right if streak > 0 else self.all_wrong
 
@@ -66,7 +66,7 @@ class Pools:
                 sign = -1
             streak = self.streaks.get(problem, 0)
             streak_before = abs(streak) if streak * sign > 0 else 0  # only a streak of the same sign goes on
-            self.noted[problem] = sign * min(TWICE, streak_before + 1)
+            self.noted[problem] = sign * min(LONGEST_STREAK, streak_before + 1)
 
     def keep(self) -> dict[str, int]:
         """Lets what was noted count from now on; returns, as metrics, how many problems are drawn less often."""
@@ -74,7 +74,10 @@ class Pools:
         self.noted = {}
         self.streaks = {problem: streak for problem, streak in self.streaks.items() if streak}
         streaks = list(self.streaks.values())
-        return {"pools/all_right": streaks.count(TWICE), "pools/all_wrong": streaks.count(-TWICE)}
+        return {
+            "pools/all_right": streaks.count(LONGEST_STREAK),
+            "pools/all_wrong": streaks.count(-LONGEST_STREAK),
+        }
 
     def state(self) -> dict[str, int]:
         """The streaks as a checkpoint holds them in JSON, whose keys are text."""

@@ -63,24 +63,24 @@ def fill_states(
     order = torch.arange(len(rollouts), device=ids.device)
     if has_turns:  # prompts grow from turn to turn: those of like length go together
         order = prompt_lengths.argsort(stable=True)
-    for rows in order.split(rows_per_forward) if len(order) else ():
+    for index in order.split(rows_per_forward) if len(order) else ():
         padding = 0  # prompt columns left out, because they are padding in all of these rows
         if has_turns:
-            padding = width - int(prompt_lengths[rows].max())
-        shown = torch.cat([rollouts.prompt_ids[rows, padding:], ids[rows]], 1)
-        attention = torch.cat([rollouts.prompt_mask[rows, padding:], torch.ones_like(stays[rows])], 1)
+            padding = width - int(prompt_lengths[index].max())
+        shown = torch.cat([rollouts.prompt_ids[index, padding:], ids[index]], 1)
+        attention = torch.cat([rollouts.prompt_mask[index, padding:], torch.ones_like(stays[index])], 1)
         start = width - padding  # the completion's first column
         completion = torch.arange(start, shown.shape[1], device=shown.device).expand(len(shown), -1)
         states = hidden_states(policy.model, shown, attention, keep=completion, start=start)
-        masked = ~stays[rows]
-        row_generators = None if generators is None else [generators[row] for row in rows.tolist()]
+        masked = ~stays[index]
+        row_generators = None if generators is None else [generators[row] for row in index.tolist()]
         counts = masked.sum(-1).tolist()
         head = head_weight(policy.model)  # read after the pass: with --shard, it is whole only then
         tokens, new_logps, _ = sample_tokens(
             states[masked], head, policy.mask_id, temperature, row_generators, counts
         )
-        ids[rows] = ids[rows].masked_scatter(masked, tokens)
-        logps[rows] = logps[rows].masked_scatter(masked, new_logps.to(logps))
+        ids[index] = ids[index].masked_scatter(masked, tokens)
+        logps[index] = logps[index].masked_scatter(masked, new_logps.to(logps))
     ends = torch.tensor(policy.end_token_ids, device=ids.device)
     return replace(
         rollouts,

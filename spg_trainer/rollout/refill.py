@@ -60,7 +60,7 @@ class Refill:
     def __init__(self, waiting: list[Row], capacity: int, sampling: Sampling) -> None:
         self.waiting, self.capacity, self.sampling = waiting, capacity, sampling
         self.in_flight: list[Row] = []
-        self.rows = len(waiting)  # of the whole rollout
+        self.num_rows = len(waiting)  # of the whole rollout
 
     def next_rows(self) -> tuple[list[Row], bool]:
         """The rows of the next pass, and whether this is a refresh for all of them; no rows when all have left."""
@@ -112,8 +112,8 @@ class Refill:
         steps = self.sampling.steps_per_block
         # In whole rows: those in flight count by the blocks, and the steps of a block, that they have done.
         in_flight = sum((r.block + min(1, r.block_passes / steps)) / len(r.spans) for r in self.in_flight)
-        finished = self.rows - len(self.waiting) - len(self.in_flight)
-        return (finished + in_flight) / self.rows
+        finished = self.num_rows - len(self.waiting) - len(self.in_flight)
+        return (finished + in_flight) / self.num_rows
 
     def _needs_refresh(self, row: Row) -> bool:
         """Whether the row's next pass has to be a refresh."""

@@ -44,7 +44,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rollouts
 
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
-"""What `watching` has been given, and a rollout calls after every denoising step."""
+"""The function that `watching` was given; a rollout calls it after every denoising step."""
 
 
 def sample_completions(
@@ -85,7 +85,7 @@ def sample_completions(
         raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
     policy.model.eval()
     with torch.no_grad(), casts_kept(policy.model):
-        given = None if canvas is None else canvas.to(device)
+        template_ids = None if canvas is None else canvas.to(device)
         record_order = sampling.remasking == DRAWS_POSITIONS
         decoded = Canvas(
             policy,
@@ -93,11 +93,11 @@ def sample_completions(
             prompt_mask,
             length,
             entropy=record_entropy,
-            given=given,
+            template_ids=template_ids,
             in_order=record_order,
         )
         store = buffers_for(policy, len(prompt_lengths), decoded.columns, sampling, rows_per_forward)
-        waiting = _rows_to_decode(policy, prompt_lengths, sampling, decoded.width, given)
+        waiting = _rows_to_decode(policy, prompt_lengths, sampling, decoded.width, template_ids)
         refill = Refill(waiting, store.slots if store else len(waiting), sampling)
         columns = Columns(policy, decoded, sampling, store, rows_per_forward)
         _Sampler(policy, sampling, generators, decoded, refill, columns).run()
@@ -105,15 +105,15 @@ def sample_completions(
 
 
 def _rows_to_decode(
-    policy: Policy, prompt_lengths: list[int], sampling: Sampling, width: int, given: Tensor | None
+    policy: Policy, prompt_lengths: list[int], sampling: Sampling, width: int, template_ids: Tensor | None
 ) -> list[Row]:
     """The rows that have a hole, each with those of its blocks that have one.
 
-    width: columns of the prompts, with padding. given: (B, T), given tokens and the mask id in the holes; None = each
-    completion is one hole.
+    width: columns of the prompts, with padding. template_ids: (B, T), given tokens and the mask id in the holes; None =
+    each completion is one hole.
     """
     pattern = base_model(policy.model).pattern
-    is_hole = None if given is None else (given == policy.mask_id).tolist()
+    is_hole = None if template_ids is None else (template_ids == policy.mask_id).tolist()
     rows = []
     for number, prompt_length in enumerate(prompt_lengths):
         spans = pattern.spans(prompt_length, sampling.max_completion_length, sampling.block_length)
@@ -196,7 +196,7 @@ class _Sampler:
             rows,
             s.block_length,
             edits=s.editing_threshold is not None,
-            apart=not self.columns.pattern.is_full,
+            own_block_only=not self.columns.pattern.is_full,
         )
         states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, refresh)
         tokens, logps, order, entropy = self._draw(rows, states, blocks)
@@ -233,7 +233,7 @@ class _Sampler:
         if min(count) < shape[1]:
             index = self.canvas.tensor([i * shape[1] + j for i, n in enumerate(count) for j in range(n)])
             states = states[index]
-        streams = [self.generators[row.number] for row in rows] if s.draws_noise else None
+        generators = [self.generators[row.number] for row in rows] if s.draws_noise else None
         measures = []
         if s.remasking in MEASURES:
             measures.append(MEASURES[s.remasking])
@@ -245,10 +245,10 @@ class _Sampler:
             head,
             self.policy.mask_id,
             s.temperature,
-            streams,
+            generators,
             count,
             measures,
-            **self._law(blocks, index),
+            **self._distribution(blocks, index),
         )
         self.not_finite += ~logps.isfinite().all()
         results = [tokens, logps, *measured]
@@ -260,7 +260,7 @@ class _Sampler:
         entropy = None if self.canvas.unmask_entropy is None else -measured[-1]
         if s.remasking == DRAWS_POSITIONS:
             confidence = confidence / s.position_temperature
-        priority = REMASKING[s.remasking](confidence, streams, count)
+        priority = REMASKING[s.remasking](confidence, generators, count)
         if index is not None:
             fills_up = torch.arange(shape[1], device=states.device) >= self.canvas.tensor(count).unsqueeze(-1)
             logps = logps.masked_fill(fills_up, float("-inf"))
@@ -269,19 +269,19 @@ class _Sampler:
             priority = priority.masked_fill(blocks.written, float("-inf"))
         return tokens, logps, priority.argsort(dim=-1, descending=True, stable=True), entropy
 
-    def _law(self, blocks: Blocks, index: Tensor | None) -> dict[str, Any]:
+    def _distribution(self, blocks: Blocks, index: Tensor | None) -> dict[str, Any]:
         """The arguments of `sample_tokens` that change the distribution which tokens are drawn from.
 
         index: (N,), the drawn ones among the b * n places of the blocks; None = all.
         """
         s = self.sampling
-        law: dict[str, Any] = {"top_k": s.top_k, "top_p": s.top_p}
+        options: dict[str, Any] = {"top_k": s.top_k, "top_p": s.top_p}
         if s.eos_penalty or s.min_completion_length:
             places = blocks.places.flatten() if index is None else blocks.places.flatten()[index]
             penalty = torch.full_like(places, s.eos_penalty, dtype=torch.float32)
             penalty = penalty.masked_fill(places < s.min_completion_length, float("inf"))
-            law |= {"ends": self.policy.end_token_ids, "penalty": penalty}
-        return law
+            options |= {"ends": self.policy.end_token_ids, "penalty": penalty}
+        return options
 
     def _how_many(self, rows: list[Row], logps: Tensor) -> tuple[Tensor, list[int] | None]:
         """How many tokens each row unmasks, (b,), and how many places of its block are masked afterwards, b numbers.

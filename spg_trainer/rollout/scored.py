@@ -132,23 +132,23 @@ class Scored:
         episode = group * num_generations + place.generation
         return self.select(kept, replace(place, group=group, episode=episode))
 
-    def select(self, rows: torch.Tensor, place: Place) -> "Scored":
-        """The completions `rows`, (n,) int64, in that order.
+    def select(self, index: torch.Tensor, place: Place) -> "Scored":
+        """The completions `index`, (n,) int64, in that order. Of an episode, `index` has all turns or none.
 
-        rows: of an episode all turns or none. place: the new places of the n completions.
+        place: the new places of the n completions.
         """
         selected: dict[str, Any] = {
             "place": place,
-            "rollouts": self.rollouts.select(rows.to(self.rollouts.completion_ids.device)),
-            "components": {name: values[rows.numpy()] for name, values in self.components.items()},
+            "rollouts": self.rollouts.select(index.to(self.rollouts.completion_ids.device)),
+            "components": {name: values[index.numpy()] for name, values in self.components.items()},
             "chosen": None,
         }
         for name in (f.name for f in fields(self) if f.name not in selected):
             value = getattr(self, name)
             if isinstance(value, np.ndarray):
-                selected[name] = value[rows.numpy()]
+                selected[name] = value[index.numpy()]
             elif isinstance(value, list):
-                selected[name] = [value[b] for b in rows.tolist()]
+                selected[name] = [value[b] for b in index.tolist()]
         return replace(self, **selected)
 
     def of_groups(self, *columns: np.ndarray) -> "list[Groups]":
@@ -158,13 +158,12 @@ class Scored:
         of all processes become one array (P, G).
         """
         episode, generation = self.place.episode.numpy(), self.place.generation.numpy()
-        own = [values[self.episodes] for values in (episode, generation, *columns)]
-        # `gather` lists the `own` of each process; the arrays of all processes are joined column by column.
-        episode, generation, *gathered = (
-            np.concatenate(of_all) for of_all in zip(*gather([own]), strict=True)
-        )
+        columns_here = [values[self.episodes] for values in (episode, generation, *columns)]
+        columns_by_process = gather([columns_here])
+        # The arrays of all processes are joined, column by column.
+        episode, generation, *columns = map(np.concatenate, zip(*columns_by_process, strict=True))
         order = episode.argsort(kind="stable")
-        return [in_groups(values[order], generation[order]) for values in gathered]
+        return [in_groups(values[order], generation[order]) for values in columns]
 
     def dialogue(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the whole episode to which completion b belongs."""

@@ -1,4 +1,4 @@
-"""From prompts to token ids, from completions back to text, and both at once in `generate`."""
+"""Turns prompts into token ids, and completions back into text; `generate` does both, with decoding in between."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -131,8 +131,8 @@ def encode_canvas(
     """
     if not any(templates):
         return None
-    rows = canvas_rows(policy, templates, length, name)
-    return torch.tensor(rows, dtype=torch.int64, device=policy.device)
+    token_ids = canvas_rows(policy, templates, length, name)
+    return torch.tensor(token_ids, dtype=torch.int64, device=policy.device)
 
 
 def canvas_rows(
@@ -149,7 +149,7 @@ def canvas_rows(
     """
     special = special_tokens(policy).values()
     rest = envs.holes.REST  # the hole `[MASK*]`, which takes all the room that the other parts leave
-    rows = []
+    token_ids = []
     for row, template in enumerate(templates):
         try:
             parts = envs.holes.read_holes(template) if template else [rest]  # texts, and the sizes of holes
@@ -172,8 +172,8 @@ def canvas_rows(
         if takes_rest:
             pieces[parts.index(rest)] = [policy.mask_id] * (length - taken)
         ids = [token for piece in pieces for token in piece]
-        rows.append([*ids, policy.end_token_ids[-1], *[policy.pad_id] * length][:length])
-    return rows
+        token_ids.append([*ids, policy.end_token_ids[-1], *[policy.pad_id] * length][:length])
+    return token_ids
 
 
 def encode_prompts(
@@ -207,7 +207,7 @@ def prompt_texts(policy: Policy, prompts: Sequence[Prompt], completion_prefixes:
 def encode_fitting(
     policy: Policy, prompts: Sequence[Prompt], completion_prefixes: Sequence[str], sampling: Sampling
 ) -> tuple[tuple[Tensor, Tensor], list[bool]]:
-    """As `encode_prompts`, of the prompts that leave room for a completion; and for each prompt, whether it does."""
+    """Encodes the prompts that leave room for a completion, as `encode_prompts` does; also says of each if it does."""
     ids, mask = encode_prompts(policy, prompts, completion_prefixes)
     lengths = mask.sum(-1)
     fits = lengths + sampling.max_completion_length <= policy.model.config.max_position_embeddings
@@ -217,12 +217,12 @@ def encode_fitting(
 
 
 def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """As `encode_prompts`, of texts that are already in the model's chat format."""
-    rows = encode_plain(policy, texts)
-    width = max(map(len, rows), default=0)
-    padded = [[policy.pad_id] * (width - len(row)) + row for row in rows]
-    prompt_ids = torch.tensor(padded, dtype=torch.int64, device=policy.device).reshape(len(rows), width)
-    lengths = torch.tensor([len(row) for row in rows], device=policy.device)
+    """Encodes texts that are already in the model's chat format; returns what `encode_prompts` returns."""
+    token_ids = encode_plain(policy, texts)
+    width = max(map(len, token_ids), default=0)
+    padded = [[policy.pad_id] * (width - len(row)) + row for row in token_ids]
+    prompt_ids = torch.tensor(padded, dtype=torch.int64, device=policy.device).reshape(len(token_ids), width)
+    lengths = torch.tensor([len(row) for row in token_ids], device=policy.device)
     columns_from_end = torch.arange(-width, 0, device=policy.device)
     return prompt_ids, columns_from_end >= -lengths.unsqueeze(-1)
 
@@ -275,11 +275,11 @@ def chat_text(policy: Policy, messages: Sequence[Mapping[str, str]], special: It
 
 def encode_completions(policy: Policy, completions: Sequence[str], length: int) -> Tensor:
     """Token ids (B, length) int64 of completions, each with its end token; raises ConfigError for a longer one."""
-    rows = completion_rows(policy, completions)
-    if (longest := max(map(len, rows))) > length:
+    token_ids = completion_rows(policy, completions)
+    if (longest := max(map(len, token_ids))) > length:
         text = f"A completion has {longest} tokens with its end token, more than {length}"
         raise ConfigError(f"{text}. Use --max-completion-length {longest} or more.")
-    return pad_completions(policy, rows, length)
+    return pad_completions(policy, token_ids, length)
 
 
 def completion_rows(policy: Policy, completions: Sequence[str]) -> list[list[int]]:
@@ -292,9 +292,9 @@ def completion_rows(policy: Policy, completions: Sequence[str]) -> list[list[int
     return [[*row, policy.end_token_ids[-1]] for row in ids]
 
 
-def pad_completions(policy: Policy, rows: Sequence[Sequence[int]], length: int) -> Tensor:
+def pad_completions(policy: Policy, token_ids: Sequence[Sequence[int]], length: int) -> Tensor:
     """Token ids of completions, none longer than `length`, as (B, length) int64."""
-    padded = [[*row, *[policy.pad_id] * (length - len(row))] for row in rows]
+    padded = [[*row, *[policy.pad_id] * (length - len(row))] for row in token_ids]
     return torch.tensor(padded, dtype=torch.int64)
 
 
@@ -314,7 +314,7 @@ def decode_completions(policy: Policy, rollouts: Rollouts) -> list[str]:
 
 
 def _chat_text(policy: Policy, prompt: Prompt, special: Iterable[str]) -> str:
-    """As `chat_text`, of a prompt that may be text; raises as `encode_prompts`."""
+    """A prompt, text or messages, in the model's chat format (`chat_text`); raises as `encode_prompts`."""
     template = policy.tokenizer.chat_template
     if isinstance(prompt, str):
         if template is None:
@@ -346,11 +346,11 @@ def is_chat(value: object) -> bool:
 def ended(policy: Policy, rollouts: Rollouts) -> list[bool]:
     """Whether each completion has an end token: one that was written in its last hole, or given behind it."""
     is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
-    given = rollouts.given.numpy(force=True)
-    given_from_here = given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or behind
+    is_given = rollouts.given.numpy(force=True)
+    given_from_here = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or behind
     written = is_end & rollouts.completion_mask.numpy(force=True) & (given_from_here == 0)
     # A template whose tokens reach the last place has been completed, by `canvas_rows`: it ends there.
-    return (written.any(-1) | given[:, -1]).tolist()
+    return (written.any(-1) | is_given[:, -1]).tolist()
 
 
 def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
@@ -361,7 +361,7 @@ def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
 def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
     """A warning if none of some problems' demonstrations fits into `length` tokens; "" if one does.
 
-    That it has no room for an end token is no reason: what is right up to there is right.
+    An answer that leaves no room for its end token fits: a completion that is cut there is still right.
     """
     tasks = [*env.parts.values()] or [env]  # of a mixture, or the environment itself
     chosen = [(task, index) for task in tasks for index in envs.checking.spread(len(task), DEMONSTRATED)]
@@ -369,7 +369,7 @@ def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
     # Demonstrations that fail are what `envs check` reports.
     demonstrations = [envs.checking.sound_demonstration_of(task, problem) for task, problem in problems]
     turns = [envs.scoring.as_turns(shown) for shown in demonstrations if shown is not None]
-    counts = [max(count_tokens(policy, of_one)) for of_one in turns]  # of the longest turn
+    counts = [max(count_tokens(policy, turns_of_one)) for turns_of_one in turns]  # of the longest turn
     if not counts or min(counts) <= length:
         return ""
     needed = " to ".join(map(str, sorted({min(counts), max(counts)})))

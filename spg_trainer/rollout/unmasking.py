@@ -96,7 +96,7 @@ def by_threshold(now: Pass, sampling: Sampling) -> Tensor:
 
 
 def by_threshold_or_schedule(now: Pass, sampling: Sampling) -> Tensor:
-    """As many as `by_threshold`, and no fewer than `by_schedule`: SDAR, LLaDA2.0."""
+    """The larger of the numbers of `by_threshold` and `by_schedule`: SDAR, LLaDA2.0."""
     sure = by_threshold(now, sampling)
     return sure.maximum(torch.tensor(by_schedule(now, sampling)).to(sure.device, non_blocking=True))
 

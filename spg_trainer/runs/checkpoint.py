@@ -163,9 +163,9 @@ def delete_old(
     """
     keep = newest_kept(keep, size)
     others = (path for path in _checkpoints(folder) if _step(path) not in resumable)
-    whole = [path for path in others if incomplete(path) is None]
-    besides = needed([_step(path) for path in whole[-keep:]])
-    for path in whole[:-keep]:
+    complete = [path for path in others if incomplete(path) is None]
+    besides = needed([_step(path) for path in complete[-keep:]])
+    for path in complete[:-keep]:
         try:
             if _step(path) not in besides:
                 delete_folder(path)
@@ -339,13 +339,13 @@ def set_aside_after(run: Path, step: int) -> None:
 
 def require_up_to(run: Path, step: int) -> Path:
     """The newest whole checkpoint of a run that is no later than `step`; CheckpointError if it has none."""
-    whole = [path for path in _checkpoints(run) if _step(path) <= step and incomplete(path) is None]
-    if not whole:
+    complete = [path for path in _checkpoints(run) if _step(path) <= step and incomplete(path) is None]
+    if not complete:
         raise CheckpointError(
             f"{run} has no checkpoint up to step {step}, where its learning rate began to fall, and a longer training "
             f"goes on from there. Begin a new one from these weights: --model {shlex.quote(str(run))}."
         )
-    return whole[-1]
+    return complete[-1]
 
 
 def delete_after(run: Path, step: int) -> None:

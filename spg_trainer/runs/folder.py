@@ -195,11 +195,11 @@ class RunFolder:
 
     def discard(self) -> None:
         """Takes back what `create` and the steps since have written, where nothing but these is here."""
-        own = {self.settings, ENVIRONMENT, METRICS, TIMINGS, LOCK}
-        if rank() or not self.path.is_dir() or set(os.listdir(self.path)) - own:
+        names = {self.settings, ENVIRONMENT, METRICS, TIMINGS, LOCK}
+        if rank() or not self.path.is_dir() or set(os.listdir(self.path)) - names:
             return
         with writing(self.path):
-            for name in own:
+            for name in names:
                 (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 
@@ -219,20 +219,20 @@ def lock(folder: Path) -> None:
     place = folder.resolve()
     if place in _LOCKS:
         return
-    own, owner = _try_lock(place)
+    file_lock, owner = _try_lock(place)
     if owner is not None:
         raise ConfigError(
             f"{folder} is being written by another process ({owner}). Wait for it, stop it, or choose another "
             "--output-dir."
         )
     (place / LOCK).write_text(f"pid {os.getpid()}", encoding="utf-8")
-    _LOCKS[place] = own
+    _LOCKS[place] = file_lock
 
 
 def unlock(folder: Path) -> None:
     """Lets other processes have the folder again."""
-    if own := _LOCKS.pop(folder.resolve(), None):
-        own.release()
+    if file_lock := _LOCKS.pop(folder.resolve(), None):
+        file_lock.release()
 
 
 def find_unfinished(root: Path, config: "Config") -> Path | None:
@@ -244,10 +244,10 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
     for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True):
         run = file.parent
         try:
-            own = read_config(file)
-            if (run / SUMMARY).exists() or own.model.model != config.model.model:
+            recorded = read_config(file)
+            if (run / SUMMARY).exists() or recorded.model.model != config.model.model:
                 continue
-            if identity(own, run) != identity(config, run):
+            if identity(recorded, run) != identity(config, run):
                 continue
         except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)
@@ -266,14 +266,14 @@ def newest_unfinished(root: Path) -> Path | None:
     return max(files, key=lambda file: file.stat().st_mtime_ns).parent if files else None
 
 
-def choose_folder(asked: "Config | SftCommand") -> tuple[Path, Path | None]:
+def choose_folder(command: "Config | SftCommand") -> tuple[Path, Path | None]:
     """The folder that the settings of a training or of `sft` mean, and the checkpoint to continue from if there is one.
 
     Raises SpgError if the folder is taken, or what should be resumed is no run of this kind.
     """
-    resume, out, settings = asked.output.resume, asked.output.output_dir, settings_file(asked)
+    resume, out, settings = command.output.resume, command.output.output_dir, settings_file(command)
     if resume in (None, "auto"):
-        path = Path(out) if out else default_folder(asked, resume)
+        path = Path(out) if out else default_folder(command, resume)
         folder = RunFolder(path, settings)
         if resume and folder.holds_run:
             return path, latest_complete(path)
@@ -296,21 +296,21 @@ def choose_folder(asked: "Config | SftCommand") -> tuple[Path, Path | None]:
     return path, newest
 
 
-def settings_file(asked: "Config | SftCommand") -> str:
+def settings_file(command: "Config | SftCommand") -> str:
     """The name of the file that holds settings in their folder."""
-    return SFT if isinstance(asked, SftCommand) else CONFIG
+    return SFT if isinstance(command, SftCommand) else CONFIG
 
 
-def default_folder(asked: "Config | SftCommand", resume: str | None) -> Path:
+def default_folder(command: "Config | SftCommand", resume: str | None) -> Path:
     """The folder of settings that name none; with --resume auto, that of the newest unfinished run.
 
     Raises ConfigError if there is no such run.
     """
-    if isinstance(asked, SftCommand):
-        return Path(f"models/{last(asked.env or asked.data)}-sft-s{asked.seed}")
+    if isinstance(command, SftCommand):
+        return Path(f"models/{last(command.env or command.data)}-sft-s{command.seed}")
     if resume is None:
-        return RunFolder.default_path(last(asked.env), asked.algorithm, asked.seed)
-    path = find_unfinished(Path("runs"), asked)
+        return RunFolder.default_path(last(command.env), command.algorithm, command.seed)
+    path = find_unfinished(Path("runs"), command)
     if path is None:
         text = "--resume auto: runs/ holds no unfinished run of these settings"
         if other := newest_unfinished(Path("runs")):
@@ -333,11 +333,11 @@ def _try_lock(run: Path) -> "tuple[FileLock, str | None]":
     """The lock of a run folder, and who holds it if that is another process; where nothing can be locked, nobody."""
     from filelock import FileLock, Timeout
 
-    own = FileLock(run / LOCK, blocking=False, fallback_to_soft=False)
+    file_lock = FileLock(run / LOCK, blocking=False, fallback_to_soft=False)
     try:
-        own.acquire()
+        file_lock.acquire()
     except Timeout:
-        return own, (run / LOCK).read_text(encoding="utf-8") or "unknown pid"
+        return file_lock, (run / LOCK).read_text(encoding="utf-8") or "unknown pid"
     except (OSError, NotImplementedError):  # a file system or platform without locks
         pass
-    return own, None
+    return file_lock, None

@@ -78,14 +78,14 @@ def refuse_changes(
     is_same = isinstance(config, Config) and (
         (before.algorithm, before.hyper_parameters) == (config.algorithm, config.hyper_parameters)
     )
-    own = identity(before, file.parent, ignore, algorithm if is_same else None)
-    given = identity(config, file.parent, ignore, algorithm)
-    if given["model.model"] == str(Path(before.model.model).expanduser().resolve()):
-        own["model.model"] = given[
+    recorded = identity(before, file.parent, ignore, algorithm if is_same else None)
+    current = identity(config, file.parent, ignore, algorithm)
+    if current["model.model"] == str(Path(before.model.model).expanduser().resolve()):
+        recorded["model.model"] = current[
             "model.model"
         ]  # who names the folder here, where another is at the start, chose it
-    given = without_pins(record or file.with_name(ENVIRONMENT), own, given)
-    if not (changed := differences(own, given)):
+    current = without_pins(record or file.with_name(ENVIRONMENT), recorded, current)
+    if not (changed := differences(recorded, current)):
         return
     advice = (
         "Resume it with its own (--max-steps, --max-minutes, --per-device-batch-size and what is logged or kept may "

@@ -111,9 +111,11 @@ def kept_if_gone(run: Path, config: "Config") -> "Config":
 
 def refuse_changed_files(run: Path, config: "Config") -> None:
     """Raises ConfigError if a file of the environment or algorithm is no longer the one that the run began with."""
-    own = [(field, *one) for field in FIELDS for one in copies(run, FIELDS[field], getattr(config, field))]
-    named = {file.name for _, _, file, _ in own if file is not None}
-    for field, _, file, copy in own:
+    code_files = [
+        (field, *one) for field in FIELDS for one in copies(run, FIELDS[field], getattr(config, field))
+    ]
+    named = {file.name for _, _, file, _ in code_files if file is not None}
+    for field, _, file, copy in code_files:
         if file is None or copy is None or file.resolve() == copy.resolve():
             continue
         for before in sorted(copy.parent.glob("*.py")):
@@ -218,16 +220,21 @@ def refuse_changed_hub(record: Path, origin: Mapping[str, str]) -> None:
         )
 
 
-def without_pins(record: Path, own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings `given` to a run that goes on, those that pin a data set to the commit it began with as they were."""
+def without_pins(record: Path, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    """The `current` settings of a run that goes on, but as `recorded` those that only pin a data set to its commit.
+
+    E.g. a revision that now names the commit which the hub's main branch had when the run began.
+    """
     origin = (read_json(record) or {}).get("origin") or {}
     pins = {
-        name: own.get(name)
-        for name, value in given.items()
-        if (name.endswith("revision") and own.get(name) is None and value in origin.values())
-        or (name == "data" and value in [f"{own.get(name)}@{commit}" for commit in origin.values()])
+        name: recorded.get(name)
+        for name, value in current.items()
+        if (name.endswith("revision") and recorded.get(name) is None and value in origin.values())
+        or (name == "data" and value in [f"{recorded.get(name)}@{commit}" for commit in origin.values()])
     }
-    return {name: value for name, value in {**given, **pins}.items() if name not in pins or name in own}
+    return {
+        name: value for name, value in {**current, **pins}.items() if name not in pins or name in recorded
+    }
 
 
 def canonical(run: Path, config: "Config") -> "Config":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 class StopRequest:
     """Whether the user, or a launcher, has asked this process to end."""
 
-    asked: bool = False
+    requested: bool = False
     by: int = 0
     """The signal that asked."""
     at_once: bool = False
@@ -23,7 +23,7 @@ def stopping(stop: StopRequest, tell: Callable[[], None]) -> Iterator[None]:
     """Inside, the first Ctrl-C or SIGTERM is noted in `stop` and told, unless `at_once`; a second one ends all."""
 
     def ask(number: int, frame: object) -> None:
-        at_once, stop.asked, stop.by = stop.asked or stop.at_once, True, number
+        at_once, stop.requested, stop.by = stop.requested or stop.at_once, True, number
         if at_once:
             raise KeyboardInterrupt
         tell()

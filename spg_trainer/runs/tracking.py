@@ -88,8 +88,8 @@ class Trackers:
 def _send_table(tracker: "GeneralTracker", name: str, data: list[list[str]], step: int) -> None:
     """A table in the tracker's own form; TensorBoard's is Markdown."""
     if tracker.name == "tensorboard":
-        rows = [COLUMNS, ["---"] * len(COLUMNS), *data]
-        lines = [" | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) for row in rows]
+        table = [COLUMNS, ["---"] * len(COLUMNS), *data]
+        lines = [" | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) for row in table]
         tracker.writer.add_text(name, "\n".join(f"| {line} |" for line in lines), step)
     elif tracker.name == "trackio":
         import trackio

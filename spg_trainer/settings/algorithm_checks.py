@@ -10,7 +10,7 @@ from spg_trainer.settings.adapters import trains_adapters
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.plan import check_processes, check_rounds
+from spg_trainer.settings.plan import check_rounds
 
 
 def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
@@ -30,7 +30,6 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
     if "order" in algorithm.needs:
         check_positions(r, algorithm, flag)
     check_reference(config.model, algorithm, flag)
-    check_processes(config.model, num_processes)
     if config.batch.explore and not algorithm.takes_unequal_groups:
         raise ConfigError(
             f"--explore gives groups unequal sizes, which {flag} does not compare. Leave it out, or use --algorithm "
@@ -78,14 +77,13 @@ def check_left_to_right(config: Config, flag: str) -> None:
 def check_shares(config: Config, algorithm: Any, num_processes: int) -> None:
     """Raises ConfigError where a step has too few completions for every process to get one.
 
-    An algorithm that compares within a group, and a file of pairs, need whole groups in each process.
+    The processes share out whole groups where the algorithm says so (`dealt_by`), and of the pairs of a file.
     """
     b = config.batch
     group_size = b.num_generations
     if b.explore:
         group_size //= 2  # of the first round, which every process has to take part in
-    needs_whole_groups = algorithm.compares == "group" or algorithm.branches > 1 or config.pairs
-    smallest_share = group_size if needs_whole_groups else 1
+    smallest_share = group_size if algorithm.dealt_by == "group" or config.pairs else 1
     if b.prompts_per_step * group_size < num_processes * smallest_share:
         fewest_prompts = -(-num_processes * smallest_share // group_size)  # rounded up
         raise ConfigError(

@@ -62,36 +62,36 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     quiet = {"add_help": False, "console_outputs": False}
     # `typed` holds for each flag a list, with the words behind it for each time that it was typed; for a switch a bool.
     typed, left_over = run_tyro(cls, words, typed_flags, return_unknown_args=True, **quiet)
-    given: dict[str, Any] = {}
+    parsed: dict[str, Any] = {}
     for name, occurrences in typed.items():
         if occurrences is None or occurrences == []:  # the flag was not typed
             continue
         _, hint = settings_of(cls)[name]
         kind = kind_of(hint)
         if kind is bool:
-            given[name] = occurrences
+            parsed[name] = occurrences
             continue
         last = occurrences[-1]
         check_behind(cls, name, kind, last)
         if kind is dict:
-            given[name] = parse_pairs([*chain(*occurrences)], as_flag(name))
+            parsed[name] = parse_pairs([*chain(*occurrences)], as_flag(name))
         elif kind is tuple:
-            given[name] = last
+            parsed[name] = last
         elif name == "env":
-            given[name] = join_tasks(last)
+            parsed[name] = join_tasks(last)
         else:
-            given[name], *more = last
+            parsed[name], *more = last
             left_over += more
     refuse_unknown(cls, left_over)
     if left_over and cls.positional:
         _, hint = settings_of(cls)[cls.positional]
         if kind_of(hint) is tuple:  # it takes all words
-            given[cls.positional], left_over = left_over, []
+            parsed[cls.positional], left_over = left_over, []
         else:
-            given[cls.positional], *left_over = left_over
+            parsed[cls.positional], *left_over = left_over
     if left_over:
         refuse_without_flag(cls, left_over[0], words)
-    return given
+    return parsed
 
 
 def kind_of(hint: Any) -> Any:

@@ -30,15 +30,17 @@ class Plan(Resolved[Settings]):
     """The settings of a command after all checks of this file, and where each came from, if it is known."""
 
 
-def plan(asked: Settings | Resolved[Settings]) -> Plan[Settings]:
+def plan(settings: Settings | Resolved[Settings]) -> Plan[Settings]:
     """Makes the checks of a command, and returns its settings as a plan; a plan is returned as it is.
 
     Raises SpgError or EnvError for numbers, choices, files, tasks and devices that cannot be. `training.plan` makes the
     further checks of a training, of its algorithm and its data.
     """
-    if isinstance(asked, Plan):
-        return asked
-    config, origins = (asked.config, asked.origins) if isinstance(asked, Resolved) else (asked, {})
+    if isinstance(settings, Plan):
+        return settings
+    config, origins = (
+        (settings.config, settings.origins) if isinstance(settings, Resolved) else (settings, {})
+    )
     for command, check in CHECKS:
         if isinstance(config, command):
             check(config)

@@ -133,7 +133,9 @@ def read_settings(path: str | Path, cls: type = Config) -> Any:
         return settings
     if cls is not Config:
         settings = in_groups(settings, cls)
-    no_longer_here = next((own for command, own in NO_LONGER_HERE.items() if issubclass(cls, command)), {})
+    no_longer_here = next(
+        (names for command, names in NO_LONGER_HERE.items() if issubclass(cls, command)), {}
+    )
     for group in (settings, settings.get("rollout"), settings.get("model")):
         if not isinstance(group, dict):
             continue

@@ -86,9 +86,9 @@ def without_other_judges(layer: Layer, from_user: Iterable[Layer]) -> Layer:
 
     `--reward ./mine.py:brevity` for a model that was made with `verifier=gsm8k` leaves no verifier.
     """
-    given = {name for above in from_user for name in above.values if name.startswith("env_args")}
+    env_args = {name for above in from_user for name in above.values if name.startswith("env_args")}
     # `env_args`, or `env_args.TASK` among several tasks.
-    prefixes = {name.rpartition(".")[0] for name in given if name.rpartition(".")[2] in JUDGES}
+    prefixes = {name.rpartition(".")[0] for name in env_args if name.rpartition(".")[2] in JUDGES}
     dropped = {f"{prefix}.{judge}" for prefix in prefixes for judge in JUDGES}
     return Layer(layer.origin, {name: value for name, value in layer.values.items() if name not in dropped})
 
@@ -134,11 +134,14 @@ def defaults(
     return resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
 
 
-def flag_layer(cls: type, given: Mapping[str, Any]) -> Layer:
-    """The layer of flags or keywords: {dotted name: value of the setting's type}."""
+def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
+    """The layer of flags or keywords: {dotted name: value of the setting's type}.
+
+    flags: {name of a setting: the words behind its flag, or the value of its keyword}.
+    """
     known = settings_of(cls)
     values: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in flags.items():
         if value is None:
             continue
         if name not in known:
@@ -215,12 +218,13 @@ def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) ->
     """
     run = settings_file.parent
     recorded = read_settings(settings_file, cls)
-    algorithm, asked = recorded.get("algorithm"), last_value(from_user, "algorithm", None)
+    algorithm, algorithm_now = recorded.get("algorithm"), last_value(from_user, "algorithm", None)
     # Its arguments would be refused as unknown to the other one. An author's class has a path, which may have changed.
-    if asked not in (None, algorithm) and not any(":" in str(name) for name in (asked, algorithm)):
+    names = (algorithm, algorithm_now)
+    if algorithm_now not in (None, algorithm) and not any(":" in str(name) for name in names):
         raise ConfigError(
-            f"{run} is a run of other settings: algorithm was {algorithm!r}, now {asked!r}. Resume it with its own, or "
-            "use another --output-dir."
+            f"{run} is a run of other settings: algorithm was {algorithm!r}, now {algorithm_now!r}. Resume it "
+            "with its own, or use another --output-dir."
         )
     settings = own_code.with_copies(run, recorded)
     if last_value(from_user, "model.model", None) is None:

@@ -49,8 +49,8 @@ class Task:
 
     def __str__(self) -> str:
         """The word for the task, from which `parse` reads it."""
-        given = {**self.args} if self.weight is None else {**self.args, _WEIGHT: self.weight}
-        arguments = ",".join(f"{key}={value}" for key, value in given.items())
+        args = {**self.args} if self.weight is None else {**self.args, _WEIGHT: self.weight}
+        arguments = ",".join(f"{key}={value}" for key, value in args.items())
         return f"{self.env}:{arguments}" if arguments else self.env
 
     @property
@@ -113,8 +113,8 @@ def parse_tasks(text: str) -> tuple[Task, ...]:
 def with_arguments(task: Task, env_args: Mapping[str, Any]) -> Task:
     """The task with its own among the arguments of all tasks: `countdown` gets `level` from `countdown.level`."""
     prefix = _prefix(task)
-    own = {key.removeprefix(prefix): value for key, value in env_args.items() if key.startswith(prefix)}
-    args = {**task.args, **own}
+    of_task = {key.removeprefix(prefix): value for key, value in env_args.items() if key.startswith(prefix)}
+    args = {**task.args, **of_task}
     return replace(task, weight=args.pop(_WEIGHT, task.weight), args=args)
 
 
@@ -142,9 +142,9 @@ def join_arguments(tasks: Iterable[Task]) -> dict[str, Any]:
 
 def task_words(env: str, env_args: Mapping[str, Any] | None = None) -> list[str]:
     """The words of a command line for the tasks of settings and their arguments: --env and --env-args."""
-    given = [f"{key}={value}" for key, value in (env_args or {}).items()]
+    pairs = [f"{key}={value}" for key, value in (env_args or {}).items()]
     names = [task.env for task in parse_tasks(env)]
-    return ["--env", *names, *(["--env-args", *given] if given else [])]
+    return ["--env", *names, *(["--env-args", *pairs] if pairs else [])]
 
 
 def _join(words: list[str]) -> str:

@@ -175,7 +175,9 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if kind is float and type(read) is int:
         read = float(read)
     if type(read) is not kind or (kind is float and not math.isfinite(read)):
-        raise ConfigError(f"{where}={value!r}: expected {NAMES.get(kind, 'true or false')}.")
+        joined = isinstance(value, str) and re.search(r",\s*\w+=", value)
+        advice = " Separate several KEY=VALUE by spaces, not by commas." if joined else ""
+        raise ConfigError(f"{where}={value!r}: expected {NAMES.get(kind, 'true or false')}.{advice}")
     return read
 
 

@@ -1,6 +1,6 @@
 """The `sft` command: a base model from an environment's demonstrations and habits.
 
-`plan.py` refuses settings and chooses the folder, `prepare.py` opens tasks and model, `resume.py` goes on from a
+`runs/plan.py` refuses settings and chooses the folder, `prepare.py` opens tasks and model, `resume.py` goes on from a
 checkpoint, `publish.py` measures and writes the finished model. What is learned is in `demonstrations.py`, and
 `source.py` shows it to the training loop.
 """
@@ -17,18 +17,19 @@ from spg_trainer.distributed import (
     on_all,
     raising_on_all,
     rank,
+    world_size,
 )
 from spg_trainer.errors import ScoringFailed, plural
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import COMPLETE
 from spg_trainer.runs.machine import crowded_cores
+from spg_trainer.runs.plan import plan_run
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.sft.demonstrations import known_rules, normalised
 from spg_trainer.sft.fit import ALGORITHM, Fit
-from spg_trainer.sft.plan import plan_sft
 from spg_trainer.sft.prepare import prepare
 from spg_trainer.sft.publish import publish
 from spg_trainer.sft.resume import resume
@@ -37,20 +38,20 @@ from spg_trainer.training.loop import USER, make_steps
 from spg_trainer.training.records import save_checkpoint
 
 
-def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Path:
+def sft(settings: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Path:
     """Trains a model on demonstrations and writes it with environment.json and a model card; returns its folder.
 
-    asked: with the origins of its values, as `resolve` returns them, a block length of the recipes gives way where it
-    does not fit; without, it counts as asked for.
+    settings: with the origins of its values, as `resolve` returns them, a block length of the recipes gives way where
+    it does not fit; without, it counts as asked for.
 
     Raises ConfigError for settings that cannot work, CheckpointError if the folder cannot be written (checked before
     the training), TrainingError if losses or gradients are not finite; KeyboardInterrupt if the user ended it, once the
     model so far is written.
     """
-    settings = plan(asked)
-    command = settings.config
+    checked = plan(settings)
+    command = checked.config
     accelerator = make_accelerator(command.model.device, command.timeout_minutes)
-    planned = plan_sft(settings)  # only now can several processes agree
+    planned = plan_run(checked, world_size())  # only now can several processes agree
     path = planned.folder
     fit = prepare(planned, path, accelerator, Console(quiet=quiet, word=ALGORITHM))
     run, console = fit.run, fit.run.console
@@ -82,7 +83,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
             # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
             if run.stop.by == signal.SIGTERM:
                 raise KeyboardInterrupt
-            run.stop.asked, run.stop.at_once = False, True
+            run.stop.requested, run.stop.at_once = False, True
             if command.eval.patience:
                 fit.policy.model.load_state_dict(run.state.best, strict=False)
             begin("the evaluation of the model")
@@ -101,7 +102,7 @@ def sft(asked: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Pat
 
 
 def begin_folder(fit: Fit, going_on: bool) -> None:
-    """Makes the folder, or cuts in it what is later than the checkpoint that it goes on from; others are kept out."""
+    """Makes the folder, or removes from it what is later than the checkpoint from which it goes on; either locks it."""
     if going_on:
         fit.folder.truncate_after(fit.step)
         if fit.command.output.accept_changed_code:  # from now on it is this code that may not change
@@ -111,11 +112,11 @@ def begin_folder(fit: Fit, going_on: bool) -> None:
 
 
 def save(fit: Fit, begun_at: int) -> None:
-    """Writes a checkpoint of the finished updates; a finished model that it goes on from is finished no longer.
+    """Writes a checkpoint of the finished updates, and removes the mark of a finished model, which it is no longer.
 
-    begun_at: the update from which it goes on.
+    begun_at: the update from which the training went on.
     """
-    fit.progress.ended_early |= fit.run.stop.asked and fit.step < fit.run.total_steps
+    fit.progress.ended_early |= fit.run.stop.requested and fit.step < fit.run.total_steps
     mark_of_finished = fit.folder.path / COMPLETE
     # A kill before the settings are written leaves the finished model, the settings that say how long it was trained,
     # and the checkpoint from which it can go on again.

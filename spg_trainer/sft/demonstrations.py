@@ -44,7 +44,10 @@ def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
 
 
 def known_rules(env: "TextEnv") -> dict[str, list[str]]:
-    """{task: `right` and the habits of its first problem}, of one task or of each of a mixture."""
+    """{name of a task: its rules}; the rules are `right` and the habits of the task's first problem.
+
+    E.g. {"sudoku": ["right", "careless"]}; a mixture of tasks has an entry for each of them.
+    """
     parts = env.parts or {env.spec_name: env}
     return {task: ["right", *part.habits(envs.problem.read_problem(part, 0))] for task, part in parts.items()}
 
@@ -55,8 +58,11 @@ def normalised(mix: Mapping[str, float]) -> dict[str, float]:
     return {name: share / total for name, share in mix.items()}
 
 
-def own_shares(env: "TextEnv", problem: "Problem", mix: Mapping[str, float]) -> Mapping[str, float]:
-    """The part of the mix that a problem can follow: all, but among several tasks only `right` and its own habits."""
+def shares_for(env: "TextEnv", problem: "Problem", mix: Mapping[str, float]) -> Mapping[str, float]:
+    """The part of the mix that a problem can follow.
+
+    It is all of the mix where there is one task. Among several tasks it is `right` and the habits of the problem.
+    """
     if not env.parts:
         return mix
     return {name: share for name, share in mix.items() if name in ("right", *env.habits(problem))}
@@ -78,12 +84,12 @@ def draw_demonstration(
 ) -> "tuple[int, Problem, str]":
     """(index, problem, completion) of a row of `draw_demonstrations`.
 
-    past: takes the problem so many places behind the one that is drawn, as that one is too long for the model.
+    past: the problem is taken so many places behind the one that is drawn, because that one is too long for the model.
     """
     rng = numpy_generator(seed, "sft", step, row)
     index = (int(rng.integers(len(env))) + past) % len(env)
     problem = envs.problem.read_problem(env, index)
-    shares = own_shares(env, problem, mix)
+    shares = shares_for(env, problem, mix)
     text = write_habit(env, problem, draw_habit(shares, rng))
     if env.max_turns > 1:
         problem, text = draw_turn(env, index, problem, text, partial(draw_habit, shares, rng), rng)
@@ -91,7 +97,7 @@ def draw_demonstration(
 
 
 def draw_habit(shares: Mapping[str, float], rng: np.random.Generator) -> str:
-    """`right` or a habit, each as often as its share says; the shares need not sum to 1."""
+    """Draws the name of a rule, `right` or a habit, in proportion to its share; the shares need not sum to 1."""
     edges = np.cumsum(list(shares.values()))
     place = int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
     return list(shares)[min(place, len(shares) - 1)]
@@ -105,10 +111,10 @@ def draw_turn(
     draw: Callable[[], str],
     rng: np.random.Generator,
 ) -> "tuple[Problem, str]":
-    """A turn of an episode, drawn: the problem, its prompt the chat before that turn, and the completion.
+    """Plays an episode and draws one of its turns: (problem, completion), the problem's prompt being the chat so far.
 
-    text: what is written; a list is the whole episode, and a text its first turn. Then what follows is written turn by
-    turn, each by a habit that `draw` draws anew.
+    text: the completions of the whole episode as a list, or that of its first turn as a text. In the second case, each
+    later turn is written by a habit that `draw` draws anew.
     """
     prefix, written = problem.completion_prefix, [text] if isinstance(text, str) else list(text)
 
@@ -126,7 +132,10 @@ def draw_turn(
 
 
 def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str]:
-    """What the habit `name` writes, of `right` the demonstration; ConfigError where the problem has no such habit."""
+    """The completion of a problem by the habit `name`, or for `right` its demonstration; a list has one for each turn.
+
+    Raises ConfigError where the problem has no such habit.
+    """
     if name == "right":
         return env.demonstration(problem)
     habits = env.habits(problem)
@@ -137,7 +146,10 @@ def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str
 
 
 def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) -> int:
-    """Tokens that the demonstrations of `mix` need, with the end token and a tenth more for longer ones elsewhere."""
+    """How many tokens a completion gets: those of the longest demonstration that is looked at, and a tenth more.
+
+    The end token is counted. The tenth is for longer demonstrations among those that are not looked at (`MEASURED`).
+    """
     written = []
     for part in [*env.parts.values()] or [
         env

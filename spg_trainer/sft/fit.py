@@ -28,7 +28,7 @@ LAST_RATE = 0.05
 
 @dataclass(frozen=True)
 class Fit:
-    """A run whose source are demonstrations; of its validations the loss is measured."""
+    """A run on demonstrations, whose validations measure a loss, and what else `sft` knows of it."""
 
     run: Run
     command: SftCommand
@@ -79,7 +79,7 @@ class Fit:
 
     @cached_property
     def settings(self) -> str:
-        """What `SFT` holds: the settings, without where it went on from."""
+        """The content of the file `SFT`: all settings but those of a single start, such as --resume."""
         command = self.begun or self.command
         return to_yaml(replace(command, output=command.output.recorded, config=None))
 

@@ -46,10 +46,11 @@ class Drawn(NamedTuple):
 def check_lengths(
     policy: Policy, splits: "list[TextEnv]", mix: Mapping[str, float], command: SftCommand
 ) -> str:
-    """A note on the problems and texts that are skipped as too long, or empty; ConfigError where none may be skipped.
+    """A note on the problems and texts that are skipped as too long, "" where there are none.
 
-    Prompts are measured of all splits that have an end, and what the mix may write of a user's file alone: another task
-    may have to play a game for each text.
+    Prompts are measured in all splits that have an end. Completions are measured for a user's file only, because
+    another task may have to play a game for each of them. Raises ConfigError where something is too long and may not be
+    skipped (--overlong).
     """
     length, overlong, long, num_texts = command.rollout.max_completion_length, Overlong(), {}, 0
     for env in splits:
@@ -86,8 +87,10 @@ def long_texts(
             texts += [(index, text) for text in envs.scoring.as_turns(write_habit(env, problem, name))]
     # In ASCII no tokenizer makes two tokens of a character, so that short texts need not be encoded; elsewhere it may.
     may_be_long = [(index, text) for index, text in texts if len(text) >= length or not text.isascii()]
-    rows = completion_rows(policy, [text for _, text in may_be_long]) if may_be_long else []
-    long = {index: len(row) for (index, _), row in zip(may_be_long, rows, strict=True) if len(row) > length}
+    encoded = completion_rows(policy, [text for _, text in may_be_long]) if may_be_long else []
+    long = {
+        index: len(ids) for (index, _), ids in zip(may_be_long, encoded, strict=True) if len(ids) > length
+    }
     return {name_of(env, index): tokens for index, tokens in long.items()}, len(texts)
 
 

@@ -50,13 +50,13 @@ def log_odds(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-def next_share(asked: float, came_out: float, wanted: float) -> float:
-    """The share to ask for so that about `wanted` comes out, estimated from what came out of asking for `asked`.
+def next_share(mix_share: float, came_out: float, wanted: float) -> float:
+    """The share to ask for so that about `wanted` comes out, estimated from what came out of asking for `mix_share`.
 
     The surest token is unmasked first and the others follow its rule, so that what comes out changes `SLOPE` times as
     much as what is asked for, both in log-odds.
     """
-    moved = log_odds(asked) + (log_odds(wanted) - log_odds(came_out)) / SLOPE
+    moved = log_odds(mix_share) + (log_odds(wanted) - log_odds(came_out)) / SLOPE
     return min(0.99, max(0.01, round(1 / (1 + math.exp(-moved)), 2)))
 
 
@@ -81,7 +81,7 @@ def why(
     sampled: at the temperature of RL, unmasked as RL does. drawn: in random order at temperature 1, which is what the
     model has learned of the mix. greedy: as the solved rate beside it is measured. task: of several.
     """
-    asked, came_out, learned = mix["right"], share_of_right(sampled), share_of_right(drawn)
+    mix_share, came_out, learned = mix["right"], share_of_right(sampled), share_of_right(drawn)
     the_mix = f"{task}: the mix" if task else "The mix"
     longer = train_longer(command, folder)
     if 2 * sampled.neither > sampled.completions:
@@ -93,13 +93,13 @@ def why(
             f"those sampled at temperature {command.rollout.temperature:g}, which RL compares, {follow[1]}. Train "
             f"longer: {longer}"
         )
-    text = f"{the_mix} asks for {asked:.0%} right where the rules differ, and {came_out:.0%} are"
-    if came_out > asked:
+    text = f"{the_mix} asks for {mix_share:.0%} right where the rules differ, and {came_out:.0%} are"
+    if came_out > mix_share:
         return (
             f"{text}; {sampled.signal}. That is no fault of the mix: these problems are easy for the model, so make "
             "them harder (--env-args)."
         )
-    far, far_in_random_order = (abs(log_odds(share) - log_odds(asked)) for share in (came_out, learned))
+    far, far_in_random_order = (abs(log_odds(share) - log_odds(mix_share)) for share in (came_out, learned))
     if far_in_random_order >= far / 2:
         return (
             f"{text}. Unmasked in random order {learned:.0%} are, so the model has not learned the mix: the easier "
@@ -121,10 +121,10 @@ def train_longer(command: SftCommand, folder: Path) -> str:
 
 def which_mix(mix: Mapping[str, float], sampled: HabitCounts) -> str:
     """Which mix to try next where too few are right: for as many as were asked for, or as RL learns best from."""
-    asked, came_out = mix["right"], share_of_right(sampled)
-    shares = {wanted: next_share(asked, came_out, wanted) for wanted in (asked, AIMED)}
+    mix_share, came_out = mix["right"], share_of_right(sampled)
+    shares = {wanted: next_share(mix_share, came_out, wanted) for wanted in (mix_share, AIMED)}
     if not sampled.alone["right"]:
-        half = max(0.5, shares[asked])
+        half = max(0.5, shares[mix_share])
         return (
             "That is none of them, which does not tell how far the mix has to go. Try "
             f"{with_share(mix, half)} with another --output-dir: what comes of that tells."

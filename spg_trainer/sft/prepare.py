@@ -134,10 +134,10 @@ def base_policy(command: SftCommand, device: str | None = None) -> Policy:
 
 
 def without_other_blocks(command: SftCommand, pattern: Pattern, origins: Mapping[str, str]) -> SftCommand:
-    """The command without its block length, 0, where that comes from a training or recipe and does not fit.
+    """The command with block length 0, which leaves it open, where the block length does not fit and nobody set it.
 
-    That of a training does not fit a model whose attention has blocks of its own; that of anything does not fit a
-    length that it does not divide. One that somebody asked for stays, and `eval_sampling` says what is wrong with it.
+    A block length of a training on the task does not fit a model whose attention has blocks of its own. No block length
+    fits a completion length that it does not divide. One that the user set stays, and `eval_sampling` refuses it.
     """
     length, block = command.rollout.max_completion_length, command.rollout.block_length
     origin = origins.get(BLOCK_LENGTH, FLAG)  # without origins, as from Python, all is asked for

@@ -42,7 +42,7 @@ FEWEST = 2 * GENERATIONS
 
 
 def episodes_to_measure(fit: Fit) -> int:
-    """So many that their turns are no more than the completions that were learned, though at least `FEWEST`.
+    """How many episodes are evaluated: with no more turns than completions were learned, but at least `FEWEST`.
 
     A model of few updates plays long games to their last turn: after one update on Taxi all would take many minutes.
     """
@@ -74,21 +74,22 @@ def measure(fit: Fit) -> Measured:
 
 def shares_off_mix(
     fit: Fit,
-    rows: Sequence[Mapping[str, Any]],
+    samples: Sequence[Mapping[str, Any]],
     greedy: Sequence[Mapping[str, Any]],
     groups: Mapping[str, Any],
 ) -> list[str]:
     """What to tell of tasks whose completions are far from the mix; these are sampled once more, in random order.
 
-    rows: completions as RL samples them. greedy: those of greedy decoding. groups: how `evaluate_checked` sampled them.
+    samples: completions as RL samples them. greedy: those of greedy decoding. groups: how `evaluate_checked` sampled
+    them.
     """
     env, texts, in_random_order = fit.evaluated["validation"], [], None
     for task in env.parts or [""]:
 
-        def counts(rows: Sequence[Mapping[str, Any]], task: str = task) -> HabitCounts:
-            return count_habits(env, [row for row in rows if not task or row["task"] == task])
+        def counts(samples: Sequence[Mapping[str, Any]], task: str = task) -> HabitCounts:
+            return count_habits(env, [sample for sample in samples if not task or sample["task"] == task])
 
-        sampled = counts(rows)
+        sampled = counts(samples)
         mix = normalised({name: share for name, share in fit.mix.items() if name in sampled.follows})
         if off_mix.is_far(mix, sampled):
             if in_random_order is None:  # once for all tasks

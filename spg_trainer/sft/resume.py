@@ -18,7 +18,7 @@ from spg_trainer.training.records import load_checkpoint
 
 
 def resume(fit: Fit, newest: Path | None) -> Fit:
-    """The training as a checkpoint of the folder has it; where it becomes longer, as it was before its rate decayed.
+    """Loads the newest checkpoint, or where a training becomes longer, that from before its learning rate decayed.
 
     Raises ConfigError if the folder was begun with other settings, or there is nothing left to do.
     """
@@ -54,7 +54,7 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
 
 
 def with_begun(fit: Fit, before: SftCommand) -> Fit:
-    """The training with the paths, and the record of its task, as it began with them. before: its settings so far."""
+    """The training with the paths and the record of its task with which it began. before: its settings so far."""
     began = record_of(fit.folder.path)
     begun, record = as_begun(fit.command, before, began), dict(fit.run.record)
     record[STARTED] = began.get(STARTED, record[STARTED])

@@ -42,19 +42,19 @@ class Demonstrations:
         lengths = drawn.prompt_mask.sum(-1).cpu()
         order = lengths.argsort(stable=True)
         episode = torch.tensor(deal_rows(lengths[order].tolist()), dtype=torch.long)
-        rows, first = order[episode], torch.zeros_like(episode)
+        row_indices, first = order[episode], torch.zeros_like(episode)
         place = Place(
-            problem=torch.tensor(drawn.index)[rows],
+            problem=torch.tensor(drawn.index)[row_indices],
             generation=episode,
             turn=first,
             episode=episode,
             group=first,
         )
-        chosen, device = rows.tolist(), self.policy.device
-        completion_ids = drawn.completion_ids[rows].to(device)
+        chosen, device = row_indices.tolist(), self.policy.device
+        completion_ids = drawn.completion_ids[row_indices].to(device)
         rollouts = Rollouts(
-            prompt_ids=drawn.prompt_ids[rows.to(device)],
-            prompt_mask=drawn.prompt_mask[rows.to(device)],
+            prompt_ids=drawn.prompt_ids[row_indices.to(device)],
+            prompt_mask=drawn.prompt_mask[row_indices.to(device)],
             completion_ids=completion_ids,
             completion_mask=torch.ones_like(completion_ids, dtype=torch.bool),
             unmask_step=torch.zeros_like(completion_ids),

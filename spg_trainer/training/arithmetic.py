@@ -9,7 +9,7 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
     """One line that says what a step does, in numbers. turns: how many an episode has at most."""
     batch, rollout = config.batch, config.rollout
     num_masks = algorithm.make_masking().count(rollout.max_completion_length)
-    rows, _ = micro_batch_size(batch.per_device_batch_size, num_masks)
+    completions_at_once, _ = micro_batch_size(batch.per_device_batch_size, num_masks)
     total = batch.prompts_per_step * batch.num_generations
     groups = f"pairs of {config.pairs}" if config.pairs else f"prompts x {batch.num_generations} generations"
     completions = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"
@@ -27,5 +27,5 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
         f"{rollout.max_completion_length} tokens in blocks of {rollout.block_length}, "
         f"{rollout.diffusion_steps} denoising steps; updates a step: "
         f"{batch.num_iterations * batch.num_minibatches}, masks a completion: {num_masks}, micro-batches of up to "
-        f"{rows} completions; {config.max_steps} step{'s' * (config.max_steps != 1)}."
+        f"{completions_at_once} completions; {config.max_steps} step{'s' * (config.max_steps != 1)}."
     )

@@ -106,17 +106,18 @@ CARDS = {
 """What --gpu names."""
 
 
-def find_card(asked: str) -> Device:
-    """The card that --gpu names. If it gives a size, e.g. `32GiB`, the card has that, and is as fast as an RTX 4090.
+def find_card(name_or_size: str) -> Device:
+    """The card that --gpu names; for a size, e.g. `32GiB`, a card with so much memory that is as fast as an RTX 4090.
 
     Raises ConfigError, with the list of cards, for what is neither a name nor a size.
     """
     for name, card in CARDS.items():
-        if name.lower() == asked.lower():
+        if name.lower() == name_or_size.lower():
             return card
-    if size := re.fullmatch(r"(\d+)\s*(?:GiB|GB)", asked, re.IGNORECASE):
+    if size := re.fullmatch(r"(\d+)\s*(?:GiB|GB)", name_or_size, re.IGNORECASE):
         name = f"card of {size[1]} GiB (as fast as an RTX 4090)"
         return replace(CARDS["4090"], name=name, memory=int(size[1]) * 2**30)
     raise ConfigError(
-        f"--gpu {asked} is unknown. {did_you_mean(asked, CARDS)}Use one of {', '.join(CARDS)}, or a size, e.g. 32GiB."
+        f"--gpu {name_or_size} is unknown. {did_you_mean(name_or_size, CARDS)}Use one of {', '.join(CARDS)}, or a "
+        "size, e.g. 32GiB."
     )

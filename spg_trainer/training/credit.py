@@ -37,7 +37,7 @@ def credit(run: Run, scored: Scored, rewards: Groups) -> tuple[torch.Tensor, Ste
         rollouts = rollouts.count_tail(run.policy.pad_id)
     rollouts, fills = look_into_states(run, scored, rollouts)
     prepared = prepare_step(run, scored, rollouts, rewards)
-    return own_part(run, scored, rollouts, fills, prepared)
+    return step_of_process(run, scored, rollouts, fills, prepared)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Prepared:
 
     values: dict[str, torch.Tensor]
     """Name -> its value for each completion, (B, ...); one name is `advantages`."""
+    step_means: dict[str, float]
+    """What the algorithm's `step_means` returned."""
     place: Place
     """The place of each completion in the step."""
     lengths: np.ndarray
@@ -55,8 +57,9 @@ class Prepared:
 def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) -> Prepared:
     """Gathers the completions of all processes and lets the algorithm prepare them.
 
-    Its `prepare` is called once for each size that groups have, with the groups of this size and their rewards
-    (groups, size). Raises ConfigError where it returns something without a row for each completion.
+    Its `prepare` and `step_means` are called once for each size that groups have, with the groups of this size and
+    their rewards (groups, size). Raises ConfigError where `prepare` returns something without a row for each
+    completion, and where `step_means` differ between groups of different sizes.
     """
     algorithm = run.algorithm
     # The completions of all processes, in ascending order of their episodes.
@@ -65,33 +68,41 @@ def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) 
     if "correct" in algorithm.needs:
         (correct,) = scored.of_groups(scored.correct)
     sizes = torch.tensor([len(group) for group in rewards])
-    values = dict[str, torch.Tensor]()
+    values, step_means = dict[str, torch.Tensor](), dict[str, float]()
     for size in sizes.unique():
         groups = (sizes == size).nonzero()[:, 0].tolist()
-        rows = (sizes[place.group] == size).nonzero()[:, 0]
+        row_indices = (sizes[place.group] == size).nonzero()[:, 0]
         view = StepView(
             rewards=torch.from_numpy(np.stack([rewards[group] for group in groups])),
-            rollouts=everyone.select(rows),
-            place=place.select(rows),
+            rollouts=everyone.select(row_indices),
+            place=place.select(row_indices),
             share_done=run.state.step / run.config.max_steps,
             num_iterations=run.config.batch.num_iterations,
             correct=None if correct is None else torch.from_numpy(np.stack([correct[i] for i in groups])),
             of_step=torch.from_numpy(np.concatenate(rewards)),
         )
         for name, column in algorithm.prepare(view).items():
-            if len(column) != len(rows):
+            if len(column) != len(row_indices):
                 raise ConfigError(
-                    f"{type(algorithm).__name__}.prepare returned {len(column)} rows of {name!r} for {len(rows)} "
-                    "completions. Return a row for each of them; view.place.spread(values) gives each turn of an "
-                    "episode what holds for the episode."
+                    f"{type(algorithm).__name__}.prepare returned {len(column)} rows of {name!r} for "
+                    f"{len(row_indices)} completions. Return a row for each of them; view.place.spread(values) gives "
+                    "each turn of an episode what holds for the episode."
                 )
             if name not in values:
                 values[name] = column.new_zeros(len(place), *column.shape[1:])
-            values[name][rows] = column
-    return Prepared(values, place, everyone.completion_mask.sum(-1).numpy(force=True))
+            values[name][row_indices] = column
+        means_of_size = algorithm.step_means(view)
+        if step_means and means_of_size != step_means:
+            raise ConfigError(
+                f"{type(algorithm).__name__}.step_means are {step_means} of some groups of the step and "
+                f"{means_of_size} of others: --explore gives groups unequal sizes, and those of each size are prepared "
+                "without the others. Set whole_step = True, with which the algorithm refuses --explore."
+            )
+        step_means = means_of_size
+    return Prepared(values, step_means, place, everyone.completion_mask.sum(-1).numpy(force=True))
 
 
-def own_part(
+def step_of_process(
     run: Run,
     scored: Scored,
     rollouts: Rollouts,
@@ -112,17 +123,18 @@ def own_part(
         lengths=prepared.lengths,
         num_minibatches=batch.num_minibatches,
     )
-    # Row numbers of this process's completions among those of all processes; then which of them are active.
-    own = np.flatnonzero(np.isin(episode, scored.place.episode.numpy()))
-    own_active = torch.from_numpy(active[own])
-    own_active_rows = torch.from_numpy(own[active[own]])
+    # The row indices of this process's completions among those of all processes, and which of these are active.
+    indices_here = np.flatnonzero(np.isin(episode, scored.place.episode.numpy()))
+    active_here = torch.from_numpy(active[indices_here])
+    active_indices = torch.from_numpy(indices_here[active[indices_here]])
     step = Step(
-        rollouts=rollouts.select(own_active),
-        place=scored.place.select(own_active),
-        prepared={name: column[own_active_rows].to(run.policy.device) for name, column in values.items()},
+        rollouts=rollouts.select(active_here),
+        place=scored.place.select(active_here),
+        prepared={name: column[active_indices].to(run.policy.device) for name, column in values.items()},
         totals=totals,
         counts=counts,
         num_episodes=int(episode[-1]) + 1,
+        step_means=prepared.step_means,
     )
     if "fills" in algorithm.needs:
         step = with_fills(
@@ -130,9 +142,9 @@ def own_part(
             place=scored.place,
             fills=fills,
             probe_steps=rollouts.probe_steps,
-            prepared={name: column[own] for name, column in values.items()},
+            prepared={name: column[indices_here] for name, column in values.items()},
         )
-    return values["advantages"][own], step
+    return values["advantages"][indices_here], step
 
 
 def look_into_states(run: Run, scored: Scored, rollouts: Rollouts) -> tuple[Rollouts, Rollouts | None]:
@@ -201,15 +213,13 @@ def count_minibatches(
 
     minibatch, episode, lengths: (B,), for each completion of all processes.
     """
-    # For each minibatch, {kind: (B,) bool, which completions are in it and of this kind}.
-    by_minibatch = [
-        {kind: rows & (minibatch == number) for kind, rows in kinds.items()}
-        for number in range(num_minibatches)
-    ]
-    counts = [{kind: float(rows.sum()) for kind, rows in chosen.items()} for chosen in by_minibatch]
-    totals = [
-        {kind: float(len(np.unique(episode[rows]))) for kind, rows in chosen.items()}
-        | {"tokens": float(lengths[chosen["completions"]].sum())}
-        for chosen in by_minibatch
-    ]
+    counts: list[dict[str, float]] = []
+    totals: list[dict[str, float]] = []
+    for number in range(num_minibatches):
+        # {kind: (B,) bool, which completions are in this minibatch and of this kind}
+        members = {kind: is_kind & (minibatch == number) for kind, is_kind in kinds.items()}
+        counts.append({kind: float(chosen.sum()) for kind, chosen in members.items()})
+        num_tokens = float(lengths[members["completions"]].sum())
+        num_episodes = {kind: float(len(np.unique(episode[chosen]))) for kind, chosen in members.items()}
+        totals.append({**num_episodes, "tokens": num_tokens})
     return counts, totals

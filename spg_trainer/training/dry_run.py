@@ -31,8 +31,8 @@ def show(resolved: Resolved[Config]) -> str:
 
     Without --processes, the processes are those of the launcher that started this one, such as torchrun.
     """
-    asked = resolved.config
-    processes = asked.processes or int(os.environ.get("WORLD_SIZE", "1"))
+    requested = resolved.config
+    processes = requested.processes or int(os.environ.get("WORLD_SIZE", "1"))
     planned = plan_training(resolved, processes)
     config, algorithm = planned.config, planned.algorithm
     samples_episodes = planned.splits and not config.pairs
@@ -43,7 +43,7 @@ def show(resolved: Resolved[Config]) -> str:
     if decoding and "block_length" not in decoding.values.get("rollout", {}):
         comments.append(f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
     comments.append(arithmetic(config, algorithm, processes, turns))
-    comments += memory_and_time(config, algorithm, processes, asked.gpu, asked.link)
+    comments += memory_and_time(config, algorithm, processes, requested.gpu, requested.link)
     if planned.missing:
         comments.append(f"data: the run will need it, and it is not here yet. {planned.missing}")
     return "\n# ".join([with_origins(config, algorithm, planned.origins), *comments]) + "\n"

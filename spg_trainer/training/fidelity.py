@@ -35,19 +35,22 @@ def fidelity_sums(
     They are: the log-probabilities that were recorded, the exact ones, how many tokens exact decoding writes too, and
     how many tokens there are. Call it before an update: the policy must have the weights that sampled.
     """
-    rows = (scored.place.episode < COMPLETIONS).nonzero()[:, 0]
-    if not len(rows):
+    row_indices = (scored.place.episode < COMPLETIONS).nonzero()[:, 0]
+    if not len(row_indices):
         return [0.0] * 4
-    rollouts = scored.rollouts.select(rows.to(policy.device)).trim()
+    rollouts = scored.rollouts.select(row_indices.to(policy.device)).trim()
     written = rollouts.completion_mask
     law = {name: getattr(sampling, name) for name in LAW}
     exact = replace(sampling, **asdict(Decoding(**law)))
+    noise_keys = [
+        ("rollout", step, *key) for key in scored.place.select(row_indices).keys()
+    ]  # as in the rollout
     decoded_exactly = sample(
         policy,
         (rollouts.prompt_ids, rollouts.prompt_mask),
         exact,
         seed,
-        [("rollout", step, *key) for key in scored.place.select(rows).keys()],  # the noise of the rollout
+        noise_keys,
         rows_per_forward,
         canvas=rollouts.canvas(policy.mask_id),
     )

@@ -222,9 +222,9 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
     learn from: no completion is right, and no group has unequal rewards. With fewer than `KNOWS_NOTHING` completions
     that may be chance and is no error, unless the model is an embedded one that was not taught the task.
     """
-    rows = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
+    samples = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
     with raising_on_all():
-        base = count_habits(run.source.env, rows)
+        base = count_habits(run.source.env, samples)
     run.console.say(f"Before step 1: {base.shares}; {base.signal}.")
     if base.mixed:
         return
@@ -354,10 +354,10 @@ def reason_to_end(run: Run) -> str:
     """What ends the run before its next step: the name of a setting, or `USER`; "" if it goes on."""
     limit = 60 * run.config.max_minutes
     is_late = limit > 0 and time.monotonic() - run.started > limit
-    of_processes = gather([(is_late, run.stop.asked)])  # all processes end alike
-    if any(asked for _, asked in of_processes):
+    of_processes = gather([(is_late, run.stop.requested)])  # all processes end alike
+    if any(stops for _, stops in of_processes):
         return USER
-    if any(late for late, _ in of_processes):
+    if any(is_late for is_late, _ in of_processes):
         return "max_minutes"
     settings = run.config.eval
     if settings.criterion == "solved" and 0 < settings.patience <= stale(run.state.validations):

@@ -133,10 +133,10 @@ def set_aside_metrics(scored: "Scored", correct: np.ndarray) -> dict[str, int]:
     }
 
 
-def gathered_columns(own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The columns of all processes as floats, in ascending order of episodes. own: the columns of this process."""
-    parts = gather([own])
-    columns = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in own}
+def gathered_columns(columns_here: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns of all processes as floats, in ascending order of episodes. columns_here: those of this process."""
+    parts = gather([columns_here])
+    columns = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in columns_here}
     order = columns["episode"].argsort(kind="stable")
     return {name: values[order] for name, values in columns.items()}
 

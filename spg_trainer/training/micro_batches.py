@@ -5,7 +5,7 @@ completions micro-batch by micro-batch. A micro-batch holds B of them in M maske
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
@@ -35,6 +35,8 @@ class Step:
     episode has turns, each of them counts as one."""
     num_episodes: int
     """How many episodes the step has on all processes."""
+    step_means: Mapping[str, float] = field(default_factory=dict)
+    """What the algorithm's `step_means` returned."""
 
 
 @dataclass
@@ -47,12 +49,12 @@ class MicroBatch:
     masks_at_once: int
     """Up to B times so many masked copies go through the model together."""
 
-    def select(self, rows: Tensor) -> "MicroBatch":
-        """The micro-batch with some of its completions only. rows: (B,) bool."""
+    def select(self, chosen: Tensor) -> "MicroBatch":
+        """The micro-batch with some of its completions only. chosen: (B,) bool."""
         return MicroBatch(
-            rollouts=self.rollouts.select(rows),
-            masks=self.masks.select(rows),
-            batch=self.batch.select(rows),
+            rollouts=self.rollouts.select(chosen),
+            masks=self.masks.select(chosen),
+            batch=self.batch.select(chosen),
             masks_at_once=self.masks_at_once,
         )
 
@@ -87,10 +89,13 @@ class Update:
 
 
 def micro_batch(
-    step: Step, rows: list[int], masks: Masks, totals: Mapping[str, float], masks_at_once: int
+    step: Step, row_indices: list[int], masks: Masks, totals: Mapping[str, float], masks_at_once: int
 ) -> MicroBatch:
-    """Some rows of a step, with prompts as long as the longest of them. masks: of all rows of the step."""
-    chosen = torch.tensor(rows, device=step.rollouts.completion_ids.device)
+    """Some completions of a step, with prompts as long as the longest of them.
+
+    masks: those of all completions of the step.
+    """
+    chosen = torch.tensor(row_indices, device=step.rollouts.completion_ids.device)
     rollouts = step.rollouts.select(chosen).trim()
     # Prompts are padded on the left, and so the columns that `trim` cut are the first ones of a mask, too.
     columns_cut = step.rollouts.prompt_ids.shape[1] - rollouts.prompt_ids.shape[1]
@@ -99,13 +104,14 @@ def micro_batch(
     if masks.ref_masked is not None:
         masks = replace(masks, ref_masked=masks.ref_masked[:, :, columns_cut:])
     prepared = {name: values[chosen] for name, values in step.prepared.items()}
-    place = step.place.select(torch.tensor(rows)).to(chosen.device)
+    place = step.place.select(torch.tensor(row_indices)).to(chosen.device)
     batch = Batch(
         completion_mask=rollouts.completion_mask,
         advantages=prepared["advantages"],
         totals=totals,
         place=place,
         prepared=prepared,
+        step_means=step.step_means,
     )
     return MicroBatch(rollouts, masks, batch, masks_at_once)
 
@@ -118,7 +124,9 @@ def draw_masks(
     number: that of the step, or "validation" for the masks of a validation loss. Masks are drawn from streams keyed by
     problem, generation and turn, so that they do not depend on which process or row a completion is in.
     """
-    streams = KeyedStreams(seed, purpose=("masks", number), rows=step.place.keys("turn"), update=(iteration,))
+    streams = KeyedStreams(
+        seed, purpose=("masks", number), row_keys=step.place.keys("turn"), update=(iteration,)
+    )
     # Where each completion stands among all of the step: maskings that spread their noise levels evenly go by it.
     quantile = [episode / step.num_episodes for episode in step.place.episode.tolist()]
     return algorithm.make_masking().draw(step.rollouts, streams, Where(iteration, num_iterations, quantile))
@@ -133,17 +141,15 @@ def by_length(step: Step) -> np.ndarray:
     return step.rollouts.prompt_mask.sum(-1).numpy(force=True).argsort(kind="stable")
 
 
-def split_rows(rows: np.ndarray, group: np.ndarray, size: int, whole_groups: bool) -> list[list[int]]:
-    """The row numbers `rows`, in order, in parts of up to `size`.
+def split_rows(row_indices: np.ndarray, units: np.ndarray, size: int) -> list[list[int]]:
+    """The indices of rows, in order, in parts of up to `size`.
 
-    group: that of each row of the step. whole_groups: whether the rows of a group, which stand together, stay in one
-    part even if they are more than `size`.
+    units: (B,), for each row of the step the number of its unit, as `Place.units` returns them. The rows of a unit,
+    which stand together in `row_indices`, stay in one part even if they are more than `size`.
     """
-    units = [[row] for row in rows.tolist()]
-    if whole_groups:
-        units = [list(members) for _, members in groupby(rows.tolist(), key=lambda row: group[row])]
     parts: list[list[int]] = []
-    for unit in units:
+    for _, members in groupby(row_indices.tolist(), key=lambda row: units[row]):
+        unit = list(members)
         if parts and len(parts[-1]) + len(unit) <= size:
             parts[-1] += unit
         else:

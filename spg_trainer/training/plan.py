@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spg_trainer import algorithms
-from spg_trainer.distributed import decide_on_main, raising_on_all
+from spg_trainer.distributed import raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.teaching import sft_command
-from spg_trainer.runs.folder import choose_folder
 from spg_trainer.runs.identity import refuse_changes
 from spg_trainer.runs.own_code import refuse_changed_data, refuse_changed_files, refuse_changed_hub
-from spg_trainer.runs.tracking import check_trackers
+from spg_trainer.runs.plan import RunPlan, plan_run
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.algorithm_checks import check_algorithm, check_chance
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.pairs import settle_pairs
-from spg_trainer.settings.plan import Plan, plan
+from spg_trainer.settings.plan import Plan
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.task import task_words
@@ -37,14 +36,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingPlan(Plan[Config]):
+class TrainingPlan(RunPlan[Config]):
     """The settings of a training, completed by what files say, and what was opened and built to check them."""
 
     algorithm: algorithms.Algorithm
-    folder: Path
-    """The run folder, which need not exist yet."""
-    checkpoint: Path | None
-    """The checkpoint that the run continues from, None = it begins anew."""
     splits: "Mapping[str, TextEnv]"
     """Split -> the environment with its problems, for `train` and each split that is evaluated. It is empty where data
     is missing."""
@@ -54,7 +49,7 @@ class TrainingPlan(Plan[Config]):
     """In a dry run, the error that says which data the run will need and which is not here yet."""
 
 
-def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes: int = 1) -> TrainingPlan:
+def plan_training(settings: Config | Resolved[Config] | Plan[Config], num_processes: int = 1) -> TrainingPlan:
     """Completes and checks the settings of a training; a `TrainingPlan` is returned as it is.
 
     All processes of a run call it together, and the first one chooses the folder. A dry run, `config.dry_run`, goes on
@@ -62,13 +57,10 @@ def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes
 
     Raises SpgError or EnvError, on all processes, for settings that cannot work.
     """
-    if isinstance(asked, TrainingPlan):
-        return asked
-    with raising_on_all():
-        planned = plan(asked)
-        config = planned.config
-        algorithms.find_algorithm(config.algorithm)  # refuses an unknown name before a folder is chosen
-    folder, checkpoint = decide_on_main(lambda: choose_folder(config))
+    if isinstance(settings, TrainingPlan):
+        return settings
+    planned = plan_run(settings, num_processes)
+    config, folder = planned.config, planned.folder
     with raising_on_all():
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         config = settle_pairs(config)  # completes the settings by the sha256 of the file of pairs
@@ -97,7 +89,7 @@ def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes
         planned.origins,
         algorithm=algorithm,
         folder=folder,
-        checkpoint=checkpoint,
+        checkpoint=planned.checkpoint,
         splits=splits,
         pairs=pairs,
         missing=missing,
@@ -105,7 +97,7 @@ def plan_training(asked: Config | Resolved[Config] | Plan[Config], num_processes
 
 
 def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> None:
-    """Raises SpgError for settings that do not go with the algorithm, the processes, the model or installed packages.
+    """Raises SpgError for settings that do not go with the algorithm, the number of processes or the model.
 
     goes_on: whether a run continues. The model that it started from may be gone, so `check_attention` checks its own
     copy, once that is open.
@@ -121,7 +113,6 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
         algorithm.make_masking().check_pattern(pattern_of(model))
     check_algorithm(config, algorithm, num_processes)
     check_chance(config, algorithm)
-    check_trackers(config.output.track)
     if model:
         check_pattern(pattern_of(model), config.rollout)
 

@@ -26,6 +26,7 @@ from spg_trainer.settings.algorithm_checks import can_add_explore
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import recipe_algorithm
 from spg_trainer.settings.task import task_words
+from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.progress import Progress
@@ -58,9 +59,9 @@ def record_step(
     state.consistent = True
     state.history.append(metrics)
     if run.due(run.config.output.sample_steps):
-        rows = step_samples(run, scored, advantages)
-        run.folder.samples(state.step, rows)
-        run.trackers.table("samples", rows, state.step)
+        samples = step_samples(run, scored, advantages)
+        run.folder.samples(state.step, samples)
+        run.trackers.table("samples", samples, state.step)
 
 
 def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dict[str, Any]]:
@@ -71,11 +72,11 @@ def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dic
     """
     set_aside = None
     if scored.chosen is not None:
-        of_learned = advantages
-        advantages = torch.zeros(len(scored), dtype=of_learned.dtype)
-        advantages[torch.from_numpy(scored.is_learned)] = of_learned.cpu()
+        learned_advantages = advantages
+        advantages = torch.zeros(len(scored), dtype=learned_advantages.dtype)
+        advantages[torch.from_numpy(scored.is_learned)] = learned_advantages.cpu()
         set_aside = ~scored.is_learned
-    rows = gather(
+    samples = gather(
         sample_rows(
             scored,
             policy=run.policy,
@@ -85,10 +86,10 @@ def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dic
             set_aside=set_aside,
         )
     )
-    # `rows` are those of all processes. `gathered_order` gathers the numbers of the episodes as well: it is given those
-    # of this process, each taken from the row of its last turn.
-    own_episodes = scored.place.episode.numpy()[scored.episodes]
-    return [rows[i] for i in gathered_order(own_episodes)]
+    # `samples` are those of all processes. `gathered_order` gathers the numbers of the episodes as well: it is given
+    # those of this process, each taken from the row of its last turn.
+    episodes_here = scored.place.episode.numpy()[scored.episodes]
+    return [samples[i] for i in gathered_order(episodes_here)]
 
 
 def save_checkpoint(run: Run, resumable: Collection[int] = ()) -> None:
@@ -325,11 +326,11 @@ def better_algorithm(config: Config, env: "TextEnv", mostly_right: bool) -> tupl
 
     mostly_right: whether most groups with equal rewards are all right, as those of a model that has learned its task.
     """
-    if config.env in HIGHEST:
+    if config.env in HIGHEST and is_embedded(config.model.model, "tiny"):
         return HIGHEST[config.env], "which ended highest on this task (docs/experiments/algorithms.md)"
-    own = recipe_algorithm(config.env, config.model.model)
-    if own not in ("spg", "raft"):
-        return own, "which the recipe of this task names (docs/experiments/learning.md)"
+    recommended = recipe_algorithm(config.env, config.model.model)
+    if recommended not in ("spg", "raft"):
+        return recommended, "which the recipe of this task names (docs/experiments/learning.md)"
     if mostly_right and env.max_turns == 1:
         why = "which gained most from a model that had learned its task (docs/experiments/algorithms.md)"
         return "raft", why

@@ -151,22 +151,22 @@ def estimate(
     batch, sampling = config.batch, config.rollout
     # Those of one process, rounded up.
     completions = -(-batch.prompts_per_step * batch.num_generations // processes)
-    rows = min(completions, _rows_at_once(work, config, cpu_threads))
+    rows_at_once = min(completions, _rows_at_once(work, config, cpu_threads))
     weight_parts = 1 if shard == "none" else processes
     trained_parts = 1 if work.adapters else weight_parts  # each process has all adapters
     passes_of_a_row = sum(1 for _ in passes(sampling, prompt_length, work.shape.pattern))
-    rollout_passes = passes_of_a_row * -(-completions // rows)
+    rollout_passes = passes_of_a_row * -(-completions // rows_at_once)
     passes_of_an_iteration = -(-completions * work.masks // work.copies_at_once)
     graph_passes = passes_of_an_iteration * batch.num_iterations  # forward and backward
     update_memory = _update_memory(work, config) | _gathered(work, shard)
-    rollout_seconds, rollout_bound = _row_seconds(work, sampling, rows, device)
+    rollout_seconds, rollout_bound = _row_seconds(work, sampling, rows_at_once, device)
     update_seconds, update_bound = _update_seconds(work, config, algorithm, device)
     # Of everything that is exchanged, a process has one part in `processes` itself.
     received = _exchanged(work, shard, rollout_passes, graph_passes) * (1 - 1 / processes)
     return Estimate(
         held=_held(work, config, algorithm, weight_parts, trained_parts, shard),
         update=update_memory | _gradients_of_a_layer(work, shard, update_memory),
-        rollout=_rollout_memory(work, sampling, rows) | _gathered(work, shard, in_rollout=True),
+        rollout=_rollout_memory(work, sampling, rows_at_once) | _gathered(work, shard, in_rollout=True),
         optimizer_step=_optimizer_memory(work, trained_parts, on_cpu=cpu_threads > 0),
         seconds={
             "rollout": rollout_seconds * completions,
@@ -367,19 +367,19 @@ def _unpacked_layer(work: _Work) -> dict[str, float]:
     return {"a layer made whole": float(work.pass_bytes * work.shape.largest_linear)}
 
 
-def _rollout_memory(work: _Work, sampling: Sampling, rows: int) -> dict[str, float]:
-    """Bytes of a rollout's pass over `rows` completions, of its cache, and of adapters in the type of a pass."""
+def _rollout_memory(work: _Work, sampling: Sampling, rows_at_once: int) -> dict[str, float]:
+    """Bytes of a rollout's pass over so many completions, of its cache, and of adapters in the type of a pass."""
     shape = work.shape
     logits_of_a_row = sampling.block_length * shape.vocabulary
-    rows_of_logits = min(rows, max(1, MAX_LOGITS // logits_of_a_row))
+    rows_of_logits = min(rows_at_once, max(1, MAX_LOGITS // logits_of_a_row))
     # With a temperature there are the noise, and the logits from which it is subtracted.
     noise_bytes = 2 * work.trained_bytes if sampling.temperature > 0 else 0
     logits = rows_of_logits * logits_of_a_row * (work.logit_bytes + noise_bytes)
     # In a layer, three tensors are as wide as the model, and three as its feed-forward part.
-    layer = rows * work.columns * 3 * (shape.width + shape.ffn) * work.pass_bytes
+    layer = rows_at_once * work.columns * 3 * (shape.width + shape.ffn) * work.pass_bytes
     memory = {"pass": float(max(logits, layer))}
     if sampling.cache != "none":
-        memory["cache"] = float(rows * work.columns * work.column_bytes)
+        memory["cache"] = float(rows_at_once * work.columns * work.column_bytes)
     if work.pass_bytes < work.trained_bytes and work.adapters:
         memory["adapters"] = float(work.pass_bytes * work.adapters)
     return memory | _unpacked_layer(work)
@@ -395,19 +395,19 @@ def _flops(work: _Work, computed: int, seen: int) -> float:
     return computed * (2.0 * weights + 4 * work.shape.queries * work.shape.layers * seen)
 
 
-def _row_seconds(work: _Work, sampling: Sampling, rows: int, device: Device) -> tuple[float, str]:
-    """Seconds of a rollout for each completion, `rows` at a time, and what limits most of them."""
+def _row_seconds(work: _Work, sampling: Sampling, rows_at_once: int, device: Device) -> tuple[float, str]:
+    """Seconds of a rollout for each completion, `rows_at_once` at a time, and what limits most of them."""
     shape, seconds = work.shape, Counter[str]()
     start = START + START_ADAPTERS if work.adapters else START
     host_seconds = shape.layers * start * device.starts
     # Of each pass over a row: the columns computed, those seen, and the masked tokens that get logits.
     for computed, seen, masked in passes(sampling, work.prompt_length, shape.pattern):
         logit_flops = 2 * masked * work.head
-        flops = rows * (_flops(work, computed, seen) + logit_flops)
+        flops = rows_at_once * (_flops(work, computed, seen) + logit_flops)
         cached = seen - computed  # columns whose keys and values are read from the cache
-        bytes_read = _weights_read(work) + rows * cached * work.column_bytes
+        bytes_read = _weights_read(work) + rows_at_once * cached * work.column_bytes
         seconds.update(_pass_seconds(work, flops, bytes_read, host_seconds, device))
-    return seconds.total() / rows, seconds.most_common(1)[0][0]
+    return seconds.total() / rows_at_once, seconds.most_common(1)[0][0]
 
 
 def _weights_read(work: _Work) -> float:

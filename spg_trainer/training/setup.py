@@ -131,7 +131,7 @@ def make_source(
         policy,
         config,
         rows_per_forward,
-        whole_groups=algorithm.compares == "group" or algorithm.branches > 1,
+        dealt_by=algorithm.dealt_by,
         record_entropy="entropy" in algorithm.needs,
         branches=algorithm.branches,
         right_groups_teach=algorithm.right_groups_teach,
@@ -232,13 +232,13 @@ def introduce(run: Run, skipped_note: str) -> None:
         )
     if config.rollout.cache != "none" and env is not None:
         # Those of a process, rounded up.
-        rows = -(-config.batch.prompts_per_step * config.batch.num_generations // len(devices))
+        completions = -(-config.batch.prompts_per_step * config.batch.num_generations // len(devices))
         # Keys and values have the type of a pass, which `model.dtype` is; of divided weights only inside `unsharded`.
         with unsharded(run.policy.model):
             model = run.policy.model
             console.say(
                 memory_line(
-                    model.config, model.dtype, model.device, config.rollout, rows, run.rows_per_forward
+                    model.config, model.dtype, model.device, config.rollout, completions, run.rows_per_forward
                 )
             )
 

@@ -46,13 +46,12 @@ def plan_updates(
     here, before any weight changes, and with the rows, padding and masks at once that the update itself uses.
     """
     updates: list[Update] = []
-    episode, group = step.place.episode.numpy(), step.place.group.numpy()
+    group = step.place.group.numpy()
     # A loss that compares the rows of an episode or of a group needs them in one micro-batch. A coupled loss, which
     # compares all completions of an update, does not: it gets the bounds of each.
-    keeps_together = algorithm.compares in ("episode", "group")
-    unit = group if algorithm.compares == "group" else episode
+    units = step.place.units(algorithm.compares).numpy()
     order = np.arange(len(step.place))
-    if step.place.has_turns and not keeps_together:
+    if step.place.has_turns and algorithm.compares not in ("episode", "group"):
         order = by_length(step)
     names = list(zip(step.place.problem.tolist(), step.place.generation.tolist(), strict=True))
     for iteration in range(settings.num_iterations):
@@ -66,11 +65,11 @@ def plan_updates(
                 completions=[names[row] for row in chosen],
                 micro_batches=[],
             )
-            for rows in split_rows(chosen, unit, size, whole_groups=keeps_together):
+            for row_indices in split_rows(chosen, units, size):
                 # A group that is kept together may be larger than `size`: fewer of its masks then fit at once.
-                masks_that_fit = max(1, settings.per_device_batch_size // len(rows))
+                masks_that_fit = max(1, settings.per_device_batch_size // len(row_indices))
                 at_once = min(masks_at_once, masks_that_fit)
-                update.micro_batches.append(micro_batch(step, rows, masks, totals, at_once))
+                update.micro_batches.append(micro_batch(step, row_indices, masks, totals, at_once))
             updates.append(update)
     if "old" in algorithm.needs:
         add_old_logps(policy, updates)
@@ -133,21 +132,24 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     completions as `prepared["coefficients"]`. The loss is returned on the first process only, and zero on the others,
     so that the sum over the processes is right.
     """
-    by_process = gather([[_columns_of(policy, algorithm, micro) for micro in update.micro_batches]])
-    places = gather([[micro.batch.place.to("cpu") for micro in update.micro_batches]])
-    # The columns of the micro-batches of all processes.
-    of_micro_batches = [columns for of_process in by_process for columns in of_process]
-    columns = {name: torch.cat([one[name] for one in of_micro_batches]) for name in of_micro_batches[0]}
-    place = Place.join([one for of_process in places for one in of_process])
+    # A list for each process, with an entry for each of its micro-batches.
+    columns_by_process = gather([[_columns_of(policy, algorithm, micro) for micro in update.micro_batches]])
+    places_by_process = gather([[micro.batch.place.to("cpu") for micro in update.micro_batches]])
+    parts = [part for parts_of_process in columns_by_process for part in parts_of_process]
+    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    place = Place.join([part for parts_of_process in places_by_process for part in parts_of_process])
     sequences = sequences_of_episodes(columns, place, update.totals)
     sequences.bounds.requires_grad_()
     result = algorithm.coupled_loss(sequences)
     (coefficients,) = torch.autograd.grad(result.loss, sequences.bounds)
-    by_micro_batch = place.spread(coefficients).split([len(one["bounds"]) for one in of_micro_batches])
-    first = sum(map(len, by_process[: rank()]))  # the micro-batches of the processes before this one
-    of_this_process = by_micro_batch[first : first + len(update.micro_batches)]
-    for micro, part in zip(update.micro_batches, of_this_process, strict=True):
-        prepared = {**micro.batch.prepared, "coefficients": part.to(micro.batch.advantages.device)}
+    by_micro_batch = place.spread(coefficients).split([len(part["bounds"]) for part in parts])
+    first = sum(map(len, columns_by_process[: rank()]))  # the micro-batches of the processes before this one
+    coefficients_here = by_micro_batch[first : first + len(update.micro_batches)]
+    for micro, coefficients_of_part in zip(update.micro_batches, coefficients_here, strict=True):
+        prepared = {
+            **micro.batch.prepared,
+            "coefficients": coefficients_of_part.to(micro.batch.advantages.device),
+        }
         micro.batch = replace(micro.batch, prepared=prepared)
     if rank() > 0:
         return Loss(torch.zeros(()), {})

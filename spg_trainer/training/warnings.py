@@ -62,7 +62,7 @@ def new_warnings(
     """
     histories_before = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
     about_run = right_groups_teach, can_add_explore
-    held_before = {name for rows in histories_before for name in all_warnings(rows, *about_run)}
+    held_before = {name for before in histories_before for name in all_warnings(before, *about_run)}
     holding = all_warnings(history, *about_run)
     return [text for name, text in holding.items() if name not in held_before]
 
@@ -98,7 +98,7 @@ def all_warnings(history: History, right_groups_teach: bool, can_add_explore: bo
             f"{newest['completions/clipped_ratio']:.0%} of the completions have no end token and are cut (3 steps "
             "in a row). Raise --max-completion-length."
         )
-    first, now = (mean(rows, "completions/tokens_per_pass") for rows in (history[:3], recent))
+    first, now = (mean(steps, "completions/tokens_per_pass") for steps in (history[:3], recent))
     if now >= 1.5 * first:
         warnings["unmasking"] = (
             f"a pass unmasks {now:.1f} tokens, {first:.1f} in the first steps: the threshold passes more as the model "
@@ -129,21 +129,21 @@ def fallen_components(history: History) -> dict[str, str]:
     return warnings
 
 
-def mean(rows: History, name: str) -> float:
+def mean(history: History, name: str) -> float:
     """The mean of a metric over some steps; a step that does not have it counts as 0."""
-    return sum(row.get(name, 0.0) for row in rows) / len(rows)
+    return sum(row.get(name, 0.0) for row in history) / len(history)
 
 
-def equal_rewards_warning(rows: History, right_groups_teach: bool, can_add_explore: bool) -> str:
+def equal_rewards_warning(history: History, right_groups_teach: bool, can_add_explore: bool) -> str:
     """A warning if in each of these steps most groups have no signal and the reward does not rise; else ""."""
-    if min(silent(row, right_groups_teach) for row in rows) < MOST:
+    if min(silent(row, right_groups_teach) for row in history) < MOST:
         return ""
-    half = len(rows) // 2
-    if mean(rows[half:], "reward") > RISES * mean(rows[:half], "reward"):
+    half = len(history) // 2
+    if mean(history[half:], "reward") > RISES * mean(history[:half], "reward"):
         return ""
-    shares = shares_of_groups(rows, right_groups_teach)
+    shares = shares_of_groups(history, right_groups_teach)
     return (
-        f"{shares['equal']:.0%} of the groups have equal rewards ({len(rows)} steps in a row) and teach nothing: "
+        f"{shares['equal']:.0%} of the groups have equal rewards ({len(history)} steps in a row) and teach nothing: "
         f"{what_equal_groups_are(shares)}. What helps: {remedy_of_equal_groups(shares, can_add_explore)}."
     )
 
@@ -153,7 +153,7 @@ def silent(row: Mapping[str, Any], right_groups_teach: bool) -> float:
     return row["frac_reward_zero_std"] - right_groups_teach * row["frac_groups_all_correct"]
 
 
-def shares_of_groups(rows: History, right_groups_teach: bool) -> dict[str, float]:
+def shares_of_groups(history: History, right_groups_teach: bool) -> dict[str, float]:
     """Shares of the groups of some steps, by kind.
 
     The kinds are groups without signal (`silent`), those of equal rewards (`equal`), and those that are all right, all
@@ -165,8 +165,8 @@ def shares_of_groups(rows: History, right_groups_teach: bool) -> dict[str, float
         "all_wrong": "frac_groups_all_wrong",
         "same_wrong_text": "frac_groups_wrong_identical",
     }
-    shares = {name: mean(rows, metric) for name, metric in names.items()}
-    return {"silent": sum(silent(row, right_groups_teach) for row in rows) / len(rows), **shares}
+    shares = {name: mean(history, metric) for name, metric in names.items()}
+    return {"silent": sum(silent(row, right_groups_teach) for row in history) / len(history), **shares}
 
 
 def what_equal_groups_are(shares: Mapping[str, float]) -> str:

@@ -155,15 +155,18 @@ def probed(algorithm: Algorithm, rollouts: Rollouts) -> Rollouts:
     return replace(rollouts, probe_steps=steps, probe_rewards=torch.tensor(rewards, dtype=torch.float64))
 
 
-def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rollouts) -> tuple[Rollouts, dict[str, Tensor]]:
-    """What an algorithm makes of the rollouts; if it learns from fills, the second and fourth are said to be some."""
+def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rollouts) -> tuple[Rollouts, dict[str, object]]:
+    """What an algorithm makes of the rollouts, as fields of a `Batch`; if it learns from fills, every second is one."""
     rollouts = probed(algorithm, rollouts)
     if algorithm.branches > 1:  # in the middle of the run
         count = rewards.numel()
         branched = torch.arange(count) % algorithm.branches > 0
         rollouts = replace(rollouts, branched=branched)
-    prepared = algorithm.prepare(view_of(rewards, rollouts, share_done=0.5, correct=rewards == 1))
-    return half_fills(rollouts, prepared) if "fills" in algorithm.needs else (rollouts, prepared)
+    view = view_of(rewards, rollouts, share_done=0.5, correct=rewards == 1)
+    prepared, step_means = algorithm.prepare(view), algorithm.step_means(view)
+    if "fills" in algorithm.needs:
+        rollouts, prepared = half_fills(rollouts, prepared)
+    return rollouts, {"prepared": prepared, "step_means": step_means}
 
 
 def formula_error(
@@ -184,13 +187,13 @@ def formula_error(
     if algorithm.score_tail:
         rollouts = rollouts.count_tail(3)
     rewards = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)[: len(advantages) // 2]
-    rollouts, prepared = prepare(algorithm, rewards.view(-1, group), rollouts)
+    rollouts, known = prepare(algorithm, rewards.view(-1, group), rollouts)
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     with torch.no_grad():
         logps = naive_logps(model, rollouts, masks, MASK)
     old, old_measured = masks.split(moved(logps, masks, off_policy, 1))
     ref = masks.split(moved(logps, masks, 0.3, 2))[0]
-    more = {"prepared": prepared, "place": Place.of_groups(len(advantages) // group, group)}
+    more = {**known, "place": Place.of_groups(len(advantages) // group, group)}
     if off_policy:
         more |= {"old_logps": old, "old_measured": old_measured}
     batch = make_batch(rollouts.completion_mask, advantages, scored=14.0, ref_logps=ref, **more)
@@ -205,7 +208,7 @@ def formula_error(
         steps, reward = one.unmask_step[0, :n].tolist(), float(rewards.flatten()[number])
         members = [] if number % group == 0 else rows[-1].group
         fill = -1 if one.fill_step is None else int(one.fill_step)
-        known = advantage, n, steps, reward, fill, members, rows
+        told = advantage, n, steps, reward, fill, members, rows
         path = None
         if measured is not None:
             olds = (
@@ -216,7 +219,7 @@ def formula_error(
             shown = its.masked[0, :, -SIZE:], its.scored[0], its.weight[0]
             did = one.unmask_step[0].tolist(), one.unmask_order[0].tolist()
             path = Path(whole[0], measured[0], *olds, *shown, *did)
-        rows.append(Row(number, current, before, ref[number, :, :n], *drawn, *known, path))
+        rows.append(Row(number, current, before, ref[number, :, :n], *drawn, *told, path))
         members.append(rows[-1])
     if algorithm.compares == "update":
         batch = replace(batch, prepared=coefficients(algorithm, masks, batch, logps))
@@ -310,9 +313,10 @@ def path_error(algorithm: Algorithm, weights: list[float], rollouts: Rollouts | 
         (-weight * path_log_likelihood(predict, ids, steps, n, MASK)).backward()
     expected = whole_gradient(model)
     model.zero_grad(set_to_none=True)
-    prepared = algorithm.prepare(view_of(torch.tensor([[1.0, 0.0]] * 2, dtype=torch.float64), rollouts))
+    view = view_of(torch.tensor([[1.0, 0.0]] * 2, dtype=torch.float64), rollouts)
+    known = {"prepared": algorithm.prepare(view), "step_means": algorithm.step_means(view)}
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
-    batch = make_batch(rollouts.completion_mask, completions=4, prepared=prepared)
+    batch = make_batch(rollouts.completion_mask, completions=4, **known)
     loss_fn = partial(loss_of_values, algorithm, masks, batch)
     options = {"mask_id": MASK, "masks_at_once": 2, **declared(algorithm)}
     accumulate(model, rollouts, masks, loss_fn, **options)

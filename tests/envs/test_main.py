@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import envs
-from envs.__main__ import main, pairs
+from envs.__main__ import key_values, main
 from envs.checking import check
 from envs.errors import EnvError
 from envs.registry import known
@@ -88,7 +88,9 @@ def test_show_prints_what_the_model_reads_where_it_is_asked_to(tmp_path, capsys)
     assert re.search(
         r"-- prompt:\nShots\n---\nSolve \d{16}\n-- the completion begins with:\n<reasoning>\n", shown
     )
-    assert main(words) == 0 and "-- prompt" not in capsys.readouterr().out
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "-- prompt" not in shown and re.search(r"-- right: .*\n<reasoning>\n", shown)
     assert main(["show", "arithmetic", "-n", "1", "--prompt", "--env-args", "tries=2"]) == 0
     assert "-- prompt" in capsys.readouterr().out
 
@@ -162,11 +164,11 @@ def test_a_number_that_is_unknown_is_no_other_number_misspelled(capsys):
 
 
 def test_pairs_are_read_as_what_they_look_like():
-    read = pairs(["level=2", "source=generated", "blanks=4-11", "x=1.5", "y=true", "z=a=b", "w="])
+    read = key_values(["level=2", "source=generated", "blanks=4-11", "x=1.5", "y=true", "z=a=b", "w="])
     values = {"level": 2, "source": "generated", "blanks": "4-11"}
     assert read == {**values, "x": 1.5, "y": True, "z": "a=b", "w": ""}
     with pytest.raises(EnvError, match="KEY=VALUE"):
-        pairs(["=2"])
+        key_values(["=2"])
 
 
 def test_new_writes_a_task_that_passes_the_check(capsys, tmp_path, monkeypatch):

@@ -32,6 +32,11 @@ def test_a_prompt_is_the_file_with_the_problem_in_it(tmp_path, task):
     assert problem.completion_prefix == "<reasoning>\n"
     assert problem.reference == plain.reference
     assert env.score(problem, env.demonstration(problem)).rewards["correct"] == 1
+    for completion in (
+        env.demonstration(problem),
+        *env.habits(problem).values(),
+    ):  # sft shows these behind the prefix
+        assert (problem.completion_prefix + completion).count("<reasoning>") == 1
     assert next(iter(env.origin.values())).startswith("sha256 ")
 
 

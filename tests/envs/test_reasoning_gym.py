@@ -125,7 +125,7 @@ def test_partial_credit_is_shown_and_not_counted_as_correct():
 
 
 @needed
-@pytest.mark.parametrize("name", sorted(adapter.OWN))
+@pytest.mark.parametrize("name", sorted(adapter.OWN_CHECKS))
 def test_an_answer_is_never_run_as_code(name: str, tmp_path: Path):
     env, trace = make(name), tmp_path / "ran"
     problem = env.problem(0)
@@ -179,9 +179,9 @@ def code_readers() -> dict[str, set[str]]:
 
 @needed
 def test_every_dataset_that_could_run_text_as_code_is_known():
-    known = set(adapter.REFUSED) | set(adapter.OWN) | set(TRUSTED)
+    known = set(adapter.REFUSED) | set(adapter.OWN_CHECKS) | set(TRUSTED)
     found = code_readers()
     assert set(found) - known == set(), found
     assert {"countdown", "puzzle24", "n_queens", "string_insertion", "simple_integration"} <= set(found)
     offered = set(adapter._datasets())
-    assert len(offered) > 100 and set(adapter.REFUSED) | set(adapter.OWN) <= offered
+    assert len(offered) > 100 and set(adapter.REFUSED) | set(adapter.OWN_CHECKS) <= offered

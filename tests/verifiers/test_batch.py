@@ -103,7 +103,7 @@ def test_what_is_not_in_the_disk_cache_is_compiled_only_where_that_is_asked_for(
 def test_a_loop_is_compiled_when_as_long_was_judged_without_it(monkeypatch):
     asked = []
     monkeypatch.setattr(batch, "compiled_rows", lambda loop, only_cached=False: asked.append(only_cached))
-    monkeypatch.setattr(batch, "compiling", batch.Compiling(rows=300, seconds=1e-6))
+    monkeypatch.setattr(batch, "compiling", batch.Compiling(rows_left=300, seconds=1e-6))
     for _ in range(3):
         verify_batch("sudoku", [RIGHT] * 300, puzzle=[PUZZLE] * 300)
     assert asked == [True, False] * 2, "the first batch is too few rows, and takes longer than a microsecond"

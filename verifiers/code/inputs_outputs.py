@@ -42,14 +42,14 @@ def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
     Raises ValueError, which says what the row has, for one that cannot be judged.
     """
     if "question_content" in row:  # LiveCodeBench
-        given = [*_tests(row, "public_test_cases"), *_tests(row, "private_test_cases")]
+        all_tests = [*_tests(row, "public_test_cases"), *_tests(row, "private_test_cases")]
         text, shows, entry = row["question_content"], len(_tests(row, "public_test_cases")), ""
         metadata = _parsed(row.get("metadata"), "metadata") or {}
-        if any(_kind(test) == "functional" for test in given):
+        if any(_kind(test) == "functional" for test in all_tests):
             entry = metadata.get("func_name") or ""
             if not entry:
                 raise ValueError("has tests of a function whose name its metadata does not say")
-        pairs = [(test.get("input"), test.get("output")) for test in given]
+        pairs = [(test.get("input"), test.get("output")) for test in all_tests]
         made = [_case_by_lines(*pair) for pair in pairs] if entry else _programs(pairs)
     elif "input_output" in row:  # APPS, TACO
         text, shows = row.get("question"), 0
@@ -107,7 +107,7 @@ def _listed(tests: Any) -> tuple[str, list[dict[str, Any]]]:
     entry = next(iter(names), "")
     if not entry:
         return "", _programs(pairs)
-    by_lines = all(isinstance(given, str) for given, _ in pairs)  # as LiveCodeBench has them
+    by_lines = all(isinstance(inputs, str) for inputs, _ in pairs)  # as LiveCodeBench has them
     return entry, [_case_by_lines(*pair) for pair in pairs] if by_lines else _calls(pairs)
 
 
@@ -129,10 +129,10 @@ def _kind(test: Mapping[str, Any]) -> str:
 def _programs(pairs: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
     """Cases of standard input; a list, as APPS has some, is the lines of a text."""
     cases = []
-    for given, output in pairs:
-        texts = ["\n".join(map(str, one)) if isinstance(one, list) else one for one in (given, output)]
+    for inputs, output in pairs:
+        texts = ["\n".join(map(str, one)) if isinstance(one, list) else one for one in (inputs, output)]
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"has an input or output that is no text: {given!r:.40}, {output!r:.40}")
+            raise ValueError(f"has an input or output that is no text: {inputs!r:.40}, {output!r:.40}")
         case = {"stdin": texts[0], "expected": texts[1]}
         cases.append(case | ({"float_tolerance": TOLERANCE} if _has_decimals(texts[1]) else {}))
     return cases
@@ -151,18 +151,18 @@ def _calls(pairs: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
     """Cases of a function; where every output is a list of one value, that is what is returned, as in APPS."""
     wrapped = all(isinstance(output, list) and len(output) == 1 for _, output in pairs)
     cases = []
-    for given, output in pairs:
-        if not isinstance(given, list):
-            raise ValueError(f"has the input {given!r:.40} of a function, which is no list of its arguments")
-        cases.append(_call(given, output[0] if wrapped else output))
+    for inputs, output in pairs:
+        if not isinstance(inputs, list):
+            raise ValueError(f"has the input {inputs!r:.40} of a function, which is no list of its arguments")
+        cases.append(_call(inputs, output[0] if wrapped else output))
     return cases
 
 
-def _case_by_lines(given: Any, output: Any) -> dict[str, Any]:
+def _case_by_lines(inputs: Any, output: Any) -> dict[str, Any]:
     """A case of LiveCodeBench's: an argument a line, each as JSON, as is the output."""
-    if not isinstance(given, str) or not isinstance(output, str):
-        raise ValueError(f"has an input or output that is no text: {given!r:.40}, {output!r:.40}")
-    lines = [line for line in given.split("\n") if line.strip()]
+    if not isinstance(inputs, str) or not isinstance(output, str):
+        raise ValueError(f"has an input or output that is no text: {inputs!r:.40}, {output!r:.40}")
+    lines = [line for line in inputs.split("\n") if line.strip()]
     return _call([_parsed_text(line, "an input") for line in lines], _parsed_text(output, "an output"))
 
 
@@ -215,13 +215,13 @@ def _solution(solutions: Any) -> str:
             solutions = _parsed_text(solutions, "solutions")
     if isinstance(solutions, str):
         solutions = [solutions]
-    given = [text for text in solutions or () if isinstance(text, str) and text.strip()][:TRIED]
-    given = [_without_fence(text) for text in given]
-    for text in given:
+    texts = [text for text in solutions or () if isinstance(text, str) and text.strip()][:TRIED]
+    texts = [_without_fence(text) for text in texts]
+    for text in texts:
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             ast.parse(text)
             return text
-    return given[0] if given else ""
+    return texts[0] if texts else ""
 
 
 def _without_fence(text: str) -> str:

@@ -96,8 +96,8 @@ def sources_of(text: str, entry: str, prompt: str, lenient: bool) -> list[str]:
         for place, line in enumerate(prompt.split("\n"))
         if defines(line.rstrip(), entry) and line == line.lstrip()
     ]
-    whole = defines(text, entry)
-    if whole or not begun:
+    is_complete = defines(text, entry)
+    if is_complete or not begun:
         if lenient and (outer := indentation(text)):
             text = "\n".join(line.removeprefix(outer) for line in text.split("\n"))
         before = "\n".join(prompt.split("\n")[: begun[-1]]) if begun else prompt

@@ -62,8 +62,8 @@ def read_row(row: Mapping[str, Any]) -> Published:
         if "[MASK" in before + behind:
             raise ValueError("has a program with [MASK in it, which is how a hole is written")
         split = "test" if "HumanEval/" in str(row.get("task_id")) else ""
-        tests, whole = f"{row['test']}\ncheck({entry})", before + text + behind
-        return Published(entry, before, "", tests, "", whole, (before, behind), split)
+        tests, program = f"{row['test']}\ncheck({entry})", before + text + behind
+        return Published(entry, before, "", tests, "", program, (before, behind), split)
     if "entry_point" in row and "test" in row:  # HumanEval
         prompt, entry = str(row["prompt"]), row["entry_point"]
         reference = prompt + str(row.get("canonical_solution") or "")
@@ -191,8 +191,8 @@ class _Recorder(ast.NodeTransformer):
                 return call, "None", "falsy", "", "None", "None"
             case ast.Call(ast.Name("isclose") | ast.Attribute(attr="isclose"), [call, expected], words):
                 if self._calls(call):
-                    given = {word.arg: ast.unparse(word.value) for word in words}
-                    rel, absolute = given.get("rel_tol", "1e-9"), given.get("abs_tol", "0.0")
+                    keywords = {word.arg: ast.unparse(word.value) for word in words}
+                    rel, absolute = keywords.get("rel_tol", "1e-9"), keywords.get("abs_tol", "0.0")
                     return call, ast.unparse(expected), "close", "", rel, absolute
             case ast.Compare(
                 ast.Call(ast.Name("abs"), [ast.BinOp(one, ast.Sub(), other)]), [ast.Lt() | ast.LtE()], [most]

@@ -68,10 +68,10 @@ def job_of(reference_fuel: int, **program: Any) -> dict[str, Any]:
 def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
     """The first of the `shown` cases that a program does not meet, and what it returned, as a sentence; "" for none."""
     ((entry, cases, prompt, fuel),) = _references(1, [[reference.get(name)] for name in FIELDS], None)
-    if not (told := cases[:shown]):
+    if not (shown_cases := cases[:shown]):
         return ""
     ways = _ways(program, entry, prompt, lenient=True)
-    (reply,) = run([job_of(fuel, entry=entry, **ways, cases=told, lenient=True, keep=True)])
+    (reply,) = run([job_of(fuel, entry=entry, **ways, cases=shown_cases, lenient=True, keep=True)])
     came_back = zip(reference["cases"], reply.get("met", ()), reply.get("replies", ()), strict=False)
     for case, met, text in came_back:
         if met:
@@ -110,13 +110,13 @@ def _ways(text: str, entry: str, prompt: str, lenient: bool) -> dict[str, Any]:
     return {"sources": sources_of(text, entry, prompt, lenient), "instead": instead}
 
 
-def _references(rows: int, columns: list[list[Any] | None], row: int | None) -> list[tuple]:
+def _references(num_rows: int, columns: list[list[Any] | None], row: int | None) -> list[tuple]:
     """(entry point, cases, prompt, fuel) of each row; those of one list of cases are read once."""
     read: dict[int, list[Case]] = {}
     references = []
-    full = [column or [None] * rows for column in columns]
+    full = [column or [None] * num_rows for column in columns]
     for place, (entry, cases, prompt, fuel) in enumerate(zip(*full, strict=True)):
-        index = row if rows == 1 else place
+        index = row if num_rows == 1 else place
         names = entry.split(".") if isinstance(entry, str) else [""] * 3
         if len(names) > 2 or not (entry == "" or all(map(str.isidentifier, names))):
             problem = "is no name of a function, such as 'add', or of a method, such as 'Solution.add'"

@@ -64,14 +64,14 @@ def modules(
     for place, one in enumerate(calls):
         params, results = (" ".join(map(str, kinds)) for kinds in (one.type.params, one.type.results))
         kind = f"(param {params}) (result {results})"
-        given = " ".join(f"(local.get {i})" for i in range(len(one.type.params)))
+        parameters = " ".join(f"(local.get {i})" for i in range(len(one.type.params)))
         front.append(
-            f'(func (export "{one.name}") {kind} (call_indirect {kind} {given} (i32.const {place})))'
+            f'(func (export "{one.name}") {kind} (call_indirect {kind} {parameters} (i32.const {place})))'
         )
         wasi.append(f'(import "{WASI}" "{one.name}" (func ${one.name} {kind}))')
         flat = TOLLS.get(one.name, TOLLS.get(one.name.partition("_")[0], TOLL))
         toll = f"(call $burn (i64.add (i64.const {flat}) {PER.get(one.name, '(i64.const 0)')}))"
-        gate.append(f"(func $pay_{one.name} {kind} {toll} (call ${one.name} {given}))")
+        gate.append(f"(func $pay_{one.name} {kind} {toll} (call ${one.name} {parameters}))")
     wasi.append('(import "toll" "memory" (memory 0)) (import "toll" "table" (table 0 funcref))')
     wasi.append('(export "memory" (memory 0))')
     first, second = (wasmtime.Module(engine, f"(module {' '.join(text)})") for text in (front, wasi + gate))

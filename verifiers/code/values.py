@@ -189,23 +189,23 @@ def plain_reply(reply: str) -> Any:
 
 def meets(case: Case, reply: str, lenient: bool) -> bool:
     """True if what came back is what the case expects; whatever came back, there is an answer."""
-    given = _viewed(read_reply(reply), case.via)
-    if given is NOTHING:
+    value = _viewed(read_reply(reply), case.via)
+    if value is NOTHING:
         return False
     if case.compare == PRINTED:
-        return isinstance(given, str) and same_print(case.expected, given, case.abs)
+        return isinstance(value, str) and same_print(case.expected, value, case.abs)
     if case.compare in ("truthy", "falsy"):
-        return bool(given) == (case.compare == "truthy")
-    return equal(case.expected, given, lenient, case)
+        return bool(value) == (case.compare == "truthy")
+    return equal(case.expected, value, lenient, case)
 
 
-def same_print(expected: str, given: str, tolerance: float) -> bool:
+def same_print(expected: str, printed: str, tolerance: float) -> bool:
     """Whether two outputs are the same but for white space at the ends of lines and empty lines at the end.
 
     tolerance: of numbers, relative to the expected one where that is above 1; 0 = they are compared as text, as words
     are. With a tolerance, how words are divided into lines counts, and how much space is between them does not.
     """
-    lines = [[line.rstrip() for line in text.rstrip().split("\n")] for text in (expected, given)]
+    lines = [[line.rstrip() for line in text.rstrip().split("\n")] for text in (expected, printed)]
     if lines[0] == lines[1] or not tolerance:
         return lines[0] == lines[1]
     if len(lines[0]) != len(lines[1]):
@@ -217,11 +217,11 @@ def same_print(expected: str, given: str, tolerance: float) -> bool:
     )
 
 
-def _same_word(tolerance: float, expected: str, given: str) -> bool:
-    if expected == given:
+def _same_word(tolerance: float, expected: str, printed: str) -> bool:
+    if expected == printed:
         return True
     try:
-        wanted, found = float(expected), float(given)
+        wanted, found = float(expected), float(printed)
     except ValueError:
         return False
     return math.isfinite(found) and abs(wanted - found) <= tolerance * max(1.0, abs(wanted))
@@ -239,37 +239,37 @@ def _viewed(value: Any, via: str) -> Any:
     return VIEWS[via]({key(item, lenient=False): item for item in items}.values() if via == "set" else items)
 
 
-def equal(expected: Any, given: Any, lenient: bool, case: Case) -> bool:
+def equal(expected: Any, value: Any, lenient: bool, case: Case) -> bool:
     """Python's == on plain data, except: a bool is no number (strict), NaN equals NaN, floats have tolerances."""
     if isinstance(expected, int | float | complex):
-        is_number = isinstance(given, int | float | complex)
-        if not is_number or not (lenient or isinstance(expected, bool) == isinstance(given, bool)):
+        is_number = isinstance(value, int | float | complex)
+        if not is_number or not (lenient or isinstance(expected, bool) == isinstance(value, bool)):
             return False
-        return _near(expected, given, case)
-    if type(given) is not type(expected):
+        return _near(expected, value, case)
+    if type(value) is not type(expected):
         return False
-    if not isinstance(expected, str | None) and len(expected) != len(given):
+    if not isinstance(expected, str | None) and len(expected) != len(value):
         return False  # also where a class of its own let one key, or item, in twice
     if isinstance(expected, Dict):
-        found = {key(name, lenient): item for name, item in given}
+        found = {key(name, lenient): item for name, item in value}
         wanted = {key(name, lenient): item for name, item in expected}
         same = found.keys() == wanted.keys()
         return same and all(equal(item, found[name], lenient, case) for name, item in wanted.items())
     if isinstance(expected, Set):
-        return key(expected, lenient) == key(given, lenient)
+        return key(expected, lenient) == key(value, lenient)
     if isinstance(expected, list | tuple):
-        pairs = zip(expected, given, strict=True)
+        pairs = zip(expected, value, strict=True)
         return all(equal(*pair, lenient, case) for pair in pairs)
-    return expected == given
+    return expected == value
 
 
-def _near(expected: complex, given: complex, case: Case) -> bool:
-    if expected == given or (expected != expected and given != given):
+def _near(expected: complex, value: complex, case: Case) -> bool:
+    if expected == value or (expected != expected and value != value):
         return True
     if case.compare == "equal" and isinstance(expected, int):
         return False
     with suppress(OverflowError):  # an integer beyond the floats
-        difference = abs(given - expected)
+        difference = abs(value - expected)
         return math.isfinite(difference) and difference <= max(case.rel * abs(expected), case.abs)
     return False
 
@@ -281,8 +281,8 @@ def key(value: Any, lenient: bool) -> Any:
     if isinstance(value, complex) and not value.imag:
         value = value.real
     if isinstance(value, int | float):
-        whole = isinstance(value, int) or value.is_integer()
-        return hex(int(value)) if whole else value.hex(), "number"
+        is_whole = isinstance(value, int) or value.is_integer()
+        return hex(int(value)) if is_whole else value.hex(), "number"
     if isinstance(value, list | tuple):
         made = frozenset if isinstance(value, Set) else tuple
         return type(value), made(key(item, lenient) for item in value)

@@ -12,7 +12,7 @@ from verifiers.d1 import fields as rules_fields
 from verifiers.errors import did_you_mean
 from verifiers.registry import Task
 
-# How a tool names the completion and each reference ({}), and what else it calls the reference of a task with one.
+# How a tool names the completion, each reference ({} = the field of the task), and a task's only reference.
 PRESETS: dict[str, tuple[Names, Names, Names]] = {
     "lm-eval": (("resps",), ("doc.{}",), ("target",)),
     "trl": (("completion",), ("{}",), ("solution", "answer", "ground_truth")),
@@ -42,11 +42,14 @@ _OWN: tuple[Names, Names, Names] = (("completion",), ("{}",), ())
 
 
 class Fields(NamedTuple):
+    """What the columns of a file may be called."""
+
     completion: Names
     references: dict[str, Names]
+    """{field of the task: what its column may be called}."""
 
     def names(self) -> list[Names]:
-        """Those of the completion, then those of each reference."""
+        """The names of the completion, then those of each reference."""
         return [self.completion, *self.references.values()]
 
     def advice(self, lacks: Sequence[int]) -> str:
@@ -57,11 +60,11 @@ class Fields(NamedTuple):
             named = f" {field}=NAME" * (len(answers) > 1)
             problem = "--problem-field NAME, or --problem-field '' to leave problems out"
             flags.append(problem if field == "problem" else f"--answer-field{named}")
-        given = " and ".join(flags[place] for place in lacks)
+        flag_names = " and ".join(flags[place] for place in lacks)
         needed = ""
         if len(answers) > 1 and lacks[-1] > 0:
             needed = f"; the references are {', '.join(answers[:-1])} and {answers[-1]}"
-        return f"Give {given}{needed}."
+        return f"Give {flag_names}{needed}."
 
     def fit(self, row: dict[str, Any]) -> bool:
         """Whether a row has them all, and its completion is a text or a list."""
@@ -71,7 +74,7 @@ class Fields(NamedTuple):
 
 
 def candidates(task: Task, flags: Namespace) -> dict[str, Fields]:
-    """What the fields may be called, by preset ("" is the task itself): one, unless no flag says so."""
+    """{preset: what the columns are called by it}, "" = by the task itself; only one if a flag says which."""
     named = flags.preset is not None or flags.completion_field is not None or flags.answer_field
     return {name: _fields(task, flags, name) for name in ((flags.preset or "",) if named else ("", *PRESETS))}
 
@@ -83,12 +86,12 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     others = others if len(task.fields) == 1 else ()
     if tuple(task.fields) != ("answer",):
         others = tuple(name for name in others if name not in OF_AN_ANSWER)
-    asked = list(dict.fromkeys((*task.fields, *(rules_fields(task.name) if flags.rules else ()))))
+    wanted = list(dict.fromkeys((*task.fields, *(rules_fields(task.name) if flags.rules else ()))))
     names = {
-        field: tuple(dict.fromkeys([*(form.format(field) for form in forms), *others])) for field in asked
+        field: tuple(dict.fromkeys([*(form.format(field) for form in forms), *others])) for field in wanted
     }
     if preset == "d1":
-        names = {field: _D1.get(field, ("ground_truth",)) for field in asked}
+        names = {field: _D1.get(field, ("ground_truth",)) for field in wanted}
     if (preset, task.name) in _ROWS:
         column, fields = _ROWS[preset, task.name]
         names = dict.fromkeys(fields, (column,))
@@ -114,10 +117,14 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
 
 
 def likely_flags(task: Task, text: str) -> list[str]:
-    """Flags that name columns as some tool does, by what `read_sample` says of a line; none if that is no way out."""
+    """Flags that would name the columns which a line lacks, e.g. ["--answer-field", "gold"].
+
+    text: what `read_sample` says of the line. Columns that some tool writes are likely ones; [] where a flag that is
+    needed has no likely column.
+    """
     names = text.partition("; it has ")[2].partition(". Give ")[0].split(", ")
-    completions = [name for own, _, _ in PRESETS.values() for name in own if name in names]
-    references = [name for _, _, own in PRESETS.values() for name in own if name in names]
+    completions = [name for columns, _, _ in PRESETS.values() for name in columns if name in names]
+    references = [name for _, _, columns in PRESETS.values() for name in columns if name in names]
     found = []
     if "--completion-field" in text:
         found.append(("--completion-field", completions))

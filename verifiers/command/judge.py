@@ -28,8 +28,10 @@ from verifiers.errors import VerifierError
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
 
-ROWS_BEFORE_COMPILING = 2500  # are judged while numba is imported
-COMPILING_SECONDS = 15.0  # that a first compilation takes, about; as long is judged without it before
+ROWS_BEFORE_COMPILING = 2500  # so many could be judged while numba is imported
+COMPILING_SECONDS = (
+    15.0  # about as long takes a first compilation, so lines are judged without it for as long
+)
 SHOWN = 100  # characters of a completion without an answer
 MEMORY = None  # bytes of a worker's address space
 UNREAD_PROMPT = (
@@ -67,7 +69,7 @@ class Job(NamedTuple):
     mode: Mode
     fields: Fields
     rules: str | None = None
-    """Whose verdicts stand beside ours."""
+    """Rules that are not ours, whose verdicts stand beside ours."""
 
 
 class Judged(NamedTuple):
@@ -92,10 +94,10 @@ class Judged(NamedTuple):
 
 def judge_block(job: Job, block: Block) -> Judged:
     """Judge every line of a block; whatever is wrong with a line concerns that line alone."""
-    # Of each outcome: the line, and which completion of a list, from 1, or 0.
+    # For each outcome its line, and its number in the line's list of completions, from 1; 0 where there is no list.
     places: list[tuple[int, int]] = []
     outcomes: list[Outcome] = []
-    rows: list[int] = []  # the outcomes that are verdicts on `completions`
+    outcome_numbers: list[int] = []  # the outcomes that are verdicts on `completions`
     completions: list[object] = []
     missing: list[int] = []
     unread: set[int] = set()  # lines with a prompt of code that no flag names
@@ -120,21 +122,25 @@ def judge_block(job: Job, block: Block) -> Judged:
         several = [value] if type(value) is str else completions_in(value)
         for place, completion in enumerate(several, 1):
             places.append((number, place if len(several) > 1 else 0))
-            rows.append(len(outcomes))
+            outcome_numbers.append(len(outcomes))
             outcomes.append("")
             completions.append(completion)
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(_SPECIAL[name](reference) if name in _SPECIAL else reference)
     unanswered, taken = "", batch.compiling.taken
     findings = _find(job, completions, references)
-    for row, completion, outcome in zip(rows, completions, _judge(job, completions, references), strict=True):
+    for row, completion, outcome in zip(
+        outcome_numbers, completions, _judge(job, completions, references), strict=True
+    ):
         outcomes[row] = outcome
         if not unanswered and outcome[3:4] == ("no_answer",):
             unanswered = repr(completion)[-SHOWN:]
-    judged = _written(block.label, places, outcomes, dict(zip(rows, findings, strict=False)))
+    judged = _written(block.label, places, outcomes, dict(zip(outcome_numbers, findings, strict=False)))
     if missing:
         judged.problems["has no completion (null, or an empty list); it counts as malformed."] = missing
-    bodies = [places[r][0] for r in rows if places[r][0] in unread and outcomes[r][3:4] == ("malformed",)]
+    bodies = [
+        places[r][0] for r in outcome_numbers if places[r][0] in unread and outcomes[r][3:4] == ("malformed",)
+    ]
     if bodies:
         judged.problems[UNREAD_PROMPT] = bodies
     judged.tally["compiling"] = batch.compiling.taken - taken
@@ -155,20 +161,20 @@ def _find(job: Job, completions: list[object], references: dict[str, list[Any]])
     """
     if job.rules is None:
         return []
-    own = find(job.task)
+    task = find(job.task)
     found: list[d1.Finding | None] = []
     for row, completion in enumerate(completions):
         try:
             found.append(d1.judge(job.task, completion, {name: c[row] for name, c in references.items()}))
         except VerifierError:
             found.append(None)
-    for name in set(references) - {*own.fields, *own.optional}:
+    for name in set(references) - {*task.fields, *task.optional}:
         del references[name]
     return found
 
 
 def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]) -> list[Outcome]:
-    """A batch with an invalid reference raises: then its halves are judged apart."""
+    """The outcomes of completions. A batch with an invalid reference raises: then its halves are judged apart."""
     try:
         verdicts = verify_batch(job.task, completions, mode=job.mode, **references)
     except Exception:

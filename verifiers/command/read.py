@@ -63,9 +63,8 @@ class Block(NamedTuple):
 class Source:
     """One file, "-" for standard input; of a parquet file only `columns` are read.
 
-    `failure` says why it could not be read to its end, "" if it could, and `cause` the same without what that means for
-    judging; `empty` whether it held nothing. Raises
-    CommandError where there is no file.
+    `failure` says why it could not be read to its end, and what was not judged for that; `cause` says only why. Both
+    are "" if it could. `empty` says whether it held nothing. Raises CommandError where there is no file.
     """
 
     def __init__(self, path: str, columns: set[str], label: str = "") -> None:
@@ -148,16 +147,16 @@ def _samples(stream: io.TextIOWrapper) -> list[Any]:
     Or of one that holds them by their numbers, {"0": {...}, "1": {...}}, as OpenCompass writes it.
     """
     try:
-        whole = json.load(stream)
+        document = json.load(stream)
     except json.JSONDecodeError as error:
         if error.msg != "Extra data":
             raise
         raise ValueError(f"its objects go over several lines. {_AS_LINES} .") from error
     for name in ("generations", "data"):
-        if isinstance(whole.get(name), list):
-            return whole[name]
-    if whole and all(name.isdecimal() and isinstance(sample, dict) for name, sample in whole.items()):
-        return [whole[name] for name in sorted(whole, key=int)]
+        if isinstance(document.get(name), list):
+            return document[name]
+    if document and all(name.isdecimal() and isinstance(sample, dict) for name, sample in document.items()):
+        return [document[name] for name in sorted(document, key=int)]
     raise ValueError(f'one JSON object without a list "generations" or "data". {_AS_LINES} .')
 
 
@@ -208,8 +207,8 @@ def _parquet(path: str, wanted: set[str]) -> Iterator[list[bytes]]:
     with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
         names = file.schema_arrow.names
         columns = [name for name in names if name in wanted]
-        for rows in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
-            samples = rows.to_pylist() if columns else [{}] * rows.num_rows
+        for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
+            samples = batch.to_pylist() if columns else [{}] * batch.num_rows
             yield from _rows(dict.fromkeys(names) | sample for sample in samples)
 
 

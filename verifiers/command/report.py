@@ -13,7 +13,7 @@ from verifiers.statistics import wilson_interval
 
 
 def summary(job: Job, tally: Counter[str], seconds: float, compiling: float) -> dict[str, Any]:
-    """The facts of a run, as they are written with --json; `compiling` of its seconds were spent on that."""
+    """The facts of a run, as --json writes them. compiling: how many of the seconds were spent on compiling."""
     n, lines = tally["judged"], tally["judged"] + tally["invalid"]
     lists = counts(tally, "lists")
     return {
@@ -37,7 +37,7 @@ def summary(job: Job, tally: Counter[str], seconds: float, compiling: float) -> 
 
 
 def counts(tally: Counter[str], kind: str) -> dict[str, int]:
-    """The most frequent one first."""
+    """{name: count} of the entries "KIND.name" of a tally, the most frequent first."""
     prefix = kind + "."
     return {name[len(prefix) :]: n for name, n in tally.most_common() if name.startswith(prefix)}
 
@@ -49,14 +49,16 @@ def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
     (Chen et al., arXiv 2107.03374, equation 1). Completions without a verdict are left out of their list.
     "pass_at_of": over how many lines it is the mean, and how many completions they have.
     """
-    rows = [(*map(int, name.split("/")), lines) for name, lines in lists.items()]
-    shortest, total = min(n for _, n, _ in rows), sum(lists.values())
+    groups = [
+        (*map(int, name.split("/")), lines) for name, lines in lists.items()
+    ]  # (right, n, how many lines)
+    shortest, total = min(n for _, n, _ in groups), sum(lists.values())
     sizes = sorted({shortest, *(2**power for power in range(shortest.bit_length()))})
     chances = {
-        str(k): sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in rows) / total
+        str(k): sum(lines * (1 - comb(n - right, k) / comb(n, k)) for right, n, lines in groups) / total
         for k in sizes
     }
-    completions = sum(n * lines for _, n, lines in rows)
+    completions = sum(n * lines for _, n, lines in groups)
     return {"pass_at": chances, "pass_at_of": {"lines": total, "completions": completions}}
 
 
@@ -71,8 +73,10 @@ def summary_text(facts: dict[str, Any]) -> str:
             lines.append(f"  {name:8}" + ", ".join(f"{key} {count:,}" for key, count in facts[name].items()))
     if "pass_at" in facts:
         chances = ", ".join(f"pass@{k} {chance:.2%}" for k, chance in facts["pass_at"].items())
-        of, samples = facts["pass_at_of"].values()
-        lines.append(f"  {chances}, of the {plural(of, 'line')} with several completions, {samples:,} in all")
+        num_lines, samples = facts["pass_at_of"].values()
+        lines.append(
+            f"  {chances}, of the {plural(num_lines, 'line')} with several completions, {samples:,} in all"
+        )
         lines.append(f"  {right / n:.2%} right, of all {n:,} completions")
     if n and abs(facts["mean_score"] - facts["accuracy"]) > 1e-12:
         lines.append(f"  mean score {facts['mean_score']:.4f}")

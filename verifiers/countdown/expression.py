@@ -84,7 +84,7 @@ _PRECEDENCE = bytes(_BINDING.get(operator, 0) for operator in range(_FRACTION_BO
 Integers = list[int]  # or, where compiled, an array of int64
 
 
-class Given(NamedTuple):
+class Puzzle(NamedTuple):
     """What an answer is held against: numbers[first:last] and the target, top / bottom."""
 
     numbers: Integers
@@ -110,7 +110,7 @@ class Memory:
     found: int = 0  # 1 if a side uses all numbers
     unequal: int = 0  # 1 if a side is not the target
     here: int = 0  # literals of the side that is being read
-    unknown: int = 0  # 1 if one of them is not given, or no longer
+    unknown: int = 0  # 1 if one of them is not given, or is used up
 
 
 def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
@@ -137,7 +137,7 @@ def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
 
 
 def wide_token(code: int) -> int:
-    """The kind of token of a character beyond ASCII; BLANK for spaces and zero-width ch."""
+    """The kind of token of a character beyond ASCII; BLANK for spaces and zero-width characters."""
     for first, last, kind in _WIDE:
         if first <= code <= last:
             return kind
@@ -169,7 +169,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
     both sides, and more than DIGITS_LIMIT digits are BROKEN. `3.0` is an INTEGER.
     """
     numerator, scale = 0, 1
-    whole = first = digits = decimals = rest = 0
+    integer = first = digits = decimals = rest = 0
     pointed = False
     while i < end:
         code, after = decode(data, i)
@@ -190,7 +190,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
                 rest |= digit
                 scale = scale * 10 if read else 1
             else:
-                whole = numerator
+                integer = numerator
         elif point and lenient and not pointed:
             pointed = True
         elif not (lenient and code in ch.ZERO_WIDTH):
@@ -199,7 +199,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
     if pointed and decimals == 0:
         return BROKEN, 0, 1, i
     if rest == 0:
-        return INTEGER, whole, 1, i
+        return INTEGER, integer, 1, i
     return DECIMAL, numerator, scale, i
 
 
@@ -345,10 +345,10 @@ def unwind(level: int, memory: Memory, exact: bool) -> None:
             memory.values -= 1
 
 
-def use_number(value: int, given: Given, memory: Memory) -> bool:
+def use_number(value: int, puzzle: Puzzle, memory: Memory) -> bool:
     """Mark a given number equal to `value` as used on this side; False if there is none left."""
-    numbers, used, first, side = given.numbers, memory.used, given.first, memory.side
-    for j in range(first, given.last):
+    numbers, used, first, side = puzzle.numbers, memory.used, puzzle.first, memory.side
+    for j in range(first, puzzle.last):
         if numbers[j] == value and used[j - first] != side:
             used[j - first] = side
             return True
@@ -356,7 +356,7 @@ def use_number(value: int, given: Given, memory: Memory) -> bool:
 
 
 def push_literal(
-    data: Bytes, i: int, end: int, lenient: bool, exact: bool, given: Given, memory: Memory
+    data: Bytes, i: int, end: int, lenient: bool, exact: bool, puzzle: Puzzle, memory: Memory
 ) -> int:
     """Read the literal at i as the next value and look for it among the given numbers.
 
@@ -372,21 +372,21 @@ def push_literal(
     memory.here += 1
     if not memory.unknown:
         signed = memory.pending > 0 and memory.operators[memory.pending - 1] == NEGATE
-        known = kind == INTEGER and use_number(-top if signed else top, given, memory)
-        known = known or (kind == INTEGER and signed and lenient and use_number(top, given, memory))
+        known = kind == INTEGER and use_number(-top if signed else top, puzzle, memory)
+        known = known or (kind == INTEGER and signed and lenient and use_number(top, puzzle, memory))
         if not known:
             memory.unknown = 1
     return i
 
 
-def end_side(given: Given, memory: Memory, exact: bool) -> None:
+def end_side(puzzle: Puzzle, memory: Memory, exact: bool) -> None:
     """Compare a finished side with the target, note whether it uses all numbers, and begin the next."""
-    left, fault = product(memory.tops[0], given.bottom, exact)
-    right, more = product(memory.bottoms[0], given.top, exact)
+    left, fault = product(memory.tops[0], puzzle.bottom, exact)
+    right, more = product(memory.bottoms[0], puzzle.top, exact)
     memory.fault |= fault | more
     if left != right:
         memory.unequal = 1
-    if memory.here == given.last - given.first and not memory.unknown:
+    if memory.here == puzzle.last - puzzle.first and not memory.unknown:
         memory.found = 1
     memory.values = memory.here = memory.unknown = 0
     memory.side += 1
@@ -445,7 +445,7 @@ def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memor
 
 
 def clear(memory: Memory, numbers: int) -> None:
-    """Forget the last answer; `numbers` of them are given now."""
+    """Forget the last answer. numbers: how many are given for the next."""
     memory.values = memory.pending = memory.literals = memory.fault = memory.found = 0
     memory.unequal = memory.here = memory.unknown = 0
     used = memory.used
@@ -455,15 +455,15 @@ def clear(memory: Memory, numbers: int) -> None:
 
 
 def evaluate_expression(
-    data: Bytes, i: int, end: int, lenient: bool, exact: bool, given: Given, memory: Memory
+    data: Bytes, i: int, end: int, lenient: bool, exact: bool, puzzle: Puzzle, memory: Memory
 ) -> int:
     """MALFORMED, RULE_BROKEN, WRONG, OK or UNDECIDED (never with `exact`) for the expression data[i:end]."""
-    clear(memory, given.last - given.first)
+    clear(memory, puzzle.last - puzzle.first)
     operand = True  # one is wanted now
     while i >= 0:
         kind, i = next_token(data, i, end, lenient)
         if operand and kind == LITERAL:
-            i = push_literal(data, i, end, lenient, exact, given, memory)
+            i = push_literal(data, i, end, lenient, exact, puzzle, memory)
             operand = False
         elif operand:
             i = begin_operand(data, kind, i, end, lenient, memory)
@@ -482,7 +482,7 @@ def evaluate_expression(
             unwind(1, memory, exact)
             if memory.pending > 0:
                 return MALFORMED
-            end_side(given, memory, exact)
+            end_side(puzzle, memory, exact)
             operand = True
             if kind == END:
                 return outcome(memory)

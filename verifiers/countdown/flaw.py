@@ -30,11 +30,11 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
     """
     if reason not in (Reason.WRONG, Reason.RULE_BROKEN):
         return ""
-    sides, given = sides_of(extracted or ""), list(map(index, numbers))
-    if not sides or min(given) < 0:
+    sides, numbers_given = sides_of(extracted or ""), list(map(index, numbers))
+    if not sides or min(numbers_given) < 0:
         return ""
     if reason == Reason.RULE_BROKEN:  # no side uses all numbers: the one that has most of them was meant to
-        return misused(max(sides, key=lambda side: len(numbers_in(side))), given)
+        return misused(max(sides, key=lambda side: len(numbers_in(side))), numbers_given)
     from fractions import Fraction  # only now: slow to import
 
     wanted = Fraction(str(target))
@@ -71,9 +71,9 @@ def numbers_in(side: Sequence[str]) -> list[int]:
     return [int(token) for token in side if token.isdecimal()]
 
 
-def misused(side: Sequence[str], given: Sequence[int]) -> str:
+def misused(side: Sequence[str], numbers: Sequence[int]) -> str:
     """The first number of a side that is not given, used too often, or not used; "" if all are right."""
-    available, used = Counter(given), Counter(numbers_in(side))
+    available, used = Counter(numbers), Counter(numbers_in(side))
     for number, count in used.items():
         if number not in available:
             return f"{number} is not given."

@@ -21,8 +21,8 @@ from verifiers.countdown.expression import (
     INTEGER_LIMIT,
     NUMBERS_LIMIT,
     OVER_LIMIT,
-    Given,
     Memory,
+    Puzzle,
 )
 from verifiers.countdown.flaw import explain
 from verifiers.errors import invalid_reference
@@ -103,10 +103,12 @@ def _read_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
     """`reference_columns` of numbers and targets of any type, row by row."""
     import numpy as np
 
-    rows = enumerate(zip(numbers, targets, strict=True))
-    references = [(_read_numbers(given, row), *_read_target(target, row)) for row, (given, target) in rows]
-    for row, (given, top, bottom) in enumerate(references):
-        if any(abs(value) >= INTEGER_LIMIT for value in (*given, top, bottom)):
+    references = [
+        (_read_numbers(puzzle_numbers, row), *_read_target(target, row))
+        for row, (puzzle_numbers, target) in enumerate(zip(numbers, targets, strict=True))
+    ]
+    for row, (puzzle_numbers, top, bottom) in enumerate(references):
+        if any(abs(value) >= INTEGER_LIMIT for value in (*puzzle_numbers, top, bottom)):
             references[row] = [], OVER_LIMIT, 1
     starts = batch.starts_of([reference[0] for reference in references])
     values = np.fromiter(chain.from_iterable(r[0] for r in references), np.int64, int(starts[-1]))
@@ -115,7 +117,7 @@ def _read_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
 
 
 def judge_exactly(
-    data: Bytes, start: int, end: int, lenient: bool, exact: bool, given: Given, memory: Memory
+    data: Bytes, start: int, end: int, lenient: bool, exact: bool, puzzle: Puzzle, memory: Memory
 ) -> batch.Judged:
     """The verdict on data[start:end], UNDECIDED only where not `exact`."""
     status, low, high, boxed = locate(data, start, end, lenient)
@@ -126,7 +128,7 @@ def judge_exactly(
         begin, finish = expression.inner(data, low, high)
     elif boxed and not is_alone(data, start, end, low, high, False):
         begin = -1  # which is MALFORMED
-    reason = expression.evaluate_expression(data, begin, finish, lenient, exact, given, memory)
+    reason = expression.evaluate_expression(data, begin, finish, lenient, exact, puzzle, memory)
     tier = GRAMMAR if reason == MALFORMED or reason == RULE_BROKEN else RATIONAL
     return reason, tier, 1.0 if reason == OK else 0.0, low, high
 
@@ -136,8 +138,8 @@ def judge_completion(
 ) -> batch.Judged:
     """`judge_exactly` in 64 bits, as `batch.RowLoop` calls it."""
     numbers, firsts, numerators, denominators = references
-    given = Given(numbers, firsts[row], firsts[row + 1], numerators[row], denominators[row])
-    return judge_exactly(data, start, end, lenient, False, given, memory)
+    puzzle = Puzzle(numbers, firsts[row], firsts[row + 1], numerators[row], denominators[row])
+    return judge_exactly(data, start, end, lenient, False, puzzle, memory)
 
 
 def _judge(
@@ -145,8 +147,8 @@ def _judge(
 ) -> batch.Judged:
     """One completion without numba, on integers of any size."""
     values = _read_numbers(numbers, row)
-    given = Given(values, 0, len(values), *_read_target(target, row))
-    return judge_exactly(data, 0, len(data), lenient, True, given, memory)
+    puzzle = Puzzle(values, 0, len(values), *_read_target(target, row))
+    return judge_exactly(data, 0, len(data), lenient, True, puzzle, memory)
 
 
 _LOOP = batch.RowLoop(

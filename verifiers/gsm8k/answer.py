@@ -52,9 +52,8 @@ _BEHIND = word_keys("squared cubed tens quintillion score")
 _LIMITS, _AT = word_keys("least most"), word_key("at")
 _TO, _TOWARDS = word_key("to"), word_keys("up close")
 _T, _CAN = word_key("t"), word_key("can")  # "can't"
-_PREPOSITIONS = word_keys(
-    "per in for of at every each after within over during the"
-)  # a number word behind them says another thing
+# A number word behind one of these says another thing.
+_PREPOSITIONS = word_keys("per in for of at every each after within over during the")
 _NUMERALS = word_keys(  # each with the value of its place
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
@@ -278,9 +277,11 @@ def read_side(data: Bytes, i: int, end: int, side: Side) -> tuple[int, bool]:
         i = after
     if side.variable:
         blame(side, REFUSED)  # 18x is no number, and 3x = 18 does not say 18
-    whole = side.number.whole
-    said = side.number.shape == num.LITERAL and whole.mantissa == side.spelled and whole.exponent == 0
-    if side.spelled and not said:
+    literal = side.number.whole
+    is_as_spelled = (
+        side.number.shape == num.LITERAL and literal.mantissa == side.spelled and literal.exponent == 0
+    )
+    if side.spelled and not is_as_spelled:
         blame(side, OPAQUE)  # 72 and seventy-three
     return i, more
 

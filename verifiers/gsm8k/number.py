@@ -263,9 +263,8 @@ def read_number(data: Bytes, i: int, end: int, number: Number) -> int:
         behind = read_frac(data, after, end, number, number.whole)
         number.shape = FRACTION if behind >= 0 else NO_NUMBER
         return behind if behind >= 0 else after
-    i = read_literal(
-        data, i, end, number.whole
-    )  # without digits, before a character such as one half, it is 0
+    # Where no digits stand before a character such as one half, this is 0.
+    i = read_literal(data, i, end, number.whole)
     scale, behind = read_power_of_ten(data, i, end)
     if behind >= 0:
         number.scale = scale

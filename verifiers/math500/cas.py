@@ -89,16 +89,16 @@ def judge(answer: str, gold: str) -> tuple[str, str]:
     real = not any(map(should_treat_as_complex, (gold, answer)))
     sides = [answer] if "=" in gold else sides_of(answer)
     try:
-        given = [read(side, real) for side in sides]
+        values = [read(side, real) for side in sides]
     except Unreadable as error:
         return "different", f"the answer cannot be judged: {error}"
     try:
         expected = read(gold, real)
     except Unreadable as error:
         return "unread", f"the gold answer cannot be read: {error}"
-    if len(given) > 1 and is_called(given[0], expected):
-        del given[0]
-    return "equal" if all(same(expected, side) for side in given) else "different", ""
+    if len(values) > 1 and is_called(values[0], expected):
+        del values[0]
+    return "equal" if all(same(expected, side) for side in values) else "different", ""
 
 
 def is_called(side: sympy.Basic, expected: sympy.Basic) -> bool:
@@ -147,12 +147,12 @@ class Reader(_Latex2Sympy):
         first = self.convert_postfix(arr[i])
         if not isinstance(first, sympy.Expr) or i == len(arr) - 1:
             return super().convert_postfix_list(arr, i)
-        whole, following = arr[i].getText().isdecimal(), arr[i + 1].getText()
-        if whole and following.lstrip("{")[:1].isdecimal():
+        is_whole, following = arr[i].getText().isdecimal(), arr[i + 1].getText()
+        if is_whole and following.lstrip("{")[:1].isdecimal():
             raise Unreadable("two numbers side by side")
         rest = self.convert_postfix_list(arr, i + 1)
         fraction = following.startswith(("\\frac", "\\dfrac", "\\tfrac", "\\cfrac"))
-        mixed = whole and fraction and i == len(arr) - 2 and isinstance(rest, sympy.Rational)
+        mixed = is_whole and fraction and i == len(arr) - 2 and isinstance(rest, sympy.Rational)
         return first + rest if mixed else self.mul_flat(first, rest)
 
 

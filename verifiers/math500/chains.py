@@ -105,10 +105,10 @@ class Chains:
             names[0] |= bool(letters) and first[0] == "fn" and not symbols(first)  # log_6 45 = a + b
             names[0] |= first == EULER and is_expression(gold) and "e" not in tree.leaves(gold, "const")
             summed = names[0] and first[0] in ("+", "*", "^", "/")
-            asked = symbols(first) if summed else frozenset()
+            asked_names = symbols(first) if summed else frozenset()
             for k, side in enumerate(sides[1:-1], 1):  # r^2 + s^2 = (r + s)^2 - 2rs = 19
-                own = symbols(side) if is_expression(side) else frozenset()
-                names[k] |= bool(own) and asked.issuperset(own)
+                names_of_side = symbols(side) if is_expression(side) else frozenset()
+                names[k] |= bool(names_of_side) and asked_names.issuperset(names_of_side)
         return names
 
     def rounds(self, exact: Value, last: Value) -> bool:

@@ -126,8 +126,8 @@ class Point:
     def function(self, node: Node) -> Quotient:
         """A function of rational numbers that has a rational value; any other is an unknown."""
         values = [reduced(*self.evaluate(argument)) for argument in node[2]]
-        whole = all(d == 1 and 0 <= n <= FACTORIAL_LIMIT for n, d in values)
-        compute = OF_RATIONALS.get(node[1]) or (OF_WHOLE.get(node[1]) if whole else None)
+        are_whole = all(d == 1 and 0 <= n <= FACTORIAL_LIMIT for n, d in values)
+        compute = OF_RATIONALS.get(node[1]) or (OF_WHOLE.get(node[1]) if are_whole else None)
         value = compute(*(Fraction(n, d) for n, d in values)) if compute and not self.values else None
         return self.unknown(node[1], *values) if value is None else value.as_integer_ratio()
 

@@ -38,7 +38,7 @@ _FAMILIES = {
     **dict.fromkeys(["!", "binom"], "factorial"),
 }
 UNTOUCHED = frozenset({"factorial", "root"}) | {  # no work in themselves
-    f"{kind}{of}" for kind in ("trigonometric", "logarithm", "abs") for of in ("", " of numbers")
+    f"{kind}{suffix}" for kind in ("trigonometric", "logarithm", "abs") for suffix in ("", " of numbers")
 }
 SIGNED = ("*", "/", "paren", "deg", "pct")  # what takes a sign from what is in it
 _SMALL_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
@@ -52,8 +52,8 @@ def is_finished(answer: Value, gold: Value) -> bool:
         left += NO_OP * bool(symbols(answer) - symbols(gold))  # letters that cancel
     if not left:
         return True
-    own = sum(work(folded(node), families & UNTOUCHED) for node in expressions(gold))
-    return own > 0 and left <= own + 1
+    work_of_gold = sum(work(folded(node), families & UNTOUCHED) for node in expressions(gold))
+    return work_of_gold > 0 and left <= work_of_gold + 1
 
 
 def has_double_sign(node: Node) -> bool:
@@ -133,8 +133,8 @@ def work_in_power(base: Node, exponent: Node, families: frozenset[str]) -> int:
 def work_in_root(radicand: Node, degree: Node, families: frozenset[str]) -> int:
     left = work(radicand, families)
     if symbols(radicand):
-        whole = radicand[0] == "^" and radicand[2] == degree
-        return left + (whole and families.isdisjoint(("abs", "root")))
+        is_whole = radicand[0] == "^" and radicand[2] == degree
+        return left + (is_whole and families.isdisjoint(("abs", "root")))
     if radicand[0] == "^" and radicand[2][0] == degree[0] == "num":
         return left + (radicand[2] == degree or radicand[1][0] != "num" or radicand[1][2] != 1)  # \sqrt{5^2}
     surd = surd_of(("fn", "root", (radicand, degree)))

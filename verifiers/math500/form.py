@@ -91,7 +91,7 @@ class Form:
 
     @property
     def units(self) -> set[str]:
-        """Those that are asked for."""
+        """The units that are asked for."""
         return self.asked_and_mentioned[0]
 
     @property
@@ -100,13 +100,13 @@ class Form:
         return self.asked_and_mentioned[1]
 
     @cached_property
-    def asked(self) -> dict[str, Value]:
+    def asked_formulas(self) -> dict[str, Value]:
         """The formulas that it asks for, by their normal texts."""
         return formulas_asked_for(self.problem)
 
     @cached_property
     def asked_keys(self) -> frozenset:
-        return frozenset(map(side_key, self.asked.values()))
+        return frozenset(map(side_key, self.asked_formulas.values()))
 
     @property
     def speaks_of_bases(self) -> bool:
@@ -135,10 +135,12 @@ class Form:
         if any(has_form(rule, gold, gold) and not has_form(rule, answer, gold) for rule in rules):
             return False
         if "template" in self.asks:
-            own, wanted = ([folded(node) for node in expressions(value)] for value in (answer, gold))
+            nodes_of_answer, wanted = (
+                [folded(node) for node in expressions(value)] for value in (answer, gold)
+            )
             template = template_of(self.problem)
-            laid, own_laid = (sorted(map(layout, nodes)) for nodes in (wanted, own))
-            if sorted(template) == laid != own_laid and len(own) == len(wanted):
+            laid, own_laid = (sorted(map(layout, nodes)) for nodes in (wanted, nodes_of_answer))
+            if sorted(template) == laid != own_laid and len(nodes_of_answer) == len(wanted):
                 return False
         if "slope" in self.asks and type(gold) is type(answer) is Relation:
             solved = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
@@ -194,14 +196,14 @@ class Form:
 
         This needs no grammar that reads the formula: a sum with dots, an operation that the problem defines.
         """
-        own = normal_text(answer)
-        said = next((one for one in self.asked if own.startswith(f"{one}=")), None)
-        return "" if said is None else answer.split("=", said.count("=") + 1)[-1]
+        normal_answer = normal_text(answer)
+        name = next((one for one in self.asked_formulas if normal_answer.startswith(f"{one}=")), None)
+        return "" if name is None else answer.split("=", name.count("=") + 1)[-1]
 
     def asks_for_another(self, side: Value) -> bool:
         """True for f(4) where the problem asks for f(3) or f^{-1}(4)."""
         name = function_called(side)
-        calls = name and any(function_called(formula) == name for formula in self.asked.values())
+        calls = name and any(function_called(formula) == name for formula in self.asked_formulas.values())
         return bool(calls) and side_key(side) not in self.asked_keys
 
     def states(self, value: Value, gold: Value, letters: frozenset[str]) -> bool:

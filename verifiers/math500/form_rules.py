@@ -31,16 +31,16 @@ def all_nodes(nodes: Nodes) -> Iterator[Node]:
         yield from all_nodes(parts(node))
 
 
-def is_expanded(own: Nodes, _: Nodes) -> bool:
+def is_expanded(answer: Nodes, _: Nodes) -> bool:
     return not any(
-        node[0] == "*" and any(f[0] == "+" for f in node[1]) for node in all_nodes(own)
-    ) and not any(map(has_product_of_sums, own))
+        node[0] == "*" and any(f[0] == "+" for f in node[1]) for node in all_nodes(answer)
+    ) and not any(map(has_product_of_sums, answer))
 
 
-def is_factored(own: Nodes, gold: Nodes) -> bool:
+def is_factored(answer: Nodes, gold: Nodes) -> bool:
     most = max(map(count_factors, gold), default=0)
-    primitive = all(map(is_primitive, all_nodes(own))) or not all(map(is_primitive, all_nodes(gold)))
-    return most > 1 and primitive and max(map(count_factors, own), default=0) >= most
+    primitive = all(map(is_primitive, all_nodes(answer))) or not all(map(is_primitive, all_nodes(gold)))
+    return most > 1 and primitive and max(map(count_factors, answer), default=0) >= most
 
 
 def is_primitive(node: Node) -> bool:
@@ -60,8 +60,8 @@ def count_factors(node: Node) -> int:
     return sum(power[1] for base, power in powers if base[0] in ("sym", "+") and symbols(base))
 
 
-def is_product_of_primes(own: Nodes, gold: Nodes) -> bool:
-    return any(node[0] != "num" for node in gold) and any(map(has_primes_alone, own))
+def is_product_of_primes(answer: Nodes, gold: Nodes) -> bool:
+    return any(node[0] != "num" for node in gold) and any(map(has_primes_alone, answer))
 
 
 def has_primes_alone(node: Node) -> bool:
@@ -73,8 +73,8 @@ def is_prime(n: int) -> bool:
     return all(n % k for k in range(2, isqrt(n) + 1))
 
 
-def is_lowest(own: Nodes, _: Nodes) -> bool:
-    quotients = [node for node in all_nodes(own) if node[0] == "/"]
+def is_lowest(answer: Nodes, _: Nodes) -> bool:
+    quotients = [node for node in all_nodes(answer) if node[0] == "/"]
     return all(gcd(*map(whole_factor, (*terms_of(node[1]), node[2]))) == 1 for node in quotients)
 
 
@@ -88,56 +88,58 @@ def is_decimal_literal(node: Node) -> bool:
     return node[0] == "num" and str(node[2]).strip("0") == "1"
 
 
-def is_simplified(own: Nodes, gold: Nodes) -> bool:
+def is_simplified(answer: Nodes, gold: Nodes) -> bool:
     """In lowest terms and without a root."""
-    if any(map(surds_in, own)) or not is_lowest(own, gold):
+    if any(map(surds_in, answer)) or not is_lowest(answer, gold):
         return False
     functions = {node[1] for node in all_nodes(gold) if node[0] == "fn"}
     plain = functions <= {"sin", "cos"} and not any(map(divides_by_variable, gold))
-    return not (functions and plain and any(map(divides_by_variable, own)))
+    return not (functions and plain and any(map(divides_by_variable, answer)))
 
 
-def is_mixed_number(own: Nodes, _: Nodes) -> bool:
-    return any(node[0] == "num" and not is_decimal_literal(node) for node in all_nodes(own))
+def is_mixed_number(answer: Nodes, _: Nodes) -> bool:
+    return any(node[0] == "num" and not is_decimal_literal(node) for node in all_nodes(answer))
 
 
-def is_fraction(own: Nodes, gold: Nodes) -> bool:
+def is_fraction(answer: Nodes, gold: Nodes) -> bool:
     """No decimals where the reference is a fraction; a repeating one is told by its size."""
     decimals = (
         node[0] == "num" and node[2] > 1 and (is_decimal_literal(node) or node[1] < node[2])
-        for node in all_nodes(own)
+        for node in all_nodes(answer)
     )
     return any(node[0] == "/" for node in all_nodes(gold)) and not any(decimals)
 
 
-def is_decimal(own: Nodes, gold: Nodes) -> bool:
+def is_decimal(answer: Nodes, gold: Nodes) -> bool:
     rounded = any(node[0] == "num" and node[2] > 1 and is_decimal_literal(node) for node in all_nodes(gold))
-    return rounded and all(is_decimal_literal(node) for node in own)
+    return rounded and all(is_decimal_literal(node) for node in answer)
 
 
-def is_literal(own: Nodes, _: Nodes) -> bool:
+def is_literal(answer: Nodes, _: Nodes) -> bool:
     """A number in digits, neither a fraction nor a product."""
-    return all(node[0] == "num" for node in own)
+    return all(node[0] == "num" for node in answer)
 
 
-def is_in_parts(own: Nodes, gold: Nodes) -> bool:
-    counts = [sum(divides_by_variable(t) for node in nodes for t in terms_of(node)) for nodes in (own, gold)]
+def is_in_parts(answer: Nodes, gold: Nodes) -> bool:
+    counts = [
+        sum(divides_by_variable(t) for node in nodes for t in terms_of(node)) for nodes in (answer, gold)
+    ]
     return counts[0] == counts[1] > 1
 
 
-def has_small_radicands(own: Nodes, _: Nodes) -> bool:
-    surds = [surd for surd in map(surd_of, all_nodes(own)) if surd]
+def has_small_radicands(answer: Nodes, _: Nodes) -> bool:
+    surds = [surd for surd in map(surd_of, all_nodes(answer)) if surd]
     return all(kernel(*surd) in (1, surd[0]) for surd in surds)
 
 
-def is_simplest_radical(own: Nodes, gold: Nodes) -> bool:
+def is_simplest_radical(answer: Nodes, gold: Nodes) -> bool:
     """No square below a root."""
-    return is_lowest(own, gold) and has_small_radicands(own, gold)
+    return is_lowest(answer, gold) and has_small_radicands(answer, gold)
 
 
-def is_scientific(own: Nodes, _: Nodes) -> bool:
+def is_scientific(answer: Nodes, _: Nodes) -> bool:
     """A number from 1 up to 10 times a power of ten."""
-    for node in own:
+    for node in answer:
         factors = factors_of(without_sign(node)[0])[0]
         powers = [factor for factor in factors if factor[:2] == ("^", ("num", 10, 1))]
         others = [factor for factor in factors if factor not in powers]
@@ -146,18 +148,18 @@ def is_scientific(own: Nodes, _: Nodes) -> bool:
     return True
 
 
-def is_one_fraction(own: Nodes, _: Nodes) -> bool:
-    return all(without_sign(node)[0][0] == "/" for node in own)
+def is_one_fraction(answer: Nodes, _: Nodes) -> bool:
+    return all(without_sign(node)[0][0] == "/" for node in answer)
 
 
-def is_power(own: Nodes, gold: Nodes) -> bool:
-    return any(node[0] == "^" for node in all_nodes(own))
+def is_power(answer: Nodes, gold: Nodes) -> bool:
+    return any(node[0] == "^" for node in all_nodes(answer))
 
 
-def is_single(own: Nodes, gold: Nodes) -> bool:
+def is_single(answer: Nodes, gold: Nodes) -> bool:
     """No more functions than the reference has."""
-    counts = [sum(node[0] == "fn" for node in all_nodes(nodes)) for nodes in (own, gold)]
-    terms = [max(len(terms_of(node)) for node in nodes) for nodes in (own, gold) if nodes]
+    counts = [sum(node[0] == "fn" for node in all_nodes(nodes)) for nodes in (answer, gold)]
+    terms = [max(len(terms_of(node)) for node in nodes) for nodes in (answer, gold) if nodes]
     return 0 < counts[0] <= counts[1] and terms[0] <= terms[-1]
 
 

@@ -178,9 +178,9 @@ class Evaluation:
             except Undecided:
                 return acb("nan")
 
-        whole = acb.integral(value, start, end, eval_limit=EVALUATION_LIMIT)
+        enclosure = acb.integral(value, start, end, eval_limit=EVALUATION_LIMIT)
         self.left = inner.left
-        return whole
+        return enclosure
 
     def terms(self, low: Node, high: Node, body: Node) -> Iterator[Interval]:
         """The values of what a sum or a product is made of."""
@@ -228,8 +228,8 @@ def quotient_of(node: Node) -> tuple[int, int]:
 def is_smooth(node: Node) -> bool:
     """True for sums, products, quotients, whole powers, exponentials and sines."""
     named = node[0] != "fn" or node[1] in TRIGONOMETRIC
-    whole = node[0] != "^" or node[1] == ("const", "e") or quotient_of(node[2])[1] == 1
-    return named and whole and all(map(is_smooth, parts(node)))
+    is_whole_power = node[0] != "^" or node[1] == ("const", "e") or quotient_of(node[2])[1] == 1
+    return named and is_whole_power and all(map(is_smooth, parts(node)))
 
 
 def decimal_exponent(value: Interval) -> int:

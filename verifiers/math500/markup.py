@@ -15,15 +15,8 @@ CHOICES = "ABCDEFGH"
 ALIGNED = tuple(f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split"))
 _CHOOSING = frozenset("option choice answer the is".split())
 _TAGS = ("b", "strong", "i", "em", "u", "p")
-_LABELS = (
-    "\\textbf{",
-    "\\text{",
-    "\\mathrm{",
-    "\\mathbf{",
-    "$\\bullet$",
-    " ",
-    "(",
-)  # before the letter of a choice
+# What may stand before the letter of a choice.
+_LABELS = ("\\textbf{", "\\text{", "\\mathrm{", "\\mathbf{", "$\\bullet$", " ", "(")
 _GAPS = ("\\qquad", "\\quad", "\\ ", "\\,", "\\;", "\\:", *"\n ~$.,;:")
 _WRAPPING = frozenset("*`<\"“'")  # one of these, or two underscores, `unwrapped` takes away
 _QUOTES = {'"': '"', "“": "”", "'": "'"}
@@ -105,8 +98,8 @@ def in_one_line(answer: str) -> str:
     inside = answer.partition("}")[2].rpartition("\\end{")[0]
     if not (answer.startswith(ALIGNED) and inside and "\\begin" not in inside):
         return answer
-    rows = [row.strip() for row in inside.replace("&", " ").split("\\\\") if row.strip()]
-    return ", ".join(rows).replace(", =", " =")
+    lines = [row.strip() for row in inside.replace("&", " ").split("\\\\") if row.strip()]
+    return ", ".join(lines).replace(", =", " =")
 
 
 def behind_letter(answer: str, letter: str) -> str:

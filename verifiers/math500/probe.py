@@ -15,13 +15,8 @@ from verifiers.math500.tree import ZERO, Node, divides_by_variable, is_polynomia
 
 NO, YES, UNSURE = 0, 1, 2
 SCALES = (1, 1, 1, 997, 997)
-SIGNS = (
-    (1, 1),
-    (-1, -1),
-    (1, -1),
-    (-1, 1),
-    (1, 1),
-)  # of the first variable, the third ..., and of the others
+# At each point the signs of the first variable, the third and so on, and of the others.
+SIGNS = ((1, 1), (-1, -1), (1, -1), (-1, 1), (1, 1))
 POINTS = len(SCALES)
 
 

@@ -80,13 +80,13 @@ def is_word(token: Token, words: frozenset[str]) -> bool:
     return token[0] == WORD and token[1].lower() in words
 
 
-def said(tokens: Tokens) -> list[str]:
+def words_among(tokens: Tokens) -> list[str]:
     """The words among the tokens, in lower case."""
     return [value.lower() for kind, value, _ in tokens if kind == WORD]
 
 
 def negates(tokens: Tokens) -> bool:
-    return not NEGATING.isdisjoint(said(tokens))
+    return not NEGATING.isdisjoint(words_among(tokens))
 
 
 # ---- before the value ----
@@ -163,7 +163,7 @@ def is_condition(tokens: Tokens) -> bool:
 
 def is_remark(inside: Tokens, before: Token) -> bool:
     """True for words or a condition in brackets behind a value: "(simplified)", "(when x = 1)", "(smaller root)"."""
-    words = said(inside)
+    words = words_among(inside)
     if not EXPLAINING.isdisjoint(words[:1]):
         return not hedges(inside)
     words = [
@@ -182,7 +182,7 @@ def is_remark(inside: Tokens, before: Token) -> bool:
 
 def hedges(tokens: Tokens) -> bool:
     """True if words take back what was said: "or", "not", "about"."""
-    words = said(tokens)
+    words = words_among(tokens)
     return not (NEGATING | COMPARING | {"or", "and", "base", "mod", "to"}).isdisjoint(words)
 
 

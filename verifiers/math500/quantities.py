@@ -160,7 +160,7 @@ def lift_unit(value: Value) -> tuple[Value, str]:
     if kind in ("*", "+"):
         lifted = [lift_unit(part) for part in value[1]]
         signs = [unit for _, unit in lifted]
-        whole = set(signs) == {"degree"} if kind == "+" else signs[-1] == "degree" and not any(signs[:-1])
-        if whole:
+        is_angle = set(signs) == {"degree"} if kind == "+" else signs[-1] == "degree" and not any(signs[:-1])
+        if is_angle:
             return (kind, tuple(inner for inner, _ in lifted)), "degree"
     return value, ""

@@ -95,7 +95,7 @@ def words_of(text: str) -> list[str]:
 
 def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
     """The units that are asked for ("how many square feet", "in minutes", "to the nearest cent"), and all."""
-    asked, mentioned = set(), set()
+    asked_units, mentioned = set(), set()
     for k, word in enumerate(words):
         if (
             word in units.UNITS
@@ -111,8 +111,8 @@ def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
             start = k + 1
         unit = unit_at(words[start : start + 5], 0 if word in ("in", "to") else 2) if start else None
         if unit:
-            asked.add(unit)
-    return asked, mentioned
+            asked_units.add(unit)
+    return asked_units, mentioned
 
 
 def unit_at(words: Sequence[str], skip: int) -> str | None:

@@ -268,7 +268,7 @@ class Reader(Quantities):
                 self.spaced
                 and not self.is_reference
                 and not prose.negates(inside)
-                and "or" not in prose.said(inside)
+                and "or" not in prose.words_among(inside)
             ):
                 self.subject = words_value(words)  # Bob (55)
         colon = self.accept(":")
@@ -302,10 +302,10 @@ class Reader(Quantities):
             self.modulus_behind()
         return parts[0] if len(parts) == 1 else Union(tuple(parts))
 
-    def without(self, whole: Row, removed: Value) -> Node:
+    def without(self, interval: Row, removed: Value) -> Node:
         """All numbers of an interval but some."""
         self.holds = True
-        return ("+", (held(whole), ("*", (MINUS_ONE, held(removed)))))
+        return ("+", (held(interval), ("*", (MINUS_ONE, held(removed)))))
 
     def modulus_behind(self) -> None:
         r"""Read over `\pmod{7}` or (mod 7); a reference that has one is no value."""

@@ -155,18 +155,18 @@ def is_less(a: Node, b: Node) -> bool:
     return INFINITY != a and NEGATIVE_INFINITY != b and is_negative(("+", (a, minus(b))))
 
 
-def without_points(whole: Row, removed: Node) -> Row | Union:
+def without_points(base: Row, removed: Node) -> Row | Union:
     r"""`\mathbb{R} \setminus \{1, 2\}` and `[0, 3) \setminus \{1\}` as a union of intervals."""
     points = released(minus(removed))
-    if whole == REALS and type(points) is Row and len(points.items) == 2 and is_less(*points.items):
+    if base == REALS and type(points) is Row and len(points.items) == 2 and is_less(*points.items):
         ends = ("]" if points.opening == "(" else ")"), ("[" if points.closing == ")" else "(")
         low, high = zip(ends, points.items, strict=True)
         return Union((interval(LOWEST, low), interval(high, HIGHEST)))
     if type(points) is not Set or not all(map(is_expression, points.items)):
         raise Unsupported("a difference of sets")
-    ends = (whole.opening, whole.items[0]), (whole.closing, whole.items[1])
-    excluded = [Condition(whole, excluded=point) for point in points.items]
-    region = joined([Condition(whole, *ends), *excluded], "and")
+    ends = (base.opening, base.items[0]), (base.closing, base.items[1])
+    excluded = [Condition(base, excluded=point) for point in points.items]
+    region = joined([Condition(base, *ends), *excluded], "and")
     if region is None:
         raise Unsupported("points in no order")
     return region

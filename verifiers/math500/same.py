@@ -199,8 +199,8 @@ class Comparison(Chains):
             if answer.base == self.form.base:
                 return YES if gold == ("num", int(answer.digits), 1) else NO
             return self.same(("num", int(answer.digits), 1), gold) if answer.base == "10" else NO
-        whole = is_expression(answer) and answer[0] == "num" and answer[2] == 1 and not self.strict
-        return YES if whole and str(answer[1]) == gold.digits else NO
+        is_whole = is_expression(answer) and answer[0] == "num" and answer[2] == 1 and not self.strict
+        return YES if is_whole and str(answer[1]) == gold.digits else NO
 
 
 def letters_of(value: Value) -> list[str]:

@@ -91,8 +91,8 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
 
 def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """`judge` of the whole answer."""
-    if told := told_by_digits(answer, gold) or told_by_text(answer, gold, problem):
-        return told
+    if outcome := outcome_by_digits(answer, gold) or outcome_by_text(answer, gold, problem):
+        return outcome
     if lenient:
         answer = markup.plain(answer)
         if gold.is_choice and (chosen := judge_choice(answer, gold, problem)):
@@ -100,9 +100,9 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         answer = without_words(answer, gold, problem)
     try:
         number = literal(answer)
-        said = Said(number) if number else Reader(answer, gold.variables)
-        told = told_by_numbers(number, gold, len(answer) + len(gold.text))
-        return told or compared(said, gold, problem, lenient, len(answer))
+        reading = PlainNumber(number) if number else Reader(answer, gold.variables)
+        outcome = outcome_by_numbers(number, gold, len(answer) + len(gold.text))
+        return outcome or compared(reading, gold, problem, lenient, len(answer))
     except Unsupported:
         if problem is not None and gold.meaning is not None:
             return RULE_BROKEN, GRAMMAR  # an integral, a sum: work that the reference has done
@@ -118,27 +118,27 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         return WRONG, PROBE
 
 
-def told_by_digits(answer: str, gold: Reference) -> Outcome:
+def outcome_by_digits(answer: str, gold: Reference) -> Outcome:
     """The verdict on a short whole number for another, as most are; None for any other answer."""
     both = gold.is_integer and is_short_integer(answer)
     tier = TEXT if answer == gold.text else RATIONAL
     return (OK if int(answer) == int(gold.text) else WRONG, tier) if both else None
 
 
-def told_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
+def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
     """The verdict where texts or the digits of a base above ten tell; None: the answer is to be read."""
     if answer == gold.text or text.key(answer) == gold.key:
         return OK, TEXT
     if (gold.meaning is None or gold.is_time) and text.same_text(answer, gold.text):
         return OK, TEXT
     base = gold.digits and (gold.digits[1] or (problem and form_of(problem).base))
-    own = text.digits_of(answer) if base and len(answer) < 40 else None
-    if own:
-        return (OK if own[0] == gold.digits[0] and own[1] in ("", base) else WRONG), TYPED
+    digits = text.digits_of(answer) if base and len(answer) < 40 else None
+    if digits:
+        return (OK if digits[0] == gold.digits[0] and digits[1] in ("", base) else WRONG), TYPED
     return (WRONG, TEXT) if gold.is_text else None
 
 
-def told_by_numbers(number: Node | None, gold: Reference, length: int) -> Outcome:
+def outcome_by_numbers(number: Node | None, gold: Reference, length: int) -> Outcome:
     """The verdict on a number that is another than the reference, as most wrong ones are; None: it may be equal."""
     both = number is not None and type(gold.meaning) is tuple and gold.meaning not in INFINITIES
     verdict, rational = compare(number, gold.meaning, length) if both else (UNSURE, False)
@@ -152,8 +152,9 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     letter = markup.leading_choice(answer)
     if letter != gold.key:
         return (OK, TYPED) if not letter and option and is_right(answer, reference_of(option, None)) else None
-    said = markup.behind_letter(answer, letter) if option else ""
-    return (WRONG if said and not is_right(said, reference_of(option, None)) else OK), TYPED
+    text_behind_letter = markup.behind_letter(answer, letter) if option else ""
+    contradicts = text_behind_letter and not is_right(text_behind_letter, reference_of(option, None))
+    return (WRONG if contradicts else OK), TYPED
 
 
 def is_right(answer: str, gold: Reference) -> bool:
@@ -174,15 +175,15 @@ def literal(answer: str) -> Node | None:
     found = _LITERAL.fullmatch(answer)
     if found is None:
         return None
-    minus, whole, part, *fraction = found.groups()
-    if whole is not None:
-        return ("num", int(f"{minus}{whole}{part or ''}"), 10 ** len(part or ""))
+    minus, integer, part, *fraction = found.groups()
+    if integer is not None:
+        return ("num", int(f"{minus}{integer}{part or ''}"), 10 ** len(part or ""))
     above, below = (int(digits) for digits in fraction if digits is not None)
     return ("/", ("num", int(f"{minus}{above}"), 1), ("num", below, 1)) if below else None
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class PlainNumber:
     """A number in plain notation, as a `Reader` has what it read."""
 
     value: Node
@@ -196,21 +197,21 @@ class Said:
 
 
 def compared(
-    said: Said | Reader, gold: Reference, problem: str | None, lenient: bool, length: int
+    reading: PlainNumber | Reader, gold: Reference, problem: str | None, lenient: bool, length: int
 ) -> Outcome:
     """The verdict by meaning, and with a problem by form and by whether the value is finished."""
     if gold.meaning is None:
         raise Unsupported("the reference")
-    value = said.answer()
-    value = value if type(value) is tuple and not said.holds else meaning(value)
-    if not lenient and ((said.mixed and not gold.mixed) or (said.worded and not gold.worded)):
+    value = reading.answer()
+    value = value if type(value) is tuple and not reading.holds else meaning(value)
+    if not lenient and ((reading.mixed and not gold.mixed) or (reading.worded and not gold.worded)):
         return MALFORMED, TYPED
     form = NO_FORM if problem is None else form_of(problem)
     first = value.items[0] if type(value) is Several else value  # x = 1 of x = 1 or x = 2
     first_side = first.sides[0] if type(first) is Relation else None
     is_asked = first_side is not None and form.asks_for(first_side)
-    if type(gold.meaning) is Words and said.subject is not None and type(value) is not Several:
-        value = said.subject
+    if type(gold.meaning) is Words and reading.subject is not None and type(value) is not Several:
+        value = reading.subject
     comparison = Comparison(length + len(gold.text), not lenient, form, is_asked)
     verdict = comparison.same(value, gold.meaning)
     if verdict == YES and (
@@ -326,12 +327,12 @@ def placed(data: bytes, lenient: bool, reason: int, low: int, high: int, boxed: 
 
 
 def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
-    gold, asked = reference_of(answer, row), problem_of(problem, row)
+    gold, problem_text = reference_of(answer, row), problem_of(problem, row)
     reason, low, high = placed(data, lenient, *locate(data, 0, len(data), lenient))
     tier = TEXT
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
-        reason, tier = judge(extracted, gold, asked, lenient) or ask_cas([(extracted, gold.text)])[0]
+        reason, tier = judge(extracted, gold, problem_text, lenient) or ask_cas([(extracted, gold.text)])[0]
     return reason, tier, float(reason == OK), low, high
 
 
@@ -341,7 +342,7 @@ def _judge_all(
     import numpy as np
 
     golds = [reference_of(text, row) for row, text in enumerate(answers)]
-    asked = [None] * len(texts) if problems is None else list(map(problem_of, problems, count()))
+    problem_texts = [None] * len(texts) if problems is None else list(map(problem_of, problems, count()))
     statuses, boxed, spans = batch.locate_all(texts, lenient)
     judge_once = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
@@ -356,11 +357,11 @@ def _judge_all(
             outcomes.append((reason, TEXT))
             continue
         extracted = cut(completion, low, high)
-        outcomes.append(judge_once(extracted, gold, asked[row], lenient))
+        outcomes.append(judge_once(extracted, gold, problem_texts[row], lenient))
         if outcomes[-1] is None:
             undecided.setdefault((extracted, gold.text), []).append(row)
-    for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
-        for row in rows:
+    for row_numbers, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
+        for row in row_numbers:
             outcomes[row] = outcome
     both = np.fromiter(chain.from_iterable(outcomes), np.int8, 2 * len(outcomes))
     reasons, tiers = both.reshape(-1, 2).T.copy()

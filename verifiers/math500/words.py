@@ -71,9 +71,8 @@ ARTICLES = frozenset(["a", "an", "the"])
 OPENING = frozenset("so thus therefore hence then finally consequently answer yes ok okay".split())
 CONCLUDING = frozenset("so thus therefore hence then".split())
 EXPLAINING = frozenset("since because".split())
-OCCASIONS = frozenset(
-    "where attained achieved reached when at equality occurs occurring".split()
-)  # of a value
+# Before the place at which a value is taken: "2, attained at x = 1".
+OCCASIONS = frozenset("where attained achieved reached when at equality occurs occurring".split())
 ATTAINED = frozenset("attained achieved reached occurs occurring".split())  # for a range of numbers, too
 # Words that say in brackets which of several values one is.
 DESCRIBING = frozenset(

@@ -76,6 +76,19 @@ def test_what_is_needed_must_be_used(need: str, tmp_path: Path, monkeypatch: pyt
     assert f"needs names '{need}'" in said and "leave it out" in said
 
 
+def test_a_mean_over_a_step_must_refuse_groups_that_are_prepared_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    means = "\n    def step_means(self, view):\n        return {'reward': float(view.rewards.mean())}\n"
+    silent, declared = tmp_path / "silent.py", tmp_path / "declared.py"
+    silent.write_text(HEAD + LOSS + means)
+    declared.write_text(HEAD + LOSS + "\n    whole_step: ClassVar[bool] = True\n" + means)
+    (found,) = [finding for finding in check_algorithm(f"{silent}:Mine") if not finding.ok]
+    assert found.name == "groups alone" and "set whole_step = True" in found.figure
+    assert all(finding.ok for finding in check_algorithm(f"{declared}:Mine"))
+
+
 def test_what_compares_an_update_must_be_coupled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     file = tmp_path / "mine.py"

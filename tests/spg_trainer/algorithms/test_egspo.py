@@ -37,7 +37,7 @@ def test_the_clip_acts_on_the_product_of_a_step_s_tokens(steps, held):
     scored = torch.ones(1, 1, 2, dtype=torch.bool) if held else torch.eye(2, dtype=torch.bool)[None]
     masks = Masks(scored, scored, scored.double(), torch.ones(1, dtype=torch.float64), scored.any(1))
     old = torch.full(scored.shape, -2.0, dtype=torch.float64) * scored
-    batch = make_batch(masks.part, [1.0], 1, old_logps=old, prepared={"step_tokens": torch.full((1,), 2.0)})
+    batch = make_batch(masks.part, [1.0], 1, old_logps=old, step_means={"step_tokens": 2.0})
     loss, gradient = logps_gradient(EGSPO(beta=0.0), masks, batch, old + math.log(1.3) * scored)
     assert float(loss.loss) == pytest.approx(-1.5 / 2 if held else -1.3 / 2)
     assert gradient.any() != held

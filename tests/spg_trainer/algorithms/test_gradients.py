@@ -83,7 +83,7 @@ def case(name: str, on_policy: bool, **arguments):
         given |= {"num_masks": 2, "branches": 2}
     algorithm, model = build(name, given), tiny_model(layers=1)
     rewards = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
-    rollouts, prepared = prepare(algorithm, rewards, sampled())
+    rollouts, known = prepare(algorithm, rewards, sampled())
     masks = algorithm.make_masking().draw(rollouts, seeded())
     with torch.no_grad():
         logps = naive_logps(model, rollouts, masks, MASK)
@@ -95,7 +95,7 @@ def case(name: str, on_policy: bool, **arguments):
         ADVANTAGES,
         totals,
         Place.of_groups(2, 2),
-        prepared=prepared,
+        **known,
         old_logps=None if on_policy else old,
         old_measured=None if on_policy else old_measured,
         ref_logps=ref,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.wd1 import WD1, WD1Repro
-from tests.common.algorithm_cases import view_of
+from tests.common.algorithm_cases import make_batch, two_tokens, view_of
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.2, 0.2], [0.5, 2.5, 1.5]], dtype=torch.float64)
 
@@ -37,7 +37,14 @@ def test_weights_sum_to_zero_are_bounded_and_vanish_for_equal_rewards(psi):
 def test_the_reproduction_sums_a_group_and_ends_at_eos_only():
     algorithm = WD1Repro()
     assert (algorithm.normalizer, algorithm.end_tokens, WD1.end_tokens) == ("groups", "eos", "any")
-    for normalizer, repeats in (("completions", 1), ("groups", 3)):
-        prepared = WD1(normalizer=normalizer).prepare(view_of(REWARDS, None))
-        assert prepared["repeats"].tolist() == [repeats] * 9
-        assert torch.equal(prepared["advantages"], WD1().compute_advantages(REWARDS))
+    for normalizer, step_means in (("completions", {}), ("groups", {"group_size": 3})):
+        algorithm, view = WD1(normalizer=normalizer), view_of(REWARDS, None)
+        assert algorithm.step_means(view) == step_means
+        assert torch.equal(algorithm.prepare(view)["advantages"], WD1().compute_advantages(REWARDS))
+
+
+def test_a_mean_over_groups_is_as_many_times_that_over_completions_as_a_group_has_completions():
+    masks, logps = two_tokens(), torch.full((1, 1, 2), -2.0, dtype=torch.float64)
+    batch = make_batch(masks.part, [1.0], 6, step_means={"group_size": 3})
+    assert float(WD1().loss(logps, masks, batch).loss) == pytest.approx(4 / 6)
+    assert float(WD1Repro().loss(logps, masks, batch).loss) == pytest.approx(4 / 2)

@@ -19,21 +19,21 @@ def test_a_step_that_asks_for_more_problems_than_there_are_is_refused():
         check_prompts(9, 8, "letters")
 
 
-@pytest.mark.parametrize("whole_groups", [False, True])
+@pytest.mark.parametrize("dealt_by", ["episode", "group"])
 @pytest.mark.parametrize(("groups", "count"), [(6, 1), (6, 2), (8, 4), (7, 3), (5, 4), (2, 3)])
-def test_completions_are_shared_evenly_by_number_and_length(monkeypatch, groups, count, whole_groups):
+def test_completions_are_shared_evenly_by_number_and_length(monkeypatch, groups, count, dealt_by):
     """Groups stay whole while each process has equally many."""
     lengths, shares = [37 * group % 11 + 20 for group in range(groups)], []
     monkeypatch.setattr("spg_trainer.rollout.dealing.world_size", lambda: count)
     for number in range(count):
         monkeypatch.setattr("spg_trainer.rollout.dealing.rank", lambda number=number: number)
-        shares.append(deal_groups(lengths, 4, whole_groups).tolist())
+        shares.append(deal_groups(lengths, 4, dealt_by).tolist())
     assert sorted(row for share in shares for row in share) == list(range(4 * groups))
     assert all(share == sorted(share) for share in shares)
     sizes, split = list(map(len, shares)), [{row // 4 for row in share} for share in shares]
     divided = sum(map(len, split)) > groups
-    assert divided == (not whole_groups and groups % count > 0)
-    assert max(sizes) - min(sizes) <= (4 if whole_groups else 1 if groups % count else 0)
+    assert divided == (dealt_by == "episode" and groups % count > 0)
+    assert max(sizes) - min(sizes) <= (4 if dealt_by == "group" else 1 if groups % count else 0)
     if groups % count == 0:
         sums = [sum(lengths[group] for group in share) for share in split]
         assert max(sums) - min(sums) <= max(lengths) - min(lengths)

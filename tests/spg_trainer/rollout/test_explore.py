@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms import build
+from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.explore import Rounds
 from spg_trainer.settings.algorithm_checks import check_algorithm
@@ -125,6 +126,12 @@ def test_raft_compares_with_the_mean_of_the_whole_step(tmp_path):
             assert sample["advantage"] == pytest.approx(own)
         sizes.add(len(group))
     assert len(sizes) > 1
+
+
+def test_step_means_that_differ_between_parts_of_a_step_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(SPG, "step_means", lambda self, view: {"reward": float(view.rewards.mean())})
+    with pytest.raises(ConfigError, match=r"SPG.step_means are .* Set whole_step = True"):
+        train(explore_config(tmp_path, algorithm="spg", algorithm_args={}, max_steps=1), quiet=True)
 
 
 def test_a_run_that_goes_on_samples_what_one_that_was_never_interrupted_samples(tmp_path):

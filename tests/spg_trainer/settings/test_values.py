@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.values import flatten, overlay, parse_pairs
@@ -54,3 +55,10 @@ def test_a_wrong_line_is_named_with_its_file_and_value(text: str, words: list[st
     with pytest.raises(ConfigError) as caught:
         overlay(Config(), yaml.safe_load(text), "some.yaml")
     assert all(word in str(caught.value) for word in ("some.yaml", *words))
+
+
+def test_pairs_that_are_joined_by_commas_are_told_how_to_separate_them() -> None:
+    with pytest.raises(
+        ConfigError, match=r"num_masks='2,p_mask_prompt=0.1': .* Separate several KEY=VALUE by spaces"
+    ):
+        build("spg", {"num_masks": "2,p_mask_prompt=0.1"})

@@ -76,6 +76,6 @@ def test_rows_are_dealt_once_and_evenly_by_length(monkeypatch, count):
     ],
 )
 def test_what_a_divided_model_cannot_is_refused(tmp_path, monkeypatch, changes, remedy):
-    monkeypatch.setattr("spg_trainer.sft.plan.world_size", lambda: 2)
+    monkeypatch.setattr("spg_trainer.sft.command.world_size", lambda: 2)
     with pytest.raises(ConfigError, match=f"--shard.*Use {remedy}"):
         sft(sft_command(tmp_path / "run", shard="phase", **changes), quiet=True)

@@ -147,7 +147,7 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
     totals = dict(step.totals[0])
     batch = Batch(
         step.rollouts.completion_mask, step.prepared["advantages"], totals, step.place,
-        dict(step.prepared), **known,
+        dict(step.prepared), step_means=step.step_means, **known,
     )  # fmt: skip
     loss = lambda values, masks, batch: loss_of_values(run.algorithm, masks, batch, values)  # noqa: E731
     if run.algorithm.compares == "update":

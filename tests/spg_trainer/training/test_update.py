@@ -253,9 +253,9 @@ def test_minibatches_divide_the_groups_and_have_totals_of_their_own(place):
 @pytest.mark.parametrize("size, expected", [(1, [3, 2, 1, 2]), (4, [3, 3, 2]), (5, [5, 3]), (9, [8])])
 def test_whole_groups_are_never_divided(size, expected):
     rows, group = np.arange(8), np.array([0, 0, 0, 1, 1, 2, 5, 5])
-    parts = split_rows(rows, group, size, whole_groups=True)
+    parts = split_rows(rows, group, size)
     assert [len(part) for part in parts] == expected and [*itertools.chain(*parts)] == rows.tolist()
-    assert all(len(part) <= size for part in split_rows(rows, group, size, whole_groups=False))
+    assert all(len(part) <= size for part in split_rows(rows, rows, size))
 
 
 @pytest.mark.parametrize("size", [1, 16])

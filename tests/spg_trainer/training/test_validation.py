@@ -241,6 +241,8 @@ def test_a_run_without_a_gain_is_told_what_its_own_groups_and_measurements_suppo
     right = told("spg", silent=0.9, right=0.8)
     assert "--algorithm raft" in right and "learned its task" in right, "most groups are all right"
     assert "--algorithm justgrpo" in told("raft", "math500")
+    published = told("raft", "math500", model="GSAI-ML/LLaDA-8B-Instruct", env_args={"source": "generated"})
+    assert "justgrpo" not in published, "it was measured on small models alone"
     for task in ("countdown", "gsm8k"):
         assert "--algorithm raft" in told("justgrpo", task, right=0.2), (
             "the intervals of the best ones overlap"

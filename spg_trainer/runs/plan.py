@@ -1,0 +1,44 @@
+"""What a training and `sft` start from alike: settings that are checked, a folder, and the checkpoint in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from spg_trainer.algorithms import find_algorithm
+from spg_trainer.distributed import decide_on_main, raising_on_all
+from spg_trainer.runs.folder import choose_folder
+from spg_trainer.runs.tracking import check_trackers
+from spg_trainer.settings.fields import Config, SftCommand
+from spg_trainer.settings.plan import Plan, check_processes, plan
+from spg_trainer.settings.resolve import Resolved
+
+Command = TypeVar("Command", Config, SftCommand)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan(Plan[Command]):
+    """The settings of a training or of `sft`, none of which is refused, and where it writes."""
+
+    folder: Path
+    """The folder of the run or of the model, which need not exist yet."""
+    checkpoint: Path | None
+    """The checkpoint from which it continues, None = it begins anew."""
+
+
+def plan_run(settings: Command | Resolved[Command], num_processes: int) -> RunPlan[Command]:
+    """Makes the checks that need settings and files alone, then chooses the folder; a `RunPlan` stays as it is.
+
+    All processes of a run call it together, and the first one chooses the folder. Raises SpgError or EnvError, on all
+    processes, for settings that cannot work.
+    """
+    if isinstance(settings, RunPlan):
+        return settings
+    with raising_on_all():
+        planned = plan(settings)
+        config = planned.config
+        check_processes(config.model, num_processes)
+        check_trackers(config.output.track)
+        if isinstance(config, Config):
+            find_algorithm(config.algorithm)  # refuses an unknown name; `build` makes the algorithm later
+    folder, checkpoint = decide_on_main(lambda: choose_folder(config))
+    return RunPlan(config, planned.origins, folder=folder, checkpoint=checkpoint)
