@@ -25,7 +25,7 @@ SIZES = {"train": 1_000_000, "validation": 256, "test": 10_000}
 SIZES_OF_ONE_GAME = {"train": 1_000_000, "validation": 16, "test": 1}
 """How many seeds each split has if the game is the same under every seed (`is_one_game`).
 
-Such a seed only changes what the habit `random` does (`GymnasiumGame.habits`).
+In such a game, the seed decides nothing but the actions of the habit `random` (`GymnasiumGame.habits`).
 """
 _SEED = 20_261_123  # keeps these streams apart from those of any other task
 
@@ -41,15 +41,15 @@ class Game:
     solved_from: float | None = None
     """An episode is solved if its return is at least this; None = the environment's own threshold."""
     illegal_reward: float = 0.0
-    """What an answer that is no legal action earns in a game without a table of transitions. In a game with a table it
-    earns this or what the worst action of the table earns, whichever is less: otherwise the model would learn to write
-    nonsense."""
+    """What an answer that is no legal action earns. FrozenLake, CliffWalking and Taxi have a table of transitions, `P`,
+    from which the reward of the worst action is known. If that is lower than `illegal_reward`, the answer earns it
+    instead: otherwise the model would learn to avoid bad actions by writing nonsense."""
     forfeits: bool = False
-    """Whether an answer that is no legal action ends the game. Set this where such an answer costs nothing: if the game
-    went on and was won, the model would learn to give such answers."""
+    """Whether an answer that is no legal action ends the game. Set this where the game could otherwise go on and be
+    won, as in FrozenLake, where such an answer costs nothing: the model would learn to give such answers."""
     habits: Mapping[str, Callable[[Any, Any], str]] = field(default_factory=dict)
-    """{name: a function (observation, Gymnasium's environment) -> action} of rules of thumb, plausible and often wrong;
-    `basic` of Blackjack is the right one."""
+    """{name: rule of thumb}. A rule is a function of the observation and of Gymnasium's environment that returns the
+    word of an action. Rules are plausible and often wrong; only `basic`, in Blackjack, is the best play."""
 
 
 def basic_strategy(observation: tuple[int, int, int], _: Any) -> str:
@@ -60,12 +60,12 @@ def basic_strategy(observation: tuple[int, int, int], _: Any) -> str:
     total, dealer, ace = observation
     dealer_is_strong = dealer == 1 or dealer > 6
     if ace:
-        stands = 19 if dealer in (1, 9, 10) else 18
+        stick_from = 19 if dealer in (1, 9, 10) else 18
     elif dealer_is_strong:
-        stands = 17
+        stick_from = 17
     else:
-        stands = 12 if dealer in (4, 5, 6) else 13
-    return "stick" if total >= stands else "hit"
+        stick_from = 12 if dealer in (4, 5, 6) else 13
+    return "stick" if total >= stick_from else "hit"
 
 
 _LAKE = Game(
@@ -74,7 +74,8 @@ _LAKE = Game(
     # Down to the last row, then right to the goal in its corner.
     habits={"hasty": lambda cell, lake: "down" if cell < lake.ncol * (lake.nrow - 1) else "right"},
 )
-_CLIFF = Game(("up", "right", "down", "left"), solved_from=-99)  # a fall from the cliff costs 100
+# A step costs 1 and a fall from the cliff 100, so that whoever has fallen has a return below -99.
+_CLIFF = Game(("up", "right", "down", "left"), solved_from=-99)
 GAMES = {
     "Blackjack": Game(
         ("stick", "hit"),
@@ -122,7 +123,8 @@ class _Last:
     play: Play | None = None
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
-        return _Last, ()  # what `copy.deepcopy` makes
+        """How `copy.deepcopy` and `pickle` make a copy: by `_Last()`, without the attributes of this one."""
+        return _Last, ()
 
 
 class GymnasiumGame(TextEnv):
@@ -130,14 +132,15 @@ class GymnasiumGame(TextEnv):
 
     Prompt: the name, the state and the actions that are legal, "FrozenLake 0: left, down, right or up?". Answer at
     each turn: an action. A reply is the state that follows, with the legal actions if these change from turn to turn.
-    A word that is no legal action leaves the state as it is, and the reply says so. In a game with a table of
-    transitions, such a word costs as much as the worst action; in others it earns `Game.illegal_reward`, by default 0.
-    Blackjack and FrozenLake are lost by it.
+    A word that is no legal action leaves the state as it is, and the reply says so. Such a word costs as much as the
+    worst action if the game has a table of transitions, and otherwise nothing, unless `Game.illegal_reward` says that
+    it costs more. In Blackjack and FrozenLake it loses the game (`Game.forfeits`).
 
     Rewards:
         return: the sum of the environment's own rewards; it is what is paid.
-        correct (0 or 1): the game has ended with a return of at least `Game.solved_from` or else the environment's
-            `reward_threshold`; where there is neither, with a return above 0.
+        correct (0 or 1): whether the game has ended with a return that is high enough. It must be at least
+            `Game.solved_from`. Where that is None, it must be at least the environment's `reward_threshold`, and where
+            the environment has none, above 0.
     """
 
     reward_weights: ClassVar[dict[str, float]] = {"return": 1.0, "correct": 0.0}
@@ -183,11 +186,13 @@ class GymnasiumGame(TextEnv):
     def problem(self, index: int) -> Problem:
         """A game that begins with a seed of its own."""
         rng = np.random.default_rng([_SEED, STREAMS[self.split], check_index(self, index)])
-        seed = 3 * int(rng.integers(2**29)) + STREAMS[self.split]  # no seed is in two splits
+        # No seed is in two splits: the remainder of its division by 3 is the number of its split.
+        seed = 3 * int(rng.integers(2**29)) + STREAMS[self.split]
         prompt = f"{self.name} {self.show(self.played(seed, ()), with_actions=True)}"
         if self.prompt_style == "rules":
-            description = inspect.cleandoc(self._env.unwrapped.__doc__ or "").partition("\n\n")[0]
-            one_line = description.replace("\n", " ")
+            description = inspect.cleandoc(self._env.unwrapped.__doc__ or "")
+            first_paragraph, _, _ = description.partition("\n\n")
+            one_line = first_paragraph.replace("\n", " ")
             request = "Answer with one action inside <answer> and </answer>."
             prompt = f"{one_line}\n{prompt}\n{request}".lstrip()
         return Problem(prompt, {"seed": seed})
@@ -259,17 +264,20 @@ class GymnasiumGame(TextEnv):
 
     @cached_property
     def plan(self) -> list[dict[str, float]]:
-        """For each state {action: what it is worth if the best ones follow}; [] without a table of transitions."""
+        """For each state {action: its worth}, as `worths` computes it; [] in a game without a table of transitions."""
         table = getattr(self._env.unwrapped, "P", None)
         if not table:
             return []
         return [dict(zip(self.rules.actions, row, strict=True)) for row in worths(table)]
 
     def played(self, seed: int, turns: Sequence[str]) -> Play:
-        """Where the game of this seed stands after these completions; one without a legal action moves nothing.
+        """Where the game of this seed stands after these completions.
 
-        If the game that was played last is the beginning of this one, it is played on from there, so that an episode is
-        not played anew at every turn.
+        A completion without a legal action leaves the state as it is. It earns what `Game.illegal_reward` says, and it
+        ends the game if `Game.forfeits` is true.
+
+        The last call is remembered. If it had the same seed, and if its completions are the first of these, only the
+        rest is played, so that an episode is not played anew at every turn.
         """
         last = self._last
         turns_played, play = last.turns, last.play
@@ -297,7 +305,7 @@ class GymnasiumGame(TextEnv):
         return [word for word, allowed in zip(self.rules.actions, mask, strict=True) if allowed]
 
     def show(self, play: Play, with_actions: bool = False) -> str:
-        """The state, and with `with_actions` the legal actions, which a game where they change always shows."""
+        """The state, and the legal actions if `with_actions` is true or if the game's legal actions change."""
         values = play.observation if isinstance(play.observation, tuple) else (play.observation,)
         state = self.rules.state.format(*values)
         *words, last = self.legal(play)
@@ -320,7 +328,7 @@ def is_one_game(env: gymnasium.Env[Any, Any]) -> bool:
 
 
 def worst_reward(env: gymnasium.Env[Any, Any]) -> float:
-    """What the worst action earns in a game with a table of transitions, at most 0; 0 where there is none."""
+    """The lowest reward in the game's table of transitions; 0 if that is above 0, or if the game has no table."""
     table = getattr(env.unwrapped, "P", None) or {}
     rewards = (
         float(reward)
@@ -328,11 +336,11 @@ def worst_reward(env: gymnasium.Env[Any, Any]) -> float:
         for outcomes in actions.values()
         for _, _, reward, *_ in outcomes
     )
-    return min((min(0.0, reward) for reward in rewards), default=0.0)
+    return min(0.0, min(rewards, default=0.0))
 
 
 def worths(table: Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]) -> np.ndarray:
-    """What each action is worth in each state if the best ones follow, (states, actions): the Q of value iteration.
+    """(states, actions): what each action is worth in each state if the best actions follow, the Q of value iteration.
 
     table: of transitions, as Gymnasium's toy text has it: state -> action -> outcomes (probability, next state, reward,
     whether the game ends). Rewards are discounted by 0.99 an action, so that of two ways to the goal the shorter one is

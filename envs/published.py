@@ -35,10 +35,12 @@ Answer in this format:
 def fixed_set(problem_module: ModuleType, level: int, split: str) -> tuple[Any, ...]:
     """The 256 different generated problems of `validation` or `test`, in their fixed order."""
     rng = np.random.default_rng([problem_module.SEED, level, STREAMS[split]])
-    text = problem_module.COLUMNS[0]
-    # `distinct` draws with the numbers 0, 1, ... until 256 texts differ.
+    text_field = problem_module.COLUMNS[0]
+    # `distinct` calls the first function with the turns 0, 1, ... until the texts of 256 problems differ.
     return distinct(
-        lambda number: problem_module.draw(rng, level, split, number), key=lambda item: getattr(item, text)
+        lambda turn: problem_module.draw(rng, level, split, turn),
+        key=lambda item: getattr(item, text_field),
+        count=256,
     )
 
 
@@ -48,9 +50,11 @@ class PublishedEnv(TextEnv):
     task: ClassVar[str]
     """The task's name among the verifiers and in messages."""
     problem_module: ClassVar[ModuleType]
-    """The task's module of problems, e.g. `envs.gsm8k.problems`. For generated ones it has LEVELS, SEED and `draw(rng,
-    level, split, turn)`, where turn is the number of the draw of a fixed set and None in training; for published ones
-    what `envs.datasets.load_split` says. COLUMNS[0] names the text of a problem, as a column and as a field."""
+    """The task's module of problems, e.g. `envs.gsm8k.problems`.
+
+    For generated problems it has LEVELS, SEED and `draw(rng, level, split, turn)`. `fixed_set` draws with the turns 0,
+    1, 2, ...; in training, turn is None. For published problems it has the names that `envs.datasets.load_split` lists.
+    COLUMNS[0] names both the column of a published set and the field of a problem that hold the problem's text."""
     instruction: ClassVar[str]
     """What the paper-style prompt says before the text."""
     reward_presets: ClassVar[Mapping[str, Mapping[str, float]]]
@@ -76,7 +80,8 @@ class PublishedEnv(TextEnv):
             level: of generated problems, 1 to 3.
             reward_preset: "default", or "paper" for the rewards of d1 and SPG.
             revision: branch, tag or commit of the hub's train set; None = its main branch.
-            test_revision: branch, tag or commit of the hub's test set, if that is another data set.
+            test_revision: branch, tag or commit of the hub's test set, for a task whose test set is another data set
+                than its train set (MATH500).
         """
         check_choice(self.task, "split", split, SPLIT_SIZES)
         self._template = read_style(self.task, prompt_style, ["plain", "paper", None], ["question"])
@@ -91,22 +96,26 @@ class PublishedEnv(TextEnv):
             if value is not None and self.source != "hub":
                 raise EnvError(f"{self.task}: {name}={value} is for source=hub, not for {self.source}.")
         if test_revision is not None and self.problem_module.TEST.repo == self.problem_module.TRAIN.repo:
+            # One data set has both sets, and `revision` is the commit of both.
             raise EnvError(
                 f"{self.task}: its test set is of the same data set; revision={test_revision} names both."
             )
         self.prompt_style = prompt_style or ("plain" if self._generated else "paper")
         self.reward_weights = self.reward_presets[reward_preset]
-        self._problems: Sequence[Any] | None = None  # None: generated for training, each when it is asked for
+        # None = training with generated problems, of which `problem` draws each one when it is asked for.
+        self._problems: Sequence[Any] | None = None
         if not self._generated:
             self._problems, self.origin, self.notice = load_split(
                 self.task, self.problem_module, self.source, split, revision, test_revision
             )
         elif split != "train":
             self._problems = fixed_set(self.problem_module, level, split)
-        if self.origin:  # {data set of the hub: commit}
+        # `TextEnv.origin` is what a run writes down of the data. It is empty unless `load_split` has filled it with
+        # {data set of the hub: commit}.
+        if self.origin:
             commits = [f"{name} at revision {commit}" for name, commit in self.origin.items()]
             self.notice = f"{self.task}: {', '.join(commits)}. {self.notice}".rstrip()
-        if self._template:
+        if self._template:  # a prompt of the user's own; prompt_style is the path of its file
             self.origin = {**self.origin, self.prompt_style: f"sha256 {self._template.sha256}"}
 
     @property
@@ -131,17 +140,23 @@ class PublishedEnv(TextEnv):
             prompt = text if self.prompt_style == "plain" else f"{self.instruction}\n\n{text}"
             prefix = ""
         _, answer = item.right  # (steps, answer)
-        return Problem(prompt, {"answer": answer}, prefix, metadata={self.text_field: text, **vars(item)})
+        # All fields of the item; the text is one of them and comes first.
+        metadata = {self.text_field: text, **vars(item)}
+        return Problem(prompt, {"answer": answer}, prefix, metadata=metadata)
 
     def _write(self, work: str, answer: str) -> str:
         """A completion in the prompt's style. work: the working before the answer."""
         if self.prompt_style == "plain":
             return f"{work}<answer>{answer}</answer>"
         completion = paper_completion(work, answer) + "\n"
-        return self._template.behind_prefix(completion) if self._template else completion
+        if self._template:
+            # The template's prefix, such as "<reasoning>", stands before what the model writes, so it is left out here.
+            return self._template.behind_prefix(completion)
+        return completion
 
     def render_text(self, problem: Problem, completion: str | None) -> str:
         """The problem, the completion with the part that was judged in green or red, the gold answer, the verdict."""
+        # Problems of MATH500 have a subject; those of GSM8K have none.
         names = [name for name in ("subject", self.text_field) if problem.metadata.get(name)]
         # The lines that are shown, {label: text}.
         shown = {name: printable(problem.metadata[name]) for name in names}

@@ -29,7 +29,7 @@ SEARCHED = 20
 MAX_DIVIDED = 10**7
 """`DividedEnv` divides at most so many problems, the first ones of its environment; each takes 8 bytes."""
 
-# {split: the values of `tenth` for its indices}, for `DividedEnv`.
+# The function `tenth` below gives each index a number from 0 to 9. In `DividedEnv`, these numbers decide the split.
 _TENTHS = {"train": list(range(8)), "validation": [8], "test": [9]}
 _MAX_DRAWS = 2000  # of `draw_for`
 _SEED = 20_260_701  # keeps the streams of `draw_for` apart from all others
@@ -60,19 +60,22 @@ class SplitRule:
 
 # Each rule says below what text it is given of a problem.
 DEFAULT = SplitRule(partial(hashlib.blake2b, digest_size=8), parts=10, validation=8, test=9)
-"""The rule of `split_of` and `draw_for`, which the small tasks use: the JSON of the problem's content."""
+"""Hashes the problem's content, written as JSON. This rule is the default of `split_of` and `draw_for`, which the small
+tasks use."""
 COUNTDOWN = DEFAULT
 """Hashes the sorted numbers and the target."""
 SUDOKU_9X9 = DEFAULT
-"""Hashes the solved grid with its digits renamed. The 288 grids of 4x4 are divided by a list in `envs.sudoku.problems`
+"""Hashes the solved grid, whose digits are first renamed so that the first row reads 123456789. Grids that differ only
+by the names of their digits are thus in one split. The 288 grids of 4x4 are divided by a list in `envs.sudoku.problems`
 instead."""
 GUESS = SplitRule(DEFAULT.hash, parts=6, validation=0, test=1)
 """Hashes the range and the number in it. Validation and test have a sixth each, as level 1 has only 372 problems."""
 GSM8K = SplitRule(hashlib.sha256, parts=10, validation=0, test=1)
 """Hashes the steps of a generated problem."""
 MATH500 = SplitRule(hashlib.sha256, parts=5, validation=0, test=1, salt="1 ")
-"""Hashes the text of a generated problem without its letters. Of the salts that were tried this is the first with which
-every template of every level has an eighth or more of its problems in each split."""
+"""Hashes the text of a generated problem without its letters, so that the same problem with another name of its unknown
+is in the same split. Several salts were tried in turn, and this one is the first with which every template of every
+level has at least an eighth of its problems in each split."""
 PUBLISHED = SplitRule(hashlib.sha256, parts=20, validation=0, test=None)
 """Hashes the text of a problem of a published train set. The published test set is the test split."""
 
@@ -98,12 +101,13 @@ def draw_for(
 ) -> Drawn:
     """Problem number `index` of a split, drawn by `generate`; no two splits ever share a problem.
 
-    generate: makes a random problem from a generator, of the types that `split_of` takes. It is called until what
-    it makes belongs to `split`: once or twice for "train", about ten times for the others. rule: as for `split_of`. The
-    same split, index and generate give the same problem in every process. Raises EnvError for an unknown split, and
-    if 2,000 draws make nothing for it (then there are too few different problems).
+    generate: makes a random problem from a generator. The problem must be of the types that `split_of` takes. It is
+    called until what it makes belongs to `split`: once or twice for "train", about ten times for the others. rule: as
+    for `split_of`. The same split, index and generate give the same problem in every process. Raises EnvError for an
+    unknown split, and if 2,000 draws make nothing for it (then there are too few different problems).
     """
     check_choice("draw_for", "split", split, SPLITS)
+    # All splits draw from the same stream here: they share no problem since each keeps only what belongs to it.
     rng = np.random.default_rng([_SEED, index])
     for _ in range(_MAX_DRAWS):
         drawn = generate(rng)
@@ -132,8 +136,8 @@ def distinct(
 def distinct_problems(env: TextEnv, count: int = 0) -> list[int]:
     """The indices of the first `count` different problems of a split, ascending; 0 = of all that differ.
 
-    To measure on the same problem twice would add no evidence. They are fewer than `count` if the split, or its first
-    SEARCHED * count problems, hold fewer different ones.
+    The indices are fewer than `count` if the split, or its first SEARCHED * count problems, hold fewer different ones.
+    A problem that comes twice is measured once, since the second time would add no evidence.
     """
     wanted = min(count or len(env), len(env))
     first_of_key: dict[str, int] = {}
@@ -151,15 +155,15 @@ def distinct_problems(env: TextEnv, count: int = 0) -> list[int]:
 
 
 def content(problem: Problem) -> str:
-    """A text that is the same for two problems if they are: it holds all that the model reads, and the reference."""
+    """A text that is equal for equal problems: it holds all that the model reads, and the reference."""
     parts = [problem.prompt, problem.completion_prefix, problem.completion_template, problem.reference]
     return json.dumps(parts, sort_keys=True, default=_as_json)
 
 
 def question(prompt: Prompt, capitals: bool = False) -> str:
-    """The text of a prompt, for comparisons: white space becomes single spaces, and capitals small letters.
+    """The text of a prompt, for comparisons: white space becomes single spaces, and capitals become small letters.
 
-    capitals: whether capitals are kept.
+    capitals: if true, capitals stay as they are.
     """
     text = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
     text = " ".join(text.split())
@@ -200,18 +204,23 @@ class DividedEnv(Wrapper):
         self.indices = np.flatnonzero(np.isin(tenths, _TENTHS[split]))
         if not len(self.indices):
             raise EnvError(
-                f"{self._size_of_split} too few. Give it more, or take `split` in its __init__ and divide them there."
+                f"{self._how_it_is_divided}, too few. Give it more, or take `split` in its __init__ and divide them "
+                "there."
             )
 
     @property
-    def _size_of_split(self) -> str:
-        """The beginning of a sentence, "NAME takes no `split`: of its 100 problems 12 are test,"."""
+    def _how_it_is_divided(self) -> str:
+        """The sentence, still without its end, with which messages begin.
+
+        "NAME takes no `split`: of its 100 problems 12 are test". An error goes on with ", too few.", and `notice` with
+        " by a hash of their index (80/10/10).".
+        """
         name, count = self.env.spec_name, len(self.indices)
-        return f"{name} takes no `split`: of its {len(self.env)} problems {count} are {self.split},"
+        return f"{name} takes no `split`: of its {len(self.env)} problems {count} are {self.split}"
 
     @property
     def notice(self) -> str:  # type: ignore[override]
-        return f"{self.env.notice} {self._size_of_split} by a hash of their index (80/10/10).".lstrip()
+        return f"{self.env.notice} {self._how_it_is_divided}, by a hash of their index (80/10/10).".lstrip()
 
     def __len__(self) -> int:
         return len(self.indices)

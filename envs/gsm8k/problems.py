@@ -16,7 +16,8 @@ from verifiers.batch import as_reference
 TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
 TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
 COLUMNS = ("question", "answer")
-# What is hashed of a question to divide published rows (`envs.datasets.load_split`); `split_of` divides generated ones.
+# `envs.datasets.load_split` hashes text_to_hash(question) to divide the published rows among the splits. Generated
+# problems are divided by `split_of`.
 text_to_hash = str.strip
 LEVELS = tuple(TEMPLATES)
 SEED = 8_000_008  # keeps these streams apart from those of any other task
@@ -43,10 +44,10 @@ def split_of(steps: Sequence[str]) -> str:
 
 
 def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> WordProblem:
-    """A random problem of a split. The template is drawn once, then numbers until they suit the template and the split.
+    """A random problem of a split. The template is drawn once, then numbers until the problem is of the split.
 
-    Templates whose numbers suit less often are thus as frequent as others. turn: not used here, see
-    `envs.published.PublishedEnv.problem_module`.
+    The template stays when numbers do not suit it and are drawn again. If it were drawn again too, templates that few
+    numbers suit would be rare. turn: not used here, see `envs.published.PublishedEnv.problem_module`.
     """
     sentences = pick(rng, TEMPLATES[level]) if level > 1 else None
     # These two serve level 1 alone, but are drawn at every level, since released problems depend on the random stream.
@@ -59,13 +60,21 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
 
 
 def _fill_line(rng: np.random.Generator, template: LineTemplate, signs: str) -> WordProblem | None:
-    """A level 1 problem with random numbers; None if a result has fewer than two digits."""
-    a, b, c = (int(rng.integers(low, high + 1)) for low, high in ((12, 30), (2, 5), (2, 5)))
+    """A level 1 problem with random numbers; None if a result has fewer than two digits.
+
+    For example "Bus: 20 kids, gains 3, drops 4. Kids?" with the signs "+-" and the steps "20+3=23", "23-4=19".
+    """
+    a = int(rng.integers(12, 31))
+    b = int(rng.integers(2, 6))
+    c = int(rng.integers(2, 6))
     first_result = a + b if signs[0] == "+" else a - b
     second_result = first_result + c if signs[1] == "+" else first_result - c
     if min(first_result, second_result) < 10:
         return None
-    verbs = [pick(rng, (template.more if sign == "+" else template.less).split()) for sign in signs]
+    verbs = []
+    for sign in signs:
+        verbs_of_sign = template.more if sign == "+" else template.less
+        verbs.append(pick(rng, verbs_of_sign.split()))
     opening = template.opening.format(name=pick(rng, NAMES))
     unit = pick(rng, template.units.split())
     text = f"{opening} {a} {unit}, {verbs[0]} {b}, {verbs[1]} {c}. {unit.title()}?"
@@ -76,10 +85,12 @@ def _fill_line(rng: np.random.Generator, template: LineTemplate, signs: str) -> 
 def _fill_sentences(rng: np.random.Generator, template: SentenceTemplate) -> WordProblem | None:
     """A problem of level 2 or 3 with random numbers; None if a step gives no whole number above zero."""
     values = {letter: pick(rng, choices) for letter, choices in template.numbers.items()}
-    known = dict(values)  # also the results so far: r1, r2, ...
+    known = dict(values)  # {name: number} of the letters, and of the results so far: r1, r2, ...
     steps = []
+    # Each side of a step is a name in `known` or a number in digits: ["r1", "*", "2"].
     for number, (left, sign, right) in enumerate(template.steps, 1):
-        a, b = (known[side] if side in known else int(side) for side in (left, right))
+        a = known[left] if left in known else int(left)
+        b = known[right] if right in known else int(right)
         if sign == "/" and a % b:
             return None
         result = {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[sign]
@@ -110,7 +121,8 @@ def read_row(row: Row) -> WordProblem:
     number.
     """
     solution = row.values["answer"]
-    working, _, gold = (as_reference(solution) or "").rpartition("####")  # without ####, all of it is `gold`
+    text = as_reference(solution) or ""  # a column of numbers is read as text; "" for what is neither
+    working, _, gold = text.rpartition("####")  # without ####, `working` is "" and `gold` the whole text
     gold = gold.strip()
     if not _NUMBER.fullmatch(gold):
         wanted = 'a number such as 1,250 or -3, or a solution that ends in "#### 1,250"'
@@ -126,16 +138,17 @@ def read_row(row: Row) -> WordProblem:
 
 
 def _one_step_early(lines: list[str], number: str) -> Solution:
-    """A hasty solution of a published problem: it stops after the calculation before the last, and answers its result.
+    """A hasty solution of a published problem: it stops one calculation too early.
 
-    If there are fewer than two calculations, or that result is no number, it has all lines but the last, and the answer
-    is 0, or 1 if the right answer, `number`, is 0.
+    Its last line is that of the last calculation but one, and its answer is the result of this calculation. If there is
+    only one calculation or none, or if the result is no number, the solution leaves out the last line, and its answer
+    is 0. It is 1 where 0 would be right, that is, where `number`, the right answer, is "0".
     """
-    results = [  # (number of the line, result) of each calculation
-        (i, mark.strip("<>").rpartition("=")[2])
-        for i, line in enumerate(lines)
-        for mark in _CALCULATOR_MARK.findall(line)
-    ]
+    results = []  # (index of the line, result) of each calculation: <<48/2=24>> has the result "24"
+    for i, line in enumerate(lines):
+        for mark in _CALCULATOR_MARK.findall(line):
+            _, _, result = mark.strip("<>").rpartition("=")
+            results.append((i, result))
     if len(results) < 2 or not _NUMBER.fullmatch(results[-2][1]):
         return _without_marks(lines[:-1], "0" if number != "0" else "1")
     line_number, result = results[-2]

@@ -29,20 +29,26 @@ def accumulate(
 ) -> Loss:
     """Adds the gradient of `loss_fn(logps)` to `.grad` and returns the loss and its metrics, both detached.
 
-    loss_fn: takes logps (B, M, T), zero where not scored; where the masks measure something, (B, M, 2T) as `score`
-    returns. mask_id: the model's [MASK] token. masks_at_once: up to B times so many masked copies may hold a graph at
-    once, >= 1. compares: as of an algorithm; with `copy`, the loss is a sum of terms of one masked copy each.
+    loss_fn: a function of the logps (B, M, T), which are zero where nothing is scored. If the masks name a measure, the
+    logps are (B, M, 2T): behind the T logps of a copy stand its T measured figures. mask_id: the model's [MASK] token.
+    masks_at_once: a number >= 1; at most masks_at_once * B masked copies hold a graph at a time. compares: what the
+    loss compares, as `Algorithm.compares` says it; with `copy`, the loss is a sum of terms of one masked copy each.
 
-    Where all copies fit at once, each goes through the model once, forward and backward. Where they do not, they go in
-    parts. If the loss compares no copies, each part goes backward as soon as it is scored. Otherwise all parts but the
-    last are first scored without a graph; then the gradient of the loss in the logps is known, and the copies in which
-    it is not zero go through the model once more, now with a graph, and backward.
+    If all copies fit at once, each goes through the model once, forward and backward. If not, they are divided into
+    parts. A loss that compares no copies sends each part backward as soon as it is scored. For any other loss,
+
+    1. all parts but the last are scored without a graph, and the last one with a graph;
+    2. the gradient of the loss in all logps is computed, and the last part goes backward;
+    3. each other part is scored once more, now with a graph, and goes backward. Copies whose gradient is zero stay out,
+       unless dropout acts.
     """
-    parts = passes(masks, masks_at_once)
+    parts = passes(masks, masks_at_once)  # each part is the (row, mask) of its copies
     logps = nothing_scored(model, masks)
     if compares == "copy" and len(parts) > 1:
         for copies in parts:
             with_graph = score(model, rollouts, masks, mask_id, copies)
+            # The logps of all other copies are zero here. This does not change the gradient in the logps of this part,
+            # since each of its copies has terms of its own in the loss.
             _, coefficients = _loss_and_gradient(loss_fn, with_graph)
             _send_back(with_graph, coefficients)
             logps = logps + with_graph.detach()
@@ -53,8 +59,13 @@ def accumulate(
         scored_without_graph.append((copies, _random_state(model)))
         with torch.no_grad():
             logps = logps + score(model, rollouts, masks, mask_id, copies)
-    with_graph = score(model, rollouts, masks, mask_id, parts[-1]) if parts else logps
-    all_logps = logps + with_graph if scored_without_graph else with_graph
+    if parts:
+        with_graph = score(model, rollouts, masks, mask_id, parts[-1])
+    else:  # nothing is scored
+        with_graph = logps
+    all_logps = with_graph
+    if scored_without_graph:
+        all_logps = logps + with_graph
     result, coefficients = _loss_and_gradient(loss_fn, all_logps)
     _send_back(with_graph, coefficients)
     del with_graph, all_logps  # else their graph would be in memory beside those of the other parts
@@ -93,12 +104,13 @@ def _score_again(
     coefficients: Tensor,
     random_state: list[Tensor] | None,
 ) -> None:
-    """Sends copies through the model once more, now with a graph, and backward; those with coefficients 0 stay out.
+    """Sends S copies through the model once more, now with a graph, and backward; those with coefficients 0 stay out.
 
-    random_state: what `_random_state` returned before they went first, so that dropout drops the same units as then.
-    None = no dropout acts. With dropout all copies go if any is needed, since in fewer of them it would drop others.
+    random_state: what `_random_state` returned before these copies were scored without a graph, so that dropout now
+    drops the same units; None = no dropout acts. If dropout acts and any copy is needed, all copies go: with fewer
+    copies, dropout would drop other units.
     """
-    needed = (coefficients[copies] != 0).any(-1)  # (S,)
+    needed = (coefficients[copies] != 0).any(-1)  # (S,), for each copy
     if not needed.any():
         return
     if random_state is None:

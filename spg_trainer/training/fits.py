@@ -18,8 +18,9 @@ from spg_trainer.training.roofline import Estimate
 GIB = 2**30
 HOST = 3 * GIB
 """Bytes of the host's memory that Python, torch and CUDA take."""
-FILE = 5e9
-"""Bytes of a published file of weights at most: a model is read into the host's memory file by file."""
+LARGEST_FILE = 5e9
+"""Bytes of the largest file in which weights are published. A model is read file by file, so that the host's memory
+never holds more than one file."""
 LORA_R = 64
 """The rank of the adapters that are proposed where a training of all weights does not fit."""
 
@@ -27,7 +28,8 @@ PROCESSES = (2, 4, 8, 16, 32, 64)
 """The numbers of processes, each with a card, that are tried with --shard where a run does not fit on its cards."""
 
 Predict = Callable[..., Estimate]
-"""predict(settings, processes) is what each process needs; predict(settings), with as many processes as the run has."""
+"""predict(settings, processes) estimates what each process needs if there are so many. predict(settings) does the same
+for as many processes as the run has."""
 
 
 def card_lines(config: Config, shape: Shape, predict: Predict, card: Device, processes: int = 1) -> list[str]:
@@ -55,14 +57,16 @@ def card_lines(config: Config, shape: Shape, predict: Predict, card: Device, pro
 
 
 def remedy(config: Config, predict: Predict, usable: float) -> str:
-    """A sentence with the flags by which a run fits: the fastest of those that change the training least.
+    """A sentence with the flags by which a run fits.
 
-    If these need more cards, the sentence goes on with the first flags that fit on the cards that there are, such as
-    adapters in place of a training of all weights. usable: bytes of a card that tensors can take.
+    The changes of `changes_to_try` are tried in their order, so that the first one that fits changes the training
+    least. If it needs no more cards than the run has, the sentence names it alone. Otherwise the sentence also names
+    the first change that fits on the cards that there are: "It would fit with --shard phase on 2 such cards ...; on the
+    cards that there are, with --lora-r 64 ...". usable: bytes of a card that tensors can take.
     """
     sentence = ""
-    for changes, processes in kinds(config):
-        if sentence and processes:  # the sentence names flags for more cards already
+    for changes, processes in changes_to_try(config):
+        if sentence and processes:  # one proposal for more cards has been made, and one is enough
             continue
         fitting = fastest_that_fits(config, changes, processes, predict, usable)
         if fitting is None:
@@ -71,7 +75,7 @@ def remedy(config: Config, predict: Predict, usable: float) -> str:
         on_more_cards = f" on {processes} such cards (torchrun --nproc-per-node)" if processes else ""
         fit = f"with {flags}{on_more_cards}: {peak / GIB:.1f} GiB each, {seconds:.0f} seconds a step"
         sentence = f"{sentence}; on the cards that there are, {fit}" if sentence else f"It would fit {fit}"
-        if not processes:  # these flags fit on the cards that there are, and others change more
+        if not processes:  # this fits on the cards that there are, and all that follows would change more
             break
     return sentence or "No flags make it fit: take a smaller model or a larger card"
 
@@ -85,15 +89,15 @@ def fastest_that_fits(
     processes: how many, 0 = those of the run.
     """
     fitting = []
-    for checkpointing, batch in product(
-        {config.model.gradient_checkpointing, True}, halves(config.batch.per_device_batch_size)
-    ):
+    # A run that has checkpointing already is not tried without it.
+    checkpointing_choices = [True] if config.model.gradient_checkpointing else [False, True]
+    for checkpointing, batch in product(checkpointing_choices, halves(config.batch.per_device_batch_size)):
         flags = changes | {"gradient_checkpointing": checkpointing, "per_device_batch_size": batch}
         changed = with_flags(config, flags)
         estimate = predict(changed, processes) if processes else predict(changed)
         if estimate.peak <= usable:
             seconds = sum(estimate.seconds.values())
-            # In the order in which they count: of equally fast ones the largest batch, then none with checkpointing.
+            # `min` prefers the fewest seconds, then the largest batch, then no checkpointing (False < True).
             fitting.append((seconds, -batch, checkpointing, estimate.peak, words(config, flags)))
     if not fitting:
         return None
@@ -101,17 +105,21 @@ def fastest_that_fits(
     return typed, seconds, peak
 
 
-def kinds(config: Config) -> list[tuple[dict[str, Any], int]]:
-    """(flags, processes) to try, those that change the training least first; 0 processes = those of the run.
+def changes_to_try(config: Config) -> list[tuple[dict[str, Any], int]]:
+    """Changes by which a run may fit, as (flags, processes); those that change the training least come first.
 
-    The flags change how weights are stored or divided among processes (--shard), or which are trained. With ({}, 0)
-    nothing of this changes, and only a smaller batch or checkpointing can help.
+    The flags change how weights are stored or divided among processes (--shard), or which are trained. The flags {}
+    change nothing of this: then only a smaller batch or checkpointing can help. processes: 0 = as many as the run has.
     """
     m = config.model
     unchanged = ({}, 0)
-    adamw = {"optimizer": "adamw"}  # Muon works neither with divided weights nor with moments of 8 bits
+    # Muon works neither with divided weights nor with moments of 8 bits. In a run that has AdamW already this changes
+    # nothing, and `words` leaves the flag out.
+    adamw = {"optimizer": "adamw"}
     by_layer = [({"shard": "layer", **adamw}, processes) for processes in PROCESSES]
     if m.lora_r:
+        # `--shard phase` is not tried: it gathers all weights for an update, and adapters are never divided, so that it
+        # saves nothing at the peak.
         in_four_bits = [] if m.is_divided else [({"load_4bit": True}, 0)]
         return [unchanged, *in_four_bits, *by_layer]
     divided = [
@@ -165,7 +173,8 @@ def hours_in_all(config: Config, estimate: Estimate, processes: int) -> str:
         problems = evaluated_problems(config)
     except envs.errors.DataUnavailable:
         return f"The run takes {training:.1f} hours for {in_steps}; evaluations are not counted without the data."
-    evaluating = round(problems * estimate.per_completion / processes / 3600, 1)
+    seconds = problems * estimate.per_completion / processes  # the problems are divided among the processes
+    evaluating = round(seconds / 3600, 1)
     return (
         f"The run takes {training + evaluating:.1f} hours: {training:.1f} for {in_steps}, {evaluating:.1f} for "
         f"{problems} problems in evaluations and validations."
@@ -179,9 +188,12 @@ def evaluated_problems(config: Config) -> int:
     problems = 2 * len(envs.splits.distinct_problems(evaluated, settings.eval_problems))
     if settings.eval_steps:
         validated = make_env(config, "validation")
-        # One before the first step, one every so many steps, and one after the last, if it is none of these.
-        times = 1 + -(-config.max_steps // settings.eval_steps)
-        problems += times * len(envs.splits.distinct_problems(validated, settings.validation_problems))
+        # A run is validated before its first step, after every `eval_steps` steps, and after its last step: a run of 10
+        # steps with `eval_steps` 4 before step 1 and after steps 4, 8 and 10.
+        after_steps = -(-config.max_steps // settings.eval_steps)  # the quotient, rounded up
+        problems += (1 + after_steps) * len(
+            envs.splits.distinct_problems(validated, settings.validation_problems)
+        )
     return problems
 
 
@@ -191,15 +203,16 @@ def needed_elsewhere(config: Config, shape: Shape, estimate: Estimate, processes
     is_local = resolve_model(config.model.model, config.env).is_local
     download = "nothing" if is_local else f"{published / 1e9:.1f} GB"
     checkpoint = checkpoint_bytes(config, estimate, processes)
-    trained = trained_bytes(config, estimate, processes)  # model/ holds them, too
-    newest = newest_kept(config.output.keep, checkpoint)
-    count = newest + 1  # and the one that is being written
-    # The run's folder holds one copy of the weights that it started from, where there is a reference.
-    disk = count * checkpoint + trained + estimate.held.get("reference", 0)
+    trained = trained_bytes(config, estimate, processes)
+    # Beside the newest checkpoints, which are kept, the disk holds the one that is being written.
+    count = newest_kept(config.output.keep, checkpoint) + 1
+    disk = count * checkpoint
+    disk += trained  # the folder model/ of the run holds the trained weights once more
+    disk += estimate.held.get("reference", 0)  # the run's folder holds the weights of a reference once
     weights_alone = ""
-    if config.eval.eval_steps:  # the best step by validation is kept, too
+    if config.eval.eval_steps:  # the checkpoint of the best step by validation is kept, too
         count += 1
-        if checkpoint > LARGE:
+        if checkpoint > LARGE:  # then `runs.checkpoint.delete_old` deletes its optimizer's state
             disk += trained
             weights_alone = ", of the best step the weights alone"
         else:
@@ -207,20 +220,23 @@ def needed_elsewhere(config: Config, shape: Shape, estimate: Estimate, processes
     return (
         f"It downloads {download}, fills {disk / 1e9:.1f} GB of disk ({count} checkpoints of "
         f"{checkpoint / 1e9:.2f}{weights_alone}), "
-        f"and takes {(HOST + min(FILE, published)) / GIB:.0f} GiB of host memory for each process."
+        f"and takes {(HOST + min(LARGEST_FILE, published)) / GIB:.0f} GiB of host memory for each process."
     )
 
 
 def checkpoint_bytes(config: Config, estimate: Estimate, processes: int) -> float:
-    """Bytes of a checkpoint: the trained weights and the optimizer's state, of which a process may hold a part."""
-    # `held` is what one process holds: under `--shard phase` a part of the optimizer's state and whole gradients, under
-    # `layer` a part of both. Adapters are never divided.
-    trains_parts = config.model.is_divided and not config.model.lora_r
-    parts = processes if trains_parts else 1
+    """Bytes of a checkpoint, which holds all trained weights and the whole state of the optimizer."""
+    # `held` is what one process holds. With `--shard phase` or `layer` that is a part of the optimizer's state, except
+    # for that of adapters, which are never divided.
+    is_part = config.model.is_divided and not config.model.lora_r
+    parts = processes if is_part else 1
     return trained_bytes(config, estimate, processes) + parts * estimate.held["optimizer"]
 
 
 def trained_bytes(config: Config, estimate: Estimate, processes: int) -> float:
-    """Bytes of the trained weights: as many as of their gradients, of which a process may hold a part."""
-    holds_part = config.model.shard == "layer" and not config.model.lora_r
-    return (processes if holds_part else 1) * estimate.held["gradients"]
+    """Bytes of all trained weights: their gradients take as many, and the estimate says how many those take."""
+    # With `--shard layer` a process holds a part of the gradients; with `phase` it holds whole ones, until they are
+    # summed. Those of adapters are never divided.
+    is_part = config.model.shard == "layer" and not config.model.lora_r
+    parts = processes if is_part else 1
+    return parts * estimate.held["gradients"]

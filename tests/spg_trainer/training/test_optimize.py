@@ -11,7 +11,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.updates import OptimizerConfig
-from spg_trainer.training.fits import kinds, with_flags, words
+from spg_trainer.training.fits import changes_to_try, with_flags, words
 from spg_trainer.training.loop import train
 from spg_trainer.training.optimize import make_optimizer, set_rate
 from spg_trainer.training.roofline import estimate
@@ -110,7 +110,7 @@ def test_what_does_not_go_with_muon_is_refused(tmp_path):
 
 def test_a_dry_run_of_muon_proposes_nothing_that_it_refuses(tmp_path):
     config = small_config(tmp_path, optimizer="muon", lora_r=0)
-    for flags, processes in kinds(config):
+    for flags, processes in changes_to_try(config):
         changed = with_flags(config, flags)
         if processes or "adam_moments" in flags:
             assert changed.optimizer.optimizer == "adamw" and "--optimizer adamw" in words(config, flags)
