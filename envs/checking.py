@@ -25,7 +25,7 @@ from envs.splits import SPLITS, DividedEnv, content, question
 from verifiers.statistics import wilson_interval
 
 DIFFERENT = 0.9
-"""At least this share of the problems of validation, and of test, must differ: a copy adds no evidence."""
+"""Of 100 problems of validation, or of test, at least 90 must differ from each other: a copy adds no evidence."""
 SLOWEST = 2.0
 """Seconds of processor time within which any completion must be scored."""
 SMALL = 100
@@ -78,11 +78,10 @@ class _Subject:
     def score(
         self, env: TextEnv, problems: dict[int, Problem], texts: Sequence[str | Sequence[str]]
     ) -> np.ndarray:
-        """(n,) bool: which of n texts are right, each played in an episode of its problem (`play`): a str is written in
-        every turn, a list has one text for each.
+        """(n,) bool: which of n texts are right. `play` plays text i in an episode of problem i.
 
-        problems: {index: problem}, as many as there are texts. Adds to `ranges`. Raises EnvError where the author's
-        code raises.
+        problems: {index: problem}, n of them. texts: a str is written in every turn of its episode, and a list holds
+        one text for each turn. Adds to `ranges`. Raises EnvError where the author's code raises.
         """
         pairs = zip(problems.items(), texts, strict=True)
         turns = [play(env, index, problem, text)[0] for (index, problem), text in pairs]
@@ -93,15 +92,16 @@ class _Subject:
             why = cause(env.author_of(problems[index]), trace)
             shown = completions[0] if len(completions) == 1 else completions
             where = f"on {name_of(index, problems[index])}, for {shown!r:.60}"
-            if why in self.raised:
+            if why in self.raised:  # an earlier finding has shown this error in full
                 raise EnvError(f"score raised the same {where}")
             self.raised.add(why)
             raise EnvError(f"score raised {where}: {why}")
         for name, values in scored.rewards.items():
             # Values are NaN for problems of a mixture whose own task does not have the component.
-            seen = [*self.ranges.get(name, ()), *values[~np.isnan(values)].tolist()]
-            if seen:
-                self.ranges[name] = (min(seen), max(seen))
+            values_here = values[~np.isnan(values)].tolist()
+            range_before = self.ranges.get(name, ())  # () before the first value
+            if known := [*range_before, *values_here]:
+                self.ranges[name] = (min(known), max(known))
         return scored.rewards["correct"] == 1
 
 
@@ -134,14 +134,17 @@ def check_lengths(name: str, problems: int, model: str, length: int = 0, **argum
     job = {"name": name, "arguments": arguments, "model": model, "count": problems, "length": length}
     done = _fresh_process(_LENGTHS_CODE, job)
     if done.returncode:
-        why = done.stderr.strip().rpartition("\n")[2]
-        return Finding("lengths", False, f"the trainer cannot measure them: {why}")
-    ok, figure = json.loads(done.stdout.strip().rpartition("\n")[2])
+        return Finding("lengths", False, f"the trainer cannot measure them: {_last_line(done.stderr)}")
+    ok, figure = json.loads(_last_line(done.stdout))  # libraries may print lines before the result
     return Finding("lengths", ok, figure)
 
 
 def _fresh_process(code: str, job: Any) -> subprocess.CompletedProcess[str]:
-    """Runs Python code in a process that finds the same packages, with `job` as JSON on its command line."""
+    """Runs Python code in a process that finds the same packages, with `job` as JSON on its command line.
+
+    Its hash seed is fixed, so that an environment whose problems depend on the order of a set gives other ones there
+    than here, where the seed is random, and gives the same ones whenever this is run.
+    """
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     return subprocess.run(
         [sys.executable, "-c", code, json.dumps(job)],
@@ -152,13 +155,18 @@ def _fresh_process(code: str, job: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
+def _last_line(text: str) -> str:
+    """The last line of what a process printed; of a traceback, the line with the error."""
+    return text.strip().rpartition("\n")[2]
+
+
 def try_scoring(env: TextEnv) -> None:
     """Plays and scores a demonstration, where there is one, and junk on the first problem of each task.
 
     Raises EnvError with file and line where the author's `demonstration`, `reply` or `score` raises: in a run, a
     completion for which `score` raises would only earn 0.
     """
-    for part in env.parts.values() or [env]:
+    for part in env.parts.values() or [env]:  # the tasks of a mixture; any other environment has no `parts`
         subject = _Subject(part.spec_name, arguments={}, splits={}, count=1)
         problem = read_problem(part, 0)
         for is_demonstration in (True, False):
@@ -167,9 +175,11 @@ def try_scoring(env: TextEnv) -> None:
                 if text is not None:
                     subject.score(part, {0: problem}, [text])
             except EnvError as error:
-                name = "" if str(error).startswith(part.spec_name) else f"{part.spec_name}: "
+                # An error of an episode or `reply` begins with the name; one of `score` or `demonstration` does not.
+                is_named = str(error).startswith(part.spec_name)
+                named_error = str(error) if is_named else f"{part.spec_name}: {error}"
                 more = "Nothing was trained; `python -m envs check` tries more completions."
-                raise EnvError(f"{name}{error}. {more}") from error
+                raise EnvError(f"{named_error}. {more}") from error
 
 
 def _gymnasium(subject: _Subject) -> str:
@@ -190,8 +200,7 @@ def _purity(subject: _Subject) -> str:
     forwards, backwards = contents(*job), contents(*job, backwards=True)
     done = _fresh_process(_CONTENTS_CODE, job)
     if done.returncode:
-        why = done.stderr.strip().rpartition("\n")[2]
-        raise EnvError(f"a fresh process cannot open it: {why}")
+        raise EnvError(f"a fresh process cannot open it: {_last_line(done.stderr)}")
     elsewhere = json.loads(done.stdout)
     for name, (problem, episodes) in forwards.items():
         for others, where in ((backwards, "in another order"), (elsewhere, "in a fresh process")):
@@ -222,20 +231,23 @@ def _splits(subject: _Subject) -> str:
                     f"problem {index} of {split} is in {first_split} too: {problem!r:.160}. {_BY_CONTENT}"
                 )
             questions.add(split, index, problem)
-        count = list(split_of.values()).count(split)
-        if split != "train" and count < DIFFERENT * len(problems):
+        # None of its problems is in an earlier split, so its different problems are those whose first split it is.
+        num_different = list(split_of.values()).count(split)
+        if split != "train" and num_different < DIFFERENT * len(problems):
             raise EnvError(
-                f"{split} has only {count:,} different problems of {len(problems):,}, less than {DIFFERENT:.0%}. Of a "
-                f"file, leave out rows that come twice; of a generator, let __len__ of {split} be what it can make."
+                f"{split} has only {num_different:,} different problems of {len(problems):,}, less than "
+                f"{DIFFERENT:.0%}. Of a file, leave out rows that come twice; of a generator, let __len__ of {split} "
+                "be what it can make."
             )
-        different.append(f"{count:,} of {len(problems):,} in {split} ({len(env):,})")
+        # E.g. "990 of 1,000 in train (1,000,000)": of the 1,000,000 problems of the split, 1,000 are looked at.
+        different.append(f"{num_different:,} of {len(problems):,} in {split} ({len(env):,})")
     text = f"different problems: {', '.join(different)}; none is in two splits"
     train = subject.splits["train"]
-    # With several turns one question may have several answers, as in guessing a number. A file of rows has said it
-    # already, in its notice.
+    # With several turns one question may have several references, as in guessing a number. Nothing is said either where
+    # there is a notice: that of a file of rows says already which questions have several, and becomes a note below.
     if train.max_turns == 1 and not train.notice and (differing := questions.differing()):
         text += f"; {differing}"
-    if isinstance(train, DividedEnv):
+    if isinstance(train, DividedEnv):  # instead of its notice, this clause tells of the division
         text += f"; __init__ takes no `split`, so they are divided by a hash of their index (80/10/10). {_BY_CONTENT}"
     elif train.notice:
         subject.notes.append(train.notice)
@@ -249,31 +261,35 @@ def _splits(subject: _Subject) -> str:
 
 @dataclass
 class _Questions:
-    """The questions of all splits, without capitals and runs of white space, and where each is asked.
+    """The questions of all splits, and where each is asked. Runs of white space count as one space.
 
-    Capitals may carry the meaning, as where `A` is the opposite of `a` (`envs.small.satisfiability`). So two questions
-    that differ in capitals alone count as the same only if their references are the same to the letter.
+    Two problems are copies of each other if their questions are the same, but for capitals, and their references are
+    exactly the same. References must be compared because capitals may carry the meaning: in
+    `envs.small.satisfiability`, `A` is the opposite of `a`, so that "sat Abc" has another reference than "sat abc".
     """
 
     without_capitals: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
-    """{question: {its reference: (split, place) of the first problem with both}}: finds what two splits ask with one
-    reference. A place is e.g. "problem 3 of train"."""
+    """{question in small letters: {its reference: (split, place) of the first problem with both}}. By it `add` finds
+    copies in another split. A place is e.g. "problem 3 of train"."""
     with_capitals: dict[str, dict[str, str]] = field(default_factory=dict)
-    """{question with its capitals: {its reference: place of the first problem with both}}: finds what is asked with
-    several references."""
+    """{question with its capitals: {its reference: place of the first problem with both}}. By it `differing` finds
+    questions that have several references."""
 
     def add(self, split: str, index: int, problem: Problem) -> None:
-        """Notes a problem. Raises EnvError for one that asks nothing, or that another split asks with the reference."""
+        """Notes a problem. Raises EnvError if it asks nothing, or is a copy of a problem of another split."""
+        # "problem 3 (rows.jsonl, line 4)" -> "problem 3 of train (rows.jsonl, line 4)"
         place = name_of(index, problem).replace(f"problem {index}", f"problem {index} of {split}", 1)
         text = question(problem.prompt)
         if not text:
             raise EnvError(f"{place} asks nothing: its prompt is empty")
         reference = json.dumps(problem.reference, sort_keys=True, default=str)
         text_with_capitals = question(problem.prompt, capitals=True)
-        # The task is part of both keys, as two tasks may ask the same and judge otherwise.
-        self.with_capitals.setdefault(f"{problem.task} {text_with_capitals}", {}).setdefault(reference, place)
-        seen = self.without_capitals.setdefault(f"{problem.task} {text}", {})
-        first_split, first_place = seen.setdefault(reference, (split, place))
+        # The task is part of both keys, as two tasks may ask the same and judge otherwise. `setdefault` keeps what the
+        # first problem with this question and this reference has put there.
+        place_of_reference = self.with_capitals.setdefault(f"{problem.task} {text_with_capitals}", {})
+        place_of_reference.setdefault(reference, place)
+        first_of_reference = self.without_capitals.setdefault(f"{problem.task} {text}", {})
+        first_split, first_place = first_of_reference.setdefault(reference, (split, place))
         if first_split != split:
             raise EnvError(
                 f"{place} is, but for capitals and spaces, {first_place}: {text!r:.160}. {_BY_CONTENT}"
@@ -317,7 +333,11 @@ def _demonstrations(subject: _Subject) -> str:
 
 
 def _habits(subject: _Subject) -> str:
-    """How often each habit is right, with its interval."""
+    """How often each habit is right, with its interval.
+
+    A habit is a way to answer that the author tries on every problem, such as a careless one: `habits(problem)` gives
+    {"careless": "<answer>7</answer>"}.
+    """
     env = subject.splits["train"]
     problems = _problems(env, subject.count)
     texts_of_habit: dict[str, dict[int, str | list[str]]] = {}  # {habit: {index of a problem: its text}}
@@ -339,7 +359,7 @@ def _junk(subject: _Subject) -> str:
     env = subject.splits["train"]
     problems = _problems(env, _FEW)
     rng = np.random.default_rng(0)
-    hint = _paid_anywhere(subject, problems)
+    hint = _hint_at_lists(subject, problems)
     tried, slowest = 0, 0.0
     for index, problem in problems.items():
         for kind, text in junk(problem, sound_demonstration_of(env, problem), rng):
@@ -358,7 +378,7 @@ def _junk(subject: _Subject) -> str:
     return "; ".join(filter(None, [text, hint]))
 
 
-def _paid_anywhere(subject: _Subject, problems: Mapping[int, Problem]) -> str:
+def _hint_at_lists(subject: _Subject, problems: Mapping[int, Problem]) -> str:
     """A hint if short answers count wherever they occur, so that a model can list them all; "" if they do not."""
     with_short_answers = {
         index: problem
@@ -383,16 +403,19 @@ def _paid_anywhere(subject: _Subject, problems: Mapping[int, Problem]) -> str:
 
 
 def _components(subject: _Subject) -> str:
-    """In all checks so far, every component stayed between its lowest and highest value."""
+    """In all checks so far, every component stayed in the range that `reward_ranges` declares, 0 to 1 by default."""
     if not subject.ranges:
         raise EnvError("nothing could be scored: the failed checks above say why")
     train = subject.splits["train"]
     weights = train.reward_weights
     for name, (low, high) in subject.ranges.items():
-        lowest, highest = train.reward_ranges.get(name, (0, 1))
-        if low < lowest or high > highest:
-            outside = f"outside {lowest:g} to {highest:g}; if that is meant, write reward_ranges in the class"
-            raise EnvError(f"{name} went from {low:g} to {high:g}, {outside}")
+        declared_low, declared_high = train.reward_ranges.get(name, (0, 1))
+        if low < declared_low or high > declared_high:
+            outside = f"outside {declared_low:g} to {declared_high:g}"
+            advice = "if that is meant, write reward_ranges in the class"
+            raise EnvError(f"{name} went from {low:g} to {high:g}, {outside}; {advice}")
+    # Components that have a weight and were 0 for every completion. No completion was meant to be right if there are no
+    # demonstrations, and the first problem shows whether there are any.
     unpaid = [name for name, span in subject.ranges.items() if span == (0, 0) and weights.get(name)]
     if unpaid and sound_demonstration_of(train, read_problem(train, 0)) is None:
         subject.notes.append(
@@ -420,10 +443,12 @@ def spread(length: int, count: int) -> list[int]:
 def contents(
     name: str, arguments: Mapping[str, Any], count: int, backwards: bool = False
 ) -> dict[str, list[Any]]:
-    """{"train 17": [content of the problem, {"right": [completions, replies]}]} of `count` problems of each split.
+    """What `count` problems of each split contain, and how the environment replies, in types that JSON has.
 
-    Where there are turns, the demonstration ("right"), the habits and junk are played; otherwise the second item is
-    empty. backwards: whether the problems are asked for in descending order.
+    E.g. {"train 17": ["content of problem 17", {"right": [completions, replies], "junk": [completions, replies]}]}.
+    Episodes are played only where an environment has several turns: with the demonstration ("right"), with each habit
+    and with junk. Elsewhere the dict of episodes is empty. backwards: whether the problems are asked for in descending
+    order.
     """
     contents_of = {}
     for split in SPLITS:
@@ -438,6 +463,7 @@ def contents(
                     **env.habits(problem),
                     "junk": _JUNK,
                 }
+                # Lists, not tuples: they are compared with those that a fresh process sends as JSON.
                 played = {
                     kind: list(play(env, index, problem, text))
                     for kind, text in texts_of.items()
@@ -478,7 +504,10 @@ def _prompt_text(problem: Problem) -> str:
 def junk(
     problem: Problem, right: str | list[str] | None, rng: np.random.Generator
 ) -> Iterator[tuple[str, str]]:
-    """(what it is, completion): texts that solve no problem, some of them long, broken or hostile."""
+    """(what it is, completion): texts that solve no problem, some of them long, broken or hostile.
+
+    right: the demonstration of the problem, which is put behind an end token; None if there is none.
+    """
     noise = "".join(map(chr, rng.integers(0, 0x3000, 200)))
     yield "nothing", ""
     yield "white space", " \n\t "

@@ -38,32 +38,35 @@ def _create(
 ) -> TextEnv:
     """Makes an environment of `cls`, and sets `render_mode` and `reward_weights` on it.
 
-    If the class's `__init__` takes no `split`, the wrapper DividedEnv gives it splits; if it takes no `tries`, the
-    wrapper Tries does that.
+    If the class's `__init__` takes no `split`, the wrapper DividedEnv divides its problems into splits. If it takes no
+    `tries`, the wrapper Tries lets the model answer several times.
     """
     check_choice(id, "render_mode", render_mode, [None, "ansi"])
     signature = inspect.signature(cls)
     parameters = signature.parameters
-    shown_arguments = dict(arguments)  # those that the name of a result shows
-    # The split that a DividedEnv picks; None where the class takes `split` itself, or none is asked for.
-    split = None if "split" in parameters else shown_arguments.pop("split", None)
-    constructor_arguments = dict(shown_arguments)
+    is_divided_here = arguments.get("split") is not None and "split" not in parameters
     needs_wrapper_for_tries = "tries" in arguments and "tries" not in parameters
+    constructor_arguments = dict(arguments)
+    if "split" not in parameters:
+        constructor_arguments.pop("split", None)
+    # What `spec_name` may show, e.g. level=2 in "gsm8k[level=2]"; `tries` is shown also where a wrapper takes it.
+    shown_arguments = dict(constructor_arguments)
     if needs_wrapper_for_tries:
         del constructor_arguments["tries"]
     _check_arguments(signature, id, constructor_arguments)
     task = cls(**constructor_arguments)
     task._env_id = id
     env = Tries(task, arguments["tries"]) if needs_wrapper_for_tries else task
-    defaults = {"tries": 1, **{name: parameter.default for name, parameter in parameters.items()}}
+    # Arguments that have their default value are not shown. The wrapper's default of `tries` is 1.
+    defaults = {"tries": 1} | {name: parameter.default for name, parameter in parameters.items()}
     task._env_arguments = {
         name: value
         for name, value in shown_arguments.items()
         if name not in defaults or value != defaults[name]
     }
     task.reward_weights = _merged_weights(id, task.reward_weights, reward_weights)
-    if split is not None:
-        env = DividedEnv(env, split)
+    if is_divided_here:
+        env = DividedEnv(env, arguments["split"])
     env.render_mode = render_mode
     return env
 
@@ -126,9 +129,10 @@ def resolve(name: str) -> str:
     nearest known names.
     """
     if len(names := mixture.tasks_of(name)) > 1:
-        tasks = {task: resolve(task_name) for task, task_name in names.items()}
+        for task_name in names.values():
+            resolve(task_name)  # an unknown task raises here, before the mixture is opened
         hash_of_name = hashlib.sha256(name.encode()).hexdigest()[:8]
-        return _registered(f"mixture_{hash_of_name}/{'_'.join(tasks)}-v0", mixture.class_of(name, make))
+        return _registered(f"mixture_{hash_of_name}/{'_'.join(names)}-v0", mixture.class_of(name, make))
     where, _, id = name.rpartition(":")  # "./file.py:ID" -> "./file.py", "ID"; "sudoku" -> "", "sudoku"
     if id.endswith(".py"):
         where, id = name, ""
@@ -140,7 +144,8 @@ def resolve(name: str) -> str:
         return _registered(f"reasoning_gym/{id}-v0", reasoning_gym.class_of(id))
     if where == "verifiers":
         return _registered(f"verifiers/{_as_id(id)}-v0", verifiers_package.class_of(id))
-    if where.partition(":")[0] == "gymnasium":  # whose own names may have a colon: gymnasium:module:NAME
+    if where.partition(":")[0] == "gymnasium":
+        # Gymnasium's own names may have a colon: "gymnasium:module:NAME" -> the game "module:NAME".
         game = name.partition(":")[2]
         return _registered(f"gymnasium/{_as_id(game)}-v0", gymnasium_games.class_of(game))
     if rows.names_file(name):
@@ -179,7 +184,8 @@ def _find_in_module(where: str, id: str, name: str) -> str:
     where: what to import. id: which of its environments, "" = its only one. name: what the user wrote, for messages.
     """
     module = _import(where, name)
-    # Of a package "a" the classes of all its modules "a.b" count too.
+    # A package "a" has the classes of "a" and of its modules such as "a.b", but not those of a module "ab": the dots at
+    # the ends keep these apart.
     inside = [known_id for known_id, cls in _classes.items() if f"{cls.__module__}.".startswith(f"{module}.")]
     if not inside:
         wanted = 'end it with envs.register("my/Task-v0", YourClass)'
@@ -203,8 +209,8 @@ def short_name(id: str) -> str:
 def name_of(cls: type[TextEnv]) -> str:
     """The name under which `resolve` finds a registered class: "my_tasks:my/Task-v0".
 
-    Without the module if that is the script that runs, or one of this package. Raises EnvError for a class that has not
-    been registered.
+    For a class of the script that runs, or of this package, the name is the id alone, "my/Task-v0", as its module need
+    not be imported. Raises EnvError for a class that has not been registered.
     """
     id = next((id for id, known_class in _classes.items() if known_class is cls), None)
     if id is None:
@@ -226,24 +232,30 @@ def offline_arguments(id: str) -> dict[str, str]:
 
 
 def _find(name: str, among: Iterable[str]) -> str | None:
-    """The id that `name` means, in any case of its letters; None if no id fits.
+    """The id that `name` means, whether its letters are capital or small; None if no id fits.
 
-    Without a version it means the newest one. Without a namespace it means the id in "spg"; if there is none, and those
-    that fit are in several namespaces, EnvError is raised.
+    A name without a version means the newest version. A name without a namespace means an id in the namespace "spg" or,
+    if none of these fits, an id in the one namespace that has some; EnvError is raised if several namespaces have some.
     """
     wanted = _ID.fullmatch(name.lower())
+    if wanted is None:
+        return None
     matches: list[tuple[str, int, str]] = []  # (namespace, version, id)
     for id in among:
         space, short, version = _ID.fullmatch(id).groups()
-        parts = {"space": space.lower(), "name": short.lower(), "version": version}
         # A part that `name` leaves out is None and fits any.
-        if wanted and all(part in (None, parts[key]) for key, part in wanted.groupdict().items()):
+        fits_space = wanted["space"] in (None, space.lower())
+        fits_version = wanted["version"] in (None, version)
+        if wanted["name"] == short.lower() and fits_space and fits_version:
             matches.append((space, int(version), id))
     ours = [match for match in matches if match[0] == "spg"]
     if not ours and len({space for space, _, _ in matches}) > 1:
         full = ", ".join(sorted(id for _, _, id in matches))
         raise EnvError(f'"{name}" could be any of {full}. Give the full id.')
-    return max(ours or matches)[2] if matches else None
+    if not matches:
+        return None
+    _, _, newest = max(ours or matches)  # all are of one namespace, so the version decides
+    return newest
 
 
 def _from_entry_points(name: str) -> str | None:
@@ -278,12 +290,12 @@ def _import(where: str, name: str) -> str:
 
 
 def _qualified_name(cls: type) -> str:
-    """Module and name of a class: by them a class that is defined again, as in a notebook, counts as the same."""
+    """Module and name of a class. If a notebook defines a class again, both classes have the same ones."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _check_arguments(signature: inspect.Signature, id: str, arguments: Mapping[str, Any]) -> None:
-    """Raises EnvError for arguments that `__init__` does not take, or misses."""
+    """Raises EnvError if `__init__` does not take one of the arguments, or needs one that is not given."""
     try:
         signature.bind(**arguments)
     except TypeError as error:
@@ -314,10 +326,10 @@ def _check_class(cls: Any, id: str) -> None:
     if not (inspect.isclass(cls) and issubclass(cls, TextEnv)):
         raise EnvError(f"{id}: {cls!r:.80} is not a class derived from envs.TextEnv.")
     missing = [name for name in ("__len__", "problem") if getattr(cls, name) is getattr(TextEnv, name)]
-    if not any(writes(cls, method) for method in ARGUMENTS):
+    if not any(writes(cls, method) for method in ARGUMENTS):  # score, score_batch, score_turns: one is enough
         missing.append("score")
     if missing:
         raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")
-    # Where it is a property only instances have a value, which `make` checks.
+    # If `reward_weights` is a property, only an instance has a value; `make` checks that one.
     if not isinstance(cls.reward_weights, property):
         _merged_weights(id, cls.reward_weights, None)

@@ -1,10 +1,11 @@
-"""Sudoku puzzles with one solution, cut out of solved grids, from our committed test files or a file of the user.
+"""Sudoku puzzles with one solution: made from solved grids, or read from our committed test files or a user's file.
 
 A grid is a solved board, written as its digits row by row. Splits share no grid, so a model cannot have seen the answer
 to an evaluation puzzle. 4x4: there are 288 grids; each is known by its rank, its place among all of them in sorted
-order, and lists of ranks divide them. 9x9: grids that differ only in which digit is called which count as one, so the
-digits are first renamed in order of appearance; a hash of the renamed grid says which split it belongs to. Puzzles are
-drawn with private streams of `numpy.random.default_rng`, keyed by split and index.
+order, and lists of ranks divide them. 9x9: two grids count as one if other names for the digits, such as 2 for
+1 and 1 for 2, turn one into the other. So the digits are first renamed in order of appearance (`renamed`), and a hash
+of the renamed grid says which split it belongs to. Puzzles are drawn with private streams of
+`numpy.random.default_rng`, keyed by split and index.
 """
 
 import re
@@ -44,22 +45,25 @@ MAX_BLANKS = {4: 12, 9: 54}
 with 54 nearly every order in which cells are blanked out leaves a single solution, from 57 on few orders do."""
 
 _SEED_4X4, _SEED_9X9 = 4_040_404, 9_090_909
+# Of the streams 2, 3, ..., 4 is the first whose test puzzles the careless habit solves as often as the papers' (11 of
+# 256).
 _STREAMS_4X4 = STREAMS | {"test": 4}
-# Of `fixed_set`, to find a puzzle that is new. Even of only 320 possible puzzles (20 grids with one blank) the last of
-# the 256 takes some 20 tries.
 _MAX_TRIES = 10_000
+"""How often `fixed_set` draws another puzzle in place of one that it has already. It needs far fewer: with one blank,
+the 20 grids of validation have 320 puzzles, and even the last of 256 is new after about 5 draws (320 / 65)."""
 
 
 @cache
 def grids() -> tuple[str, ...]:
     """All 288 solved 4x4 grids as 16 digits, row by row, sorted."""
     rows = list(permutations("1234"))
-    # Two rows above each other, whose two boxes hold each digit once.
+    # Two rows above each other, whose two boxes hold each digit once. The box of a[:2] and b[:2] does if b has the
+    # digits of a[:2] in its other half, b[2:].
     halves = [(a, b) for a, b in product(rows, rows) if set(a[:2]) == set(b[2:]) and set(a[2:]) == set(b[:2])]
     solved = [
         "".join(a + b + c + d)
         for (a, b), (c, d) in product(halves, halves)
-        if all(len({a[k], b[k], c[k], d[k]}) == 4 for k in range(4))  # so does every column
+        if all(len({a[k], b[k], c[k], d[k]}) == 4 for k in range(4))  # every column holds each digit once
     ]
     return tuple(sorted(solved))
 
@@ -99,15 +103,18 @@ def _cut(rng: np.random.Generator, rank: int, blanks: int) -> str:
     while True:
         is_clue = np.ones(16, bool)
         is_clue[rng.permutation(16)[:blanks]] = False
-        has_clues = (all_grids[:, is_clue] == grid[is_clue]).all(1)
-        if has_clues.sum() == 1:
+        # (288,) bool: which grids have these clues.
+        solves_puzzle = (all_grids[:, is_clue] == grid[is_clue]).all(1)
+        if solves_puzzle.sum() == 1:
             return "".join(chr(cell) if keep else "0" for cell, keep in zip(grid, is_clue, strict=True))
 
 
 def read_blanks(blanks: str | int, size: int) -> tuple[int, int]:
     """ "4-11" -> (4, 11), 8 -> (8, 8); raises EnvError for what is no range of blanks for that size."""
     parts = re.fullmatch(r"(\d{1,2})(?:-(\d{1,2}))?", str(blanks))
-    low, high = (int(parts[1]), int(parts[2] or parts[1])) if parts else (0, 0)
+    low = high = 0  # is refused below
+    if parts:
+        low, high = int(parts[1]), int(parts[2] or parts[1])
     if not 1 <= low <= high <= MAX_BLANKS[size]:
         raise EnvError(
             f'sudoku: blanks={blanks!r:.80} is not a number or a range such as "4-11" within 1 to '
@@ -117,9 +124,10 @@ def read_blanks(blanks: str | int, size: int) -> tuple[int, int]:
 
 
 def blank_table(blanks: tuple[int, int] | None) -> list[int]:
-    """A list of numbers of blanks, from which the number of a 4x4 puzzle is drawn, each entry equally likely.
+    """How many blanks a 4x4 puzzle may have: each puzzle draws one entry of this list, all equally likely.
 
     blanks: (low, high) gives each number from low to high once; None gives 256 entries, in the papers' proportions.
+    E.g. (4, 6) -> [4, 5, 6].
     """
     if blanks is None:
         return [number for number, count in PAPER_BLANKS.items() for _ in range(count)]
@@ -127,7 +135,10 @@ def blank_table(blanks: tuple[int, int] | None) -> list[int]:
 
 
 def train_puzzle(index: int, table: list[int], excluded: frozenset[str] = frozenset()) -> tuple[str, str]:
-    """4x4 (puzzle, solution) number `index` of the training stream; table: of `blank_table`; excluded: grids."""
+    """The 4x4 puzzle number `index` of the training stream, as (puzzle, solution).
+
+    table: what `blank_table` returns. excluded: grids that must not be its solution.
+    """
     rng = np.random.default_rng([_SEED_4X4, _STREAMS_4X4["train"], index])
     rank = pick(rng, split_ranks("train", excluded))
     blanks = pick(rng, table)
@@ -178,10 +189,11 @@ def draw_9x9(split: str, index: int, blanks: tuple[int, int], excluded: frozense
     wanted = int(rng.integers(blanks[0], blanks[1] + 1))
     while True:
         grid = random_grid(rng, 9)
-        if SUDOKU_9X9(renamed(grid)) != split or renamed(grid) in excluded:
+        split_of_grid = SUDOKU_9X9(renamed(grid))
+        if split_of_grid != split or renamed(grid) in excluded:
             continue
         puzzle = random_puzzle(rng, grid, wanted)
-        # Fewer may be blank, as a single solution may need more givens in this order.
+        # `random_puzzle` blanks cells in a random order while one solution remains, so it may end with fewer blanks.
         if puzzle.count("0") == wanted:
             return puzzle, grid
 
@@ -201,11 +213,14 @@ def read_puzzles(path: str, size: int = 4) -> tuple[tuple[str, str], ...]:
     JSON object, or whose solution does not solve a puzzle of this size.
     """
     rows = read_files("sudoku", [Path(path)], ("puzzle", "solution"), in_small_letters)
-    return tuple(_read_row(*row, size) for row in rows)
+    return tuple(_read_row(where, values, size) for where, values in rows)
 
 
 def in_small_letters(values: dict[str, Any]) -> dict[str, Any]:
-    """A row with the columns `puzzle` and `solution`, even if the file calls them `Puzzle` and `Solution`."""
+    """A row with the columns `puzzle` and `solution`, even if the file calls them `Puzzle` and `Solution`.
+
+    All columns keep the names that they have, too; if a file has both `Puzzle` and `puzzle`, the latter is taken.
+    """
     return {str(name).lower(): value for name, value in values.items()} | values
 
 
@@ -216,7 +231,7 @@ def _read_row(where: str, values: dict[str, Any], size: int) -> tuple[str, str]:
     digits = "123456789"[:size]
     puzzle, solution = values["puzzle"], values["solution"]
     for name, text, allowed in (("puzzle", puzzle, "0" + digits), ("solution", solution, digits)):
-        if not isinstance(text, str) or len(text) != size * size or text.strip(allowed):
+        if not isinstance(text, str) or len(text) != size * size or not set(text) <= set(allowed):
             other_size = 13 - size  # 9 for 4, and 4 for 9
             wanted = (
                 f"{size * size} digits from {allowed[0]} to {size}, 0 = blank; see also size={other_size}"

@@ -21,7 +21,7 @@ from spg_trainer.rollout.tokens import Prompt, completion_rows, encode_completio
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
-from spg_trainer.tensors import Place, Rollouts
+from spg_trainer.tensors import NEVER, Place, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem
@@ -50,9 +50,9 @@ class PairFile:
     def __init__(self, config: Config, policy: Policy, pairs: Mapping[str, Pair]) -> None:
         """pairs: those of the file, as `read_pairs` returns them."""
         self.policy, self.config, self.spec_name = policy, config, config.pairs
-        self.pairs = [*pairs.values()]
+        lines, self.pairs = list(pairs), list(pairs.values())
         length = config.rollout.max_completion_length
-        fits, notices = fitting_pairs(policy, config.pairs, [*pairs], self.pairs, length, config.overlong)
+        fits, notices = fitting_pairs(policy, config.pairs, lines, self.pairs, length, config.overlong)
         differ = np.array([pair.chosen != pair.rejected for pair in self.pairs])
         self.index = np.flatnonzero(fits & differ)
         """Which of `pairs` are trained on, int64."""
@@ -66,24 +66,31 @@ class PairFile:
 
     def choose(self, step: int) -> np.ndarray:
         """The pairs of a step, (P,) int64. Steps go through the file again and again, each time in another order."""
+        # An epoch is one pass through the file. The orders of all epochs, one after the other, are the order in which
+        # the run takes its pairs, and a step takes the next `count` of it: in one epoch, or in several.
         count, size = self.config.batch.prompts_per_step, len(self.index)
-        drawn = np.arange(step * count, (step + 1) * count)  # numbers among all pairs that the run ever takes
-        epochs = np.unique(drawn // size)  # a step lies in one epoch, or in several that follow each other
+        places = np.arange(step * count, (step + 1) * count)  # in the order of the run
+        epochs = np.unique(places // size)
         orders = [
             numpy_generator(self.config.seed, "pairs", int(epoch)).permutation(size) for epoch in epochs
         ]
-        return self.index[np.concatenate(orders)[drawn - epochs[0] * size]]
+        order_of_epochs = np.concatenate(orders)
+        first_place = epochs[0] * size  # of these epochs
+        return self.index[order_of_epochs[places - first_place]]
 
     def collect(self, step: int) -> Scored:
         """This process's pairs of a step as if they had been sampled: a chosen one has reward 1, a rejected one 0."""
         index = self.choose(step)
-        # Pair p of the step is group p, of the episodes 2p (chosen) and 2p + 1 (rejected). `deal_groups` gives each
-        # process about equally long pairs, and never half of one.
+        # Pair p of the step is group p; its chosen completion is episode 2p and its rejected one is episode 2p + 1.
+        # `deal_groups` returns the numbers of this process's episodes, ascending. Every process gets about equally long
+        # pairs, and never half of one.
         lengths = [len(str(self.pairs[i])) for i in index]  # roughly: characters of prompt and completions
         episode = torch.from_numpy(deal_groups(lengths, 2, dealt_by="group"))
         group, generation = episode // 2, episode % 2
         problem = torch.from_numpy(index)[group]
-        pairs = [self.pairs[i] for i in problem[::2].tolist()]  # one of each two episodes
+        # The two episodes of a pair stand together, so every second episode gives each pair once.
+        pairs_here = problem[::2]
+        pairs = [self.pairs[i] for i in pairs_here.tolist()]
         problems = [envs.Problem(pair.prompt, {}) for pair in pairs for _ in range(2)]
         completions = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
         length = self.config.rollout.max_completion_length
@@ -128,8 +135,8 @@ def read_pair(line: str, row: Mapping[str, Any]) -> Pair:
     values = []
     for name in COLUMNS:
         value, is_prompt = row[name], name == "prompt"
-        if not is_prompt and is_chat(value) and [message["role"] for message in value] == ["assistant"]:
-            value = value[0]["content"]
+        if not is_prompt and is_chat(value) and len(value) == 1 and value[0]["role"] == "assistant":
+            value = value[0]["content"]  # a completion as one message becomes its text
         if not (isinstance(value, str) or (is_prompt and is_chat(value))):
             kind = "chat messages" if is_prompt else "one message of the assistant"
             raise ConfigError(f"--pairs: {line} has {name} {value!r:.80}; give text, or {kind}.")
@@ -146,7 +153,7 @@ def fitting_pairs(
     lines: what a message calls the pairs.
     """
     longest_prompt = room(policy, length)
-    # Exact only where a prompt may be longer than the longest.
+    # These are tokens, but for prompts so short that they must fit: of those `prompt_counts` counts the characters.
     prompt_lengths = prompt_counts(policy, [envs.Problem(pair.prompt, {}) for pair in pairs], longest_prompt)
     chosen_lengths = [len(ids) for ids in completion_rows(policy, [pair.chosen for pair in pairs])]
     rejected_lengths = [len(ids) for ids in completion_rows(policy, [pair.rejected for pair in pairs])]
@@ -182,18 +189,21 @@ def fitting_pairs(
 def as_rollouts(
     policy: Policy, prompts: Sequence[Prompt], completions: Sequence[str], length: int
 ) -> Rollouts:
-    """Given completions as rollouts of T = `length`: all tokens up to the end are unmasked at step 0, none behind it.
+    """Makes rollouts of T = `length` positions from completions that no sampler wrote.
+
+    Their tokens up to and including the first end token count as unmasked at step 0; the positions behind it stay
+    masked.
 
     Raises ConfigError for a completion that with its end token is longer than `length`.
     """
     prompt_ids, prompt_mask = encode_prompts(policy, prompts)
     ids = encode_completions(policy, completions, length).to(policy.device)
-    real = until_end(ids, torch.tensor(policy.end_token_ids, device=policy.device))
+    is_written = until_end(ids, torch.tensor(policy.end_token_ids, device=policy.device))
     return Rollouts(
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
-        completion_ids=ids.masked_fill(~real, policy.mask_id),
-        completion_mask=real,
-        unmask_step=real.long() - 1,  # 0, or -1 = never
-        unmask_logps=torch.zeros(real.shape, device=policy.device),
+        completion_ids=ids.masked_fill(~is_written, policy.mask_id),
+        completion_mask=is_written,
+        unmask_step=torch.where(is_written, 0, NEVER),
+        unmask_logps=torch.zeros(is_written.shape, device=policy.device),
     )

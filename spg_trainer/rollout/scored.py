@@ -61,7 +61,7 @@ class Scored:
 
     @property
     def episodes(self) -> np.ndarray:
-        """(E,) int64, the row of the last turn of each episode, where what it earned is read."""
+        """(E,) int64, the row of each episode's last turn; `rewards[episodes]` are the rewards of the E episodes."""
         return self.place.last.nonzero()[:, 0].numpy()
 
     @classmethod
@@ -94,12 +94,15 @@ class Scored:
     def join(cls, parts: "Sequence[Scored]") -> "Scored":
         """The completions of all parts, one part after the other.
 
-        The result is in ascending order of episodes if the parts are; otherwise the caller sorts it (`by_groups`).
+        The parts are this process's shares of several batches or rounds of one step. If part after part is in ascending
+        order of episodes, so is the result; otherwise the caller sorts it (`rollout/collect.py: by_groups`).
         """
         first = parts[0]
         if len(parts) == 1:
             return first
         joined: dict[str, Any] = {}
+        # Arrays and lists have an entry for each completion. The other fields follow one by one, except for `chosen`
+        # and `batches`, which are None until all batches are joined.
         for name in (f.name for f in fields(cls)):
             values = [getattr(part, name) for part in parts]
             if isinstance(values[0], np.ndarray):
@@ -112,7 +115,8 @@ class Scored:
         joined["place"] = Place.join([part.place for part in parts])
         joined["rollouts"] = Rollouts.join([part.rollouts for part in parts])
         joined["no_room"] = sum(part.no_room for part in parts)
-        joined["skipped"] = None if first.skipped is None else sum(part.skipped or 0 for part in parts)
+        if first.skipped is not None:  # of each batch it counts the problems of all processes
+            joined["skipped"] = sum(part.skipped or 0 for part in parts)
         return replace(first, **joined)
 
     @property
@@ -128,6 +132,7 @@ class Scored:
             return self
         kept = torch.from_numpy(np.flatnonzero(self.is_learned))
         place = self.place.select(kept)
+        # The new number of a group is its place in the ascending `chosen`: of [2, 5, 6], group 5 becomes group 1.
         group = torch.searchsorted(torch.from_numpy(self.chosen), place.group)
         episode = group * num_generations + place.generation
         return self.select(kept, replace(place, group=group, episode=episode))
@@ -141,7 +146,7 @@ class Scored:
             "place": place,
             "rollouts": self.rollouts.select(index.to(self.rollouts.completion_ids.device)),
             "components": {name: values[index.numpy()] for name, values in self.components.items()},
-            "chosen": None,
+            "chosen": None,  # it would name groups by the numbers that they had before
         }
         for name in (f.name for f in fields(self) if f.name not in selected):
             value = getattr(self, name)
@@ -152,18 +157,17 @@ class Scored:
         return replace(self, **selected)
 
     def of_groups(self, *columns: np.ndarray) -> "list[Groups]":
-        """For each column, its values of all processes, group by group; every process calls it.
+        """Gathers each column from all processes and cuts it into groups, e.g. the rewards into one array (P, G).
 
-        columns: (B,) each, of this process's completions; an episode's value is that of its last turn. E.g. the rewards
-        of all processes become one array (P, G).
+        Every process must call it, or the others wait. columns: (B,) each, of this process's completions; an episode's
+        value is that of its last turn.
         """
-        episode, generation = self.place.episode.numpy(), self.place.generation.numpy()
-        columns_here = [values[self.episodes] for values in (episode, generation, *columns)]
-        columns_by_process = gather([columns_here])
-        # The arrays of all processes are joined, column by column.
-        episode, generation, *columns = map(np.concatenate, zip(*columns_by_process, strict=True))
+        columns_here = (self.place.episode.numpy(), self.place.generation.numpy(), *columns)
+        columns_by_process = gather([[values[self.episodes] for values in columns_here]])
+        of_column = zip(*columns_by_process, strict=True)  # for each column, its arrays, one of each process
+        episode, generation, *gathered = [np.concatenate(arrays) for arrays in of_column]
         order = episode.argsort(kind="stable")
-        return [in_groups(values[order], generation[order]) for values in columns]
+        return [in_groups(values[order], generation[order]) for values in gathered]
 
     def dialogue(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the whole episode to which completion b belongs."""
@@ -199,7 +203,10 @@ class Source(Protocol):
     """What is known of each problem's latest groups; None where all problems are drawn equally often."""
 
     def collect(self, step: int | str) -> Scored:
-        """This process's completions of a step; for "validation" (`sft` only), those whose loss validation measures."""
+        """This process's completions of a step.
+
+        step: its number or, in `sft` only, "validation" for the held-out completions, whose loss is measured.
+        """
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """An episode for a terminal: the problem, its completions and the replies to them."""
@@ -217,11 +224,14 @@ def sample_rows(
     """The rows of samples/step-N.jsonl: what was asked, written, rewarded, and when each token was unmasked.
 
     "tokens", "reveal_step" and "confidence" (the model's probability of the token as it was unmasked) have an entry for
-    each position. A position that stayed masked has "", -1 and null. One whose token a template gave has that token (""
-    for padding), -2 and null. An episode is one row, with its last completion; where the environment answers back,
-    "turns" has all completions of the episode, with the reply to each. advantages: (B,), 0 where set
-    aside. set_aside: (B,) bool, the completions that the step did not learn from; None = --max-rollout-batches is 1, so
-    that none can be.
+    each position. A position that stayed masked has "", -1 and null. A position that a template filled has the token
+    of the template, -2 and null; if that token is padding, it has "" instead of it. An episode is one row, with its
+    last completion; where the environment answers back, "turns" has all completions of the episode, with the reply to
+    each.
+
+    env: names the task; for completions that are given it is their `Source`. advantages: (B,), 0 for completions that
+    were set aside. set_aside: (B,) bool, the completions that the step did not learn from; None if
+    --max-rollout-batches is 1, where a step learns from all.
     """
     rows, turns, place = [], [], scored.place
     is_last_turn, has_turns = place.last.tolist(), place.has_turns
@@ -265,10 +275,12 @@ def sample_rows(
 def token_records(policy: Policy, rollouts: Rollouts) -> list[dict[str, Any]]:
     """The "reveal_step", "tokens" and "confidence" of each completion, B in all, as `sample_rows` describes them."""
     ids, steps = rollouts.completion_ids.tolist(), rollouts.unmask_step.tolist()
-    text_of = {token: policy.tokenizer.decode([token]) for token in {token for row in ids for token in row}}
+    different_ids = {token for row in ids for token in row}
+    text_of = {token: policy.tokenizer.decode([token]) for token in different_ids}  # each is decoded once
     probabilities = rollouts.unmask_logps.exp().tolist()
-    is_padding = rollouts.given & (rollouts.completion_ids == policy.pad_id)
-    has_token = ((rollouts.unmask_step != NEVER) & ~is_padding).tolist()
+    # The padding of a template is left out; a padding token that the model wrote is shown.
+    is_padding_of_template = rollouts.given & (rollouts.completion_ids == policy.pad_id)
+    has_token = ((rollouts.unmask_step != NEVER) & ~is_padding_of_template).tolist()
     return [
         {
             "reveal_step": steps[b],

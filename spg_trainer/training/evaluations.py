@@ -1,7 +1,7 @@
-"""The evaluations of a run: before and after it, and validations, by which the step is chosen that becomes model/.
+"""The evaluations of a run: one before the training, one after it, and the validations in between.
 
-A validation either solves problems (`run_validation`), or measures the loss of completions that are given and held out
-from training (`validate_loss`).
+The validations decide which step's weights are written to model/. A validation either solves problems
+(`run_validation`), or measures the loss of completions that are given and held out from training (`validate_loss`).
 """
 
 import math
@@ -45,19 +45,19 @@ def run_validation(run: Run, last: bool = False) -> float | None:
 
 
 def validate_loss(run: Run, last: bool = False) -> dict[str, float]:
-    """Measures the loss of the held-out completions after the finished step, if that is due.
+    """Measures the loss of the held-out completions after the finished step, if a validation is due.
 
-    Returns it as a metric, in nats a token, and no metric if it is not due. The masks are the same each time. With
-    patience the weights of the lowest loss are kept in memory. last: whether the run ends here, which makes it due.
-    Raises TrainingError for a loss that is not finite.
+    Returns {"validation/loss": nats a token}, or {} if none is due. Every validation uses the same masks. With
+    `patience`, the weights of the lowest loss are kept in memory. last: whether the run ends here, which makes a
+    validation due. Raises TrainingError for a loss that is not finite.
     """
     config, progress, step = run.config, run.state.progress, run.state.step
     if config.eval.criterion == "solved" or not (last or run.due(config.eval.eval_steps)):
         return {}
-    begin(f"the validation after step {step}")
+    begin(f"the validation after step {step}")  # if a process is lost, the error says that it was at this
     with unsharded(run.policy.model):
         loss = sum_metrics({"loss": held_out_loss(run)})["loss"]
-    if not math.isfinite(loss):
+    if not math.isfinite(loss):  # on every process, as the loss is a sum over all
         rate = config.optimizer.learning_rate
         raise on_all(
             TrainingError(f"The validation loss after step {step} is {loss}. Lower --learning-rate {rate}.")
@@ -66,8 +66,8 @@ def validate_loss(run: Run, last: bool = False) -> dict[str, float]:
     if is_lowest and config.eval.patience:  # without patience model/ gets the weights of the last step
         weights = trainable_parameters(run.policy.model)
         run.state.best = {name: w.detach().cpu().clone() for name, w in weights.items()}
-    lowest = "" if is_lowest else f" (best {progress.best_loss:.4f} at {progress.best_step})"
-    run.console.say(f"{run.config.algorithm} {step}: validation loss {loss:.4f}{lowest}")
+    best_before = "" if is_lowest else f" (best {progress.best_loss:.4f} at {progress.best_step})"
+    run.console.say(f"{run.config.algorithm} {step}: validation loss {loss:.4f}{best_before}")
     return {"validation/loss": loss}
 
 
@@ -76,18 +76,20 @@ def held_out_loss(run: Run) -> float:
     config = run.config
     scored = run.held_out.collect("validation")
     (rewards,) = scored.of_groups(scored.rewards)
-    _, step = credit(run, scored, rewards)
+    # The held-out completions as one step; their advantages are not needed.
+    _, held_out_step = credit(run, scored, rewards)
     with raising_on_all():
+        # `number` keys the masks: with a word in place of a step's number, they are the same each time.
         (update,) = plan_updates(
-            run.policy, run.algorithm, step, config.batch, seed=config.seed, number="validation"
+            run.policy, run.algorithm, held_out_step, config.batch, seed=config.seed, number="validation"
         )
         return loss_without_gradient(run.policy, run.algorithm, update)
 
 
 def write_best_model(run: Run) -> int:
-    """Writes model/ and returns its step, whose weights the policy then has.
+    """Writes the weights of the best step to model/, gives them to the policy, and returns the number of the step.
 
-    It is the best step by validation, or the last if there is no validation.
+    `best_saved_step` says which step is the best.
     """
     step = decide_on_main(lambda: best_saved_step(run))
     if step != run.state.step:
@@ -99,9 +101,10 @@ def write_best_model(run: Run) -> int:
 
 
 def best_saved_step(run: Run) -> int:
-    """The best step by validation, or without any the last.
+    """The best step by validation or, if nothing was validated, the last step.
 
-    If the checkpoint of the best step was lost, a warning says so, and it is the best step whose checkpoint is there.
+    If the checkpoint of the best step was lost, a warning says so, and the best step whose weights are still there is
+    returned.
     """
     validations, last = run.state.validations, run.state.step
     if not validations:
@@ -121,13 +124,14 @@ def best_saved_step(run: Run) -> int:
 
 
 def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any]:
-    """The figures of the evaluation before or after the training, which is made on --eval-split if it is not yet there.
+    """The figures of the evaluation called `name`, "before" or "after" the training, on --eval-split.
 
-    name: "before" or "after". step: the step whose weights the policy has. If the run made the evaluation before it
-    was resumed, the figures are read from its file. Raises CheckpointError if the file of `before` is lost after the
-    first step, because the weights of that time are gone.
+    If the run was resumed and has this evaluation already, the figures are read from its file. Otherwise the evaluation
+    is made now. step: the step whose weights the policy has. Raises CheckpointError if the file of "before" is lost and
+    the run has made a step, because the weights of the start are gone.
     """
     figures = decide_on_main(lambda: run.folder.figures(name))
+    # A run that had ended and then went on has figures of "after" for an earlier step; they are made anew.
     if figures and figures["step"] == step:
         return figures
     if name == "before" and run.state.step > 0:
@@ -146,7 +150,8 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
         problems, skipped = problems_to_ask(
             run.policy, env, num_problems, run.config.rollout, run.config.overlong
         )
-    count = len(problems)
+    count = len(problems)  # `evaluate_checked` finds the same problems again
+    # `fewer` returns a sentence if the split has fewer different problems than `num_problems`.
     if step == 0 and (note := fewer(env, split, num_problems, count + skipped)):
         run.console.say(note)
     # Ctrl-C ends a single process in the middle of it; several processes finish it, to stay together.
@@ -168,6 +173,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
             )
     finally:
         run.stop.at_once = False
+    # `step` had these weights; the trackers log them at the step that the run has reached, which may be a later one.
     record_evaluation(run.folder, run.trackers, name, result, step=step, logged_at=run.state.step)
     by_task = "".join(f"; {task} {its['solved']:.3f} of {its['n']}" for task, its in result.tasks.items())
     run.console.say(f"{env.spec_name} {split} {name}: {result.solved}{by_task}")
