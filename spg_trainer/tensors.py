@@ -5,7 +5,7 @@ Axes: B completions, M masks, L prompt tokens, T completion tokens.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch.nn.functional import pad
 _PROMPT = ("prompt_ids", "prompt_mask")
 NEVER, GIVEN = -1, -2
 """Of `unmask_step`: a place that stayed masked, and one whose token was given, by a template, and not written."""
+
+Record = Literal["entropy", "confidence_change"]
+"""What a rollout records only if it is asked to: `Rollouts.unmask_entropy` and `Rollouts.confidence_change`."""
 
 
 class Rows:
@@ -182,6 +185,10 @@ class Rollouts(Rows):
     unmask_order: Tensor | None = None
     """(B, T) int64, the place of the token among those of its step, in the order in which their positions were drawn; 0
     where never unmasked; only with --remasking plackett_luce."""
+    confidence_change: Tensor | None = None
+    """(B, T) as `unmask_logps`, how much the model's highest probability at a place changed by tokens that were written
+    near it (up to 10 places away) while it was masked: the sum of the absolute changes from pass to pass, within its
+    block; only if the masking asks."""
     probe_steps: Tensor | None = None
     """(B, K) int64, denoising steps whose states were probed, -1 = none; only if the algorithm asks."""
     probe_rewards: Tensor | None = None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spg_trainer.likelihood.masking import Masking
-    from spg_trainer.tensors import Batch, Masks, Rollouts, Sequences, StepView
+    from spg_trainer.tensors import Batch, Masks, Record, Rollouts, Sequences, StepView
 
 
 Per = Literal[
@@ -130,6 +130,12 @@ class Algorithm(ABC):
         A group stays whole where the loss compares its completions, and where they are the leaves of trees.
         """
         return "group" if self.compares == "group" or self.branches > 1 else "episode"
+
+    @property
+    def records(self) -> frozenset[Record]:
+        """What a rollout must record for the algorithm and its masking."""
+        own = frozenset({"entropy"}) & self.needs
+        return own | self.make_masking().records
 
     @property
     def takes_unequal_groups(self) -> bool:

@@ -125,6 +125,7 @@ def draw_rollouts(seed: int = 0) -> Rollouts:
         unmask_logps=logps,
         unmask_entropy=torch.from_numpy(stream.random((count, TOKENS))),
         unmask_order=torch.zeros_like(order),
+        confidence_change=torch.from_numpy(stream.random((count, TOKENS))),
     )
 
 
@@ -148,6 +149,8 @@ def draw_view(
     rollouts = draw_rollouts(seed).select(episode)
     if "entropy" not in algorithm.needs:
         rollouts = replace(rollouts, unmask_entropy=None)
+    if "confidence_change" not in algorithm.records:
+        rollouts = replace(rollouts, confidence_change=None)
     if "order" not in algorithm.needs:
         rollouts = replace(rollouts, unmask_order=None)
     if algorithm.score_tail:

@@ -36,6 +36,10 @@ class SPG(Algorithm):
     normalizer: Literal["tokens", "completions", "length"] = "completions"
     """Divisor: all tokens (SPG's code), all completions (the paper's 1/g), or own length and then all completions."""
 
+    sharpness: float = 1.5
+    """How strongly `masking=informed` prefers tokens that depended on others; 0 = not at all, below 0 = it avoids them.
+    """
+
     def __post_init__(self) -> None:
         super().__post_init__()
         masking = self.make_masking()

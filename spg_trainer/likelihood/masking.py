@@ -15,7 +15,7 @@ import torch
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.streams import RowStreams, Streams
-from spg_trainer.tensors import GIVEN, Masks, Rollouts, Where
+from spg_trainer.tensors import GIVEN, Masks, Record, Rollouts, Where
 
 if TYPE_CHECKING:
     from spg_trainer.architecture.pattern import Pattern
@@ -52,6 +52,9 @@ class Completion(NamedTuple):
     """The number of the step's iteration, from 0."""
     entropy: np.ndarray | None = None
     """(T,) the entropy of the distribution from which each token was drawn, nats; None = it was not recorded."""
+    confidence_change: np.ndarray | None = None
+    """(T,) how much other tokens changed the model's highest probability at each place, as in `Rollouts`; None = it was
+    not recorded."""
     branched: bool = False
     """Whether its first half was copied from another completion: both are leaves of one node of a tree of rollouts."""
     fill_step: int = -1
@@ -106,6 +109,9 @@ class Masking(ABC):
     """The name in `measures.MEASURES` of what is measured where `Copies.measured` is true, "" = nothing."""
     hints: ClassVar[bool] = False
     """Whether the reference is shown more than the model, as `Copies.ref_masked` says."""
+
+    records: ClassVar[frozenset[Record]] = frozenset()
+    """What a rollout must record for this masking, beside what the algorithm itself needs."""
 
     @property
     def has_eubo(self) -> bool:
@@ -197,6 +203,9 @@ def completions_of(rollouts: Rollouts, streams: Streams, where: Where) -> Iterat
     entropy = None
     if rollouts.unmask_entropy is not None:
         entropy = rollouts.unmask_entropy.double().cpu().numpy()
+    confidence_change = None
+    if rollouts.confidence_change is not None:
+        confidence_change = rollouts.confidence_change.double().cpu().numpy()
     fill_steps = None if rollouts.fill_step is None else rollouts.fill_step.tolist()
     branched = None if rollouts.branched is None else rollouts.branched.tolist()
     for row, place in enumerate(places):
@@ -212,6 +221,7 @@ def completions_of(rollouts: Rollouts, streams: Streams, where: Where) -> Iterat
             quantile=where.quantile[row],
             iteration=where.iteration,
             entropy=None if entropy is None else entropy[row][place],
+            confidence_change=None if confidence_change is None else confidence_change[row][place],
             branched=branched is not None and branched[row],
             fill_step=-1 if fill_steps is None else fill_steps[row],
         )

@@ -13,6 +13,7 @@ from spg_trainer.likelihood.subset_masks import (
     FullCoupledMasking,
     FullMasking,
     GaussMasking,
+    InformedMasking,
     RandomMasking,
     RisingMasking,
 )
@@ -22,6 +23,7 @@ MASKINGS: dict[str, Masking] = {
     "block": BlockMasking(),
     "block_active": ActiveBlockMasking(),
     "trajectory": StepMergeMasking(segment_draw="uniform"),
+    "informed": InformedMasking(),
     "all": FullMasking(),
     "bernoulli": BernoulliMasking(),
     "coupled": CoupledMasking(),

@@ -20,6 +20,7 @@ from spg_trainer.likelihood.masking import (
     count_scored,
     random_subset,
 )
+from spg_trainer.tensors import Record
 
 Drawn = tuple[np.ndarray, np.ndarray]
 """(scored, weight): which of the n tokens each copy masks, (M, n) bool, and what each weighs, (M, 1) or (M, n)."""
@@ -39,6 +40,7 @@ class SubsetMasking(Masking):
     gauss         k = t n for each of M nodes t of weight w (GDPO)   M w n/k   quadrature of the ELBO's integrand
     all           all (d1)                                           1         mean-field log-likelihood, no bound
     coupled_full  all, then pairs: each with t, or else the others   below     no likelihood: token weights sum to 3/2
+    informed      k, uniform on 1..n, drawn by what changed them     n/k       no likelihood (Informed Masking)
     rising        k = t n, t from a draw to 1 as iterations go by    n/k       no likelihood (UniGRPO)
     `RatioMasking`, each with t, uniform on min..max_ratio (dLLM-RL) n/k       no likelihood; a copy may score nothing
 
@@ -59,6 +61,44 @@ class RandomMasking(SubsetMasking):
 
     def subsets(self, row: Completion) -> Drawn:
         return random_subsets(row, [None] * self.num_masks)
+
+
+@dataclass(frozen=True)
+class InformedMasking(SubsetMasking):
+    """A random subset of k tokens, k uniform on 1..n, in which tokens are likelier that depended on others.
+
+    A token depended on others as much as the model's highest probability at its place changed when the sampler wrote
+    tokens near it (`Rollouts.confidence_change`). With z this figure less its mean over the n tokens, over its standard
+    deviation, the k tokens are drawn one after the other, in proportion to exp(sharpness * z) among those that are
+    left. As a token counts more the more often it is masked, the mean is no likelihood.
+
+    sharpness: 0 draws as `random` does; below 0, tokens that depended on others are masked less often.
+
+    Source: Informed Masking (2026), whose code is not public. That z is standardised is our choice.
+    """
+
+    sharpness: float = 1.5
+
+    is_likelihood: ClassVar[bool] = False
+    records: ClassVar[frozenset[Record]] = frozenset({"confidence_change"})
+
+    def subsets(self, row: Completion) -> Drawn:
+        if row.confidence_change is None:
+            raise ConfigError(
+                "masking=informed needs to know how the sampler's tokens changed each other, which only a rollout "
+                "records. Use --algorithm-args masking=random for completions that are given."
+            )
+        change = row.confidence_change[: row.length]
+        deviation = change.std()
+        z = (change - change.mean()) / deviation if deviation > 0 else np.zeros(row.length)
+        scored = np.zeros((self.num_masks, row.length), bool)
+        for mask, subset in enumerate(scored):
+            stream = row.streams.of_mask(mask)
+            count = stream.integers(1, row.length + 1)
+            # The largest of these, with independent Gumbel noise, are drawn as the docstring says.
+            keys = self.sharpness * z + stream.gumbel(size=row.length)
+            subset[np.argsort(-keys)[:count]] = True
+        return scored, row.length / count_scored(scored)
 
 
 @dataclass(frozen=True)

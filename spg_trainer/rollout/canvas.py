@@ -8,11 +8,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool1d
 
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import head_weight
 from spg_trainer.rollout.refill import Row
-from spg_trainer.tensors import GIVEN, NEVER, Rollouts
+from spg_trainer.tensors import GIVEN, NEVER, Record, Rollouts
+
+NEAR = 10
+"""Tokens up to so many places away count as written near a place, for `confidence_change` (Informed Masking)."""
 
 
 @dataclass
@@ -52,11 +56,11 @@ class Canvas:
         prompt_ids: Tensor,
         prompt_mask: Tensor,
         length: int,
-        entropy: bool = False,
+        records: frozenset[Record] = frozenset(),
         template_ids: Tensor | None = None,
         in_order: bool = False,
     ) -> None:
-        """prompt_ids, prompt_mask: (B, L). length: T. entropy: whether `unmask_entropy` is recorded.
+        """prompt_ids, prompt_mask: (B, L). length: T. records: what is recorded beside step and log-probability.
 
         template_ids: (B, T) int64, tokens that stay as they are, and the mask id in the holes; None = a completion is
         one hole. in_order: whether `unmask_order` is recorded.
@@ -78,7 +82,12 @@ class Canvas:
             self.unmask_step.masked_fill_(template_ids != policy.mask_id, GIVEN)
         dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
         self.unmask_logps = torch.zeros((batch_size, length), dtype=dtype, device=device)
-        self.unmask_entropy = torch.zeros_like(self.unmask_logps) if entropy else None
+        self.unmask_entropy = torch.zeros_like(self.unmask_logps) if "entropy" in records else None
+        self.confidence_change = None
+        if "confidence_change" in records:
+            self.confidence_change = torch.zeros_like(self.unmask_logps)
+            self.confidence = torch.full_like(self.unmask_logps, float("nan"))
+            """(B, T) the highest probability at each place in the last pass that drew a token for it; NaN before."""
         self.unmask_order = torch.zeros_like(self.unmask_step) if in_order else None
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
 
@@ -154,6 +163,22 @@ class Canvas:
             old = record[where]  # (b, S), into which the n new values are scattered
             record[where] = torch.where(take, old.scatter(1, blocks.within, values), old)
 
+    def note_confidence(self, blocks: Blocks, confidence: Tensor, steps: Tensor) -> None:
+        """Adds to `confidence_change` what the tokens of the last pass changed at the masked places of the blocks.
+
+        confidence: (b, n), the highest probability at each of the blocks' `places` now. steps: (b, n), the denoising
+        step of this pass. Where the last pass wrote no token within `NEAR` places, and where a place had no probability
+        before, nothing is added.
+        """
+        numbers = blocks.numbers.unsqueeze(-1)
+        just_written = self.unmask_step[blocks.numbers] == steps[:, :1] - 1
+        is_near = max_pool1d(just_written.to(confidence.dtype), 2 * NEAR + 1, stride=1, padding=NEAR) > 0
+        before = self.confidence[numbers, blocks.span]  # (b, S)
+        now = before.scatter(1, blocks.within, confidence).where(blocks.masked, before)
+        change = ((now - before).abs() * is_near.gather(1, blocks.span)).nan_to_num(0.0)
+        self.confidence_change[numbers, blocks.span] += change
+        self.confidence[numbers, blocks.span] = now
+
     def ended(self, numbers: Tensor) -> Tensor:
         """(b,) bool, whether each row of `numbers` is finished: all that is still masked is behind its end token."""
         step = self.unmask_step[numbers]
@@ -176,6 +201,7 @@ class Canvas:
             unmask_logps=self.unmask_logps,
             unmask_entropy=self.unmask_entropy,
             unmask_order=self.unmask_order,
+            confidence_change=self.confidence_change,
         )
 
 

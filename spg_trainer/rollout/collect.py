@@ -28,7 +28,7 @@ from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
-from spg_trainer.tensors import Place, Rollouts
+from spg_trainer.tensors import Place, Record, Rollouts
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
@@ -49,17 +49,17 @@ class EnvironmentSource:
         config: Config,
         rows_per_forward: int | None,
         dealt_by: Literal["episode", "group"] = "episode",
-        record_entropy: bool = False,
+        records: frozenset[Record] = frozenset(),
         branches: int = 1,
         right_groups_teach: bool = False,
     ) -> None:
-        """rows_per_forward, record_entropy, branches: as for `sample_and_score`.
+        """rows_per_forward, records, branches: as for `sample_and_score`.
 
         dealt_by: as for `deal_groups`. right_groups_teach: whether the algorithm learns from a group that is all right,
         too.
         """
         self.env, self.policy, self.config = env, policy, config
-        self.rows_per_forward, self.record_entropy = rows_per_forward, record_entropy
+        self.rows_per_forward, self.records = rows_per_forward, records
         self.dealt_by, self.branches = dealt_by, branches
         self.right_groups_teach = right_groups_teach
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
@@ -243,7 +243,7 @@ class EnvironmentSource:
             key=key,
             seed=self.config.seed,
             rows_per_forward=self.rows_per_forward,
-            record_entropy=self.record_entropy,
+            records=self.records,
             branches=self.branches,
         )
 
@@ -276,13 +276,13 @@ def sample_and_score(
     key: Sequence[int | str],
     seed: int,
     rows_per_forward: int | None,
-    record_entropy: bool = False,
+    records: frozenset[Record] = frozenset(),
     branches: int = 1,
 ) -> Scored:
     """Plays one episode for each row of `first_turns`, and scores all in one verifier call.
 
     key: the noise of a turn is keyed by `seed`, `key` and then what `Place.keys` says of the turn. rows_per_forward,
-    record_entropy: as for `sample_completions`. branches: how many neighbours share the first half of their first turn,
+    records: as for `sample_completions`. branches: how many neighbours share the first half of their first turn,
     as for `sample_trees`; 1 = none do.
     """
     index = first_turns.problem.tolist()
@@ -309,11 +309,11 @@ def sample_and_score(
                 seed,
                 noise_keys,
                 rows_per_forward,
-                record_entropy,
+                records,
                 branches=branches,
             )
         rollouts = sample(
-            policy, prompts, sampling, seed, noise_keys, rows_per_forward, record_entropy, canvas=canvas
+            policy, prompts, sampling, seed, noise_keys, rows_per_forward, records, canvas=canvas
         )
         if branches == 1:
             return rollouts

@@ -90,6 +90,7 @@ def fill_states(
         unmask_logps=logps,
         unmask_entropy=None if rollouts.unmask_entropy is None else rollouts.unmask_entropy * stays,
         unmask_order=None if rollouts.unmask_order is None else rollouts.unmask_order * stays,
+        confidence_change=None if rollouts.confidence_change is None else rollouts.confidence_change * stays,
         fill_step=steps,
     )
 

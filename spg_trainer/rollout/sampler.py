@@ -39,9 +39,10 @@ from spg_trainer.rollout.unmasking import (
     UNMASKING,
     Pass,
     certainty,
+    confidence,
 )
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Record, Rollouts
 
 _watcher: ContextVar[Callable[[float], None] | None] = ContextVar("watcher", default=None)
 """The function that `watching` was given; a rollout calls it after every denoising step."""
@@ -55,7 +56,7 @@ def sample_completions(
     generators: Generators,
     *,
     rows_per_forward: int | None = None,
-    record_entropy: bool = False,
+    records: frozenset[Record] = frozenset(),
     canvas: Tensor | None = None,
 ) -> Rollouts:
     """Writes one completion for each prompt. It puts the model into evaluation mode and leaves it there.
@@ -68,7 +69,7 @@ def sample_completions(
         rows_per_forward: the most rows in one call of the model, and with a cache the most rows that are decoded at a
             time, which bounds memory; None = what is fastest: all rows on an accelerator, and on a CPU few enough to
             stay in the processor's cache.
-        record_entropy: whether `unmask_entropy` is recorded.
+        records: what is recorded beside the step and the log-probability of each token, e.g. {"entropy"}.
         canvas: (B, T) int64, given tokens that stay, and the mask id in the holes, which alone are written; an end
             token in a hole ends that hole. None = nothing is given.
 
@@ -92,7 +93,7 @@ def sample_completions(
             prompt_ids,
             prompt_mask,
             length,
-            entropy=record_entropy,
+            records,
             template_ids=template_ids,
             in_order=record_order,
         )
@@ -199,7 +200,7 @@ class _Sampler:
             own_block_only=not self.columns.pattern.is_full,
         )
         states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, refresh)
-        tokens, logps, order, entropy = self._draw(rows, states, blocks)
+        tokens, logps, order, entropy, highest = self._draw(rows, states, blocks)
         logps_of_masked = logps
         if blocks.written is not None:
             logps_of_masked = logps.masked_fill(blocks.written, float("-inf"))
@@ -215,16 +216,18 @@ class _Sampler:
             edited = edits.any(-1)
             left = None  # then `_advance` reads it from the device together with `edited`, in one transfer
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
+        if highest is not None:
+            canvas.note_confidence(blocks, highest, steps)
         canvas.write(blocks, take, tokens, logps, steps, entropy, order)
         self._advance(rows, blocks.numbers, still_masked, left, edited)
 
     def _draw(
         self, rows: list[Row], states: Tensor, blocks: Blocks
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Tokens, their log-probabilities, the order in which they would be unmasked, and the entropies, (b, n) each.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Tokens, log-probabilities, the order of unmasking, entropies and highest probabilities, (b, n) each.
 
         states: (b, n, D). Places that fill a row up to n, and get no token, have log-probability -inf; the order ends
-        with these and with the written places. The entropies are None unless they are recorded.
+        with these and with the written places. Entropies and highest probabilities are None unless a record needs them.
         """
         s, count = self.sampling, blocks.count
         shape = states.shape[:2]
@@ -234,11 +237,13 @@ class _Sampler:
             index = self.canvas.tensor([i * shape[1] + j for i, n in enumerate(count) for j in range(n)])
             states = states[index]
         generators = [self.generators[row.number] for row in rows] if s.draws_noise else None
-        measures = []
+        measures = {}
         if s.remasking in MEASURES:
-            measures.append(MEASURES[s.remasking])
+            measures["priority"] = MEASURES[s.remasking]
         if self.canvas.unmask_entropy is not None:
-            measures.append(certainty)  # minus the entropy
+            measures["certainty"] = certainty  # minus the entropy
+        if self.canvas.confidence_change is not None:
+            measures["confidence"] = confidence  # the log of the highest probability
         head = head_weight(self.policy.model)
         tokens, logps, measured = sample_tokens(
             states,
@@ -247,7 +252,7 @@ class _Sampler:
             s.temperature,
             generators,
             count,
-            measures,
+            [*measures.values()],
             **self._distribution(blocks, index),
         )
         self.not_finite += ~logps.isfinite().all()
@@ -256,18 +261,21 @@ class _Sampler:
             zeros = [states.new_zeros(shape.numel(), dtype=values.dtype) for values in results]
             results = [zero.index_copy(0, index, values) for zero, values in zip(zeros, results, strict=True)]
         tokens, logps, *measured = (values.view(shape) for values in results)
-        confidence = measured[0] if s.remasking in MEASURES else logps
-        entropy = None if self.canvas.unmask_entropy is None else -measured[-1]
+        figures = dict(zip(measures, measured, strict=True))
+        seen_by_rule = figures.get("priority", logps)
         if s.remasking == DRAWS_POSITIONS:
-            confidence = confidence / s.position_temperature
-        priority = REMASKING[s.remasking](confidence, generators, count)
+            seen_by_rule = seen_by_rule / s.position_temperature
+        priority = REMASKING[s.remasking](seen_by_rule, generators, count)
         if index is not None:
             fills_up = torch.arange(shape[1], device=states.device) >= self.canvas.tensor(count).unsqueeze(-1)
             logps = logps.masked_fill(fills_up, float("-inf"))
             priority = priority.masked_fill(fills_up, float("-inf"))
         if blocks.written is not None:
             priority = priority.masked_fill(blocks.written, float("-inf"))
-        return tokens, logps, priority.argsort(dim=-1, descending=True, stable=True), entropy
+        order = priority.argsort(dim=-1, descending=True, stable=True)
+        entropy = -figures["certainty"] if "certainty" in figures else None
+        highest = figures["confidence"].exp() if "confidence" in figures else None
+        return tokens, logps, order, entropy, highest
 
     def _distribution(self, blocks: Blocks, index: Tensor | None) -> dict[str, Any]:
         """The arguments of `sample_tokens` that change the distribution which tokens are drawn from.

@@ -17,7 +17,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.tensors import Rollouts
+from spg_trainer.tensors import Record, Rollouts
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -91,7 +91,7 @@ def sample(
     seed: int,
     keys: Sequence[tuple[int | str, ...]],
     rows_per_forward: int | None,
-    record_entropy: bool = False,
+    records: frozenset[Record] = frozenset(),
     canvas: Tensor | None = None,
 ) -> Rollouts:
     """One completion for each of B encoded prompts, its noise keyed by `seed` and the prompt's key.
@@ -107,7 +107,7 @@ def sample(
         sampling,
         generators,
         rows_per_forward=rows_per_forward,
-        record_entropy=record_entropy,
+        records=records,
         canvas=canvas,
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from spg_trainer.models.policy import Policy
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import NEVER, Rollouts
+from spg_trainer.tensors import NEVER, Record, Rollouts
 
 
 def sample_trees(
@@ -24,7 +24,7 @@ def sample_trees(
     seed: int,
     keys: Sequence[tuple[int | str, ...]],
     rows_per_forward: int | None,
-    record_entropy: bool = False,
+    records: frozenset[Record] = frozenset(),
     *,
     branches: int,
 ) -> Rollouts:
@@ -43,7 +43,7 @@ def sample_trees(
         seed,
         [keys[row] for row in first_of_tree.tolist()],
         rows_per_forward,
-        record_entropy,
+        records,
     )
     tree = torch.arange(len(keys), device=prompt_ids.device) // branches
     rollouts = firsts.select(tree)  # for now, all completions of a tree are copies of its first one
@@ -61,9 +61,16 @@ def sample_trees(
         seed,
         [keys[row] for row in resampled.tolist()],
         rows_per_forward,
-        record_entropy,
+        records,
     )
-    for name in ("completion_ids", "completion_mask", "unmask_logps", "unmask_entropy", "unmask_order"):
+    for name in (
+        "completion_ids",
+        "completion_mask",
+        "unmask_logps",
+        "unmask_entropy",
+        "unmask_order",
+        "confidence_change",
+    ):
         column = getattr(rollouts, name)  # (N, T) of the copies, which is written in place
         if column is not None:
             column[resampled, half:] = getattr(second_halves, name)

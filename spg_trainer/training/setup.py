@@ -132,7 +132,7 @@ def make_source(
         config,
         rows_per_forward,
         dealt_by=algorithm.dealt_by,
-        record_entropy="entropy" in algorithm.needs,
+        records=algorithm.records,
         branches=algorithm.branches,
         right_groups_teach=algorithm.right_groups_teach,
     )

@@ -14,6 +14,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Where, elbo, token_logps
 from spg_trainer.likelihood.block_masks import ActiveBlockMasking, AllBlocksMasking, BlockMasking
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
+from spg_trainer.likelihood.subset_masks import InformedMasking
 from spg_trainer.rollout.sampler import sample_completions
 from tests.common.likelihood_cases import (
     Branching,
@@ -102,6 +103,41 @@ def test_trajectory_masks_average_to_the_path_that_was_taken(num_masks):
     assert mean_elbo(make_masking("trajectory", num_masks), rollouts, model) == pytest.approx(
         expected, abs=1e-12
     )
+
+
+def test_informed_masks_draw_tokens_in_proportion_to_what_changed_them():
+    """The share of each subset is that of drawing one token after the other; 0 draws all subsets of a size alike."""
+    rollouts, change = make_rollouts([3], 5), torch.tensor([0.1, 0.4, 0.7, 9.0, 9.0])
+    rollouts = replace(rollouts, confidence_change=change[None])
+    z = (change[:3] - change[:3].mean()) / change[:3].std(correction=0)
+    for sharpness in (1.5, -1.0, 0.0):
+        weight = (sharpness * z).exp().tolist()
+        expected = dict.fromkeys(itertools.product([False, True], repeat=3), 0.0)
+        for order in itertools.permutations(range(3)):
+            chance = math.prod(weight[i] / sum(weight[j] for j in order[at:]) for at, i in enumerate(order))
+            for count in (1, 2, 3):
+                expected[tuple(i in order[:count] for i in range(3))] += chance / 3
+        draws = 4000
+        masking = InformedMasking(draws, sharpness=sharpness)
+        masks = masking.draw(rollouts, seeded(3))
+        found = {subset: 0 for subset in expected}
+        for scored, masked, weights in zip(
+            masks.scored[0].tolist(), masks.masked[0].tolist(), masks.weight[0].tolist(), strict=True
+        ):
+            found[tuple(scored[:3])] += 1
+            assert masked[-5:] == [*scored[:3], True, True] and not any(scored[3:])
+            assert weights == [3 / sum(scored) if s else 0.0 for s in scored]
+        for subset, chance in expected.items():
+            deviation = math.sqrt(chance * (1 - chance) / draws)
+            assert abs(found[subset] / draws - chance) <= 4 * deviation, (sharpness, subset)
+
+
+def test_informed_masks_need_the_record_and_bear_equal_changes():
+    with pytest.raises(ConfigError, match="only a rollout records"):
+        InformedMasking().draw(make_rollouts([3], 5), seeded())
+    rollouts = make_rollouts([3], 5)
+    same = replace(rollouts, confidence_change=torch.zeros(rollouts.unmask_step.shape))
+    assert InformedMasking().draw(same, seeded()).scored.any()
 
 
 STEPS = [3, 0, 1, 1, 0, 2, 5, 4, 4, -1]

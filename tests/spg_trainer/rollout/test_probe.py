@@ -18,11 +18,13 @@ from tests.common.likelihood_cases import make_masking, seeded
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
 from tests.common.trainer_cases import Letters
 
+RECORDS = frozenset({"entropy", "confidence_change"})
+
 
 def rollout(policy, **changes):
     inputs = pad(policy, make_prompts(policy), extra=2)
     sampling = replace(SAMPLING, temperature=1.0, **changes)
-    return sample_completions(policy, *inputs, sampling, streams(len(inputs[0])), record_entropy=True)
+    return sample_completions(policy, *inputs, sampling, streams(len(inputs[0])), records=RECORDS)
 
 
 def logits_of(policy, out, row, step):
@@ -56,6 +58,33 @@ def test_the_recorded_entropy_is_that_of_the_law_at_the_step_and_changes_no_toke
         at = out.unmask_step[row] == step
         assert torch.allclose(out.unmask_entropy[row][at], expected[at], rtol=0, atol=1e-10)
     assert not out.unmask_entropy[out.unmask_step < 0].any()
+
+
+@pytest.mark.parametrize("block_length, steps, unmasking", [(8, 15, ""), (24, 24, ""), (24, 24, "threshold")])
+def test_the_recorded_change_is_that_of_the_highest_probability_after_tokens_nearby(
+    block_length, steps, unmasking
+):
+    policy = make_policy(torch.float64)
+    changes = {"block_length": block_length, "diffusion_steps": steps}
+    if unmasking:  # then the rows of a pass have unequal numbers of masked places
+        changes |= {"unmasking": unmasking, "threshold": 0.2}
+    out = rollout(policy, **changes)
+    far = 0
+    for row in (0, 2, 5):
+        step = out.unmask_step[row].tolist()
+        highest = [logits_of(policy, out, row, t)[0].softmax(-1).amax(-1) for t in range(max(step) + 1)]
+        expected = torch.zeros(24, dtype=torch.float64)
+        for place, own in enumerate(step):
+            block = range(place // block_length * block_length, (place // block_length + 1) * block_length)
+            others = [step[i] for i in block if step[i] >= 0]
+            for t in range(min(others, default=0) + 1, own + 1 if own >= 0 else max(others, default=0) + 1):
+                written = [i for i, s in enumerate(step) if s == t - 1]
+                if any(abs(i - place) <= 10 for i in written):
+                    expected[place] += (highest[t][place] - highest[t - 1][place]).abs()
+                far += bool(written) and all(abs(i - place) > 10 for i in written)
+        assert torch.allclose(out.confidence_change[row], expected, rtol=0, atol=1e-10)
+        assert expected.count_nonzero() > 5
+    assert far or block_length < 24
 
 
 def test_a_fill_takes_the_likeliest_token_of_one_pass_wherever_the_state_had_a_mask():
@@ -114,7 +143,7 @@ HOW = {"sampling": DRAWN, "seed": 0, "keys": lambda *place: place}
 
 
 def scored(policy, env, index=(0, 1, 2, 1), generation=(0, 0, 0, 1)):
-    more = {"key": ("rollout", 0), "seed": 0, "rows_per_forward": None, "record_entropy": True}
+    more = {"key": ("rollout", 0), "seed": 0, "rows_per_forward": None, "records": frozenset({"entropy"})}
     episode = torch.arange(len(index))
     begun = Place(
         torch.tensor(index),

@@ -16,7 +16,15 @@ from tests.common.likelihood_cases import seeded
 from tests.common.trainer_cases import save_tiny, tiny_folder
 
 SAMPLING = Sampling(10, 5, 6, 1.0)
-COLUMNS = ("completion_ids", "completion_mask", "unmask_step", "unmask_logps", "unmask_entropy")
+COLUMNS = (
+    "completion_ids",
+    "completion_mask",
+    "unmask_step",
+    "unmask_logps",
+    "unmask_entropy",
+    "confidence_change",
+)
+RECORDS = frozenset({"entropy", "confidence_change"})
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +38,19 @@ def grown(policy, sampling=SAMPLING, seed=0, branches=3, keys=None, nodes=4):
     prompts = [f"write {'many ' * (node % 2)}letters" for node in range(nodes) for _ in range(branches)]
     keys = [("tree", row) for row in range(len(prompts))] if keys is None else keys
     encoded = encode_prompts(policy, prompts)
-    return sample_trees(policy, encoded, sampling, seed, keys, None, True, branches=branches), encoded, keys
+    return (
+        sample_trees(policy, encoded, sampling, seed, keys, None, RECORDS, branches=branches),
+        encoded,
+        keys,
+    )
 
 
 def test_leaves_of_a_node_share_its_first_half_and_the_first_is_a_plain_completion(policy):
     rollouts, (ids, mask), keys = grown(policy, nodes=12)
     first = torch.arange(0, 36, 3)
-    plain = sample(policy, (ids[first], mask[first]), SAMPLING, 0, [keys[row] for row in first], None, True)
+    plain = sample(
+        policy, (ids[first], mask[first]), SAMPLING, 0, [keys[row] for row in first], None, RECORDS
+    )
     for name in COLUMNS:
         column = getattr(rollouts, name)
         assert torch.equal(column[first], getattr(plain, name)), name
