@@ -205,7 +205,7 @@ def test_different_references_are_said_of_a_task_whose_problems_are_divided_too(
     check_only("splits", monkeypatch)
     changed = (
         "Task.__init__ = lambda self: None\nTask.__len__ = lambda self: 2000\n"
-        "Task.problem = lambda self, i: envs.Problem(f'What is {i // 2}?', {'sum': i})"
+        "Task.problem = lambda self, i: envs.Problem(f'What is {i % 30}?', {'sum': i})"
     )
     (tmp_path / "halved.py").write_text(SOUND.format(name="Halved", changed=changed))
     found = {one.name: one for one in check(f"{tmp_path / 'halved.py'}:check/Halved-v0", 40)}
