@@ -7,11 +7,11 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete, read_json
 from spg_trainer.runs.folder import METRICS, SUMMARY
-from spg_trainer.runs.identity import SFT_MAY_CHANGE, refuse_changes, second_stage
-from spg_trainer.runs.own_code import refuse_changed_data, refuse_changed_hub
+from spg_trainer.runs.identity import may_be_longer, refuse_another, second_stage
+from spg_trainer.runs.own_code import refuse_changed_hub
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.places import STARTED, as_begun
-from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config, record_of
+from spg_trainer.settings.recorded import SFT, read_config, record_of
 from spg_trainer.sft.fit import Fit
 from spg_trainer.training.loop import USER
 from spg_trainer.training.records import load_checkpoint
@@ -23,15 +23,9 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
     Raises ConfigError if the folder was begun with other settings, or there is nothing left to do.
     """
     folder, command = fit.folder.path, fit.command
-    before, record = read_config(folder / SFT, SftCommand), folder / ENVIRONMENT
-    if not record.is_file():  # one of an earlier version has it in its checkpoints alone
-        record = (newest or folder) / ENVIRONMENT
-    refuse_changed_data(record, command)
-    refuse_changed_hub(record, fit.train.origin)
-    # A cosine is of one length only.
-    may_be_longer = before.eval.patience > 0 and command.eval.patience > 0
-    ignored = SFT_MAY_CHANGE if may_be_longer else SFT_MAY_CHANGE - {"steps", "eval.patience"}
-    refuse_changes(folder / SFT, command, ignored, record=record)
+    before = read_config(folder / SFT, SftCommand)
+    refuse_changed_hub(folder, fit.train.origin)
+    refuse_another(folder, command)
     fit = with_begun(fit, before)
     if newest:
         fit = with_checkpoint(fit, newest)
@@ -39,7 +33,7 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
         raise ConfigError(f"{folder} is at update {fit.step}, later than --steps {command.steps}.")
     has_stalled, has_finished = fit.progress.stalled is not None, is_finished(fit)
     is_longer = command.steps > before.steps
-    if has_finished and not (may_be_longer and (has_stalled or is_longer)):
+    if has_finished and not (may_be_longer(before, command) and (has_stalled or is_longer)):
         longer = f"--steps {2 * before.steps} (not under --patience 0)"
         raise ConfigError(f"{folder} is finished. Go on with {longer}, or {second_stage(folder)}.")
     # Where the rate has begun to decay too early for what is asked now, the updates since are made again.
