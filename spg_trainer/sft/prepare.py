@@ -24,7 +24,7 @@ from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.places import STARTED
 from spg_trainer.settings.plan import Plan
-from spg_trainer.settings.recorded import SFT, task_record
+from spg_trainer.settings.recorded import SFT, recorded_settings, task_record
 from spg_trainer.settings.resolve import FLAG, TRAINING
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft.demonstrations import completion_length, mix_shares
@@ -92,6 +92,7 @@ def prepare(planned: Plan[SftCommand], folder: Path, accelerator: "Accelerator",
         accelerator=accelerator,
         rows_per_forward=None,
         held_out=Demonstrations(validation, policy, config, mix, VALIDATION),
+        settings=recorded_settings(command),
         record={**task_record(command, sampling, **was_read), STARTED: os.getcwd()},
     )
     return Fit(run, command, mix, skipped)

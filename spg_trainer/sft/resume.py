@@ -11,10 +11,10 @@ from spg_trainer.runs.identity import may_be_longer, refuse_another, second_stag
 from spg_trainer.runs.own_code import refuse_changed_hub
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.places import STARTED, as_begun
-from spg_trainer.settings.recorded import SFT, read_config, record_of
+from spg_trainer.settings.recorded import SFT, read_config, record_of, recorded_settings
 from spg_trainer.sft.fit import Fit
 from spg_trainer.training.loop import USER
-from spg_trainer.training.records import load_checkpoint
+from spg_trainer.training.setup import restore
 
 
 def resume(fit: Fit, newest: Path | None) -> Fit:
@@ -28,9 +28,7 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
     refuse_another(folder, command)
     fit = with_begun(fit, before)
     if newest:
-        fit = with_checkpoint(fit, newest)
-    if fit.step > command.steps:
-        raise ConfigError(f"{folder} is at update {fit.step}, later than --steps {command.steps}.")
+        fit = replace(fit, run=restore(fit.run, newest))
     has_stalled, has_finished = fit.progress.stalled is not None, is_finished(fit)
     is_longer = command.steps > before.steps
     if has_finished and not (may_be_longer(before, command) and (has_stalled or is_longer)):
@@ -40,7 +38,7 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
     decay_start = fit.progress.decay_start(replace(fit.run.config, max_steps=before.steps))
     decayed_too_early = has_finished or (is_longer and not has_stalled)
     if fit.step > decay_start and decayed_too_early:
-        fit = with_checkpoint(fit, checkpoint.require_up_to(folder, decay_start))
+        fit = replace(fit, run=restore(fit.run, checkpoint.require_up_to(folder, decay_start)))
     if has_finished and has_stalled:
         fit.progress.stalled, fit.progress.stale = None, 0
     fit.progress.ended_early = False
@@ -48,19 +46,16 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
 
 
 def with_begun(fit: Fit, before: SftCommand) -> Fit:
-    """The training with the paths and the record of its task with which it began. before: its settings so far."""
+    """The training, in whose folder paths are written as it began with them, so that it may be moved with its files.
+
+    before: its settings so far.
+    """
     began = record_of(fit.folder.path)
     begun, record = as_begun(fit.command, before, began), dict(fit.run.record)
     record[STARTED] = began.get(STARTED, record[STARTED])
     if "env" in record:
         record |= {"env": begun.env, "env_args": dict(begun.env_args)}
-    return replace(fit, begun=begun, run=replace(fit.run, record=record))
-
-
-def with_checkpoint(fit: Fit, folder: Path) -> Fit:
-    """The training with weights, optimizer and state of a checkpoint."""
-    state = load_checkpoint(folder, fit.policy, fit.run.optimizer)
-    return replace(fit, run=replace(fit.run, state=state))
+    return replace(fit, run=replace(fit.run, record=record, settings=recorded_settings(begun)))
 
 
 def is_finished(fit: Fit) -> bool:

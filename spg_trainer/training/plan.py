@@ -22,7 +22,6 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.pairs import settle_pairs
 from spg_trainer.settings.plan import Plan
-from spg_trainer.settings.recorded import CONFIG
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import knows_nothing, unseen
@@ -63,13 +62,12 @@ def plan_training(settings: Config | Resolved[Config] | Plan[Config], num_proces
     with raising_on_all():
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         config = settle_pairs(config)  # completes the settings by the sha256 of the file of pairs
-        goes_on = bool(config.output.resume) and (folder / CONFIG).is_file()
-        if goes_on:
+        if planned.goes_on:
             refuse_another(folder, config, algorithm)
         # Completes them by rank, scale and dropout of the adapters, as they are trained.
         model = settle(config.model, folder)
         config = replace(config, model=model, algorithm_args=asdict(algorithm))
-        check_settled(config, algorithm, num_processes, goes_on)
+        check_settled(config, algorithm, num_processes, planned.goes_on)
         pairs = open_pairs(config)
         try:
             splits = open_splits(config)
@@ -80,14 +78,15 @@ def plan_training(settings: Config | Resolved[Config] | Plan[Config], num_proces
             splits = {}
             missing = error
         if missing is None:
-            check_splits(config, splits, goes_on)
-        if missing is None and goes_on:
+            check_splits(config, splits, planned.goes_on)
+        if missing is None and planned.goes_on:
             refuse_changed_hub(folder, splits["train"].origin)
     return TrainingPlan(
         config,
         planned.origins,
         algorithm=algorithm,
         folder=folder,
+        goes_on=planned.goes_on,
         checkpoint=planned.checkpoint,
         splits=splits,
         pairs=pairs,

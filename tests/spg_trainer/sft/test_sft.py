@@ -49,7 +49,7 @@ from spg_trainer.sft import off_mix
 from spg_trainer.sft import publish as publishing
 from spg_trainer.sft.command import sft
 from spg_trainer.sft.demonstrations import draw_demonstrations, mix_shares
-from spg_trainer.sft.fit import Fit, training_config
+from spg_trainer.sft.fit import training_config
 from spg_trainer.sft.prepare import base_policy, eval_sampling, prepare, without_other_blocks
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
@@ -610,7 +610,7 @@ def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path) 
     assert change(read, steps=20, resume=None, model=LONG.model) == LONG
     for wrong, words in (
         (change(LONG, seed=4, resume=str(folder)), rf"seed was 3, now 4.*--model {folder}"),
-        (change(LONG, steps=7, resume=str(folder)), "update 8.*--steps 7"),
+        (change(LONG, steps=7, resume=str(folder)), "--steps 7: .*step-000008 is already at step 8"),
         (change(LONG, output_dir=str(folder)), f"--resume {folder} "),
         (change(LONG, resume=str(tmp_path)), "holds no sft.yaml"),
     ):
@@ -635,12 +635,12 @@ def test_the_best_weights_by_validation_loss_are_kept(tmp_path: Path, monkeypatc
     def scripted(self: Progress, step: int, loss: float, config: Config) -> bool:
         return note(self, step, losses[step], config)
 
-    save = supervised.save
+    save = loop.save_checkpoint
     monkeypatch.setattr(Progress, "note_validation", scripted)
     monkeypatch.setattr(
-        supervised,
-        "save",
-        lambda fit, begun_at: (kept.setdefault(fit.step, weights_of(fit)), save(fit, begun_at)),
+        loop,
+        "save_checkpoint",
+        lambda run: (kept.setdefault(run.state.step, weights_of(run)), save(run)),
     )
     command = change(LONG, output_dir=str(tmp_path / "model"))
     interrupt(command, 14)  # a checkpoint has them
@@ -657,8 +657,8 @@ def same_tensors(policy: Policy, kept: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(found[name], value) for name, value in kept.items())
 
 
-def weights_of(fit: Fit) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in fit.policy.model.state_dict().items()}
+def weights_of(run: Run) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in run.policy.model.state_dict().items()}
 
 
 def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(
