@@ -130,10 +130,11 @@ class RunFolder:
         self._write(self.settings, config_yaml)
 
     def mark_unfinished(self, config_yaml: str) -> None:
-        """Takes the mark of a finished model from the folder, and writes the settings with which it is trained further."""
+        """Takes the mark and the summary of a finished model from the folder, and writes the settings that now hold."""
         if rank() == 0:
             with writing(self.path):
-                (self.path / COMPLETE).unlink(missing_ok=True)
+                for name in (COMPLETE, SUMMARY):
+                    (self.path / name).unlink(missing_ok=True)
         self.config(config_yaml)
 
     def metrics(self, row: Mapping[str, Any]) -> None:
@@ -191,7 +192,8 @@ class RunFolder:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
 
         Cuts later rows and torn lines, removes summary, report, later samples and evaluations, moves later checkpoints
-        to checkpoints/superseded, and keeps other processes out; ConfigError if another one is writing here.
+        to checkpoints/superseded, and keeps other processes out; ConfigError if another one is writing here. The
+        summary of a finished model of `sft` stays as long as the model does (`mark_unfinished`).
         """
         if rank():
             return
@@ -209,7 +211,9 @@ class RunFolder:
                         os.replace(path, unused(aside / path.name))
             if (after := self.figures("after")) and after["step"] > step:
                 self.evaluation_path("after").unlink()
-            for path in [self.path / SUMMARY, self.path / REPORT, *self.path.rglob(".*.tmp-*")]:
+            if not self.holds_finished_model:
+                (self.path / SUMMARY).unlink(missing_ok=True)
+            for path in [self.path / REPORT, *self.path.rglob(".*.tmp-*")]:
                 path.unlink(missing_ok=True)
             set_aside_after(self.path, step)
 

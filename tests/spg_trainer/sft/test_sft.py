@@ -570,6 +570,24 @@ def test_a_finished_one_goes_on_as_if_it_had_never_ended(
     assert (long / METRICS).read_bytes() == (folder / METRICS).read_bytes()
 
 
+def test_a_finished_one_that_is_killed_before_its_next_checkpoint_still_knows_that_it_was_finished(
+    tmp_path, uninterrupted
+) -> None:
+    """Its loss had stalled at update 12. To go on with more means to forget that, however often it is begun."""
+    stalled = {"learning_rate": 1e-9, "patience": 2}
+    first, second = tmp_path / "once", tmp_path / "twice"
+    for folder in (first, second):
+        shutil.copytree(uninterrupted(**stalled), folder)
+    assert len(rows(first / METRICS)) == 15
+    interrupt(change(LONG, **stalled, steps=40, resume=str(second)), 13)
+    assert incomplete(second) is None, "until then the finished model is there"
+    for folder in (first, second):
+        sft(change(LONG, **stalled, steps=40, resume=str(folder)), quiet=True)
+    assert len(rows(first / METRICS)) == 25
+    assert (first / METRICS).read_bytes() == (second / METRICS).read_bytes()
+    assert same_weights(first, second)
+
+
 def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path, uninterrupted) -> None:
     """It had no rows of updates, no environment.json beside its checkpoints, fewer settings, all on one level, and
     counted no skipped updates."""
