@@ -3,6 +3,10 @@
 `runs/plan.py` refuses settings and chooses the folder, `prepare.py` opens tasks and model, `resume.py` goes on from a
 checkpoint, `publish.py` measures and writes the finished model. What is learned is in `demonstrations.py`, and
 `source.py` shows it to the training loop.
+
+The steps, the folder, its checkpoints and who else may write there are those of a training (`training/`). What differs
+is how it ends: the model is published in the folder itself, also where the user stops the training, whereas an error
+leaves the checkpoint of the last validation, and nothing at all of a new folder that has none.
 """
 
 import signal

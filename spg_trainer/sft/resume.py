@@ -1,4 +1,8 @@
-"""A training on demonstrations that goes on: from which checkpoint, and with which settings it may."""
+"""From which checkpoint a training on demonstrations goes on; for one by RL it is always the newest.
+
+The learning rate of `sft` falls towards its end, and one that becomes longer goes on from before the fall. Which of its
+settings may change is said in `runs/identity.py`, as for RL.
+"""
 
 from dataclasses import replace
 from pathlib import Path
