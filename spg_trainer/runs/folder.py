@@ -25,7 +25,7 @@ from spg_trainer.runs.files import (
 )
 from spg_trainer.runs.identity import identity
 from spg_trainer.settings.fields import SftCommand
-from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config, settings_file
 from spg_trainer.settings.task import parse_tasks
 
 if TYPE_CHECKING:
@@ -323,11 +323,6 @@ def choose_folder(command: "Config | SftCommand") -> tuple[Path, bool, Path | No
             f"--resume {resume}: {path} holds no {what}. Give the folder of one, or a checkpoint in it."
         )
     return path, True, newest
-
-
-def settings_file(command: "Config | SftCommand") -> str:
-    """The name of the file that holds settings in their folder."""
-    return SFT if isinstance(command, SftCommand) else CONFIG
 
 
 def default_folder(command: "Config | SftCommand", resume: str | None) -> Path:

@@ -18,7 +18,7 @@ from spg_trainer.runs.own_code import (
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.places import absolute
-from spg_trainer.settings.recorded import CONFIG, SFT, read_config, record_of
+from spg_trainer.settings.recorded import read_config, record_of, settings_file
 from spg_trainer.settings.values import flatten, plain
 
 _IN_BOTH = frozenset(
@@ -31,7 +31,7 @@ MAY_CHANGE = _IN_BOTH.union(
 )
 """Settings of a training that may change on resume: how long, what is shown and kept, and where it runs."""
 SFT_MAY_CHANGE = _IN_BOTH.union("steps model.ref_copy rollout.temperature".split())
-"""Those of `sft`, as far as its learning rate lets them (`may_change`); it has no reference to copy."""
+"""Those of `sft`, but with --patience 0 neither the patience nor the steps; it has no reference to copy."""
 
 
 def identity(
@@ -61,18 +61,6 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in pairs.items() if old != new)
 
 
-def may_be_longer(before: SftCommand, command: SftCommand) -> bool:
-    """Whether a training by `sft` can go on with more steps; with --patience 0 its rate is a cosine of one length."""
-    return before.eval.patience > 0 and command.eval.patience > 0
-
-
-def may_change(before: Config | SftCommand, config: Config | SftCommand) -> frozenset[str]:
-    """The settings that may differ, by dotted name, where a run with the settings `before` goes on with `config`."""
-    if isinstance(config, Config):
-        return MAY_CHANGE
-    return SFT_MAY_CHANGE if may_be_longer(before, config) else SFT_MAY_CHANGE - {"steps", "eval.patience"}
-
-
 def refuse_another(
     run: Path, config: Config | SftCommand, algorithm: algorithms.Algorithm | None = None
 ) -> None:
@@ -81,11 +69,9 @@ def refuse_another(
     With `accept_changed_code` the code may be another. run: the folder of a training or of `sft`. algorithm: that of
     `config`, where it has been built before.
     """
-    is_training = isinstance(config, Config)
-    refuse_changes(run / (CONFIG if is_training else SFT), config, algorithm=algorithm)
-    if (
-        is_training and not config.output.accept_changed_code
-    ):  # `sft` keeps no copies of files to compare with
+    refuse_changes(run / settings_file(config), config, algorithm=algorithm)
+    # `sft` keeps no copies of files to compare with.
+    if isinstance(config, Config) and not config.output.accept_changed_code:
         refuse_changed_files(run, config)
     refuse_changed_data(run, config)
 
@@ -99,16 +85,19 @@ def refuse_changes(
 ) -> None:
     """Raises if the settings in a run's config.yaml, or sft.yaml, differ from `config` where they may not.
 
-    ignore: those that may differ, None = `may_change`. algorithm: that of `config`, where it has been built before.
+    ignore: those that may differ, None = those above. algorithm: that of `config`, where it has been built before.
     """
     try:
         before = read_config(file, type(config))
     except ConfigError as error:
         text = f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
         raise CheckpointError(text) from error
-    if ignore is None:
-        ignore = may_change(before, config)
-    is_same = isinstance(config, Config) and (
+    is_sft = isinstance(config, SftCommand)
+    if is_sft and not (
+        before.eval.patience and config.eval.patience
+    ):  # its rate is a cosine, of one length only
+        ignore = SFT_MAY_CHANGE - {"steps", "eval.patience"}
+    is_same = not is_sft and (
         (before.algorithm, before.hyper_parameters) == (config.algorithm, config.hyper_parameters)
     )
     recorded = identity(before, file.parent, ignore, algorithm if is_same else None)
@@ -124,7 +113,7 @@ def refuse_changes(
         "Resume it with its own (--max-steps, --max-minutes, --per-device-batch-size and what is logged or kept may "
         "change), or use another --output-dir"
     )
-    if isinstance(config, SftCommand):
+    if is_sft:
         advice = f"Leave them out, or {second_stage(file.parent)}"
     raise ConfigError(f"{file.parent} is a run of other settings: {changed}. {advice}.")
 

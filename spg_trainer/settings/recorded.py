@@ -106,11 +106,13 @@ def to_yaml(settings: Any) -> str:
     return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)
 
 
-def recorded_settings(command: Config | SftCommand) -> str:
-    """The content of config.yaml or sft.yaml, which the next --resume reads, and a new run with --config.
+def settings_file(command: Config | SftCommand) -> str:
+    """The name of the file that holds settings in their folder."""
+    return SFT if isinstance(command, SftCommand) else CONFIG
 
-    It leaves out settings that are only for one start, such as --resume itself.
-    """
+
+def recorded_settings(command: Config | SftCommand) -> str:
+    """The content of config.yaml or sft.yaml: all settings but those that are for one start only, such as --resume."""
     return to_yaml(replace(command, config=None, output=command.output.recorded))
 
 

@@ -54,17 +54,16 @@ def sft(settings: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> 
     command = checked.config
     accelerator = make_accelerator(command.model.device, command.timeout_minutes)
     planned = plan_run(checked, world_size())  # only now can several processes agree
-    path = planned.folder
-    fit = prepare(planned, path, accelerator, Console(quiet=quiet, word=ALGORITHM))
-    run, console = fit.run, fit.run.console
+    path, console = planned.folder, Console(quiet=quiet, word=ALGORITHM)
+    fit = prepare(planned, accelerator, console)
     for note in (fit.policy.note, fit.train.notice, fit.skipped, crowded_cores(fit.policy.device)):
         if note:
             console.warn(note)
     if planned.goes_on:
         with raising_on_all():
             fit = resume(fit, planned.checkpoint)
-            run = fit.run
         console.say(f"Continuing {path} from update {fit.step}.")
+    run = fit.run
     run.source.collect(fit.step)  # demonstrations that do not fit are told before anything else
     console.say(introduction(fit))
     open_folder(run, planned.goes_on, run.settings, run.record)

@@ -11,11 +11,10 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete, read_json
 from spg_trainer.runs.folder import METRICS, SUMMARY
-from spg_trainer.runs.identity import may_be_longer, refuse_another, second_stage
+from spg_trainer.runs.identity import refuse_another, second_stage
 from spg_trainer.runs.own_code import refuse_changed_hub
 from spg_trainer.settings.fields import SftCommand
-from spg_trainer.settings.places import STARTED, as_begun
-from spg_trainer.settings.recorded import SFT, read_config, record_of, recorded_settings
+from spg_trainer.settings.recorded import SFT, read_config
 from spg_trainer.sft.fit import Fit
 from spg_trainer.training.loop import USER
 from spg_trainer.training.setup import restore
@@ -30,12 +29,11 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
     before = read_config(folder / SFT, SftCommand)
     refuse_changed_hub(folder, fit.train.origin)
     refuse_another(folder, command)
-    fit = with_begun(fit, before)
     if newest:
         fit = replace(fit, run=restore(fit.run, newest))
     has_stalled, has_finished = fit.progress.stalled is not None, is_finished(fit)
     is_longer = command.steps > before.steps
-    if has_finished and not (may_be_longer(before, command) and (has_stalled or is_longer)):
+    if has_finished and not (has_stalled or is_longer):
         longer = f"--steps {2 * before.steps} (not under --patience 0)"
         raise ConfigError(f"{folder} is finished. Go on with {longer}, or {second_stage(folder)}.")
     # Where the rate has begun to decay too early for what is asked now, the updates since are made again.
@@ -47,19 +45,6 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
         fit.progress.stalled, fit.progress.stale = None, 0
     fit.progress.ended_early = False
     return fit
-
-
-def with_begun(fit: Fit, before: SftCommand) -> Fit:
-    """The training, in whose folder paths are written as it began with them, so that it may be moved with its files.
-
-    before: its settings so far.
-    """
-    began = record_of(fit.folder.path)
-    begun, record = as_begun(fit.command, before, began), dict(fit.run.record)
-    record[STARTED] = began.get(STARTED, record[STARTED])
-    if "env" in record:
-        record |= {"env": begun.env, "env_args": dict(begun.env_args)}
-    return replace(fit, run=replace(fit.run, record=record, settings=recorded_settings(begun)))
 
 
 def is_finished(fit: Fit) -> bool:

@@ -33,6 +33,7 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS, RunFolder
+from spg_trainer.runs.plan import plan_run
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, SftCommand
@@ -192,7 +193,7 @@ def prepared(command: SftCommand, policy: Policy | None = None) -> Run:
         if policy is not None:
             patch.setattr("spg_trainer.sft.prepare.base_policy", lambda *_: policy)
         accelerator = make_accelerator("cpu")
-        return prepare(plan(command), Path("unused"), accelerator, Console(quiet=True)).run
+        return prepare(plan_run(command, 1), accelerator, Console(quiet=True)).run
 
 
 def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
