@@ -93,9 +93,8 @@ def refuse_changes(
         text = f"{file} cannot be read as settings ({error}). Start a new run with another --output-dir."
         raise CheckpointError(text) from error
     is_sft = isinstance(config, SftCommand)
-    if is_sft and not (
-        before.eval.patience and config.eval.patience
-    ):  # its rate is a cosine, of one length only
+    # With --patience 0 the learning rate is a cosine, which is of one length only.
+    if is_sft and not (before.eval.patience and config.eval.patience):
         ignore = SFT_MAY_CHANGE - {"steps", "eval.patience"}
     is_same = not is_sft and (
         (before.algorithm, before.hyper_parameters) == (config.algorithm, config.hyper_parameters)
