@@ -25,7 +25,7 @@ from spg_trainer.runs.files import (
 )
 from spg_trainer.runs.identity import identity
 from spg_trainer.settings.fields import SftCommand
-from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config, settings_file
+from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config, record_of, settings_file
 from spg_trainer.settings.task import parse_tasks
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ class RunFolder:
         self.config(config_yaml)
 
     def record(self, **values: Any) -> None:
-        """Writes values over those of environment.json."""
-        self._write(ENVIRONMENT, json_document({**(read_json(self.path / ENVIRONMENT) or {}), **values}))
+        """Writes values over those of environment.json, which `record_of` finds in older folders, too."""
+        self._write(ENVIRONMENT, json_document({**record_of(self.path), **values}))
 
     def config(self, config_yaml: str) -> None:
         """Writes the file of the run's settings."""
