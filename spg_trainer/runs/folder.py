@@ -13,6 +13,7 @@ from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.runs.checkpoint import find_checkpoint, latest_complete, set_aside_after
 from spg_trainer.runs.files import (
+    COMPLETE,
     check_place,
     json_document,
     json_line,
@@ -24,7 +25,7 @@ from spg_trainer.runs.files import (
 )
 from spg_trainer.runs.identity import identity
 from spg_trainer.settings.fields import SftCommand
-from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config
+from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, SFT, read_config, record_of, settings_file
 from spg_trainer.settings.task import parse_tasks
 
 if TYPE_CHECKING:
@@ -55,6 +56,22 @@ class RunFolder:
         """Whether a run of this kind has begun here."""
         return (self.path / self.settings).is_file()
 
+    @property
+    def holds_finished_model(self) -> bool:
+        """Whether the folder itself is a whole model, which only that of `sft` is."""
+        return (self.path / COMPLETE).is_file()
+
+    @property
+    def go_on(self) -> str:
+        """The words behind `python -m spg_trainer` that continue the run."""
+        word = "" if self.settings == CONFIG else "sft "
+        return f"{word}--resume {shlex.quote(str(self.path))}"
+
+    @property
+    def steps_flag(self) -> str:
+        """The flag that says how many steps the run makes."""
+        return "--max-steps" if self.settings == CONFIG else "--steps"
+
     @staticmethod
     def default_path(env: str, algorithm: str, seed: int) -> Path:
         """runs/ENV-ALGORITHM-sSEED-UTCTIME, not yet taken; ask on rank 0 only, because clocks differ."""
@@ -82,11 +99,11 @@ class RunFolder:
 
     def holds_a_run(self) -> ConfigError:
         """What is raised where a new run would be written over this one."""
-        steps, flag = len(self.history()), "--max-steps" if self.settings == CONFIG else "--steps"
+        steps = len(self.history())
         resume = f"--resume {shlex.quote(str(self.path))}"
         return ConfigError(
             f"--output-dir {self.path} already holds a run of {steps} step{'s' * (steps != 1)}. Continue it with "
-            f"{resume} (a finished one with a larger {flag}), or choose another --output-dir."
+            f"{resume} (a finished one with a larger {self.steps_flag}), or choose another --output-dir."
         )
 
     def create(self, config_yaml: str, environment: Mapping[str, Any]) -> None:
@@ -105,12 +122,20 @@ class RunFolder:
         self.config(config_yaml)
 
     def record(self, **values: Any) -> None:
-        """Writes values over those of environment.json."""
-        self._write(ENVIRONMENT, json_document({**(read_json(self.path / ENVIRONMENT) or {}), **values}))
+        """Writes values over those of environment.json, which `record_of` finds in older folders, too."""
+        self._write(ENVIRONMENT, json_document({**record_of(self.path), **values}))
 
     def config(self, config_yaml: str) -> None:
         """Writes the file of the run's settings."""
         self._write(self.settings, config_yaml)
+
+    def mark_unfinished(self, config_yaml: str) -> None:
+        """Takes the mark and the summary of a finished model from the folder, and writes the settings that now hold."""
+        if rank() == 0:
+            with writing(self.path):
+                for name in (COMPLETE, SUMMARY):
+                    (self.path / name).unlink(missing_ok=True)
+        self.config(config_yaml)
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Appends a row of reproducible values (`step` among them) to metrics.jsonl; NaN becomes null."""
@@ -167,7 +192,8 @@ class RunFolder:
         """Readies the folder for a run that continues from `step`: what came later will be done again.
 
         Cuts later rows and torn lines, removes summary, report, later samples and evaluations, moves later checkpoints
-        to checkpoints/superseded, and keeps other processes out; ConfigError if another one is writing here.
+        to checkpoints/superseded, and keeps other processes out; ConfigError if another one is writing here. The
+        summary of a finished model of `sft` stays as long as the model does (`mark_unfinished`).
         """
         if rank():
             return
@@ -185,7 +211,9 @@ class RunFolder:
                         os.replace(path, unused(aside / path.name))
             if (after := self.figures("after")) and after["step"] > step:
                 self.evaluation_path("after").unlink()
-            for path in [self.path / SUMMARY, self.path / REPORT, *self.path.rglob(".*.tmp-*")]:
+            if not self.holds_finished_model:
+                (self.path / SUMMARY).unlink(missing_ok=True)
+            for path in [self.path / REPORT, *self.path.rglob(".*.tmp-*")]:
                 path.unlink(missing_ok=True)
             set_aside_after(self.path, step)
 
@@ -266,20 +294,21 @@ def newest_unfinished(root: Path) -> Path | None:
     return max(files, key=lambda file: file.stat().st_mtime_ns).parent if files else None
 
 
-def choose_folder(command: "Config | SftCommand") -> tuple[Path, Path | None]:
-    """The folder that the settings of a training or of `sft` mean, and the checkpoint to continue from if there is one.
+def choose_folder(command: "Config | SftCommand") -> tuple[Path, bool, Path | None]:
+    """The folder that the settings of a training or of `sft` mean, whether a run there continues, and from where.
 
-    Raises SpgError if the folder is taken, or what should be resumed is no run of this kind.
+    From where is a checkpoint, or None for the start. Raises SpgError if the folder is taken, or what should be resumed
+    is no run of this kind.
     """
     resume, out, settings = command.output.resume, command.output.output_dir, settings_file(command)
     if resume in (None, "auto"):
         path = Path(out) if out else default_folder(command, resume)
         folder = RunFolder(path, settings)
         if resume and folder.holds_run:
-            return path, latest_complete(path)
+            return path, True, latest_complete(path)
         folder.refuse_other_run()
         check_place(path)
-        return path, None
+        return path, False, None
     path, newest = find_checkpoint(Path(resume))
     if out and Path(out).resolve() != path.resolve():
         text = f"--resume {resume} continues in its own folder {path}, not in --output-dir {out}"
@@ -293,12 +322,7 @@ def choose_folder(command: "Config | SftCommand") -> tuple[Path, Path | None]:
         raise ConfigError(
             f"--resume {resume}: {path} holds no {what}. Give the folder of one, or a checkpoint in it."
         )
-    return path, newest
-
-
-def settings_file(command: "Config | SftCommand") -> str:
-    """The name of the file that holds settings in their folder."""
-    return SFT if isinstance(command, SftCommand) else CONFIG
+    return path, True, newest
 
 
 def default_folder(command: "Config | SftCommand", resume: str | None) -> Path:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.files import read_json, writing
+from spg_trainer.runs.files import writing
 from spg_trainer.settings.places import absolute_name
+from spg_trainer.settings.recorded import record_of
 from spg_trainer.settings.task import Task, join_tasks, parse_tasks
 from spg_trainer.settings.values import flatten
 
@@ -169,12 +170,12 @@ def hashed(place: str) -> str:
     return hashlib.sha256(names.encode()).hexdigest() if files else ""
 
 
-def refuse_changed_data(record: Path, command: "Config | SftCommand") -> None:
-    """Raises ConfigError if data is no longer what it was when a run or a model wrote `record`, an environment.json.
+def refuse_changed_data(run: Path, command: "Config | SftCommand") -> None:
+    """Raises ConfigError if data is no longer what it was when a run began, as its environment.json has it.
 
     With `accept_changed_code` the code of tasks and reward functions may be another.
     """
-    recorded = read_json(record) or {}
+    recorded = record_of(run)
     began, now = (
         {absolute_name(name, recorded): (name, digest) for name, digest in data.items()}
         for data in (recorded.get("data", {}), data_of(command))
@@ -183,7 +184,7 @@ def refuse_changed_data(record: Path, command: "Config | SftCommand") -> None:
         (name, before), (_, after) = began[place], now[place]
         if before == after or (command.output.accept_changed_code and is_code(name)):
             continue
-        text = f"{name} has changed since {record.parent} began: its sha256 was {before}, now it is {after}. Put back "
+        text = f"{name} has changed since {run} began: its sha256 was {before}, now it is {after}. Put back "
         text += "what it was to go on. To train on the new data, start a new run with another --output-dir."
         if is_code(name):
             text += " To go on with the code as it is now, such as a reward that you repaired: --accept-changed-code."
@@ -195,13 +196,13 @@ def is_code(name: str) -> bool:
     return name.rpartition("=")[2].partition(":")[0].endswith(".py")
 
 
-def refuse_changed_hub(record: Path, origin: Mapping[str, str]) -> None:
-    """Raises ConfigError if a data set on the hub, or a package of tasks, is not what it was when a run wrote `record`.
+def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
+    """Raises ConfigError if a data set on the hub, or a package of tasks, is not what it was when a run began.
 
-    record: an environment.json. origin: {data set: its commit, or a hash of its rows; package: its version} of the
-    environment as it is now; hashes of files have a check of their own.
+    origin: {data set: its commit, or a hash of its rows; package: its version} of the environment as it is now; hashes
+    of files have a check of their own.
     """
-    before = (read_json(record) or {}).get("origin") or {}
+    before = record_of(run).get("origin") or {}
     for name in before.keys() & origin.keys():
         old, now = before[name], origin[name]
         if old == now or old.startswith("sha256"):
@@ -215,17 +216,17 @@ def refuse_changed_hub(record: Path, origin: Mapping[str, str]) -> None:
                 f"several tasks TASK.revision), or with sft --data {name}@{old}."
             )
         raise ConfigError(
-            f"{what} has changed since {record.parent} began: it was {old}, now it is {now}. {back} To train on it as "
+            f"{what} has changed since {run} began: it was {old}, now it is {now}. {back} To train on it as "
             "it is now, start a new run with another --output-dir."
         )
 
 
-def without_pins(record: Path, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+def without_pins(run: Path, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
     """The `current` settings of a run that goes on, but as `recorded` those that only pin a data set to its commit.
 
     E.g. a revision that now names the commit which the hub's main branch had when the run began.
     """
-    origin = (read_json(record) or {}).get("origin") or {}
+    origin = record_of(run).get("origin") or {}
     pins = {
         name: recorded.get(name)
         for name, value in current.items()

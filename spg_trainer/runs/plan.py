@@ -21,6 +21,8 @@ class RunPlan(Plan[Command]):
 
     folder: Path
     """The folder of the run or of the model, which need not exist yet."""
+    goes_on: bool
+    """Whether the folder holds a run, which continues."""
     checkpoint: Path | None
     """The checkpoint from which it continues, None = it begins anew."""
 
@@ -40,5 +42,5 @@ def plan_run(settings: Command | Resolved[Command], num_processes: int) -> RunPl
         check_trackers(config.output.track)
         if isinstance(config, Config):
             find_algorithm(config.algorithm)  # refuses an unknown name; `build` makes the algorithm later
-    folder, checkpoint = decide_on_main(lambda: choose_folder(config))
-    return RunPlan(config, planned.origins, folder=folder, checkpoint=checkpoint)
+    folder, goes_on, checkpoint = decide_on_main(lambda: choose_folder(config))
+    return RunPlan(config, planned.origins, folder=folder, goes_on=goes_on, checkpoint=checkpoint)

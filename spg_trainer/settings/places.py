@@ -73,7 +73,7 @@ def as_begun(command: Settings, before: Settings, record: Mapping[str, Any]) -> 
     names = [name for name in ("env", *FILES) if hasattr(command, name)]
     changes = {name: getattr(before, name) for name in names if getattr(now, name) == getattr(then, name)}
     changes["env_args"] = {
-        name: before.env_args[name] if now.env_args[name] == then.env_args.get(name) else value
+        name: before.env_args.get(name) if now.env_args[name] == then.env_args.get(name) else value
         for name, value in command.env_args.items()
     }
     if now.model.model == then.model.model:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,6 +104,16 @@ def recipe_kind(model: str) -> str:
 def to_yaml(settings: Any) -> str:
     """The settings in YAML, nested as the dataclasses are, as `--config` reads them."""
     return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)
+
+
+def settings_file(command: Config | SftCommand) -> str:
+    """The name of the file that holds settings in their folder."""
+    return SFT if isinstance(command, SftCommand) else CONFIG
+
+
+def recorded_settings(command: Config | SftCommand) -> str:
+    """The content of config.yaml or sft.yaml: all settings but those that are for one start only, such as --resume."""
+    return to_yaml(replace(command, config=None, output=command.output.recorded))
 
 
 def read_yaml(path: str | Path) -> Any:

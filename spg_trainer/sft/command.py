@@ -3,25 +3,26 @@
 `runs/plan.py` refuses settings and chooses the folder, `prepare.py` opens tasks and model, `resume.py` goes on from a
 checkpoint, `publish.py` measures and writes the finished model. What is learned is in `demonstrations.py`, and
 `source.py` shows it to the training loop.
+
+The steps, the folder, its checkpoints and who else may write there are those of a training (`training/`). What differs
+is how it ends: the model is published in the folder itself, also where the user stops the training, whereas an error
+leaves the checkpoint of the last validation, and nothing at all of a new folder that has none.
 """
 
-import shlex
 import signal
 from pathlib import Path
 
 from spg_trainer.distributed import (
     begin,
-    decide_on_main,
+    gather,
     make_accelerator,
     naming_the_lost,
     on_all,
     raising_on_all,
-    rank,
     world_size,
 )
 from spg_trainer.errors import ScoringFailed, plural
 from spg_trainer.runs.console import Console
-from spg_trainer.runs.files import COMPLETE
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.plan import plan_run
 from spg_trainer.runs.stop import StopRequest, stopping
@@ -36,6 +37,7 @@ from spg_trainer.sft.resume import resume
 from spg_trainer.training.evaluations import validate_loss
 from spg_trainer.training.loop import USER, make_steps
 from spg_trainer.training.records import save_checkpoint
+from spg_trainer.training.setup import open_folder
 
 
 def sft(settings: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> Path:
@@ -52,24 +54,19 @@ def sft(settings: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> 
     command = checked.config
     accelerator = make_accelerator(command.model.device, command.timeout_minutes)
     planned = plan_run(checked, world_size())  # only now can several processes agree
-    path = planned.folder
-    fit = prepare(planned, path, accelerator, Console(quiet=quiet, word=ALGORITHM))
-    run, console = fit.run, fit.run.console
+    path, console = planned.folder, Console(quiet=quiet, word=ALGORITHM)
+    fit = prepare(planned, accelerator, console)
     for note in (fit.policy.note, fit.train.notice, fit.skipped, crowded_cores(fit.policy.device)):
         if note:
             console.warn(note)
-    going_on = decide_on_main(lambda: fit.folder.holds_run)
-    if going_on:
+    if planned.goes_on:
         with raising_on_all():
             fit = resume(fit, planned.checkpoint)
-            run = fit.run
         console.say(f"Continuing {path} from update {fit.step}.")
-    begun_at = fit.step
-    run.source.collect(begun_at)  # demonstrations that do not fit are told before anything else
+    run = fit.run
+    run.source.collect(fit.step)  # demonstrations that do not fit are told before anything else
     console.say(introduction(fit))
-    with raising_on_all():
-        begin_folder(fit, going_on)
-    run.state.history = decide_on_main(fit.folder.history)
+    open_folder(run, planned.goes_on, run.settings, run.record)
     try:
         run.trackers.open(command.output.track, path, fit.command)
         with (
@@ -77,12 +74,14 @@ def sft(settings: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> 
             stopping(run.stop, lambda: console.say(what_stops(run.stop))),
             naming_the_lost(command.timeout_minutes),
         ):
-            stopped = make_steps(run, lambda _: save(fit, begun_at)) == USER
+            ended_by = make_steps(run)
+            by_launcher = any(gather([run.stop.by == signal.SIGTERM]))  # all processes end alike
+            stopped = by_launcher or ended_by == USER
             if stopped:
-                end(fit, begun_at)
+                end(fit, by_launcher)
             # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
-            if run.stop.by == signal.SIGTERM:
-                raise KeyboardInterrupt
+            if by_launcher:
+                raise on_all(KeyboardInterrupt())
             run.stop.requested, run.stop.at_once = False, True
             if command.eval.patience:
                 fit.policy.model.load_state_dict(run.state.best, strict=False)
@@ -91,55 +90,29 @@ def sft(settings: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> 
             if stopped:
                 raise on_all(KeyboardInterrupt())
     except ScoringFailed as error:  # of the evaluation: the training before it is saved
-        error.go_on = f"sft --resume {shlex.quote(str(path))} --accept-changed-code"
+        error.go_on = f"{run.folder.go_on} --accept-changed-code"
         raise
     finally:
         run.trackers.finish()
-        if not going_on:
+        if not planned.goes_on:
             fit.folder.discard()
         fit.folder.release()
     return path
 
 
-def begin_folder(fit: Fit, going_on: bool) -> None:
-    """Makes the folder, or removes from it what is later than the checkpoint from which it goes on; either locks it."""
-    if going_on:
-        fit.folder.truncate_after(fit.step)
-        if fit.command.output.accept_changed_code:  # from now on it is this code that may not change
-            fit.folder.record(**fit.run.record)
-    else:
-        fit.folder.create(fit.settings, fit.run.record)
-
-
-def save(fit: Fit, begun_at: int) -> None:
-    """Writes a checkpoint of the finished updates, and removes the mark of a finished model, which it is no longer.
-
-    begun_at: the update from which the training went on.
-    """
-    fit.progress.ended_early |= fit.run.stop.requested and fit.step < fit.run.total_steps
-    mark_of_finished = fit.folder.path / COMPLETE
-    # A kill before the settings are written leaves the finished model, the settings that say how long it was trained,
-    # and the checkpoint from which it can go on again.
-    save_checkpoint(fit.run, {begun_at} if mark_of_finished.is_file() else set())
-    with raising_on_all():
-        if rank() == 0:
-            mark_of_finished.unlink(missing_ok=True)
-        fit.folder.config(fit.settings)
-
-
-def end(fit: Fit, begun_at: int) -> None:
+def end(fit: Fit, by_launcher: bool) -> None:
     """Keeps what was learned until somebody asked to stop: the best weights, and a checkpoint to go on from."""
     run, step = fit.run, fit.step
-    writes_model, complete = run.stop.by != signal.SIGTERM, step >= run.total_steps
+    complete = step >= run.total_steps
     fit.progress.ended_early = not complete
-    save(fit, begun_at)  # before the validation, which one that was never stopped does not have
-    again = f"python -m spg_trainer sft --resume {shlex.quote(str(fit.folder.path))}"
+    save_checkpoint(run)  # before the validation, which one that was never stopped does not have
+    again = f"python -m spg_trainer {run.folder.go_on}"
     if not complete:
-        if step % run.config.eval.eval_steps and writes_model:
+        if step % run.config.eval.eval_steps and not by_launcher:
             validate_loss(run, last=True)
-        without = "" if writes_model else ", without a model"
+        without = ", without a model" if by_launcher else ""
         run.console.say(f"Stopped after update {step}{without}; go on with: {again}")
-    elif not writes_model:
+    elif by_launcher:
         run.console.say(f"All {step} updates are made, and the model is not written yet: {again}")
 
 

@@ -1,15 +1,13 @@
 """A training on demonstrations: a run of the training loop, and what only `sft` knows of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, SftCommand
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.results import LossEvalConfig, OutputConfig
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 from spg_trainer.training.loop import recent_loss
@@ -36,10 +34,6 @@ class Fit:
     """The share of each habit, `right` among them; they sum to 1."""
     skipped: str = ""
     """What to say of problems and texts that are skipped as too long."""
-    begun: SftCommand | None = None
-    """Of a training that goes on, `command` with the paths written as it began with them; None = as `command` has them.
-
-    The folder keeps these, so that it may be moved with its files."""
 
     @property
     def train(self) -> "TextEnv":
@@ -76,12 +70,6 @@ class Fit:
     def last_loss(self) -> float:
         """The mean training loss of the last hundred updates, nats per token."""
         return recent_loss(self.run.state.history)
-
-    @cached_property
-    def settings(self) -> str:
-        """The content of the file `SFT`: all settings but those of a single start, such as --resume."""
-        command = self.begun or self.command
-        return to_yaml(replace(command, output=command.output.recorded, config=None))
 
 
 def training_config(command: SftCommand, sampling: Sampling) -> Config:

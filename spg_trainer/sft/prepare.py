@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spg_trainer.algorithms.mle import MLE
@@ -17,14 +16,14 @@ from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.own_code import data_of
+from spg_trainer.runs.plan import RunPlan
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.places import STARTED
-from spg_trainer.settings.plan import Plan
-from spg_trainer.settings.recorded import SFT, task_record
+from spg_trainer.settings.places import STARTED, as_begun
+from spg_trainer.settings.recorded import SFT, read_config, record_of, recorded_settings, task_record
 from spg_trainer.settings.resolve import FLAG, TRAINING
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.sft.demonstrations import completion_length, mix_shares
@@ -48,9 +47,9 @@ BLOCK_LENGTH = "rollout.block_length"
 """The setting, by its dotted name, whose origin decides whether it gives way where it does not fit."""
 
 
-def prepare(planned: Plan[SftCommand], folder: Path, accelerator: "Accelerator", console: Console) -> Fit:
-    """Everything that training needs, before its first update."""
-    command = planned.config
+def prepare(planned: RunPlan[SftCommand], accelerator: "Accelerator", console: Console) -> Fit:
+    """Everything that training needs, before its first update or the checkpoint from which it goes on."""
+    command, folder = planned.config, planned.folder
     device = own_device(command.model.device, accelerator)
     with raising_on_all():
         # Where the model will be evaluated: without problems there, nothing is begun.
@@ -70,6 +69,11 @@ def prepare(planned: Plan[SftCommand], folder: Path, accelerator: "Accelerator",
         pattern = base_model(policy.model).pattern
         command = without_other_blocks(command, pattern, planned.origins)
         sampling = eval_sampling(command, pattern)
+        # A folder that goes on keeps its paths as they are written there, so that it may be moved with its files.
+        began = record_of(folder) if planned.goes_on else {}
+        begun = (
+            as_begun(command, read_config(folder / SFT, SftCommand), began) if planned.goes_on else command
+        )
     if command.model.is_divided:
         divide_policy(policy, command.model, device)
     config = training_config(command, sampling)
@@ -92,7 +96,11 @@ def prepare(planned: Plan[SftCommand], folder: Path, accelerator: "Accelerator",
         accelerator=accelerator,
         rows_per_forward=None,
         held_out=Demonstrations(validation, policy, config, mix, VALIDATION),
-        record={**task_record(command, sampling, **was_read), STARTED: os.getcwd()},
+        settings=recorded_settings(begun),
+        record={
+            **task_record(replace(command, env=begun.env, env_args=begun.env_args), sampling, **was_read),
+            STARTED: began.get(STARTED, os.getcwd()),
+        },
     )
     return Fit(run, command, mix, skipped)
 

@@ -150,7 +150,7 @@ def write_files(fit: Fit, measured: Measured | None) -> None:
 
     def write(place: Path, weights: checkpoint.Weights) -> None:
         checkpoint.write_model(place, policy, fit.run.record, weights)
-        (place / SFT).write_text(fit.settings, encoding="utf-8")
+        (place / SFT).write_text(fit.run.settings, encoding="utf-8")
         (place / "README.md").write_text(model_card(fit, measured), encoding="utf-8")
 
     if fit.command.save_dtype == "bfloat16":

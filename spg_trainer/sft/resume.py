@@ -1,4 +1,8 @@
-"""A training on demonstrations that goes on: from which checkpoint, and with which settings it may."""
+"""From which checkpoint a training on demonstrations goes on; for one by RL it is always the newest.
+
+The learning rate of `sft` falls towards its end, and one that becomes longer goes on from before the fall. Which of its
+settings may change is said in `runs/identity.py`, as for RL.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,14 +11,13 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete, read_json
 from spg_trainer.runs.folder import METRICS, SUMMARY
-from spg_trainer.runs.identity import SFT_MAY_CHANGE, refuse_changes, second_stage
-from spg_trainer.runs.own_code import refuse_changed_data, refuse_changed_hub
+from spg_trainer.runs.identity import refuse_another, second_stage
+from spg_trainer.runs.own_code import refuse_changed_hub
 from spg_trainer.settings.fields import SftCommand
-from spg_trainer.settings.places import STARTED, as_begun
-from spg_trainer.settings.recorded import ENVIRONMENT, SFT, read_config, record_of
+from spg_trainer.settings.recorded import SFT, read_config
 from spg_trainer.sft.fit import Fit
 from spg_trainer.training.loop import USER
-from spg_trainer.training.records import load_checkpoint
+from spg_trainer.training.setup import restore
 
 
 def resume(fit: Fit, newest: Path | None) -> Fit:
@@ -23,50 +26,25 @@ def resume(fit: Fit, newest: Path | None) -> Fit:
     Raises ConfigError if the folder was begun with other settings, or there is nothing left to do.
     """
     folder, command = fit.folder.path, fit.command
-    before, record = read_config(folder / SFT, SftCommand), folder / ENVIRONMENT
-    if not record.is_file():  # one of an earlier version has it in its checkpoints alone
-        record = (newest or folder) / ENVIRONMENT
-    refuse_changed_data(record, command)
-    refuse_changed_hub(record, fit.train.origin)
-    # A cosine is of one length only.
-    may_be_longer = before.eval.patience > 0 and command.eval.patience > 0
-    ignored = SFT_MAY_CHANGE if may_be_longer else SFT_MAY_CHANGE - {"steps", "eval.patience"}
-    refuse_changes(folder / SFT, command, ignored, record=record)
-    fit = with_begun(fit, before)
+    before = read_config(folder / SFT, SftCommand)
+    refuse_changed_hub(folder, fit.train.origin)
+    refuse_another(folder, command)
     if newest:
-        fit = with_checkpoint(fit, newest)
-    if fit.step > command.steps:
-        raise ConfigError(f"{folder} is at update {fit.step}, later than --steps {command.steps}.")
+        fit = replace(fit, run=restore(fit.run, newest))
     has_stalled, has_finished = fit.progress.stalled is not None, is_finished(fit)
     is_longer = command.steps > before.steps
-    if has_finished and not (may_be_longer and (has_stalled or is_longer)):
+    if has_finished and not (has_stalled or is_longer):
         longer = f"--steps {2 * before.steps} (not under --patience 0)"
         raise ConfigError(f"{folder} is finished. Go on with {longer}, or {second_stage(folder)}.")
     # Where the rate has begun to decay too early for what is asked now, the updates since are made again.
     decay_start = fit.progress.decay_start(replace(fit.run.config, max_steps=before.steps))
     decayed_too_early = has_finished or (is_longer and not has_stalled)
     if fit.step > decay_start and decayed_too_early:
-        fit = with_checkpoint(fit, checkpoint.require_up_to(folder, decay_start))
+        fit = replace(fit, run=restore(fit.run, checkpoint.require_up_to(folder, decay_start)))
     if has_finished and has_stalled:
         fit.progress.stalled, fit.progress.stale = None, 0
     fit.progress.ended_early = False
     return fit
-
-
-def with_begun(fit: Fit, before: SftCommand) -> Fit:
-    """The training with the paths and the record of its task with which it began. before: its settings so far."""
-    began = record_of(fit.folder.path)
-    begun, record = as_begun(fit.command, before, began), dict(fit.run.record)
-    record[STARTED] = began.get(STARTED, record[STARTED])
-    if "env" in record:
-        record |= {"env": begun.env, "env_args": dict(begun.env_args)}
-    return replace(fit, begun=begun, run=replace(fit.run, record=record))
-
-
-def with_checkpoint(fit: Fit, folder: Path) -> Fit:
-    """The training with weights, optimizer and state of a checkpoint."""
-    state = load_checkpoint(folder, fit.policy, fit.run.optimizer)
-    return replace(fit, run=replace(fit.run, state=state))
 
 
 def is_finished(fit: Fit) -> bool:

@@ -4,9 +4,8 @@ A step is one rollout and its `num_iterations` updates. Checkpoints are written 
 stream is keyed by what it is for, so a resumed run goes on exactly where it was.
 """
 
-import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
@@ -94,15 +93,12 @@ def train(config: Config | Resolved[Config], *, quiet: bool = False) -> dict[str
     return summary
 
 
-def make_steps(run: Run, save: Callable[[Run], object] = save_checkpoint) -> str:
-    """Makes one step after the other and saves checkpoints where they are due; returns what `reason_to_end` returned.
-
-    save: writes a checkpoint.
-    """
+def make_steps(run: Run) -> str:
+    """Makes one step after the other and saves checkpoints where they are due; returns what `reason_to_end` says."""
     while not (ended_by := reason_to_end(run)):
         train_step(run)
         if run.saves:
-            save(run)
+            save_checkpoint(run)
     run.console.end_steps()
     return ended_by
 
@@ -116,7 +112,6 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     # Of a sharded model each process has only its part. The others are not here if only this one met the error.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
     others_are_missing = isinstance(error, ProcessLost) or (divided and not is_on_all(error))
-    go_on = f"--resume {shlex.quote(str(run.folder.path))}"
     # The error of a disk that refused to write has a cause (`runs.files.writing`), that of a lost checkpoint has none.
     disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
     # A disk that has refused a checkpoint may refuse this one too, which is no further error.
@@ -128,9 +123,9 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     if disk_refused or isinstance(error, KeyboardInterrupt):
         newest = latest_complete(run.folder.path)
         kept = f"{newest} is saved" if newest else "Nothing is saved yet"
-        run.console.say(f"{kept}; continue with {go_on}")
+        run.console.say(f"{kept}; continue with {run.folder.go_on}")
     if isinstance(error, ScoringFailed):  # its remedy is to change the code of the environment
-        error.go_on = f"{go_on} --accept-changed-code"
+        error.go_on = f"{run.folder.go_on} --accept-changed-code"
 
 
 def train_step(run: Run) -> None:
@@ -243,7 +238,7 @@ def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
             f"before step 1 the model wrote {base.completions} completions, {each}, and none of {base.completions} is "
             "right. As all completions of a problem earn the same, the run would have nothing to learn from. If the "
             "model is right now and then, but less often than that, train all the same: "
-            f"--resume {shlex.quote(str(run.folder.path))} --force. A run with --max-rollout-batches looks at more "
+            f"{run.folder.go_on} --force. A run with --max-rollout-batches looks at more "
             f"completions before it ends here, but learns less from as many. {remedy}"
         )
     goes_on = ""

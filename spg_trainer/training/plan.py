@@ -6,7 +6,6 @@ imported for --pairs only.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spg_trainer import algorithms
@@ -14,8 +13,8 @@ from spg_trainer.distributed import raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.teaching import sft_command
-from spg_trainer.runs.identity import refuse_changes
-from spg_trainer.runs.own_code import refuse_changed_data, refuse_changed_files, refuse_changed_hub
+from spg_trainer.runs.identity import refuse_another
+from spg_trainer.runs.own_code import refuse_changed_hub
 from spg_trainer.runs.plan import RunPlan, plan_run
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.algorithm_checks import check_algorithm, check_chance
@@ -23,7 +22,6 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.pairs import settle_pairs
 from spg_trainer.settings.plan import Plan
-from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import knows_nothing, unseen
@@ -64,13 +62,12 @@ def plan_training(settings: Config | Resolved[Config] | Plan[Config], num_proces
     with raising_on_all():
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         config = settle_pairs(config)  # completes the settings by the sha256 of the file of pairs
-        goes_on = bool(config.output.resume) and (folder / CONFIG).is_file()
-        if goes_on:
+        if planned.goes_on:
             refuse_another(folder, config, algorithm)
         # Completes them by rank, scale and dropout of the adapters, as they are trained.
         model = settle(config.model, folder)
         config = replace(config, model=model, algorithm_args=asdict(algorithm))
-        check_settled(config, algorithm, num_processes, goes_on)
+        check_settled(config, algorithm, num_processes, planned.goes_on)
         pairs = open_pairs(config)
         try:
             splits = open_splits(config)
@@ -81,14 +78,15 @@ def plan_training(settings: Config | Resolved[Config] | Plan[Config], num_proces
             splits = {}
             missing = error
         if missing is None:
-            check_splits(config, splits, goes_on)
-        if missing is None and goes_on:
-            refuse_changed_hub(folder / ENVIRONMENT, splits["train"].origin)
+            check_splits(config, splits, planned.goes_on)
+        if missing is None and planned.goes_on:
+            refuse_changed_hub(folder, splits["train"].origin)
     return TrainingPlan(
         config,
         planned.origins,
         algorithm=algorithm,
         folder=folder,
+        goes_on=planned.goes_on,
         checkpoint=planned.checkpoint,
         splits=splits,
         pairs=pairs,
@@ -115,17 +113,6 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     check_chance(config, algorithm)
     if model:
         check_pattern(pattern_of(model), config.rollout)
-
-
-def refuse_another(run: Path, config: Config, algorithm: algorithms.Algorithm) -> None:
-    """Raises SpgError where a run shall go on with other settings, data or code than it began with.
-
-    With `accept_changed_code` the code may be another. run: the run folder.
-    """
-    refuse_changes(run / CONFIG, config, algorithm=algorithm)
-    if not config.output.accept_changed_code:
-        refuse_changed_files(run, config)
-    refuse_changed_data(run / ENVIRONMENT, config)
 
 
 def open_pairs(config: Config) -> "Mapping[str, Pair] | None":

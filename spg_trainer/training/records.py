@@ -1,7 +1,7 @@
 """What a run writes to its folder: rows, samples, checkpoints, the summary and the report; and its last lines."""
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -92,9 +92,13 @@ def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dic
     return [samples[i] for i in gathered_order(episodes_here)]
 
 
-def save_checkpoint(run: Run, resumable: Collection[int] = ()) -> None:
-    """Writes a checkpoint of the last finished step. resumable: steps whose checkpoints are kept besides the newest."""
-    state = run.state
+def save_checkpoint(run: Run) -> None:
+    """Writes a checkpoint of the last finished step; the folder of `sft` holds no finished model from then on.
+
+    A kill before that is noted leaves the finished model, with the settings that say how long it was trained, and the
+    checkpoint from which it can go on again.
+    """
+    state, resumable = run.state, set[int]()  # steps whose checkpoints are kept besides the newest
     begin(f"the checkpoint of step {state.step}")
     saved = {"updates": state.updates, "seconds": run.elapsed_seconds, "skipped": state.skipped}
     tensors = {}
@@ -105,7 +109,9 @@ def save_checkpoint(run: Run, resumable: Collection[int] = ()) -> None:
     if run.config.eval.criterion == "loss":
         saved |= asdict(state.progress)
         tensors["best"] = state.best
-        resumable = {*resumable, *state.progress.kept_steps(state.step, run.config)}
+        resumable |= state.progress.kept_steps(state.step, run.config)
+    if run.folder.holds_finished_model:
+        resumable.add(state.resumed_at)
     checkpoint.save(
         run.folder.path,
         state.step,
@@ -118,6 +124,9 @@ def save_checkpoint(run: Run, resumable: Collection[int] = ()) -> None:
         resumable=resumable,
         **tensors,
     )
+    if run.settings:
+        with raising_on_all():
+            run.folder.mark_unfinished(run.settings)
 
 
 def load_checkpoint(
@@ -127,7 +136,7 @@ def load_checkpoint(
     saved = checkpoint.load(path, policy, optimizer)
     counters = {name: saved[name] for name in ("step", "updates", "skipped", "seconds") if name in saved}
     # `sft` of an earlier version did not count its updates: each of its steps was one.
-    state = TrainingState(**{"updates": saved["step"], **counters})
+    state = TrainingState(**{"updates": saved["step"], **counters}, resumed_at=saved["step"])
     if pools is not None:
         pools.restore(saved["pools"])
     if "best_loss" in saved:  # the run validates the loss of held-out completions

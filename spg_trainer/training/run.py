@@ -33,6 +33,8 @@ class TrainingState:
     """Updates that have changed the weights."""
     skipped: int = 0
     """Updates in a row, up to the last one, that were skipped because they were not finite."""
+    resumed_at: int = 0
+    """The step of the checkpoint from which the run continues; 0 = it began anew."""
     seconds: float = 0.0
     """Seconds that the run took up to the checkpoint from which it continues."""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -74,6 +76,9 @@ class Run:
     With --patience, this loss decides when the learning rate decays and the training ends (`training/progress.py`)."""
     record: Mapping[str, Any] | None = None
     """What `sft` writes to environment.json of the model. None = the run is RL, and `environment_record` makes it."""
+    settings: str = ""
+    """What `sft` writes to sft.yaml; "" = the run is RL. The folder of a finished model that is trained further keeps
+    its old settings until a checkpoint of the further training is written: they say how long the model was trained."""
     stop: StopRequest = field(default_factory=StopRequest)
     started: float = field(default_factory=time.monotonic)
     """When this run was begun or resumed, on the monotonic clock, in seconds."""

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
@@ -31,7 +31,13 @@ from spg_trainer.settings.adapters import REFERENCE, find_adapter
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.places import STARTED, as_begun
-from spg_trainer.settings.recorded import CONFIG, model_environment, read_config, record_of, to_yaml
+from spg_trainer.settings.recorded import (
+    CONFIG,
+    model_environment,
+    read_config,
+    record_of,
+    recorded_settings,
+)
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.arithmetic import arithmetic
@@ -44,7 +50,6 @@ from spg_trainer.training.run import Run, TrainingState
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch.optim import Optimizer
 
     from envs import TextEnv
 
@@ -63,56 +68,65 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     path, newest = planned.folder, planned.checkpoint
     policy = open_model(config, algorithm, run=path, newest=newest, accelerator=accelerator)
     rows_per_forward = None if policy.device.type == "cpu" else rows_of_a_pass(config)
-    state, folder = TrainingState(), RunFolder(path)
     with raising_on_all():
         check_attention(config, algorithm, base_model(policy.model).pattern)
         source = make_source(config, algorithm, policy, splits["train"], rows_per_forward, planned.pairs)
         skipped_note = check_prompts_fit(config, policy, splits)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
-        if newest is not None:
-            state = restore(newest, policy, optimizer, source, config.max_steps)
     run = Run(
         config=config,
-        state=state,
+        state=TrainingState(),
         policy=policy,
         algorithm=algorithm,
         optimizer=optimizer,
         source=source,
         splits=splits,
-        folder=folder,
+        folder=RunFolder(path),
         console=Console(quiet=quiet),
         trackers=Trackers(),
         accelerator=accelerator,
         rows_per_forward=rows_per_forward,
     )
-    prepare_folder(run)
+    if newest is not None:
+        with raising_on_all():
+            run = restore(run, newest)
+    prepare_folder(run, planned.goes_on)
     introduce(run, skipped_note)
-    state.history = decide_on_main(folder.history)
     # Without a checkpoint, the validation of step 0 is made (again), because it also saves the weights of the start.
     if config.eval.eval_steps and newest is not None:
-        state.validations = decide_on_main(folder.validations)
+        run.state.validations = decide_on_main(run.folder.validations)
     run.trackers.open(config.output.track, path, config)
     return run
 
 
-def restore(
-    checkpoint_folder: Path,
-    policy: Policy,
-    optimizer: "Optimizer",
-    source: EnvironmentSource | PairFile,
-    max_steps: int,
-) -> TrainingState:
-    """Puts model, optimizer and source into the state of a checkpoint; returns how far the run had come.
+def restore(run: Run, checkpoint_folder: Path) -> Run:
+    """The run as it was at a checkpoint: puts model, optimizer and source into the state that they had.
 
-    Raises ConfigError for a checkpoint of a later step than `max_steps`, the last one of the run.
+    Raises ConfigError for a checkpoint of a later step than the last one of the run.
     """
-    state = load_checkpoint(checkpoint_folder, policy, optimizer, source.pools)
-    if state.step > max_steps:
+    state = load_checkpoint(checkpoint_folder, run.policy, run.optimizer, run.source.pools)
+    if state.step > run.config.max_steps:
         raise ConfigError(
-            f"--max-steps {max_steps}: {checkpoint_folder} is already at step {state.step}. Give more steps to go "
-            "on, or with --resume an earlier checkpoint of this run."
+            f"{run.folder.steps_flag} {run.config.max_steps}: {checkpoint_folder} is already at step {state.step}. "
+            "Give more steps to go on, or with --resume an earlier checkpoint of this run."
         )
-    return state
+    return replace(run, state=state)
+
+
+def open_folder(run: Run, goes_on: bool, settings: str, record: Mapping[str, Any]) -> None:
+    """Makes the run folder, or if the run continues, removes from it all that is later than the checkpoint.
+
+    Either keeps other processes out, and the run then has the history that the folder holds. settings: the content of
+    its config.yaml or sft.yaml. record: that of its environment.json, with the hashes of its data.
+    """
+    with raising_on_all():
+        if not goes_on:
+            run.folder.create(settings, record)
+        else:
+            run.folder.truncate_after(run.state.step)
+            if run.config.output.accept_changed_code:  # from now on it is this code that may not change
+                run.folder.record(data=record.get("data", {}))
+    run.state.history = decide_on_main(run.folder.history)
 
 
 def make_source(
@@ -243,32 +257,24 @@ def introduce(run: Run, skipped_note: str) -> None:
             )
 
 
-def prepare_folder(run: Run) -> None:
-    """Makes the run folder, or if the run continues, removes from its files all that is later than the checkpoint.
+def prepare_folder(run: Run, goes_on: bool) -> None:
+    """Opens the run folder, and copies into it what a resumed run could not make again.
 
-    Copies into it what a resumed run could not make again: the user's code of a task or an algorithm, and the weights
-    of the reference.
+    That is the user's code of a task or an algorithm, and the weights of the reference. goes_on: whether a run
+    continues in the folder.
     """
     config, path, policy = run.config, run.folder.path, run.policy
-    accepts_code = config.output.accept_changed_code
-    # config.yaml is read by the next --resume, and by --config for a new run. It leaves out settings that are only for
-    # this start, such as --resume itself.
-    kept_settings = replace(config, output=config.output.recorded)
     with raising_on_all():
-        if (path / CONFIG).is_file():
-            kept_settings = as_begun(kept_settings, read_config(path / CONFIG), record_of(path))
-            run.folder.truncate_after(run.state.step)
-            run.folder.config(to_yaml(kept_settings))
-            if accepts_code:  # from now on it is this code that may not change
-                run.folder.record(data=data_of(config))
-        else:
-            run.folder.create(
-                to_yaml(kept_settings),
-                {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()},
-            )
+        begun = as_begun(config, read_config(path / CONFIG), record_of(path)) if goes_on else config
+        settings = recorded_settings(begun)
+        record = {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()}
+    open_folder(run, goes_on, settings, record)
+    with raising_on_all():
+        if goes_on:
+            run.folder.config(settings)
         if run.accelerator.is_main_process:
             for kind, name in ((ENVIRONMENT, config.env), (ALGORITHM, config.algorithm)):
-                keep(path, kind, name, again=accepts_code)
+                keep(path, kind, name, again=config.output.accept_changed_code)
     # The reference of fresh adapters is the base model without them, which can be opened again.
     needs_copy = "reference" in run.algorithm.needs and not policy.fresh_adapters
     if needs_copy and decide_on_main(lambda: incomplete(path / REFERENCE)):

@@ -19,6 +19,7 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder, choose_folder, find_unfinished
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.recorded import record_of
 from spg_trainer.settings.results import OutputConfig
 from spg_trainer.settings.values import overlay
 from tests.common.trainer_cases import rows, snapshot
@@ -258,3 +259,14 @@ def test_a_refused_write_names_the_path_and_what_to_do(tmp_path):
     for write, content in ((files.write_folder, one_file), (files.write_text, "text")):
         with pytest.raises(CheckpointError, match=r"file/model: .*--resume"):
             write(tmp_path / "file" / "model", content)
+
+
+def test_a_record_that_lies_in_the_checkpoints_alone_is_kept_where_a_value_of_it_changes(
+    tmp_path: Path,
+) -> None:
+    """As in a folder of `sft` that an earlier version wrote."""
+    checkpoint = tmp_path / "checkpoints" / "step-000010"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "environment.json").write_text(json.dumps({"env": "count", "data": {"a": "1"}}))
+    RunFolder(tmp_path, "sft.yaml").record(data={"a": "2"})
+    assert record_of(tmp_path) == {"env": "count", "data": {"a": "2"}}

@@ -188,16 +188,15 @@ def test_a_data_set_of_the_hub_that_has_changed_is_refused_unless_its_commit_is_
 
 
 def test_a_change_of_rows_without_a_commit_is_refused_too(tmp_path):
-    record = tmp_path / "environment.json"
     before = {"a/b": state_of([Row("1", {"x": 1})], None), "mine.jsonl": "sha256 0"}
-    record.write_text(json.dumps({"origin": before}))
-    refuse_changed_hub(record, {**before, "mine.jsonl": "sha256 1"})  # a file has a check of its own
-    refuse_changed_hub(record, before)
+    (tmp_path / "environment.json").write_text(json.dumps({"origin": before}))
+    refuse_changed_hub(tmp_path, {**before, "mine.jsonl": "sha256 1"})  # a file has a check of its own
+    refuse_changed_hub(tmp_path, before)
     now = {"a/b": state_of([Row("1", {"x": 2})], None)}
     with pytest.raises(
         ConfigError, match=r"a/b on the hub has changed.*rows of sha256 \w{64} is no commit.*--output-dir"
     ):
-        refuse_changed_hub(record, now)
+        refuse_changed_hub(tmp_path, now)
 
 
 def test_arguments_that_name_files_and_folders_are_hashed(tmp_path: Path) -> None:

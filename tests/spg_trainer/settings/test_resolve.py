@@ -10,7 +10,7 @@ import yaml
 import envs
 from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.runs.identity import MAY_CHANGE, refuse_changes
+from spg_trainer.runs.identity import MAY_CHANGE, refuse_another, refuse_changes
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.algorithm_checks import check_algorithm
 from spg_trainer.settings.decoding import EvalRollout
@@ -18,6 +18,7 @@ from spg_trainer.settings.fields import Config, EvalCommand, SftCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import CONFIG, read_config, task_record, to_yaml
 from spg_trainer.settings.resolve import FLAG, defaults, resolve
+from spg_trainer.settings.results import SftEval
 from spg_trainer.settings.values import overlay
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV as LETTERS
@@ -286,6 +287,26 @@ def test_what_is_shown_kept_or_how_long_may_change_and_nothing_else(run: Path) -
         refuse_changes(run / "config.yaml", config)
     fixed = "seed env algorithm batch.num_generations rollout.temperature optimizer.learning_rate"
     assert not MAY_CHANGE & set(fixed.split())
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "refused"), [(5, 2, ""), (5, 0, "both"), (0, 5, "both"), (0, 0, "steps")]
+)
+def test_a_training_by_sft_becomes_longer_only_where_its_rate_is_no_cosine(
+    tmp_path, before, now, refused
+) -> None:
+    begun = SftCommand(env="sudoku", steps=10, eval=SftEval(patience=before))
+    (tmp_path / "sft.yaml").write_text(to_yaml(begun))
+    longer = replace(begun, steps=20, eval=SftEval(patience=now))
+    if not refused:
+        refuse_another(tmp_path, longer)
+        return
+    changed = {
+        "steps": "steps was 10, now 20",
+        "both": f"eval.patience was {before}, now {now}; steps was 10, now 20",
+    }
+    with pytest.raises(ConfigError, match=changed[refused]):
+        refuse_another(tmp_path, longer)
 
 
 def test_a_task_has_one_name_however_it_is_typed() -> None:

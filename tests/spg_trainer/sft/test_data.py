@@ -14,6 +14,7 @@ from spg_trainer.distributed import make_accelerator
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete
+from spg_trainer.runs.plan import plan_run
 from spg_trainer.settings.fields import EvalCommand, SftCommand
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults
@@ -102,8 +103,7 @@ def test_parts_hold_texts_of_similar_length_so_that_few_positions_are_padding(te
     drawn, losses = {}, {}
     for size in (0, 4, 1):
         command = change(texts, batch_size=24, per_device_batch_size=size)
-        folder, accelerator = Path(texts.output.output_dir), make_accelerator("cpu")
-        run = prepare(plan(command), folder, accelerator, Console(quiet=True)).run
+        run = prepare(plan_run(command, 1), make_accelerator("cpu"), Console(quiet=True)).run
         drawn[size] = first_update(run)
         losses[size] = loss_without_gradient(run.policy, run.algorithm, drawn[size])
     assert [len(update.micro_batches) for update in drawn.values()] == [1, 6, 24]

@@ -33,6 +33,7 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete
 from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS, RunFolder
+from spg_trainer.runs.plan import plan_run
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, SftCommand
@@ -49,7 +50,7 @@ from spg_trainer.sft import off_mix
 from spg_trainer.sft import publish as publishing
 from spg_trainer.sft.command import sft
 from spg_trainer.sft.demonstrations import draw_demonstrations, mix_shares
-from spg_trainer.sft.fit import Fit, training_config
+from spg_trainer.sft.fit import training_config
 from spg_trainer.sft.prepare import base_policy, eval_sampling, prepare, without_other_blocks
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
@@ -192,7 +193,7 @@ def prepared(command: SftCommand, policy: Policy | None = None) -> Run:
         if policy is not None:
             patch.setattr("spg_trainer.sft.prepare.base_policy", lambda *_: policy)
         accelerator = make_accelerator("cpu")
-        return prepare(plan(command), Path("unused"), accelerator, Console(quiet=True)).run
+        return prepare(plan_run(command, 1), accelerator, Console(quiet=True)).run
 
 
 def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
@@ -570,6 +571,24 @@ def test_a_finished_one_goes_on_as_if_it_had_never_ended(
     assert (long / METRICS).read_bytes() == (folder / METRICS).read_bytes()
 
 
+def test_a_finished_one_that_is_killed_before_its_next_checkpoint_still_knows_that_it_was_finished(
+    tmp_path, uninterrupted
+) -> None:
+    """Its loss had stalled at update 12. To go on with more means to forget that, however often it is begun."""
+    stalled = {"learning_rate": 1e-9, "patience": 2}
+    first, second = tmp_path / "once", tmp_path / "twice"
+    for folder in (first, second):
+        shutil.copytree(uninterrupted(**stalled), folder)
+    assert len(rows(first / METRICS)) == 15
+    interrupt(change(LONG, **stalled, steps=40, resume=str(second)), 13)
+    assert incomplete(second) is None, "until then the finished model is there"
+    for folder in (first, second):
+        sft(change(LONG, **stalled, steps=40, resume=str(folder)), quiet=True)
+    assert len(rows(first / METRICS)) == 25
+    assert (first / METRICS).read_bytes() == (second / METRICS).read_bytes()
+    assert same_weights(first, second)
+
+
 def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path, uninterrupted) -> None:
     """It had no rows of updates, no environment.json beside its checkpoints, fewer settings, all on one level, and
     counted no skipped updates."""
@@ -610,7 +629,7 @@ def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path) 
     assert change(read, steps=20, resume=None, model=LONG.model) == LONG
     for wrong, words in (
         (change(LONG, seed=4, resume=str(folder)), rf"seed was 3, now 4.*--model {folder}"),
-        (change(LONG, steps=7, resume=str(folder)), "update 8.*--steps 7"),
+        (change(LONG, steps=7, resume=str(folder)), "--steps 7: .*step-000008 is already at step 8"),
         (change(LONG, output_dir=str(folder)), f"--resume {folder} "),
         (change(LONG, resume=str(tmp_path)), "holds no sft.yaml"),
     ):
@@ -635,12 +654,12 @@ def test_the_best_weights_by_validation_loss_are_kept(tmp_path: Path, monkeypatc
     def scripted(self: Progress, step: int, loss: float, config: Config) -> bool:
         return note(self, step, losses[step], config)
 
-    save = supervised.save
+    save = loop.save_checkpoint
     monkeypatch.setattr(Progress, "note_validation", scripted)
     monkeypatch.setattr(
-        supervised,
-        "save",
-        lambda fit, begun_at: (kept.setdefault(fit.step, weights_of(fit)), save(fit, begun_at)),
+        loop,
+        "save_checkpoint",
+        lambda run: (kept.setdefault(run.state.step, weights_of(run)), save(run)),
     )
     command = change(LONG, output_dir=str(tmp_path / "model"))
     interrupt(command, 14)  # a checkpoint has them
@@ -657,8 +676,8 @@ def same_tensors(policy: Policy, kept: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(found[name], value) for name, value in kept.items())
 
 
-def weights_of(fit: Fit) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in fit.policy.model.state_dict().items()}
+def weights_of(run: Run) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in run.policy.model.state_dict().items()}
 
 
 def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(

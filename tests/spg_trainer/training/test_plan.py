@@ -9,6 +9,7 @@ import pytest
 
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
+from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.plan import plan
 from spg_trainer.settings.resolve import defaults
@@ -16,7 +17,7 @@ from spg_trainer.settings.task import parse_tasks
 from spg_trainer.training import loop, setup
 from spg_trainer.training.plan import plan_training
 from tests.common.pair_cases import COUNT, pair_config, pairs_file
-from tests.common.trainer_cases import small_config
+from tests.common.trainer_cases import rows, small_config
 
 ONCE = {
     "choose_folder": 1,
@@ -55,6 +56,18 @@ def test_a_start_finds_everything_out_once(tmp_path: Path, monkeypatch) -> None:
         setup.start(small_config(tmp_path / "called"), quiet=True).folder.release()
     for counts in (typed, called):
         assert {name: counts[name] for name in ONCE} == ONCE
+
+
+def test_a_run_that_was_begun_since_the_folder_was_chosen_is_left_alone(tmp_path: Path) -> None:
+    """It was taken for the one that goes on, and cut back to its start."""
+    config = small_config(tmp_path / "run", max_steps=1, save_steps=1)
+    planned = plan_training(config)
+    loop.train(config, quiet=True)
+    with pytest.raises(ConfigError, match="already holds a run of 1 step"):
+        setup.start(planned, quiet=True)
+    RunFolder(tmp_path / "run").release()
+    assert [row["step"] for row in rows(tmp_path / "run" / "metrics.jsonl")] == [1]
+    assert (tmp_path / "run" / "summary.json").is_file()
 
 
 def test_a_start_reads_a_file_of_pairs_once(tmp_path: Path) -> None:
