@@ -40,7 +40,7 @@ class Progress:
     far; after SIGTERM it holds a checkpoint and no model."""
 
     def decay_start(self, config: Config) -> int:
-        """The step from which the rate decays: where the loss stalled, else where `lr_decay_share` of the steps is left.
+        """The step from which the rate decays: where the loss stalled, or else where `lr_decay_share` is left of all.
 
         Any other schedule, such as a cosine, has no such step, and the number of all steps is returned.
         """
