@@ -39,8 +39,8 @@ def fidelity_sums(
 
     `logp` and `logp_exact` sum the log-probabilities that were recorded and the exact ones, `equal_tokens` counts the
     tokens that exact decoding writes too, and `tokens` counts all. The first two are left out where they would be of
-    different distributions (`records_the_models_law`). A completion of a tree that took its first half over from another
-    one (`Rollouts.branched`) is not looked at: decoded again, it would begin with a first half of its own.
+    different distributions (`records_the_models_law`). A completion of a tree that took its first half over from
+    another one (`Rollouts.branched`) is not looked at: decoded again, it would begin with a first half of its own.
 
     Call it before an update: the policy must have the weights that sampled. episodes: only the first so many are looked
     at, which must be of the first batch of the step.
