@@ -146,7 +146,9 @@ def write_task(file: str, turns: bool = False) -> str:
     if path.suffix != ".py":
         raise EnvError(f'"{file}" does not end in .py. {advice}')
     if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
-        raise EnvError(f'"{file}" would name the class of the task "{name}", which Python does not allow. {advice}')
+        raise EnvError(
+            f'"{file}" would name the class of the task "{name}", which Python does not allow. {advice}'
+        )
     id = f"my/{name}-v0"
     try:
         with path.open("x", encoding="utf-8") as stream:
