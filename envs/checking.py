@@ -243,11 +243,13 @@ def _splits(subject: _Subject) -> str:
         different.append(f"{num_different:,} of {len(problems):,} in {split} ({len(env):,})")
     text = f"different problems: {', '.join(different)}; none is in two splits"
     train = subject.splits["train"]
-    # With several turns one question may have several references, as in guessing a number. Nothing is said either where
-    # there is a notice: that of a file of rows says already which questions have several, and becomes a note below.
-    if train.max_turns == 1 and not train.notice and (differing := questions.differing()):
+    # With several turns one question may have several references, as in guessing a number. The notice of a file of rows
+    # says already which questions have several, and becomes a note below.
+    is_divided = isinstance(train, DividedEnv)
+    said_by_notice = train.notice and not is_divided
+    if train.max_turns == 1 and not said_by_notice and (differing := questions.differing()):
         text += f"; {differing}"
-    if isinstance(train, DividedEnv):  # instead of its notice, this clause tells of the division
+    if is_divided:  # instead of its notice, this clause tells of the division
         text += f"; __init__ takes no `split`, so they are divided by a hash of their index (80/10/10). {_BY_CONTENT}"
     elif train.notice:
         subject.notes.append(train.notice)

@@ -150,8 +150,14 @@ def read_problem(env: "TextEnv", index: int) -> Problem:
     if not isinstance(problem, Problem) or not env.observation_space.contains(problem.prompt):
         wanted = 'envs.Problem with a str or a list of {"role", "content"} as its prompt'
         raise broken(env, index, f"problem() returned {problem!r:.200}, not {wanted}.")
-    if flaw := half_character([problem.prompt, problem.completion_prefix, problem.completion_template]):
-        raise broken(env, index, f"the prompt {flaw}")
+    texts = {
+        "prompt": problem.prompt,
+        "completion prefix": problem.completion_prefix,
+        "completion template": problem.completion_template,
+    }
+    for name, text in texts.items():
+        if flaw := half_character(text):
+            raise broken(env, index, f"the {name} {flaw}")
     if problem.completion_template:
         try:
             read_holes(problem.completion_template)

@@ -201,6 +201,18 @@ def test_the_same_prompt_with_different_references_is_said(tmp_path, monkeypatch
     assert "1 question has different references: problem 3 of train and problem 4" in found["splits"].figure
 
 
+def test_different_references_are_said_of_a_task_whose_problems_are_divided_too(tmp_path, monkeypatch):
+    check_only("splits", monkeypatch)
+    changed = (
+        "Task.__init__ = lambda self: None\nTask.__len__ = lambda self: 2000\n"
+        "Task.problem = lambda self, i: envs.Problem(f'What is {i % 30}?', {'sum': i})"
+    )
+    (tmp_path / "halved.py").write_text(SOUND.format(name="Halved", changed=changed))
+    found = {one.name: one for one in check(f"{tmp_path / 'halved.py'}:check/Halved-v0", 40)}
+    assert "questions have different references: problem" in found["splits"].figure
+    assert "takes no `split`" in found["splits"].figure
+
+
 def test_capitals_that_carry_the_meaning_are_no_copies(tmp_path, monkeypatch):
     """As in satisfiability, where A is the opposite of a: the references differ with the capitals."""
     check_only("splits", monkeypatch)

@@ -67,8 +67,8 @@ def test_a_task_of_ones_own_is_refused_by_its_name_and_index() -> None:
             return Problem(HALF if index == 2 else "1", {}, "\ud83d" if index == 1 else "")
 
     assert read_problem(Half(), 0).prompt == "1"
-    for index in (1, 2):
-        with pytest.raises(EnvError, match=f"Half, problem {index}: the prompt has half of a character"):
+    for index, name in ((1, "completion prefix"), (2, "prompt")):
+        with pytest.raises(EnvError, match=f"Half, problem {index}: the {name} has half of a character"):
             read_problem(Half(), index)
 
 

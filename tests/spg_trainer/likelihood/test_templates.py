@@ -35,6 +35,7 @@ def rollouts_of(*patterns: str) -> Rollouts:
         out,
         completion_mask=marks == ord("w"),
         unmask_step=out.unmask_step.masked_fill(marks == ord("g"), GIVEN),
+        confidence_change=torch.rand(marks.shape, generator=torch.Generator().manual_seed(0)),
     )
 
 
@@ -156,6 +157,7 @@ def test_holes_are_masked_as_a_completion_of_so_many_tokens_is(name):
         completion_mask=torch.arange(len(order))[None] < pattern.count("w"),
         unmask_step=rollouts.unmask_step[:, order].clamp(min=-1),
         unmask_logps=rollouts.unmask_logps[:, order],
+        confidence_change=rollouts.confidence_change[:, order],
     )
     found, expected = masking.draw(rollouts, seeded()), masking.draw(alone, seeded())
     assert torch.equal(found.scored[..., order], expected.scored)
