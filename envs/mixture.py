@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -126,7 +126,7 @@ class Mixture(Wrapper):
         number = rounds_before * self.counts[task] + number_in_round
         return replace(read_problem(part, number % len(part)), task=task)
 
-    def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
         """The reply of the problem's own task; None after its own `max_turns`, which may be less than the mixture's."""
         part = self.env_of(problem)
         return part.reply(problem, turns) if len(turns) < part.max_turns else None

@@ -1,5 +1,6 @@
 """The files that `python -m envs new` writes: a whole task, short and explained line by line."""
 
+import keyword
 from pathlib import Path
 
 from envs.errors import EnvError
@@ -36,8 +37,9 @@ class {name}(envs.TextEnv):
         return [str(digit) for digit in rng.integers(0, 10, 5)]
 
     def score(self, problem, completion):
-        # `completion` may be any text at all: never trust it. `judge` reads its last <answer>...</answer>, asks the
-        # function that you pass whether that answer is right, and returns "correct" and "format", with a reason.
+        # `completion` may be any text at all: never trust it. `judge` reads its last <answer>...</answer>, and asks the
+        # function that you pass whether that answer is right. It returns a reason and two components, each 0 or 1:
+        # "correct", and "format", which is 1 if the completion has exactly one <answer> block and closes it.
         truth = max(problem.reference["digits"])
         return envs.judge(completion, lambda answer: answer == truth)
 
@@ -46,8 +48,9 @@ class {name}(envs.TextEnv):
         return f"<answer>{{max(problem.reference['digits'])}}</answer>"
 
     def habits(self, problem):
-        # Plausible completions that are often wrong, by name. `sft` teaches a base model a mixture of these and of the
-        # right way, from which RL can then choose: python -m spg_trainer sft --mix right=0.4 first=0.6
+        # Plausible completions that are often wrong, by name. `sft` can teach a base model both ways, and RL then has
+        # to choose the right one. Here 40% of what it learns from are demonstrations, and 60% follow the habit "first":
+        # python -m spg_trainer sft --env ./{file}:{id} --mix right=0.4 first=0.6
         return {{"first": f"<answer>{{problem.reference['digits'][0]}}</answer>"}}
 
 
@@ -106,21 +109,22 @@ class {name}(envs.TextEnv):
         return [max(digits), min(digits), str(int(max(digits)) - int(min(digits)))]
 
     def score_turns(self, problem, turns):
-        # Scores the whole episode. It is right if there was a third answer and that is right, as `reply` asks on only
-        # after right ones. If the last completion says it all, write `score(self, problem, completion)` instead.
-        # `judge` reads the last <answer>...</answer>, asks the function that you pass whether it is right, and returns
-        # "correct" and "format", with a reason.
+        # Scores the whole episode. `reply` goes on only after a right answer, so the episode is right if it has a third
+        # answer and this one is right. Where the last completion alone is enough to score an episode, write
+        # `score(self, problem, completion)` instead. `judge` reads the last <answer>...</answer> of a text, and asks
+        # the function that you pass whether it is right. It returns a reason, "correct", and "format", which is 1 if
+        # the text has exactly one <answer> block and closes it.
         difference = self.answers(problem)[2]
         return envs.judge(turns[-1], lambda answer: len(turns) == 3 and answer == difference)
 
     def demonstration(self, problem):
-        # Completions that are always right, turn by turn; `sft` learns from them.
+        # Completions that are always right, a list with one for each turn; `sft` learns from them.
         return [f"<answer>{{answer}}</answer>" for answer in self.answers(problem)]
 
     def habits(self, problem):
-        # Plausible completions that are often wrong, by name. `sft` teaches a base model a mixture of these and of the
-        # right way, from which RL can then choose: python -m spg_trainer sft --mix right=0.4 biggest=0.6. A text that
-        # stands alone, without a list, is written at every turn until the episode ends.
+        # Plausible completions that are often wrong, by name. A list has a text for each turn, and a single text is
+        # written at every turn until the episode ends. Here `sft` learns 40% demonstrations and 60% "biggest":
+        # python -m spg_trainer sft --env ./{file}:{id} --mix right=0.4 biggest=0.6
         return {{"biggest": f"<answer>{{max(problem.reference['digits'])}}</answer>"}}
 
 
@@ -131,18 +135,24 @@ envs.register("{id}", {name})
 def write_task(file: str, turns: bool = False) -> str:
     """Writes a file with a working task to start from; returns the task's id, "my/MyTask-v0" for my_task.py.
 
-    turns: whether to write a task of several turns, which answers the model. Raises EnvError if the file exists, cannot
-    be written, or its name does not make a Python name.
+    turns: whether the task has several turns, in which it replies to what the model writes, and the model writes again.
+    Raises EnvError if the file exists or cannot be written, if it does not end in .py, and if its name makes no name of
+    a class, as that of none.py would be None.
     """
     path = Path(file)
     words = path.stem.replace("-", "_").split("_")
     name = "".join(word[:1].upper() + word[1:] for word in words)  # my_task -> MyTask
-    if path.suffix != ".py" or not (name.isascii() and name.isidentifier()):
-        raise EnvError(f'"{file}" gives the task no name; call it like my_task.py, for my/MyTask-v0.')
+    advice = "Choose a name like my_task.py, whose task is my/MyTask-v0."
+    if path.suffix != ".py":
+        raise EnvError(f'"{file}" does not end in .py. {advice}')
+    if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):
+        raise EnvError(
+            f'"{file}" would name the class of the task "{name}", which Python does not allow. {advice}'
+        )
     id = f"my/{name}-v0"
     try:
         with path.open("x", encoding="utf-8") as stream:
-            stream.write((TURNS if turns else TEMPLATE).format(name=name, id=id))
+            stream.write((TURNS if turns else TEMPLATE).format(name=name, id=id, file=path.name))
     except OSError as error:
         raise EnvError(f"{file} cannot be written: {error.strerror}. Choose another file.") from error
     return id

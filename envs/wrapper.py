@@ -1,6 +1,6 @@
 """An environment around another one, or around several: it passes on whatever it does not change itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -13,14 +13,15 @@ class Wrapper(TextEnv):
     """An environment around `env`; a subclass writes only what is different.
 
     Methods that take a `problem` are passed on to `env_of(problem)`, which is `env` unless a subclass holds several
-    environments. Completions are scored by the innermost environment (`author_of`), which an author wrote.
+    environments. In a run the innermost environment scores, which an author wrote (`author_of`): the scoring methods
+    here are only for those who call them directly, and a subclass that overrides them changes no run.
     """
 
     def __init__(self, env: TextEnv) -> None:
         self.env = env
 
     def env_of(self, problem: Problem) -> TextEnv:
-        """The environment directly inside to which a problem belongs."""
+        """The environment to which a problem belongs, one of those directly inside this one."""
         return self.env
 
     def author_of(self, problem: Problem) -> TextEnv:
@@ -30,24 +31,32 @@ class Wrapper(TextEnv):
     def author_class(self) -> type[TextEnv]:
         return self.env.author_class
 
-    # The methods that the author of an environment writes.
+    # The methods that the author of an environment writes. Those that score or reply may be `async`.
 
     def __len__(self) -> int:
         return len(self.env)
 
     def problem(self, index: int) -> Problem:
+        # Calls `self.env.problem(index)` and checks the result, so that an error names the environment inside.
         return read_problem(self.env, index)
 
-    def score(self, problem: Problem, completion: str) -> Score | Mapping[str, float]:
+    def score(
+        self, problem: Problem, completion: str
+    ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
         return self.env_of(problem).score(problem, completion)
 
-    def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
+    def score_batch(
+        self, problems: Sequence[Problem], completions: Sequence[str]
+    ) -> Scores | Awaitable[Scores]:
+        # The problems may belong to several environments, so a subclass that holds several overrides this.
         return self.env.score_batch(problems, completions)
 
-    def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score | Mapping[str, float]:
+    def score_turns(
+        self, problem: Problem, turns: Sequence[str]
+    ) -> Score | Mapping[str, float] | Awaitable[Score | Mapping[str, float]]:
         return self.env_of(problem).score_turns(problem, turns)
 
-    def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
         return self.env_of(problem).reply(problem, turns)
 
     def feedback(self, problem: Problem, score: Score) -> str:
@@ -62,7 +71,7 @@ class Wrapper(TextEnv):
     def render_text(self, problem: Problem, completion: str | None) -> str:
         return self.env_of(problem).render_text(problem, completion)
 
-    # The attributes that the author of an environment sets.
+    # The attributes that an author may set. Not so `parts` and `spec_name`, which follow from how `env` was opened.
 
     @property
     def reward_weights(self) -> Mapping[str, float]:  # type: ignore[override]
@@ -114,7 +123,9 @@ class Wrapper(TextEnv):
 
     def __getattr__(self, name: str) -> Any:
         """Passes on what only the environment inside has, such as `level`. Python asks here for what is not found."""
-        # Before __init__, as in `copy.copy` or `pickle`, there is no `env` to ask, and this would call itself for ever.
+        # Names with "_" are not passed on: each environment has its own, and `copy` and `pickle` mean the wrapper when
+        # they ask for `__setstate__`. While they work there is no `env` yet, because they do not call __init__; then
+        # `self.env` below would call this method again, for ever.
         if name.startswith("_") or "env" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.env, name)

@@ -221,7 +221,7 @@ def evaluate_one(
         )
     made = decide_on_main(partial(begin, folder, name, measured)) if folder else []
     what = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
-    what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.shortcuts])
+    what += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
     with unsharded(policy.model), console.progress(count, f"eval {what}") as advance:
         result = evaluate_checked(
             policy,
@@ -313,7 +313,8 @@ def result_name(settings: dict[str, Any], part: bool, step: int | None, beside: 
     E.g. "sudoku-test-16x8-g4-step100".
 
     Unusual: -bBLOCK of several, -pPROBLEMS of a part of the split, -tTEMPERATURE, -gGENERATIONS, -sSEED, and what of
-    the decoding is not exact, e.g. -cache-dual. No character needs quotes in a shell or means something to `glob`.
+    the decoding `Decoding.unusual` lists, e.g. -cache-dual. No character needs quotes in a shell or means something to
+    `glob`.
     """
     env = re.sub(r"[^\w.=,+-]+", "-", settings["env"]).strip("-.")[:80]
     length, block = settings["max_completion_length"], settings["block_length"]
@@ -324,7 +325,7 @@ def result_name(settings: dict[str, Any], part: bool, step: int | None, beside: 
     name += f"-g{settings['num_generations']}" if settings["num_generations"] > 1 else ""
     name += f"-s{settings['seed']}" if settings["seed"] else ""
     decoding = EvalDecoding(**{f.name: settings[f.name] for f in fields(EvalDecoding)})
-    name += "".join(f"-{shortcut.replace(' ', '-')}" for shortcut in decoding.shortcuts)
+    name += "".join(f"-{setting.replace(' ', '-')}" for setting in decoding.unusual)
     name += "" if step is None else f"-step{step}"
     return f"{name}-{beside}" if beside else name
 

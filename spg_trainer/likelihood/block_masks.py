@@ -1,6 +1,7 @@
 """Maskings block by block: they mask a random subset of one block of a completion, or of every block.
 
-Axes: M masks; n tokens of a completion, n_b of them in one block, k masked ones among these.
+Axes: M masks; T places of a completion (`row.size`); n <= T tokens up to its end (`row.length`), n_b of them in one
+block, k masked ones among these.
 """
 
 from dataclasses import dataclass
@@ -29,11 +30,12 @@ class BlockMasking(Masking):
     Each token before the block is masked with probability p_mask_prompt, as those of the prompt are. Every masked one
     of the n tokens is scored, and if K are masked, each weighs n/K, as in SPG's code. Each mask draws its own block,
     uniformly among those that hold a token. Later blocks are masked more often than earlier ones, so the mean over all
-    masks is no likelihood, but a mixture that weighs late blocks more.
+    masks is no likelihood: tokens of late blocks weigh more in it.
 
-    block_length: tokens, >= 1. modulo: whether blocks are drawn as SPG's code draws them: the numbers of all blocks of
-    T tokens are permuted, and each is taken modulo the number of blocks that hold a token. That is not uniform where a
-    completion ends early, and masks may then share a block.
+    block_length: tokens, >= 1. modulo: whether blocks are drawn as SPG's code draws them. It puts the numbers of all
+    blocks of the T places in a random order, takes each modulo the number of blocks that hold a token, and gives the
+    first M results to the masks. Where a completion ends early, such a draw is not uniform, and masks may share a
+    block: with 8 blocks, 3 of which hold a token, the first is drawn 3 times in 8 (as 0, 3 or 6), the third 2 times.
     """
 
     block_length: int = 32
@@ -42,27 +44,34 @@ class BlockMasking(Masking):
     is_likelihood: ClassVar[bool] = False
 
     def check(self, size: int) -> None:
-        """Raises ConfigError where `size` completion tokens hold fewer blocks than `modulo` draws."""
+        """Raises ConfigError if `modulo` has fewer blocks to draw from, in `size` places, than there are masks."""
         blocks = -(-size // self.block_length)
         if self.modulo and blocks < self.num_masks:
-            text = f"num_masks={self.num_masks} needs as many blocks; {size} completion tokens hold {blocks}"
-            remedy = f"lower --block-length {self.block_length}, or use --algorithm-args num_masks={blocks}"
-            raise ConfigError(f"{text}: {remedy}")
+            longest = (size - 1) // (
+                self.num_masks - 1
+            )  # with longer blocks there are fewer than `num_masks`
+            raise ConfigError(
+                f"num_masks={self.num_masks} needs as many blocks, but {size} completion tokens have only {blocks} of "
+                f"block_length={self.block_length}. Use --algorithm-args num_masks={blocks}"
+                f"{f' or block_length={longest}' if longest else ''}."
+            )
 
     def copies(self, row: Completion) -> Copies:
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
         if self.modulo:
-            all_blocks = -(-row.size // self.block_length)
+            all_blocks = -(-row.size // self.block_length)  # also those behind the end
+            # One draw for all masks of the completion, from a stream that they share.
             block_of_mask = row.streams.of_row().permutation(all_blocks) % len(starts)
-        for mask, subset in enumerate(scored):
+        for mask, scored_by_mask in enumerate(scored):  # a row of `scored`, which is written in place
             stream = row.streams.of_mask(mask)
             block = block_of_mask[mask] if self.modulo else stream.integers(len(starts))
             start, stop = starts[block], stops[block]
-            subset[start:stop] = random_subset(stream, stop - start)
-            subset[stop:] = True
+            scored_by_mask[start:stop] = random_subset(stream, stop - start)
+            scored_by_mask[stop:] = True
             if self.p_mask_prompt > 0:
-                subset[:start] = stream.random(start) < self.p_mask_prompt
+                scored_by_mask[:start] = stream.random(start) < self.p_mask_prompt
+        # What is scored is masked, and so is what stands behind the end (`copies_of_scored`).
         return copies_of_scored(row, scored, row.length / count_scored(scored))
 
 
@@ -84,10 +93,13 @@ class ActiveBlockMasking(Masking):
     def copies(self, row: Completion) -> Copies:
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
-        block = row.streams.of_row().integers(len(starts))
+        block = row.streams.of_row().integers(
+            len(starts)
+        )  # of the stream that all masks of the completion share
         start, stop = starts[block], stops[block]
-        for mask, subset in enumerate(scored):
-            subset[start:stop] = random_subset(row.streams.of_mask(mask), stop - start)
+        for mask, scored_by_mask in enumerate(scored):  # a row of `scored`, which is written in place
+            scored_by_mask[start:stop] = random_subset(row.streams.of_mask(mask), stop - start)
+        # These copies mask what is scored; later blocks are masked and not scored.
         copies = copies_of_scored(row, scored, (stop - start) / count_scored(scored))
         copies.masked[:, stop:] = True
         return copies._replace(part=slice(start, stop), scale=float(len(starts)))
@@ -97,11 +109,13 @@ class ActiveBlockMasking(Masking):
 class AllBlocksMasking(Masking):
     """Masks k of the n_b tokens of every block, each weighing n_b/k: all blocks in one copy, for block-causal models.
 
-    k is uniform on 1..n_b, spread evenly over blocks and copies from one random start (EBPO). Mean over all masks: the
-    block ELBO, in which a token is predicted from earlier blocks without masks, and from what its own block shows: so
-    does a block-causal model. A model that attends to everything would see the masks of other blocks, and the mean
-    would be no likelihood. block_length: tokens, that of the attention. block_origin: where the first block begins:
-    `completion` = at the first token of the completion, `sequence` = at that of the prompt.
+    Each k is uniform on 1..n_b, but those of all blocks and copies are drawn together, by systematic sampling: they
+    stand at equal distances from one random start, so that small and large ones are balanced (EBPO). Mean over all
+    masks: the block ELBO. In it, a token is predicted from what its own block shows, and from earlier blocks without
+    masks, and a block-causal model predicts it in just this way. A model that attends to everything would see the masks
+    of other blocks, and the mean would be no likelihood. block_length: tokens, that of the attention. block_origin:
+    where the first block begins: `completion` = at the first token of the completion, `sequence` = at that of the
+    prompt.
     """
 
     block_length: int = 32
@@ -117,7 +131,7 @@ class AllBlocksMasking(Masking):
         if (self.block_length, self.block_origin) != (pattern.block_size, pattern.origin):
             raise ConfigError(
                 f"masking=all_blocks with block_length={self.block_length} and block_origin={self.block_origin}: the "
-                f"model attends to other blocks. Use --algorithm-args block_length={pattern.block_size} "
+                f"blocks of the model's attention are others. Use --algorithm-args block_length={pattern.block_size} "
                 f"block_origin={pattern.origin}."
             )
 
@@ -127,15 +141,17 @@ class AllBlocksMasking(Masking):
             prompt_tokens_of_first_block = row.prompt_length % self.block_length
         starts, stops = row.blocks(self.block_length, before=prompt_tokens_of_first_block)
         sizes, stream = stops - starts, row.streams.of_row()
-        # k for each copy and block: quantiles that lie evenly on 0..1 from a random start, mapped to 1..n_b.
+        # k for each copy and block, by systematic sampling: quantiles at equal distances on the circle 0..1, from a
+        # random start, are mapped to 1..n_b.
         number = np.arange(self.num_masks * len(sizes)).reshape(self.num_masks, -1)
         quantile = (stream.random(1) + number / number.size) % 1
         count = 1 + (quantile * sizes).astype(int)
         # The tokens of each block are put in a random order, and the first k of them are masked. One sort does that for
-        # all blocks: a token's key is the number of its block plus a random part, which is halved so that their sum
-        # never reaches the next block's number.
+        # all blocks: a token's key is the number of its block plus a random part from 0 to 1. This part is halved,
+        # because a sum with one just below 1 could be rounded up to the number of the next block.
         block = np.repeat(np.arange(len(sizes)), sizes)  # of each token
         key = block + stream.random((self.num_masks, row.length)) / 2
         rank = key.argsort(-1).argsort(-1)
         rank_in_block = rank - starts[block]
+        # What is scored is masked, and so is what stands behind the end.
         return copies_of_scored(row, rank_in_block < count[:, block], (sizes / count)[:, block])

@@ -25,7 +25,8 @@ def choose_more(seed: int, step: int, batch: int, count: int, size: int, taken: 
     Returns fewer than `count` where not so many are left.
     """
     draw = numpy_generator(seed, "problems", step, batch)
-    # Among so many, at least `count` are not taken.
+    # So many are drawn that at least `count` of them are not taken, even if all that are taken are among them. Where
+    # `size` is smaller, all problems are drawn.
     index = draw.choice(size, size=min(size, count + len(taken)), replace=False)
     return index[~np.isin(index, taken)][:count]
 
@@ -37,9 +38,9 @@ def deal_groups(
 
     Completion k of group g has the number g * num_generations + k. All processes get about the same number of
     completions, with prompts of about the same length. Dealt by "group", a group is never divided. Dealt by "episode",
-    each process gets the same number of whole groups, and the shortest groups, which are left over, are dealt one
-    completion at a time: of 5 groups on 2 processes, each process gets 2 groups and half of the shortest. lengths: how
-    long each group's prompt is.
+    each process gets the same number of whole groups; the groups left over are those with the shortest prompts, and
+    their completions are dealt one at a time. E.g. of 5 groups on 2 processes, each process gets 2 groups, and half of
+    the group with the shortest prompt. lengths: how long each group's prompt is.
     """
     longest_first = sorted(range(len(lengths)), key=lambda group: -lengths[group])
     num_whole = len(longest_first)
@@ -56,7 +57,10 @@ def deal_groups(
 def check_prompts(count: int, size: int, source: str, note: str = "") -> None:
     """Raises ConfigError if a step takes more prompts (`count`) than `source` has (`size`); `note` ends the message."""
     if count > size:
-        text = f"--prompts-per-step {count}: {source} has {size} to train on. Use {size} or fewer. {note}"
+        remedy = f"Use {size} or fewer."
+        if not size:
+            remedy = f"Give it {count} or more{' that can be used' if note else ''}."
+        text = f"--prompts-per-step {count}: {source} has {size} to train on. {remedy} {note}"
         raise ConfigError(text.rstrip())
 
 

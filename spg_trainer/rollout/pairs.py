@@ -45,10 +45,12 @@ class PairFile:
     """
 
     env = None
+    """No environment judges these completions: the file says which is the better one of a pair."""
     pools = None
+    """Nothing is counted of what was right: all pairs are drawn equally often."""
 
     def __init__(self, config: Config, policy: Policy, pairs: Mapping[str, Pair]) -> None:
-        """pairs: those of the file, as `read_pairs` returns them."""
+        """pairs: those of the file, as `read_pairs` returns them: {"pairs.jsonl, line 3": pair}."""
         self.policy, self.config, self.spec_name = policy, config, config.pairs
         lines, self.pairs = list(pairs), list(pairs.values())
         length = config.rollout.max_completion_length
@@ -58,24 +60,26 @@ class PairFile:
         """Which of `pairs` are trained on, int64."""
         equal = int((fits & ~differ).sum())
         if equal:
+            why = "is left out: its" if equal == 1 else "are left out: their"
             notices.append(
-                f"{config.pairs}: {equal:,} of {len(self.pairs):,} pairs are left out: their two completions are equal."
+                f"{config.pairs}: {equal:,} of {len(self.pairs):,} pairs {why} two completions are equal."
             )
         self.notice = " ".join(notices)
         check_prompts(config.batch.prompts_per_step, len(self.index), config.pairs, self.notice)
 
     def choose(self, step: int) -> np.ndarray:
         """The pairs of a step, (P,) int64. Steps go through the file again and again, each time in another order."""
-        # An epoch is one pass through the file. The orders of all epochs, one after the other, are the order in which
-        # the run takes its pairs, and a step takes the next `count` of it: in one epoch, or in several.
+        # An epoch is one pass through the file, in an order of its own. The run takes its pairs from these orders, one
+        # after the other, and each step takes the next `count` pairs. E.g. with 10 pairs and `count` 4, step 2 takes
+        # the places 8 to 11: the last two of epoch 0 and the first two of epoch 1.
         count, size = self.config.batch.prompts_per_step, len(self.index)
-        places = np.arange(step * count, (step + 1) * count)  # in the order of the run
+        places = np.arange(step * count, (step + 1) * count)  # counted over all epochs
         epochs = np.unique(places // size)
         orders = [
             numpy_generator(self.config.seed, "pairs", int(epoch)).permutation(size) for epoch in epochs
         ]
         order_of_epochs = np.concatenate(orders)
-        first_place = epochs[0] * size  # of these epochs
+        first_place = epochs[0] * size  # the place at which the first of these epochs begins
         return self.index[order_of_epochs[places - first_place]]
 
     def collect(self, step: int) -> Scored:
@@ -110,8 +114,11 @@ class PairFile:
         )
 
     def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
-        """A prompt and its completion for a terminal."""
-        return f"{problem.prompt}\n{turns[0]}"
+        """A prompt and its completion for a terminal; of a chat, each message stands behind its role."""
+        prompt = problem.prompt
+        if not isinstance(prompt, str):
+            prompt = "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+        return f"{prompt}\n{turns[0]}"
 
 
 def read_pairs(path: str) -> dict[str, Pair]:
@@ -153,7 +160,7 @@ def fitting_pairs(
     lines: what a message calls the pairs.
     """
     longest_prompt = room(policy, length)
-    # These are tokens, but for prompts so short that they must fit: of those `prompt_counts` counts the characters.
+    # Each is a number of tokens. Only of a prompt that is so short that it must fit, it is the number of characters.
     prompt_lengths = prompt_counts(policy, [envs.Problem(pair.prompt, {}) for pair in pairs], longest_prompt)
     chosen_lengths = [len(ids) for ids in completion_rows(policy, [pair.chosen for pair in pairs])]
     rejected_lengths = [len(ids) for ids in completion_rows(policy, [pair.rejected for pair in pairs])]
@@ -163,25 +170,28 @@ def fitting_pairs(
     notices = []
     if long_prompts:
         verb = "is" if len(long_prompts) == 1 else "are"
+        skipped = "This pair is skipped." if len(long_prompts) == 1 else "These pairs are skipped."
+        # `limits` and `ways_out` are whole sentences.
         text = (
             f"{path}: {len(long_prompts):,} of {len(pairs):,} prompts {verb} too long for the model: "
             f"{first_of(long_prompts)}. {limits(policy, length)}"
         )
         if overlong != SKIP:
             raise ConfigError(f"{text} {ways_out(policy, length, max(long_prompts.values()))}")
-        notices.append(f"{text} They are skipped.")
+        notices.append(f"{text} {skipped}")
     if long_completions:
         verb = "has" if len(long_completions) == 1 else "have"
+        skipped = "This pair is skipped." if len(long_completions) == 1 else "These pairs are skipped."
         text = (
             f"{path}: {len(long_completions):,} of {len(pairs):,} pairs {verb} a completion of more than {length:,} "
             f"tokens with its end token: {first_of(long_completions)}."
         )
         if overlong != SKIP:
             raise ConfigError(
-                f"{text} Use --max-completion-length {max(long_completions.values())} or more, leave them out, or "
-                "train on the others with --overlong skip."
+                f"{text} Use --max-completion-length {max(long_completions.values())} or more, leave such pairs out of "
+                "the file, or train on the others with --overlong skip."
             )
-        notices.append(f"{text} They are skipped.")
+        notices.append(f"{text} {skipped}")
     fits = (np.array(prompt_lengths) <= longest_prompt) & (completion_lengths <= length)
     return fits, notices
 

@@ -6,6 +6,7 @@ settings by which its finished model decodes.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
@@ -31,6 +32,10 @@ _GREEDY = ("low_confidence", "entropy", "margin", "sequential")
 _UNSURE = ("random", "plackett_luce", "entropy", "margin", "sequential")
 """The values of `remasking` that do not begin with the most probable tokens. Unmasking by confidence counts how many of
 the most probable tokens it may unmask together, and needs them first."""
+
+LAW = ("remasking", "position_temperature", "top_p", "top_k", "eos_penalty", "min_completion_length")
+"""The settings of `Decoding` that say how tokens and their positions are drawn. Its other settings only save time: they
+say how many tokens a step unmasks, and what it computes anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +93,19 @@ class Decoding:
     @property
     def shortcuts(self) -> list[str]:
         """The settings that make decoding an approximation, e.g. `["cache dual"]`; `cache blocks` is exact."""
+        return self._changed(besides=LAW)
+
+    @property
+    def unusual(self) -> list[str]:
+        """What the name of an evaluation says of its decoding: the `shortcuts`, and the cuts by `top_p` and `top_k`."""
+        return self._changed(besides=[name for name in LAW if name not in ("top_p", "top_k")])
+
+    def _changed(self, besides: Sequence[str]) -> list[str]:
+        """The settings that differ from their defaults, with their values, besides some and besides `cache blocks`."""
         decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
         changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
-        # These choose what is drawn; it is drawn exactly.
-        exact = ("remasking", "position_temperature", "eos_penalty", "min_completion_length")
-        approximations = [f"{name} {getattr(self, name)}" for name in changed if name not in exact]
-        return [text for text in approximations if text != "cache blocks"]
+        texts = [f"{name} {getattr(self, name)}" for name in changed if name not in besides]
+        return [text for text in texts if text != "cache blocks"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,18 @@ from spg_trainer.settings.flags import Words, flag, run_tyro
 from spg_trainer.settings.values import hints, settings_of
 
 SHORT_HELP = {
-    "verifier": "The verifier that judges a file of your own rows, e.g. gsm8k or math500; short for --env-args "
-    "verifier=NAME.",
-    "reward": "Reward functions of your own with TRL's signature, for a file of your own rows: ./FILE.py:FUNCTION, "
-    "several as ./FILE.py:ONE+TWO, weighed by --reward-weights; short for --env-args reward=NAME.",
+    "verifier": (
+        "NAME",
+        "The verifier that judges a file of your own rows, e.g. gsm8k or math500; short for --env-args verifier=NAME.",
+    ),
+    "reward": (
+        "FILE:FUNCTION",
+        "A reward function of your own with TRL's signature, for a file of your own rows, e.g. ./mine.py:brevity. "
+        "Several are given as ./mine.py:brevity+style and weighed by --reward-weights. Short for --env-args "
+        "reward=FILE:FUNCTION.",
+    ),
 }
-"""Flags that are short for an argument of the environment, with their help."""
+"""Flags that are short for an argument of the environment: {name: (what stands for the value, the help)}."""
 RATE_HELP = (
     "The number of tokens that a denoising step unmasks; short for --diffusion-steps length/N. Higher values are "
     "faster and less accurate."
@@ -25,24 +31,29 @@ RATE_HELP = (
 
 def show_help(cls: Any, base: Any, note: str = "") -> None:
     """Writes the help of a command to standard output and exits. base: an instance, whose values are the defaults."""
-    shape = partial(explained_flags, first=getattr(cls, "first", ()))
-    run_tyro(cls, ["--help"], shape, description=f"{cleandoc(cls.__doc__)}\n\n{note}".strip(), default=base)
+    # `run_tyro` asks this function for the flags of the command, and of each of its groups.
+    fields_of = partial(explained_flags, first=getattr(cls, "first", ()))
+    run_tyro(
+        cls, ["--help"], fields_of, description=f"{cleandoc(cls.__doc__)}\n\n{note}".strip(), default=base
+    )
 
 
 def explained_flags(cls: Any, values: Any, first: tuple[str, ...]) -> list[Any]:
     """tyro's fields for the help of a command or of one of its groups.
 
-    first: settings of a command's groups with which its help begins. They are left out where their group is explained;
-    the group `model` is not left out, though one of its settings has the same name.
+    first: names of settings that stand in groups of a command, but are shown at the top of its help, and not again in
+    their groups. E.g. `eval` begins with --model, a setting of its group `model`.
     """
-    is_command = issubclass(cls, TaskSettings)
+    is_command = issubclass(cls, TaskSettings)  # a group is not; and only commands on a task have `first`
     found = [explained_in_group(cls, values, name) for name in first] if is_command else []
-    last = hints(EvalDecoding).keys()  # lengths and steps come before what all decoding shares
-    for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in last):
+    # In a group about decoding, lengths and steps are shown before the settings that any decoding has.
+    of_any_decoding = hints(EvalDecoding).keys()
+    for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in of_any_decoding):
+        # A group is always shown, also the group `model`, whose name is that of a setting in `first`.
         if name not in first or is_dataclass(hint):
             found.append(explained(cls, values, name))
         if name == "env_args":
-            found += [short_flag(short, "NAME", text) for short, text in SHORT_HELP.items()]
+            found += [short_flag(short, value, text) for short, (value, text) in SHORT_HELP.items()]
         if name == "diffusion_steps":
             found.append(short_flag("tokens_per_step", "N", RATE_HELP))
     return found
@@ -58,7 +69,10 @@ def explained_in_group(cls: Any, values: Any, name: str) -> Any:
 
 
 def explained(cls: Any, values: Any, name: str) -> Any:
-    """tyro's field for a setting, with its default and text, or for a group of settings."""
+    """tyro's field for a setting, with its default and text, or for a group of settings.
+
+    The type of a setting is `Words`, and its default is the list of words that would be typed for it, e.g. ["0.2"].
+    """
     from tyro import conf
     from tyro.constructors import StructFieldSpec
 
@@ -69,7 +83,8 @@ def explained(cls: Any, values: Any, name: str) -> Any:
         return StructFieldSpec(name, hint, value, text)
     kind = flag(Words, name, metavar(name, hint))
     if name == getattr(cls, "positional", ""):
-        return StructFieldSpec(name, conf.Positional[kind], Words(["none"]), text)  # shown as its default
+        # It is typed without a flag, and has no default; so the help says "(default: none)" of it.
+        return StructFieldSpec(name, conf.Positional[kind], Words(["none"]), text)
     return StructFieldSpec(name, kind, Words(as_words(value)), text)
 
 

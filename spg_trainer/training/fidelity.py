@@ -1,10 +1,11 @@
-"""How far decoding with a cache or by confidence is from exact decoding, on a few completions of a step.
+"""How far fast decoding is from exact decoding, on a few completions of a step.
 
-Such decoding is faster, but the model then learns from completions that it would not have written by exact decoding;
-these figures say how different they are.
+Decoding is faster with a cache (--cache), and if each step unmasks all tokens that the model is sure of (--unmasking
+threshold, dynamic or factor). But the model then learns from completions that it would not have written by exact
+decoding. These figures say how different they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -14,37 +15,52 @@ from torch import Tensor
 from spg_trainer.likelihood import Masks, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import sample
-from spg_trainer.settings.decoding import Decoding, Sampling
+from spg_trainer.settings.decoding import LAW, Decoding, Sampling
 from spg_trainer.tensors import NEVER, Rollouts
 
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
 
-LAW = ("remasking", "position_temperature", "top_p", "top_k", "eos_penalty", "min_completion_length")
-"""The settings of `Decoding` that say how tokens and their positions are drawn. Exact decoding keeps them, and has the
-defaults of the others, which only save time."""
-COMPLETIONS = 8
-"""How many completions are looked at: the first of a step, even if several processes share them."""
+EPISODES = 8
+"""How many episodes are looked at: the first ones of a step, over all processes. Each turn of them is a completion."""
 
 
 def fidelity_sums(
-    policy: Policy, scored: "Scored", sampling: Sampling, seed: int, step: int, rows_per_forward: int | None
-) -> list[float]:
-    """Four sums over the tokens of the completions that this process has, which `fidelity_means` makes means of.
+    policy: Policy,
+    scored: "Scored",
+    sampling: Sampling,
+    seed: int,
+    step: int,
+    rows_per_forward: int | None,
+    *,
+    episodes: int = EPISODES,
+) -> dict[str, float]:
+    """Sums over the tokens of the completions that are looked at and that this process has, for `fidelity_means`.
 
-    They are: the log-probabilities that were recorded, the exact ones, how many tokens exact decoding writes too, and
-    how many tokens there are. Call it before an update: the policy must have the weights that sampled.
+    `logp` and `logp_exact` sum the log-probabilities that were recorded and the exact ones, `equal_tokens` counts the
+    tokens that exact decoding writes too, and `tokens` counts all. The first two are left out where they would be of
+    different distributions (`records_the_models_law`). A completion of a tree that took its first half over from
+    another one (`Rollouts.branched`) is not looked at: decoded again, it would begin with a first half of its own.
+
+    Call it before an update: the policy must have the weights that sampled. episodes: only the first so many are looked
+    at, which must be of the first batch of the step.
     """
-    row_indices = (scored.place.episode < COMPLETIONS).nonzero()[:, 0]
+    is_looked_at = scored.place.episode < episodes
+    if scored.rollouts.branched is not None:
+        is_looked_at &= ~scored.rollouts.branched.cpu()
+    row_indices = is_looked_at.nonzero()[:, 0]
+    names = ["equal_tokens", "tokens"]
+    if records_the_models_law(sampling):
+        names = ["logp", "logp_exact", *names]
     if not len(row_indices):
-        return [0.0] * 4
+        return dict.fromkeys(names, 0.0)
     rollouts = scored.rollouts.select(row_indices.to(policy.device)).trim()
     written = rollouts.completion_mask
+    # Exact decoding draws in the same way, and has the default of every setting that only saves time.
     law = {name: getattr(sampling, name) for name in LAW}
     exact = replace(sampling, **asdict(Decoding(**law)))
-    noise_keys = [
-        ("rollout", step, *key) for key in scored.place.select(row_indices).keys()
-    ]  # as in the rollout
+    # The keys of the noise in the rollout, so that exact decoding draws the same noise.
+    noise_keys = [("rollout", step, *key) for key in scored.place.select(row_indices).keys()]
     decoded_exactly = sample(
         policy,
         (rollouts.prompt_ids, rollouts.prompt_mask),
@@ -52,24 +68,40 @@ def fidelity_sums(
         seed,
         noise_keys,
         rows_per_forward,
+        # Only the tokens that a template gave, if there is one.
         canvas=rollouts.canvas(policy.mask_id),
     )
     is_equal = decoded_exactly.completion_ids == rollouts.completion_ids
     is_equal &= decoded_exactly.completion_mask & written
-    sums = (rollouts.unmask_logps * written, exact_logps(policy, rollouts) * written, is_equal, written)
-    return [float(values.sum()) for values in sums]
+    values = {"equal_tokens": is_equal, "tokens": written}
+    if "logp" in names:
+        values |= {
+            "logp": rollouts.unmask_logps * written,
+            "logp_exact": exact_logps(policy, rollouts) * written,
+        }
+    return {name: float(values[name].sum()) for name in names}
 
 
-def fidelity_means(sums: Sequence[Sequence[float]]) -> dict[str, float]:
+def records_the_models_law(sampling: Sampling) -> bool:
+    """Whether the rollout records the log-probabilities that the model itself gives the tokens, as `exact_logps` does.
+
+    With `top_p` or `top_k` it records those of the tempered and cut distribution that it draws from, and with
+    `eos_penalty` or `min_completion_length` those after the logits of end tokens were lowered (`rollout/draw.py`).
+    """
+    cuts = sampling.temperature > 0 and (sampling.top_p < 1 or sampling.top_k > 0)
+    return not (cuts or sampling.eos_penalty or sampling.min_completion_length)
+
+
+def fidelity_means(sums: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Means over the tokens of all processes. sums: what `fidelity_sums` returned in each process.
 
     `decoding/logp`: the log-probability that was recorded when a token was unmasked. `decoding/logp_exact`: the one
     that the model gives the token at that step when no cache is used. `decoding/equal_tokens`: the share of tokens that
     exact decoding, with the same prompts and the same noise, writes at the same place.
     """
-    logp, logp_exact, equal, written = (sum(of_processes) for of_processes in zip(*sums, strict=True))
-    means = {"logp": logp / written, "logp_exact": logp_exact / written, "equal_tokens": equal / written}
-    return {f"decoding/{name}": mean for name, mean in means.items()}
+    totals = {name: sum(of_process[name] for of_process in sums) for name in sums[0]}
+    tokens = totals.pop("tokens")
+    return {f"decoding/{name}": total / tokens for name, total in totals.items()}
 
 
 def exact_logps(policy: Policy, rollouts: Rollouts) -> Tensor:
@@ -83,6 +115,7 @@ def exact_logps(policy: Policy, rollouts: Rollouts) -> Tensor:
     scored = (unmask_step == step) & rollouts.completion_mask[:, None]  # (B, S, T)
     masked = (unmask_step >= step) | (unmask_step == NEVER)
     no_prompt_token = masked.new_zeros(*masked.shape[:2], rollouts.prompt_ids.shape[1])
+    # `token_logps` reads only `masked` and `scored`. The other fields say that each scored token counts once.
     masks = Masks(
         masked=torch.cat([no_prompt_token, masked], -1),
         scored=scored,

@@ -38,7 +38,7 @@ from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.credit import credit
 from spg_trainer.training.evaluations import evaluate_once, run_validation, validate_loss, write_best_model
-from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
+from spg_trainer.training.fidelity import EPISODES, fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import Step, Update
 from spg_trainer.training.optimize import count_skipped, learning_rate, optimizer_step, sum_gradients
@@ -259,6 +259,8 @@ def look_at_decoding(run: Run, scored: Scored) -> dict[str, float]:
     is_due = every > 0 and (this_step % every == 0 or this_step == config.max_steps)
     if not is_due or not config.rollout.shortcuts or run.source.env is None:
         return {}
+    # Of the further batches of a step (--max-rollout-batches) nothing is looked at: their noise has other keys.
+    first_batch = config.batch.prompts_per_step * config.batch.num_generations
     with raising_on_all():
         sums = fidelity_sums(
             run.policy,
@@ -267,6 +269,7 @@ def look_at_decoding(run: Run, scored: Scored) -> dict[str, float]:
             seed=config.seed,
             step=steps_before,
             rows_per_forward=run.rows_per_forward,
+            episodes=min(EPISODES, first_batch),
         )
     return fidelity_means(gather([sums]))
 

@@ -28,7 +28,7 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
     # What an episode earned is in the row of its last turn.
     is_last_turn = np.append(np.diff(completions["episode"]) != 0, True)
     episodes = {name: values[is_last_turn] for name, values in completions.items()}
-    generation = episodes.pop("generation")
+    generation = episodes.pop("generation")  # the number of each episode in its group: at a 0 a group begins
     rewards = in_groups(episodes["reward"], generation)
     correct = in_groups(episodes["correct"], generation)
     written, passes = completions["written"].sum(), completions["passes"].sum()
@@ -39,12 +39,13 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
         **component_means(episodes),
         "completions/mean_length": float(completions["length"].mean()),
         "completions/clipped_ratio": float(completions["clipped"].mean()),
+        # An estimate of the entropy: the mean of -log p over all tokens that the model wrote, up to the end tokens.
         "completions/entropy": float(completions["nats"].sum() / max(1.0, written)),
         "completions/tokens_per_pass": float(completions["unmasked"].sum() / max(1.0, passes)),
         "num_tokens": int(completions["length"].sum()),
         **failure_counts(failures),
     }
-    if scored.chosen is not None:
+    if scored.chosen is not None:  # with --max-rollout-batches, the step learns from these groups alone
         metrics |= set_aside_metrics(scored, correct)
     if scored.skipped is not None:
         metrics["overlong_skipped"] = scored.skipped
@@ -56,8 +57,9 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
 def columns_of_completions(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
     """Name -> (B,), a value for each completion of this process.
 
-    `length` counts tokens up to the end token, `written` those of them that the model wrote (others were given), and
-    `unmasked` all that it wrote, also behind the end. `nats` is the sum of -log p over the written ones.
+    `length` counts the tokens of a completion up to its end token, `written` those of them that the model wrote, and
+    `unmasked` all tokens that the model wrote, also behind the end. None of the three counts what a template gave.
+    `nats` is the sum of -log p over the `written` tokens, and `passes` is the number of denoising steps.
     """
     rollouts = scored.rollouts
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
@@ -71,6 +73,7 @@ def columns_of_completions(scored: "Scored", ended: list[bool]) -> dict[str, np.
         "nats": -(rollouts.unmask_logps * written).sum(-1).numpy(force=True).astype(float),
         "written": written.sum(-1).numpy(force=True),
         "unmasked": (rollouts.unmask_step >= 0).sum(-1).numpy(force=True),
+        # Denoising steps are counted from 0, so there are one more than the number of the last one.
         "passes": 1 + rollouts.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
@@ -111,7 +114,7 @@ def group_metrics(rewards: Groups, correct: Groups, texts: Groups) -> dict[str, 
     wrong_identical = [same and not of_group[0] for same, of_group in zip(identical, correct, strict=True)]
     return {
         "reward_std": float(np.mean([of_group.std() for of_group in rewards])),
-        # The standard deviation of equal rewards of 0.1 is not quite 0; their range is.
+        # The range of equal rewards is exactly 0. Their standard deviation may not be: of rewards of 0.1 it is 1e-17.
         "frac_reward_zero_std": float(np.mean([np.ptp(of_group) == 0 for of_group in rewards])),
         "frac_groups_all_correct": float(np.mean(all_correct)),
         "frac_groups_all_wrong": float(np.mean(all_wrong)),
@@ -123,7 +126,8 @@ def group_metrics(rewards: Groups, correct: Groups, texts: Groups) -> dict[str, 
 def set_aside_metrics(scored: "Scored", correct: np.ndarray) -> dict[str, int]:
     """How many batches of groups a step sampled, and how many groups it set aside as all right or as all wrong.
 
-    correct: (P, G), of all groups that were sampled. `scored.chosen` has the numbers of those that are learned from.
+    correct: (P, G), of all groups that were sampled. The step learns from the groups that `scored.chosen` numbers, and
+    sets the others aside.
     """
     set_aside = np.setdiff1d(np.arange(len(correct)), scored.chosen)
     return {
@@ -174,7 +178,7 @@ def task_metrics(episodes: dict[str, np.ndarray], task: np.ndarray, is_first: np
 
 
 def component_means(episodes: dict[str, np.ndarray]) -> dict[str, float]:
-    """The mean of each reward component over the episodes whose task has it; NaN stands for one that has it not."""
+    """The mean of each reward component over the episodes whose task has it; the values of other episodes are NaN."""
     means = {}
     for name, values in episodes.items():
         if name.startswith("rewards/"):

@@ -1,7 +1,7 @@
 """How far the loss of held-out completions has fallen, and what follows for the learning rate and the end of `sft`.
 
-With --patience N, the learning rate begins to decay, and the training then ends, once the loss has not
-counted as falling (`BETTER`) in N validations in a row.
+With --patience N, the learning rate begins to decay after N validations in a row in which the loss did not count as
+falling (`BETTER`). The training ends when the decay is over.
 """
 
 from dataclasses import dataclass
@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from spg_trainer.settings.fields import Config
 
 BETTER = 0.01
-"""A validation loss counts as falling if it is lower by more than this share than the last that did: 2.00 to below
-1.98."""
+"""A validation loss counts as falling if it is more than this share, 1%, below the last one that counted: after 2.00,
+one below 1.98."""
 
 
 @dataclass
 class Progress:
     """What the validations have found so far; a checkpoint's state.json holds it.
 
-    With patience the learning rate is constant after its warm-up, until the validation loss no longer falls or only
-    `lr_decay_share` of `max_steps`, a fifth, are left; then it decays over a fifth of all steps. The checkpoint before
-    the decay is kept, so that training can go on from there as if it had never ended (MiniCPM, arXiv 2404.06395,
-    section 4). Without patience the rate follows a cosine over `max_steps`. The rate itself is
-    `training/optimize.py: learning_rate`.
+    With patience, `sft` has the schedule warmup_stable_decay (`sft/fit.py`). The learning rate is then constant after
+    its warm-up, until the validation loss no longer falls, or until only `lr_decay_share` of `max_steps` is left, by
+    default a fifth. From there it decays, over the same share of all steps that are made. The checkpoint at which the
+    decay begins is kept, so that a longer training can go on from there as if there had been no decay (MiniCPM, arXiv
+    2404.06395, section 4). Without patience, `sft` has the schedule cosine, over `max_steps`.
+    `training/optimize.py: learning_rate` computes the rate.
     """
 
     stalled: int | None = None
@@ -35,12 +36,13 @@ class Progress:
     stale: int = 0
     """Validations in a row that did not count as falling."""
     ended_early: bool = False
-    """Whether the user ended the training here: its folder then holds a whole model, though steps are left to do."""
+    """Whether somebody stopped the training here, with steps left to do. After Ctrl-C its folder holds the model so
+    far; after SIGTERM it holds a checkpoint and no model."""
 
     def decay_start(self, config: Config) -> int:
-        """The step from which the rate decays: where the loss stalled, or else after four fifths of the steps.
+        """The step from which the rate decays: where the loss stalled, or else where `lr_decay_share` is left of all.
 
-        A cosine is never constant, and the number of all steps is returned.
+        Any other schedule, such as a cosine, has no such step, and the number of all steps is returned.
         """
         if self.stalled is not None:
             return self.stalled
@@ -49,14 +51,14 @@ class Progress:
         return config.max_steps - max(1, int(config.optimizer.lr_decay_share * config.max_steps))
 
     def total(self, config: Config) -> int:
-        """How many steps there will be: where the loss has stalled, so many that the decay is a fifth of them."""
+        """How many steps there will be: if the loss has stalled, so many that the decay is `lr_decay_share` of them."""
         if self.stalled is None:
             return config.max_steps
         share = config.optimizer.lr_decay_share
         return self.stalled + max(1, int(share / (1 - share) * self.stalled))
 
     def saves(self, step: int, config: Config) -> bool:
-        """Whether a checkpoint of a finished step is due: of each that is validated, and where the decay begins."""
+        """Whether a finished step gets a checkpoint: each that is validated does, and the one where a decay begins."""
         decays_from_here = step == self.decay_start(config) and step < self.total(config)
         return step % config.eval.eval_steps == 0 or decays_from_here
 

@@ -61,15 +61,20 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     """
     requested = settings.config if isinstance(settings, Resolved) else settings
     if requested.dry_run or requested.config:
-        raise ConfigError("dry_run and config are for the command line; in Python, use defaults(config=).")
+        raise ConfigError(
+            "dry_run and config are for the command line. In Python, leave dry_run out, and read a file of settings "
+            "with defaults(Config, config=FILE)."
+        )
     accelerator = make_accelerator(requested.model.device, requested.timeout_minutes)
     planned = plan_training(settings, accelerator.num_processes)
     config, algorithm, splits = planned.config, planned.algorithm, planned.splits
     path, newest = planned.folder, planned.checkpoint
     policy = open_model(config, algorithm, run=path, newest=newest, accelerator=accelerator)
+    # With None the sampler chooses: on a CPU so few rows that they stay in the processor's cache.
     rows_per_forward = None if policy.device.type == "cpu" else rows_of_a_pass(config)
     with raising_on_all():
-        check_attention(config, algorithm, base_model(policy.model).pattern)
+        attention_pattern = base_model(policy.model).pattern
+        check_attention(config, algorithm, attention_pattern)
         source = make_source(config, algorithm, policy, splits["train"], rows_per_forward, planned.pairs)
         skipped_note = check_prompts_fit(config, policy, splits)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
@@ -92,7 +97,8 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
             run = restore(run, newest)
     prepare_folder(run, planned.goes_on)
     introduce(run, skipped_note)
-    # Without a checkpoint, the validation of step 0 is made (again), because it also saves the weights of the start.
+    # A run without a checkpoint makes the validation of step 0, even if it has one from an earlier start, because this
+    # validation also saves the weights of step 0. So validations are read only by a run that has a checkpoint.
     if config.eval.eval_steps and newest is not None:
         run.state.validations = decide_on_main(run.folder.validations)
     run.trackers.open(config.output.track, path, config)
@@ -107,8 +113,8 @@ def restore(run: Run, checkpoint_folder: Path) -> Run:
     state = load_checkpoint(checkpoint_folder, run.policy, run.optimizer, run.source.pools)
     if state.step > run.config.max_steps:
         raise ConfigError(
-            f"{run.folder.steps_flag} {run.config.max_steps}: {checkpoint_folder} is already at step {state.step}. "
-            "Give more steps to go on, or with --resume an earlier checkpoint of this run."
+            f"{run.folder.steps_flag} {run.config.max_steps}: {checkpoint_folder} is already at step {state.step}. To "
+            f"go on, raise {run.folder.steps_flag}, or name an earlier checkpoint of this run behind --resume."
         )
     return replace(run, state=state)
 
@@ -140,6 +146,9 @@ def make_source(
     """Where the completions of a step come from: the model answers an environment, or --pairs names a file of them."""
     if pairs is not None:
         return PairFile(config, policy, pairs)
+    # What an algorithm asks of its completions: `dealt_by`, whether processes may share a group; `records`, what is
+    # recorded of each token; `branches`, how many completions share a first half; `right_groups_teach`, whether it
+    # learns from a group that is all right.
     return EnvironmentSource(
         train,
         policy,
@@ -161,8 +170,9 @@ def open_model(
 ) -> Policy:
     """The model that the run starts from, with its reference where the algorithm needs one.
 
-    A run that continues with a reference opens its own copy of the model that it started from, because the original
-    may have changed since. run: the run's folder. newest: the checkpoint that it continues from, None = it begins anew.
+    If the run's folder holds a copy of that model, the copy is opened, because the original may have changed since. A
+    run with fresh adapters has no copy (`kept_weights`), and opens the original again. run: the run's folder. newest:
+    the checkpoint that it continues from, None = it begins anew.
     """
     needs_reference = "reference" in algorithm.needs
     own_copy = None
@@ -176,10 +186,12 @@ def open_model(
             seed=config.seed,
             device=device,
             reference=needs_reference,
-        ).ending_with(algorithm.end_tokens)
+        ).ending_with(algorithm.end_tokens)  # "any" of the model's end tokens, or only its tokenizer's "eos"
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
-    if own_copy:  # what the run writes names the model that was copied, not the copy
+    if (
+        own_copy
+    ):  # in the run's files, the model is called by the name of the original, not by that of the copy
         policy.source = model_environment(str(own_copy))["base_model"]
     return policy
 
@@ -187,41 +199,45 @@ def open_model(
 def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv]") -> str:
     """A note on the problems that are skipped as too long for the model, "" where there are none.
 
-    All problems of the training, the evaluations and the validations are looked at. Raises ConfigError where a problem
-    is too long and may not be skipped (--overlong), and where too few are left for a step.
+    It looks at the problems that the evaluations and validations ask, and at those of the training unless they are a
+    stream: more than 20,000 that come from no file, e.g. generated ones. A problem of a stream that is too long is
+    found when it is drawn. Raises ConfigError where a problem is too long and may not be skipped (--overlong), and
+    where too few are left for a step.
     """
     length = config.rollout.max_completion_length
     too_long_ones = Overlong()
     if config.pairs is None:
         train = splits["train"]
         measure(policy, train, length, too_long_ones)
-        # Not of a mixture: it repeats problems, so that its length less those found is not how many are left.
+        # A mixture is left out: it repeats the problems of its short tasks, so that its length minus the number of
+        # problems found is not how many are left.
         if config.overlong == SKIP and not train.parts:
             left = len(train) - len(too_long_ones.named)
             note = too_long_ones.text(policy, length)
             check_prompts(config.batch.prompts_per_step, left, train.spec_name, note)
-    evaluated = {config.eval.eval_split: config.eval.eval_problems}
+    # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
+    asked = {config.eval.eval_split: [config.eval.eval_problems]}
     if config.eval.eval_steps:
-        evaluated["validation"] = config.eval.validation_problems
-    for split, count in evaluated.items():
-        env = splits[split]
-        # Of a user's file all lines are looked at, also those that this run does not evaluate, so that all that are too
-        # long are named at once.
+        asked.setdefault("validation", []).append(config.eval.validation_problems)
+    for split, counts in asked.items():
+        env, count = splits[split], 0 if 0 in counts else max(counts)
+        # In a user's file, the lines that this run does not evaluate are looked at too, so that all that are too long
+        # are named at once.
         indices = range(len(env)) if is_file(env) else envs.splits.distinct_problems(env, count)
         too_long_ones.add(env, indices, too_long(policy, env, indices, length))
     return check_fits(policy, too_long_ones, length, config.overlong)
 
 
 def introduce(run: Run, skipped_note: str) -> None:
-    """Says what the run trains, on what and where, after all that the user should be warned of before.
+    """Prints what the user should be warned of, and then what the run trains, with which model and where.
 
     skipped_note: what `check_prompts_fit` returned.
     """
     config, console, path = run.config, run.console, run.folder.path
     env, model_note, length_note = run.source.env, run.policy.note, ""
     untaught = unseen(config.model.model, config.env)
-    # The model's note ends with what it was not taught, unless the run's own copy was opened in place of `tiny`. Then
-    # the command that teaches it follows.
+    # An embedded model that was not taught the task has a note that ends with `untaught`; the command that teaches it
+    # is put behind. If the run's own copy of the model was opened instead, there is no such note.
     if untaught and model_note.endswith(untaught):
         model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
     if env is not None:
@@ -241,13 +257,14 @@ def introduce(run: Run, skipped_note: str) -> None:
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes, turns))
     if "reference" in run.algorithm.needs and run.algorithm.ref_model_sync_steps and not run.moves_reference:
         console.say(
-            f"The reference stays the start: that of {config.algorithm} moves (ref_model_sync_steps) only where all "
-            "weights are trained, with --lora-r 0 --ref-copy."
+            f"The reference stays the start of the run. {config.algorithm} moves its reference (ref_model_sync_steps) "
+            "only if all weights are trained, with --lora-r 0 --ref-copy."
         )
     if config.rollout.cache != "none" and env is not None:
-        # Those of a process, rounded up.
+        # The share of one process, rounded up.
         completions = -(-config.batch.prompts_per_step * config.batch.num_generations // len(devices))
-        # Keys and values have the type of a pass, which `model.dtype` is; of divided weights only inside `unsharded`.
+        # The cache holds keys and values in the dtype in which the model computes. That is `model.dtype`; but if the
+        # weights are divided, `model.dtype` is this dtype only inside `unsharded`.
         with unsharded(run.policy.model):
             model = run.policy.model
             console.say(
@@ -265,6 +282,7 @@ def prepare_folder(run: Run, goes_on: bool) -> None:
     """
     config, path, policy = run.config, run.folder.path, run.policy
     with raising_on_all():
+        # A path that names the same file as at the start is written as it was written then.
         begun = as_begun(config, read_config(path / CONFIG), record_of(path)) if goes_on else config
         settings = recorded_settings(begun)
         record = {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()}
@@ -291,7 +309,8 @@ def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:
     """
     folder = run / REFERENCE
     names_adapter = find_adapter(config.model.model) is not None
-    # The adapter may be gone by now. Then the run needs its copy if there is a folder of one.
+    # The adapter that --model named may be gone by now, and `names_adapter` is then False. That the run needs its copy
+    # is still seen from the copy's folder.
     if not (config.model.ref_copy or names_adapter or folder.is_dir()):
         return None
     problem = incomplete(folder)

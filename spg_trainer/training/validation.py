@@ -12,7 +12,8 @@ Validations = Mapping[int, Sequence[bool]]
 """Validated step -> whether each validation problem was solved, always in the same order."""
 
 ALPHA = 0.005
-"""The chance of a false alarm at one validation: 2.5%, the lower side of a 95% interval, shared by five validations."""
+"""The chance of a false alarm at one validation. In a run of five validations the chance of any is then 2.5% at most,
+which is the lower side of a 95% interval: 2.5% / 5 = 0.5%."""
 
 
 def rate(solved: Sequence[bool]) -> float:
@@ -21,11 +22,11 @@ def rate(solved: Sequence[bool]) -> float:
 
 
 def best_step(validations: Validations) -> int:
-    """The latest step that solves as many problems as the step that solves most, up to one standard error.
+    """The latest step that solves at most one standard error fewer problems than the step that solves most.
 
-    On few problems, which of several good steps solves most is chance; the longest trained of them is the better bet.
-    No step is chosen that solves fewer problems than step 0. Source: the one-standard-error rule (Breiman et al. 1984,
-    section 3.4.3).
+    Where several steps are good, and there are few problems, it is chance which of the steps solves most. Then the one
+    that was trained longest is the better bet. No step is chosen that solves fewer problems than step 0. Source: the
+    one-standard-error rule (Breiman et al. 1984, section 3.4.3).
     """
     best = max(validations, key=lambda step: (sum(validations[step]), step))  # of equal ones the latest
     solved_at_start = sum(validations.get(0, ()))
@@ -62,9 +63,10 @@ def stale(validations: Validations) -> int:
 
 
 def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
-    """The steps whose checkpoints are needed by the kept ones, which are given as steps, too.
+    """The steps whose checkpoints are needed as long as the checkpoints of the steps `kept` are there.
 
-    These are the best steps up to each of them: a run that is continued from a kept checkpoint may go back to that.
+    For each step in `kept` this is the best step up to it: a run that is continued from the checkpoint of the one may
+    end with the weights of the other.
     """
     needed = set()
     for last in kept:
@@ -77,8 +79,9 @@ def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
 def warning(validations: Validations) -> str:
     """A warning if the newest validation is worse than that of step 0 by more than chance; "" if it is not.
 
-    It is "" too if the validation before was worse already: the warning comes once. Source: the exact sign test
-    (McNemar) on the problems whose outcome changed, one-sided at `ALPHA`.
+    It is also "" if the validation before was worse already: the warning is not repeated while the run stays worse, but
+    comes again if the run recovers and becomes worse once more. Source: the exact sign test (McNemar) on the problems
+    whose outcome changed, one-sided at `ALPHA`.
     """
     if 0 not in validations or len(validations) < 2:
         return ""
@@ -97,7 +100,11 @@ def warning(validations: Validations) -> str:
 
 
 def summary(validations: Validations, best: int) -> dict[str, Any] | None:
-    """What summary.json says of a run's validations; None where there are none. best: the step that became model/."""
+    """What summary.json says of a run's validations; None where there are none. best: the step that became model/.
+
+    "best" is the solved rate of that step. "highest", the highest rate of any step, may be a little above it
+    (`best_step`).
+    """
     if not validations:
         return None
     last = max(validations)

@@ -221,10 +221,8 @@ def completion_law(
     """
     sampling.check()
     _check_length(sampling.max_completion_length)
-    if sampling.shortcuts:
-        raise ConfigError(
-            f"{', '.join(sampling.shortcuts)}: only exact decoding by schedule has an exact law."
-        )
+    if sampling.unusual:
+        raise ConfigError(f"{', '.join(sampling.unusual)}: only exact decoding by schedule has an exact law.")
     if sampling.remasking not in ("low_confidence", "random", "plackett_luce"):
         raise ConfigError(f"remasking={sampling.remasking!r} has no exact law. Use low_confidence or random.")
     canvases = torch.full((1, sampling.max_completion_length), mask_id)

@@ -126,6 +126,10 @@ def test_show_has_no_colours_in_a_file(capsys):
         ("show sudoku --env-args level=2 split=test", "--split"),
         ("new task.txt", "my_task.py"),
         ("new no/such/folder.py", "No such file or directory"),
+        ("new 2nd.py", 'would name the class of the task "2nd", which Python does not allow.'),
+        ("new none.py", 'would name the class of the task "None", which Python does not allow.'),
+        ("new --turns true.py", '"True"'),
+        ("new False.py", '"False"'),
     ],
 )
 def test_mistakes_end_in_one_line_and_status_2(line, message, capsys, tmp_path, monkeypatch):
@@ -177,6 +181,7 @@ def test_new_writes_a_task_that_passes_the_check(capsys, tmp_path, monkeypatch):
     assert status == 0 and "check ./largest_digit.py:my/LargestDigit-v0" in out
     text = Path("largest_digit.py").read_text()
     assert len(text.splitlines()) <= 60 and text.count("# ") >= 8
+    assert "sft --env ./largest_digit.py:my/LargestDigit-v0 --mix right=0.4 first=0.6\n" in text
     findings = check("./largest_digit.py:my/LargestDigit-v0", 100)
     assert all(finding.ok for finding in findings), findings
     status, _, err = run("new largest_digit.py", capsys)

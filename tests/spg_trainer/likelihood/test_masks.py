@@ -652,5 +652,20 @@ def test_a_block_of_one_token_has_one_context_and_no_upper_bound():
 
 def test_modulo_blocks_need_as_many_blocks_as_masks():
     masking = BlockMasking(3, 0.0, 10, modulo=True)
-    with pytest.raises(ConfigError, match=r"num_masks=3.* 20 .*--block-length 10.* num_masks=2"):
+    with pytest.raises(ConfigError, match=r"num_masks=3.* 20 .* 2 of block_length=10.* num_masks=2"):
         masking.draw(make_rollouts([1, 20], 20), seeded())
+
+
+@pytest.mark.parametrize(
+    "num_masks, remedies", [(5, {"num_masks": 3, "block_length": 2}), (13, {"num_masks": 3})]
+)
+def test_too_few_blocks_for_the_modulo_draw_are_refused_with_remedies_that_work(num_masks, remedies):
+    masking = BlockMasking(num_masks, 0.0, 4, modulo=True)
+    with pytest.raises(ConfigError) as refused:
+        masking.check(12)
+    advice = " or ".join(f"{name}={value}" for name, value in remedies.items())
+    assert str(refused.value).endswith(f"Use --algorithm-args {advice}.")
+    for name, value in remedies.items():
+        replace(masking, **{name: value}).check(12)
+    with pytest.raises(ConfigError):
+        replace(masking, block_length=3).check(12)

@@ -15,8 +15,14 @@ def test_a_step_has_distinct_problems_of_its_seed_and_number():
 
 def test_a_step_that_asks_for_more_problems_than_there_are_is_refused():
     check_prompts(8, 8, "letters")
-    with pytest.raises(ConfigError, match="--prompts-per-step 9: letters has 8"):
+    with pytest.raises(
+        ConfigError, match=r"--prompts-per-step 9: letters has 8 to train on\. Use 8 or fewer\.$"
+    ):
         check_prompts(9, 8, "letters")
+    with pytest.raises(ConfigError, match=r"letters has 0 to train on\. Give it 9 or more\.$"):
+        check_prompts(9, 0, "letters")
+    with pytest.raises(ConfigError, match=r"Give it 9 or more that can be used\. All are too long\.$"):
+        check_prompts(9, 0, "letters", "All are too long.")
 
 
 @pytest.mark.parametrize("dealt_by", ["episode", "group"])

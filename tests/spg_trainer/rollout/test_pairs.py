@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 
+import envs
 from envs.errors import EnvError
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
@@ -129,17 +130,28 @@ def test_completions_of_a_file_look_sampled_up_to_their_first_end(policy):
     assert rollouts.prompt_mask.sum(-1).tolist()[1] == rollouts.prompt_mask.sum(-1).tolist()[0] + 5
 
 
+def test_a_pair_is_shown_as_a_text_also_if_its_prompt_is_a_chat(tmp_path, policy):
+    source = opened_pairs(pair_config(None, write(tmp_path / "p.jsonl", [TEXT, CHAT] * 4)), policy)
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    assert source.render_turns(envs.Problem("Why?", {}), ["So."], []) == "Why?\nSo."
+    shown = source.render_turns(envs.Problem(messages, {}), ["So."], [])
+    assert shown == "system: Be brief.\nuser: Why?\nSo."
+
+
 def test_pairs_that_do_not_fit_are_refused_by_line_or_skipped_and_counted(tmp_path, policy):
     fits, longer = {**TEXT, "chosen": "a" * 9}, {**TEXT, "rejected": "a" * 10}
     values = [fits, longer, TEXT, {**TEXT, "prompt": "long " * 40}, {**TEXT, "rejected": "abc"}, CHAT]
     config = pair_config(None, write(tmp_path / "p.jsonl", values), prompts_per_step=3, overlong="skip")
     source = opened_pairs(config, policy)
     assert source.index.tolist() == [0, 2, 5]
-    assert (
-        "1 of 6 prompts is too long for the model" in source.notice and "They are skipped." in source.notice
-    )
+    assert "1 of 6 prompts is too long for the model" in source.notice
     assert "1 of 6 pairs has a completion of more than 10 tokens" in source.notice
-    assert "1 of 6 pairs are left out: their two completions are equal." in source.notice
+    assert source.notice.count("This pair is skipped.") == 2
+    assert "1 of 6 pairs is left out: its two completions are equal." in source.notice
+    twice = change(config, pairs=str(write(tmp_path / "twice.jsonl", values * 2)))
+    notice = opened_pairs(twice, policy).notice
+    assert "2 of 12 pairs are left out: their two completions are equal." in notice
+    assert notice.count("These pairs are skipped.") == 2
     with pytest.raises(ConfigError, match=r"--prompts-per-step 4: .* has 3"):
         opened_pairs(change(config, prompts_per_step=4), policy)
     assert opened_pairs(pair_config(None, write(tmp_path / "q.jsonl", [TEXT] * 4)), policy).notice == ""

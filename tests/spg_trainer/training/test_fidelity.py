@@ -9,8 +9,12 @@ import torch
 from spg_trainer import train
 from spg_trainer.rollout.scored import Scored
 from spg_trainer.rollout.tokens import sample
+from spg_trainer.settings.decoding import EvalDecoding
 from spg_trainer.tensors import Place
 from spg_trainer.training.fidelity import exact_logps, fidelity_means, fidelity_sums
+from spg_trainer.training.loop import look_at_decoding
+from spg_trainer.training.setup import start
+from tests.common.process_cases import dynamic_config
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad
 from tests.common.trainer_cases import rows, small_config
 
@@ -50,8 +54,62 @@ def test_a_cache_shows_in_both_figures():
     assert 0 < means["decoding/equal_tokens"] < 1
 
 
+EXACT_CACHE = {"cache": "window", "window_tokens": 99}
+"""A cache that changes nothing, since a window of 99 tokens reaches from any block over the whole completion."""
+
+
+def looked_at(config):
+    """The completions of a run's first step, and what is recorded of their decoding."""
+    run = start(config, quiet=True)
+    scored = run.source.collect(0)
+    run.folder.release()
+    return scored, look_at_decoding(run, scored)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [{"top_p": 0.5}, {"top_k": 3}, {"eos_penalty": 2.0}, {"min_completion_length": 6}],
+    ids=lambda law: next(iter(law)),
+)
+def test_a_setting_of_what_is_drawn_is_no_approximation_and_its_logps_are_not_mixed_with_the_models(
+    law, tmp_path
+):
+    assert looked_at(small_config(tmp_path / "plain", **law))[1] == {}
+    _, metrics = looked_at(small_config(tmp_path / "cache", **law, **EXACT_CACHE))
+    assert metrics == {"decoding/equal_tokens": 1.0}
+
+
+def test_a_cut_changes_nothing_of_greedy_decoding():
+    policy, sampling = make_policy(torch.float64), replace(SAMPLING, top_p=0.5, temperature=0.0)
+    _, scored = rolled(policy, sampling)
+    means = fidelity_means([fidelity_sums(policy, scored, sampling, 3, 5, None)])
+    assert means["decoding/logp"] == pytest.approx(means["decoding/logp_exact"], abs=1e-10)
+
+
+def test_of_a_tree_only_completions_that_were_sampled_whole_are_looked_at(tmp_path):
+    config = small_config(tmp_path, algorithm="d_treerpo", algorithm_args={}, lora_r=2, **EXACT_CACHE)
+    scored, metrics = looked_at(config)
+    assert scored.rollouts.branched[:8].any()
+    assert metrics["decoding/equal_tokens"] == 1.0
+
+
+def test_only_the_first_batch_of_a_step_is_looked_at(tmp_path):
+    nothing_pays = {"size": 8, "dull": ",".join(map(str, range(8)))}
+    config = dynamic_config(
+        tmp_path, prompts_per_step=1, num_generations=2, env_args=nothing_pays, **EXACT_CACHE
+    )
+    scored, metrics = looked_at(config)
+    assert scored.batches == 8 and len(scored) == 16
+    assert metrics["decoding/equal_tokens"] == 1.0
+
+
 def test_a_run_records_them_with_its_samples(tmp_path):
     train(small_config(tmp_path / "run", cache="dual", sample_steps=2), quiet=True)
     metrics = rows(tmp_path / "run" / "metrics.jsonl")
     assert ["decoding/logp" in row for row in metrics] == [False, True, True]
     assert all(row["completions/tokens_per_pass"] > 0 for row in metrics)
+
+
+def test_the_name_of_an_evaluation_says_a_cut_which_is_no_approximation():
+    decoding = EvalDecoding(top_p=0.9, cache="dual", eos_penalty=1.0)
+    assert decoding.shortcuts == ["cache dual"] and decoding.unusual == ["top_p 0.9", "cache dual"]

@@ -55,7 +55,26 @@ class Stream(envs.TextEnv):
         return {"correct": float("e" in completion)}
 
 
+class LateInValidation(envs.TextEnv):
+    """Six problems in each split; of those of `validation`, number 4 is too long."""
+
+    reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0}
+
+    def __init__(self, split: str = "train") -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return 6
+
+    def problem(self, index: int) -> envs.Problem:
+        return envs.Problem(f"{index} {LONG if (self.split, index) == ('validation', 4) else ''}", {})
+
+    def score(self, problem: envs.Problem, completion: str) -> dict[str, float]:
+        return {"correct": float("e" in completion)}
+
+
 envs.register("test/Stream-v0", Stream)
+envs.register("test/LateInValidation-v0", LateInValidation)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +133,19 @@ def test_too_few_problems_that_fit_are_told(tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", long=55)
     with pytest.raises(ConfigError, match=r"--prompts-per-step 16.*are too long"):
         train(file_config(tmp_path, tmp_path / "run", overlong="skip", prompts_per_step=16), quiet=True)
+
+
+@pytest.mark.parametrize("counts", [(0, 2), (2, 0), (5, 2), (2, 5)], ids=str)
+def test_of_evaluations_and_validations_on_one_split_the_larger_count_is_measured(
+    counts: tuple[int, int], tmp_path: Path
+) -> None:
+    of_evaluations, of_validations = counts
+    config = small_config(tmp_path / "run", env="test/LateInValidation-v0", force=True, eval_steps=1)
+    config = change(config, eval_split="validation", eval_problems=of_evaluations)
+    config = change(config, validation_problems=of_validations)
+    with pytest.raises(ConfigError, match="validation problem 4"):
+        train(config, quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_problem_of_a_stream_is_named_by_task_split_and_index(tmp_path: Path) -> None:
