@@ -95,7 +95,7 @@ def warning(validations: Validations) -> str:
     return (
         f"the run is worse than its start: {rate(last):.3f} of {len(last)} validation problems solved at step "
         f"{newest}, {rate(start):.3f} at step 0 ({lost} lost, {won} won, p = {p:.1g}). model/ will be "
-        f"the best step, {best_step(validations)}. Lower --learning-rate or raise --prompts-per-step."
+        f"the best step, {best_step(validations)}."
     )
 
 
