@@ -5,8 +5,8 @@ checkpoint, `publish.py` measures and writes the finished model. What is learned
 `source.py` shows it to the training loop.
 
 The steps, the folder, its checkpoints and who else may write there are those of a training (`training/`). What differs
-is how it ends: the model is published in the folder itself, also where the user stops the training, whereas an error
-leaves the checkpoint of the last validation, and nothing at all of a new folder that has none.
+is how it ends: the model is published in the folder itself, also where the user stops the training, whereas nothing at
+all is left of a new folder if an error ends it before a checkpoint.
 """
 
 import signal
@@ -21,7 +21,7 @@ from spg_trainer.distributed import (
     raising_on_all,
     world_size,
 )
-from spg_trainer.errors import ScoringFailed, plural
+from spg_trainer.errors import plural
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.plan import plan_run
@@ -35,7 +35,7 @@ from spg_trainer.sft.prepare import prepare
 from spg_trainer.sft.publish import publish
 from spg_trainer.sft.resume import resume
 from spg_trainer.training.evaluations import validate_loss
-from spg_trainer.training.loop import USER, make_steps
+from spg_trainer.training.loop import USER, make_steps, save_finished_steps
 from spg_trainer.training.records import save_checkpoint
 from spg_trainer.training.setup import open_folder
 
@@ -47,8 +47,8 @@ def sft(settings: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> 
     it does not fit; without, it counts as asked for.
 
     Raises ConfigError for settings that cannot work, CheckpointError if the folder cannot be written (checked before
-    the training), TrainingError if losses or gradients are not finite; KeyboardInterrupt if the user ended it, once the
-    model so far is written.
+    the training), TrainingError if losses or gradients are not finite; finished updates are saved first.
+    KeyboardInterrupt if the user ended it, once the model so far is written.
     """
     checked = plan(settings)
     command = checked.config
@@ -76,44 +76,36 @@ def sft(settings: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> 
         ):
             ended_by = make_steps(run)
             by_launcher = any(gather([run.stop.by == signal.SIGTERM]))  # all processes end alike
-            stopped = by_launcher or ended_by == USER
-            if stopped:
-                end(fit, by_launcher)
+            fit.progress.ended_early = fit.step < run.total_steps
+            save_checkpoint(run)  # before the validation, which one that was never stopped does not have
             # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
             if by_launcher:
                 raise on_all(KeyboardInterrupt())
+            if fit.progress.ended_early:
+                look_at_the_last(fit)
             run.stop.requested, run.stop.at_once = False, True
-            if command.eval.patience:
-                fit.policy.model.load_state_dict(run.state.best, strict=False)
             begin("the evaluation of the model")
-            publish(fit, stopped)
-            if stopped:
-                raise on_all(KeyboardInterrupt())
-    except ScoringFailed as error:  # of the evaluation: the training before it is saved
-        error.go_on = f"{run.folder.go_on} --accept-changed-code"
+            publish(fit, stopped=ended_by == USER)
+    except BaseException as error:
+        save_finished_steps(run, error)
         raise
     finally:
         run.trackers.finish()
         if not planned.goes_on:
             fit.folder.discard()
         fit.folder.release()
+    if ended_by == USER:  # no error: the model is written
+        raise on_all(KeyboardInterrupt())
     return path
 
 
-def end(fit: Fit, by_launcher: bool) -> None:
-    """Keeps what was learned until somebody asked to stop: the best weights, and a checkpoint to go on from."""
-    run, step = fit.run, fit.step
-    complete = step >= run.total_steps
-    fit.progress.ended_early = not complete
-    save_checkpoint(run)  # before the validation, which one that was never stopped does not have
+def look_at_the_last(fit: Fit) -> None:
+    """Validates the last update that was made until the user asked to stop, and says how to go on."""
+    run = fit.run
+    if fit.step % run.config.eval.eval_steps:
+        validate_loss(run, last=True)
     again = f"python -m spg_trainer {run.folder.go_on}"
-    if not complete:
-        if step % run.config.eval.eval_steps and not by_launcher:
-            validate_loss(run, last=True)
-        without = ", without a model" if by_launcher else ""
-        run.console.say(f"Stopped after update {step}{without}; go on with: {again}")
-    elif by_launcher:
-        run.console.say(f"All {step} updates are made, and the model is not written yet: {again}")
+    run.console.say(f"Stopped after update {fit.step}; go on with: {again}")
 
 
 def what_stops(stop: StopRequest) -> str:

@@ -122,9 +122,14 @@ def record_result(fit: Fit, measured: Measured | None) -> None:
 def publish(fit: Fit, stopped: bool) -> None:
     """Writes the model into its folder, beside what it can go on from, evaluates it and says what it can do.
 
+    With --patience it has the weights of the lowest validation loss, otherwise the last. The last step must be saved.
+
     stopped: whether somebody has asked to stop, who may ask again and end the evaluation: the model is there by then.
     """
     folder, trained = fit.folder.path, fit.policy.model.dtype
+    fit.run.state.consistent = False  # from here on the weights are those of the model, not of the last step
+    if fit.command.eval.patience:
+        fit.policy.model.load_state_dict(fit.run.state.best, strict=False)
     if fit.command.save_dtype == "bfloat16":
         fit.policy.model.to(torch.bfloat16).to(trained)  # what is evaluated is what is saved
     if stopped and fit.evaluated:

@@ -106,8 +106,8 @@ def make_steps(run: Run) -> str:
 def save_finished_steps(run: Run, error: BaseException) -> None:
     """Writes a checkpoint of the last finished step of a run that an error ends, and says how to go on.
 
-    Nothing is written if the weights have changed since that step, or if other processes are missing that would have to
-    write it together with this one.
+    Nothing is written if the weights have changed since that step, if the run continues and has made none, or if other
+    processes are missing that would have to write it together with this one.
     """
     # Of a sharded model each process has only its part. The others are not here if only this one met the error.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
@@ -116,14 +116,18 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
     # A disk that has refused a checkpoint may refuse this one too, which is no further error.
     refusal_allowed = suppress(CheckpointError) if disk_refused else nullcontext()
-    if run.state.consistent and run.state.step and not others_are_missing:
+    # The checkpoint that a run continues from is there; a finished model of `sft` stays one until there is another.
+    has_made_steps = run.state.step > run.state.resumed_at
+    if run.state.consistent and has_made_steps and not others_are_missing:
         # A launcher asks this process to stop when another one has ended: that must not cut the checkpoint short.
         with stopping_between_steps(run), refusal_allowed:
             save_checkpoint(run)
     if disk_refused or isinstance(error, KeyboardInterrupt):
         newest = latest_complete(run.folder.path)
         kept = f"{newest} is saved" if newest else "Nothing is saved yet"
-        run.console.say(f"{kept}; continue with {run.folder.go_on}")
+        # `sft` removes a new folder that holds no checkpoint.
+        go_on = f"; continue with {run.folder.go_on}" if newest or not run.settings else ""
+        run.console.say(f"{kept}{go_on}")
     if isinstance(error, ScoringFailed):  # its remedy is to change the code of the environment
         error.go_on = f"{run.folder.go_on} --accept-changed-code"
 

@@ -96,7 +96,8 @@ def save_checkpoint(run: Run) -> None:
     """Writes a checkpoint of the last finished step; the folder of `sft` holds no finished model from then on.
 
     A kill before that is noted leaves the finished model, with the settings that say how long it was trained, and the
-    checkpoint from which it can go on again.
+    checkpoint from which it can go on again. No process calls another, unless the model is divided: one that alone has
+    met an error may save.
     """
     state, resumable = run.state, set[int]()  # steps whose checkpoints are kept besides the newest
     begin(f"the checkpoint of step {state.step}")
@@ -125,8 +126,7 @@ def save_checkpoint(run: Run) -> None:
         **tensors,
     )
     if run.settings:
-        with raising_on_all():
-            run.folder.mark_unfinished(run.settings)
+        run.folder.mark_unfinished(run.settings)
 
 
 def load_checkpoint(

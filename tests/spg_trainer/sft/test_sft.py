@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -18,10 +19,10 @@ from transformers import AutoModel, AutoTokenizer
 
 import envs
 from envs.gymnasium_games import GymnasiumGame
-from spg_trainer import cli, load_model
+from spg_trainer import cli, distributed, load_model
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.distributed import make_accelerator
-from spg_trainer.errors import CheckpointError, ConfigError, ModelError, TrainingError
+from spg_trainer.errors import CheckpointError, ConfigError, ModelError, ScoringFailed, TrainingError
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import Policy, new_policy
@@ -389,7 +390,7 @@ def test_one_that_was_killed_before_its_first_checkpoint_begins_again_in_its_fol
     folder, command = tmp_path / "model", change(LONG, output_dir=str(tmp_path / "model"))
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "discard", lambda _: None)  # as `kill -9` has it
-        interrupt(command, 3)
+        kill(command, 3)
     assert len(rows(folder / METRICS)) == 3
     with pytest.raises(
         ConfigError, match=rf"already holds a run of 3 steps.*--resume {folder} .*larger --steps"
@@ -494,14 +495,22 @@ def test_it_ends_when_the_validation_loss_no_longer_falls() -> None:
 # How long, and going on.
 
 
-def interrupt(command: SftCommand, at: int) -> None:
-    """Runs `sft` until so many updates are done, and ends it there as Ctrl-C does."""
+def fail(command: SftCommand, at: int) -> None:
+    """Runs `sft` until so many updates are done, and ends it there by an error that only this process meets."""
 
     def stop() -> None:
-        raise KeyboardInterrupt
+        monkeypatch.setattr(distributed, "gather", lambda _: pytest.fail("waits for other processes"))
+        raise RuntimeError("out of memory")
 
-    with before_step(at, stop), pytest.raises(KeyboardInterrupt):
-        sft(command, quiet=True)
+    with pytest.MonkeyPatch.context() as monkeypatch, before_step(at, stop):
+        with pytest.raises(RuntimeError, match="out of memory"):
+            sft(command, quiet=True)
+
+
+def kill(command: SftCommand, at: int) -> None:
+    """Runs `sft` until so many updates are done, and ends it there as `kill -9` does: nothing is saved any more."""
+    with patch.object(supervised, "save_finished_steps", lambda *_: None):
+        fail(command, at)
 
 
 def told(folder: Path) -> str:
@@ -523,7 +532,7 @@ def told(folder: Path) -> str:
         pytest.param({"lora": True}, (6, 17), id="adapters with dropout", marks=pytest.mark.slow),
     ],
 )
-def test_one_that_was_interrupted_ends_like_one_never_interrupted(
+def test_one_that_was_killed_ends_like_one_never_interrupted(
     tmp_path, made, uninterrupted, changes, at
 ) -> None:
     changes = dict(changes)
@@ -532,12 +541,59 @@ def test_one_that_was_interrupted_ends_like_one_never_interrupted(
     command, whole = change(LONG, **changes), uninterrupted(**changes)
     folder = tmp_path / "cut"
     for step in at:
-        interrupt(change(command, output_dir=str(folder), resume="auto"), step)
+        kill(change(command, output_dir=str(folder), resume="auto"), step)
         torch.rand(7)
     sft(change(command, output_dir=str(folder), resume="auto"), quiet=True)
     assert same_weights(whole, folder) and told(whole) == told(folder)
     assert (whole / METRICS).read_bytes() == (folder / METRICS).read_bytes()
     assert incomplete(folder) is None and not (folder / ".model").exists()
+
+
+@pytest.mark.parametrize(("at", "kept"), [(6, [6]), (18, [16, 18])], ids=["loss falls", "rate falls"])
+def test_an_error_leaves_a_checkpoint_of_the_last_finished_update(
+    tmp_path, uninterrupted, at: int, kept: list[int]
+) -> None:
+    """Neither 6 nor 18 is validated. From 16 it can be trained longer."""
+    whole, folder = uninterrupted(), tmp_path / "model"
+    fail(change(LONG, output_dir=str(folder)), at)
+    assert kept_checkpoints(folder) == [f"step-{step:06d}" for step in kept]
+    with before_step(at - 1, lambda: pytest.fail("an update is made again")):
+        sft(change(LONG, resume=str(folder)), quiet=True)
+    assert same_weights(whole, folder) and told(whole) == told(folder)
+    assert (whole / METRICS).read_bytes() == (folder / METRICS).read_bytes()
+    assert kept_checkpoints(folder) == kept_checkpoints(whole)
+
+
+def test_an_error_of_the_evaluation_leaves_the_last_weights_not_the_best(tmp_path, monkeypatch) -> None:
+    """The last update, 18, is validated but no multiple of --eval-steps, and the loss was lowest after another."""
+    note, command = Progress.note_validation, change(LONG, steps=18)
+
+    def scripted(self: Progress, step: int, loss: float, config: Config) -> bool:
+        return note(self, step, {8: 1.0}.get(step, 2.0), config)
+
+    monkeypatch.setattr(Progress, "note_validation", scripted)
+    whole, folder = sft(change(command, output_dir=str(tmp_path / "whole")), quiet=True), tmp_path / "model"
+    evaluate_model, save, last = publishing.measure, supervised.save_checkpoint, {}
+
+    def raising(fit: Any) -> None:
+        raise ScoringFailed("count: score raised.")
+
+    def saving(run: Run) -> None:
+        last.update(weights_of(run))
+        save(run)
+
+    monkeypatch.setattr(supervised, "save_checkpoint", saving)
+    monkeypatch.setattr(publishing, "measure", raising)
+    with pytest.raises(ScoringFailed, match=f"continue with sft --resume {folder} --accept-changed-code"):
+        sft(change(command, output_dir=str(folder)))
+    newest = checkpoint.latest_complete(folder)
+    assert newest.name == "step-000018" and incomplete(folder)
+    assert same_tensors(opened(newest), last) and not same_weights(newest, whole)
+    monkeypatch.setattr(publishing, "measure", evaluate_model)
+    with before_step(17, lambda: pytest.fail("an update is made again")):
+        sft(change(command, resume=str(folder)), quiet=True)
+    assert same_weights(whole, folder) and told(whole) == told(folder)
+    assert json.loads((folder / SUMMARY).read_text())["kept_step"] == 8
 
 
 @pytest.mark.parametrize(
@@ -580,7 +636,7 @@ def test_a_finished_one_that_is_killed_before_its_next_checkpoint_still_knows_th
     for folder in (first, second):
         shutil.copytree(uninterrupted(**stalled), folder)
     assert len(rows(first / METRICS)) == 15
-    interrupt(change(LONG, **stalled, steps=40, resume=str(second)), 13)
+    kill(change(LONG, **stalled, steps=40, resume=str(second)), 13)
     assert incomplete(second) is None, "until then the finished model is there"
     for folder in (first, second):
         sft(change(LONG, **stalled, steps=40, resume=str(folder)), quiet=True)
@@ -589,11 +645,28 @@ def test_a_finished_one_that_is_killed_before_its_next_checkpoint_still_knows_th
     assert same_weights(first, second)
 
 
+def test_an_error_leaves_a_finished_one_finished_until_an_update_more_is_made(
+    tmp_path, uninterrupted
+) -> None:
+    folder, longer = tmp_path / "model", change(LONG, steps=40, resume=str(tmp_path / "model"))
+    shutil.copytree(uninterrupted(), folder)
+    fail(longer, 16)  # from there it goes on
+    assert incomplete(folder) is None and (folder / SUMMARY).is_file()
+    with pytest.raises(ConfigError, match=r"is finished.*--steps 40"):
+        sft(change(LONG, resume=str(folder)), quiet=True)
+    fail(longer, 17)
+    assert incomplete(folder) and not (folder / SUMMARY).exists()
+    assert checkpoint.latest_complete(folder).name == "step-000017"
+    sft(longer, quiet=True)
+    assert same_weights(folder, uninterrupted(steps=40))
+    assert (folder / METRICS).read_bytes() == (uninterrupted(steps=40) / METRICS).read_bytes()
+
+
 def test_a_folder_of_an_earlier_version_goes_on(tmp_path: Path, uninterrupted) -> None:
     """It had no rows of updates, no environment.json beside its checkpoints, fewer settings, all on one level, and
     counted no skipped updates."""
     whole, folder = uninterrupted(), tmp_path / "before"
-    interrupt(change(LONG, output_dir=str(folder)), 9)
+    kill(change(LONG, output_dir=str(folder)), 9)
     for name in (METRICS, TIMINGS, "environment.json"):
         (folder / name).unlink()
     (folder / SFT).write_text(yaml.safe_dump(as_before(yaml.safe_load((folder / SFT).read_text()))))
@@ -624,7 +697,7 @@ def test_an_evaluation_of_a_model_lies_in_its_folder(made: Path) -> None:
 
 def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    interrupt(change(LONG, output_dir=str(folder)), 9)
+    kill(change(LONG, output_dir=str(folder)), 9)
     read = resolve(SftCommand, ["--resume", str(folder), "--steps", "24"]).config
     assert change(read, steps=20, resume=None, model=LONG.model) == LONG
     for wrong, words in (
@@ -662,7 +735,7 @@ def test_the_best_weights_by_validation_loss_are_kept(tmp_path: Path, monkeypatc
         lambda run: (kept.setdefault(run.state.step, weights_of(run)), save(run)),
     )
     command = change(LONG, output_dir=str(tmp_path / "model"))
-    interrupt(command, 14)  # a checkpoint has them
+    kill(command, 14)  # a checkpoint has them
     folder = sft(change(command, resume="auto"), quiet=True)
     assert same_tensors(opened(folder), kept[8]) and "1.0000 after" in (folder / "README.md").read_text()
     folder = sft(change(LONG, patience=0, output_dir=str(tmp_path / "cosine")), quiet=True)
@@ -717,7 +790,9 @@ def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatc
     with in_the_sixth, pytest.raises(KeyboardInterrupt):
         sft(change(LONG, output_dir=str(folder)))
     assert incomplete(folder) and checkpoint.latest_complete(folder).name == "step-000006"
-    assert "its checkpoint will be written for --resume, and no model" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "its checkpoint will be written for --resume, and no model" in said
+    assert f"step-000006 is saved; continue with sft --resume {folder}" in said
     spaced = folder.rename(tmp_path / "my base")
     with pytest.raises(ModelError) as refused:
         resolve_model(str(spaced))
@@ -736,12 +811,11 @@ def test_one_that_is_asked_to_stop_in_its_last_update_is_complete(
     folder, said = tmp_path / "model", capsys.readouterr().out
     assert "Stopped after update 4" not in said
     if number == signal.SIGTERM:
-        assert (
-            f"All 4 updates are made, and the model is not written yet: python -m spg_trainer sft --resume {folder}"
-            in said
-        )
+        assert f"step-000004 is saved; continue with sft --resume {folder}" in " ".join(said.split())
         assert incomplete(folder)
         sft(change(command, resume=str(folder)), quiet=True)
+    else:
+        assert "is saved; continue with" not in said, "it is finished"
     assert json.loads((folder / "summary.json").read_text())["ended_by"] == "steps"
     assert same_weights(folder, uninterrupted(steps=4))
     with pytest.raises(ConfigError, match="is finished"):
@@ -776,7 +850,7 @@ def test_one_that_is_stopped_while_its_rate_falls_loses_no_update(
 
 
 def test_an_evaluation_while_the_rate_falls_writes_a_checkpoint(tmp_path: Path) -> None:
-    interrupt(change(LONG, eval_steps=1, output_dir=str(tmp_path / "model")), 18)
+    kill(change(LONG, eval_steps=1, output_dir=str(tmp_path / "model")), 18)
     assert kept_checkpoints(tmp_path / "model") == ["step-000016", "step-000018"]
 
 
