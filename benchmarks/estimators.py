@@ -156,7 +156,9 @@ def sample(policy: Policy, per_prompt: int, seed: int) -> Rollouts:
     """Completions of every prompt, prompt after prompt."""
     prompts = PROMPTS.repeat_interleave(per_prompt, 0)
     noise = [generator(seed, "rollouts", row) for row in range(len(prompts))]
-    return sample_completions(policy, prompts, torch.ones_like(prompts, dtype=torch.bool), SAMPLING, noise)
+    is_token = torch.ones_like(prompts, dtype=torch.bool)
+    records = frozenset({"confidence_change"})  # for the masking `informed`
+    return sample_completions(policy, prompts, is_token, SAMPLING, noise, records=records)
 
 
 def oracle_log_likelihoods(policy: Policy, truth: Truth, name: str, rollouts: Rollouts) -> Tensor:

@@ -16,7 +16,7 @@ from envs.errors import BadRows, EnvError, MissingPackage
 from envs.problem import Problem, check_index, read_problem
 from envs.registry import known, make, offline_arguments, resolve, short_name
 from envs.scoring import score_all
-from envs.template import write_task
+from envs.template import with_folder, write_task
 from verifiers.command.flags import Parser
 
 _EPILOG = """\
@@ -263,8 +263,7 @@ def _check(options: argparse.Namespace) -> int:
 def _new(options: argparse.Namespace) -> int:
     """Writes a file with a task, and prints what to do with it."""
     id = write_task(options.file, turns=options.turns)
-    path = options.file if os.path.isabs(options.file) else os.path.join(".", options.file)
-    name = f"{path}:{id}"
+    name = f"{with_folder(options.file)}:{id}"
     habit = "biggest" if options.turns else "first"
     sys.stdout.write(
         f"{options.file} holds {id}. What to do with it:\n"

@@ -1,6 +1,7 @@
 """The files that `python -m envs new` writes: a whole task, short and explained line by line."""
 
 import keyword
+import os
 from pathlib import Path
 
 from envs.errors import EnvError
@@ -50,7 +51,7 @@ class {name}(envs.TextEnv):
     def habits(self, problem):
         # Plausible completions that are often wrong, by name. `sft` can teach a base model both ways, and RL then has
         # to choose the right one. Here 40% of what it learns from are demonstrations, and 60% follow the habit "first":
-        # python -m spg_trainer sft --env ./{file}:{id} --mix right=0.4 first=0.6
+        # python -m spg_trainer sft --env {file}:{id} --mix right=0.4 first=0.6
         return {{"first": f"<answer>{{problem.reference['digits'][0]}}</answer>"}}
 
 
@@ -124,12 +125,17 @@ class {name}(envs.TextEnv):
     def habits(self, problem):
         # Plausible completions that are often wrong, by name. A list has a text for each turn, and a single text is
         # written at every turn until the episode ends. Here `sft` learns 40% demonstrations and 60% "biggest":
-        # python -m spg_trainer sft --env ./{file}:{id} --mix right=0.4 biggest=0.6
+        # python -m spg_trainer sft --env {file}:{id} --mix right=0.4 biggest=0.6
         return {{"biggest": f"<answer>{{max(problem.reference['digits'])}}</answer>"}}
 
 
 envs.register("{id}", {name})
 '''
+
+
+def with_folder(file: str) -> str:
+    """A file as --env names it, with its folder: my_task.py is ./my_task.py."""
+    return file if os.path.isabs(file) else os.path.join(".", file)
 
 
 def write_task(file: str, turns: bool = False) -> str:
@@ -152,7 +158,7 @@ def write_task(file: str, turns: bool = False) -> str:
     id = f"my/{name}-v0"
     try:
         with path.open("x", encoding="utf-8") as stream:
-            stream.write((TURNS if turns else TEMPLATE).format(name=name, id=id, file=path.name))
+            stream.write((TURNS if turns else TEMPLATE).format(name=name, id=id, file=with_folder(file)))
     except OSError as error:
         raise EnvError(f"{file} cannot be written: {error.strerror}. Choose another file.") from error
     return id

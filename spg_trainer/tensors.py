@@ -238,6 +238,9 @@ class Rollouts(Rows):
             completion_ids=self.completion_ids.masked_fill(tail, pad_id),
             completion_mask=~self.given,
             unmask_step=self.unmask_step.masked_fill(tail, int(self.unmask_step.max()) + 1),
+            confidence_change=None
+            if self.confidence_change is None
+            else self.confidence_change.masked_fill(tail, 0),
         )
 
 

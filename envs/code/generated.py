@@ -2,8 +2,8 @@
 
 Each function is described by a sentence, such as "add 3, mul 2". A hash of the sentence decides the split, so no
 sentence of validation or test is trained on, whatever the example calls. But two sentences may describe one function:
-"add 3, mul 2" is in validation, and "mul 2, add 6" in train. At level 1, 31 of the 61 sentences of validation and 33 of
-the 66 of test return the same values, for all arguments 0 to 9, as some sentence of train.
+"add 3, mul 2" is in validation, and "mul 2, add 6" in train. At level 1, 31 of the 61 sentences in validation and 31 of
+the 64 in test return the same values, for all arguments 0 to 9, as some sentence of train.
 """
 
 from collections.abc import Callable

@@ -147,7 +147,7 @@ def draw_view(
     episode = torch.arange(rewards.numel()).repeat_interleave(turns)
     place = replace(Place.of_groups(*rewards.shape).select(episode), max_turns=turns).with_turns()
     rollouts = draw_rollouts(seed).select(episode)
-    if "entropy" not in algorithm.needs:
+    if "entropy" not in algorithm.records:
         rollouts = replace(rollouts, unmask_entropy=None)
     if "confidence_change" not in algorithm.records:
         rollouts = replace(rollouts, confidence_change=None)

@@ -43,6 +43,9 @@ class SPG(Algorithm):
     def __post_init__(self) -> None:
         super().__post_init__()
         masking = self.make_masking()
+        if not hasattr(masking, "sharpness"):
+            only_informed = "left out, as only masking=informed has a sharpness"
+            self.require("sharpness", self.sharpness == SPG.sharpness, only_informed)
         if self.negatives in ("eubo", "mix") and not masking.has_eubo:
             cause, remedy = f"masking={self.masking} shows each token in one context only", "negatives=elbo"
             if masking.varies_context:

@@ -47,9 +47,8 @@ class BlockMasking(Masking):
         """Raises ConfigError if `modulo` has fewer blocks to draw from, in `size` places, than there are masks."""
         blocks = -(-size // self.block_length)
         if self.modulo and blocks < self.num_masks:
-            longest = (size - 1) // (
-                self.num_masks - 1
-            )  # with longer blocks there are fewer than `num_masks`
+            # With longer blocks there are fewer than `num_masks`.
+            longest = (size - 1) // (self.num_masks - 1)
             raise ConfigError(
                 f"num_masks={self.num_masks} needs as many blocks, but {size} completion tokens have only {blocks} of "
                 f"block_length={self.block_length}. Use --algorithm-args num_masks={blocks}"
@@ -93,9 +92,8 @@ class ActiveBlockMasking(Masking):
     def copies(self, row: Completion) -> Copies:
         starts, stops = row.blocks(self.block_length)
         scored = np.zeros((self.num_masks, row.length), bool)
-        block = row.streams.of_row().integers(
-            len(starts)
-        )  # of the stream that all masks of the completion share
+        # All masks of the completion share this stream.
+        block = row.streams.of_row().integers(len(starts))
         start, stop = starts[block], stops[block]
         for mask, scored_by_mask in enumerate(scored):  # a row of `scored`, which is written in place
             scored_by_mask[start:stop] = random_subset(row.streams.of_mask(mask), stop - start)

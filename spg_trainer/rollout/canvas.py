@@ -86,7 +86,7 @@ class Canvas:
         self.confidence_change = None
         if "confidence_change" in records:
             self.confidence_change = torch.zeros_like(self.unmask_logps)
-            self.confidence = torch.full_like(self.unmask_logps, float("nan"))
+            self.highest = torch.full_like(self.unmask_logps, float("nan"))
             """(B, T) the highest probability at each place in the last pass that drew a token for it; NaN before."""
         self.unmask_order = torch.zeros_like(self.unmask_step) if in_order else None
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
@@ -163,21 +163,22 @@ class Canvas:
             old = record[where]  # (b, S), into which the n new values are scattered
             record[where] = torch.where(take, old.scatter(1, blocks.within, values), old)
 
-    def note_confidence(self, blocks: Blocks, confidence: Tensor, steps: Tensor) -> None:
+    def note_highest(self, blocks: Blocks, highest: Tensor, steps: Tensor) -> None:
         """Adds to `confidence_change` what the tokens of the last pass changed at the masked places of the blocks.
 
-        confidence: (b, n), the highest probability at each of the blocks' `places` now. steps: (b, n), the denoising
+        highest: (b, n), the highest probability at each of the blocks' `places` now. steps: (b, n), the denoising
         step of this pass. Where the last pass wrote no token within `NEAR` places, and where a place had no probability
         before, nothing is added.
         """
         numbers = blocks.numbers.unsqueeze(-1)
+        # In a row's first pass this is true of all masked places (-1 is NEVER), which have no probability before.
         just_written = self.unmask_step[blocks.numbers] == steps[:, :1] - 1
-        is_near = max_pool1d(just_written.to(confidence.dtype), 2 * NEAR + 1, stride=1, padding=NEAR) > 0
-        before = self.confidence[numbers, blocks.span]  # (b, S)
-        now = before.scatter(1, blocks.within, confidence).where(blocks.masked, before)
+        is_near = max_pool1d(just_written.to(highest.dtype), 2 * NEAR + 1, stride=1, padding=NEAR) > 0
+        before = self.highest[numbers, blocks.span]  # (b, S)
+        now = before.scatter(1, blocks.within, highest).where(blocks.masked, before)
         change = ((now - before).abs() * is_near.gather(1, blocks.span)).nan_to_num(0.0)
         self.confidence_change[numbers, blocks.span] += change
-        self.confidence[numbers, blocks.span] = now
+        self.highest[numbers, blocks.span] = now
 
     def ended(self, numbers: Tensor) -> Tensor:
         """(b,) bool, whether each row of `numbers` is finished: all that is still masked is behind its end token."""

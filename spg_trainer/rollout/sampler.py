@@ -217,7 +217,7 @@ class _Sampler:
             left = None  # then `_advance` reads it from the device together with `edited`, in one transfer
         steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
         if highest is not None:
-            canvas.note_confidence(blocks, highest, steps)
+            canvas.note_highest(blocks, highest, steps)
         canvas.write(blocks, take, tokens, logps, steps, entropy, order)
         self._advance(rows, blocks.numbers, still_masked, left, edited)
 

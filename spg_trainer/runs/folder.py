@@ -193,7 +193,8 @@ class RunFolder:
 
         Cuts later rows and torn lines, removes summary, report, later samples and evaluations, moves later checkpoints
         to checkpoints/superseded, and keeps other processes out; ConfigError if another one is writing here. The
-        summary of a finished model of `sft` stays as long as the model does (`mark_unfinished`).
+        summary of a finished model of `sft` stays as long as the model does (`mark_unfinished`); its later rows, its
+        report and its evaluation are gone, too.
         """
         if rank():
             return

@@ -16,7 +16,7 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.runs import own_code
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.adapters import find_adapter
-from spg_trainer.settings.decoding import Decoding, at_rate, count_steps
+from spg_trainer.settings.decoding import Decoding, Steps, at_rate, count_steps
 from spg_trainer.settings.fields import Config, EvalCommand, SftCommand, TaskSettings
 from spg_trainer.settings.flags import as_flag, read_words
 from spg_trainer.settings.places import found_again, refuse_two_models
@@ -150,6 +150,8 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
                 f"{cls.__name__} has no setting {name} (={value!r}). {nearest}Known: {', '.join(known)}."
             )
         dotted_name, hint = known[name]
+        if name == "diffusion_steps" and hint is int:  # `merge_layers` counts the steps of `length/2`
+            hint = Steps
         values |= read_leaf(dotted_name, value, hint, as_flag(name))
     return Layer(FLAG, values)
 

@@ -114,9 +114,6 @@ def read_leaf(name: str, value: Any, hint: Any, where: str) -> dict[str, Any]:
 
     where: what an error begins with.
     """
-    # Of a training this is a number, but a file or a flag may write it as `length/2`; `resolve.merge_layers` counts.
-    if name.rpartition(".")[2] == "diffusion_steps" and hint is int:
-        hint = int | str
     read = convert(value, hint, where)
     if isinstance(read, dict):
         return {f"{name}.{key}": item for key, item in read.items()}

@@ -1,4 +1,4 @@
-"""From which checkpoint a training on demonstrations goes on; for one by RL it is always the newest.
+"""From which checkpoint a training on demonstrations goes on; RL goes on from the newest, or from a named one.
 
 The learning rate of `sft` falls towards its end, and one that becomes longer goes on from before the fall. Which of its
 settings may change is said in `runs/identity.py`, as for RL.

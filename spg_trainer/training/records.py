@@ -93,7 +93,7 @@ def step_samples(run: Run, scored: Scored, advantages: torch.Tensor) -> list[dic
 
 
 def save_checkpoint(run: Run) -> None:
-    """Writes a checkpoint of the last finished step; the folder of `sft` holds no finished model from then on.
+    """Writes a checkpoint of the last finished step, with which the folder of `sft` holds no finished model any more.
 
     A kill before that is noted leaves the finished model, with the settings that say how long it was trained, and the
     checkpoint from which it can go on again. No process calls another, unless the model is divided: one that alone has
@@ -125,7 +125,7 @@ def save_checkpoint(run: Run) -> None:
         resumable=resumable,
         **tensors,
     )
-    if run.settings:
+    if run.settings and state.step > state.resumed_at:
         run.folder.mark_unfinished(run.settings)
 
 

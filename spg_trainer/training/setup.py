@@ -189,9 +189,7 @@ def open_model(
         ).ending_with(algorithm.end_tokens)  # "any" of the model's end tokens, or only its tokenizer's "eos"
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
-    if (
-        own_copy
-    ):  # in the run's files, the model is called by the name of the original, not by that of the copy
+    if own_copy:  # the run's files name the original
         policy.source = model_environment(str(own_copy))["base_model"]
     return policy
 

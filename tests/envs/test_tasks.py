@@ -199,12 +199,16 @@ LONG = (
 def test_surrogates_and_long_texts_are_actions_too_and_take_linear_time(task, at_length):
     env = envs.make(task, split="test", source="generated", reward_preset="paper")
     problem = env.problem(1)
-    env.score_batch([problem] * 3, [LONG[0][:10_000]] * 3)  # compiles
-    for text in LONG if at_length else LONG[::2]:
+
+    def seconds(text: str) -> float:
         begun = time.process_time()
         actions = [text, f"<answer>{text}</answer>", f"\\boxed{{{text}"]
         assert not env.score_batch([problem] * 3, actions).rewards["correct"].any()
-        assert time.process_time() - begun < 1.5, text[:30]
+        return time.process_time() - begun
+
+    for text in LONG if at_length else LONG[::2]:
+        # The first time, what reads long texts may be compiled, or loaded as it was compiled before.
+        assert min(seconds(text), seconds(text)) < 1.5, text[:30]
     longer_than_any_limit = [text[:100_000] for text in LONG[:3]]  # of what is read of an answer
     actions = ["\ud800", "<answer>\ud800</answer>", *longer_than_any_limit]
     check_actions(task, {"reward_preset": "paper"}, actions)

@@ -137,7 +137,10 @@ def test_informed_masks_need_the_record_and_bear_equal_changes():
         InformedMasking().draw(make_rollouts([3], 5), seeded())
     rollouts = make_rollouts([3], 5)
     same = replace(rollouts, confidence_change=torch.zeros(rollouts.unmask_step.shape))
-    assert InformedMasking().draw(same, seeded()).scored.any()
+    uniform = replace(rollouts, confidence_change=torch.rand(rollouts.unmask_step.shape))
+    found = InformedMasking(64).draw(same, seeded()).scored
+    assert torch.equal(found, InformedMasking(64, sharpness=0.0).draw(uniform, seeded()).scored)
+    assert (found[0, :, 1] & ~found[0, :, 0]).any(), "not only the first tokens are drawn"
 
 
 STEPS = [3, 0, 1, 1, 0, 2, 5, 4, 4, -1]

@@ -18,6 +18,7 @@ from tests.common.block_cases import PATTERNS, plain_block_sampler, with_pattern
 from tests.common.rollout_cases import LENGTHS, make_policy, make_prompts, pad, streams
 
 T = 24
+RECORDS = frozenset({"entropy", "confidence_change"})
 HOLES = (
     "..ggg..g" "gggggggg" "ggg....g",  # a block that is given altogether
     "gggggggg" "ggg....." "........",  # a prefix, as long as a block and more
@@ -143,10 +144,8 @@ def test_what_is_given_is_never_edited(cache):
 def test_a_canvas_of_one_hole_is_a_completion_as_ever_bit_for_bit(way):
     policy, prompts = make_policy(torch.float32), make_prompts(make_policy(torch.float32))
     inputs, empty = pad(policy, prompts), torch.full((6, T), policy.mask_id)
-    plain = sample_completions(policy, *inputs, WAYS[way], streams(6), records=frozenset({"entropy"}))
-    filled = sample_completions(
-        policy, *inputs, WAYS[way], streams(6), records=frozenset({"entropy"}), canvas=empty
-    )
+    plain = sample_completions(policy, *inputs, WAYS[way], streams(6), records=RECORDS)
+    filled = sample_completions(policy, *inputs, WAYS[way], streams(6), records=RECORDS, canvas=empty)
     for name in vars(plain):
         one, other = getattr(plain, name), getattr(filled, name)
         assert (one is other is None) or torch.equal(one, other), name

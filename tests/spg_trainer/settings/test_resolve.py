@@ -377,12 +377,6 @@ def test_a_training_takes_tokens_a_step_and_records_a_number(words: str, steps: 
     assert read_config(tmp_path / CONFIG) == resolved.config
 
 
-def test_a_file_of_settings_for_a_training_may_count_tokens_a_step(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("rollout: {diffusion_steps: length/2}")
-    line = f"--env sudoku --max-completion-length 64 --block-length 16 --config {tmp_path / 'mine.yaml'}"
-    assert resolve(Config, line.split()).config.rollout.diffusion_steps == 32
-
-
 def test_a_training_refuses_steps_that_are_no_number() -> None:
     with pytest.raises(
         ConfigError, match=r"--diffusion-steps half: should be a number of steps.*Try length/2"

@@ -54,7 +54,7 @@ from spg_trainer.sft.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.sft.fit import training_config
 from spg_trainer.sft.prepare import base_policy, eval_sampling, prepare, without_other_blocks
 from spg_trainer.training import evaluations, loop
-from spg_trainer.training.loop import train
+from spg_trainer.training.loop import make_steps, train
 from spg_trainer.training.optimize import learning_rate
 from spg_trainer.training.progress import Progress
 from spg_trainer.training.run import Run
@@ -650,6 +650,14 @@ def test_an_error_leaves_a_finished_one_finished_until_an_update_more_is_made(
 ) -> None:
     folder, longer = tmp_path / "model", change(LONG, steps=40, resume=str(tmp_path / "model"))
     shutil.copytree(uninterrupted(), folder)
+
+    def stopped_at_once(run):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return make_steps(run)
+
+    with patch("spg_trainer.sft.command.make_steps", stopped_at_once), pytest.raises(KeyboardInterrupt):
+        sft(longer, quiet=True)  # a launcher ends it before it has made an update
+    assert incomplete(folder) is None and (folder / SUMMARY).is_file()
     fail(longer, 16)  # from there it goes on
     assert incomplete(folder) is None and (folder / SUMMARY).is_file()
     with pytest.raises(ConfigError, match=r"is finished.*--steps 40"):
