@@ -70,8 +70,9 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("mixes", "--tasks sudoku --problems 1", 1),
         pytest.param(
             "estimators",
-            "--maskings random --masks 2 --completions 1 --repeats 2 --steps 4 --oracle-steps 4 --training-steps 20",
-            8,
+            "--maskings random informed --masks 2 --completions 1 --repeats 2 --steps 4 --oracle-steps 4 "
+            "--training-steps 20",
+            11,
             marks=pytest.mark.slow,
         ),
     ],
