@@ -49,8 +49,8 @@ class {name}(envs.TextEnv):
         return f"<answer>{{max(problem.reference['digits'])}}</answer>"
 
     def habits(self, problem):
-        # Plausible completions that are often wrong, by name. `sft` can teach a base model both ways, and RL then has
-        # to choose the right one. Here 40% of what it learns from are demonstrations, and 60% follow the habit "first":
+        # Plausible completions that are often wrong, by name. `sft` can teach a base model a mix of these and of
+        # demonstrations, and RL then has to prefer the right way. This makes 40% of its texts demonstrations (`right`):
         # python -m spg_trainer sft --env {file}:{id} --mix right=0.4 first=0.6
         return {{"first": f"<answer>{{problem.reference['digits'][0]}}</answer>"}}
 
@@ -142,8 +142,8 @@ def write_task(file: str, turns: bool = False) -> str:
     """Writes a file with a working task to start from; returns the task's id, "my/MyTask-v0" for my_task.py.
 
     turns: whether the task has several turns, in which it replies to what the model writes, and the model writes again.
-    Raises EnvError if the file exists or cannot be written, if it does not end in .py, and if its name makes no name of
-    a class, as that of none.py would be None.
+    Raises EnvError if the file exists or cannot be written, if it does not end in .py, and if the class cannot have the
+    name that is made from the file's: none.py would need a class `None`.
     """
     path = Path(file)
     words = path.stem.replace("-", "_").split("_")

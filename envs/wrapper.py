@@ -13,8 +13,8 @@ class Wrapper(TextEnv):
     """An environment around `env`; a subclass writes only what is different.
 
     Methods that take a `problem` are passed on to `env_of(problem)`, which is `env` unless a subclass holds several
-    environments. In a run the innermost environment scores, which an author wrote (`author_of`): the scoring methods
-    here are only for those who call them directly, and a subclass that overrides them changes no run.
+    environments. In a run, scores come from the innermost environment, the one that an author wrote (`author_of`): the
+    scoring methods here are only for those who call them directly, and a subclass that overrides them changes no run.
     """
 
     def __init__(self, env: TextEnv) -> None:
@@ -71,7 +71,8 @@ class Wrapper(TextEnv):
     def render_text(self, problem: Problem, completion: str | None) -> str:
         return self.env_of(problem).render_text(problem, completion)
 
-    # The attributes that an author may set. Not so `parts` and `spec_name`, which follow from how `env` was opened.
+    # The attributes of the environment inside. Most are its author's to set in its class; `parts` and `spec_name`
+    # follow from how it was opened. Only the weights can be set from outside, by `envs.make(reward_weights=...)`.
 
     @property
     def reward_weights(self) -> Mapping[str, float]:  # type: ignore[override]
@@ -123,9 +124,9 @@ class Wrapper(TextEnv):
 
     def __getattr__(self, name: str) -> Any:
         """Passes on what only the environment inside has, such as `level`. Python asks here for what is not found."""
-        # Names with "_" are not passed on: each environment has its own, and `copy` and `pickle` mean the wrapper when
-        # they ask for `__setstate__`. While they work there is no `env` yet, because they do not call __init__; then
-        # `self.env` below would call this method again, for ever.
+        # Names that begin with "_" are not passed on: each environment has its own, and `copy` and `pickle` mean the
+        # wrapper when they ask for `__setstate__`. While they work there is no `env` yet, because they do not call
+        # __init__; then `self.env` below would call this method again, for ever.
         if name.startswith("_") or "env" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.env, name)

@@ -1,9 +1,9 @@
 """Generated problems, for which nothing need be downloaded: small functions, made of one or two steps.
 
 Each function is described by a sentence, such as "add 3, mul 2". A hash of the sentence decides the split, so no
-sentence of validation or test is trained on, whatever the example calls. But two sentences may describe one function:
-"add 3, mul 2" is in validation, and "mul 2, add 6" in train. At level 1, 31 of the 61 sentences in validation and 31 of
-the 64 in test return the same values, for all arguments 0 to 9, as some sentence of train.
+sentence of validation or test is trained on, not even with other example calls. But two sentences may describe one
+function: "add 3, mul 2" is in validation, and "mul 2, add 6" in train. Of the sentences in the fixed sets of level 1,
+31 of 61 (validation) and 31 of 64 (test) return the same values, for all arguments 0 to 9, as some sentence of train.
 """
 
 from collections.abc import Callable
@@ -106,7 +106,8 @@ def _chain(rng: np.random.Generator, steps: list[Step], limit: int) -> Function:
         # `code`, which the steps so far have written, takes the place of {v}. It needs brackets if two things hold. Its
         # last step was a sum, a difference or a product ("{v}+{n}", "{n!r}+{v}"), and this step has *, [ or . right
         # behind {v}, which bind more tightly ("{v}*{n}", "{v}[:{n}]", "{v}.upper()"). E.g. from "x+3", "{v}*{n}" with
-        # n = 2 makes "(x+3)*2". {v} is three characters long, so what is right behind it is the fourth.
+        # n = 2 makes "(x+3)*2". `[:4]` is {v} with the character behind it; of "{n!r}+{v}", the only sum that begins
+        # otherwise, it is "{n!r".
         is_sum_or_product = template_before[:4] in ("{v}+", "{v}-", "{v}*", "{n!r")
         binds_tightly = step.code[:4] in ("{v}*", "{v}[", "{v}.")
         value = f"({code})" if is_sum_or_product and binds_tightly else code

@@ -47,7 +47,7 @@ class BlockMasking(Masking):
         """Raises ConfigError if `modulo` has fewer blocks to draw from, in `size` places, than there are masks."""
         blocks = -(-size // self.block_length)
         if self.modulo and blocks < self.num_masks:
-            # With longer blocks there are fewer than `num_masks`.
+            # The longest block_length that still gives `num_masks` blocks.
             longest = (size - 1) // (self.num_masks - 1)
             raise ConfigError(
                 f"num_masks={self.num_masks} needs as many blocks, but {size} completion tokens have only {blocks} of "
@@ -107,13 +107,13 @@ class ActiveBlockMasking(Masking):
 class AllBlocksMasking(Masking):
     """Masks k of the n_b tokens of every block, each weighing n_b/k: all blocks in one copy, for block-causal models.
 
-    Each k is uniform on 1..n_b, but those of all blocks and copies are drawn together, by systematic sampling: they
-    stand at equal distances from one random start, so that small and large ones are balanced (EBPO). Mean over all
-    masks: the block ELBO. In it, a token is predicted from what its own block shows, and from earlier blocks without
-    masks, and a block-causal model predicts it in just this way. A model that attends to everything would see the masks
-    of other blocks, and the mean would be no likelihood. block_length: tokens, that of the attention. block_origin:
-    where the first block begins: `completion` = at the first token of the completion, `sequence` = at that of the
-    prompt.
+    Each k is uniform on 1..n_b, but those of all blocks and copies come from one systematic sample, so that small and
+    large ones are balanced (EBPO): they are quantiles that are evenly spaced from one random start. Mean over all
+    masks: the block ELBO, which predicts a token from what its own block shows and from earlier blocks without masks.
+    So is a block-causal model scored: its blocks attend to an unmasked copy of the earlier ones (`logps.score`). A
+    model that attends to everything would see the masks of other blocks, and the mean would be no likelihood.
+    block_length: tokens, that of the attention. block_origin: where the first block begins: `completion` = at the first
+    token of the completion, `sequence` = at that of the prompt.
     """
 
     block_length: int = 32
@@ -145,8 +145,8 @@ class AllBlocksMasking(Masking):
         quantile = (stream.random(1) + number / number.size) % 1
         count = 1 + (quantile * sizes).astype(int)
         # The tokens of each block are put in a random order, and the first k of them are masked. One sort does that for
-        # all blocks: a token's key is the number of its block plus a random part from 0 to 1. This part is halved,
-        # because a sum with one just below 1 could be rounded up to the number of the next block.
+        # all blocks: a token's key is the number of its block plus a random number below 0.5. (A number below 1 would
+        # order them too, but the sum could be rounded up to the number of the next block.)
         block = np.repeat(np.arange(len(sizes)), sizes)  # of each token
         key = block + stream.random((self.num_masks, row.length)) / 2
         rank = key.argsort(-1).argsort(-1)

@@ -34,12 +34,12 @@ def choose_more(seed: int, step: int, batch: int, count: int, size: int, taken: 
 def deal_groups(
     lengths: Sequence[int], num_generations: int, dealt_by: Literal["episode", "group"]
 ) -> np.ndarray:
-    """The numbers, ascending, of the completions of a step that this process samples.
+    """The numbers, ascending, of the episodes of a rollout batch that this process samples.
 
-    Completion k of group g has the number g * num_generations + k. All processes get about the same number of
-    completions, with prompts of about the same length. Dealt by "group", a group is never divided. Dealt by "episode",
+    Episode k of group g has the number g * num_generations + k. All processes get about the same number of
+    episodes, with prompts of about the same length. Dealt by "group", a group is never divided. Dealt by "episode",
     each process gets the same number of whole groups; the groups left over are those with the shortest prompts, and
-    their completions are dealt one at a time. E.g. of 5 groups on 2 processes, each process gets 2 groups, and half of
+    their episodes are dealt one at a time. E.g. of 5 groups on 2 processes, each process gets 2 groups, and half of
     the group with the shortest prompt. lengths: how long each group's prompt is.
     """
     longest_first = sorted(range(len(lengths)), key=lambda group: -lengths[group])
@@ -48,14 +48,17 @@ def deal_groups(
         num_whole -= num_whole % world_size()
     kept_whole, left_over = longest_first[:num_whole], longest_first[num_whole:]
     groups = [kept_whole[i] for i in deal_rows([lengths[group] for group in kept_whole])]
-    completions = [group * num_generations + k for group in groups for k in range(num_generations)]
+    episodes = [group * num_generations + k for group in groups for k in range(num_generations)]
     single = [group * num_generations + k for group in left_over for k in range(num_generations)]
-    completions += [single[i] for i in deal_rows([0] * len(single))]  # 0: as if all were equally long
-    return np.array(sorted(completions), dtype=np.int64)
+    episodes += [single[i] for i in deal_rows([0] * len(single))]  # 0: as if all were equally long
+    return np.array(sorted(episodes), dtype=np.int64)
 
 
 def check_prompts(count: int, size: int, source: str, note: str = "") -> None:
-    """Raises ConfigError if a step takes more prompts (`count`) than `source` has (`size`); `note` ends the message."""
+    """Raises ConfigError if a step takes more prompts (`count`) than `source` has (`size`).
+
+    note: a sentence on the problems of `source` that were left out of `size`, if any; it ends the message.
+    """
     if count > size:
         remedy = f"Use {size} or fewer."
         if not size:

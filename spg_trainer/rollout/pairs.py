@@ -47,7 +47,7 @@ class PairFile:
     env = None
     """No environment judges these completions: the file says which is the better one of a pair."""
     pools = None
-    """Nothing is counted of what was right: all pairs are drawn equally often."""
+    """There are no difficulty pools (`rollout/pools.py`): all pairs are drawn equally often."""
 
     def __init__(self, config: Config, policy: Policy, pairs: Mapping[str, Pair]) -> None:
         """pairs: those of the file, as `read_pairs` returns them: {"pairs.jsonl, line 3": pair}."""
@@ -160,7 +160,8 @@ def fitting_pairs(
     lines: what a message calls the pairs.
     """
     longest_prompt = room(policy, length)
-    # Each is a number of tokens. Only of a prompt that is so short that it must fit, it is the number of characters.
+    # How many tokens each prompt has. A short one that must fit is not encoded: its characters are counted, which are
+    # at least as many.
     prompt_lengths = prompt_counts(policy, [envs.Problem(pair.prompt, {}) for pair in pairs], longest_prompt)
     chosen_lengths = [len(ids) for ids in completion_rows(policy, [pair.chosen for pair in pairs])]
     rejected_lengths = [len(ids) for ids in completion_rows(policy, [pair.rejected for pair in pairs])]

@@ -31,7 +31,7 @@ RATE_HELP = (
 
 def show_help(cls: Any, base: Any, note: str = "") -> None:
     """Writes the help of a command to standard output and exits. base: an instance, whose values are the defaults."""
-    # `run_tyro` asks this function for the flags of the command, and of each of its groups.
+    # `run_tyro` calls this once for the command and once for each of its groups.
     fields_of = partial(explained_flags, first=getattr(cls, "first", ()))
     run_tyro(
         cls, ["--help"], fields_of, description=f"{cleandoc(cls.__doc__)}\n\n{note}".strip(), default=base
@@ -41,11 +41,11 @@ def show_help(cls: Any, base: Any, note: str = "") -> None:
 def explained_flags(cls: Any, values: Any, first: tuple[str, ...]) -> list[Any]:
     """tyro's fields for the help of a command or of one of its groups.
 
-    first: names of settings that stand in groups of a command, but are shown at the top of its help, and not again in
-    their groups. E.g. `eval` begins with --model, a setting of its group `model`.
+    first: names of settings that are shown at the top of the help of a command, and not again at their places. E.g.
+    `eval` begins with --model, a setting of its group `model`.
     """
-    is_command = issubclass(cls, TaskSettings)  # a group is not; and only commands on a task have `first`
-    found = [explained_in_group(cls, values, name) for name in first] if is_command else []
+    has_first = issubclass(cls, TaskSettings)  # only commands on a task have `first`; a group has none
+    found = [explained_in_group(cls, values, name) for name in first] if has_first else []
     # In a group about decoding, lengths and steps are shown before the settings that any decoding has.
     of_any_decoding = hints(EvalDecoding).keys()
     for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in of_any_decoding):
@@ -71,7 +71,8 @@ def explained_in_group(cls: Any, values: Any, name: str) -> Any:
 def explained(cls: Any, values: Any, name: str) -> Any:
     """tyro's field for a setting, with its default and text, or for a group of settings.
 
-    The type of a setting is `Words`, and its default is the list of words that would be typed for it, e.g. ["0.2"].
+    tyro is told that each setting but a switch is of the type `Words`, and that its default is the list of words that
+    would be typed for it, e.g. ["0.2"]. Switches and groups keep their own types and values.
     """
     from tyro import conf
     from tyro.constructors import StructFieldSpec

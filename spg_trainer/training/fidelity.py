@@ -39,11 +39,12 @@ def fidelity_sums(
 
     `logp` and `logp_exact` sum the log-probabilities that were recorded and the exact ones, `equal_tokens` counts the
     tokens that exact decoding writes too, and `tokens` counts all. The first two are left out where they would be of
-    different distributions (`records_the_models_law`). A completion of a tree that took its first half over from
-    another one (`Rollouts.branched`) is not looked at: decoded again, it would begin with a first half of its own.
+    different distributions (`records_the_models_law`). In a tree of rollouts, a completion that copied its first
+    half from another completion (`Rollouts.branched`) is not looked at: decoded again, it would get another first half.
 
-    Call it before an update: the policy must have the weights that sampled. episodes: only the first so many are looked
-    at, which must be of the first batch of the step.
+    Call it before an update: the policy must have the weights that sampled. episodes: how many are
+    looked at, from the first on. They must be of the step's first rollout batch (--max-rollout-batches), because the
+    noise of later ones has other keys.
     """
     is_looked_at = scored.place.episode < episodes
     if scored.rollouts.branched is not None:

@@ -57,9 +57,10 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
 def columns_of_completions(scored: "Scored", ended: list[bool]) -> dict[str, np.ndarray]:
     """Name -> (B,), a value for each completion of this process.
 
-    `length` counts the tokens of a completion up to its end token, `written` those of them that the model wrote, and
-    `unmasked` all tokens that the model wrote, also behind the end. None of the three counts what a template gave.
-    `nats` is the sum of -log p over the `written` tokens, and `passes` is the number of denoising steps.
+    `length` counts the places of a completion up to its end token, also those that stayed masked, `written` those of
+    them that the model unmasked, and `unmasked` all that it unmasked, also behind the end. None of the three counts
+    what a template gave. `nats` is the sum of -log p over the `written` tokens, and `passes` is the number of denoising
+    steps.
     """
     rollouts = scored.rollouts
     written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
@@ -126,8 +127,8 @@ def group_metrics(rewards: Groups, correct: Groups, texts: Groups) -> dict[str, 
 def set_aside_metrics(scored: "Scored", correct: np.ndarray) -> dict[str, int]:
     """How many batches of groups a step sampled, and how many groups it set aside as all right or as all wrong.
 
-    correct: (P, G), of all groups that were sampled. The step learns from the groups that `scored.chosen` numbers, and
-    sets the others aside.
+    correct: (P, G), of all groups that were sampled; none are unequal, as --explore is refused here. The step learns
+    from the groups that `scored.chosen` numbers, and sets the others aside.
     """
     set_aside = np.setdiff1d(np.arange(len(correct)), scored.chosen)
     return {

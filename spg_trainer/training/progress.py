@@ -19,9 +19,9 @@ class Progress:
 
     With patience, `sft` has the schedule warmup_stable_decay (`sft/fit.py`). The learning rate is then constant after
     its warm-up, until the validation loss no longer falls, or until only `lr_decay_share` of `max_steps` is left, by
-    default a fifth. From there it decays, over the same share of all steps that are made. The checkpoint at which the
-    decay begins is kept, so that a longer training can go on from there as if there had been no decay (MiniCPM, arXiv
-    2404.06395, section 4). Without patience, `sft` has the schedule cosine, over `max_steps`.
+    default a fifth. From there it decays, for as many steps as make that share of all steps of the training. The
+    checkpoint at which the decay begins is kept, so that a longer training can go on from there as if there had been no
+    decay (MiniCPM, arXiv 2404.06395, section 4). Without patience, `sft` has the schedule cosine, over `max_steps`.
     `training/optimize.py: learning_rate` computes the rate.
     """
 
@@ -30,7 +30,7 @@ class Progress:
     best_step: int = 0
     """The step after which it was lowest."""
     best_loss: float | None = None
-    """Lowest validation loss so far, by however little, in nats per token."""
+    """The lowest validation loss so far, in nats per token; any improvement counts, however small."""
     marked_loss: float | None = None
     """The last validation loss that counted as falling; the next must be lower than this by `BETTER`."""
     stale: int = 0
@@ -40,9 +40,9 @@ class Progress:
     far; after SIGTERM it holds a checkpoint and no model."""
 
     def decay_start(self, config: Config) -> int:
-        """The step from which the rate decays: where the loss stalled, or else where `lr_decay_share` is left of all.
+        """The step from which the rate decays: where the loss stalled, or with `lr_decay_share` of `max_steps` left.
 
-        Any other schedule, such as a cosine, has no such step, and the number of all steps is returned.
+        A schedule other than warmup_stable_decay has no such step, and `max_steps` is returned.
         """
         if self.stalled is not None:
             return self.stalled

@@ -97,8 +97,8 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
             run = restore(run, newest)
     prepare_folder(run, planned.goes_on)
     introduce(run, skipped_note)
-    # A run without a checkpoint makes the validation of step 0, even if it has one from an earlier start, because this
-    # validation also saves the weights of step 0. So validations are read only by a run that has a checkpoint.
+    # A run that has no checkpoint yet makes the validation of step 0 again, because making it also saves the weights of
+    # step 0. So validations are read only by a run that has a checkpoint.
     if config.eval.eval_steps and newest is not None:
         run.state.validations = decide_on_main(run.folder.validations)
     run.trackers.open(config.output.track, path, config)
@@ -122,15 +122,16 @@ def restore(run: Run, checkpoint_folder: Path) -> Run:
 def open_folder(run: Run, goes_on: bool, settings: str, record: Mapping[str, Any]) -> None:
     """Makes the run folder, or if the run continues, removes from it all that is later than the checkpoint.
 
-    Either keeps other processes out, and the run then has the history that the folder holds. settings: the content of
-    its config.yaml or sft.yaml. record: that of its environment.json, with the hashes of its data.
+    In both cases the folder is locked against other processes, and the run's history is read from it. settings: the
+    content of its config.yaml or sft.yaml. record: that of its environment.json, with the hashes of its data.
     """
     with raising_on_all():
         if not goes_on:
             run.folder.create(settings, record)
         else:
             run.folder.truncate_after(run.state.step)
-            if run.config.output.accept_changed_code:  # from now on it is this code that may not change
+            # The data's record has hashes of code, too: from now on, the code of this start may not change.
+            if run.config.output.accept_changed_code:
                 run.folder.record(data=record.get("data", {}))
     run.state.history = decide_on_main(run.folder.history)
 
@@ -189,7 +190,7 @@ def open_model(
         ).ending_with(algorithm.end_tokens)  # "any" of the model's end tokens, or only its tokenizer's "eos"
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
-    if own_copy:  # the run's files name the original
+    if own_copy:  # so that what the run writes names the original and not the copy
         policy.source = model_environment(str(own_copy))["base_model"]
     return policy
 
@@ -207,8 +208,8 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv
     if config.pairs is None:
         train = splits["train"]
         measure(policy, train, length, too_long_ones)
-        # A mixture is left out: it repeats the problems of its short tasks, so that its length minus the number of
-        # problems found is not how many are left.
+        # How many problems remain is not checked for a mixture. It repeats the problems of its short tasks, so its
+        # length minus the number of too long problems is not that number.
         if config.overlong == SKIP and not train.parts:
             left = len(train) - len(too_long_ones.named)
             note = too_long_ones.text(policy, length)
@@ -218,7 +219,8 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv
     if config.eval.eval_steps:
         asked.setdefault("validation", []).append(config.eval.validation_problems)
     for split, counts in asked.items():
-        env, count = splits[split], 0 if 0 in counts else max(counts)
+        env = splits[split]
+        count = 0 if 0 in counts else max(counts)
         # In a user's file, the lines that this run does not evaluate are looked at too, so that all that are too long
         # are named at once.
         indices = range(len(env)) if is_file(env) else envs.splits.distinct_problems(env, count)
@@ -234,8 +236,8 @@ def introduce(run: Run, skipped_note: str) -> None:
     config, console, path = run.config, run.console, run.folder.path
     env, model_note, length_note = run.source.env, run.policy.note, ""
     untaught = unseen(config.model.model, config.env)
-    # An embedded model that was not taught the task has a note that ends with `untaught`; the command that teaches it
-    # is put behind. If the run's own copy of the model was opened instead, there is no such note.
+    # `untaught` says that a model of this package, such as `tiny`, was not taught the task. Where the model's note ends
+    # with it, the command that teaches the task is added. The note of the run's own copy of the model does not.
     if untaught and model_note.endswith(untaught):
         model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
     if env is not None:
@@ -280,7 +282,7 @@ def prepare_folder(run: Run, goes_on: bool) -> None:
     """
     config, path, policy = run.config, run.folder.path, run.policy
     with raising_on_all():
-        # A path that names the same file as at the start is written as it was written then.
+        # A path keeps the spelling that it had when the run began, as long as it names the same file.
         begun = as_begun(config, read_config(path / CONFIG), record_of(path)) if goes_on else config
         settings = recorded_settings(begun)
         record = {**environment_record(run), "data": data_of(config), STARTED: os.getcwd()}
@@ -307,8 +309,9 @@ def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:
     """
     folder = run / REFERENCE
     names_adapter = find_adapter(config.model.model) is not None
-    # The adapter that --model named may be gone by now, and `names_adapter` is then False. That the run needs its copy
-    # is still seen from the copy's folder.
+    # `ref_copy` is true here exactly if all weights are trained (`adapters.settle`, `check_reference`). The adapter
+    # that --model named may be gone by now, and `names_adapter` is then False. That the run needs its copy is still
+    # seen from the copy's folder.
     if not (config.model.ref_copy or names_adapter or folder.is_dir()):
         return None
     problem = incomplete(folder)

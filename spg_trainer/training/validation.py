@@ -12,8 +12,8 @@ Validations = Mapping[int, Sequence[bool]]
 """Validated step -> whether each validation problem was solved, always in the same order."""
 
 ALPHA = 0.005
-"""The chance of a false alarm at one validation. In a run of five validations the chance of any is then 2.5% at most,
-which is the lower side of a 95% interval: 2.5% / 5 = 0.5%."""
+"""The chance of a false alarm at one validation: 2.5%, as on one side of a 95% interval, divided by five
+(Bonferroni). So in a run of five validations, the chance of at least one false alarm is 2.5% at most."""
 
 
 def rate(solved: Sequence[bool]) -> float:
@@ -65,8 +65,8 @@ def stale(validations: Validations) -> int:
 def needed_steps(validations: Validations, kept: Sequence[int]) -> set[int]:
     """The steps whose checkpoints are needed as long as the checkpoints of the steps `kept` are there.
 
-    For each step in `kept` this is the best step up to it: a run that is continued from the checkpoint of the one may
-    end with the weights of the other.
+    For each step in `kept`, the best step up to it is needed: a run that continues from the kept checkpoint may still
+    end with the weights of that best step.
     """
     needed = set()
     for last in kept:
