@@ -78,6 +78,7 @@ def test_defaults_are_the_paper_s(name):
         ("vrpo", {"beta": 0.0}, "above 0"),
         ("agrpo", {"p_mask_prompt": 0.15}, "should be 0"),
         ("agrpo", {"segment_draw": "all"}, "uniform, entropy"),
+        ("spg", {"sharpness": 2.0}, "left out, as only masking=informed has a sharpness"),
         ("cj_grpo", {"score_tail": True}, "false for masking=step_merge"),
         ("tracerl", {"steps_per_segment": 0}, "at least 1"),
         ("coupled_grpo", {"num_masks": 4}, "num_masks=3"),
