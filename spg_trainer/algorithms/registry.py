@@ -17,6 +17,7 @@ from spg_trainer.settings.values import read_nested
 ALGORITHMS = {
     "spg": "spg_trainer.algorithms.spg:SPG",
     "spg_repro": "spg_trainer.algorithms.spg_repro:SPGRepro",
+    "spg_eubo": "spg_trainer.algorithms.spg_eubo:SPGEUBO",
     "raft": "spg_trainer.algorithms.raft:RAFT",
     "diffu_grpo": "spg_trainer.algorithms.diffu_grpo:DiffuGRPO",
     "diffu_grpo_repro": "spg_trainer.algorithms.diffu_grpo:DiffuGRPORepro",

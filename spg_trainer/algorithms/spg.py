@@ -5,7 +5,7 @@ Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and where pap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -50,10 +50,10 @@ class SPG(Algorithm):
             cause, remedy = f"masking={self.masking} shows each token in one context only", "negatives=elbo"
             if masking.varies_context:
                 cause = f"masking={self.masking} num_masks={self.num_masks} has only one"
-                remedy = f"num_masks={2 * self.num_masks} (or negatives=elbo)"
+                can_do_without = "negatives" in {f.name for f in fields(self)}
+                remedy = f"num_masks={2 * self.num_masks}" + can_do_without * " (or negatives=elbo)"
             raise ConfigError(
-                f"negatives={self.negatives} compares the contexts in which a token is masked, and {cause}; set "
-                f"--algorithm-args {remedy}"
+                f"the EUBO compares the contexts in which a token is masked, and {cause}; set --algorithm-args {remedy}"
             )
 
     @property
