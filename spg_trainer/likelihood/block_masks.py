@@ -29,13 +29,14 @@ class BlockMasking(Masking):
 
     Each token before the block is masked with probability p_mask_prompt, as those of the prompt are. Every masked one
     of the n tokens is scored, and if K are masked, each weighs n/K, as in SPG's code. Each mask draws its own block,
-    uniformly among those that hold a token. Later blocks are masked more often than earlier ones, so the mean over all
-    masks is no likelihood: tokens of late blocks weigh more in it.
+    uniformly among those that hold a token. Later blocks are masked more often than earlier ones, so the expectation
+    over random masks is no likelihood: tokens of late blocks weigh more in it.
 
     block_length: tokens, >= 1. modulo: whether blocks are drawn as SPG's code draws them. It puts the numbers of all
     blocks of the T places in a random order, takes each modulo the number of blocks that hold a token, and gives the
-    first M results to the masks. Where a completion ends early, such a draw is not uniform, and masks may share a
-    block: with 8 blocks, 3 of which hold a token, the first is drawn 3 times in 8 (as 0, 3 or 6), the third 2 times.
+    first M results to the masks. If all blocks hold a token, the masks get different blocks. If not, masks may share
+    one, and blocks are not equally likely: of 8 blocks of which 3 hold a token, the first is drawn 3 times in 8 (as 0,
+    3 or 6), the third 2 times.
     """
 
     block_length: int = 32
@@ -78,9 +79,9 @@ class BlockMasking(Masking):
 class ActiveBlockMasking(Masking):
     """Masks k of the n_b tokens of one block, k uniform on 1..n_b, and all later blocks; only the k tokens are scored.
 
-    Mean over all masks: the block ELBO of semi-autoregressive decoding. All M masks of a completion share the block, so
-    that they show its tokens in different contexts. A scored token weighs n_b/k, and the bounds are scaled by the
-    number of blocks. block_length: tokens, >= 1; with 1, a token has one context only, and there is no upper bound.
+    Expectation over random masks: the block ELBO of semi-autoregressive decoding. All M masks of a completion share the
+    block, so that they show its tokens in different contexts. A scored token weighs n_b/k, and the bounds are scaled by
+    the number of blocks. block_length: tokens, >= 1; with 1, a token has one context only, and there is no upper bound.
     """
 
     block_length: int = 32
@@ -97,7 +98,7 @@ class ActiveBlockMasking(Masking):
         start, stop = starts[block], stops[block]
         for mask, scored_by_mask in enumerate(scored):  # a row of `scored`, which is written in place
             scored_by_mask[start:stop] = random_subset(row.streams.of_mask(mask), stop - start)
-        # These copies mask what is scored; later blocks are masked and not scored.
+        # So far the copies mask what they score. They also mask the later blocks, without scoring them.
         copies = copies_of_scored(row, scored, (stop - start) / count_scored(scored))
         copies.masked[:, stop:] = True
         return copies._replace(part=slice(start, stop), scale=float(len(starts)))
@@ -107,17 +108,22 @@ class ActiveBlockMasking(Masking):
 class AllBlocksMasking(Masking):
     """Masks k of the n_b tokens of every block, each weighing n_b/k: all blocks in one copy, for block-causal models.
 
-    Each k is uniform on 1..n_b, but those of all blocks and copies come from one systematic sample, so that small and
-    large ones are balanced (EBPO): they are quantiles that are evenly spaced from one random start. Mean over all
-    masks: the block ELBO, which predicts a token from what its own block shows and from earlier blocks without masks.
-    So is a block-causal model scored: its blocks attend to an unmasked copy of the earlier ones (`logps.score`). A
-    model that attends to everything would see the masks of other blocks, and the mean would be no likelihood.
-    block_length: tokens, that of the attention. block_origin: where the first block begins: `completion` = at the first
+    Each k is uniform on 1..n_b. The k of all blocks and copies are made from evenly spaced quantiles with one random
+    start, so that small and large ones are balanced (EBPO). Expectation over random masks: the block ELBO, which
+    predicts a token from what its own block shows and from earlier blocks without masks. This is how a block-causal
+    model is scored: its blocks attend to an unmasked copy of the earlier ones (`logps.score`). A model that attends to
+    everything would see the masks of other blocks, and the expectation would be no likelihood.
+    block_length: tokens, that of the attention; with 1, a token has one context
+    only, and there is no upper bound. block_origin: where the first block begins: `completion` = at the first
     token of the completion, `sequence` = at that of the prompt.
     """
 
     block_length: int = 32
     block_origin: str = "sequence"
+
+    @property
+    def varies_context(self) -> bool:
+        return self.block_length > 1
 
     def check_pattern(self, pattern: "Pattern") -> None:
         """Raises ConfigError unless its blocks are those of the model's attention."""

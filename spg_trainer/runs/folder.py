@@ -119,13 +119,13 @@ class RunFolder:
         if self.holds_run:  # one that was begun since the folder was chosen
             raise self.holds_a_run()
         write_text(self.path / ENVIRONMENT, json_document(environment))
-        self.config(config_yaml)
+        self.write_config(config_yaml)
 
     def record(self, **values: Any) -> None:
         """Writes values over those of environment.json, which `record_of` finds in older folders, too."""
         self._write(ENVIRONMENT, json_document({**record_of(self.path), **values}))
 
-    def config(self, config_yaml: str) -> None:
+    def write_config(self, config_yaml: str) -> None:
         """Writes the file of the run's settings."""
         self._write(self.settings, config_yaml)
 
@@ -135,7 +135,7 @@ class RunFolder:
             with writing(self.path):
                 for name in (COMPLETE, SUMMARY):
                     (self.path / name).unlink(missing_ok=True)
-        self.config(config_yaml)
+        self.write_config(config_yaml)
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Appends a row of reproducible values (`step` among them) to metrics.jsonl; NaN becomes null."""

@@ -68,8 +68,10 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     accelerator = make_accelerator(requested.model.device, requested.timeout_minutes)
     planned = plan_training(settings, accelerator.num_processes)
     config, algorithm, splits = planned.config, planned.algorithm, planned.splits
-    path, newest = planned.folder, planned.checkpoint
-    policy = open_model(config, algorithm, run=path, newest=newest, accelerator=accelerator)
+    path, checkpoint_folder = planned.folder, planned.checkpoint
+    policy = open_model(
+        config, algorithm, run=path, checkpoint_folder=checkpoint_folder, accelerator=accelerator
+    )
     # With None the sampler chooses: on a CPU so few rows that they stay in the processor's cache.
     rows_per_forward = None if policy.device.type == "cpu" else rows_of_a_pass(config)
     with raising_on_all():
@@ -92,14 +94,14 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
         accelerator=accelerator,
         rows_per_forward=rows_per_forward,
     )
-    if newest is not None:
+    if checkpoint_folder is not None:
         with raising_on_all():
-            run = restore(run, newest)
+            run = restore(run, checkpoint_folder)
     prepare_folder(run, planned.goes_on)
     introduce(run, skipped_note)
-    # A run that has no checkpoint yet makes the validation of step 0 again, because making it also saves the weights of
-    # step 0. So validations are read only by a run that has a checkpoint.
-    if config.eval.eval_steps and newest is not None:
+    # A recorded validation is not made again, and the weights of step 0 are saved after its validation. A run that
+    # was killed between the two has no checkpoint, and must forget that validation; else it would never save them.
+    if config.eval.eval_steps and checkpoint_folder is not None:
         run.state.validations = decide_on_main(run.folder.validations)
     run.trackers.open(config.output.track, path, config)
     return run
@@ -130,7 +132,8 @@ def open_folder(run: Run, goes_on: bool, settings: str, record: Mapping[str, Any
             run.folder.create(settings, record)
         else:
             run.folder.truncate_after(run.state.step)
-            # The data's record has hashes of code, too: from now on, the code of this start may not change.
+            # `data` also has the hashes of the user's code. By recording them anew, the changed code that was just
+            # accepted becomes the one with which later resumes are compared.
             if run.config.output.accept_changed_code:
                 run.folder.record(data=record.get("data", {}))
     run.state.history = decide_on_main(run.folder.history)
@@ -166,31 +169,32 @@ def open_model(
     config: Config,
     algorithm: algorithms.Algorithm,
     run: Path,
-    newest: Path | None,
+    checkpoint_folder: Path | None,
     accelerator: "Accelerator",
 ) -> Policy:
     """The model that the run starts from, with its reference where the algorithm needs one.
 
     If the run's folder holds a copy of that model, the copy is opened, because the original may have changed since. A
-    run with fresh adapters has no copy (`kept_weights`), and opens the original again. run: the run's folder. newest:
-    the checkpoint that it continues from, None = it begins anew.
+    run with fresh adapters has no copy (`kept_weights`), and opens the original again. run: the run's folder.
+    checkpoint_folder: that of the checkpoint that it continues from, None = it begins anew.
     """
     needs_reference = "reference" in algorithm.needs
     own_copy = None
     if needs_reference:
-        own_copy = decide_on_main(lambda: kept_weights(config, run, newest))
+        own_copy = decide_on_main(lambda: kept_weights(config, run, checkpoint_folder))
     device = own_device(config.model.device, accelerator)
     with raising_on_all():
+        # end_tokens "any": every end token of the model ends a completion; "eos": only the tokenizer's does.
         policy = open_policy(
             replace(config.model, model=str(own_copy)) if own_copy else config.model,
             env=config.env,
             seed=config.seed,
             device=device,
             reference=needs_reference,
-        ).ending_with(algorithm.end_tokens)  # "any" of the model's end tokens, or only its tokenizer's "eos"
+        ).ending_with(algorithm.end_tokens)
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
-    if own_copy:  # so that what the run writes names the original and not the copy
+    if own_copy:  # What the run writes names the original, which the copy's record calls its base_model.
         policy.source = model_environment(str(own_copy))["base_model"]
     return policy
 
@@ -208,8 +212,8 @@ def check_prompts_fit(config: Config, policy: Policy, splits: "dict[str, TextEnv
     if config.pairs is None:
         train = splits["train"]
         measure(policy, train, length, too_long_ones)
-        # How many problems remain is not checked for a mixture. It repeats the problems of its short tasks, so its
-        # length minus the number of too long problems is not that number.
+        # How many problems remain is not checked for a mixture. It repeats the problems of tasks that have few, so that
+        # len(train) minus the number of problems that are too long is not how many remain.
         if config.overlong == SKIP and not train.parts:
             left = len(train) - len(too_long_ones.named)
             note = too_long_ones.text(policy, length)
@@ -235,10 +239,10 @@ def introduce(run: Run, skipped_note: str) -> None:
     """
     config, console, path = run.config, run.console, run.folder.path
     env, model_note, length_note = run.source.env, run.policy.note, ""
-    untaught = unseen(config.model.model, config.env)
-    # `untaught` says that a model of this package, such as `tiny`, was not taught the task. Where the model's note ends
-    # with it, the command that teaches the task is added. The note of the run's own copy of the model does not.
-    if untaught and model_note.endswith(untaught):
+    # This note says that a model of this package, such as `tiny`, was not taught the task. Where the model's note ends
+    # with it, the command that teaches the task is added. A run that opened its own copy of the model has no such note.
+    untaught_note = unseen(config.model.model, config.env)
+    if untaught_note and model_note.endswith(untaught_note):
         model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
     if env is not None:
         length_note = length_warning(run.policy, env, config.rollout.max_completion_length)
@@ -289,7 +293,7 @@ def prepare_folder(run: Run, goes_on: bool) -> None:
     open_folder(run, goes_on, settings, record)
     with raising_on_all():
         if goes_on:
-            run.folder.config(settings)
+            run.folder.write_config(settings)
         if run.accelerator.is_main_process:
             for kind, name in ((ENVIRONMENT, config.env), (ALGORITHM, config.algorithm)):
                 keep(path, kind, name, again=config.output.accept_changed_code)
@@ -300,12 +304,12 @@ def prepare_folder(run: Run, goes_on: bool) -> None:
             checkpoint.export(path / REFERENCE, policy, environment_record(run))
 
 
-def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:
+def kept_weights(config: Config, run: Path, checkpoint_folder: Path | None) -> Path | None:
     """The folder of the run's own copy of the weights it started from; None if it needs none or has not written it yet.
 
     A run with a reference needs a copy if it trains all weights, or the adapter that --model names; the reference of
-    fresh adapters is the base model. newest: the checkpoint that the run continues from, None = it begins anew. Raises
-    CheckpointError if a run with a checkpoint has lost its copy.
+    fresh adapters is the base model. checkpoint_folder: that of the checkpoint that the run continues from, None = it
+    begins anew. Raises CheckpointError if a run with a checkpoint has lost its copy.
     """
     folder = run / REFERENCE
     names_adapter = find_adapter(config.model.model) is not None
@@ -315,7 +319,7 @@ def kept_weights(config: Config, run: Path, newest: Path | None) -> Path | None:
     if not (config.model.ref_copy or names_adapter or folder.is_dir()):
         return None
     problem = incomplete(folder)
-    if problem and newest:
+    if problem and checkpoint_folder:
         text = f"{folder} {problem}: the reference of this run cannot be made again from trained weights"
         raise CheckpointError(f"{text}. Restore it, or start a new run with another --output-dir.")
     return None if problem else folder

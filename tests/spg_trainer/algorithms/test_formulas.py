@@ -75,6 +75,11 @@ def spg(algorithm, row, held):
     return -row.advantage * bound * share(algorithm, row)
 
 
+def spg_eubo(algorithm, row, held):
+    bound = bounds(algorithm, row)[int(row.advantage < 0)]
+    return -row.advantage * bound * share(algorithm, row)
+
+
 def spg_repro(algorithm, row, held):
     """The reference code: means over masked tokens and over those masked at least once, times n."""
     n, samples, beta = row.length, range(len(row.logps)), algorithm.eubo_beta
@@ -548,6 +553,18 @@ CASES = {
             for m in ("random", "block", "block_active")
             for n in ("zero", "elbo", "eubo", "mix")
             for d, k in (("tokens", 2), ("completions", 3), ("length", 4))
+        ],
+        advantages=tuple(ADVANTAGES),
+    ),
+    "spg_eubo": Case(
+        spg_eubo,
+        [
+            {"masking": m, "normalizer": d, "num_masks": k, "block_length": 4}
+            for m, d, k in (
+                ("random", "completions", 8),
+                ("block", "tokens", 3),
+                ("block_active", "length", 4),
+            )
         ],
         advantages=tuple(ADVANTAGES),
     ),

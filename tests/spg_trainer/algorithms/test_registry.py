@@ -25,6 +25,7 @@ def test_every_name_leads_to_an_algorithm():
 
 DEFAULTS = {  # masking, num_masks, p_mask_prompt, advantage of the paper, and what else it sets
     "spg": ("block", 2, 0.15, "mean", {"negatives": "mix", "eubo_beta": 1.5, "mix_weight": 0.5}),
+    "spg_eubo": ("random", 8, 0.0, "mean", {"negatives": "eubo", "eubo_beta": 1.0}),
     "diffu_grpo": ("all", 1, 0.15, "mean", {"epsilon": 0.5, "beta": 0.04}),
     "wd1": ("all", 1, 0.15, "mean", {"psi": 1.0}),
     "unigrpo": ("rising", 1, 0.0, "mean_std", {"epsilon": 0.2, "beta": 0.01}),
@@ -98,6 +99,10 @@ def test_defaults_are_the_paper_s(name):
         # What does not go together.
         ("spg", {"negatives": "mix", "masking": "trajectory", "p_mask_prompt": 0.0}, "negatives=elbo"),
         ("spg", {"negatives": "eubo", "num_masks": 1}, "num_masks=2"),
+        ("spg_eubo", {"num_masks": 1}, "set --algorithm-args num_masks=2"),
+        ("spg_eubo", {"masking": "coupled", "num_masks": 2}, "num_masks=4"),
+        ("spg_eubo", {"masking": "trajectory"}, "expected one of random"),
+        ("spg_eubo", {"negatives": "elbo"}, "no such setting"),
         ("spg", {"p_mask_prompt": 0.15, "masking": "trajectory"}, "0 for masking=trajectory"),
         (
             "spg",

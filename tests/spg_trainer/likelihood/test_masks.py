@@ -647,7 +647,8 @@ def test_a_tail_that_counts_is_padding_unmasked_last():
 def test_a_block_of_one_token_has_one_context_and_no_upper_bound():
     masks = ActiveBlockMasking(4, 0.0, 1).draw(make_rollouts([5], 6), seeded())
     assert (masks.masked == masks.masked[:, :1]).all() and (masks.weight.sum(-1) == 1).all()
-    assert not ActiveBlockMasking(4, 0.0, 1).has_eubo and ActiveBlockMasking(4, 0.0, 2).has_eubo
+    for masking in (ActiveBlockMasking, AllBlocksMasking):
+        assert not masking(4, 0.0, 1).has_eubo and masking(4, 0.0, 2).has_eubo
     assert BlockMasking(2, 0.0, 1).has_eubo  # scores later blocks, too, so that tokens meet in other contexts
     with pytest.raises(ConfigError, match=r"masking=block_active.*negatives=elbo"):
         SPG(masking="block_active", block_length=1)
