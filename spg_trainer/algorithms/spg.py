@@ -47,10 +47,11 @@ class SPG(Algorithm):
             only_informed = "left out, as only masking=informed has a sharpness"
             self.require("sharpness", self.sharpness == SPG.sharpness, only_informed)
         if self.negatives in ("eubo", "mix") and not masking.has_eubo:
-            cause, remedy = f"masking={self.masking} shows each token in one context only", "negatives=elbo"
+            can_do_without = "negatives" in {f.name for f in fields(self)}
+            cause = f"masking={self.masking} shows each token in one context only"
+            remedy = "negatives=elbo" if can_do_without else "masking=random"
             if masking.varies_context:
                 cause = f"masking={self.masking} num_masks={self.num_masks} has only one"
-                can_do_without = "negatives" in {f.name for f in fields(self)}
                 remedy = f"num_masks={2 * self.num_masks}" + can_do_without * " (or negatives=elbo)"
             raise ConfigError(
                 f"the EUBO compares the contexts in which a token is masked, and {cause}; set --algorithm-args {remedy}"

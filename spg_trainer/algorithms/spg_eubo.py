@@ -1,7 +1,7 @@
 """SPG with the EUBO alone as its negative half, over enough masked copies for this bound to see a token's contexts.
 
-It is ours, not a paper's: of the forms of SPG's negative half that we tried, it is the one that learnt on each task,
-also where the paper's mixture loses. docs/algorithms/spg_eubo.md has the figures.
+It is ours, not a paper's: training with it ends above its start on each task that we tried, also on one where training
+with the paper's mixture ends below it. docs/algorithms/spg_eubo.md has the figures.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class SPGEUBO(SPG):
     eubo_beta: AtLeast1 = 1.0
 
     negatives: ClassVar[str] = "eubo"  # type: ignore[misc]
-    """No choice: the ELBO in the paper's mixture pushes unlikely tokens down hardest."""
+    """Fixed here: the mixture also has the ELBO, which pushes down hardest what the model hardly ever writes."""
     mix_weight: ClassVar[float] = 1.0  # type: ignore[misc]
-    """No choice, as nothing is mixed."""
+    """Fixed here, as nothing is mixed."""
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

@@ -48,7 +48,7 @@ class BlockMasking(Masking):
         """Raises ConfigError if `modulo` has fewer blocks to draw from, in `size` places, than there are masks."""
         blocks = -(-size // self.block_length)
         if self.modulo and blocks < self.num_masks:
-            # The longest block_length that still gives `num_masks` blocks.
+            # The longest block_length that still gives `num_masks` blocks; these are 2 or more here.
             longest = (size - 1) // (self.num_masks - 1)
             raise ConfigError(
                 f"num_masks={self.num_masks} needs as many blocks, but {size} completion tokens have only {blocks} of "
@@ -113,9 +113,9 @@ class AllBlocksMasking(Masking):
     predicts a token from what its own block shows and from earlier blocks without masks. This is how a block-causal
     model is scored: its blocks attend to an unmasked copy of the earlier ones (`logps.score`). A model that attends to
     everything would see the masks of other blocks, and the expectation would be no likelihood.
-    block_length: tokens, that of the attention; with 1, a token has one context
-    only, and there is no upper bound. block_origin: where the first block begins: `completion` = at the first
-    token of the completion, `sequence` = at that of the prompt.
+    block_length: tokens, that of the attention; with 1, a token has one context only, and there is no upper bound.
+    block_origin: whether blocks are counted from the first token of the `completion`, or of the `sequence`, that is, of
+    the prompt.
     """
 
     block_length: int = 32
@@ -140,10 +140,10 @@ class AllBlocksMasking(Masking):
             )
 
     def copies(self, row: Completion) -> Copies:
-        prompt_tokens_of_first_block = 0
+        prompt_tokens_in_its_first_block = 0
         if self.block_origin == "sequence":
-            prompt_tokens_of_first_block = row.prompt_length % self.block_length
-        starts, stops = row.blocks(self.block_length, before=prompt_tokens_of_first_block)
+            prompt_tokens_in_its_first_block = row.prompt_length % self.block_length
+        starts, stops = row.blocks(self.block_length, before=prompt_tokens_in_its_first_block)
         sizes, stream = stops - starts, row.streams.of_row()
         # k for each copy and block, by systematic sampling: quantiles at equal distances on the circle 0..1, from a
         # random start, are mapped to 1..n_b.

@@ -72,7 +72,7 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     policy = open_model(
         config, algorithm, run=path, checkpoint_folder=checkpoint_folder, accelerator=accelerator
     )
-    # With None the sampler chooses: on a CPU so few rows that they stay in the processor's cache.
+    # None leaves the number to the sampler, which on a CPU takes so few rows that they stay in the processor's cache.
     rows_per_forward = None if policy.device.type == "cpu" else rows_of_a_pass(config)
     with raising_on_all():
         attention_pattern = base_model(policy.model).pattern
@@ -99,8 +99,8 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
             run = restore(run, checkpoint_folder)
     prepare_folder(run, planned.goes_on)
     introduce(run, skipped_note)
-    # A recorded validation is not made again, and the weights of step 0 are saved after its validation. A run that
-    # was killed between the two has no checkpoint, and must forget that validation; else it would never save them.
+    # A validation that is read here is not made again, and making that of step 0 also saves the weights of step 0. So a
+    # run without a checkpoint reads none: it validates step 0 once more, and saves it.
     if config.eval.eval_steps and checkpoint_folder is not None:
         run.state.validations = decide_on_main(run.folder.validations)
     run.trackers.open(config.output.track, path, config)
@@ -152,7 +152,7 @@ def make_source(
         return PairFile(config, policy, pairs)
     # What an algorithm asks of its completions: `dealt_by`, whether processes may share a group; `records`, what is
     # recorded of each token; `branches`, how many completions share a first half; `right_groups_teach`, whether it
-    # learns from a group that is all right.
+    # learns from a group whose completions are all correct.
     return EnvironmentSource(
         train,
         policy,
@@ -176,7 +176,7 @@ def open_model(
 
     If the run's folder holds a copy of that model, the copy is opened, because the original may have changed since. A
     run with fresh adapters has no copy (`kept_weights`), and opens the original again. run: the run's folder.
-    checkpoint_folder: that of the checkpoint that it continues from, None = it begins anew.
+    checkpoint_folder: that of the checkpoint that it continues from, None = it begins at step 0.
     """
     needs_reference = "reference" in algorithm.needs
     own_copy = None
@@ -194,7 +194,9 @@ def open_model(
         ).ending_with(algorithm.end_tokens)
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
-    if own_copy:  # What the run writes names the original, which the copy's record calls its base_model.
+    # `source` names the model in what the run writes: not the copy, but the original, as environment.json of the copy
+    # has it.
+    if own_copy:
         policy.source = model_environment(str(own_copy))["base_model"]
     return policy
 
@@ -265,8 +267,16 @@ def introduce(run: Run, skipped_note: str) -> None:
             "only if all weights are trained, with --lora-r 0 --ref-copy."
         )
     if config.rollout.cache != "none" and env is not None:
-        # The share of one process, rounded up.
-        completions = -(-config.batch.prompts_per_step * config.batch.num_generations // len(devices))
+        # The largest share of a process, as `deal_groups` deals them out.
+        groups, group_size, processes = (
+            config.batch.prompts_per_step,
+            config.batch.num_generations,
+            len(devices),
+        )
+        divided = run.algorithm.dealt_by == "episode"
+        completions = (
+            -(-groups * group_size // processes) if divided else -(-groups // processes) * group_size
+        )
         # The cache holds keys and values in the dtype in which the model computes. That is `model.dtype`; but if the
         # weights are divided, `model.dtype` is this dtype only inside `unsharded`.
         with unsharded(run.policy.model):
@@ -309,13 +319,13 @@ def kept_weights(config: Config, run: Path, checkpoint_folder: Path | None) -> P
 
     A run with a reference needs a copy if it trains all weights, or the adapter that --model names; the reference of
     fresh adapters is the base model. checkpoint_folder: that of the checkpoint that the run continues from, None = it
-    begins anew. Raises CheckpointError if a run with a checkpoint has lost its copy.
+    begins at step 0. Raises CheckpointError if a run with a checkpoint has lost its copy.
     """
     folder = run / REFERENCE
     names_adapter = find_adapter(config.model.model) is not None
-    # `ref_copy` is true here exactly if all weights are trained (`adapters.settle`, `check_reference`). The adapter
-    # that --model named may be gone by now, and `names_adapter` is then False. That the run needs its copy is still
-    # seen from the copy's folder.
+    # Three signs that the run needs a copy: it trains all weights, which is when `ref_copy` is true here
+    # (`adapters.settle`, `check_reference`); --model names an adapter; or the copy's folder is there, as that adapter
+    # may have been deleted since.
     if not (config.model.ref_copy or names_adapter or folder.is_dir()):
         return None
     problem = incomplete(folder)
