@@ -4,7 +4,8 @@ Axes: B completions, M masks, L prompt tokens, T completion tokens; S masked cop
 r positions of a chunk, D hidden size, V vocabulary.
 
 The logits of at most `rows_per_chunk` positions exist at once, also in the backward pass, for which the gradient of the
-output layer (the head) is written out here in closed form. Probabilities are float32, or float64 if the model is.
+output layer (the head) is written out here in closed form; if its weight is trained, `chunks_to_keep` times as many.
+Probabilities are float32, or float64 if the model is.
 """
 
 from collections.abc import Iterator
@@ -115,10 +116,10 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
 class HeadLogps(torch.autograd.Function):
     """Log-probabilities (n,) of targets (n,) from hidden states (n, D) and the output layer's weight (V, D).
 
-    If the weight is trained, the backward pass needs the probabilities again. Those of the last chunk are kept for it,
-    which costs no memory at the peak, as the backward pass begins with them; those of earlier chunks are computed once
-    more. If the weight is frozen, the forward pass computes the gradient of each log-probability in its state while it
-    has the logits; the backward pass scales it.
+    If the weight is trained, the backward pass needs the probabilities again. Those of the last chunks are kept for it,
+    as many as `chunks_to_keep` says, and those of earlier chunks are computed once more. If the weight is frozen, the
+    forward pass computes the gradient of each log-probability in its state while it has the logits; the backward pass
+    scales it.
     """
 
     @staticmethod
@@ -130,7 +131,8 @@ class HeadLogps(torch.autograd.Function):
             return logps
         # The weight is trained, or nothing needs a gradient.
         ctx.save_for_backward(states, weight, targets)
-        logps, ctx.kept = head_logps_and_last_chunk(states, weight, targets, size)
+        keep = chunks_to_keep(weight.nbytes, len(weight)) if ctx.needs_input_grad[1] else 1
+        logps, ctx.kept = head_logps_and_last_chunks(states, weight, targets, size, keep)
         return logps
 
     @staticmethod
@@ -187,20 +189,21 @@ def softmax(hidden_states: Tensor, weight: Tensor, targets: Tensor) -> Softmax:
 @torch.no_grad()
 def head_logps(hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int) -> Tensor:
     """Log-probabilities (n,) of the targets (n,), from hidden states (n, D) and weight (V, D)."""
-    return head_logps_and_last_chunk(hidden_states, weight, targets, chunk_rows)[0]
+    return head_logps_and_last_chunks(hidden_states, weight, targets, chunk_rows, keep=1)[0]
 
 
 @torch.no_grad()
-def head_logps_and_last_chunk(
-    hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int
+def head_logps_and_last_chunks(
+    hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, keep: int
 ) -> tuple[Tensor, list[Softmax]]:
-    """`head_logps`, and what `head_gradient` takes as `kept`: the last chunk, or nothing if there are no positions."""
+    """`head_logps`, and what `head_gradient` takes as `kept`: up to `keep` chunks (>= 1), the last ones."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     kept: list[Softmax] = []
     for chunk in _chunks(len(hidden_states), chunk_rows):
-        kept.clear()  # or two chunks would be alive at once
+        if len(kept) == keep:
+            del kept[0]  # before the next chunk is made, so that never more than `keep` are alive
         kept.append(softmax(hidden_states[chunk], weight, targets[chunk]))
-        logps[chunk] = kept[0].logps
+        logps[chunk] = kept[-1].logps
     return logps, kept
 
 
@@ -217,8 +220,8 @@ def head_gradient(
     """Gradient (n, D) of `sum(coefficients * logps)` with respect to the hidden states.
 
     coefficients: (n,). weight_gradient: a tensor (V, D), float32 or float64, to which the gradient with respect to the
-    weight is added; None = that gradient is not computed. kept: the last chunk as `head_logps_and_last_chunk` gives it.
-    It is taken out of the list and overwritten before the other chunks are computed, so that never two are alive.
+    weight is added; None = that gradient is not computed. kept: the last chunks as `head_logps_and_last_chunks` gives
+    them. They are taken out of the list and overwritten before the other chunks are computed, one at a time.
     """
     result = torch.empty_like(hidden_states)
     for chunk in reversed([*_chunks(len(hidden_states), chunk_rows)]):
@@ -278,6 +281,16 @@ def softmax_gradient(
 def rows_per_chunk(vocabulary: int) -> int:
     """How many positions a chunk has: as many as have 128 MB of float32 logits, but at least 16."""
     return max(16, 2**25 // vocabulary)
+
+
+def chunks_to_keep(bytes_of_weight: int, vocabulary: int) -> int:
+    """How many chunks are kept for the backward pass of a trained head: as many as a fifth of its weight takes up.
+
+    At least one is kept. It costs no memory at the peak, as the backward pass begins with it. The others cost little
+    beside a trained weight, which has a gradient and the optimizer's state of its size or more.
+    """
+    bytes_of_chunk = 4 * rows_per_chunk(vocabulary) * vocabulary
+    return max(1, bytes_of_weight // 5 // bytes_of_chunk)
 
 
 CPU_COLUMNS = 2048

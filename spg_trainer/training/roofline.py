@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.architecture.shape import Shape, count_lora, shape_of
-from spg_trainer.likelihood.logps import rows_per_chunk
+from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.draw import MAX_LOGITS
 from spg_trainer.rollout.passes import passes
@@ -349,9 +349,12 @@ def _update_memory(work: _Work, config: Config) -> dict[str, float]:
         share_of_last_layer = work.completion_length / work.copy_columns  # it computes completions alone
         column = layer * (shape.layers - 1 + share_of_last_layer)
     activations = float(work.copies_at_once * work.copy_columns * column)
-    positions = min(rows_per_chunk(shape.vocabulary), work.copies_at_once * work.completion_length)
-    logits = float(positions * shape.vocabulary * work.logit_bytes)
     trained_head = 0 if work.adapters else work.head
+    rows_of_logits = rows_per_chunk(shape.vocabulary)
+    if trained_head:
+        rows_of_logits *= chunks_to_keep(trained_head * work.pass_bytes, shape.vocabulary)
+    positions = min(rows_of_logits, work.copies_at_once * work.completion_length)
+    logits = float(positions * shape.vocabulary * work.logit_bytes)
     if work.pass_bytes < work.trained_bytes:
         # The head's gradient: the sum over chunks in float32, and in a pass's type that of a chunk and the rounded sum.
         logits += trained_head * (work.trained_bytes + 2 * work.pass_bytes)
@@ -458,7 +461,7 @@ def _update_seconds(work: _Work, config: Config, algorithm: Algorithm, device: D
         {limit: passes_of_copy * seconds / work.copies_at_once for limit, seconds in of_pass.items()}
     )
     # The output layer makes at most four products, each of two operations for a weight: logits, these again in the
-    # backward pass but for its last chunk, and the gradients of states and of weights. On average half of a
+    # backward pass but for its last chunks, and the gradients of states and of weights. On average half of a
     # completion's tokens are scored.
     head_flops = 4 * work.completion_length * work.head
     of_copy.update({"arithmetic": head_flops / device.rate(work.pass_bytes)})

@@ -9,6 +9,7 @@ from spg_trainer.likelihood import logps as module
 from spg_trainer.likelihood import token_logps
 from spg_trainer.likelihood.logps import (
     HeadLogps,
+    chunks_to_keep,
     head_gradient,
     head_logps,
     head_logps_and_gradient,
@@ -92,8 +93,9 @@ def test_logps_are_those_of_the_whole_softmax_at_scored_positions_only(dtype, re
     assert (found[~masks.scored] == 0).all() and (found[masks.scored] < 0).all()
 
 
-def test_only_the_last_chunk_is_kept_for_the_backward_pass_and_never_two_are_alive(monkeypatch):
-    """A head that learns costs one chunk less to score, in the memory of one chunk at a time."""
+@pytest.mark.parametrize("keep, again", [(1, [4, 4]), (2, [4]), (3, []), (9, [])])
+def test_the_last_chunks_are_kept_for_the_backward_pass_and_never_more_are_alive(monkeypatch, keep, again):
+    """A head that learns is scored once more but for the chunks that are kept, in the memory of these."""
     alive, most, made = set(), [], []
 
     def watched(*arguments):
@@ -106,13 +108,14 @@ def test_only_the_last_chunk_is_kept_for_the_backward_pass_and_never_two_are_ali
 
     monkeypatch.setattr(module, "softmax", watched)
     monkeypatch.setattr(module, "rows_per_chunk", lambda vocabulary: 4)
+    monkeypatch.setattr(module, "chunks_to_keep", lambda nbytes, vocabulary: keep)
     states, weight, targets = case(n=11)
     s, w = states.clone().requires_grad_(), weight.clone().requires_grad_()
     coefficients = torch.linspace(-2, 3, len(targets), dtype=torch.float64)
     found = HeadLogps.apply(s, w, targets)
     found.backward(coefficients, retain_graph=True)
-    assert made == [4, 4, 3, 4, 4], "all chunks, then those before the last once more"
-    assert max(most) == 1
+    assert made == [4, 4, 3, *again], "all chunks, then those before the kept ones once more"
+    assert max(most) == min(keep, 3)
     expected = states.clone().requires_grad_(), weight.clone().requires_grad_()
     (coefficients * plain(*expected, targets)).sum().backward()
     for ours, theirs in zip((s, w), expected, strict=True):
@@ -121,3 +124,10 @@ def test_only_the_last_chunk_is_kept_for_the_backward_pass_and_never_two_are_ali
     assert torch.allclose(s.grad, 2 * expected[0].grad, atol=1e-13), (
         "a second pass computes the last one anew"
     )
+
+
+def test_kept_chunks_take_a_fifth_of_the_memory_of_a_trained_weight_or_one_chunk():
+    """LLaDA's weight has 126,464 rows of 4,096 numbers, and a chunk 265 rows of logits."""
+    numbers = 126_464 * 4096
+    assert [chunks_to_keep(size * numbers, 126_464) for size in (4, 2)] == [3, 1]
+    assert chunks_to_keep(4 * 126_464 * 512, 126_464) == 1
