@@ -54,7 +54,8 @@ class SPG(Algorithm):
                 cause = f"masking={self.masking} num_masks={self.num_masks} has only one"
                 remedy = f"num_masks={2 * self.num_masks}" + can_do_without * " (or negatives=elbo)"
             raise ConfigError(
-                f"the EUBO compares the contexts in which a token is masked, and {cause}; set --algorithm-args {remedy}"
+                f"{f'negatives={self.negatives}' if can_do_without else 'the EUBO'} compares the contexts in which a "
+                f"token is masked, and {cause}; set --algorithm-args {remedy}"
             )
 
     @property
