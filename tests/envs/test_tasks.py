@@ -216,7 +216,8 @@ def test_surrogates_and_long_texts_are_actions_too_and_take_linear_time(task, at
     for text in LONG if at_length else LONG[::2]:
         # Between 1 and 122 such looks were measured on three machines. One expression of re that starts at every tag
         # anew, and is so quadratic, takes 3,000. The first time, what reads long texts may be compiled or loaded.
-        assert min(seconds(text), seconds(text)) < 600 * seconds_of_a_look(text), text[:30]
+        limit = 600 * seconds_of_a_look(text)
+        assert any(seconds(text) < limit for _ in range(2)), text[:30]
     longer_than_any_limit = [text[:100_000] for text in LONG[:3]]  # of what is read of an answer
     actions = ["\ud800", "<answer>\ud800</answer>", *longer_than_any_limit]
     check_actions(task, {"reward_preset": "paper"}, actions)
