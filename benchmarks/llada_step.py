@@ -39,7 +39,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.cli import leave_processes
 from spg_trainer.distributed import gather, join, rank, world_size
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate
-from spg_trainer.likelihood.logps import rows_per_chunk
+from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
 from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.load import divide_policy
 from spg_trainer.models.lora import add_lora
@@ -198,7 +198,8 @@ def forward_flops(args: argparse.Namespace, num_rows: int, columns: int, scored:
 def update_flops(args: argparse.Namespace, masks: Masks) -> float:
     """Of forward and backward passes of all masked copies; the last layer's queries at scored tokens alone.
 
-    Where the output layer learns, the logits of all but the last chunk of a micro-batch are computed twice.
+    Where the output layer learns, the logits of all chunks of a micro-batch but the last ones, which are kept, are
+    computed twice.
     """
     num_rows, columns, scored = args.batch * NUM_MASKS, masks.masked.shape[-1], float(masks.scored.sum())
     query = (2 + 3 * 3) * args.hidden_size**2 * 2 + 4 * columns * args.hidden_size
@@ -208,7 +209,10 @@ def update_flops(args: argparse.Namespace, masks: Masks) -> float:
     size, _ = micro_batch_size(args.per_device_batch_size, NUM_MASKS)
     chunk = rows_per_chunk(args.vocabulary)
     scored_at_once = masks.scored.flatten(1).sum(-1).split(size)
-    computed_twice = sum((int(count.sum()) - 1) // chunk * chunk for count in scored_at_once)
+    bytes_of_head = getattr(torch, args.dtype).itemsize * args.hidden_size * args.vocabulary
+    keep = chunks_to_keep(bytes_of_head, args.vocabulary)
+    chunks = [-(-int(count.sum()) // chunk) for count in scored_at_once]
+    computed_twice = sum(max(0, number - keep) * chunk for number in chunks)
     return 3 * forward + computed_twice * 2 * args.hidden_size * args.vocabulary
 
 

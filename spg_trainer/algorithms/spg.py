@@ -48,7 +48,8 @@ class SPG(Algorithm):
             self.require("sharpness", self.sharpness == SPG.sharpness, only_informed)
         if self.negatives in ("eubo", "mix") and not masking.has_eubo:
             can_do_without = "negatives" in {f.name for f in fields(self)}
-            cause = f"masking={self.masking} shows each token in one context only"
+            of_one = " block_length=1" if getattr(masking, "block_length", 0) == 1 else ""
+            cause = f"masking={self.masking}{of_one} shows each token in one context only"
             remedy = "negatives=elbo" if can_do_without else "masking=random"
             if masking.varies_context:
                 cause = f"masking={self.masking} num_masks={self.num_masks} has only one"

@@ -4,8 +4,8 @@ Axes: B completions, M masks, L prompt tokens, T completion tokens; S masked cop
 r positions of a chunk, D hidden size, V vocabulary.
 
 The logits of at most `rows_per_chunk` positions exist at once, also in the backward pass, for which the gradient of the
-output layer (the head) is written out here in closed form; if its weight is trained, `chunks_to_keep` times as many.
-Probabilities are float32, or float64 if the model is.
+output layer (the head) is written out here in closed form. If the head's weight is trained, the logits of
+`chunks_to_keep` times as many positions exist. Probabilities are float32, or float64 if the model is.
 """
 
 from collections.abc import Iterator
@@ -98,7 +98,10 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
     head = head_weight(model)
     # `states` has one row for each wanted position, and `scored[wanted]` says which of these rows are scored.
     states_of_scored = states if masks.measured is None else states[scored[wanted]]
-    values = HeadLogps.apply(states_of_scored, head, completion_ids[scored])
+    keep = 1
+    if head.requires_grad and torch.is_grad_enabled():
+        keep = chunks_to_keep(head.nbytes, len(head), result_dtype(head).itemsize)
+    values = HeadLogps.apply(states_of_scored, head, completion_ids[scored], keep)
     copy, place = scored.nonzero(as_tuple=True)
     # Each of `values` belongs to a copy, and to a place in the last axis of the result: T log-probabilities, T figures.
     if masks.measured is not None:
@@ -116,14 +119,14 @@ def score(model: nn.Module, rollouts: Rollouts, masks: Masks, mask_id: int, copi
 class HeadLogps(torch.autograd.Function):
     """Log-probabilities (n,) of targets (n,) from hidden states (n, D) and the output layer's weight (V, D).
 
-    If the weight is trained, the backward pass needs the probabilities again. Those of the last chunks are kept for it,
-    as many as `chunks_to_keep` says, and those of earlier chunks are computed once more. If the weight is frozen, the
+    If the weight is trained, the backward pass needs the probabilities again. Those of the last `keep` chunks are kept
+    for it, and those of earlier chunks are computed once more. If the weight is frozen, the
     forward pass computes the gradient of each log-probability in its state while it has the logits; the backward pass
     scales it.
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, keep: int) -> Tensor:
         size = rows_per_chunk(len(weight))
         if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]:
             logps, gradient = head_logps_and_gradient(states, weight, targets, size)
@@ -131,24 +134,23 @@ class HeadLogps(torch.autograd.Function):
             return logps
         # The weight is trained, or nothing needs a gradient.
         ctx.save_for_backward(states, weight, targets)
-        keep = chunks_to_keep(weight.nbytes, len(weight)) if ctx.needs_input_grad[1] else 1
         logps, ctx.kept = head_logps_and_last_chunks(states, weight, targets, size, keep)
         return logps
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
-            return gradient * coefficients[:, None].to(gradient.dtype), None, None
+            return gradient * coefficients[:, None].to(gradient.dtype), None, None, None
         states, weight, targets = ctx.saved_tensors
         of_weight = _weight_gradient(weight)
         of_states = head_gradient(
             states, weight, targets, coefficients, rows_per_chunk(len(weight)), of_weight, ctx.kept
         )
         if of_weight is weight.grad:  # it has been added already
-            return of_states, None, None
-        return of_states, of_weight.to(weight.dtype), None
+            return of_states, None, None, None
+        return of_states, of_weight.to(weight.dtype), None, None
 
 
 def _weight_gradient(weight: Tensor) -> Tensor:
@@ -283,13 +285,13 @@ def rows_per_chunk(vocabulary: int) -> int:
     return max(16, 2**25 // vocabulary)
 
 
-def chunks_to_keep(bytes_of_weight: int, vocabulary: int) -> int:
+def chunks_to_keep(bytes_of_weight: int, vocabulary: int, bytes_of_logit: int = 4) -> int:
     """How many chunks are kept for the backward pass of a trained head: as many as a fifth of its weight takes up.
 
-    At least one is kept. It costs no memory at the peak, as the backward pass begins with it. The others cost little
-    beside a trained weight, which has a gradient and the optimizer's state of its size or more.
+    At least the last one is kept. It costs no memory at the peak, as the backward pass begins with it. Earlier ones
+    cost little beside the weight and its gradient.
     """
-    bytes_of_chunk = 4 * rows_per_chunk(vocabulary) * vocabulary
+    bytes_of_chunk = bytes_of_logit * rows_per_chunk(vocabulary) * vocabulary
     return max(1, bytes_of_weight // 5 // bytes_of_chunk)
 
 

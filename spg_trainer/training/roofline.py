@@ -352,7 +352,7 @@ def _update_memory(work: _Work, config: Config) -> dict[str, float]:
     trained_head = 0 if work.adapters else work.head
     rows_of_logits = rows_per_chunk(shape.vocabulary)
     if trained_head:
-        rows_of_logits *= chunks_to_keep(trained_head * work.pass_bytes, shape.vocabulary)
+        rows_of_logits *= chunks_to_keep(trained_head * work.pass_bytes, shape.vocabulary, work.logit_bytes)
     positions = min(rows_of_logits, work.copies_at_once * work.completion_length)
     logits = float(positions * shape.vocabulary * work.logit_bytes)
     if work.pass_bytes < work.trained_bytes:

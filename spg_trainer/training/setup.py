@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     """Plans a training, opens its model, environment and folder, and loads its checkpoint if it continues (`resume`).
 
-    settings: a `Config`, or what `resolve` made of one, which is not resolved again.
+    settings: a `Config`, or what `resolve` or `plan` returned; a plan is not checked again.
     """
     requested = settings.config if isinstance(settings, Resolved) else settings
     if requested.dry_run or requested.config:
@@ -99,8 +99,8 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
             run = restore(run, checkpoint_folder)
     prepare_folder(run, planned.goes_on)
     introduce(run, skipped_note)
-    # A validation that is read here is not made again, and making that of step 0 also saves the weights of step 0. So a
-    # run without a checkpoint reads none: it validates step 0 once more, and saves it.
+    # `run_validation` skips a step whose validation is listed here, and so does not save its weights either. A resumed
+    # run that was killed between validating step 0 and saving it has no checkpoint; it must do both and so reads none.
     if config.eval.eval_steps and checkpoint_folder is not None:
         run.state.validations = decide_on_main(run.folder.validations)
     run.trackers.open(config.output.track, path, config)
@@ -241,7 +241,7 @@ def introduce(run: Run, skipped_note: str) -> None:
     """
     config, console, path = run.config, run.console, run.folder.path
     env, model_note, length_note = run.source.env, run.policy.note, ""
-    # This note says that a model of this package, such as `tiny`, was not taught the task. Where the model's note ends
+    # `untaught_note` says that a model of this package, such as `tiny`, was not taught the task. If `model_note` ends
     # with it, the command that teaches the task is added. A run that opened its own copy of the model has no such note.
     untaught_note = unseen(config.model.model, config.env)
     if untaught_note and model_note.endswith(untaught_note):
@@ -267,7 +267,7 @@ def introduce(run: Run, skipped_note: str) -> None:
             "only if all weights are trained, with --lora-r 0 --ref-copy."
         )
     if config.rollout.cache != "none" and env is not None:
-        # The largest share of a process, as `deal_groups` deals them out.
+        # The most completions that a process samples (`deal_groups`).
         groups, group_size, processes = (
             config.batch.prompts_per_step,
             config.batch.num_generations,
@@ -323,9 +323,9 @@ def kept_weights(config: Config, run: Path, checkpoint_folder: Path | None) -> P
     """
     folder = run / REFERENCE
     names_adapter = find_adapter(config.model.model) is not None
-    # Three signs that the run needs a copy: it trains all weights, which is when `ref_copy` is true here
-    # (`adapters.settle`, `check_reference`); --model names an adapter; or the copy's folder is there, as that adapter
-    # may have been deleted since.
+    # Any of three signs says that the run needs a copy. It trains all weights: only then `ref_copy` is true here
+    # (`adapters.settle`, `check_reference`). --model names an adapter. Or the folder of the copy is there; then that
+    # adapter may have been deleted since.
     if not (config.model.ref_copy or names_adapter or folder.is_dir()):
         return None
     problem = incomplete(folder)

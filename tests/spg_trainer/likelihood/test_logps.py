@@ -108,11 +108,10 @@ def test_the_last_chunks_are_kept_for_the_backward_pass_and_never_more_are_alive
 
     monkeypatch.setattr(module, "softmax", watched)
     monkeypatch.setattr(module, "rows_per_chunk", lambda vocabulary: 4)
-    monkeypatch.setattr(module, "chunks_to_keep", lambda nbytes, vocabulary: keep)
     states, weight, targets = case(n=11)
     s, w = states.clone().requires_grad_(), weight.clone().requires_grad_()
     coefficients = torch.linspace(-2, 3, len(targets), dtype=torch.float64)
-    found = HeadLogps.apply(s, w, targets)
+    found = HeadLogps.apply(s, w, targets, keep)
     found.backward(coefficients, retain_graph=True)
     assert made == [4, 4, 3, *again], "all chunks, then those before the kept ones once more"
     assert max(most) == min(keep, 3)
@@ -131,3 +130,17 @@ def test_kept_chunks_take_a_fifth_of_the_memory_of_a_trained_weight_or_one_chunk
     numbers = 126_464 * 4096
     assert [chunks_to_keep(size * numbers, 126_464) for size in (4, 2)] == [3, 1]
     assert chunks_to_keep(4 * 126_464 * 512, 126_464) == 1
+    assert chunks_to_keep(8 * numbers, 126_464, 8) == 3
+
+
+def test_what_is_scored_without_a_graph_keeps_one_chunk(monkeypatch):
+    rollouts, model, kept = make_rollouts([9, 4], 9, [4, 2]), tiny_model(torch.float32), []
+    masks, scored = make_masking("random", 3, 0.2).draw(rollouts, seeded()), module.head_logps_and_last_chunks
+    monkeypatch.setattr(module, "chunks_to_keep", lambda *sizes: 3)
+    monkeypatch.setattr(
+        module, "head_logps_and_last_chunks", lambda *given: kept.append(given[-1]) or scored(*given)
+    )
+    token_logps(model, rollouts, masks, MASK, 5)
+    (copies,) = module.passes(masks, 5)
+    module.score(model, rollouts, masks, MASK, copies).sum().backward()
+    assert kept == [1, 3]
