@@ -67,7 +67,7 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("llada_step", f"{SHAPE} --device cpu --dtype float32 --rounds 1 --gradient-checkpointing", 2),
         ("experts", "--experts 16 --tokens 8 --hidden-size 64 --width 8 --rounds 1 --loop", 3),
         ("environments", "--num-envs 4 --rounds 1 --envs arithmetic", 1),
-        ("mixes", "--tasks sudoku --problems 1", 1),
+        pytest.param("mixes", "--tasks sudoku --problems 1", 1, marks=pytest.mark.slow),
         pytest.param(
             "estimators",
             "--maskings random informed --masks 2 --completions 1 --repeats 2 --steps 4 --oracle-steps 4 "

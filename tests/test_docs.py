@@ -325,6 +325,7 @@ def test_the_file_for_nemo_rl_answers_as_its_interface_asks(monkeypatch) -> None
     assert metrics == {"solved": 0.5} and batch["rewards"] is found.rewards
 
 
+@pytest.mark.slow  # by default, tests/envs/test_awaiting.py asks a judge over HTTP
 def test_the_page_of_a_judge_asks_a_server(tmp_path: Path, monkeypatch, capsys) -> None:
     asked = []
 

@@ -139,14 +139,11 @@ LONG_REFERENCE = {**FIRST, "gsm8k": {"answer": "18"}, "countdown": {"numbers": [
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("task", built_in())
 def test_giant_answers_get_a_verdict_in_time(task, mode, repeated, record_property, monkeypatch):
-    """repeated: characters of the texts that are one piece over and over; with 20,000 not all texts are tried.
-
-    MATH's own limits end its giants at once, so that all of them are tried there.
-    """
+    """repeated: characters of the texts that are one piece over and over; with 20,000 not all texts are tried."""
     reference, right = LONG_REFERENCE[task], LONG_AND_RIGHT[task]
     giants = [*(piece * (repeated // len(piece)) for piece in PIECES), *GIANTS]
     frames = ("{}", "<answer>{}</answer>", "<answer>{}")
-    if repeated == 20_000 and task != "math500":
+    if repeated == 20_000:
         giants, frames = giants[::2], frames[1:2]
     texts = [*giants, *(f"<answer>\\boxed{{{text[:60_000]}}}</answer>" for text in giants)]
     texts += [frame.format(text) for frame in frames for text in LONG[task]]

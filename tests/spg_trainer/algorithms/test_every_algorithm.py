@@ -16,7 +16,7 @@ from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.setup import start
 from tests.common.likelihood_cases import relative
-from tests.common.marks import few_algorithms
+from tests.common.marks import few_algorithms, slow_if
 from tests.common.process_cases import algorithm_config, half_dull, one_step
 from tests.common.trainer_cases import PROBLEMS, PUBLISHED, change, rows, session_folder, steps_of
 from tests.common.two_processes import left_by
@@ -46,7 +46,11 @@ def assert_trained(folder: Path) -> None:
     assert all(value is not None and value == value for row in found for value in row.values())
 
 
-@pytest.mark.parametrize("algorithm", few_algorithms(PUBLISHED))
+ROLLOUTS = ("spg", "vrpo", "justgrpo", "egspo", "mdpo", "d_treerpo", "mapg")
+"""Algorithms that ask for different rollouts: any, pairs, single tokens, entropies, probes, trees, drawn positions."""
+
+
+@pytest.mark.parametrize("algorithm", slow_if(PUBLISHED, lambda name: name not in ROLLOUTS))
 def test_it_trains_from_a_tiny_model(algorithm, tmp_path):
     one_by_one = get(algorithm).left_to_right
     # Of the first twenty problems few are solved by one of four completions; this seed has such a one in each step.

@@ -235,6 +235,7 @@ def test_sft_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> N
         sft(change(command, resume="base", steps=4), quiet=True)
 
 
+@pytest.mark.slow  # by default, a repaired file goes on in a training, whose functions sft resumes by
 def test_an_sft_that_its_task_stopped_goes_on_with_the_task_as_repaired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from spg_trainer.tensors import GIVEN, Place
 from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
-from tests.common.marks import few_algorithms
+from tests.common.marks import slow_if
 from tests.common.process_cases import algorithm_config, one_step
 from tests.common.trainer_cases import Letters, rows, small_config, tiny_folder
 from tests.common.turn_cases import Talk
@@ -61,8 +61,13 @@ def has_form(index: int, text: str) -> bool:
     return text.startswith(begin) and text.endswith(end) and ("c" in text[2:] or index % 4 != 0)
 
 
+MASKS = ("spg", "gdpo", "justgrpo", "d2_stepmerge", "mdpo", "mapg", "distil")
+"""Algorithms that mask differently: blocks, quadrature, a token a copy, the path, fills, drawn positions and a hint."""
+
+
 @pytest.mark.parametrize(
-    "algorithm", few_algorithms(sorted(name for name in ALGORITHMS if get(name).branches == 1))
+    "algorithm",
+    slow_if(sorted(name for name in ALGORITHMS if get(name).branches == 1), lambda name: name not in MASKS),
 )
 def test_micro_batches_give_the_gradient_of_the_whole(algorithm, tmp_path):
     """Two updates, with old and reference logps, entropies, probes and fills where it asks for them."""
