@@ -30,7 +30,7 @@ class SPGEUBO(SPG):
     eubo_beta: AtLeast1 = 1.0
 
     negatives: ClassVar[str] = "eubo"  # type: ignore[misc]
-    """Fixed here: the mixture also has the ELBO, which pushes down hardest what the model hardly ever writes."""
+    """Fixed here: the mixture also has the ELBO, which lowers a token also where the model would hardly write it."""
     mix_weight: ClassVar[float] = 1.0  # type: ignore[misc]
     """Fixed here, as nothing is mixed."""
 

@@ -120,9 +120,8 @@ class HeadLogps(torch.autograd.Function):
     """Log-probabilities (n,) of targets (n,) from hidden states (n, D) and the output layer's weight (V, D).
 
     If the weight is trained, the backward pass needs the probabilities again. Those of the last `keep` chunks are kept
-    for it, and those of earlier chunks are computed once more. If the weight is frozen, the
-    forward pass computes the gradient of each log-probability in its state while it has the logits; the backward pass
-    scales it.
+    for it, and those of earlier chunks are computed once more. If the weight is frozen, the forward pass computes the
+    gradient of each log-probability in its state while it has the logits; the backward pass scales it.
     """
 
     @staticmethod

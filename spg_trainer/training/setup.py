@@ -15,7 +15,7 @@ from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import memory_line
 from spg_trainer.rollout.collect import EnvironmentSource
-from spg_trainer.rollout.dealing import check_prompts
+from spg_trainer.rollout.dealing import check_prompts, deal_groups
 from spg_trainer.rollout.lines import is_file
 from spg_trainer.rollout.overlong import SKIP, Overlong, check_fits, measure, too_long
 from spg_trainer.rollout.pairs import Pair, PairFile
@@ -267,16 +267,9 @@ def introduce(run: Run, skipped_note: str) -> None:
             "only if all weights are trained, with --lora-r 0 --ref-copy."
         )
     if config.rollout.cache != "none" and env is not None:
-        # The most completions that a process samples (`deal_groups`).
-        groups, group_size, processes = (
-            config.batch.prompts_per_step,
-            config.batch.num_generations,
-            len(devices),
-        )
-        divided = run.algorithm.dealt_by == "episode"
-        completions = (
-            -(-groups * group_size // processes) if divided else -(-groups // processes) * group_size
-        )
+        prompt_lengths = [0] * config.batch.prompts_per_step  # as if all were equally long
+        share = deal_groups(prompt_lengths, config.batch.num_generations, run.algorithm.dealt_by)
+        completions = max(gather([len(share)]))
         # The cache holds keys and values in the dtype in which the model computes. That is `model.dtype`; but if the
         # weights are divided, `model.dtype` is this dtype only inside `unsharded`.
         with unsharded(run.policy.model):
