@@ -48,8 +48,8 @@ def run(script: str, words: str, monkeypatch) -> None:
         (
             "decoding",
             "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 32 --plain-steps 1 "
-            "--ways exact prefix dual threshold warm blocks",
-            7,
+            "--ways exact dual threshold",
+            4,
         ),
         pytest.param(
             "decoding",

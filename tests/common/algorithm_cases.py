@@ -176,9 +176,10 @@ def formula_error(
     off_policy: float = 0.0,
     advantages: list[float] = ADVANTAGES,
     sizes: tuple[int, ...] = (1, 3, 4),
+    masks_at_once: tuple[int, ...] = (1, 3, 99),
     group: int = 2,
 ) -> float:
-    """Relative error of loss and gradient, in all ways of splitting rows and masks, to the sum of `formula` over rows.
+    """Relative error of loss and gradient, in these ways to split rows and masks, to the sum of `formula` over rows.
 
     `group` neighbours are a group, in an update of 8 completions, 14 of them scored and 50 tokens. off_policy: how far
     the old logps lie from the current ones, nats; 0 = they are the same.
@@ -224,7 +225,7 @@ def formula_error(
     if algorithm.compares == "update":
         batch = replace(batch, prepared=coefficients(algorithm, masks, batch, logps))
     total = sum(map(formula, rows), torch.zeros((), dtype=torch.float64))
-    return split_error(algorithm, model, rollouts, masks, batch, total, sizes)
+    return split_error(algorithm, model, rollouts, masks, batch, total, sizes, masks_at_once)
 
 
 def coefficients(algorithm: CoupledAlgorithm, masks: Masks, batch: Batch, logps: Tensor) -> dict[str, Tensor]:
@@ -245,20 +246,21 @@ def split_error(
     batch: Batch,
     total: Tensor,
     sizes: tuple[int, ...] = (1, 3, 4),
+    masks_at_once: tuple[int, ...] = (1, 3, 99),
 ) -> float:
-    """Relative error of loss and gradient to `total`, in micro-batches of `sizes`, with 1, 3 and all masks at once."""
+    """Relative error of loss and gradient to `total`, in micro-batches of `sizes` and of so many masks, at most all."""
     model.zero_grad(set_to_none=True)
     total.backward()
     expected, value, errors = whole_gradient(model), float(total.detach()), []
     assert float(expected.norm()) > 1e-6
     for size in sizes:
-        for masks_at_once in sorted({1, min(3, masks.scored.shape[1]), masks.scored.shape[1]}):
+        for at_once in sorted({min(number, masks.scored.shape[1]) for number in masks_at_once}):
             model.zero_grad(set_to_none=True)
             loss = 0.0
             for part in torch.arange(len(rollouts)).split(size):
                 some = masks.select(part)
                 loss_fn = partial(loss_of_values, algorithm, some, batch.select(part))
-                options = {"mask_id": MASK, "masks_at_once": masks_at_once}
+                options = {"mask_id": MASK, "masks_at_once": at_once}
                 options |= declared(algorithm)
                 loss += float(accumulate(model, rollouts.select(part), some, loss_fn, **options).loss)
             errors.append(relative(whole_gradient(model), expected))

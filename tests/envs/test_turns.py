@@ -16,6 +16,7 @@ from envs.__main__ import main
 from envs.checking import check
 from envs.episodes import play
 from envs.gymnasium_games import GAMES
+from tests.common.marks import slow_if
 
 
 class Spelling(TextEnv):
@@ -302,7 +303,10 @@ def rewards_of(name: str, seed: int, words: list[str], rules, **settings) -> flo
     return sum(float(game.step(rules.actions.index(word))[1]) for word in words)
 
 
-@pytest.mark.parametrize("name", ["Blackjack-v1", "FrozenLake-v1", "CliffWalking-v1", "Taxi-v4"])
+FOUR = ("Blackjack-v1", "FrozenLake-v1", "CliffWalking-v1", "Taxi-v4")
+
+
+@pytest.mark.parametrize("name", slow_if(FOUR, lambda name: name == "CliffWalking-v1"))
 def test_a_game_of_gymnasium_pays_what_gymnasium_pays(name: str, at_length: bool):
     env = envs.make(f"gymnasium:{name}")
     for index in range(5):

@@ -776,9 +776,9 @@ NUMBERED = [(name, number) for name, case in CASES.items() for number in range(l
 def test_loss_and_gradient_are_those_of_the_published_formula(name, number, policy, at_length):
     """In all ways of splitting rows and masks for the first settings of some, and with --slow for all of them."""
     case, held = CASES[name], []
-    sizes = (2, 4) if case.whole_groups else (3, 1, 4)
+    sizes, masks_at_once = (2, 4) if case.whole_groups else (3, 1, 4), (1, 3, 99)
     if (number or name not in REPRESENTATIVES) and not at_length:
-        sizes = sizes[:1]
+        sizes, masks_at_once = sizes[:1], masks_at_once[:1]
     algorithm = build(name, case.settings[number])
     if policy == "off" and "old" not in algorithm.needs:
         return  # it knows no other policy
@@ -789,6 +789,7 @@ def test_loss_and_gradient_are_those_of_the_published_formula(name, number, poli
         off_policy=off_policy,
         advantages=list(case.advantages),
         sizes=sizes,
+        masks_at_once=masks_at_once,
         group=case.group,
     )
     assert error < 1e-10

@@ -15,6 +15,7 @@ from spg_trainer.rollout.tokens import decode_completions, encode_canvas, ended
 from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
 from spg_trainer.settings.decoding import EvalSampling, Sampling
 from tests.common.block_cases import PATTERNS, plain_block_sampler, with_pattern
+from tests.common.marks import slow_if
 from tests.common.rollout_cases import LENGTHS, make_policy, make_prompts, pad, streams
 
 T = 24
@@ -79,8 +80,11 @@ WAYS = {
 BLOCKWISE = replace(SAMPLING, block_length=4, diffusion_steps=12)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("pattern", ["plain", "sequence", "completion, shifted", "full, shifted"])
+PATTERNS_OF_ROWS = ("plain", "sequence", "completion, shifted", "full, shifted")
+PAIRS = [(pattern, way) for pattern in PATTERNS_OF_ROWS for way in WAYS]
+
+
+@pytest.mark.parametrize("pattern, way", slow_if(PAIRS, lambda *pair: PAIRS.index(pair) % 2))
 def test_tokens_steps_and_logps_are_those_of_a_row_decoded_alone(pattern, way):
     policy, sampling = policy_of(pattern), WAYS[way]
     caches = ["none", "window"]
@@ -108,12 +112,17 @@ def test_tokens_steps_and_logps_are_those_of_a_row_decoded_alone(pattern, way):
             assert found == pytest.approx([plain.logps[i] for i in read], abs=1e-9)
 
 
+# Others are refused: those unmaskings count the tokens that the model is sure of.
+RULES = [
+    *(("schedule", name) for name in REMASKING),
+    *((name, "low_confidence") for name in [*UNMASKING][1:]),
+]
+DECODED = [(cache, *rule) for cache in CACHES for rule in RULES]
+
+
 @pytest.mark.parametrize(
-    ("unmasking", "remasking"),
-    # Others are refused: those unmaskings count the tokens that the model is sure of.
-    [*(("schedule", name) for name in REMASKING), *((name, "low_confidence") for name in [*UNMASKING][1:])],
+    "cache, unmasking, remasking", slow_if(DECODED, lambda *case: DECODED.index(case) % 2)
 )
-@pytest.mark.parametrize("cache", CACHES)
 def test_what_is_given_stays_however_is_decoded(cache, unmasking, remasking):
     policy = policy_of("sequence" if cache == "blocks" else "plain")
     more = {"window_tokens": 3} if cache == "window" else {}
@@ -123,7 +132,7 @@ def test_what_is_given_stays_however_is_decoded(cache, unmasking, remasking):
     check(out, canvas, policy)
 
 
-@pytest.mark.parametrize("cache", ["none", "blocks"])
+@pytest.mark.parametrize("cache", slow_if(["none", "blocks"], lambda cache: cache == "none"))
 def test_what_is_given_is_never_edited(cache):
     policy = policy_of("sequence" if cache == "blocks" else "plain")
     editing = EvalSampling(T, 4, 12, unmasking="dynamic", threshold=0.3, editing_threshold=0.01, cache=cache)

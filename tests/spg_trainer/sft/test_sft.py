@@ -528,7 +528,9 @@ def told(folder: Path) -> str:
             id="while the rate decays early",
             marks=pytest.mark.slow,
         ),
-        pytest.param({"patience": 0, "optimizer": "muon"}, (7, 19), id="muon under a cosine"),
+        pytest.param(
+            {"patience": 0, "optimizer": "muon"}, (7, 19), id="muon under a cosine", marks=pytest.mark.slow
+        ),
         pytest.param({"lora": True}, (6, 17), id="adapters with dropout", marks=pytest.mark.slow),
     ],
 )
@@ -627,6 +629,7 @@ def test_a_finished_one_goes_on_as_if_it_had_never_ended(
     assert (long / METRICS).read_bytes() == (folder / METRICS).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_finished_one_that_is_killed_before_its_next_checkpoint_still_knows_that_it_was_finished(
     tmp_path, uninterrupted
 ) -> None:
@@ -774,7 +777,7 @@ def test_the_first_ctrl_c_keeps_the_model_so_far_and_what_it_goes_on_from(
     assert same_weights(folder, uninterrupted()), "as if it had never been stopped"
 
 
-@pytest.mark.parametrize("at", [6, 20])
+@pytest.mark.parametrize("at", [6, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_second_ctrl_c_ends_the_evaluation_and_the_model_is_there(
     tmp_path, monkeypatch, capsys, uninterrupted, at
 ) -> None:
@@ -833,7 +836,7 @@ def test_one_that_is_asked_to_stop_in_its_last_update_is_complete(
 @pytest.mark.parametrize(
     ("number", "at"),
     [
-        pytest.param(signal.SIGTERM, 18, id="by a launcher"),
+        pytest.param(signal.SIGTERM, 18, id="by a launcher", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 18, id="by Ctrl-C", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 16, id="by Ctrl-C where the rate begins to fall"),
     ],

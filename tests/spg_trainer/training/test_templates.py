@@ -61,8 +61,8 @@ def has_form(index: int, text: str) -> bool:
     return text.startswith(begin) and text.endswith(end) and ("c" in text[2:] or index % 4 != 0)
 
 
-MASKS = ("spg", "gdpo", "justgrpo", "d2_stepmerge", "mdpo", "mapg", "distil")
-"""Algorithms that mask differently: blocks, quadrature, a token a copy, the path, fills, drawn positions and a hint."""
+MASKS = ("spg", "justgrpo", "mdpo", "mapg", "distil")
+"""Algorithms that mask differently: blocks, a token a copy, fills, drawn positions and a hint."""
 
 
 @pytest.mark.parametrize(
