@@ -6,7 +6,7 @@ small. The prompt is three words; right is the palindrome that begins with them,
 weights learned.
 docs/experiments/estimators.md explains the columns. Some minutes on one core:
 
-    PYTHONPATH=. python benchmarks/estimators.py [--maskings random block ...] [--masks 1 2 4 8]
+    PYTHONPATH=. python benchmarks/estimators.py [--maskings random block ...] [--masks 1 2 4 8] [--figure FILE.svg]
 """
 
 import argparse
@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, KeyedStreams, Masking, Masks, accumulate, elbo, eubo, mixture
 from spg_trainer.models import Policy, llada_config
+from spg_trainer.reporting.curves import METADATA, STYLE
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import derive, generator, numpy_generator
 from spg_trainer.settings.decoding import Sampling
@@ -70,6 +72,8 @@ class Figures(NamedTuple):
 
 COLUMNS = ("bias", "s.d.", "cosine, mean", "cosine, one step")
 BOUNDS = ("elbo", "eubo", "mix")
+PANELS = {"elbo": "the ELBO of all completions", "mix": "the mixture of those below the mean"}
+"""The bounds that the figure shows, with their titles."""
 
 
 def train_model(steps: int, seed: int) -> Policy:
@@ -289,6 +293,52 @@ def print_figures(masking: str, bound: str, figures: list[Figures | None]) -> No
     print_row([masking, bound, *cells])
 
 
+def draw(
+    exact: dict[str, Figures],
+    found: dict[tuple[str, str], list[Figures | None]],
+    masks: list[int],
+    path: Path,
+) -> None:
+    """Writes the cosine of one step over the number of masks as an SVG, the ELBO's and the mixture's side by side."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "estimators"}):
+        figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+        panels = dict(zip(PANELS, figure.subplots(1, 2, sharey=True), strict=True))
+        names = dict.fromkeys(name for name, _ in found)
+        styles = {
+            name: (f"C{number % 10}", "-" if number < 10 else "--") for number, name in enumerate(names)
+        }
+        for bound, axes in panels.items():
+            for name, (color, line) in styles.items():
+                values = found.get((name, bound), [])
+                known = [
+                    (count, each.cosine_step) for count, each in zip(masks, values, strict=False) if each
+                ]
+                if known:
+                    axes.plot(*zip(*known, strict=True), color=color, linestyle=line, marker="o", label=name)
+            for name in ("log p, decoder", "log p, block", "log p, any order"):
+                axes.axhline(exact[name].cosine_step, color="#808080", linewidth=1, linestyle=":")
+                axes.annotate(
+                    f"exact {name}", (masks[0], exact[name].cosine_step), va="bottom", fontsize="small"
+                )
+            axes.set(
+                title=PANELS[bound],
+                xlabel="masks of a completion",
+                xscale="log",
+                ylim=(0, 1),
+                xlim=(masks[0] / 1.2, masks[-1] * 1.2),
+            )
+            axes.set_xticks(masks, [str(count) for count in masks])
+            axes.minorticks_off()
+            axes.grid(alpha=0.3)
+            axes.set_frame_on(False)
+        panels["elbo"].set_ylabel("cosine of one step with the policy gradient")
+        figure.legend(*panels["elbo"].get_legend_handles_labels(), frameon=False, loc="outside right center")
+        figure.savefig(path, metadata=METADATA, transparent=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -301,6 +351,7 @@ def main() -> None:
     parser.add_argument("--oracle-steps", type=int, default=64, help="the same for exact likelihoods")
     parser.add_argument("--training-steps", type=int, default=1200, help="supervised steps before")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--figure", type=Path, help="where to draw the cosines of one step, as an SVG")
     args = parser.parse_args()
     torch.set_num_threads(1)
     policy = train_model(args.training_steps, args.seed)
@@ -310,8 +361,10 @@ def main() -> None:
     with torch.no_grad():
         exact = {name: oracle_log_likelihoods(policy, truth, name, scored) for name in ORACLES}
     print_head(["masking", "bound", *COLUMNS])
-    for name, figures in oracle_rows(policy, truth, exact, trained, min(args.steps, args.oracle_steps)):
+    oracles = dict(oracle_rows(policy, truth, exact, trained, min(args.steps, args.oracle_steps)))
+    for name, figures in oracles.items():
         print_figures("exact", name, [figures])
+    found: dict[tuple[str, str], list[Figures | None]] = {}
     for name in args.maskings:
         table: dict[str, list[Figures | None]] = {}
         for place, count in enumerate(args.masks):
@@ -332,6 +385,9 @@ def main() -> None:
                 row[place] = Figures(bias, deviation, *cosines(steps, truth.gradient))
         for bound in (bound for bound in BOUNDS if bound in table):
             print_figures(name, bound, table[bound])
+            found[name, bound] = table[bound]
+    if args.figure:
+        draw(oracles, found, args.masks, args.figure)
 
 
 if __name__ == "__main__":

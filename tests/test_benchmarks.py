@@ -48,8 +48,8 @@ def run(script: str, words: str, monkeypatch) -> None:
         (
             "decoding",
             "--rounds 1 --vocabulary 400 --layers 1 --rows 1 --length 32 --plain-steps 1 "
-            "--ways exact dual threshold",
-            4,
+            "--ways exact dual threshold blocks",
+            5,
         ),
         pytest.param(
             "decoding",
@@ -241,3 +241,16 @@ def test_two_processes_are_timed_against_one(monkeypatch, capsys) -> None:
     assert (
         len(re.findall(r"^\| (?:rollout|update) \| [\d.]+ \| [\d.]+ \| [\d.]+x \|$", text, re.MULTILINE)) == 2
     )
+
+
+def test_the_figure_of_estimators_shows_each_masking_and_the_exact_ones(tmp_path):
+    import estimators
+
+    names = ("log p, decoder", "log p, block", "log p, any order")
+    exact = {name: estimators.Figures(0.0, 0.0, 1.0, 0.9 - 0.2 * place) for place, name in enumerate(names)}
+    one, two = estimators.Figures(-1.0, 2.0, 0.6, 0.4), estimators.Figures(-1.0, 1.4, 0.6, 0.5)
+    found = {("random", "elbo"): [one, two], ("random", "mix"): [None, two], ("all", "elbo"): [one, None]}
+    estimators.draw(exact, found, [1, 2], tmp_path / "figure.svg")
+    drawn = (tmp_path / "figure.svg").read_text()
+    for words in ("random", "all", "exact log p, block", "the mixture of those below the mean"):
+        assert words in drawn

@@ -5,23 +5,13 @@ from typing import Any
 
 import pytest
 
-REPRESENTATIVES = (
-    "spg",
-    "diffu_grpo",
-    "gdpo",
-    "vrpo",
-    "justgrpo",
-    "egspo",
-    "mdpo",
-    "d_treerpo",
-    "rspo",
-    "mapg",
-    "distil",
-)
+REPRESENTATIVES = ("spg", "diffu_grpo", "gdpo", "vrpo", "raft", "justgrpo", "justgrpo_repro", "egspo", "mdpo")
+REPRESENTATIVES += ("d_treerpo", "rspo", "mapg", "distil")
 """Of what an algorithm may ask the trainer for, each has one that asks: bounds of two sides (spg), ratios of tokens
-(diffu_grpo) and of completions (gdpo), pairs (vrpo), tokens one by one (justgrpo), entropies (egspo), probes (mdpo),
-trees (d_treerpo), a loss that couples completions (rspo), drawn positions with a figure beside log-probabilities
-(mapg), and what is right with a reference that sees a hint (distil)."""
+(diffu_grpo) and of completions (gdpo), pairs (vrpo), neither ratios nor a reference, and equal completions as one
+(raft), tokens one by one (justgrpo), up to another end and with the tail behind it (justgrpo_repro), entropies (egspo),
+probes (mdpo), trees (d_treerpo), a loss that couples completions (rspo), drawn positions with a figure beside
+log-probabilities (mapg), and what is right with a reference that sees a hint (distil)."""
 
 
 def slow_if(cases: Iterable[Any], slow: Callable[..., bool]) -> list[Any]:

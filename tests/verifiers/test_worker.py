@@ -211,7 +211,7 @@ def parent(job: dict, then: str, hard: float) -> tuple[subprocess.Popen, int]:
 
 
 JOBS, ENDS = ("echo", "hang in Python", "hang in C"), ("kill -9", "Ctrl-C", "exit")
-TOGETHER = ("hang in C", "kill -9"), ("hang in Python", "Ctrl-C"), ("echo", "exit")
+TOGETHER = ("hang in C", "kill -9"), ("hang in Python", "Ctrl-C"), ("hang in C", "exit"), ("echo", "exit")
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def assert_trained(folder: Path) -> None:
     assert all(value is not None and value == value for row in found for value in row.values())
 
 
-ROLLOUTS = ("spg", "vrpo", "justgrpo", "mdpo", "d_treerpo")
-"""Algorithms that ask for different rollouts: any, pairs, single tokens, probes, trees."""
+ROLLOUTS = ("spg", "vrpo", "justgrpo", "egspo", "mdpo", "d_treerpo")
+"""Algorithms that ask for different rollouts: any, pairs, single tokens, entropies, probes, trees."""
 
 
 @pytest.mark.parametrize("algorithm", slow_if(PUBLISHED, lambda name: name not in ROLLOUTS))

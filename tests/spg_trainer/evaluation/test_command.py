@@ -296,7 +296,8 @@ def test_own_code_that_has_changed_is_not_measured_by_what_it_was(command, tmp_p
     Path("rows.jsonl").write_text("".join(json.dumps({"prompt": f"say {i}"}) + "\n" for i in range(40)))
     lengths = {"max_completion_length": (8,), "num_problems": 2}
     for file, task in (
-        ("wanted.py", {"env": "./mine.py:test/Changing-v0", "env_args": {}}),  # which mine.py imports
+        ("mine.py", {"env": "./mine.py:test/Changing-v0", "env_args": {}}),
+        ("wanted.py", {"env": "./mine.py:test/Changing-v0", "env_args": {}}),
         ("pay.py", {"env": "rows.jsonl", "env_args": {"reward": "./pay.py:length"}}),
     ):
         asked = change(command, **task, **lengths, output_dir=f"before-{file}")

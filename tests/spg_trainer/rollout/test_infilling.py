@@ -132,7 +132,7 @@ def test_what_is_given_stays_however_is_decoded(cache, unmasking, remasking):
     check(out, canvas, policy)
 
 
-@pytest.mark.parametrize("cache", slow_if(["none", "blocks"], lambda cache: cache == "none"))
+@pytest.mark.parametrize("cache", ["none", "blocks"])
 def test_what_is_given_is_never_edited(cache):
     policy = policy_of("sequence" if cache == "blocks" else "plain")
     editing = EvalSampling(T, 4, 12, unmasking="dynamic", threshold=0.3, editing_threshold=0.01, cache=cache)

@@ -136,7 +136,6 @@ def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path) -> 
     assert same_weights(sft(change(texts, resume="auto"), quiet=True), whole)
 
 
-@pytest.mark.slow
 def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_path, monkeypatch) -> None:
     from envs import datasets
     from envs import texts as reading

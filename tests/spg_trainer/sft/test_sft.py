@@ -629,7 +629,6 @@ def test_a_finished_one_goes_on_as_if_it_had_never_ended(
     assert (long / METRICS).read_bytes() == (folder / METRICS).read_bytes()
 
 
-@pytest.mark.slow
 def test_a_finished_one_that_is_killed_before_its_next_checkpoint_still_knows_that_it_was_finished(
     tmp_path, uninterrupted
 ) -> None:
@@ -837,8 +836,8 @@ def test_one_that_is_asked_to_stop_in_its_last_update_is_complete(
     ("number", "at"),
     [
         pytest.param(signal.SIGTERM, 18, id="by a launcher", marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 18, id="by Ctrl-C", marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 16, id="by Ctrl-C where the rate begins to fall"),
+        pytest.param(signal.SIGINT, 18, id="by Ctrl-C"),
+        pytest.param(signal.SIGINT, 16, id="by Ctrl-C where the rate begins to fall", marks=pytest.mark.slow),
     ],
 )
 def test_one_that_is_stopped_while_its_rate_falls_loses_no_update(
