@@ -137,7 +137,7 @@ def test_the_commands_of_the_page_open_such_a_taskset(tmp_path, monkeypatch, cap
     assert main(shlex.split(show)[3:]) == 0
     assert re.search(r"\d+ \+ \d+", capsys.readouterr().out)
     train = train.replace("GSAI-ML/LLaDA-8B-Instruct", str(models_folder() / "tiny-countdown"))
-    few = "--max-steps 1 --prompts-per-step 2 --num-generations 2 --eval-problems 4 --output-dir run"
+    few = "--max-steps 1 --prompts-per-step 2 --num-generations 2 --eval-problems 4 --no-report --output-dir run"
     few += " --max-completion-length 8 --block-length 8 --diffusion-steps 4"
     assert trainer([*shlex.split(train)[3:], *few.split()]) == 0
     (row,) = map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())

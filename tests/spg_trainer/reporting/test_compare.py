@@ -24,7 +24,7 @@ from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_fo
 
 SMALL = shlex.split(
     "--max-completion-length 10 --block-length 5 --diffusion-steps 6 --device cpu --eval-problems 8 "
-    "--prompts-per-step 4 --num-generations 4 --save-steps 1 --lr-schedule constant --max-steps"
+    "--prompts-per-step 4 --num-generations 4 --save-steps 1 --no-report --lr-schedule constant --max-steps"
 )
 
 

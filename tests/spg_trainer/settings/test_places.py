@@ -75,9 +75,10 @@ def test_another_folder_of_the_models_name_does_not_count_as_the_model(home: Pat
 
 
 def test_a_model_of_sft_goes_on_and_is_trained_from_another_folder(home: Path) -> None:
-    sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24, "eval_steps": 1}
+    sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
+    few = {"steps": 1, "eval_steps": 1, "report": False}
     sft(
-        defaults(SftCommand, env="rows.jsonl", env_args=COLUMNS, steps=1, output_dir="made", **sizes),
+        defaults(SftCommand, env="rows.jsonl", env_args=COLUMNS, output_dir="made", **few, **sizes),
         quiet=True,
     )
     with contextlib.chdir("../away"):
