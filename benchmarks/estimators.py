@@ -358,10 +358,17 @@ def main() -> None:
     truth = find_truth(policy)
     scored = sample(policy, args.completions, derive(args.seed, "scored"))
     trained = sample(policy, GENERATIONS * args.steps, derive(args.seed, "trained"))
+    oracle_steps = min(args.steps, args.oracle_steps)
+    mixed_steps = sum(1 for _ in steps_of(trained, oracle_steps))
+    if mixed_steps < 2:  # the squared norm of an expected gradient takes two
+        parser.error(
+            f"--training-steps {args.training_steps}: of {oracle_steps} steps only {mixed_steps} had both right and "
+            "wrong completions, and a cosine needs two such steps. Train the model for longer, or measure more steps."
+        )
     with torch.no_grad():
         exact = {name: oracle_log_likelihoods(policy, truth, name, scored) for name in ORACLES}
     print_head(["masking", "bound", *COLUMNS])
-    oracles = dict(oracle_rows(policy, truth, exact, trained, min(args.steps, args.oracle_steps)))
+    oracles = dict(oracle_rows(policy, truth, exact, trained, oracle_steps))
     for name, figures in oracles.items():
         print_figures("exact", name, [figures])
     found: dict[tuple[str, str], list[Figures | None]] = {}

@@ -23,8 +23,8 @@ from spg_trainer.algorithms import ALGORITHMS, get
 from spg_trainer.algorithms.checking import CHECKS
 from spg_trainer.cli import main
 from spg_trainer.settings.weights import models_folder
-from spg_trainer.sft import prepare, publish
 from spg_trainer.tensors import Batch
+from tests.common.sft_cases import measure_few
 from verifiers.statistics import wilson_interval
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,8 +83,7 @@ def test_every_flag_exists(page: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_the_commands_that_add_a_task_run_in_order(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    for module, name in ((prepare, "VALIDATION"), (publish, "EVAL_PROBLEMS"), (publish, "GROUPS")):
-        monkeypatch.setattr(module, name, 8)  # what sft measures takes longer than these few steps
+    measure_few(monkeypatch, 8)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     for block in re.findall(
         r"^```python\n(.*?)^```", (DOCS / "add_a_task.md").read_text(), flags=re.S | re.M

@@ -5,9 +5,12 @@ from contextlib import contextmanager
 from typing import ClassVar
 from unittest.mock import patch
 
+import pytest
+
 import envs
 from spg_trainer.settings.fields import SftCommand
 from spg_trainer.settings.model import ModelConfig
+from spg_trainer.sft import prepare, publish
 from spg_trainer.training import loop
 from spg_trainer.training.credit import credit
 from spg_trainer.training.micro_batches import Update
@@ -48,6 +51,12 @@ STEPS = {"steps": 3, "batch_size": 4, "max_completion_length": 8, "warmup_steps"
 SMALL = change(
     SftCommand(env="count", **SIZES, model=ModelConfig(model="new", device="cpu")), report=False, **STEPS
 )
+
+
+def measure_few(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """What `sft` measures by default takes longer than the few updates of a test."""
+    for module, name in ((prepare, "VALIDATION"), (publish, "EVAL_PROBLEMS"), (publish, "GROUPS")):
+        monkeypatch.setattr(module, name, count)
 
 
 @contextmanager

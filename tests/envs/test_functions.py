@@ -192,9 +192,8 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
         "cpu",
     ]
     words += "--max-steps 1 --prompts-per-step 4 --num-generations 4 --max-completion-length 8 --block-length 8".split()
-    words += (
-        "--diffusion-steps 4 --eval-problems 4 --eval-steps 0 --no-report --output-dir run --force --save-steps 1".split()
-    )
+    words += "--diffusion-steps 4 --eval-problems 4 --eval-steps 0 --output-dir run --force".split()
+    words += "--save-steps 1 --no-report".split()
     assert main(words) == 0, capsys.readouterr().err
     assert rows(place / "run" / "metrics.jsonl")[0]["rewards/brevity/mean"] > 0
     (place / "mine.py").write_text(CODE.replace("/ 100", "/ 50"))

@@ -20,6 +20,7 @@ from spg_trainer.settings.resolve import defaults
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
 from tests.common.own_cases import TASK, forget
+from tests.common.sft_cases import measure_few
 from tests.common.trainer_cases import Letters, change, rows, small_config
 
 ALGORITHM = """
@@ -227,7 +228,7 @@ def test_sft_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> N
     Path("own.py").write_text((TASK % "Taught").replace("\n\nenvs.register(", more))
     sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24, "eval_steps": 1}
     small = {"steps": 2, "batch_size": 4, "model": "new", "device": "cpu", "output_dir": "base", **sizes}
-    monkeypatch.setattr("spg_trainer.sft.prepare.VALIDATION", 4)
+    measure_few(monkeypatch, 4)
     command = defaults(SftCommand, env="./own.py:test/OwnTaught-v0", **small)
     sft(command, quiet=True)
     Path("own.py").write_text(Path("own.py").read_text().replace("return 'e'", "return 'ee'"))

@@ -16,6 +16,7 @@ from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.sft.command import sft
 from spg_trainer.training.loop import train
+from tests.common.sft_cases import measure_few
 from tests.common.trainer_cases import rows, small_config, tiny_folder
 
 COLUMNS = {"verifier": "gsm8k", "answer": "solution", "demonstration": "solution"}
@@ -74,7 +75,8 @@ def test_another_folder_of_the_models_name_does_not_count_as_the_model(home: Pat
         assert main([*resume, "5", "--model", "base"]) == 0, "who names it means it"
 
 
-def test_a_model_of_sft_goes_on_and_is_trained_from_another_folder(home: Path) -> None:
+def test_a_model_of_sft_goes_on_and_is_trained_from_another_folder(home: Path, monkeypatch) -> None:
+    measure_few(monkeypatch, 8)
     sizes = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24}
     few = {"steps": 1, "eval_steps": 1, "report": False}
     sft(

@@ -22,13 +22,14 @@ from spg_trainer.sft.command import sft
 from spg_trainer.sft.prepare import prepare
 from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.update import loss_without_gradient
-from tests.common.sft_cases import SMALL, before_step, first_update
+from tests.common.sft_cases import SMALL, before_step, first_update, measure_few
 from tests.common.trainer_cases import change, same_weights
 
 
 @pytest.fixture
-def texts(tmp_path: Path) -> SftCommand:
+def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SftCommand:
     """Settings of four updates on the texts of a file."""
+    measure_few(monkeypatch, 8)
     file = tmp_path / "texts.jsonl"
     file.write_text(
         "".join(json.dumps({"prompt": f"say {n}", "completion": f"{n}" * 3}) + "\n" for n in range(60))

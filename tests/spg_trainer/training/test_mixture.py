@@ -22,10 +22,10 @@ from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.task import join_names, parse_tasks
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.sft import command as supervised
-from spg_trainer.sft import prepare, publish
 from spg_trainer.sft.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.training.loop import train
 from tests.common.own_cases import TASK
+from tests.common.sft_cases import measure_few
 from tests.common.trainer_cases import ENV, assert_equal_runs, rows, small_config
 
 MIXED = f"{ENV} + arithmetic"
@@ -155,8 +155,7 @@ def test_sft_gives_each_task_its_own_habits() -> None:
 
 
 def test_sft_on_several_tasks_tells_each_apart(tmp_path: Path, monkeypatch, capsys) -> None:
-    for module, name in ((prepare, "VALIDATION"), (publish, "EVAL_PROBLEMS"), (publish, "GROUPS")):
-        monkeypatch.setattr(module, name, 8)
+    measure_few(monkeypatch, 8)
     words = (
         "--env sorting arithmetic --mix right=1 alphabetical=1 hasty=1 --steps 2 --batch-size 8 --device cpu"
     )
