@@ -43,8 +43,7 @@ def keep(run: Path, folder: str, name: str, *, again: bool = False) -> None:
     for file, places in located(run, folder, name):
         if file is None or (places[0].is_file() and not again) or file.resolve() == places[0].resolve():
             continue
-        loaded = [Path(place) for m in [*sys.modules.values()] if (place := getattr(m, "__file__", None))]
-        beside = [place for place in loaded if place.parent == file.resolve().parent]
+        beside = _loaded_from({file.resolve().parent})
         with writing(places[0]):
             places[0].parent.mkdir(parents=True, exist_ok=True)
             for place in (*beside, file):  # the file last: where it is, its modules are
@@ -150,10 +149,15 @@ def code_of(command: "TaskSettings") -> dict[str, str]:
     arguments = map(str, flatten(command.env_args).values())
     named += [match[0] for value in arguments for match in re.finditer(r"[^+]*?\.py(?=:|$)", value)]
     files = [file for name in named if (file := Path(name).expanduser()).suffix == ".py" and file.is_file()]
-    folders = {file.resolve().parent for file in files}
-    loaded = [Path(place) for m in [*sys.modules.values()] if (place := getattr(m, "__file__", None))]
-    beside = [place for place in loaded if place.parent in folders]
+    beside = _loaded_from({file.resolve().parent for file in files})
     return {file.name: hashed(str(file)) for file in (*beside, *files)}
+
+
+def _loaded_from(folders: set[Path]) -> list[Path]:
+    """The files of all loaded modules that lie in one of these folders."""
+    names = {str(folder) for folder in folders}
+    files = [file for m in [*sys.modules.values()] if (file := getattr(m, "__file__", None))]
+    return [Path(file) for file in files if os.path.dirname(file) in names]
 
 
 def hashed(place: str) -> str:

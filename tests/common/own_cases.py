@@ -1,5 +1,6 @@
 """A task of a user's own, as the text of its file, and how a process comes not to know it."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -33,12 +34,15 @@ envs.register("test/Own%s-v0", Mine)
 
 def forget(folder: Path) -> None:
     """Leaves this process as if it had imported no file below a folder: a new one takes seconds to import torch."""
-    for name, module in [*sys.modules.items()]:
-        file = getattr(module, "__file__", None)
-        if file and folder.resolve() in Path(file).resolve().parents:
+    folder = folder.resolve()
+    files = {name: file for name, m in [*sys.modules.items()] if (file := getattr(m, "__file__", None))}
+    folders = {os.path.dirname(file) for file in files.values()}
+    below = {place for place in folders if Path(place).resolve().is_relative_to(folder)}
+    for name, file in files.items():
+        if os.path.dirname(file) in below:
             del sys.modules[name]
             for id, cls in registry.known().items():
                 if cls.__module__ == name:
                     del registry._classes[id], gymnasium.registry[id]
-    sys.path[:] = [place for place in sys.path if folder.resolve() not in Path(place).resolve().parents]
+    sys.path[:] = [place for place in sys.path if folder not in Path(place).resolve().parents]
     sys.path_importer_cache.clear()

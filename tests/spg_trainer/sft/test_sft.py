@@ -59,7 +59,7 @@ from spg_trainer.training.optimize import learning_rate
 from spg_trainer.training.progress import Progress
 from spg_trainer.training.run import Run
 from spg_trainer.training.update import loss_without_gradient
-from tests.common.sft_cases import SMALL, Count, before_step, first_update, measure_few
+from tests.common.sft_cases import SMALL, Count, before_step, first_update
 from tests.common.trainer_cases import change, rows, same_weights, small_config, weights
 
 LONG = change(SMALL, steps=20, eval_steps=4, mix={"right": 1, "short": 1}, seed=3)
@@ -68,9 +68,9 @@ TWO_HABITS = change(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1},
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_validated() -> Iterator[None]:
-    """Otherwise most of the time would go there."""
+    """The validation loss is that of fewer demonstrations, for most of the time would go there."""
     with pytest.MonkeyPatch.context() as patch:
-        measure_few(patch, 8)
+        patch.setattr("spg_trainer.sft.prepare.VALIDATION", 8)
         yield
 
 
