@@ -7,8 +7,9 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -116,11 +117,12 @@ def _compiled_once() -> Iterator[None]:
     """A loop that takes seconds to compile is compiled by one process of the session; the others then load it."""
     from verifiers import batch
 
-    compile_loop, lock = batch.compile_loop, FileLock(Path(os.environ["SPG_TEST_SESSION"]) / "compile.lock")
+    compile_loop, folder = batch.compile_loop, Path(os.environ["SPG_TEST_SESSION"])
 
-    def one_by_one(*arguments: Any, **options: Any) -> Any:
-        with lock:
-            return compile_loop(*arguments, **options)
+    def one_by_one(make: Callable, signature: Any, *modules: ModuleType, **options: Any) -> Any:
+        names = "-".join(module.__name__ for module in modules)
+        with FileLock(folder / f"compile-{names}.lock"):
+            return compile_loop(make, signature, *modules, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "compile_loop", one_by_one)
