@@ -32,6 +32,10 @@ def test_two_tokens_by_hand():
     scored = int(masks.scored.sum())
     assert totals["ratio/mean"] / scored == pytest.approx((2**0.5 + 2**1.5) / 2)
     assert totals["ratio/clip_fraction"] / scored == pytest.approx(1 / 2)
+    batch = make_batch(masks.part, [1.0], 1, old_logps=old, ref_logps=old)
+    kl = CoupledGRPO(beta=1.0).loss(moved, masks, batch).metrics["kl"]
+    expected = sum(2**-power + power * math.log(2) - 1 for power in (0.5, 1.5)) / 2
+    assert float(kl.total) / scored == pytest.approx(expected)
 
 
 def test_on_policy_the_gradient_is_that_of_the_advantage_times_phi():

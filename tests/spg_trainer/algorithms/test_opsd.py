@@ -23,24 +23,27 @@ def late(length: int = 8):
     return replace(make_rollouts([length, 8], 8), unmask_step=LATE.clone())
 
 
-def test_the_mean_gradient_over_own_tokens_is_that_of_the_reverse_kl():
+def test_the_mean_gradient_and_metric_over_own_tokens_are_those_of_the_reverse_kl():
     """Two places, three words: every draw of the student, weighed by its probability."""
     stream = torch.Generator().manual_seed(0)
     logits, teacher = torch.randn(2, 2, 3, dtype=torch.float64, generator=stream)
     logits.requires_grad_()
     law, q = logits.log_softmax(-1), teacher.log_softmax(-1)
-    masks, mean = two_tokens(), torch.zeros(2, 3, dtype=torch.float64)
+    masks, mean, mean_metric = two_tokens(), torch.zeros(2, 3, dtype=torch.float64), 0.0
     for a in range(3):
         for b in range(3):
             logps = torch.stack([law[0, a], law[1, b]])[None, None]
             ref = torch.stack([q[0, a], q[1, b]])[None, None]
             batch = make_batch(torch.ones(1, 2, dtype=torch.bool), [1.0], 1, ref_logps=ref)
-            loss = OPSD().loss(logps, masks, batch).loss
-            (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
-            mean += float((law[0, a] + law[1, b]).exp().detach()) * gradient
+            loss = OPSD().loss(logps, masks, batch)
+            (gradient,) = torch.autograd.grad(loss.loss, logits, retain_graph=True)
+            probability = float((law[0, a] + law[1, b]).exp().detach())
+            mean += probability * gradient
+            mean_metric += probability * float(loss.metrics["hint/kl"].total)
     kl = (law.exp() * (law - q)).sum()
     (expected,) = torch.autograd.grad(kl, logits)
     assert torch.allclose(mean, expected, rtol=1e-10, atol=1e-14) and float(expected.norm()) > 0.1
+    assert mean_metric == pytest.approx(float(kl))
 
 
 @pytest.mark.parametrize("hint", ["blocks", "steps"])
