@@ -48,3 +48,13 @@ def test_a_mean_over_groups_is_as_many_times_that_over_completions_as_a_group_ha
     batch = make_batch(masks.part, [1.0], 6, step_means={"group_size": 3})
     assert float(WD1().loss(logps, masks, batch).loss) == pytest.approx(4 / 6)
     assert float(WD1Repro().loss(logps, masks, batch).loss) == pytest.approx(4 / 2)
+
+
+def test_metrics_of_two_tokens_by_hand():
+    masks, logps = two_tokens(), torch.tensor([[[-2.0, -1.0]]], dtype=torch.float64)
+    for weight, signed in ((0.5, "loss/positive"), (-0.5, "loss/negative")):
+        batch = make_batch(masks.part, [weight], 6)
+        metrics = WD1().loss(logps, masks, batch).metrics
+        expected = {"logps": -3.0, "weight/abs": 0.5, "loss/positive": 0.0, "loss/negative": 0.0}
+        expected[signed] = 3 * weight / 6
+        assert {name: float(metric.total) for name, metric in metrics.items()} == pytest.approx(expected)
