@@ -2,11 +2,14 @@
 
 import pickle
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from spg_trainer import distributed
 from spg_trainer.distributed import _pickled, make_accelerator, naming_the_lost
+from spg_trainer.errors import ProcessLost
 from tests.common.trainer_cases import saved_steps, step
 from tests.common.two_processes import outcomes, two_processes
 
@@ -80,6 +83,17 @@ def test_a_timeout_of_an_environment_is_no_lost_process(text: str) -> None:
     """One process has nobody to wait for."""
     with pytest.raises(RuntimeError, match=text), naming_the_lost(30):
         raise RuntimeError(text)
+
+
+def test_a_lost_process_is_named_with_what_it_was_doing(monkeypatch) -> None:
+    phases = {"phase of 0": b"the updates", "phase of 1": b"the rollout", "phase of 2": b"an evaluation"}
+    store = SimpleNamespace(get=phases.get, set=lambda name, phase: None)
+    of_torch = SimpleNamespace(_get_default_store=lambda: store)
+    group = SimpleNamespace(get_rank=lambda: 1, get_world_size=lambda: 3, distributed_c10d=of_torch)
+    monkeypatch.setattr(distributed, "_group", lambda: group)
+    said = "Process 1 has waited for 7 minutes in the rollout: process 0 was in the updates, process 2 was in an eval"
+    with pytest.raises(ProcessLost, match=said), naming_the_lost(7):
+        raise RuntimeError("Application timeout caused pair closure")
 
 
 def test_tensors_are_sent_with_their_types_and_can_be_changed_afterwards() -> None:

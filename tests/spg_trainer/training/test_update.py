@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
+from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.likelihood.subset_masks import RandomMasking
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Batch
-from spg_trainer.training.credit import credit
+from spg_trainer.training.credit import credit, kinds_of_completions
 from spg_trainer.training.loop import train
 from spg_trainer.training.micro_batches import split_rows
 from spg_trainer.training.setup import start
@@ -330,6 +331,18 @@ def test_completions_to_which_a_coupled_loss_gives_nothing_are_not_sent_back(pla
     scored, sent = (2 * sum(column) for column in zip(*whole, strict=True))
     assert 0 < sent < scored and (copies["no graph"], copies["graph"]) == (scored, sent)
     assert sums["", "scored_tokens"] == sum(float(m.masks.scored.sum()) for m in update.micro_batches)
+
+
+def test_completions_are_counted_by_what_they_do_to_the_loss():
+    """The third is scored for a penalty alone, the last for nothing."""
+    advantages, active = torch.tensor([0.5, -0.5, 0.0, 0.0]), np.array([True, True, True, False])
+    kinds = kinds_of_completions(SPG(), {"advantages": advantages}, active)
+    assert {name: values.tolist() for name, values in kinds.items()} == {
+        "completions": [True, True, True, True],
+        "scored_completions": [True, True, True, False],
+        "rewarded_completions": [True, True, False, False],
+        "learned_completions": [True, True, True, False],
+    }
 
 
 def test_metrics_are_divided_by_what_they_name():
