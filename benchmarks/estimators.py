@@ -363,7 +363,8 @@ def main() -> None:
     if mixed_steps < 2:  # the squared norm of an expected gradient takes two
         parser.error(
             f"--training-steps {args.training_steps}: of {oracle_steps} steps only {mixed_steps} had both right and "
-            "wrong completions, and a cosine needs two such steps. Train the model for longer, or measure more steps."
+            "wrong completions, and a cosine needs two such steps. Train for longer, or give more --steps and "
+            "--oracle-steps."
         )
     with torch.no_grad():
         exact = {name: oracle_log_likelihoods(policy, truth, name, scored) for name in ORACLES}

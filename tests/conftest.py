@@ -7,9 +7,8 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from filelock import FileLock
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # with -n: one core each, before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-# The tests start a hundred processes, each of which would compile our packages anew.
+# Where it is set, each of the hundred processes that the tests start would compile our packages anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -117,12 +116,11 @@ def _compiled_once() -> Iterator[None]:
     """A loop that takes seconds to compile is compiled by one process of the session; the others then load it."""
     from verifiers import batch
 
-    compile_loop, folder = batch.compile_loop, Path(os.environ["SPG_TEST_SESSION"])
+    compile_loop, lock = batch.compile_loop, FileLock(Path(os.environ["SPG_TEST_SESSION"]) / "compile.lock")
 
-    def one_by_one(make: Callable, signature: Any, *modules: ModuleType, **options: Any) -> Any:
-        names = "-".join(module.__name__ for module in modules)
-        with FileLock(folder / f"compile-{names}.lock"):
-            return compile_loop(make, signature, *modules, **options)
+    def one_by_one(*arguments: Any, **options: Any) -> Any:
+        with lock:
+            return compile_loop(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "compile_loop", one_by_one)

@@ -155,8 +155,8 @@ def code_of(command: "TaskSettings") -> dict[str, str]:
 
 def _loaded_from(folders: set[Path]) -> list[Path]:
     """The files of all loaded modules that lie in one of these folders."""
-    names = {str(folder) for folder in folders}
     files = [file for m in [*sys.modules.values()] if (file := getattr(m, "__file__", None))]
+    names = {name for name in map(os.path.dirname, files) if Path(name) in folders}
     return [Path(file) for file in files if os.path.dirname(file) in names]
 
 

@@ -91,10 +91,9 @@ def test_self_distillation_has_the_gradient_of_the_divergence_of_whole_distribut
     """Five words, logits of their own at each place of each state; of two nodes with three leaves one has ended."""
     rollouts = tree([6, 5, 6, 2, 2, 2], 6, 3)
     rollouts.completion_ids[:] = rollouts.completion_ids % 5
-    rollouts.completion_ids[1, 3] = rollouts.completion_ids[
-        0, 3
-    ]  # two siblings that are worth something agree,
-    rollouts.completion_ids[1, 4] = (rollouts.completion_ids[0, 4] + 1) % 5  # and differ at the next place
+    # The two siblings that are worth something agree at their first place, and differ at the next.
+    rollouts.completion_ids[1, 3] = rollouts.completion_ids[0, 3]
+    rollouts.completion_ids[1, 4] = (rollouts.completion_ids[0, 4] + 1) % 5
     rewards = torch.tensor([[0.9, 1.0, 0.0, 0.4, 0.4, 0.4]], dtype=torch.float64)
     stream = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 6, 5, dtype=torch.float64, generator=stream).requires_grad_()
