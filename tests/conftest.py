@@ -20,7 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # with -n: one core each, before torch 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-LONG = """test_shard.py test_worker.py test_awaiting.py test_verifiers_package.py test_math500_copies.py
+FIRST = """test_shard.py test_worker.py test_awaiting.py test_verifiers_package.py test_math500_copies.py
 test_every_algorithm.py test_benchmarks.py test_batch.py test_compare.py test_own_code.py test_fuzz.py
 test_tasks.py test_sft.py test_jobs.py test_data.py test_math500_cas.py test_reference.py test_docs_scale.py
 test_command_process.py test_mixture.py test_page_of_a_step.py test_invariants.py""".split()
@@ -75,7 +75,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadFileScheduling
 
-    config.option.loadscopereorder = False  # by their number of tests; `LONG` comes first instead
+    config.option.loadscopereorder = False  # by their number of tests; `FIRST` comes first instead
     return LoadFileScheduling(config, log)
 
 
@@ -86,8 +86,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=f"{why}; run with --{name}"))
     if "PYTEST_XDIST_WORKER" in os.environ:
         files = [item.nodeid.partition("::")[0] for item in items]
-        tests, rank = Counter(files), {name: number for number, name in enumerate(LONG)}
-        order = {file: (rank.get(Path(file).name, len(LONG)), -tests[file], file) for file in tests}
+        tests, rank = Counter(files), {name: number for number, name in enumerate(FIRST)}
+        order = {file: (rank.get(Path(file).name, len(FIRST)), -tests[file], file) for file in tests}
         items.sort(key=lambda item: order[item.nodeid.partition("::")[0]])
 
 
