@@ -1,7 +1,6 @@
 """Trainings as child processes (`python -m spg_trainer.reporting.jobs WORDS`), none of which outlives its parent."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from spg_trainer.runs.console import Console
+from spg_trainer.runs.stop import StopRequest, stopping
 
 LOG = "run.log"
 
@@ -20,8 +20,8 @@ def run_jobs(
     """Trains into each folder with its words, the output in FOLDER/run.log; returns the folders that failed.
 
     at_once: 0 = one for each CPU core, or on a GPU one alone. refuse: called once the first runs have been started;
-    what it raises ends them. At Ctrl-C or SIGTERM the children save their step and end, at a second Ctrl-C at once;
-    then KeyboardInterrupt.
+    what it raises ends them. At a signal to stop (`runs/stop.py`) the children save their step and end, at a second one
+    at once; then KeyboardInterrupt.
     """
     import torch
 
@@ -35,33 +35,37 @@ def run_jobs(
             folder = waiting.pop(0)
             running[folder] = start_process(folder, jobs[folder], {} if on_gpu else {"OMP_NUM_THREADS": "1"})
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with console.progress(len(jobs), "runs") as advance:
-            fill()
-            for folder in running:
-                console.say(f"Started: {folder}/{LOG}")
-            refuse()
-            while running:
-                time.sleep(0.2)
-                for folder in [folder for folder, process in running.items() if process.poll() is not None]:
-                    if status := running.pop(folder).returncode:
-                        failed.append(folder)
-                        lines = (folder / LOG).read_text("utf-8", errors="replace").splitlines()
-                        console.say("\n  ".join([f"{folder} failed ({status}), {LOG}:", *lines[-8:]]))
-                    advance(len(jobs) - len(waiting) - len(running), f"{len(running)} running")
+    # The first signal ends the waiting for children, and a second one the waiting for what they save.
+    with stopping(StopRequest(at_once=True), tell=lambda: None):
+        try:
+            with console.progress(len(jobs), "runs") as advance:
                 fill()
-    except KeyboardInterrupt:
-        console.say(f"Stopping: {len(running)} running, each saves its step. Ctrl-C again ends them at once.")
-        for process in running.values():
-            process.terminate()
-        for process in running.values():
-            process.wait()
-        raise
-    finally:
-        for process in running.values():
-            process.communicate()  # closes its input, which ends it
-        signal.signal(signal.SIGTERM, before)
+                for folder in running:
+                    console.say(f"Started: {folder}/{LOG}")
+                refuse()
+                while running:
+                    time.sleep(0.2)
+                    for folder in [
+                        folder for folder, process in running.items() if process.poll() is not None
+                    ]:
+                        if status := running.pop(folder).returncode:
+                            failed.append(folder)
+                            lines = (folder / LOG).read_text("utf-8", errors="replace").splitlines()
+                            console.say("\n  ".join([f"{folder} failed ({status}), {LOG}:", *lines[-8:]]))
+                        advance(len(jobs) - len(waiting) - len(running), f"{len(running)} running")
+                    fill()
+        except KeyboardInterrupt:
+            console.say(
+                f"Stopping: {len(running)} running, each saves its step. Ctrl-C again ends them at once."
+            )
+            for process in running.values():
+                process.terminate()
+            for process in running.values():
+                process.wait()
+            raise
+        finally:
+            for process in running.values():
+                process.communicate()  # closes its input, which ends it
     return failed
 
 

@@ -1,10 +1,18 @@
-"""What Ctrl-C and a launcher's SIGTERM do: the first ends the work at the next good moment, the second at once."""
+"""What Ctrl-C, a launcher and a closed terminal do: the first signal ends the work at the next good moment.
+
+SIGTERM is what `kill` and schedulers send, SIGUSR1 the warning of Slurm's `--signal`, SIGHUP the end of a terminal.
+"""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+WARNINGS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGHUP") if hasattr(signal, name))
+"""Signals that ask for no more than the first of them did: a terminal that closes sends several. Windows has none."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
+"""What asks a process to end."""
 
 
 @dataclass
@@ -17,12 +25,22 @@ class StopRequest:
     at_once: bool = False
     """Whether to end without finishing what is being done: an evaluation, which a resumed run makes again."""
 
+    @property
+    def by_launcher(self) -> bool:
+        """Whether nobody waits at the terminal: soon the process will be killed, or nobody reads what it says."""
+        return self.requested and self.by != signal.SIGINT
+
 
 @contextmanager
 def stopping(stop: StopRequest, tell: Callable[[], None]) -> Iterator[None]:
-    """Inside, the first Ctrl-C or SIGTERM is noted in `stop` and told, unless `at_once`; a second one ends all."""
+    """Inside, the first of `SIGNALS` is noted in `stop` and told, unless `at_once`; a second one ends all.
+
+    A second of the `WARNINGS` says nothing new. What `nohup` ignores stays ignored.
+    """
 
     def ask(number: int, frame: object) -> None:
+        if stop.requested and number in WARNINGS:
+            return
         at_once, stop.requested, stop.by = stop.requested or stop.at_once, True, number
         if at_once:
             raise KeyboardInterrupt
@@ -31,7 +49,8 @@ def stopping(stop: StopRequest, tell: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in SIGNALS if n not in WARNINGS or signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield
     finally:

@@ -9,7 +9,6 @@ is how it ends: the model is published in the folder itself, also where the user
 all is left of a new folder if an error ends it before a checkpoint.
 """
 
-import signal
 from pathlib import Path
 
 from spg_trainer.distributed import (
@@ -75,7 +74,7 @@ def sft(settings: SftCommand | Resolved[SftCommand], *, quiet: bool = False) -> 
             naming_the_lost(command.timeout_minutes),
         ):
             ended_by = make_steps(run)
-            by_launcher = any(gather([run.stop.by == signal.SIGTERM]))  # all processes end alike
+            by_launcher = any(gather([run.stop.by_launcher]))  # all processes end alike
             fit.progress.ended_early = fit.step < run.total_steps
             save_checkpoint(run)  # before the validation, which one that was never stopped does not have
             # A launcher soon kills what it has asked to end: the checkpoint is what this leaves.
@@ -110,7 +109,7 @@ def look_at_the_last(fit: Fit) -> None:
 
 def what_stops(stop: StopRequest) -> str:
     """What is said when somebody asks to stop."""
-    if stop.by == signal.SIGTERM:
+    if stop.by_launcher:
         return "Stopping after this update; its checkpoint will be written for --resume, and no model."
     return "Stopping after this update; the model so far will be written. Press Ctrl-C again to stop at once."
 

@@ -368,7 +368,7 @@ def reason_to_end(run: Run) -> str:
 
 
 def stopping_between_steps(run: Run) -> AbstractContextManager[None]:
-    """Inside, the first Ctrl-C or SIGTERM ends the run after the current step; a second one ends it at once.
+    """Inside, the first of `stop.SIGNALS` ends the run after the current step; a second one ends it at once.
 
     In an evaluation, the first one ends a run of one process at once. Several processes finish the evaluation, to stay
     together.

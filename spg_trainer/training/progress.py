@@ -37,7 +37,7 @@ class Progress:
     """Validations in a row that did not count as falling."""
     ended_early: bool = False
     """Whether somebody stopped the training here, with steps left to do. After Ctrl-C its folder holds the model so
-    far; after SIGTERM it holds a checkpoint and no model."""
+    far; after a launcher's signal (`runs/stop.py`) it holds a checkpoint and no model."""
 
     def decay_start(self, config: Config) -> int:
         """The step from which the rate decays: where the loss stalled, or with `lr_decay_share` of `max_steps` left.

@@ -52,7 +52,10 @@ def test_a_refusal_ends_what_was_started(tmp_path: Path, monkeypatch) -> None:
 
 
 @pytest.mark.slow
-def test_sigterm_lets_children_save_their_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGHUP] * 2])
+def test_a_signal_lets_children_save_their_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: list[int]
+) -> None:
     for name, value in child_environment().items():
         monkeypatch.setenv(name, value)
     folder = tmp_path / "long"
@@ -65,7 +68,9 @@ def test_sigterm_lets_children_save_their_step(tmp_path: Path, monkeypatch: pyte
         metrics = folder / "metrics.jsonl"
         while not (metrics.is_file() and metrics.read_bytes().count(b"\n") >= 2) and time.monotonic() < end:
             time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+            time.sleep(0.5)  # or a signal that comes twice is delivered once
 
     shown = io.StringIO()
     threading.Thread(target=interrupt).start()

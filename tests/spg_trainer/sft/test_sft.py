@@ -794,9 +794,10 @@ def test_a_second_ctrl_c_ends_the_evaluation_and_the_model_is_there(
     assert same_weights(folder, uninterrupted())
 
 
-def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_launchers_signal_leaves_a_checkpoint_and_no_more(tmp_path, monkeypatch, capsys, number) -> None:
     folder = tmp_path / "model"
-    in_the_sixth = before_step(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    in_the_sixth = before_step(5, lambda: os.kill(os.getpid(), number))
     with in_the_sixth, pytest.raises(KeyboardInterrupt):
         sft(change(LONG, output_dir=str(folder)))
     assert incomplete(folder) and checkpoint.latest_complete(folder).name == "step-000006"

@@ -24,6 +24,7 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
+from spg_trainer.runs.stop import SIGNALS, StopRequest, stopping
 from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.training import evaluations, loop
 from spg_trainer.training.loop import train
@@ -529,11 +530,19 @@ def test_a_signal_in_the_evaluation_before_training_ends_at_once(tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    "signals, saved", [([signal.SIGINT], [1]), ([signal.SIGTERM], [1]), ([signal.SIGINT] * 2, [])]
+    "signals, saved",
+    [
+        ([signal.SIGINT], [1]),
+        ([signal.SIGTERM], [1]),
+        ([signal.SIGUSR1], [1]),
+        ([signal.SIGHUP] * 3, [1]),  # a terminal that closes sends it more than once
+        ([signal.SIGINT] * 2, []),
+        ([signal.SIGUSR1, signal.SIGTERM], []),
+    ],
 )
 def test_one_signal_saves_after_the_step_a_second_ends_at_once(tmp_path, monkeypatch, signals, saved):
-    original, folder, pending = loop.gradient, tmp_path / "run", list(signals)
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    original, folder, pending = loop.gradient, tmp_path / "run", list(reversed(signals))
+    handlers = [signal.getsignal(number) for number in SIGNALS]
 
     def signalled(*update):
         while pending:
@@ -545,7 +554,19 @@ def test_one_signal_saves_after_the_step_a_second_ends_at_once(tmp_path, monkeyp
         train(small_config(folder, save_steps=0), quiet=True)
     assert (steps_of(folder) if saved else []) == saved_steps(folder) == saved
     assert (folder / "metrics.jsonl").exists() is bool(saved) and not (folder / "summary.json").exists()
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping(stop := StopRequest(), tell=lambda: None):
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested
+            signal.raise_signal(signal.SIGUSR1)
+            assert stop.requested and stop.by_launcher
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_folder_with_a_run_is_refused_and_left_as_it_is():
