@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # with -n: one core each, before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -109,22 +108,6 @@ def published() -> Path:
     from tests.common.trainer_cases import made_once
 
     return made_once("published", write_published)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compiled_once() -> Iterator[None]:
-    """A loop that takes seconds to compile is compiled by one process of the session; the others then load it."""
-    from verifiers import batch
-
-    compile_loop, lock = batch.compile_loop, FileLock(Path(os.environ["SPG_TEST_SESSION"]) / "compile.lock")
-
-    def one_by_one(*arguments: Any, **options: Any) -> Any:
-        with lock:
-            return compile_loop(*arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "compile_loop", one_by_one)
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

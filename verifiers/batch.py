@@ -353,7 +353,8 @@ def compile_loop(
     notices a change of the file that holds the compiled function, not of the files it calls into; so that function
     must close over `checksum`, that of their sources: numba keys its cache by what a function closes over. The
     compiled function releases the GIL and may make no array of its own: without numba's counting of references it is
-    a fifth faster. Where no cache folder can be written it is compiled for this process only.
+    a fifth faster. Where no cache folder can be written it is compiled for this process only. Processes that would
+    compile at once take turns, so that the second loads what the first has compiled.
     """
     try:
         import numba
@@ -376,6 +377,8 @@ def compile_loop(
             if ended.data["dispatcher"].py_func is function and not only_cached:
                 compiling.taken += perf_counter()
 
+    from verifiers.loop_cache import LoopCache, turn
+
     with _lock:
         if extract.find_byte not in _registered:
             overload(extract.find_byte)(lambda data, byte, start, end: extract.find_byte_in_array)
@@ -389,11 +392,20 @@ def compile_loop(
         sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (extract, *modules))
         function = make(zlib.crc32(sources))
         signature = signature() if callable(signature) else signature
-        with suppress(_NotCached), event.install_listener("numba:compile", Watch()):
-            try:
-                return numba.njit(signature, nogil=True, _nrt=False, cache=True)(function)
-            except (RuntimeError, OSError):  # no folder for the cache, or one that cannot be written
-                return numba.njit(signature, nogil=True, _nrt=False)(function)
+        loop = numba.njit(nogil=True, _nrt=False)(function)
+        folder = None
+        with suppress(RuntimeError, OSError):  # no folder for the cache, or one that cannot be written
+            loop._cache = LoopCache(function)
+            folder = loop.stats.cache_path
+        with (
+            suppress(_NotCached),
+            event.install_listener("numba:compile", Watch()),
+            turn(folder, only_to_load=only_cached) as ours,
+        ):
+            if ours:
+                loop.compile(signature)
+                loop.disable_compile()
+                return loop
     return None
 
 

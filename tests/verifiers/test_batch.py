@@ -100,6 +100,52 @@ def test_what_is_not_in_the_disk_cache_is_compiled_only_where_that_is_asked_for(
     assert began == [1]
 
 
+def _thrice(checksum):
+    def thrice(value):
+        return 3 * value
+
+    return thrice
+
+
+@pytest.mark.parametrize(("kind", "size"), [(".nbi", 0), (".nbi", 60), (".nbc", 0), (".nbc", 100)])
+def test_a_cut_file_of_the_disk_cache_counts_as_missing(monkeypatch, tmp_path, caplog, kind, size):
+    import numba
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    assert batch.compile_loop(_thrice, "int64(int64)")(4) == 12
+    (file,) = tmp_path.rglob(f"*{kind}")
+    file.write_bytes(file.read_bytes()[:size])
+    assert batch.compile_loop(_thrice, "int64(int64)", only_cached=True) is None
+    assert batch.compile_loop(_thrice, "int64(int64)")(5) == 15
+    assert batch.compile_loop(_thrice, "int64(int64)", only_cached=True)(6) == 18, "it was kept anew"
+    (said,) = caplog.messages
+    assert said.startswith(f"numba's cache in {file.parent} has a file that cannot be read (")
+    assert "compiled anew" in said
+
+
+AT_ONCE = """
+from verifiers import batch
+from tests.verifiers.test_batch import _thrice
+began = []
+batch.compiling = batch.Compiling(begins=lambda: began.append(1))
+print(batch.compile_loop(_thrice, "int64(int64)")(4), len(began))
+"""
+
+
+def test_of_processes_that_compile_at_once_one_compiles_and_the_others_load(tmp_path):
+    import numba  # noqa: F401 (so that its files are in memory)
+
+    from verifiers.loop_cache import turn
+
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    start = [sys.executable, "-c", AT_ONCE]
+    processes = [subprocess.Popen(start, env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    printed = sorted(process.communicate(timeout=200)[0].split() for process in processes)
+    assert printed == [["12", "0"], ["12", "0"], ["12", "1"]]
+    with turn(str(tmp_path), only_to_load=False), turn(str(tmp_path), only_to_load=True) as ours:
+        assert not ours, "who only loads does not wait"
+
+
 def test_a_loop_is_compiled_when_as_long_was_judged_without_it(monkeypatch):
     asked = []
     monkeypatch.setattr(batch, "compiled_rows", lambda loop, only_cached=False: asked.append(only_cached))

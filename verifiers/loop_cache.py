@@ -1,0 +1,67 @@
+"""numba's cache of compiled loops on disk: a file that cannot be read counts as missing, and processes take turns.
+
+A power cut, or a network file system, leaves files empty or cut, and numba would raise for ever what it meets there
+(numba#10434). Of two processes that save at once, numba can keep the code of one under the key of the other, since it
+numbers the files of an index without a lock. Importing this file imports numba.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from numba.core.caching import FunctionCache
+
+LOCK = "verifiers-compiling.lock"
+
+
+class LoopCache(FunctionCache):
+    """The cache of one function, in the place of the one that `numba.njit(cache=True)` makes.
+
+    Raises RuntimeError where no folder for it can be written.
+    """
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        """What numba compiled for a signature, None where that is not on disk, or cannot be read."""
+        try:
+            return super().load_overload(signature, context)
+        except Exception as error:  # whatever pickle and LLVM make of a file that is cut
+            _warn("has a file that cannot be read", self.cache_path, error)
+            with suppress(OSError):
+                self.flush()  # or saving would read the same index
+            return None
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keeps what was compiled; where that is not possible it serves this process only."""
+        try:
+            super().save_overload(signature, result)
+        except Exception as error:  # a full disk, or an index that could not be emptied either
+            _warn("cannot be written", self.cache_path, error)
+
+
+def _warn(problem: str, folder: str, error: Exception) -> None:
+    text = "numba's cache in %s %s (%s: %.200s): the loop is compiled anew."
+    logging.getLogger("verifiers").warning(text, folder, problem, type(error).__name__, error)
+
+
+@contextmanager
+def turn(folder: str | None, only_to_load: bool) -> Iterator[bool]:
+    """Waits until no other process compiles into a cache folder, and keeps others from it.
+
+    only_to_load: does not wait, gives False where another process compiles, and lets others load too. Nobody waits
+    where there is no folder, where it cannot be written, or where it has no locks, as on some network file systems.
+    """
+    with ExitStack() as stack:
+        ours = True
+        with suppress(OSError):
+            if folder is not None:
+                lock = stack.enter_context(open(os.path.join(folder, LOCK), "a"))
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB if only_to_load else fcntl.LOCK_EX)
+                except BlockingIOError:
+                    ours = False
+        yield ours
