@@ -259,9 +259,6 @@ class StepView(NamedTuple):
     """Updates that are made with these completions."""
     correct: Tensor | None = None
     """(P, G) bool, which of them are right; only if the algorithm asks."""
-    of_step: Tensor | None = None
-    """(N,) float64, the rewards of all completions of the step, where `rewards` are those of the groups of one size
-    (`--explore`); None = there are no others."""
 
 
 class Where(NamedTuple):

@@ -113,10 +113,6 @@ class Algorithm(ABC):
     right_groups_teach: ClassVar[bool] = False
     """Whether a group whose completions are all right has advantages, as where a reward is compared with the whole
     step's."""
-    whole_step: ClassVar[bool] = False
-    """Whether `step_means` or `prepare` measures something over all groups of a step, as a mean number of tokens; the
-    rewards of the whole step, `view.of_step`, do not count here. Then --explore is refused: it gives groups unequal
-    sizes, and both methods see only groups of one size at a time."""
     branches: ClassVar[int] = 1
     """How many completions share each first half: more than 1 has the rollout sample trees. A group holds a multiple
     of them, and a block must end in the middle of a completion. Where episodes have turns, the first ones are trees."""
@@ -136,11 +132,6 @@ class Algorithm(ABC):
         """What a rollout must record for the algorithm and its masking."""
         own = frozenset({"entropy"}) & self.needs
         return own | self.make_masking().records
-
-    @property
-    def takes_unequal_groups(self) -> bool:
-        """Whether the groups of a step may have different sizes, as --explore makes them."""
-        return not self.whole_step and self.branches == 1
 
     def __post_init__(self) -> None:
         check_ranges(self, argument_with_value)
@@ -198,7 +189,7 @@ class Algorithm(ABC):
     def step_means(self, view: StepView) -> dict[str, float]:
         """Means over the completions of a whole step, by name, e.g. {"segments": 3.5}; by default none.
 
-        `loss` finds them in `batch.step_means`. An algorithm that has some sets `whole_step`.
+        `loss` finds them in `batch.step_means`.
         """
         return {}
 

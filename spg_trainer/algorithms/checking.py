@@ -415,42 +415,6 @@ def prepares_each_turn(algorithm: Algorithm) -> str:
     return "have a row each"
 
 
-def compares_groups_alone(algorithm: Algorithm) -> str:
-    """Without the other groups of its step, of which only rewards are known, a group is worth the same.
-
-    If not, the algorithm must refuse --explore, by `whole_step`.
-    """
-    if not algorithm.takes_unequal_groups:
-        return "no: it refuses --explore"
-    rewards = torch.eye(PROMPTS, GENERATIONS, dtype=torch.float64)
-    rewards[1, 0], rewards[2, 2] = 0.5, 0.0  # a group of three rewards, and one that is all wrong
-    view = draw_view(algorithm, rewards)
-    prepared = algorithm.prepare(view)
-    for group in range(PROMPTS):
-        in_group = view.place.group == group
-        view_of_group = view._replace(
-            rewards=view.rewards[group : group + 1],
-            rollouts=view.rollouts.select(in_group),
-            place=view.place.select(in_group),
-            correct=None if view.correct is None else view.correct[group : group + 1],
-            of_step=view.rewards.flatten(),
-        )
-        prepared_alone = algorithm.prepare(view_of_group)
-        for name, column in prepared.items():
-            if not torch.allclose(column[in_group].double(), prepared_alone[name].double()):
-                raise CheckFailed(
-                    f"prepare gives a group another {name!r} without the other groups of its step. With --explore, "
-                    "groups of each size are prepared without the others: set whole_step = True, which refuses it, or "
-                    "read view.of_step for the rewards of all."
-                )
-        if algorithm.step_means(view_of_group) != algorithm.step_means(view):
-            raise CheckFailed(
-                "step_means has means over the groups of a step, and with --explore, groups of each size are prepared "
-                "without the others: set whole_step = True, which refuses it."
-            )
-    return "yes"
-
-
 def tensors(case: Case) -> list[Tensor]:
     """All that a loss is given."""
     values: list[object] = [case.logps]
@@ -470,5 +434,4 @@ CHECKS: dict[str, Callable[[Algorithm], str]] = {
     "compares": compares_what_it_says,
     "needs": needs_what_it_says,
     "turns": prepares_each_turn,
-    "groups alone": compares_groups_alone,
 }

@@ -48,7 +48,6 @@ class EGSPO(Algorithm):
     """Weight of the KL to the reference, of a step as a whole; 0 = no reference."""
 
     compares: ClassVar[Compares] = "copy"
-    whole_step: ClassVar[bool] = True
 
     @property
     def needs(self) -> frozenset[Need]:

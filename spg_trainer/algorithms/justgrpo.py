@@ -48,7 +48,6 @@ class JustGRPO(Algorithm):
     """What a reward is compared with; the paper divides by the group's standard deviation (GRPO)."""
 
     compares: ClassVar[Compares] = "copy"
-    whole_step: ClassVar[bool] = True
     left_to_right: ClassVar[bool] = True
 
     @classmethod

@@ -55,11 +55,11 @@ class RAFT(Algorithm):
 
     def prepare(self, view: StepView) -> dict[str, Tensor]:
         rewards, place = view.rewards, view.place
-        advantages = place.spread(shares(rewards, rewards if view.of_step is None else view.of_step))
+        advantages = place.spread(shares(rewards))
         return {"advantages": merge_equal(advantages, view.rollouts, place)}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
-        return shares(rewards, rewards)
+        return shares(rewards)
 
     def loss(self, logps: Tensor, masks: Masks, batch: Batch) -> Loss:
         bound, length = elbo(logps, masks), batch.length.to(logps)
@@ -71,16 +71,16 @@ class RAFT(Algorithm):
         return Loss(terms.sum(), metrics)
 
 
-def shares(rewards: Tensor, of_step: Tensor) -> Tensor:
+def shares(rewards: Tensor) -> Tensor:
     """(P*G,) weights of completions with rewards (P, G): how far a reward is above the mean of the step.
 
     These excesses are divided by their sum over the group and multiplied by the largest of the group: with rewards of 0
-    and 1 a solved problem weighs the same whether one of its completions is right or all. of_step: the rewards of all
-    completions of the step; the weights are exactly zero where these are all equal.
+    and 1 a solved problem weighs the same whether one of its completions is right or all. The weights are
+    exactly zero where all rewards of the step are equal.
     """
-    if (of_step == of_step.flatten()[0]).all():  # rounding may put their mean below them
+    if (rewards == rewards.flatten()[0]).all():  # rounding may put their mean below them
         return torch.zeros_like(rewards).reshape(-1)
-    above = (rewards - of_step.mean()).clamp(min=0)
+    above = (rewards - rewards.mean()).clamp(min=0)
     total = above.sum(1, keepdim=True).clamp(min=torch.finfo(rewards.dtype).tiny)
     return (above / total * above.amax(1, keepdim=True)).reshape(-1)
 

@@ -46,7 +46,6 @@ class TraceRL(Algorithm):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"old"})
     compares: ClassVar[Compares] = "copy"
-    whole_step: ClassVar[bool] = True
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:

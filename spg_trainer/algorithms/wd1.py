@@ -53,10 +53,6 @@ class WD1(Algorithm):
 
     compares: ClassVar[Compares] = "copy"
 
-    @property
-    def whole_step(self) -> bool:
-        return self.normalizer == "groups"  # whose number is not known to a part of them
-
     def step_means(self, view: StepView) -> dict[str, float]:
         """`group_size`, how many completions a group has, from which the number of groups follows."""
         return {"group_size": view.rewards.shape[1]} if self.normalizer == "groups" else {}

@@ -14,11 +14,9 @@ from spg_trainer.rollout.dealing import (
     choose_more,
     choose_problems,
     deal_groups,
-    deal_rows,
     prompt_length,
 )
 from spg_trainer.rollout.dialogues import Prompts, by_episodes, play
-from spg_trainer.rollout.explore import Rounds
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.overlong import SKIP, name_in, next_fitting, refuse_first
 from spg_trainer.rollout.pools import Pools
@@ -83,8 +81,6 @@ class EnvironmentSource:
         sampled (dynamic sampling, DAPO, arXiv 2503.14476); where there are too few, others fill it up.
         """
         config = self.config.batch
-        if config.explore:
-            return self.explore(step)
         with raising_on_all():
             index = self.choose(step, batch=0, taken=[])
         parts = [self.sample(step, batch=0, index=index, groups_before=0)]
@@ -121,7 +117,7 @@ class EnvironmentSource:
 
     def groups_that_teach(self, scored: Scored) -> np.ndarray:
         """(P,) bool, which groups of a batch, of all processes, teach."""
-        rewards, correct = scored.of_groups(scored.rewards, scored.correct)
+        rewards, correct = scored.gather_groups(scored.rewards, scored.correct)
         teaches = np.ptp(rewards, axis=1) > 0  # the largest reward minus the smallest
         if self.right_groups_teach:
             teaches |= correct.all(axis=1)
@@ -152,55 +148,6 @@ class EnvironmentSource:
         Failures(len(index) * num_generations).add(self.env, scored)
         self.note_groups(scored)
         return scored
-
-    def explore(self, step: int) -> Scored:
-        """The completions of a step with --explore: sampled in rounds, each group as many as `Rounds` gives it."""
-        config = self.config.batch
-        rounds = Rounds(config.prompts_per_step, config.num_generations, self.right_groups_teach)
-        parts: list[Scored] = []
-        groups_here = None  # the groups that this process samples for, known after the first round
-        with raising_on_all():
-            index, skipped = self.replace_overlong(self.choose(step, batch=0, taken=[]))
-            lengths = self.prompt_lengths(index)
-        while rounds.left:
-            group, generation = rounds.next()  # of all processes
-            completions_of_round = len(group)
-            with raising_on_all():
-                dealt = self.deal_round(group, lengths, groups_here)
-                if groups_here is None:
-                    groups_here = np.unique(group[dealt])
-                scored = None
-                if len(dealt):  # the share of a process in a later round may be empty
-                    group, generation = group[dealt], generation[dealt]
-                    scored = self.play_episodes(
-                        ("rollout", step),
-                        problem=index[group],
-                        generation=generation,
-                        # How many episodes the groups before this one will have is not known yet. So each group gets
-                        # numbers for all episodes of the step; `by_groups` closes the gaps.
-                        episode=group * rounds.completions + generation,
-                        group=group,
-                    )
-                    parts.append(scored)
-            Failures(completions_of_round).add(self.env, scored)
-            rounds.note(scored)
-        scored = replace(by_groups(Scored.join(parts), rounds.size), skipped=skipped)
-        self.note_groups(scored)
-        return scored
-
-    def deal_round(
-        self, group: np.ndarray, lengths: Sequence[int], groups_here: np.ndarray | None
-    ) -> np.ndarray:
-        """Which completions of a round this process samples, as ascending indices of `group`.
-
-        group: (B,), the group of each completion. lengths: of the P groups' prompts. groups_here: the groups that this
-        process has sampled completions for; None in the first round, in which all groups have equally many.
-        """
-        if groups_here is None:
-            return deal_groups(lengths, len(group) // len(lengths), self.dealt_by)
-        if self.dealt_by == "group":
-            return np.flatnonzero(np.isin(group, groups_here))
-        return np.array(deal_rows([lengths[number] for number in group]), dtype=np.int64)
 
     def replace_overlong(self, index: np.ndarray) -> tuple[np.ndarray, int | None]:
         """With `--overlong skip`, returns the problems with others in place of those too long, and how many these were.
@@ -250,21 +197,8 @@ class EnvironmentSource:
     def note_groups(self, scored: Scored) -> None:
         """Tells the pools, if there are any, which completions of each problem of a step were right."""
         if self.pools is not None:
-            problems, correct = scored.of_groups(scored.place.problem.numpy(), scored.correct)
+            problems, correct = scored.gather_groups(scored.place.problem.numpy(), scored.correct)
             self.pools.note(np.array([problems_of_group[0] for problems_of_group in problems]), correct)
-
-
-def by_groups(scored: Scored, sizes: np.ndarray) -> Scored:
-    """The same completions, group by group and with their episodes numbered without gaps.
-
-    sizes: (P,), how many episodes each group has on all processes. E.g. after groups of 4 and 2 episodes, the episodes
-    of the third group are 6, 7 and so on.
-    """
-    first_of_group = torch.from_numpy(np.cumsum(sizes) - sizes)
-    place = scored.place
-    place = replace(place, episode=first_of_group[place.group] + place.generation)
-    order = place.episode.argsort(stable=True)
-    return scored.select(order, place.select(order))
 
 
 def sample_and_score(

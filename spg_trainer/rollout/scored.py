@@ -94,8 +94,8 @@ class Scored:
     def join(cls, parts: "Sequence[Scored]") -> "Scored":
         """The completions of all parts, one part after the other.
 
-        The parts are this process's shares of several batches or rounds of one step. If part after part is in ascending
-        order of episodes, so is the result; otherwise the caller sorts it (`rollout/collect.py: by_groups`).
+        The parts are this process's shares of several batches of one step. As part after part is in ascending order of
+        episodes, so is the result.
         """
         first = parts[0]
         if len(parts) == 1:
@@ -156,8 +156,8 @@ class Scored:
                 selected[name] = [value[b] for b in index.tolist()]
         return replace(self, **selected)
 
-    def of_groups(self, *columns: np.ndarray) -> "list[Groups]":
-        """Gathers each column from all processes and cuts it into groups, e.g. the rewards into one array (P, G).
+    def gather_groups(self, *columns: np.ndarray) -> list[np.ndarray]:
+        """Gathers each column from all processes and cuts it into groups, e.g. the rewards into (P, G).
 
         Every process must call it, or the others wait. columns: (B,) each, of this process's completions; an episode's
         value is that of its last turn.
@@ -167,7 +167,7 @@ class Scored:
         of_column = zip(*columns_by_process, strict=True)  # for each column, its arrays, one of each process
         episode, generation, *gathered = [np.concatenate(arrays) for arrays in of_column]
         order = episode.argsort(kind="stable")
-        return [in_groups(values[order], generation[order]) for values in gathered]
+        return [cut_into_groups(values[order], generation[order]) for values in gathered]
 
     def dialogue(self, b: int) -> tuple[list[str], list[str]]:
         """(completions, replies) of the whole episode to which completion b belongs."""
@@ -176,18 +176,12 @@ class Scored:
         return [self.completions[turn] for turn in turns], replies
 
 
-Groups = np.ndarray | list[np.ndarray]
-"""A value of each episode, group by group: (P, G), or P arrays where groups have unequal sizes (`--explore`)."""
-
-
-def in_groups(values: np.ndarray, generation: np.ndarray) -> Groups:
-    """Cuts values (N,) of episodes, which stand group by group, into groups.
+def cut_into_groups(values: np.ndarray, generation: np.ndarray) -> np.ndarray:
+    """(P, G) of values (N,) of episodes, which stand group by group.
 
     generation: (N,) int64, the number of each episode in its group; a group begins where it is 0.
     """
-    groups = np.split(values, np.flatnonzero(generation == 0)[1:])
-    equal_sizes = len({len(group) for group in groups}) == 1
-    return np.stack(groups) if equal_sizes else groups
+    return values.reshape((generation == 0).sum(), -1)
 
 
 class Source(Protocol):

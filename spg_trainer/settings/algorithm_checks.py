@@ -10,7 +10,6 @@ from spg_trainer.settings.adapters import trains_adapters
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.plan import check_rounds
 
 
 def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> None:
@@ -30,23 +29,7 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
     if "order" in algorithm.needs:
         check_positions(r, algorithm, flag)
     check_reference(config.model, algorithm, flag)
-    if config.batch.explore and not algorithm.takes_unequal_groups:
-        raise ConfigError(
-            f"--explore gives groups unequal sizes, which {flag} does not compare. Leave it out, or use --algorithm "
-            "spg or raft."
-        )
     check_shares(config, algorithm, num_processes)
-
-
-def can_add_explore(config: Config, algorithm: Any) -> bool:
-    """Whether a run with these settings does without --explore and would be accepted with it."""
-    if config.batch.explore or not algorithm.takes_unequal_groups:
-        return False
-    try:
-        check_rounds(config)
-    except ConfigError:
-        return False
-    return True
 
 
 def check_pairs(config: Config, algorithm: Any, flag: str) -> None:
@@ -81,8 +64,6 @@ def check_shares(config: Config, algorithm: Any, num_processes: int) -> None:
     """
     b = config.batch
     group_size = b.num_generations
-    if b.explore:
-        group_size //= 2  # of the first round, which every process has to take part in
     smallest_share = group_size if algorithm.dealt_by == "group" or config.pairs else 1
     if b.prompts_per_step * group_size < num_processes * smallest_share:
         fewest_prompts = -(-num_processes * smallest_share // group_size)  # rounded up

@@ -111,7 +111,7 @@ def check_behind(cls: Any, name: str, kind: Any, words: Sequence[str]) -> None:
 def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
     """Raises ConfigError for a word that belongs to no flag.
 
-    tyro leaves the word `yes` of `--explore=yes` over too: the message then says that a switch takes no value.
+    tyro leaves the word `yes` of `--dry-run=yes` over too: the message then says that a switch takes no value.
     """
     switch = next((typed.partition("=")[0] for typed in words if typed.endswith(f"={word}")), "")
     advice = f" {switch} takes none: write it alone, or --no-{switch[2:]}." if switch else ""

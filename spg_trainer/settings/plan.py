@@ -143,8 +143,6 @@ def check_training(config: Config) -> None:
             )
     if b.pools and config.pairs:
         raise ConfigError("--pools: each of --pairs has a right and a wrong completion. Leave it out.")
-    if b.explore:
-        check_rounds(config)
     groups = b.prompts_per_step
     if b.num_minibatches > groups:
         raise ConfigError(
@@ -177,23 +175,6 @@ def check_muon(o: BaseOptimizerConfig, m: LoadConfig) -> None:
     """Refuses Muon, which needs whole matrices, with --shard, which divides them."""
     if m.is_divided and o.optimizer == "muon":
         raise ConfigError("--shard: Muon needs whole matrices. Use --optimizer adamw.")
-
-
-def check_rounds(config: Config) -> None:
-    """Refuses --explore with --pairs, with groups too small for two rounds, and with --max-rollout-batches."""
-    b = config.batch
-    if config.pairs:
-        raise ConfigError("--explore: each of --pairs has a right and a wrong completion. Leave it out.")
-    if b.num_generations < 4:
-        raise ConfigError(
-            f"--num-generations {b.num_generations}: the first round of --explore samples half of them, at least two. "
-            "Use --num-generations 4 or more."
-        )
-    if b.max_rollout_batches > 1:
-        raise ConfigError(
-            f"--explore with --max-rollout-batches {b.max_rollout_batches}: one samples more of the same problems, the "
-            "other further problems. Use one of them."
-        )
 
 
 def check_eval(command: EvalCommand) -> None:

@@ -30,9 +30,6 @@ class BatchConfig:
     unequal rewards, and learns from these; if they remain too few, other groups fill it up (dynamic sampling). 1 learns
     from the first batch, whatever its rewards. Raise it, to 10, if most groups have equal rewards and an update takes
     longer than a rollout: a step then learns more, and a completion less."""
-    explore: bool = False
-    """Samples half of --num-generations for each problem first, and spends the other half of the step's completions on
-    groups whose completions are all wrong. Set it if few groups hold both right and wrong completions."""
     pools: bool = False
     """Draws a problem less often once its last two groups were all right, or all wrong, until a group of it is mixed
     again. Set it if many groups are all right or all wrong and problems are drawn more than once."""

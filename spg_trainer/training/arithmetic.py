@@ -20,8 +20,6 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
         notes += f" ({num_processes} processes x {up_to}{most_of_a_process})"
     if batch.max_rollout_batches > 1:
         notes += f", chosen from up to {batch.max_rollout_batches} times as many"
-    if batch.explore:
-        notes += f", of which each prompt gets {batch.num_generations // 2} first"
     return (
         f"{batch.prompts_per_step} {groups} = {total} {completions} a step{notes}; "
         f"{rollout.max_completion_length} tokens in blocks of {rollout.block_length}, "

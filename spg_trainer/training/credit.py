@@ -13,7 +13,7 @@ from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import gather_rows, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.probe import probe
-from spg_trainer.rollout.scored import Groups, Scored
+from spg_trainer.rollout.scored import Scored
 from spg_trainer.seeding import generator
 from spg_trainer.tensors import Place, Rollouts, StepView
 from spg_trainer.training.fills import with_fills
@@ -25,11 +25,11 @@ ByKind = dict[str, np.ndarray]
 Losses and metrics are divided by how many there are of a kind."""
 
 
-def credit(run: Run, scored: Scored, rewards: Groups) -> tuple[torch.Tensor, Step]:
+def credit(run: Run, scored: Scored, rewards: np.ndarray) -> tuple[torch.Tensor, Step]:
     """The advantages (B,) of this process's completions, and what the updates need of those that change the loss.
 
     scored: the completions of this process that are learned from (`Scored.learned`), so that groups and episodes are
-    numbered without gaps. rewards: those of the groups of all processes, (G,) each.
+    numbered without gaps. rewards: (P, G), those of the groups of all processes.
     """
     rollouts = scored.rollouts
     if run.algorithm.score_tail:
@@ -54,52 +54,35 @@ class Prepared:
     """(B,) int64, tokens up to and including the end token."""
 
 
-def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: Groups) -> Prepared:
+def prepare_step(run: Run, scored: Scored, rollouts: Rollouts, rewards: np.ndarray) -> Prepared:
     """Gathers the completions of all processes and lets the algorithm prepare them.
 
-    Its `prepare` and `step_means` are called once for each size that groups have, with the groups of this size and
-    their rewards (groups, size). Raises ConfigError where `prepare` returns something without a row for each
-    completion, and where `step_means` differ between groups of different sizes.
+    Raises ConfigError where `prepare` returns something without a row for each completion.
     """
     algorithm = run.algorithm
     # The completions of all processes, in ascending order of their episodes.
     everyone, place = gather_rows(scored.place.episode.numpy(), rollouts, scored.place)
     correct = None
     if "correct" in algorithm.needs:
-        (correct,) = scored.of_groups(scored.correct)
-    sizes = torch.tensor([len(group) for group in rewards])
-    values, step_means = dict[str, torch.Tensor](), dict[str, float]()
-    for size in sizes.unique():
-        groups = (sizes == size).nonzero()[:, 0].tolist()
-        row_indices = (sizes[place.group] == size).nonzero()[:, 0]
-        view = StepView(
-            rewards=torch.from_numpy(np.stack([rewards[group] for group in groups])),
-            rollouts=everyone.select(row_indices),
-            place=place.select(row_indices),
-            share_done=run.state.step / run.config.max_steps,
-            num_iterations=run.config.batch.num_iterations,
-            correct=None if correct is None else torch.from_numpy(np.stack([correct[i] for i in groups])),
-            of_step=torch.from_numpy(np.concatenate(rewards)),
-        )
-        for name, column in algorithm.prepare(view).items():
-            if len(column) != len(row_indices):
-                raise ConfigError(
-                    f"{type(algorithm).__name__}.prepare returned {len(column)} rows of {name!r} for "
-                    f"{len(row_indices)} completions. Return a row for each of them; view.place.spread(values) gives "
-                    "each turn of an episode what holds for the episode."
-                )
-            if name not in values:
-                values[name] = column.new_zeros(len(place), *column.shape[1:])
-            values[name][row_indices] = column
-        means_of_size = algorithm.step_means(view)
-        if step_means and means_of_size != step_means:
+        correct = torch.from_numpy(scored.gather_groups(scored.correct)[0])
+    view = StepView(
+        rewards=torch.from_numpy(rewards),
+        rollouts=everyone,
+        place=place,
+        share_done=run.state.step / run.config.max_steps,
+        num_iterations=run.config.batch.num_iterations,
+        correct=correct,
+    )
+    values = dict(algorithm.prepare(view))
+    for name, column in values.items():
+        if len(column) != len(place):
             raise ConfigError(
-                f"{type(algorithm).__name__}.step_means are {step_means} of some groups of the step and "
-                f"{means_of_size} of others: --explore gives groups unequal sizes, and those of each size are prepared "
-                "without the others. Set whole_step = True, with which the algorithm refuses --explore."
+                f"{type(algorithm).__name__}.prepare returned {len(column)} rows of {name!r} for {len(place)} "
+                "completions. Return a row for each of them; view.place.spread(values) gives each turn of an episode "
+                "what holds for the episode."
             )
-        step_means = means_of_size
-    return Prepared(values, step_means, place, everyone.completion_mask.sum(-1).numpy(force=True))
+    lengths = everyone.completion_mask.sum(-1).numpy(force=True)
+    return Prepared(values, algorithm.step_means(view), place, lengths)
 
 
 def step_of_process(

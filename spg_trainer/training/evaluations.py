@@ -75,7 +75,7 @@ def held_out_loss(run: Run) -> float:
     """This process's share of the loss of the held-out completions, in nats a token."""
     config = run.config
     scored = run.held_out.collect("validation")
-    (rewards,) = scored.of_groups(scored.rewards)
+    (rewards,) = scored.gather_groups(scored.rewards)
     # The held-out completions as one step; their advantages are not needed.
     _, held_out_step = credit(run, scored, rewards)
     with raising_on_all():

@@ -27,12 +27,11 @@ from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, Scorin
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models.shard import trains_parts, unsharded
-from spg_trainer.rollout.scored import Groups, Scored, sample_rows
+from spg_trainer.rollout.scored import Scored, sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.stop import stopping
 from spg_trainer.seeding import derive, gpus
-from spg_trainer.settings.algorithm_checks import can_add_explore
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import unseen
@@ -145,7 +144,7 @@ def train_step(run: Run) -> None:
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
         sampled = time.monotonic()
-        (rewards,) = scored.of_groups(scored.rewards)
+        (rewards,) = scored.gather_groups(scored.rewards)
         metrics = {}
         if run.source.env is not None:  # the model has sampled these completions; pairs of a file are given
             metrics = rollout_metrics(scored, ended(run.policy, scored.rollouts))
@@ -155,8 +154,6 @@ def train_step(run: Run) -> None:
                     run.console.warn(text)
         metrics |= look_at_decoding(run, scored)
         learned = scored.learned(run.config.batch.num_generations)
-        # With --max-rollout-batches some groups are chosen. Rewards then are one array (P, G), since only --explore
-        # makes groups of unequal sizes, and the two do not go together.
         learned_rewards = rewards if scored.chosen is None else rewards[scored.chosen]
         advantages, step = credit(run, learned, learned_rewards)
         begin(f"the updates of step {state.step + 1}")
@@ -187,9 +184,7 @@ def train_step(run: Run) -> None:
     )
     if run.due(run.config.output.sample_steps):
         run.console.say(run.source.render_turns(scored.problems[0], *scored.dialogue(0)))
-    for warning in new_warnings(
-        state.history, run.algorithm.right_groups_teach, can_add_explore(run.config, run.algorithm)
-    ):
+    for warning in new_warnings(state.history, run.algorithm.right_groups_teach):
         run.console.warn(warning)
 
 
@@ -214,7 +209,7 @@ def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
     return sum(finite) / len(finite) if finite else float("nan")
 
 
-def look_at_base(run: Run, scored: Scored, rewards: Groups) -> None:
+def look_at_base(run: Run, scored: Scored, rewards: np.ndarray) -> None:
     """Says before the first update what the model's completions are like: RL picks among the behaviours that it has.
 
     rewards: those of the groups of all processes. Raises ConfigError, unless --force is given, if there is nothing to

@@ -11,7 +11,7 @@ import numpy as np
 
 from spg_trainer.distributed import gather
 from spg_trainer.rollout.failures import is_failure
-from spg_trainer.rollout.scored import Groups, in_groups
+from spg_trainer.rollout.scored import cut_into_groups
 
 if TYPE_CHECKING:
     from spg_trainer.rollout.scored import Scored
@@ -29,12 +29,12 @@ def rollout_metrics(scored: "Scored", ended: list[bool]) -> dict[str, float]:
     is_last_turn = np.append(np.diff(completions["episode"]) != 0, True)
     episodes = {name: values[is_last_turn] for name, values in completions.items()}
     generation = episodes.pop("generation")  # the number of each episode in its group: at a 0 a group begins
-    rewards = in_groups(episodes["reward"], generation)
-    correct = in_groups(episodes["correct"], generation)
+    rewards = cut_into_groups(episodes["reward"], generation)
+    correct = cut_into_groups(episodes["correct"], generation)
     written, passes = completions["written"].sum(), completions["passes"].sum()
     metrics = {
         "reward": float(episodes["reward"].mean()),
-        **group_metrics(rewards, correct, in_groups(texts, generation)),
+        **group_metrics(rewards, correct, cut_into_groups(texts, generation)),
         "correct": float(episodes["correct"].mean()),
         **component_means(episodes),
         "completions/mean_length": float(completions["length"].mean()),
@@ -107,7 +107,7 @@ def failure_counts(failures: np.ndarray) -> dict[str, int]:
     return {"env_errors": count.total(), **{f"env_errors/{name}": n for name, n in sorted(count.items())}}
 
 
-def group_metrics(rewards: Groups, correct: Groups, texts: Groups) -> dict[str, float]:
+def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:
     """How alike the episodes of a group are. rewards, correct, texts: those of its episodes, group by group."""
     all_correct = [bool((of_group == 1).all()) for of_group in correct]
     all_wrong = [bool((of_group == 0).all()) for of_group in correct]
@@ -127,8 +127,8 @@ def group_metrics(rewards: Groups, correct: Groups, texts: Groups) -> dict[str, 
 def set_aside_metrics(scored: "Scored", correct: np.ndarray) -> dict[str, int]:
     """How many batches of groups a step sampled, and how many groups it set aside as all right or as all wrong.
 
-    correct: (P, G), of all groups that were sampled; none are unequal, as --explore is refused here. The step learns
-    from the groups that `scored.chosen` numbers, and sets the others aside.
+    correct: (P, G), of all groups that were sampled. The step learns from the groups that `scored.chosen` numbers, and
+    sets the others aside.
     """
     set_aside = np.setdiff1d(np.arange(len(correct)), scored.chosen)
     return {

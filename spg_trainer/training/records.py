@@ -22,7 +22,6 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.algorithm_checks import can_add_explore
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import recipe_algorithm
 from spg_trainer.settings.task import task_words
@@ -312,7 +311,7 @@ def next_try(summary: Mapping[str, Any], config: Config, env: "TextEnv", algorit
     # "equal" counts the groups with equal rewards, "silent" those of them from which the algorithm learns nothing.
     # Groups that are all right are no reason to change the problems: RAFT, which is advised below, learns from them.
     mostly_right = bool(groups) and groups["all_right"] > groups["equal"] / 2
-    remedy = remedy_of_equal_groups(groups, can_add_explore(config, algorithm)) if groups else ""
+    remedy = remedy_of_equal_groups(groups) if groups else ""
     if groups and groups["silent"] >= MOST and not mostly_right:
         return (
             f"{start}: {groups['silent']:.0%} of its groups had equal rewards, from which nothing is learned: "

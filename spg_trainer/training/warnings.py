@@ -53,21 +53,18 @@ def form_warning(
     )
 
 
-def new_warnings(
-    history: History, right_groups_teach: bool = False, can_add_explore: bool = False
-) -> list[str]:
+def new_warnings(history: History, right_groups_teach: bool = False) -> list[str]:
     """Warnings that hold at the newest step and at none of the `REPEAT_AFTER` before; each names the flags to change.
 
-    right_groups_teach: as of the algorithm. can_add_explore: whether --explore may be advised.
+    right_groups_teach: as of the algorithm.
     """
     histories_before = (history[:-back] for back in range(1, min(REPEAT_AFTER, len(history)) + 1))
-    about_run = right_groups_teach, can_add_explore
-    held_before = {name for before in histories_before for name in all_warnings(before, *about_run)}
-    holding = all_warnings(history, *about_run)
+    held_before = {name for before in histories_before for name in all_warnings(before, right_groups_teach)}
+    holding = all_warnings(history, right_groups_teach)
     return [text for name, text in holding.items() if name not in held_before]
 
 
-def all_warnings(history: History, right_groups_teach: bool, can_add_explore: bool) -> dict[str, str]:
+def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
     """{name: text} of all warnings that hold at the newest step."""
     warnings: dict[str, str] = {}
     if not history:
@@ -90,7 +87,7 @@ def all_warnings(history: History, right_groups_teach: bool, can_add_explore: bo
     if len(recent) < 3:
         return warnings
     if len(history) >= STUCK:
-        if text := equal_rewards_warning(history[-STUCK:], right_groups_teach, can_add_explore):
+        if text := equal_rewards_warning(history[-STUCK:], right_groups_teach):
             warnings["equal rewards"] = text
     # If most completions are right although they are cut, they need not be longer.
     if min(row["completions/clipped_ratio"] for row in recent) > 0.5 and mean(recent, "correct") < 0.5:
@@ -134,7 +131,7 @@ def mean(history: History, name: str) -> float:
     return sum(row.get(name, 0.0) for row in history) / len(history)
 
 
-def equal_rewards_warning(history: History, right_groups_teach: bool, can_add_explore: bool) -> str:
+def equal_rewards_warning(history: History, right_groups_teach: bool) -> str:
     """A warning if in each of these steps most groups have no signal and the reward does not rise; else ""."""
     if min(silent(row, right_groups_teach) for row in history) < MOST:
         return ""
@@ -144,7 +141,7 @@ def equal_rewards_warning(history: History, right_groups_teach: bool, can_add_ex
     shares = shares_of_groups(history, right_groups_teach)
     return (
         f"{shares['equal']:.0%} of the groups have equal rewards ({len(history)} steps in a row) and teach nothing: "
-        f"{what_equal_groups_are(shares)}. What helps: {remedy_of_equal_groups(shares, can_add_explore)}."
+        f"{what_equal_groups_are(shares)}. What helps: {remedy_of_equal_groups(shares)}."
     )
 
 
@@ -180,20 +177,19 @@ def what_equal_groups_are(shares: Mapping[str, float]) -> str:
     )
 
 
-def remedy_of_equal_groups(shares: Mapping[str, float], can_add_explore: bool) -> str:
+def remedy_of_equal_groups(shares: Mapping[str, float]) -> str:
     """Part of a sentence that advises how groups become unequal, by why they are equal.
 
-    shares: what `shares_of_groups` returns. can_add_explore: whether --explore may be advised.
+    shares: what `shares_of_groups` returns.
     """
     if shares["all_right"] > shares["equal"] / 2:
         return SOLVED
     if shares["same_wrong_text"] > shares["all_wrong"] / 2:
         return "for variety raise --temperature"
     if shares["all_wrong"] > shares["equal"] / 2:
-        explore = "--explore and " if can_add_explore else ""
         return (
             "for problems that the model can solve, make them easier (--env-args), or teach it the task first with "
-            f"`python -m spg_trainer sft`; where a few completions are right, {explore}more steps (--max-steps) "
+            "`python -m spg_trainer sft`; where a few completions are right, more steps (--max-steps) "
             "learn more from as many completions than --num-generations or --max-rollout-batches"
         )
     return "make the reward tell right from wrong, e.g. --reward-weights correct=1"

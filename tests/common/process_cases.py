@@ -122,27 +122,6 @@ def dynamic_config(output: Path, **changes: Any) -> Config:
     return small_config(output, **{**settings, **changes})
 
 
-def explore_config(output: Path, **changes: Any) -> Config:
-    """Of eight problems half pay nothing, four a step: those get completions that the others leave."""
-    dull = {"dull": ",".join(str(i) for i in range(PROBLEMS) if i % 2)}
-    settings = {"env_args": dull, "explore": True, "eval_steps": 0, "max_steps": 4, "save_steps": 1}
-    return small_config(output, **{**settings, "num_generations": 5, **changes})
-
-
-EXPLORERS = ("spg", "stabledrl", "raft", "mdpo", "opsd")
-"""Algorithms that compare completions, groups and a whole step, one that probes, and one that asks what is right."""
-
-
-def explore_step(output: Path, algorithm: str) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The gradient and the metrics of a step with groups of unequal sizes."""
-    arguments = {
-        "algorithm": algorithm,
-        "algorithm_args": {},
-        **(LORA if algorithm in ("mdpo", "opsd") else {}),
-    }
-    return one_step(explore_config(output, dtype="float64", max_grad_norm=1e9, **arguments))
-
-
 def pools_config(output: Path, **changes: Any) -> Config:
     """Eight problems, half of which pay nothing, four a step: soon these are drawn less often."""
     dull = {"dull": ",".join(str(i) for i in range(PROBLEMS) if i % 2)}
@@ -328,7 +307,6 @@ def in_each_process(here: Path) -> None:
     found["active"] = [len(shown["logps"]) for shown in Probe.seen]
     found["dynamic"] = one_step(dynamic_config(here / "dynamic", dtype="float64", max_grad_norm=1e9))
     found["pools"] = pools_steps(here)
-    found["explore"] = {name: explore_step(here / f"explore-{name}", name) for name in EXPLORERS}
     coupled = {"algorithm": SELF_NORMALISED, "algorithm_args": {}, "env_args": {}, "num_iterations": 2}
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
     for algorithm in sorted(ALGORITHMS if os.environ.get("SPG_TEST_SLOW") else REPRESENTATIVES):

@@ -52,7 +52,7 @@ class Played:
         scored = run.source.collect(0)
         self.scored = scored
         batch = run.config.batch
-        (self.rewards,) = scored.of_groups(scored.rewards)
+        (self.rewards,) = scored.gather_groups(scored.rewards)
         self.metrics = rollout_metrics(scored, [True] * len(scored))
         self.advantages, self.step = credit(run, scored, self.rewards)
         self.updates = plan_updates(

@@ -282,17 +282,6 @@ def test_a_run_whose_problems_are_solved_is_told_to_make_them_harder(algorithm):
     assert "make them harder" in told("raft", silent=0.9, right=0.8)
 
 
-def test_explore_is_advised_only_where_it_is_accepted():
-    rare = {"silent": 0.99, "wrong": 0.95}
-    for algorithm in ("raft", "spg"):
-        assert "--explore and more steps" in told(algorithm, **rare)
-        assert "--explore" not in told(algorithm, **rare, explore=True), "the run has it"
-        assert "--explore" not in told(algorithm, **rare, num_generations=2)
-    for algorithm in ("egspo", "justgrpo", "tracerl", "d_treerpo"):
-        words = told(algorithm, **rare)
-        assert "--explore" not in words and "more steps (--max-steps) learn more" in words
-
-
 def test_a_run_without_one_right_completion_is_told_to_teach_the_task(tmp_path, capsys):
     never = {"env_args": {"dull": ",".join(map(str, range(8)))}, "max_steps": 2}
     summary = train(settings(tmp_path / "run", **never))

@@ -98,12 +98,6 @@ def test_groups_that_are_all_right_are_no_trouble_where_they_teach():
     assert "85% all wrong" in new_warnings(rows, right_groups_teach=True)[0]
 
 
-def test_the_warning_of_groups_that_are_all_wrong_advises_explore_where_it_is_accepted():
-    rows = history((10, equal(0.95, wrong=0.95)))
-    assert "--explore" not in new_warnings(rows)[0]
-    assert "--explore and more steps" in new_warnings(rows, can_add_explore=True)[0]
-
-
 def test_a_few_wrong_groups_of_one_text_do_not_hide_that_the_problems_are_solved():
     (text,) = new_warnings(history((10, equal(1.0, right=0.98, wrong=0.02, same=0.02))))
     assert "make them harder" in text and "--temperature" not in text
@@ -172,7 +166,7 @@ def test_groups_are_counted_by_what_they_have_in_common():
         components={"correct": np.array(correct, float)},
     )
     metrics = rollout_metrics(scored, [True] * 8)
-    (groups,) = scored.of_groups(scored.rewards)
+    (groups,) = scored.gather_groups(scored.rewards)
     assert groups.tolist() == [[1.0, 1.0], [0.2, 0.2], [0.0, 0.3], [0.5, 0.5]]
     assert metrics["completions/entropy"] == 2.5
     shares = {name: value for name, value in metrics.items() if name.startswith("frac_")}
