@@ -2,9 +2,9 @@
 
 A layer has what one source says of some settings, and replaces the values of the layers below it. Over the defaults of
 the dataclass (`fields.py`) lie, in this order: the task's recipe (`recipes/`, which names its algorithm), the published
-decoding of the model's family, the algorithm's recipe (`algorithms/recipes.yaml`), environment.json of a model that was
-made for the task, --config FILE, and flags. For a run that is resumed, its own config.yaml stands in place of all
-layers below --config and flags.
+decoding of the model's family, the algorithm's recipe (`algorithms/recipes.yaml`), environment.json of the model (of
+one that was made for another task, how it decodes), --config FILE, and flags. For a run that is resumed, its own
+config.yaml stands in place of all layers below --config and flags.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +47,8 @@ FLAG = "flag"
 """The origin of settings that flags or keywords give."""
 TRAINING = "training on"
 """The first words of the origin of settings that `eval` and `sft` take from a training by RL on their task."""
+LENGTHS = ("max_completion_length", "block_length", "diffusion_steps")
+"""The settings of decoding that belong together: one of them from another source would not divide the others."""
 JUDGES = ("verifier", "reward")
 """The arguments of a file of rows that say what judges a completion. A user who gives one does not want another one
 from a recipe or a model."""
@@ -204,10 +206,10 @@ def layers_below(cls: type, from_user: Sequence[Layer]) -> list[Layer]:
     if cls is Config:
         return [*task_layers, *for_training(env, model, from_user)]
     # `eval` and `sft` take settings from what a training on the task has by default.
-    trained = merge_layers(Config, for_training(env, model)).config
+    trained = merge_layers(Config, for_training(env, model))
     if cls is EvalCommand:
         return [*task_layers, *for_eval(env, model, trained)]
-    return [*task_layers, *for_sft(env, model, trained)]
+    return [*task_layers, *for_sft(env, model, trained.config)]
 
 
 def layers_of_run(cls: type, settings_file: Path, from_user: Sequence[Layer]) -> list[Layer]:
@@ -249,9 +251,10 @@ def for_training(env: str, model: str, from_user: Iterable[Layer] = ()) -> list[
     if kind != "tiny" and (decoding := decoding_layer(model)):
         recipes.append(decoding)
     algorithm = last_value([*recipes, *from_user], "algorithm", Config().algorithm)
-    recipes = for_model(model, [*recipes, *algorithm_recipe(algorithm, tasks, kind)])
-    from_recipes = [read_layer(Config, layer) for layer in recipes]
-    from_model = read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", recorded_settings(env, model)))
+    recipes += algorithm_recipe(algorithm, tasks, kind)
+    recorded = recorded_settings(env, model) or recorded_decoding(recipes, model)
+    from_recipes = [read_layer(Config, layer) for layer in for_model(model, recipes)]
+    from_model = read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", recorded))
     return [*from_recipes, from_model, *one_by_one(from_recipes, from_model)]
 
 
@@ -276,14 +279,21 @@ def one_by_one(from_recipes: Sequence[Layer], from_model: Layer) -> list[Layer]:
     return [Layer(from_recipes[-1].origin, {"rollout.block_length": 1, "rollout.diffusion_steps": length})]
 
 
-def for_eval(env: str, model: str, trained: Config) -> list[Layer]:
-    """What `eval` takes from `trained`, a training on its task: arguments and decoding; and the model's number type."""
+def for_eval(env: str, model: str, trained: Resolved[Config]) -> list[Layer]:
+    """What `eval` takes from `trained`, a training on its task: arguments and decoding; and the model's number type.
+
+    What a training takes from the model's environment.json has that origin here, too.
+    """
+    config, own_record = trained.config, f"{model}/{ENVIRONMENT}"
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
-    rollout = {name: getattr(trained.rollout, name) for name in names}
-    rollout["diffusion_steps"] = at_rate(trained.rollout.tokens_per_step)
+    rollout = {name: getattr(config.rollout, name) for name in names}
+    rollout["diffusion_steps"] = at_rate(config.rollout.tokens_per_step)
+    of_model = {name for name in rollout if trained.origins.get(f"rollout.{name}") == own_record}
     dtype = model_environment(model).get("dtype", "auto")
-    values = {"env_args": trained.env_args, "rollout": rollout, "model": {"dtype": dtype}}
-    return [read_layer(EvalCommand, Layer(f"{TRAINING} {env}", values))]
+    values = {"env_args": config.env_args, "rollout": rollout, "model": {"dtype": dtype}}
+    from_record = {"rollout": {name: rollout[name] for name in of_model}}
+    layers = Layer(f"{TRAINING} {env}", values), Layer(own_record, from_record)
+    return [read_layer(EvalCommand, layer) for layer in layers]
 
 
 def for_sft(env: str, model: str, trained: Config) -> list[Layer]:
@@ -313,8 +323,8 @@ def for_model(model: str, recipes: list[Layer]) -> list[Layer]:
     if not find_adapter(model):
         return recipes
     return [
-        Layer(origin, {group: value for group, value in values.items() if group != "model"})
-        for origin, values in recipes
+        Layer(layer.origin, {group: value for group, value in layer.values.items() if group != "model"})
+        for layer in recipes
     ]
 
 
@@ -336,6 +346,18 @@ def recorded_settings(env: str, model: str) -> dict[str, Any]:
     if [task.short for task in made_for] != [task.short for task in tasks]:
         return {}
     return {"env_args": env_args, "rollout": record.get("rollout") or {}}
+
+
+def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
+    """How a model decodes that was made for another task: as it was taught, where the task's own recipe says nothing.
+
+    recipes: those of the task and of the algorithm, whose lengths on every task give way, while its order stays.
+    """
+    said = [(name, layer.of_task) for layer in recipes for name in layer.values.get("rollout", {})]
+    lengths_are_said = any(of_task for name, of_task in said if name in LENGTHS)
+    kept = {name for name, _ in said if name not in LENGTHS} | ({*LENGTHS} if lengths_are_said else set())
+    recorded = model_environment(model).get("rollout") or {}
+    return {"rollout": {name: value for name, value in recorded.items() if name not in kept}}
 
 
 def find_resumed(cls: type, from_user: Sequence[Layer]) -> Path | None:

@@ -26,6 +26,8 @@ class Layer(NamedTuple):
     """What the user is told of where they come from, e.g. `recipes/sudoku.yaml: tiny`."""
     values: dict[str, Any]
     """Nested as in config.yaml; after `resolve.read_layer`, by dotted name."""
+    of_task: bool = False
+    """Whether they are shipped for this task, and not for every one."""
 
 
 def task_recipe(task: Task | None, section: str) -> list[Layer]:
@@ -39,7 +41,7 @@ def task_recipe(task: Task | None, section: str) -> list[Layer]:
         raise ConfigError(f"The model's environment.json: preset {section!r} should be one of tiny, llada.")
     if name := recipe_of(task) if task else None:
         file = resources.files(__name__) / f"{name}.yaml"
-        layers += sections(file, f"recipes/{file.name}", section) if file.is_file() else []
+        layers += sections(file, f"recipes/{file.name}", section, of_task=True) if file.is_file() else []
     return layers
 
 
@@ -49,7 +51,7 @@ def game_recipe(task: Task, section: str) -> list[Layer]:
     if not game:
         return []
     file = resources.files(__name__) / "gymnasium.yaml"
-    return sections(file, f"recipes/{file.name}", f"{section} {game[1].lower()}")
+    return sections(file, f"recipes/{file.name}", f"{section} {game[1].lower()}", of_task=True)
 
 
 def recipe_of(task: Task) -> str | None:
@@ -81,7 +83,7 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
         for key, value in layer.values.get("env_args", {}).items()
     }
     shared = [
-        Layer(layer.origin, {key: value for key, value in layer.values.items() if key != "env_args"})
+        layer._replace(values={key: value for key, value in layer.values.items() if key != "env_args"})
         for layer in recipes[longest]
     ]
     return [*shared, Layer("the recipes of all tasks", {"env_args": arguments})]
@@ -91,16 +93,18 @@ def algorithm_recipe(name: str, tasks: Sequence[Task], kind: str) -> list[Layer]
     """What is shipped for an algorithm on every task; and over it, if the run has a single task, on that task."""
     file = resources.files("spg_trainer.algorithms") / "recipes.yaml"
     on_this_task = [f"{name} {kind} {recipe_of(task)}" for task in tasks if len(tasks) == 1]
-    return sections(file, "algorithms/recipes.yaml", f"{name} {kind}", *on_this_task)
+    origin = "algorithms/recipes.yaml"
+    return [*sections(file, origin, f"{name} {kind}"), *sections(file, origin, *on_this_task, of_task=True)]
 
 
-def sections(file: Traversable, origin: str, *names: str) -> list[Layer]:
+def sections(file: Traversable, origin: str, *names: str, of_task: bool = False) -> list[Layer]:
     """The sections of a file with these names; names that it does not have are passed over.
 
-    origin: what the layers call the file.
+    origin: what the layers call the file. of_task: whether they are for the task of the run alone.
     """
     content = parsed(file.read_text())
-    return [Layer(f"{origin}: {name}", deepcopy(content[name])) for name in names if name in content]
+    there = [name for name in names if name in content]
+    return [Layer(f"{origin}: {name}", deepcopy(content[name]), of_task) for name in there]
 
 
 @lru_cache

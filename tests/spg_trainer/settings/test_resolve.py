@@ -67,10 +67,11 @@ def folder(tmp_path: Path) -> Path:
         ("countdown", 2, 40),
         ("spg/Countdown-v0", 2, 40),
         ("sudoku", None, 40),  # there twice, with other arguments
-        ("sorting", None, defaults(EvalCommand, "sorting").rollout.max_completion_length[0]),
+        ("sorting", None, 40),  # a task without lengths of its own
+        ("math500", None, 18),  # one with lengths
     ],
 )
-def test_one_of_the_tasks_that_a_model_was_made_for_has_its_arguments_and_their_length(
+def test_one_of_the_tasks_that_a_model_was_made_for_has_its_arguments_and_all_have_their_length(
     folder: Path, env: str, level: int | None, length: int
 ) -> None:
     made = json.loads((folder / "environment.json").read_text())
@@ -113,7 +114,34 @@ def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> Non
     assert defaults(Config, algorithm="./mine.py:Mine").algorithm_args == {}
 
 
-def test_a_models_environment_lies_over_recipes_of_its_task_only(folder: Path) -> None:
+@pytest.mark.parametrize("cls", [Config, EvalCommand])
+def test_how_a_model_decodes_holds_for_a_task_that_says_nothing_of_it(folder: Path, cls: type) -> None:
+    """Separate files for `sft` and RL are the normal case; the origin of the lengths is shown."""
+    made = json.loads((folder / "environment.json").read_text())
+    lengths = {"max_completion_length": 7, "block_length": 7, "diffusion_steps": 7, "remasking": "entropy"}
+    made |= {"env": "clean.csv", "env_args": {}, "rollout": lengths}
+    (folder / "environment.json").write_text(json.dumps(made))
+
+    def decoding(*words: str) -> tuple[list[object], list[str]]:
+        resolved = resolve(cls, ["--model", str(folder), *words])
+        own = [getattr(resolved.config.rollout, name) for name in lengths]
+        shown = [resolved.origins.get(f"rollout.{name}", "default") for name in lengths]
+        return [value[0] if isinstance(value, tuple) else value for value in own], shown
+
+    steps, record = {Config: 7, EvalCommand: "length/1"}[cls], f"{folder}/environment.json"
+    for env in ("renamed.csv", "clean.csv", "./mine.py:my/Task-v0"):
+        assert decoding("--env", env) == ([7, 7, steps, "entropy"], [record] * 4)
+    (length, block, _, order), shown = decoding("--env", "sudoku")
+    assert (length, block, order) == (20, 20, "entropy"), "its recipe says lengths, and no order"
+    assert record not in shown[:3] and shown[3] == record
+    assert decoding("--env", "renamed.csv", "--max-completion-length", "14")[0][0] == 14
+    if cls is Config:
+        for algorithm, order in (("mapg", "plackett_luce"), ("diffu_grpo", "entropy")):
+            ordered, _ = decoding("--env", "renamed.csv", "--algorithm", algorithm)
+            assert ordered == [7, 7, 7, order], "the lengths of an algorithm are not the model's"
+
+
+def test_a_models_environment_lies_over_recipes_of_its_task(folder: Path) -> None:
     for model in (folder, folder.parent):  # the model, and a run folder that holds it as model/
         config = defaults(Config, model=str(model))
         assert config.env == "sudoku" and config.model.lora_r == 0
@@ -129,7 +157,8 @@ def test_a_models_environment_lies_over_recipes_of_its_task_only(folder: Path) -
     assert evaluation.rollout.block_length == 10
     assert defaults(SftCommand, model=str(folder)).rollout.max_completion_length == 40
     other = defaults(Config, env="nobodys-task", model=str(folder))
-    assert other.env_args == {} and other.rollout.max_completion_length != 40
+    assert other.env_args == {}, "but it decodes as it was taught"
+    assert (other.rollout.max_completion_length, other.rollout.block_length) == (40, 10)
 
 
 def test_a_file_lies_over_the_models_environment_and_flags_over_it(folder: Path, file) -> None:
