@@ -29,7 +29,6 @@ REQUIRED: dict[str, Any] = {
     "layer_norm_type": "rms",
     "layer_norm_with_affine": True,
     "rope": True,
-    "rope_parameters": None,
     **dict.fromkeys(("embedding_dropout", "residual_dropout"), 0),
     **dict.fromkeys(
         "alibi attention_layer_norm bias_for_layer_norm include_bias include_qkv_bias".split(), False

@@ -294,6 +294,7 @@ class MaskedLM(Checked):
         config._experts_implementation = config._experts_implementation or EXPERTS
         PreTrainedModel.__init__(self, config)  # the stock constructor would make a stock body
         check_block_size(config)
+        config.check()
         self.model = self.body_class(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)

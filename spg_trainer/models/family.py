@@ -170,6 +170,11 @@ class FamilyConfig:
             for name, value in now.items()
             if not name.startswith("_") and (name not in as_read or as_read[name] != value)
         }
+        rope = changed.get("rope_parameters") or {}
+        if "rope_parameters" not in in_file and rope.get("rope_type", "default") == "default":
+            # Files of the Hub say at the top what transformers collects there.
+            changed.pop("rope_parameters", None)
+            changed |= {name: value for name, value in rope.items() if name != "rope_type"}
         block = names.get("block_size", "block_size")
         if self.block_size == self.family.block_size and block not in in_file:
             changed.pop(block, None)
@@ -181,6 +186,10 @@ class FamilyConfig:
         for name in ("auto_map", "quantization_config"):
             written.pop(name, None)
         return written
+
+    def check(self) -> None:
+        """Raises ModelError for a setting with which the model could be written, but not opened again."""
+        self._check(self.to_dict())
 
     def to_diff_dict(self) -> dict[str, Any]:
         """What goes into config.json: `to_dict`, nothing left out."""
@@ -194,6 +203,7 @@ def register_family(family: Family) -> type[PreTrainedModel]:
     """
     kind = family.key or family.model_type
     settings = {"family": family, "model_type": kind, "block_size": family.block_size}
+    settings |= _defaults(family)
     config = _new(family.architecture + "Config", (FamilyConfig, family.stock.config_class), settings)
     stock_body = getattr(
         sys.modules[family.stock.__module__], family.stock.__name__.replace("ForCausalLM", "Model")
@@ -207,6 +217,19 @@ def register_family(family: Family) -> type[PreTrainedModel]:
     BY_ARCHITECTURE[family.architecture] = config
     _teach(config)
     return config.model_class
+
+
+def _defaults(family: Family) -> dict[str, Any]:
+    """What a configuration that is made from a few settings has otherwise than the stock class: what the family needs.
+
+    The ids of the stock class's own vocabulary are none.
+    """
+    ours = {theirs: ours for ours, theirs in family.names.items()}
+    in_stock = {f.name for f in dataclasses.fields(family.stock.config_class)}
+    needed = {ours.get(name, name): value for name, value in family.required.items()}
+    values = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    values |= {name: value for name, value in needed.items() if name in in_stock and value is not None}
+    return {**values, "__annotations__": dict.fromkeys(values, Any)}  # fields, as of any dataclass
 
 
 def register_again() -> None:

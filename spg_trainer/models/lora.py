@@ -10,10 +10,11 @@ import torch
 
 from spg_trainer.architecture.experts import experts_of
 from spg_trainer.errors import ConfigError, ModelError, first_line
+from spg_trainer.models.weight_files import base_name, is_adapter
 from spg_trainer.seeding import generator, gpus
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
 TRAINED = "default"
@@ -89,6 +90,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
         settings = PeftConfig.from_pretrained(str(folder))
         settings.inference_mode, settings.lora_dropout = False, dropout
         settings.base_model_name_or_path = base
+        _refuse_biases_in_parts(model, settings, folder)
         with torch.random.fork_rng(gpus(model.device)):
             adapted = PeftModel(model, settings)
             make_real(adapted)
@@ -104,10 +106,19 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
     return adapted
 
 
+def _refuse_biases_in_parts(model: "PreTrainedModel", settings: "PeftConfig", folder: Path) -> None:
+    """Raises ModelError for biases in an adapter's file, which the base's would overwrite where it is read later."""
+    if getattr(settings, "bias", "none") != "none" and any(weight.is_meta for weight in model.parameters()):
+        raise ModelError(
+            f"the adapter in {folder} has trained biases of its base (bias={settings.bias}), which neither merge nor "
+            "--shard can read; open it with load_model(...), and merge it with peft: policy.model.merge_and_unload()"
+        )
+
+
 def make_real(model: "PeftModel") -> None:
     """Gives the adapters of a model whose weights are not read yet (`--shard`) numbers, zeros on the CPU."""
     for name, weight in list(model.named_parameters()):
-        if ".lora_" in name and weight.is_meta:
+        if is_adapter(name) and weight.is_meta:
             owner, _, leaf = name.rpartition(".")
             zeros = torch.zeros_like(weight, device="cpu")
             setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(zeros, weight.requires_grad))
@@ -133,7 +144,8 @@ def merged_layers(
     """The weights of a base that has none yet (it is on the device `meta`), each with the trained adapter's share.
 
     layers: the base's weights, a layer at a time, by the names that it gives them without adapters. Sums are made in
-    float32, and one layer is in memory at a time. Yields (name, weight in `dtype`) in the order of `layers`.
+    float32, and one layer is in memory at a time. What the adapter has whole (`modules_to_save`) takes the place of the
+    base's. Yields (name, weight in `dtype`) in the order of `layers`.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -142,23 +154,47 @@ def merged_layers(
     owners = {}  # name of a weight without adapters: the module that holds it, and what it calls it
     for module_name, module in base.named_modules():
         for leaf, _ in module.named_parameters(recurse=False):
-            owners[f"{module_name}.{leaf}".replace(".base_layer", "")] = module, leaf
+            owners[base_name(f"{module_name}.{leaf}")] = module, leaf
+    whole = whole_weights(model)
     # Each layer is put into the model, peft adds the adapters to it, and it is taken out again.
     for layer in layers:
         for name in layer.keys() & owners.keys():  # all but buffers, such as the bias of a router
             owner, leaf = owners[name]
             setattr(owner, leaf, torch.nn.Parameter(layer[name].float(), requires_grad=False))
         for name, module in adapted.items():
-            inside = f"{name.replace('.base_layer', '')}."
+            inside = f"{base_name(name)}."
             if any(weight.startswith(inside) for weight in layer):
                 module.merge()
         for name, weight in layer.items():
-            if name not in owners:
-                yield name, weight.to(dtype)
+            if name in whole or name not in owners:
+                yield name, whole.get(name, weight).detach().to(dtype)
                 continue
             owner, leaf = owners[name]
             yield name, getattr(owner, leaf).detach().to(dtype)
             setattr(owner, leaf, torch.nn.Parameter(torch.empty(0), requires_grad=False))
+
+
+def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
+    """The weights that the trained adapter has whole (`modules_to_save`), by the names of those that they replace.
+
+    Raises ModelError where one tensor of the base is both embedding and head, and the adapter replaces one of the two.
+    """
+    from peft.utils import ModulesToSaveWrapper
+
+    base = model.get_base_model()
+    whole = {
+        f"{base_name(name)}.{leaf}": weight
+        for name, module in base.named_modules()
+        if isinstance(module, ModulesToSaveWrapper)
+        for leaf, weight in module.modules_to_save[TRAINED].named_parameters()
+    }
+    tied = base.all_tied_weights_keys  # {name: the tensor that it is}
+    if replaced := whole.keys() & {*tied, *tied.values()}:
+        raise ModelError(
+            f"the adapter replaces {min(replaced)}, which is embedding and head in one (tie_word_embeddings), so that "
+            "no file of the base can hold the result; go on with the adapter as it is"
+        )
+    return whole
 
 
 def casts_kept(model: "PreTrainedModel | PeftModel") -> AbstractContextManager[None]:

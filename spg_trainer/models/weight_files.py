@@ -85,8 +85,8 @@ def load_parts(model: "PreTrainedModel", folder: Path) -> None:
 
 def base_weights(model: "PreTrainedModel") -> dict[str, Tensor]:
     """The weights that a model's files hold, by the names that they have without adapters."""
-    stored = _stored(model).items()
-    return {name.replace(".base_layer", ""): value for name, value in stored if not is_adapter(name)}
+    of_base = {base_name(name): value for name, value in model.state_dict().items() if not is_adapter(name)}
+    return {name: value for name, value in of_base.items() if name not in model.all_tied_weights_keys}
 
 
 def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Tensor]]:
@@ -164,5 +164,12 @@ def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, T
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a tensor of this name is one of an adapter."""
-    return ".lora_" in name
+    """Whether a tensor of this name is one of an adapter: low-rank, a whole module, or rows of the embedding."""
+    return any(part in name for part in (".lora_", ".modules_to_save.", ".trainable_tokens_"))
+
+
+def base_name(name: str) -> str:
+    """The name that a tensor or module of a base has without adapters, of the one that it has with them in peft."""
+    for wrapper in (".base_layer", ".original_module", ".token_adapter"):
+        name = name.replace(wrapper, "")
+    return name

@@ -164,9 +164,14 @@ def _base_of(adapter: Path) -> str:
     """The base model that an adapter names: a folder, an embedded model, or a Hub id."""
     file = adapter / "adapter_config.json"
     try:
-        base = Path(json.loads(file.read_text())["base_model_name_or_path"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file} names no base model; put it at base_model_name_or_path") from error
+        named = json.loads(file.read_text())["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError):
+        named = None
+    if (
+        not isinstance(named, str) or not named.strip()
+    ):  # peft writes null or "" for a model made from a config
+        raise ModelError(f"{file} names no base model; put it at base_model_name_or_path")
+    base = Path(named)
     for folder in (base, adapter / base):  # relative to the present folder, or to that of the adapter
         if folder.is_dir():
             return _open_folder(folder).base

@@ -9,14 +9,17 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard, constants
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM
 
 import envs
 from spg_trainer import cli, load_model
 from spg_trainer.export import without_folders
-from spg_trainer.models import save_model, tiny_tokenizer
+from spg_trainer.models import open_policy, save_model, tiny_tokenizer
+from spg_trainer.models.states import trainable_parameters
 from spg_trainer.runs.files import write_folder
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import model_environment
 from tests.common.family_cases import UNTRAINED, untrained
 from tests.common.model_cases import edit, hub_folder, some_ids
@@ -99,6 +102,59 @@ def test_every_family_is_merged_as_peft_merges_it(name, tmp_path):
         assert name == same and torch.equal(value, other), name
         moved += not torch.equal(value, plain.state_dict()[name])
     assert moved >= 4 * found.config.num_hidden_layers
+
+
+WHOLE = {
+    "embedding and head": {"modules_to_save": ["embed_tokens", "lm_head"]},
+    "norms": {"modules_to_save": ["input_layernorm"]},
+    "rows of the embedding": {"trainable_token_indices": [262, 263]},
+    "a head with an adapter": {"target_modules": ["q_proj", "lm_head"], "modules_to_save": ["embed_tokens"]},
+}
+"""Adapters of peft that are more than low-rank: {what they have: its settings}."""
+
+
+def save_peft(folder, base, **settings):
+    """An adapter made by peft itself, all of it moved; returns the logits of its model."""
+    model = AutoModelForMaskedLM.from_pretrained(base)
+    model = get_peft_model(model, LoraConfig(**{"r": 4, "target_modules": ["q_proj", "v_proj"], **settings}))
+    stream = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight += 0.02 * torch.randn(weight.shape, generator=stream)
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return logits(model.eval())
+
+
+@pytest.mark.parametrize("settings", WHOLE.values(), ids=[*WHOLE])
+def test_what_an_adapter_has_whole_is_merged_and_is_its_reference(settings, tmp_path):
+    expected = save_peft(tmp_path / "adapter", tiny_folder(), **settings)
+    assert cli.main(["merge", str(tmp_path / "adapter"), "-o", str(tmp_path / "whole")]) == 0
+    merged = load_model(str(tmp_path / "whole"), device="cpu").model
+    torch.testing.assert_close(logits(merged), expected, atol=1e-4, rtol=1e-4)
+    config = ModelConfig(model=str(tmp_path / "adapter"), device="cpu")
+    policy = open_policy(config, env=ENV, seed=0, reference=True)
+    with torch.no_grad():
+        for weight in trainable_parameters(policy.model).values():
+            weight += 0.1
+    assert not torch.allclose(logits(policy.model), expected, atol=0.1)
+    with policy.reference() as model:
+        torch.testing.assert_close(logits(model), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_what_no_file_can_hold_is_refused_before_a_folder_is_made(tmp_path, capsys):
+    tied = AutoModelForMaskedLM.from_pretrained(tiny_folder()).config
+    tied.tie_word_embeddings = True
+    AutoModelForMaskedLM.from_config(tied).save_pretrained(tmp_path / "tied")
+    tiny_tokenizer().save_pretrained(tmp_path / "tied")
+    save_peft(tmp_path / "adapter", tmp_path / "tied", modules_to_save=["embed_tokens"])
+    capsys.readouterr()
+    assert "embedding and head in one" in refused(capsys, "merge", tmp_path / "adapter")
+    save_peft(tmp_path / "biases", untrained("dream"), bias="lora_only")
+    capsys.readouterr()
+    assert "merge_and_unload" in refused(capsys, "merge", tmp_path / "biases")
+    assert not (tmp_path / "merged").exists()
 
 
 def test_a_base_that_cannot_be_merged_is_named(adapter, tmp_path, capsys):

@@ -23,7 +23,15 @@ from spg_trainer.architecture.experts import counting_choices, router_load
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.export import merge
-from spg_trainer.models import Family, load_model, register_family, save_model, shard, weight_files
+from spg_trainer.models import (
+    Family,
+    load_model,
+    register_family,
+    save_model,
+    shard,
+    tiny_tokenizer,
+    weight_files,
+)
 from spg_trainer.models.body import pick
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.settings.fields import MergeCommand
@@ -335,6 +343,32 @@ def test_a_model_made_from_settings_is_written_as_the_hub_has_it(tmp_path, archi
     assert type(again) is type(model) and again.pattern == Pattern(block)
     with torch.no_grad():
         assert torch.equal(again(some_ids(1, 20)).logits, model.eval()(some_ids(1, 20)).logits)
+
+
+@pytest.mark.parametrize("architecture", [*BY_ARCHITECTURE])
+def test_a_model_made_by_auto_config_is_opened_again(tmp_path, architecture):
+    """As one makes a small model of one's own, with no more settings than it needs."""
+    config_class = BY_ARCHITECTURE[architecture]
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 266}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    sizes |= {"block_size": 4} if config_class.block_size is None else {}
+    rope = {"rope_theta": 12345.0, "rope_type": "default"}
+    config = AutoConfig.for_model(config_class.model_type, **sizes, mask_token_id=258, rope_parameters=rope)
+    model = AutoModelForMaskedLM.from_config(config).eval()
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    policy = load_model(str(tmp_path), device="cpu")
+    assert policy.model.config.rope_parameters["rope_theta"] == 12345.0
+    assert policy.model.pattern == model.pattern and type(policy.model) is type(model)
+    assert policy.end_token_ids == (256, 257)  # the tokenizer's, none of the stock class's vocabulary
+    with torch.no_grad():
+        assert torch.equal(policy.model(some_ids(1, 20)).logits, model(some_ids(1, 20)).logits)
+
+
+def test_a_model_that_could_be_written_but_not_opened_is_not_made():
+    config = AutoConfig.for_model("llada", attention_bias=True)
+    with pytest.raises(ModelError, match="include_qkv_bias = True, but LLaDAModelLM has False"):
+        AutoModelForMaskedLM.from_config(config)
 
 
 @pytest.mark.slow

@@ -179,6 +179,13 @@ def test_adapters_that_cannot_work_are_refused(stored, tmp_path):
     refused(tmp_path, "does not fit")
     edit(tmp_path / "adapter_config.json", base_model_name_or_path="/gone/base")
     refused(tmp_path, "/gone/base")
+    for nothing in (
+        None,
+        "",
+        " ",
+    ):  # as peft writes for a model made from a config; "" would be the present folder
+        edit(tmp_path / "adapter_config.json", base_model_name_or_path=nothing)
+        refused(tmp_path, "names no base model")
 
 
 # What cannot be opened.
