@@ -20,11 +20,21 @@ RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float
 """`f(completions, prompts, COLUMN, ..., **kwargs)` -> a number for each completion; None counts as 0. May be `async`.
 
 Every argument is passed by its name and is a list with an entry for each completion: `prompts`, `completions`, and each
-column of the rows that is the name of a parameter. Where a prompt is a chat, its completion is one too. Source: TRL,
+column of the rows that is the name of a parameter, or every column where the function has `**kwargs`. A parameter with
+a default keeps it where the rows have no such column. Where a prompt is a chat, its completion is one too. Source: TRL,
 "Using a custom reward function".
 """
-NO_COLUMNS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-"""Names of parameters that are no columns of the rows. The last four are known from TRL and never passed here."""
+NO_COLUMNS = (
+    "prompt",
+    "completion",
+    "prompts",
+    "completions",
+    "completion_ids",
+    "trainer_state",
+    "log_extra",
+    "log_metric",
+)
+"""Names that no column of the rows is passed by, as in TRL."""
 
 
 def load_functions(reward: str) -> dict[str, RewardFunction]:
@@ -56,14 +66,15 @@ def load_functions(reward: str) -> dict[str, RewardFunction]:
     return functions
 
 
-def columns_of(functions: Mapping[str, RewardFunction]) -> list[str]:
-    """The columns that the functions have parameters for."""
+def columns_of(functions: Mapping[str, RewardFunction], with_default: bool = False) -> list[str]:
+    """The columns that the functions have parameters for: those without a default, or with one."""
     names = [
         name
         for function in functions.values()
         for name, parameter in inspect.signature(function).parameters.items()
         if name not in NO_COLUMNS
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and (parameter.default is not parameter.empty) == with_default
     ]
     return list(dict.fromkeys(names))
 
@@ -72,6 +83,11 @@ def takes_all(function: RewardFunction) -> bool:
     """Whether a function has `**kwargs`, and so takes any column."""
     parameters = inspect.signature(function).parameters.values()
     return any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def takes_more(function: RewardFunction) -> bool:
+    """Whether a function takes columns that need not be there."""
+    return takes_all(function) or bool(columns_of({"": function}, with_default=True))
 
 
 def call_functions(
@@ -104,7 +120,7 @@ def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) 
     As in TRL, a function sees a completion only up to its first end token. Completions of the trainer end there anyway;
     those that `python -m envs` or a script passes need not.
     """
-    columns = problems[0].reference if problems else ()
+    rows = [problem.metadata.get("columns", {}) | problem.reference for problem in problems]
     texts = [until_end(completion) for completion in completions]
     is_chat = [isinstance(problem.prompt, list) for problem in problems]
     return {
@@ -113,7 +129,7 @@ def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) 
             [{"role": "assistant", "content": text}] if in_chat else text
             for in_chat, text in zip(is_chat, texts, strict=True)
         ],
-        **{column: [problem.reference[column] for problem in problems] for column in columns},
+        **{column: [row[column] for row in rows] for column in (rows[0] if rows else ())},
     }
 
 
@@ -135,7 +151,7 @@ def _explained(
     text = f"the reward function {name} raised {type(error).__name__}: {error}{where}."
     if isinstance(error, TypeError | KeyError):  # perhaps it asks for what it was not given
         known = ", ".join(arguments)
-        text += f" It can have {known}; a column of the rows is passed where it has a parameter of that name."
+        text += f" It can have {known}."
     if isinstance(error, TimeoutError):
         return TimeoutError(
             f"{text} It was called for {len(arguments['completions'])} completions at once. Await its requests side by "

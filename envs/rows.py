@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -14,7 +15,15 @@ import numpy as np
 from envs.answers import only_answer
 from envs.core import TextEnv
 from envs.errors import EnvError, NoDemonstration, check_choice, refused_rows
-from envs.functions import RewardFunction, call_functions, columns_of, load_functions, takes_all
+from envs.functions import (
+    NO_COLUMNS,
+    RewardFunction,
+    call_functions,
+    columns_of,
+    load_functions,
+    takes_all,
+    takes_more,
+)
 from envs.halves import half_character
 from envs.problem import Problem, Prompt, PromptText, Scores, check_index
 from envs.published import ANSWER_FORMAT
@@ -62,6 +71,18 @@ class Entry(NamedTuple):
     """A right completion, from the column that `demonstration=` names; None where no column is named."""
     where: str = ""
     """The file and the line, "rows.jsonl, line 3"."""
+    columns: Mapping[str, Any] = MappingProxyType({})
+    """All columns of the file, for functions that take any; None where the row lacks one that other rows have."""
+
+
+class Reading(NamedTuple):
+    """How a file is read."""
+
+    verifier: str
+    columns_json: str
+    """What `_columns` gives, as JSON, since the key of a cache holds no dict."""
+    all_columns: bool
+    """Whether all columns are kept, since a function takes any, or keeps its default where there is none."""
 
 
 class Rows(TextEnv):
@@ -122,16 +143,17 @@ class Rows(TextEnv):
             functions=self.functions,
         )
         self.fields = fields_of(verifier, column_of)
+        read = Reading(verifier, json.dumps(column_of), any(map(takes_more, self.functions.values())))
         if self.functions:
             paid = dict.fromkeys(self.functions, 1.0)
             judged = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
             self.reward_weights = {**judged, "format": 0.0, **paid}
             self.reward_ranges = dict.fromkeys(paid, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
-        self._entries, left_out = _entries_of(split, files, verifier, column_of)
+        self._entries, left_out = _entries_of(split, files, read)
         if split == "train":  # it is said once, as every run opens this split
-            conflicts = _conflicts(files, verifier, column_of)
-            empty = _empty_columns(files, verifier, column_of, self.functions)
+            conflicts = _conflicts(files, read)
+            empty = _empty_columns(files, read, column_of, self.functions)
             self.notice = " ".join(text for text in (left_out, conflicts, empty) if text)
         files_used = dict.fromkeys(file for file in files.values() if file)
         self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in files_used}
@@ -141,7 +163,7 @@ class Rows(TextEnv):
 
     def problem(self, index: int) -> Problem:
         entry = self._entries[check_index(self, index)]
-        metadata = {"demonstration": entry.demonstration, "where": entry.where}
+        metadata = {"demonstration": entry.demonstration, "where": entry.where, "columns": entry.columns}
         return Problem(self._style(entry.prompt), entry.reference, metadata=metadata)
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
@@ -208,9 +230,9 @@ def _columns(
 ) -> dict[str, str]:
     """The columns that every row must have: {field: its column in the file}, e.g. {"prompt": "question"}.
 
-    The fields are "prompt", the verifier's reference fields, the parameters of the reward functions and, if a column is
-    named for it, "demonstration". Raises EnvError if nothing judges the rows, and for a name in `columns` that is no
-    such field. name: of the file, for messages.
+    The fields are "prompt", the verifier's reference fields, the parameters of the reward functions that have no
+    default and, if a column is named for it, "demonstration". Raises EnvError if nothing judges the rows, and for a
+    name in `columns` that is no such field. name: of the file, for messages.
     """
     if not verifier and not functions:
         known = ", ".join(tasks())
@@ -225,8 +247,9 @@ def _columns(
         except UnknownTaskError as error:
             raise EnvError(f"{name}: {error}") from error
         needed, optional = task.fields, task.optional
-    parameters = columns_of(functions)
-    known = (*needed, *optional, *parameters)
+    parameters, with_default = columns_of(functions), columns_of(functions, with_default=True)
+    parameters += [name for name in with_default if name in columns and name not in parameters]
+    known = (*needed, *optional, *parameters, *with_default)
     for field, column in columns.items():
         if field not in known and any(map(takes_all, functions.values())):
             # A function takes any column by `**kwargs`. But a name much like that of an argument is most likely a
@@ -256,24 +279,21 @@ def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
     return [field for field in fields if field in (*task.fields, *task.optional)]
 
 
-def _entries_of(
-    split: str, files: Mapping[str, str], verifier: str, column_of: Mapping[str, str]
-) -> tuple[Sequence[Entry], str]:
+def _entries_of(split: str, files: Mapping[str, str], read: Reading) -> tuple[Sequence[Entry], str]:
     """The problems of a split, in the order of its file, and a sentence on rows that are left out ("" = none are).
 
     files: {split: its file, or ""}. A file that validation or test has to itself is taken as it is. No prompt of the
     main file is in two splits, or in such a file; and no prompt of train differs from one of validation or test by
-    capitals and spaces alone. column_of: as `_columns` returns it.
+    capitals and spaces alone.
     """
-    columns_json = json.dumps(dict(column_of))
     if files[split] and split != "train":
-        return _read(files[split], verifier, columns_json), ""
+        return _read(files[split], read), ""
     with_own_file = [other for other in ("validation", "test") if files[other]]
-    held_out = [entry for other in with_own_file for entry in _read(files[other], verifier, columns_json)]
+    held_out = [entry for other in with_own_file for entry in _read(files[other], read)]
     held_out_keys = {_key(entry) for entry in held_out}
     # Rows of the main file that the hash gives to a split with a file of its own are for training instead.
     splits_to_take = {split, *with_own_file} if split == "train" else {split}
-    all_entries = _read(files["train"], verifier, columns_json)
+    all_entries = _read(files["train"], read)
     chosen = []
     for entry in all_entries:
         if _key(entry) in held_out_keys:
@@ -301,11 +321,11 @@ def _entries_of(
     return chosen, left_out
 
 
-def _conflicts(files: Mapping[str, str], verifier: str, column_of: Mapping[str, str]) -> str:
+def _conflicts(files: Mapping[str, str], read: Reading) -> str:
     """A sentence on questions that come again, but for capitals and spaces, with another answer; "" if none does."""
     places_of: dict[str, dict[str, str]] = {}  # {question: {answer: the first row that has it}}
     for file in dict.fromkeys(filter(None, files.values())):
-        for entry in _read(file, verifier, json.dumps(dict(column_of))):
+        for entry in _read(file, read):
             answer = json.dumps(entry.reference, sort_keys=True)
             places_of.setdefault(question(entry.prompt), {}).setdefault(answer, entry.where)
     differing = [" and ".join(places.values()) for places in places_of.values() if len(places) > 1]
@@ -320,7 +340,7 @@ def _conflicts(files: Mapping[str, str], verifier: str, column_of: Mapping[str, 
 
 def _empty_columns(
     files: Mapping[str, str],
-    verifier: str,
+    read: Reading,
     column_of: Mapping[str, str],
     functions: Mapping[str, RewardFunction],
 ) -> str:
@@ -329,9 +349,8 @@ def _empty_columns(
     Columns of the verifier are left out: a row whose reference is empty has been refused. A function may know what to
     do with an empty value.
     """
-    of_verifier = fields_of(verifier, column_of)
-    columns_json = json.dumps(dict(column_of))
-    entries = [entry for file in files.values() if file for entry in _read(file, verifier, columns_json)]
+    of_verifier = fields_of(read.verifier, column_of)
+    entries = [entry for file in files.values() if file for entry in _read(file, read)]
     sentences = []
     for name in columns_of(functions):
         empty = [entry.where for entry in entries if entry.reference[name] in (None, "", [])]
@@ -356,24 +375,23 @@ def _key(entry: Entry) -> str:
 
 
 @cache
-def _read(file: str, verifier: str, columns_json: str) -> tuple[Entry, ...]:
-    """The rows of a file; raises EnvError if it cannot be read, or if any row cannot be used.
-
-    columns_json: what `_columns` gives, as JSON, since the cache takes no dict.
-    """
-    column_of: dict[str, str] = json.loads(columns_json)
+def _read(file: str, read: Reading) -> tuple[Entry, ...]:
+    """The rows of a file; raises EnvError if it cannot be read, or if any row cannot be used."""
+    column_of: dict[str, str] = json.loads(read.columns_json)
+    verifier = read.verifier
     name = Path(file).name
     entries: list[Entry] = []
     line_numbers: list[int] = []  # of the entries
     wrong: dict[int, str] = {}  # {number of a line: what is wrong with it}
     try:
         # A column may be a path into nested data: "a.b" is the field b of the column a.
-        source = Source(file, {column.partition(".")[0] for column in column_of.values()})
+        named = {column.partition(".")[0] for column in column_of.values()}
+        source = Source(file, None if read.all_columns else named)
         for block in source.blocks():
             for number, line in enumerate(block.lines, block.first):
                 if line.strip():
                     try:
-                        entries.append(_entry(f"{name}, line {number}", line, column_of))
+                        entries.append(_entry(f"{name}, line {number}", line, column_of, read.all_columns))
                         line_numbers.append(number)
                     except EnvError as error:
                         wrong[number] = str(error)
@@ -389,7 +407,8 @@ def _read(file: str, verifier: str, columns_json: str) -> tuple[Entry, ...]:
     if wrong:
         count = len({*line_numbers, *wrong})
         raise refused_rows(file, [wrong[number] for number in sorted(wrong)], count)
-    return tuple(entries)
+    columns = dict.fromkeys((column for entry in entries for column in entry.columns), None)
+    return tuple(entry._replace(columns={**columns, **entry.columns}) for entry in entries)
 
 
 def _invalid_references(
@@ -419,11 +438,12 @@ def _invalid_references(
         raise EnvError(f"{name}: {error}") from error
 
 
-def _entry(where: str, line: bytes, column_of: Mapping[str, str]) -> Entry:
+def _entry(where: str, line: bytes, column_of: Mapping[str, str], all_columns: bool) -> Entry:
     """The row of one line; raises EnvError, which begins with `where`, for one that cannot be used."""
     try:
+        row = read_line(line)
         # `read_sample` takes several names of each column, of which we have one.
-        found = read_sample(read_line(line), [(column,) for column in column_of.values()])
+        found = read_sample(row, [(column,) for column in column_of.values()])
         values = dict(zip(column_of, found, strict=True))
     except LacksField as error:
         hint = " ".join(f"{field}=COLUMN" for field in column_of)
@@ -451,4 +471,5 @@ def _entry(where: str, line: bytes, column_of: Mapping[str, str]) -> Entry:
             raise EnvError(f'{where}: column "{column_of[name]}" {half}')
     if "numbers" in values:
         values["numbers"] = integers_in(values["numbers"])  # Countdown's; in a CSV a text, "[1, 2, 3]"
-    return Entry(prompt, values, demonstration, where)
+    columns = {name: value for name, value in row.items() if name not in NO_COLUMNS} if all_columns else {}
+    return Entry(prompt, values, demonstration, where, columns)

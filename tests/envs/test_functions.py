@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 
 import envs
@@ -137,6 +138,70 @@ def test_without_a_verifier_the_first_function_says_what_is_solved(place):
     assert renamed.problem(0).reference["answer"] == int(renamed.problem(0).prompt[4:])
     _, scores = scored(["N", "none"], reward="./mine.py:everything", hint="hint")
     assert scores.rewards["everything"].tolist() == [1.0, 0.0]
+
+
+PUBLIC = """
+def of_d1(prompts, completions, answer, step=None, run_name=None, **kwargs):
+    assert step is None and run_name is None and kwargs["hint"] == kwargs["late"]
+    return [2.0 if a in c else 0.0 for c, a in zip(completions, answer)]
+
+
+def cosine(completions, answer, min_value_wrong=-1.0, max_len=1000, **kwargs):
+    return [1.0 if a in c else min_value_wrong for c, a in zip(completions, answer)]
+
+
+def keyword_only(completions, *, answer, weight=2.0):
+    return [weight if a in c else 0.0 for c, a in zip(completions, answer)]
+
+
+def asks(completions, **kwargs):
+    assert "prompt" not in kwargs and kwargs["prompts"]
+    return [float(a in c) for c, a in zip(completions, kwargs["answer"])]
+
+
+def given(completions, *, extra=None, **kwargs):
+    return [float(x == "x") for x in extra]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "paid"),
+    [
+        ("of_d1", [2.0, 0.0]),
+        ("cosine", [1.0, -1.0]),
+        ("keyword_only", [2.0, 0.0]),
+        ("asks", [1.0, 0.0]),
+        ("given", [1.0, 1.0]),
+    ],
+)
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_public_functions_are_called_as_trl_calls_them(place, name, paid, ending):
+    """A default is no column, and `**kwargs` gets every column, None where a row lacks one that others have."""
+    (place / "public.py").write_text(PUBLIC)
+    lines = [json.loads(line) for line in (place / "rows.jsonl").read_text().splitlines()]
+    lines = [{**line, "late": line["hint"]} for line in lines]
+    if ending == "parquet":
+        import pyarrow.parquet as pq
+
+        pq.write_table(pyarrow.Table.from_pylist(lines), place / "public.parquet")
+    else:
+        (place / "public.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    env = envs.make(f"public.{ending}", reward=f"./public.py:{name}")
+    problems = [env.problem(index) for index in range(2)]
+    completions = [problems[0].prompt, "no"]
+    assert env.score_batch(problems, completions).rewards[name].tolist() == paid
+
+
+def test_a_row_that_lacks_a_column_of_the_others_gives_none_for_it(place):
+    (place / "public.py").write_text(
+        "def some(completions, **kwargs):\n    return [float(hint is None) for hint in kwargs['hint']]\n"
+    )
+    lines = [{"prompt": f"say {n}"} | ({"hint": "x"} if n % 2 else {}) for n in range(60)]
+    (place / "some.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    env = envs.make("some.jsonl", reward="./public.py:some")
+    problems = [env.problem(index) for index in range(len(env))]
+    paid = env.score_batch(problems, ["a"] * len(problems)).rewards["some"].tolist()
+    assert paid == [float(int(problem.prompt[4:]) % 2 == 0) for problem in problems]
 
 
 def test_chats_are_given_as_chats(place):

@@ -61,13 +61,13 @@ class Block(NamedTuple):
 
 
 class Source:
-    """One file, "-" for standard input; of a parquet file only `columns` are read.
+    """One file, "-" for standard input; of a parquet file only `columns` are read, None for all.
 
     `failure` says why it could not be read to its end, and what was not judged for that; `cause` says only why. Both
     are "" if it could. `empty` says whether it held nothing. Raises CommandError where there is no file.
     """
 
-    def __init__(self, path: str, columns: set[str], label: str = "") -> None:
+    def __init__(self, path: str, columns: set[str] | None, label: str = "") -> None:
         self.path, self.columns, self.label, self.empty = path, columns, label, False
         self.cause = self.failure = ""
         if os.path.isdir(path):
@@ -199,14 +199,14 @@ def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
     yield block
 
 
-def _parquet(path: str, wanted: set[str]) -> Iterator[list[bytes]]:
+def _parquet(path: str, wanted: set[str] | None) -> Iterator[list[bytes]]:
     try:
         import pyarrow.parquet
     except ImportError as error:
         raise CommandError(f"{path} is parquet, which needs pyarrow: pip install pyarrow.") from error
     with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
         names = file.schema_arrow.names
-        columns = [name for name in names if name in wanted]
+        columns = [name for name in names if wanted is None or name in wanted]
         for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
             samples = batch.to_pylist() if columns else [{}] * batch.num_rows
             yield from _rows(dict.fromkeys(names) | sample for sample in samples)
