@@ -55,6 +55,8 @@ If no line can be judged, no verdicts are written: one sentence says why, and wh
 Exit status: 0 if it ran, 1 if a file is truncated or no line could be judged, 2 if a task, a file or a flag is
 unknown.
 
+`python -m verifiers serve` answers requests for verdicts over HTTP; `python -m verifiers serve --help` says how.
+
 `verifiers.compute_score`, the reward of verl, judges a data source by a task of its own name, or so:
 {sources}
 """
@@ -63,6 +65,10 @@ unknown.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] == "serve":
+        from verifiers.serve.command import main as serve
+
+        return serve(words[1:])
     args = _parser().parse_intermixed_args(_each_rule_named(words) or ["--help"])
     args.rules = next((rules for rules in args.rules if rules != "ours"), None)
     try:

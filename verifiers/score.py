@@ -17,6 +17,35 @@ DATA_SOURCES = {
 """What verl's data calls a set -> the task that judges it; a task's own name is a data source as well."""
 
 
+def task_of(data_source: object) -> str:
+    """The name of the task that judges a data source; raises `UnknownTaskError`."""
+    return find(
+        DATA_SOURCES.get(data_source, data_source) if isinstance(data_source, str) else data_source
+    ).name  # type: ignore[arg-type]
+
+
+def references_of(task: str, ground_truth: Any, extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The reference fields of a task from a ground truth: the reference, or {field: reference} of several.
+
+    A task that takes the problem gets that of `extra_info`, or "". Raises `ArgumentError`.
+    """
+    entry = find(task)
+    if isinstance(ground_truth, Mapping):
+        references = dict(ground_truth)
+    elif len(entry.fields) == 1:
+        references = {entry.fields[0]: ground_truth}
+    else:
+        fields = ", ".join(f"{name!r}: ..." for name in entry.fields)
+        raise ArgumentError(
+            f'The task "{task}" needs ground_truth={{{fields}}}, not {ground_truth!r:.60}.',
+            argument="ground_truth",
+            value=ground_truth,
+        )
+    if "problem" in entry.optional:
+        references.setdefault("problem", (extra_info or {}).get("problem") or "")
+    return references
+
+
 def compute_score(
     data_source: str, solution_str: str, ground_truth: Any, extra_info: Mapping[str, Any] | None = None
 ) -> float:
@@ -26,18 +55,5 @@ def compute_score(
     several. extra_info: its `problem` is used where the task takes one; without one an unfinished value such as `2+3`
     still gets 0. Raises VerifierError for an unknown data source and for a reference that cannot be used.
     """
-    task = find(DATA_SOURCES.get(data_source, data_source))
-    if isinstance(ground_truth, Mapping):
-        references = dict(ground_truth)
-    elif len(task.fields) == 1:
-        references = {task.fields[0]: ground_truth}
-    else:
-        fields = ", ".join(f"{name!r}: ..." for name in task.fields)
-        raise ArgumentError(
-            f'data_source "{data_source}" needs ground_truth={{{fields}}}, not {ground_truth!r:.60}.',
-            argument="ground_truth",
-            value=ground_truth,
-        )
-    if "problem" in task.optional:
-        references.setdefault("problem", (extra_info or {}).get("problem") or "")
-    return float(verify(task.name, solution_str, **references).correct)
+    task = task_of(data_source)
+    return float(verify(task, solution_str, **references_of(task, ground_truth, extra_info)).correct)

@@ -1,0 +1,456 @@
+"""`python -m verifiers serve`: the verdicts are those of `verify_batch`, whoever asks and whatever else is asked."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import verifiers
+from tests.common.serving import Server, said_by, served
+from verifiers import compute_score, verify_batch
+from verifiers.serve.workers import Question, Unavailable, Workers
+from verifiers.worker import environment
+
+REFERENCES: dict[str, dict[str, Any]] = {
+    "gsm8k": {"answer": "18"},
+    "math500": {"answer": r"\frac{1}{2}"},
+    "countdown": {"numbers": [3, 6, 2], "target": 36},
+    "sudoku": {"puzzle": "4320004330100004"},
+}
+ANSWERS = [
+    "18",
+    r"\frac{1}{2}",
+    "0.5",
+    "3*6*2",
+    "(6+6)*3",
+    "4321124334122134",
+    "18 or 19",
+    "x" * 200,
+    "",
+    "½ ☃ \ud800",
+]
+COMPLETIONS = [before + f"<answer>{text}</answer>" for text in ANSWERS for before in ("", "So:\n")] + [
+    "no",
+    "#### 18",
+]
+FIELDS = ("correct", "score", "extracted", "reason", "decided_by")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with served("--max-body", "1", "--max-completions", "100", changes="front.READ_SECONDS = 1.0") as one:
+        yield one
+
+
+def expected(
+    task: str, completions: list[Any], mode: str = "lenient", **references: Any
+) -> list[dict[str, Any]]:
+    verdicts = verify_batch(task, completions, mode=mode, **references)
+    return [{name: getattr(verdict, name) for name in FIELDS} for verdict in verdicts]
+
+
+def without_detail(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: verdict[name] for name in FIELDS} for verdict in verdicts]
+
+
+def many(n: int, **reference: Any) -> dict[str, list[Any]]:
+    return {name: [value] * n for name, value in reference.items()}
+
+
+@pytest.mark.parametrize("task", REFERENCES)
+@pytest.mark.parametrize("mode", ["lenient", "strict"])
+def test_verdicts_are_those_of_verify_batch(server, task, mode):
+    completions = [*COMPLETIONS, None, 18, ["<answer>18</answer>"], {"content": "18"}]
+    references = many(len(completions), **REFERENCES[task])
+    status, reply = server.post(f"/verify/{task}", {"completions": completions, "mode": mode, **references})
+    assert status == 200
+    assert without_detail(reply["verdicts"]) == expected(task, completions, mode, **references)
+    details = verify_batch(task, completions, mode=mode, **references).details
+    assert [verdict.get("detail", "") for verdict in reply["verdicts"]] == details
+    status, one = server.post(
+        f"/verify/{task}", {"completion": COMPLETIONS[0], "mode": mode, **REFERENCES[task]}
+    )
+    assert (status, one) == (200, reply["verdicts"][0])
+
+
+def test_requests_that_wait_are_judged_together_and_none_gets_the_verdicts_of_another(server):
+    """300 requests of different lengths, tasks, modes and data sources at once, some of them invalid."""
+    rng = random.Random(7)
+
+    def ask(number: int) -> None:
+        task = rng.choice(list(REFERENCES))
+        mode = rng.choice(["lenient", "strict"])
+        completions = rng.choices(COMPLETIONS, k=rng.randrange(1, 40))
+        references = many(len(completions), **REFERENCES[task])
+        if number % 10 == 0:
+            name = next(iter(references))
+            references[name][-1] = None
+            status, reply = server.post(
+                f"/verify/{task}", {"completions": completions, "mode": mode, **references}
+            )
+            assert status == 422 and f"{name}[{len(completions) - 1}]=None" in reply["error"]
+            return
+        status, reply = server.post(
+            f"/verify/{task}", {"completions": completions, "mode": mode, **references}
+        )
+        assert status == 200
+        assert without_detail(reply["verdicts"]) == expected(task, completions, mode, **references)
+
+    judged = server.metric("spg_verdicts_total")
+    with ThreadPoolExecutor(32) as threads:
+        list(threads.map(ask, range(300)))
+    assert server.metric("spg_verdicts_total") > judged
+
+
+def test_verl(server):
+    for source, truth, text in [
+        ("openai/gsm8k", "18", "#### 18"),
+        ("gsm8k", "18", "no"),
+        ("DigitalLearningGmbH/MATH-lighteval", "5", r"\boxed{2+3}"),
+        ("countdown", {"numbers": [3, 6], "target": 18}, "<answer>3*6</answer>"),
+    ]:
+        body = {
+            "data_source": source,
+            "solution_str": text,
+            "ground_truth": truth,
+            "extra_info": {"index": 3},
+        }
+        status, reply = server.post("/verl", body)
+        assert (status, reply["score"]) == (200, compute_score(source, text, truth))
+        assert reply["acc"] is (reply["score"] == 1.0) and reply["reason"] in list(verifiers.Reason)
+    problem = {"problem": "Compute $2+3$."}
+    body = {
+        "data_source": "math500",
+        "solution_str": r"\boxed{2+3}",
+        "ground_truth": "5",
+        "extra_info": problem,
+    }
+    assert server.post("/verl", body)[1]["reason"] == "rule_broken"
+
+
+def test_openrlhf(server):
+    prompts = ["What is 9+9? Write <answer>...</answer>.", "What is 1+1?"]
+    body = {
+        "query": [f"<s>{prompts[0]}<answer>18</answer></s>", f"{prompts[1]} I do not know."],
+        "prompts": prompts,
+        "labels": ["18", "2"],
+    }
+    for name in ("gsm8k", "openai/gsm8k"):
+        status, reply = server.post(f"/openrlhf/{name}", body)
+        assert status == 200
+        assert reply == {"rewards": [1.0, 0.0], "scores": [1.0, 0.0], "extra_logs": {"partial": [1.0, 0.0]}}
+    label = json.dumps({"numbers": [3, 6], "target": 18})
+    one = {"query": ["Q<answer>3*6</answer>"], "prompts": ["Q"], "labels": [label]}
+    assert server.post("/openrlhf/countdown", one)[1]["rewards"] == [1.0]
+    cut = {**body, "query": ["something else", body["query"][1]]}
+    status, reply = server.post("/openrlhf/gsm8k", cut)
+    assert status == 422 and "query[0] does not contain prompts[0]" in reply["error"]
+
+
+def test_nemo_gym(server):
+    """A row of its data with `response`, and back comes the same with a reward, as its own resources servers answer."""
+    message = {
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": "So <answer>"}],
+    }
+    last = {
+        **message,
+        "content": [{"type": "output_text", "text": "18</answer>"}, {"type": "refusal", "refusal": "x"}],
+    }
+    row = {
+        "responses_create_params": {"input": [{"role": "user", "content": "9+9?"}]},
+        "data_source": "openai/gsm8k",
+    }
+    output = [{"type": "reasoning", "summary": []}, message, last]
+    for reference in ({"expected_answer": "18"}, {"answer": "18"}):
+        body = {**row, **reference, "response": {"id": "r", "output": output}}
+        assert server.post("/seed_session", body) == (200, {})
+        status, reply = server.post("/verify", body)
+        assert status == 200 and body.items() <= reply.items()
+        assert (reply["reward"], reply["extracted_answer"], reply["reason"]) == (1.0, "18", "ok")
+    rows = [
+        {"reward": 1.0, "_ng_task_index": 0},
+        {"reward": 0.0, "_ng_task_index": 0},
+        {"reward": 1.0, "_ng_task_index": 4},
+    ]
+    status, metrics = server.post("/aggregate_metrics", {"verify_responses": rows})
+    assert (status, metrics["agent_metrics"]) == (200, {"mean/reward": pytest.approx(2 / 3)})
+    assert [group["mean/reward"] for group in metrics["group_level_metrics"]] == [0.5, 1.0]
+
+
+REFUSED = [
+    ("POST", "/verify/gsm9k", {}, 404, 'Did you mean "gsm8k"?'),
+    ("POST", "/verify/gsm8k", {"answer": "18"}, 422, '"completion"'),
+    ("POST", "/verify/gsm8k", {"completion": "x"}, 422, "needs answer="),
+    ("POST", "/verify/gsm8k", {"completion": "x", "anwser": "18"}, 422, "Did you mean answer=?"),
+    ("POST", "/verify/gsm8k", {"completion": "x", "answer": "18", "mode": "mild"}, 422, '"strict"'),
+    ("POST", "/verify/gsm8k", {"completions": "x", "answer": ["18"]}, 422, "not a list"),
+    ("POST", "/verify/gsm8k", {"completions": ["x"], "answer": "18"}, 422, "one value for each completion"),
+    ("POST", "/verify/gsm8k", {"completions": ["x", "y"], "answer": ["18"]}, 422, "answer"),
+    ("POST", "/verify/gsm8k", {"completions": ["x"] * 101, "answer": ["18"] * 101}, 413, "--max-completions"),
+    ("POST", "/verify/gsm8k", b"{" + b" " * (1 << 20), 413, "--max-body"),
+    ("POST", "/verify/gsm8k", b"{", 422, "not JSON"),
+    ("POST", "/verify/gsm8k", b"[1]", 422, "JSON object"),
+    ("POST", "/verify/gsm8k", b"\xff\xfe{\x00}\x00", 422, "UTF-8"),
+    ("POST", "/verify/gsm8k", b"[" * 100_000, 422, "nested"),
+    ("POST", "/verify/gsm8k", b'{"completion": ' + b"9" * 5000 + b', "answer": 1}', 422, "digit"),
+    ("POST", "/verify/gsm8k", b'{"completion": "x", "answer": NaN}', 422, "NaN"),
+    ("POST", "/verl", {"data_source": "gsm8k"}, 422, "solution_str"),
+    ("POST", "/verl", {"data_source": "x", "solution_str": "", "ground_truth": ""}, 404, "openai/gsm8k"),
+    (
+        "POST",
+        "/verl",
+        {"data_source": "countdown", "solution_str": "", "ground_truth": ""},
+        422,
+        "'numbers': ...",
+    ),
+    ("POST", "/openrlhf/gsm8k", {"query": ["x"], "prompts": [], "labels": []}, 422, "three lists"),
+    ("POST", "/verify", {"response": {}}, 422, "data_source"),
+    ("POST", "/verify", {"data_source": "gsm8k", "answer": "1", "response": {}}, 422, '"output"'),
+    ("GET", "/verify/gsm8k", None, 405, "POST"),
+    ("GET", "/", None, 404, "/health"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "text"), REFUSED)
+def test_what_cannot_be_used_is_refused_in_one_sentence(server, method, path, body, status, text):
+    got, reply = server.request(method, path, body)
+    assert got == status and text in reply["error"] and "Traceback" not in reply["error"], reply
+    assert "\n" not in reply["error"] and len(reply["error"]) < 500
+
+
+def test_connections_that_are_slow_or_send_nonsense_are_cut(server):
+    head = b"POST /verify/gsm8k HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n"
+    assert server.raw(b"\x16\x03\x01\x00" * 20).startswith(b"HTTP/1.1 400")
+    for data, pause, answer in [
+        (head[:20], 0.0, b""),  # headers that do not end
+        (head + b'{"comp', 0.0, b""),  # a body that is cut short
+        (b"GET /health HTTP/1.1\r\nX: " + b"a" * 200_000, 0.0, b"HTTP/1.1 400"),
+    ]:
+        began = time.monotonic()
+        assert server.raw(data, pause=pause).startswith(answer)
+        assert time.monotonic() - began < 10
+    began = time.monotonic()
+    long = head.replace(b"50", b"999")
+    assert b" 408 " in server.raw(long + b" " * 600, piece=len(long), pause=0.3)  # a body that drips in
+    assert time.monotonic() - began < 20
+    assert server.request("GET", "/health")[0] == 200
+
+
+def test_a_token_is_asked_for():
+    with served(SPG_SERVE_TOKEN="sesame-1") as server:
+        body = {"completion": "<answer>18</answer>", "answer": "18"}
+        assert server.request("GET", "/health")[0] == 200
+        for headers in (
+            {},
+            {"Authorization": "Bearer sesame-2"},
+            {"Authorization": "Basic !"},
+            {"Authorization": "é"},
+        ):
+            status, reply = server.post("/verify/gsm8k", body, **headers)
+            assert status == 401 and "Authorization: Bearer" in reply["error"]
+        assert server.request("GET", "/metrics")[0] == 401
+        basic = b64encode(b":sesame-1").decode()
+        for value in ("Bearer sesame-1", f"Basic {basic}"):
+            assert server.post("/verify/gsm8k", body, Authorization=value)[1]["correct"] is True
+
+
+def test_the_command_says_why_it_cannot_start(server):
+    for words, text in [
+        (["--port", str(server.port)], "try another --port"),
+        (["--token", ""], "--token"),
+        (["--workers", "0"], "--workers"),
+        (["--prot", "1"], "Did you mean --port?"),
+    ]:
+        status, said = said_by(*words)
+        assert status == 2 and text in said and "Traceback" not in said, said
+
+
+def test_sigterm_answers_what_was_accepted_and_a_killed_worker_is_replaced():
+    """Under load, every request gets an answer: verdicts, or 503 if the worker that judged it was killed."""
+    body = {"completions": ["<answer>18</answer>"] * 64, "answer": ["18"] * 64}
+    for sent in (signal.SIGKILL, signal.SIGTERM):
+        with served("--workers", "2") as server:
+            stop, statuses, refused = threading.Event(), [], []
+
+            def ask(server=server, stop=stop, statuses=statuses, refused=refused) -> None:
+                while not stop.is_set():
+                    try:
+                        status, reply = server.post("/verify/gsm8k", body)
+                    except ConnectionRefusedError:  # the server listens no more
+                        refused.append(1)
+                        return
+                    statuses.append(status)
+                    assert status in (200, 503)
+                    assert status == 503 or all(verdict["correct"] for verdict in reply["verdicts"])
+
+            with ThreadPoolExecutor(8) as threads:
+                jobs = [threads.submit(ask) for _ in range(8)]
+                time.sleep(1)
+                if sent == signal.SIGKILL:
+                    for _ in range(3):
+                        os.kill(server.workers()[0], signal.SIGKILL)
+                        time.sleep(1.5)
+                    assert server.metric("spg_workers_lost_total") == 3
+                    lost = server.metric("spg_requests_total"), statuses.count(503)
+                    assert lost[1] <= 3 * 16, lost
+                else:
+                    server.process.send_signal(sent)
+                    assert server.process.wait(30) == 0
+                time.sleep(0.5)
+                stop.set()
+                for job in jobs:
+                    job.result()
+            assert statuses.count(200) > 20
+            assert (sent == signal.SIGTERM) == bool(refused)
+
+
+def test_workers_batch_time_out_and_die():
+    async def ask() -> None:
+        workers = Workers("tests.common.slow_answers", {}, 1, seconds=60)
+        await workers.start()
+        try:
+            answers = await asyncio.gather(*(workers.ask(Question("/a", b"0.01")) for _ in range(8)))
+            assert answers[0].body == b"0.01 of 1" and answers[-1].body != b"0.01 of 1"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(workers.ask(Question("/a", b"0.5")), 0.1)
+            lost = await asyncio.gather(
+                workers.ask(Question("/b", b"die")), workers.ask(Question("/c", b"0"))
+            )
+            assert [answer.status for answer in lost] == [503, 503] and workers.lost == 1
+            assert (await workers.ask(Question("/c", b"0"))).status == 200
+            workers.seconds = -9.8  # with what is added, 0.2 s
+            assert (await workers.ask(Question("/d", b"30"))).status == 503 and workers.lost == 2
+            assert workers.waiting_bytes == 0 == workers.waiting
+        finally:
+            await workers.close()
+        broken = Workers("tests.common.slow_answers", {"unavailable": True}, 1, seconds=60)
+        with pytest.raises(Unavailable, match="pip install engine"):
+            await broken.start()
+        await broken.close()
+
+    asyncio.run(ask())
+
+
+def hostile(rng: random.Random) -> tuple[bytes, str]:
+    """Bytes of a request that no honest client sends, and what is wrong with it."""
+    task = rng.choice(["gsm8k", "math500", "countdown", "sudoku"])
+    path = rng.choice([f"/verify/{task}", "/verl", f"/openrlhf/{task}", "/verify", "/aggregate_metrics"])
+    odd: list[Any] = [
+        None,
+        True,
+        -1,
+        1e308,
+        "x",
+        "",
+        [],
+        {},
+        [[]],
+        "9" * 3000,
+        2**70,
+        ["x"] * 300,
+        {"content": []},
+    ]
+    names = [
+        "completion",
+        "completions",
+        "answer",
+        "numbers",
+        "target",
+        "puzzle",
+        "mode",
+        "query",
+        "prompts",
+        "labels",
+    ]
+    names += [
+        "data_source",
+        "solution_str",
+        "ground_truth",
+        "extra_info",
+        "response",
+        "problem",
+        "verify_responses",
+    ]
+    value = {name: rng.choice(odd) for name in rng.sample(names, rng.randrange(1, 9))}
+    if rng.random() < 0.5:
+        value |= {
+            "data_source": task,
+            "response": {"output": rng.choice(odd)},
+            "completions": ["x"],
+            "answer": ["1"],
+        }
+    body = json.dumps(value).encode()
+    kind = rng.choice(
+        ["types", "nesting", "bytes", "cut", "long", "chunked", "path", "method", "encoding", "headers"]
+    )
+    method, headers = b"POST", b""
+    if kind == "nesting":
+        body = rng.choice([b"[", b'{"a":', b'{"completion":[']) * rng.randrange(1, 60_000)
+    elif kind == "bytes":
+        body = rng.randbytes(rng.randrange(200))
+    elif kind == "cut":
+        body = body[: rng.randrange(len(body))]
+    elif kind == "path":
+        path = "/" + "".join(rng.choices("/verify.%2e0.?#gsm8k", k=rng.randrange(1, 40))).replace("#", "%23")
+    elif kind == "method":
+        method = rng.choice([b"GET", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"BREW"])
+    elif kind == "encoding":
+        body = body.decode().encode(rng.choice(["utf-16", "utf-32", "cp037"]))
+        headers = rng.choice(
+            [b"", b"Content-Encoding: gzip\r\n", b"Content-Type: application/x-python-pickle\r\n"]
+        )
+    elif kind == "headers":
+        headers = b"".join(
+            b"X-%d: %s\r\n" % (i, rng.randbytes(8).hex().encode()) for i in range(rng.randrange(900))
+        )
+    size = b"Content-Length: %d\r\n" % len(body)
+    if kind == "long":  # more or less than what follows
+        size = b"Content-Length: %d\r\n" % rng.choice([len(body) + 10, 0, 2**40, 10**30])
+    elif kind == "chunked":
+        size = b"Transfer-Encoding: chunked\r\n"
+        body = rng.choice([b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body), b"zz\r\n", b"ffffff\r\nabc"])
+    return method + b" " + path.encode() + b" HTTP/1.1\r\nHost: x\r\n" + headers + size + b"\r\n" + body, kind
+
+
+@pytest.mark.parametrize("number", [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_hostile_requests_are_answered_or_cut_and_the_server_lives(number):
+    with served("--max-body", "1", changes="front.READ_SECONDS = 1.0") as server:
+
+        def send(seed: int) -> None:
+            data, kind = hostile(random.Random(seed))
+            began = time.monotonic()
+            reply = server.raw(data, seconds=40)
+            assert time.monotonic() - began < 30, (seed, kind)
+            if reply:
+                status = int(reply.split(b" ")[1])
+                assert status in (200, 400, 401, 404, 405, 408, 413, 415, 422, 503), (seed, kind, reply)
+                assert b"Traceback" not in reply and b".py" not in reply, (seed, kind, reply)
+
+        with ThreadPoolExecutor(16) as threads:
+            list(threads.map(send, range(number)))
+        assert server.metric("spg_workers_lost_total") == 0
+        body = {"completion": "<answer>18</answer>", "answer": "18"}
+        assert server.post("/verify/gsm8k", body)[1]["correct"] is True
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    code = "import sys; from verifiers.__main__ import main\ntry: main(['serve', '--help'])\nexcept SystemExit: pass\n"
+    heavy = "{'numpy', 'numba', 'uvicorn', 'asyncio', 'prometheus_client'}"
+    code += f"sys.exit(str({heavy} & sys.modules.keys() or '') or 0)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment()
+    )
+    assert done.returncode == 0 and "POST /verify/TASK" in done.stdout, done.stderr

@@ -1,0 +1,145 @@
+"""The command `python -m verifiers serve`, and what `python -m envs serve` has in common with it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from verifiers.command.flags import Parser
+
+if TYPE_CHECKING:
+    from verifiers.serve.front import Front, Limits
+
+PACKAGES = ("uvicorn", "httptools", "websockets", "prometheus_client")
+_EPILOG = """\
+addresses:
+  POST /verify/TASK      {"completion": ..., REFERENCE} or {"completions": [...], REFERENCE: [...]}, as `verify` and
+                         `verify_batch` take them
+  POST /verl             the arguments of verl's compute_score
+  POST /openrlhf/TASK    what OpenRLHF sends to --reward.remote_url
+  POST /verify, /seed_session, /aggregate_metrics    NeMo-Gym's resources server
+  GET  /health, /metrics
+
+example:
+  python -m verifiers serve --port 8000 &
+  curl -s http://127.0.0.1:8000/verify/gsm8k -d '{"completion": "<answer>18</answer>", "answer": "18"}'
+
+SIGTERM and Ctrl-C answer what was accepted, and end the server.
+Exit status: 0 after a signal, 2 if it cannot start.
+"""
+
+
+class CannotServe(Exception):
+    """The server cannot start; the text says why and what would be right."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit status."""
+    parser = serving_parser("python -m verifiers serve", "Answers requests for verdicts over HTTP.", _EPILOG)
+    options = parser.parse_args(arguments)
+    return run_command(options, _front, "verdicts")
+
+
+def serving_parser(program: str, description: str, epilog: str) -> Parser:
+    """A parser with the flags of a server."""
+    parser = Parser(
+        prog=program,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen at (127.0.0.1, which only this machine reaches)",
+    )
+    add("--port", type=_number(0, 65535), default=8000, help="the port (8000); 0 takes a free one")
+    add(
+        "--workers",
+        metavar="N",
+        type=_number(1, 1024),
+        default=1,
+        help="the number of processes that judge (1)",
+    )
+    text = "answers only requests with this token (`Authorization: Bearer`, or http://:TOKEN@HOST:PORT); by default "
+    add(
+        "--token",
+        help=text + "that of the environment variable SPG_SERVE_TOKEN, which other users cannot see",
+    )
+    text = "the megabytes that a request may have (16)"
+    add("--max-body", metavar="MB", type=_number(1, 1024), default=16, help=text)
+    text = "the completions that a request may have (4096)"
+    add("--max-completions", metavar="N", type=_number(1, 10**6), default=4096, help=text)
+    text = "the seconds that a request may take (60); then it is answered with 503"
+    add("--timeout", metavar="S", type=_number(1, 86400), default=60, help=text)
+    return parser
+
+
+def run_command(
+    options: argparse.Namespace, front_of: Callable[[argparse.Namespace, Limits, str], Front], what: str
+) -> int:
+    """Serve as the options say; returns the exit status. front_of: makes the application; may raise `CannotServe`."""
+    missing = [package.replace("_", "-") for package in PACKAGES if find_spec(package) is None]
+    if missing:
+        sys.stderr.write(
+            f"error: serving needs {' and '.join(missing)}; run: pip install {' '.join(missing)}\n"
+        )
+        return 2
+    from verifiers.serve.front import TOKEN_VARIABLE, Limits, bound, is_loopback, serve
+    from verifiers.serve.workers import Unavailable
+
+    token = os.environ.get(TOKEN_VARIABLE, "") if options.token is None else options.token
+    try:
+        if (
+            options.token == ""
+            or not token.isascii()
+            or any(letter <= " " or letter == "@" for letter in token)
+        ):
+            raise CannotServe(
+                "--token must be letters, digits and signs that an address may have, without a space or @"
+            )
+        try:
+            listening = bound(options.host, options.port)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CannotServe(
+                f"cannot listen at {options.host}:{options.port}: {reason}; try another --port"
+            ) from error
+        if not is_loopback(options.host):
+            who = "who knows the token" if token else "without a token (see --token)"
+            text = f"--host {options.host}: every machine that reaches this one can ask for {what}, {who}, unencrypted"
+            sys.stderr.write(f"warning: {text}.\n")
+        limits = Limits(options.max_body << 20, float(options.timeout), options.max_completions)
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        address = f"http://{host}:{listening.getsockname()[1]}"
+        serve(front_of(options, limits, token), listening, f"Serving {what} at {address} (Ctrl-C ends it).\n")
+    except (CannotServe, Unavailable) as error:
+        sys.stderr.write(f"error: {str(error).rstrip('.')}.\n")
+        return 2
+    return 0
+
+
+def _front(options: argparse.Namespace, limits: Limits, token: str) -> Front:
+    from verifiers.serve.verdicts_front import VerdictsFront
+    from verifiers.serve.workers import Workers
+
+    settings = {"seconds": limits.seconds, "completions": limits.completions, "workers": options.workers}
+    workers = Workers("verifiers.serve.judging", settings, options.workers, limits.seconds)
+    return VerdictsFront(workers, limits, token)
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """A type of argument: a whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least:,} to {most:,}")
+        return int(text)
+
+    return read

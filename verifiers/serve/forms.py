@@ -1,0 +1,228 @@
+"""The forms in which trainers ask for verdicts, and in which they are answered: ours, verl's, OpenRLHF's, NeMo-Gym's.
+
+A form reads an address and a JSON object into an `Asked`, and writes the object that answers it. One table says for all
+of them which task judges a data source: `verifiers.score.DATA_SOURCES`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from verifiers.errors import VerifierError, did_you_mean, shown
+from verifiers.registry import MODES, Mode, find, tasks
+from verifiers.score import DATA_SOURCES, references_of, task_of
+from verifiers.verdicts import Verdicts
+
+
+class Refused(Exception):
+    """A request that cannot be judged: an HTTP status, and a sentence that says why and what would be right."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass
+class Asked:
+    """What a request asks: N completions of one task, N values of each reference field, and how to write N verdicts."""
+
+    task: str
+    completions: list[Any]
+    references: dict[str, list[Any]]
+    write: Callable[[Verdicts], Any]
+    mode: Mode = "lenient"
+
+
+def ours(name: str, body: dict[str, Any]) -> Asked:
+    """`POST /verify/TASK`, with the arguments of `verify` (`completion`) or of `verify_batch` (`completions`)."""
+    task = task_name(name)
+    references = dict(body)
+    mode = references.pop("mode", "lenient")
+    if mode not in MODES:
+        raise Refused(422, f'mode={shown(mode)} is not a mode; use "lenient" or "strict".')
+    if ("completion" in body) == ("completions" in body):
+        needs = ", ".join(f'"{one}"' for one in find(task).fields)
+        raise Refused(422, f'Give either "completion" or a list "completions", and the reference: {needs}.')
+    if "completion" in references:
+        completions = [references.pop("completion")]
+        columns = {one: [value] for one, value in references.items()}
+        return Asked(task, completions, columns, lambda verdicts: _listed(verdicts)[0], mode)
+    completions = references.pop("completions")
+    if not isinstance(completions, list):
+        raise Refused(422, f'"completions" is {shown(completions)}, not a list; one goes into "completion".')
+    for one, values in references.items():
+        if not isinstance(values, list):
+            raise Refused(422, f'"{one}" is {shown(values)}, not a list with one value for each completion.')
+    return Asked(task, completions, references, lambda verdicts: {"verdicts": _listed(verdicts)}, mode)
+
+
+def verl(name: str, body: dict[str, Any]) -> Asked:
+    """`POST /verl`, with the arguments that verl passes to `compute_score`; answers with a dict that verl accepts."""
+    given = {one: body.get(one) for one in ("data_source", "solution_str", "ground_truth", "extra_info")}
+    if missing := [one for one in ("data_source", "solution_str", "ground_truth") if one not in body]:
+        raise Refused(
+            422, f'"{missing[0]}" is missing; {", ".join(given)} are the arguments of compute_score.'
+        )
+    task = task_name(given["data_source"])
+    reference = references_of(task, given["ground_truth"], _object(given["extra_info"], "extra_info"))
+
+    def write(verdicts: Verdicts) -> dict[str, Any]:
+        verdict = verdicts[0]
+        values = {"acc": verdict.correct, "partial": verdict.score, "reason": verdict.reason}
+        return {"score": float(verdict.correct), **values, "extracted": verdict.extracted or ""}
+
+    return Asked(task, [given["solution_str"]], {one: [value] for one, value in reference.items()}, write)
+
+
+def openrlhf(name: str, body: dict[str, Any]) -> Asked:
+    """`POST /openrlhf/TASK`, with what OpenRLHF sends to its `--reward.remote_url`: query, prompts and labels."""
+    task = task_name(name)
+    columns = [body.get(one) for one in ("query", "prompts", "labels")]
+    if (
+        not all(isinstance(column, list) for column in columns)
+        or len({len(column) for column in columns}) != 1
+    ):
+        raise Refused(422, '"query", "prompts" and "labels" must be three lists of one length.')
+    completions, rows = [], []
+    for row, (query, prompt, label) in enumerate(zip(*columns, strict=True)):
+        if not isinstance(query, str) or not isinstance(prompt, str):
+            raise Refused(422, f"query[{row}] and prompts[{row}] must be texts.")
+        _, found, completion = query.partition(prompt) if prompt else ("", True, query)
+        if not found:
+            short = (
+                "as OpenRLHF cuts a prompt that is too long; give shorter prompts or a larger --data.max_len"
+            )
+            raise Refused(422, f"query[{row}] does not contain prompts[{row}], {short}.")
+        completions.append(completion)
+        several = len(find(task).fields) > 1 and isinstance(label, str)
+        rows.append(references_of(task, _json(label, f"labels[{row}]") if several else label, None))
+    names = dict.fromkeys(name for row in rows for name in row)
+    if any(row.keys() != names.keys() for row in rows):
+        raise Refused(422, "All labels must have the same fields.")
+
+    def write(verdicts: Verdicts) -> dict[str, Any]:
+        rewards = verdicts.correct.astype(float).tolist()
+        return {"rewards": rewards, "scores": rewards, "extra_logs": {"partial": verdicts.score.tolist()}}
+
+    return Asked(task, completions, {name: [row[name] for row in rows] for name in names}, write)
+
+
+def nemo_gym(name: str, body: dict[str, Any]) -> Asked:
+    """`POST /verify`, with NeMo-Gym's request: a row of its data, and a `response` of the Responses API.
+
+    The row names its task as `data_source`. Its reference has the names of the task's fields, or is `expected_answer`.
+    The answer is the request again, as there, with `reward`.
+    """
+    if "data_source" not in body:
+        known = ", ".join([*tasks(), *DATA_SOURCES])
+        raise Refused(422, f'"data_source" is missing; each row of the data names its task: {known}.')
+    task = task_name(body["data_source"])
+    entry = find(task)
+    given = {one: body[one] for one in (*entry.fields, *entry.optional) if one in body}
+    truth = given if set(entry.fields) <= set(given) else body.get("expected_answer", given)
+    extra = {"problem": body.get("problem", body.get("question"))}
+    reference = references_of(task, truth, extra if isinstance(extra["problem"], str) else None)
+
+    def write(verdicts: Verdicts) -> dict[str, Any]:
+        verdict = verdicts[0]
+        said = {"correct": verdict.correct, "score": verdict.score, "reason": verdict.reason}
+        return body | said | {"reward": float(verdict.correct), "extracted_answer": verdict.extracted}
+
+    completion = _output_text(_object(body.get("response"), "response"))
+    return Asked(task, [completion], {one: [value] for one, value in reference.items()}, write)
+
+
+def nemo_gym_metrics(body: dict[str, Any]) -> dict[str, Any]:
+    """The answer to NeMo-Gym's `POST /aggregate_metrics`: the mean reward of all responses, and of each task's."""
+    by_task: dict[int, list[float]] = {}
+    responses = body.get("verify_responses")
+    if not isinstance(responses, list):
+        raise Refused(422, '"verify_responses" must be a list of the answers of /verify.')
+    for response in responses:
+        one = _object(response, "verify_responses[]")
+        reward, index = one.get("reward"), one.get("_ng_task_index", 0)
+        if type(reward) not in (int, float) or type(index) is not int:
+            raise Refused(422, 'Each of "verify_responses" must have a number as its "reward".')
+        by_task.setdefault(index, []).append(float(reward))
+    rewards = [reward for values in by_task.values() for reward in values]
+    overall = {"mean/reward": fmean(rewards)} if rewards else {}
+    groups = [{"_ng_task_index": i, "mean/reward": fmean(v)} for i, v in sorted(by_task.items())]
+    return {"group_level_metrics": groups, "agent_metrics": overall, "key_metrics": overall}
+
+
+def task_name(source: object) -> str:
+    """The task that judges a data source; raises `Refused`."""
+    try:
+        return task_of(source)
+    except VerifierError as error:
+        known = [*tasks(), *DATA_SOURCES]
+        near = did_you_mean(source, known)
+        raise Refused(404, f"There is no task {shown(source)}. {near}Known: {', '.join(known)}.") from error
+
+
+def _object(value: object, name: str) -> dict[str, Any]:
+    """A JSON object; null is an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Refused(422, f'"{name}" is {shown(value)}; it must be an object.')
+    return value
+
+
+def _json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refused(
+            422, f"{name} is {shown(text)}; the reference of this task is an object as JSON."
+        ) from error
+
+
+def _output_text(response: Mapping[str, Any]) -> str:
+    """The texts of a response's messages, in order and joined, as NeMo-Gym's own servers read it."""
+    output = response.get("output")
+    if not isinstance(output, list):
+        raise Refused(422, '"response" must have a list "output", as in the Responses API.')
+    texts = []
+    for item in output:
+        if not isinstance(item, dict) or item.get("type") != "message":
+            continue
+        content = item.get("content")
+        parts = content if isinstance(content, list) else [{"type": "output_text", "text": content}]
+        said = [part for part in parts if isinstance(part, dict) and part.get("type") == "output_text"]
+        texts += [part["text"] for part in said if isinstance(part.get("text"), str)]
+    return "".join(texts)
+
+
+def _listed(verdicts: Verdicts) -> list[dict[str, Any]]:
+    """Verdicts as the command writes them: `detail` only where a completion is not right."""
+    columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
+    rows = zip(*columns, verdicts.reasons, verdicts.tiers, verdicts.details, strict=True)
+    return [
+        {"correct": correct, "score": score, "extracted": extracted, "reason": reason, "decided_by": tier}
+        | ({} if correct else {"detail": detail})
+        for correct, score, extracted, reason, tier, detail in rows
+    ]
+
+
+FORMS: dict[str, Callable[[str, dict[str, Any]], Asked]] = {
+    "verify": ours,
+    "verl": verl,
+    "openrlhf": openrlhf,
+    "nemo_gym": nemo_gym,
+}
+
+
+def form_of(path: str) -> tuple[str, str] | None:
+    """(form, task or data source) of the path of a POST; None where nothing is judged.
+
+    "/verify/gsm8k" -> ("verify", "gsm8k"), "/verl" -> ("verl", ""), "/verify" -> ("nemo_gym", "").
+    """
+    head, _, name = path.strip("/").partition("/")
+    if head in ("verify", "openrlhf") and name:
+        return head, name
+    return {"verify": ("nemo_gym", ""), "verl": ("verl", "")}.get(path.strip("/"))

@@ -1,0 +1,134 @@
+"""A worker of `python -m verifiers serve`: reads requests, judges those of one task together, writes the answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from verifiers import batch
+from verifiers.errors import VerifierError
+from verifiers.limit import time_limit
+from verifiers.registry import verify_batch
+from verifiers.serve.forms import FORMS, Asked, Refused, form_of, nemo_gym_metrics
+from verifiers.serve.workers import Answer, Question
+from verifiers.verdicts import Verdicts
+
+WARM = 300  # completions, which are enough that numba is imported and loops are compiled
+_WARMING = {
+    "gsm8k": {"answer": "18"},
+    "math500": {"answer": "18"},
+    "countdown": {"numbers": [3, 6], "target": 18},
+}
+
+
+def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
+    """Gets ready to judge. settings: the `seconds` and `completions` of a request, and the number of `workers`."""
+    if settings["workers"] > 1:
+        batch.MAX_THREADS = 1  # the cores are shared out between processes already
+    for task, reference in _WARMING.items():
+        verify_batch(
+            task, ["<answer>18</answer>"] * WARM, **{name: [one] * WARM for name, one in reference.items()}
+        )
+    seconds, most = settings["seconds"], settings["completions"]
+    return lambda questions: answers(questions, seconds, most)
+
+
+def answers(questions: Sequence[Question], seconds: float, most: int) -> list[Answer]:
+    """The answer to each question. Those that ask for the same task are judged in one batch, within `seconds`."""
+    result: list[Answer | None] = [None] * len(questions)
+    alike: dict[tuple[Any, ...], list[tuple[int, Asked]]] = {}
+    for place, question in enumerate(questions):
+        try:
+            read = _read(question, most)
+        except Refused as refusal:
+            result[place] = refused(refusal)
+            continue
+        if isinstance(read, Asked):
+            alike.setdefault((read.task, read.mode, *sorted(read.references)), []).append((place, read))
+        else:
+            result[place] = Answer(200, _json(read), {})
+    for group in alike.values():
+        for (place, _), answer in zip(group, _judged([asked for _, asked in group], seconds), strict=True):
+            result[place] = answer
+    return [answer for answer in result if answer is not None]
+
+
+def refused(refusal: Refused) -> Answer:
+    """A refusal as an answer."""
+    return Answer(refusal.status, _json({"error": str(refusal)}), {})
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body holds; raises `Refused`."""
+    try:
+        value = json.loads(body.decode(), parse_constant=_no_number)
+    except UnicodeDecodeError as error:
+        raise Refused(422, f"The body is not UTF-8 from its byte {error.start} on.") from error
+    except RecursionError as error:
+        raise Refused(422, "The body is nested too deeply.") from error
+    except ValueError as error:  # malformed, cut short, or an integer with thousands of digits
+        raise Refused(422, f"The body is not JSON: {str(error).partition(';')[0]}.") from error
+    if not isinstance(value, dict):
+        raise Refused(422, f"The body must be a JSON object, and is a {type(value).__name__}.")
+    return value
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number there")
+
+
+def _read(question: Question, most: int) -> Asked | dict[str, Any]:
+    """What a request asks, or the answer where nothing is to be judged; raises `Refused`."""
+    body = read_object(question.body)
+    if question.address == "/aggregate_metrics":
+        return nemo_gym_metrics(body)
+    form, name = form_of(question.address) or ("", "")
+    try:
+        asked = FORMS[form](name, body)
+    except VerifierError as error:
+        raise Refused(422, str(error)) from error
+    if len(asked.completions) > most:
+        many = f"{len(asked.completions):,} completions are more than the {most:,} of a request"
+        raise Refused(
+            413, f"{many}; send several requests, or start the server with a larger --max-completions."
+        )
+    return asked
+
+
+def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
+    """The answers to requests of one task, mode and set of reference fields.
+
+    Where an error is raised, by an invalid reference or by a task from outside, each request is judged by itself, so
+    that it concerns only the one that caused it.
+    """
+    first = group[0]
+    columns = {name: [v for asked in group for v in asked.references[name]] for name in first.references}
+    completions = [completion for asked in group for completion in asked.completions]
+    lengths_agree = all(
+        len(column) == len(asked.completions) for asked in group for column in asked.references.values()
+    )
+    try:
+        if not lengths_agree and len(group) > 1:
+            raise VerifierError("some lists are of different lengths")
+        with time_limit(seconds):
+            verdicts = verify_batch(first.task, completions, mode=first.mode, **columns)
+    except Exception as error:
+        if len(group) > 1:
+            return [answer for asked in group for answer in _judged([asked], seconds)]
+        if isinstance(error, VerifierError):
+            return [refused(Refused(422, str(error)))]
+        logging.getLogger("verifiers.serve").exception("The task %s failed", first.task)
+        text = f'The task "{first.task}" failed on this request ({type(error).__name__}); the server\'s log says more.'
+        return [refused(Refused(500, text))]
+    result, start = [], 0
+    for asked in group:
+        part: Verdicts = verdicts[start : start + len(asked.completions)]
+        start += len(asked.completions)
+        result.append(Answer(200, _json(asked.write(part)), {asked.task: part.counts()}))
+    return result
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode() + b"\n"

@@ -1,0 +1,40 @@
+"""The addresses of `python -m verifiers serve`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from verifiers.serve.forms import Refused, form_of, task_name
+from verifiers.serve.front import Front, Handler, Reply, error
+
+_ADDRESSES = "POST /verify/TASK, /verl, /openrlhf/TASK, or NeMo-Gym's /verify; GET /health or /metrics"
+
+
+class VerdictsFront(Front):
+    """Answers requests for verdicts."""
+
+    def handler(self, method: str, path: str) -> Handler | Reply:
+        if path == "/seed_session":
+            answer, label = self._seed_session, path
+        elif path == "/aggregate_metrics":
+            answer, label = partial(self._judged, path), path
+        elif (form := form_of(path)) is not None:
+            label, name = form
+            try:  # the address that a worker gets has the task's own name, of which there are few
+                address = f"/{label}/{task_name(name)}" if name else path
+            except Refused as refusal:
+                return error(refusal.status, str(refusal))
+            answer = partial(self._judged, address)
+        else:
+            return error(404, f"Nothing is served at this address. There are: {_ADDRESSES}.")
+        if method != "POST":
+            return error(405, "This address takes POST.", (b"allow", b"POST"))
+        return Handler(answer, label)
+
+    async def _judged(self, path: str, body: bytes) -> Reply:
+        answer = await self.ask(path, body)
+        return Reply(answer.status, answer.body)
+
+    async def _seed_session(self, _: bytes) -> Reply:
+        """NeMo-Gym opens a session before each rollout; a verdict needs none."""
+        return Reply(200, b"{}\n")

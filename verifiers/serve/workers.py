@@ -1,0 +1,321 @@
+"""Worker processes for an asyncio server: requests that wait go to a worker together, and a lost worker is replaced.
+
+`Workers` asks, and `main` answers in a child at the other end of a socket, by what `prepare(settings)` of a module
+returns. The bodies of requests and answers pass through as bytes; nothing is pickled. `verifiers.worker` is another
+kind of pool: its threads wait for one question each, and its limits are seconds of processor time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, BinaryIO, NamedTuple
+
+from verifiers.worker import environment
+
+AHEAD = 2  # batches that a worker has at once, so that it never waits for the next one
+BATCH_SECONDS = 0.05  # a batch holds about as much as a worker answers in this time
+FIRST_RATE = 1e6  # bytes a second, until a first batch has been measured
+MAX_BATCH = 512  # requests
+START_SECONDS = 300.0
+KILL_AFTER = 10.0  # seconds beyond the time limit of a batch, in which a worker should have answered
+_SIZE = struct.Struct("!Q")
+
+
+class Question(NamedTuple):
+    """A request as a worker gets it."""
+
+    address: str
+    body: bytes
+
+
+class Answer(NamedTuple):
+    """An HTTP status and a body; `verdicts` counts what was judged, {task: {reason: count}}."""
+
+    status: int
+    body: bytes
+    verdicts: dict[str, dict[str, int]]
+
+
+class Unavailable(Exception):
+    """No worker can start here; the text says why and what would help."""
+
+
+class _Job:
+    __slots__ = ("future", "order", "question")
+
+    def __init__(self, order: int, question: Question, future: asyncio.Future[Answer]) -> None:
+        self.order, self.question, self.future = order, question, future
+
+
+class _Batch(NamedTuple):
+    jobs: list[_Job]
+    address: str
+    size: int
+    sent: float
+
+
+class _Worker:
+    """One child, the socket to it, and the batches that it has not answered yet."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.process, self.reader, self.writer = process, reader, writer
+        self.under_way: deque[_Batch] = deque()
+        self.overdue: asyncio.TimerHandle | None = None
+        self.answered = 0.0  # when it last did
+
+    def watch(self, seconds: float) -> None:
+        """Kill the child unless the batch that it works on is answered within `seconds` from now."""
+        self.forget()
+        if self.under_way:
+            self.overdue = asyncio.get_running_loop().call_later(seconds, self.kill)
+
+    def forget(self) -> None:
+        """Take back what `watch` has ordered."""
+        if self.overdue is not None:
+            self.overdue.cancel()
+            self.overdue = None
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.kill()
+
+
+class Workers:
+    """`size` children that answer questions by `prepare(settings)` of `module`; all methods belong to one event loop.
+
+    seconds: the time limit of a question, by which a worker must have answered what it was sent. settings: JSON.
+    """
+
+    def __init__(self, module: str, settings: dict[str, Any], size: int, seconds: float) -> None:
+        self.module, self.settings, self.size, self.seconds = module, settings, size, seconds
+        self.lost = 0  # workers that died
+        self.waiting_bytes = 0
+        self._waiting: dict[
+            str, deque[_Job]
+        ] = {}  # by address; each address is answered in batches of its own
+        self._rates: dict[str, float] = {}  # bytes a second that a worker has answered lately, by address
+        self._ready: list[_Worker] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._asked = 0
+        self._closing = False
+
+    async def start(self) -> None:
+        """Start all children and wait until they are ready; raises `Unavailable`."""
+        first = [asyncio.create_task(self._started()) for _ in range(self.size)]
+        try:
+            workers = await asyncio.gather(*first)
+        except BaseException:
+            for task in first:
+                task.cancel()
+            raise
+        self._tasks = [asyncio.create_task(self._keep(worker)) for worker in workers]
+
+    async def close(self) -> None:
+        """End all children. What they still work on is not waited for."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        for worker in self._ready:
+            worker.writer.close()  # a child ends where its socket does
+            worker.kill()
+            await worker.process.wait()
+
+    @property
+    def waiting(self) -> int:
+        """Questions that no worker has yet."""
+        return sum(map(len, self._waiting.values()))
+
+    async def ask(self, question: Question) -> Answer:
+        """The answer to a question; status 503 if its worker dies. Cancel it to give it up."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asked += 1
+        self._waiting.setdefault(question.address, deque()).append(_Job(self._asked, question, future))
+        self.waiting_bytes += len(question.body)
+        self._dispatch()
+        try:
+            return await future
+        finally:
+            self.waiting_bytes -= len(question.body)
+
+    def _dispatch(self) -> None:
+        """Send what waits to workers that have room, the longest wait first."""
+        while self._waiting:
+            free = [worker for worker in self._ready if len(worker.under_way) < AHEAD]
+            if not free:
+                return
+            address = min(self._waiting, key=lambda name: self._waiting[name][0].order)
+            jobs = self._take(address)
+            if jobs:
+                self._send(min(free, key=lambda worker: len(worker.under_way)), address, jobs)
+
+    def _take(self, address: str) -> list[_Job]:
+        """The next batch of an address: one question, and more until a worker has enough for BATCH_SECONDS."""
+        waiting, jobs = self._waiting[address], []
+        room = self._rates.get(address, FIRST_RATE) * BATCH_SECONDS
+        while waiting and len(jobs) < MAX_BATCH and (not jobs or room >= len(waiting[0].question.body)):
+            job = waiting.popleft()
+            if not job.future.done():  # or whoever asked has given up
+                room -= len(job.question.body)
+                jobs.append(job)
+        if not waiting:
+            del self._waiting[address]
+        return jobs
+
+    def _send(self, worker: _Worker, address: str, jobs: list[_Job]) -> None:
+        bodies = [job.question.body for job in jobs]
+        worker.under_way.append(_Batch(jobs, address, sum(map(len, bodies)), time.monotonic()))
+        worker.writer.write(packed([address] * len(jobs), bodies))
+        if len(worker.under_way) == 1:
+            worker.watch(self.seconds + KILL_AFTER)
+
+    async def _started(self) -> _Worker:
+        """A child that is ready; raises `Unavailable`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", __name__, self.module, str(theirs.fileno())),
+                json.dumps(self.settings),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=environment(),
+                start_new_session=True,  # Ctrl-C in a terminal is for the server alone
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        worker = _Worker(process, reader, writer)
+        try:
+            (reason, *_), _ = await asyncio.wait_for(_received(reader), START_SECONDS)
+        except (TimeoutError, EOFError, OSError) as error:
+            worker.kill()
+            raise Unavailable("A worker process ended, or was not ready in time, when it started.") from error
+        except BaseException:
+            worker.kill()
+            raise
+        if reason:
+            worker.kill()
+            raise Unavailable(reason)
+        self._ready.append(worker)
+        return worker
+
+    async def _keep(self, worker: _Worker) -> None:
+        """Take the answers of a worker, and replace it where it dies."""
+        while not self._closing:
+            self._dispatch()
+            with suppress(EOFError, OSError):
+                await self._receive(worker)
+            self._ready.remove(worker)
+            worker.forget()
+            worker.kill()
+            worker.writer.close()
+            self.lost += 1
+            for batch in worker.under_way:
+                _settle(batch, [LOST] * len(batch.jobs))
+            worker.under_way.clear()
+            await worker.process.wait()
+            pause = 0.1
+            while True:
+                try:
+                    worker = await self._started()
+                    break
+                except (Unavailable, OSError):
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, 5.0)
+
+    async def _receive(self, worker: _Worker) -> None:
+        """Take answers until the child is gone, which raises."""
+        while True:
+            heads, bodies = await _received(worker.reader)
+            batch = worker.under_way.popleft()
+            worker.watch(self.seconds + KILL_AFTER)
+            began = max(batch.sent, worker.answered)
+            worker.answered = time.monotonic()
+            rate = batch.size / max(worker.answered - began, 1e-4)
+            known = self._rates.get(batch.address)
+            self._rates[batch.address] = rate if known is None else 0.8 * known + 0.2 * rate
+            _settle(
+                batch,
+                [Answer(status, body, count) for (status, count), body in zip(heads, bodies, strict=True)],
+            )
+            self._dispatch()
+
+
+LOST = Answer(503, b'{"error": "The worker process that judged this request died. Send it again."}\n', {})
+
+
+def _settle(batch: _Batch, answers: Sequence[Answer]) -> None:
+    for job, answer in zip(batch.jobs, answers, strict=True):
+        if not job.future.done():
+            job.future.set_result(answer)
+
+
+def packed(heads: Sequence[Any], bodies: Sequence[bytes]) -> bytes:
+    """A message: its size, the size of its head, the head (JSON: heads and the sizes of the bodies), the bodies."""
+    head = json.dumps([heads, [len(body) for body in bodies]]).encode()
+    size = 8 + len(head) + sum(map(len, bodies))
+    return b"".join([_SIZE.pack(size), _SIZE.pack(len(head)), head, *bodies])
+
+
+def unpacked(message: bytes) -> tuple[list[Any], list[bytes]]:
+    """(heads, bodies) of a message behind its size."""
+    start = 8 + _SIZE.unpack_from(message)[0]
+    heads, sizes = json.loads(message[8:start])
+    bodies = []
+    for size in sizes:
+        bodies.append(message[start : start + size])
+        start += size
+    return heads, bodies
+
+
+async def _received(reader: asyncio.StreamReader) -> tuple[list[Any], list[bytes]]:
+    (size,) = _SIZE.unpack(await reader.readexactly(_SIZE.size))
+    return unpacked(await reader.readexactly(size))
+
+
+# ---- the inside of a worker process: `python -m verifiers.serve.workers MODULE SOCKET SETTINGS` ----
+
+
+def main(module: str, descriptor: str, settings: str) -> None:
+    """Answer batches until the socket closes, also in the middle of one."""
+    connection = socket.socket(fileno=int(descriptor))
+    stream = connection.makefile("rb")
+    batches: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_read, args=(stream, batches), daemon=True).start()
+    answer: Callable[[list[Question]], list[Answer]]
+    try:
+        answer = importlib.import_module(module).prepare(json.loads(settings))
+    except Exception as error:  # whatever it is, the server says it and ends
+        connection.sendall(packed([f"{error}" or type(error).__name__], [b""]))
+        return
+    connection.sendall(packed([""], [b""]))
+    while True:
+        questions = [Question(*pair) for pair in zip(*unpacked(batches.get()), strict=True)]
+        answers = answer(questions)
+        heads = [(one.status, one.verdicts) for one in answers]
+        connection.sendall(packed(heads, [one.body for one in answers]))
+
+
+def _read(stream: BinaryIO, batches: SimpleQueue[bytes]) -> None:
+    """Queue every batch; end the process where they end."""
+    try:
+        while head := stream.read(_SIZE.size):
+            batches.put(stream.read(_SIZE.unpack(head)[0]))
+    finally:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
